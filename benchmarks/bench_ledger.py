@@ -1,0 +1,125 @@
+"""How long a charge and a bill take, seen from an event loop.
+
+    python benchmarks/bench_ledger.py [--pairs 20000] [--folder DIR] [--json FILE]
+
+Each caller charges one row (two measures, 14 bins, a fresh input) and then bills it, again and again; with 32 callers
+each has an account of its own. p50 and p99 are the latencies of single calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.ledger.sqlite import SqliteLedger
+from modeltoll.records import Bill, Caller, Entry, Work
+
+NOW = 1_750_000_000.0
+
+
+async def call(ledger, caller, rng, pairs, charges, bills):
+    """One caller: ``pairs`` charges, each with its bill; appends the latencies in seconds."""
+    for number in range(pairs):
+        at = NOW + number
+        entry = Entry("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
+        bill = Bill(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(0.01, 1, 0.01), "sealed")
+        start = time.perf_counter()
+        await ledger.charge(caller, entry)
+        charged = time.perf_counter()
+        await ledger.bill(caller, bill)
+        charges.append(charged - start)
+        bills.append(time.perf_counter() - charged)
+        await asyncio.sleep(0)  # as a gateway would, let the other callers have their turn
+
+
+async def measure(store, ledger, callers, pairs):
+    """One line of the table."""
+    charges, bills = [], []
+    await ledger.open()
+    start = time.perf_counter()
+    await asyncio.gather(
+        *(
+            call(ledger, Caller(f"key:{number}"), random.Random(number), pairs // callers, charges, bills)
+            for number in range(callers)
+        )
+    )
+    seconds = time.perf_counter() - start
+    await ledger.close()
+    charges.sort()
+    bills.sort()
+    return {
+        "store": store,
+        "callers": callers,
+        "pairs_per_second": round(len(charges) / seconds),
+        "charge_p50_us": round(1e6 * charges[len(charges) // 2], 1),
+        "charge_p99_us": round(1e6 * charges[len(charges) * 99 // 100], 1),
+        "bill_p50_us": round(1e6 * bills[len(bills) // 2], 1),
+    }
+
+
+async def hop(rounds):
+    """The median time of a visit to another thread that does nothing there, in microseconds."""
+    loop, times = asyncio.get_running_loop(), []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(rounds):
+            start = time.perf_counter()
+            await loop.run_in_executor(thread, int)
+            times.append(time.perf_counter() - start)
+    return round(1e6 * sorted(times)[rounds // 2], 1)
+
+
+def run(pairs, folder):
+    """All lines: memory and SQLite, 1 and 32 callers."""
+    lines = []
+    for callers in (1, 32):
+        lines.append(asyncio.run(measure("memory", MemoryLedger(), callers, pairs)))
+        file = Path(folder) / f"bench-{callers}.db"
+        lines.append(asyncio.run(measure("sqlite", SqliteLedger(file), callers, pairs)))
+    return lines
+
+
+def show(lines):
+    """The table for people."""
+    columns = list(lines[0])
+    print("  ".join(f"{column:>16}" for column in columns))
+    for line in lines:
+        print("  ".join(f"{line[column]:>16}" for column in columns))
+
+
+def main():
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description="Charges and bills per second, and their latency.")
+    parser.add_argument("--pairs", type=int, default=20_000, help="charges (each with a bill) per line")
+    parser.add_argument("--folder", help="where the SQLite files go; default: a temporary folder")
+    parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        lines = run(given.pairs, folder)
+    result = {
+        "command": f"python benchmarks/bench_ledger.py --pairs {given.pairs}",
+        "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "thread_hop_p50_us": asyncio.run(hop(5000)),
+        "ledgers": lines,
+    }
+    if given.json != "-":
+        show(lines)
+        print(f"a visit to another thread and back: {result['thread_hop_p50_us']} us (p50)")
+    if given.json:
+        text = json.dumps(result, indent=2) + "\n"
+        sys.stdout.write(text) if given.json == "-" else Path(given.json).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

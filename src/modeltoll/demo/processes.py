@@ -1,0 +1,66 @@
+"""Servers in processes of their own, none of which outlives the demo."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from modeltoll.errors import ModeltollError
+
+__all__ = ["free_port", "serving"]
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.05
+
+
+def free_port() -> int:
+    """A port on the loopback address that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(url, timeout=2.0).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(_POLL_SECONDS)
+    raise ModeltollError(f"a server did not start; it said:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+@contextmanager
+def serving(arguments: Sequence[str], ready_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``python -m ARGUMENTS`` until the block ends; enter it when ``ready_url`` answers.
+
+    Raises:
+        ModeltollError: it did not start; the message holds the end of what it printed.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  our own modules
+            [sys.executable, "-m", *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        _await_ready(process, ready_url, log)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

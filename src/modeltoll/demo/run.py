@@ -1,0 +1,197 @@
+"""The demo's story: a victim, a toll house, an honest caller, thieves, and what each of them paid."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.demo.callers import Purchase, scores
+from modeltoll.demo.clones import Exam, train_clone
+from modeltoll.demo.market import (
+    HONEST,
+    JITTERED,
+    NOISE,
+    PICTURES,
+    REPEATED,
+    SPREAD,
+    Errand,
+    Market,
+    honest_errand,
+    thieves_errands,
+)
+from modeltoll.demo.street import Street, train_victim
+from modeltoll.demo.tally import Account, Line, Visit, settle
+from modeltoll.demo.worlds import WORLDS, Sizes
+from modeltoll.gateway.calibrating import Wishes
+from modeltoll.ledger.sqlite import SqliteLedger
+from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
+from modeltoll.puzzle.measuring import measure_profile
+
+if TYPE_CHECKING:
+    from modeltoll.pricing.calibration import Calibration
+    from modeltoll.records import Bill
+
+__all__ = ["Options", "Outcome", "Stage", "run"]
+
+Progress = Callable[[int, int], None]
+Stage = Callable[[str], AbstractContextManager[Progress]]  # names a step, and hears how far it is
+
+_SHARES = (0.1, 0.3, 1.0)
+_RUNG_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be chosen. ``budget`` is the work, in seconds, that each thief really does before it is computed."""
+
+    data: str = "digits"
+    data_dir: Path | None = None
+    trees: int = 300
+    sizes: Sizes = field(default_factory=Sizes)
+    budget: float = 3.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """All that the report shows; ``undefended_seconds`` is the median for one row."""
+
+    options: Options
+    victim_accuracy: float
+    undefended_seconds: float
+    calibration: Calibration
+    honest: Account
+    thieves: tuple[Line, ...]
+    compared: int
+    changed: int
+    seconds: float
+
+
+async def _log(path: Path) -> list[Bill]:
+    ledger = SqliteLedger(path)
+    bills: list[Bill] = []
+    await ledger.open()
+    try:
+        last = 0
+        while page := await ledger.log(last, 1000):
+            bills += [bill for _, _, bill in page]
+            last = page[-1][0]
+    finally:
+        await ledger.close()
+    return bills
+
+
+def _settle(visits: Sequence[Visit], bills: Sequence[Bill], direct: Mapping[bytes, Purchase]) -> dict[str, Account]:
+    """The visits went through the gateway one after another, so each left a run of lines in its log."""
+    accounts, start = {}, 0
+    for visit in visits:
+        end = start + len(visit.asked)
+        accounts[visit.name] = settle(visit, bills[start:end], direct)
+        start = end
+    return accounts
+
+
+class _Workshop:
+    """Where clones are trained, each visit's and kind's once for every share of its rows."""
+
+    def __init__(self, direct: Mapping[bytes, Purchase], exam: Exam, seed: int) -> None:
+        self._direct, self._exam, self._seed = direct, exam, seed
+
+    def line(self, name: str, account: Account, errand: Errand, *, labels_only: bool = False) -> Line:
+        """A line of the table, with the clone's quality after growing shares of what was bought."""
+        rows = errand.rows[errand.wanted]
+        wanted = [question.body for question, want in zip(errand.questions, errand.wanted, strict=True) if want]
+        answers = np.array([scores(self._direct[body].body or b"") for body in wanted])
+        ends = np.flatnonzero(errand.wanted) + 1
+        curve = []
+        for share in _SHARES:
+            count = max(2, round(share * len(rows)))
+            clone = train_clone(rows[:count], answers[:count], self._exam, self._seed, labels_only=labels_only)
+            end = int(ends[count - 1])
+            without = float(account.seconds_without[:end][errand.wanted[:end]].sum())
+            curve.append((without, float(account.seconds_with[:end].sum()), clone))
+        return Line(name, account, curve[-1][2], tuple(curve))
+
+
+def run(options: Options, folder: Path, stage: Stage, command: str) -> Outcome:
+    """Run the demo in ``folder``, its own; ``command`` is noted in the tariff as where it came from.
+
+    Raises:
+        DataError: the data set is not at hand. ModeltollError: a server did not start, or failed.
+    """
+    begin, rng = time.perf_counter(), np.random.default_rng(options.seed)
+    world = WORLDS[options.data](options.sizes, options.data_dir, rng)
+    street = Street.laid(folder)
+    with stage("Training the victim") as progress:
+        forest = train_victim(world, options.trees, options.seed, progress)
+    said = forest.predict_proba(world.test_x)
+    confident = world.test_x[int(said.max(axis=1).argmax())]
+    honest, thieves = honest_errand(world), thieves_errands(world, confident, options.sizes, rng)
+    with stage("Measuring this machine"):
+        profile = measure_profile(_RUNG_SECONDS, "this machine", time.perf_counter)
+    street.write_settings(world.private_x, [key for errand in (honest, *thieves) for key in errand.keys], profile)
+    market = Market(street, profile, options.budget)
+    with street.victim(forest):
+        with stage("Calibrating on unseen digits") as progress:
+            calibration = street.calibrate(world.calibration, _wishes(options.seed, command), progress)
+        with stage("Asking the thieves' questions directly") as progress:
+            market.ask(thieves, progress)
+        with street.gateway():
+            with stage("An honest caller, with and without the toll") as progress:
+                market.honest(honest, progress)
+            for errand in thieves:
+                with stage(f"A thief: {_TITLES[errand.name]}") as progress:
+                    market.steal(errand, progress)
+    accounts = _settle(market.visits, asyncio.run(_log(street.ledger)), market.direct)
+    exam = Exam(world.test_x, world.test_y, said.argmax(axis=1))
+    with stage("Training clones") as progress:
+        lines = _lines(accounts, thieves, _Workshop(market.direct, exam, options.seed), progress)
+    return Outcome(
+        options=options,
+        victim_accuracy=float((said.argmax(axis=1) == world.test_y).mean()),
+        undefended_seconds=float(np.median(accounts[HONEST].seconds_without)),
+        calibration=calibration,
+        honest=accounts[HONEST],
+        thieves=lines,
+        compared=sum(account.solved for account in accounts.values()),
+        changed=sum(account.changed for account in accounts.values()),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+_TITLES = {
+    PICTURES: "pictures of other things",
+    NOISE: "noise",
+    SPREAD: "pictures, many accounts",
+    REPEATED: "pictures, diluted with one digit repeated",
+    JITTERED: "pictures, diluted with one digit jittered",
+}
+
+
+def _wishes(seed: int, command: str) -> Wishes:
+    provenance = Provenance(
+        "digits that the victim has not seen", command, datetime.now(UTC).isoformat(timespec="seconds")
+    )
+    return Wishes(Terms(), Costs(), Split(seed=seed), provenance)
+
+
+def _lines(
+    accounts: Mapping[str, Account], thieves: Sequence[Errand], workshop: _Workshop, progress: Progress
+) -> tuple[Line, ...]:
+    """CopyCat and Knockoff ask the same questions; one keeps the labels, the other the probabilities."""
+    lines = []
+    for done, errand in enumerate(thieves, start=1):
+        account = accounts[errand.name]
+        if errand.name == PICTURES:
+            lines.append(workshop.line(f"CopyCat, {_TITLES[errand.name]}", account, errand, labels_only=True))
+        lines.append(workshop.line(f"Knockoff, {_TITLES[errand.name]}", account, errand))
+        progress(done, len(thieves))
+    return tuple(lines)

@@ -1,0 +1,1 @@
+"""The toll house."""

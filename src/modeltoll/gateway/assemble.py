@@ -1,0 +1,283 @@
+"""The only place that picks implementations: settings in, a gateway out."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll import wire
+from modeltoll.errors import CalibrationError, ModeltollError, SettingsError
+from modeltoll.gateway.admin import admin_application
+from modeltoll.gateway.asgi import Door, House, application
+from modeltoll.gateway.callers import Callers
+from modeltoll.gateway.gate import Chance, Gate, Menu, Road, Subject
+from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.protocol import Service
+from modeltoll.gateway.telemetry import Telemetry
+from modeltoll.gateway.upstream import HttpUpstream
+from modeltoll.leak.entropy import EntropyMeasure
+from modeltoll.leak.gap import GapMeasure
+from modeltoll.leak.novelty import NoveltyMeasure
+from modeltoll.leak.pate import PateMeasure
+from modeltoll.leak.pknn import PknnMeasure, log_scores
+from modeltoll.leak.teachers import Teachers
+from modeltoll.ledger.locate import locate
+from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
+from modeltoll.pricing.calibration_file import load_calibration
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
+from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
+from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.seal import KeyRing
+from modeltoll.records import Caller, MachineProfile
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from modeltoll.gateway.protocols.protocol import ServingProtocol
+    from modeltoll.gateway.settings import MeasureSettings, PuzzleSettings, Settings
+    from modeltoll.leak.measure import LeakMeasure
+    from modeltoll.ledger.ledger import Ledger
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.puzzle.puzzle import Puzzle
+
+__all__ = ["Assembly", "assemble", "build_chance", "build_road", "build_subject", "build_upstream"]
+
+_KEY_BYTES = 32
+_MIB = 1 << 20
+_KIB = 1 << 10  # KiB in a MiB
+_NOVELTY_NEIGHBOURS = 5
+_PKNN_NEIGHBOURS = 300
+_SUBSAMPLE = 5000  # private rows that novelty keeps of a raw .npy file, drawn with a fixed seed
+
+PROTOCOLS: Mapping[str, Callable[[], ServingProtocol]] = {"oip": OpenInference}
+
+
+def _file(settings: MeasureSettings) -> Path:
+    assert settings.file is not None  # settings.py demands one
+    return settings.file
+
+
+def _novelty(settings: MeasureSettings) -> LeakMeasure:
+    """From a saved measure (.npz), or from raw private rows (.npy)."""
+    path = _file(settings)
+    if path.suffix == ".npz":
+        return NoveltyMeasure.load(path)
+    return NoveltyMeasure(_array(path), settings.neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
+
+
+def _pknn(settings: MeasureSettings) -> LeakMeasure:
+    """From an .npz file with ``scores`` (n, classes), the victim's probabilities, and ``labels`` (n,) of private rows."""
+    archive = _archive(_file(settings), ("scores", "labels"))
+    return PknnMeasure(
+        log_scores(archive["scores"]), archive["labels"].astype(np.int64), k=settings.neighbours or _PKNN_NEIGHBOURS
+    )
+
+
+def _pate(settings: MeasureSettings) -> LeakMeasure:
+    """From teachers that were saved."""
+    teachers = Teachers.load(_file(settings))
+    return PateMeasure(teachers.votes, len(teachers))
+
+
+MEASURES: Mapping[str, Callable[[MeasureSettings], LeakMeasure]] = {
+    "entropy": lambda _: EntropyMeasure(),
+    "gap": lambda _: GapMeasure(),
+    "novelty": _novelty,
+    "pate": _pate,
+    "pknn": _pknn,
+}
+
+
+def _array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+    except (OSError, ValueError, EOFError) as error:
+        raise CalibrationError(f"{path} cannot be read as an array: {error}") from None
+
+
+def _archive(path: Path, members: tuple[str, ...]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {member: archive[member] for member in members}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CalibrationError(f"{path} cannot be read as an archive of {', '.join(members)}: {error}") from None
+
+
+class _Faults:
+    """Collects what is wrong, so that all of it can be said at once."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    @contextmanager
+    def under(self, setting: str) -> Iterator[None]:
+        """Note a fault of what is built here under its setting's name, and go on."""
+        try:
+            yield
+        except SettingsError as error:
+            self.sentences += error.faults
+        except ModeltollError as error:
+            self.sentences.append(f"{setting}: {error}")
+
+    def settle(self) -> None:
+        """Raise what was collected."""
+        if self.sentences:
+            raise SettingsError(self.sentences)
+
+
+def build_upstream(settings: Settings) -> HttpUpstream:
+    """The model server's client."""
+    upstream = settings.upstream
+    return HttpUpstream(
+        upstream.url,
+        timeout=upstream.timeout_seconds,
+        connections=upstream.connections,
+        max_body=int(upstream.max_answer_mib * _MIB),
+    )
+
+
+def build_subject(settings: Settings, name: str) -> Subject:
+    """How a model is asked and measured.
+
+    Raises:
+        SettingsError: every measure of it that cannot be built.
+    """
+    model, faults = settings.models[name], _Faults()
+    measures: list[LeakMeasure] = []
+    for number, measure in enumerate(model.measures):
+        with faults.under(f"models.{name}.measures.{number}"):
+            measures.append(MEASURES[measure.name](measure))
+    faults.settle()
+    output = model.output
+    service = Service(name, output.name, output.kind, output.classes, settings.limits.rows)
+    return Subject(service, PROTOCOLS[model.protocol](), tuple(measures))
+
+
+def _menu(settings: PuzzleSettings, profile: MachineProfile) -> Menu:
+    memory = int(settings.max_memory_mib * _KIB)
+    makers: Mapping[str, Callable[[], Puzzle]] = {
+        wire.ARGON2ID: lambda: Argon2idCounter(profile, max_memory_kib=memory, disclose=settings.disclose),
+        wire.SHA256: lambda: Sha256Counter(profile, disclose=settings.disclose),
+        wire.HASHCASH: lambda: Hashcash(profile),
+    }
+    return Menu({name: makers[name]() for name in settings.allow}, settings.modes, settings.sha256_below_ms / 1000)
+
+
+def build_road(settings: Settings, subject: Subject, tariff: Tariff, profile: MachineProfile) -> Road:
+    """All that one model's requests meet on their way."""
+    model = settings.models[subject.service.model]
+    return Road(
+        subject,
+        tariff,
+        _menu(model.puzzle, profile),
+        mode=model.mode,
+        without_ledger=settings.ledger.when_down == "release",
+    )
+
+
+def build_profile(settings: Settings) -> MachineProfile:
+    """The machine whose seconds all prices mean."""
+    return load_profile(settings.profile) if settings.profile else DEFAULT_PROFILE
+
+
+def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
+    """The real clock, the system's randomness, and the keys of the settings, or keys of this process alone."""
+    keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
+    return Chance(
+        clock=time.time,
+        rng=random.SystemRandom(),
+        generator=np.random.default_rng(secrets.randbits(128)),
+        ring=KeyRing(keys or (secrets.token_bytes(_KEY_BYTES),)),
+        profile=profile,
+    )
+
+
+def build_callers(settings: Settings) -> Callers:
+    """The list at the door."""
+    callers = settings.callers
+    keys = {key.sha256: Caller(f"key:{key.name}", exempt=key.exempt) for key in callers.keys}
+    return Callers(keys, callers.anonymous, tuple(ip_network(network) for network in callers.trusted_proxies))
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A gateway, ready to be opened. ``notices`` are what its operator should read at start."""
+
+    public: Starlette
+    admin: Starlette
+    gates: Mapping[str, Gate]
+    ledger: Ledger
+    upstream: HttpUpstream
+    notices: tuple[str, ...]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open ledger and upstream for as long as the block lasts."""
+        await self.ledger.open()
+        try:
+            await self.upstream.open()
+            try:
+                yield
+            finally:
+                await self.upstream.close()
+        finally:
+            await self.ledger.close()
+
+
+def _notices(settings: Settings, tariffs: Mapping[str, ConformalTariff]) -> tuple[str, ...]:
+    notices = []
+    if not settings.secrets:
+        notices.append("secrets: none is set; tokens of redeem mode are good only in this process, until it stops")
+    for name, tariff in tariffs.items():
+        report = tariff.calibration.report
+        notices += [f"models.{name}.tariff: {warning}" for warning in (report.warnings if report else ())]
+        if settings.models[name].mode == "shadow":
+            notices.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
+    return tuple(notices)
+
+
+def assemble(settings: Settings) -> Assembly:
+    """Build a gateway.
+
+    Raises:
+        SettingsError: everything that the settings name and that cannot be built, at once.
+    """
+    faults = _Faults()
+    profile, subjects, tariffs = DEFAULT_PROFILE, {}, {}
+    ledger: Ledger | None = None
+    with faults.under("profile"):
+        profile = build_profile(settings)
+    with faults.under("ledger.url"):
+        ledger = locate(settings.ledger.url)
+    for name, model in settings.models.items():
+        with faults.under(f"models.{name}"):
+            subjects[name] = build_subject(settings, name)
+        with faults.under(f"models.{name}.tariff"):
+            measures = tuple(measure.name for measure in model.measures)
+            tariffs[name] = ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
+    faults.settle()
+    assert ledger is not None  # or there was a fault
+    upstream, telemetry = build_upstream(settings), Telemetry()
+    chance = build_chance(settings, profile)
+    gates = {
+        name: Gate(build_road(settings, subject, tariffs[name], profile), upstream, ledger, chance)
+        for name, subject in subjects.items()
+    }
+    for name, tariff in tariffs.items():
+        unit = tariff.calibration.unit_seconds
+        telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
+    door = Door(build_callers(settings), int(settings.limits.body_mib * _MIB), settings.limits.waiting)
+    house = House(gates, OpenInference(), upstream, door, telemetry, chance)
+    public, admin = application(house), admin_application(upstream, ledger, telemetry)
+    return Assembly(public, admin, gates, ledger, upstream, _notices(settings, tariffs))

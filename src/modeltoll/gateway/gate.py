@@ -1,0 +1,289 @@
+"""The whole business of one request, without HTTP.
+
+A request walks through once: question, answer, evidence, leaks, assessment, charge, work, toll. Each step's result is
+the next one's argument; nothing calls back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll import wire
+from modeltoll.errors import AnswerError, LedgerError, RequestError, TollMalformed
+from modeltoll.puzzle import seal
+from modeltoll.puzzle.puzzle import expected_seconds
+from modeltoll.records import Account, Answer, Bill, Caller, Challenge, Entry, Leaks, Solution, Toll, Work
+
+if TYPE_CHECKING:
+    import random
+
+    from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
+    from modeltoll.gateway.upstream import Upstream
+    from modeltoll.leak.measure import LeakMeasure
+    from modeltoll.ledger.ledger import Ledger
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.puzzle.puzzle import Puzzle
+    from modeltoll.puzzle.seal import KeyRing
+    from modeltoll.records import Assessment, MachineProfile
+
+__all__ = ["Chance", "Gate", "Menu", "Passage", "Road", "Subject", "Visit", "redeem"]
+
+ENFORCE, SHADOW = "enforce", "shadow"
+EXEMPT, FREE = "exempt", "free"
+
+_TOKEN_SECONDS = 3600.0  # a redeem token lives so long, and ten times its expected work besides
+_TOKEN_WAITS = 10.0
+_MANY_ROWS = 64  # requests with more rows are measured beside the event loop
+
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """Which puzzles a road offers; a client only ever chooses among them.
+
+    ``sha256_below`` is in reference seconds: dearer tolls are argon2id's alone. ``modes`` lists what may be asked for,
+    the default first.
+    """
+
+    puzzles: Mapping[str, Puzzle]
+    modes: tuple[str, ...] = (wire.SEALED, wire.REDEEM)
+    sha256_below: float = 0.02
+
+    def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
+        """The puzzle and the mode for this work and this client.
+
+        Fast hashes are for small work only, and never for a caller under suspicion: there argon2id stands alone.
+        """
+        mode = accept.mode if accept.mode in self.modes else self.modes[0]
+        names = [name for name in (wire.SHA256, wire.ARGON2ID, wire.HASHCASH) if name in self.puzzles]
+        if mode == wire.SEALED:
+            names = [name for name in names if name != wire.HASHCASH]
+        if wire.ARGON2ID in names and (work.suspected or work.seconds >= self.sha256_below):
+            names = [wire.ARGON2ID]
+        welcome = [name for name in names if name in accept.puzzles]
+        puzzle = self.puzzles[(welcome or names)[0]]
+        return puzzle if work.suspected else puzzle.within(accept.memory_kib), mode
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One model: how it is asked, and how its answers are measured."""
+
+    service: Service
+    protocol: ServingProtocol
+    measures: Sequence[LeakMeasure]
+
+    @property
+    def infer_path(self) -> str:
+        """Where the model server is asked for it."""
+        return self.protocol.infer_path(self.service)
+
+    @property
+    def metadata_path(self) -> str:
+        """Where it describes itself."""
+        return self.protocol.metadata_path(self.service)
+
+    def leaks(self, question: Question, answer: Answer) -> Leaks:
+        """The leaks of each row under each measure, in the measures' order.
+
+        Raises:
+            AnswerError, RequestError: they cannot be measured; nothing of the answer may be shown.
+        """
+        evidence = self.protocol.evidence(question, answer, self.service)
+        values = np.column_stack([measure.measure(evidence) for measure in self.measures])
+        return Leaks(tuple(measure.name for measure in self.measures), values)
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """All that one model's requests meet on their way. ``mode`` is ``enforce`` or ``shadow``.
+
+    ``without_ledger`` says what happens while the ledger does not answer: False refuses (503), True goes on at the
+    row price, without what the ledger knows of the caller.
+    """
+
+    subject: Subject
+    tariff: Tariff
+    menu: Menu
+    mode: str = ENFORCE
+    without_ledger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request at the gate: who sends it, to which upstream path, and what the client can do."""
+
+    caller: Caller
+    path: str
+    body: bytes
+    accept: wire.Accept
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """How a visit ended: with the answer as it came, or with a toll; never with both.
+
+    ``mode`` says how it was settled, as in the ledger's log. ``remembered`` is False where the ledger did not answer.
+    """
+
+    work: Work
+    mode: str
+    answer: Answer | None
+    toll: Toll | None
+    remembered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Time, chance and keys. ``clock`` gives seconds since the epoch."""
+
+    clock: Callable[[], float]
+    rng: random.Random
+    generator: np.random.Generator
+    ring: KeyRing
+    profile: MachineProfile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Priced:
+    leaks: Leaks
+    assessment: Assessment
+
+
+class Gate:
+    """The toll house of one model."""
+
+    def __init__(self, road: Road, upstream: Upstream, ledger: Ledger, chance: Chance) -> None:
+        self.road = road
+        self._upstream = upstream
+        self._ledger = ledger
+        self._chance = chance
+
+    async def visit(self, visit: Visit) -> Passage:
+        """Let one request through.
+
+        Raises:
+            RequestError, AnswerError, UpstreamError, LedgerError: nothing of the answer may be shown.
+        """
+        question = self.road.subject.protocol.read(visit.body, self.road.subject.service)
+        answer = await self._predict(visit)
+        if len(question.fingerprints) > _MANY_ROWS:
+            priced = await asyncio.to_thread(self._price, question, answer)
+        else:
+            priced = self._price(question, answer)
+        account, remembered = await self._charge(visit.caller, question, priced)
+        work = self.road.tariff.work(priced.assessment, account)
+        mode = self._mode(visit.caller, work)
+        toll = await self._toll(visit, answer, work) if mode is None else None
+        settled = toll.mode if toll else mode or FREE
+        if remembered:
+            await self._bill(visit.caller, priced, work, settled)
+        return Passage(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
+
+    async def _predict(self, visit: Visit) -> Answer:
+        answer = await self._upstream.predict(visit.path, visit.body)
+        if answer.status == 200:
+            return answer
+        if 400 <= answer.status < 500:
+            said = self.road.subject.protocol.complaint(answer)
+            raise RequestError(f"the model server refused the request: {said or answer.status}")
+        raise AnswerError("the model server failed", private=f"status {answer.status}: {answer.body[:500]!r}")
+
+    def _price(self, question: Question, answer: Answer) -> _Priced:
+        leaks = self.road.subject.leaks(question, answer)
+        return _Priced(leaks, self.road.tariff.assess(leaks, self._chance.generator))
+
+    async def _charge(self, caller: Caller, question: Question, priced: _Priced) -> tuple[Account, bool]:
+        tariff = self.road.tariff
+        entry = Entry(
+            model=self.road.subject.service.model,
+            rows=len(question.fingerprints),
+            leaks=tuple(priced.leaks.values.sum(axis=0).tolist()),
+            bins=tuple(map(tuple, priced.assessment.bins.tolist())),
+            fingerprints=question.fingerprints,
+            shape=tariff.shape,
+            tariff=tariff.identity,
+            at=self._chance.clock(),
+        )
+        try:
+            return await self._ledger.charge(caller, entry), True
+        except LedgerError:
+            if not self.road.without_ledger:
+                raise
+            return _stranger(caller, entry), False
+
+    def _mode(self, caller: Caller, work: Work) -> str | None:
+        """Why the answer goes out as it came, or None where it does not."""
+        if caller.exempt:
+            return EXEMPT
+        if self.road.mode == SHADOW:
+            return SHADOW
+        return None if work.seconds > 0 else FREE
+
+    async def _toll(self, visit: Visit, answer: Answer, work: Work) -> Toll:
+        puzzle, mode = self.road.menu.choose(work, visit.accept)
+        if puzzle.name == wire.SHA256:
+            challenge, solution = puzzle.make(work, self._chance.rng)
+        else:  # an evaluation of argon2id takes milliseconds and lets go of the interpreter
+            challenge, solution = await asyncio.to_thread(puzzle.make, work, self._chance.rng)
+        associated = wire.canonical_challenge(challenge, mode)
+        if mode == wire.SEALED and solution is not None:
+            cargo = seal.close(answer, solution, associated, self._chance.rng)
+        else:
+            cargo = self._token(visit, answer, challenge, solution)
+        return Toll(mode, challenge, cargo, work.rows, expected_seconds(challenge, self._chance.profile))
+
+    def _token(self, visit: Visit, answer: Answer, challenge: Challenge, solution: Solution | None) -> bytes:
+        chance = self._chance
+        patience = _TOKEN_SECONDS + _TOKEN_WAITS * expected_seconds(challenge, chance.profile)
+        claim = seal.RedeemClaim(
+            answer=answer,
+            challenge=challenge,
+            solution_digest=seal.digest_solution(solution.counters) if solution else b"",
+            expires=chance.clock() + patience,
+            caller=visit.caller.name,
+            request_digest=hashlib.sha256(visit.body).digest(),
+        )
+        return seal.seal_token(chance.ring, claim, chance.rng)
+
+    async def _bill(self, caller: Caller, priced: _Priced, work: Work, mode: str) -> None:
+        bill = Bill(
+            at=self._chance.clock(),
+            model=self.road.subject.service.model,
+            rows=work.rows,
+            measures=priced.leaks.measures,
+            leaks=tuple(map(tuple, priced.leaks.values.tolist())),
+            rarest=tuple(priced.assessment.rarest.tolist()),
+            work=work,
+            mode=mode,
+        )
+        try:
+            await self._ledger.bill(caller, bill)
+        except LedgerError:
+            if not self.road.without_ledger:
+                raise
+
+
+def redeem(chance: Chance, caller: Caller, body: bytes) -> Answer:
+    """Exchange a token and its puzzle's solution for the answer; shown twice it gives the same bytes.
+
+    Raises:
+        RequestError: not a redemption. TokenRefused: forged, foreign, expired or not solved.
+    """
+    try:
+        token, counters = wire.decode_redemption(body)
+    except TollMalformed as error:
+        raise RequestError(str(error)) from None
+    return seal.settle(seal.open_token(chance.ring, token, caller.name, chance.clock()), counters)
+
+
+def _stranger(caller: Caller, entry: Entry) -> Account:
+    """The account of a caller of whom nothing is remembered."""
+    measures, bins = entry.shape
+    counts = ((0.0,) * bins,) * measures
+    return Account(caller, entry.model, entry.rows, 1, entry.leaks, counts, 0.0, entry.tariff, entry.at, entry.at)

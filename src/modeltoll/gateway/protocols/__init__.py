@@ -1,0 +1,1 @@
+"""Serving protocols: request and answer to evidence, one file each."""

@@ -1,0 +1,82 @@
+"""What the operator sees: Prometheus metrics. No caller's name, key or payload is ever in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from modeltoll.gateway.gate import Passage
+
+__all__ = ["Telemetry"]
+
+_WORK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+_OWN_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+
+
+class Telemetry:
+    """The gateway's meters, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "modeltoll_requests", "Requests by how they ended", ["model", "mode"], registry=self._registry
+        )
+        self._rows = Counter("modeltoll_rows", "Rows answered", ["model"], registry=self._registry)
+        self._work = Histogram(
+            "modeltoll_work_seconds",
+            "Expected reference seconds of a request's toll",
+            ["model"],
+            buckets=_WORK_BUCKETS,
+            registry=self._registry,
+        )
+        self._suspected = Counter(
+            "modeltoll_suspected_requests", "Requests of callers under suspicion", ["model"], registry=self._registry
+        )
+        self._refusals = Counter(
+            "modeltoll_refusals", "Requests that ended in an error", ["error"], registry=self._registry
+        )
+        self._unremembered = Counter(
+            "modeltoll_without_ledger", "Answers priced while the ledger did not answer", registry=self._registry
+        )
+        self._seconds = Histogram(
+            "modeltoll_request_seconds",
+            "Time from a request's last byte to its answer, the model server's time included",
+            ["model"],
+            buckets=_OWN_BUCKETS,
+            registry=self._registry,
+        )
+        self._unit = Gauge(
+            "modeltoll_unit_seconds", "Work of an average honest row", ["model"], registry=self._registry
+        )
+        self._eaten = Gauge(
+            "modeltoll_unit_at_minimum",
+            "1 where the gateway's own time eats the unit and a stated minimum is in force",
+            ["model"],
+            registry=self._registry,
+        )
+
+    def price(self, model: str, unit_seconds: float, *, at_minimum: bool) -> None:
+        """Say which unit is in force."""
+        self._unit.labels(model).set(unit_seconds)
+        self._eaten.labels(model).set(float(at_minimum))
+
+    def passed(self, model: str, passage: Passage, seconds: float) -> None:
+        """Count a request that went through the gate in ``seconds``."""
+        self._requests.labels(model, passage.mode).inc()
+        self._rows.labels(model).inc(passage.work.rows)
+        self._work.labels(model).observe(passage.work.seconds)
+        self._seconds.labels(model).observe(seconds)
+        if passage.work.suspected:
+            self._suspected.labels(model).inc()
+        if not passage.remembered:
+            self._unremembered.inc()
+
+    def refused(self, error: str) -> None:
+        """Count a request that ended in an error, by the error's class."""
+        self._refusals.labels(error).inc()
+
+    def page(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

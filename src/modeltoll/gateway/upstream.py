@@ -1,0 +1,104 @@
+"""The server that runs the model."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import aiohttp
+
+from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
+from modeltoll.records import Answer
+
+__all__ = ["HttpUpstream", "Upstream"]
+
+
+_KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle connection
+
+
+class Upstream(Protocol):
+    """The server that runs the model."""
+
+    async def open(self) -> None:
+        """Get ready to ask."""
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+
+    async def predict(self, path: str, body: bytes) -> Answer:
+        """Post a request body to a path and return what the server says, whatever its status.
+
+        Raises:
+            UpstreamError: it is down or broke off (``UpstreamTimeout``: it did not answer in time).
+            AnswerError: its answer is larger than the limit or in an encoding that cannot be measured.
+        """
+
+    async def fetch(self, path: str) -> Answer:
+        """The same for a GET."""
+
+
+class HttpUpstream:
+    """An HTTP server, through a pool of kept connections.
+
+    ``timeout`` is in seconds, for one request with all it takes; ``max_body`` bounds an answer in bytes.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 30.0, connections: int = 64, max_body: int = 64 << 20) -> None:
+        self._url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._connections = connections
+        self._max_body = max_body
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the pool; connections are opened when they are needed."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def predict(self, path: str, body: bytes) -> Answer:
+        """Post a JSON body."""
+        return await self._ask("POST", path, body)
+
+    async def fetch(self, path: str) -> Answer:
+        """Get a path."""
+        return await self._ask("GET", path, None)
+
+    async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
+        if self._session is None:
+            raise UpstreamError("the gateway is not open yet")
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            async with self._session.request(
+                method, self._url + path, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                return await self._read(response)
+        except TimeoutError:
+            raise UpstreamTimeout("the model server did not answer in time") from None
+        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+            raise UpstreamError("the model server does not answer", private=repr(error)) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise AnswerError("the model server's answer is compressed, though it was not asked for")
+        if (response.content_length or 0) > self._max_body:
+            raise AnswerError("the model server's answer is too large")
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._max_body:
+                raise AnswerError("the model server's answer is too large")
+            chunks.append(chunk)
+        return Answer(
+            response.status, response.headers.get("Content-Type", "application/octet-stream"), b"".join(chunks)
+        )

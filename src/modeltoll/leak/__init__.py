@@ -1,0 +1,1 @@
+"""What an answer gives away about the model."""

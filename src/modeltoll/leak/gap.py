@@ -1,0 +1,34 @@
+"""How near the second class comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.leak.scores import scores_of
+
+if TYPE_CHECKING:
+    from modeltoll.records import Evidence, Floats
+
+__all__ = ["GapMeasure"]
+
+
+@dataclass(frozen=True, slots=True)
+class GapMeasure:
+    """1 - (p1 - p2), with p1 and p2 the two largest scores: 0 where one class is certain, 1 where two are tied.
+
+    Source: Dziedzic et al. 2022, section 4.
+    """
+
+    name: str = "gap"
+
+    def measure(self, evidence: Evidence) -> Floats:
+        """1 minus the gap of each row's scores, shape (rows,).
+
+        Raises:
+            AnswerError: the answer's scores are missing or not probabilities.
+        """
+        largest = np.partition(scores_of(evidence), -2, axis=1)
+        return np.asarray(1.0 - (largest[:, -1] - largest[:, -2]))

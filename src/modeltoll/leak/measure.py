@@ -1,0 +1,28 @@
+"""The plug of the leak room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from modeltoll.records import Evidence, Floats
+
+__all__ = ["LeakMeasure"]
+
+
+class LeakMeasure(Protocol):
+    """A function from evidence to leak, pure and without memory."""
+
+    @property
+    def name(self) -> str:
+        """The measure's name in settings, tariffs and the ledger."""
+
+    def measure(self, evidence: Evidence) -> Floats:
+        """The leak of each row, shape (rows,), finite and >= 0, in the measure's own unit.
+
+        Row by row: a row's leak depends neither on the other rows nor on their order.
+
+        Raises:
+            AnswerError: the answer's scores are missing, of a wrong shape, or not what the settings declare.
+            RequestError: the inputs are missing, of a wrong shape, or not finite.
+        """

@@ -1,0 +1,110 @@
+"""The one guard of what a model answered, and the way from declared raw outputs to probabilities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeltoll.errors import AnswerError, SettingsError
+
+if TYPE_CHECKING:
+    from modeltoll.records import Evidence, Floats
+
+__all__ = ["KINDS", "check_scores", "probabilities", "scores_of"]
+
+KINDS = ("probabilities", "logits", "labels")  # what ``output.kind`` may declare
+TOLERANCE = 1e-3  # how far from 1 a row of probabilities may sum
+NEGATIVE = 1e-6  # how far below 0 rounding may have brought a probability
+
+
+def check_scores(scores: object, classes: int | None = None) -> Floats:
+    """Probabilities of shape (rows, classes) as float64, each row scaled to sum to 1 (it may be 1e-3 off).
+
+    A number between -1e-6 and 0 is taken for a rounded 0.
+
+    Raises:
+        AnswerError: not numbers, not of that shape, fewer than 2 classes, NaN, infinite, negative, or not summing to 1.
+    """
+    values = _matrix(scores, classes)
+    if values.min(initial=0.0) < 0.0:
+        if values.min() < -NEGATIVE:
+            raise AnswerError("the model's scores hold a negative number; are they logits? (output.kind)")
+        values = np.maximum(values, 0.0)
+    sums = values.sum(axis=1)
+    if not (np.abs(sums - 1.0) <= TOLERANCE).all():
+        raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
+    return np.asarray(values / sums[:, None])
+
+
+def scores_of(evidence: Evidence, classes: int | None = None) -> Floats:
+    """The scores of an answer, checked as by ``check_scores``, one row per row of the request.
+
+    Raises:
+        AnswerError: there are none, or they do not pass the check.
+    """
+    if evidence.scores is None:
+        raise AnswerError("the answer shows no scores that could be measured")
+    values = check_scores(evidence.scores, classes)
+    if len(values) != evidence.rows:
+        raise AnswerError(f"the request has {evidence.rows} rows but the answer has scores for {len(values)}")
+    return values
+
+
+def probabilities(raw: object, kind: str, classes: int | None = None) -> Floats:
+    """Turn raw outputs of the declared kind into probabilities of shape (rows, classes).
+
+    ``logits`` go through a softmax. ``labels``, integers of shape (rows,) or (rows, 1), become rows with a single 1;
+    such rows have entropy 0 and gap 0, so only measures that look at inputs or votes tell them apart.
+
+    Raises:
+        AnswerError: the outputs are not of that kind, or not of ``classes`` classes.
+        SettingsError: no such kind, or labels without the number of classes.
+    """
+    if kind == "probabilities":
+        return check_scores(raw, classes)
+    if kind == "logits":
+        logits = _matrix(raw, classes)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    if kind != "labels":
+        raise SettingsError([f"output.kind is {kind!r}; it may be {', '.join(KINDS)}"])
+    if classes is None or classes < 2:
+        raise SettingsError(["output.classes must be given, at least 2, where output.kind is labels"])
+    return _one_hot(raw, classes)
+
+
+def _numbers(raw: object) -> NDArray[Any]:
+    try:
+        values = np.asarray(raw)
+    except (TypeError, ValueError):
+        raise AnswerError("the model's outputs are not rows of one length") from None
+    if values.dtype.kind not in "fiu":
+        raise AnswerError("the model's outputs are not numbers")
+    return values
+
+
+def _matrix(raw: object, classes: int | None) -> Floats:
+    values = np.asarray(_numbers(raw), dtype=np.float64)
+    if values.ndim != 2:
+        raise AnswerError("the model's scores are not of shape (rows, classes)")
+    if values.shape[1] < 2:
+        raise AnswerError("the model's scores have fewer than 2 classes")
+    if classes is not None and values.shape[1] != classes:
+        raise AnswerError(f"the model's scores have {values.shape[1]} classes where {classes} are declared")
+    if not np.isfinite(values).all():
+        raise AnswerError("the model's scores hold a number that is not finite")
+    return values
+
+
+def _one_hot(raw: object, classes: int) -> Floats:
+    values = _numbers(raw)
+    labels = values.reshape(len(values)) if values.ndim == 2 and values.shape[1] == 1 else values
+    if labels.ndim != 1:
+        raise AnswerError("the model's labels are not of shape (rows,)")
+    if not ((labels >= 0) & (labels < classes) & (labels == np.floor(labels))).all():
+        raise AnswerError(f"the model's labels are not whole numbers from 0 to {classes - 1}")
+    out = np.zeros((labels.size, classes))
+    out[np.arange(labels.size), labels.astype(np.intp)] = 1.0
+    return out

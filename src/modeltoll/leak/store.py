@@ -1,0 +1,95 @@
+"""Fitted arrays as files: one .npz with a kind, a version and a checksum, and never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeltoll.errors import CalibrationError
+
+__all__ = ["load_arrays", "save_arrays"]
+
+VERSION = 1
+_KIND, _VERSION, _DIGEST = "modeltoll_kind", "modeltoll_version", "modeltoll_sha256"
+
+# What numpy and zipfile raise on files that are not as they wrote them.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def save_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays of numbers or text to ``path``, in one step: another file of that name is replaced whole.
+
+    Raises:
+        ValueError: an array holds objects.
+    """
+    if any(array.dtype.hasobject for array in arrays.values()):
+        raise ValueError("only numbers and text can be saved, not objects")
+    header = {_KIND: np.array(kind), _VERSION: np.array(VERSION), _DIGEST: np.array(_digest(kind, arrays))}
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, allow_pickle=False, **header, **arrays)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_arrays(path: Path, kind: str) -> Arrays:
+    """Read what ``save_arrays`` wrote under the same kind; the arrays have the same bits.
+
+    Raises:
+        CalibrationError: no such file, damaged, of another kind, or of a version that is not understood.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
+            arrays: Arrays = {name: members[name] for name in members.files}
+    except FileNotFoundError:
+        raise CalibrationError(f"there is no {kind} file here", private=str(path)) from None
+    except _DAMAGE as error:
+        raise CalibrationError(f"the {kind} file is damaged or not one of ours", private=f"{path}: {error}") from error
+    header = [arrays.pop(name, None) for name in (_KIND, _VERSION, _DIGEST)]
+    if any(part is None or part.ndim for part in header):
+        raise CalibrationError(f"this is not a {kind} file", private=str(path))
+    found, version, digest = (str(part) for part in header)
+    if found != kind:
+        raise CalibrationError(f"this is a {found} file where a {kind} file is needed", private=str(path))
+    if version != str(VERSION):
+        raise CalibrationError(f"the {kind} file is of version {version}; this program reads {VERSION}")
+    if digest != _digest(kind, arrays):
+        raise CalibrationError(f"the {kind} file is damaged: its checksum does not fit", private=str(path))
+    return arrays
+
+
+def _digest(kind: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the kind and each array's name, type, shape and bytes, in the order of the names."""
+    sha = hashlib.sha256(f"{kind} {VERSION}".encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"\n{name} {array.dtype.str} {arrays[name].shape}\n".encode())
+        sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()

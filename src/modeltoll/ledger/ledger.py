@@ -1,0 +1,57 @@
+"""The plug of the ledger room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeltoll.records import Account, Bill, Caller, Entry
+
+__all__ = ["Ledger"]
+
+
+class Ledger(Protocol):
+    """What the gateways remember of their callers. Every change is one atomic step."""
+
+    async def open(self) -> None:
+        """Connect, and create or migrate the store.
+
+        Raises:
+            LedgerError: the store cannot be reached, written, or is of a version that is not understood.
+        """
+
+    async def close(self) -> None:
+        """Let go of the store; nothing that was acknowledged is lost."""
+
+    async def charge(self, caller: Caller, entry: Entry) -> Account:
+        """Add an entry and return the account after it, in one atomic step.
+
+        Counts fade by age first; rows whose fingerprint is in the caller's sketch are not counted.
+
+        Raises:
+            LedgerError: the entry may or may not have been written; nothing may be released on it.
+            ValueError: the entry would spoil the account (see ``book.check_entry``); it was not written.
+        """
+
+    async def bill(self, caller: Caller, bill: Bill) -> None:
+        """Add the issued work to the account and a line to the log, in one atomic step.
+
+        Where the account is not known (never charged, or reset since) the line is all that is written.
+
+        Raises:
+            LedgerError, ValueError: as for ``charge``.
+        """
+
+    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+        """One account, its counts faded to the time ``at``, or None where the caller is not known."""
+
+    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+        """The accounts with the most work issued, largest first; whether a caller is exempt is not known here."""
+
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+        """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
+
+    async def reset(self, caller: Caller, model: str) -> bool:
+        """Forget an account and its sketch; the log stays. False where it was not known."""

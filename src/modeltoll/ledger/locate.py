@@ -1,0 +1,81 @@
+"""From a URL to a ledger. A new store is one file and one line in ``STORES``."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from modeltoll.errors import SettingsError
+from modeltoll.ledger.book import HALF_LIFE
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from modeltoll.ledger.ledger import Ledger
+
+__all__ = ["STORES", "Store", "locate"]
+
+STORES = {
+    "memory": "modeltoll.ledger.memory:MemoryLedger",
+    "sqlite": "modeltoll.ledger.sqlite:SqliteLedger",
+}
+
+_DAY = 86_400.0
+
+
+class Store(Protocol):
+    """What a ledger's class offers so that a URL can name it."""
+
+    url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, half_life: float) -> Ledger:
+        """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``."""
+
+
+def locate(url: str) -> Ledger:
+    """The ledger that a URL names, not yet opened: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
+
+    The option ``?half_life_days=30`` says how fast p-value counts fade.
+
+    Raises:
+        SettingsError: the URL is malformed, names no store that is known, or has an option that is not.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise SettingsError(["ledger: this is not a URL; write for example sqlite:///ledger.db"]) from None
+    if parts.scheme not in STORES or not url.startswith(f"{parts.scheme}://"):
+        known = " or ".join(f"{scheme}://" for scheme in sorted(STORES))
+        raise SettingsError([f"ledger: the URL must begin with {known}"])
+    module, _, name = STORES[parts.scheme].partition(":")
+    store: Store = getattr(import_module(module), name)
+    options = _options(parts, store.url_options | {"half_life_days"})
+    return store.from_url(parts, half_life=_half_life(options.get("half_life_days")))
+
+
+def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:
+    given = parse_qsl(url.query, keep_blank_values=True)
+    options = dict(given)
+    faults = [f"ledger: unknown option {name!r}; known: {', '.join(sorted(known))}" for name in options.keys() - known]
+    if len(given) > len(options):
+        faults.append("ledger: an option is given twice; give it once")
+    if url.fragment:
+        faults.append("ledger: a '#' begins a fragment, which means nothing here; write %23 for a '#' in a name")
+    if faults:
+        raise SettingsError(sorted(faults))
+    return options
+
+
+def _half_life(days: str | None) -> float:
+    if days is None:
+        return HALF_LIFE
+    try:
+        seconds = float(days) * _DAY
+    except ValueError:
+        seconds = math.nan
+    if not 0.0 < seconds < math.inf:
+        raise SettingsError([f"ledger: half_life_days must be a number of days above 0, not {days!r}"])
+    return seconds

@@ -1,0 +1,63 @@
+-- A ledger in SQLite, version 1. Applied in one transaction; later versions are files of their own.
+
+PRAGMA application_id = 0x4d544f4c; -- "MTOL": this file is a ledger of Modeltoll
+
+-- The salt keys the callers' hashes in the log, so that nobody who holds the log can try all network prefixes.
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('salt', randomblob(32));
+
+-- One line per caller and model. leaks and counts are doubles, little end first: counts row after row, one row of
+-- bins per measure, as they were at last_seen. learned counts the fingerprints that the sketch has ever taken in.
+CREATE TABLE accounts (
+    id         INTEGER PRIMARY KEY,
+    caller     TEXT    NOT NULL,
+    model      TEXT    NOT NULL,
+    rows       INTEGER NOT NULL,
+    requests   INTEGER NOT NULL,
+    work       REAL    NOT NULL,
+    tariff     TEXT    NOT NULL,
+    first_seen REAL    NOT NULL,
+    last_seen  REAL    NOT NULL,
+    measures   INTEGER NOT NULL,
+    leaks      BLOB    NOT NULL,
+    counts     BLOB    NOT NULL,
+    learned    INTEGER NOT NULL,
+    UNIQUE (caller, model)
+);
+CREATE INDEX accounts_by_work ON accounts (work);
+
+-- A ring of the latest fingerprints (8 bytes as a signed integer) of each account. A row per fingerprint costs a charge
+-- a third less time than one ring of 32 KiB in a blob, and the rings of small callers take no room.
+CREATE TABLE sketch (
+    account     INTEGER NOT NULL,
+    slot        INTEGER NOT NULL,
+    fingerprint INTEGER NOT NULL,
+    PRIMARY KEY (account, slot)
+) WITHOUT ROWID;
+CREATE INDEX sketch_by_fingerprint ON sketch (account, fingerprint);
+
+-- Append-only. A line is never changed; where an operator shortens the log, lines leave from the old end only, and the
+-- last one stays, so that no number is given twice.
+CREATE TABLE log (
+    line          INTEGER PRIMARY KEY,
+    at            REAL    NOT NULL,
+    caller        TEXT    NOT NULL, -- keyed hash, 16 hexadecimal digits
+    model         TEXT    NOT NULL,
+    rows          INTEGER NOT NULL,
+    measures      TEXT    NOT NULL, -- JSON: names
+    leaks         TEXT    NOT NULL, -- JSON: per row, one number per measure
+    rarest        TEXT    NOT NULL, -- JSON: per row, its smallest p-value
+    mode          TEXT    NOT NULL,
+    work          REAL    NOT NULL, -- reference seconds, = rows_seconds + entry_seconds
+    work_rows     INTEGER NOT NULL,
+    rows_seconds  REAL    NOT NULL,
+    entry_seconds REAL    NOT NULL,
+    surcharge     REAL    NOT NULL
+);
+CREATE TRIGGER log_is_never_changed BEFORE UPDATE ON log BEGIN
+    SELECT raise(ABORT, 'the log is append-only');
+END;
+CREATE TRIGGER log_leaves_from_the_old_end BEFORE DELETE ON log
+WHEN EXISTS (SELECT 1 FROM log WHERE line < OLD.line) OR OLD.line = (SELECT max(line) FROM log) BEGIN
+    SELECT raise(ABORT, 'the log loses its oldest lines only, and never its last');
+END;

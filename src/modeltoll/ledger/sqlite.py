@@ -1,0 +1,254 @@
+"""The ledger of one machine: a SQLite file that any number of gateway processes share.
+
+How the file is opened, what it refuses and what a power cut can lose stands in ``sqlitefile.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import unquote
+
+from modeltoll.errors import SettingsError
+from modeltoll.ledger import book
+from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
+from modeltoll.records import Account, Bill, Caller, Work
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+    from urllib.parse import SplitResult
+
+    from modeltoll.records import Entry
+
+__all__ = ["SqliteLedger"]
+
+LARGE_ROWS = 64  # a request of more rows is charged in the file's thread, so that others need not wait for it
+
+_ACCOUNT = (
+    "SELECT id, learned, caller, model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts"
+    " FROM accounts"
+)
+_FIND = f"{_ACCOUNT} WHERE caller = ? AND model = ?"
+_LARGEST = f"{_ACCOUNT} ORDER BY work DESC, caller, model LIMIT ?"
+_ADD = (
+    "INSERT INTO accounts (learned, rows, requests, tariff, last_seen, measures, leaks, counts,"
+    " caller, model, work, first_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CHANGE = (
+    "UPDATE accounts SET learned = ?, rows = ?, requests = ?, tariff = ?, last_seen = ?, measures = ?, leaks = ?,"
+    " counts = ? WHERE id = ?"
+)
+_SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SELECT value FROM json_each(?))"
+_LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
+_FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE id = ?")
+_WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
+_LINE = (
+    "at, caller, model, rows, measures, leaks, rarest, mode, work, work_rows, rows_seconds, entry_seconds, surcharge"
+)
+_WRITE = f"INSERT INTO log ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  names of ours
+_READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  # noqa: S608  names of ours
+
+
+class SqliteLedger:
+    """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds."""
+
+    url_options: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, path: Path, *, half_life: float = book.HALF_LIFE, patience: float = PATIENCE) -> None:
+        self._file = SqliteFile(path, patience=patience)
+        self._half_life = half_life
+        self._salt = b""
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+        """``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
+
+        Raises:
+            SettingsError: there is a host, no file name, or the URL asks for SQLite's memory database.
+        """
+        if url.netloc or not url.path.startswith("/"):
+            raise SettingsError(["ledger: write sqlite:///relative.db or sqlite:////absolute.db; mind the slashes"])
+        name = unquote(url.path[1:])
+        if not name.strip("/") or "\0" in name:
+            raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
+        if name == ":memory:":
+            raise SettingsError(["ledger: for a ledger without a file write memory://"])
+        return cls(Path(name), half_life=half_life)
+
+    async def open(self) -> None:
+        """See ``Ledger.open`` and ``SqliteFile.open``."""
+        await self._file.open()
+        self._salt = await self._file.do(_salt)
+
+    async def close(self) -> None:
+        """See ``Ledger.close``."""
+        await self._file.close()
+
+    async def charge(self, caller: Caller, entry: Entry) -> Account:
+        """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
+        book.check_entry(caller, entry)
+        job = partial(_charge, caller, entry, self._half_life)
+        return await self._file.do(job, large=entry.rows > LARGE_ROWS)
+
+    async def bill(self, caller: Caller, bill: Bill) -> None:
+        """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
+        book.check_bill(caller, bill)
+        line = _encode_line(book.hashed(caller, self._salt), bill)
+        await self._file.do(partial(_bill, caller, bill, line))
+
+    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+        """See ``Ledger.account``."""
+        book.check_names(caller, model)
+        found = await self._file.do(lambda connection: connection.execute(_FIND, (caller.name, model)).fetchone())
+        return None if found is None else book.faded(_decode_account(found, caller), at, self._half_life)
+
+    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+        """See ``Ledger.largest``."""
+        page = (_within_sqlite(limit),)
+        found = await self._file.do(lambda connection: connection.execute(_LARGEST, page).fetchall(), large=True)
+        return [book.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
+
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+        """See ``Ledger.log``."""
+        page = (_within_sqlite(after), _within_sqlite(limit))
+        found = await self._file.do(lambda connection: connection.execute(_READ, page).fetchall(), large=True)
+        return [_decode_line(row) for row in found]
+
+    async def reset(self, caller: Caller, model: str) -> bool:
+        """See ``Ledger.reset``."""
+        book.check_names(caller, model)
+        return await self._file.do(partial(_reset, caller, model))
+
+
+# The jobs: each runs in the file's thread, inside a transaction.
+
+
+def _salt(connection: sqlite3.Connection) -> bytes:
+    (salt,) = connection.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()
+    return bytes(salt)
+
+
+def _charge(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
+    found = connection.execute(_FIND, (caller.name, entry.model)).fetchone()
+    if found is None:
+        number, learned, before, seen = None, 0, None, set[bytes]()
+    else:
+        number, learned = found[:2]
+        before = _decode_account(found, caller)
+        numbers = json.dumps([_number(fingerprint) for fingerprint in entry.fingerprints])
+        seen = {_fingerprint(row[0]) for row in connection.execute(_SEEN, (number, numbers))}
+
+    after, fresh = book.charge(before, caller, entry, seen, half_life)
+    values = (
+        learned + len(fresh),
+        after.rows,
+        after.requests,
+        after.tariff,
+        after.last_seen,
+        len(after.counts),
+        _pack(after.leaks),
+        _pack(chain.from_iterable(after.counts)),
+    )
+    if number is None:
+        new = (caller.name, entry.model, after.work, after.first_seen)
+        number = connection.execute(_ADD, values + new).lastrowid
+    else:
+        connection.execute(_CHANGE, (*values, number))
+    ring = book.slots(learned, fresh)
+    connection.executemany(_LEARN, [(number, slot, _number(fingerprint)) for slot, fingerprint in ring])
+    return after
+
+
+def _bill(caller: Caller, bill: Bill, line: tuple[Any, ...], connection: sqlite3.Connection) -> None:
+    connection.execute(_WORK, (bill.work.seconds, caller.name, bill.model))
+    connection.execute(_WRITE, line)
+
+
+def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
+    found = connection.execute(_FIND, (caller.name, model)).fetchone()
+    if found is None:
+        return False
+    for statement in _FORGET:
+        connection.execute(statement, found[:1])
+    return True
+
+
+# Records to columns and back.
+
+
+def _decode_account(found: tuple[Any, ...], caller: Caller) -> Account:
+    _, _, _, model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts = found
+    flat = _unpack(counts)
+    width = len(flat) // max(1, measures)
+    return Account(
+        caller=caller,
+        model=model,
+        rows=rows,
+        requests=requests,
+        leaks=_unpack(leaks),
+        counts=tuple([flat[row * width : (row + 1) * width] for row in range(measures)]),
+        work=work,
+        tariff=tariff,
+        first_seen=first_seen,
+        last_seen=last_seen,
+    )
+
+
+def _encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
+    work = bill.work
+    return (
+        bill.at,
+        hashed,
+        bill.model,
+        bill.rows,
+        json.dumps(bill.measures),
+        json.dumps(bill.leaks),
+        json.dumps(bill.rarest),
+        bill.mode,
+        work.seconds,
+        work.rows,
+        work.rows_seconds,
+        work.entry_seconds,
+        work.surcharge,
+    )
+
+
+def _decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
+    number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = found
+    bill = Bill(
+        at=at,
+        model=model,
+        rows=rows,
+        measures=tuple(json.loads(measures)),
+        leaks=tuple(map(tuple, json.loads(leaks))),
+        rarest=tuple(json.loads(rarest)),
+        work=Work(*work),
+        mode=mode,
+    )
+    return number, hashed, bill
+
+
+def _pack(values: Iterable[float]) -> bytes:
+    doubles = tuple(values)
+    return struct.pack(f"<{len(doubles)}d", *doubles)
+
+
+def _unpack(blob: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(blob) // 8}d", blob)
+
+
+def _number(fingerprint: bytes) -> int:
+    return int.from_bytes(fingerprint, "big", signed=True)
+
+
+def _fingerprint(number: int) -> bytes:
+    return number.to_bytes(book.FINGERPRINT_BYTES, "big", signed=True)
+
+
+def _within_sqlite(count: int) -> int:
+    return max(0, min(count, 2**63 - 1))

@@ -1,0 +1,296 @@
+"""One SQLite file: opened with care, and changed in transactions that wait for nobody where they need not.
+
+A job is a whole step of the ledger, several statements long. A short one runs at once in the event loop's own thread:
+in write-ahead mode it only writes to memory that the system puts on the disk later, and takes less time than a mere
+visit to another thread and back (benchmarks/bench_ledger.py measures both), which aiosqlite pays once per statement.
+What does take long goes to one thread of the file's own (the standard library's ``sqlite3`` serves both, never at the
+same time): large jobs, a job that finds another process writing, and copying the log into the file. Jobs that arrive
+meanwhile share the next transaction.
+
+Transactions begin with the write lock (BEGIN IMMEDIATE), so that what a job reads cannot change before it writes,
+whichever process wants to. With ``synchronous = NORMAL`` a killed process loses nothing that was acknowledged; a
+power cut may lose the steps since the log was last copied into the file (about ``WAL_BYTES`` of it) and never breaks
+the file. A ledger can bear that: a lost charge is a charge less, while a synchronous disk would make every request
+wait for milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from modeltoll.errors import LedgerError
+from modeltoll.ledger.mounts import filesystem, is_shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["PATIENCE", "SqliteFile"]
+
+T = TypeVar("T")
+_Group = list[tuple["Callable[[sqlite3.Connection], Any]", "asyncio.Future[Any]"]]
+
+PATIENCE = 5.0  # seconds to wait for another process's transaction
+WAL_BYTES = 8 * 2**20  # size of the write-ahead log above which it is copied into the file
+PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole pages
+CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; the log can be copied another time
+ATTEMPTS = 10  # at switching the journal, each after waiting for another process
+APPLICATION_ID = 0x4D544F4C
+MIGRATIONS = ("sqlite_1.sql",)  # file n brings version n to n + 1; the file's version is PRAGMA user_version
+
+# What is said aloud, by SQLite's primary result code. No path in it: callers may read it.
+_FAULTS = {
+    sqlite3.SQLITE_NOTADB: "the ledger's file is not a SQLite database; give the ledger another file",
+    sqlite3.SQLITE_CORRUPT: "the ledger's file is damaged; restore it from a copy or give the ledger another file",
+    sqlite3.SQLITE_READONLY: "the ledger's file cannot be written; let the gateway's user write it and its folder",
+    sqlite3.SQLITE_CANTOPEN: "the ledger's file cannot be opened; its folder must exist and be writable",
+    sqlite3.SQLITE_PERM: "the ledger's file cannot be opened; let the gateway's user write it and its folder",
+    sqlite3.SQLITE_FULL: "the ledger's disk is full; make room",
+    sqlite3.SQLITE_IOERR: "the ledger's disk cannot be read or written; see whether it is full or broken",
+    sqlite3.SQLITE_BUSY: "another process holds the ledger for too long",
+    sqlite3.SQLITE_LOCKED: "another process holds the ledger for too long",
+}
+
+
+class SqliteFile:
+    """A ledger's file. ``patience`` is in seconds; ``mounts`` names the system's list of mounted file systems."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE, mounts: Path = Path("/proc/self/mounts")) -> None:
+        self._path = path.absolute()
+        self._target = Path(os.path.realpath(path))  # SQLite follows links, and so do the files beside it
+        self._wal = self._target.with_name(self._target.name + "-wal")
+        self._patience = patience
+        self._mounts = mounts
+        self._checkpoint_above = WAL_BYTES
+        self._connection: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._queue: _Group = []
+        self._busy = False
+
+    async def open(self) -> None:
+        """Open, check and migrate the file.
+
+        Raises:
+            LedgerError: it lies on a network file system, cannot be written, is no ledger, or a newer version's.
+        """
+        if self._thread is not None:
+            return
+        self._refuse_shared_disk()
+        thread = ThreadPoolExecutor(1, "modeltoll-ledger")
+        try:
+            self._connection = await asyncio.wrap_future(thread.submit(self._connect))
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+        finally:
+            if self._connection is None:
+                thread.shutdown(wait=False)
+        self._thread = thread
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go of the file."""
+        thread, connection = self._thread, self._connection
+        if thread is None or connection is None:
+            return
+        if self._queue:
+            self._send()
+        self._thread = None
+        await asyncio.wrap_future(thread.submit(connection.close))
+        thread.shutdown()
+        self._connection = None
+
+    async def do(self, job: Callable[[sqlite3.Connection], T], *, large: bool = False) -> T:
+        """Run a job in a transaction and return its result once that is committed; a large one in the thread.
+
+        A job must not raise for what can be checked beforehand: it would take with it those that share its
+        transaction.
+
+        Raises:
+            LedgerError: the file is not open, or the transaction failed.
+        """
+        if self._thread is None:
+            raise LedgerError("the ledger is not open")
+        if not (self._busy or large):
+            try:
+                (result,) = self._transact([job])
+            except sqlite3.Error as error:
+                if not _is_busy(error):
+                    raise self._fault(error) from error
+            else:
+                if self._log_has_grown():
+                    self._send()
+                return cast("T", result)
+        waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((job, waiting))
+        if not self._busy:
+            self._send()
+        return await waiting
+
+    def _send(self) -> None:
+        """Hand all waiting jobs to the thread, and the connection with them."""
+        assert self._thread is not None  # do() takes no job otherwise
+        group, self._queue = self._queue, []
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        outcome = self._thread.submit(self._work, [job for job, _ in group])
+        outcome.add_done_callback(lambda outcome: loop.call_soon_threadsafe(self._deliver, group, outcome))
+
+    def _deliver(self, group: _Group, outcome: Future[list[Any]]) -> None:
+        """Back in the event loop: let the next group go, then tell this one."""
+        self._busy = False
+        if self._queue:
+            self._send()
+        error = outcome.exception()
+        for turn, (_, waiting) in enumerate(group):
+            if waiting.done():  # its caller has gone
+                continue
+            if error is None:
+                waiting.set_result(outcome.result()[turn])
+            else:
+                waiting.set_exception(self._fault(error) if isinstance(error, sqlite3.Error) else error)
+
+    def _transact(self, jobs: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        connection = self._connection
+        assert connection is not None
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            results = [job(connection) for job in jobs]
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return results
+
+    def _log_has_grown(self) -> bool:
+        try:
+            return self._wal.stat().st_size > self._checkpoint_above
+        except FileNotFoundError:  # SQLite would go on writing into what nobody else can see
+            raise LedgerError(
+                "the ledger's file was removed while in use; restart the gateway", private=str(self._path)
+            ) from None
+
+    # What follows runs in the thread.
+
+    def _work(self, jobs: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
+        """As ``_transact``, but patient with other processes; then copy the log into the file where it has grown."""
+        connection = self._connection
+        assert connection is not None
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * self._patience)}")
+        try:
+            results = self._transact(jobs)
+        finally:
+            connection.execute("PRAGMA busy_timeout = 0")
+        if self._log_has_grown():
+            self._checkpoint(connection)
+        return results
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Copy the write-ahead log into the file and empty it.
+
+        SQLite's automatic checkpoints run beside other processes' commits, which before SQLite 3.51.3 can lose pages
+        (sqlite.org/wal.html#walresetbug). They are off; a TRUNCATE checkpoint holds the write lock from start to end.
+        """
+        connection.execute(f"PRAGMA busy_timeout = {CHECKPOINT_PATIENCE_MS}")
+        with contextlib.suppress(sqlite3.Error):  # it can be copied later; a full disk refuses the next charge aloud
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.execute("PRAGMA busy_timeout = 0")
+        self._checkpoint_above = WAL_BYTES + self._wal.stat().st_size  # more, where a reader holds on to the log
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
+        try:
+            self._version(connection)  # before anything is written into what may be a stranger's file
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
+            self._write_ahead(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._migrate(connection)
+            connection.execute("PRAGMA busy_timeout = 0")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """The version of the ledger in the file, 0 where it is empty."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if owner != APPLICATION_ID and (owner or version or tables):
+            raise LedgerError(
+                "the ledger's file is the database of another program; give the ledger another file",
+                private=str(self._path),
+            )
+        if version > len(MIGRATIONS):
+            raise LedgerError(
+                f"the ledger's file has version {version} and this Modeltoll knows none above {len(MIGRATIONS)}; "
+                "upgrade Modeltoll or give the ledger another file",
+                private=str(self._path),
+            )
+        return int(version)
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> None:
+        """Switch the journal. SQLite does not wait where another process is switching at the same time: we do."""
+        for _ in range(ATTEMPTS):
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                connection.execute("BEGIN IMMEDIATE")  # this waits until the other one has done
+                connection.execute("ROLLBACK")
+            else:
+                return
+        raise LedgerError(_FAULTS[sqlite3.SQLITE_BUSY], private=str(self._path))
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring the file to the latest version, in one transaction; of many gateways that start at once, one does."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for name in MIGRATIONS[self._version(connection) :]:
+                for statement in _statements(resources.files(__package__).joinpath("sql", name).read_text("utf-8")):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def _refuse_shared_disk(self) -> None:
+        if not self._mounts.exists():  # only Linux lists them there
+            return
+        kind = filesystem(self._target, self._mounts.read_text("utf-8", "surrogateescape"))
+        if is_shared(kind):
+            raise LedgerError(
+                f"a SQLite ledger cannot lie on a network file system ({kind}): machines would not see each other's "
+                "charges; put it on a local disk, or use a ledger server for several machines",
+                private=str(self._path),
+            )
+
+    def _fault(self, error: sqlite3.Error) -> LedgerError:
+        public = _FAULTS.get(_primary_code(error), "the ledger does not answer")
+        return LedgerError(public, private=f"{self._path}: {getattr(error, 'sqlite_errorname', 'sqlite3')}: {error}")
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _primary_code(error) == sqlite3.SQLITE_BUSY
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """SQLite's result code without its details, 0 where the ``sqlite3`` module itself complains."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, each complete; ``executescript`` would commit the transaction it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,138 @@
+"""A calibration as a file: versioned JSON, checked member by member before anything is believed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modeltoll.errors import CalibrationError
+from modeltoll.pricing.calibration import Calibration, CalibrationReport, EntryTerms, Provenance
+from modeltoll.pricing.document import Members, decode_document, encode_document, read_bytes, write_bytes
+from modeltoll.pricing.suspicion import SuspicionTerms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "decode_calibration",
+    "encode_calibration",
+    "load_calibration",
+    "save_calibration",
+]
+
+FORMAT = "modeltoll-calibration"
+VERSION = 1
+_MEND = "make it anew with 'modeltoll calibrate'"
+
+
+def encode_calibration(calibration: Calibration) -> bytes:
+    """The document, ASCII JSON, one member per line. Every number is written so that it reads back exactly."""
+    report = calibration.report
+    members: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": calibration.model,
+        "measures": calibration.measures,
+        "weights": calibration.weights,
+        "g": calibration.g,
+        "unit_seconds": calibration.unit_seconds,
+        "suspicion": asdict(calibration.suspicion),
+        "entry": asdict(calibration.entry),
+        "provenance": asdict(calibration.provenance),
+        "report": None if report is None else asdict(report),
+        "scores": calibration.scores.tolist(),
+    }
+    return encode_document(members)
+
+
+def _report(members: Members) -> CalibrationReport:
+    waits = members.table("waits")
+    if any(len(wait) != 2 for wait in waits):
+        raise members.fault("waits", "must hold pairs of a share and seconds")
+    report = CalibrationReport(
+        held_back=members.integer("held_back"),
+        mean=members.number("mean"),
+        low=members.number("low"),
+        high=members.number("high"),
+        waits=tuple((share, seconds) for share, seconds in waits),
+        warnings=members.texts("warnings"),
+    )
+    members.done()
+    return report
+
+
+def _suspicion(members: Members) -> SuspicionTerms:
+    terms = SuspicionTerms(*(members.number(name) for name in ("alpha", "rho", "maximum", "rare_below")))
+    members.done()
+    return terms
+
+
+def _entry(members: Members) -> EntryTerms:
+    terms = EntryTerms(members.number("anonymous_units"), members.number("keyed_units"), members.integer("rows"))
+    members.done()
+    return terms
+
+
+def _provenance(members: Members) -> Provenance:
+    provenance = Provenance(*(members.text(name) for name in ("source", "command", "created", "machine")))
+    members.done()
+    return provenance
+
+
+def _calibration(members: Members) -> Calibration:
+    if members.text("format") != FORMAT:
+        raise members.fault("format", f"must be {FORMAT!r}")
+    if members.integer("version") != VERSION:
+        raise members.fault("version", f"must be {VERSION}")
+    report = members.optional("report")
+    scores = np.array(members.table("scores"), dtype=np.float64)
+    scores.setflags(write=False)
+    return Calibration(
+        model=members.text("model"),
+        measures=members.texts("measures"),
+        scores=scores,
+        weights=members.numbers("weights"),
+        g=members.number("g"),
+        unit_seconds=members.number("unit_seconds"),
+        suspicion=_suspicion(members.object("suspicion")),
+        entry=_entry(members.object("entry")),
+        provenance=_provenance(members.object("provenance")),
+        report=None if report is None else _report(report),
+    )
+
+
+def decode_calibration(data: bytes, where: str = "the calibration") -> Calibration:
+    """Parse and check a document; ``where`` names it in messages.
+
+    Raises:
+        CalibrationError: not such a document; the message names the member and the mend.
+    """
+    return decode_document(data, _calibration, where, _MEND)
+
+
+def save_calibration(calibration: Calibration, path: Path) -> None:
+    """Write the file in one atomic step.
+
+    Raises:
+        CalibrationError: it cannot be written.
+    """
+    write_bytes(path, encode_calibration(calibration))
+
+
+def load_calibration(path: Path, *, model: str | None = None, measures: tuple[str, ...] | None = None) -> Calibration:
+    """Read a file; where they are given, it must be of this model and these measures, in this order.
+
+    Raises:
+        CalibrationError: it cannot be read, is not such a document, or was made for something else.
+    """
+    calibration = decode_calibration(read_bytes(path), str(path))
+    if model is not None and calibration.model != model:
+        raise CalibrationError(f"{path}: 'model' is {calibration.model!r}, not {model!r}; {_MEND}")
+    if measures is not None and calibration.measures != measures:
+        found, wanted = ", ".join(calibration.measures), ", ".join(measures)
+        raise CalibrationError(f"{path}: 'measures' are {found}, not {wanted}; {_MEND}")
+    return calibration

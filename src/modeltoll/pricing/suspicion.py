@@ -1,0 +1,116 @@
+"""The histogram of one caller's p-values, the evidence in it, its surcharge.
+
+An honest caller's smoothed p-values are uniform; a thief's are not, however he mixes his rows. The evidence is a
+Bayes factor of a Dirichlet prior over the histogram's bins against the uniform law, lowered by what a tolerated
+caller could earn. Multiplied up row by row it is a test martingale, so an honest caller's evidence ever reaches
+1 / alpha with probability at most alpha (Ville 1939).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from modeltoll.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from modeltoll.records import Floats, Integers
+
+__all__ = ["Suspicion", "SuspicionTerms", "bin_edges"]
+
+_EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.99, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionTerms:
+    """When a caller is suspected, and what it costs him.
+
+    ``alpha``: the greatest chance that an honest caller is ever suspected. ``rho``: the tolerance; a caller whose
+    traffic is at most 1 + rho times as dense as the calibration in every bin is honest too. ``maximum``: the largest
+    surcharge, a multiplier. Only rows whose smallest p-value lies below ``rare_below`` are surcharged.
+
+    Raises:
+        CalibrationError: a term is out of range.
+    """
+
+    alpha: float = 1e-6
+    rho: float = 0.25
+    maximum: float = 100.0
+    rare_below: float = 0.5
+
+    def __post_init__(self) -> None:
+        ranges = {"alpha": (1e-300, 0.5), "rho": (0.0, 10.0), "maximum": (1.0, 1e6), "rare_below": (0.0, 1.0)}
+        for name, (low, high) in ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise CalibrationError(f"'suspicion.{name}' must lie in {low:g}..{high:g}")
+
+
+def bin_edges(honest: int) -> tuple[float, ...]:
+    """The edges of the p-value bins for ``honest`` >= 1 calibration rows, from 0 to 1.
+
+    The standard edges, merged from the left until every bin is at least 1 / (honest + 1) wide: p-values have no
+    finer grain than that.
+    """
+    least = 1.0 / (honest + 1)
+    edges = [0.0]
+    for edge in _EDGES[1:-1]:
+        if edge - edges[-1] >= least and 1.0 - edge >= least:
+            edges.append(edge)
+    return (*edges, 1.0)
+
+
+class Suspicion:
+    """The evidence in p-value counts, for one number of calibration rows. All methods are pure and vectorised."""
+
+    def __init__(self, honest: int, terms: SuspicionTerms) -> None:
+        self.terms = terms
+        self.edges = bin_edges(honest)
+        self.bins = len(self.edges) - 1
+        widths = np.diff(self.edges)
+        self._inner = np.array(self.edges[1:-1])
+        self._log_widths = np.log(widths)
+        self._prior = 0.5 * self.bins * widths + 0.02
+        self._prior_total = float(self._prior.sum())
+        self._log_prior = math.lgamma(self._prior_total) - float(gammaln(self._prior).sum())
+        self._log_alpha = math.log(terms.alpha)
+        self._log_maximum = math.log(terms.maximum)
+        self._log_tolerance = math.log1p(terms.rho)
+
+    def place(self, smoothed: Floats) -> Integers:
+        """The bin of each smoothed p-value in 0..1; any shape. A value on an edge falls into the lower bin."""
+        return self._inner.searchsorted(smoothed)
+
+    def log_bayes_factors(self, counts: Floats) -> Floats:
+        """Log Bayes factor of "some other law" against "uniform" per histogram, without tolerance.
+
+        ``counts`` (..., bins) may be fractional, since they fade; the result has shape (...,). Closed form of the
+        Dirichlet-multinomial over the uniform multinomial, with prior A_k = 0.5 K q_k + 0.02 for K bins of width q_k.
+        """
+        total = counts.sum(axis=-1)
+        gained = gammaln(self._prior + counts).sum(axis=-1) - counts @ self._log_widths
+        log_factors: Floats = self._log_prior - gammaln(self._prior_total + total) + gained
+        return log_factors
+
+    def log_evidence(self, counts: Floats) -> Floats:
+        """Log of M, the evidence against a caller: the mean of the Bayes factors over the measures, less the tolerance.
+
+        ``counts`` (..., measures, bins); the result has shape (...,). Every measure counts the same rows.
+        """
+        log_factors = self.log_bayes_factors(counts)
+        mean = np.logaddexp.reduce(log_factors, axis=-1) - math.log(counts.shape[-2])
+        rows = counts[..., 0, :].sum(axis=-1)
+        log_evidence: Floats = mean - rows * self._log_tolerance
+        return log_evidence
+
+    def surcharge(self, counts: Floats) -> Floats:
+        """What rare rows are multiplied by: min(maximum, sqrt(alpha M)) where M >= 1 / alpha, elsewhere 1.
+
+        ``counts`` (..., measures, bins); the result has shape (...,).
+        """
+        excess = 0.5 * (self._log_alpha + self.log_evidence(counts))
+        surcharge: Floats = np.exp(np.minimum(np.maximum(excess, 0.0), self._log_maximum))
+        return surcharge

@@ -1,0 +1,1 @@
+"""Work that is hard to do and easy to check."""

@@ -1,0 +1,68 @@
+"""The paper's puzzle: a digest below a target. Interactive, and for redeem mode only: its counter unlocks nothing.
+
+The target is real-valued, so the work has no steps of two; ``bits_only`` gives the paper's leading zero bits back.
+The wait is geometric: its standard deviation equals its mean, and p99 is 4.6 times the mean (PAPER.md section 6.11).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from modeltoll.puzzle.evaluation import HASHCASH, SEED_BYTES, solves
+from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.solve import solve
+from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["MAX_EVALUATIONS", "Hashcash", "bits_bound"]
+
+MAX_EVALUATIONS = 2.0**48  # the published bound stays exact in JSON, and 8 bytes of counter hold a solution
+
+
+def bits_bound(bits: int) -> int:
+    """The bound of a part whose digest must begin with so many zero bits, 0 to 48: its expected evaluations."""
+    if not 0 <= bits <= 48:
+        raise ValueError(f"{bits} leading zero bits are not within 0..48")
+    return 1 << bits
+
+
+class Hashcash:
+    """SHA-256(seed || counter), read as a big-endian integer, times the bound must stay below 2^256.
+
+    The bound is the number of evaluations expected, rounded up or down by chance so that its mean is exact.
+    ``bits_only`` rounds it down to a power of two, floor(log2 W) leading zero bits, as the paper does (section 3).
+    """
+
+    name: ClassVar[str] = HASHCASH
+
+    def __init__(self, profile: MachineProfile, *, bits_only: bool = False) -> None:
+        self._rate = profile.rate(0)
+        self._bits_only = bits_only
+
+    def within(self, memory_kib: int) -> Hashcash:  # noqa: ARG002  it needs none
+        """As ``Puzzle.within``."""
+        return self
+
+    def make(self, work: Work, rng: random.Random) -> tuple[Challenge, None]:
+        """As ``Puzzle.make``; nobody knows the solution. Work below one evaluation costs one."""
+        evaluations = work.seconds * self._rate
+        if not 0 <= evaluations <= MAX_EVALUATIONS:
+            raise ValueError(f"work of {work.seconds} seconds is not what a puzzle can carry")
+        return Challenge(self.name, (Part(rng.randbytes(SEED_BYTES), self._bound(evaluations, rng)),)), None
+
+    def solve(self, challenge: Challenge, watch: Watch) -> Solution:
+        """As ``Puzzle.solve``."""
+        return solve(challenge, watch)
+
+    def check(self, challenge: Challenge, solution: Solution) -> bool:
+        """As ``Puzzle.check``: one hash."""
+        return challenge.puzzle == self.name and solves(challenge, solution.counters)
+
+    def _bound(self, evaluations: float, rng: random.Random) -> int:
+        if self._bits_only:
+            return bits_bound(math.floor(math.log2(max(evaluations, 1.0))))
+        low = math.floor(evaluations)
+        return max(1, low + (rng.random() < evaluations - low))

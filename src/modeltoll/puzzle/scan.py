@@ -1,0 +1,65 @@
+"""The tight loops over SHA-256, in the standard library alone.
+
+Run as a program, this file is a helper on a further core: it answers each line ``puzzle seed goal start stop`` with
+the counter that it found, or -1. It imports nothing of the package, so it starts in some 20 ms whatever the package
+needs, never runs the caller's script again (as ``multiprocessing`` would), and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from hashlib import sha256
+
+__all__ = ["CHECK_BYTES", "CHECK_LABEL", "HASHCASH", "MISS", "SHA256", "main", "scan"]
+
+SHA256, HASHCASH = "sha256", "hashcash"
+CHECK_LABEL = b"modeltoll check v1"
+CHECK_BYTES = 16
+MISS = -1
+
+_BLOCK = 256
+_LAST = [bytes((value,)) for value in range(_BLOCK)]  # the last byte of a counter
+
+
+def scan(puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
+    """The first counter in [start, stop) that reaches the goal, or -1. ``start`` is a multiple of 256.
+
+    Hidden counter: ``goal`` is the published check of 16 bytes. Hashcash: the largest digest that will do, 32 bytes.
+    """
+    first_of = _first_digest if puzzle == HASHCASH else _first_hidden
+    for base in range(start, stop, _BLOCK):
+        last = first_of(seed + (base >> 8).to_bytes(7, "big"), goal, _LAST[: stop - base])
+        if last != MISS:
+            return base + last
+    return MISS
+
+
+def _first_hidden(prefix: bytes, check: bytes, lasts: list[bytes]) -> int:
+    for last in lasts:
+        if sha256(CHECK_LABEL + sha256(prefix + last).digest()).digest().startswith(check):
+            return last[0]
+    return MISS
+
+
+def _first_digest(prefix: bytes, largest: bytes, lasts: list[bytes]) -> int:
+    for last in lasts:
+        if sha256(prefix + last).digest() <= largest:
+            return last[0]
+    return MISS
+
+
+def main() -> None:
+    """Serve standard input until it ends. An interrupt is the parent's business, who then closes the input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(BrokenPipeError):  # the parent is gone
+        for line in sys.stdin.buffer:
+            puzzle, seed, goal, start, stop = line.decode("ascii").split()
+            found = scan(puzzle, bytes.fromhex(seed), bytes.fromhex(goal), int(start), int(stop))
+            os.write(sys.stdout.fileno(), b"%d\n" % found)
+
+
+if __name__ == "__main__":
+    main()

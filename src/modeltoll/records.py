@@ -1,0 +1,246 @@
+"""The frozen values that pass between rooms.
+
+Importing this module needs nothing but the standard library, so that a client never reaches numpy.
+Arrays are numpy arrays; their shapes stand beside them, with ``rows`` the rows of one request.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+
+__all__ = [
+    "Account",
+    "Answer",
+    "Assessment",
+    "Bill",
+    "Caller",
+    "Challenge",
+    "Entry",
+    "Evidence",
+    "Leaks",
+    "MachineProfile",
+    "Part",
+    "Solution",
+    "Toll",
+    "Work",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the upstream said, byte for byte."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking. ``name`` is stable and unique: ``key:alice`` or ``net:198.51.100.0/24``."""
+
+    name: str
+    exempt: bool = False
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether only a network prefix is known of the caller."""
+        return self.name.startswith("net:")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What a measure may look at: one request's inputs and what its answer shows of the model.
+
+    ``scores`` are probabilities, shape (rows, classes); ``inputs`` have shape (rows, dimensions).
+    ``fingerprints`` are one hash of 8 bytes per row: the same input has the same fingerprint.
+    """
+
+    fingerprints: tuple[bytes, ...]
+    scores: Floats | None = None
+    inputs: Floats | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows the request carries."""
+        return len(self.fingerprints)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaks:
+    """What an answer gives away: ``values`` of shape (rows, measures), finite, >= 0, in each measure's own unit."""
+
+    measures: tuple[str, ...]
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assessment:
+    """A tariff's reading of one request, without regard to who asks.
+
+    ``factors`` (rows,): price of each row in units. ``rarest`` (rows,): each row's smallest p-value.
+    ``bins`` (rows, measures): the histogram bin of each smoothed p-value, the evidence for the ledger.
+    """
+
+    factors: Floats
+    rarest: Floats
+    bins: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one request writes into the ledger, in one atomic step.
+
+    ``leaks`` sums each measure over the rows. ``bins`` holds, per row, one bin per measure; a row whose
+    fingerprint this caller has sent before (or that occurs twice in the request) is not counted a second time.
+    ``shape`` is (measures, bins) of the histogram of the tariff called ``tariff``; an account that was kept under
+    another tariff starts its counts and leaks anew.
+    ``at`` is in seconds since the epoch.
+    """
+
+    model: str
+    rows: int
+    leaks: tuple[float, ...]
+    bins: tuple[tuple[int, ...], ...]
+    fingerprints: tuple[bytes, ...]
+    shape: tuple[int, int]
+    tariff: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the ledger knows of a caller of one model, after the charge.
+
+    ``counts`` (measures, bins) are p-value counts faded by age; ``rows``, ``requests``, ``leaks`` and ``work``
+    (reference seconds issued) are totals that never fade. Times are in seconds since the epoch.
+    """
+
+    caller: Caller
+    model: str
+    rows: int
+    requests: int
+    leaks: tuple[float, ...]
+    counts: tuple[tuple[float, ...], ...]
+    work: float
+    tariff: str
+    first_seen: float
+    last_seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one request costs, in expected reference seconds, and how that came about.
+
+    ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion put on
+    the rare rows; it is already inside ``rows_seconds``.
+    """
+
+    seconds: float
+    rows: int
+    rows_seconds: float
+    entry_seconds: float = 0.0
+    surcharge: float = 1.0
+
+    @property
+    def suspected(self) -> bool:
+        """Whether the caller was under suspicion when this was priced."""
+        return self.surcharge > 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """One line of the ledger's append-only log; ``caller`` is hashed by the ledger, payloads never reach it.
+
+    ``leaks`` has shape (rows, measures). ``mode`` is ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.
+    """
+
+    at: float
+    model: str
+    rows: int
+    measures: tuple[str, ...]
+    leaks: tuple[tuple[float, ...], ...]
+    rarest: tuple[float, ...]
+    work: Work
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineProfile:
+    """Evaluations per second of one core of a named machine: the meaning of a reference second.
+
+    ``argon2id`` maps memory in KiB (one pass, one lane) to evaluations per second. ``source`` says how it was measured.
+    """
+
+    name: str
+    source: str
+    sha256: float
+    argon2id: Mapping[int, float] = field(default_factory=dict)
+
+    def rate(self, memory_kib: int) -> float:
+        """Evaluations per second of one core: of argon2id at that memory, or of SHA-256 where it is 0.
+
+        Between and beyond the measured rungs the rate of the nearest rung is scaled by the memory.
+        """
+        if memory_kib == 0:
+            return self.sha256
+        rung = min(self.argon2id, key=lambda kib: abs(math.log(kib / memory_kib)))
+        return self.argon2id[rung] * rung / memory_kib
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One independent part of a puzzle.
+
+    Hidden counter: the secret n lies in [0, ``bound``); ``check`` confirms it. Hashcash: a digest times ``bound``
+    must stay below 2 to the digest's length in bits, so ``bound`` is the expected number of evaluations; no ``check``.
+    """
+
+    seed: bytes
+    bound: int
+    check: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere."""
+
+    puzzle: str
+    parts: tuple[Part, ...]
+    memory_kib: int = 0
+    passes: int = 0
+    lanes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What solves a challenge: one counter per part, and the secret that the counters unlock (empty for hashcash)."""
+
+    counters: tuple[int, ...]
+    secret: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Toll:
+    """A challenge with the answer it seals.
+
+    ``mode`` is ``sealed`` (``cargo`` opens with the solution) or ``redeem`` (``cargo`` is a token that the gateway
+    exchanges for the answer). ``typical_seconds`` is the expected wait on one reference core, as far as disclosed.
+    """
+
+    mode: str
+    challenge: Challenge
+    cargo: bytes
+    rows: int
+    typical_seconds: float

@@ -1,0 +1,1 @@
+"""Fakes and conformance suites, public: the plug-ins of strangers use them."""

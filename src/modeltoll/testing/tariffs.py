@@ -1,0 +1,146 @@
+"""The law of tariffs: every implementation passes ``check_tariff``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from modeltoll.errors import AnswerError, CalibrationError
+from modeltoll.records import Account, Assessment, Caller, Leaks
+
+if TYPE_CHECKING:
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.records import Work
+
+__all__ = ["check_tariff", "new_account"]
+
+
+def new_account(tariff: Tariff, caller: Caller, model: str = "model") -> Account:
+    """An account before its first row, with counts of the tariff's shape."""
+    measures, bins = tariff.shape
+    return Account(
+        caller=caller,
+        model=model,
+        rows=0,
+        requests=0,
+        leaks=(0.0,) * measures,
+        counts=((0.0,) * bins,) * measures,
+        work=0.0,
+        tariff=tariff.identity,
+        first_seen=0.0,
+        last_seen=0.0,
+    )
+
+
+def check_tariff(tariff: Tariff, leaks: Leaks | None = None, *, seed: int = 0) -> None:
+    """Hold a tariff to the law of its plug.
+
+    ``leaks`` are three rows or more to price; by default 40 log-normal ones. ``seed`` decides them and all chance.
+
+    Raises:
+        AssertionError: the tariff breaks the law.
+    """
+    rng = np.random.default_rng(seed)
+    if leaks is None:
+        leaks = Leaks(tariff.measures, rng.lognormal(size=(40, len(tariff.measures))))
+    assert len(leaks.values) >= 3, "the law is checked on three rows or more"
+    _check_identity(tariff)
+    assessment = tariff.assess(leaks, np.random.default_rng(seed))
+    _check_assessment(tariff, leaks, assessment)
+    _check_rows_stand_alone(tariff, leaks, assessment, seed)
+    _check_refusals(tariff, leaks, rng)
+    for caller in (Caller("key:alice"), Caller("net:198.51.100.0/24")):
+        _check_work(tariff, leaks, caller, seed)
+    _check_callers_are_equal(tariff, leaks, assessment)
+
+
+def _check_identity(tariff: Tariff) -> None:
+    assert isinstance(tariff.identity, str)
+    assert tariff.identity != ""
+    assert tariff.identity == tariff.identity, "the identity is stable"
+    measures, bins = tariff.shape
+    assert measures == len(tariff.measures) >= 1
+    assert bins >= 1
+
+
+def _check_assessment(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+    rows = len(leaks.values)
+    assert assessment.factors.shape == assessment.rarest.shape == (rows,)
+    assert assessment.bins.shape == (rows, tariff.shape[0])
+    assert np.isfinite(assessment.factors).all()
+    assert (assessment.factors >= 0.0).all()
+    assert ((assessment.rarest > 0.0) & (assessment.rarest <= 1.0)).all()
+    assert ((assessment.bins >= 0) & (assessment.bins < tariff.shape[1])).all()
+
+
+def _check_rows_stand_alone(tariff: Tariff, leaks: Leaks, whole: Assessment, seed: int) -> None:
+    """A row's price depends neither on the other rows, nor on their order, nor on chance."""
+    before = leaks.values.copy()
+    order = np.random.default_rng(seed).permutation(len(before))
+    shuffled = tariff.assess(Leaks(leaks.measures, before[order]), np.random.default_rng(seed + 1))
+    assert np.array_equal(shuffled.factors, whole.factors[order])
+    assert np.array_equal(shuffled.rarest, whole.rarest[order])
+    for place in range(len(before)):
+        alone = tariff.assess(Leaks(leaks.measures, before[place : place + 1]), np.random.default_rng(seed + 2))
+        assert alone.factors[0] == whole.factors[place]
+        assert alone.rarest[0] == whole.rarest[place]
+    again = tariff.assess(leaks, np.random.default_rng(seed))
+    assert np.array_equal(again.bins, tariff.assess(leaks, np.random.default_rng(seed)).bins), "chance is an argument"
+    assert np.array_equal(leaks.values, before), "the leaks are only read"
+
+
+def _check_refusals(tariff: Tariff, leaks: Leaks, rng: np.random.Generator) -> None:
+    wider = np.hstack([leaks.values, leaks.values[:, :1]])
+    others = tuple(f"other {name}" for name in leaks.measures)
+    for wrong in (Leaks(others, leaks.values), Leaks((*leaks.measures, "other"), wider), Leaks(leaks.measures, wider)):
+        with pytest.raises(CalibrationError):
+            tariff.assess(wrong, rng)
+    for bad in (math.nan, math.inf, -1.0):
+        values = leaks.values.copy()
+        values[1, 0] = bad
+        with pytest.raises(AnswerError):
+            tariff.assess(Leaks(leaks.measures, values), rng)
+
+
+def _charged(account: Account, leaks: Leaks) -> Account:
+    """The account after these rows, none of which was counted: the caller remains beyond suspicion."""
+    total = tuple(float(leak) for leak in np.array(account.leaks) + leaks.values.sum(axis=0))
+    return replace(account, rows=account.rows + len(leaks.values), requests=account.requests + 1, leaks=total)
+
+
+def _pay(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[int], seed: int) -> list[Work]:
+    """What each request costs when the rows are sent in requests of these sizes, one after the other."""
+    account, works, start = new_account(tariff, caller), [], 0
+    for size in sizes:
+        part = Leaks(leaks.measures, leaks.values[start : start + size])
+        account, start = _charged(account, part), start + size
+        works.append(tariff.work(tariff.assess(part, np.random.default_rng(seed)), account))
+    return works
+
+
+def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None:
+    """Work is finite, says how it came about, and a batch costs the sum of its rows, however it is split."""
+    rows = len(leaks.values)
+    splits = [[rows], [1] * rows, [1, rows - 1], [rows - 2, 2]]
+    totals = []
+    for sizes in splits:
+        works = _pay(tariff, leaks, caller, sizes, seed)
+        assert works == _pay(tariff, leaks, caller, sizes, seed), "the same question has the same answer"
+        for work, size in zip(works, sizes, strict=True):
+            assert work.rows == size
+            assert 0.0 <= work.seconds < math.inf
+            assert math.isclose(work.seconds, work.rows_seconds + work.entry_seconds, rel_tol=1e-12)
+            assert min(work.rows_seconds, work.entry_seconds) >= 0.0
+            assert work.surcharge >= 1.0
+        totals.append((sum(work.rows_seconds for work in works), sum(work.entry_seconds for work in works)))
+    for total in totals[1:]:
+        assert np.allclose(total, totals[0], rtol=1e-9, atol=1e-12), "splitting changes what is paid"
+
+
+def _check_callers_are_equal(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+    alice, bob = (_charged(new_account(tariff, Caller(name)), leaks) for name in ("key:alice", "key:bob"))
+    assert tariff.work(assessment, alice) == tariff.work(assessment, bob), "names have no price"

@@ -1,0 +1,74 @@
+"""The conformance suite itself: it catches measures that break the law."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modeltoll.errors import RequestError
+from modeltoll.records import Evidence
+from modeltoll.testing.measures import check_measure
+
+EVIDENCE = Evidence(tuple(bytes([i]) for i in range(6)), inputs=np.arange(12.0).reshape(6, 2))
+
+
+class Measure:
+    """Lawful in all but what it is given to do with the inputs."""
+
+    def __init__(self, leak, name="trial"):
+        self.name = name
+        self._leak = leak
+
+    def measure(self, evidence):
+        if evidence.inputs is None or len(evidence.inputs) != evidence.rows:
+            raise RequestError("no inputs")
+        return self._leak(evidence.inputs)
+
+
+def counting():
+    calls = iter(range(1000))
+    return lambda x: np.full(len(x), float(next(calls)))
+
+
+def greedy(x):
+    total = x.sum(axis=1)
+    x += 1.0
+    return total
+
+
+BREAKERS = {
+    "shape": lambda x: x,
+    "float64": lambda x: np.ones(len(x), dtype=np.float32),
+    "not an array": lambda x: [1.0] * len(x),
+    "not finite": lambda x: np.full(len(x), np.nan),
+    "negative": lambda x: -np.ones(len(x)),
+    "two results": counting(),
+    "changed the evidence": greedy,
+    "among others": lambda x: x[:, 0] / x.sum(),
+    "alone": lambda x: x[:, 0] + len(x),
+    "order|two leaks|alone": lambda x: np.arange(float(len(x))),
+}
+
+
+@pytest.mark.parametrize(("fault", "leak"), BREAKERS.items(), ids=BREAKERS)
+def test_a_measure_that_breaks_the_law_is_caught(fault, leak):
+    evidence = Evidence(EVIDENCE.fingerprints, inputs=EVIDENCE.inputs.copy())
+    with pytest.raises(AssertionError, match=fault):
+        check_measure(Measure(leak), evidence)
+
+
+def test_a_measure_that_measures_what_is_not_shown_is_caught():
+    class Blind:
+        name = "blind"
+
+        def measure(self, evidence):
+            return np.ones(evidence.rows)
+
+    with pytest.raises(AssertionError, match="shows nothing"):
+        check_measure(Blind(), EVIDENCE)
+    with pytest.raises(AssertionError, match="name"):
+        check_measure(Measure(lambda x: x[:, 0], name=""), EVIDENCE)
+
+
+def test_a_lawful_measure_passes():
+    check_measure(Measure(lambda x: np.abs(x).sum(axis=1)), EVIDENCE)

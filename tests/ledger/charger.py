@@ -1,0 +1,68 @@
+"""A gateway reduced to its charges, to be run as a process of its own.
+
+    charger.py FILE CALLER COUNT [--user UID] [--file-limit BYTES]
+
+Prints the row count after each charge once it is acknowledged, or what the ledger refused with. With a limit on the
+size of files (a disk that is full) it lifts the limit at the first refusal and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+from pathlib import Path
+
+from modeltoll.errors import LedgerError
+from modeltoll.ledger.sqlite import SqliteLedger
+from modeltoll.records import Caller, Entry
+
+
+def say(line):
+    os.write(1, f"{line}\n".encode())  # nothing stays in a buffer when the process is killed
+
+
+def lift_limit():
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+async def charge(file, caller, count):
+    ledger = SqliteLedger(file)
+    try:
+        await ledger.open()
+        for number in range(count):
+            fingerprint = f"{caller[:4]:_<4}".encode() + number.to_bytes(4, "big")
+            entry = Entry("m", 1, (0.5,), ((number % 3,),), (fingerprint,), (1, 3), "t", 1e9)
+            try:
+                say((await ledger.charge(Caller("key:shared"), entry)).rows)
+            except LedgerError as error:
+                say(error)
+                lift_limit()
+    except LedgerError as error:
+        say(error)
+    finally:
+        await ledger.close()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("caller")
+    parser.add_argument("count", type=int)
+    parser.add_argument("--user", type=int)
+    parser.add_argument("--file-limit", type=int)
+    given = parser.parse_args()
+    if given.file_limit is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (given.file_limit, hard))
+    if given.user is not None:
+        os.setgroups([])
+        os.setegid(given.user)
+        os.seteuid(given.user)
+    asyncio.run(charge(given.file, given.caller, given.count))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The laws of calibration: what is kept back is told truly, what cannot carry a tariff is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from modeltoll.errors import CalibrationError
+from modeltoll.pricing.calibration import (
+    MINIMUM_UNIT_SECONDS,
+    Calibration,
+    Costs,
+    EntryTerms,
+    Split,
+    Terms,
+    calibrate,
+)
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.records import Leaks
+
+
+def honest(rows=1000, measures=1, seed=0):
+    names = tuple(f"measure {place}" for place in range(measures))
+    return Leaks(names, np.random.default_rng(seed).lognormal(size=(rows, measures)))
+
+
+def test_every_row_is_either_calibrated_on_or_kept_back():
+    fitted = calibrate("model", honest(1000), Costs(0.01), split=Split(holdback=0.3))
+    assert fitted.honest == 700
+    assert fitted.report.held_back == 300
+    assert np.isin(fitted.scores, honest(1000).values).all()
+
+
+def test_the_report_is_what_the_served_tariff_charges_on_rows_kept_back():
+    leaks = honest(1000, 2)
+    fitted = calibrate("model", leaks, Costs(0.01))
+    back = leaks.values[~np.isin(leaks.values[:, 0], fitted.scores[0])]
+    tariff = ConformalTariff(fitted)
+    factors = tariff.assess(Leaks(leaks.measures, back), np.random.default_rng(0)).factors
+    report = fitted.report
+    assert report.mean == pytest.approx(factors.mean())
+    assert report.low < report.mean < report.high
+    assert [share for share, _ in report.waits] == [0.5, 0.95, 0.99, 0.999]
+    for share, seconds in report.waits:
+        assert (factors * fitted.unit_seconds <= seconds * (1 + 1e-12)).mean() >= share
+    assert report.warnings == ()
+
+
+def test_the_interval_of_the_mean_covers_the_true_mean():
+    """The true mean, from 100,000 fresh rows, lies in most of 40 intervals. Heavy tails: 80 % are asked for."""
+    covered = 0
+    for seed in range(40):
+        fitted = calibrate("model", honest(1000, seed=seed), Costs(0.01), split=Split(seed=seed))
+        fresh = ConformalTariff(fitted).assess(honest(100_000, seed=1000 + seed), np.random.default_rng(0))
+        covered += fitted.report.low <= fresh.factors.mean() <= fitted.report.high
+    assert covered >= 32
+
+
+def test_the_same_seed_gives_the_same_calibration_and_another_seed_another():
+    one, two, three = (calibrate("model", honest(), Costs(0.01), split=Split(seed=seed)) for seed in (1, 1, 2))
+    assert one.identity == two.identity != three.identity
+    assert one.report == two.report
+
+
+def test_a_shift_between_what_is_calibrated_on_and_what_is_kept_back_is_told():
+    """Rows kept back that leak ten times as much: the interval lies above 1, and a warning says so."""
+    order = np.random.default_rng(0).permutation(1000)
+    leaks = honest(1000)
+    leaks.values[order[800:]] *= 100.0
+    report = calibrate("model", leaks, Costs(0.01), split=Split(holdback=0.2, seed=0)).report
+    assert report.low > 1.0
+    assert any("kept back" in warning for warning in report.warnings)
+
+
+def test_the_unit_is_the_overhead_less_the_gates_own_time():
+    assert Costs(0.01, gate_seconds=0.002, overhead=1.5).unit() == (pytest.approx(0.013), ())
+    assert Costs(unit_seconds=0.25).unit() == (0.25, ())
+
+
+def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
+    fitted = calibrate("model", honest(), Costs(0.001, gate_seconds=0.0009))
+    assert fitted.unit_seconds == MINIMUM_UNIT_SECONDS
+    assert any("minimum of 0.5 ms" in warning for warning in fitted.report.warnings)
+
+
+def test_repeated_rows_are_told():
+    leaks = honest(250)
+    fourfold = Leaks(leaks.measures, np.tile(leaks.values, (4, 1)))
+    warnings = calibrate("model", fourfold, Costs(0.01)).report.warnings
+    assert any("only 250 of 1000" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("leaks", "fault"),
+    [
+        (honest(199), "199 honest rows are too few"),
+        (Leaks(("flat", "fine"), np.stack([np.ones(300), np.arange(300.0)], axis=1)), "one flat leak"),
+        (Leaks(("bad",), np.full((300, 1), math.nan)), "300 honest rows have a bad leak"),
+        (Leaks(("bad",), np.linspace(-1.0, 1.0, 300)[:, None]), "150 honest rows have a bad leak"),
+        (Leaks(("one", "two"), np.ones((300, 1))), "shape"),
+    ],
+)
+def test_honest_rows_that_cannot_carry_a_tariff_are_refused(leaks, fault):
+    with pytest.raises(CalibrationError, match=fault):
+        calibrate("model", leaks, Costs(0.01))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"costs": Costs()}, "'undefended_seconds'"),
+        ({"costs": Costs(math.nan)}, "'undefended_seconds'"),
+        ({"costs": Costs(0.01, overhead=0.0)}, "'overhead'"),
+        ({"costs": Costs(0.01, gate_seconds=-1.0)}, "'gate_seconds'"),
+        ({"costs": Costs(unit_seconds=math.inf)}, "'unit_seconds'"),
+        ({"terms": Terms(g=1.0)}, "'g'"),
+        ({"terms": Terms(weights=(0.5, 0.4))}, "'weights'"),
+        ({"terms": Terms(weights=())}, "'weights'"),
+        ({"split": Split(holdback=0.9)}, "'holdback'"),
+        ({"model": ""}, "'model'"),
+    ],
+)
+def test_terms_out_of_range_are_refused_by_name(changes, fault):
+    arguments = {"model": "model", "leaks": honest(300, 2), "costs": Costs(0.01)} | changes
+    with pytest.raises(CalibrationError, match=fault):
+        calibrate(**arguments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scores": np.array([[2.0, 1.0], [1.0, 2.0]])},
+        {"scores": np.array([[1.0, math.inf], [1.0, 2.0]])},
+        {"scores": np.array([[-1.0, 1.0], [1.0, 2.0]])},
+        {"scores": np.empty((2, 0))},
+        {"measures": ("same", "same")},
+        {"measures": ("", "named")},
+        {"measures": ()},
+        {"weights": (1.5, -0.5)},
+        {"unit_seconds": 0.0},
+    ],
+)
+def test_a_calibration_whose_members_do_not_fit_cannot_be_made(changes):
+    sound = Calibration("model", ("a", "b"), np.array([[1.0, 2.0], [1.0, 2.0]]), (0.5, 0.5), 0.8, 0.01)
+    with pytest.raises(CalibrationError):
+        dataclasses.replace(sound, **changes)
+
+
+@pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}, {"rows": 0}])
+def test_entry_terms_out_of_range_are_refused_by_name(terms):
+    with pytest.raises(CalibrationError, match=f"'entry.{next(iter(terms))}'"):
+        EntryTerms(**terms)

@@ -1,0 +1,184 @@
+"""The published tariff gives the published numbers; with its sign it punishes nobody for leaking less."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeltoll.errors import CalibrationError
+from modeltoll.pricing.published import (
+    PublishedTariff,
+    PublishedTerms,
+    StandardLine,
+    fit_standard,
+    leading_zero_bits,
+    read_trace,
+    replay,
+)
+from modeltoll.records import Caller, Leaks
+from modeltoll.testing.tariffs import check_tariff, new_account
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+MNIST = StandardLine(0.25867, -16.50)
+
+
+def costs_of(dataset, terms, at):
+    traces = read_trace(REFERENCE / f"model_extraction_attack_accuracy_{dataset}.csv")
+    return replay(traces, fit_standard(REFERENCE / f"time_privacy_cost_{dataset}.csv"), terms, at)
+
+
+@pytest.mark.parametrize(("dataset", "slope", "intercept"), [("mnist", 0.25867, -16.50), ("cifar10", 2.80287, -46.01)])
+def test_the_standard_line_is_the_published_one(dataset, slope, intercept):
+    line = fit_standard(REFERENCE / f"time_privacy_cost_{dataset}.csv")
+    assert line.slope == pytest.approx(slope, rel=1e-5)
+    assert line.intercept == pytest.approx(intercept, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "mode", "at", "ratio"),
+    [
+        ("mnist", "standard", 10_000, 1.140),
+        ("mnist", "copycat", 10_000, 289.17),
+        ("mnist", "adaptiveknockoff", 10_000, 288.52),
+        ("mnist", "data free", 2_000_000, 19.11),
+        ("cifar10", "standard", 9_000, 1.230),
+        ("cifar10", "copycat", 9_000, 161.28),
+        ("cifar10", "copycat", 30_000, 174.32),
+        ("cifar10", "adaptiveknockoff", 9_000, 158.63),
+        ("cifar10", "data free", 20_000_000, 9.170),
+    ],
+)
+def test_a_replay_of_the_authors_traces_gives_the_published_ratios(dataset, mode, at, ratio):
+    costs = costs_of(dataset, PublishedTerms(signed=False), [at])
+    up_to = [cost for cost in costs if cost.mode == mode and cost.queries <= at]
+    assert up_to[-1].ratio == pytest.approx(ratio, rel=1e-3)
+    assert up_to[-1].ratio == up_to[-1].seconds_with / up_to[-1].seconds_without
+
+
+def test_a_replay_reports_each_mode_at_its_end_and_at_the_counts_asked_for():
+    costs = costs_of("cifar10", PublishedTerms(), [9_000, 30_000, 10**9])
+    assert [cost.queries for cost in costs if cost.mode == "copycat"] == [8_938, 29_938, 30_938]
+    assert [cost.queries for cost in costs if cost.mode == "standard"] == [8_938]
+
+
+def test_signed_never_costs_more_than_the_absolute_value():
+    for signed, absolute in zip(
+        costs_of("mnist", PublishedTerms(), []), costs_of("mnist", PublishedTerms(signed=False), []), strict=True
+    ):
+        assert signed.seconds_with <= absolute.seconds_with
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=20), st.floats(0.0, 1e7))
+def test_signed_never_charges_more_for_leaking_less(leaks, queries):
+    seconds = PublishedTerms().seconds(np.sort(leaks), MNIST.leak(np.float64(queries)))
+    assert (np.diff(seconds) >= 0.0).all()
+    assert seconds.min() >= 0.1
+    assert seconds.max() <= 2948.468
+
+
+def test_the_absolute_value_charges_more_for_leaking_less():
+    """The fault of the paper that ``signed`` mends, kept where it is asked for."""
+    frugal, standard = PublishedTerms(signed=False).seconds(np.array([1000.0, 2500.0]), np.array([2500.0, 2500.0]))
+    assert frugal > 1000.0 * standard
+
+
+@pytest.mark.parametrize(("seconds", "bits"), [(0.1, 16), (0.239, 16), (2.93, 20), (151.0, 26), (2948.468, 30)])
+def test_the_bits_are_the_published_regression(seconds, bits):
+    assert (
+        leading_zero_bits(np.array([seconds]))[0]
+        == bits
+        == max(16, math.floor(3.51429 * math.log10(seconds) + 18.53175))
+    )
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_the_published_tariff_keeps_the_law_of_tariffs(signed):
+    """With its running total spread over rows, batching changes nothing even here."""
+    check_tariff(PublishedTariff("pate", MNIST, PublishedTerms(signed=signed)))
+    check_tariff(PublishedTariff("pate", StandardLine(1.0, 0.0), PublishedTerms(base=1.2, rows_per_step=10)))
+
+
+def test_a_step_of_rows_costs_one_puzzle():
+    """1000 rows far above the standard line pay the longest puzzle between them; one row a thousandth of it."""
+    tariff = PublishedTariff("pate", MNIST)
+    leaks = Leaks(("pate",), np.full((1000, 1), 10.0))
+    account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=11_000, leaks=(110_000.0,))
+    work = tariff.work(tariff.assess(leaks, np.random.default_rng(0)), account)
+    assert work.seconds == pytest.approx(2948.468)
+    single = tariff.work(tariff.assess(Leaks(("pate",), leaks.values[:1]), np.random.default_rng(0)), account)
+    assert single.seconds == pytest.approx(2.948468)
+
+
+@given(st.floats(0.0, 5.0), st.floats(0.0, 5.0), st.integers(1, 20_000))
+def test_a_signed_tariff_charges_the_frugal_caller_no_more(one, two, rows):
+    tariff = PublishedTariff("pate", MNIST)
+    seconds = []
+    for leak in sorted([one, two]):
+        account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=rows, leaks=(leak * rows,))
+        assessment = tariff.assess(Leaks(("pate",), np.array([[leak]])), np.random.default_rng(0))
+        seconds.append(tariff.work(assessment, account).seconds)
+    assert seconds[0] <= seconds[1]
+
+
+def test_the_identity_changes_with_line_and_terms():
+    tariffs = [
+        PublishedTariff("pate", MNIST),
+        PublishedTariff("pknn", MNIST),
+        PublishedTariff("pate", StandardLine(1.0, 0.0)),
+        PublishedTariff("pate", MNIST, PublishedTerms(base=1.18)),
+    ]
+    assert len({tariff.identity for tariff in tariffs}) == 4
+
+
+def write(tmp_path, text):
+    path = tmp_path / "trace.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_units_in_brackets_and_other_names_are_read(tmp_path):
+    plain = "time,privacy,queries\n1,10,1000\n2,20,2000\n"
+    for text in (
+        plain,
+        plain.replace("time", "Time (sec)"),
+        "\ufeff" + plain,
+        "time (ms),privacy cost,queries\n1000,10,1000\n2000,20,2000",
+    ):
+        (trace,) = read_trace(write(tmp_path, text))
+        assert trace.mode == "standard"
+        assert trace.seconds.tolist() == [1.0, 2.0]
+        assert trace.leaks.tolist() == [10.0, 20.0]
+        assert trace.queries.tolist() == [1000.0, 2000.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "time,privacy,queries\n",
+        "time (fortnights),privacy,queries\n1,1,1\n",
+        "time,privacy\n1,1\n",
+        "privacy,queries\n1,1\n",
+        "time,queries\n1,1\n",
+        "time,privacy,queries\n1,,1\n",
+        "time,privacy,queries\n1,nan,1\n",
+        "time,privacy,queries\n1,1\n",
+    ],
+)
+def test_a_trace_that_cannot_be_read_is_refused(tmp_path, text):
+    with pytest.raises(CalibrationError, match="trace"):
+        read_trace(write(tmp_path, text))
+
+
+def test_a_line_cannot_be_fitted_to_one_point_or_to_several_modes(tmp_path):
+    for text in ("time,privacy,queries\n1,1,1\n", "time,mode,privacy,queries\n1,a,1,1\n2,a,2,2\n1,b,1,1\n"):
+        with pytest.raises(CalibrationError, match="must hold one mode"):
+            fit_standard(write(tmp_path, text))
+    with pytest.raises(CalibrationError, match="cannot read"):
+        fit_standard(tmp_path / "absent.csv")

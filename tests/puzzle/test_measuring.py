@@ -1,0 +1,61 @@
+"""The laws of measuring a machine."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from modeltoll.puzzle.measuring import measure_profile, measure_puzzles, measure_rate
+
+
+class Ticking:
+    """A clock on which every look takes a second."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+def test_a_rate_is_evaluations_over_the_clocks_seconds():
+    """On one core 16 evaluations of 256 KiB lie between two looks at the watch."""
+    assert measure_rate("argon2id", 256, 1, 3.0, Ticking()) == pytest.approx(16.0)
+
+
+def test_a_rate_is_taken_over_some_evaluations_however_slow_they_are():
+    clock = Ticking()
+    measure_rate("argon2id", 4096, 1, 1e-9, clock)
+    assert clock.now >= 9
+
+
+def test_no_time_is_no_measurement():
+    with pytest.raises(ValueError):
+        measure_rate("sha256", 0, 1, 0.0, Ticking())
+
+
+def test_a_profile_holds_every_rung_and_says_how_it_was_measured():
+    profile = measure_profile(2.0, "here", Ticking(), ladder=(256, 512))
+    assert profile.name == "here"
+    assert profile.argon2id == {256: pytest.approx(16.0), 512: pytest.approx(8.0)}
+    assert profile.sha256 == pytest.approx(2**13)
+    assert "argon2-cffi" in profile.source
+
+
+def test_there_is_a_row_for_every_puzzle_rung_and_number_of_cores():
+    """And the variation is near its theory: 0.58 with one part, 0.29 with four, 1 for hashcash."""
+    rows = measure_puzzles(0.02, (1, 2), Ticking(), random.Random(1), ladder=(256,))
+    assert [(row.puzzle, row.parameters) for row in rows[::2]] == [
+        ("argon2id", "m=256KiB t=1 p=1 parts=1"),
+        ("argon2id", "m=256KiB t=1 p=1 parts=4"),
+        ("sha256", "parts=1"),
+        ("sha256", "parts=4"),
+        ("hashcash", "SHA-256"),
+    ]
+    assert [row.cores for row in rows] == [1, 2] * 5
+    assert all(row.evaluations_per_second > 0 and row.make_ms > 0 and row.check_ms > 0 for row in rows)
+    for row in rows:
+        assert row.cv == pytest.approx(row.cv_theory, rel=0.15)
+    assert sorted({round(row.cv_theory, 2) for row in rows}) == [0.29, 0.58, 1.0]

@@ -1,0 +1,232 @@
+"""The laws of the solver."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import argon2.exceptions
+import pytest
+
+from modeltoll import wire
+from modeltoll.errors import SolveStopped, TollMalformed
+from modeltoll.puzzle import evaluation
+from modeltoll.puzzle import solve as solving
+from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
+from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.scan import MISS, scan
+from modeltoll.puzzle.solve import solve
+from modeltoll.records import Challenge, MachineProfile, Part, Work
+
+PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
+ARGON2ID = Argon2idCounter(PROFILE, max_memory_kib=256)
+HOPELESS = Part(bytes(16), 2**52, bytes(16))  # no counter has this check
+ENDLESS = {
+    "sha256": Challenge("sha256", (HOPELESS,)),
+    "hashcash": Challenge("hashcash", (Part(bytes(16), 2**53 - 1),)),
+    "argon2id": Challenge("argon2id", (HOPELESS,), 256, 1, 1),
+}
+
+
+def work(seconds):
+    return Work(seconds, 1, seconds)
+
+
+class Started(list):
+    """The helper processes that were started."""
+
+    @property
+    def all_ended(self):
+        return all(process.returncode is not None for process in self)
+
+
+@pytest.fixture
+def helpers(monkeypatch):
+    started = Started()
+    popen = subprocess.Popen
+
+    def start(*given, **options):
+        started.append(popen(*given, **options))
+        return started[-1]
+
+    monkeypatch.setattr(solving.subprocess, "Popen", start)
+    return started
+
+
+def after(looks):
+    """A callable that answers False so many times, and True from then on."""
+    left = iter([False] * looks)
+    return lambda: next(left, True)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.12])
+def test_argon2id_is_solved_on_any_number_of_cores(cores, seconds):
+    challenge, solution = ARGON2ID.make(work(seconds), random.Random(1))
+    assert solve(challenge, Watch(cores=cores)) == solution
+
+
+@pytest.mark.parametrize("puzzle", [Sha256Counter(PROFILE), Hashcash(PROFILE)], ids=lambda puzzle: puzzle.name)
+def test_one_core_and_two_solve_the_same(puzzle, helpers, monkeypatch):
+    """Long work on two cores goes to two processes, which are gone when it is done."""
+    monkeypatch.setattr(solving, "HELPED_EVALUATIONS", 10_000)
+    monkeypatch.setattr(solving, "_SHA256_CHUNK", 1 << 10)
+    challenge, _ = puzzle.make(work(30.0), random.Random(2))
+    alone = solve(challenge, Watch())
+    assert not helpers
+    together = solve(challenge, Watch(cores=2))
+    assert len(helpers) == 2
+    assert helpers.all_ended
+    assert puzzle.check(challenge, together)
+    if puzzle.name == "sha256":
+        assert together == alone
+
+
+def test_short_work_starts_no_process(helpers):
+    challenge, solution = Sha256Counter(PROFILE).make(work(1.0), random.Random(3))
+    assert solve(challenge, Watch(cores=8)) == solution
+    assert not helpers
+
+
+def test_a_frozen_application_is_never_started_again(helpers, monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(SolveStopped):
+        solve(ENDLESS["sha256"], Watch(cores=2, cancelled=after(2)))
+    assert not helpers
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("puzzle", ENDLESS)
+def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, helpers):
+    before = threading.active_count()
+    with pytest.raises(SolveStopped, match="cancelled"):
+        solve(ENDLESS[puzzle], Watch(cores=cores, cancelled=after(3)))
+    assert helpers.all_ended
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("puzzle", ENDLESS)
+def test_an_interrupt_passes_through_and_leaves_nothing_behind(puzzle, cores, helpers):
+    def interrupt(done, _most):
+        if done:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        solve(ENDLESS[puzzle], Watch(cores=cores, progress=interrupt))
+    assert helpers.all_ended
+    assert threading.active_count() == before
+
+
+def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):
+    monkeypatch.setattr(solving, "evaluate", lambda *_: pytest.fail("work was done"))
+    with pytest.raises(SolveStopped, match="deadline"):
+        solve(ENDLESS["argon2id"], Watch(deadline=5.0, clock=lambda: 5.0))
+
+
+def test_a_deadline_is_kept_on_the_given_clock():
+    ticks = iter(range(100))
+    with pytest.raises(SolveStopped, match="deadline"):
+        solve(ENDLESS["sha256"], Watch(deadline=3.0, clock=lambda: next(ticks)))
+    assert next(ticks) == 4
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_puzzle_without_solution_is_the_servers_fault(cores):
+    for puzzle, memory in (("sha256", 0), ("argon2id", 256)):
+        costs = (1, 1) if memory else (0, 0)
+        challenge = Challenge(puzzle, (Part(bytes(16), 5, bytes(16)),), memory, *costs)
+        with pytest.raises(TollMalformed, match="no counter"):
+            solve(challenge, Watch(cores=cores))
+
+
+def test_nothing_at_or_above_the_bound_is_tried():
+    """A bound that is one too low hides the solution: the published bound is the server's promise."""
+    challenge, solution = Sha256Counter(PROFILE).make(work(0.05), random.Random(4))
+    (part,), (n,) = challenge.parts, solution.counters
+    assert solve(replace(challenge, parts=(replace(part, bound=n + 1),)), Watch()) == solution
+    with pytest.raises(TollMalformed):
+        solve(replace(challenge, parts=(replace(part, bound=n),)), Watch())
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        Challenge("scrypt", (HOPELESS,)),
+        Challenge("sha256", ()),
+        Challenge("sha256", (HOPELESS,), 256, 1, 1),
+        Challenge("argon2id", (HOPELESS,), 0, 1, 1),
+        Challenge("argon2id", (HOPELESS,), 256, 3, 1),
+        Challenge("argon2id", (HOPELESS,), 256, 1, 4),
+    ],
+)
+def test_unknown_puzzles_and_parameters_are_refused(challenge):
+    with pytest.raises(TollMalformed):
+        solve(challenge, Watch())
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_memory_that_the_machine_does_not_give_stops_the_work(cores, monkeypatch):
+    def refuse(*_given):
+        raise argon2.exceptions.HashingError("Memory allocation error")
+
+    monkeypatch.setattr(solving, "evaluate", refuse)
+    with pytest.raises(SolveStopped, match="memory"):
+        solve(ENDLESS["argon2id"], Watch(cores=cores))
+
+
+def test_a_helper_that_breaks_off_stops_the_work(helpers):
+    def kill(done, _most):
+        if done:
+            helpers[0].kill()
+
+    with pytest.raises(SolveStopped, match="helper"):
+        solve(ENDLESS["sha256"], Watch(cores=2, progress=kill))
+    assert helpers.all_ended
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_progress_grows_and_never_passes_its_end(cores):
+    challenge, _ = ARGON2ID.make(work(0.3), random.Random(5))
+    heard = []
+    solve(challenge, Watch(cores=cores, progress=lambda done, most: heard.append((done, most))))
+    assert [most for _, most in heard] == [sum(part.bound for part in challenge.parts)] * len(heard)
+    assert all(0 <= done <= most for done, most in heard)
+    assert cores > 1 or heard == sorted(heard)
+
+
+def test_hashcash_tells_of_no_end():
+    challenge, _ = Hashcash(PROFILE).make(work(0.1), random.Random(6))
+    heard = []
+    solve(challenge, Watch(progress=lambda _done, most: heard.append(most)))
+    assert set(heard) == {0}
+
+
+def test_scanning_stays_within_its_range():
+    """[start, stop) is searched, wherever the blocks of 256 begin and end."""
+    seed, n = b"s" * 16, 700
+    check = evaluation.check_of(evaluation.evaluate(seed, n, 0))
+    assert scan("sha256", seed, check, 0, 701) == n
+    assert scan("sha256", seed, check, 512, 701) == n
+    assert scan("sha256", seed, check, 0, 700) == MISS
+    assert scan("sha256", seed, check, 768, 2000) == MISS
+
+
+def test_the_names_are_those_of_the_wire():
+    assert evaluation.PUZZLES == wire.PUZZLES
+    assert evaluation.SEED_BYTES == wire.SEED_BYTES
+
+
+def test_a_payer_loads_no_numpy():
+    """The solver, the seal and the wire, in a fresh interpreter."""
+    code = (
+        "import sys, modeltoll.puzzle.solve, modeltoll.puzzle.seal, modeltoll.wire;"
+        "print(sorted({'numpy', 'scipy', 'sklearn', 'msgspec', 'starlette', 'asyncio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

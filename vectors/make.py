@@ -1,0 +1,141 @@
+"""Makes the vectors that fix the wire byte for byte, for every language that reads or writes it.
+
+    python vectors/make.py [DIRECTORY]
+
+The same bytes come out wherever and whenever it runs: chance is a seeded generator, and nothing looks at a clock.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from modeltoll import wire
+from modeltoll.puzzle import evaluation, seal
+from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
+from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll, Work
+
+COMMAND = "python vectors/make.py"
+SEED = 20220501
+PROFILE = MachineProfile("vectors", "round numbers, so that the vectors stay small", 1000.0, {256: 1000.0})
+ANSWERS = {
+    "json": Answer(200, "application/json", b'{"predictions": [[0.9, 0.1]]}'),
+    "binary": Answer(200, "application/octet-stream", bytes(range(256))),
+    "empty": Answer(204, "", b""),
+    "unicode": Answer(200, "application/json; charset=utf-8", '{"label": "Zürich ☃"}'.encode()),
+}
+
+
+def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
+    """One challenge of every puzzle and shape, each with its solution where it has a secret one."""
+    argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
+    return {
+        "argon2id, one part": argon2id.make(_work(0.012), rng),
+        "argon2id, four parts": argon2id.make(_work(0.08), rng),
+        "sha256, one part": Sha256Counter(PROFILE).make(_work(0.02), rng),
+        "sha256, four parts, exact": Sha256Counter(PROFILE, disclose="exact").make(_work(1.5), rng),
+        "sha256, blind": Sha256Counter(PROFILE, disclose="blind", blind_seconds=10.0).make(_work(0.5), rng),
+        "hashcash": Hashcash(PROFILE).make(_work(0.7), rng),
+        "hashcash, 9 bits": Hashcash(PROFILE, bits_only=True).make(_work(0.7), rng),
+    }
+
+
+def challenges(rng: random.Random) -> list[dict[str, Any]]:
+    """The canonical bytes of each challenge in each mode."""
+    return [
+        {"name": name, "mode": mode, "canonical": wire.canonical_challenge(challenge, mode).decode("ascii")}
+        for name, (challenge, _) in made(rng).items()
+        for mode in _modes(challenge)
+    ]
+
+
+def puzzles(rng: random.Random) -> list[dict[str, Any]]:
+    """F(n) and its check for counters of every width, and the target of a hashcash bound."""
+    seed = rng.randbytes(evaluation.SEED_BYTES)
+    rows: list[dict[str, Any]] = []
+    for memory_kib in (0, 256, 1024):
+        for n in (0, 1, 255, 256, 2**32, 2**53 - 1):
+            value = evaluation.evaluate(seed, n, memory_kib)
+            name = evaluation.ARGON2ID if memory_kib else evaluation.SHA256
+            row = {"puzzle": name, "m_kib": memory_kib, "seed": seed.hex(), "n": n, "value": value.hex()}
+            rows.append(row | {"check": evaluation.check_of(value).hex()})
+    for bound in (1, 2, 3, 1000, 2**20, 2**48):
+        largest = evaluation.largest_digest(bound).hex()
+        rows.append({"puzzle": evaluation.HASHCASH, "bound": bound, "largest_digest": largest})
+    return rows
+
+
+def seals(rng: random.Random) -> list[dict[str, Any]]:
+    """Sealed answers: the challenge's canonical bytes, what solves it, and the cargo."""
+    rows: list[dict[str, Any]] = []
+    sealed = {name: pair for name, pair in made(rng).items() if pair[1] is not None}
+    for name, (challenge, solution) in sealed.items():
+        assert solution is not None
+        associated = wire.canonical_challenge(challenge, wire.SEALED)
+        for kind, answer in ANSWERS.items():
+            cargo = seal.close(answer, solution, associated, rng)
+            rows.append(
+                {
+                    "name": f"{name}, {kind}",
+                    "associated": associated.decode("ascii"),
+                    "counters": list(solution.counters),
+                    "secret": solution.secret.hex(),
+                    "status": answer.status,
+                    "content_type": answer.content_type,
+                    "body": answer.body.hex(),
+                    "cargo": cargo.hex(),
+                }
+            )
+    return rows
+
+
+def tolls(rng: random.Random) -> list[dict[str, Any]]:
+    """Whole bodies of a 402, and for the sealed ones the answer within."""
+    rows: list[dict[str, Any]] = []
+    answer = ANSWERS["json"]
+    for name, (challenge, solution) in made(rng).items():
+        for mode in _modes(challenge):
+            row: dict[str, Any] = {"name": name, "mode": mode}
+            if mode == wire.SEALED and solution is not None:
+                cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+                row |= {"counters": list(solution.counters), "answer": answer.body.decode("ascii")}
+            else:
+                cargo = rng.randbytes(40)
+                row["token"] = cargo.hex()
+            toll = Toll(mode, challenge, cargo, rows=1, typical_seconds=0.1)
+            row["body"] = wire.encode_toll(toll, error="a toll is due").decode("ascii")
+            row["authenticate"] = wire.authenticate(toll, "digits")
+            rows.append(row)
+    return rows
+
+
+FILES = {"challenge.json": challenges, "puzzle.json": puzzles, "seal.json": seals, "toll.json": tolls}
+
+
+def render(name: str) -> str:
+    """The text of one file."""
+    document = {"command": COMMAND, "seed": SEED, "vectors": FILES[name](random.Random(SEED))}  # noqa: S311  vectors are public
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _modes(challenge: Challenge) -> tuple[str, ...]:
+    return (wire.REDEEM,) if challenge.puzzle == wire.HASHCASH else wire.MODES
+
+
+def _work(seconds: float) -> Work:
+    return Work(seconds, 1, seconds)
+
+
+def main(arguments: list[str]) -> None:
+    """Write every file beside this one, or into the directory that is given."""
+    directory = Path(arguments[0]) if arguments else Path(__file__).parent
+    for name in FILES:
+        (directory / name).write_text(render(name), encoding="ascii", newline="\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
