@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-OUT    ?= demo-out
+TORCH  := $(VENV)/.torch
+DEMO   ?=
 
 .PHONY: demo test test-bench lint format bench vectors clean
 
@@ -13,11 +14,18 @@ $(READY): pyproject.toml src/modeltoll/_version.py
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+$(TORCH): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
 demo: $(READY)
-	$(BIN)/modeltoll demo --out $(OUT)
+	$(BIN)/modeltoll demo $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not torch'
+
+test-bench: $(TORCH)
+	$(BIN)/python -m pytest -m torch
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -26,8 +34,16 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 format: $(READY)
-	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	for script in benchmarks/bench_*.py; do \
+	  $(BIN)/python $$script --json results/benchmarks/$$(basename $$script .py).json || exit 1; \
+	done
+
+vectors: $(READY)
+	$(BIN)/python vectors/make.py
 
 clean:
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

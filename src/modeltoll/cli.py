@@ -37,6 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
+_PAGE_WIDTH = 160
 
 app = typer.Typer(
     name="modeltoll",
@@ -47,6 +48,8 @@ app = typer.Typer(
 )
 note = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+if not out.is_terminal:
+    out.width = _PAGE_WIDTH  # a table in a file need not fit a screen
 
 
 def _verb(function: Callable[P, R]) -> Callable[P, R]:

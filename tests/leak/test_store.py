@@ -120,8 +120,9 @@ CHANGES = [
     ("pknn", {"points": np.zeros((3, 3))}),
     ("pknn", {"k": np.arange(2)}),
     ("teachers", {"biases0": np.zeros((3, 2))}),
-    ("teachers", {"weights0": np.zeros((3, 2, 4))}),
-    ("teachers", {"weights0": np.zeros((3, 2))}),
+    ("teachers", {"weights0": np.zeros((2, 3, 4))}),
+    ("teachers", {"weights0": np.zeros((2, 3))}),
+    ("teachers", {"weights0": np.zeros((3, 2, 3))}),
     ("teachers", {"classes": np.arange(2)}),
     ("teachers", {"activation": np.array("step")}),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -143,9 +144,13 @@ def test_trees_cannot_be_saved_and_say_so(tmp_path):
 def test_the_same_plan_gives_the_same_teachers_on_any_number_of_cores():
     inputs, labels = blobs()
     queries = np.random.default_rng(0).normal(size=(100, 4))
-    votes = [
-        fit_teachers(inputs, labels, TeacherPlan(4, linear, s), c).votes(queries) for s, c in [(1, 1), (1, 2), (2, 1)]
+    plans = [
+        (TeacherPlan(4, linear, seed=1), 1),
+        (TeacherPlan(4, linear, seed=1), 2),
+        (TeacherPlan(4, linear, seed=2), 1),
     ]
+    with parallel_config(backend="threading"):  # processes take seconds to start
+        votes = [fit_teachers(inputs, labels, plan, cores).votes(queries) for plan, cores in plans]
     assert np.array_equal(votes[0], votes[1])
     assert not np.array_equal(votes[0], votes[2])
 

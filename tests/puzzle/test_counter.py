@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -153,3 +154,11 @@ def test_unusable_options_are_refused():
 def test_expected_seconds_are_the_bounds_over_the_rate():
     challenge, _ = Argon2idCounter(PROFILE, max_memory_kib=512, disclose="exact").make(work(0.02), random.Random(10))
     assert expected_seconds(challenge, PROFILE) == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_counter_at_its_bound_is_refused_even_where_the_check_would_confirm_it():
+    puzzle = Sha256Counter(PROFILE)
+    challenge, solution = puzzle.make(work(0.05), random.Random(11))
+    (part,), (n,) = challenge.parts, solution.counters
+    assert puzzle.check(replace(challenge, parts=(replace(part, bound=n + 1),)), solution)
+    assert not puzzle.check(replace(challenge, parts=(replace(part, bound=n),)), solution)

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADINGS", "result", "table", "write_report"]
 
-HEADINGS = (
-    "caller", "accounts", "queries", "leak", "s without", "s with toll", "of it solved", "ratio", "accuracy", "fidelity",
-)  # fmt: skip
+HEADINGS = ("caller", "accounts", "queries", "leak", "s without", "s with", "solved", "ratio", "accuracy", "fidelity")
 _COLOURS = ("#0b6e4f", "#c1440e", "#7a3b9b", "#1f5fa8", "#9a6a00", "#5a5a5a")
 
 
@@ -68,11 +66,11 @@ def _cells(name: str, account: Account, quality: tuple[str, str]) -> tuple[str, 
     return (
         name,
         str(account.visit.accounts),
-        str(wanted) if requests == wanted else f"{wanted} + {requests - wanted} fillers",
+        str(wanted) if requests == wanted else f"{wanted} + {requests - wanted}",
         " / ".join(f"{leak:.0f}" for leak in account.leaks),
         f"{without:.2f}",
         f"{account.seconds_with.sum():,.1f}",
-        f"{account.solved} of {requests}",
+        f"{account.solved}/{requests}",
         f"{account.ratio:,.2f}x" if account.ratio < 10 else f"{account.ratio:,.0f}x",
         *quality,
     )

@@ -29,7 +29,7 @@ from modeltoll.demo.market import (
 )
 from modeltoll.demo.street import Street, train_victim
 from modeltoll.demo.tally import Account, Line, Visit, settle
-from modeltoll.demo.worlds import WORLDS, Sizes
+from modeltoll.demo.worlds import WORLDS, Sizes, World
 from modeltoll.gateway.calibrating import Wishes
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
@@ -148,12 +148,17 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> Outcome:
             with stage("An honest caller, with and without the toll") as progress:
                 market.honest(honest, progress)
             for errand in thieves:
-                with stage(f"A thief: {_TITLES[errand.name]}") as progress:
+                with stage(f"A thief: {_title(errand, world)}") as progress:
                     market.steal(errand, progress)
     accounts = _settle(market.visits, asyncio.run(_log(street.ledger)), market.direct)
     exam = Exam(world.test_x, world.test_y, said.argmax(axis=1))
     with stage("Training clones") as progress:
-        lines = _lines(accounts, thieves, _Workshop(market.direct, exam, options.seed), progress)
+        lines = _lines(
+            accounts,
+            {_title(errand, world): errand for errand in thieves},
+            _Workshop(market.direct, exam, options.seed),
+            progress,
+        )
     return Outcome(
         options=options,
         victim_accuracy=float((said.argmax(axis=1) == world.test_y).mean()),
@@ -167,13 +172,17 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> Outcome:
     )
 
 
-_TITLES = {
-    PICTURES: "pictures of other things",
-    NOISE: "noise",
-    SPREAD: "pictures, many accounts",
-    REPEATED: "pictures, diluted with one digit repeated",
-    JITTERED: "pictures, diluted with one digit jittered",
+_MANNERS = {
+    PICTURES: "",
+    SPREAD: ", many accounts",
+    REPEATED: ", diluted, repeated",
+    JITTERED: ", diluted, jittered",
 }
+
+
+def _title(errand: Errand, world: World) -> str:
+    """What a thief asks for, and how."""
+    return "noise" if errand.name == NOISE else world.kind + _MANNERS[errand.name]
 
 
 def _wishes(seed: int, command: str) -> Wishes:
@@ -184,14 +193,14 @@ def _wishes(seed: int, command: str) -> Wishes:
 
 
 def _lines(
-    accounts: Mapping[str, Account], thieves: Sequence[Errand], workshop: _Workshop, progress: Progress
+    accounts: Mapping[str, Account], thieves: Mapping[str, Errand], workshop: _Workshop, progress: Progress
 ) -> tuple[Line, ...]:
     """CopyCat and Knockoff ask the same questions; one keeps the labels, the other the probabilities."""
     lines = []
-    for done, errand in enumerate(thieves, start=1):
+    for done, (title, errand) in enumerate(thieves.items(), start=1):
         account = accounts[errand.name]
         if errand.name == PICTURES:
-            lines.append(workshop.line(f"CopyCat, {_TITLES[errand.name]}", account, errand, labels_only=True))
-        lines.append(workshop.line(f"Knockoff, {_TITLES[errand.name]}", account, errand))
+            lines.append(workshop.line(f"CopyCat: {title}", account, errand, labels_only=True))
+        lines.append(workshop.line(f"Knockoff: {title}", account, errand))
         progress(done, len(thieves))
     return tuple(lines)

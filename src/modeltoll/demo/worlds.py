@@ -40,7 +40,7 @@ class World:
     """Flat rows of one width, float64 in 0..1. None of the parts overlap, but for ``honest``, rows of ``test_x``.
 
     ``private_*`` train the victim; ``calibration`` and ``test_*`` are digits that it has not seen; ``pictures`` are
-    natural images of another kind; ``levels`` is the number of grey steps of a picture.
+    natural images of another ``kind``; ``levels`` is the number of grey steps of a picture.
     """
 
     private_x: Floats
@@ -52,6 +52,7 @@ class World:
     pictures: Floats
     noise: Floats
     levels: int
+    kind: str
 
 
 def _flat(images: Floats) -> Floats:
@@ -75,6 +76,7 @@ def _digits(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> Worl
         pictures=_flat(datasets.photograph_patches(sizes.pictures, side, rng)),
         noise=rng.random((sizes.noise, side * side)),
         levels=16,
+        kind="photograph patches",
     )
 
 
@@ -98,6 +100,7 @@ def _mnist(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> World
         pictures=_flat(datasets.fit(everything.x[chosen], side)),
         noise=rng.random((sizes.noise, side * side)),
         levels=255,
+        kind="Tiny-ImageNet",
     )
 
 

@@ -75,7 +75,7 @@ async def observe(
     """
     model, path = subject.service.model, subject.infer_path
     metadata = (await upstream.fetch(subject.metadata_path)).body
-    questions = [subject.protocol.ask(row[None], metadata) for row in inputs]
+    questions = [subject.protocol.ask(row[None], metadata, subject.service) for row in inputs]
     for question in questions[:_WARM_UP]:
         await upstream.predict(path, question)
     answers, seconds, leaks = [], [], []

@@ -61,8 +61,9 @@ class Members(Protocol):
 class Networks:
     """Linear classifiers or perceptrons of one shape, computed all at once.
 
-    Layer i has ``weights[i]`` of shape (teachers, in, out) and ``biases[i]`` of shape (teachers, out). The last one has
-    a column per class of the full list; a class that a teacher has never seen has the bias minus infinity.
+    Layer i has ``weights[i]`` of shape (teachers, in, out), but (in, teachers, out) where i = 0, for all share the inputs
+    and one product serves them; ``biases[i]`` has shape (teachers, out). The last layer has a column per class of the
+    full list; a class that a teacher has never seen has the bias minus infinity.
     """
 
     weights: tuple[Floats, ...]
@@ -77,12 +78,14 @@ class Networks:
     def winners(self, inputs: Floats) -> Integers:
         """Each teacher's class of the largest output, shape (rows, teachers)."""
         first, *later = self.weights
-        teachers, _, width = first.shape
-        values = inputs @ first.transpose(1, 0, 2).reshape(-1, teachers * width)
-        values = values.reshape(-1, teachers, width).transpose(1, 0, 2) + self.biases[0][:, None]
+        dimensions, teachers, width = first.shape
+        values = (inputs @ first.reshape(dimensions, -1)).reshape(-1, teachers, width)
+        values += self.biases[0]
         for weights, biases in zip(later, self.biases[1:], strict=True):
-            values = ACTIVATIONS[self.activation](values) @ weights + biases[:, None]
-        return np.asarray(values.argmax(axis=2).T)
+            hidden = ACTIVATIONS[self.activation](values).transpose(1, 0, 2)
+            values = np.matmul(hidden, weights).transpose(1, 0, 2)
+            values += biases
+        return np.asarray(values.argmax(axis=2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,16 +166,17 @@ class Teachers:
         if not _fit(weights, biases, arrays["classes"]):
             raise CalibrationError("the shapes in the teachers file do not fit each other", private=str(path))
         members = Networks(tuple(weights), tuple(biases), str(arrays["activation"]))
-        return cls(members, arrays["classes"], weights[0].shape[1])
+        return cls(members, arrays["classes"], weights[0].shape[0])
 
 
 def _fit(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], classes: NDArray[Any]) -> bool:
     """Whether the layers follow on each other, have one number of teachers, and end in the classes."""
     if classes.ndim != 1 or classes.size < 2 or any(w.ndim != 3 for w in weights):
         return False
-    teachers, wide, _ = weights[0].shape
-    for w, b in zip(weights, biases, strict=True):
-        if w.dtype != np.float64 or b.dtype != np.float64 or w.shape[:2] != (teachers, wide):
+    wide, teachers, _ = weights[0].shape
+    for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        expected = (wide, teachers) if layer == 0 else (teachers, wide)
+        if w.dtype != np.float64 or b.dtype != np.float64 or w.shape[:2] != expected:
             return False
         if b.shape != (teachers, w.shape[2]):
             return False

@@ -29,7 +29,7 @@ __all__ = ["ORDERS", "epsilon", "gnmax_rdp", "log_q"]
 ORDERS: Floats = np.concatenate([np.arange(2.0, 100.0, 0.5), np.geomspace(100.0, 1000.0, 200)])
 ORDERS.flags.writeable = False
 
-_BLOCK = 128  # distinct rows worked on at a time: temporaries of 128 x 396 stay in the cache
+_BLOCK = 64  # rows worked on at a time, so that temporaries stay in the cache and in the allocator's pool
 _EXTREME = 700.0  # beyond exp(+-700) the smaller of two terms is below every relative tolerance
 
 
@@ -62,7 +62,7 @@ def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
     """RDP of one GNMax query at each order: the data-dependent bound where it holds and is the smaller one.
 
     Theorem 6 at the orders of Proposition 10, and the data-independent L / sigma^2 otherwise. It depends on the votes
-    only through ``log_q``, so rows that share a value share the work. At every order it never falls as q rises.
+    only through ``log_q``. At every order it never falls as q rises.
 
     Args:
         log_q: shape (rows,), each below 0.
@@ -72,16 +72,18 @@ def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
     Returns:
         Shape (rows, orders), finite and >= 0. Values below 1e-300 are of that size only.
     """
-    distinct, inverse = np.unique(log_q, return_inverse=True)
     ceiling = orders / sigma**2
-    table = np.empty((distinct.size, orders.size))
-    held = int(np.count_nonzero(_bound_holds(distinct, sigma)))
-    table[held:] = ceiling
+    out = np.empty((log_q.size, orders.size))
+    ascending = np.argsort(log_q)
+    held = int(np.count_nonzero(_bound_holds(log_q, sigma)))
+    out[ascending[held:]] = ceiling
     for start in range(0, held, _BLOCK):
-        stop = min(start + _BLOCK, held)
-        _fill(table[start:stop], distinct[start:stop], sigma, orders)
-    np.minimum(table[:held], ceiling, out=table[:held])
-    return np.asarray(table[inverse])
+        rows = ascending[start : min(start + _BLOCK, held)]
+        bound = _theorem6(log_q[rows], sigma, orders)
+        most = bound.shape[1]
+        out[rows, :most] = np.minimum(bound, ceiling[:most], out=bound)
+        out[rows, most:] = ceiling[most:]
+    return out
 
 
 def _bound_holds(log_q: Floats, sigma: float) -> NDArray[np.bool_]:
@@ -96,12 +98,12 @@ def _bound_holds(log_q: Floats, sigma: float) -> NDArray[np.bool_]:
     return np.asarray((m2 > 1.0) & ((2.0 * m2 - 1.0) / sigma**2 >= np.log1p(2.0 / above)))
 
 
-def _fill(table: Floats, log_q: Floats, sigma: float, orders: Floats) -> None:
-    """Write Theorem 6 into rows of a table, and infinity at the orders L >= m1 where it does not hold.
+def _theorem6(log_q: Floats, sigma: float, orders: Floats) -> Floats:
+    """The bound of Theorem 6 at the orders L < m1, and infinity at others; later orders, beyond every m1, are left out.
 
     With u = log(1 - q) + t log A and v = log q + t log B it is log(e^u + e^v) / t. Both are linear in t, and so is
     d = v - u; u is tiny where the voters agree, so the sum is u + log1p(e^d), which never adds a 1 to it.
-    ``log_q`` ascends, so m1 and the number of orders where the theorem holds descend.
+    ``log_q`` ascends, so m1 and the number of orders below it descend.
     """
     m2 = sigma * np.sqrt(-log_q)
     counts = np.searchsorted(orders, m2 + 1.0)
@@ -120,8 +122,7 @@ def _fill(table: Floats, log_q: Floats, sigma: float, orders: Floats) -> None:
     out *= 1.0 / t
     out += log_a[:, None]
     out[:, least:][np.arange(least, most) >= counts[:, None]] = np.inf
-    table[:, :most] = out
-    table[:, most:] = np.inf
+    return np.asarray(out)
 
 
 def epsilon(rdp: Floats, orders: Floats, delta: float) -> Floats:

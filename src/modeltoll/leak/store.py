@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,13 +26,9 @@ _DAMAGE = (
     EOFError,
     ValueError,
     TypeError,
-    AttributeError,
     KeyError,
-    OverflowError,
     MemoryError,
     RuntimeError,
-    SyntaxError,
-    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )

@@ -125,7 +125,7 @@ def _members(trained: list[Classifier], classes: NDArray[Any]) -> Members:
     if not shape or any(a != activation or [w.shape for w, _ in layers] != shape for layers, a in networks):
         return Separate(tuple(trained), classes)
     depth = range(len(shape))
-    weights = tuple(np.stack([layers[i][0] for layers, _ in networks]) for i in depth)
+    weights = tuple(np.stack([layers[i][0] for layers, _ in networks], axis=int(i == 0)) for i in depth)
     biases = tuple(np.stack([layers[i][1] for layers, _ in networks]) for i in depth)
     return Networks(weights, biases, activation)
 

@@ -1,8 +1,8 @@
 """One SQLite file: opened with care, and changed in transactions that wait for nobody where they need not.
 
 A job is a whole step of the ledger, several statements long. A short one runs at once in the event loop's own thread:
-in write-ahead mode it only writes to memory that the system puts on the disk later, and takes less time than a mere
-visit to another thread and back (benchmarks/bench_ledger.py measures both), which aiosqlite pays once per statement.
+in write-ahead mode it only writes to memory that the system puts on the disk later, and a visit to another thread and
+back costs about as much again (benchmarks/bench_ledger.py measures both; aiosqlite pays that once per statement).
 What does take long goes to one thread of the file's own (the standard library's ``sqlite3`` serves both, never at the
 same time): large jobs, a job that finds another process writing, and copying the log into the file. Jobs that arrive
 meanwhile share the next transaction.
@@ -204,7 +204,9 @@ class SqliteFile:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute("BEGIN")  # one look: another gateway may be making the ledger at this moment
             self._version(connection)  # before anything is written into what may be a stranger's file
+            connection.execute("ROLLBACK")
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
             self._write_ahead(connection)
             connection.execute("PRAGMA synchronous = NORMAL")

@@ -193,8 +193,8 @@ class OpenInference:
         scores = probabilities(table, service.kind, service.classes)
         return Evidence(question.fingerprints, scores=scores, inputs=question.inputs)
 
-    def ask(self, inputs: Floats, metadata: bytes) -> bytes:
-        """One input tensor, named, shaped and typed as the model's metadata says."""
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """One input tensor, named, shaped and typed as the model's metadata says; the declared output is asked for."""
         try:
             described = _metadata.decode(metadata).inputs
         except (msgspec.DecodeError, RecursionError) as error:
@@ -206,7 +206,7 @@ class OpenInference:
         whole = not tensor.datatype.startswith(("FP", "BF"))
         data = (inputs.astype(np.int64) if whole else inputs).reshape(-1).tolist()
         body = {"name": tensor.name, "shape": shape, "datatype": tensor.datatype, "data": data}
-        return msgspec.json.encode({"inputs": [body]})
+        return msgspec.json.encode({"inputs": [body], "outputs": [{"name": service.output}]})
 
     def error(self, message: str) -> bytes:
         """``{"error": message}``."""

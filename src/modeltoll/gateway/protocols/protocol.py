@@ -65,7 +65,7 @@ class ServingProtocol(Protocol):
             AnswerError: the answer is not what the protocol and the service promise; it must not be released.
         """
 
-    def ask(self, inputs: Floats, metadata: bytes) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
         """A request for some rows, (rows, dimensions), to a model that describes itself by ``metadata``.
 
         Raises:
