@@ -28,6 +28,7 @@ from modeltoll.leak.ensemble import Networks, Separate, Teachers
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.novelty import NoveltyMeasure
+from modeltoll.leak.pate import Reading
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS, gnmax_rdp, log_q
 from modeltoll.records import Evidence
@@ -88,6 +89,9 @@ def rdp_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         ours = per_row(lambda votes=votes: gnmax_rdp(log_q(votes, 10.0), 10.0, ORDERS), 1000, repeats)
         plain = per_row(lambda votes=votes: [plain_rdp(row, 10.0) for row in votes[:100]], 100, repeats)
         yield Figure(f"GNMax RDP, 396 orders, {name}", 1000, ours, plain, 2.0)
+    reading = Reading(10.0)
+    ours = per_row(lambda: reading.leak(mixed), 1000, repeats)
+    yield Figure("votes to leak, reading rdp, 70 % near-unanimous votes", 1000, ours, plain)
     values = -rng.uniform(100.0, 156.0, 1000)
     ours = per_row(lambda: gnmax_rdp(values, 10.0, ORDERS), 1000, repeats)
     yield Figure("GNMax RDP, 396 orders, 1000 distinct values near unanimity (worst case)", 1000, ours, plain, 2.0)

@@ -62,7 +62,7 @@ def puzzles(rng: random.Random) -> list[dict[str, Any]]:
             value = evaluation.evaluate(seed, n, memory_kib)
             name = evaluation.ARGON2ID if memory_kib else evaluation.SHA256
             row = {"puzzle": name, "m_kib": memory_kib, "seed": seed.hex(), "n": n, "value": value.hex()}
-            rows.append(row | {"check": evaluation.check_of(value).hex()})
+            rows.append(row | {"check": evaluation.check_of(value).hex(), "secret": evaluation.secret_of(value).hex()})
     for bound in (1, 2, 3, 1000, 2**20, 2**48):
         largest = evaluation.largest_digest(bound).hex()
         rows.append({"puzzle": evaluation.HASHCASH, "bound": bound, "largest_digest": largest})

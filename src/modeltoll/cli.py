@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -156,6 +157,7 @@ def demo(
         from modeltoll.demo.worlds import SHORT, WORLDS, Sizes  # noqa: PLC0415
     if data not in WORLDS:
         raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(WORLDS)}"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its servers end with it
     options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else Sizes(), seed=seed)
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
         outcome = run(

@@ -68,6 +68,7 @@ MAX_MEMORY_KIB = 256 * 1024
 SEED_BYTES = 16
 CHECK_BYTES = 16
 MAX_TYPICAL_SECONDS = 1e9
+MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
 _MIB = 1024
 
 
@@ -196,6 +197,8 @@ def _parse_json(body: bytes) -> Any:
     def refuse(token: str) -> None:
         raise ValueError(token)
 
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise TollMalformed("the toll holds more values than a toll has")
     try:
         return json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError):

@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 from modeltoll.errors import CalibrationError, RequestError
 from modeltoll.leak.ensemble import Networks
 from modeltoll.leak.pate import PateMeasure
-from modeltoll.leak.teachers import TeacherPlan, Teachers, fit_teachers
+from modeltoll.leak.teachers import TeacherPlan, Teachers, fit_teachers, logistic, perceptron
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -132,6 +132,14 @@ def test_saved_teachers_have_the_same_bits_and_votes(tmp_path, make):
         assert mine.tobytes() == theirs.tobytes()
     assert np.array_equal(again.classes, teachers.classes)
     assert np.array_equal(again.votes(inputs * 2), teachers.votes(inputs * 2))
+
+
+@pytest.mark.parametrize("make", [logistic, perceptron])
+def test_both_kinds_that_come_with_us_learn_and_can_be_saved(tmp_path, make):
+    inputs, labels = blobs()
+    teachers = fit_teachers(inputs, labels, TeacherPlan(4, make))
+    assert (teachers.classes[teachers.votes(inputs).argmax(axis=1)] == labels).mean() > 0.9
+    teachers.save(tmp_path / "teachers.npz")
 
 
 def test_trees_cannot_be_saved_and_say_so(tmp_path):

@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.published import (
-    PublishedTariff,
-    PublishedTerms,
-    StandardLine,
-    fit_standard,
-    leading_zero_bits,
-    read_trace,
-    replay,
-)
+from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine, leading_zero_bits
+from modeltoll.pricing.traces import fit_standard, read_trace, replay
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.tariffs import check_tariff, new_account
 

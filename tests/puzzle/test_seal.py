@@ -20,7 +20,7 @@ from modeltoll.records import Answer, MachineProfile, Solution, Work
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 ANSWER = Answer(200, "application/json", b'{"y": 1}')
-SOLUTION = Solution((5, 7), bytes(range(64)))
+SOLUTION = Solution((5, 7), bytes(range(32)))
 ASSOCIATED = b"the canonical challenge"
 OLD, NEW, FOREIGN = (bytes([value]) * 32 for value in (1, 2, 3))
 RING = KeyRing((NEW, OLD))
@@ -81,10 +81,10 @@ def test_every_truncation_breaks_the_seal(rng):
 @pytest.mark.parametrize(
     "solution",
     [
-        Solution((5, 7), bytes(64)),
-        Solution((5, 7), bytes(range(32, 64)) + bytes(range(32))),
-        Solution((5,), bytes(range(32))),
-        Solution((5, 7), bytes(range(63))),
+        Solution((5, 7), bytes(32)),
+        Solution((5, 7), bytes(range(16, 32)) + bytes(range(16))),
+        Solution((5,), bytes(range(16))),
+        Solution((5, 7), bytes(range(31))),
         Solution((5, 7)),
         Solution(()),
     ],

@@ -9,21 +9,25 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 from modeltoll import wire
-from modeltoll.errors import SealBroken, TollMalformed, TollTooDear
+from modeltoll.errors import SealBroken, TollTooDear
 from modeltoll.pricing.reference import DEFAULT_PROFILE
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import Watch, expected_seconds
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Answer, MachineProfile, Solution, Toll
 
-__all__ = ["Errand", "Flow", "Labour", "Payment", "Purse", "Reply", "toll_flow"]
+__all__ = ["Cancelled", "Errand", "Flow", "Labour", "Payment", "Purse", "Reply", "toll_flow"]
+
+Cancelled: TypeAlias = Callable[[], bool] | None
 
 _HOUR = 3600.0
+_REMEMBERED = 10_000  # payments
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +41,79 @@ class Payment:
     mode: str
 
 
+@dataclass(slots=True, eq=False)
+class _Share:
+    """A part of an allowance: so many seconds, taken at a time of the purse's clock."""
+
+    at: float
+    seconds: float
+
+
+class _Allowance:
+    """At most ``limit`` seconds within any hour. Each call is one step, however many threads call."""
+
+    def __init__(self, limit: float, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._shares: deque[_Share] = deque()
+        self._taken = 0.0
+
+    def take(self, seconds: float) -> _Share:
+        """Take a share, or raise ``TollTooDear`` and take nothing."""
+        if self._limit == float("inf"):
+            return _Share(0.0, seconds)
+        with self._lock:
+            self._forget()
+            left = max(self._limit - self._taken, 0.0)
+            if seconds > left:
+                raise TollTooDear(
+                    f"the toll takes about {seconds:.3g} s of work, {left:.3g} s are left of this hour's "
+                    f"{self._limit:.3g} s (max_seconds_per_hour)",
+                    seconds=seconds,
+                    limit=left,
+                )
+            share = _Share(self._clock(), seconds)
+            self._shares.append(share)
+            self._taken += seconds
+        return share
+
+    def reduce(self, share: _Share, seconds: float) -> None:
+        """Give back what a share holds above ``seconds``."""
+        with self._lock:
+            self._forget()
+            kept = min(share.seconds, seconds)
+            if self._shares and share.at >= self._shares[0].at:
+                self._taken -= share.seconds - kept
+            share.seconds = kept
+
+    def _forget(self) -> None:
+        horizon = self._clock() - _HOUR
+        while self._shares and self._shares[0].at <= horizon:
+            self._taken -= self._shares.popleft().seconds
+        if not self._shares:
+            self._taken = 0.0  # rounding does not add up
+
+
 class Purse:
     """What a caller is ready to spend, and what was spent. One purse may serve many threads and many clients.
+
+    A toll counts against the hour with its expected seconds from the moment its work begins. Where the work is given
+    up (cancelled, past its deadline, no solution), it counts with the core seconds that were worked, at most those.
 
     Args:
         max_seconds: the dearest toll that is paid, in expected seconds on one core of the reference machine; dearer
             ones raise ``TollTooDear`` before any work is done.
         max_seconds_per_hour: the same for all tolls of the last hour together; None for no limit.
-        deadline_seconds: stop solving after this many seconds of waiting; None for no limit.
+        deadline_seconds: stop solving after this many seconds of work on one toll; None for no limit.
         cores: how many cores a solver may use.
-        memory_kib: the largest argon2id memory that this client has, told to the server.
-        progress: receives (evaluations done, most that can be needed) while solving.
+        memory_kib: the largest argon2id memory that is given to a puzzle; the server is told, in whole MiB.
+        progress: receives (evaluations done, most that can be needed) while solving, in the solver's thread.
         profile: the machine whose seconds the limits mean.
+        clock: seconds that never go back.
+
+    Raises:
+        ValueError: a limit is negative or not a number, or there is no core or no memory to work with.
     """
 
     def __init__(  # noqa: PLR0913  each is an independent limit with a default
@@ -61,63 +126,68 @@ class Purse:
         memory_kib: int = 64 * 1024,
         progress: Callable[[int, int], None] | None = None,
         profile: MachineProfile = DEFAULT_PROFILE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        limits = {"max_seconds_per_hour": max_seconds_per_hour, "deadline_seconds": deadline_seconds}
+        for name, limit in ({"max_seconds": max_seconds} | limits).items():
+            if limit is not None and not limit >= 0:
+                raise ValueError(f"{name} is a number of seconds from 0 up, not {limit}")
+        if cores < 1 or memory_kib < 1:
+            raise ValueError("a purse needs at least one core and 1 KiB of memory")
         self.max_seconds = max_seconds
-        self.max_seconds_per_hour = max_seconds_per_hour
         self.deadline_seconds = deadline_seconds
         self.accept = wire.Accept(memory_kib=memory_kib)
-        self._watch = Watch(progress=progress, cores=cores)
+        self._watch = Watch(progress=progress, cores=cores, clock=clock)
         self._profile = profile
-        self._lock = threading.Lock()
-        self._recent: deque[tuple[float, float]] = deque()
-        self._payments: list[Payment] = []
+        self._hour = _Allowance(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
+        self._payments: deque[Payment] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def cores(self) -> int:
+        """How many cores a solver may use."""
+        return self._watch.cores
 
     @property
     def payments(self) -> tuple[Payment, ...]:
-        """What was paid so far, oldest first."""
-        with self._lock:
-            return tuple(self._payments)
+        """The tolls paid so far, oldest first; of a very long row the last 10,000."""
+        return tuple(self._payments.copy())
 
     def decide(self, toll: Toll) -> float:
-        """The toll's expected reference seconds, taken from the hour's allowance.
+        """The toll's expected reference seconds, if this purse pays for such tolls at all.
 
         Raises:
-            TollTooDear: above a limit of this purse; nothing is taken.
+            TollTooDear: it takes more seconds or more memory than a toll may.
         """
         expected = expected_seconds(toll.challenge, self._profile)
+        fault = None
         if expected > self.max_seconds:
-            raise TollTooDear(
-                f"the toll takes about {expected:.3g} s of work, the limit is {self.max_seconds:.3g} s (max_seconds)",
-                seconds=expected,
-                limit=self.max_seconds,
-            )
-        with self._lock:
-            now = self._watch.clock()
-            while self._recent and self._recent[0][0] < now - _HOUR:
-                self._recent.popleft()
-            left = (self.max_seconds_per_hour or float("inf")) - sum(spent for _, spent in self._recent)
-            if self.max_seconds_per_hour is not None and expected > left:
-                raise TollTooDear(
-                    f"the toll takes about {expected:.3g} s of work, {max(left, 0.0):.3g} s are left of this hour's "
-                    f"{self.max_seconds_per_hour:.3g} s (max_seconds_per_hour)",
-                    seconds=expected,
-                    limit=left,
-                )
-            self._recent.append((now, expected))
+            fault = f"takes about {expected:.3g} s of work, the limit is {self.max_seconds:.3g} s (max_seconds)"
+        elif toll.challenge.memory_kib > self.accept.memory_kib:
+            limit = self.accept.memory_kib
+            fault = f"takes {toll.challenge.memory_kib} KiB of memory, the limit is {limit} KiB (memory_kib)"
+        if fault is not None:
+            raise TollTooDear(f"the toll {fault}", seconds=expected, limit=self.max_seconds)
         return expected
 
-    def work(self, toll: Toll, expected: float, cancelled: Callable[[], bool] | None = None) -> Solution:
-        """Solve a toll that was decided on.
+    def pay(self, toll: Toll, cancelled: Cancelled = None) -> Solution:
+        """Decide, take the toll's seconds from the hour's allowance, and solve it.
 
         Raises:
+            TollTooDear: above a limit of this purse; nothing was taken, no work was done.
             SolveStopped: cancelled, or past this purse's deadline. TollMalformed: it has no solution.
         """
-        begin = time.perf_counter()
-        deadline = None if self.deadline_seconds is None else self._watch.clock() + self.deadline_seconds
-        solution = solve(toll.challenge, replace(self._watch, deadline=deadline, cancelled=cancelled))
-        payment = Payment(expected, time.perf_counter() - begin, toll.rows, toll.challenge.puzzle, toll.mode)
-        with self._lock:
-            self._payments.append(payment)
+        expected = self.decide(toll)
+        share = self._hour.take(expected)
+        begin = self._watch.clock()
+        deadline = None if self.deadline_seconds is None else begin + self.deadline_seconds
+        solution = None
+        try:
+            solution = solve(toll.challenge, replace(self._watch, deadline=deadline, cancelled=cancelled))
+        finally:
+            seconds = self._watch.clock() - begin
+            if solution is None:
+                self._hour.reduce(share, seconds * self.cores)
+        self._payments.append(Payment(expected, seconds, toll.rows, toll.challenge.puzzle, toll.mode))
         return solution
 
 
@@ -125,56 +195,77 @@ class Purse:
 class Errand:
     """A request that the driver must send to the same server: the original one, or a redemption.
 
-    ``path`` and ``body`` are None for the original request, which the driver sends as it is with ``headers`` added.
+    ``path`` and ``body`` are None for the original request, which the driver sends as it is with ``headers`` added
+    where it has none of that name. A redemption is a POST; the driver follows no redirect from it.
     """
 
     headers: tuple[tuple[str, str], ...]
     path: str | None = None
     body: bytes | None = None
 
+    def wants(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether the body of such a reply must be read before the flow goes on; any other may come as a stream."""
+        if self.path is not None:
+            return not _hands_over(status)
+        return status == wire.STATUS and "json" in headers.get("content-type", "").lower()
+
 
 @dataclass(frozen=True, slots=True)
 class Labour:
     """Work that the driver must do, beside its event loop if it has one: ``run(cancelled)``."""
 
-    run: Callable[[Callable[[], bool] | None], Solution]
+    run: Callable[[Cancelled], Answer | Solution]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of an errand. ``body`` need be read only where the status is 402 or the errand was a redemption."""
+    """What came of an errand. ``body`` is empty where the errand did not want it."""
 
     status: int
-    content_type: str
     body: bytes = b""
 
 
-Flow: TypeAlias = Generator["Errand | Labour", "Reply | Solution", "Answer | None"]
+Flow: TypeAlias = Generator[Errand | Labour, Reply | Answer | Solution, Answer | None]
 
 
 def toll_flow(purse: Purse) -> Flow:
     """Walk one request through a toll.
 
-    Yields errands and labour; the driver sends back a ``Reply`` or a ``Solution``. Returns the opened answer, or None
-    where the reply to the original request is no toll and stands as it came.
+    Yields errands and labour; the driver sends back a ``Reply``, or what ``Labour.run`` returned. Returns the opened
+    answer, or None where the last reply stands as it came: there was no toll, or that reply is what it bought.
 
     Raises:
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid.
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
     """
     reply = yield Errand(((wire.ACCEPT_HEADER, wire.format_accept(purse.accept)),))
-    if not isinstance(reply, Reply) or reply.status != wire.STATUS:
-        return None
-    toll = wire.find_toll(reply.body)
+    assert isinstance(reply, Reply)
+    toll = wire.find_toll(reply.body) if reply.status == wire.STATUS else None
     if toll is None:
         return None
-    expected = purse.decide(toll)
-    solution = yield Labour(lambda cancelled: purse.work(toll, expected, cancelled))
-    if not isinstance(solution, Solution):
-        raise TollMalformed("the driver did not do the work")
-    if toll.mode == wire.SEALED:
-        return seal.open_(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
-    body = wire.encode_redemption(toll.cargo, solution.counters)
+    purse.decide(toll)  # refuse before a thread is troubled
+    earned = yield Labour(partial(_earn, purse, toll))
+    if isinstance(earned, Answer):
+        return earned
+    assert isinstance(earned, Solution)
+    body = wire.encode_redemption(toll.cargo, earned.counters)
     redeemed = yield Errand((("Content-Type", "application/json"),), wire.REDEEM_PATH, body)
-    if not isinstance(redeemed, Reply) or redeemed.status == wire.STATUS:
-        raise SealBroken("the server asked for a toll on a toll")
-    return Answer(redeemed.status, redeemed.content_type, redeemed.body)
+    assert isinstance(redeemed, Reply)
+    if not _hands_over(redeemed.status):
+        raise SealBroken(f"the server answers a solved toll with {redeemed.status}: a redirect, or a toll on a toll")
+    return None
+
+
+def _earn(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
+    """The opened answer of a sealed toll, the solution of any other."""
+    solution = purse.pay(toll, cancelled)
+    if toll.mode != wire.SEALED:
+        return solution
+    answer = seal.open_(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    if not _hands_over(answer.status):
+        raise SealBroken(f"the seal holds no answer, but status {answer.status}: a redirect, or a toll on a toll")
+    return answer
+
+
+def _hands_over(status: int) -> bool:
+    """Whether a server that was paid may end with this status: anything but a further toll or a redirect."""
+    return status != wire.STATUS and not 300 <= status < 400

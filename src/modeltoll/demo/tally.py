@@ -30,7 +30,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """A visit with its seconds, (requests,) each: without the toll, and with it.
+    """A visit with its seconds, (requests,) each: without the toll, with it, and of work that the tariff asked.
 
     ``seconds_with`` is measured where the toll was solved; elsewhere it is the measured wait for the toll and the
     work that the tariff asked, exactly as the gateway logged it. ``leaks`` (measures,) are summed over the rows.
@@ -39,6 +39,7 @@ class Account:
     visit: Visit
     seconds_without: Floats
     seconds_with: Floats
+    work: Floats
     solved: int
     leaks: tuple[float, ...]
     changed: int
@@ -75,6 +76,7 @@ def settle(visit: Visit, bills: Sequence[Bill], undefended: Mapping[bytes, Purch
         visit=visit,
         seconds_without=np.array([answer.seconds for answer in direct]),
         seconds_with=waited + np.where(opened, 0.0, work),
+        work=work,
         solved=int(opened.sum()),
         leaks=tuple(np.array([bill.leaks for bill in bills]).sum(axis=(0, 1)).tolist()),
         changed=changed,

@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from modeltoll.puzzle.evaluation import ARGON2ID, LANES, PASSES, SEED_BYTES, SHA256, check_of, evaluate, solves
+from modeltoll.puzzle.evaluation import (
+    ARGON2ID,
+    LANES,
+    MAX_EVALUATIONS,
+    PASSES,
+    SEED_BYTES,
+    SHA256,
+    check_of,
+    evaluate,
+    secret_of,
+    solves,
+)
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
@@ -21,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LADDER",
-    "MAX_EVALUATIONS",
     "PARTS",
     "PARTS_ABOVE",
     "RUNG_EVALUATIONS",
@@ -35,7 +45,6 @@ Disclose = Literal["exact", "coarse", "blind"]
 PARTS, PARTS_ABOVE = 4, 64  # so many parts above so many expected evaluations
 LADDER = tuple(256 << step for step in range(11))  # KiB: 256 KiB to 256 MiB
 RUNG_EVALUATIONS = 8  # expected evaluations that a rung of the ladder must leave
-MAX_EVALUATIONS = 2.0**48  # per puzzle; every published bound stays exact in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class _HiddenCounter:
         parts = tuple([Part(seed, bound, check_of(value)) for seed, value in zip(seeds, values, strict=True)])
         passes, lanes = (PASSES, LANES) if rung.memory_kib else (0, 0)
         challenge = Challenge(self.name, parts, rung.memory_kib, passes, lanes)
-        return challenge, Solution(counters, b"".join(values))
+        return challenge, Solution(counters, b"".join(map(secret_of, values)))
 
     def solve(self, challenge: Challenge, watch: Watch) -> Solution:
         """As ``Puzzle.solve``."""

@@ -7,7 +7,7 @@ from hmac import compare_digest
 
 from argon2.low_level import Type, hash_secret_raw
 
-from modeltoll.puzzle.scan import CHECK_BYTES, CHECK_LABEL, HASHCASH, SHA256
+from modeltoll.puzzle.scan import CHECK_BYTES, HASHCASH, SHA256
 from modeltoll.records import Challenge, Part
 
 __all__ = [
@@ -15,14 +15,17 @@ __all__ = [
     "COUNTERS",
     "HASHCASH",
     "LANES",
+    "MAX_EVALUATIONS",
     "PASSES",
     "PUZZLES",
+    "SECRET_BYTES",
     "SEED_BYTES",
     "SHA256",
     "VALUE_BYTES",
     "check_of",
     "evaluate",
     "largest_digest",
+    "secret_of",
     "solves",
     "span",
 ]
@@ -31,7 +34,9 @@ ARGON2ID = "argon2id"
 PUZZLES = (ARGON2ID, SHA256, HASHCASH)
 SEED_BYTES = 16
 VALUE_BYTES = 32
+SECRET_BYTES = VALUE_BYTES - CHECK_BYTES
 PASSES, LANES = 1, 1  # of argon2id
+MAX_EVALUATIONS = 2.0**48  # expected of one puzzle: every published bound stays exact in JSON, every counter in 8 bytes
 COUNTERS = 2**64  # a counter is 8 bytes on its way into the function
 
 
@@ -50,8 +55,16 @@ def evaluate(seed: bytes, n: int, memory_kib: int) -> bytes:
 
 
 def check_of(value: bytes) -> bytes:
-    """The 16 bytes that are published of F(n): they confirm it and tell nothing else of it."""
-    return sha256(CHECK_LABEL + value).digest()[:CHECK_BYTES]
+    """The first half of F(n), which is published: it confirms n and tells nothing of the other half.
+
+    A hash of F(n) would do as well and cost the solver a second evaluation for each counter.
+    """
+    return value[:CHECK_BYTES]
+
+
+def secret_of(value: bytes) -> bytes:
+    """The second half of F(n), which is never published: what the seal's key is made from."""
+    return value[CHECK_BYTES:]
 
 
 def largest_digest(bound: int) -> bytes:

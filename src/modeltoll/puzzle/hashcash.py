@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-from modeltoll.puzzle.evaluation import HASHCASH, SEED_BYTES, solves
+from modeltoll.puzzle.evaluation import HASHCASH, MAX_EVALUATIONS, SEED_BYTES, solves
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
@@ -17,9 +17,7 @@ from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MAX_EVALUATIONS", "Hashcash", "bits_bound"]
-
-MAX_EVALUATIONS = 2.0**48  # the published bound stays exact in JSON, and 8 bytes of counter hold a solution
+__all__ = ["Hashcash", "bits_bound"]
 
 
 def bits_bound(bits: int) -> int:

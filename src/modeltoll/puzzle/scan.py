@@ -13,10 +13,9 @@ import sys
 from contextlib import suppress
 from hashlib import sha256
 
-__all__ = ["CHECK_BYTES", "CHECK_LABEL", "HASHCASH", "MISS", "SHA256", "main", "scan"]
+__all__ = ["CHECK_BYTES", "HASHCASH", "MISS", "SHA256", "main", "scan"]
 
 SHA256, HASHCASH = "sha256", "hashcash"
-CHECK_LABEL = b"modeltoll check v1"
 CHECK_BYTES = 16
 MISS = -1
 
@@ -39,7 +38,7 @@ def scan(puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
 
 def _first_hidden(prefix: bytes, check: bytes, lasts: list[bytes]) -> int:
     for last in lasts:
-        if sha256(CHECK_LABEL + sha256(prefix + last).digest()).digest().startswith(check):
+        if sha256(prefix + last).digest().startswith(check):
             return last[0]
     return MISS
 

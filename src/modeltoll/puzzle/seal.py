@@ -1,6 +1,6 @@
 """Answers sealed by a solution, and tokens sealed by the gateway; both AES-256-GCM.
 
-Sealed answer: nonce (12 bytes) || ciphertext, under HKDF-SHA256 of the parts' F(n). A puzzle's key is meant for one
+Sealed answer: nonce (12 bytes) || ciphertext, under HKDF-SHA256 of the parts' secrets. A puzzle's key is meant for one
 answer, so a fixed nonce would do; a random one costs 12 bytes and keeps the seal sound even if a puzzle is ever used
 twice, as after a fork or a restored snapshot.
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpired, TokenRefused
-from modeltoll.puzzle.evaluation import COUNTERS, HASHCASH, VALUE_BYTES, solves
+from modeltoll.puzzle.evaluation import COUNTERS, HASHCASH, SECRET_BYTES, solves
 from modeltoll.records import Answer, Challenge, Part, Solution
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def open_(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
 
 def _seal_key(solution: Solution) -> bytes:
     secret = solution.secret
-    if not secret or len(secret) != VALUE_BYTES * len(solution.counters):
+    if not secret or len(secret) != SECRET_BYTES * len(solution.counters):
         raise ValueError("the solution's secret is not one value per part")
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=_SEAL_LABEL).derive(secret)
 

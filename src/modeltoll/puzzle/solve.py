@@ -28,6 +28,7 @@ from modeltoll.puzzle.evaluation import (
     check_of,
     evaluate,
     largest_digest,
+    secret_of,
     span,
 )
 from modeltoll.puzzle.puzzle import Watch, expected_evaluations
@@ -50,7 +51,7 @@ _Search = Callable[[Part, int, int], _Hit | None]
 
 
 def solve(challenge: Challenge, watch: Watch) -> Solution:
-    """Do the work of a challenge. The secret joins the parts' F(n) in order; it is empty for hashcash.
+    """Do the work of a challenge. The secret joins the parts' halves of F(n) in order; it is empty for hashcash.
 
     The watch is looked at every 20 ms or so, and between two evaluations where one takes longer than that.
 
@@ -77,7 +78,7 @@ def solve(challenge: Challenge, watch: Watch) -> Solution:
                 raise TollMalformed("no counter below the published bound solves the puzzle")
             hits.append(hit)
             done += hit.counter + 1
-    secret = b"".join(hit.value for hit in hits) if bounded else b""
+    secret = b"".join(secret_of(hit.value) for hit in hits) if bounded else b""
     return Solution(tuple(hit.counter for hit in hits), secret)
 
 

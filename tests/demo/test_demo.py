@@ -1,0 +1,93 @@
+"""The whole road, small: real servers in processes of their own, real puzzles, and nothing left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from modeltoll.demo.processes import serving
+from modeltoll.demo.report import HEADINGS, table, write_report
+from modeltoll.demo.run import Options, run
+from modeltoll.demo.worlds import Sizes
+from modeltoll.errors import ModeltollError
+
+SIZES = Sizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
+
+
+@contextlib.contextmanager
+def stage(title):
+    del title
+    yield lambda done, most: None
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    options = Options(trees=20, sizes=SIZES, budget=0.2)
+    return run(options, tmp_path_factory.mktemp("street"), stage, "a test")
+
+
+def test_every_opened_answer_is_the_model_servers_byte_for_byte(outcome):
+    assert outcome.changed == 0
+    assert outcome.compared >= SIZES.honest
+
+
+def test_the_honest_caller_solves_everything_and_thieves_are_asked_for_many_times_more_work(outcome):
+    assert outcome.honest.solved == SIZES.honest
+    for line in outcome.thieves:
+        wanted = int(line.account.visit.wanted.sum())
+        assert line.account.work.sum() / wanted > 10 * outcome.honest.work.mean(), line.name
+        assert line.account.solved < len(line.account.visit.asked), line.name
+
+
+def test_what_is_left_behind(outcome, tmp_path):
+    write_report(outcome, tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert set(result) >= {
+        "victim", "undefended_ms_per_row", "unit_ms", "honest", "thieves", "answers_compared", "answers_changed", "seconds"
+    }  # fmt: skip
+    assert set(result["honest"]) == {"queries", "mean_ratio", "p50_ms", "p99_ms"}
+    assert len(result["thieves"]) == len(outcome.thieves) == 6
+    for thief in result["thieves"]:
+        assert set(thief) >= {"name", "accounts", "queries", "solved", "ratio", "paid_seconds", "accuracy", "fidelity"}
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report.html").read_text()
+    rows = table(outcome)
+    assert all(len(row) == len(HEADINGS) for row in rows)
+    assert all(cell in page for cell in rows[1])
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path):
+    command = ["modeltoll.demo.victim", str(tmp_path / "missing.joblib"), "1"]
+    with (
+        pytest.raises(ModeltollError, match="did not start"),
+        serving(command, "http://127.0.0.1:1/", tmp_path / "log"),
+    ):
+        pass
+
+
+def children(pid):
+    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split("\n")
+    pairs = [line.split() for line in found if line.strip()]
+    return [int(child) for child, parent in pairs if int(parent) == pid]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_and_no_traceback(tmp_path, number):
+    command = [sys.executable, "-m", "modeltoll", "demo", "--short", "--out", str(tmp_path)]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (left := children(demo.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left, "the demo started no server"
+    demo.send_signal(number)
+    _, said = demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert "Traceback" not in said
+    for child in left:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
