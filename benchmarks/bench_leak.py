@@ -27,10 +27,13 @@ from scipy.special import erfc
 from modeltoll.leak.ensemble import Networks, Separate, Teachers
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
+from modeltoll.leak.head import VoteHead
+from modeltoll.leak.layered import LayeredNovelty
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import Reading
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS, gnmax_rdp, log_q
+from modeltoll.leak.stack import Layer, Stack
 from modeltoll.records import Evidence
 
 
@@ -184,6 +187,56 @@ def teacher_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         yield Figure(f"votes of 250 teachers, {name}", 500, ours, plain, 600.0)
 
 
+def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, widths: tuple) -> Stack:
+    """Networks over 28 x 28 inputs, with weights drawn by chance."""
+
+    def layer(entering, leaving, kernel):
+        weights = rng.normal(size=(networks, entering, leaving)) / entering**0.5
+        return Layer(weights.astype(np.float32), np.zeros((networks, leaving), np.float32), kernel)
+
+    layers, side, channels = [], 28, 1
+    for leaving, kernel in convolutions:
+        layers.append(layer(channels * kernel**2, leaving, kernel))
+        side, channels = (side - kernel + 1) // 2, leaving
+    sizes = itertools.pairwise((side * side * channels, *widths))
+    return Stack((*layers, *(layer(i, o, 0) for i, o in sizes)), (28, 28, 1))
+
+
+def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
+    """Networks trained by torch, served in float32; the plain way asks one network after the other.
+
+    The vote head and layered novelty have the votes of 250 perceptrons as what they are compared with.
+    """
+    inputs = rng.uniform(size=(500, 784))
+    few = max(3, repeats // 3)
+
+    def votes(stack, rows):
+        return Teachers(stack, np.arange(10), 784).votes(inputs[:rows])
+
+    perceptrons = stack_of(rng, 250, (), (32, 10))
+    alone = [
+        Stack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1]) for w in perceptrons.layers), (28, 28, 1))
+        for i in range(250)
+    ]
+    plain = per_row(lambda: [one.winners(inputs) for one in alone], 500, few)
+    whole = per_row(lambda: votes(perceptrons, 500), 500, few)
+    yield Figure("votes of 250 perceptrons of 32 units, float32", 500, whole, plain, 600.0)
+    mnistnets = stack_of(rng, 50, ((20, 5), (50, 5)), (500, 10))
+    alone = [
+        Stack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1], w.kernel) for w in mnistnets.layers), (28, 28, 1))
+        for i in range(50)
+    ]
+    plain = per_row(lambda: [one.winners(inputs[:32]) for one in alone], 32, few)
+    yield Figure("votes of 50 MnistNets, 32 rows", 32, per_row(lambda: votes(mnistnets, 32), 32, few), plain)
+    head = VoteHead(stack_of(rng, 1, (), (256, 64, 10)), 250)
+    yield Figure("vote head of 256 and 64 units", 500, per_row(lambda: head.votes(inputs), 500, few), whole)
+    layered = LayeredNovelty(stack_of(rng, 1, ((24, 5), (48, 5)), (128, 10)), rng.uniform(size=(10_000, 784)))
+    one = evidence_of(inputs=inputs[:1])
+    yield Figure(
+        "layered novelty, 10,000 private images, one row", 1, per_row(lambda: layered.measure(one), 1, repeats), whole
+    )
+
+
 def main() -> None:
     """Measure, print a table, and write the figures where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -192,7 +245,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'us per row':<76} {'batch':>5} {'ours':>8} {'plain':>9} {'ratio':>7} {'target':>7}")
     figures = []
-    for part in (rdp_figures, score_figures, pknn_figures, novelty_figures, teacher_figures):
+    for part in (rdp_figures, score_figures, pknn_figures, novelty_figures, teacher_figures, network_figures):
         for figure in part(np.random.default_rng(1), options.repeats):
             figures.append(figure)
             ratio, target = figure.plain / figure.microseconds, "" if figure.target is None else f"{figure.target:g}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeltoll import wire
-from modeltoll.puzzle import evaluation, seal
+from modeltoll.puzzle import evaluation, seal, squaring
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Answer, Solution
@@ -32,7 +32,9 @@ def vectors(name):
 
 
 def named(row):
-    return " ".join(str(row[key]) for key in ("name", "mode", "puzzle", "m_kib", "n", "bound") if key in row)
+    return " ".join(
+        str(row[key]) for key in ("name", "mode", "puzzle", "m_kib", "n", "bound", "squarings") if key in row
+    )
 
 
 @pytest.mark.parametrize("name", MAKER.FILES)
@@ -53,8 +55,13 @@ def test_canonical_bytes_are_read_and_written_alike(row):
 
 @pytest.mark.parametrize("row", vectors("puzzle"), ids=named)
 def test_functions_have_their_published_values(row):
-    if row["puzzle"] == evaluation.HASHCASH:
-        assert evaluation.largest_digest(row["bound"]).hex() == row["largest_digest"]
+    if row["puzzle"] in evaluation.HASHCASHES:
+        assert evaluation.largest_digest(row["bound"], row["puzzle"]).hex() == row["largest_digest"]
+        return
+    if row["puzzle"] == evaluation.TIMELOCK:
+        modulus, base = int(row["modulus"], 16), int(row["base"], 16)
+        assert squaring.base_of(bytes.fromhex(row["seed"]), modulus) == base
+        assert squaring.value_of(pow(base, 1 << row["squarings"], modulus)).hex() == row["value"]
         return
     value = evaluation.evaluate(bytes.fromhex(row["seed"]), row["n"], row["m_kib"])
     assert value.hex() == row["value"]

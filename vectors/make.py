@@ -14,14 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from modeltoll import wire
-from modeltoll.puzzle import evaluation, seal
+from modeltoll.puzzle import evaluation, seal, squaring
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.stock import Stock
+from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll, Work
 
 COMMAND = "python vectors/make.py"
 SEED = 20220501
-PROFILE = MachineProfile("vectors", "round numbers, so that the vectors stay small", 1000.0, {256: 1000.0})
+PROFILE = MachineProfile("vectors", "round numbers, so that the vectors stay small", 1000.0, {256: 1000.0}, 1000.0)
+# Two primes, made for this file and known to everyone.
+P = (
+    "fa6fa038f2f79ba1f6863d044061e3e0fafb261b3e506fe50accb2ed1315cd35"
+    "d36ac1df9e002329f3d90bc33d3097c5af1c465df884d62ab37120d9e140498d"
+    "91e24bc16306a05a0e39ea8ef001e1ca0282bfcae21dace341ab9e3ed4967903"
+    "88415fcd0cc79eb7c064beaf2a15495018977e82bb873ec0cd058999b713c009"
+)
+Q = (
+    "ef005036e954bdd2f3fc78393f49b87402a18f0ffdd5af809ed8a3639deed658"
+    "651e32193b43f31903e098bece7940e25008266c29ba059dcd1ff92cd45cc8ca"
+    "00420fea1e55e8dcad824d04088b07cd788f8b3885e225ca365a55fc0ca2235b"
+    "42239bcd2ddd5908bbaa762da8d0539295fd587d74c9a51dc93d43c6f0d830f1"
+)
 ANSWERS = {
     "json": Answer(200, "application/json", b'{"predictions": [[0.9, 0.1]]}'),
     "binary": Answer(200, "application/octet-stream", bytes(range(256))),
@@ -33,6 +48,7 @@ ANSWERS = {
 def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
     """One challenge of every puzzle and shape, each with its solution where it has a secret one."""
     argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
+    stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=Stock(rng, memories_kib=(256,)))
     return {
         "argon2id, one part": argon2id.make(_work(0.012), rng),
         "argon2id, four parts": argon2id.make(_work(0.08), rng),
@@ -41,6 +57,9 @@ def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
         "sha256, blind": Sha256Counter(PROFILE, disclose="blind", blind_seconds=10.0).make(_work(0.5), rng),
         "hashcash": Hashcash(PROFILE).make(_work(0.7), rng),
         "hashcash, 9 bits": Hashcash(PROFILE, bits_only=True).make(_work(0.7), rng),
+        "hashcash, SHA-1, 9 bits": Hashcash(PROFILE, digest="sha1", bits_only=True).make(_work(0.7), rng),
+        "argon2id, made ahead": stocked.make(_work(0.012), rng),
+        "timelock": TimeLock(PROFILE, _trapdoor()).make(_work(0.3), rng),
     }
 
 
@@ -54,7 +73,7 @@ def challenges(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def puzzles(rng: random.Random) -> list[dict[str, Any]]:
-    """F(n) and its check for counters of every width, and the target of a hashcash bound."""
+    """F(n) and its halves for counters of every width, the target of a hashcash bound, and F of a time lock."""
     seed = rng.randbytes(evaluation.SEED_BYTES)
     rows: list[dict[str, Any]] = []
     for memory_kib in (0, 256, 1024):
@@ -63,9 +82,16 @@ def puzzles(rng: random.Random) -> list[dict[str, Any]]:
             name = evaluation.ARGON2ID if memory_kib else evaluation.SHA256
             row = {"puzzle": name, "m_kib": memory_kib, "seed": seed.hex(), "n": n, "value": value.hex()}
             rows.append(row | {"check": evaluation.check_of(value).hex(), "secret": evaluation.secret_of(value).hex()})
-    for bound in (1, 2, 3, 1000, 2**20, 2**48):
-        largest = evaluation.largest_digest(bound).hex()
-        rows.append({"puzzle": evaluation.HASHCASH, "bound": bound, "largest_digest": largest})
+    for name in evaluation.HASHCASHES:
+        for bound in (1, 2, 3, 1000, 2**20, 2**48):
+            largest = evaluation.largest_digest(bound, name).hex()
+            rows.append({"puzzle": name, "bound": bound, "largest_digest": largest})
+    trapdoor = _trapdoor()
+    base = squaring.base_of(seed, trapdoor.modulus)
+    for squarings in (1, 1000):
+        value = squaring.value_of(trapdoor.power(base, squarings))
+        lock = {"seed": seed.hex(), "modulus": f"{trapdoor.modulus:x}", "base": f"{base:x}", "squarings": squarings}
+        rows.append({"puzzle": evaluation.TIMELOCK, **lock, "value": value.hex()})
     return rows
 
 
@@ -106,7 +132,8 @@ def tolls(rng: random.Random) -> list[dict[str, Any]]:
             else:
                 cargo = rng.randbytes(40)
                 row["token"] = cargo.hex()
-            toll = Toll(mode, challenge, cargo, rows=1, typical_seconds=0.1)
+            expires = 1893456000 if mode == wire.REDEEM else None
+            toll = Toll(mode, challenge, cargo, rows=1, typical_seconds=0.1, expires=expires)
             row["body"] = wire.encode_toll(toll, error="a toll is due").decode("ascii")
             row["authenticate"] = wire.authenticate(toll, "digits")
             rows.append(row)
@@ -123,7 +150,12 @@ def render(name: str) -> str:
 
 
 def _modes(challenge: Challenge) -> tuple[str, ...]:
-    return (wire.REDEEM,) if challenge.puzzle == wire.HASHCASH else wire.MODES
+    only = {wire.TIMELOCK: (wire.SEALED,)} | dict.fromkeys(wire.HASHCASHES, (wire.REDEEM,))
+    return only.get(challenge.puzzle, wire.MODES)
+
+
+def _trapdoor() -> Trapdoor:
+    return Trapdoor(int(P, 16), int(Q, 16))
 
 
 def _work(seconds: float) -> Work:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
 
 __all__ = [
+    "GROUP_SCHEMES",
     "Account",
     "Answer",
     "Assessment",
@@ -36,6 +37,8 @@ __all__ = [
     "Work",
 ]
 
+GROUP_SCHEMES = ("org:", "prefix:")  # how the names of groups begin
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -48,15 +51,26 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. ``name`` is stable and unique: ``key:alice`` or ``net:198.51.100.0/24``."""
+    """Who is asking. ``name`` is stable and unique: ``key:alice`` or ``net:198.51.100.0/24``.
+
+    ``groups`` names the accounts that he shares with others: ``org:acme`` or ``prefix:198.51.0.0/16``. ``discount`` is
+    the part of the price of his rows, 0 to 1, that he is let off.
+    """
 
     name: str
     exempt: bool = False
+    groups: tuple[str, ...] = ()
+    discount: float = 0.0
 
     @property
     def anonymous(self) -> bool:
         """Whether only a network prefix is known of the caller."""
         return self.name.startswith("net:")
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the name is that of a group, whose account its callers share."""
+        return self.name.startswith(GROUP_SCHEMES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,7 +138,8 @@ class Account:
     """What the ledger knows of a caller of one model, after the charge.
 
     ``counts`` (measures, bins) are p-value counts faded by age; ``rows``, ``requests``, ``leaks`` and ``work``
-    (reference seconds issued) are totals that never fade. Times are in seconds since the epoch.
+    (reference seconds issued) are totals that never fade. Times are in seconds since the epoch. ``shared`` are the
+    accounts of the caller's groups, in their order: what all of their callers did, counted as one; no work is theirs.
     """
 
     caller: Caller
@@ -137,14 +152,16 @@ class Account:
     tariff: str
     first_seen: float
     last_seen: float
+    shared: tuple[Account, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one request costs, in expected reference seconds, and how that came about.
 
-    ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion put on
-    the rare rows; it is already inside ``rows_seconds``.
+    ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion of the
+    caller put on the rare rows, ``group_surcharge`` the one that suspicion of his groups put on the rarest; the larger
+    of them is already inside ``rows_seconds``, and so is the caller's discount.
     """
 
     seconds: float
@@ -152,10 +169,11 @@ class Work:
     rows_seconds: float
     entry_seconds: float = 0.0
     surcharge: float = 1.0
+    group_surcharge: float = 1.0
 
     @property
     def suspected(self) -> bool:
-        """Whether the caller was under suspicion when this was priced."""
+        """Whether the caller himself, not only a group of his, was under suspicion when this was priced."""
         return self.surcharge > 1.0
 
 
@@ -180,13 +198,16 @@ class Bill:
 class MachineProfile:
     """Evaluations per second of one core of a named machine: the meaning of a reference second.
 
-    ``argon2id`` maps memory in KiB (one pass, one lane) to evaluations per second. ``source`` says how it was measured.
+    ``sha256`` is one hash of hashlib each (hidden counters and hashcash alike), ``argon2id`` maps memory in KiB (one
+    pass, one lane) to evaluations, ``squarings`` are those of Python's ``pow`` modulo 2048 bits, 0 where not measured:
+    a plain install is the reference, and who has a faster one waits less. ``source`` says how it was measured.
     """
 
     name: str
     source: str
     sha256: float
     argon2id: Mapping[int, float] = field(default_factory=dict)
+    squarings: float = 0.0
 
     def rate(self, memory_kib: int) -> float:
         """Evaluations per second of one core: of argon2id at that memory, or of SHA-256 where it is 0.
@@ -203,24 +224,30 @@ class MachineProfile:
 class Part:
     """One independent part of a puzzle.
 
-    Hidden counter: the secret n lies in [0, ``bound``); ``check`` confirms it. Hashcash: a digest times ``bound``
-    must stay below 2 to the digest's length in bits, so ``bound`` is the expected number of evaluations; no ``check``.
+    Hidden counter: the secret n lies in [0, ``bound``); ``check`` confirms F(``start`` + n). Hashcash: a digest times
+    ``bound`` must stay below 2 to the digest's length in bits, so ``bound`` is the expected number of evaluations; no
+    ``check``. Time lock: ``bound`` is the number of squarings.
     """
 
     seed: bytes
     bound: int
     check: bytes = b""
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere."""
+    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere.
+
+    ``modulus`` (big-endian) belongs to timelock and is empty elsewhere.
+    """
 
     puzzle: str
     parts: tuple[Part, ...]
     memory_kib: int = 0
     passes: int = 0
     lanes: int = 0
+    modulus: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +264,7 @@ class Toll:
 
     ``mode`` is ``sealed`` (``cargo`` opens with the solution) or ``redeem`` (``cargo`` is a token that the gateway
     exchanges for the answer). ``typical_seconds`` is the expected wait on one reference core, as far as disclosed.
+    ``expires`` says when the token does, in seconds since the epoch; None where nothing expires, or it is not said.
     """
 
     mode: str
@@ -244,3 +272,4 @@ class Toll:
     cargo: bytes
     rows: int
     typical_seconds: float
+    expires: int | None = None

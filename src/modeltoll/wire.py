@@ -6,8 +6,6 @@ anything is believed, and raises ``TollMalformed`` (client side) or ignores what
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 from dataclasses import dataclass
@@ -15,12 +13,23 @@ from typing import Any
 
 from modeltoll.errors import TollMalformed
 from modeltoll.records import Challenge, Part, Toll
+from modeltoll.wire_json import (
+    canonical_json,
+    decode_base64url,
+    encode_base64url,
+    parse_json,
+    read_bytes,
+    read_integer,
+    read_member,
+)
 
 __all__ = [
     "ACCEPT_HEADER",
     "ARGON2ID",
     "AUTHENTICATE_HEADER",
     "HASHCASH",
+    "HASHCASHES",
+    "HASHCASH_SHA1",
     "MAX_TOLL_BYTES",
     "MODES",
     "PROBLEM_TYPE",
@@ -30,6 +39,7 @@ __all__ = [
     "SEALED",
     "SHA256",
     "STATUS",
+    "TIMELOCK",
     "VERSION",
     "Accept",
     "authenticate",
@@ -56,52 +66,36 @@ REDEEM_PATH = "/.well-known/modeltoll/redeem"
 PROBLEM_TYPE = "urn:modeltoll:problems:toll"
 DETAIL = "Do the work to open the sealed answer; no money is asked."
 
-SEALED, REDEEM = "sealed", "redeem"
-MODES = (SEALED, REDEEM)
-ARGON2ID, SHA256, HASHCASH = "argon2id", "sha256", "hashcash"
-PUZZLES = (ARGON2ID, SHA256, HASHCASH)
+SEALED, REDEEM = MODES = ("sealed", "redeem")
+HASHCASH, HASHCASH_SHA1 = HASHCASHES = ("hashcash", "hashcash-sha1")  # for redeem mode only
+ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"  # the last for sealed mode only
+PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)
 
 MAX_TOLL_BYTES = 88 << 20  # a 402 with a sealed answer of 64 MiB
 MAX_PARTS = 16
 MAX_BOUND = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_MEMORY_KIB = 256 * 1024
-SEED_BYTES = 16
-CHECK_BYTES = 16
+SEED_BYTES, CHECK_BYTES, MODULUS_BYTES = 16, 16, 256
 MAX_TYPICAL_SECONDS = 1e9
-MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
 _MIB = 1024
-
-
-def encode_base64url(data: bytes) -> str:
-    """Base64 with the URL alphabet and no padding (RFC 4648, section 5)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
-def decode_base64url(text: str) -> bytes:
-    """The inverse, strict: any other character, or padding, raises ``ValueError``."""
-    try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise ValueError(f"not base64url: {error}") from None
-    if encode_base64url(data) != text:
-        raise ValueError("not canonical base64url")
-    return data
-
-
-def canonical_json(value: object) -> bytes:
-    """ASCII JSON with sorted keys and no white space: the same bytes in every language for strings and integers."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
 
 
 def _challenge_members(challenge: Challenge) -> dict[str, Any]:
     members: dict[str, Any] = {"name": challenge.puzzle}
     if challenge.puzzle == ARGON2ID:
         members |= {"m_kib": challenge.memory_kib, "t": challenge.passes, "p": challenge.lanes}
-    members["parts"] = [
-        {"seed": encode_base64url(part.seed), "n": part.bound}
-        | ({"check": encode_base64url(part.check)} if part.check else {})
-        for part in challenge.parts
-    ]
+    if challenge.puzzle == TIMELOCK:
+        members["modulus"] = encode_base64url(challenge.modulus)
+    members["parts"] = [_part_members(part) for part in challenge.parts]
+    return members
+
+
+def _part_members(part: Part) -> dict[str, Any]:
+    members: dict[str, Any] = {"seed": encode_base64url(part.seed), "n": part.bound}
+    if part.check:
+        members["check"] = encode_base64url(part.check)
+    if part.start:
+        members["start"] = part.start
     return members
 
 
@@ -122,6 +116,8 @@ def encode_toll(toll: Toll, error: object) -> bytes:
     }
     if toll.mode == REDEEM:
         members["redeem"] = REDEEM_PATH
+        if toll.expires is not None:
+            members["expires"] = toll.expires
     document = {"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL, "error": error}
     return json.dumps(document | {"toll": members}, separators=(",", ":")).encode()
 
@@ -134,35 +130,22 @@ def authenticate(toll: Toll, realm: str) -> str:
     return f'Payment id="{identity}", realm="{quoted}", method="pow", intent="charge", request="{request}"'
 
 
-def _member(members: dict[str, Any], name: str, kind: type) -> Any:
-    value = members.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TollMalformed(f"the toll's {name!r} is missing or not of type {kind.__name__}")
-    return value
-
-
-def _integer(members: dict[str, Any], name: str, low: int, high: int) -> int:
-    value: int = _member(members, name, int)
-    if not low <= value <= high:
-        raise TollMalformed(f"the toll's {name!r} is outside {low}..{high}")
-    return value
-
-
-def _bytes(members: dict[str, Any], name: str, size: int | None = None) -> bytes:
-    try:
-        data = decode_base64url(_member(members, name, str))
-    except ValueError:
-        raise TollMalformed(f"the toll's {name!r} is not base64url") from None
-    if size is not None and len(data) != size:
-        raise TollMalformed(f"the toll's {name!r} is not {size} bytes long")
-    return data
-
-
-def _decode_part(part: object, *, checked: bool) -> Part:
+def _decode_part(part: object, puzzle: str) -> Part:
     if not isinstance(part, dict):
         raise TollMalformed("a part of the toll's puzzle is not an object")
-    check = _bytes(part, "check", CHECK_BYTES) if checked else b""
-    return Part(_bytes(part, "seed", SEED_BYTES), _integer(part, "n", 1, MAX_BOUND), check)
+    check = b"" if puzzle in HASHCASHES else read_bytes(part, "check", CHECK_BYTES)
+    bound = read_integer(part, "n", 1, MAX_BOUND)
+    start = 0
+    if "start" in part:  # of argon2id made ahead; 0 is said by leaving it out
+        start = read_integer(part, "start", 1, MAX_BOUND - bound if puzzle == ARGON2ID else 0)
+    return Part(read_bytes(part, "seed", SEED_BYTES), bound, check, start)
+
+
+def _decode_modulus(members: dict[str, Any]) -> bytes:
+    modulus = read_bytes(members, "modulus", MODULUS_BYTES)
+    if not (modulus[0] & 0x80 and modulus[-1] & 1):
+        raise TollMalformed("the toll's 'modulus' is not an odd number of 2048 bits")
+    return modulus
 
 
 def decode_challenge(members: object) -> Challenge:
@@ -173,36 +156,26 @@ def decode_challenge(members: object) -> Challenge:
     """
     if not isinstance(members, dict):
         raise TollMalformed("the toll's puzzle is not an object")
-    name = _member(members, "name", str)
+    name = read_member(members, "name", str)
     if name not in PUZZLES:
         raise TollMalformed("the toll names a puzzle that this client does not know")
-    entries = _member(members, "parts", list)
+    entries = read_member(members, "parts", list)
     if not 1 <= len(entries) <= MAX_PARTS:
         raise TollMalformed(f"the toll's puzzle has not 1..{MAX_PARTS} parts")
-    parts = tuple(_decode_part(entry, checked=name != HASHCASH) for entry in entries)
+    parts = tuple(_decode_part(entry, name) for entry in entries)
     if len({part.seed for part in parts}) != len(parts):
         raise TollMalformed("the toll's puzzle repeats a seed")
+    if name == TIMELOCK:
+        return Challenge(name, parts, modulus=_decode_modulus(members))
     if name != ARGON2ID:
         return Challenge(name, parts)
     return Challenge(
         name,
         parts,
-        memory_kib=_integer(members, "m_kib", 8, MAX_MEMORY_KIB),
-        passes=_integer(members, "t", 1, 1),
-        lanes=_integer(members, "p", 1, 1),
+        memory_kib=read_integer(members, "m_kib", 8, MAX_MEMORY_KIB),
+        passes=read_integer(members, "t", 1, 1),
+        lanes=read_integer(members, "p", 1, 1),
     )
-
-
-def _parse_json(body: bytes) -> Any:
-    def refuse(token: str) -> None:
-        raise ValueError(token)
-
-    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise TollMalformed("the toll holds more values than a toll has")
-    try:
-        return json.loads(body, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        raise TollMalformed("the toll is not JSON") from None
 
 
 def find_toll(body: bytes) -> Toll | None:
@@ -212,7 +185,7 @@ def find_toll(body: bytes) -> Toll | None:
         TollMalformed: as ``decode_toll``.
     """
     try:
-        document = _parse_json(body)
+        document = parse_json(body)
     except TollMalformed:
         return None
     members = document.get("toll") if isinstance(document, dict) else None
@@ -241,10 +214,12 @@ def _decode_members(members: dict[str, Any]) -> Toll:
     if not isinstance(typical, int | float) or isinstance(typical, bool) or not 0 <= typical <= MAX_TYPICAL_SECONDS:
         raise TollMalformed("the toll's 'typical_seconds' is not a number of seconds")
     challenge = decode_challenge(members.get("puzzle"))
-    if challenge.puzzle == HASHCASH and mode == SEALED:
-        raise TollMalformed("a hashcash puzzle cannot open a sealed answer")
-    cargo = _bytes(members, "sealed" if mode == SEALED else "token")
-    return Toll(mode, challenge, cargo, _integer(members, "rows", 1, MAX_BOUND), float(typical))
+    if challenge.puzzle in (HASHCASHES if mode == SEALED else (TIMELOCK,)):
+        raise TollMalformed(f"a {challenge.puzzle} puzzle cannot open a toll of mode {mode}")
+    cargo = read_bytes(members, "sealed" if mode == SEALED else "token")
+    rows = read_integer(members, "rows", 1, MAX_BOUND)
+    expires = read_integer(members, "expires", 0, MAX_BOUND) if mode == REDEEM and "expires" in members else None
+    return Toll(mode, challenge, cargo, rows, float(typical), expires)
 
 
 def encode_redemption(token: bytes, counters: tuple[int, ...]) -> bytes:
@@ -258,13 +233,13 @@ def decode_redemption(body: bytes) -> tuple[bytes, tuple[int, ...]]:
     Raises:
         TollMalformed: not an object of that form.
     """
-    document = _parse_json(body)
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise TollMalformed("the redemption is not an object")
-    counters = _member(document, "solution", list)
+    counters = read_member(document, "solution", list)
     if not 1 <= len(counters) <= MAX_PARTS or not all(type(n) is int and 0 <= n < 2**64 for n in counters):
         raise TollMalformed(f"the redemption's 'solution' is not a list of 1..{MAX_PARTS} counters")
-    return _bytes(document, "token"), tuple(counters)
+    return read_bytes(document, "token"), tuple(counters)
 
 
 @dataclass(frozen=True, slots=True)

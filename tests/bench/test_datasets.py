@@ -101,3 +101,37 @@ def test_the_data_folder_is_the_one_given_else_the_environments(monkeypatch, tmp
     assert datasets.data_folder(None) == other
     with pytest.raises(DataError, match="no folder"):
         datasets.data_folder(tmp_path / "missing")
+
+
+def test_fashion_is_read_as_mnist_is(tmp_path, mnist_folder):
+    folder, x, _ = mnist_folder
+    (folder / "mnist").rename(folder / "fashion-mnist")
+    assert np.array_equal(np.round(datasets.fashion(folder, train=True).x * 255), x)
+
+
+def test_cifar_rows_are_a_label_and_three_planes(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    rows = rng.integers(0, 256, (4, 3073), np.uint8)
+    rows[:, 0] = [3, 1, 0, 9]
+    path = folder / "test_batch.bin"
+    path.write_bytes(rows.tobytes())
+    images = datasets.cifar10(tmp_path, train=False)
+    assert images.x.shape == (4, 32, 32, 3)
+    assert images.y.tolist() == [3, 1, 0, 9]
+    assert round(images.x[2, 5, 7, 1] * 255) == rows[2, 1 + 1024 + 5 * 32 + 7]
+    path.write_bytes(rows.tobytes()[:-1])
+    with pytest.raises(DataError, match="cut short"):
+        datasets.cifar10(tmp_path, train=False)
+    with pytest.raises(DataError, match="data_batch_1"):
+        datasets.cifar10(tmp_path, train=True)
+
+
+def test_letters_are_grey(tmp_path):
+    x = np.zeros((3, 28, 28), np.uint8)
+    np.savez(tmp_path / "emnist-letters.npz", x=x, y=np.array([1, 2, 3], np.uint8))
+    assert datasets.emnist_letters(tmp_path).x.shape == (3, 28, 28)
+    np.savez(tmp_path / "emnist-letters.npz", x=x[..., None], y=np.arange(3))
+    with pytest.raises(DataError, match="does not hold"):
+        datasets.emnist_letters(tmp_path)

@@ -174,12 +174,24 @@ def test_an_account_kept_under_another_tariff_is_refused(tariff):
         {"weights": (0.4, 0.6)},
         {"suspicion": SuspicionTerms(rho=0.5)},
         {"entry": EntryTerms(keyed_units=1.0)},
-        {"model": "other"},
     ],
 )
-def test_the_identity_changes_with_whatever_the_price_depends_on(calibration, terms):
-    assert dataclasses.replace(calibration, **terms).identity != calibration.identity
-    assert dataclasses.replace(calibration).identity == calibration.identity
+def test_other_prices_for_the_same_counts_keep_the_identity(calibration, terms):
+    """A caller's counts outlive a change of g, weights, unit, suspicion or entry toll."""
+    assert dataclasses.replace(calibration, **terms).identity == calibration.identity
+
+
+def test_the_identity_changes_with_whatever_counts_mean(calibration):
+    scores = calibration.scores.copy()
+    scores[0, 0] /= 2.0
+    others = (
+        {"model": "other"},
+        {"measures": ("measure 0", "other")},
+        {"scores": scores},
+        {"scores": calibration.scores[:, 1:]},
+    )
+    identities = {dataclasses.replace(calibration, **changes).identity for changes in others}
+    assert len(identities - {calibration.identity}) == 4
 
 
 def test_a_row_at_one_half_is_not_rare(make_calibration):

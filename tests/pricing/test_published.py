@@ -129,49 +129,19 @@ def test_the_identity_changes_with_line_and_terms():
     assert len({tariff.identity for tariff in tariffs}) == 4
 
 
-def write(tmp_path, text):
-    path = tmp_path / "trace.csv"
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def test_units_in_brackets_and_other_names_are_read(tmp_path):
-    plain = "time,privacy,queries\n1,10,1000\n2,20,2000\n"
-    for text in (
-        plain,
-        plain.replace("time", "Time (sec)"),
-        "\ufeff" + plain,
-        "time (ms),privacy cost,queries\n1000,10,1000\n2000,20,2000",
-    ):
-        (trace,) = read_trace(write(tmp_path, text))
-        assert trace.mode == "standard"
-        assert trace.seconds.tolist() == [1.0, 2.0]
-        assert trace.leaks.tolist() == [10.0, 20.0]
-        assert trace.queries.tolist() == [1000.0, 2000.0]
+def test_one_puzzle_per_row_of_a_trace_is_the_papers_and_other_steps_share_it_by_queries():
+    """The copycat run of MNIST has ten rows of 1000 queries: per 1000 rows it costs what the paper says, less a second."""
+    (paper,) = [c for c in costs_of("mnist", PublishedTerms(signed=False), []) if c.mode == "copycat"]
+    for step, factor in ((1000, 1.0), (64, 1000 / 64), (10_000, 0.1)):
+        terms = PublishedTerms(signed=False, rows_per_step=step)
+        (cost,) = [c for c in costs_of("mnist", terms, []) if c.mode == "copycat"]
+        work, papers = cost.seconds_with - cost.seconds_without, paper.seconds_with - paper.seconds_without
+        assert work == pytest.approx(factor * papers, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "time,privacy,queries\n",
-        "time (fortnights),privacy,queries\n1,1,1\n",
-        "time,privacy\n1,1\n",
-        "privacy,queries\n1,1\n",
-        "time,queries\n1,1\n",
-        "time,privacy,queries\n1,,1\n",
-        "time,privacy,queries\n1,nan,1\n",
-        "time,privacy,queries\n1,1\n",
-    ],
+    "terms", [{"base": 0.9}, {"base": math.nan}, {"longest": 0.01}, {"shortest": -1.0}, {"rows_per_step": 0}]
 )
-def test_a_trace_that_cannot_be_read_is_refused(tmp_path, text):
-    with pytest.raises(CalibrationError, match="trace"):
-        read_trace(write(tmp_path, text))
-
-
-def test_a_line_cannot_be_fitted_to_one_point_or_to_several_modes(tmp_path):
-    for text in ("time,privacy,queries\n1,1,1\n", "time,mode,privacy,queries\n1,a,1,1\n2,a,2,2\n1,b,1,1\n"):
-        with pytest.raises(CalibrationError, match="must hold one mode"):
-            fit_standard(write(tmp_path, text))
-    with pytest.raises(CalibrationError, match="cannot read"):
-        fit_standard(tmp_path / "absent.csv")
+def test_terms_out_of_range_are_refused_by_name(terms):
+    with pytest.raises(CalibrationError, match=f"'{next(iter(terms))}'"):
+        PublishedTerms(**terms)

@@ -87,6 +87,30 @@ def test_the_ladder_takes_the_most_memory_that_leaves_eight_evaluations(seconds,
     assert (challenge.passes, challenge.lanes) == (1, 1)
 
 
+def suspect(seconds):
+    return Work(seconds, 1, seconds, surcharge=2.0)
+
+
+def test_under_suspicion_the_ladder_goes_on_and_nobody_asks_for_memory(monkeypatch):
+    """256 MiB where the work allows it, whatever the client says; everyone else stays within both limits."""
+    monkeypatch.setattr("modeltoll.puzzle.counter.evaluator", lambda _memory: lambda _seed, _n: bytes(32))
+    puzzle = Argon2idCounter(PROFILE, max_memory_kib=65536, suspected_memory_kib=262144)
+    for said in (0, 1024, 1 << 20):
+        asked = puzzle.within(said)
+        assert asked.make(suspect(60.0), random.Random(1))[0].memory_kib == 262144
+        assert asked.make(work(60.0), random.Random(1))[0].memory_kib == max(256, min(said, 65536))
+    for seconds in (1e-4, 0.01, 1.0, 3.0, 60.0):  # and no higher than leaves eight evaluations
+        memory = puzzle.make(suspect(seconds), random.Random(2))[0].memory_kib
+        assert memory == max((m for m in LADDER if seconds * PROFILE.rate(m) >= RUNG_EVALUATIONS), default=256)
+
+
+def test_without_a_higher_ladder_suspicion_changes_no_memory():
+    """But a client's own limit still is not asked."""
+    puzzle = Argon2idCounter(PROFILE, max_memory_kib=1024)
+    assert puzzle.within(256).make(suspect(0.9), random.Random(1))[0].memory_kib == 1024
+    assert puzzle.within(256).make(work(0.9), random.Random(1))[0].memory_kib == 256
+
+
 def test_a_lower_ladder_is_built_once():
     puzzle = Argon2idCounter(PROFILE, max_memory_kib=4096)
     assert puzzle.within(1024) is puzzle.within(1100)
@@ -114,7 +138,8 @@ def test_a_blind_puzzle_looks_the_same_whatever_the_work():
 
 def test_making_costs_one_evaluation_per_part(monkeypatch):
     calls = []
-    monkeypatch.setattr("modeltoll.puzzle.counter.evaluate", lambda *given: calls.append(given) or bytes(32))
+    function = lambda *given: calls.append(given) or bytes(32)  # noqa: E731
+    monkeypatch.setattr("modeltoll.puzzle.counter.evaluator", lambda _memory: function)
     Sha256Counter(PROFILE).make(work(1e6), random.Random(7))
     assert len(calls) == 4
 

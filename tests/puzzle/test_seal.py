@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeltoll import wire
 from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpired, TokenRefused
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.counter import Sha256Counter
@@ -16,7 +17,7 @@ from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.seal import KeyRing, RedeemClaim, close, digest_solution, open_, open_token, seal_token, settle
 from modeltoll.puzzle.solve import solve
-from modeltoll.records import Answer, MachineProfile, Solution, Work
+from modeltoll.records import Answer, Challenge, MachineProfile, Part, Solution, Work
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 ANSWER = Answer(200, "application/json", b'{"y": 1}')
@@ -101,6 +102,40 @@ def test_another_challenge_does_not_open(rng):
     cargo = close(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
         open_(cargo, SOLUTION, ASSOCIATED + b" ")
+
+
+CHALLENGES = {
+    "argon2id": Challenge("argon2id", (Part(b"a" * 16, 9, b"c" * 16, 5), Part(b"b" * 16, 9, b"d" * 16)), 256, 1, 1),
+    "timelock": Challenge(
+        "timelock", (Part(b"a" * 16, 9, b"c" * 16), Part(b"b" * 16, 9, b"d" * 16)), modulus=b"\x81" * 256
+    ),
+}
+
+
+def varied(challenge):
+    """The challenge with each of its parameters changed in turn."""
+    first, second = challenge.parts
+    yield from (replace(challenge, parts=parts) for parts in [(first,), (second, first), (first, second, second)])
+    for name, value in {"seed": b"x" * 16, "bound": 10, "check": b"x" * 16, "start": 6}.items():
+        yield replace(challenge, parts=(replace(first, **{name: value}), second))
+    if challenge.puzzle == "argon2id":
+        yield from (replace(challenge, **{name: 512}) for name in ("memory_kib", "passes", "lanes"))
+    else:
+        yield replace(challenge, modulus=b"\x83" * 256)
+    yield replace(challenge, puzzle="sha256")
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+def test_no_parameter_can_be_changed(name, rng):
+    """Every one is covered by authentication, and so is the mode."""
+    challenge = CHALLENGES[name]
+    cargo = close(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    assert open_(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
+    for changed in varied(challenge):
+        with pytest.raises(SealBroken):
+            open_(cargo, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
+    with pytest.raises(SealBroken):
+        open_(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
 
 
 def test_a_solution_without_secret_seals_nothing(rng):

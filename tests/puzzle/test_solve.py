@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -13,12 +14,11 @@ import pytest
 
 from modeltoll import wire
 from modeltoll.errors import SolveStopped, TollMalformed
-from modeltoll.puzzle import evaluation
-from modeltoll.puzzle import solve as solving
+from modeltoll.puzzle import crew, evaluation, squaring
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.kernel import PYTHON, kernels
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.scan import MISS, scan
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Work
 
@@ -28,6 +28,8 @@ HOPELESS = Part(bytes(16), 2**52, bytes(16))  # no counter has this check
 ENDLESS = {
     "sha256": Challenge("sha256", (HOPELESS,)),
     "hashcash": Challenge("hashcash", (Part(bytes(16), 2**53 - 1),)),
+    "hashcash-sha1": Challenge("hashcash-sha1", (Part(bytes(16), 2**53 - 1),)),
+    "timelock": Challenge("timelock", (HOPELESS,), modulus=b"\xff" * 256),
     "argon2id": Challenge("argon2id", (HOPELESS,), 256, 1, 1),
 }
 
@@ -53,7 +55,7 @@ def helpers(monkeypatch):
         started.append(popen(*given, **options))
         return started[-1]
 
-    monkeypatch.setattr(solving.subprocess, "Popen", start)
+    monkeypatch.setattr(crew.subprocess, "Popen", start)
     return started
 
 
@@ -70,16 +72,21 @@ def test_argon2id_is_solved_on_any_number_of_cores(cores, seconds):
     assert solve(challenge, Watch(cores=cores)) == solution
 
 
-@pytest.mark.parametrize("puzzle", [Sha256Counter(PROFILE), Hashcash(PROFILE)], ids=lambda puzzle: puzzle.name)
-def test_one_core_and_two_solve_the_same(puzzle, helpers, monkeypatch):
-    """Long work on two cores goes to two processes, which are gone when it is done."""
-    monkeypatch.setattr(solving, "HELPED_EVALUATIONS", 10_000)
-    monkeypatch.setattr(solving, "_SHA256_CHUNK", 1 << 10)
+SCANNED = [
+    *itertools.product([Sha256Counter(PROFILE), Hashcash(PROFILE)], kernels()),
+    (Hashcash(PROFILE, digest="sha1"), PYTHON),  # which alone knows SHA-1
+]
+
+
+@pytest.mark.parametrize(("puzzle", "kernel"), SCANNED, ids=lambda one: one.name)
+def test_one_core_and_two_solve_the_same(puzzle, kernel, helpers):
+    """Long work on two cores goes to two threads, or two processes which are gone when it is done."""
+    kernel = replace(kernel, chunk=1 << 8)  # so that little work is long
     challenge, _ = puzzle.make(work(30.0), random.Random(2))
-    alone = solve(challenge, Watch())
+    alone = solve(challenge, Watch(), kernel)
     assert not helpers
-    together = solve(challenge, Watch(cores=2))
-    assert len(helpers) == 2
+    together = solve(challenge, Watch(cores=2), kernel)
+    assert len(helpers) == (0 if kernel.threads else 2)
     assert helpers.all_ended
     assert puzzle.check(challenge, together)
     if puzzle.name == "sha256":
@@ -95,7 +102,7 @@ def test_short_work_starts_no_process(helpers):
 def test_a_frozen_application_is_never_started_again(helpers, monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(SolveStopped):
-        solve(ENDLESS["sha256"], Watch(cores=2, cancelled=after(2)))
+        solve(ENDLESS["sha256"], Watch(cores=2, cancelled=after(2)), PYTHON)
     assert not helpers
 
 
@@ -107,6 +114,33 @@ def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, help
         solve(ENDLESS[puzzle], Watch(cores=cores, cancelled=after(3)))
     assert helpers.all_ended
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
+    """One of 256 MiB takes longer than anybody waits who has cancelled: it ends by itself, and its thread with it."""
+    ended = threading.Event()
+    monkeypatch.setattr(crew, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
+    before = threading.active_count()
+    with pytest.raises(SolveStopped, match="cancelled"):
+        solve(replace(ENDLESS["argon2id"], memory_kib=262144), Watch(cores=cores, cancelled=after(2)))
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("modeltoll-solve")]
+    assert len(left) == cores
+    ended.set()
+    for thread in left:
+        thread.join(60)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("name", [kernel.name for kernel in kernels()])
+def test_a_kernel_is_looked_after_every_few_milliseconds(name):
+    """So few counters lie between two looks that 2 M/s (plain Python: 0.1 M/s) are enough to stop within 50 ms."""
+    (kernel,) = (kernel for kernel in kernels() if kernel.name == name)
+    heard = []
+    with pytest.raises(SolveStopped):
+        solve(ENDLESS["sha256"], Watch(progress=lambda done, _: heard.append(done), cancelled=after(2)), kernel)
+    slowest = {"python": 0.1e6, "plain": 0.5e6}.get(name, 2e6)
+    assert heard[1] - heard[0] <= 0.05 * slowest
 
 
 @pytest.mark.parametrize("cores", [1, 2])
@@ -124,7 +158,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing_behind(puzzle, cores, he
 
 
 def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):
-    monkeypatch.setattr(solving, "evaluate", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(crew, "evaluator", lambda _: lambda *_: pytest.fail("work was done"))
     with pytest.raises(SolveStopped, match="deadline"):
         solve(ENDLESS["argon2id"], Watch(deadline=5.0, clock=lambda: 5.0))
 
@@ -175,7 +209,7 @@ def test_memory_that_the_machine_does_not_give_stops_the_work(cores, monkeypatch
     def refuse(*_given):
         raise argon2.exceptions.HashingError("Memory allocation error")
 
-    monkeypatch.setattr(solving, "evaluate", refuse)
+    monkeypatch.setattr(crew, "evaluator", lambda _: refuse)
     with pytest.raises(SolveStopped, match="memory"):
         solve(ENDLESS["argon2id"], Watch(cores=cores))
 
@@ -186,7 +220,7 @@ def test_a_helper_that_breaks_off_stops_the_work(helpers):
             helpers[0].kill()
 
     with pytest.raises(SolveStopped, match="helper"):
-        solve(ENDLESS["sha256"], Watch(cores=2, progress=kill))
+        solve(ENDLESS["sha256"], Watch(cores=2, progress=kill), PYTHON)
     assert helpers.all_ended
 
 
@@ -207,19 +241,11 @@ def test_hashcash_tells_of_no_end():
     assert set(heard) == {0}
 
 
-def test_scanning_stays_within_its_range():
-    """[start, stop) is searched, wherever the blocks of 256 begin and end."""
-    seed, n = b"s" * 16, 700
-    check = evaluation.check_of(evaluation.evaluate(seed, n, 0))
-    assert scan("sha256", seed, check, 0, 701) == n
-    assert scan("sha256", seed, check, 512, 701) == n
-    assert scan("sha256", seed, check, 0, 700) == MISS
-    assert scan("sha256", seed, check, 768, 2000) == MISS
-
-
 def test_the_names_are_those_of_the_wire():
     assert evaluation.PUZZLES == wire.PUZZLES
+    assert evaluation.HASHCASHES == wire.HASHCASHES
     assert evaluation.SEED_BYTES == wire.SEED_BYTES
+    assert squaring.MODULUS_BYTES == wire.MODULUS_BYTES
 
 
 def test_a_payer_loads_no_numpy():

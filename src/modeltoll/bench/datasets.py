@@ -25,8 +25,11 @@ __all__ = [
     "DATA_VARIABLE",
     "DataError",
     "Images",
+    "cifar10",
     "data_folder",
     "digits",
+    "emnist_letters",
+    "fashion",
     "fit",
     "mnist",
     "photograph_patches",
@@ -35,6 +38,7 @@ __all__ = [
 
 DATA_VARIABLE = "MODELTOLL_DATA"
 _IDX_UBYTE = 0x08
+_CIFAR_ROW = 1 + 3 * 32 * 32  # the label, then the red, green and blue planes
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
@@ -114,26 +118,61 @@ def _idx(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def mnist(folder: Path, *, train: bool) -> Images:
     """MNIST from its published IDX files in ``folder/mnist``: 60,000 images to train, 10,000 to test."""
+    return _idx_pair(folder / "mnist", train=train)
+
+
+def fashion(folder: Path, *, train: bool) -> Images:
+    """Fashion-MNIST from its published IDX files in ``folder/fashion-mnist``; sizes as MNIST."""
+    return _idx_pair(folder / "fashion-mnist", train=train)
+
+
+def _idx_pair(folder: Path, *, train: bool) -> Images:
     part = "train" if train else "t10k"
-    x = _idx(folder / "mnist" / f"{part}-images-idx3-ubyte.gz")
-    y = _idx(folder / "mnist" / f"{part}-labels-idx1-ubyte.gz")
+    x = _idx(folder / f"{part}-images-idx3-ubyte.gz")
+    y = _idx(folder / f"{part}-labels-idx1-ubyte.gz")
     if len(x) != len(y):
-        raise DataError(f"{folder / 'mnist'}: {len(x)} images but {len(y)} labels")
+        raise DataError(f"{folder}: {len(x)} images but {len(y)} labels")
     return Images(x / 255.0, y.astype(np.int64))
+
+
+def cifar10(folder: Path, *, train: bool) -> Images:
+    """CIFAR-10 from its binary version in ``folder/cifar-10-batches-bin``: 50,000 images to train, 10,000 to test."""
+    names = [f"data_batch_{number}.bin" for number in range(1, 6)] if train else ["test_batch.bin"]
+    parts = []
+    for name in names:
+        path = folder / "cifar-10-batches-bin" / name
+        if not path.is_file():
+            raise DataError(f"there is no {path}; put the published binary version there")
+        raw = np.fromfile(path, np.uint8)
+        if raw.size == 0 or raw.size % _CIFAR_ROW:
+            raise DataError(f"{path} does not hold rows of {_CIFAR_ROW} bytes; it is cut short or something else")
+        parts.append(raw.reshape(-1, _CIFAR_ROW))
+    rows = np.concatenate(parts)
+    x = rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Images(np.ascontiguousarray(x) / 255.0, rows[:, 0].astype(np.int64))
+
+
+def emnist_letters(folder: Path) -> Images:
+    """Handwritten letters of 28 x 28 from ``folder/emnist-letters.npz`` (``x`` uint8 (n, 28, 28), ``y``)."""
+    return _archive(folder / "emnist-letters.npz", 3)
 
 
 def tiny_imagenet(folder: Path) -> Images:
     """Tiny-ImageNet at 32 x 32 from ``folder/tiny-imagenet-32.npz`` (``x`` uint8 (n, 32, 32, 3), ``y``)."""
-    path = folder / "tiny-imagenet-32.npz"
+    return _archive(folder / "tiny-imagenet-32.npz", 4)
+
+
+def _archive(path: Path, dimensions: int) -> Images:
+    shape = "(n, height, width)" if dimensions == 3 else "(n, height, width, 3)"
     if not path.is_file():
-        raise DataError(f"there is no {path}; it holds x, uint8 (n, 32, 32, 3), and y")
+        raise DataError(f"there is no {path}; it holds x, uint8 {shape}, and y")
     try:
         with np.load(path) as archive:
             x, y = archive["x"], archive["y"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    if x.ndim != 4 or x.dtype != np.uint8 or len(x) != len(y):
-        raise DataError(f"{path} does not hold x, uint8 (n, height, width, 3), and as many y")
+    if x.ndim != dimensions or x.dtype != np.uint8 or len(x) != len(y):
+        raise DataError(f"{path} does not hold x, uint8 {shape}, and as many y")
     return Images(x / 255.0, y.astype(np.int64))
 
 

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from modeltoll.client.purse import Labour, Purse
-from modeltoll.client.walk import Bounded, Walk, library_of
+from modeltoll.client.message import Bounded
+from modeltoll.client.purse import Labour, Purse, hands_over, may_be_toll
+from modeltoll.client.walk import Walk, greeted, library_of
 from modeltoll.records import Answer, Solution
 
 if TYPE_CHECKING:
     import httpx
+    import httpx2
 
 __all__ = ["AsyncTollTransport", "TollTransport"]
 
@@ -48,26 +50,35 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     """
 
     def __init__(
-        self, max_seconds: float = 30.0, *, purse: Purse | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        max_seconds: float = 30.0,
+        *,
+        purse: Purse | None = None,
+        transport: httpx.BaseTransport | httpx2.BaseTransport | None = None,
     ) -> None:
         self.purse = purse or Purse(max_seconds)
-        self._inner = transport
+        self._inner: Any = transport
         self._lock = threading.Lock()
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    def handle_request(self, request: httpx.Request) -> Any:
         """Send, pay, open."""
-        transport, walk = self._transport(request), Walk(request, self.purse)
+        transport = self._inner or self._made(request)
+        response = transport.handle_request(greeted(request, self.purse))
+        if not may_be_toll(response.status_code, response.headers):
+            return response
+        walk = Walk(request, response, self._read(response), self.purse)
         while (step := walk.step) is not None:
             if isinstance(step, Labour):
                 walk.earned(step.run(None))
                 continue
-            response = transport.handle_request(walk.outgoing(step))
-            wanted = step.wants(response.status_code, response.headers)
-            walk.arrived(response, self._read(response) if wanted else None)
+            response = transport.handle_request(walk.redeeming(step))
+            if not hands_over(response.status_code):
+                self._read(response)
+            walk.redeemed(response)
         return walk.response
 
-    def _transport(self, request: httpx.Request) -> httpx.BaseTransport:
-        with self._lock:
+    def _made(self, request: httpx.Request) -> Any:
+        with self._lock:  # threads may come at once
             if self._inner is None:
                 self._inner = library_of(request).HTTPTransport()
             return self._inner
@@ -76,7 +87,7 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     def _read(response: httpx.Response) -> bytes:
         body = Bounded()
         try:
-            body.expect(response)
+            body.expect(response.headers.get("content-length", ""))
             for chunk in response.iter_raw():
                 body.add(chunk)
         finally:
@@ -112,31 +123,36 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
         max_seconds: float = 30.0,
         *,
         purse: Purse | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.purse = purse or Purse(max_seconds)
-        self._inner = transport
+        self._inner: Any = transport
         self._benches = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // self.purse.cores))
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx.Request) -> Any:
         """Send, pay, open."""
-        transport, walk = self._transport(request), Walk(request, self.purse)
+        if self._inner is None:
+            self._inner = library_of(request).AsyncHTTPTransport()
+        transport = self._inner
+        response = await transport.handle_async_request(greeted(request, self.purse))
+        if not may_be_toll(response.status_code, response.headers):
+            return response
+        walk = await self._walk(request, response)
         while (step := walk.step) is not None:
             if isinstance(step, Labour):
                 walk.earned(await self._labour(step))
                 continue
-            response = await transport.handle_async_request(walk.outgoing(step))
-            raw = await self._read(response) if step.wants(response.status_code, response.headers) else None
-            if raw is not None and len(raw) > _LARGE:
-                await anyio.to_thread.run_sync(walk.arrived, response, raw, limiter=self._benches)
-            else:
-                walk.arrived(response, raw)
+            response = await transport.handle_async_request(walk.redeeming(step))
+            if not hands_over(response.status_code):
+                await self._read(response)
+            walk.redeemed(response)
         return walk.response
 
-    def _transport(self, request: httpx.Request) -> httpx.AsyncBaseTransport:
-        if self._inner is None:
-            self._inner = library_of(request).AsyncHTTPTransport()
-        return self._inner
+    async def _walk(self, request: httpx.Request, response: httpx.Response) -> Walk:
+        raw = await self._read(response)
+        if len(raw) <= _LARGE:
+            return Walk(request, response, raw, self.purse)
+        return await anyio.to_thread.run_sync(Walk, request, response, raw, self.purse, limiter=self._benches)
 
     async def _labour(self, labour: Labour) -> Answer | Solution:
         stop = threading.Event()
@@ -151,7 +167,7 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
     async def _read(response: httpx.Response) -> bytes:
         body = Bounded()
         try:
-            body.expect(response)
+            body.expect(response.headers.get("content-length", ""))
             async with aclosing(response.aiter_raw()) as chunks:  # type: ignore[type-var]  # a generator in both
                 async for chunk in chunks:
                     body.add(chunk)

@@ -1,7 +1,8 @@
 """Decide and pay. No HTTP library is known here.
 
-``toll_flow`` holds the whole protocol as one generator; a driver for an HTTP library sends what it yields and gives
-back what came. Sync and async drivers differ only in how they send and in where they do the work.
+A driver for an HTTP library tells each server the purse's ``wishes``. Where ``may_be_toll`` says so of the response,
+``toll_flow`` holds the rest of the protocol as one generator: the driver does what it yields and gives back what came
+of it. Sync and async drivers differ only in how they send and in where they work.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from modeltoll.puzzle.puzzle import Watch, expected_seconds
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Answer, MachineProfile, Solution, Toll
 
-__all__ = ["Cancelled", "Errand", "Flow", "Labour", "Payment", "Purse", "Reply", "toll_flow"]
+__all__ = [
+    "Cancelled",
+    "Flow",
+    "Labour",
+    "Payment",
+    "Purse",
+    "Redemption",
+    "hands_over",
+    "may_be_toll",
+    "toll_flow",
+]
 
 Cancelled: TypeAlias = Callable[[], bool] | None
 
@@ -98,6 +109,8 @@ class _Allowance:
 class Purse:
     """What a caller is ready to spend, and what was spent. One purse may serve many threads and many clients.
 
+    ``wishes`` is what a server is told in ``Toll-Accept``.
+
     A toll counts against the hour with its expected seconds from the moment its work begins. Where the work is given
     up (cancelled, past its deadline, no solution), it counts with the core seconds that were worked, at most those.
 
@@ -109,6 +122,9 @@ class Purse:
         cores: how many cores a solver may use.
         memory_kib: the largest argon2id memory that is given to a puzzle; the server is told, in whole MiB.
         progress: receives (evaluations done, most that can be needed) while solving, in the solver's thread.
+        allow: asked, in the solver's thread, whether to pay a toll above ``max_seconds``; receives the toll and its
+            expected seconds. Without it such tolls are refused before a thread is troubled.
+        paid: receives each payment, in the solver's thread.
         profile: the machine whose seconds the limits mean.
         clock: seconds that never go back.
 
@@ -125,6 +141,8 @@ class Purse:
         cores: int = 1,
         memory_kib: int = 64 * 1024,
         progress: Callable[[int, int], None] | None = None,
+        allow: Callable[[Toll, float], bool] | None = None,
+        paid: Callable[[Payment], None] | None = None,
         profile: MachineProfile = DEFAULT_PROFILE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -136,8 +154,11 @@ class Purse:
             raise ValueError("a purse needs at least one core and 1 KiB of memory")
         self.max_seconds = max_seconds
         self.deadline_seconds = deadline_seconds
-        self.accept = wire.Accept(memory_kib=memory_kib)
+        self.memory_kib = memory_kib
+        self.wishes = wire.format_accept(wire.Accept(memory_kib=memory_kib))
         self._watch = Watch(progress=progress, cores=cores, clock=clock)
+        self._allow = allow
+        self._paid = paid
         self._profile = profile
         self._hour = _Allowance(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
         self._payments: deque[Payment] = deque(maxlen=_REMEMBERED)
@@ -152,19 +173,23 @@ class Purse:
         """The tolls paid so far, oldest first; of a very long row the last 10,000."""
         return tuple(self._payments.copy())
 
+    def expected(self, toll: Toll) -> float:
+        """The toll's expected seconds on one core of the purse's machine."""
+        return expected_seconds(toll.challenge, self._profile)
+
     def decide(self, toll: Toll) -> float:
-        """The toll's expected reference seconds, if this purse pays for such tolls at all.
+        """The toll's expected reference seconds, if this purse pays for such tolls at all; ``allow`` is not asked yet.
 
         Raises:
             TollTooDear: it takes more seconds or more memory than a toll may.
         """
-        expected = expected_seconds(toll.challenge, self._profile)
+        expected = self.expected(toll)
         fault = None
-        if expected > self.max_seconds:
+        if expected > self.max_seconds and self._allow is None:
             fault = f"takes about {expected:.3g} s of work, the limit is {self.max_seconds:.3g} s (max_seconds)"
-        elif toll.challenge.memory_kib > self.accept.memory_kib:
-            limit = self.accept.memory_kib
-            fault = f"takes {toll.challenge.memory_kib} KiB of memory, the limit is {limit} KiB (memory_kib)"
+        elif toll.challenge.memory_kib > self.memory_kib:
+            asked = toll.challenge.memory_kib
+            fault = f"takes {asked} KiB of memory, the limit is {self.memory_kib} KiB (memory_kib)"
         if fault is not None:
             raise TollTooDear(f"the toll {fault}", seconds=expected, limit=self.max_seconds)
         return expected
@@ -177,6 +202,12 @@ class Purse:
             SolveStopped: cancelled, or past this purse's deadline. TollMalformed: it has no solution.
         """
         expected = self.decide(toll)
+        if expected > self.max_seconds and self._allow is not None and not self._allow(toll, expected):
+            raise TollTooDear(
+                f"the toll takes about {expected:.3g} s of work, which was not allowed",
+                seconds=expected,
+                limit=self.max_seconds,
+            )
         share = self._hour.take(expected)
         begin = self._watch.clock()
         deadline = None if self.deadline_seconds is None else begin + self.deadline_seconds
@@ -187,27 +218,11 @@ class Purse:
             seconds = self._watch.clock() - begin
             if solution is None:
                 self._hour.reduce(share, seconds * self.cores)
-        self._payments.append(Payment(expected, seconds, toll.rows, toll.challenge.puzzle, toll.mode))
+        payment = Payment(expected, seconds, toll.rows, toll.challenge.puzzle, toll.mode)
+        self._payments.append(payment)
+        if self._paid is not None:
+            self._paid(payment)
         return solution
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """A request that the driver must send to the same server: the original one, or a redemption.
-
-    ``path`` and ``body`` are None for the original request, which the driver sends as it is with ``headers`` added
-    where it has none of that name. A redemption is a POST; the driver follows no redirect from it.
-    """
-
-    headers: tuple[tuple[str, str], ...]
-    path: str | None = None
-    body: bytes | None = None
-
-    def wants(self, status: int, headers: Mapping[str, str]) -> bool:
-        """Whether the body of such a reply must be read before the flow goes on; any other may come as a stream."""
-        if self.path is not None:
-            return not _hands_over(status)
-        return status == wire.STATUS and "json" in headers.get("content-type", "").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,28 +233,37 @@ class Labour:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of an errand. ``body`` is empty where the errand did not want it."""
+class Redemption:
+    """A JSON body that the driver must post to ``path`` at the origin that asked the toll, following no redirect."""
 
-    status: int
-    body: bytes = b""
-
-
-Flow: TypeAlias = Generator[Errand | Labour, Reply | Answer | Solution, Answer | None]
+    body: bytes
+    path: str = wire.REDEEM_PATH
 
 
-def toll_flow(purse: Purse) -> Flow:
-    """Walk one request through a toll.
+Flow: TypeAlias = Generator[Labour | Redemption, Answer | Solution | int, Answer | None]
 
-    Yields errands and labour; the driver sends back a ``Reply``, or what ``Labour.run`` returned. Returns the opened
-    answer, or None where the last reply stands as it came: there was no toll, or that reply is what it bought.
+
+def may_be_toll(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether the body of such a response must be read, to see what is asked; any other comes through as a stream."""
+    return status == wire.STATUS and "json" in headers.get("content-type", "").lower()
+
+
+def hands_over(status: int) -> bool:
+    """Whether a server that was paid may end with this status: anything but a further toll or a redirect."""
+    return status != wire.STATUS and not 300 <= status < 400
+
+
+def toll_flow(purse: Purse, body: bytes) -> Flow:
+    """Walk the body of one 402 to what it buys.
+
+    Yields labour, and perhaps a redemption; the driver sends back what ``Labour.run`` returned, and the status that
+    came of the redemption. Returns the opened answer, or None where the last response stands as it came: it was no
+    toll, or it is what the redemption bought.
 
     Raises:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
     """
-    reply = yield Errand(((wire.ACCEPT_HEADER, wire.format_accept(purse.accept)),))
-    assert isinstance(reply, Reply)
-    toll = wire.find_toll(reply.body) if reply.status == wire.STATUS else None
+    toll = wire.find_toll(body)
     if toll is None:
         return None
     purse.decide(toll)  # refuse before a thread is troubled
@@ -247,11 +271,10 @@ def toll_flow(purse: Purse) -> Flow:
     if isinstance(earned, Answer):
         return earned
     assert isinstance(earned, Solution)
-    body = wire.encode_redemption(toll.cargo, earned.counters)
-    redeemed = yield Errand((("Content-Type", "application/json"),), wire.REDEEM_PATH, body)
-    assert isinstance(redeemed, Reply)
-    if not _hands_over(redeemed.status):
-        raise SealBroken(f"the server answers a solved toll with {redeemed.status}: a redirect, or a toll on a toll")
+    status = yield Redemption(wire.encode_redemption(toll.cargo, earned.counters))
+    assert isinstance(status, int)
+    if not hands_over(status):
+        raise SealBroken(f"the server answers a solved toll with {status}: a redirect, or a toll on a toll")
     return None
 
 
@@ -261,11 +284,6 @@ def _earn(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
     if toll.mode != wire.SEALED:
         return solution
     answer = seal.open_(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
-    if not _hands_over(answer.status):
+    if not hands_over(answer.status):
         raise SealBroken(f"the seal holds no answer, but status {answer.status}: a redirect, or a toll on a toll")
     return answer
-
-
-def _hands_over(status: int) -> bool:
-    """Whether a server that was paid may end with this status: anything but a further toll or a redirect."""
-    return status != wire.STATUS and not 300 <= status < 400

@@ -1,4 +1,4 @@
-"""One request's way through its flow, in the messages of httpx and httpx2, whose names are the same.
+"""One request's way through a toll, in the messages of httpx and httpx2, whose names are the same.
 
 Which of the two is in use is seen from the request, so neither is imported here.
 """
@@ -9,24 +9,21 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from modeltoll.client.purse import Errand, Labour, Purse, Reply, toll_flow
-from modeltoll.errors import TollMalformed
+from modeltoll.client.message import Bounded, goes_along, stays
+from modeltoll.client.purse import Labour, Purse, Redemption
+from modeltoll.client.steps import Steps
 from modeltoll.records import Answer, Solution
-from modeltoll.wire import MAX_TOLL_BYTES
+from modeltoll.wire import ACCEPT_HEADER
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Bounded", "Walk", "library_of"]
+__all__ = ["Walk", "greeted", "library_of"]
 
 _LIBRARIES = ("httpx", "httpx2")
+_WISHES = ACCEPT_HEADER.lower().encode()
 
-# What a redemption does not take over from the request whose answer it fetches.
-_OF_THE_BODY = frozenset((b"content-encoding", b"content-length", b"content-type", b"transfer-encoding"))
-_OF_THE_REQUEST = _OF_THE_BODY | {b"expect", b"range"}
 _TAKEN_OVER = ("timeout", "sni_hostname", "trace")  # request extensions; "target" would lead elsewhere
-# What an opened answer does not take over from the 402 that it came in.
-_OF_THE_TOLL = _OF_THE_BODY | {b"cache-control", b"etag", b"trailer", b"www-authenticate"}
 _BLOCK = 1 << 14  # compressed bytes at a time: a bomb is noticed before it fills the memory
 
 
@@ -36,21 +33,24 @@ def library_of(request: httpx.Request) -> ModuleType:
     return sys.modules[next(root for root in roots if root in _LIBRARIES)]
 
 
-def _prepared(original: httpx.Request, errand: Errand) -> httpx.Request:
-    """The request that an errand asks for: the original with more headers, or a redemption at the same origin.
+def greeted(request: httpx.Request, purse: Purse) -> httpx.Request:
+    """The same request, which now says what the purse pays with, unless its maker said it himself."""
+    if _WISHES not in [name.lower() for name, _ in request.headers.raw]:  # faster than to ask the headers themselves
+        request.headers[ACCEPT_HEADER] = purse.wishes
+    return request
 
-    A redemption goes where the original went, with the same credentials, since the token is its caller's alone.
+
+def _redeeming(original: httpx.Request, redemption: Redemption) -> httpx.Request:
+    """The request for what the original bought.
+
+    It goes where the original went, with the same credentials, since the token is its caller's alone.
     """
-    if errand.path is None:
-        for name, value in errand.headers:
-            original.headers.setdefault(name, value)
-        return original
-    kept = [(name, value) for name, value in original.headers.raw if name.lower() not in _OF_THE_REQUEST]
+    headers = [(name, value) for name, value in original.headers.raw if goes_along(name)]
     request: httpx.Request = library_of(original).Request(
         "POST",
-        original.url.copy_with(raw_path=errand.path.encode()),
-        headers=[*kept, *((name.encode(), value.encode()) for name, value in errand.headers)],
-        content=errand.body,
+        original.url.copy_with(raw_path=redemption.path.encode()),
+        headers=[*headers, (b"Content-Type", b"application/json")],
+        content=redemption.body,
         extensions={name: original.extensions[name] for name in _TAKEN_OVER if name in original.extensions},
     )
     return request
@@ -58,7 +58,7 @@ def _prepared(original: httpx.Request, errand: Errand) -> httpx.Request:
 
 def _rebuilt(library: ModuleType, came: httpx.Response, answer: Answer) -> httpx.Response:
     """A response that carries the answer, with the other headers of the 402 that it came in."""
-    headers = [(name, value) for name, value in came.headers.raw if name.lower() not in _OF_THE_TOLL]
+    headers = [(name, value) for name, value in came.headers.raw if stays(name)]
     headers.append((b"Content-Length", b"%d" % len(answer.body)))
     if answer.content_type:
         headers.append((b"Content-Type", answer.content_type.encode("ascii")))
@@ -95,67 +95,35 @@ def _decoded(library: ModuleType, came: httpx.Response, raw: bytes) -> bytes:
     return body.joined()
 
 
-class Bounded:
-    """Collects a body that must not grow beyond what a toll may take."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._left = MAX_TOLL_BYTES
-
-    def expect(self, response: httpx.Response) -> None:
-        """Refuse at once what says of itself that it is too large."""
-        size = response.headers.get("content-length", "")
-        if size.isdecimal() and int(size[:20]) > self._left:
-            self._refuse()
-
-    def add(self, chunk: bytes) -> None:
-        self._left -= len(chunk)
-        if self._left < 0:
-            self._refuse()
-        self._chunks.append(chunk)
-
-    def joined(self) -> bytes:
-        return b"".join(self._chunks)
-
-    @staticmethod
-    def _refuse() -> None:
-        raise TollMalformed(f"the toll is larger than {MAX_TOLL_BYTES} bytes")
-
-
 class Walk:
-    """One request's way through its flow: what the sync and the async driver share.
+    """The way of one request that was answered with what may be a toll: what the sync and the async driver share.
 
     ``step`` is what the driver must do next, None at the end; there, ``response`` is what the caller gets.
+    ``raw`` is the response's body as it came.
     """
 
-    def __init__(self, request: httpx.Request, purse: Purse) -> None:
+    def __init__(self, request: httpx.Request, response: httpx.Response, raw: bytes, purse: Purse) -> None:
         self._request = request
-        self._flow = toll_flow(purse)
-        self._came: httpx.Response
-        self._raw: bytes | None = None
-        self.response: httpx.Response
-        self.step: Errand | Labour | None = next(self._flow)
+        self._library = library_of(request)
+        self._asked = response
+        self.response = _replayed(self._library, response, raw)
+        self._steps = Steps(purse, _decoded(self._library, response, raw))
 
-    def outgoing(self, errand: Errand) -> httpx.Request:
-        """The request that the errand asks for."""
-        return _prepared(self._request, errand)
+    @property
+    def step(self) -> Labour | Redemption | None:
+        return self._steps.step
 
-    def arrived(self, response: httpx.Response, raw: bytes | None) -> None:
-        """Take in a response, with its raw body where the errand wanted it."""
-        self._came, self._raw = response, raw
-        body = b"" if raw is None else _decoded(library_of(self._request), response, raw)
-        self.earned(Reply(response.status_code, body))
+    def earned(self, got: Answer | Solution) -> None:
+        """Hand in what the labour brought."""
+        self._steps.earned(got)
+        if self._steps.answer is not None:
+            self.response = _rebuilt(self._library, self._asked, self._steps.answer)
 
-    def earned(self, got: Reply | Answer | Solution) -> None:
-        """Hand the flow what it waits for."""
-        try:
-            self.step = self._flow.send(got)
-        except StopIteration as end:
-            self.step, self.response = None, self._final(end.value)
+    def redeeming(self, redemption: Redemption) -> httpx.Request:
+        """The request that a redemption asks for."""
+        return _redeeming(self._request, redemption)
 
-    def _final(self, answer: Answer | None) -> httpx.Response:
-        if answer is not None:
-            return _rebuilt(library_of(self._request), self._came, answer)
-        if self._raw is not None:
-            return _replayed(library_of(self._request), self._came, self._raw)
-        return self._came
+    def redeemed(self, response: httpx.Response) -> None:
+        """Hand in what came of it; the body of what does not hand over must have been read."""
+        self.response = response
+        self._steps.redeemed(response.status_code)

@@ -54,9 +54,9 @@ class Options:
 
     data: str = "digits"
     data_dir: Path | None = None
-    trees: int = 300
+    trees: int = 150
     sizes: Sizes = field(default_factory=Sizes)
-    budget: float = 3.0
+    budget: float = 2.0
     seed: int = 0
 
 

@@ -26,8 +26,8 @@ class Sizes:
 
     honest: int = 397
     pictures: int = 500
-    noise: int = 300
-    diluted: int = 200
+    noise: int = 200
+    diluted: int = 150
     fillers: int = 1
     accounts: int = 50
 
@@ -88,7 +88,7 @@ def _mnist(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> World
     side = train.x.shape[1]
     chosen = rng.choice(len(everything.x), sizes.pictures, replace=False)
     order = rng.permutation(len(unseen.x))
-    calibration, test = order[:4000], order[4000:6000]
+    calibration, test = order[:2500], order[2500:4500]
     x, y = _flat(unseen.x), unseen.y
     return World(
         private_x=_flat(train.x),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["admin_application"]
 
-_READY_PATH = "/v2/health/ready"
 _NOBODY = Caller("readiness")
+_PATIENCE = 2.0  # seconds that a model server or a ledger may take to say that it is ready
 
 
 class _Handlers:
-    def __init__(self, upstream: Upstream, ledger: Ledger, telemetry: Telemetry) -> None:
+    def __init__(self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: Telemetry) -> None:
         self._upstream = upstream
+        self._ready_path = ready_path
         self._ledger = ledger
         self._telemetry = telemetry
 
@@ -38,19 +40,22 @@ class _Handlers:
     async def readyz(self, request: Request) -> Response:
         """Model server and ledger answer; which of them does not is said, why is not."""
         del request
-        ready = {"upstream": await self._upstream_ready(), "ledger": await self._ledger_ready()}
+        upstream, ledger = await asyncio.gather(self._upstream_ready(), self._ledger_ready())
+        ready = {"upstream": upstream, "ledger": ledger}
         return JSONResponse({"ready": all(ready.values()), **ready}, status_code=200 if all(ready.values()) else 503)
 
     async def _upstream_ready(self) -> bool:
         try:
-            return (await self._upstream.fetch(_READY_PATH)).status == 200
-        except ModeltollError:
+            async with asyncio.timeout(_PATIENCE):
+                return (await self._upstream.fetch(self._ready_path)).status == 200
+        except (ModeltollError, TimeoutError):
             return False
 
     async def _ledger_ready(self) -> bool:
         try:
-            await self._ledger.account(_NOBODY, "none", time.time())
-        except LedgerError:
+            async with asyncio.timeout(_PATIENCE):
+                await self._ledger.account(_NOBODY, "none", time.time())
+        except (LedgerError, TimeoutError):
             return False
         return True
 
@@ -60,9 +65,9 @@ class _Handlers:
         return Response(self._telemetry.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def admin_application(upstream: Upstream, ledger: Ledger, telemetry: Telemetry) -> Starlette:
-    """Health and metrics."""
-    handlers = _Handlers(upstream, ledger, telemetry)
+def admin_application(upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: Telemetry) -> Starlette:
+    """Health and metrics; ``ready_path`` is where the model server is asked whether it is ready."""
+    handlers = _Handlers(upstream, ready_path, ledger, telemetry)
     return Starlette(
         routes=[
             Route("/livez", handlers.livez),

@@ -1,4 +1,4 @@
-"""Bytes in, gate, bytes out: the gateway as an ASGI application. Every route that is not listed here is refused."""
+"""Bytes in, gate, bytes out: the gateway as an ASGI application. Every route that is not listed is refused."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -16,35 +18,30 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll import wire
-from modeltoll.errors import BodyTooLarge, ModeltollError, Overloaded, RequestError, RouteRefused
+from modeltoll.errors import BodyTooLarge, CallerRefused, ModeltollError, Overloaded, RequestError, RouteRefused
 from modeltoll.gateway.callers import Callers, Knock
 from modeltoll.gateway.gate import Chance, Gate, Passage, Visit, redeem
+from modeltoll.gateway.offload import LARGE_BYTES, off_loop
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.telemetry import Telemetry
     from modeltoll.gateway.upstream import Upstream
+    from modeltoll.records import Answer, Caller, Toll
 
 __all__ = ["Door", "House", "application"]
 
 log = logging.getLogger("modeltoll.gateway")
 
 _JSON = "application/json"
-_MODEL = "/v2/models/{model}"
-_VERSION = "/v2/models/{model}/versions/{version}"
-_PASSING = ("/v2", "/v2/health/live", "/v2/health/ready")  # metadata and health go through as they are
-_PASSING_OF_MODEL = (_MODEL, f"{_MODEL}/ready", _VERSION, f"{_VERSION}/ready")
-_INFER = (f"{_MODEL}/infer", f"{_VERSION}/infer")
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _READ_SECONDS = 30.0
 _CLIENT_GONE = 499
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What is checked before a request comes to a gate. ``max_body`` is in bytes."""
+    """What is checked before a request comes to a gate. ``max_body`` is in bytes, ``waiting`` in requests."""
 
     callers: Callers
     max_body: int
@@ -65,10 +62,12 @@ class House:
 
 async def _read_body(request: Request, limit: int) -> bytes:
     """The body, no longer than the limit, however long it claims to be and however slowly it comes."""
-    claimed = request.headers.get("content-length", "0")
-    if claimed.isdigit() and int(claimed) > limit:
-        raise BodyTooLarge(f"the request's body is larger than {limit} bytes")
-    if request.headers.get("content-encoding", "identity") != "identity":
+    too_large = BodyTooLarge(f"the request's body is larger than {limit} bytes")
+    headers = request.headers
+    claimed = headers.get("content-length", "0")
+    if claimed.isdecimal() and (len(claimed) > 18 or int(claimed) > limit):
+        raise too_large
+    if headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestError("compressed requests are not served here")
     chunks: list[bytes] = []
     size = 0
@@ -77,19 +76,27 @@ async def _read_body(request: Request, limit: int) -> bytes:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:
-                    raise BodyTooLarge(f"the request's body is larger than {limit} bytes")
+                    raise too_large
                 chunks.append(chunk)
     except TimeoutError:
         raise RequestError("the request's body did not arrive in time") from None
     return b"".join(chunks)
 
 
-def _path(request: Request) -> str:
-    """The path to ask upstream for: the listed route's, with a version that cannot climb out of it."""
-    version = request.path_params.get("version")
+def _path(template: str, request: Request) -> str:
+    """The path to ask upstream for, written anew from the route's template: nothing climbs out of it.
+
+    Raises:
+        RouteRefused: what was asked for is written in another way, or with a version that is no name.
+    """
+    parameters = request.path_params
+    version = parameters.get("version")
     if version is not None and not _VERSION_NAME.fullmatch(version):
         raise RouteRefused("there is no such version here")
-    return request.url.path
+    path = template.format(**parameters)
+    if path != request.scope["path"]:
+        raise RouteRefused("this route is not served here")
+    return path
 
 
 def _knock(request: Request) -> Knock:
@@ -98,68 +105,82 @@ def _knock(request: Request) -> Knock:
         authorization=headers.get("authorization"),
         api_key=headers.get("x-api-key"),
         peer=request.client.host if request.client else "",
-        forwarded_for=headers.get("x-forwarded-for"),
+        forwarded_for=", ".join(headers.getlist("x-forwarded-for")),  # proxies may append a line of their own
     )
 
 
+def _as_it_came(answer: Answer, **headers: str) -> Response:
+    return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type, **headers})
+
+
 class _Handlers:
-    """One handler per kind of route."""
+    """One handler per kind of route; ``template`` is the route's path."""
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._inside = 0
 
-    async def infer(self, request: Request) -> Response:
+    async def infer(self, template: str, request: Request) -> Response:
         """An inference request: through its model's gate."""
-        house, model = self._house, request.path_params["model"]
-        gate = house.gates.get(model)
-        if gate is None:
-            raise RouteRefused("there is no such model here")
-        caller = house.door.callers.identify(_knock(request))
-        if self._inside >= house.door.waiting:
-            raise Overloaded("too many requests are waiting; try again later")
-        self._inside += 1
-        try:
+        house, gate = self._house, self._gate(request)
+        path, caller = _path(template, request), self._caller(request)
+        accept = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
+        with self._slot():
             body = await _read_body(request, house.door.max_body)
             begin = time.perf_counter()
-            accept = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
-            passage = await gate.visit(Visit(caller, _path(request), body, accept))
-            house.telemetry.passed(model, passage, time.perf_counter() - begin)
-        finally:
-            self._inside -= 1
-        return self._response(passage, model)
+            passage = await gate.visit(Visit(caller, path, body, accept))
+            house.telemetry.passed(request.path_params["model"], passage, time.perf_counter() - begin)
+            return await self._response(passage, request.path_params["model"])
 
-    def _response(self, passage: Passage, model: str) -> Response:
-        if passage.toll is not None:
-            body = wire.encode_toll(passage.toll, self._house.protocol.error_member(wire.DETAIL))
-            headers = {
-                "cache-control": "no-store",
-                wire.AUTHENTICATE_HEADER: wire.authenticate(passage.toll, model),
-            }
+    async def _response(self, passage: Passage, model: str) -> Response:
+        toll, answer = passage.toll, passage.answer
+        if toll is not None:
+            body = await off_loop(len(toll.cargo) > LARGE_BYTES, self._body, toll)
+            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=_JSON)
-        answer = passage.answer
-        if answer is None:
-            raise ModeltollError("the gateway failed", private="a passage with neither answer nor toll")
+        assert answer is not None  # one of the two there is
         receipt = wire.receipt(passage.work.rows, passage.work.seconds, passage.mode)
-        headers = {"content-type": answer.content_type, wire.RECEIPT_HEADER: receipt}
-        return Response(answer.body, status_code=answer.status, headers=headers)
+        return _as_it_came(answer, **{wire.RECEIPT_HEADER: receipt})
+
+    def _body(self, toll: Toll) -> bytes:
+        return wire.encode_toll(toll, self._house.protocol.error_member(wire.DETAIL))
 
     async def redeem(self, request: Request) -> Response:
         """A token and its solution, for the answer."""
-        house = self._house
-        caller = house.door.callers.identify(_knock(request))
-        body = await _read_body(request, wire.MAX_TOLL_BYTES)
-        answer = redeem(house.chance, caller, body)
-        return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type})
+        caller = self._caller(request)
+        with self._slot():
+            body = await _read_body(request, wire.MAX_TOLL_BYTES)
+            answer = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
+        self._house.telemetry.redeemed()
+        return _as_it_came(answer)
 
-    async def passing(self, request: Request) -> Response:
+    async def passing(self, template: str, request: Request) -> Response:
         """Metadata and health: through as they are."""
-        house, model = self._house, request.path_params.get("model")
-        if model is not None and model not in house.gates:
+        if "model" in request.path_params:
+            self._gate(request)
+        path, _ = _path(template, request), self._caller(request)
+        with self._slot():
+            return _as_it_came(await self._house.upstream.fetch(path))
+
+    def _gate(self, request: Request) -> Gate:
+        gate = self._house.gates.get(request.path_params["model"])
+        if gate is None:
             raise RouteRefused("there is no such model here")
-        house.door.callers.identify(_knock(request))
-        answer = await house.upstream.fetch(_path(request))
-        return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type})
+        return gate
+
+    def _caller(self, request: Request) -> Caller:
+        return self._house.door.callers.identify(_knock(request))
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """A place among those who are inside, from the first byte of the body to the last of the answer."""
+        if self._inside >= self._house.door.waiting:
+            raise Overloaded("too many requests are waiting; try again later")
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """An error in the caller's protocol; its private reason stays in the log."""
@@ -170,8 +191,10 @@ class _Handlers:
             error = ModeltollError("the gateway failed")
         self._house.telemetry.refused(type(error).__name__)
         if error.status >= 500:
-            log.warning("%s: %s %s", type(error).__name__, error, error.private)
-        return Response(self._house.protocol.error(str(error)), status_code=error.status, media_type=_JSON)
+            log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
+        headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
+        body = self._house.protocol.error(str(error))
+        return Response(body, status_code=error.status, headers=headers, media_type=_JSON)
 
     async def unlisted(self, request: Request, error: Exception) -> Response:
         """Whatever is not listed is refused, in the same words whether it exists behind the gateway or not."""
@@ -179,19 +202,19 @@ class _Handlers:
         return await self.failed(request, RouteRefused("this route is not served here"))
 
 
-def _routes(handlers: _Handlers) -> Sequence[Route]:
-    return (
-        *(Route(path, handlers.infer, methods=["POST"]) for path in _INFER),
-        Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"]),
-        *(Route(path, handlers.passing, methods=["GET"]) for path in (*_PASSING, *_PASSING_OF_MODEL)),
-    )
+def _routes(handlers: _Handlers, protocol: ServingProtocol) -> Iterator[Route]:
+    for template in protocol.routes.infer:
+        yield Route(template, partial(handlers.infer, template), methods=["POST"])
+    for template in protocol.routes.passing:
+        yield Route(template, partial(handlers.passing, template), methods=["GET"])
+    yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
 
 
 def application(house: House) -> Starlette:
     """The gateway's public side."""
     handlers = _Handlers(house)
     app = Starlette(
-        routes=_routes(handlers),
+        routes=list(_routes(handlers, house.protocol)),
         exception_handlers={
             404: handlers.unlisted,
             405: handlers.unlisted,

@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import Chance, Gate, Menu, Road, Subject
+from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
 from modeltoll.gateway.telemetry import Telemetry
@@ -35,6 +36,7 @@ from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.drift import Drift
 from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
@@ -46,12 +48,13 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings import MeasureSettings, PuzzleSettings, Settings
+    from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.puzzle import Puzzle
 
-__all__ = ["Assembly", "assemble", "build_chance", "build_road", "build_subject", "build_upstream"]
+__all__ = ["Assembly", "assemble", "build_chance", "build_house", "build_road", "build_subject", "build_upstream"]
 
 _KEY_BYTES = 32
 _MIB = 1 << 20
@@ -72,6 +75,8 @@ def _novelty(settings: MeasureSettings) -> LeakMeasure:
     """From a saved measure (.npz), or from raw private rows (.npy)."""
     path = _file(settings)
     if path.suffix == ".npz":
+        if settings.neighbours is not None:
+            raise CalibrationError("'neighbours' is fixed in a saved measure; leave it out")
         return NoveltyMeasure.load(path)
     return NoveltyMeasure(_array(path), settings.neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
 
@@ -160,7 +165,9 @@ def build_subject(settings: Settings, name: str) -> Subject:
             measures.append(MEASURES[measure.name](measure))
     faults.settle()
     output = model.output
-    service = Service(name, output.name, output.kind, output.classes, settings.limits.rows)
+    service = Service(
+        name, output.name, output.kind, output.classes, unmeasured=output.unmeasured, max_rows=settings.limits.rows
+    )
     return Subject(service, PROTOCOLS[model.protocol](), tuple(measures))
 
 
@@ -206,8 +213,15 @@ def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
 def build_callers(settings: Settings) -> Callers:
     """The list at the door."""
     callers = settings.callers
-    keys = {key.sha256: Caller(f"key:{key.name}", exempt=key.exempt) for key in callers.keys}
-    return Callers(keys, callers.anonymous, tuple(ip_network(network) for network in callers.trusted_proxies))
+    keys = {key.sha256: Caller(f"key:{key.name}", key.exempt, key.groups, key.discount) for key in callers.keys}
+    proxies, wide = tuple(map(ip_network, callers.trusted_proxies)), callers.prefixes
+    return Callers(keys, callers.anonymous, proxies, wide.ipv4, wide.ipv6)
+
+
+def build_house(settings: Settings, gates: Mapping[str, Gate], upstream: Upstream, chance: Chance) -> House:
+    """All that the public side needs."""
+    door = Door(build_callers(settings), int(settings.limits.body_mib * _MIB), settings.limits.waiting)
+    return House(gates, OpenInference(), upstream, door, Telemetry(), chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +256,8 @@ def _notices(settings: Settings, tariffs: Mapping[str, ConformalTariff]) -> tupl
     for name, tariff in tariffs.items():
         report = tariff.calibration.report
         notices += [f"models.{name}.tariff: {warning}" for warning in (report.warnings if report else ())]
+        if not np.allclose(tariff.calibration.weights, settings.models[name].weights):
+            notices.append(f"models.{name}.measures: the tariff was made with other weights, and its own are in force")
         if settings.models[name].mode == "shadow":
             notices.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
     return tuple(notices)
@@ -268,16 +284,16 @@ def assemble(settings: Settings) -> Assembly:
             tariffs[name] = ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
     faults.settle()
     assert ledger is not None  # or there was a fault
-    upstream, telemetry = build_upstream(settings), Telemetry()
-    chance = build_chance(settings, profile)
+    upstream, chance = build_upstream(settings), build_chance(settings, profile)
+    monitors = {name: Monitor(name, Drift(tariff), chance.clock) for name, tariff in tariffs.items()}
+    roads = {name: build_road(settings, subject, tariffs[name], profile) for name, subject in subjects.items()}
     gates = {
-        name: Gate(build_road(settings, subject, tariffs[name], profile), upstream, ledger, chance)
-        for name, subject in subjects.items()
+        name: Gate(replace(road, monitor=monitors[name]), upstream, ledger, chance) for name, road in roads.items()
     }
+    house = build_house(settings, gates, upstream, chance)
     for name, tariff in tariffs.items():
         unit = tariff.calibration.unit_seconds
-        telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
-    door = Door(build_callers(settings), int(settings.limits.body_mib * _MIB), settings.limits.waiting)
-    house = House(gates, OpenInference(), upstream, door, telemetry, chance)
-    public, admin = application(house), admin_application(upstream, ledger, telemetry)
-    return Assembly(public, admin, gates, ledger, upstream, _notices(settings, tariffs))
+        house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
+        house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
+    admin = admin_application(upstream, house.protocol.routes.ready, ledger, house.telemetry)
+    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs))

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll import wire
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.gateway.assemble import build_chance, build_profile, build_road, build_subject, build_upstream
-from modeltoll.gateway.gate import Gate, Visit
+from modeltoll.gateway.asgi import application
+from modeltoll.gateway.assemble import (
+    build_chance,
+    build_house,
+    build_profile,
+    build_road,
+    build_subject,
+    build_upstream,
+)
+from modeltoll.gateway.callers import Callers
+from modeltoll.gateway.gate import Gate
+from modeltoll.gateway.serve import lent
+from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import Calibration, Costs, calibrate
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.records import Answer, Caller, Leaks
+from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
+    from modeltoll.gateway.asgi import House
     from modeltoll.gateway.gate import Subject
     from modeltoll.gateway.settings import Settings
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.pricing.calibration import Provenance, Split, Terms
     from modeltoll.records import Floats
 
-__all__ = ["Observation", "Replay", "Wishes", "calibrate_model", "observe", "price", "read_rows"]
+__all__ = ["Observation", "Wishes", "calibrate_model", "observe", "price", "read_rows"]
 
 _WARM_UP = 20
-_TIMED_VISITS = 200
+_TIMED_VISITS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +53,6 @@ class Observation:
     leaks: Leaks
     seconds: Floats
     questions: tuple[bytes, ...] = field(repr=False)
-    answers: tuple[Answer, ...] = field(repr=False)
 
     @property
     def undefended_seconds(self) -> float:
@@ -78,7 +89,7 @@ async def observe(
     questions = [subject.protocol.ask(row[None], metadata, subject.service) for row in inputs]
     for question in questions[:_WARM_UP]:
         await upstream.predict(path, question)
-    answers, seconds, leaks = [], [], []
+    seconds, leaks = [], []
     for done, question in enumerate(questions, start=1):
         begin = time.perf_counter()
         answer = await upstream.predict(path, question)
@@ -88,42 +99,35 @@ async def observe(
             raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {said}")
         read = subject.protocol.read(question, subject.service)
         leaks.append(subject.leaks(read, answer))
-        answers.append(answer)
         if progress is not None:
             progress(done, len(questions))
     values = np.vstack([leak.values for leak in leaks])
-    return Observation(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions), tuple(answers))
+    return Observation(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions))
 
 
-class Replay:
-    """An upstream that answers at once what it is told, so that only the gate's own time is measured."""
+async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, house: House) -> float:
+    """What a gateway adds to one row: the difference of the medians with it and without it, asked in turns.
 
-    def __init__(self, observation: Observation) -> None:
-        self._answers = dict(zip(observation.questions, observation.answers, strict=True))
+    Both are asked as a caller asks, and the model server does its work in between: a gateway that is asked again and
+    again, with nothing else going on, is faster than it will ever be in service.
+    """
+    without, within = [], []
+    async with lent(application(house)) as address:
+        caller = HttpUpstream(address)
+        await caller.open()
+        try:
+            for question in questions:
+                without.append(await _timed(upstream, path, question))
+                within.append(await _timed(caller, path, question))
+        finally:
+            await caller.close()
+    return max(0.0, statistics.median(within) - statistics.median(without))
 
-    async def open(self) -> None:
-        """Nothing to open."""
 
-    async def close(self) -> None:
-        """Nothing to close."""
-
-    async def predict(self, path: str, body: bytes) -> Answer:
-        del path
-        return self._answers[body]
-
-    async def fetch(self, path: str) -> Answer:
-        raise CalibrationError(f"nothing was recorded for {path}")
-
-
-async def _gate_seconds(observation: Observation, gate: Gate) -> float:
-    """A gate's own median time for one row: measuring, pricing, charging, making and sealing."""
-    caller, path = Caller("key:calibration"), gate.road.subject.infer_path
-    seconds = []
-    for question in observation.questions[:_TIMED_VISITS]:
-        begin = time.perf_counter()
-        await gate.visit(Visit(caller, path, question, wire.Accept()))
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
+async def _timed(upstream: Upstream, path: str, question: bytes) -> float:
+    begin = time.perf_counter()
+    await upstream.predict(path, question)
+    return time.perf_counter() - begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +140,10 @@ class Wishes:
     provenance: Provenance
 
 
-async def price(observation: Observation, wishes: Wishes, gate_with: Callable[[ConformalTariff], Gate]) -> Calibration:
-    """A calibration whose unit leaves room for the gate's own time, measured on a gate that has that tariff.
+async def price(
+    observation: Observation, wishes: Wishes, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
+) -> Calibration:
+    """A calibration whose unit leaves room for the gateway's own time, which is measured with that tariff in force.
 
     Raises:
         CalibrationError: the rows cannot carry a tariff.
@@ -147,8 +153,7 @@ async def price(observation: Observation, wishes: Wishes, gate_with: Callable[[C
         costs = replace(wishes.costs, undefended_seconds=observation.undefended_seconds, gate_seconds=own)
         return calibrate(observation.model, observation.leaks, costs, wishes.terms, wishes.provenance, wishes.split)
 
-    gate = gate_with(ConformalTariff(fitted(0.0)))
-    return fitted(await _gate_seconds(observation, gate))
+    return fitted(await own_seconds(ConformalTariff(fitted(0.0))))
 
 
 async def calibrate_model(
@@ -163,17 +168,25 @@ async def calibrate_model(
     """
     if model not in settings.models:
         raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
-    subject, upstream, ledger = build_subject(settings, model), build_upstream(settings), locate("memory://")
-    profile = build_profile(settings)
+    subject, upstream, profile = build_subject(settings, model), build_upstream(settings), build_profile(settings)
     await upstream.open()
     try:
         observation = await observe(subject, upstream, inputs, progress)
+
+        async def own_seconds(tariff: ConformalTariff) -> float:
+            with tempfile.TemporaryDirectory() as folder:  # the real ledger is not to remember these visits
+                ledger = locate(f"sqlite:///{folder}/calibration.db")
+                await ledger.open()
+                try:
+                    chance = build_chance(settings, profile)
+                    gate = Gate(build_road(settings, subject, tariff, profile), upstream, ledger, chance)
+                    house = build_house(settings, {model: gate}, upstream, chance)
+                    house = replace(house, door=replace(house.door, callers=Callers()))
+                    questions = observation.questions[:_TIMED_VISITS]
+                    return await _own_seconds(questions, subject.infer_path, upstream, house)
+                finally:
+                    await ledger.close()
+
+        return await price(observation, wishes, own_seconds)
     finally:
         await upstream.close()
-    await ledger.open()
-    chance = build_chance(settings, profile)
-    return await price(
-        observation,
-        wishes,
-        lambda tariff: Gate(build_road(settings, subject, tariff, profile), Replay(observation), ledger, chance),
-    )

@@ -37,12 +37,15 @@ class Callers:
     """The list at the door.
 
     ``keys`` maps hashed API keys to callers. Anonymous callers are known by their network (/24 or /48), if they are
-    admitted at all. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``.
+    admitted at all. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``. ``ipv4_prefixes``
+    and ``ipv6_prefixes`` are lengths of wider networks: the groups that anonymous callers belong to.
     """
 
     keys: Mapping[str, Caller] = field(default_factory=dict)
     anonymous: bool = True
     trusted_proxies: Sequence[_Network] = ()
+    ipv4_prefixes: Sequence[int] = ()
+    ipv6_prefixes: Sequence[int] = ()
 
     def identify(self, knock: Knock) -> Caller:
         """Name the caller.
@@ -58,7 +61,11 @@ class Callers:
             return caller
         if not self.anonymous:
             raise CallerRefused("an API key is needed")
-        return Caller(f"net:{self._network(knock)}")
+        network = self._network(knock)
+        prefixes = self.ipv4_prefixes if network.version == 4 else self.ipv6_prefixes
+        return Caller(
+            f"net:{network}", groups=tuple([f"prefix:{network.supernet(new_prefix=length)}" for length in prefixes])
+        )
 
     def _network(self, knock: Knock) -> _Network:
         address = _address(knock.peer)

@@ -6,16 +6,16 @@ the next one's argument; nothing calls back.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, LedgerError, RequestError, TollMalformed
+from modeltoll.gateway.offload import LARGE_BYTES, LARGE_ROWS, off_loop
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Account, Answer, Bill, Caller, Challenge, Entry, Leaks, Solution, Toll, Work
@@ -23,6 +23,7 @@ from modeltoll.records import Account, Answer, Bill, Caller, Challenge, Entry, L
 if TYPE_CHECKING:
     import random
 
+    from modeltoll.gateway.monitor import Monitor
     from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
@@ -39,7 +40,6 @@ EXEMPT, FREE = "exempt", "free"
 
 _TOKEN_SECONDS = 3600.0  # a redeem token lives so long, and ten times its expected work besides
 _TOKEN_WAITS = 10.0
-_MANY_ROWS = 64  # requests with more rows are measured beside the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ class Subject:
     @property
     def infer_path(self) -> str:
         """Where the model server is asked for it."""
-        return self.protocol.infer_path(self.service)
+        return self.protocol.routes.infer[0].format(model=self.service.model)
 
     @property
     def metadata_path(self) -> str:
         """Where it describes itself."""
-        return self.protocol.metadata_path(self.service)
+        return self.protocol.routes.metadata.format(model=self.service.model)
 
     def leaks(self, question: Question, answer: Answer) -> Leaks:
         """The leaks of each row under each measure, in the measures' order.
@@ -104,7 +104,7 @@ class Road:
     """All that one model's requests meet on their way. ``mode`` is ``enforce`` or ``shadow``.
 
     ``without_ledger`` says what happens while the ledger does not answer: False refuses (503), True goes on at the
-    row price, without what the ledger knows of the caller.
+    row price, without what the ledger knows of the caller. ``monitor`` is told of every visit.
     """
 
     subject: Subject
@@ -112,6 +112,7 @@ class Road:
     menu: Menu
     mode: str = ENFORCE
     without_ledger: bool = False
+    monitor: Monitor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +171,21 @@ class Gate:
         Raises:
             RequestError, AnswerError, UpstreamError, LedgerError: nothing of the answer may be shown.
         """
-        question = self.road.subject.protocol.read(visit.body, self.road.subject.service)
+        subject, tariff = self.road.subject, self.road.tariff
+        question = await off_loop(len(visit.body) > LARGE_BYTES, subject.protocol.read, visit.body, subject.service)
         answer = await self._predict(visit)
-        if len(question.fingerprints) > _MANY_ROWS:
-            priced = await asyncio.to_thread(self._price, question, answer)
-        else:
-            priced = self._price(question, answer)
+        large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
+        priced = await off_loop(large, self._price, question, answer)
         account, remembered = await self._charge(visit.caller, question, priced)
-        work = self.road.tariff.work(priced.assessment, account)
+        work = tariff.work(priced.assessment, account)
+        if not remembered:  # nobody is a newcomer, or known for anything, while nothing is remembered
+            work = replace(work, seconds=work.rows_seconds, entry_seconds=0.0)
+        if self.road.monitor is not None:
+            self.road.monitor.saw(visit.caller, question.fingerprints, priced.assessment, work)
         mode = self._mode(visit.caller, work)
         toll = await self._toll(visit, answer, work) if mode is None else None
         settled = toll.mode if toll else mode or FREE
-        if remembered:
-            await self._bill(visit.caller, priced, work, settled)
+        remembered = remembered and await self._bill(visit.caller, priced, work, settled)
         return Passage(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
 
     async def _predict(self, visit: Visit) -> Answer:
@@ -192,7 +195,7 @@ class Gate:
         if 400 <= answer.status < 500:
             said = self.road.subject.protocol.complaint(answer)
             raise RequestError(f"the model server refused the request: {said or answer.status}")
-        raise AnswerError("the model server failed", private=f"status {answer.status}: {answer.body[:500]!r}")
+        raise AnswerError("the model server failed", private=f"status {answer.status} from {visit.path}")
 
     def _price(self, question: Question, answer: Answer) -> _Priced:
         leaks = self.road.subject.leaks(question, answer)
@@ -227,12 +230,14 @@ class Gate:
 
     async def _toll(self, visit: Visit, answer: Answer, work: Work) -> Toll:
         puzzle, mode = self.road.menu.choose(work, visit.accept)
-        if puzzle.name == wire.SHA256:
-            challenge, solution = puzzle.make(work, self._chance.rng)
-        else:  # an evaluation of argon2id takes milliseconds and lets go of the interpreter
-            challenge, solution = await asyncio.to_thread(puzzle.make, work, self._chance.rng)
-        associated = wire.canonical_challenge(challenge, mode)
+        # An evaluation of argon2id takes milliseconds and lets go of the interpreter.
+        large = puzzle.name == wire.ARGON2ID or len(answer.body) > LARGE_BYTES
+        return await off_loop(large, self._sealed, visit, answer, work, puzzle, mode)
+
+    def _sealed(self, visit: Visit, answer: Answer, work: Work, puzzle: Puzzle, mode: str) -> Toll:
+        challenge, solution = puzzle.make(work, self._chance.rng)
         if mode == wire.SEALED and solution is not None:
+            associated = wire.canonical_challenge(challenge, mode)
             cargo = seal.close(answer, solution, associated, self._chance.rng)
         else:
             cargo = self._token(visit, answer, challenge, solution)
@@ -251,7 +256,8 @@ class Gate:
         )
         return seal.seal_token(chance.ring, claim, chance.rng)
 
-    async def _bill(self, caller: Caller, priced: _Priced, work: Work, mode: str) -> None:
+    async def _bill(self, caller: Caller, priced: _Priced, work: Work, mode: str) -> bool:
+        """Write the log's line; False where the ledger does not answer and the road goes on without it."""
         bill = Bill(
             at=self._chance.clock(),
             model=self.road.subject.service.model,
@@ -267,6 +273,8 @@ class Gate:
         except LedgerError:
             if not self.road.without_ledger:
                 raise
+            return False
+        return True
 
 
 def redeem(chance: Chance, caller: Caller, body: bytes) -> Answer:

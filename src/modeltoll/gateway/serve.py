@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assemble import Assembly
     from modeltoll.gateway.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["lent", "run", "serve"]
 
 _GRACE_SECONDS = 30
+_KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
 _BACKLOG = 1024
 
 
@@ -37,26 +39,52 @@ def _listen(setting: str, address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
+        listening = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise SettingsError([f"{setting}: cannot listen on {address}: {error.strerror}; choose another"]) from None
+    # Connections inherit this. asyncio does not see to it for sockets that it was handed, and then every answer
+    # waits some 40 ms for the other side's delayed acknowledgement.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _server(app: Starlette) -> _Server:
     config = uvicorn.Config(
         app,
         lifespan="off",
+        ws="none",
         access_log=False,
         log_level="warning",
         server_header=False,
         proxy_headers=False,  # callers.py decides whom to believe
+        timeout_keep_alive=_KEEP_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     return _Server(config)
 
 
+@contextlib.asynccontextmanager
+async def lent(app: Starlette) -> AsyncIterator[str]:
+    """Serve an application on a loopback port of its own for as long as the block lasts; yields its address."""
+    with _listen("calibration", "127.0.0.1:0") as listening:
+        server = _server(app)
+        serving = asyncio.create_task(server.serve([listening]))
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def run(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
+    """As ``serve``, in an event loop of its own: uvicorn's choice, which is uvloop where there is one."""
+    loop_factory = _server(assembly.public).config.get_loop_factory()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(serve(settings, assembly, ready))
+
+
 async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM; requests that are inside are finished first.
+    """Serve until SIGINT or SIGTERM; requests that are inside are finished first, unless a second signal comes.
 
     Raises:
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
@@ -67,6 +95,7 @@ async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, _stop, servers)
+            gc.freeze()  # all that was built so far stays; the collector need not look at it again and again
             ready()
             await asyncio.gather(
                 *(server.serve([sock]) for server, sock in zip(servers, (public, private), strict=True))
@@ -75,4 +104,5 @@ async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None
 
 def _stop(servers: tuple[_Server, ...]) -> None:
     for server in servers:
+        server.force_exit = server.should_exit
         server.should_exit = True

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
+from urllib.parse import quote
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.settings_values import (
+    Address,
+    HashedKey,
+    HttpUrl,
+    ModelName,
+    Network,
+    Person,
+    Secret,
+    WideIPv4,
+    WideIPv6,
+    each_once,
+)
+from modeltoll.gateway.settings_yaml import UNKNOWN, read_document
 
 __all__ = [
-    "Address",
     "CallerSettings",
     "KeySettings",
     "LedgerSettings",
@@ -23,55 +43,18 @@ __all__ = [
     "MeasureSettings",
     "ModelSettings",
     "OutputSettings",
+    "PrefixSettings",
     "PuzzleSettings",
     "Settings",
     "UpstreamSettings",
     "load_settings",
 ]
 
-_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
-_KEY_BYTES = 32
-
-
-def _address(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 <= int(port) < 65536:
-        raise ValueError("is not HOST:PORT, such as 127.0.0.1:8080")
-    return text
-
-
-def _http_url(text: str) -> str:
-    if not re.match(r"https?://[^/\s]+", text):
-        raise ValueError("is not an http:// or https:// address, such as http://127.0.0.1:8000")
-    return text
-
-
-def _network(text: str) -> str:
-    ipaddress.ip_network(text)
-    return text
-
-
-def _model_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
-        raise ValueError("is not a model's name: letters, digits, '_', '.' and '-', at most 64")
-    return text
-
-
-def _hashed(text: str) -> str:
-    if not _SHA256_HEX.fullmatch(text):
-        raise ValueError("is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum")
-    return text
-
-
-Address = Annotated[str, AfterValidator(_address)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Network = Annotated[str, AfterValidator(_network)]
-ModelName = Annotated[str, AfterValidator(_model_name)]
-HashedKey = Annotated[str, AfterValidator(_hashed)]
+_SQLITE_HERE = re.compile(r"sqlite:///(?!/)(.+)")  # a SQLite file that is not named from the root
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class UpstreamSettings(_Part):
@@ -80,7 +63,7 @@ class UpstreamSettings(_Part):
     url: HttpUrl
     timeout_seconds: float = Field(30.0, gt=0)
     connections: int = Field(64, ge=1)
-    max_answer_mib: float = Field(64.0, gt=0)
+    max_answer_mib: float = Field(64.0, gt=0, le=64)  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
 
 
 class LedgerSettings(_Part):
@@ -91,11 +74,31 @@ class LedgerSettings(_Part):
 
 
 class KeySettings(_Part):
-    """One API key, kept as its SHA-256."""
+    """One API key, kept as its SHA-256, with the organisation that it shares a histogram with."""
 
-    name: str = Field(pattern=r"^[\w.@-]{1,64}$")
+    name: Person
     sha256: HashedKey
     exempt: bool = False
+    organisation: Person | None = None
+    discount: float = Field(0.0, ge=0, le=1)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups that the key's caller belongs to."""
+        return (f"org:{self.organisation}",) if self.organisation else ()
+
+
+class PrefixSettings(_Part):
+    """Wider networks whose histogram anonymous callers share, as prefix lengths."""
+
+    ipv4: tuple[WideIPv4, ...] = ()
+    ipv6: tuple[WideIPv6, ...] = ()
+
+    @field_validator("ipv4", "ipv6")
+    @classmethod
+    def _lengths_once(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        each_once(lengths, "a prefix length")
+        return lengths
 
 
 class CallerSettings(_Part):
@@ -104,13 +107,17 @@ class CallerSettings(_Part):
     anonymous: bool = True
     keys: tuple[KeySettings, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
+    prefixes: PrefixSettings = PrefixSettings()
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_once(cls, keys: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
+        each_once((key.name for key in keys), "a name")
+        each_once((key.sha256 for key in keys), "a key")
+        return keys
 
     @model_validator(mode="after")
-    def _each_once(self) -> CallerSettings:
-        for what in ("name", "sha256"):
-            values = [getattr(key, what) for key in self.keys]
-            if len(set(values)) != len(values):
-                raise ValueError(f"keys: two keys have the same {what}")
+    def _somebody_may_ask(self) -> CallerSettings:
         if not self.anonymous and not self.keys:
             raise ValueError(
                 "anonymous is false and no keys are listed: nobody could ask; list keys or allow anonymous"
@@ -121,17 +128,18 @@ class CallerSettings(_Part):
 class LimitSettings(_Part):
     """What one request, and all waiting requests together, may take."""
 
-    body_mib: float = Field(8.0, gt=0)
+    body_mib: float = Field(8.0, gt=0, le=1024)
     rows: int = Field(1024, ge=1)
     waiting: int = Field(256, ge=1)
 
 
 class OutputSettings(_Part):
-    """The output that shows the model, and what it holds."""
+    """The output that shows the model, and what it holds; ``unmeasured`` outputs may go out beside it as they are."""
 
     name: str
     kind: Literal["probabilities", "logits", "labels"]
     classes: int | None = Field(None, ge=2)
+    unmeasured: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _labels_need_classes(self) -> OutputSettings:
@@ -144,7 +152,7 @@ class MeasureSettings(_Part):
     """One leak measure: its file where it has one, its number of neighbours, its weight in the price."""
 
     name: Literal["entropy", "gap", "novelty", "pate", "pknn"]
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, ge=1e-6, le=1e6)
     file: Path | None = None
     neighbours: int | None = Field(None, ge=1)
 
@@ -152,8 +160,10 @@ class MeasureSettings(_Part):
     def _files(self) -> MeasureSettings:
         if self.name in {"novelty", "pate", "pknn"} and self.file is None:
             raise ValueError(f"{self.name} needs 'file'")
-        if self.name in {"entropy", "gap"} and (self.file or self.neighbours):
-            raise ValueError(f"{self.name} takes neither 'file' nor 'neighbours'")
+        if self.name in {"entropy", "gap"} and self.file is not None:
+            raise ValueError(f"{self.name} takes no 'file'; leave it out")
+        if self.name in {"entropy", "gap", "pate"} and self.neighbours is not None:
+            raise ValueError(f"{self.name} takes no 'neighbours'; leave them out")
         return self
 
 
@@ -189,12 +199,11 @@ class ModelSettings(_Part):
         whole = sum(measure.weight for measure in self.measures)
         return tuple(measure.weight / whole for measure in self.measures)
 
-    @model_validator(mode="after")
-    def _each_measure_once(self) -> ModelSettings:
-        names = [measure.name for measure in self.measures]
-        if len(set(names)) != len(names):
-            raise ValueError("measures: one measure is listed twice")
-        return self
+    @field_validator("measures")
+    @classmethod
+    def _measures_once(cls, measures: tuple[MeasureSettings, ...]) -> tuple[MeasureSettings, ...]:
+        each_once((measure.name for measure in measures), "a measure")
+        return measures
 
 
 class Settings(BaseSettings):
@@ -203,6 +212,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         env_prefix="MODELTOLL_",
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
@@ -214,19 +224,15 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     callers: CallerSettings = CallerSettings()
     limits: LimitSettings = LimitSettings()
-    secrets: tuple[SecretStr, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     profile: Path | None = None
     models: Mapping[ModelName, ModelSettings] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _secrets_are_keys(self) -> Settings:
-        for secret in self.secrets:
-            text = secret.get_secret_value()
-            if not _SHA256_HEX.fullmatch(text):
-                raise ValueError(
-                    f"secrets: each is {_KEY_BYTES} random bytes in hexadecimal: openssl rand -hex {_KEY_BYTES}"
-                )
-        return self
+    @field_validator("secrets")
+    @classmethod
+    def _secrets_once(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        each_once((secret.get_secret_value() for secret in secrets), "a secret")
+        return secrets
 
     @classmethod
     def settings_customise_sources(
@@ -251,7 +257,7 @@ def _faults(error: ValidationError) -> list[str]:
 
 def _plain(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
-        return "is not a setting; see docs/settings.md for those there are"
+        return UNKNOWN
     if kind == "missing":
         return "is missing; add it"
     return message.removeprefix("Value error, ")
@@ -270,24 +276,22 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
                 holder[member] = str(folder / holder[member])
     if isinstance(document.get("profile"), str):
         document["profile"] = str(folder / document["profile"])
+    ledger = document.setdefault("ledger", {})
+    if isinstance(ledger, dict) and isinstance(url := ledger.get("url", LedgerSettings().url), str):
+        ledger["url"] = _SQLITE_HERE.sub(lambda found: f"sqlite:///{quote(str(folder.absolute()))}/{found[1]}", url)
     return document
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a settings file.
+    """Read a settings file; what the environment says overrides it.
 
     Raises:
         SettingsError: every fault of the file at once, each naming the setting and what to do.
     """
+    document = _anchored(read_document(path), path.parent)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise SettingsError([f"{path}: is not YAML: {' '.join(str(error).split())}"]) from None
-    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise SettingsError([f"{path}: holds no settings; see docs/settings.md"])
-    try:
-        return Settings(**_anchored(document, path.parent))
+        return Settings(**document)
     except ValidationError as error:
         raise SettingsError(_faults(error)) from None
+    except SourceFault as error:  # a variable that should hold JSON and does not
+        raise SettingsError([f"environment: {error}; write JSON, or set a member of it by MODELTOLL_A__B"]) from None

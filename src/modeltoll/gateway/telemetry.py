@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modeltoll.gateway.gate import Passage
+    from modeltoll.gateway.monitor import Monitor
 
 __all__ = ["Telemetry"]
 
 _WORK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+_DRIFT = {
+    "log_evidence": "Natural logarithm of the evidence that honest traffic is not what the tariff was made for",
+    "log_threshold": "The log evidence at which a single caller would be suspected",
+    "mean_units": "Mean price, in units and without surcharges, of callers not under suspicion; at most 1 is promised",
+    "detected": "1 where that traffic is unlike the rows that the tariff was calibrated on",
+}
 _OWN_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
@@ -37,6 +47,9 @@ class Telemetry:
         self._refusals = Counter(
             "modeltoll_refusals", "Requests that ended in an error", ["error"], registry=self._registry
         )
+        self._redemptions = Counter(
+            "modeltoll_redemptions", "Answers handed over for a token and its solution", registry=self._registry
+        )
         self._unremembered = Counter(
             "modeltoll_without_ledger", "Answers priced while the ledger did not answer", registry=self._registry
         )
@@ -50,6 +63,17 @@ class Telemetry:
         self._unit = Gauge(
             "modeltoll_unit_seconds", "Work of an average honest row", ["model"], registry=self._registry
         )
+        self._watched: dict[str, tuple[Sequence[str], Sequence[str], Monitor]] = {}
+        self._drift = {
+            name: Gauge(f"modeltoll_drift_{name}", text, ["model"], registry=self._registry)
+            for name, text in _DRIFT.items()
+        }
+        self._p_values = Counter(
+            "modeltoll_p_values",
+            "New rows of callers not under suspicion, by measure and by the bin of their p-value",
+            ["model", "measure", "p"],
+            registry=self._registry,
+        )
         self._eaten = Gauge(
             "modeltoll_unit_at_minimum",
             "1 where the gateway's own time eats the unit and a stated minimum is in force",
@@ -62,6 +86,21 @@ class Telemetry:
         self._unit.labels(model).set(unit_seconds)
         self._eaten.labels(model).set(float(at_minimum))
 
+    def watch(self, model: str, measures: Sequence[str], edges: Sequence[float], monitor: Monitor) -> None:
+        """Show what a monitor counts: the bins of ``edges`` (0 to 1) for each of these measures."""
+        bins = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
+        self._watched[model] = (measures, bins, monitor)
+
+    def _show_drift(self) -> None:
+        for model, (measures, bins, monitor) in self._watched.items():
+            reading = monitor.reading()
+            values = (reading.log_evidence, reading.log_threshold, reading.mean_units, float(reading.drifted))
+            for gauge, value in zip(self._drift.values(), values, strict=True):
+                gauge.labels(model).set(value)
+            for measure, counts in zip(measures, monitor.drain().tolist(), strict=True):
+                for bin_, rows in zip(bins, counts, strict=True):
+                    self._p_values.labels(model, measure, bin_).inc(rows)
+
     def passed(self, model: str, passage: Passage, seconds: float) -> None:
         """Count a request that went through the gate in ``seconds``."""
         self._requests.labels(model, passage.mode).inc()
@@ -73,10 +112,15 @@ class Telemetry:
         if not passage.remembered:
             self._unremembered.inc()
 
+    def redeemed(self) -> None:
+        """Count an answer that was handed over for a token."""
+        self._redemptions.inc()
+
     def refused(self, error: str) -> None:
         """Count a request that ended in an error, by the error's class."""
         self._refusals.labels(error).inc()
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""
+        self._show_drift()
         return generate_latest(self._registry)

@@ -30,7 +30,7 @@ class Upstream(Protocol):
 
         Raises:
             UpstreamError: it is down or broke off (``UpstreamTimeout``: it did not answer in time).
-            AnswerError: its answer is larger than the limit or in an encoding that cannot be measured.
+            AnswerError: its answer is larger than the limit, compressed, or of a content type that cannot be handed on.
         """
 
     async def fetch(self, path: str) -> Answer:
@@ -62,8 +62,9 @@ class HttpUpstream:
 
     async def close(self) -> None:
         """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def predict(self, path: str, body: bytes) -> Answer:
         """Post a JSON body."""
@@ -75,7 +76,7 @@ class HttpUpstream:
 
     async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
         if self._session is None:
-            raise UpstreamError("the gateway is not open yet")
+            raise UpstreamError("the gateway is not open")
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             async with self._session.request(
@@ -88,17 +89,20 @@ class HttpUpstream:
             raise UpstreamError("the model server does not answer", private=repr(error)) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> Answer:
-        if response.headers.get("Content-Encoding", "identity") != "identity":
+        headers = response.headers
+        if headers.get("Content-Encoding", "identity") != "identity":
             raise AnswerError("the model server's answer is compressed, though it was not asked for")
+        content_type = headers.get("Content-Type", "application/octet-stream")
+        if not (content_type.isascii() and content_type.isprintable()):
+            raise AnswerError("the model server's content type cannot be read")
+        too_large = AnswerError(f"the model server's answer is larger than {self._max_body} bytes")
         if (response.content_length or 0) > self._max_body:
-            raise AnswerError("the model server's answer is too large")
+            raise too_large
         chunks: list[bytes] = []
         size = 0
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > self._max_body:
-                raise AnswerError("the model server's answer is too large")
+                raise too_large
             chunks.append(chunk)
-        return Answer(
-            response.status, response.headers.get("Content-Type", "application/octet-stream"), b"".join(chunks)
-        )
+        return Answer(response.status, content_type, b"".join(chunks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.inputs import check_inputs
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.stack import Stack
+from modeltoll.leak.store import load_any, save_arrays
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
 __all__ = ["ACTIVATIONS", "Classifier", "Members", "Networks", "Separate", "Teachers"]
 
-_KIND = "teachers"
+_KIND, _STACK_KIND = "teachers", "teacher networks"
 _ROWS = 128  # rows worked on at a time, so that the hidden layers of all teachers stay small
 
 
@@ -140,10 +141,13 @@ class Teachers:
         """Write the teachers as plain arrays.
 
         Raises:
-            CalibrationError: they are not linear classifiers or perceptrons; others cannot be saved yet.
+            CalibrationError: they are classifiers of another library than ours; those live in memory.
         """
+        if isinstance(self.members, Stack):
+            save_arrays(path, _STACK_KIND, {"classes": self.classes} | self.members.arrays())
+            return
         if not isinstance(self.members, Networks):
-            raise CalibrationError("only logistic regressions and perceptrons can be saved yet; these live in memory")
+            raise CalibrationError("only linear classifiers and networks can be saved; these teachers live in memory")
         arrays: dict[str, NDArray[Any]] = {"classes": self.classes, "activation": np.array(self.members.activation)}
         for layer, (weights, biases) in enumerate(zip(self.members.weights, self.members.biases, strict=True)):
             arrays |= {f"weights{layer}": weights, f"biases{layer}": biases}
@@ -156,7 +160,9 @@ class Teachers:
         Raises:
             CalibrationError: the file is missing, damaged, of another kind or version, or its shapes do not fit.
         """
-        arrays = load_arrays(path, _KIND)
+        kind, arrays = load_any(path, (_KIND, _STACK_KIND))
+        if kind == _STACK_KIND:
+            return cls._stacked(arrays, path)
         layers = range((len(arrays) - 2) // 2)
         names = {"classes", "activation"} | {f"{part}{i}" for part in ("weights", "biases") for i in layers}
         if not layers or set(arrays) != names or str(arrays["activation"]) not in ACTIVATIONS:
@@ -167,6 +173,14 @@ class Teachers:
             raise CalibrationError("the shapes in the teachers file do not fit each other", private=str(path))
         members = Networks(tuple(weights), tuple(biases), str(arrays["activation"]))
         return cls(members, arrays["classes"], weights[0].shape[0])
+
+    @classmethod
+    def _stacked(cls, arrays: Mapping[str, NDArray[Any]], path: Path) -> Teachers:
+        stack = Stack.of_arrays(arrays)
+        classes = arrays.get("classes", np.empty(0))
+        if classes.ndim != 1 or classes.size < 2 or classes.size != stack.classes:
+            raise CalibrationError("the teachers file does not name as many classes as they have", private=str(path))
+        return cls(stack, classes, stack.dimensions)
 
 
 def _fit(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], classes: NDArray[Any]) -> bool:

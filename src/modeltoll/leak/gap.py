@@ -19,10 +19,12 @@ __all__ = ["GapMeasure"]
 class GapMeasure:
     """1 - (p1 - p2), with p1 and p2 the two largest scores: 0 where one class is certain, 1 where two are tied.
 
-    Source: Dziedzic et al. 2022, section 4.
+    Source: Dziedzic et al. 2022, section 4. ``partial``: the answers show only the largest scores, 0 elsewhere; where a
+    single one is shown p2 counts as 0.
     """
 
     name: str = "gap"
+    partial: bool = False
 
     def measure(self, evidence: Evidence) -> Floats:
         """1 minus the gap of each row's scores, shape (rows,).
@@ -30,5 +32,5 @@ class GapMeasure:
         Raises:
             AnswerError: the answer's scores are missing or not probabilities.
         """
-        largest = np.partition(scores_of(evidence), -2, axis=1)
+        largest = np.partition(scores_of(evidence, partial=self.partial), -2, axis=1)
         return np.asarray(1.0 - (largest[:, -1] - largest[:, -2]))

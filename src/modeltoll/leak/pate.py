@@ -14,12 +14,12 @@ from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp, log_q
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats, Integers
 
-__all__ = ["EPS_SUM", "RDP", "PateMeasure", "Reading", "Voters"]
+__all__ = ["EPS_SUM", "RDP", "TEACHERS_PER_SIGMA", "PateMeasure", "Reading", "Voters"]
 
 RDP, EPS_SUM = "rdp", "eps-sum"
 _KINDS = (RDP, EPS_SUM)
 _ROWS = 1024  # rows whose RDP at all orders is held at once
-_TEACHERS_PER_SIGMA = 25.0  # Dziedzic et al. 2022: sigma 10 for 250 teachers, 2 for 50
+TEACHERS_PER_SIGMA = 25.0  # Dziedzic et al. 2022: sigma 10 for 250 teachers, 2 for 50
 
 
 class Voters(Protocol):
@@ -36,6 +36,8 @@ class Reading:
     ``rdp``: Rényi divergence of one GNMax query at one fixed order. It is additive and composes exactly.
     ``eps-sum``: epsilon at ``delta`` of each query alone, to be summed as Dziedzic et al. 2022 do; that is no
     composition, and most of it is the log(1/delta) term.
+    The third reading, ``eps-composed``, is no property of a row: ``accounting.EpsilonAccountant`` keeps it per caller.
+    No reading has the threshold of confident GNMax: the paper has it off, for every query is answered.
 
     ``sigma`` is the standard deviation of the virtual noise, in votes. ``order`` (above 1) defaults to max(2, sigma):
     within 2 % it is the order at which the data-dependent bound begins to tell votes apart at the largest q, near
@@ -73,6 +75,10 @@ class Reading:
         parts = [epsilon(gnmax_rdp(values[i : i + _ROWS], self.sigma, ORDERS), ORDERS, self.delta) for i in starts]
         return np.asarray(np.concatenate([np.empty(0), *parts])[inverse])
 
+    def rdp(self, votes: Integers) -> Floats:
+        """The RDP of each row of votes (rows, classes >= 2) at ``rdp.ORDERS``, shape (rows, orders)."""
+        return gnmax_rdp(log_q(votes, self.sigma), self.sigma, ORDERS)
+
 
 class PateMeasure:
     """The leak of an answer as told by teachers trained on disjoint parts of the private data.
@@ -89,7 +95,7 @@ class PateMeasure:
             raise SettingsError(["there must be at least one teacher"])
         self.name = name
         self.teachers = teachers
-        self.reading = Reading(teachers / _TEACHERS_PER_SIGMA) if reading is None else reading
+        self.reading = Reading(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:
@@ -99,8 +105,12 @@ class PateMeasure:
             RequestError: the inputs are missing, of a wrong shape, or not finite.
             CalibrationError: the teachers' votes are not ``teachers`` whole votes per row.
         """
+        return self.reading.leak(self.votes_of(evidence))
+
+    def votes_of(self, evidence: Evidence) -> Integers:
+        """The votes on each row, shape (rows, classes). Raises as ``measure`` does."""
         inputs = inputs_of(evidence)
-        return self.reading.leak(self._check(self._voters(inputs), len(inputs)))
+        return self._check(self._voters(inputs), len(inputs))
 
     def _check(self, votes: Any, rows: int) -> Integers:
         counts = np.asarray(votes)

@@ -88,7 +88,11 @@ class PknnMeasure:
         Raises:
             AnswerError: the answer's scores are missing, not probabilities, or of another number of classes.
         """
-        return self.reading.leak(self._vote(scores_of(evidence, self._points.shape[1])))
+        return self.reading.leak(self.votes_of(evidence))
+
+    def votes_of(self, evidence: Evidence) -> Integers:
+        """The neighbours' votes on each row, shape (rows, classes). Raises as ``measure`` does."""
+        return self._vote(scores_of(evidence, self._points.shape[1]))
 
     def save(self, path: Path) -> None:
         """Write points, labels and k; the reading belongs to the settings."""

@@ -12,17 +12,18 @@ from modeltoll.errors import AnswerError, SettingsError
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["KINDS", "check_scores", "probabilities", "scores_of"]
+__all__ = ["KINDS", "check_scores", "probabilities", "scores_of", "shown"]
 
 KINDS = ("probabilities", "logits", "labels")  # what ``output.kind`` may declare
 TOLERANCE = 1e-3  # how far from 1 a row of probabilities may sum
 NEGATIVE = 1e-6  # how far below 0 rounding may have brought a probability
 
 
-def check_scores(scores: object, classes: int | None = None) -> Floats:
+def check_scores(scores: object, classes: int | None = None, *, partial: bool = False) -> Floats:
     """Probabilities of shape (rows, classes) as float64, each row scaled to sum to 1 (it may be 1e-3 off).
 
-    A number between -1e-6 and 0 is taken for a rounded 0.
+    A number between -1e-6 and 0 is taken for a rounded 0. ``partial`` answers do not show every class: what is not shown
+    is 0, a row may sum to less than 1, and is left as it is.
 
     Raises:
         AnswerError: not numbers, not of that shape, fewer than 2 classes, NaN, infinite, negative, or not summing to 1.
@@ -33,12 +34,16 @@ def check_scores(scores: object, classes: int | None = None) -> Floats:
             raise AnswerError("the model's scores hold a negative number; are they logits? (output.kind)")
         values = np.maximum(values, 0.0)
     sums = values.sum(axis=1)
+    if partial:
+        if not (sums <= 1.0 + TOLERANCE).all():
+            raise AnswerError("a row of the model's scores sums to more than 1; are they logits? (output.kind)")
+        return np.asarray(values / np.maximum(sums, 1.0)[:, None])
     if not (np.abs(sums - 1.0) <= TOLERANCE).all():
         raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
     return np.asarray(values / sums[:, None])
 
 
-def scores_of(evidence: Evidence, classes: int | None = None) -> Floats:
+def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:
     """The scores of an answer, checked as by ``check_scores``, one row per row of the request.
 
     Raises:
@@ -46,7 +51,7 @@ def scores_of(evidence: Evidence, classes: int | None = None) -> Floats:
     """
     if evidence.scores is None:
         raise AnswerError("the answer shows no scores that could be measured")
-    values = check_scores(evidence.scores, classes)
+    values = check_scores(evidence.scores, classes, partial=partial)
     if len(values) != evidence.rows:
         raise AnswerError(f"the request has {evidence.rows} rows but the answer has scores for {len(values)}")
     return values
@@ -73,6 +78,22 @@ def probabilities(raw: object, kind: str, classes: int | None = None) -> Floats:
     if classes is None or classes < 2:
         raise SettingsError(["output.classes must be given, at least 2, where output.kind is labels"])
     return _one_hot(raw, classes)
+
+
+def shown(scores: Floats, most: int) -> Floats:
+    """The answer of a model that shows its ``most`` largest scores only: the others are 0, shape (rows, classes).
+
+    Of equal scores the first are shown. Measures with ``partial`` price such answers.
+
+    Raises:
+        SettingsError: ``most`` is below 1.
+    """
+    if most < 1:
+        raise SettingsError(["an answer shows at least one score"])
+    kept = np.argsort(-scores, axis=1, kind="stable")[:, :most]
+    out = np.zeros_like(scores)
+    np.put_along_axis(out, kept, np.take_along_axis(scores, kept, axis=1), axis=1)
+    return out
 
 
 def _numbers(raw: object) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
 
-__all__ = ["load_arrays", "save_arrays"]
+__all__ = ["Arrays", "is_kind", "load_any", "load_arrays", "save_arrays"]
 
 VERSION = 1
 _KIND, _VERSION, _DIGEST = "modeltoll_kind", "modeltoll_version", "modeltoll_sha256"
@@ -60,6 +60,21 @@ def load_arrays(path: Path, kind: str) -> Arrays:
     Raises:
         CalibrationError: no such file, damaged, of another kind, or of a version that is not understood.
     """
+    return load_any(path, (kind,))[1]
+
+
+def is_kind(path: Path, kind: str) -> bool:
+    """Whether a file says that it is of this kind; False where it cannot be read, which loading it will tell."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
+            return str(members[_KIND]) == kind
+    except _DAMAGE:
+        return False
+
+
+def load_any(path: Path, kinds: Sequence[str]) -> tuple[str, Arrays]:
+    """Read what ``save_arrays`` wrote under one of the kinds, and say which. Raises as ``load_arrays`` does."""
+    kind = kinds[0]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             arrays: Arrays = {name: members[name] for name in members.files}
@@ -71,13 +86,13 @@ def load_arrays(path: Path, kind: str) -> Arrays:
     if any(part is None or part.ndim for part in header):
         raise CalibrationError(f"this is not a {kind} file", private=str(path))
     found, version, digest = (str(part) for part in header)
-    if found != kind:
+    if found not in kinds:
         raise CalibrationError(f"this is a {found} file where a {kind} file is needed", private=str(path))
     if version != str(VERSION):
         raise CalibrationError(f"the {kind} file is of version {version}; this program reads {VERSION}")
-    if digest != _digest(kind, arrays):
+    if digest != _digest(found, arrays):
         raise CalibrationError(f"the {kind} file is damaged: its checksum does not fit", private=str(path))
-    return arrays
+    return found, arrays
 
 
 def _digest(kind: str, arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from modeltoll.errors import CalibrationError, RequestError
 from modeltoll.leak.ensemble import ACTIVATIONS, Classifier, Members, Networks, Separate, Teachers
-from modeltoll.leak.inputs import check_inputs
+from modeltoll.leak.parts import check_private, deal
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats, Integers
+    from modeltoll.records import Floats
 
 __all__ = ["Make", "Progress", "TeacherPlan", "Teachers", "fit_teachers", "logistic", "perceptron"]
 
@@ -69,8 +68,8 @@ def fit_teachers(
         CalibrationError: shapes that do not fit, numbers that are not finite, one class only, or too few rows for each
             teacher to see two classes.
     """
-    values, classes, codes = _check(inputs, labels)
-    parts = _deal(codes, plan)
+    values, classes, codes = check_private(inputs, labels)
+    parts = deal(codes, plan.teachers, plan.seed)
     seeds = [int(seed) for seed in np.random.SeedSequence(plan.seed).generate_state(plan.teachers)]
     work = Parallel(n_jobs=cores, return_as="generator")
     jobs = (
@@ -88,34 +87,6 @@ def _train(make: Make, seed: int, inputs: Floats, labels: NDArray[Any]) -> Class
     teacher = make(seed)
     teacher.fit(inputs, labels)
     return teacher
-
-
-def _check(inputs: Floats, labels: NDArray[Any]) -> tuple[Floats, NDArray[Any], Integers]:
-    try:
-        values = check_inputs(inputs)
-    except RequestError as error:
-        raise CalibrationError(f"the private data cannot be used: {error}") from None
-    names = np.asarray(labels)
-    if names.dtype.kind == "O":
-        names = names.astype(np.str_)
-    if names.shape != (len(values),):
-        raise CalibrationError(f"there are {len(values)} private rows but labels of shape {names.shape}")
-    classes, codes = np.unique(names, return_inverse=True)
-    if classes.size < 2:
-        raise CalibrationError("the private data has one class only; votes need at least two")
-    return values, classes, codes.astype(np.int64)
-
-
-def _deal(codes: Integers, plan: TeacherPlan) -> list[Integers]:
-    """Deal shuffled rows round and round, class after class: sizes differ by at most 1, in each class too."""
-    if plan.teachers < 1 or codes.size < 2 * plan.teachers:
-        raise CalibrationError(f"{codes.size} private rows are too few for {plan.teachers} teachers; each needs 2")
-    shuffled = np.random.default_rng(plan.seed).permutation(codes.size)
-    dealt = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    parts = [np.sort(dealt[teacher :: plan.teachers]) for teacher in range(plan.teachers)]
-    if any(np.all(codes[part] == codes[part[0]]) for part in parts):
-        raise CalibrationError(f"with {plan.teachers} teachers some would see one class only; use fewer")
-    return parts
 
 
 def _members(trained: list[Classifier], classes: NDArray[Any]) -> Members:

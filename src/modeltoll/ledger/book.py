@@ -1,7 +1,8 @@
 """The arithmetic of accounts: pure, and the same in every ledger.
 
 A store keeps an ``Account`` and a sketch of the caller's latest fingerprints. It reads them, calls ``charge``, and
-writes what comes back, all in one atomic step; nothing here waits, draws or looks at a clock.
+writes what comes back, all in one atomic step; nothing here waits, draws or looks at a clock. A group is an account
+like any other, with a sketch of its own, that an entry of each of its callers changes in the same step.
 
 The p-value counts of a caller fade: a row counts 1 when it comes and 0.5**(age / half_life) later. Since fading
 multiplies, it does not matter how often an account is touched in between.
@@ -15,12 +16,12 @@ from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from modeltoll.records import Account
+from modeltoll.records import GROUP_SCHEMES, Account, Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
-    from modeltoll.records import Bill, Caller, Entry
+    from modeltoll.records import Bill, Entry
 
 __all__ = [
     "FINGERPRINT_BYTES",
@@ -32,7 +33,9 @@ __all__ = [
     "check_names",
     "faded",
     "hashed",
+    "parties",
     "slots",
+    "together",
 ]
 
 HALF_LIFE = 30 * 86_400.0  # seconds in which a row's count fades to a half
@@ -44,12 +47,26 @@ def check_names(caller: Caller, model: str) -> None:
     """Refuse names that not every store can keep.
 
     Raises:
-        ValueError: a name is empty, holds a NUL, or is not Unicode text.
+        ValueError: a name is empty, holds a NUL, or is not Unicode text; a group is not named as one, or named twice.
     """
-    for name in (caller.name, model):
+    for name in (caller.name, *caller.groups, model):
         if not name or "\0" in name:
             raise ValueError("callers and models need names, and none with a NUL in it")
         name.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+    names = {caller.name, *caller.groups}
+    if not all(group.is_group for group in parties(caller)[1:]) or len(names) <= len(caller.groups):
+        raise ValueError(f"the name of a group begins with {' or '.join(GROUP_SCHEMES)}, and is given once")
+
+
+def parties(caller: Caller) -> tuple[Caller, ...]:
+    """Whose accounts an entry of this caller changes: his own first, then those of his groups."""
+    return (caller, *map(Caller, caller.groups))
+
+
+def together(own: Account, shared: Iterable[Account | None]) -> Account:
+    """The caller's own account with those of his groups that are known."""
+    known = tuple([account for account in shared if account is not None])
+    return replace(own, shared=known) if known else own
 
 
 def check_entry(caller: Caller, entry: Entry) -> None:
@@ -80,7 +97,7 @@ def check_bill(caller: Caller, bill: Bill) -> None:
     """
     check_names(caller, bill.model)
     work = bill.work
-    numbers = (bill.at, work.seconds, work.rows_seconds, work.entry_seconds, work.surcharge)
+    numbers = (bill.at, work.seconds, work.rows_seconds, work.entry_seconds, work.surcharge, work.group_surcharge)
     if not all(map(math.isfinite, chain(numbers, bill.rarest, chain.from_iterable(bill.leaks)))):
         raise ValueError("the numbers of a bill must be finite")
     if work.seconds < 0.0:

@@ -26,9 +26,9 @@ class Ledger(Protocol):
         """Let go of the store; nothing that was acknowledged is lost."""
 
     async def charge(self, caller: Caller, entry: Entry) -> Account:
-        """Add an entry and return the account after it, in one atomic step.
+        """Add an entry to the accounts of the caller and of his groups, and return them after it, in one atomic step.
 
-        Counts fade by age first; rows whose fingerprint is in the caller's sketch are not counted.
+        Counts fade by age first; rows whose fingerprint is in an account's sketch are not counted in that account.
 
         Raises:
             LedgerError: the entry may or may not have been written; nothing may be released on it.
@@ -45,13 +45,16 @@ class Ledger(Protocol):
         """
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
-        """One account, its counts faded to the time ``at``, or None where the caller is not known."""
+        """One account with its groups', counts faded to the time ``at``, or None where the caller is not known."""
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
-        """The accounts with the most work issued, largest first; whether a caller is exempt is not known here."""
+        """The callers' accounts with the most work issued, largest first, without groups.
+
+        Whether a caller is exempt, what his groups are and what his discount is, is not known here.
+        """
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
 
     async def reset(self, caller: Caller, model: str) -> bool:
-        """Forget an account and its sketch; the log stays. False where it was not known."""
+        """Forget an account and its sketch; the log and the groups stay. False where it was not known."""

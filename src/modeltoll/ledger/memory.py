@@ -77,7 +77,12 @@ class MemoryLedger:
     async def charge(self, caller: Caller, entry: Entry) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
         book.check_entry(caller, entry)
-        pages, key = self._opened(), (caller.name, entry.model)
+        pages = self._opened()
+        own, *shared = [self._charge(pages, party, entry) for party in book.parties(caller)]
+        return book.together(own, shared)
+
+    def _charge(self, pages: dict[tuple[str, str], _Page], caller: Caller, entry: Entry) -> Account:
+        key = caller.name, entry.model
         page = pages.get(key)
         if page is None:
             account, fresh = book.charge(None, caller, entry, (), self._half_life)
@@ -99,12 +104,16 @@ class MemoryLedger:
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
         book.check_names(caller, model)
-        page = self._opened().get((caller.name, model))
+        pages = self._opened()
+        own, *shared = [self._read(pages.get((party.name, model)), party, at) for party in book.parties(caller)]
+        return None if own is None else book.together(own, shared)
+
+    def _read(self, page: _Page | None, caller: Caller, at: float) -> Account | None:
         return None if page is None else replace(book.faded(page.account, at, self._half_life), caller=caller)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        accounts = [page.account for page in self._opened().values()]
+        accounts = [page.account for page in self._opened().values() if not page.account.caller.is_group]
         accounts.sort(key=lambda account: (-account.work, account.caller.name, account.model))
         found = [replace(account, caller=Caller(account.caller.name)) for account in accounts[: max(0, limit)]]
         return [book.faded(account, at, self._half_life) for account in found]

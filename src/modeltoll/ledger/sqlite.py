@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
 from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
-from modeltoll.records import Account, Bill, Caller, Work
+from modeltoll.records import GROUP_SCHEMES, Account, Bill, Caller, Work
 
 if TYPE_CHECKING:
     import sqlite3
@@ -34,7 +34,8 @@ _ACCOUNT = (
     " FROM accounts"
 )
 _FIND = f"{_ACCOUNT} WHERE caller = ? AND model = ?"
-_LARGEST = f"{_ACCOUNT} ORDER BY work DESC, caller, model LIMIT ?"
+_CALLERS = " AND ".join(f"caller NOT GLOB '{scheme}*'" for scheme in GROUP_SCHEMES)
+_LARGEST = f"{_ACCOUNT} WHERE {_CALLERS} ORDER BY work DESC, caller, model LIMIT ?"
 _ADD = (
     "INSERT INTO accounts (learned, rows, requests, tariff, last_seen, measures, leaks, counts,"
     " caller, model, work, first_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -48,9 +49,10 @@ _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, 
 _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE id = ?")
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
 _LINE = (
-    "at, caller, model, rows, measures, leaks, rarest, mode, work, work_rows, rows_seconds, entry_seconds, surcharge"
+    "at, caller, model, rows, measures, leaks, rarest, mode, work, work_rows, rows_seconds, entry_seconds, surcharge,"
+    " group_surcharge"
 )
-_WRITE = f"INSERT INTO log ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  names of ours
+_WRITE = f"INSERT INTO log ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  names of ours
 _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  # noqa: S608  names of ours
 
 
@@ -104,8 +106,9 @@ class SqliteLedger:
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
         book.check_names(caller, model)
-        found = await self._file.do(lambda connection: connection.execute(_FIND, (caller.name, model)).fetchone())
-        return None if found is None else book.faded(_decode_account(found, caller), at, self._half_life)
+        found = await self._file.do(partial(_read, caller, model))
+        own, *shared = [account and book.faded(account, at, self._half_life) for account in found]
+        return None if own is None else book.together(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
@@ -133,7 +136,17 @@ def _salt(connection: sqlite3.Connection) -> bytes:
     return bytes(salt)
 
 
+def _read(caller: Caller, model: str, connection: sqlite3.Connection) -> list[Account | None]:
+    found = [(connection.execute(_FIND, (party.name, model)).fetchone(), party) for party in book.parties(caller)]
+    return [None if row is None else _decode_account(row, party) for row, party in found]
+
+
 def _charge(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
+    own, *shared = [_charge_one(party, entry, half_life, connection) for party in book.parties(caller)]
+    return book.together(own, shared)
+
+
+def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
     found = connection.execute(_FIND, (caller.name, entry.model)).fetchone()
     if found is None:
         number, learned, before, seen = None, 0, None, set[bytes]()
@@ -215,6 +228,7 @@ def _encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
         work.rows_seconds,
         work.entry_seconds,
         work.surcharge,
+        work.group_surcharge,
     )
 
 

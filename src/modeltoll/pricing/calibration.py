@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.pricing.assay import MINIMUM_ROWS, CalibrationReport, assay, check_honest
+from modeltoll.pricing.choosing import Targets, choose
+from modeltoll.pricing.conformal import factors_of
+from modeltoll.pricing.suspicion import SuspicionTerms, bin_edges
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Floats
+    from modeltoll.records import Account, Caller, Floats
 
 __all__ = [
     "MINIMUM_ROWS",
@@ -27,14 +29,13 @@ __all__ = [
     "EntryTerms",
     "Provenance",
     "Split",
+    "Targets",
     "Terms",
     "calibrate",
 ]
 
-MINIMUM_ROWS = 200
 MINIMUM_UNIT_SECONDS = 0.0005
 _MAXIMUM_UNIT_SECONDS = 86_400.0
-_RESAMPLES = 1000
 
 
 def _require(holds: bool, fault: str) -> None:
@@ -66,20 +67,25 @@ class EntryTerms:
 
         However the caller splits his rows into requests, the shares sum to the whole, once.
         """
-        whole = self.anonymous_units if account.caller.anonymous else self.keyed_units
         shares = min(account.rows, self.rows) - min(account.rows - rows, self.rows)
-        return whole * shares / self.rows
+        return self.whole(account.caller) * shares / self.rows
+
+    def whole(self, caller: Caller) -> float:
+        """What the caller pays in all, in units."""
+        return self.anonymous_units if caller.anonymous else self.keyed_units
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the operator decides. ``weights`` sum to 1, one per measure; None shares equally. 0 < ``g`` < 1 bends the
-    price: the larger, the cheaper the ordinary row and the dearer the rare one."""
+    price: the larger, the cheaper the ordinary row and the dearer the rare one. With ``targets``, g is chosen for them,
+    and so are weights that are not stated."""
 
     g: float = 0.8
     weights: tuple[float, ...] | None = None
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
     entry: EntryTerms = field(default_factory=EntryTerms)
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,26 +137,22 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which share of the honest rows is kept back, and the seed of everything that chance decides."""
+    """Which share of the honest rows is kept back, and the seed of everything that chance decides.
+
+    Where g or weights are chosen, as large a share again is set aside to choose on.
+    """
 
     holdback: float = 0.2
     seed: int = 0
 
-
-@dataclass(frozen=True, slots=True)
-class CalibrationReport:
-    """What the tariff does to the ``held_back`` honest rows that it was not calibrated on.
-
-    ``mean`` is their mean price factor in units, ``low`` to ``high`` its 95 % interval (percentile bootstrap); the
-    promise is at most 1. ``waits`` are (share of rows, seconds): that share waits no longer, without surcharge.
-    """
-
-    held_back: int
-    mean: float
-    low: float
-    high: float
-    waits: tuple[tuple[float, float], ...]
-    warnings: tuple[str, ...] = ()
+    def parts(self, leaks: Leaks, rng: np.random.Generator, *, choosing: bool) -> tuple[Leaks, Leaks, Leaks]:
+        """Rows to calibrate on, to choose on and to keep back: every row is in one of them."""
+        rows = len(leaks.values)
+        back = round(self.holdback * rows)
+        aside = back if choosing else 0
+        parts = np.split(rng.permutation(rows), [rows - back - aside, rows - back])
+        kept, chosen_on, held_back = (Leaks(leaks.measures, leaks.values[part]) for part in parts)
+        return kept, chosen_on, held_back
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +160,8 @@ class Calibration:
     """Everything that a conformal tariff is made from.
 
     ``scores`` (measures, n): the leaks of n honest rows, ascending in each row of the array. ``weights`` sum to 1.
+    ``undefended_seconds`` and ``gate_seconds`` are what the unit was made from, 0 where that was not measured; no
+    price depends on them.
 
     Raises:
         CalibrationError: a member is out of range or does not fit the others.
@@ -171,6 +175,8 @@ class Calibration:
     unit_seconds: float
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
     entry: EntryTerms = field(default_factory=EntryTerms)
+    undefended_seconds: float = 0.0
+    gate_seconds: float = 0.0
     provenance: Provenance = field(default_factory=Provenance)
     report: CalibrationReport | None = None
 
@@ -189,6 +195,8 @@ class Calibration:
         _require(summed, "'weights' must be one share per measure, summing to 1")
         _require(0.0 < self.g < 1.0, "'g' must lie between 0 and 1")
         _require(0.0 < self.unit_seconds <= _MAXIMUM_UNIT_SECONDS, "'unit_seconds' must be above 0, a day at most")
+        for name in ("undefended_seconds", "gate_seconds"):
+            _require(0.0 <= getattr(self, name) <= _MAXIMUM_UNIT_SECONDS, f"'{name}' must lie in 0..a day")
 
     @property
     def honest(self) -> int:
@@ -197,59 +205,23 @@ class Calibration:
 
     @property
     def identity(self) -> str:
-        """SHA-256, in hexadecimal, of everything that the price depends on."""
-        members = {
-            "model": self.model,
-            "measures": self.measures,
-            "weights": self.weights,
-            "g": self.g,
-            "unit_seconds": self.unit_seconds,
-            "suspicion": asdict(self.suspicion),
-            "entry": asdict(self.entry),
-            "honest": self.honest,
-        }
+        """SHA-256, in hexadecimal, of what p-value counts mean: model, measures, scores and the edges of the bins.
+
+        Another g, unit or entry toll prices the same counts.
+        """
+        members = {"model": self.model, "measures": self.measures, "edges": bin_edges(self.honest)}
         digest = hashlib.sha256(json.dumps(members, sort_keys=True).encode("ascii"))
         digest.update(np.ascontiguousarray(self.scores, dtype="<f8").tobytes())
         return digest.hexdigest()
 
 
-def _check_honest(leaks: Leaks) -> tuple[str, ...]:
-    """Refuse honest rows that cannot carry a tariff, and warn of those that hardly can."""
-    values = leaks.values
-    rows = len(values)
-    _require(values.shape == (rows, len(leaks.measures)), "honest leaks must be of shape (rows, measures)")
-    _require(rows >= MINIMUM_ROWS, f"{rows} honest rows are too few; give {MINIMUM_ROWS} or more")
-    for name, column in zip(leaks.measures, values.T, strict=True):
-        bad = int((~np.isfinite(column) | (column < 0.0)).sum())
-        _require(bad == 0, f"{bad} honest rows have a {name} leak that is negative or not finite")
-        _require(
-            float(np.ptp(column)) > 0.0, f"all honest rows have one {name} leak; use another measure or other rows"
-        )
-    distinct = len(np.unique(values, axis=0))
-    if 2 * distinct >= rows:
-        return ()
-    warning = (
-        f"only {distinct} of {rows} honest rows have leaks of their own; where inputs are repeated, remove the copies, "
-        "otherwise add a finer measure"
-    )
-    return (warning,)
-
-
-def _assay(calibration: Calibration, held_back: Leaks, rng: np.random.Generator) -> CalibrationReport:
-    """Price the rows kept back with the tariff as it will be served."""
-    factors = ConformalTariff(calibration).assess(held_back, rng).factors
-    rows = len(factors)
-    means = [factors[rng.integers(rows, size=rows)].mean() for _ in range(_RESAMPLES)]
-    low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
-    shares = (0.5, 0.95, 0.99, 0.999)
-    waits = calibration.unit_seconds * np.quantile(factors, shares, method="higher")
-    warning = (
-        f"honest rows that were kept back pay {low:.2f} to {high:.2f} units on average, not at most 1: they are not "
-        "like the rows that the tariff was calibrated on; use more rows, of one time and source"
-    )
-    warnings = (warning,) if low > 1.0 else ()
-    paired = tuple((share, float(wait)) for share, wait in zip(shares, waits, strict=True))
-    return CalibrationReport(rows, float(factors.mean()), low, high, paired, warnings)
+def _chosen(leaks: Leaks, unit_seconds: float, terms: Terms) -> tuple[float, tuple[float, ...]]:
+    """g and weights: those stated, or chosen on these honest rows for the targets."""
+    count = len(leaks.measures)
+    if terms.targets is None:
+        return terms.g, (1.0 / count,) * count if terms.weights is None else terms.weights
+    choice = choose(leaks, unit_seconds, terms.targets, terms.g, terms.weights)
+    return choice.g, choice.weights
 
 
 def calibrate(
@@ -268,25 +240,28 @@ def calibrate(
         CalibrationError: too few rows, a measure that tells no two rows apart, or terms out of range.
     """
     terms, split = terms or Terms(), split or Split()
-    warnings = _check_honest(leaks)
-    _require(0.05 <= split.holdback <= 0.5, "'holdback' must lie in 0.05..0.5")
+    warnings = check_honest(leaks)
+    most = 0.5 if terms.targets is None else 0.4
+    _require(0.05 <= split.holdback <= most, f"'holdback' must lie in 0.05..{most:g}")
+    _require(0.0 < terms.g < 1.0, "'g' must lie between 0 and 1")
     unit_seconds, unit_warnings = costs.unit()
     rng = np.random.default_rng(split.seed)
-    rows, count = leaks.values.shape
-    order = rng.permutation(rows)
-    kept, held_back = np.split(order, [rows - round(split.holdback * rows)])
-    scores = np.sort(leaks.values[kept].T.astype(np.float64), axis=1)
+    kept, chosen_on, held_back = split.parts(leaks, rng, choosing=terms.targets is not None)
+    scores = np.sort(kept.values.T.astype(np.float64), axis=1)
     scores.setflags(write=False)
+    g, weights = _chosen(chosen_on, unit_seconds, terms)
     calibration = Calibration(
         model=model,
         measures=leaks.measures,
         scores=scores,
-        weights=(1.0 / count,) * count if terms.weights is None else terms.weights,
-        g=terms.g,
+        weights=weights,
+        g=g,
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
         entry=terms.entry,
+        undefended_seconds=costs.undefended_seconds,
+        gate_seconds=costs.gate_seconds,
         provenance=provenance or Provenance(),
     )
-    report = _assay(calibration, Leaks(leaks.measures, leaks.values[held_back]), rng)
+    report = assay(factors_of(calibration, held_back), unit_seconds, rng)
     return replace(calibration, report=replace(report, warnings=warnings + unit_warnings + report.warnings))

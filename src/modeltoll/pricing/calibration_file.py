@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Calibration, CalibrationReport, EntryTerms, Provenance
+from modeltoll.pricing.assay import CalibrationReport
+from modeltoll.pricing.calibration import Calibration, EntryTerms, Provenance
 from modeltoll.pricing.document import Members, decode_document, encode_document, read_bytes, write_bytes
 from modeltoll.pricing.suspicion import SuspicionTerms
 
@@ -40,6 +41,8 @@ def encode_calibration(calibration: Calibration) -> bytes:
         "weights": calibration.weights,
         "g": calibration.g,
         "unit_seconds": calibration.unit_seconds,
+        "undefended_seconds": calibration.undefended_seconds,
+        "gate_seconds": calibration.gate_seconds,
         "suspicion": asdict(calibration.suspicion),
         "entry": asdict(calibration.entry),
         "provenance": asdict(calibration.provenance),
@@ -59,6 +62,7 @@ def _report(members: Members) -> CalibrationReport:
         low=members.number("low"),
         high=members.number("high"),
         waits=tuple((share, seconds) for share, seconds in waits),
+        factors=members.numbers("factors"),
         warnings=members.texts("warnings"),
     )
     members.done()
@@ -66,7 +70,7 @@ def _report(members: Members) -> CalibrationReport:
 
 
 def _suspicion(members: Members) -> SuspicionTerms:
-    terms = SuspicionTerms(*(members.number(name) for name in ("alpha", "rho", "maximum", "rare_below")))
+    terms = SuspicionTerms(**{term.name: members.number(term.name) for term in fields(SuspicionTerms)})
     members.done()
     return terms
 
@@ -98,6 +102,8 @@ def _calibration(members: Members) -> Calibration:
         weights=members.numbers("weights"),
         g=members.number("g"),
         unit_seconds=members.number("unit_seconds"),
+        undefended_seconds=members.number("undefended_seconds"),
+        gate_seconds=members.number("gate_seconds"),
         suspicion=_suspicion(members.object("suspicion")),
         entry=_entry(members.object("entry")),
         provenance=_provenance(members.object("provenance")),

@@ -7,7 +7,7 @@ mean of such factors over several measures keeps that mean, however dependent th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.records import Account, Floats, Integers, Leaks
 
-__all__ = ["ConformalTariff"]
+__all__ = ["ConformalTariff", "factors_of"]
 
 _DROPPED_BITS = 28  # of a double's 52: what is left tells values apart that differ by 6e-8 of their size
 _HALF = np.int64(1 << (_DROPPED_BITS - 1))
@@ -61,34 +61,67 @@ class ConformalTariff:
             AnswerError: a leak is negative or not finite.
         """
         grains = _grains(checked_values(leaks, self.measures))
-        at_least, above = np.empty_like(grains), np.empty_like(grains)
+        at_least, above = self._count(grains, "left"), self._count(grains, "right")
         factors = np.zeros(len(grains))
         honest = self.calibration.honest
-        for column, (scores, weight) in enumerate(zip(self._honest, self.calibration.weights, strict=True)):
-            at_least[:, column] = honest - scores.searchsorted(grains[:, column], "left")
-            above[:, column] = honest - scores.searchsorted(grains[:, column], "right")
+        for column, weight in enumerate(self.calibration.weights):
             factors += weight * self._factors[at_least[:, column]]
         smoothed = (above + rng.random(above.shape) * (1 + at_least - above)) / (honest + 1)
         return Assessment(factors, self._p_values[at_least.min(axis=1)], self.suspicion.place(smoothed))
 
+    def at_least(self, leaks: Leaks) -> Integers:
+        """How many calibration rows leak as much as each row or more, (rows, measures). Raises as ``assess`` does."""
+        return self._count(_grains(checked_values(leaks, self.measures)), "left")
+
+    def _count(self, grains: Integers, side: Literal["left", "right"]) -> Integers:
+        counts = np.empty_like(grains)
+        for column, scores in enumerate(self._honest):
+            counts[:, column] = self.calibration.honest - scores.searchsorted(grains[:, column], side)
+        return counts
+
+    def multipliers(
+        self, assessment: Assessment, surcharge: float | Floats, group_surcharge: float | Floats = 1.0
+    ) -> Floats:
+        """What suspicion multiplies each row by, (rows,): the caller's part where the row is rare, or his groups' part
+        where it is rare enough for theirs, whichever is larger.
+
+        Both are one number, or one for each row where the rows are of many callers.
+        """
+        terms, rarest = self.suspicion.terms, assessment.rarest
+        own = np.where(rarest < terms.rare_below, surcharge, 1.0)
+        return np.maximum(own, np.where(rarest < terms.group_rare_below, group_surcharge, 1.0))
+
     def work(self, assessment: Assessment, account: Account) -> Work:
-        """unit * (the rows' factors, rare rows times the surcharge where the caller is suspected) + the entry toll.
+        """unit * the rows' factors, times what suspicion of the caller or his groups asks for, + the entry toll.
+
+        A caller who is not himself under suspicion is let off his discount on the rows.
 
         Raises:
-            CalibrationError: the account's counts are not of this tariff's shape.
+            CalibrationError: counts of the account, or of its groups', are not of this tariff's shape.
         """
+        surcharge = float(self.suspicion.surcharge(self._counts(account)))
+        group_surcharge = 1.0
+        if account.shared:
+            group_surcharge = self.suspicion.group_surcharge(np.stack([self._counts(one) for one in account.shared]))
+        units = assessment.factors
+        if max(surcharge, group_surcharge) > 1.0:
+            units = units * self.multipliers(assessment, surcharge, group_surcharge)
+        rows, unit = len(units), self.calibration.unit_seconds
+        rows_seconds = unit * float(units.sum())
+        if surcharge <= 1.0:
+            rows_seconds *= 1.0 - account.caller.discount
+        entry_seconds = unit * self.calibration.entry.units(account, rows)
+        return Work(rows_seconds + entry_seconds, rows, rows_seconds, entry_seconds, surcharge, group_surcharge)
+
+    def _counts(self, account: Account) -> Floats:
         counts = np.array(account.counts)
         if counts.shape != self.shape:
             raise CalibrationError(
                 "the account was kept under another tariff", private=f"counts of shape {counts.shape}, not {self.shape}"
             )
-        surcharge = float(self.suspicion.surcharge(counts))
-        factors = assessment.factors
-        if surcharge > 1.0:
-            rare = assessment.rarest < self.suspicion.terms.rare_below
-            factors = np.where(rare, surcharge * factors, factors)
-        rows = len(factors)
-        unit = self.calibration.unit_seconds
-        rows_seconds = unit * float(factors.sum())
-        entry_seconds = unit * self.calibration.entry.units(account, rows)
-        return Work(rows_seconds + entry_seconds, rows, rows_seconds, entry_seconds, surcharge)
+        return counts
+
+
+def factors_of(calibration: Calibration, leaks: Leaks) -> Floats:
+    """What each row costs in units, (rows,), before any surcharge. Raises as ``ConformalTariff.assess`` does."""
+    return ConformalTariff(calibration).assess(leaks, np.random.default_rng(0)).factors

@@ -16,9 +16,14 @@ import numpy as np
 from scipy.special import gammaln
 
 from modeltoll.errors import CalibrationError
+from modeltoll.pricing.running import earlier, running
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modeltoll.records import Floats, Integers
+
+    Bools = NDArray[np.bool_]
 
 __all__ = ["Suspicion", "SuspicionTerms", "bin_edges"]
 
@@ -31,7 +36,8 @@ class SuspicionTerms:
 
     ``alpha``: the greatest chance that an honest caller is ever suspected. ``rho``: the tolerance; a caller whose
     traffic is at most 1 + rho times as dense as the calibration in every bin is honest too. ``maximum``: the largest
-    surcharge, a multiplier. Only rows whose smallest p-value lies below ``rare_below`` are surcharged.
+    surcharge, a multiplier. Only rows whose smallest p-value lies below ``rare_below`` are surcharged. Where a group
+    that callers share is suspected, each of them pays at most ``group_maximum``, on rows below ``group_rare_below``.
 
     Raises:
         CalibrationError: a term is out of range.
@@ -41,9 +47,13 @@ class SuspicionTerms:
     rho: float = 0.25
     maximum: float = 100.0
     rare_below: float = 0.5
+    group_maximum: float = 10.0
+    group_rare_below: float = 0.1
 
     def __post_init__(self) -> None:
-        ranges = {"alpha": (1e-300, 0.5), "rho": (0.0, 10.0), "maximum": (1.0, 1e6), "rare_below": (0.0, 1.0)}
+        ranges = {"alpha": (1e-300, 0.5), "rho": (0.0, 10.0)}
+        ranges |= dict.fromkeys(("maximum", "group_maximum"), (1.0, 1e6))
+        ranges |= dict.fromkeys(("rare_below", "group_rare_below"), (0.0, 1.0))
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise CalibrationError(f"'suspicion.{name}' must lie in {low:g}..{high:g}")
@@ -77,7 +87,6 @@ class Suspicion:
         self._prior_total = float(self._prior.sum())
         self._log_prior = math.lgamma(self._prior_total) - float(gammaln(self._prior).sum())
         self._log_alpha = math.log(terms.alpha)
-        self._log_maximum = math.log(terms.maximum)
         self._log_tolerance = math.log1p(terms.rho)
 
     def place(self, smoothed: Floats) -> Integers:
@@ -106,11 +115,39 @@ class Suspicion:
         log_evidence: Floats = mean - rows * self._log_tolerance
         return log_evidence
 
-    def surcharge(self, counts: Floats) -> Floats:
-        """What rare rows are multiplied by: min(maximum, sqrt(alpha M)) where M >= 1 / alpha, elsewhere 1.
+    def running_log_evidence(self, bins: Integers, accounts: Integers, counted: Bools) -> Floats:
+        """Log of M after each row, (rows,), where rows of many callers come one after another and nothing fades.
 
-        ``counts`` (..., measures, bins); the result has shape (...,).
+        ``bins`` (rows, measures); ``accounts`` (rows,) says whose row it is; ``counted`` (rows,) is False for rows
+        that their caller has sent before. M is multiplied up row by row, by each bin's predictive chance over its
+        width, which is the closed form of ``log_evidence``.
         """
-        excess = 0.5 * (self._log_alpha + self.log_evidence(counts))
-        surcharge: Floats = np.exp(np.minimum(np.maximum(excess, 0.0), self._log_maximum))
+        rows_before = running(counted, accounts) - counted
+        spread = np.log(self._prior_total + rows_before)
+        factors = []
+        for column in bins.T:
+            same_before = earlier(accounts * self.bins + column, counted)
+            gains = np.log(self._prior[column] + same_before) - spread - self._log_widths[column]
+            factors.append(running(np.where(counted, gains, 0.0), accounts))
+        mean = np.logaddexp.reduce(factors, axis=0) - math.log(len(factors))
+        log_evidence: Floats = mean - (rows_before + counted) * self._log_tolerance
+        return log_evidence
+
+    def surcharge(self, counts: Floats) -> Floats:
+        """What rare rows are multiplied by, from ``counts`` (..., measures, bins); the result has shape (...,)."""
+        return self.surcharge_at(self.log_evidence(counts))
+
+    def group_surcharge(self, counts: Floats) -> float:
+        """What the rarest rows of a caller are multiplied by for his groups' ``counts`` (groups, measures, bins).
+
+        The largest over the groups; 1 where there is none.
+        """
+        surcharges = self.surcharge_at(self.log_evidence(counts), self.terms.group_maximum)
+        return float(surcharges.max(initial=1.0))
+
+    def surcharge_at(self, log_evidence: Floats, maximum: float | None = None) -> Floats:
+        """min(maximum, sqrt(alpha M)) where M >= 1 / alpha, elsewhere 1; any shape. ``maximum``: a caller's, unless given."""
+        highest = math.log(self.terms.maximum if maximum is None else maximum)
+        excess = 0.5 * (self._log_alpha + log_evidence)
+        surcharge: Floats = np.exp(np.minimum(np.maximum(excess, 0.0), highest))
         return surcharge

@@ -35,7 +35,7 @@ class Tariff(Protocol):
 
     @property
     def identity(self) -> str:
-        """A digest of everything that the price depends on; counts kept under another identity are not comparable."""
+        """A digest of what counts and leaks mean; those kept under another identity are not comparable."""
 
     @property
     def measures(self) -> tuple[str, ...]:

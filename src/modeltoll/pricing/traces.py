@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,8 +91,10 @@ class _Row:
 
 def _check_order(mode: str, rows: Sequence[_Row]) -> None:
     """Refuse a run whose rows do not follow one another: totals grow, time and queries always, leak never falls."""
+    if rows[-1].numbers["time"] <= 0.0:
+        raise CalibrationError(f"{rows[-1].where}: mode '{mode}' has taken no time")
     cumulative = [name for name in ("time", "queries", "leak") if name in rows[0].numbers]
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         grown = {name: after.numbers[name] - before.numbers[name] for name in cumulative}
         grown.setdefault("queries", after.numbers.get("batches", 0.0))
         for name, more in grown.items():
@@ -155,7 +158,9 @@ def read_trace(path: Path) -> tuple[Trace, ...]:
         raise CalibrationError(f"{path} is not a CSV file") from None
     columns = _columns(lines[0] if lines else [], path)
     place, _ = columns.pop("mode", (None, 1.0))
-    wanted: dict[str, tuple[int, float]] = {name: columns[name] for name in ("time", "leak", "queries", "batches") if name in columns}
+    wanted: dict[str, tuple[int, float]] = {
+        name: columns[name] for name in ("time", "leak", "queries", "batches") if name in columns
+    }
     modes: dict[str, list[_Row]] = {}
     for count, row in enumerate(lines[1:], start=2):
         if not row:
@@ -213,6 +218,5 @@ def replay(
         ends = {int(np.searchsorted(trace.queries, count, "right")) - 1 for count in at if count < trace.queries[-1]}
         for end in sorted({end for end in ends if end > 0} | {last}):
             without, paid = float(trace.seconds[end]), float(with_work[end])
-            ratio = paid / without if without > 0.0 else math.inf
-            costs.append(ModeCost(trace.mode, round(float(trace.queries[end])), without, paid, ratio))
+            costs.append(ModeCost(trace.mode, round(float(trace.queries[end])), without, paid, paid / without))
     return costs

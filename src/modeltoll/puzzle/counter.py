@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -19,12 +20,13 @@ from modeltoll.puzzle.evaluation import (
     SEED_BYTES,
     SHA256,
     check_of,
-    evaluate,
+    evaluator,
     secret_of,
     solves,
 )
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.stock import MOST_EVALUATIONS, Blank, Stock
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class _Rung:
 
 
 class _HiddenCounter:
-    """What hidden counters share, whatever their function. ``rungs`` ascend in memory.
+    """What hidden counters share, whatever their function. ``rungs`` ascend in memory, and so do the ``steep`` ones.
 
     ``disclose`` rules the published bound of each part, never the work: ``exact`` is the true range of n, ``coarse``
     the next power of two, ``blind`` the bound that belongs to ``blind_seconds``, the most this puzzle ever asks.
@@ -63,12 +65,15 @@ class _HiddenCounter:
 
     name: ClassVar[str]
 
-    def __init__(self, rungs: tuple[_Rung, ...], disclose: Disclose, blind_seconds: float) -> None:
+    def __init__(
+        self, rungs: tuple[_Rung, ...], disclose: Disclose, blind_seconds: float, steep: tuple[_Rung, ...] = ()
+    ) -> None:
         if disclose not in ("exact", "coarse", "blind"):
             raise ValueError(f"disclose is exact, coarse or blind, not {disclose!r}")
         if disclose == "blind" and not 0 < blind_seconds <= MAX_EVALUATIONS / rungs[0].rate:
             raise ValueError("a blind puzzle needs blind_seconds, the most that it ever asks")
         self._rungs = rungs
+        self._steep = steep or rungs  # for callers under suspicion
         self._disclose = disclose
         self._blind_seconds = blind_seconds
 
@@ -82,20 +87,24 @@ class _HiddenCounter:
             raise ValueError(f"work must be finite and >= 0 seconds, not {work.seconds}")
         blind = self._disclose == "blind"
         seconds = min(work.seconds, self._blind_seconds) if blind else work.seconds
-        rung = self._rungs[0] if blind else self._rung(seconds)
+        rung = self._rungs[0] if blind else _rung(self._steep if work.suspected else self._rungs, seconds)
         evaluations = seconds * rung.rate
         if evaluations > MAX_EVALUATIONS:
             raise ValueError(f"work of {seconds} seconds is more than a puzzle can carry")
         count = PARTS if evaluations > PARTS_ABOVE and not blind else 1
         size = _size(evaluations / count, rng)
-        bound = self._bound(size)
         counters = tuple([rng.randrange(size) for _ in range(count)])
-        seeds = [rng.randbytes(SEED_BYTES) for _ in range(count)]
-        values = [evaluate(seed, n, rung.memory_kib) for seed, n in zip(seeds, counters, strict=True)]
-        parts = tuple([Part(seed, bound, check_of(value)) for seed, value in zip(seeds, values, strict=True)])
+        blanks = self._blanks(rung.memory_kib, size, counters, rng)
+        bound = self._bound(size)
+        parts = tuple(
+            [
+                Part(blank.seed, bound, check_of(blank.value), start=blank.counter - n)
+                for blank, n in zip(blanks, counters, strict=True)
+            ]
+        )
         passes, lanes = (PASSES, LANES) if rung.memory_kib else (0, 0)
         challenge = Challenge(self.name, parts, rung.memory_kib, passes, lanes)
-        return challenge, Solution(counters, b"".join(map(secret_of, values)))
+        return challenge, Solution(counters, b"".join([secret_of(blank.value) for blank in blanks]))
 
     def solve(self, challenge: Challenge, watch: Watch) -> Solution:
         """As ``Puzzle.solve``."""
@@ -105,10 +114,11 @@ class _HiddenCounter:
         """As ``Puzzle.check``."""
         return challenge.puzzle == self.name and solves(challenge, solution.counters)
 
-    def _rung(self, seconds: float) -> _Rung:
-        """The rung with the most memory that leaves enough evaluations, else the first."""
-        fitting = (rung for rung in reversed(self._rungs) if seconds * rung.rate >= RUNG_EVALUATIONS)
-        return next(fitting, self._rungs[0])
+    def _blanks(self, memory_kib: int, size: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:  # noqa: ARG002  a stock has its own
+        """One evaluation per part, where the count from 0 comes to its counter."""
+        function = evaluator(memory_kib)
+        seeds = [rng.randbytes(SEED_BYTES) for _ in counters]
+        return [Blank(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
 
     def _bound(self, size: int) -> int:
         if self._disclose == "exact":
@@ -116,6 +126,12 @@ class _HiddenCounter:
         if self._disclose == "coarse":
             return 1 << (size - 1).bit_length()
         return max(size, math.ceil(2 * self._blind_seconds * self._rungs[0].rate - 1))
+
+
+def _rung(rungs: tuple[_Rung, ...], seconds: float) -> _Rung:
+    """The rung with the most memory that leaves enough evaluations, else the first."""
+    fitting = (rung for rung in reversed(rungs) if seconds * rung.rate >= RUNG_EVALUATIONS)
+    return next(fitting, rungs[0])
 
 
 def _size(evaluations: float, rng: random.Random) -> int:
@@ -138,39 +154,50 @@ class Argon2idCounter(_HiddenCounter):
     """A hidden counter under Argon2id, one pass and one lane.
 
     Each puzzle takes the largest memory of the ``ladder`` (KiB, up to ``max_memory_kib``) that leaves at least 8
-    expected evaluations: the dearer the toll, the less a graphics card helps.
+    expected evaluations: the dearer the toll, the less a graphics card helps. For a caller under suspicion the ladder
+    goes on to ``suspected_memory_kib`` where that is more, and nobody asks what memory his client has.
+
+    What the ``stock`` holds is taken from it instead of being evaluated while the caller waits.
     """
 
     name = ARGON2ID
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is an independent choice with a default
         self,
         profile: MachineProfile,
         *,
         ladder: Iterable[int] = LADDER,
         max_memory_kib: int = 8192,
+        suspected_memory_kib: int = 0,
         disclose: Disclose = "coarse",
         blind_seconds: float = 0.0,
+        stock: Stock | None = None,
     ) -> None:
-        steps = sorted(memory for memory in ladder if memory <= max_memory_kib)
-        if not steps:
+        highest = max(max_memory_kib, suspected_memory_kib)
+        steep = tuple(_Rung(memory, profile.rate(memory)) for memory in sorted(ladder) if memory <= highest)
+        rungs = tuple(rung for rung in steep if rung.memory_kib <= max_memory_kib)
+        if not rungs:
             raise ValueError("the ladder has no rung within max_memory_kib")
-        super().__init__(tuple(_Rung(memory, profile.rate(memory)) for memory in steps), disclose, blind_seconds)
-        self._profile = profile
+        super().__init__(rungs, disclose, blind_seconds, steep)
+        self._stock = stock
         self._lower: dict[int, Argon2idCounter] = {}
 
     def within(self, memory_kib: int) -> Argon2idCounter:
-        """The same puzzle on the rungs up to ``memory_kib``; the lowest rung always stays. Made once per height."""
+        """The same puzzle on the rungs up to ``memory_kib``; the lowest rung always stays. Made once per height.
+
+        A caller under suspicion still meets the whole ladder.
+        """
         height = max(1, sum(rung.memory_kib <= memory_kib for rung in self._rungs))
         if height == len(self._rungs):
             return self
         if height not in self._lower:
-            ladder = [rung.memory_kib for rung in self._rungs[:height]]
-            self._lower[height] = Argon2idCounter(
-                self._profile,
-                ladder=ladder,
-                max_memory_kib=ladder[-1],
-                disclose=self._disclose,
-                blind_seconds=self._blind_seconds,
-            )
+            lower = copy(self)
+            lower._rungs, lower._lower = self._rungs[:height], {}  # noqa: SLF001  its own class
+            self._lower[height] = lower
         return self._lower[height]
+
+    def _blanks(self, memory_kib: int, size: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:
+        stock = self._stock
+        if stock is None or not stock.holds(memory_kib) or size > MOST_EVALUATIONS:
+            return super()._blanks(memory_kib, size, counters, rng)
+        return stock.take(memory_kib, len(counters))

@@ -1,5 +1,9 @@
 """The paper's puzzle: a digest below a target. Interactive, and for redeem mode only: its counter unlocks nothing.
 
+The challenge string is the part's seed, 16 random bytes of the server; its expiry is the token's, which holds the
+challenge and binds whatever solves it to the caller and the request that it was issued for (``seal.py``). So a stamp
+cannot be made before its challenge, by its solver alone, for another toll, or after its time.
+
 The target is real-valued, so the work has no steps of two; ``bits_only`` gives the paper's leading zero bits back.
 The wait is geometric: its standard deviation equals its mean, and p99 is 4.6 times the mean (PAPER.md section 6.11).
 """
@@ -7,9 +11,9 @@ The wait is geometric: its standard deviation equals its mean, and p99 is 4.6 ti
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Literal
 
-from modeltoll.puzzle.evaluation import HASHCASH, MAX_EVALUATIONS, SEED_BYTES, solves
+from modeltoll.puzzle.evaluation import HASHCASH, HASHCASH_SHA1, HASHCASHES, MAX_EVALUATIONS, SEED_BYTES, solves
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
@@ -17,7 +21,11 @@ from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Hashcash", "bits_bound"]
+__all__ = ["Digest", "Hashcash", "bits_bound"]
+
+Digest = Literal["sha256", "sha1"]
+_NAMES: dict[Digest, str] = {"sha256": HASHCASH, "sha1": HASHCASH_SHA1}
+assert set(_NAMES.values()) == set(HASHCASHES)
 
 
 def bits_bound(bits: int) -> int:
@@ -28,15 +36,18 @@ def bits_bound(bits: int) -> int:
 
 
 class Hashcash:
-    """SHA-256(seed || counter), read as a big-endian integer, times the bound must stay below 2^256.
+    """digest(seed || counter), read as a big-endian integer, times the bound must stay below 2 to its bits.
 
     The bound is the number of evaluations expected, rounded up or down by chance so that its mean is exact.
-    ``bits_only`` rounds it down to a power of two, floor(log2 W) leading zero bits, as the paper does (section 3).
+    ``digest`` is SHA-256, or the older SHA-1 for comparison with the paper, which one core of the reference machine
+    does equally fast. ``bits_only`` rounds the bound down to a power of two, floor(log2 W) leading zero bits (the
+    paper, section 3).
     """
 
-    name: ClassVar[str] = HASHCASH
-
-    def __init__(self, profile: MachineProfile, *, bits_only: bool = False) -> None:
+    def __init__(self, profile: MachineProfile, *, digest: Digest = "sha256", bits_only: bool = False) -> None:
+        if digest not in _NAMES:
+            raise ValueError(f"digest is sha256 or sha1, not {digest!r}")
+        self.name = _NAMES[digest]
         self._rate = profile.rate(0)
         self._bits_only = bits_only
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,11 +80,17 @@ class Puzzle(Protocol):
 def expected_evaluations(challenge: Challenge) -> float:
     """The mean number of evaluations, as far as the published bounds tell.
 
-    A hidden counter below n takes (n + 1) / 2 on average, a hashcash part n.
+    A hidden counter below n takes (n + 1) / 2 on average, a hashcash part n, a time lock the squarings that it names.
     """
+    if challenge.modulus:
+        return sum(part.bound for part in challenge.parts)
     return sum((part.bound + 1) / 2 if part.check else part.bound for part in challenge.parts)
 
 
 def expected_seconds(challenge: Challenge, profile: MachineProfile) -> float:
-    """The mean wait on one core of the profile's machine, as far as the published bounds tell, in seconds."""
-    return expected_evaluations(challenge) / profile.rate(challenge.memory_kib)
+    """The mean wait on one core of the profile's machine, as far as the published bounds tell, in seconds.
+
+    It is endless for a time lock where the profile does not know how fast its machine squares.
+    """
+    rate = profile.squarings if challenge.modulus else profile.rate(challenge.memory_kib)
+    return expected_evaluations(challenge) / rate if rate > 0 else math.inf

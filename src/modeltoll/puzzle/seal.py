@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpired, TokenRefused
-from modeltoll.puzzle.evaluation import COUNTERS, HASHCASH, SECRET_BYTES, solves
+from modeltoll.puzzle.evaluation import COUNTERS, HASHCASHES, SECRET_BYTES, TIMELOCK, solves
 from modeltoll.records import Answer, Challenge, Part, Solution
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _HEAD_BYTES = 1 + _KEY_ID_BYTES
 _SEAL_LABEL = b"modeltoll seal v1"
 _TOKEN_LABEL = b"modeltoll token v1"
 _SOLUTION_LABEL = b"modeltoll solution v1"
+_SKEW_SECONDS = 60.0  # between the clocks of two gateways
 # One message for all, so that a refusal tells a forger nothing.
 REFUSED = "the token is not valid here, or its puzzle is not solved"
 
@@ -137,7 +138,8 @@ def _key_id(key: bytes) -> bytes:
 class RedeemClaim:
     """What a token holds. ``solution_digest`` is empty for hashcash, whose solution is checked by a hash instead.
 
-    ``expires`` is in seconds since the epoch. ``caller`` is the name of the only caller who may show the token.
+    ``issued`` and ``expires`` are in seconds since the epoch. ``caller`` is the name of the only caller who may show
+    the token.
     """
 
     answer: Answer
@@ -146,6 +148,7 @@ class RedeemClaim:
     expires: float
     caller: str
     request_digest: bytes
+    issued: float = 0.0
 
 
 def digest_solution(counters: tuple[int, ...]) -> bytes:
@@ -154,7 +157,13 @@ def digest_solution(counters: tuple[int, ...]) -> bytes:
 
 
 def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random) -> bytes:
-    """A token that only the holders of the ring can read, and nobody can change."""
+    """A token that only the holders of the ring can read, and nobody can change.
+
+    Raises:
+        ValueError: the claim is of a time lock, whose counters prove no work.
+    """
+    if claim.challenge.puzzle == TIMELOCK:
+        raise ValueError("a time lock seals its answer; no token settles it")
     key = ring.keys[0]
     head = bytes((TOKEN_VERSION,)) + _key_id(key)
     nonce = rng.randbytes(_NONCE_BYTES)
@@ -165,7 +174,8 @@ def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemCl
     """The claim that a token holds, for the caller it was issued to. ``now`` is in seconds since the epoch.
 
     Raises:
-        TokenRefused: forged, truncated, of a foreign key, or another caller's; which of these is not said.
+        TokenRefused: forged, truncated, of a foreign key, another caller's, or issued later than now; which of these
+            is not said.
         TokenExpired: the token was good once.
     """
     head, rest = token[:_HEAD_BYTES], token[_HEAD_BYTES:]
@@ -178,6 +188,8 @@ def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemCl
         _refuse("forged or truncated")
     if not compare_digest(claim.caller.encode(), caller.encode()):
         _refuse(f"issued to {claim.caller}, shown by {caller}")
+    if now < claim.issued - _SKEW_SECONDS:
+        _refuse(f"issued at {claim.issued:.0f}, shown at {now:.0f}")
     if now >= claim.expires:
         raise TokenExpired("the token has expired; ask again")
     return claim
@@ -191,7 +203,7 @@ def settle(claim: RedeemClaim, counters: tuple[int, ...]) -> Answer:
     """
     if len(counters) != len(claim.challenge.parts) or not all(0 <= n < COUNTERS for n in counters):
         _refuse("not one counter per part")
-    if claim.challenge.puzzle == HASHCASH:
+    if claim.challenge.puzzle in HASHCASHES:
         solved = solves(claim.challenge, counters)
     else:
         solved = compare_digest(digest_solution(counters), claim.solution_digest)
@@ -211,8 +223,9 @@ def _pack(claim: RedeemClaim) -> bytes:
         "status": claim.answer.status,
         "type": claim.answer.content_type,
         "puzzle": [challenge.puzzle, challenge.memory_kib, challenge.passes, challenge.lanes],
-        "parts": [[part.seed.hex(), part.bound, part.check.hex()] for part in challenge.parts],
+        "parts": [[part.seed.hex(), part.bound, part.check.hex(), part.start] for part in challenge.parts],
         "solution": claim.solution_digest.hex(),
+        "issued": claim.issued,
         "expires": claim.expires,
         "caller": claim.caller,
         "request": claim.request_digest.hex(),
@@ -225,7 +238,9 @@ def _unpack(text: bytes) -> RedeemClaim:
     end = 4 + int.from_bytes(text[:4], "big")
     head: dict[str, Any] = json.loads(text[4:end])
     puzzle, memory_kib, passes, lanes = head["puzzle"]
-    parts = tuple(Part(bytes.fromhex(seed), bound, bytes.fromhex(check)) for seed, bound, check in head["parts"])
+    parts = tuple(
+        Part(bytes.fromhex(seed), bound, bytes.fromhex(check), start) for seed, bound, check, start in head["parts"]
+    )
     return RedeemClaim(
         Answer(head["status"], head["type"], text[end:]),
         Challenge(puzzle, parts, memory_kib, passes, lanes),
@@ -233,4 +248,5 @@ def _unpack(text: bytes) -> RedeemClaim:
         head["expires"],
         head["caller"],
         bytes.fromhex(head["request"]),
+        head["issued"],
     )

@@ -1,79 +1,68 @@
 """The solver: counts up from 0, part by part, watched, on as many cores as it may.
 
-Argon2id runs in threads, since argon2-cffi lets go of the interpreter lock. SHA-256 does not, so where the work is
-long it runs in helper processes (``scan.py``). Short work, and all work on one core, stays in the calling thread.
+Argon2id and the compiled SHA-256 kernels run in threads, since they let go of the interpreter lock. Plain Python does
+not, so where the work is long it runs in helper processes (``crew.py``). Short work stays in the calling thread.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from types import TracebackType
-from typing import NamedTuple, Self
 
-from argon2.exceptions import HashingError
-
-from modeltoll.errors import SolveStopped, TollMalformed
-from modeltoll.puzzle import scan
+from modeltoll.errors import TollMalformed
+from modeltoll.puzzle.crew import Crew, Hit, Search, recruit
 from modeltoll.puzzle.evaluation import (
     ARGON2ID,
-    HASHCASH,
+    HASHCASHES,
     LANES,
     PASSES,
     PUZZLES,
+    TIMELOCK,
     check_of,
-    evaluate,
-    largest_digest,
     secret_of,
     span,
 )
-from modeltoll.puzzle.puzzle import Watch, expected_evaluations
+from modeltoll.puzzle.kernel import Kernel
+from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.squaring import MODULUS_BYTES, Squarer, square_up, squarers
 from modeltoll.records import Challenge, Part, Solution
 
-__all__ = ["HELPED_EVALUATIONS", "solve"]
+__all__ = ["solve", "unlock"]
 
-HELPED_EVALUATIONS = 500_000  # of SHA-256, about half a second: above it helper processes earn their start
-_SHA256_CHUNK = 1 << 13  # some 5 to 10 ms between two looks at the watch
-_ARGON2ID_CHUNK_KIB = 4096  # evaluations of a few milliseconds together
 _POLL_SECONDS = 0.01
+_GRACE_SECONDS = 0.02  # for threads to end after a stop; what is still evaluating then ends by itself
+
+_Look = Callable[[int], None]
 
 
-class _Hit(NamedTuple):
-    counter: int
-    value: bytes
-
-
-_Search = Callable[[Part, int, int], _Hit | None]
-
-
-def solve(challenge: Challenge, watch: Watch) -> Solution:
+def solve(challenge: Challenge, watch: Watch, kernel: Kernel | None = None) -> Solution:
     """Do the work of a challenge. The secret joins the parts' halves of F(n) in order; it is empty for hashcash.
 
-    The watch is looked at every 20 ms or so, and between two evaluations where one takes longer than that.
+    The watch is looked at every 20 ms or so, and heeded within 50 ms: an evaluation that takes longer is left to end
+    by itself. ``kernel`` is the fastest for SHA-256 that there is, if not given.
 
     Raises:
         TollMalformed: a puzzle or parameters that are not known, or no counter below the published bound fits.
         SolveStopped: cancelled, past the deadline, or the machine gave no memory or no helper process.
     """
     _refuse_unknown(challenge)
-    bounded = challenge.puzzle != HASHCASH
+    if challenge.puzzle == TIMELOCK:
+        return unlock(challenge, watch, squarers()[0])
+    bounded = challenge.puzzle not in HASHCASHES
     most = sum(part.bound for part in challenge.parts) if bounded else 0
-    hits: list[_Hit] = []
+    hits: list[Hit] = []
     done = 0
     with ExitStack() as stack:
-        searches = _searches(challenge, watch.cores, stack)
-        pool = stack.enter_context(ThreadPoolExecutor(len(searches))) if len(searches) > 1 else None
+        crew = recruit(challenge, watch.cores, stack, kernel)
+        search = _Race(crew, stack).run if crew.beside else _alone(crew)
         for part in challenge.parts:
-            chunks = _Chunks(span(challenge, part), _chunk(challenge, alone=pool is None))
 
             def look(issued: int, before: int = done) -> None:
                 watch.check(before + issued, most)
 
-            hit = _alone(searches[0], part, chunks, look) if pool is None else _race(pool, searches, part, chunks, look)
+            hit = search(part, _Chunks(span(challenge, part), crew.chunk), look)
             if hit is None:
                 raise TollMalformed("no counter below the published bound solves the puzzle")
             hits.append(hit)
@@ -82,12 +71,33 @@ def solve(challenge: Challenge, watch: Watch) -> Solution:
     return Solution(tuple(hit.counter for hit in hits), secret)
 
 
+def unlock(challenge: Challenge, watch: Watch, squarer: Squarer) -> Solution:
+    """Solve a time lock, in the calling thread. The counter of a part is that of its last squaring, from 0.
+
+    Raises:
+        TollMalformed: what comes of the squarings is not what was published. SolveStopped: as ``solve``.
+    """
+    most, done, secret = sum(part.bound for part in challenge.parts), 0, b""
+    for part in challenge.parts:
+
+        def look(squared: int, before: int = done) -> None:
+            watch.check(before + squared, most)
+
+        value = square_up(challenge, part, look, squarer)
+        if check_of(value) != part.check:
+            raise TollMalformed("the squarings do not solve the puzzle")
+        secret += secret_of(value)
+        done += part.bound
+    return Solution(tuple(part.bound - 1 for part in challenge.parts), secret)
+
+
 def _refuse_unknown(challenge: Challenge) -> None:
     if challenge.puzzle not in PUZZLES or not challenge.parts:
         raise TollMalformed("not a puzzle that this client can solve")
     costs = (challenge.passes, challenge.lanes) if challenge.memory_kib else (0, 0)
     wanted = (PASSES, LANES) if challenge.puzzle == ARGON2ID else (0, 0)
-    if costs != wanted:
+    size = MODULUS_BYTES if challenge.puzzle == TIMELOCK else 0
+    if costs != wanted or len(challenge.modulus) != size:
         raise TollMalformed("the puzzle's parameters are not of this version")
 
 
@@ -112,115 +122,56 @@ class _Chunks:
             return start, self.issued
 
 
-def _chunk(challenge: Challenge, *, alone: bool) -> int:
-    if challenge.puzzle != ARGON2ID:
-        return _SHA256_CHUNK
-    return max(1, _ARGON2ID_CHUNK_KIB // challenge.memory_kib) if alone else 1
+def _alone(crew: Crew) -> Callable[[Part, _Chunks, _Look], Hit | None]:
+    """Search in the calling thread."""
+    (search,) = crew.searches
 
-
-def _alone(search: _Search, part: Part, chunks: _Chunks, look: Callable[[int], None]) -> _Hit | None:
-    look(0)
-    for start, stop in chunks:
-        hit = search(part, start, stop)
-        if hit is not None:
-            return hit
-        look(stop)
-    return None
-
-
-def _race(
-    pool: Executor, searches: list[_Search], part: Part, chunks: _Chunks, look: Callable[[int], None]
-) -> _Hit | None:
-    stop = threading.Event()
-
-    def run(search: _Search) -> _Hit | None:
-        try:
-            for start, end in chunks:
-                if stop.is_set():
-                    break
-                hit = search(part, start, end)
-                if hit is not None:
-                    return hit
-            return None
-        finally:
-            stop.set()  # found, failed or no chunk left: the others end with the chunk that they hold
-
-    look(0)
-    futures = [pool.submit(run, search) for search in searches]
-    try:
-        while wait(futures, timeout=_POLL_SECONDS).not_done:
-            look(chunks.issued)
-    finally:
-        stop.set()
-    return min((hit for hit in (future.result() for future in futures) if hit is not None), default=None)
-
-
-def _searches(challenge: Challenge, cores: int, stack: ExitStack) -> list[_Search]:
-    """One search per core that is worth its while; what they need is closed by the stack."""
-    if challenge.puzzle == ARGON2ID:
-        useful = min(cores, max(part.bound for part in challenge.parts))
-        return [_argon2id_search(challenge)] * max(1, useful)
-    helped = cores > 1 and expected_evaluations(challenge) > HELPED_EVALUATIONS and _can_start_python()
-    if helped:
-        return [_sha256_search(challenge, stack.enter_context(_Helper()).scan) for _ in range(cores)]
-    return [_sha256_search(challenge, scan.scan)]
-
-
-def _argon2id_search(challenge: Challenge) -> _Search:
-    def search(part: Part, start: int, stop: int) -> _Hit | None:
-        try:
-            for n in range(start, stop):
-                value = evaluate(part.seed, n, challenge.memory_kib)
-                if check_of(value) == part.check:
-                    return _Hit(n, value)
-        except HashingError as error:
-            raise SolveStopped("the machine does not give the memory that the puzzle needs") from error
+    def run(part: Part, chunks: _Chunks, look: _Look) -> Hit | None:
+        look(0)
+        for start, stop in chunks:
+            hit = search(part, start, stop)
+            if hit is not None:
+                return hit
+            look(stop)
         return None
 
-    return search
+    return run
 
 
-def _sha256_search(challenge: Challenge, scanner: Callable[[str, bytes, bytes, int, int], int]) -> _Search:
-    def search(part: Part, start: int, stop: int) -> _Hit | None:
-        goal = largest_digest(part.bound) if challenge.puzzle == HASHCASH else part.check
-        n = scanner(challenge.puzzle, part.seed, goal, start, stop)
-        return None if n == scan.MISS else _Hit(n, evaluate(part.seed, n, 0))
+class _Race:
+    """Search in one thread per searcher, while the calling thread looks at the watch."""
 
-    return search
+    def __init__(self, crew: Crew, stack: ExitStack) -> None:
+        self._crew = crew
+        self._pool = ThreadPoolExecutor(len(crew.searches), "modeltoll-solve")
+        self._futures: list[Future[Hit | None]] = []
+        stack.callback(self._leave)
 
-
-def _can_start_python() -> bool:
-    """A frozen application's ``sys.executable`` is the application itself."""
-    return bool(sys.executable) and not getattr(sys, "frozen", False)
-
-
-class _Helper:
-    """A process that scans on a further core, from entering to leaving the context."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-I", "-S", scan.__file__]
+    def run(self, part: Part, chunks: _Chunks, look: _Look) -> Hit | None:
+        """As ``_alone`` does it."""
+        stop = threading.Event()
+        look(0)
+        self._futures = [self._pool.submit(_run, search, part, chunks, stop) for search in self._crew.searches]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  our own file
-        except OSError as error:
-            raise SolveStopped("a helper process could not start") from error
+            while wait(self._futures, timeout=_POLL_SECONDS).not_done:
+                look(chunks.issued)
+        finally:
+            stop.set()
+        return min((hit for hit in (future.result() for future in self._futures) if hit is not None), default=None)
 
-    def __enter__(self) -> Self:
-        return self
+    def _leave(self) -> None:
+        late = wait(self._futures, timeout=_GRACE_SECONDS).not_done
+        self._pool.shutdown(wait=not late, cancel_futures=True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.__exit__(kind, error, trace)
 
-    def scan(self, puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
-        """As ``scan.scan``, over there."""
-        questions, answers = self._process.stdin, self._process.stdout
-        assert questions is not None
-        assert answers is not None
-        try:
-            questions.write(f"{puzzle} {seed.hex()} {goal.hex()} {start} {stop}\n".encode())
-            questions.flush()
-            return int(answers.readline())
-        except (OSError, ValueError) as error:
-            raise SolveStopped("a helper process broke off") from error
+def _run(search: Search, part: Part, chunks: _Chunks, stop: threading.Event) -> Hit | None:
+    try:
+        for start, end in chunks:
+            if stop.is_set():
+                break
+            hit = search(part, start, end)
+            if hit is not None:
+                return hit
+        return None
+    finally:
+        stop.set()  # found, failed or no chunk left: the others end with the chunk that they hold

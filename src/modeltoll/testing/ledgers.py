@@ -13,6 +13,7 @@ from modeltoll.errors import LedgerError
 from modeltoll.ledger.book import HALF_LIFE
 from modeltoll.records import Caller
 from modeltoll.testing.ledger_charges import CHARGE_LAWS, MODEL, NOW, Law, Make, bill, entry, known, opened
+from modeltoll.testing.ledger_groups import GROUP_LAWS
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
@@ -139,6 +140,7 @@ async def gateways_share_one_store(make: Make) -> None:
 
 LAWS: tuple[Law, ...] = (
     *CHARGE_LAWS,
+    *GROUP_LAWS,
     bills_add_work_and_lines,
     the_log_hides_who_asked,
     the_largest_come_first,

@@ -56,6 +56,7 @@ def check_tariff(tariff: Tariff, leaks: Leaks | None = None, *, seed: int = 0) -
     for caller in (Caller("key:alice"), Caller("net:198.51.100.0/24")):
         _check_work(tariff, leaks, caller, seed)
     _check_callers_are_equal(tariff, leaks, assessment)
+    _check_unsuspected_groups_cost_nothing(tariff, leaks, assessment)
 
 
 def _check_identity(tariff: Tariff) -> None:
@@ -144,3 +145,11 @@ def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None
 def _check_callers_are_equal(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     alice, bob = (_charged(new_account(tariff, Caller(name)), leaks) for name in ("key:alice", "key:bob"))
     assert tariff.work(assessment, alice) == tariff.work(assessment, bob), "names have no price"
+
+
+def _check_unsuspected_groups_cost_nothing(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+    alone = _charged(new_account(tariff, Caller("key:alice")), leaks)
+    groups = tuple(_charged(new_account(tariff, Caller(name)), leaks) for name in ("org:acme", "prefix:10.0.0.0/8"))
+    assert tariff.work(assessment, replace(alone, shared=groups)) == tariff.work(assessment, alone), (
+        "groups beyond suspicion have no price"
+    )

@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["Question", "Service", "ServingProtocol"]
+__all__ = ["Question", "Routes", "Service", "ServingProtocol"]
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The paths that a protocol serves, as templates with ``{model}`` and ``{version}``; all others are refused.
+
+    ``infer`` takes POST, a model without a version first. ``passing`` takes GET and goes through as it is;
+    ``metadata``, where a model describes itself, and ``ready``, where the server says whether it can answer, are two
+    of them.
+    """
+
+    infer: tuple[str, ...]
+    passing: tuple[str, ...]
+    metadata: str
+    ready: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """A request that has been read and checked: its body as it came, and what the measures may see of it.
+    """A request that has been read and checked: what the measures may see of it.
 
-    ``inputs`` (rows, dimensions) is None where the inputs are not numbers.
+    ``inputs`` (rows, dimensions) is None where the inputs are not numbers. ``fingerprints`` are one hash per row.
     """
 
-    body: bytes
     fingerprints: tuple[bytes, ...]
     inputs: Floats | None
 
@@ -28,45 +42,44 @@ class Service:
     """One model as its owner declares it. Nothing here is ever guessed from an answer.
 
     ``kind`` says what the output holds: ``probabilities``, ``logits`` or ``labels``; ``classes`` is needed for labels.
-    ``max_rows`` bounds one request.
+    An answer with any output but this one and the ``unmeasured`` ones is not released. ``max_rows`` bounds one request.
     """
 
     model: str
     output: str
     kind: str
     classes: int | None = None
+    unmeasured: tuple[str, ...] = ()
     max_rows: int = 1024
 
 
 class ServingProtocol(Protocol):
-    """How one serving protocol writes requests, answers and errors."""
+    """How one serving protocol writes requests, answers and errors. ``testing.gateways.check_protocol`` is its law."""
 
     @property
     def name(self) -> str:
         """The protocol's name in settings."""
 
-    def infer_path(self, service: Service) -> str:
-        """Where the model is asked."""
-
-    def metadata_path(self, service: Service) -> str:
-        """Where the model describes itself."""
+    @property
+    def routes(self) -> Routes:
+        """Everything that is served."""
 
     def read(self, body: bytes, service: Service) -> Question:
-        """Read a request.
+        """Read a request. May run beside the event loop.
 
         Raises:
             RequestError: not a request of this protocol, or not one that can be measured.
         """
 
     def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
-        """What question and answer show of the model.
+        """What question and answer show of the model. May run beside the event loop.
 
         Raises:
             AnswerError: the answer is not what the protocol and the service promise; it must not be released.
         """
 
     def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
-        """A request for some rows, (rows, dimensions), to a model that describes itself by ``metadata``.
+        """A request for the declared output of some rows, (rows, dimensions); the model describes itself by ``metadata``.
 
         Raises:
             AnswerError: the metadata cannot be used.

@@ -6,7 +6,7 @@ PRAGMA application_id = 0x4d544f4c; -- "MTOL": this file is a ledger of Modeltol
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('salt', randomblob(32));
 
--- One line per caller and model. leaks and counts are doubles, little end first: counts row after row, one row of
+-- One line per caller and model, and per group of callers and model. leaks and counts are doubles, little end first: counts row after row, one row of
 -- bins per measure, as they were at last_seen. learned counts the fingerprints that the sketch has ever taken in.
 CREATE TABLE accounts (
     id         INTEGER PRIMARY KEY,
@@ -52,7 +52,8 @@ CREATE TABLE log (
     work_rows     INTEGER NOT NULL,
     rows_seconds  REAL    NOT NULL,
     entry_seconds REAL    NOT NULL,
-    surcharge     REAL    NOT NULL
+    surcharge     REAL    NOT NULL,
+    group_surcharge REAL  NOT NULL
 );
 CREATE TRIGGER log_is_never_changed BEFORE UPDATE ON log BEGIN
     SELECT raise(ABORT, 'the log is append-only');

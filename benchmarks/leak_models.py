@@ -1,0 +1,118 @@
+"""Train what the measures of the leak study rest on: teachers, vote heads and observers; say what they cost.
+
+    python benchmarks/leak_models.py [mnist fashion cifar10] --data-dir DIR --cache DIR [--kind mnistnet]
+
+Puts ``teachers-NAME.npz``, ``head-NAME.npz`` and ``layered-NAME.npz`` (a novelty measure with its network) into the
+cache, for ``leak_record.py``, and writes ``results/leak/models-NAME.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from leak_record import callers
+from scipy.stats import spearmanr
+
+from modeltoll.bench import datasets
+from modeltoll.bench.victims.shelf import VICTIMS
+from modeltoll.leak.batched import MNISTNET, PERCEPTRON, fit_network_teachers
+from modeltoll.leak.distil import fit_observer, fit_vote_head
+from modeltoll.leak.ensemble import Teachers
+from modeltoll.leak.head import VoteHead
+from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.leak.pate import Reading
+
+KINDS = {"perceptron": PERCEPTRON, "mnistnet": MNISTNET}
+TEACHERS, ROWS, TIMED = 250, 2000, 500
+
+
+def timed(what: str, work: Callable[[], Any]) -> tuple[Any, float]:
+    """What the work gives, and its seconds of processor time, all cores together."""
+    wall, begin = time.perf_counter(), time.process_time()
+    result = work()
+    seconds = time.process_time() - begin
+    print(f"{what}: {seconds:.0f} s of processor, {time.perf_counter() - wall:.0f} s", file=sys.stderr, flush=True)
+    return result, seconds
+
+
+def milliseconds(ask: Callable[[np.ndarray], Any], rows: np.ndarray) -> float:
+    """Least processor time per row in a batch, over three tries."""
+    tries = []
+    for _ in range(3):
+        begin = time.process_time()
+        ask(rows)
+        tries.append((time.process_time() - begin) / len(rows) * 1e3)
+    return min(tries)
+
+
+def progress(done: int, most: int) -> None:
+    """A line for each twentieth."""
+    if done * 20 // most != (done - 1) * 20 // most:
+        print(f"  {done}/{most}", file=sys.stderr, flush=True)
+
+
+def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
+    """Train for one data set, or read from the cache, and compare the head with its teachers."""
+    private = VICTIMS[name].load(folder, train=True)
+    test = VICTIMS[name].load(folder, train=False)
+    x = private.x.reshape(len(private.x), -1)
+    sides = private.x.shape[1:]
+    shape = (sides[0], sides[1], sides[2] if len(sides) == 3 else 1)
+    files = {part: cache / f"{part}-{name}.npz" for part in ("teachers", "head", "layered")}
+    row: dict[str, Any] = {"data": name, "kind": kind, "teachers": TEACHERS}
+    if not files["teachers"].is_file():
+        parts = cache / f"teachers-{name}.parts"
+        work = lambda: fit_network_teachers(  # noqa: E731
+            x, private.y, shape, KINDS[kind], teachers=TEACHERS, checkpoints=parts, progress=progress
+        )
+        trained, row["teachers_cpu_seconds"] = timed(f"{name}: teachers", work)
+        trained.save(files["teachers"])
+    teachers = Teachers.load(files["teachers"])
+    if not files["layered"].is_file():
+        stack, row["observer_cpu_seconds"] = timed(f"{name}: observer", lambda: fit_observer(x, private.y, shape))
+        LayeredNovelty(stack, x).save(files["layered"])
+    if not files["head"].is_file():
+        head, row["head_cpu_seconds"] = timed(f"{name}: head", lambda: fit_vote_head(teachers, x, shape))
+        head.save(files["head"])
+    head = VoteHead.load(files["head"])
+    flat = test.x.reshape(len(test.x), -1)
+    row["teachers_ms_per_row"] = milliseconds(teachers.votes, flat[:TIMED])
+    row["head_ms_per_row"] = milliseconds(head.votes, flat[:TIMED])
+    row["accuracy"] = float((teachers.votes(flat).argmax(axis=1) == test.y).mean())
+    reading = Reading(TEACHERS / 25)
+    row["rank_correlation"] = {}
+    for caller, images in callers(name, folder):
+        rows = images[:ROWS].reshape(min(ROWS, len(images)), -1)
+        pair = [reading.leak(voters(rows)) for voters in (teachers.votes, head.votes)]
+        row["rank_correlation"][caller] = float(spearmanr(*pair).statistic)
+    return row
+
+
+def main() -> None:
+    """Study the data sets that are named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=["mnist", "fashion"])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("build/victims"))
+    parser.add_argument("--kind", choices=KINDS, default="perceptron")
+    parser.add_argument("--out", type=Path, default=Path("results/leak"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in options.names:
+        row = study(name, datasets.data_folder(options.data_dir), options.cache, options.kind)
+        command = f"python benchmarks/leak_models.py {name} --data-dir DIR --cache DIR --kind {options.kind}"
+        document = {"command": command, "cores": os.cpu_count()} | row
+        (options.out / f"models-{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+        print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()

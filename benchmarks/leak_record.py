@@ -1,0 +1,140 @@
+"""Record what honest callers and thieves are measured to leak, for whoever studies prices.
+
+    python benchmarks/leak_record.py [mnist fashion cifar10] --data-dir DIR --cache DIR --out results/pricing
+
+Writes ``leaks-NAME.npz``: arrays (rows, measures), float32 rounded to 12 bits, under the names of the callers, and
+``measures``, the names of the columns. Beside it a JSON says how it was made. The victims are trained first where the
+cache does not hold them; teachers and layered novelty, see ``leak_models.py``, are used where the cache holds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from modeltoll.bench import datasets
+from modeltoll.bench.victims.shelf import VICTIMS, TorchVictim, victim
+from modeltoll.leak.entropy import EntropyMeasure
+from modeltoll.leak.gap import GapMeasure
+from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.leak.measure import LeakMeasure
+from modeltoll.leak.novelty import NoveltyMeasure
+from modeltoll.leak.pate import PateMeasure
+from modeltoll.leak.pknn import PknnMeasure, log_scores
+from modeltoll.leak.teachers import Teachers
+from modeltoll.records import Evidence
+
+SEED = 20260101
+CALIBRATION, STOLEN, NOISE = 5000, 10_000, 5000
+POINTS = 10_000  # private points kept for novelty in input space
+BATCH = 500
+OTHER = {"mnist": datasets.fashion, "fashion": datasets.mnist, "cifar10": datasets.mnist}
+
+
+def like(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Images brought to the shape of the victim's: grey of that side, or grey in three channels, or colours."""
+    if images.shape[1:] == shape:
+        return images
+    grey = datasets.fit(images, shape[0])
+    return grey if len(shape) == 2 else np.repeat(grey[..., None], 3, axis=3)
+
+
+def callers(name: str, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Each caller's name and images."""
+    rng = np.random.default_rng(SEED)
+    test = VICTIMS[name].load(folder, train=False).x
+    order = rng.permutation(len(test))
+    shape = test.shape[1:]
+    yield "calibration", test[order[:CALIBRATION]]
+    yield "honest", test[order[CALIBRATION:]]
+    sources = {
+        "tiny-imagenet": lambda: datasets.tiny_imagenet(folder).x,
+        "emnist": lambda: datasets.emnist_letters(folder).x,
+        "other": lambda: OTHER[name](folder, train=False).x,
+    }
+    for caller, load in sources.items():
+        images = load()
+        yield caller, like(images[rng.permutation(len(images))[:STOLEN]], shape)
+    yield "noise", rng.random((NOISE, *shape))
+
+
+def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[str, LeakMeasure]:
+    """The measures, fitted to the private data."""
+    private = VICTIMS[name].load(folder, train=True)
+    flat = private.x.reshape(len(private.x), -1)
+    shape = private.x.shape[1:]
+    found: dict[str, LeakMeasure] = {
+        "entropy": EntropyMeasure(),
+        "gap": GapMeasure(),
+        "pknn": PknnMeasure(log_scores(asked.scores(private.x)), private.y),
+        "novelty-input": NoveltyMeasure(flat, max_points=POINTS),
+        "novelty-features": NoveltyMeasure(
+            flat, embed=lambda x: asked.features(x.reshape(-1, *shape)), max_points=2 * POINTS
+        ),
+    }
+    teachers = cache / f"teachers-{name}.npz"
+    if teachers.is_file():
+        ensemble = Teachers.load(teachers)
+        found["pate"] = PateMeasure(ensemble.votes, len(ensemble))
+    layered = cache / f"layered-{name}.npz"
+    if layered.is_file():
+        found["novelty-layered"] = LayeredNovelty.load(layered)
+    return found
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    """float32 with 12 bits of mantissa, which compress well."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
+
+
+def record(name: str, folder: Path, cache: Path, out: Path) -> None:
+    """Measure every caller of one victim, and write the file and its JSON."""
+    begin = time.perf_counter()
+    asked = victim(name, folder, cache, lambda _done, _most: None)
+    fitted = measures(name, folder, cache, asked)
+    arrays: dict[str, np.ndarray] = {"measures": np.array(list(fitted))}
+    for caller, images in callers(name, folder):
+        parts = []
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            evidence = Evidence((b"",) * len(batch), asked.scores(batch), batch.reshape(len(batch), -1))
+            parts.append(np.stack([measure.measure(evidence) for measure in fitted.values()], axis=1))
+        arrays[caller] = rounded(np.concatenate(parts))
+        print(f"{name}, {caller}: {len(images)} rows, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(out / f"leaks-{name}.npz", **arrays)
+    document = {
+        "command": f"python benchmarks/leak_record.py {name} --data-dir DIR --cache DIR",
+        "seed": SEED,
+        "victim": asked.identity,
+        "accuracy": asked.accuracy(VICTIMS[name].load(folder, train=False)),
+        "measures": list(fitted),
+        "rows": {caller: len(array) for caller, array in arrays.items() if caller != "measures"},
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
+    }
+    (out / f"leaks-{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def main() -> None:
+    """Record the victims that are named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(VICTIMS))
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("build/victims"))
+    parser.add_argument("--out", type=Path, default=Path("results/pricing"))
+    options = parser.parse_args()
+    for name in options.names:
+        record(name, datasets.data_folder(options.data_dir), options.cache, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The architectures of victims. Images come in as (n, channels, height, width), float32 in 0..1; logits go out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResidualNet"]
+
+
+class Network(nn.Module):
+    """A classifier that shows the features which its last layer sees, and those of every stage before."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        """``channels``: 1 for grey images, 3 for colours."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
+
+    def set_scale(self, images: Tensor) -> None:
+        """Take the mean and standard deviation of each channel from the training images (n, channels, h, w)."""
+        self.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
+        self.deviation.copy_(images.std(dim=(0, 2, 3), keepdim=True))
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The outputs of the stages, each (n, channels, h, w) or (n, e); the last are the features (n, e)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes)."""
+        return self.head(self.stages(images)[-1])
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (n, classes) of features (n, e)."""
+        raise NotImplementedError
+
+
+class MnistNet(Network):
+    """Two convolutions and two full layers, 431,080 parameters; Dziedzic et al. 2022, appendix."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__(1)
+        self.first = nn.Conv2d(1, 20, 5)
+        self.second = nn.Conv2d(20, 50, 5)
+        self.hidden = nn.Linear(50 * 4 * 4, 500)
+        self.last = nn.Linear(500, classes)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The two pooled convolutions, and the 500 features."""
+        scaled = (images - self.mean) / self.deviation
+        first = functional.max_pool2d(functional.relu(self.first(scaled)), 2)
+        second = functional.max_pool2d(functional.relu(self.second(first)), 2)
+        return [first, second, functional.relu(self.hidden(second.flatten(1)))]
+
+    def head(self, features: Tensor) -> Tensor:
+        """The last layer."""
+        return self.last(features)
+
+
+class _Stage(nn.Module):
+    """Convolution and pooling to half the side, then one residual convolution."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(width_in, width, 3, padding=1, bias=False)
+        self.enter_norm = nn.BatchNorm2d(width)
+        self.stay = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.stay_norm = nn.BatchNorm2d(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = functional.relu(self.enter_norm(functional.max_pool2d(self.enter(images), 2)))
+        return inner + functional.relu(self.stay_norm(self.stay(inner)))
+
+
+class ResidualNet(Network):
+    """A small residual network for colour images of 32 x 32, made for training on two cores."""
+
+    def __init__(self, classes: int = 10, widths: Sequence[int] = (24, 32, 128, 192)) -> None:
+        super().__init__(3)
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(widths[0])
+        self.body = nn.ModuleList(_Stage(before, after) for before, after in pairwise(widths))
+        self.last = nn.Linear(widths[-1], classes)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The stem, the stages, and the features: the largest value of each channel."""
+        outputs = [functional.relu(self.stem_norm(self.stem((images - self.mean) / self.deviation)))]
+        for stage in self.body:
+            outputs.append(stage(outputs[-1]))
+        return [*outputs, outputs[-1].amax(dim=(2, 3))]
+
+    def head(self, features: Tensor) -> Tensor:
+        """The last layer, on features halved so that training starts from soft scores."""
+        return self.last(features / 2)
+
+
+ARCHITECTURES: dict[str, Callable[[], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}

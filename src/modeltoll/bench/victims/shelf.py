@@ -1,0 +1,105 @@
+"""Victims on the shelf: trained once for each recipe and data, then read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modeltoll.bench import datasets
+from modeltoll.bench.victims.networks import Network
+from modeltoll.bench.victims.training import Progress, Recipe, build, train
+
+if TYPE_CHECKING:
+    from modeltoll.records import Floats
+
+__all__ = ["VICTIMS", "Offer", "TorchVictim", "as_tensor", "victim"]
+
+_ROWS = 500  # images classified at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A data set, read as ``load(folder, train=...)``, and the recipe for it."""
+
+    load: Callable[..., datasets.Images]
+    recipe: Recipe
+
+
+VICTIMS = {
+    "mnist": Offer(datasets.mnist, Recipe("mnistnet", epochs=6, rate=0.1, shift=1)),
+    "fashion": Offer(datasets.fashion, Recipe("mnistnet", epochs=10, rate=0.1, flip=True)),
+    "cifar10": Offer(datasets.cifar10, Recipe("residual", epochs=14, rate=0.3, shift=2, flip=True)),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TorchVictim:
+    """A trained network as the bench asks it: images (n, h, w) or (n, h, w, 3) of 0..1 in, float64 out."""
+
+    network: Network
+    identity: str
+
+    def scores(self, images: Floats) -> Floats:
+        """Probabilities (n, classes)."""
+        return self._ask(images, lambda x: self.network(x).double().softmax(dim=1))
+
+    def features(self, images: Floats) -> Floats:
+        """What the last layer sees, (n, e)."""
+        return self._ask(images, lambda x: self.network.stages(x)[-1].double())
+
+    def accuracy(self, images: datasets.Images) -> float:
+        """Share of images whose most probable class is their label."""
+        return float((self.scores(images.x).argmax(axis=1) == images.y).mean())
+
+    def _ask(self, images: Floats, question: Callable[[Tensor], Tensor]) -> Floats:
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            parts = [question(as_tensor(images[i : i + _ROWS]).to(device)).cpu() for i in range(0, len(images), _ROWS)]
+        return np.asarray(torch.cat(parts).numpy(), np.float64)
+
+
+def as_tensor(images: Floats) -> Tensor:
+    """Images (n, h, w) or (n, h, w, 3) as float32 of shape (n, channels, h, w)."""
+    values = torch.from_numpy(np.asarray(images, np.float32))
+    return values[:, None] if values.ndim == 3 else values.permute(0, 3, 1, 2).contiguous()
+
+
+def victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
+    """The victim of a data set of ``VICTIMS``: read from ``cache`` where it is there, else trained and kept.
+
+    The file's name is a digest of the recipe and the training data; an interrupted training goes on after its last
+    full epoch.
+
+    Raises:
+        DataError: the data set is not in ``folder``.
+    """
+    offer = VICTIMS[name]
+    private = offer.load(folder, train=True)
+    digest = _digest(offer.recipe, private)
+    cache.mkdir(parents=True, exist_ok=True)
+    done = cache / f"victim-{name}-{digest}.pt"
+    if done.is_file():
+        network = build(offer.recipe)
+        network.load_state_dict(torch.load(done, weights_only=True, map_location="cpu"))
+    else:
+        checkpoint = done.with_suffix(".checkpoint")
+        network = train(offer.recipe, as_tensor(private.x), torch.from_numpy(private.y), checkpoint, progress).cpu()
+        torch.save(network.state_dict(), done)
+        checkpoint.unlink()
+    network.to(memory_format=torch.channels_last)
+    return TorchVictim(network.eval(), digest)
+
+
+def _digest(recipe: Recipe, private: datasets.Images) -> str:
+    sha = hashlib.sha256(repr(sorted(dataclasses.asdict(recipe).items())).encode())
+    sha.update((private.x * 255 + 0.5).astype(np.uint8).tobytes())
+    sha.update(np.ascontiguousarray(private.y, np.int64).tobytes())
+    return sha.hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Training a victim: seeded, resumed after each epoch, on whatever device there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from modeltoll.bench.victims.networks import ARCHITECTURES, Network
+
+__all__ = ["Progress", "Recipe", "build", "device_at_hand", "train"]
+
+Progress = Callable[[int, int], None]  # (batches done, batches in all)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that a training depends on but the data.
+
+    ``rate`` is the peak of a one-cycle schedule; ``shift`` moves images by up to that many pixels; ``flip`` mirrors half
+    of them.
+    """
+
+    architecture: str
+    epochs: int
+    rate: float
+    batch: int = 256
+    momentum: float = 0.9
+    decay: float = 5e-4
+    shift: int = 0
+    flip: bool = False
+    seed: int = 0
+
+
+def device_at_hand() -> torch.device:
+    """The first accelerator that torch finds, else the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def build(recipe: Recipe) -> Network:
+    """The untrained network; its weights depend on the seed alone, and no global random state is touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return ARCHITECTURES[recipe.architecture]()
+
+
+def train(recipe: Recipe, images: Tensor, labels: Tensor, checkpoint: Path, progress: Progress) -> Network:
+    """Train on images (n, channels, h, w), float32 in 0..1, and labels (n,), going on where ``checkpoint`` stands.
+
+    An interrupted training that is taken up again ends in the same network as one that was not interrupted.
+    """
+    device = device_at_hand()
+    network = build(recipe)
+    network.set_scale(images)
+    network.to(device, memory_format=torch.channels_last)  # measured: 1.4 to 1.8 times as fast on processors
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay, nesterov=True
+    )
+    first = _resume(checkpoint, network, optimiser)
+    batches = len(images) // recipe.batch
+    for epoch in range(first, recipe.epochs):
+        chance = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
+        order = torch.randperm(len(images), generator=chance)
+        network.train()
+        for batch in range(batches):
+            step = epoch * batches + batch
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * _cycle(step / (recipe.epochs * batches))
+            chosen = order[batch * recipe.batch : (batch + 1) * recipe.batch]
+            seen = _vary(images[chosen], recipe, chance).to(device).contiguous(memory_format=torch.channels_last)
+            loss = functional.cross_entropy(network(seen), labels[chosen].to(device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            progress(step + 1, recipe.epochs * batches)
+        _keep(checkpoint, network, optimiser, epoch + 1)
+    network.eval()
+    return network
+
+
+def _cycle(done: float) -> float:
+    """Share of the peak rate: up in a line over the first quarter, down in a cosine over the rest."""
+    if done < 0.25:
+        return 0.1 + 0.9 * done / 0.25
+    return 0.5 * (1 + math.cos(math.pi * (done - 0.25) / 0.75)) + 1e-3
+
+
+def _vary(images: Tensor, recipe: Recipe, chance: torch.Generator) -> Tensor:
+    """Mirror and move each image by its own chance."""
+    if recipe.flip:
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=chance) < 0.5
+        images = torch.where(mirrored, images.flip(3), images)
+    if recipe.shift:
+        side = images.shape[2]
+        padded = functional.pad(images, (recipe.shift,) * 4, mode="reflect" if recipe.flip else "constant")
+        windows = padded.unfold(2, side, 1).unfold(3, side, 1)  # (n, channels, places, places, h, w)
+        down, right = torch.randint(2 * recipe.shift + 1, (2, len(images)), generator=chance)
+        images = windows[torch.arange(len(images)), :, down, right]
+    return images
+
+
+def _resume(checkpoint: Path, network: Network, optimiser: torch.optim.Optimizer) -> int:
+    if not checkpoint.is_file():
+        return 0
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["epoch"])
+
+
+def _keep(checkpoint: Path, network: Network, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    beside = checkpoint.with_suffix(".part")
+    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch}
+    torch.save(state, beside)
+    beside.replace(checkpoint)

@@ -1,0 +1,52 @@
+"""What a toll changes in HTTP messages, whichever library carries them: header names and the size of a body."""
+
+from __future__ import annotations
+
+from modeltoll.errors import TollMalformed
+from modeltoll.wire import MAX_TOLL_BYTES
+
+__all__ = ["Bounded", "goes_along", "stays"]
+
+_OF_THE_BODY = frozenset(("content-encoding", "content-length", "content-type", "transfer-encoding"))
+_OF_THE_REQUEST = _OF_THE_BODY | {"expect", "range"}
+_OF_THE_TOLL = _OF_THE_BODY | {"cache-control", "etag", "trailer", "www-authenticate"}
+
+
+def _text(name: str | bytes) -> str:
+    return (name if isinstance(name, str) else name.decode("latin-1")).lower()
+
+
+def goes_along(name: str | bytes) -> bool:
+    """Whether a redemption takes this header over from the request whose answer it fetches."""
+    return _text(name) not in _OF_THE_REQUEST
+
+
+def stays(name: str | bytes) -> bool:
+    """Whether an opened answer takes this header over from the 402 that it came in."""
+    return _text(name) not in _OF_THE_TOLL
+
+
+class Bounded:
+    """Collects a body that must not grow beyond what a toll may take."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._left = MAX_TOLL_BYTES
+
+    def expect(self, size: str) -> None:
+        """Refuse at once what says of itself, in its ``Content-Length``, that it is too large."""
+        if size.isdecimal() and int(size[:20]) > self._left:
+            self._refuse()
+
+    def add(self, chunk: bytes) -> None:
+        self._left -= len(chunk)
+        if self._left < 0:
+            self._refuse()
+        self._chunks.append(chunk)
+
+    def joined(self) -> bytes:
+        return b"".join(self._chunks)
+
+    @staticmethod
+    def _refuse() -> None:
+        raise TollMalformed(f"the toll is larger than {MAX_TOLL_BYTES} bytes")

@@ -1,0 +1,40 @@
+"""The protocol of one 402, step by step: what every driver asks for and hands in."""
+
+from __future__ import annotations
+
+from modeltoll.client.purse import Labour, Purse, Redemption, toll_flow
+from modeltoll.records import Answer, Solution
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """The way from the body of a 402 to what it buys.
+
+    ``step`` is what the driver must do next, None at the end; there, ``answer`` is what was opened, or None where the
+    last response stands as it came.
+
+    Raises (from every call):
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
+    """
+
+    step: Labour | Redemption | None
+    answer: Answer | None = None
+
+    def __init__(self, purse: Purse, body: bytes) -> None:
+        self._flow = toll_flow(purse, body)
+        self._go(None)
+
+    def earned(self, got: Answer | Solution) -> None:
+        """Hand in what the labour brought."""
+        self._go(got)
+
+    def redeemed(self, status: int) -> None:
+        """Hand in the status that came of the redemption."""
+        self._go(status)
+
+    def _go(self, got: Answer | Solution | int | None) -> None:
+        try:
+            self.step = self._flow.send(got)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            self.step, self.answer = None, end.value

@@ -1,0 +1,83 @@
+"""Texts that settings are made of, each checked when it is read; a fault says what would be right."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+
+__all__ = [
+    "Address",
+    "HashedKey",
+    "HttpUrl",
+    "ModelName",
+    "Network",
+    "Person",
+    "Secret",
+    "WideIPv4",
+    "WideIPv6",
+    "each_once",
+]
+
+_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+_KEY_BYTES = 32
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536):
+        raise ValueError("is not HOST:PORT, such as 127.0.0.1:8080")
+    return text
+
+
+def _http_url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; write a network such as 10.0.0.0/8 or fd00::/8") from None
+    return text
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError("is not a model's name: letters, digits, '_', '.' and '-', at most 64")
+    return text
+
+
+def _hashed(text: str) -> str:
+    if not _SHA256_HEX.fullmatch(text):
+        raise ValueError("is not a SHA-256 in hexadecimal; make one with: printf %s KEY | sha256sum")
+    return text
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    if not _SHA256_HEX.fullmatch(secret.get_secret_value()):
+        raise ValueError(f"is not {_KEY_BYTES} random bytes in hexadecimal: openssl rand -hex {_KEY_BYTES}")
+    return secret
+
+
+Address = Annotated[str, AfterValidator(_address)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Network = Annotated[str, AfterValidator(_network)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+HashedKey = Annotated[str, AfterValidator(_hashed)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
+WideIPv4 = Annotated[int, Field(ge=8, le=23)]  # prefix lengths of networks wider than an anonymous caller's own
+WideIPv6 = Annotated[int, Field(ge=16, le=47)]
+
+
+def each_once(values: Iterable[object], what: str) -> None:
+    """Refuse (``ValueError``) values of which two are the same; ``what`` names one of them in the message."""
+    listed = list(values)
+    if len(set(listed)) != len(listed):
+        raise ValueError(f"{what} is listed twice; list it once")

@@ -1,0 +1,110 @@
+"""A time lock: x^(2^T) mod N, which the maker shortens by what it knows of N and nobody else can (RSW 1996).
+
+The wait is known beforehand and the same on one core as on a thousand: hard in time, not in throughput. A thief with
+many tolls works at many locks at once, so it is offered only where the operator asks for it, and it opens sealed
+answers only. It cannot hide its work: T is what must be done.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from typing import TYPE_CHECKING, ClassVar
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from modeltoll.puzzle.evaluation import MAX_EVALUATIONS, SEED_BYTES, TIMELOCK, check_of, secret_of
+from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.squaring import MODULUS_BYTES, base_of, value_of
+from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["TimeLock", "Trapdoor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trapdoor:
+    """The two primes of a modulus of 2048 bits: who knows them opens every lock made with it.
+
+    One trapdoor serves as many locks as there are seeds; it is forgotten with the process that drew it.
+
+    Raises:
+        ValueError: their product has not 2048 bits.
+    """
+
+    p: int = field(repr=False)
+    q: int = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.p * self.q).bit_length() != 8 * MODULUS_BYTES or self.p == self.q:
+            raise ValueError("the two primes do not make a modulus of 2048 bits")
+
+    @classmethod
+    def draw(cls) -> Trapdoor:
+        """A fresh one, from the system's randomness; some 50 to 500 ms."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=8 * MODULUS_BYTES).private_numbers()
+        return cls(key.p, key.q)
+
+    @property
+    def modulus(self) -> int:
+        """N, which is published."""
+        return self.p * self.q
+
+    def power(self, x: int, squarings: int) -> int:
+        """x^(2^squarings) mod N, modulo each prime with the exponent shortened (Fermat), joined (Garner)."""
+        at_p, at_q = (pow(x % prime, pow(2, squarings, prime - 1), prime) for prime in (self.p, self.q))
+        return at_q + self.q * ((at_p - at_q) * pow(self.q, -1, self.p) % self.p)
+
+
+class TimeLock:
+    """Repeated squaring. The squarings are the work exactly, rounded up or down by chance.
+
+    Raises:
+        ValueError: the profile does not know how fast its machine squares.
+    """
+
+    name: ClassVar[str] = TIMELOCK
+
+    def __init__(self, profile: MachineProfile, trapdoor: Trapdoor) -> None:
+        if profile.squarings <= 0:
+            raise ValueError(f"the machine profile {profile.name!r} has no squarings; measure it anew")
+        self._rate = profile.squarings
+        self._trapdoor = trapdoor
+        self._modulus = trapdoor.modulus.to_bytes(MODULUS_BYTES, "big")
+
+    def within(self, memory_kib: int) -> TimeLock:  # noqa: ARG002  it needs none
+        """As ``Puzzle.within``."""
+        return self
+
+    def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
+        """As ``Puzzle.make``: two powers of 1024 bits, however large the work. Below one squaring it costs one."""
+        exact = work.seconds * self._rate
+        if not 0 <= exact <= MAX_EVALUATIONS:
+            raise ValueError(f"work of {work.seconds} seconds is not what a puzzle can carry")
+        low = math.floor(exact)
+        squarings = max(1, low + (rng.random() < exact - low))
+        seed = rng.randbytes(SEED_BYTES)
+        value = self._value(seed, squarings)
+        part = Part(seed, squarings, check_of(value))
+        return Challenge(self.name, (part,), modulus=self._modulus), Solution((squarings - 1,), secret_of(value))
+
+    def solve(self, challenge: Challenge, watch: Watch) -> Solution:
+        """As ``Puzzle.solve``: on one core, for a second one would not help."""
+        return solve(challenge, watch)
+
+    def check(self, challenge: Challenge, solution: Solution) -> bool:
+        """As ``Puzzle.check``, of locks made with the same trapdoor; the counter is that of the last squaring."""
+        if challenge.puzzle != self.name or challenge.modulus != self._modulus or len(challenge.parts) != 1:
+            return False
+        (part,) = challenge.parts
+        if solution.counters != (part.bound - 1,):
+            return False
+        return compare_digest(secret_of(self._value(part.seed, part.bound)), solution.secret)
+
+    def _value(self, seed: bytes, squarings: int) -> bytes:
+        trapdoor = self._trapdoor
+        return value_of(trapdoor.power(base_of(seed, trapdoor.modulus), squarings))

@@ -1,0 +1,109 @@
+"""Plans replayed through tariffs: what each caller pays, and when he is suspected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.errors import CalibrationError
+from modeltoll.pricing.recorded import CALIBRATION, HONEST
+from modeltoll.pricing.running import earlier
+from modeltoll.simulation.scenes import Plan, Source, Times, honest_scenes, thief_scenes
+from modeltoll.simulation.traffic import drawn
+
+if TYPE_CHECKING:
+    from modeltoll.records import Leaks
+    from modeltoll.simulation.scenes import Scene
+    from modeltoll.simulation.tolls import Toll
+
+__all__ = ["Line", "replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table.
+
+    ``queries`` are the wanted rows that were bought; ``seconds_without`` their undefended time. ``seconds_with`` is
+    everything asked at the undefended time and the gateway's own, and the work for what was bought: ``ratio`` is
+    therefore per wanted row, None where nothing was bought. ``p99_seconds`` is what 99 of 100 bought rows do not wait longer for. ``suspected`` is
+    the share of accounts ever under suspicion, ``first_alarm`` the median row at which theirs began.
+    ``family`` and ``level`` say where the line belongs in a figure.
+    """
+
+    mode: str
+    queries: int
+    seconds_without: float
+    seconds_with: float
+    ratio: float | None
+    tariff: str
+    sample: str
+    family: str
+    kind: str
+    level: float
+    accounts: int
+    asked: int
+    p99_seconds: float
+    suspected: float
+    first_alarm: float | None
+
+
+def _line(scene: Scene, sample: str, toll: Toll, plan: Plan, times: Times, rng: np.random.Generator) -> Line:
+    traffic = scene.traffic
+    charged = toll.charge(traffic, plan.caller, rng)
+    bought = scene.buys(charged.seconds)
+    own = times.undefended + times.gate
+    waits = own + charged.seconds[bought]
+    queries = int((bought & traffic.wanted).sum())
+    without = queries * times.undefended
+    paid = own * len(bought) + float(charged.seconds[bought].sum())
+    accounts = int(traffic.accounts.max()) + 1
+    places = earlier(traffic.accounts) + 1.0
+    first = np.full(accounts, math.inf)
+    np.minimum.at(first, traffic.accounts[charged.suspected], places[charged.suspected])
+    alarmed = first[np.isfinite(first)]
+    return Line(
+        mode=scene.mode,
+        queries=queries,
+        seconds_without=without,
+        seconds_with=paid,
+        ratio=paid / without if queries else None,
+        tariff=toll.name,
+        sample=sample,
+        family=scene.family,
+        kind=scene.kind,
+        level=scene.level,
+        accounts=accounts,
+        asked=len(bought),
+        p99_seconds=float(np.quantile(waits, 0.99, method="higher")) if len(waits) else 0.0,
+        suspected=len(alarmed) / accounts,
+        first_alarm=float(np.median(alarmed)) if len(alarmed) else None,
+    )
+
+
+def replay(samples: Mapping[str, Leaks], tolls: Sequence[Toll], times: Times, plan: Plan, seed: int) -> list[Line]:
+    """Replay every plan of every sample through each tariff; one line each.
+
+    ``samples`` as ``recorded.read_leaks`` gives them: ``honest`` ones are needed; those for ``calibration`` are not
+    replayed, but stated p-values refer to them where they are there. Every tariff meets the same rows.
+
+    Raises:
+        CalibrationError: there is no sample of honest rows.
+    """
+    if HONEST not in samples:
+        raise CalibrationError(f"a sample called {HONEST!r} is needed; there are: {', '.join(samples)}")
+    reference = samples.get(CALIBRATION, samples[HONEST])
+    source = Source(samples[HONEST].values, np.sort(reference.values.T, axis=1))
+    lines = []
+    for toll in tolls:
+        rows, chance = (np.random.default_rng([seed, stream]) for stream in range(2))
+        lines += [_line(scene, HONEST, toll, plan, times, chance) for scene in honest_scenes(source, plan, rows)]
+        for sample, leaks in samples.items():
+            if sample not in (CALIBRATION, HONEST):
+                stolen = drawn(leaks.values, plan.rows, rows)
+                scenes = thief_scenes(sample, stolen, source, plan, times, rows)
+                lines += [_line(scene, sample, toll, plan, times, chance) for scene in scenes]
+    return lines

@@ -1,0 +1,123 @@
+"""What the commands print: headings and cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeltoll.pricing.explaining import CallerExplanation, RowExplanation
+    from modeltoll.pricing.traces import ModeCost
+    from modeltoll.simulation.replay import Line
+
+__all__ = ["LINE_HEADINGS", "MODE_HEADINGS", "caller_cells", "line_cells", "mode_cells", "row_cells"]
+
+Cells = list[tuple[str, ...]]
+
+MODE_HEADINGS = ("mode", "queries", "s without", "s with", "ratio")
+LINE_HEADINGS = ("tariff", "mode", *MODE_HEADINGS[1:], "p99 wait, s", "suspected", "from row")
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return "-"
+    return f"{ratio:.3f}x" if ratio < 10.0 else f"{ratio:,.1f}x"
+
+
+def mode_cells(costs: Sequence[ModeCost]) -> Cells:
+    """One line per mode and count of queries."""
+    return [
+        (
+            cost.mode,
+            f"{cost.queries:,}",
+            f"{cost.seconds_without:,.1f}",
+            f"{cost.seconds_with:,.1f}",
+            _ratio(cost.ratio),
+        )
+        for cost in costs
+    ]
+
+
+def line_cells(lines: Sequence[Line]) -> Cells:
+    """One line per plan and tariff."""
+    return [
+        (
+            line.tariff,
+            line.mode,
+            f"{line.queries:,}" if line.asked == line.queries else f"{line.queries:,} of {line.asked:,}",
+            f"{line.seconds_without:,.1f}",
+            f"{line.seconds_with:,.1f}",
+            _ratio(line.ratio),
+            f"{line.p99_seconds:.3g}",
+            f"{line.suspected:.1%}",
+            "-" if line.first_alarm is None else f"{line.first_alarm:,.0f}",
+        )
+        for line in lines
+    ]
+
+
+def row_cells(row: RowExplanation) -> Cells:
+    """How the price of one row came about, one step a line."""
+    cells: Cells = []
+    for reading in row.readings:
+        counted = f"{reading.at_least:,} of {reading.honest:,} honest rows leak {reading.leak:.4g} or more"
+        cells.append((f"{reading.measure}: {counted}", f"p = {reading.p_value:.4g}"))
+        cells.append(
+            (f"  factor (1 - g) p^-g at g = {row.g:g}, with weight {reading.weight:.3g}", f"{reading.factor:.4g}")
+        )
+    cells.append(("price of the row, units: the weighted mean", f"{row.factor:.4g}"))
+    if row.surcharge > 1.0:
+        cells.append(
+            (f"the caller is under suspicion and the row is rare (p = {row.rarest:.3g}): times", f"{row.surcharge:.3g}")
+        )
+    if row.group_surcharge > row.surcharge:
+        cells.append(
+            (
+                "a group of the caller's is under suspicion and the row is rare enough: times, instead",
+                f"{row.group_surcharge:.3g}",
+            )
+        )
+    if row.discount:
+        cells.append(("the caller's discount: less", f"{row.discount:.1%}"))
+    cells.append(("one unit, ms", f"{1000 * row.unit_seconds:.4g}"))
+    cells.append(("work of the row, s", f"{row.seconds:.4g}"))
+    return cells
+
+
+def caller_cells(caller: CallerExplanation) -> Cells:
+    """How a caller stands, one fact a line; of his histogram the bins that hold more than an honest caller's."""
+    cells: Cells = [
+        ("rows asked, ever", f"{caller.rows:,}"),
+        ("rows that count now (new to him, faded by age)", f"{caller.counted:,.1f}"),
+        ("work issued, s", f"{caller.work_seconds:,.1f}"),
+    ]
+    bins = iter(caller.bins)
+    per_measure = len(caller.bins) // max(1, len(caller.log_bayes_factors))
+    for log_factor in caller.log_bayes_factors:
+        own = [next(bins) for _ in range(per_measure)]
+        cells.append((f"{own[0].measure}: ln of the Bayes factor against honesty", f"{log_factor:.2f}"))
+        for reading in sorted(own, key=lambda reading: reading.expected - reading.rows)[:3]:
+            if reading.rows > reading.expected:
+                where = f"  p in {reading.low:g}..{reading.high:g}: rows, and an honest caller's"
+                cells.append((where, f"{reading.rows:,.1f}, {reading.expected:,.1f}"))
+    cells += [
+        ("ln of what a tolerated caller could have earned", f"-{caller.log_tolerance:.2f}"),
+        ("ln M, the evidence in all", f"{caller.log_evidence:.2f}"),
+        ("suspicion begins at", f"{caller.log_threshold:.2f}"),
+        (
+            f"surcharge on rows with p below {caller.rare_below:g}",
+            f"{caller.surcharge:.3g}x" if caller.suspected else "none",
+        ),
+        (f"entry toll still to pay, units, over {caller.entry_rows} rows", f"{caller.entry_units:.4g}"),
+    ]
+    for group in caller.groups:
+        counted = f"{group.counted:,.1f} rows of all its callers count, ln M"
+        surcharge = f"{group.surcharge:.3g}x" if group.surcharge > 1.0 else "none"
+        cells += [
+            (f"{group.group}: {counted}", f"{group.log_evidence:.2f}"),
+            (f"  its surcharge on rows with p below {caller.group_rare_below:g}", surcharge),
+        ]
+    if caller.discount:
+        cells.append(("discount on the price of rows", f"{caller.discount:.1%}"))
+    return cells

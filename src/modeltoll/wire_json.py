@@ -1,0 +1,88 @@
+"""JSON as the wire has it: canonical to write, and read member by member, for it may come from a hostile peer.
+
+What reads raises ``TollMalformed`` where it does not find what it says.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from modeltoll.errors import TollMalformed
+
+__all__ = [
+    "MAX_VALUES",
+    "canonical_json",
+    "decode_base64url",
+    "encode_base64url",
+    "parse_json",
+    "read_bytes",
+    "read_integer",
+    "read_member",
+]
+
+MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
+
+
+def encode_base64url(data: bytes) -> str:
+    """Base64 with the URL alphabet and no padding (RFC 4648, section 5)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: str) -> bytes:
+    """The inverse, strict: any other character, or padding, raises ``ValueError``."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ValueError(f"not base64url: {error}") from None
+    if encode_base64url(data) != text:
+        raise ValueError("not canonical base64url")
+    return data
+
+
+def canonical_json(value: object) -> bytes:
+    """ASCII JSON with sorted keys and no white space: the same bytes in every language for strings and integers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def read_member(members: dict[str, Any], name: str, kind: type) -> Any:
+    """A member of that type; a boolean is no number."""
+    value = members.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TollMalformed(f"the toll's {name!r} is missing or not of type {kind.__name__}")
+    return value
+
+
+def read_integer(members: dict[str, Any], name: str, low: int, high: int) -> int:
+    """An integer within ``low`` and ``high``; a whole float is none."""
+    value: int = read_member(members, name, int)
+    if not low <= value <= high:
+        raise TollMalformed(f"the toll's {name!r} is outside {low}..{high}")
+    return value
+
+
+def read_bytes(members: dict[str, Any], name: str, size: int | None = None) -> bytes:
+    """Bytes from strict base64url, of that size where one is given."""
+    try:
+        data = decode_base64url(read_member(members, name, str))
+    except ValueError:
+        raise TollMalformed(f"the toll's {name!r} is not base64url") from None
+    if size is not None and len(data) != size:
+        raise TollMalformed(f"the toll's {name!r} is not {size} bytes long")
+    return data
+
+
+def parse_json(body: bytes) -> Any:
+    """Any JSON without NaN and Infinity, of at most ``MAX_VALUES`` values."""
+
+    def refuse(token: str) -> None:
+        raise ValueError(token)
+
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise TollMalformed("the toll holds more values than a toll has")
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise TollMalformed("the toll is not JSON") from None

@@ -1,0 +1,107 @@
+"""Victims: known architectures, seeded training that resumes, and a shelf that knows recipe and data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
+from modeltoll.bench.victims import shelf, training  # noqa: E402
+from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet  # noqa: E402
+from modeltoll.bench.victims.training import Recipe, build, train  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+RECIPE = Recipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip=True)
+
+
+def images(count=96, side=28, seed=0):
+    """Bright upper or lower halves."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    x = rng.uniform(size=(count, side, side)) * 0.4
+    x[labels == 0, : side // 2] += 0.6
+    x[labels == 1, side // 2 :] += 0.6
+    return datasets.Images(x, labels.astype(np.int64))
+
+
+def same(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(left, right) for left, right in pairs)
+
+
+def test_mnistnet_has_the_papers_number_of_parameters():
+    assert sum(parameter.numel() for parameter in MnistNet().parameters()) == 431_080
+
+
+@pytest.mark.parametrize(("network", "shape"), [(MnistNet, (4, 1, 28, 28)), (ResidualNet, (4, 3, 32, 32))])
+def test_the_last_stage_is_what_the_head_sees(network, shape):
+    made = network().eval()
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    stages = made.stages(x)
+    assert stages[-1].ndim == 2
+    assert torch.equal(made.head(stages[-1]), made(x))
+    assert made(x).shape == (4, 10)
+
+
+def test_weights_depend_on_the_seed_alone_and_no_global_state_is_touched():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one = build(RECIPE)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert same(build(RECIPE), one)
+    assert not same(build(replace(RECIPE, seed=1)), one)
+
+
+def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path):
+    private = images()
+    x, y = shelf.as_tensor(private.x), torch.from_numpy(private.y)
+    whole = train(RECIPE, x, y, tmp_path / "whole.pt", lambda _done, _most: None)
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(done, _most):
+        if done == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(RECIPE, x, y, tmp_path / "broken.pt", interrupt)
+    steps = []
+    resumed = train(RECIPE, x, y, tmp_path / "broken.pt", lambda done, most: steps.append((done, most)))
+    assert steps[0] == (4, 9)
+    assert same(resumed, whole)
+
+
+def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch):
+    def load(_folder, *, train):
+        return images(96 if train else 40, seed=int(train))
+
+    monkeypatch.setitem(shelf.VICTIMS, "halves", shelf.Offer(load, replace(RECIPE, epochs=6)))
+    steps = []
+    first = shelf.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    assert first.accuracy(load(tmp_path, train=False)) > 0.9
+    assert len(steps) == 18
+    again = shelf.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    assert len(steps) == 18
+    assert again.identity == first.identity
+    x = images(7, seed=3).x
+    assert np.array_equal(again.scores(x), first.scores(x))
+    assert first.scores(x).sum(axis=1) == pytest.approx(np.ones(7))
+    assert first.features(x).shape == (7, 500)
+    monkeypatch.setitem(shelf.VICTIMS, "halves", shelf.Offer(load, RECIPE))
+    assert shelf.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
+def test_every_victim_on_offer_has_an_architecture_and_moved_images_are_windows():
+    assert {offer.recipe.architecture for offer in shelf.VICTIMS.values()} <= set(ARCHITECTURES)
+    x = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
+    moved = training._vary(x, replace(RECIPE, flip=False), torch.Generator().manual_seed(1))
+    assert moved.shape == x.shape
+    assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}

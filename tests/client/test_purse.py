@@ -1,0 +1,306 @@
+"""A purse refuses before any work, takes no more than its limits, and gives back what was not worked."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeltoll import wire
+from modeltoll.client.purse import Labour, Purse, may_be_toll, toll_flow
+from modeltoll.errors import SolveStopped, TollTooDear
+from modeltoll.puzzle.evaluation import check_of, evaluate
+from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
+from modeltoll.testing.clock import FakeClock
+
+ANSWER = Answer(200, "a/b", b"body")
+UNIT = MachineProfile("unit", "an evaluation takes a second", 1.0, {256: 1.0})
+SEED = b"s" * 16
+FIRST, NEVER = check_of(evaluate(SEED, 0, 0)), b"\0" * 16
+
+
+def unsolvable(expected):
+    """A toll of so many expected evaluations that no counter solves."""
+    return Toll("redeem", Challenge("sha256", (Part(SEED, 2 * expected - 1, NEVER),)), b"token", 1, 1.0)
+
+
+def solvable(expected):
+    """The same, solved by the first counter."""
+    return Toll("redeem", Challenge("sha256", (Part(SEED, 2 * expected - 1, FIRST),)), b"token", 1, 1.0)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(1000.0)
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """No work may be done."""
+
+    def fail(*_):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr("modeltoll.client.purse.solve", fail)
+
+
+def test_a_toll_at_the_limit_is_paid_and_remembered():
+    purse = Purse(10.0, profile=UNIT, max_seconds_per_hour=10.0)
+    solution = purse.pay(solvable(10))
+    assert solution.counters == (0,)
+    (payment,) = purse.payments
+    assert (payment.expected, payment.rows, payment.puzzle, payment.mode) == (10.0, 1, "sha256", "redeem")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_too_many_seconds_are_refused_before_any_work():
+    purse = Purse(9.99, profile=UNIT)
+    with pytest.raises(TollTooDear, match=r"about 10 s of work, the limit is 9.99 s \(max_seconds\)") as caught:
+        purse.pay(unsolvable(10))
+    assert (caught.value.seconds, caught.value.limit) == (10.0, 9.99)
+    assert purse.payments == ()
+
+
+def test_whoever_is_asked_about_a_dear_toll_decides():
+    """Once per toll, and only about dear ones; what is not allowed takes nothing from the hour."""
+    asked, replies = [], [True, False]
+
+    def allow(toll, expected):
+        asked.append((toll.rows, expected))
+        return replies.pop(0)
+
+    purse = Purse(5.0, profile=UNIT, max_seconds_per_hour=30.0, allow=allow)
+    purse.pay(solvable(5))
+    purse.pay(solvable(10))
+    with pytest.raises(TollTooDear, match="not allowed") as caught:
+        purse.pay(solvable(11))
+    assert (asked, caught.value.seconds) == ([(1, 10.0), (1, 11.0)], 11.0)
+    assert [payment.expected for payment in purse.payments] == [5.0, 10.0]
+    purse.pay(solvable(5))
+
+
+def test_a_dear_toll_that_is_allowed_still_keeps_to_the_hour():
+    purse = Purse(5.0, profile=UNIT, max_seconds_per_hour=9.0, allow=lambda *_: True)
+    with pytest.raises(TollTooDear, match="max_seconds_per_hour"):
+        purse.pay(solvable(10))
+
+
+def test_each_payment_is_told_once_it_is_made():
+    told = []
+    purse = Purse(10.0, profile=UNIT, paid=told.append)
+    purse.pay(solvable(10))
+    with pytest.raises(TollTooDear):
+        purse.pay(solvable(11))
+    assert tuple(told) == purse.payments != ()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_too_much_memory_is_refused_before_any_work():
+    sold = Toll("sealed", Challenge("argon2id", (Part(SEED, 1, NEVER),), 8192, 1, 1), b"", 1, 1.0)
+    with pytest.raises(TollTooDear, match=r"8192 KiB of memory, the limit is 8191 KiB \(memory_kib\)"):
+        Purse(memory_kib=8191).pay(sold)
+    assert Purse(memory_kib=8192).decide(sold) > 0
+
+
+@pytest.mark.usefixtures("untouched")
+def test_what_the_hour_does_not_allow_is_refused_before_any_work():
+    for limit in (0.0, 9.0):
+        with pytest.raises(TollTooDear, match="max_seconds_per_hour") as caught:
+            Purse(profile=UNIT, max_seconds_per_hour=limit).pay(unsolvable(10))
+        assert (caught.value.seconds, caught.value.limit) == (10.0, limit)
+
+
+def test_an_hour_later_the_allowance_is_whole_again(clock):
+    purse = Purse(profile=UNIT, max_seconds_per_hour=2.0, clock=clock)
+    for wait in (0.0, 1800.0, 1800.0):
+        clock.advance(wait)
+        purse.pay(solvable(1))
+    with pytest.raises(TollTooDear, match=r"0 s are left of this hour's 2 s"):
+        purse.pay(solvable(1))
+    clock.advance(1800.0)
+    purse.pay(solvable(1))
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 3), st.booleans()), max_size=30),
+    limit=st.integers(0, 8),
+)
+def test_an_hour_holds_its_allowance_and_no_more(steps, limit):
+    """Of tolls that are solved, and of tolls that are given up half-way; what fits is never refused."""
+    clock = FakeClock(0.0)
+    purse = Purse(profile=UNIT, max_seconds_per_hour=float(limit), clock=clock)
+    taken = []
+    for wait, expected, solved in steps:
+        clock.advance(wait)
+        now = clock()
+        left = limit - sum(seconds for at, seconds in taken if at > now - 3600.0)
+
+        def half_way(expected=expected):
+            clock.advance(expected / 2)
+            return True
+
+        try:
+            purse.pay(solvable(expected) if solved else unsolvable(expected), None if solved else half_way)
+        except TollTooDear:
+            assert expected > left
+            continue
+        except SolveStopped:
+            assert not solved
+        assert expected <= left
+        taken.append((now, expected if solved else expected / 2))
+
+
+@pytest.mark.parametrize(("worked", "left"), [(0.0, 10.0), (4.0, 6.0), (10.0, 0.0), (15.0, 0.0)])
+def test_work_given_up_counts_with_what_was_worked(clock, worked, left):
+    """At most with what was taken; two cores work twice as long."""
+
+    def cancelled():
+        clock.advance(worked / 2)
+        return True
+
+    purse = Purse(profile=UNIT, max_seconds_per_hour=10.0, clock=clock, cores=2)
+    with pytest.raises(SolveStopped):
+        purse.pay(unsolvable(10), cancelled)
+    with pytest.raises(TollTooDear) as caught:
+        purse.pay(unsolvable(11))
+    assert caught.value.limit == pytest.approx(left)
+    assert purse.payments == ()
+
+
+def test_work_given_up_after_an_hour_gives_nothing_back(clock):
+    purse = Purse(profile=UNIT, max_seconds_per_hour=10.0, clock=clock)
+
+    def cancelled():
+        clock.advance(3600.0)
+        purse.pay(solvable(1))
+        return True
+
+    with pytest.raises(SolveStopped):
+        purse.pay(unsolvable(10), cancelled)
+    with pytest.raises(TollTooDear) as caught:
+        purse.pay(unsolvable(10))
+    assert caught.value.limit == 9.0
+
+
+def test_an_interrupt_gives_back_too():
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    purse = Purse(profile=UNIT, max_seconds_per_hour=10.0, progress=interrupt, clock=FakeClock())
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            purse.pay(unsolvable(10))
+
+
+def test_threads_take_no_more_than_the_hour_allows():
+    purse = Purse(profile=UNIT, max_seconds_per_hour=50.0)
+    start = threading.Barrier(8)
+
+    def spend(_):
+        start.wait()
+        paid = 0
+        for _ in range(25):
+            try:
+                purse.pay(solvable(1))
+                paid += 1
+            except TollTooDear:
+                pass
+        return paid
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(spend, range(8))) == 50
+    assert len(purse.payments) == 50
+
+
+def test_the_deadline_is_for_each_toll(clock):
+    looks = []
+
+    def tick(done, most):
+        looks.append((done, most))
+        clock.advance(3.0)
+
+    endless = Toll("redeem", Challenge("argon2id", (Part(SEED, 10**6, NEVER),), 256, 1, 1), b"token", 1, 1.0)
+    purse = Purse(math.inf, deadline_seconds=7.0, clock=clock, progress=tick)
+    for _ in range(2):
+        with pytest.raises(SolveStopped, match="deadline"):
+            purse.pay(endless)
+    assert len(looks) == 6
+    assert looks[0] == (0, 10**6)
+    assert 0 < looks[1][0] < looks[2][0]
+
+
+def test_a_payments_seconds_are_the_wait(clock):
+    purse = Purse(clock=clock, progress=lambda *_: clock.advance(2.0))
+    purse.pay(solvable(1))
+    assert purse.payments[0].seconds == 2.0
+
+
+def test_a_long_row_of_payments_does_not_fill_the_memory():
+    purse = Purse()
+    purse._payments.extend([None] * 10_000)
+    purse.pay(solvable(1))
+    assert len(purse.payments) == 10_000
+    assert purse.payments[-1].mode == "redeem"
+
+
+@pytest.mark.parametrize("name", ["max_seconds", "max_seconds_per_hour", "deadline_seconds"])
+@pytest.mark.parametrize("value", [-1.0, math.nan])
+def test_a_limit_that_limits_nothing_is_no_limit(name, value):
+    with pytest.raises(ValueError, match=name):
+        Purse(**{name: value})
+
+
+@pytest.mark.parametrize("nothing", [{"cores": 0}, {"memory_kib": 0}])
+def test_a_purse_needs_something_to_work_with(nothing):
+    with pytest.raises(ValueError, match="at least one core"):
+        Purse(**nothing)
+
+
+def test_the_flow_refuses_before_it_asks_for_labour(toll):
+    flow = toll_flow(Purse(1.0, profile=UNIT), wire.encode_toll(toll(ANSWER), "toll"))
+    with pytest.raises(TollTooDear):
+        next(flow)
+
+
+def test_what_is_no_toll_ends_the_flow_at_once():
+    with pytest.raises(StopIteration) as end:
+        next(toll_flow(Purse(), b'{"price": {"usd": 5}}'))
+    assert end.value.value is None
+
+
+@pytest.mark.parametrize("mode", ["sealed", "redeem"])
+def test_the_flow_in_the_hands_of_a_driver(toll, mode):
+    sold = toll(ANSWER, mode)
+    flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
+    labour = next(flow)
+    assert isinstance(labour, Labour)
+    got = labour.run(None)
+    if mode == "sealed":
+        assert got == ANSWER
+    else:
+        redemption = flow.send(got)
+        assert redemption.path == wire.REDEEM_PATH
+        assert wire.decode_redemption(redemption.body) == (sold.cargo, got.counters)
+        got = 200
+    with pytest.raises(StopIteration) as end:
+        flow.send(got)
+    assert end.value.value == (ANSWER if mode == "sealed" else None)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "may"),
+    [
+        (402, "application/json", True),
+        (402, "Application/Problem+JSON; charset=utf-8", True),
+        (402, "text/html", False),
+        (402, None, False),
+        (200, "application/json", False),
+        (401, "application/json", False),
+    ],
+)
+def test_only_a_402_of_json_may_be_a_toll(status, kind, may):
+    assert may_be_toll(status, {} if kind is None else {"content-type": kind}) is may

@@ -1,0 +1,279 @@
+"""The sidecar pays for any program: what it passes on, what it keeps, and whom it never asks."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import threading
+
+import httpx
+import pytest
+from aiohttp import web
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from modeltoll import wire
+from modeltoll.client.purse import Purse
+from modeltoll.client.sidecar import Meters, application, upstream_url
+from modeltoll.errors import SettingsError
+from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
+
+BODY = bytes(range(256)) * 3
+ANSWER = Answer(200, "application/x-tensor; a=1", BODY)
+UNIT = MachineProfile("unit", "an evaluation takes a second", 1.0, {256: 1.0})
+DEAR = Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**46 - 1, b"\0" * 16),)), b"", 1, 1.0)
+
+
+class Sidecar:
+    """A sidecar in a thread of its own; ``options`` are the purse's."""
+
+    def __init__(self, upstream, **options):
+        meters = Meters()
+        self._app = application(upstream_url(upstream), Purse(paid=meters.paid, **options), meters)
+        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self):
+        self._stop = asyncio.Event()
+        runner = web.AppRunner(self._app, access_log=None, handler_cancellation=True, auto_decompress=False)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._ready.wait(10)
+        self._client = httpx.Client(base_url=self.url, verify=False)
+        return self
+
+    def __exit__(self, *_):
+        self._client.close()
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def ask(self, method, path, **request):
+        return self._client.request(method, path, **request)
+
+    def stream(self, method, path):
+        return self._client.stream(method, path)
+
+    def raw(self, request):
+        """All that the sidecar says to these bytes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(request)
+            said = b""
+            while chunk := connection.recv(65536):
+                said += chunk
+        return said
+
+    def metrics(self):
+        return self.ask("GET", "/metrics").text
+
+
+@pytest.fixture
+def sidecar(house):
+    with Sidecar(house.url) as running:
+        yield running
+
+
+def test_a_program_that_knows_no_tolls_gets_its_answer(house, sidecar):
+    house.sell(ANSWER)
+    got = sidecar.ask("POST", "/infer", content=b"row")
+    assert (got.status_code, got.content, got.headers["content-type"]) == (200, BODY, ANSWER.content_type)
+    assert got.headers["content-length"] == str(len(BODY))
+    assert "www-authenticate" not in got.headers
+    assert [(path, body) for _, path, _, body in house.seen] == [("/infer", b"row")]
+    page = sidecar.metrics()
+    assert 'modeltoll_proxy_tolls_total{mode="sealed",puzzle="sha256"} 1.0' in page
+    assert 'modeltoll_proxy_requests_total{outcome="answered"} 1.0' in page
+    assert "modeltoll_proxy_rows_total 1.0" in page
+
+
+def test_a_redemption_carries_the_programs_key(house, sidecar, key):
+    house.sell(ANSWER)
+    got = sidecar.ask("POST", "/infer", content=b"row", headers=key | {wire.ACCEPT_HEADER: "sha256; mode=redeem"})
+    assert got.content == BODY
+    assert [(path, headers["authorization"]) for _, path, headers, _ in house.seen] == [
+        ("/infer", key["authorization"]),
+        (wire.REDEEM_PATH, key["authorization"]),
+    ]
+
+
+def test_an_ordinary_answer_comes_as_it_was_sent(house, sidecar):
+    packed = gzip.compress(b"hello" * 99)
+    house.say(Response(packed, 201, {"content-encoding": "gzip", "x-own": "yes", "set-cookie": "a=1"}, "text/plain"))
+    got = sidecar.ask("POST", "/infer?a=b%20c%2F", content=b"row", headers={"X-Own": "1", "Cookie": "b=2"})
+    direct = httpx.post(house.url + "/infer?a=b%20c%2F", content=b"row", verify=False)
+    assert (got.status_code, got.reason_phrase, got.text) == (201, "Created", "hello" * 99)
+    assert {name: got.headers[name] for name in direct.headers} == dict(direct.headers) | {"date": got.headers["date"]}
+    assert set(got.headers) == set(direct.headers)
+    _, _, sent, body = house.seen[0]
+    assert (sent["x-own"], sent["cookie"], body, sent["host"]) == ("1", "b=2", b"row", house.url[7:])
+
+
+@pytest.mark.parametrize("case", [Response(status_code=204), Response(b"no", 404), Response(b"x"), Response(b"", 304)])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_each_kind_of_answer_passes(house, sidecar, case, method):
+    """Also those without a body, and those without a type, which get none here."""
+    house.say(case)
+    got, direct = sidecar.ask(method, "/infer"), httpx.request(method, house.url + "/infer", verify=False)
+    assert (got.status_code, got.content) == (direct.status_code, direct.content)
+    assert got.headers.get("content-length") == direct.headers.get("content-length")
+    assert got.headers.get("content-type") == direct.headers.get("content-type")
+
+
+def test_headers_between_two_neighbours_stay_between_them(house, sidecar):
+    came = {
+        "connection": "X-Mine",
+        "x-mine": "1",
+        "keep-alive": "timeout=5",
+        "proxy-authenticate": "Basic",
+        "x-kept": "1",
+    }
+    house.say(Response(b"ok", 200, came))
+    sent = {
+        "connection": "keep-alive, X-Hop",
+        "x-hop": "1",
+        "keep-alive": "1",
+        "proxy-authorization": "Basic eDp5",
+        "te": "trailers",
+        "upgrade": "h2c",
+        "x-kept": "1",
+    }
+    got = sidecar.ask("GET", "/infer", headers=sent)
+    assert got.headers["x-kept"] == "1"
+    assert not {"x-mine", "keep-alive", "proxy-authenticate"} & set(got.headers)
+    asked = house.seen[0][2]
+    assert asked["x-kept"] == "1"
+    assert not {"x-hop", "keep-alive", "proxy-authorization", "te", "upgrade"} & set(asked)
+
+
+def test_bodies_stream_both_ways(house, sidecar):
+    """The second half is sent only when the first has reached the program."""
+    arrived = threading.Event()
+
+    async def halves():
+        yield b"one"
+        assert await asyncio.to_thread(arrived.wait, 10)
+        yield b"two"
+
+    house.handlers["/infer"] = lambda _request, _body: StreamingResponse(halves(), 200, media_type="text/event-stream")
+    with sidecar.stream("GET", "/infer") as response:
+        chunks = response.iter_raw()
+        assert next(chunks) == b"one"
+        arrived.set()
+        assert b"".join(chunks) == b"two"
+    sidecar.ask("POST", "/infer", content=iter((b"a", b"b")))
+    assert house.seen[-1][3] == b"ab"
+
+
+def test_a_packed_request_arrives_packed(house, sidecar):
+    packed = gzip.compress(b"row")
+    house.say(Response(b"ok"))
+    sidecar.ask("POST", "/infer", content=packed, headers={"content-encoding": "gzip"})
+    assert (house.seen[0][3], house.seen[0][2]["content-encoding"]) == (packed, "gzip")
+
+
+@pytest.mark.parametrize("options", [{"max_seconds": 1.0}, {"max_seconds": 1e30, "max_seconds_per_hour": 1.0}])
+def test_what_is_above_a_limit_is_refused_with_402_and_the_reason(house, reply, options):
+    """No status that programs try again on, and nothing for another payer to take for a toll."""
+    house.say(reply(DEAR))
+    with Sidecar(house.url, profile=UNIT, **options) as sidecar:
+        got = sidecar.ask("POST", "/infer")
+        assert (got.status_code, wire.find_toll(got.content)) == (402, None)
+        assert "the toll takes about" in got.json()["error"]
+        assert 'outcome="refused"} 1.0' in sidecar.metrics()
+    assert house.paths() == ["/infer"]
+
+
+def test_a_broken_seal_is_no_reason_to_try_again(house, sidecar):
+    house.sell(Answer(302, "a/b", b""))
+    assert sidecar.ask("GET", "/infer").status_code == 402
+
+
+def test_money_that_is_asked_comes_through(house, sidecar):
+    house.say(Response(b'{"price": 5}', 402, media_type="application/json"))
+    got = sidecar.ask("GET", "/infer")
+    assert (got.status_code, got.json()) == (402, {"price": 5})
+
+
+def test_no_other_host_is_ever_asked(house, neighbour, sidecar):
+    """Neither where the program names one, nor where the upstream does."""
+    there = neighbour.url[7:]
+    for target in (f"http://{there}/infer", f"@{there}/", "*"):
+        assert b" 400 " in sidecar.raw(f"GET {target} HTTP/1.1\r\nHost: {there}\r\nConnection: close\r\n\r\n".encode())
+    sidecar.raw(f"GET //{there}/infer HTTP/1.1\r\nHost: {there}\r\nConnection: close\r\n\r\n".encode())
+    house.say(RedirectResponse(neighbour.url + "/infer"))
+    got = sidecar.ask("GET", "/infer")
+    assert (got.status_code, got.headers["location"]) == (307, neighbour.url + "/infer")
+    assert neighbour.seen == []
+
+
+def test_a_redirect_within_the_upstream_leads_back_to_the_sidecar(house, sidecar):
+    house.say(RedirectResponse(house.url + "/new?a=1"))
+    assert sidecar.ask("GET", "/infer").headers["location"] == "/new?a=1"
+
+
+def test_a_prefix_of_the_upstream_is_kept(house):
+    house.say(Response(b"ok"), "/v1/infer")
+    with Sidecar(house.url + "/v1/") as sidecar:
+        assert sidecar.ask("GET", "/infer").content == b"ok"
+
+
+def test_an_upstream_that_is_down_is_502():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with Sidecar(url) as sidecar:
+        assert sidecar.ask("GET", "/").status_code == 502
+        assert 'outcome="failed"} 1.0' in sidecar.metrics()
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "9"}, {}])
+def test_half_an_answer_does_not_look_whole(house, sidecar, headers):
+    async def die():
+        yield b"half"
+        raise ConnectionError("gone")
+
+    house.handlers["/infer"] = lambda _request, _body: StreamingResponse(die(), 200, headers)
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        sidecar.ask("GET", "/infer")
+
+
+def test_a_program_that_leaves_ends_the_work(house, reply, wait_until):
+    begun, over = threading.Event(), threading.Event()
+    house.say(reply(DEAR))
+
+    class Watched(Purse):
+        def pay(self, toll, cancelled=None):
+            try:
+                return super().pay(toll, cancelled)
+            finally:
+                over.set()
+
+    running = Sidecar(house.url)
+    running._app = application(
+        upstream_url(house.url), Watched(float("inf"), progress=lambda *_: begun.set()), Meters()
+    )
+    with running:
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(b"GET /infer HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert begun.wait(10)
+        assert over.wait(10)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "host", "ftp://host", "http://", "http://u:p@host", "http://host/?a=1", "http://host/#a", "http://[::1"]
+)
+def test_an_upstream_that_is_none_is_refused(url):
+    with pytest.raises(SettingsError, match="--upstream"):
+        upstream_url(url)

@@ -1,0 +1,170 @@
+"""Settings in, a gateway out; what cannot be built is said at once, setting by setting."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.gateway.assemble import MEASURES, assemble, build_callers, build_road, build_subject
+from modeltoll.gateway.gate import Visit
+from modeltoll.gateway.settings import load_settings
+from modeltoll.leak.novelty import NoveltyMeasure
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.reference import DEFAULT_PROFILE, save_profile
+from modeltoll.records import Caller
+from modeltoll.wire import Accept
+
+
+@pytest.fixture
+def place(tmp_path, calibration):
+    """A folder with a tariff, and a function that writes settings into it and loads them."""
+    save_calibration(calibration, tmp_path / "tariff.json")
+
+    def settings(model=None, **members):
+        digits = {
+            "tariff": "tariff.json",
+            "output": {"name": "p", "kind": "probabilities"},
+            "measures": [{"name": "entropy"}],
+        }
+        document = {"upstream": {"url": "http://127.0.0.1:1"}, "models": {"digits": digits | (model or {})}}
+        (tmp_path / "modeltoll.yaml").write_text(yaml.safe_dump(document | members))
+        return load_settings(tmp_path / "modeltoll.yaml")
+
+    settings.folder = tmp_path
+    return settings
+
+
+def faults(settings):
+    with pytest.raises(SettingsError) as caught:
+        assemble(settings)
+    return caught.value.faults
+
+
+def test_an_assembled_gateway_walks_a_request_through(place, town):
+    assembly = assemble(place(limits={"rows": 2}))
+    gate = assembly.gates["digits"]
+    gate._upstream = town.upstream
+
+    async def visit():
+        async with assembly.opened():
+            return await gate.visit(Visit(Caller("key:a"), "/v2/models/digits/infer", town.ask([1, 2]), Accept()))
+
+    passage = asyncio.run(visit())
+    assert passage.mode == "sealed"
+    assert (place.folder / "modeltoll.db").exists()
+    assert gate.road.subject.service.max_rows == 2
+    assert gate.road.without_ledger is False
+
+
+def test_everything_that_cannot_be_built_is_said_at_once(place):
+    (place.folder / "broken.npy").write_bytes(b"no array")
+    np.savez(place.folder / "partial.npz", scores=np.ones((3, 2)) / 2)
+    model = {
+        "tariff": "nowhere.json",
+        "measures": [
+            {"name": "novelty", "file": "broken.npy"},
+            {"name": "pate", "file": "nowhere.npz"},
+            {"name": "pknn", "file": "partial.npz"},
+            {"name": "entropy"},
+        ],
+    }
+    found = faults(place(model, profile="nowhere.json", ledger={"url": "mysql://host/db"}))
+    named = [fault.partition(":")[0] for fault in found]
+    assert named == [
+        "profile",
+        "ledger",
+        "models.digits.measures.0",
+        "models.digits.measures.1",
+        "models.digits.measures.2",
+        "models.digits.tariff",
+    ]
+
+
+def test_a_tariff_of_another_model_or_of_other_measures_is_refused(place, calibration):
+    save_calibration(replace(calibration, model="letters"), place.folder / "letters.json")
+    assert "models.digits.tariff" in faults(place({"tariff": "letters.json"}))[0]
+    assert "models.digits.tariff" in faults(place({"measures": [{"name": "gap"}]}))[0]
+
+
+def test_saved_measures_keep_their_number_of_neighbours(place):
+    private = np.random.default_rng(0).random((50, 2))
+    np.save(place.folder / "private.npy", private)
+    NoveltyMeasure(private, 3).save(place.folder / "saved.npz")
+    for measure in ({"file": "private.npy", "neighbours": 4}, {"file": "private.npy"}, {"file": "saved.npz"}):
+        subject = build_subject(place({"measures": [{"name": "novelty", **measure}]}), "digits")
+        assert subject.measures[0].name == "novelty"
+    (fault,) = faults(
+        place({"measures": [{"name": "novelty", "file": "saved.npz", "neighbours": 4}], "tariff": "tariff.json"})
+    )[:1]
+    assert fault.startswith("models.digits.measures.0: 'neighbours'")
+
+
+def test_every_measure_of_the_settings_can_be_built():
+    from modeltoll.gateway.settings import MeasureSettings  # noqa: PLC0415
+
+    assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
+
+
+def test_every_puzzle_of_the_settings_is_on_the_menu(place, calibration):
+    from modeltoll.gateway.settings import PuzzleSettings  # noqa: PLC0415
+
+    (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
+    allow = [name.strip("'") for name in kinds.split(", ")]
+    settings = place({"puzzle": {"allow": allow, "sha256_below_ms": 5}})
+    subject = build_subject(settings, "digits")
+    menu = build_road(settings, subject, ConformalTariff(calibration), DEFAULT_PROFILE).menu
+    assert sorted(menu.puzzles) == sorted(allow)
+    assert {name: puzzle.name for name, puzzle in menu.puzzles.items()} == {name: name for name in allow}
+    assert menu.sha256_below == 0.005
+
+
+def test_callers_are_those_of_the_settings(place):
+    keys = [{"name": "alice", "sha256": "a" * 64}, {"name": "vip", "sha256": "b" * 64, "exempt": True}]
+    callers = build_callers(place(callers={"anonymous": False, "keys": keys, "trusted_proxies": ["10.0.0.0/8"]}))
+    assert callers.keys["a" * 64] == Caller("key:alice")
+    assert callers.keys["b" * 64].exempt
+    assert not callers.anonymous
+    assert [str(network) for network in callers.trusted_proxies] == ["10.0.0.0/8"]
+
+
+def test_the_operator_is_told_what_he_should_know(place, calibration):
+    save_profile(DEFAULT_PROFILE, place.folder / "machine.json")
+    quiet = assemble(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
+    assert quiet.notices == ()
+    save_calibration(
+        replace(calibration, report=replace(calibration.report, warnings=("odd rows",))), place.folder / "t.json"
+    )
+    notices = "\n".join(assemble(place({"tariff": "t.json", "mode": "shadow"})).notices)
+    for word in ("secrets", "odd rows", "shadow"):
+        assert word in notices
+
+
+def test_a_tariff_made_with_other_weights_is_noticed(place, calibration):
+    two = replace(
+        calibration, measures=("entropy", "gap"), scores=np.vstack([calibration.scores] * 2), weights=(0.5, 0.5)
+    )
+    save_calibration(two, place.folder / "two.json")
+    for weight, noticed in ((1, False), (3, True)):
+        model = {"tariff": "two.json", "measures": [{"name": "entropy"}, {"name": "gap", "weight": weight}]}
+        notices = assemble(place(model, secrets=["a" * 64])).notices
+        assert any("weights" in notice for notice in notices) is noticed
+
+
+def test_a_ledger_that_cannot_be_opened_stops_the_gateway_before_it_serves(place):
+    assembly = assemble(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
+
+    async def start():
+        async with assembly.opened():
+            raise AssertionError("it was opened")
+
+    with pytest.raises(LedgerError):
+        asyncio.run(start())
+    assert not Path("no").exists()

@@ -1,0 +1,107 @@
+"""Calibration asks the running model server, row by row, and leaves no trace in the real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from modeltoll.errors import AnswerError, CalibrationError, SettingsError
+from modeltoll.gateway.calibrating import Wishes, calibrate_model, observe, read_rows
+from modeltoll.gateway.settings import load_settings
+from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
+from modeltoll.records import Answer
+from modeltoll.testing.gateways import FakeUpstream, serving
+
+WISHES = Wishes(Terms(), Costs(), Split(), Provenance("test"))
+
+
+def model_server(town):
+    """A model whose scores depend on the input, as an ASGI application."""
+
+    async def app(scope, receive, send):
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        answer = speak(town, scope["path"], body)
+        headers = [(b"content-type", answer.content_type.encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    return app
+
+
+def speak(town, path, body):
+    if not body:
+        return Answer(200, "application/json", json.dumps({"inputs": [TENSOR]}).encode())
+    rows = np.array(json.loads(body)["inputs"][0]["data"], dtype=float).reshape(-1, 2)
+    powers = np.exp(rows @ np.array([[3.0, 1, 0, 0], [0, 2, 1, 0]]))
+    return town.say(powers / powers.sum(axis=1, keepdims=True))
+
+
+TENSOR = {"name": "x", "datatype": "FP64", "shape": [-1, 2]}
+
+
+def test_a_tariff_is_fitted_to_what_the_running_server_says(town, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs, heard = np.random.default_rng(0).random((210, 2)), []
+    with serving(model_server(town)) as url:
+        model = {
+            "tariff": "tariff.json",
+            "output": {"name": "p", "kind": "probabilities"},
+            "measures": [{"name": "entropy"}],
+        }
+        document = {"upstream": {"url": url}, "models": {"digits": model}}
+        (tmp_path / "modeltoll.yaml").write_text(yaml.safe_dump(document))
+        settings = load_settings(tmp_path / "modeltoll.yaml")
+        made = asyncio.run(calibrate_model(settings, "digits", inputs, WISHES, lambda *done: heard.append(done)))
+        with pytest.raises(SettingsError, match="there are: digits"):
+            asyncio.run(calibrate_model(settings, "letters", inputs, WISHES))
+    assert made.honest == 168
+    assert made.unit_seconds > 0
+    assert heard[-1] == (210, 210)
+    assert not (tmp_path / "modeltoll.db").exists()
+
+
+def watching(town, says):
+    return asyncio.run(observe(town.gate().road.subject, FakeUpstream(says), np.random.default_rng(0).random((3, 2))))
+
+
+def test_rows_are_asked_one_at_a_time_and_measured(town):
+    found = watching(town, lambda path, body: speak(town, path, body))
+    assert found.leaks.values.shape == (3, 1)
+    assert found.seconds.shape == (3,)
+    assert len(found.questions) == 3
+    assert found.undefended_seconds > 0
+
+
+def test_a_server_that_refuses_or_cannot_be_measured_gives_no_tariff(town):
+    def refusing(path, body):
+        return speak(town, path, body) if not body else Answer(422, "application/json", b'{"error":"64 numbers"}')
+
+    with pytest.raises(CalibrationError, match=r"row 1 with status 422: 64 numbers"):
+        watching(town, refusing)
+    with pytest.raises(AnswerError):
+        watching(town, lambda path, body: speak(town, path, body) if not body else town.say([[1.0, 1.0, 1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("array", [np.ones(3), np.ones((0, 3)), np.array([[np.nan, 1.0]])])
+def test_rows_are_a_table_of_finite_numbers(tmp_path, array):
+    np.save(tmp_path / "rows.npy", array)
+    with pytest.raises(CalibrationError, match=r"rows\.npy"):
+        read_rows(tmp_path / "rows.npy")
+
+
+def test_rows_of_any_shape_are_flattened(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(24).reshape(2, 3, 4))
+    assert read_rows(tmp_path / "rows.npy").shape == (2, 12)
+    for wrong in ("nowhere.npy", "text.npy"):
+        (tmp_path / "text.npy").write_text("no array")
+        with pytest.raises(CalibrationError):
+            read_rows(tmp_path / wrong)

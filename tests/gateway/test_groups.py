@@ -1,0 +1,116 @@
+"""Groups, discounts and the watch on drift, from the settings to the toll."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from modeltoll.gateway.assemble import build_callers
+from modeltoll.gateway.monitor import LOOK, Monitor
+from modeltoll.gateway.settings import Settings
+from modeltoll.pricing.drift import Drift
+from modeltoll.records import Caller
+
+SETTINGS = {
+    "upstream": {"url": "http://127.0.0.1:8000"},
+    "callers": {
+        "keys": [
+            {"name": "alice", "sha256": "a" * 64, "organisation": "acme", "discount": 0.25},
+            {"name": "bob", "sha256": "b" * 64},
+        ],
+        "prefixes": {"ipv4": [16], "ipv6": [32]},
+    },
+    "models": {
+        "digits": {
+            "tariff": "t.json",
+            "output": {"name": "p", "kind": "probabilities"},
+            "measures": [{"name": "entropy"}],
+        }
+    },
+}
+
+
+def test_groups_and_discounts_come_from_the_settings():
+    callers = build_callers(Settings(**SETTINGS))
+    assert callers.keys["a" * 64] == Caller("key:alice", groups=("org:acme",), discount=0.25)
+    assert callers.keys["b" * 64] == Caller("key:bob")
+    assert (callers.ipv4_prefixes, callers.ipv6_prefixes) == ((16,), (32,))
+
+
+@pytest.mark.parametrize("prefixes", [{"ipv4": [24]}, {"ipv4": [7]}, {"ipv6": [48]}, {"ipv4": [16, 16]}])
+def test_prefixes_that_are_no_wider_networks_are_refused(prefixes):
+    with pytest.raises(ValueError, match="prefixes"):
+        Settings(**SETTINGS | {"callers": {"prefixes": prefixes}})
+
+
+@pytest.mark.parametrize("key", [{"organisation": "a b"}, {"organisation": ""}, {"discount": 1.1}, {"discount": -0.1}])
+def test_keys_with_odd_organisations_or_discounts_are_refused(key):
+    with pytest.raises(ValueError, match=next(iter(key))):
+        Settings(**SETTINGS | {"callers": {"keys": [{"name": "a", "sha256": "a" * 64, **key}]}})
+
+
+def test_callers_of_one_organisation_make_each_others_rarest_rows_dearer(town):
+    """Thirty of them send one rare row each: the last pays more than a stranger, and is not himself suspected."""
+    town.upstream.says = lambda path, body: town.say(town.unsure(1))
+    works = [town.visit(town.ask([n, 0]), caller=Caller(f"key:{n}", groups=("org:acme",))).work for n in range(30)]
+    stranger = town.visit(town.ask([99, 0]), caller=Caller("key:stranger")).work
+    assert works[0].seconds == stranger.seconds
+    assert works[-1].seconds > 5 * stranger.seconds
+    assert works[-1].group_surcharge > 5.0
+    assert not any(work.suspected for work in works)
+    assert town.log()[-2].work == works[-1], "the log tells why"
+
+
+def test_a_discount_is_taken_off_the_toll(town):
+    full = town.visit(town.ask([1, 2]), caller=Caller("key:a")).work.seconds
+    assert town.visit(town.ask([1, 2]), caller=Caller("key:b", discount=0.75)).work.seconds == pytest.approx(full / 4)
+
+
+@pytest.fixture
+def watched(town):
+    """A town whose gate has a monitor that the telemetry shows."""
+    monitor = Monitor(town.model, Drift(town.tariff), town.clock)
+    town.telemetry.watch(town.model, town.tariff.measures, town.tariff.suspicion.edges, monitor)
+    town.monitor = monitor
+    return town
+
+
+def test_new_rows_of_honest_callers_are_counted_by_bin(watched):
+    for n in (1, 2, 2):
+        watched.visit(watched.ask([n, 0]))
+    watched.visit(watched.ask([3, 0]), caller=watched.vip)
+    for _ in range(2):
+        page = watched.telemetry.page().decode()
+        rows = [line for line in page.splitlines() if line.startswith("modeltoll_p_values_total{")]
+        assert sum(float(line.rpartition(" ")[2]) for line in rows) == 2.0
+        assert len(rows) == watched.tariff.shape[1]
+        assert all(f'model="{watched.model}"' in line and 'measure="entropy"' in line for line in rows)
+
+
+def test_callers_under_suspicion_stay_out_of_the_watch(watched):
+    watched.upstream.says = lambda path, body: watched.say(watched.unsure(1))
+    gate = watched.gate()
+    works = [watched.visit(watched.ask([n, 0]), gate=gate).work for n in range(60)]
+    unsuspected = sum(not work.suspected for work in works)
+    assert unsuspected < 40
+    assert watched.monitor.reading().rows == unsuspected
+
+
+def test_drift_is_told_once_in_the_log_and_shown_in_the_metrics(watched, caplog):
+    """Many callers, none of whom is suspected, and all of whose rows are rare."""
+    watched.upstream.says = lambda path, body: watched.say(watched.unsure(1))
+    gate = watched.gate()
+    with caplog.at_level(logging.WARNING, "modeltoll.gateway"):
+        for n in range(2 * LOOK):
+            watched.visit(watched.ask([n, 0]), caller=Caller(f"key:{n}"), gate=gate)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("digits: ")
+    assert "Calibrate anew" in told
+    assert "key:" not in told
+    assert watched.metric('modeltoll_drift_detected{model="digits"}') == 1.0
+    assert watched.metric('modeltoll_drift_mean_units{model="digits"}') > 10.0
+    threshold = watched.metric('modeltoll_drift_log_threshold{model="digits"}')
+    assert watched.metric('modeltoll_drift_log_evidence{model="digits"}') > threshold
+    assert np.isfinite(threshold)

@@ -1,0 +1,366 @@
+"""Open Inference Protocol: what is not clearly a request, or an answer to it, is refused before anybody acts on it."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.protocol import Question, Service
+from modeltoll.records import Answer, Evidence
+from modeltoll.testing.gateways import check_protocol
+
+OIP = OpenInference()
+SERVICE = Service("digits", "p", "probabilities", classes=4, max_rows=64)
+METADATA = b'{"name":"digits","inputs":[{"name":"x","datatype":"FP64","shape":[-1,3]}]}'
+
+
+def tensor(data, shape, datatype="FP64", **members):
+    return {"name": "x", "shape": shape, "datatype": datatype, "data": data, **members}
+
+
+def read(*tensors, service=SERVICE, **members):
+    return OIP.read(json.dumps({"inputs": list(tensors), **members}).encode(), service)
+
+
+def answer(scores, output="p", **members):
+    scores = np.asarray(scores)
+    said = {"name": output, "shape": list(scores.shape), "datatype": "FP64", "data": scores.ravel().tolist(), **members}
+    return Answer(200, "application/json", json.dumps({"outputs": [said]}).encode())
+
+
+def evidence(said, rows=1, service=SERVICE):
+    return OIP.evidence(Question(tuple(bytes([n] * 8) for n in range(rows)), None), said, service)
+
+
+def test_it_keeps_the_law_of_serving_protocols():
+    inputs = np.random.default_rng(0).normal(size=(5, 3))
+    check_protocol(OIP, SERVICE, METADATA, inputs, answer)
+
+
+BODIES = {
+    "not JSON": b'{"inputs": [',
+    "not UTF-8": b'{"inputs": "\xff"}',
+    "byte order mark": b'\xef\xbb\xbf{"inputs": []}',
+    "two documents": b"{} {}",
+    "deep nesting": b"[" * 100_000,
+    "deep nesting inside": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":'
+    + b"[" * 50_000
+    + b"]" * 50_000
+    + b"}]}",
+    "NaN": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[NaN]}]}',
+    "Infinity": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[-Infinity]}]}',
+    "1e999": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[1e999]}]}',
+    "an endless integer": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[' + b"9" * 5000 + b"]}]}",
+    "an integer beyond all floats": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[' + b"9" * 400 + b"]}]}",
+    "a member twice": b'{"inputs":[],"inputs":[]}',
+    "a member twice, deep down": b'{"inputs":[{"shape":[1],"shape":[1],"datatype":"FP64","data":[1]}]}',
+    "not an object": b"[]",
+    "no inputs": b"{}",
+    "empty inputs": b'{"inputs":[]}',
+    "inputs of another kind": b'{"inputs":{"x":1}}',
+    "an input that is no object": b'{"inputs":[1]}',
+    "outputs of another kind": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[1]}],"outputs":["p"]}',
+    "parameters of another kind": b'{"inputs":[{"shape":[1],"datatype":"FP64","data":[1]}],"parameters":[1]}',
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_what_is_no_request_is_refused(body):
+    with pytest.raises(RequestError):
+        OIP.read(body, SERVICE)
+
+
+TENSORS = {
+    "no shape": ({"name": "x", "datatype": "FP64", "data": [1]}, "shape"),
+    "an empty shape": (tensor([1], []), "shape"),
+    "a shape that is no list": (tensor([1], 1), "shape"),
+    "a negative shape": (tensor([1], [-1, 1]), "shape"),
+    "an empty batch": (tensor([], [0, 2]), "shape"),
+    "a broken shape": (tensor([1], [1.0, 1]), "shape"),
+    "a shape of truths": (tensor([1], [True, 1]), "shape"),
+    "a shape without end": (tensor([1], [1] * 33), "shape"),
+    "a giant shape": (tensor([1.0], [1, 2**40]), "shape"),
+    "a shape that multiplies to much": (tensor([1.0], [1, 2**30, 2**30, 2**30]), "does not fill"),
+    "too few": (tensor([1, 2, 3], [2, 2]), "does not fill"),
+    "too many": (tensor([1, 2, 3, 4, 5], [2, 2]), "does not fill"),
+    "ragged": (tensor([[1, 2], [3]], [2, 2]), "ragged"),
+    "half nested": (tensor([[1, 2], 3, 4], [2, 2]), "number|float"),
+    "nested in another way than its shape": (tensor([[1, 2, 3], [4, 5, 6]], [3, 2]), "nested"),
+    "nested too deeply": (tensor([[[1], [2]]], [1, 2]), "holds something"),
+    "no data": ({"name": "x", "datatype": "FP64", "shape": [1]}, "is not a list"),
+    "one number for a list": (tensor(1.0, [1]), "is not a list"),
+    "an object for a list": (tensor({"0": 1}, [1]), "is not a list"),
+    "text for numbers": (tensor(["1.5"], [1]), "holds something"),
+    "null for numbers": (tensor([None], [1]), "holds something"),
+    "numbers for text": (tensor([1], [1], "BYTES"), "holds something"),
+    "no datatype": ({"name": "x", "shape": [1], "data": [1]}, "datatype"),
+    "an unknown datatype": (tensor([1], [1], "FP8"), "datatype"),
+    "a datatype of another kind": (tensor([1], [1], ["FP64"]), "datatype"),
+    "half an integer": (tensor([0.5], [1], "INT64"), "no INT64"),
+    "too large for a byte": (tensor([256], [1], "UINT8"), "no UINT8"),
+    "negative where there is no sign": (tensor([-1], [1], "UINT32"), "no UINT32"),
+    "neither true nor false": (tensor([2], [1], "BOOL"), "no BOOL"),
+    "infinite as a float of 32 bits": (tensor([1e39], [1], "FP32"), "no FP32"),
+    "infinite as a float of 16 bits": (tensor([65520], [1], "FP16"), "no FP16"),
+    "shared memory": (tensor([1], [1], parameters={"shared_memory_region": "r"}), "shared_memory_region"),
+    "binary data": (tensor([1], [1], parameters={"binary_data_size": 8}), "binary_data_size"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "fault"), TENSORS.values(), ids=TENSORS)
+def test_a_tensor_that_is_not_what_it_says_is_refused(wrong, fault):
+    with pytest.raises(RequestError, match=fault):
+        read(wrong)
+
+
+@pytest.mark.parametrize("parameter", ["binary_data_output", "classification"])
+def test_parameters_that_change_what_is_answered_are_refused(parameter):
+    good = tensor([1], [1])
+    for members in (
+        {"parameters": {parameter: 3}},
+        {"outputs": [{"name": "p", "parameters": {parameter: True}}]},
+    ):
+        with pytest.raises(RequestError, match=parameter):
+            read(good, **members)
+    read(good, parameters={parameter: False}, outputs=None, id="1")
+
+
+def test_inputs_must_agree_on_the_rows_and_stay_within_the_limit():
+    with pytest.raises(RequestError, match="same number of rows"):
+        read(tensor([1, 2], [2]), tensor([1], [1]))
+    with pytest.raises(RequestError, match="65 rows; at most 64"):
+        read(tensor([1] * 65, [65]))
+    assert len(read(tensor([1] * 64, [64])).fingerprints) == 64
+
+
+def test_flat_and_nested_data_are_the_same_question():
+    flat, nested = read(tensor([1, 2, 3, 4], [2, 2])), read(tensor([[1, 2], [3, 4]], [2, 2]))
+    assert flat.fingerprints == nested.fingerprints
+    assert np.array_equal(flat.inputs, nested.inputs)
+
+
+def test_numbers_are_measured_as_the_model_server_reads_them():
+    """What is one number to the model server has one fingerprint, however it is written."""
+    exact = float(np.float32(0.1))
+    assert read(tensor([0.1], [1], "FP32")).fingerprints == read(tensor([exact], [1], "FP32")).fingerprints
+    assert read(tensor([0.1], [1], "FP32")).inputs[0, 0] == exact
+    assert read(tensor([-0.0], [1])).fingerprints == read(tensor([0], [1])).fingerprints
+    assert read(tensor([3.0], [1], "INT8")).fingerprints == read(tensor([3], [1], "UINT16")).fingerprints
+    assert read(tensor([True], [1], "BOOL")).inputs.tolist() == [[1.0]]
+
+
+def test_several_inputs_stand_side_by_side_and_text_has_fingerprints_only():
+    both = read(tensor([1, 2], [2]), tensor([3, 4, 5, 6], [2, 2]))
+    assert both.inputs.tolist() == [[1, 3, 4], [2, 5, 6]]
+    text = read(tensor(["a", "b", "a\ud800"], [3, 1], "BYTES"))
+    assert text.inputs is None
+    assert len(set(text.fingerprints)) == 3
+    mixed = read(tensor(["a", "b"], [2], "BYTES"), tensor([1, 1], [2]))
+    assert mixed.inputs is None
+    assert len(set(mixed.fingerprints)) == 2
+
+
+@pytest.mark.parametrize("datatype", ["BYTES", "FP64"])
+def test_one_long_text_does_not_multiply(datatype):
+    """An array of text takes the longest text's memory for each item; a small body must not become gigabytes."""
+    body = json.dumps({"inputs": [tensor(["x" * 1_000_000, *[""] * 2000], [1, 2001], datatype)]}).encode()
+    tracemalloc.start()
+    try:
+        if datatype == "BYTES":
+            OIP.read(body, SERVICE)
+        else:
+            with pytest.raises(RequestError):
+                OIP.read(body, SERVICE)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(body)
+
+
+def test_long_shapes_are_refused_without_multiplying_them():
+    body = b'{"inputs":[{"shape":[' + b"2147483647," * 200_000 + b'1],"datatype":"FP64","data":[1]}]}'
+    with pytest.raises(RequestError, match="shape"):
+        OIP.read(body, SERVICE)
+
+
+ANSWERS = {
+    "not JSON": b"<html>",
+    "NaN": b'{"outputs":[{"name":"p","shape":[1,4],"datatype":"FP64","data":[NaN,0,0,1]}]}',
+    "1e999": b'{"outputs":[{"name":"p","shape":[1,4],"datatype":"FP64","data":[1e999,0,0,0]}]}',
+    "null": b'{"outputs":[{"name":"p","shape":[1,4],"datatype":"FP64","data":[null,0,0,1]}]}',
+    "no outputs": b'{"model_name":"digits"}',
+    "empty outputs": b'{"outputs":[]}',
+    "deep nesting": b'{"outputs":' + b"[" * 100_000,
+    "an endless integer": b'{"outputs":[{"name":"p","shape":[1,4],"datatype":"FP64","data":['
+    + b"9" * 400
+    + b",0,0,1]}]}",
+    "an error": b'{"error":"no"}',
+    "another output": answer([[0.5, 0.25, 0.125, 0.125]], output="q").body,
+    "not summing to 1": answer([[0.7, 0.1, 0.1, 0.2]]).body,
+    "negative": answer([[1.1, -0.1, 0, 0]]).body,
+    "other classes": answer([[0.5, 0.25, 0.25]]).body,
+    "a row more": answer([[0.5, 0.25, 0.125, 0.125]] * 2).body,
+    "truths": answer([[True, False, False, False]]).body,
+    "text": answer([["1", "0", "0", "0"]]).body,
+    "ragged": answer([[0.5, 0.25, 0.125, 0.125]], data=[[0.7, 0.1], [0.2]]).body,
+    "too few": answer([[0.5, 0.25, 0.125, 0.125]], data=[0.7, 0.3]).body,
+    "no shape of its own": answer([[0.5, 0.25, 0.125, 0.125]], shape=[]).body,
+    "a shape without end": answer([[0.5, 0.25, 0.125, 0.125]], shape=[1, 4] + [1] * 1000).body,
+    "a picture": answer([[0.5, 0.25, 0.125, 0.125]], shape=[1, 2, 2]).body,
+}
+
+
+@pytest.mark.parametrize("body", ANSWERS.values(), ids=ANSWERS)
+def test_what_cannot_be_measured_is_no_answer(body):
+    with pytest.raises(AnswerError):
+        evidence(Answer(200, "application/json", body))
+
+
+def test_an_answer_to_other_rows_is_not_cut_to_fit():
+    """Four logits of one row are not two logits of two rows, though their number fits."""
+    logits = Service("digits", "p", "logits")
+    with pytest.raises(AnswerError):
+        evidence(answer([[1, 2, 3, 4]]), rows=2, service=logits)
+    assert evidence(answer([[1, 2], [3, 4]]), rows=2, service=logits).scores.shape == (2, 2)
+
+
+def test_dimensions_of_one_do_not_count():
+    said = answer([[0.5, 0.25, 0.125, 0.125]], shape=[1, 1, 4, 1])
+    assert evidence(said).scores.tolist() == [[0.5, 0.25, 0.125, 0.125]]
+
+
+@pytest.mark.parametrize("shape", [[3], [3, 1]])
+def test_labels_are_one_per_row(shape):
+    labels = Service("digits", "p", "labels", classes=4)
+    assert evidence(answer([2, 0, 3], shape=shape), rows=3, service=labels).scores.argmax(axis=1).tolist() == [2, 0, 3]
+    for wrong in ([2, 0, 4], [2, 0, 0.5], [2, 0, -1]):
+        with pytest.raises(AnswerError):
+            evidence(answer(wrong, shape=shape), rows=3, service=labels)
+
+
+def test_an_output_that_nobody_measures_is_not_released_unless_it_is_listed():
+    outputs = [json.loads(answer([[0.5, 0.25, 0.125, 0.125]], name).body)["outputs"][0] for name in ("p", "embedding")]
+    both = Answer(200, "application/json", json.dumps({"outputs": outputs}).encode())
+    twice = Answer(200, "application/json", json.dumps({"outputs": [outputs[0], outputs[0]]}).encode())
+    with pytest.raises(AnswerError, match="not measured"):
+        evidence(both)
+    listed = replace(SERVICE, unmeasured=("embedding",))
+    assert evidence(both, service=listed).scores.tolist() == [[0.5, 0.25, 0.125, 0.125]]
+    with pytest.raises(AnswerError, match="once"):
+        evidence(twice, service=replace(SERVICE, unmeasured=("p",)))
+
+
+def test_rows_are_asked_for_as_the_metadata_says():
+    metadata = b'{"inputs":[{"name":"image","datatype":"UINT8","shape":[-1,2,2]}]}'
+    asked = msgspec.json.decode(OIP.ask(np.array([[1.0, 2.0, 3.0, 4.0]]), metadata, SERVICE))
+    assert asked == {
+        "inputs": [{"name": "image", "shape": [1, 2, 2], "datatype": "UINT8", "data": [1, 2, 3, 4]}],
+        "outputs": [{"name": "p"}],
+    }
+    for wrong in (b"{}", b"<html>", b'{"inputs":[]}', b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[-1]}]}'):
+        with pytest.raises(AnswerError):
+            OIP.ask(np.ones((1, 1)), wrong, SERVICE)
+
+
+def numbers_and_nonsense():
+    scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    return st.recursive(scalars, lambda inner: st.lists(inner, max_size=5), max_leaves=12)
+
+
+TENSOR_LIKE = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("x") | numbers_and_nonsense(),
+        "shape": st.lists(st.integers(0, 3), max_size=4) | numbers_and_nonsense(),
+        "datatype": st.sampled_from(["FP32", "INT8", "BOOL", "BYTES", "FP16"]) | numbers_and_nonsense(),
+        "data": st.lists(st.integers(-2, 300) | st.floats(), max_size=9) | numbers_and_nonsense(),
+        "parameters": st.none() | st.dictionaries(st.text(max_size=4), numbers_and_nonsense(), max_size=2),
+    },
+)
+DOCUMENT_LIKE = st.fixed_dictionaries(
+    {},
+    optional={
+        "inputs": st.lists(TENSOR_LIKE, max_size=3) | numbers_and_nonsense(),
+        "outputs": st.lists(TENSOR_LIKE, max_size=3) | numbers_and_nonsense(),
+        "parameters": numbers_and_nonsense(),
+    },
+)
+
+
+@given(st.binary(max_size=300) | (DOCUMENT_LIKE | numbers_and_nonsense()).map(lambda it: json.dumps(it).encode()))
+def test_any_bytes_are_a_sound_question_or_a_request_error(body):
+    try:
+        question = OIP.read(body, SERVICE)
+    except RequestError:
+        return
+    assert 1 <= len(question.fingerprints) <= SERVICE.max_rows
+    assert all(len(fingerprint) == 8 for fingerprint in question.fingerprints)
+    if question.inputs is not None:
+        assert question.inputs.shape[0] == len(question.fingerprints)
+        assert np.isfinite(question.inputs).all()
+
+
+@given(
+    st.binary(max_size=300) | (DOCUMENT_LIKE | numbers_and_nonsense()).map(lambda it: json.dumps(it).encode()),
+    st.sampled_from(["probabilities", "logits", "labels"]),
+    st.integers(1, 3),
+)
+def test_any_bytes_are_sound_evidence_or_an_answer_error(body, kind, rows):
+    service = Service("digits", "x", kind, classes=3)
+    try:
+        found = evidence(Answer(200, "application/json", body), rows, service)
+    except AnswerError:
+        return
+    assert isinstance(found, Evidence)
+    assert found.scores.shape == (rows, 3)
+    assert np.allclose(found.scores.sum(axis=1), 1.0)
+
+
+class Guessing(OpenInference):
+    """Cuts an answer to the question's rows."""
+
+    def evidence(self, question, answer, service):
+        document = json.loads(answer.body)
+        output = document["outputs"][0]
+        rows, width = len(question.fingerprints), output["shape"][1]
+        output["data"], output["shape"] = (output["data"] * 2)[: rows * width], [rows, width]
+        return super().evidence(question, Answer(200, "", json.dumps(document).encode()), service)
+
+
+class Crashing(OpenInference):
+    """Takes any JSON for a request."""
+
+    def read(self, body, service):
+        json.loads(body)["inputs"]
+        return super().read(body, service)
+
+
+class Positional(OpenInference):
+    """Numbers the rows in their fingerprints."""
+
+    def read(self, body, service):
+        question = super().read(body, service)
+        return Question(tuple(n.to_bytes(8, "big") for n in range(len(question.fingerprints))), question.inputs)
+
+
+class Chatty(OpenInference):
+    """Repeats all that a model server complains of."""
+
+    def complaint(self, answer):
+        return answer.body.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("broken", [Guessing, Crashing, Positional, Chatty])
+def test_the_suite_finds_out_who_breaks_the_law(broken):
+    inputs = np.random.default_rng(0).normal(size=(5, 3))
+    with pytest.raises((AssertionError, ValueError, KeyError, TypeError)):
+        check_protocol(broken(), SERVICE, METADATA, inputs, answer)

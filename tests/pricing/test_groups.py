@@ -1,0 +1,138 @@
+"""Groups and discounts: what callers share can make their rarest rows dearer, and nothing else of others' can."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeltoll.errors import CalibrationError
+from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.records import Caller, Entry, Leaks
+from modeltoll.testing.tariffs import new_account
+
+LEAKS = st.lists(st.tuples(st.floats(0.0, 50.0), st.floats(0.0, 50.0)), min_size=1, max_size=20)
+
+
+def assessed(tariff, rows, seed=0):
+    return tariff.assess(Leaks(tariff.measures, np.asarray(rows, dtype=np.float64)), np.random.default_rng(seed))
+
+
+def after(tariff, caller, thefts):
+    """An account after so many rows of the rarest bin."""
+    counts = np.zeros(tariff.shape)
+    counts[:, 0] = thefts
+    return dataclasses.replace(new_account(tariff, caller), rows=20 + thefts, counts=tuple(map(tuple, counts.tolist())))
+
+
+@given(LEAKS, st.integers(0, 300), st.lists(st.integers(0, 3000), max_size=3), st.sampled_from([0.0, 0.3, 1.0]))
+def test_a_row_pays_the_larger_of_its_own_surcharge_and_its_groups(tariff, rows, own, others, discount):
+    """Own: rows below p = 0.5, at most 100. Groups: rows below 0.1, at most 10. A suspected caller has no discount."""
+    assessment = assessed(tariff, rows)
+    alone = after(tariff, Caller("key:a", discount=discount), own)
+    shared = tuple(after(tariff, Caller(f"org:{place}"), thefts) for place, thefts in enumerate(others))
+    work = tariff.work(assessment, dataclasses.replace(alone, shared=shared))
+    assert work.surcharge == tariff.work(assessment, alone).surcharge
+    assert 1.0 <= work.group_surcharge <= 10.0 * (1.0 + 1e-12)
+    assert (work.group_surcharge > 1.0) == any(tariff.work(assessment, one).surcharge > 1.0 for one in shared)
+    multipliers = [
+        max(work.surcharge if rarest < 0.5 else 1.0, work.group_surcharge if rarest < 0.1 else 1.0)
+        for rarest in assessment.rarest
+    ]
+    kept = 1.0 if work.suspected else 1.0 - discount
+    assert work.rows_seconds == pytest.approx(
+        0.01 * kept * float((assessment.factors * multipliers).sum()), rel=1e-9, abs=1e-15
+    )
+
+
+def test_the_terms_of_groups_are_the_operators(make_calibration):
+    terms = SuspicionTerms(group_maximum=3.0, group_rare_below=0.02)
+    tariff = ConformalTariff(make_calibration([np.arange(999.0)], suspicion=terms))
+    account = dataclasses.replace(after(tariff, Caller("key:a"), 0), shared=(after(tariff, Caller("org:a"), 500),))
+    rare, rarest = assessed(tariff, [[950.0]]), assessed(tariff, [[990.0]])
+    assert tariff.work(rare, account).rows_seconds == pytest.approx(0.01 * rare.factors[0])
+    assert tariff.work(rarest, account).rows_seconds == pytest.approx(0.03 * rarest.factors[0])
+
+
+def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_his_group(tariff):
+    assessment = assessed(tariff, [[0.1, 0.0]])
+    friend = Caller("key:friend", discount=0.75)
+    full = tariff.work(assessment, after(tariff, Caller("key:a"), 0)).rows_seconds
+    suspect_group = dataclasses.replace(after(tariff, friend, 0), shared=(after(tariff, Caller("org:a"), 500),))
+    assert tariff.work(assessment, after(tariff, friend, 0)).rows_seconds == pytest.approx(0.25 * full)
+    assert tariff.work(assessment, suspect_group).rows_seconds == pytest.approx(0.25 * full)
+    assert tariff.work(assessment, after(tariff, friend, 500)).rows_seconds == pytest.approx(full)
+
+
+def test_a_group_kept_under_another_tariff_is_refused(tariff):
+    group = dataclasses.replace(new_account(tariff, Caller("org:a")), counts=((0.0,),))
+    account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=1, shared=(group,))
+    with pytest.raises(CalibrationError, match="another tariff"):
+        tariff.work(assessed(tariff, [[1.0, 1.0]]), account)
+
+
+async def walk(tariff, steps):
+    """What each step (caller, leaks) costs, one after another through one ledger; every row is another input."""
+    ledger, paid = MemoryLedger(), []
+    await ledger.open()
+    for place, (caller, leaks) in enumerate(steps):
+        assessment = assessed(tariff, [leaks], seed=round(1000 * leaks[0]))
+        entry = Entry(
+            "model", 1, leaks, (tuple(assessment.bins[0].tolist()),), (place.to_bytes(8, "big"),), tariff.shape,
+            tariff.identity, 0.0,
+        )  # fmt: skip
+        account = await ledger.charge(caller, entry)
+        paid.append((caller, account, tariff.work(assessment, account)))
+    return paid
+
+
+CALLERS = (
+    Caller("key:a"),
+    Caller("net:10.0.0.0/24"),
+    Caller("key:b", groups=("org:x",)),
+    Caller("key:c", groups=("org:x",), discount=0.5),
+    Caller("net:10.0.1.0/24", groups=("prefix:10.0.0.0/16",)),
+)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(CALLERS), st.sampled_from([(0.2, 0.0), (1.0, 1.0), (9.0, 9.0), (40.0, 40.0)])),
+    min_size=1,
+    max_size=120,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(STEPS)
+def test_others_change_a_callers_price_through_shared_and_nothing_else(tariff, steps):
+    """What a caller without groups pays is what he pays alone; for others the same holds once ``shared`` is put aside."""
+    together = asyncio.run(walk(tariff, steps))
+    for caller in CALLERS:
+        own = [step for step in together if step[0] == caller]
+        alone = asyncio.run(walk(tariff, [step for step in steps if step[0] == caller]))
+        for (_, account, work), (_, lonely, lonely_work) in zip(own, alone, strict=True):
+            bare = dataclasses.replace(account, shared=(), first_seen=0.0)
+            assert bare == dataclasses.replace(lonely, shared=(), first_seen=0.0)
+            assert work.surcharge == lonely_work.surcharge
+            assert work.entry_seconds == lonely_work.entry_seconds
+            if not caller.groups:
+                assert work == lonely_work
+
+
+def test_a_group_of_honest_callers_is_not_suspected_and_one_of_thieves_is(tariff, calibration):
+    rng = np.random.default_rng(3)
+    honest = rng.lognormal(size=600)
+    steps = [
+        (Caller(f"key:{place % 60}", groups=("org:x",)), (leak, float(np.floor(leak))))
+        for place, leak in enumerate(honest)
+    ]
+    assert all(work.group_surcharge == 1.0 for _, _, work in asyncio.run(walk(tariff, steps)))
+    rare = float(calibration.scores[0, -20])
+    steps = [(Caller(f"key:{place}", groups=("org:x",)), (rare, rare)) for place in range(60)]
+    works = [work for _, _, work in asyncio.run(walk(tariff, steps))]
+    assert works[-1].group_surcharge == pytest.approx(10.0)
+    assert not any(work.suspected for work in works), "one row each"

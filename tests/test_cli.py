@@ -1,0 +1,338 @@
+"""The command line: what goes where, and which exit code says what."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from modeltoll import __version__, wire
+from modeltoll.cli import app
+from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.puzzle import measuring, seal
+from modeltoll.puzzle.counter import Sha256Counter
+from modeltoll.puzzle.puzzle import expected_seconds
+from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll, Work
+
+VERBS = sorted(typer.main.get_command(app).commands)
+UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
+BODY = bytes(range(256)) + b"\r\n\n"
+SEED, NEVER = b"s" * 16, b"\0" * 16
+DEAR = Challenge("sha256", (Part(SEED, 10**9, NEVER),))
+ENOUGH = f"--max-seconds {math.ceil(expected_seconds(DEAR, DEFAULT_PROFILE))}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers a POST with what the server holds for its path, and remembers it."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        status, kind, answer = self.server.answers[self.path]
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        self.server.seen.append((dict(self.headers), body))
+        self.server.asked.set()
+
+    def log_message(self, *_):
+        """Keep quiet."""
+
+
+def sold(answer):
+    """A small toll with a sealed answer."""
+    rng = random.Random(0)
+    challenge, solution = Sha256Counter(UNIT).make(Work(10.0, 1, 10.0), rng)
+    cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    return wire.encode_toll(Toll(wire.SEALED, challenge, cargo, 3, 0.1), "toll")
+
+
+def offered(challenge):
+    """A toll that nobody is to pay."""
+    return 402, "application/json", wire.encode_toll(Toll(wire.SEALED, challenge, b"", 1, 1.0), "toll")
+
+
+ANSWERS = {
+    "/toll": (402, "application/json", sold(Answer(200, "application/octet-stream", BODY))),
+    "/sealed-fault": (402, "application/json", sold(Answer(500, "text/plain", b"broken"))),
+    "/plain": (200, "text/plain", b"plain"),
+    "/fault": (503, "text/plain", b"no [model] today"),
+    "/money": (402, "text/html", b"five dollars"),
+    "/moved": (307, "text/plain", b"elsewhere"),
+    "/dear": offered(DEAR),
+    "/large": offered(Challenge("argon2id", (Part(SEED, 1, NEVER),), 128 * 1024, 1, 1)),
+    "/spoilt": (402, "application/json", b'{"toll": {"v": 9}}'),
+    "/endless": offered(Challenge("sha256", (Part(SEED, 2**50, NEVER),))),
+}
+
+
+@pytest.fixture(scope="module")
+def running():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.seen, server.asked = ANSWERS, [], threading.Event()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def server(running):
+    running.seen.clear()
+    running.asked.clear()
+    running.url = f"http://127.0.0.1:{running.server_port}"
+    return running
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch):
+    monkeypatch.delenv("MODELTOLL_KEY", raising=False)
+
+
+def call(*arguments, stdin=b"{}", env=None):
+    return CliRunner().invoke(app, ["call", *map(str, arguments)], input=stdin, env=env)
+
+
+def test_an_answer_is_all_that_goes_to_standard_output(server):
+    result = call(server.url + "/toll", stdin=b'{"inputs": []}')
+    assert (result.exit_code, result.stdout_bytes) == (0, BODY)
+    assert "of sha256 for 3 rows" in result.stderr
+    headers, body = server.seen[0]
+    assert (body, headers["content-type"]) == (b'{"inputs": []}', "application/json")
+    assert "authorization" not in headers
+
+
+def test_explain_says_what_is_asked_before_it_is_paid_and_what_it_took(server):
+    """On standard error; standard output holds the answer alone, also into a pipe."""
+    with module("call", server.url + "/toll", "--explain") as process:
+        out, err = process.communicate(b"{}", timeout=60)
+    asked, _stage, took = err.decode().splitlines()
+    assert (process.returncode, out) == (0, BODY)
+    assert asked.startswith("toll: sha256 in 1 part, mode sealed, for 3 rows; ")
+    assert "s of work expected on one core (the server says 0.1 s)" in asked
+    assert took.startswith("paid ")
+    assert took.endswith(" s were expected")
+
+
+def test_explain_shows_what_is_too_dear(server):
+    result = call(server.url + "/large", "--explain")
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert "toll: argon2id of 131072 KiB in 1 part, mode sealed, for 1 row; " in result.stderr
+
+
+def test_explain_says_where_no_toll_was_asked(server):
+    assert "no toll was asked" in call(server.url + "/plain", "--explain").stderr
+
+
+def test_a_body_can_come_from_a_file(server, tmp_path):
+    file = tmp_path / "request.json"
+    file.write_bytes(b'{"from": "file"}')
+    assert call(server.url + "/plain", "--data", file, stdin=b"not this").stdout_bytes == b"plain"
+    assert server.seen[0][1] == b'{"from": "file"}'
+
+
+def test_without_a_toll_nothing_is_paid(server):
+    result = call(server.url + "/plain")
+    assert (result.exit_code, result.stdout_bytes) == (0, b"plain")
+    assert "paid" not in result.stderr
+
+
+def test_the_key_comes_from_the_option_or_the_environment(server):
+    call(server.url + "/plain", "--key", "one")
+    call(server.url + "/plain", env={"MODELTOLL_KEY": "two"})
+    assert [headers["authorization"] for headers, _ in server.seen] == ["Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize("key", ["secret\nword", "secrét"])
+def test_a_key_that_cannot_be_sent_is_not_shown(server, key):
+    result = call(server.url + "/plain", "--key", key)
+    assert result.exit_code == 2
+    assert "--key" in result.stderr
+    assert "secr" not in result.output
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/fault", b"no [model] today", "the server answered 503"),
+        ("/sealed-fault", b"broken", "the server answered 500"),
+        ("/money", b"five dollars", "the server answered 402"),
+        ("/moved", b"elsewhere", "the server answered 307"),
+        ("/dear", b"", f"(max_seconds); to pay it all the same: {ENOUGH}"),
+        ("/large", b"", "(memory_kib); to pay it all the same: --memory-mib"),
+        ("/spoilt", b"", "the toll is not of version 1"),
+    ],
+)
+def test_what_fails_ends_with_1_and_a_reason(server, path, body, said):
+    result = call(server.url + path)
+    assert (result.exit_code, result.stdout_bytes) == (1, body)
+    assert "failed: " in result.stderr
+    assert said in result.stderr
+
+
+def test_what_a_refusal_names_is_what_helps(server):
+    """There is no counter that opens this one, but that is found out only by who works."""
+    assert "no counter below" in call(server.url + "/large", "--memory-mib", "128").stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "word",
+        "http://",
+        "ftp://host/",
+        "http://[::1",
+        "http://a..b/",
+        "http://xn--/",
+        "http://h\x00st/",
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1:1/[/red]",
+    ],
+)
+def test_an_address_that_nobody_answers_ends_with_1_and_one_line(url):
+    result = call(url)
+    assert (result.exit_code, result.stdout_bytes) == (1, b"")
+    assert f"failed: {url}: " in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["missing.json", "."])
+def test_a_file_that_cannot_be_read_ends_with_2(server, tmp_path, name):
+    result = call(server.url + "/plain", "--data", tmp_path / name)
+    assert (result.exit_code, server.seen) == (2, [])
+    assert "--data" in result.stderr
+    assert "cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--max-seconds", "nan"], ["--max-seconds", "-1"], ["--cores", "0"], ["--memory-mib", "0"], ["--no-such"]]
+)
+def test_a_wrong_option_ends_with_2(server, wrong):
+    result = call(server.url + "/plain", *wrong)
+    assert (result.exit_code, server.seen, result.stdout) == (2, [], "")
+    assert wrong[0] in result.stderr
+
+
+def test_an_unknown_verb_ends_with_2():
+    result = CliRunner().invoke(app, ["collect"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "collect" in result.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_shows_an_example(verb):
+    result = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert f"Example: modeltoll {verb} " in result.stdout
+
+
+def test_settings_that_cannot_be_used_end_with_2(tmp_path):
+    for verb in (["serve"], ["calibrate", "--inputs", "x.npy"]):
+        result = CliRunner().invoke(app, [*verb, str(tmp_path / "missing[/].yaml")])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "missing[/].yaml: cannot be read" in result.stderr
+
+
+def test_the_version_is_the_packages():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
+
+
+def test_bench_puzzle_prints_its_json_and_nothing_else(monkeypatch):
+    small = functools.partial(measuring.measure_puzzles, ladder=(256, 512))
+    monkeypatch.setattr(measuring, "measure_puzzles", small)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    result = CliRunner().invoke(app, ["bench-puzzle", "--seconds", "0.01", "--json", "-"])
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert {row["puzzle"] for row in rows} == {"argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"}
+    assert all(row["evaluations_per_second"] > 0 for row in rows)
+
+
+def module(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "modeltoll", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def test_the_package_runs_as_a_module(server):
+    with module("call", server.url + "/toll") as process:
+        out, err = process.communicate(b"{}", timeout=60)
+    assert (process.returncode, out) == (0, BODY)
+    assert b"paid" in err
+
+
+@pytest.mark.parametrize("cores", ["1", "2"])
+def test_an_interrupt_ends_with_130_and_no_traceback(server, cores):
+    with module("call", server.url + "/endless", "--max-seconds", "inf", "--cores", cores) as process:
+        process.stdin.write(b"{}")
+        process.stdin.close()
+        assert server.asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        out, err = process.stdout.read(), process.stderr.read()
+        assert process.wait(60) == 130
+    assert (out, err) == (b"", b"interrupted\n")
+
+
+def test_a_reader_who_leaves_is_no_traceback(server):
+    with module("call", server.url + "/toll") as process:
+        process.stdout.close()
+        process.stdin.write(b"{}")
+        process.stdin.close()
+        err = process.stderr.read()
+    assert process.returncode == 1
+    assert b"Traceback" not in err
+
+
+def test_the_sidecar_pays_until_it_is_terminated(server):
+    with module("proxy", "--upstream", server.url, "--listen", "127.0.0.1:0") as process:
+        said = process.stderr.readline().decode()
+        url = re.search(r"on (http://[0-9.:]+), asking", said)[1]
+        request = urllib.request.Request(url + "/toll", b"{}", {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert (response.status, response.read()) == (200, BODY)
+        with urllib.request.urlopen(url + "/metrics", timeout=30) as response:
+            assert b"modeltoll_proxy_rows_total 3.0" in response.read()
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(60), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--upstream", "ftp://host"),
+        ("--upstream", "http://user:word@host"),
+        ("--listen", "nowhere"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--listen", "127.0.0.1:²"),
+        ("--listen", "192.0.2.1:0"),
+        ("--max-seconds", "nan"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_is_told_why(option, value):
+    arguments = {"--upstream": "http://127.0.0.1:1", "--listen": "127.0.0.1:0"} | {option: value}
+    result = CliRunner().invoke(app, ["proxy", *(part for pair in arguments.items() for part in pair)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert option in result.stderr
