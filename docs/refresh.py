@@ -59,6 +59,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         out = Path(sys.argv[1])
         data = json.loads((out / "result.json").read_text())["data"]
+        (ROOT / "results" / "demo").mkdir(parents=True, exist_ok=True)
         shutil.copy(out / "result.json", ROOT / "results" / "demo" / f"{data}.json")
         if data == "digits":
             shutil.copy(out / "ratios.png", ROOT / "docs" / "demo.png")

@@ -28,10 +28,11 @@ from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
+from modeltoll.leak.head import load_voters
+from modeltoll.leak.layered import load_novelty
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.pknn import PknnMeasure, log_scores
-from modeltoll.leak.teachers import Teachers
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.calibration_file import load_calibration
@@ -77,7 +78,7 @@ def _novelty(settings: MeasureSettings) -> LeakMeasure:
     if path.suffix == ".npz":
         if settings.neighbours is not None:
             raise CalibrationError("'neighbours' is fixed in a saved measure; leave it out")
-        return NoveltyMeasure.load(path)
+        return load_novelty(path)
     return NoveltyMeasure(_array(path), settings.neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
 
 
@@ -90,9 +91,8 @@ def _pknn(settings: MeasureSettings) -> LeakMeasure:
 
 
 def _pate(settings: MeasureSettings) -> LeakMeasure:
-    """From teachers that were saved."""
-    teachers = Teachers.load(_file(settings))
-    return PateMeasure(teachers.votes, len(teachers))
+    """From saved teachers, or from the head that was distilled from them."""
+    return PateMeasure(*load_voters(_file(settings)))
 
 
 MEASURES: Mapping[str, Callable[[MeasureSettings], LeakMeasure]] = {
