@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import httpx2
+import openai
 import pytest
 from starlette.responses import StreamingResponse
 
@@ -13,8 +14,6 @@ from modeltoll.client.httpx import AsyncTollTransport, TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import TollTooDear
 from modeltoll.records import Answer
-
-openai = pytest.importorskip("openai", reason="of the dev extra")
 
 EMBEDDING = {"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}
 USAGE = {"prompt_tokens": 1, "total_tokens": 1, "completion_tokens": 0}

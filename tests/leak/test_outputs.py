@@ -107,7 +107,8 @@ def test_a_partial_answer_is_measured_only_where_it_is_declared():
 
 def projection(path, weights):
     """An ONNX model that multiplies by weights."""
-    onnx = pytest.importorskip("onnx")
+    import onnx  # noqa: PLC0415  slow to import
+
     wide = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, len(weights)])
     thin = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, weights.shape[1]])
     node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
@@ -117,7 +118,6 @@ def projection(path, weights):
 
 
 def test_an_onnx_model_is_an_embedding(tmp_path):
-    pytest.importorskip("onnxruntime")
     weights = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     projection(tmp_path / "model.onnx", weights)
     embed = OnnxEmbedding(tmp_path / "model.onnx")
