@@ -40,13 +40,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.seen.append((dict(self.headers), body))  # before the answer: whoever has that may look here
         status, kind, answer = self.server.answers[self.path]
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
-        self.server.seen.append((dict(self.headers), body))
         self.server.asked.set()
 
     def log_message(self, *_):

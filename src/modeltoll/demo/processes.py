@@ -50,17 +50,18 @@ def serving(arguments: Sequence[str], ready_url: str, log: Path) -> Iterator[sub
     Raises:
         ModeltollError: it did not start; the message holds the end of what it printed.
     """
+    command = [sys.executable, "-m", "modeltoll.demo.leash", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own modules
-            [sys.executable, "-m", *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
         )
-    try:
-        _await_ready(process, ready_url, log)
-        yield process
-    finally:
-        process.terminate()
+    with process:
         try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            _await_ready(process, ready_url, log)
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
