@@ -48,7 +48,9 @@ ANSWERS = {
 def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
     """One challenge of every puzzle and shape, each with its solution where it has a secret one."""
     argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
-    stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=Stock(rng, memories_kib=(256,)))
+    stock = Stock(rng, memories_kib=(256,), depth=1)
+    stock.fill()
+    stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=stock)
     return {
         "argon2id, one part": argon2id.make(_work(0.012), rng),
         "argon2id, four parts": argon2id.make(_work(0.08), rng),

@@ -6,15 +6,16 @@ anything is believed, and raises ``TollMalformed`` (client side) or ignores what
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from modeltoll.errors import TollMalformed
 from modeltoll.records import Challenge, Part, Toll
 from modeltoll.wire_json import (
     canonical_json,
+    compact_json,
     decode_base64url,
     encode_base64url,
     parse_json,
@@ -80,14 +81,16 @@ MAX_TYPICAL_SECONDS = 1e9
 _MIB = 1024
 
 
-def _challenge_members(challenge: Challenge) -> dict[str, Any]:
+@lru_cache(maxsize=16)  # a toll needs it for its seal, its header and its body
+def _puzzle_json(challenge: Challenge) -> str:
+    """The ``puzzle`` member of a toll, canonical."""
     members: dict[str, Any] = {"name": challenge.puzzle}
     if challenge.puzzle == ARGON2ID:
         members |= {"m_kib": challenge.memory_kib, "t": challenge.passes, "p": challenge.lanes}
     if challenge.puzzle == TIMELOCK:
         members["modulus"] = encode_base64url(challenge.modulus)
     members["parts"] = [_part_members(part) for part in challenge.parts]
-    return members
+    return canonical_json(members)
 
 
 def _part_members(part: Part) -> dict[str, Any]:
@@ -101,15 +104,15 @@ def _part_members(part: Part) -> dict[str, Any]:
 
 def canonical_challenge(challenge: Challenge, mode: str) -> bytes:
     """The bytes that every seal covers: version, mode and the whole puzzle. Changing any of them breaks the seal."""
-    return canonical_json({"mode": mode, "puzzle": _challenge_members(challenge), "v": VERSION})
+    return f'{{"mode":{canonical_json(mode)},"puzzle":{_puzzle_json(challenge)},"v":{VERSION}}}'.encode("ascii")
 
 
 def encode_toll(toll: Toll, error: object) -> bytes:
     """The body of the 402: RFC 9457 members, the caller's protocol's own ``error``, and the toll."""
+    document = {"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL, "error": error}
     members: dict[str, Any] = {
         "v": VERSION,
         "mode": toll.mode,
-        "puzzle": _challenge_members(toll.challenge),
         "rows": toll.rows,
         "typical_seconds": float(f"{toll.typical_seconds:.4g}"),
         "sealed" if toll.mode == SEALED else "token": encode_base64url(toll.cargo),
@@ -118,8 +121,8 @@ def encode_toll(toll: Toll, error: object) -> bytes:
         members["redeem"] = REDEEM_PATH
         if toll.expires is not None:
             members["expires"] = toll.expires
-    document = {"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL, "error": error}
-    return json.dumps(document | {"toll": members}, separators=(",", ":")).encode()
+    head, rest = compact_json(document), compact_json(members)
+    return f'{head[:-1]},"toll":{{"puzzle":{_puzzle_json(toll.challenge)},{rest[1:]}}}'.encode("ascii")
 
 
 def authenticate(toll: Toll, realm: str) -> str:
@@ -224,7 +227,7 @@ def _decode_members(members: dict[str, Any]) -> Toll:
 
 def encode_redemption(token: bytes, counters: tuple[int, ...]) -> bytes:
     """The body that a client posts to the redeem path."""
-    return json.dumps({"token": encode_base64url(token), "solution": list(counters)}).encode()
+    return compact_json({"token": encode_base64url(token), "solution": list(counters)}).encode()
 
 
 def decode_redemption(body: bytes) -> tuple[bytes, tuple[int, ...]]:

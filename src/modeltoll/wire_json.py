@@ -15,6 +15,7 @@ from modeltoll.errors import TollMalformed
 __all__ = [
     "MAX_VALUES",
     "canonical_json",
+    "compact_json",
     "decode_base64url",
     "encode_base64url",
     "parse_json",
@@ -22,6 +23,9 @@ __all__ = [
     "read_integer",
     "read_member",
 ]
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_compact = json.JSONEncoder(separators=(",", ":"))
 
 MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
 
@@ -42,9 +46,14 @@ def decode_base64url(text: str) -> bytes:
     return data
 
 
-def canonical_json(value: object) -> bytes:
+def canonical_json(value: object) -> str:
     """ASCII JSON with sorted keys and no white space: the same bytes in every language for strings and integers."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _canonical.encode(value)
+
+
+def compact_json(value: object) -> str:
+    """ASCII JSON without white space, members in their order."""
+    return _compact.encode(value)
 
 
 def read_member(members: dict[str, Any], name: str, kind: type) -> Any:

@@ -13,7 +13,8 @@ import pytest
 from modeltoll import wire
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.callers import Callers, hash_key
-from modeltoll.gateway.gate import Chance, Gate, Menu, Road, Subject, Visit
+from modeltoll.gateway.gate import Chance, Gate, Road, Subject, Visit
+from modeltoll.gateway.menu import Menu
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
@@ -26,12 +27,14 @@ from modeltoll.pricing.reference import DEFAULT_PROFILE
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.seal import KeyRing
+from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Caller, Evidence, Leaks
 from modeltoll.testing.clock import FakeClock
 from modeltoll.testing.gateways import FakeUpstream
 
 MODEL, OUTPUT, CLASSES, DIMENSIONS = "digits", "p", 4, 2
 KEYS = {"alice-key": Caller("key:alice"), "bob-key": Caller("key:bob"), "vip-key": Caller("key:vip", exempt=True)}
+TRAPDOOR = Trapdoor.draw()
 UNIT = 1e-4  # reference seconds: some hundred hashes
 
 
@@ -111,6 +114,8 @@ class Town:
             wire.ARGON2ID: Argon2idCounter(DEFAULT_PROFILE, max_memory_kib=512),
             wire.SHA256: Sha256Counter(DEFAULT_PROFILE),
             wire.HASHCASH: Hashcash(DEFAULT_PROFILE),
+            wire.HASHCASH_SHA1: Hashcash(DEFAULT_PROFILE, digest="sha1", bits_only=True),
+            wire.TIMELOCK: TimeLock(DEFAULT_PROFILE, TRAPDOOR),
         }
         menu = Menu({name: makers[name] for name in self.allow}, self.modes, self.sha256_below)
         subject = Subject(self.service, OpenInference(), self.measures)

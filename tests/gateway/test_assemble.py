@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,13 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import MEASURES, assemble, build_callers, build_road, build_subject
+from modeltoll.gateway.assemble import MEASURES, assemble, build_callers, build_menu, build_stock, build_subject
 from modeltoll.gateway.gate import Visit
 from modeltoll.gateway.settings import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.reference import DEFAULT_PROFILE, save_profile
-from modeltoll.records import Caller
+from modeltoll.records import Caller, Work
 from modeltoll.wire import Accept
 
 
@@ -113,17 +113,37 @@ def test_every_measure_of_the_settings_can_be_built():
     assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
 
 
-def test_every_puzzle_of_the_settings_is_on_the_menu(place, calibration):
+def test_every_puzzle_of_the_settings_is_on_the_menu(place):
     from modeltoll.gateway.settings import PuzzleSettings  # noqa: PLC0415
 
     (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
     allow = [name.strip("'") for name in kinds.split(", ")]
     settings = place({"puzzle": {"allow": allow, "sha256_below_ms": 5}})
-    subject = build_subject(settings, "digits")
-    menu = build_road(settings, subject, ConformalTariff(calibration), DEFAULT_PROFILE).menu
+    menu = build_menu(settings.models["digits"].puzzle, DEFAULT_PROFILE)
     assert sorted(menu.puzzles) == sorted(allow)
     assert {name: puzzle.name for name, puzzle in menu.puzzles.items()} == {name: name for name in allow}
     assert menu.sha256_below == 0.005
+
+
+def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(place):
+    settings = place({"puzzle": {"max_memory_mib": 32, "suspected_memory_mib": 64}})
+    stock = build_stock(settings)
+    puzzle = build_menu(settings.models["digits"].puzzle, DEFAULT_PROFILE, stock).puzzles["argon2id"]
+    stock.fill()
+    rng = random.Random(0)
+    memories = [puzzle.make(Work(2.0, 1, 2.0, surcharge=much), rng)[0].memory_kib for much in (1.0, 100.0)]
+    assert memories == [32 << 10, 64 << 10]
+
+
+@pytest.mark.parametrize("puzzle", [{"max_memory_mib": 16, "suspected_memory_mib": 8}, {"allow": ["sha256"]}])
+def test_nothing_is_made_ahead_where_no_puzzle_takes_so_much_memory(place, puzzle):
+    assert build_stock(place({"puzzle": puzzle})) is None
+
+
+def test_a_time_lock_needs_a_machine_that_squares(place):
+    profile = replace(DEFAULT_PROFILE, squarings=0.0)
+    with pytest.raises(SettingsError, match="squarings"):
+        build_menu(place({"puzzle": {"allow": ["timelock", "sha256"]}}).models["digits"].puzzle, profile)
 
 
 def test_callers_are_those_of_the_settings(place):

@@ -11,8 +11,16 @@ import numpy as np
 import pytest
 
 from modeltoll import wire
-from modeltoll.errors import AnswerError, LedgerError, RequestError, UpstreamError, UpstreamTimeout
-from modeltoll.gateway.gate import Visit
+from modeltoll.errors import (
+    AnswerError,
+    LedgerError,
+    RequestError,
+    TokenExpired,
+    TokenRefused,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from modeltoll.gateway.gate import Visit, redeem
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import EntryTerms
 from modeltoll.pricing.conformal import ConformalTariff
@@ -219,6 +227,34 @@ def test_hashcash_is_redeemed_and_never_seals(town, monkeypatch):
     redeemed, sealed = toll("hashcash; mode=redeem"), toll("hashcash; mode=sealed")
     assert (redeemed.challenge.puzzle, redeemed.mode) == ("hashcash", "redeem")
     assert (sealed.challenge.puzzle, sealed.mode) == ("sha256", "sealed")
+
+
+def test_a_time_lock_seals_where_the_route_has_one_and_the_client_asks_for_it(town, monkeypatch):
+    town.allow = ("argon2id", "sha256", "timelock")
+    toll = priced(town, monkeypatch, 0.05)
+    assert toll("").challenge.puzzle == "argon2id"
+    locked = toll("timelock")
+    assert (locked.challenge.puzzle, locked.mode, locked.expires) == ("timelock", "sealed", None)
+    assert opened(locked).status == 200
+    assert toll("timelock; mode=redeem").challenge.puzzle == "argon2id"
+    assert priced(town, monkeypatch, 0.05, surcharge=2.0)("timelock").challenge.puzzle == "argon2id"
+
+
+@pytest.mark.parametrize("puzzle", ["hashcash", "hashcash-sha1"])
+def test_a_redeemed_toll_says_when_it_expires_and_is_not_good_before_it_was_issued(town, monkeypatch, puzzle):
+    town.allow = (puzzle,)
+    town.modes = ("redeem",)
+    toll = priced(town, monkeypatch, 1e-5)(puzzle)
+    assert toll.challenge.puzzle == puzzle
+    assert 3600 <= toll.expires - town.clock() < 3700
+    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, Watch()).counters)
+    assert redeem(town.chance, town.alice, body).status == 200
+    town.clock.advance(-3600)
+    with pytest.raises(TokenRefused):
+        redeem(town.chance, town.alice, body)
+    town.clock.advance(2 * 3600 + 3700)
+    with pytest.raises(TokenExpired):
+        redeem(town.chance, town.alice, body)
 
 
 class LameLedger(MemoryLedger):

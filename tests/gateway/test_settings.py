@@ -144,6 +144,9 @@ ONE_FAULT = {
     "models__digits__output__kind": ("labels", "how many classes"),
     "models__digits__puzzle__allow": (["hashcash"], "cannot seal"),
     "models__digits__puzzle__max_memory_mib": (0.1, "0.25"),
+    "models__digits__puzzle__suspected_memory_mib": (512, "256"),
+    "models__digits__puzzle": ({"allow": ["timelock"]}, "cannot be redeemed"),
+    "models__digits__puzzle__disclose": ("blind", "set blind_seconds"),
 }
 
 
@@ -151,7 +154,11 @@ ONE_FAULT = {
 def test_a_value_that_cannot_be_used_is_a_fault_of_its_setting(name, fault):
     (found,) = faults(change(**{name: fault[0]}))
     assert found.startswith(
-        name.removesuffix("__kind").removesuffix("__allow").removesuffix("__anonymous").replace("__", ".")
+        name.removesuffix("__kind")
+        .removesuffix("__allow")
+        .removesuffix("__anonymous")
+        .removesuffix("__disclose")
+        .replace("__", ".")
     )
     assert re.search(fault[1], found)
     assert "pw" not in found

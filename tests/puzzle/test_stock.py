@@ -7,11 +7,12 @@ import threading
 from collections import Counter
 
 import pytest
+from argon2.exceptions import HashingError
 
 from modeltoll.puzzle import stock as stocking
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.evaluation import evaluate
-from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.puzzle import Watch, expected_seconds
 from modeltoll.puzzle.stock import MOST_EVALUATIONS, STOCKED_KIB, Stock
 from modeltoll.records import MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
@@ -43,8 +44,14 @@ def test_puzzles_from_stock_keep_the_law_of_puzzles(disclose):
     check_puzzle(counter(stock, disclose), PROFILE, random.Random(2), evaluations=10.0, draws=60, disclose=disclose)
 
 
+def filled(depth):
+    stock = small(depth=depth)
+    stock.fill()
+    return stock
+
+
 def test_a_blank_is_an_evaluation():
-    (blank,) = small().take(256, 1)
+    (blank,) = filled(1).take(256, 1)
     assert blank.value == evaluate(blank.seed, blank.counter, 256)
 
 
@@ -56,18 +63,31 @@ def test_what_is_in_stock_is_not_evaluated_again(evaluations):
     assert len(evaluations) == 5
 
 
-def test_what_is_missing_is_made_on_the_spot(evaluations):
-    """Three are there, four are asked for: one is made."""
-    stock = small(depth=3)
+def test_what_is_missing_is_not_made_while_a_caller_waits(evaluations):
+    """Three are there and four are asked for: none is given, and the three are there for the next."""
+    stock = filled(3)
+    assert stock.take(256, 4) == []
+    assert len(stock.take(256, 3)) == len(evaluations) == 3
+
+
+def test_where_the_stock_has_run_out_a_puzzle_has_less_memory_and_the_same_work():
+    profile = MachineProfile("test", "made up", 1000.0, {256: 4000.0, 512: 2000.0, 1024: 1000.0})
+    stock = Stock(random.Random(1), memories_kib=(512, 1024), depth=4)
+    puzzle = Argon2idCounter(profile, ladder=(256, 512, 1024), max_memory_kib=1024, disclose="exact", stock=stock)
     stock.fill()
-    assert len(stock.take(256, 4)) == 4
-    assert len(evaluations) == 4
+    rng, work = random.Random(2), Work(0.1, 1, 0.1)  # four parts at every rung
+    made = [puzzle.make(work, rng)[0] for _ in range(3)]
+    assert [challenge.memory_kib for challenge in made] == [1024, 512, 256]
+    assert [expected_seconds(challenge, profile) for challenge in made] == pytest.approx([0.1] * 3, rel=0.03)
+
+
+def test_where_all_memories_are_made_ahead_and_none_is_left_the_least_is_made_at_once(evaluations):
+    challenge, _ = counter(small(depth=0)).make(Work(0.3, 1, 0.3), random.Random(3))
+    assert (challenge.memory_kib, len(challenge.parts), len(evaluations)) == (256, 4, 0)
 
 
 def test_nothing_is_given_out_twice_even_to_threads(evaluations):
-    stock = small(depth=50)
-    stock.fill()
-    taken = []
+    stock, taken = filled(100), []
 
     def take():
         for _ in range(25):
@@ -100,6 +120,22 @@ def test_it_is_kept_full_while_the_block_lasts_and_no_thread_stays(evaluations):
     assert len(evaluations) >= 7  # three, and two for each pair that was taken and noticed
 
 
+def test_a_machine_without_the_memory_is_told_of_and_asked_again(monkeypatch, caplog):
+    asked = threading.Semaphore(0)
+
+    def none(memory):
+        asked.release()
+        raise HashingError("Memory allocation error")
+
+    monkeypatch.setattr(stocking, "evaluator", none)
+    stock = small()
+    with stock.kept():
+        for _ in range(2):
+            assert asked.acquire(timeout=20)
+            assert stock.take(256, 1) == []
+    assert "no memory to make puzzles ahead" in caplog.text
+
+
 def test_filling_stops_when_it_is_told_to(evaluations):
     left = iter([False, False, True])
     small(depth=10).fill(lambda: next(left))
@@ -108,7 +144,7 @@ def test_filling_stops_when_it_is_told_to(evaluations):
 
 def test_the_start_tells_nothing_of_the_counter(evaluations):
     """Where the count begins modulo 16 is as good as uniform for each n: it does not even tell its last bits."""
-    puzzle, rng = counter(small(depth=0), "exact"), random.Random(4)
+    puzzle, rng = counter(filled(4000), "exact"), random.Random(4)
     seen = {n: Counter() for n in range(2)}
     for _ in range(4000):
         challenge, solution = puzzle.make(Work(0.0015, 1, 0.0015), rng)
@@ -131,7 +167,7 @@ def test_only_what_is_stocked_comes_from_stock(evaluations):
 
 
 def test_a_solver_counts_from_the_start():
-    puzzle = counter(small(), "exact")
+    puzzle = counter(filled(1), "exact")
     challenge, solution = puzzle.make(Work(0.02, 1, 0.02), random.Random(7))
     (part,), (n,) = challenge.parts, solution.counters
     assert part.start + n > MOST_EVALUATIONS > part.bound

@@ -32,7 +32,7 @@ __all__ = ["Street", "train_victim"]
 Progress = Callable[[int, int], None]
 
 _BATCH_OF_TREES = 10
-_MEMORY_MIB = 2  # a quarter of the default: thousands of tolls are made here that nobody opens, on two cores in all
+_MEMORY_MIB = 2  # far below the default: thousands of tolls are made here that nobody opens, on two cores in all
 
 
 def train_victim(world: World, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
@@ -97,7 +97,7 @@ class Street:
             "tariff": "tariff.json",
             "output": {"name": OUTPUT, "kind": "probabilities"},
             "measures": [{"name": "entropy"}, {"name": "novelty", "file": "private.npy"}],
-            "puzzle": {"max_memory_mib": _MEMORY_MIB},
+            "puzzle": {"max_memory_mib": _MEMORY_MIB, "suspected_memory_mib": _MEMORY_MIB},
         }
         document = {
             "listen": f"127.0.0.1:{self.gateway_port}",

@@ -73,11 +73,16 @@ async def _read_body(request: Request, limit: int) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(_READ_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
                 if size > limit:
                     raise too_large
-                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    break
     except TimeoutError:
         raise RequestError("the request's body did not arrive in time") from None
     return b"".join(chunks)

@@ -5,34 +5,27 @@ from __future__ import annotations
 import random
 import secrets
 import time
-import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from modeltoll import wire
-from modeltoll.errors import CalibrationError, ModeltollError, SettingsError
+from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
+from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.callers import Callers
-from modeltoll.gateway.gate import Chance, Gate, Menu, Road, Subject
+from modeltoll.gateway.gate import Chance, Gate, Road, Subject
+from modeltoll.gateway.menu import Menu
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
 from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.upstream import HttpUpstream
-from modeltoll.leak.entropy import EntropyMeasure
-from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.head import load_voters
-from modeltoll.leak.layered import load_novelty
-from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.pate import PateMeasure
-from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.calibration_file import load_calibration
@@ -42,81 +35,45 @@ from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.seal import KeyRing
+from modeltoll.puzzle.stock import STOCKED_KIB, Stock
+from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Caller, MachineProfile
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.settings import MeasureSettings, PuzzleSettings, Settings
+    from modeltoll.gateway.settings import PuzzleSettings, Settings
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
+    from modeltoll.puzzle.counter import Disclose
     from modeltoll.puzzle.puzzle import Puzzle
 
-__all__ = ["Assembly", "assemble", "build_chance", "build_house", "build_road", "build_subject", "build_upstream"]
+__all__ = [
+    "Assembly",
+    "assemble",
+    "build_chance",
+    "build_house",
+    "build_menu",
+    "build_road",
+    "build_stock",
+    "build_subject",
+    "build_upstream",
+]
 
 _KEY_BYTES = 32
 _MIB = 1 << 20
-_KIB = 1 << 10  # KiB in a MiB
-_NOVELTY_NEIGHBOURS = 5
-_PKNN_NEIGHBOURS = 300
-_SUBSAMPLE = 5000  # private rows that novelty keeps of a raw .npy file, drawn with a fixed seed
 
 PROTOCOLS: Mapping[str, Callable[[], ServingProtocol]] = {"oip": OpenInference}
 
 
-def _file(settings: MeasureSettings) -> Path:
-    assert settings.file is not None  # settings.py demands one
-    return settings.file
+class _Told(TypedDict):
+    """What hidden counters tell of their work."""
 
-
-def _novelty(settings: MeasureSettings) -> LeakMeasure:
-    """From a saved measure (.npz), or from raw private rows (.npy)."""
-    path = _file(settings)
-    if path.suffix == ".npz":
-        if settings.neighbours is not None:
-            raise CalibrationError("'neighbours' is fixed in a saved measure; leave it out")
-        return load_novelty(path)
-    return NoveltyMeasure(_array(path), settings.neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
-
-
-def _pknn(settings: MeasureSettings) -> LeakMeasure:
-    """From an .npz file with ``scores`` (n, classes), the victim's probabilities, and ``labels`` (n,) of private rows."""
-    archive = _archive(_file(settings), ("scores", "labels"))
-    return PknnMeasure(
-        log_scores(archive["scores"]), archive["labels"].astype(np.int64), k=settings.neighbours or _PKNN_NEIGHBOURS
-    )
-
-
-def _pate(settings: MeasureSettings) -> LeakMeasure:
-    """From saved teachers, or from the head that was distilled from them."""
-    return PateMeasure(*load_voters(_file(settings)))
-
-
-MEASURES: Mapping[str, Callable[[MeasureSettings], LeakMeasure]] = {
-    "entropy": lambda _: EntropyMeasure(),
-    "gap": lambda _: GapMeasure(),
-    "novelty": _novelty,
-    "pate": _pate,
-    "pknn": _pknn,
-}
-
-
-def _array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{path} cannot be read as an array: {error}") from None
-
-
-def _archive(path: Path, members: tuple[str, ...]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {member: archive[member] for member in members}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path} cannot be read as an archive of {', '.join(members)}: {error}") from None
+    disclose: Disclose
+    blind_seconds: float
 
 
 class _Faults:
@@ -171,26 +128,42 @@ def build_subject(settings: Settings, name: str) -> Subject:
     return Subject(service, PROTOCOLS[model.protocol](), tuple(measures))
 
 
-def _menu(settings: PuzzleSettings, profile: MachineProfile) -> Menu:
-    memory = int(settings.max_memory_mib * _KIB)
+def build_menu(settings: PuzzleSettings, profile: MachineProfile, stock: Stock | None = None) -> Menu:
+    """A model's puzzles. ``stock`` holds argon2id's evaluations made ahead.
+
+    Raises:
+        SettingsError: a time lock is asked for, and the profile does not know how fast its machine squares.
+    """
+    if wire.TIMELOCK in settings.allow and profile.squarings <= 0:
+        raise SettingsError(["profile: it has no squarings, which a time lock needs; modeltoll bench-puzzle --save"])
+    told: _Told = {"disclose": settings.disclose, "blind_seconds": settings.blind_seconds}
     makers: Mapping[str, Callable[[], Puzzle]] = {
-        wire.ARGON2ID: lambda: Argon2idCounter(profile, max_memory_kib=memory, disclose=settings.disclose),
-        wire.SHA256: lambda: Sha256Counter(profile, disclose=settings.disclose),
+        wire.ARGON2ID: lambda: Argon2idCounter(
+            profile,
+            max_memory_kib=settings.max_memory_kib,
+            suspected_memory_kib=settings.suspected_memory_kib,
+            stock=stock,
+            **told,
+        ),
+        wire.SHA256: lambda: Sha256Counter(profile, **told),
         wire.HASHCASH: lambda: Hashcash(profile),
+        wire.HASHCASH_SHA1: lambda: Hashcash(profile, digest="sha1", bits_only=True),
+        wire.TIMELOCK: lambda: TimeLock(profile, Trapdoor.draw()),
     }
     return Menu({name: makers[name]() for name in settings.allow}, settings.modes, settings.sha256_below_ms / 1000)
 
 
-def build_road(settings: Settings, subject: Subject, tariff: Tariff, profile: MachineProfile) -> Road:
+def build_stock(settings: Settings) -> Stock | None:
+    """What is made ahead for the puzzles of all models, or None where none of them takes so much memory."""
+    highest = max(model.puzzle.highest_memory_kib for model in settings.models.values())
+    memories = tuple(memory for memory in STOCKED_KIB if memory <= highest)
+    return Stock(random.SystemRandom(), memories_kib=memories) if memories else None
+
+
+def build_road(settings: Settings, subject: Subject, tariff: Tariff, menu: Menu) -> Road:
     """All that one model's requests meet on their way."""
     model = settings.models[subject.service.model]
-    return Road(
-        subject,
-        tariff,
-        _menu(model.puzzle, profile),
-        mode=model.mode,
-        without_ledger=settings.ledger.when_down == "release",
-    )
+    return Road(subject, tariff, menu, mode=model.mode, without_ledger=settings.ledger.when_down == "release")
 
 
 def build_profile(settings: Settings) -> MachineProfile:
@@ -234,15 +207,17 @@ class Assembly:
     ledger: Ledger
     upstream: HttpUpstream
     notices: tuple[str, ...]
+    stock: Stock | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Open ledger and upstream for as long as the block lasts."""
+        """Open ledger and upstream, and keep the stock of puzzles full, for as long as the block lasts."""
         await self.ledger.open()
         try:
             await self.upstream.open()
             try:
-                yield
+                with self.stock.kept() if self.stock else nullcontext():
+                    yield
             finally:
                 await self.upstream.close()
         finally:
@@ -270,7 +245,8 @@ def assemble(settings: Settings) -> Assembly:
         SettingsError: everything that the settings name and that cannot be built, at once.
     """
     faults = _Faults()
-    profile, subjects, tariffs = DEFAULT_PROFILE, {}, {}
+    profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
+    stock = build_stock(settings)
     ledger: Ledger | None = None
     with faults.under("profile"):
         profile = build_profile(settings)
@@ -282,11 +258,13 @@ def assemble(settings: Settings) -> Assembly:
         with faults.under(f"models.{name}.tariff"):
             measures = tuple(measure.name for measure in model.measures)
             tariffs[name] = ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
+        with faults.under(f"models.{name}.puzzle"):
+            menus[name] = build_menu(model.puzzle, profile, stock)
     faults.settle()
     assert ledger is not None  # or there was a fault
     upstream, chance = build_upstream(settings), build_chance(settings, profile)
     monitors = {name: Monitor(name, Drift(tariff), chance.clock) for name, tariff in tariffs.items()}
-    roads = {name: build_road(settings, subject, tariffs[name], profile) for name, subject in subjects.items()}
+    roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
         name: Gate(replace(road, monitor=monitors[name]), upstream, ledger, chance) for name, road in roads.items()
     }
@@ -296,4 +274,4 @@ def assemble(settings: Settings) -> Assembly:
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
     admin = admin_application(upstream, house.protocol.routes.ready, ledger, house.telemetry)
-    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs))
+    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock)

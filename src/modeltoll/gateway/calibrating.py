@@ -17,8 +17,10 @@ from modeltoll.gateway.asgi import application
 from modeltoll.gateway.assemble import (
     build_chance,
     build_house,
+    build_menu,
     build_profile,
     build_road,
+    build_stock,
     build_subject,
     build_upstream,
 )
@@ -179,7 +181,8 @@ async def calibrate_model(
                 await ledger.open()
                 try:
                     chance = build_chance(settings, profile)
-                    gate = Gate(build_road(settings, subject, tariff, profile), upstream, ledger, chance)
+                    menu = build_menu(settings.models[model].puzzle, profile, build_stock(settings))
+                    gate = Gate(build_road(settings, subject, tariff, menu), upstream, ledger, chance)
                     house = build_house(settings, {model: gate}, upstream, chance)
                     house = replace(house, door=replace(house.door, callers=Callers()))
                     questions = observation.questions[:_TIMED_VISITS]

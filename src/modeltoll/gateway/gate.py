@@ -7,7 +7,7 @@ the next one's argument; nothing calls back.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,12 @@ from modeltoll.errors import AnswerError, LedgerError, RequestError, TollMalform
 from modeltoll.gateway.offload import LARGE_BYTES, LARGE_ROWS, off_loop
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
-from modeltoll.records import Account, Answer, Bill, Caller, Challenge, Entry, Leaks, Solution, Toll, Work
+from modeltoll.records import Account, Answer, Bill, Caller, Entry, Leaks, Toll, Work
 
 if TYPE_CHECKING:
     import random
 
+    from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.monitor import Monitor
     from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
     from modeltoll.gateway.upstream import Upstream
@@ -33,41 +34,13 @@ if TYPE_CHECKING:
     from modeltoll.puzzle.seal import KeyRing
     from modeltoll.records import Assessment, MachineProfile
 
-__all__ = ["Chance", "Gate", "Menu", "Passage", "Road", "Subject", "Visit", "redeem"]
+__all__ = ["Chance", "Gate", "Passage", "Road", "Subject", "Visit", "redeem"]
 
 ENFORCE, SHADOW = "enforce", "shadow"
 EXEMPT, FREE = "exempt", "free"
 
 _TOKEN_SECONDS = 3600.0  # a redeem token lives so long, and ten times its expected work besides
 _TOKEN_WAITS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Menu:
-    """Which puzzles a road offers; a client only ever chooses among them.
-
-    ``sha256_below`` is in reference seconds: dearer tolls are argon2id's alone. ``modes`` lists what may be asked for,
-    the default first.
-    """
-
-    puzzles: Mapping[str, Puzzle]
-    modes: tuple[str, ...] = (wire.SEALED, wire.REDEEM)
-    sha256_below: float = 0.02
-
-    def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
-        """The puzzle and the mode for this work and this client.
-
-        Fast hashes are for small work only, and never for a caller under suspicion: there argon2id stands alone.
-        """
-        mode = accept.mode if accept.mode in self.modes else self.modes[0]
-        names = [name for name in (wire.SHA256, wire.ARGON2ID, wire.HASHCASH) if name in self.puzzles]
-        if mode == wire.SEALED:
-            names = [name for name in names if name != wire.HASHCASH]
-        if wire.ARGON2ID in names and (work.suspected or work.seconds >= self.sha256_below):
-            names = [wire.ARGON2ID]
-        welcome = [name for name in names if name in accept.puzzles]
-        puzzle = self.puzzles[(welcome or names)[0]]
-        return puzzle if work.suspected else puzzle.within(accept.memory_kib), mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,26 +208,24 @@ class Gate:
         return await off_loop(large, self._sealed, visit, answer, work, puzzle, mode)
 
     def _sealed(self, visit: Visit, answer: Answer, work: Work, puzzle: Puzzle, mode: str) -> Toll:
-        challenge, solution = puzzle.make(work, self._chance.rng)
+        chance = self._chance
+        challenge, solution = puzzle.make(work, chance.rng)
+        typical = expected_seconds(challenge, chance.profile)
         if mode == wire.SEALED and solution is not None:
             associated = wire.canonical_challenge(challenge, mode)
-            cargo = seal.close(answer, solution, associated, self._chance.rng)
-        else:
-            cargo = self._token(visit, answer, challenge, solution)
-        return Toll(mode, challenge, cargo, work.rows, expected_seconds(challenge, self._chance.profile))
-
-    def _token(self, visit: Visit, answer: Answer, challenge: Challenge, solution: Solution | None) -> bytes:
-        chance = self._chance
-        patience = _TOKEN_SECONDS + _TOKEN_WAITS * expected_seconds(challenge, chance.profile)
+            return Toll(mode, challenge, seal.close(answer, solution, associated, chance.rng), work.rows, typical)
+        now = chance.clock()
         claim = seal.RedeemClaim(
             answer=answer,
             challenge=challenge,
             solution_digest=seal.digest_solution(solution.counters) if solution else b"",
-            expires=chance.clock() + patience,
+            expires=now + _TOKEN_SECONDS + _TOKEN_WAITS * typical,
             caller=visit.caller.name,
             request_digest=hashlib.sha256(visit.body).digest(),
+            issued=now,
         )
-        return seal.seal_token(chance.ring, claim, chance.rng)
+        token = seal.seal_token(chance.ring, claim, chance.rng)
+        return Toll(mode, challenge, token, work.rows, typical, int(claim.expires))
 
     async def _bill(self, caller: Caller, priced: _Priced, work: Work, mode: str) -> bool:
         """Write the log's line; False where the ledger does not answer and the road goes on without it."""

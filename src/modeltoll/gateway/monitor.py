@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,22 +32,29 @@ class Monitor:
         self._model = model
         self._drift = drift
         self._clock = clock
-        self._unlooked = 0
+        self._waiting: list[tuple[Sequence[bytes], Integers]] = []  # fingerprints and bins of rows not yet counted
+        self._rows = 0  # how many they are
         self._drifted = False
         self._counted: Integers = np.zeros(drift.shape, np.int64)
 
     def saw(self, caller: Caller, fingerprints: Sequence[bytes], assessment: Assessment, work: Work) -> None:
-        """Count a request's new rows, and look at the evidence from time to time."""
+        """Note a request's rows; from time to time they are counted, and the evidence is looked at."""
         if caller.exempt or work.suspected:
             return
-        self._counted += self._drift.add(fingerprints, assessment.bins, self._clock())
-        self._unlooked += len(fingerprints)
-        if self._unlooked >= LOOK:
-            self._unlooked = 0
+        self._waiting.append((fingerprints, assessment.bins))
+        self._rows += len(fingerprints)
+        if self._rows >= LOOK:
             self._look()
 
+    def _count(self) -> None:
+        waiting, self._waiting, self._rows = self._waiting, [], 0
+        if waiting:
+            fingerprints = list(chain.from_iterable(names for names, _ in waiting))
+            bins = np.concatenate([bins for _, bins in waiting])
+            self._counted += self._drift.add(fingerprints, bins, self._clock())
+
     def _look(self) -> None:
-        reading, before = self._drift.reading(), self._drifted
+        reading, before = self.reading(), self._drifted
         self._drifted = reading.drifted
         if reading.drifted and not before:
             log.warning(
@@ -60,9 +68,11 @@ class Monitor:
 
     def reading(self) -> DriftReading:
         """How the traffic stands now."""
+        self._count()
         return self._drift.reading()
 
     def drain(self) -> Integers:
         """The rows counted in each bin since the last drain, (measures, bins)."""
+        self._count()
         counted, self._counted = self._counted, np.zeros(self._drift.shape, np.int64)
         return counted

@@ -50,6 +50,7 @@ __all__ = [
     "load_settings",
 ]
 
+_KIB = 1 << 10  # KiB in a MiB
 _SQLITE_HERE = re.compile(r"sqlite:///(?!/)(.+)")  # a SQLite file that is not named from the root
 
 
@@ -170,16 +171,39 @@ class MeasureSettings(_Part):
 class PuzzleSettings(_Part):
     """Which puzzles a model's tolls use."""
 
-    allow: tuple[Literal["argon2id", "sha256", "hashcash"], ...] = Field(("argon2id", "sha256"), min_length=1)
+    allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
+        ("argon2id", "sha256"), min_length=1
+    )
     modes: tuple[Literal["sealed", "redeem"], ...] = Field(("sealed", "redeem"), min_length=1)
-    disclose: Literal["exact", "coarse"] = "coarse"
+    disclose: Literal["exact", "coarse", "blind"] = "coarse"
+    blind_seconds: float = Field(0.0, ge=0, le=1e6)
     sha256_below_ms: float = Field(20.0, ge=0)
-    max_memory_mib: float = Field(8.0, ge=0.25, le=256)
+    max_memory_mib: float = Field(64.0, ge=0.25, le=256)
+    suspected_memory_mib: float = Field(256.0, ge=0.25, le=256)
+
+    @property
+    def max_memory_kib(self) -> int:
+        """The most memory of an argon2id puzzle, in KiB."""
+        return int(self.max_memory_mib * _KIB)
+
+    @property
+    def suspected_memory_kib(self) -> int:
+        """The same for a caller under suspicion."""
+        return int(self.suspected_memory_mib * _KIB)
+
+    @property
+    def highest_memory_kib(self) -> int:
+        """The most memory that any puzzle here takes, in KiB; 0 without argon2id."""
+        return max(self.max_memory_kib, self.suspected_memory_kib) if "argon2id" in self.allow else 0
 
     @model_validator(mode="after")
-    def _sealed_needs_a_counter(self) -> PuzzleSettings:
-        if "sealed" in self.modes and set(self.allow) == {"hashcash"}:
+    def _each_mode_can_be_done(self) -> PuzzleSettings:
+        if "sealed" in self.modes and not set(self.allow) - {"hashcash", "hashcash-sha1"}:
             raise ValueError("hashcash cannot seal an answer: allow argon2id or sha256, or set modes to [redeem]")
+        if "redeem" in self.modes and set(self.allow) == {"timelock"}:
+            raise ValueError("a time lock cannot be redeemed: allow argon2id or sha256, or set modes to [sealed]")
+        if self.disclose == "blind" and not self.blind_seconds:
+            raise ValueError("disclose is blind: set blind_seconds to the most work that one toll may ask")
         return self
 
 

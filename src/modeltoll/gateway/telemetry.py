@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.gate import Passage
     from modeltoll.gateway.monitor import Monitor
+    from modeltoll.records import Work
 
 __all__ = ["Telemetry"]
 
@@ -23,6 +25,22 @@ _DRIFT = {
     "detected": "1 where that traffic is unlike the rows that the tariff was calibrated on",
 }
 _OWN_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meters:
+    """What every request of one model and mode moves."""
+
+    requests: Counter
+    rows: Counter
+    work: Histogram
+    seconds: Histogram
+
+    def count(self, work: Work, seconds: float) -> None:
+        self.requests.inc()
+        self.rows.inc(work.rows)
+        self.work.observe(work.seconds)
+        self.seconds.observe(seconds)
 
 
 class Telemetry:
@@ -63,6 +81,7 @@ class Telemetry:
         self._unit = Gauge(
             "modeltoll_unit_seconds", "Work of an average honest row", ["model"], registry=self._registry
         )
+        self._kept: dict[tuple[str, str], _Meters] = {}
         self._watched: dict[str, tuple[Sequence[str], Sequence[str], Monitor]] = {}
         self._drift = {
             name: Gauge(f"modeltoll_drift_{name}", text, ["model"], registry=self._registry)
@@ -103,14 +122,19 @@ class Telemetry:
 
     def passed(self, model: str, passage: Passage, seconds: float) -> None:
         """Count a request that went through the gate in ``seconds``."""
-        self._requests.labels(model, passage.mode).inc()
-        self._rows.labels(model).inc(passage.work.rows)
-        self._work.labels(model).observe(passage.work.seconds)
-        self._seconds.labels(model).observe(seconds)
+        self._meters(model, passage.mode).count(passage.work, seconds)
         if passage.work.suspected:
             self._suspected.labels(model).inc()
         if not passage.remembered:
             self._unremembered.inc()
+
+    def _meters(self, model: str, mode: str) -> _Meters:
+        """Those of a model and a mode, looked up once: a look-up by labels takes longer than what it finds."""
+        known = self._kept.get((model, mode))
+        if known is None:
+            rows, work, seconds = self._rows.labels(model), self._work.labels(model), self._seconds.labels(model)
+            known = self._kept[model, mode] = _Meters(self._requests.labels(model, mode), rows, work, seconds)
+        return known
 
     def redeemed(self) -> None:
         """Count an answer that was handed over for a token."""

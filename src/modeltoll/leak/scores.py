@@ -29,18 +29,19 @@ def check_scores(scores: object, classes: int | None = None, *, partial: bool = 
         AnswerError: not numbers, not of that shape, fewer than 2 classes, NaN, infinite, negative, or not summing to 1.
     """
     values = _matrix(scores, classes)
-    if values.min(initial=0.0) < 0.0:
-        if values.min() < -NEGATIVE:
+    least = values.min(initial=0.0)
+    if not least >= 0.0:
+        if not least >= -NEGATIVE:
             raise AnswerError("the model's scores hold a negative number; are they logits? (output.kind)")
         values = np.maximum(values, 0.0)
-    sums = values.sum(axis=1)
+    sums = values.sum(axis=1, keepdims=True)
     if partial:
         if not (sums <= 1.0 + TOLERANCE).all():
             raise AnswerError("a row of the model's scores sums to more than 1; are they logits? (output.kind)")
-        return np.asarray(values / np.maximum(sums, 1.0)[:, None])
+        return np.asarray(values / np.maximum(sums, 1.0))
     if not (np.abs(sums - 1.0) <= TOLERANCE).all():
         raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
-    return np.asarray(values / sums[:, None])
+    return np.asarray(values / sums)
 
 
 def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:

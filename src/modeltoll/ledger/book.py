@@ -120,7 +120,8 @@ def charge(
 
     measures, width = entry.shape
     if before is not None and _comparable(before, entry):
-        counts = [list(row) for row in faded(before, entry.at, half_life).counts]
+        share = _share(before, entry.at, half_life)
+        counts = [[count * share for count in row] for row in before.counts]
         leaks = tuple(old + new for old, new in zip(before.leaks, entry.leaks, strict=True))
     else:
         counts = [[0.0] * width for _ in range(measures)]
@@ -146,11 +147,13 @@ def charge(
 
 def faded(account: Account, at: float, half_life: float) -> Account:
     """The account with its counts as they are at the time ``at``; a clock that went back never makes them grow."""
-    age = at - account.last_seen
-    if age <= 0.0:
-        return account
-    share = 0.5 ** (age / half_life)
+    share = _share(account, at, half_life)
     return replace(account, counts=tuple(tuple([count * share for count in row]) for row in account.counts))
+
+
+def _share(account: Account, at: float, half_life: float) -> float:
+    """What is left of a count at the time ``at``, 0 to 1."""
+    return float(0.5 ** (max(0.0, at - account.last_seen) / half_life))
 
 
 def slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:

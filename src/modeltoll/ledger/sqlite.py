@@ -5,13 +5,14 @@ How the file is opened, what it refuses and what a power cut can lose stands in 
 
 from __future__ import annotations
 
-import json
 import struct
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
+
+import msgspec
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
@@ -44,6 +45,7 @@ _CHANGE = (
     "UPDATE accounts SET learned = ?, rows = ?, requests = ?, tariff = ?, last_seen = ?, measures = ?, leaks = ?,"
     " counts = ? WHERE id = ?"
 )
+_SEEN_ONE = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint = ?"
 _SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SELECT value FROM json_each(?))"
 _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
 _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE id = ?")
@@ -153,8 +155,7 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
     else:
         number, learned = found[:2]
         before = _decode_account(found, caller)
-        numbers = json.dumps([_number(fingerprint) for fingerprint in entry.fingerprints])
-        seen = {_fingerprint(row[0]) for row in connection.execute(_SEEN, (number, numbers))}
+        seen = _seen(number, entry.fingerprints, connection)
 
     after, fresh = book.charge(before, caller, entry, seen, half_life)
     values = (
@@ -175,6 +176,16 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
     ring = book.slots(learned, fresh)
     connection.executemany(_LEARN, [(number, slot, _number(fingerprint)) for slot, fingerprint in ring])
     return after
+
+
+def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> set[bytes]:
+    """Those of the fingerprints that the account's sketch holds."""
+    numbers = [_number(fingerprint) for fingerprint in fingerprints]
+    if len(numbers) == 1:  # as most requests have; it spares a table made of JSON
+        found = connection.execute(_SEEN_ONE, (account, numbers[0]))
+    else:
+        found = connection.execute(_SEEN, (account, _json(numbers)))
+    return {_fingerprint(row[0]) for row in found}
 
 
 def _bill(caller: Caller, bill: Bill, line: tuple[Any, ...], connection: sqlite3.Connection) -> None:
@@ -219,9 +230,9 @@ def _encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
         hashed,
         bill.model,
         bill.rows,
-        json.dumps(bill.measures),
-        json.dumps(bill.leaks),
-        json.dumps(bill.rarest),
+        _json(bill.measures),
+        _json(bill.leaks),
+        _json(bill.rarest),
         bill.mode,
         work.seconds,
         work.rows,
@@ -238,13 +249,17 @@ def _decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
         at=at,
         model=model,
         rows=rows,
-        measures=tuple(json.loads(measures)),
-        leaks=tuple(map(tuple, json.loads(leaks))),
-        rarest=tuple(json.loads(rarest)),
+        measures=tuple(msgspec.json.decode(measures)),
+        leaks=tuple(map(tuple, msgspec.json.decode(leaks))),
+        rarest=tuple(msgspec.json.decode(rarest)),
         work=Work(*work),
         mode=mode,
     )
     return number, hashed, bill
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _pack(values: Iterable[float]) -> bytes:

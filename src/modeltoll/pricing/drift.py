@@ -66,11 +66,13 @@ class Drift:
 
         ``bins`` (rows, measures); ``at`` in seconds since the epoch. A clock that went back fades nothing.
         """
-        added = np.zeros(self.shape, np.int64)
-        for fingerprint, row in zip(fingerprints, bins, strict=True):
+        fresh = []
+        for row, fingerprint in enumerate(fingerprints):
             if fingerprint not in self._seen:
                 self._seen[fingerprint] = None
-                added[self._places, row] += 1
+                fresh.append(row)
+        added = np.zeros(self.shape, np.int64)
+        np.add.at(added, (self._places, bins[fresh]), 1)
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         if at > self._at:

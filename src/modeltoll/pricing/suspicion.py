@@ -99,9 +99,11 @@ class Suspicion:
         ``counts`` (..., bins) may be fractional, since they fade; the result has shape (...,). Closed form of the
         Dirichlet-multinomial over the uniform multinomial, with prior A_k = 0.5 K q_k + 0.02 for K bins of width q_k.
         """
-        total = counts.sum(axis=-1)
+        return self._log_bayes_factors(counts, counts.sum(axis=-1))
+
+    def _log_bayes_factors(self, counts: Floats, totals: Floats) -> Floats:
         gained = gammaln(self._prior + counts).sum(axis=-1) - counts @ self._log_widths
-        log_factors: Floats = self._log_prior - gammaln(self._prior_total + total) + gained
+        log_factors: Floats = self._log_prior - gammaln(self._prior_total + totals) + gained
         return log_factors
 
     def log_evidence(self, counts: Floats) -> Floats:
@@ -109,10 +111,9 @@ class Suspicion:
 
         ``counts`` (..., measures, bins); the result has shape (...,). Every measure counts the same rows.
         """
-        log_factors = self.log_bayes_factors(counts)
-        mean = np.logaddexp.reduce(log_factors, axis=-1) - math.log(counts.shape[-2])
-        rows = counts[..., 0, :].sum(axis=-1)
-        log_evidence: Floats = mean - rows * self._log_tolerance
+        rows = counts.sum(axis=-1)
+        mean = np.logaddexp.reduce(self._log_bayes_factors(counts, rows), axis=-1) - math.log(counts.shape[-2])
+        log_evidence: Floats = mean - rows[..., 0] * self._log_tolerance
         return log_evidence
 
     def running_log_evidence(self, bins: Integers, accounts: Integers, counted: Bools) -> Floats:

@@ -87,14 +87,15 @@ class _HiddenCounter:
             raise ValueError(f"work must be finite and >= 0 seconds, not {work.seconds}")
         blind = self._disclose == "blind"
         seconds = min(work.seconds, self._blind_seconds) if blind else work.seconds
-        rung = self._rungs[0] if blind else _rung(self._steep if work.suspected else self._rungs, seconds)
+        rungs = self._steep if work.suspected else self._rungs
+        rung, ahead = self._choose(rungs[:1] if blind else rungs, seconds)
         evaluations = seconds * rung.rate
         if evaluations > MAX_EVALUATIONS:
             raise ValueError(f"work of {seconds} seconds is more than a puzzle can carry")
-        count = PARTS if evaluations > PARTS_ABOVE and not blind else 1
+        count = 1 if blind else _parts(evaluations)
         size = _size(evaluations / count, rng)
         counters = tuple([rng.randrange(size) for _ in range(count)])
-        blanks = self._blanks(rung.memory_kib, size, counters, rng)
+        blanks = ahead or _blanks(rung.memory_kib, counters, rng)
         bound = self._bound(size)
         parts = tuple(
             [
@@ -114,11 +115,9 @@ class _HiddenCounter:
         """As ``Puzzle.check``."""
         return challenge.puzzle == self.name and solves(challenge, solution.counters)
 
-    def _blanks(self, memory_kib: int, size: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:  # noqa: ARG002  a stock has its own
-        """One evaluation per part, where the count from 0 comes to its counter."""
-        function = evaluator(memory_kib)
-        seeds = [rng.randbytes(SEED_BYTES) for _ in counters]
-        return [Blank(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
+    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[Blank]]:
+        """The rung to use, and its evaluations where they were made ahead."""
+        return _fitting(rungs, seconds)[0], []
 
     def _bound(self, size: int) -> int:
         if self._disclose == "exact":
@@ -128,10 +127,21 @@ class _HiddenCounter:
         return max(size, math.ceil(2 * self._blind_seconds * self._rungs[0].rate - 1))
 
 
-def _rung(rungs: tuple[_Rung, ...], seconds: float) -> _Rung:
-    """The rung with the most memory that leaves enough evaluations, else the first."""
-    fitting = (rung for rung in reversed(rungs) if seconds * rung.rate >= RUNG_EVALUATIONS)
-    return next(fitting, rungs[0])
+def _fitting(rungs: tuple[_Rung, ...], seconds: float) -> list[_Rung]:
+    """Those that leave enough evaluations, the most memory first, else the first of all."""
+    fitting = [rung for rung in reversed(rungs) if seconds * rung.rate >= RUNG_EVALUATIONS]
+    return fitting or [rungs[0]]
+
+
+def _parts(evaluations: float) -> int:
+    return PARTS if evaluations > PARTS_ABOVE else 1
+
+
+def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:
+    """One evaluation per part, where the count from 0 comes to its counter."""
+    function = evaluator(memory_kib)
+    seeds = [rng.randbytes(SEED_BYTES) for _ in counters]
+    return [Blank(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
 
 
 def _size(evaluations: float, rng: random.Random) -> int:
@@ -157,7 +167,8 @@ class Argon2idCounter(_HiddenCounter):
     expected evaluations: the dearer the toll, the less a graphics card helps. For a caller under suspicion the ladder
     goes on to ``suspected_memory_kib`` where that is more, and nobody asks what memory his client has.
 
-    What the ``stock`` holds is taken from it instead of being evaluated while the caller waits.
+    What the ``stock`` makes ahead is never evaluated while a caller waits: where it has run out, a puzzle has less
+    memory and more evaluations, so that a flood of dear tolls costs the server no more than cheap ones.
     """
 
     name = ARGON2ID
@@ -196,8 +207,13 @@ class Argon2idCounter(_HiddenCounter):
             self._lower[height] = lower
         return self._lower[height]
 
-    def _blanks(self, memory_kib: int, size: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:
-        stock = self._stock
-        if stock is None or not stock.holds(memory_kib) or size > MOST_EVALUATIONS:
-            return super()._blanks(memory_kib, size, counters, rng)
-        return stock.take(memory_kib, len(counters))
+    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[Blank]]:
+        """What is made ahead is used only as long as it lasts; then the memory is the most that is made at once."""
+        fitting, stock = _fitting(rungs, seconds), self._stock
+        for rung in fitting:
+            evaluations = seconds * rung.rate
+            if stock is None or not stock.holds(rung.memory_kib) or evaluations > MOST_EVALUATIONS / 2:
+                return rung, []
+            if blanks := stock.take(rung.memory_kib, _parts(evaluations)):
+                return rung, blanks
+        return fitting[-1], []

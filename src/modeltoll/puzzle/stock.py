@@ -7,12 +7,17 @@ uniform whatever n is (it differs from uniform by at most N / 2^51), so it tells
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from argon2.exceptions import HashingError
 
 from modeltoll.puzzle.evaluation import SEED_BYTES, evaluator
 
@@ -21,9 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_EVALUATIONS", "STOCKED_KIB", "Blank", "Stock"]
 
+log = logging.getLogger("modeltoll.puzzle")
+
 STOCKED_KIB = (32 << 10, 64 << 10, 128 << 10, 256 << 10)
 MOST_EVALUATIONS = 2**32  # what a blank's counter leaves room for below it
 _COUNTERS = 2**51
+_NICE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Blank:
 class Stock:
     """So many blanks of each memory (KiB), each given out once. Any number of threads may take from it.
 
-    It is empty until ``fill`` was called, or within ``kept``; where it is empty, a blank is made on the spot.
+    It is empty until ``fill`` was called, or within ``kept``.
     ``rng`` is ``random.SystemRandom()`` outside of tests.
     """
 
@@ -53,16 +61,15 @@ class Stock:
         return memory_kib in self._shelves
 
     def take(self, memory_kib: int, count: int) -> list[Blank]:
-        """That many blanks, which nobody else gets; those that are missing are made now."""
-        shelf = self._shelves[memory_kib]
-        blanks: list[Blank] = []
-        with suppress(IndexError):  # empty
+        """That many blanks, which nobody else gets; none where there are not so many."""
+        shelf, blanks = self._shelves[memory_kib], list[Blank]()
+        try:
             while len(blanks) < count:
                 blanks.append(shelf.popleft())
+        except IndexError:  # back with them, for a puzzle of fewer parts
+            shelf.extend(blanks)
+            blanks = []
         self._taken.set()
-        if len(blanks) < count:
-            function = evaluator(memory_kib)
-            blanks += [self._blank(function) for _ in range(count - len(blanks))]
         return blanks
 
     def fill(self, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -82,11 +89,15 @@ class Stock:
         ended = threading.Event()
 
         def keep() -> None:
+            _yield_to_others()
             while True:
                 self._taken.clear()
                 if ended.is_set():  # after clearing: what is set from now on ends the wait
                     return
-                self.fill(ended.is_set)
+                try:
+                    self.fill(ended.is_set)
+                except HashingError as error:  # puzzles get on with less memory; what is taken next tries again
+                    log.warning("no memory to make puzzles ahead: %s", error)
                 self._taken.wait()
 
         keeper = threading.Thread(target=keep, name="modeltoll-stock", daemon=True)
@@ -101,3 +112,10 @@ class Stock:
     def _blank(self, function: Callable[[bytes, int], bytes]) -> Blank:
         seed, counter = self._rng.randbytes(SEED_BYTES), MOST_EVALUATIONS + self._rng.randrange(_COUNTERS)
         return Blank(seed, counter, function(seed, counter))
+
+
+def _yield_to_others() -> None:
+    """Let this thread have what the requests leave of the processor, where the system can tell threads apart."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -24,7 +24,6 @@ CREATE TABLE accounts (
     learned    INTEGER NOT NULL,
     UNIQUE (caller, model)
 );
-CREATE INDEX accounts_by_work ON accounts (work);
 
 -- A ring of the latest fingerprints (8 bytes as a signed integer) of each account. A row per fingerprint costs a charge
 -- a third less time than one ring of 32 KiB in a blob, and the rings of small callers take no room.
