@@ -3,7 +3,7 @@
     python benchmarks/leak_models.py [mnist fashion cifar10] --data-dir DIR --cache DIR [--kind mnistnet]
 
 Puts ``teachers-NAME.npz``, ``head-NAME.npz`` and ``layered-NAME.npz`` (a novelty measure with its network) into the
-cache, for ``leak_record.py``, and writes ``results/leak/models-NAME.json``.
+cache, for ``leak_record.py``, and writes ``results/leak/models-NAME-KIND.json``.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main() -> None:
         row = study(name, datasets.data_folder(options.data_dir), options.cache, options.kind)
         command = f"python benchmarks/leak_models.py {name} --data-dir DIR --cache DIR --kind {options.kind}"
         document = {"command": command, "cores": os.cpu_count()} | row
-        (options.out / f"models-{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+        (options.out / f"models-{name}-{options.kind}.json").write_text(json.dumps(document, indent=2) + "\n")
         print(json.dumps(document))
 
 

@@ -259,6 +259,7 @@ def format_accept(accept: Accept) -> str:
     return f"{', '.join(accept.puzzles)}; mode={accept.mode}; memory={accept.memory_kib // _MIB}MiB"
 
 
+@lru_cache(maxsize=256)  # a client says the same each time
 def parse_accept(value: str) -> Accept:
     """Read a ``Toll-Accept`` header. What is not understood is left at its default; nothing here can raise."""
     names, *options = value[:256].split(";")

@@ -87,8 +87,16 @@ def test_the_surcharge_is_the_root_of_the_evidence_between_one_and_its_maximum(c
         assert math.log(surcharge) == pytest.approx(min(math.log(maximum), 0.5 * (log_evidence - math.log(1e6))))
 
 
+@given(st.lists(st.lists(st.floats(0.0, 1e6), min_size=14, max_size=14), min_size=1, max_size=3))
+def test_plain_numbers_hold_the_same_evidence_as_arrays(counts):
+    suspicion = Suspicion(5000, SuspicionTerms())
+    expected = float(suspicion.log_evidence(np.array(counts)))
+    assert suspicion.log_evidence_of(counts) == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
 def test_without_rows_there_is_no_evidence():
     suspicion = Suspicion(5000, SuspicionTerms())
+    assert suspicion.log_evidence_of([[0.0] * suspicion.bins]) == pytest.approx(0.0, abs=1e-12)
     assert suspicion.log_evidence(np.zeros((2, suspicion.bins))) == pytest.approx(0.0, abs=1e-12)
 
 

@@ -259,7 +259,7 @@ def _decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value, enc_hook=float).decode()  # numpy has floats of its own
 
 
 def _pack(values: Iterable[float]) -> bytes:

@@ -48,7 +48,8 @@ class ConformalTariff:
         self._honest = [_grains(scores) for scores in calibration.scores]
         # By the number of honest scores at or above a row's:
         self._p_values = np.arange(1, calibration.honest + 2) / (calibration.honest + 1)
-        self._factors = (1.0 - calibration.g) * self._p_values**-calibration.g
+        factors = (1.0 - calibration.g) * self._p_values**-calibration.g
+        self._shares = [weight * factors for weight in calibration.weights]
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
         """Price each row: p = (1 + #{s_i >= s}) / (n + 1) per measure, factor = weighted mean of (1 - g) p^(-g).
@@ -63,10 +64,9 @@ class ConformalTariff:
         grains = _grains(checked_values(leaks, self.measures))
         at_least, above = self._count(grains, "left"), self._count(grains, "right")
         factors = np.zeros(len(grains))
-        honest = self.calibration.honest
-        for column, weight in enumerate(self.calibration.weights):
-            factors += weight * self._factors[at_least[:, column]]
-        smoothed = (above + rng.random(above.shape) * (1 + at_least - above)) / (honest + 1)
+        for share, counts in zip(self._shares, at_least.T, strict=True):
+            factors += share[counts]
+        smoothed = (above + rng.random(above.shape) * (1 + at_least - above)) / (self.calibration.honest + 1)
         return Assessment(factors, self._p_values[at_least.min(axis=1)], self.suspicion.place(smoothed))
 
     def at_least(self, leaks: Leaks) -> Integers:
@@ -99,10 +99,12 @@ class ConformalTariff:
         Raises:
             CalibrationError: counts of the account, or of its groups', are not of this tariff's shape.
         """
-        surcharge = float(self.suspicion.surcharge(self._counts(account)))
+        suspicion = self.suspicion
+        surcharge = float(suspicion.surcharge_at(self._log_evidence(account)))
         group_surcharge = 1.0
         if account.shared:
-            group_surcharge = self.suspicion.group_surcharge(np.stack([self._counts(one) for one in account.shared]))
+            most = max([self._log_evidence(shared) for shared in account.shared])
+            group_surcharge = float(suspicion.surcharge_at(most, group=True))
         units = assessment.factors
         if max(surcharge, group_surcharge) > 1.0:
             units = units * self.multipliers(assessment, surcharge, group_surcharge)
@@ -113,13 +115,13 @@ class ConformalTariff:
         entry_seconds = unit * self.calibration.entry.units(account, rows)
         return Work(rows_seconds + entry_seconds, rows, rows_seconds, entry_seconds, surcharge, group_surcharge)
 
-    def _counts(self, account: Account) -> Floats:
-        counts = np.array(account.counts)
-        if counts.shape != self.shape:
+    def _log_evidence(self, account: Account) -> float:
+        measures, bins = self.shape
+        if len(account.counts) != measures or any(len(row) != bins for row in account.counts):
             raise CalibrationError(
-                "the account was kept under another tariff", private=f"counts of shape {counts.shape}, not {self.shape}"
+                "the account was kept under another tariff", private=f"its counts are not of shape {self.shape}"
             )
-        return counts
+        return self.suspicion.log_evidence_of(account.counts)
 
 
 def factors_of(calibration: Calibration, leaks: Leaks) -> Floats:

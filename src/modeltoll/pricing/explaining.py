@@ -201,11 +201,11 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
 
 
 def _group(tariff: ConformalTariff, account: Account) -> GroupReading:
-    suspicion, counts = tariff.suspicion, np.array(account.counts)
+    log_evidence = tariff.suspicion.log_evidence_of(account.counts)
     return GroupReading(
         group=account.caller.name,
         rows=account.rows,
-        counted=float(counts[0].sum()),
-        log_evidence=float(suspicion.log_evidence(counts)),
-        surcharge=suspicion.group_surcharge(counts[None]),
+        counted=sum(account.counts[0]),
+        log_evidence=log_evidence,
+        surcharge=float(tariff.suspicion.surcharge_at(log_evidence, group=True)),
     )

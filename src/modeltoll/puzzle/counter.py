@@ -140,7 +140,8 @@ def _parts(evaluations: float) -> int:
 def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:
     """One evaluation per part, where the count from 0 comes to its counter."""
     function = evaluator(memory_kib)
-    seeds = [rng.randbytes(SEED_BYTES) for _ in counters]
+    drawn = rng.randbytes(SEED_BYTES * len(counters))
+    seeds = [drawn[at : at + SEED_BYTES] for at in range(0, len(drawn), SEED_BYTES)]
     return [Blank(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
 
 

@@ -69,7 +69,7 @@ class ConformalToll:
             log_evidence = suspicion.running_log_evidence(
                 assessment.bins, np.zeros_like(traffic.accounts), traffic.fresh
             )
-            group_surcharge = suspicion.surcharge_at(log_evidence, suspicion.terms.group_maximum)
+            group_surcharge = suspicion.surcharge_at(log_evidence, group=True)
         units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge)
         units[surcharge <= 1.0] *= 1.0 - caller.discount
         entry = tariff.calibration.entry

@@ -172,13 +172,18 @@ def _numbers(tensor: dict[str, Any], shape: tuple[int, ...]) -> Floats:
         raise RequestError(f"an input's 'data' {error}") from None
     except OverflowError:
         raise RequestError("an input holds a number that is too large") from None
+    read = sent if kind == sent.dtype else _rounded(sent, kind)
+    if not np.isfinite(read).all():
+        raise RequestError(f"an input holds a number that is no {datatype}, or not finite")
+    return (read + 0.0).reshape(shape[0], -1)  # + 0.0: minus zero has the same fingerprint
+
+
+def _rounded(sent: Floats, kind: np.dtype[Any]) -> Floats:
+    """Numbers as that datatype holds them; NaN where a whole or boolean one cannot."""
     with np.errstate(over="ignore", invalid="ignore"):
         cast = sent.astype(kind)
-    kept = np.isfinite(cast) if kind.kind == "f" else cast == sent
-    if not kept.all():
-        raise RequestError(f"an input holds a number that is no {datatype}, or not finite")
-    read: Floats = cast.astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
-    return read.reshape(shape[0], -1)
+        read: Floats = cast.astype(np.float64)
+    return read if kind.kind == "f" else np.where(cast == sent, read, np.nan)
 
 
 def _texts(tensor: dict[str, Any], shape: tuple[int, ...]) -> list[bytes]:
