@@ -10,6 +10,7 @@ import pytest
 from modeltoll.gateway.assemble import build_callers
 from modeltoll.gateway.monitor import LOOK, Monitor
 from modeltoll.gateway.settings import Settings
+from modeltoll.pricing.bend import Bend
 from modeltoll.pricing.drift import Drift
 from modeltoll.records import Caller
 
@@ -114,3 +115,15 @@ def test_drift_is_told_once_in_the_log_and_shown_in_the_metrics(watched, caplog)
     threshold = watched.metric('modeltoll_drift_log_threshold{model="digits"}')
     assert watched.metric('modeltoll_drift_log_evidence{model="digits"}') > threshold
     assert np.isfinite(threshold)
+
+
+def test_where_it_is_asked_for_the_traffic_chooses_g_for_the_next_rows(town):
+    """Rows at p = 1, from callers under suspicion or not: a small g earns most of them."""
+    monitor = Monitor("digits", Drift(town.tariff), town.clock, Bend(town.tariff))
+    town.monitor = monitor
+    town.telemetry.watch("digits", town.tariff.measures, town.tariff.suspicion.edges, monitor)
+    town.upstream.says = lambda path, body: town.say(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))
+    gate = town.gate()
+    works = [town.visit(town.ask([[n, row] for row in range(64)]), gate=gate).work for n in range(20)]
+    assert town.metric('modeltoll_g{model="digits"}') == 0.5
+    assert works[-1].rows_seconds == pytest.approx(works[0].rows_seconds * 0.5 / 0.2)

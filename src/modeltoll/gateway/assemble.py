@@ -27,6 +27,7 @@ from modeltoll.gateway.protocols.protocol import Service
 from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.ledger.locate import locate
+from modeltoll.pricing.bend import Bend
 from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
@@ -263,7 +264,10 @@ def assemble(settings: Settings) -> Assembly:
     faults.settle()
     assert ledger is not None  # or there was a fault
     upstream, chance = build_upstream(settings), build_chance(settings, profile)
-    monitors = {name: Monitor(name, Drift(tariff), chance.clock) for name, tariff in tariffs.items()}
+    monitors = {
+        name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
+        for name, tariff in tariffs.items()
+    }
     roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
         name: Gate(replace(road, monitor=monitors[name]), upstream, ledger, chance) for name, road in roads.items()

@@ -87,6 +87,11 @@ class Road:
     without_ledger: bool = False
     monitor: Monitor | None = None
 
+    @property
+    def tariff_in_force(self) -> Tariff:
+        """The tariff for the next request: its g may be chosen by the monitor."""
+        return self.tariff if self.monitor is None else self.monitor.in_force(self.tariff)
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -144,11 +149,11 @@ class Gate:
         Raises:
             RequestError, AnswerError, UpstreamError, LedgerError: nothing of the answer may be shown.
         """
-        subject, tariff = self.road.subject, self.road.tariff
+        subject, tariff = self.road.subject, self.road.tariff_in_force
         question = await off_loop(len(visit.body) > LARGE_BYTES, subject.protocol.read, visit.body, subject.service)
         answer = await self._predict(visit)
         large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
-        priced = await off_loop(large, self._price, question, answer)
+        priced = await off_loop(large, self._price, tariff, question, answer)
         account, remembered = await self._charge(visit.caller, question, priced)
         work = tariff.work(priced.assessment, account)
         if not remembered:  # nobody is a newcomer, or known for anything, while nothing is remembered
@@ -170,9 +175,9 @@ class Gate:
             raise RequestError(f"the model server refused the request: {said or answer.status}")
         raise AnswerError("the model server failed", private=f"status {answer.status} from {visit.path}")
 
-    def _price(self, question: Question, answer: Answer) -> _Priced:
+    def _price(self, tariff: Tariff, question: Question, answer: Answer) -> _Priced:
         leaks = self.road.subject.leaks(question, answer)
-        return _Priced(leaks, self.road.tariff.assess(leaks, self._chance.generator))
+        return _Priced(leaks, tariff.assess(leaks, self._chance.generator))
 
     async def _charge(self, caller: Caller, question: Question, priced: _Priced) -> tuple[Account, bool]:
         tariff = self.road.tariff

@@ -216,6 +216,7 @@ class ModelSettings(_Part):
     output: OutputSettings
     measures: tuple[MeasureSettings, ...] = Field(min_length=1)
     puzzle: PuzzleSettings = PuzzleSettings()
+    choose_g: bool = False
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -87,6 +87,9 @@ class Telemetry:
             name: Gauge(f"modeltoll_drift_{name}", text, ["model"], registry=self._registry)
             for name, text in _DRIFT.items()
         }
+        self._g = Gauge(
+            "modeltoll_g", "Bend of the price in force, where it is chosen anew", ["model"], registry=self._registry
+        )
         self._p_values = Counter(
             "modeltoll_p_values",
             "New rows of callers not under suspicion, by measure and by the bin of their p-value",
@@ -116,6 +119,8 @@ class Telemetry:
             values = (reading.log_evidence, reading.log_threshold, reading.mean_units, float(reading.drifted))
             for gauge, value in zip(self._drift.values(), values, strict=True):
                 gauge.labels(model).set(value)
+            if monitor.g is not None:
+                self._g.labels(model).set(monitor.g)
             for measure, counts in zip(measures, monitor.drain().tolist(), strict=True):
                 for bin_, rows in zip(bins, counts, strict=True):
                     self._p_values.labels(model, measure, bin_).inc(rows)

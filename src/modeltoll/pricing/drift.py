@@ -81,6 +81,11 @@ class Drift:
         self._counts += added
         return added
 
+    @property
+    def rows(self) -> float:
+        """How many rows are counted, faded."""
+        return float(self._counts[0].sum())
+
     def earnings(self, g: float) -> float:
         """Mean units per row that these rows would have paid at that g, 0 < g < 1, with the calibration's weights.
 
@@ -94,7 +99,7 @@ class Drift:
         """How the traffic stands, as of the latest row."""
         terms = self._suspicion.terms
         return DriftReading(
-            rows=float(self._counts[0].sum()),
+            rows=self.rows,
             log_evidence=float(self._suspicion.log_evidence(self._counts)),
             log_threshold=-float(np.log(terms.alpha)),
             mean_units=self.earnings(self._calibration.g),
