@@ -51,7 +51,11 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         str | None, typer.Option(help="Choose g so that 99 % of honest rows wait at most this: 0.5s or 500ms.")
     ] = None,
     thieves: Annotated[
-        Path | None, typer.Option(help="Recorded leaks of thieves' rows, .npz: choose g and weights to cost them most.")
+        Path | None,
+        typer.Option(
+            help="Thieves' rows, to choose g and weights that cost them most: recorded leaks, .npz, or with --inputs "
+            "rows to ask for, .npy."
+        ),
     ] = None,
     overhead: Annotated[
         float, typer.Option(help="What an honest row may cost on top, as a share of its own time.")
@@ -78,7 +82,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     if sum((inputs is not None, leaks is not None, from_ledger)) != 1:
         raise SettingsError(["calibrate: give one of --inputs, --leaks and --from-ledger"])
     goal = _goal(settings, model, leaks, tariff, measures)
-    stolen = {} if thieves is None else _thieves(thieves, goal.measures)
+    stolen = {} if thieves is None else _thieves(thieves, goal, asking=inputs is not None)
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
     targets = pricing.Targets(wait, tuple(stolen.values())) if stolen or wait is not None else None
     terms = pricing.Terms(g=g, weights=None if stolen else goal.weights, targets=targets)
@@ -199,11 +203,17 @@ def _recorded(path: Path, measures: tuple[str, ...]) -> Leaks:
     raise CalibrationError(f"{path} holds no sample called {CALIBRATION!r} or {HONEST!r}")
 
 
-def _thieves(path: Path, measures: tuple[str, ...]) -> dict[str, Leaks]:
-    """The samples of a file of leaks that are not honest."""
+def _thieves(path: Path, goal: _Goal, *, asking: bool) -> dict[str, Leaks]:
+    """The samples of a file of leaks that are not honest, or what the rows of a file give away."""
+    from modeltoll.gateway.calibrating import ask_leaks, read_rows  # noqa: PLC0415
     from modeltoll.pricing.recorded import chosen, thieves_of  # noqa: PLC0415
 
-    return {name: chosen(leaks, measures) for name, leaks in thieves_of(path).items()}
+    if path.suffix != ".npy":
+        return {name: chosen(leaks, goal.measures) for name, leaks in thieves_of(path).items()}
+    if not asking:
+        raise SettingsError(["--thieves: rows to ask for go with --inputs; give recorded leaks, .npz"])
+    with stage("Asking for thieves' rows") as progress:
+        return {path.stem: asyncio.run(ask_leaks(goal.loaded, goal.model, read_rows(path), progress))}
 
 
 async def _logged(goal: _Goal) -> Leaks:

@@ -8,7 +8,9 @@ import json
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from modeltoll.cli import app
 from modeltoll.errors import AnswerError, CalibrationError, SettingsError
 from modeltoll.gateway.calibrating import Wishes, calibrate_model, observe, read_rows
 from modeltoll.gateway.settings import load_settings
@@ -22,7 +24,7 @@ WISHES = Wishes(Terms(), Costs(), Split(), Provenance("test"))
 def model_server(town):
     """A model whose scores depend on the input, as an ASGI application."""
 
-    async def app(scope, receive, send):
+    async def serve(scope, receive, send):
         body = b""
         while True:
             message = await receive()
@@ -34,7 +36,7 @@ def model_server(town):
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    return app
+    return serve
 
 
 def speak(town, path, body):
@@ -48,9 +50,9 @@ def speak(town, path, body):
 TENSOR = {"name": "x", "datatype": "FP64", "shape": [-1, 2]}
 
 
-def test_a_tariff_is_fitted_to_what_the_running_server_says(town, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    inputs, heard = np.random.default_rng(0).random((210, 2)), []
+@pytest.fixture
+def running(town, tmp_path):
+    """The settings of a gateway before a model server that runs."""
     with serving(model_server(town)) as url:
         model = {
             "tariff": "tariff.json",
@@ -59,10 +61,31 @@ def test_a_tariff_is_fitted_to_what_the_running_server_says(town, tmp_path, monk
         }
         document = {"upstream": {"url": url}, "models": {"digits": model}}
         (tmp_path / "modeltoll.yaml").write_text(yaml.safe_dump(document))
-        settings = load_settings(tmp_path / "modeltoll.yaml")
-        made = asyncio.run(calibrate_model(settings, "digits", inputs, WISHES, lambda *done: heard.append(done)))
-        with pytest.raises(SettingsError, match="there are: digits"):
-            asyncio.run(calibrate_model(settings, "letters", inputs, WISHES))
+        yield tmp_path / "modeltoll.yaml"
+
+
+def test_thieves_rows_are_asked_for_too_and_cost_more(running, tmp_path):
+    """Honest rows lie where the model is sure, the thieves' where it is not."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "honest.npy", rng.random((300, 2)) + np.array([1.0, 0.0]))
+    np.save(tmp_path / "photographs.npy", 0.1 * rng.random((50, 2)))
+    options = ["--inputs", tmp_path / "honest.npy", "--thieves", tmp_path / "photographs.npy", "--json", "-"]
+    found = CliRunner().invoke(app, ["calibrate", str(running), *map(str, options)])
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["thieves_units"]["photographs"] > 2.0
+    leaks = ["--leaks", tmp_path / "x.npz", *options[2:]]
+    refused = CliRunner().invoke(app, ["calibrate", str(running), *map(str, leaks)])
+    assert refused.exit_code == 2
+    assert "go with --inputs" in refused.stderr
+
+
+def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inputs, heard = np.random.default_rng(0).random((210, 2)), []
+    settings = load_settings(running)
+    made = asyncio.run(calibrate_model(settings, "digits", inputs, WISHES, lambda *done: heard.append(done)))
+    with pytest.raises(SettingsError, match="there are: digits"):
+        asyncio.run(calibrate_model(settings, "letters", inputs, WISHES))
     assert made.honest == 168
     assert made.unit_seconds > 0
     assert heard[-1] == (210, 210)

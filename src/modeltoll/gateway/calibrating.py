@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Provenance, Split, Terms
     from modeltoll.records import Floats
 
-__all__ = ["Observation", "Wishes", "calibrate_model", "observe", "price", "read_rows"]
+__all__ = ["Observation", "Wishes", "ask_leaks", "calibrate_model", "observe", "price", "read_rows"]
 
 _WARM_UP = 20
 _TIMED_VISITS = 100
@@ -168,11 +169,8 @@ async def calibrate_model(
         UpstreamError, AnswerError: the model server does not answer, or not as its settings say.
         CalibrationError: the rows cannot carry a tariff.
     """
-    if model not in settings.models:
-        raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
-    subject, upstream, profile = build_subject(settings, model), build_upstream(settings), build_profile(settings)
-    await upstream.open()
-    try:
+    profile = build_profile(settings)
+    async with _asked(settings, model) as (subject, upstream):
         observation = await observe(subject, upstream, inputs, progress)
 
         async def own_seconds(tariff: ConformalTariff) -> float:
@@ -191,5 +189,24 @@ async def calibrate_model(
                     await ledger.close()
 
         return await price(observation, wishes, own_seconds)
+
+
+async def ask_leaks(
+    settings: Settings, model: str, inputs: Floats, progress: Callable[[int, int], None] | None = None
+) -> Leaks:
+    """What some rows, (rows, dimensions), give away; raises as ``calibrate_model``."""
+    async with _asked(settings, model) as (subject, upstream):
+        return (await observe(subject, upstream, inputs, progress)).leaks
+
+
+@asynccontextmanager
+async def _asked(settings: Settings, model: str) -> AsyncIterator[tuple[Subject, Upstream]]:
+    """A model of the settings and its running server."""
+    if model not in settings.models:
+        raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
+    subject, upstream = build_subject(settings, model), build_upstream(settings)
+    await upstream.open()
+    try:
+        yield subject, upstream
     finally:
         await upstream.close()
