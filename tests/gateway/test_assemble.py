@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import MEASURES, assemble, build_callers, build_menu, build_stock, build_subject
+from modeltoll.gateway.assemble import assemble, build_callers, build_subject
+from modeltoll.gateway.assemble_measures import MEASURES
+from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.gate import Visit
 from modeltoll.gateway.settings import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
@@ -144,6 +146,15 @@ def test_a_time_lock_needs_a_machine_that_squares(place):
     profile = replace(DEFAULT_PROFILE, squarings=0.0)
     with pytest.raises(SettingsError, match="squarings"):
         build_menu(place({"puzzle": {"allow": ["timelock", "sha256"]}}).models["digits"].puzzle, profile)
+
+
+def test_a_model_in_shadow_mode_needs_no_tariff_yet_and_one_that_charges_does(place):
+    (place.folder / "tariff.json").unlink()
+    assembly = assemble(place({"mode": "shadow"}))
+    assert any("there is none yet" in notice for notice in assembly.notices)
+    assert assembly.gates["digits"].road.tariff.measures == ("entropy",)
+    with pytest.raises(SettingsError, match=r"models\.digits\.tariff: .*tariff\.json"):
+        assemble(place())
 
 
 def test_callers_are_those_of_the_settings(place):

@@ -5,22 +5,21 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll import wire
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.assemble_measures import MEASURES
+from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.callers import Callers
-from modeltoll.gateway.gate import Chance, Gate, Road, Subject
-from modeltoll.gateway.menu import Menu
+from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
@@ -33,34 +32,31 @@ from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.drift import Drift
 from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
-from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
-from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.puzzle.seal import KeyRing
-from modeltoll.puzzle.stock import STOCKED_KIB, Stock
-from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Caller, MachineProfile
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.settings import PuzzleSettings, Settings
+    from modeltoll.gateway.settings import Settings
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
+    from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.puzzle.counter import Disclose
-    from modeltoll.puzzle.puzzle import Puzzle
+    from modeltoll.puzzle.stock import Stock
 
 __all__ = [
     "Assembly",
     "assemble",
     "build_chance",
     "build_house",
-    "build_menu",
     "build_road",
-    "build_stock",
     "build_subject",
+    "build_tariff",
     "build_upstream",
 ]
 
@@ -68,13 +64,6 @@ _KEY_BYTES = 32
 _MIB = 1 << 20
 
 PROTOCOLS: Mapping[str, Callable[[], ServingProtocol]] = {"oip": OpenInference}
-
-
-class _Told(TypedDict):
-    """What hidden counters tell of their work."""
-
-    disclose: Disclose
-    blind_seconds: float
 
 
 class _Faults:
@@ -129,36 +118,17 @@ def build_subject(settings: Settings, name: str) -> Subject:
     return Subject(service, PROTOCOLS[model.protocol](), tuple(measures))
 
 
-def build_menu(settings: PuzzleSettings, profile: MachineProfile, stock: Stock | None = None) -> Menu:
-    """A model's puzzles. ``stock`` holds argon2id's evaluations made ahead.
+def build_tariff(settings: Settings, name: str) -> Tariff:
+    """A model's tariff; without a file of one, a model in shadow mode is measured all the same.
 
     Raises:
-        SettingsError: a time lock is asked for, and the profile does not know how fast its machine squares.
+        CalibrationError: the file cannot be read, or is of another model or other measures.
     """
-    if wire.TIMELOCK in settings.allow and profile.squarings <= 0:
-        raise SettingsError(["profile: it has no squarings, which a time lock needs; modeltoll bench-puzzle --save"])
-    told: _Told = {"disclose": settings.disclose, "blind_seconds": settings.blind_seconds}
-    makers: Mapping[str, Callable[[], Puzzle]] = {
-        wire.ARGON2ID: lambda: Argon2idCounter(
-            profile,
-            max_memory_kib=settings.max_memory_kib,
-            suspected_memory_kib=settings.suspected_memory_kib,
-            stock=stock,
-            **told,
-        ),
-        wire.SHA256: lambda: Sha256Counter(profile, **told),
-        wire.HASHCASH: lambda: Hashcash(profile),
-        wire.HASHCASH_SHA1: lambda: Hashcash(profile, digest="sha1", bits_only=True),
-        wire.TIMELOCK: lambda: TimeLock(profile, Trapdoor.draw()),
-    }
-    return Menu({name: makers[name]() for name in settings.allow}, settings.modes, settings.sha256_below_ms / 1000)
-
-
-def build_stock(settings: Settings) -> Stock | None:
-    """What is made ahead for the puzzles of all models, or None where none of them takes so much memory."""
-    highest = max(model.puzzle.highest_memory_kib for model in settings.models.values())
-    memories = tuple(memory for memory in STOCKED_KIB if memory <= highest)
-    return Stock(random.SystemRandom(), memories_kib=memories) if memories else None
+    model = settings.models[name]
+    measures = tuple(measure.name for measure in model.measures)
+    if model.mode == SHADOW and not model.tariff.exists():
+        return UnpricedTariff(measures)
+    return ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
 
 
 def build_road(settings: Settings, subject: Subject, tariff: Tariff, menu: Menu) -> Road:
@@ -225,18 +195,25 @@ class Assembly:
             await self.ledger.close()
 
 
-def _notices(settings: Settings, tariffs: Mapping[str, ConformalTariff]) -> tuple[str, ...]:
+def _notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
     notices = []
     if not settings.secrets:
         notices.append("secrets: none is set; tokens of redeem mode are good only in this process, until it stops")
     for name, tariff in tariffs.items():
-        report = tariff.calibration.report
-        notices += [f"models.{name}.tariff: {warning}" for warning in (report.warnings if report else ())]
-        if not np.allclose(tariff.calibration.weights, settings.models[name].weights):
-            notices.append(f"models.{name}.measures: the tariff was made with other weights, and its own are in force")
+        if isinstance(tariff, ConformalTariff):
+            notices += _tariff_notices(name, tariff.calibration, settings.models[name].weights)
+        else:
+            notices.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
         if settings.models[name].mode == "shadow":
             notices.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
     return tuple(notices)
+
+
+def _tariff_notices(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:
+    for warning in calibration.report.warnings if calibration.report else ():
+        yield f"models.{name}.tariff: {warning}"
+    if not np.allclose(calibration.weights, weights):
+        yield f"models.{name}.measures: the tariff was made with other weights, and its own are in force"
 
 
 def assemble(settings: Settings) -> Assembly:
@@ -257,23 +234,23 @@ def assemble(settings: Settings) -> Assembly:
         with faults.under(f"models.{name}"):
             subjects[name] = build_subject(settings, name)
         with faults.under(f"models.{name}.tariff"):
-            measures = tuple(measure.name for measure in model.measures)
-            tariffs[name] = ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
+            tariffs[name] = build_tariff(settings, name)
         with faults.under(f"models.{name}.puzzle"):
             menus[name] = build_menu(model.puzzle, profile, stock)
     faults.settle()
     assert ledger is not None  # or there was a fault
     upstream, chance = build_upstream(settings), build_chance(settings, profile)
+    priced = {name: tariff for name, tariff in tariffs.items() if isinstance(tariff, ConformalTariff)}
     monitors = {
         name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
-        for name, tariff in tariffs.items()
+        for name, tariff in priced.items()
     }
     roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
-        name: Gate(replace(road, monitor=monitors[name]), upstream, ledger, chance) for name, road in roads.items()
+        name: Gate(replace(road, monitor=monitors.get(name)), upstream, ledger, chance) for name, road in roads.items()
     }
     house = build_house(settings, gates, upstream, chance)
-    for name, tariff in tariffs.items():
+    for name, tariff in priced.items():
         unit = tariff.calibration.unit_seconds
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])

@@ -18,13 +18,12 @@ from modeltoll.gateway.asgi import application
 from modeltoll.gateway.assemble import (
     build_chance,
     build_house,
-    build_menu,
     build_profile,
     build_road,
-    build_stock,
     build_subject,
     build_upstream,
 )
+from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import Gate
 from modeltoll.gateway.serve import lent

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modeltoll.puzzle.seal import KeyRing
     from modeltoll.records import Assessment, MachineProfile
 
-__all__ = ["Chance", "Gate", "Passage", "Road", "Subject", "Visit", "redeem"]
+__all__ = ["ENFORCE", "SHADOW", "Chance", "Gate", "Passage", "Road", "Subject", "Visit", "redeem"]
 
 ENFORCE, SHADOW = "enforce", "shadow"
 EXEMPT, FREE = "exempt", "free"

@@ -1,0 +1,21 @@
+"""No prices: the plug's law holds, and nothing is ever charged."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.records import Caller, Leaks
+from modeltoll.testing.tariffs import check_tariff, new_account
+
+TARIFF = UnpricedTariff(("entropy", "novelty"))
+
+
+def test_it_keeps_the_law_of_tariffs():
+    check_tariff(TARIFF)
+
+
+def test_whatever_leaks_costs_nothing():
+    leaks = Leaks(TARIFF.measures, np.full((5, 2), 1e9))
+    work = TARIFF.work(TARIFF.assess(leaks, np.random.default_rng(0)), new_account(TARIFF, Caller("net:10.0.0.0/24")))
+    assert (work.seconds, work.rows, work.suspected) == (0.0, 5, False)
