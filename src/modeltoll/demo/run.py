@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -31,7 +30,6 @@ from modeltoll.demo.street import Street, train_victim
 from modeltoll.demo.tally import Account, Line, Visit, settle
 from modeltoll.demo.worlds import WORLDS, Sizes, World
 from modeltoll.gateway.calibrating import Wishes
-from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
 from modeltoll.puzzle.measuring import measure_profile
 
@@ -73,20 +71,6 @@ class Outcome:
     compared: int
     changed: int
     seconds: float
-
-
-async def _log(path: Path) -> list[Bill]:
-    ledger = SqliteLedger(path)
-    bills: list[Bill] = []
-    await ledger.open()
-    try:
-        last = 0
-        while page := await ledger.log(last, 1000):
-            bills += [bill for _, _, bill in page]
-            last = page[-1][0]
-    finally:
-        await ledger.close()
-    return bills
 
 
 def _settle(visits: Sequence[Visit], bills: Sequence[Bill], direct: Mapping[bytes, Purchase]) -> dict[str, Account]:
@@ -150,7 +134,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> Outcome:
             for errand in thieves:
                 with stage(f"A thief: {_title(errand, world)}") as progress:
                     market.steal(errand, progress)
-    accounts = _settle(market.visits, asyncio.run(_log(street.ledger)), market.direct)
+    accounts = _settle(market.visits, street.bills(), market.direct)
     exam = Exam(world.test_x, world.test_y, said.argmax(axis=1))
     with stage("Training clones") as progress:
         lines = _lines(

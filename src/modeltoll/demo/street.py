@@ -19,13 +19,14 @@ from modeltoll.demo.victim import MODEL, OUTPUT
 from modeltoll.gateway.calibrating import Wishes, calibrate_model
 from modeltoll.gateway.callers import hash_key
 from modeltoll.gateway.settings import load_settings
+from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.reference import save_profile
 
 if TYPE_CHECKING:
     from modeltoll.demo.worlds import World
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Floats, MachineProfile
+    from modeltoll.records import Bill, Floats, MachineProfile
 
 __all__ = ["Street", "train_victim"]
 
@@ -120,9 +121,27 @@ class Street:
         save_calibration(calibration, settings.models[MODEL].tariff)
         return calibration
 
+    def bills(self) -> list[Bill]:
+        """What the gateway logged, in order."""
+        return asyncio.run(_log(self.ledger))
+
     @contextmanager
     def gateway(self) -> Iterator[None]:
         """Run the gateway."""
         ready = f"http://127.0.0.1:{self.admin_port}/readyz"
         with serving(["modeltoll", "serve", str(self.settings)], ready, self.folder / "gateway.log"):
             yield
+
+
+async def _log(path: Path) -> list[Bill]:
+    ledger = SqliteLedger(path)
+    bills: list[Bill] = []
+    await ledger.open()
+    try:
+        last = 0
+        while page := await ledger.log(last, 1000):
+            bills += [bill for _, _, bill in page]
+            last = page[-1][0]
+    finally:
+        await ledger.close()
+    return bills
