@@ -1,8 +1,9 @@
-"""Takes a demo's result into ``results/demo`` and brings the documents' tables up to date with what stands there.
+"""Takes a demo's result into ``results/demo`` and brings the documents' tables up to date with the results.
 
     python docs/refresh.py [DEMO-OUT]
 
-A table in a document stands between ``<!-- table: FILE -->`` and ``<!-- end -->`` and is made from FILE alone.
+A table in a document stands between ``<!-- table: KIND ARGUMENT... -->`` and ``<!-- end -->`` and is made by the
+function of that name in ``docs/tables``.
 """
 
 from __future__ import annotations
@@ -11,42 +12,23 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = re.compile(r"(<!-- table: (?P<file>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+sys.path.insert(0, str(ROOT / "docs"))
 
+from tables import demo, leak, pricing, puzzle  # noqa: E402  beside this script
 
-def demo_table(result: dict[str, Any]) -> str:
-    """A demo's result as a Markdown table."""
-    honest = result["honest"]
-    lines = [
-        "| caller | accounts | queries | time with toll / without | clone accuracy |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        f"| honest caller | 1 | {honest['queries']} | **{honest['mean_ratio']:.2f}x** | |",
-    ]
-    for thief in result["thieves"]:
-        fillers = thief["requests"] - thief["queries"]
-        queries = f"{thief['queries']} + {fillers} fillers" if fillers else str(thief["queries"])
-        lines.append(
-            f"| {thief['name']} | {thief['accounts']} | {queries} | **{thief['ratio']:,.0f}x** | {thief['accuracy']:.0%} |"
-        )
-    lines.append("")
-    lines.append(
-        f"A victim of {result['victim']['accuracy']:.1%} that takes {result['undefended_ms_per_row']:.1f} ms a row; "
-        f"{result['answers_compared']} opened answers compared with the model server's own, "
-        f"{result['answers_changed']} differ; half of the honest rows waited at most {honest['p50_ms']:.0f} ms, "
-        f"99 of 100 at most {honest['p99_ms']:.0f} ms."
-    )
-    return "\n".join(lines) + "\n"
+TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+KINDS: Mapping[str, Callable[..., str]] = {
+    name: getattr(module, name) for module in (demo, leak, pricing, puzzle) for name in module.__all__
+}
 
 
 def refreshed(document: str) -> str:
     """A document with its tables made anew."""
-    return TABLE.sub(
-        lambda match: match[1] + demo_table(json.loads((ROOT / match["file"]).read_text())) + match[3], document
-    )
+    return TABLE.sub(lambda match: match[1] + KINDS[match["kind"]](*match["arguments"].split()) + match[4], document)
 
 
 def documents() -> list[Path]:

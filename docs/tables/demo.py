@@ -1,0 +1,26 @@
+"""What the demo's callers paid: results/demo."""
+
+from __future__ import annotations
+
+from tables.form import read, table
+
+__all__ = ["demo"]
+
+
+def demo(data: str) -> str:
+    """A run of the demo, caller by caller."""
+    result = read(f"demo/{data}")
+    honest = result["honest"]
+    rows = [["honest caller", "1", str(honest["queries"]), f"**{honest['mean_ratio']:.2f}x**", ""]]
+    for thief in result["thieves"]:
+        fillers = thief["requests"] - thief["queries"]
+        queries = f"{thief['queries']} + {fillers} fillers" if fillers else str(thief["queries"])
+        rows.append(
+            [thief["name"], str(thief["accounts"]), queries, f"**{thief['ratio']:,.0f}x**", f"{thief['accuracy']:.0%}"]
+        )
+    return table(["caller", "accounts", "queries", "time with toll / without", "clone accuracy"], rows) + (
+        f"\nA victim of {result['victim']['accuracy']:.1%} that takes {result['undefended_ms_per_row']:.1f} ms a row; "
+        f"{result['answers_compared']} opened answers compared with the model server's own, "
+        f"{result['answers_changed']} differ; half of the honest rows waited at most {honest['p50_ms']:.0f} ms, "
+        f"99 of 100 at most {honest['p99_ms']:.0f} ms.\n"
+    )

@@ -1,0 +1,58 @@
+"""What puzzles cost to make, to solve and to break: results/puzzle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tables.form import read, table
+
+__all__ = ["argon2id", "kernels", "making", "thief", "waits"]
+
+
+def _measured() -> Any:
+    return read("puzzle/bench_puzzle")
+
+
+def thief() -> str:
+    """What a thousand rows cost a thief, by puzzle and machine."""
+    rows = [
+        [line["puzzle"], line["machine"]]
+        + [f"{line[name]:,g}" for name in ("seconds", "joules", "euro_electricity", "euro_rented")]
+        for line in read("puzzle/thief_costs")["lines"]
+    ]
+    return table(["puzzle", "machine", "seconds", "joules", "EUR, electricity", "EUR, rented"], rows, 2)
+
+
+def making() -> str:
+    """What a toll costs the server."""
+    rows = [
+        [line["puzzle"], f"{line['make_ms']:.3g} ms", f"{line['check_ms']:.3g} ms"] for line in _measured()["making"]
+    ]
+    return table(["puzzle", "making", "checking a redeemed token"], rows)
+
+
+def kernels() -> str:
+    """SHA-256 hidden counters on one core, by kernel."""
+    one = next(line for line in _measured()["sha256"] if line["cores"] == 1)
+    names = sorted((name for name in one if name != "cores"), key=lambda name: -one[name]["per_second"])
+    rows = [[name, f"{one[name]['per_second'] / 1e6:.3g}", f"{one[name]['share']:.3g}"] for name in names]
+    return table(["one core", "million evaluations a second", "against plain Python"], rows)
+
+
+def argon2id() -> str:
+    """Argon2id solvers as a share of bare argon2-cffi."""
+    rows = [
+        [f"{line['memory_kib'] / 1024:g} MiB", str(line["cores"])]
+        + [f"{line[name]['share']:.2f}" if name in line else "" for name in ("argon2-cffi", "modeltoll", "altcha")]
+        for line in _measured()["argon2id"]
+    ]
+    return table(["argon2id", "cores", "bare argon2-cffi", "modeltoll", "altcha"], rows)
+
+
+def waits() -> str:
+    """How evenly puzzles of one work wait."""
+    rows = [
+        [line["puzzle"], f"{line['evaluations_cv']:.2f}", f"{line['theory']:.2f}", f"{line['most_over_mean']:.2f}"]
+        for line in _measured()["variation"]
+    ]
+    return table(["1000 puzzles of one work", "coefficient of variation", "in theory", "longest, in means"], rows)
