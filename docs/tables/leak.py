@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tables.form import read, table
+from tables.form import number, read, table
 
 __all__ = ["factors", "heads", "speed", "training"]
 
@@ -56,5 +56,5 @@ def speed() -> str:
     rows = []
     for line in read("benchmarks/bench_leak")["figures"]:
         target = "" if line["target"] is None else f"{line['target']:g}"
-        rows.append([line["what"], f"{line['rows']:,}", f"{line['microseconds']:.3g}", target, f"{line['plain']:.4g}"])
+        rows.append([line["what"], f"{line['rows']:,}", number(line["microseconds"]), target, number(line["plain"])])
     return table(["measure", "rows at once", "us a row", "target", "plainly, us a row"], rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tables.form import read, table
+from tables.form import number, read, table
 
 __all__ = ["argon2id", "kernels", "making", "thief", "waits"]
 
@@ -26,7 +26,8 @@ def thief() -> str:
 def making() -> str:
     """What a toll costs the server."""
     rows = [
-        [line["puzzle"], f"{line['make_ms']:.3g} ms", f"{line['check_ms']:.3g} ms"] for line in _measured()["making"]
+        [line["puzzle"], f"{number(line['make_ms'])} ms", f"{number(line['check_ms'])} ms"]
+        for line in _measured()["making"]
     ]
     return table(["puzzle", "making", "checking a redeemed token"], rows)
 

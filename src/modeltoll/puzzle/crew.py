@@ -33,6 +33,7 @@ __all__ = ["HELPED_CHUNKS", "Crew", "Hit", "Search", "recruit"]
 HELPED_CHUNKS = 64  # of SHA-256, some 0.15 s of plain Python: above it helper processes and threads earn their start
 _ALONE_KIB = 8192  # an evaluation of up to some 10 ms can be waited for, also on a slow machine
 _CHUNK_KIB = 4096  # evaluations of a few milliseconds together
+_SHARED_CHUNK_KIB = 1024  # the same where searchers hand each other their turns
 _NO_MEMORY = "the machine does not give the memory that the puzzle needs"
 
 
@@ -78,7 +79,7 @@ def _argon2id_crew(challenge: Challenge, count: int) -> Crew:
     memory = challenge.memory_kib
     beside = count > 1 or memory > _ALONE_KIB
     searches = tuple(_argon2id_search(memory) for _ in range(max(1, count)))
-    return Crew(searches, 1 if beside else max(1, _CHUNK_KIB // memory), beside)
+    return Crew(searches, max(1, (_SHARED_CHUNK_KIB if beside else _CHUNK_KIB) // memory), beside)
 
 
 def _argon2id_search(memory_kib: int) -> Search:
