@@ -202,3 +202,19 @@ def test_a_row_at_one_half_is_not_rare(make_calibration):
     assert middling.rarest[0] == 0.5
     assert tariff.work(middling, account).rows_seconds == pytest.approx(0.01 * middling.factors[0])
     assert tariff.work(rare, account).rows_seconds == pytest.approx(1.0 * rare.factors[0])
+
+
+@given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**32 - 1), st.booleans())
+def test_few_rows_are_assessed_bit_for_bit_as_many_are(make_calibration, rows, measures, seed, ties):
+    """The plain way for small requests is the arrays' way: prices, p-values, bins and what chance they take."""
+    rng = np.random.default_rng(seed)
+    draw = (lambda *shape: rng.integers(0, 6, shape) / 5.0) if ties else (lambda *shape: rng.lognormal(size=shape))
+    weights = rng.dirichlet(np.ones(measures))
+    tariff = ConformalTariff(make_calibration(np.sort(draw(measures, 40), axis=1), weights=tuple(weights.tolist())))
+    values = draw(rows, measures)
+    few = tariff.assess(Leaks(tariff.measures, values), np.random.default_rng(1))
+    padded = np.concatenate([values, draw(9, measures)])
+    many = tariff.assess(Leaks(tariff.measures, padded), np.random.default_rng(1))
+    for part in ("factors", "rarest", "bins"):
+        assert np.array_equal(getattr(few, part), getattr(many, part)[:rows]), part
+        assert getattr(few, part).dtype == getattr(many, part).dtype

@@ -68,7 +68,12 @@ class Subject:
             AnswerError, RequestError: they cannot be measured; nothing of the answer may be shown.
         """
         evidence = self.protocol.evidence(question, answer, self.service)
-        values = np.column_stack([measure.measure(evidence) for measure in self.measures])
+        values = np.empty((evidence.rows, len(self.measures)))
+        for column, measure in enumerate(self.measures):
+            leaks = measure.measure(evidence)
+            if leaks.shape != (evidence.rows,):
+                raise AnswerError("the answer cannot be measured", private=f"{measure.name} gave {leaks.shape}")
+            values[:, column] = leaks
         return Leaks(tuple(measure.name for measure in self.measures), values)
 
 

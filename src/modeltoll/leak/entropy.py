@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,4 +35,4 @@ class EntropyMeasure:
             AnswerError: the answer's scores are missing or not probabilities.
         """
         scores = scores_of(evidence, partial=self.partial)
-        return np.asarray(np.minimum(entr(scores).sum(axis=1) / np.log(scores.shape[1]), 1.0))
+        return np.asarray(np.minimum(entr(scores).sum(axis=1) / math.log(scores.shape[1]), 1.0))

@@ -31,15 +31,17 @@ def check_scores(scores: object, classes: int | None = None, *, partial: bool = 
     values = _matrix(scores, classes)
     least = values.min(initial=0.0)
     if not least >= 0.0:
-        if not least >= -NEGATIVE:
+        _check_finite(values)
+        if least < -NEGATIVE:
             raise AnswerError("the model's scores hold a negative number; are they logits? (output.kind)")
         values = np.maximum(values, 0.0)
     sums = values.sum(axis=1, keepdims=True)
+    if not sums.max(initial=0.0) <= 1.0 + TOLERANCE:
+        _check_finite(values)
+        raise AnswerError("a row of the model's scores sums to more than 1; are they logits? (output.kind)")
     if partial:
-        if not (sums <= 1.0 + TOLERANCE).all():
-            raise AnswerError("a row of the model's scores sums to more than 1; are they logits? (output.kind)")
         return np.asarray(values / np.maximum(sums, 1.0))
-    if not (np.abs(sums - 1.0) <= TOLERANCE).all():
+    if sums.min(initial=1.0) < 1.0 - TOLERANCE:
         raise AnswerError("a row of the model's scores does not sum to 1; are they logits? (output.kind)")
     return np.asarray(values / sums)
 
@@ -72,6 +74,7 @@ def probabilities(raw: object, kind: str, classes: int | None = None) -> Floats:
         return check_scores(raw, classes)
     if kind == "logits":
         logits = _matrix(raw, classes)
+        _check_finite(logits)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     if kind != "labels":
@@ -115,9 +118,12 @@ def _matrix(raw: object, classes: int | None) -> Floats:
         raise AnswerError("the model's scores have fewer than 2 classes")
     if classes is not None and values.shape[1] != classes:
         raise AnswerError(f"the model's scores have {values.shape[1]} classes where {classes} are declared")
+    return values
+
+
+def _check_finite(values: Floats) -> None:
     if not np.isfinite(values).all():
         raise AnswerError("the model's scores hold a number that is not finite")
-    return values
 
 
 def _one_hot(raw: object, classes: int) -> Floats:

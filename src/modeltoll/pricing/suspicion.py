@@ -9,6 +9,7 @@ caller could earn. Multiplied up row by row it is a test martingale, so an hones
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,12 +91,17 @@ class Suspicion:
         self._log_prior = math.lgamma(self._prior_total) - float(gammaln(self._prior).sum())
         self._log_alpha = math.log(terms.alpha)
         self._log_tolerance = math.log1p(terms.rho)
+        self._inner_list: list[float] = self._inner.tolist()
         self._prior_list: list[float] = self._prior.tolist()
         self._log_width_list: list[float] = self._log_widths.tolist()
 
     def place(self, smoothed: Floats) -> Integers:
         """The bin of each smoothed p-value in 0..1; any shape. A value on an edge falls into the lower bin."""
         return self._inner.searchsorted(smoothed)
+
+    def places(self, smoothed: Sequence[float]) -> list[int]:
+        """``place`` of a few plain numbers."""
+        return [bisect_left(self._inner_list, p) for p in smoothed]
 
     def log_bayes_factors(self, counts: Floats) -> Floats:
         """Log Bayes factor of "some other law" against "uniform" per histogram, without tolerance.

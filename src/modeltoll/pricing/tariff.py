@@ -25,7 +25,7 @@ def checked_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
     values = leaks.values
     if leaks.measures != measures or values.ndim != 2 or values.shape[1] != len(measures):
         raise CalibrationError(f"this tariff prices {', '.join(measures)}, not {', '.join(leaks.measures)}")
-    if not ((values >= 0.0) & (values < math.inf)).all():
+    if not (values.min(initial=0.0) >= 0.0 and values.max(initial=0.0) < math.inf):  # a NaN is its own minimum
         raise AnswerError("the leak of an answer is negative or not finite")
     return values
 
