@@ -15,6 +15,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,23 @@ def callers(name: str, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     yield "noise", rng.random((NOISE, *shape))
 
 
+@dataclass(frozen=True)
+class Victim:
+    """The victim's own late layers, for a novelty measure to look through: convolutions by the mean of each channel."""
+
+    asked: TorchVictim
+    shape: tuple[int, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """The length of a flat input."""
+        return int(np.prod(self.shape))
+
+    def features(self, inputs: np.ndarray) -> list[np.ndarray]:
+        """What the last three stages see."""
+        return self.asked.stages(inputs.reshape(-1, *self.shape))[-3:]
+
+
 def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[str, LeakMeasure]:
     """The measures, fitted to the private data."""
     private = VICTIMS[name].load(folder, train=True)
@@ -80,6 +98,8 @@ def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[s
             flat, embed=lambda x: asked.features(x.reshape(-1, *shape)), max_points=2 * POINTS
         ),
     }
+    late = Victim(asked, shape)
+    found["novelty-directions"] = LayeredNovelty(late, flat, views=("direction",), power=1.0, max_points=2 * POINTS)
     teachers = cache / f"teachers-{name}.npz"
     if teachers.is_file():
         ensemble = Teachers.load(teachers)

@@ -34,11 +34,20 @@ def test_it_keeps_the_law_of_measures():
     check_measure(LayeredNovelty(stack(), normal(200)), evidence_of(normal(20, 1) * 3))
 
 
-def test_one_is_usual_two_is_rare_and_farther_is_more():
-    measure = LayeredNovelty(stack(), normal(3000))
+@pytest.mark.parametrize("view", ["position", "direction"])
+def test_zero_is_usual_one_is_rare_and_farther_is_more(view):
+    """In each of three layers; with a large power the strangest counts almost alone."""
+    measure = LayeredNovelty(stack(), normal(3000), views=(view,), power=16.0)
     fresh = measure.measure(evidence_of(normal(1000, 5)))
-    assert 0.8 < np.median(fresh) < 1.6
-    assert 0.003 < (fresh > 2.0).mean() < 0.1
+    assert 0.05 < (fresh == 0.0).mean() < 0.5
+    assert 0.003 < (fresh > 1.1).mean() < 0.1
+
+
+def test_farther_is_more_and_more_views_are_never_less():
+    measure = LayeredNovelty(stack(), normal(3000))
+    fresh = evidence_of(normal(100, 5))
+    for views in (("position",), ("direction",)):
+        assert (measure.measure(fresh) >= LayeredNovelty(stack(), normal(3000), views=views).measure(fresh)).all()
     far = measure.measure(evidence_of(np.array([1.0, 10.0, 100.0])[:, None] * np.abs(normal(1, 2))))
     assert (np.diff(far) > 0).all()
 
@@ -58,10 +67,14 @@ def test_a_saved_measure_gives_the_same_bits_and_either_novelty_is_found_in_a_fi
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda a: a.pop("layer1_points"),
-        lambda a: a.update(layer0_centre=np.zeros(5)),
-        lambda a: a.update(layer0_usual=np.array(0.0)),
-        lambda a: a.update(layer0_far=a["layer0_usual"]),
+        lambda a: a.pop("view1_points"),
+        lambda a: a.update(view0_centre=np.zeros(5)),
+        lambda a: a.update(view0_layer=np.array(9)),
+        lambda a: a.update(view0_usual=np.array(0.0)),
+        lambda a: a.update(view0_far=a["view0_usual"]),
+        lambda a: a.update(power=np.array(0.5)),
+        lambda a: a.update(power=np.array(np.nan)),
+        lambda a: [a.pop(name) for name in list(a) if name.startswith("view")],
         lambda a: a.update(k=np.array(0)),
         lambda a: a.update(k=np.array(200)),
         lambda a: a.pop("kernel0"),
@@ -87,3 +100,31 @@ def test_private_data_that_says_nothing_is_refused(private):
 def test_inputs_that_cannot_be_seen_are_refused(inputs):
     with pytest.raises(RequestError):
         LayeredNovelty(stack(), normal(100)).measure(evidence_of(inputs))
+
+
+@pytest.mark.parametrize("choice", [{"views": ()}, {"views": ("sideways",)}, {"power": 0.5}, {"power": np.nan}])
+def test_views_and_powers_that_mean_nothing_are_refused(choice):
+    with pytest.raises(CalibrationError, match="views are position and direction"):
+        LayeredNovelty(stack(), normal(100), **choice)
+
+
+class Foreign:
+    """A network of the owner's own, which sees no signs, or nothing at all."""
+
+    dimensions = 8
+
+    def __init__(self, *, blind=False):
+        self.blind = blind
+
+    def features(self, inputs):
+        return [np.ones_like(inputs) if self.blind else np.abs(inputs)]
+
+
+def test_a_network_of_the_owners_own_may_look_but_is_not_saved(tmp_path):
+    measure = LayeredNovelty(Foreign(), normal(200), views=("direction",), power=1.0)
+    assert measure.measure(evidence_of(np.eye(8) * 5)).min() > 1.0
+    with pytest.raises(CalibrationError, match="only a network that fit-novelty trained"):
+        measure.save(tmp_path / "novelty.npz")
+    with pytest.raises(CalibrationError, match="no distances"):
+        LayeredNovelty(Foreign(blind=True), normal(200), views=("direction",))
+    assert np.isfinite(measure.measure(evidence_of(np.zeros((1, 8))))).all()  # a row without a direction

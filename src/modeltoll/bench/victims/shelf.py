@@ -55,6 +55,17 @@ class TorchVictim:
         """What the last layer sees, (n, e)."""
         return self._ask(images, lambda x: self.network.stages(x)[-1].double())
 
+    def stages(self, images: Floats) -> list[Floats]:
+        """What each stage sees, (n, e) each: of a convolution the mean of every channel."""
+        with torch.inference_mode():
+            parts = [self._means(images[i : i + _ROWS]) for i in range(0, len(images), _ROWS)]
+        return [np.concatenate(stage) for stage in zip(*parts, strict=True)]
+
+    def _means(self, images: Floats) -> list[Floats]:
+        stages = self.network.stages(as_tensor(images).to(next(self.network.parameters()).device))
+        means = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
+        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in means]
+
     def accuracy(self, images: datasets.Images) -> float:
         """Share of images whose most probable class is their label."""
         return float((self.scores(images.x).argmax(axis=1) == images.y).mean())
