@@ -39,7 +39,7 @@ format: $(READY)
 
 bench: $(READY)
 	for script in benchmarks/bench_*.py; do \
-	  $(BIN)/python $$script --json results/benchmarks/$$(basename $$script .py).json || exit 1; \
+	  OPENBLAS_NUM_THREADS=1 $(BIN)/python $$script --json results/benchmarks/$$(basename $$script .py).json || exit 1; \
 	done
 
 vectors: $(READY)

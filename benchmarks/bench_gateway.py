@@ -201,6 +201,15 @@ def cpu_seconds(process):
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def settle(process):
+    """Wait until a proxy has made its puzzles ahead, and idles."""
+    busy = True
+    while busy:
+        before = cpu_seconds(process)
+        time.sleep(1.0)
+        busy = cpu_seconds(process) - before > 0.1
+
+
 def loaded(proxy, connections, seconds, seed):
     """One run of the load generator, in a process of its own, against a proxy (its process, its port)."""
     process, port = proxy
@@ -266,6 +275,8 @@ def bench(given):
             command = itself("--role", proxy, "--settings", settings)
             process = processes.enter_context(running(command, f"http://127.0.0.1:{admin}/livez"))
             proxies[proxy] = (process, port)
+        for process, _ in proxies.values():
+            settle(process)
         result = summary(measure(proxies, given))
     return {
         "command": f"python benchmarks/bench_gateway.py --repetitions {given.repetitions} --seconds {given.seconds:g} "

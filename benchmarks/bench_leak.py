@@ -21,7 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import scipy
+from onnx import TensorProto, helper, numpy_helper
 from scipy.special import erfc
 
 from modeltoll.leak.ensemble import Networks, Separate, Teachers
@@ -202,6 +204,29 @@ def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, width
     return Stack((*layers, *(layer(i, o, 0) for i, o in sizes)), (28, 28, 1))
 
 
+def onnx_winners(stack: Stack) -> Callable[[np.ndarray], np.ndarray]:
+    """Full layers of many networks as one ONNX model on one core: inputs (rows, d) to winners (networks, rows)."""
+    nodes, constants, flow = [], [], "inputs"
+    for i, layer in enumerate(stack.layers):
+        constants += [numpy_helper.from_array(layer.weights, f"w{i}")]
+        constants += [numpy_helper.from_array(layer.biases[:, None], f"b{i}")]
+        nodes += [helper.make_node("MatMul", [flow, f"w{i}"], [f"p{i}"])]
+        nodes += [helper.make_node("Add", [f"p{i}", f"b{i}"], [f"s{i}"])]
+        flow = f"s{i}"
+        if i + 1 < len(stack.layers):
+            nodes += [helper.make_node("Relu", [flow], [f"r{i}"])]
+            flow = f"r{i}"
+    nodes += [helper.make_node("ArgMax", [flow], ["winners"], axis=2, keepdims=0)]
+    given = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, [None, stack.dimensions])
+    found = helper.make_tensor_value_info("winners", TensorProto.INT64, [None, None])
+    graph = helper.make_graph(nodes, "teachers", [given], [found], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(None, {"inputs": inputs})[0]
+
+
 def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     """Networks trained by torch, served in float32; the plain way asks one network after the other.
 
@@ -221,6 +246,10 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     plain = per_row(lambda: [one.winners(inputs) for one in alone], 500, few)
     whole = per_row(lambda: votes(perceptrons, 500), 500, few)
     yield Figure("votes of 250 perceptrons of 32 units, float32", 500, whole, plain, 600.0)
+    winners, single = onnx_winners(perceptrons), inputs.astype(np.float32)
+    assert (perceptrons.winners(inputs) == winners(single).T).mean() > 0.999  # but for ties within float32's rounding
+    runtime = per_row(lambda: winners(single), 500, few)
+    yield Figure("the same perceptrons in ONNX Runtime, winners alone", 500, runtime, plain)
     mnistnets = stack_of(rng, 50, ((20, 5), (50, 5)), (500, 10))
     alone = [
         Stack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1], w.kernel) for w in mnistnets.layers), (28, 28, 1))
@@ -255,8 +284,13 @@ def main() -> None:
             )
     if options.json is not None:
         versions = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
+        versions["onnxruntime"] = onnxruntime.__version__
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "system": platform.system()}
-        document = {"command": "python benchmarks/bench_leak.py --json FILE", "machine": machine, "versions": versions}
+        document = {
+            "command": "OPENBLAS_NUM_THREADS=1 python benchmarks/bench_leak.py --json FILE",
+            "machine": machine,
+            "versions": versions,
+        }
         options.json.write_text(json.dumps(document | {"figures": [asdict(f) for f in figures]}, indent=2) + "\n")
 
 

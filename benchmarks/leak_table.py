@@ -19,14 +19,15 @@ from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Leaks
 
 G = 0.8
+DEFAULT = {"entropy": 1, "novelty-layered": 2}
 MEANS = (
-    ("entropy", "novelty-input"),
-    ("entropy", "novelty-features"),
-    ("entropy", "pate"),
-    ("entropy", "novelty-layered"),
-    ("entropy", "novelty-input", "novelty-layered"),
+    {"entropy": 1, "pate": 1},
+    {"entropy": 1, "novelty-input": 1},
+    {"entropy": 1, "novelty-features": 1},
+    {"entropy": 1, "novelty-layered": 1},
+    DEFAULT,
+    {"entropy": 1, "novelty-layered": 1, "novelty-directions": 1},
 )
-DEFAULT = ("entropy", "novelty-layered")
 TITLES = {
     "tiny-imagenet": "Tiny-ImageNet",
     "emnist": "EMNIST letters",
@@ -36,11 +37,17 @@ TITLES = {
 }
 
 
-def factors(leaks: dict[str, np.ndarray], measures: tuple[str, ...], caller: str) -> np.ndarray:
-    """The price factors of a caller's rows under the mean of some measures, ascending."""
+def named(weights: dict[str, int]) -> str:
+    """A weighted mean of measures, in words."""
+    return " + ".join(measure if weight == 1 else f"{weight} {measure}" for measure, weight in weights.items())
+
+
+def factors(leaks: dict[str, np.ndarray], chosen: dict[str, int], caller: str) -> np.ndarray:
+    """The price factors of a caller's rows under the weighted mean of some measures, ascending."""
+    measures, whole = tuple(chosen), sum(chosen.values())
     columns = [leaks["measures"].tolist().index(measure) for measure in measures]
     scores = np.sort(leaks["calibration"][:, columns].T.astype(np.float64), axis=1)
-    weights = (1.0 / len(measures),) * len(measures)
+    weights = tuple(weight / whole for weight in chosen.values())
     tariff = ConformalTariff(Calibration("recorded", measures, scores, weights, G, unit_seconds=1.0))
     values = leaks[caller][:, columns].astype(np.float64)
     return np.sort(tariff.assess(Leaks(measures, values), np.random.default_rng(0)).factors)
@@ -49,12 +56,12 @@ def factors(leaks: dict[str, np.ndarray], measures: tuple[str, ...], caller: str
 def table(leaks: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]]:
     """{measures: {caller: {mean, half}}}."""
     names = tuple(leaks["measures"].tolist())
-    choices = [(name,) for name in names] + [mean for mean in MEANS if set(mean) <= set(names)]
+    choices = [{name: 1} for name in names] + [mean for mean in MEANS if set(mean) <= set(names)]
     rows: dict[str, dict[str, dict[str, float]]] = {}
-    for measures in choices:
-        row = rows.setdefault(" + ".join(measures), {})
+    for chosen in choices:
+        row = rows.setdefault(named(chosen), {})
         for caller in (caller for caller in TITLES if caller in leaks):
-            prices = factors(leaks, measures, caller)
+            prices = factors(leaks, chosen, caller)
             row[caller] = {"mean": float(prices.mean()), "half": float(prices[: len(prices) // 2].mean())}
     return rows
 
@@ -106,7 +113,7 @@ def main() -> None:
             "leaks": f"leaks-{name}.npz",
             "g": G,
             "calibration_rows": len(leaks["calibration"]),
-            "default": " + ".join(DEFAULT),
+            "default": named(DEFAULT),
             "factors": tables[name],
         }
         (options.out / f"factors-{name}.json").write_text(json.dumps(document, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
     python benchmarks/thief_costs.py [--row-seconds 5] [--json FILE]
 
-The rates of the reference core and of the kernels are DEFAULT_PROFILE's and results/puzzle/bench_puzzle.json's; those
+The rates of the reference core and of the kernels are DEFAULT_PROFILE's and results/benchmarks/bench_puzzle.json's; those
 of the graphics card are published and named below.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from modeltoll.pricing.reference import DEFAULT_PROFILE
 
-MEASURED = Path(__file__).parents[1] / "results" / "puzzle" / "bench_puzzle.json"
+MEASURED = Path(__file__).parents[1] / "results" / "benchmarks" / "bench_puzzle.json"
 ROWS = 1000
 
 # Assumptions, to be replaced by your own.

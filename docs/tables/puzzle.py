@@ -10,7 +10,7 @@ __all__ = ["argon2id", "kernels", "making", "thief", "waits"]
 
 
 def _measured() -> Any:
-    return read("puzzle/bench_puzzle")
+    return read("benchmarks/bench_puzzle")
 
 
 def thief() -> str:

@@ -65,7 +65,10 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     ] = 0.0,
     unit_ms: Annotated[float | None, typer.Option(help="An absolute unit instead, for very fast models.")] = None,
     measures: Annotated[
-        str | None, typer.Option(help="Which of the recorded measures, where there are no settings: entropy,novelty.")
+        str | None,
+        typer.Option(
+            help="Which of the recorded measures, where there are no settings, and their weights: entropy,novelty=2."
+        ),
     ] = None,
     tariff: Annotated[Path | None, typer.Option("--out", help="The tariff's file, if not the settings' own.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which rows are kept back.")] = 0,
@@ -138,8 +141,8 @@ def _goal(
     if settings is None:
         if leaks is None or tariff is None:
             raise SettingsError(["calibrate: without settings, give --leaks and --out"])
-        named = tuple(part.strip() for part in measures.split(",")) if measures else measures_of(leaks)
-        return _Goal(model or leaks.stem, tariff, named)
+        named, weights = _weighted(measures) if measures else (measures_of(leaks), None)
+        return _Goal(model or leaks.stem, tariff, named, weights)
     if measures is not None:
         raise SettingsError(["--measures: the settings say which measures there are"])
     loaded = load_settings(settings)
@@ -148,6 +151,22 @@ def _goal(
     named = tuple(measure.name for measure in chosen.measures)
     private = tuple(measure.file for measure in chosen.measures if measure.file)
     return _Goal(name, tariff or chosen.tariff, named, chosen.weights, private, loaded)
+
+
+def _weighted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Names and weights, as shares, from ``entropy,novelty=2``."""
+    named: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, stated = part.strip().partition("=")
+        try:
+            weight = float(stated or 1.0)
+        except ValueError:
+            weight = math.nan
+        if name in named or not 0.0 < weight < math.inf:
+            raise SettingsError([f"--measures: {part!r} is not a measure, or a measure and its weight: novelty=2"])
+        named[name] = weight
+    whole = sum(named.values())
+    return tuple(named), tuple(weight / whole for weight in named.values())
 
 
 def _one_model(models: Mapping[str, Any], wanted: str | None) -> str:

@@ -198,6 +198,13 @@ def test_a_tariff_says_from_what_when_and_by_which_command_it_came(place):
     assert load_calibration(place / "tariff.json").undefended_seconds == 0.008
 
 
+def test_recorded_measures_are_weighted_as_stated(place, tmp_path):
+    first, second = NAMES
+    chosen = ("--measures", f"{second}=3,{first}", "--unit-ms", 10, "--json", "-")
+    found = json.loads(done("calibrate", "--leaks", place / "leaks.npz", "--out", tmp_path / "t.json", *chosen).stdout)
+    assert found["weights"] == {second: 0.75, first: 0.25}
+
+
 def test_g_and_weights_are_chosen_for_a_wait_and_against_thieves(place, tmp_path):
     command = ("calibrate", "--leaks", place / "leaks.npz", "--out", tmp_path / "t.json", "--unit-ms", 10)
     result = done(
@@ -230,6 +237,9 @@ def test_what_cannot_be_calibrated_is_refused(place, tmp_path):
     refused(2, "without settings, give --leaks and --out", "calibrate", "--leaks", leaks)
     refused(2, "the settings say which measures", "calibrate", settings, "--leaks", leaks, "--measures", "entropy")
     refused(2, "there is no 'letters'", "calibrate", settings, "--leaks", leaks, "--model", "letters")
+    weighted = ("calibrate", "--leaks", leaks, "--out", place / "t.json", "--unit-ms", 1, "--measures")
+    for wrong in ("novelty=x", "novelty=0", "novelty=-1", "novelty=nan", "entropy,entropy"):
+        refused(2, "a measure and its weight", *weighted, wrong)
     refused(1, "'undefended_seconds' must be above 0", "calibrate", settings, "--leaks", leaks)
     refused(
         1, "leaks of gap were not recorded", "calibrate", "--leaks", leaks, "--out", tmp_path / "t", "--measures", "gap"
