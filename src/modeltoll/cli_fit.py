@@ -75,7 +75,7 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the measure goes, its network included.")],
     neighbours: Annotated[int, typer.Option(min=1, help="Which neighbour's distance counts.")] = 5,
-    points: Annotated[int, typer.Option(min=2, help="Keep at most so many private points.")] = 10_000,
+    points: Annotated[int, typer.Option(min=2, help="Keep at most so many private points.")] = 5_000,
     shape: ImageShape = None,
     seed: Seed = 0,
 ) -> None:

@@ -94,6 +94,8 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     assert np.array_equal(again.scores(x), first.scores(x))
     assert first.scores(x).sum(axis=1) == pytest.approx(np.ones(7))
     assert first.features(x).shape == (7, 500)
+    assert [stage.shape for stage in first.stages(x)] == [(7, 20), (7, 50), (7, 500)]
+    assert np.allclose(first.stages(x)[-1], first.features(x))
     monkeypatch.setitem(shelf.VICTIMS, "halves", shelf.Offer(load, RECIPE))
     assert shelf.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
     assert not list(tmp_path.glob("*.checkpoint"))

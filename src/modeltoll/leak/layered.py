@@ -31,8 +31,7 @@ _TINY = 1e-12  # of a distance or a length
 _MOST_POWER = 16.0
 _RIDGE = 1e-3  # added to the variance of every direction, in parts of the mean variance, before whitening
 
-
-POSITION, DIRECTION = VIEWS = ("position", "direction")
+VIEWS = _, DIRECTION = ("position", "direction")
 
 
 class Lens(Protocol):
