@@ -14,7 +14,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,29 +84,29 @@ class Victim:
         return self.asked.stages(inputs.reshape(-1, *self.shape))[-3:]
 
 
-def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[str, LeakMeasure]:
-    """The measures, fitted to the private data."""
+def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[str, Callable[[], LeakMeasure]]:
+    """The measures, ready to be fitted to the private data."""
     private = VICTIMS[name].load(folder, train=True)
     flat = private.x.reshape(len(private.x), -1)
     shape = private.x.shape[1:]
-    found: dict[str, LeakMeasure] = {
-        "entropy": EntropyMeasure(),
-        "gap": GapMeasure(),
-        "pknn": PknnMeasure(log_scores(asked.scores(private.x)), private.y),
-        "novelty-input": NoveltyMeasure(flat, max_points=POINTS),
-        "novelty-features": NoveltyMeasure(
+    found: dict[str, Callable[[], LeakMeasure]] = {
+        "entropy": EntropyMeasure,
+        "gap": GapMeasure,
+        "pknn": lambda: PknnMeasure(log_scores(asked.scores(private.x)), private.y),
+        "novelty-input": lambda: NoveltyMeasure(flat, max_points=POINTS),
+        "novelty-features": lambda: NoveltyMeasure(
             flat, embed=lambda x: asked.features(x.reshape(-1, *shape)), max_points=2 * POINTS
         ),
+        "novelty-directions": lambda: LayeredNovelty(
+            Victim(asked, shape), flat, views=("direction",), power=1.0, max_points=2 * POINTS
+        ),
     }
-    late = Victim(asked, shape)
-    found["novelty-directions"] = LayeredNovelty(late, flat, views=("direction",), power=1.0, max_points=2 * POINTS)
-    teachers = cache / f"teachers-{name}.npz"
+    teachers, layered = (cache / f"{part}-{name}.npz" for part in ("teachers", "layered"))
     if teachers.is_file():
         ensemble = Teachers.load(teachers)
-        found["pate"] = PateMeasure(ensemble.votes, len(ensemble))
-    layered = cache / f"layered-{name}.npz"
+        found["pate"] = lambda: PateMeasure(ensemble.votes, len(ensemble))
     if layered.is_file():
-        found["novelty-layered"] = LayeredNovelty.load(layered)
+        found["novelty-layered"] = lambda: LayeredNovelty.load(layered)
     return found
 
 
@@ -116,12 +116,18 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
 
 
-def record(name: str, folder: Path, cache: Path, out: Path) -> None:
-    """Measure every caller of one victim, and write the file and its JSON."""
+def record(name: str, folder: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
+    """Measure every caller of one victim, and write the file and its JSON; ``only`` some columns of the file anew."""
     begin = time.perf_counter()
     asked = victim(name, folder, cache, lambda _done, _most: None)
-    fitted = measures(name, folder, cache, asked)
-    arrays: dict[str, np.ndarray] = {"measures": np.array(list(fitted))}
+    known = measures(name, folder, cache, asked)
+    fitted = {measure: fit() for measure, fit in known.items() if not only or measure in only}
+    arrays: dict[str, np.ndarray] = {"measures": np.array(list(known))}
+    before: dict[str, np.ndarray] = {}
+    if only:
+        with np.load(out / f"leaks-{name}.npz") as archive:
+            before = dict(archive)
+        arrays["measures"] = before["measures"]
     for caller, images in callers(name, folder):
         parts = []
         for start in range(0, len(images), BATCH):
@@ -129,6 +135,10 @@ def record(name: str, folder: Path, cache: Path, out: Path) -> None:
             evidence = Evidence((b"",) * len(batch), asked.scores(batch), batch.reshape(len(batch), -1))
             parts.append(np.stack([measure.measure(evidence) for measure in fitted.values()], axis=1))
         arrays[caller] = rounded(np.concatenate(parts))
+        if only:
+            places = [before["measures"].tolist().index(measure) for measure in fitted]
+            arrays[caller], measured = before[caller], arrays[caller]
+            arrays[caller][:, places] = measured
         print(f"{name}, {caller}: {len(images)} rows, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / f"leaks-{name}.npz", **arrays)
@@ -137,7 +147,7 @@ def record(name: str, folder: Path, cache: Path, out: Path) -> None:
         "seed": SEED,
         "victim": asked.identity,
         "accuracy": asked.accuracy(VICTIMS[name].load(folder, train=False)),
-        "measures": list(fitted),
+        "measures": arrays["measures"].tolist(),
         "rows": {caller: len(array) for caller, array in arrays.items() if caller != "measures"},
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
     }
@@ -151,9 +161,10 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("build/victims"))
     parser.add_argument("--out", type=Path, default=Path("results/pricing"))
+    parser.add_argument("--only", action="append", default=[], help="measure this anew and keep the file's others")
     options = parser.parse_args()
     for name in options.names:
-        record(name, datasets.data_folder(options.data_dir), options.cache, options.out)
+        record(name, datasets.data_folder(options.data_dir), options.cache, options.out, options.only)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class LayeredNovelty:
         k: int = 5,
         *,
         views: tuple[str, ...] = VIEWS,
-        power: float = 4.0,
+        power: float = 2.0,
         max_points: int = 5_000,
         seed: int = 0,
     ) -> None:
