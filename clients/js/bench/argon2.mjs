@@ -27,7 +27,7 @@ async function rate(evaluate, milliseconds) {
 const best = Object.fromEntries(MEMORIES_KIB.map((memory) => [memory, 0]));
 for (let repeat = 0; repeat < Number(repeats); repeat++) {
   for (const memory of MEMORIES_KIB) {
-    best[memory] = Math.max(best[memory], await rate(evaluator(memory), 1000 * Number(seconds)));
+    best[memory] = Math.max(best[memory], await rate(await evaluator(memory), 1000 * Number(seconds)));
   }
 }
 const rows = MEMORIES_KIB.map((memory) => ({

@@ -2,8 +2,9 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { library, ROOT, worker, workerSource } from "./bundle.mjs";
+import { argon2idWasm, library, ROOT, worker, workerSource } from "./bundle.mjs";
 
+writeFileSync(join(ROOT, "build/argon2idWasm.js"), argon2idWasm());
 const script = await worker();
 const files = {
   "build/workerSource.js": workerSource(script),

@@ -1,5 +1,6 @@
 /** How the package's scripts are made of what the compiler left in build/. */
 
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -10,6 +11,12 @@ const COMMON = { bundle: true, minify: true, write: false, absWorkingDir: ROOT, 
 async function text(options) {
   const { outputFiles } = await build({ ...COMMON, ...options });
   return outputFiles[0].text;
+}
+
+/** The compiled Argon2id as a module. */
+export function argon2idWasm() {
+  const text = readFileSync(`${ROOT}/build/argon2id.wasm`).toString("base64url");
+  return `export const ARGON2ID_WASM = ${JSON.stringify(text)};\n`;
 }
 
 /** The worker, one script without imports; `without` names packages to leave out, to see what they weigh. */

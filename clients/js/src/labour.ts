@@ -50,7 +50,7 @@ export async function perform(job: Job, budget: number): Promise<Done> {
 async function searchArgon2id(job: Search, end: number): Promise<Done> {
   if (kept?.memoryKib !== job.memoryKib) {
     kept = undefined; // its memory may go first
-    kept = { memoryKib: job.memoryKib, evaluate: evaluator(job.memoryKib) };
+    kept = { memoryKib: job.memoryKib, evaluate: await evaluator(job.memoryKib) };
   }
   const { evaluate } = kept;
   let tried = 0;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { Purse, tollFetch, TollTooDear } from "modeltoll";
-import { evaluator } from "../build/argon2id.js";
+import { evaluator, plainEvaluator } from "../build/argon2id.js";
 import { Bench } from "../build/bench.js";
 import { sliceHand, startWorker } from "../build/hands.js";
 import { perform } from "../build/labour.js";
@@ -155,7 +155,9 @@ test("without WebAssembly the server is told so, and argon2id is refused", async
 });
 
 test("memory that the machine does not give is a failure that can be caught", async () => {
-  await assert.rejects(evaluator(5 * 2 ** 20)(new Uint8Array(16), 0));
+  await assert.rejects(evaluator(5 * 2 ** 20));
+  const plain = await plainEvaluator(5 * 2 ** 20);
+  await assert.rejects(plain(new Uint8Array(16), 0));
 });
 
 test("a bench has no more hands at work than it has places, and the others wait", async () => {

@@ -11,7 +11,7 @@ const LABEL = new TextEncoder().encode("modeltoll seal v1");
 
 /** F(n), as any maker of puzzles has it. */
 async function value(seed, n, memoryKib) {
-  if (memoryKib) return evaluator(memoryKib)(seed, n);
+  if (memoryKib) return (await evaluator(memoryKib))(seed, n);
   return new Uint8Array(await crypto.subtle.digest("SHA-256", Buffer.concat([seed, counterBytes(n)])));
 }
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { evaluator } from "../build/argon2id.js";
+import { evaluator, plainEvaluator } from "../build/argon2id.js";
 import { benchOf } from "../build/bench.js";
 import { fromInteger } from "../build/bytes.js";
 import { TollMalformed } from "../build/errors.js";
@@ -38,7 +38,10 @@ for (const row of vectors("challenge")) {
 
 const FUNCTIONS = {
   async argon2id(row) {
-    assert.equal(hex(await evaluator(row.m_kib)(unhex(row.seed), row.n)), row.value);
+    for (const kind of [evaluator, plainEvaluator]) {
+      const evaluate = await kind(row.m_kib);
+      assert.equal(hex(await evaluate(unhex(row.seed), row.n)), row.value);
+    }
   },
   async sha256(row) {
     const job = { puzzle: "sha256", seed: unhex(row.seed), goal: unhex(row.check), memoryKib: 0, start: 0 };
@@ -112,4 +115,17 @@ test("the reference machine is the Python package's own", () => {
   const rungs = [...source.matchAll(/^\s+(\d+): ([\d.]+),$/gm)].map(([, kib, rate]) => [kib, Number(rate)]);
   assert.deepEqual([said("sha256"), said("squarings")], [SHA256_RATE, SQUARING_RATE]);
   assert.deepEqual(Object.fromEntries(rungs), { ...ARGON2ID_RATES });
+});
+
+test("where the engine has SIMD, Argon2id is the compiled one", async () => {
+  const evaluate = await evaluator(8);
+  assert.ok(evaluate(new Uint8Array(16), 0) instanceof Uint8Array);
+});
+
+test("both Argon2ids agree at every memory and counter, the odd ones too", async () => {
+  const seed = crypto.getRandomValues(new Uint8Array(16));
+  for (const memory of [8, 9, 11, 255, 513, 1000, 4096]) {
+    const [one, other] = await Promise.all([evaluator(memory), plainEvaluator(memory)]);
+    for (const n of [0, 2 ** 31, 2 ** 32 - 1, 2 ** 53 - 1]) assert.deepEqual(await one(seed, n), await other(seed, n));
+  }
 });
