@@ -2,6 +2,7 @@
 
 import { MemoryShort, SealBroken, TollError, TollMalformed, TollTooDear } from "./errors.js";
 import { handsOver, mayBeToll, readBounded, rebuilt, redeemingHeaders, refused, replayed } from "./message.js";
+import { expectedSeconds } from "./profile.js";
 import { Purse, type PurseOptions } from "./purse.js";
 import type { Mode, Toll } from "./records.js";
 import { openSeal } from "./seal.js";
@@ -64,7 +65,7 @@ class Client {
   async fetch(input: string | URL | Request, init: RequestInit): Promise<Response> {
     const given = typeof input === "object" && "headers" in input ? input : undefined;
     const headers = new Headers(init.headers ?? given?.headers);
-    const asked = { input, init, headers, url: new URL(given?.url ?? String(input), globalThis.location?.href).href };
+    const asked = { input, init, headers, url: given?.url ?? String(input) };
     const own = headers.has(ACCEPT_HEADER) || this.options.announce === false;
     for (;;) {
       const told = this.memoryMib;
@@ -85,13 +86,13 @@ class Client {
 
   private async settle(asked: Asked, response: Response, toll: Toll): Promise<Response> {
     const signal = asked.init.signal ?? (asked.input as Partial<Request>).signal ?? undefined;
-    const origin = new URL(response.url || asked.url).origin;
     this.purse.decide(toll);
     if (toll.mode === "sealed") {
       const solution = await this.purse.pay(toll, signal);
       return rebuilt(response, await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode)));
     }
-    if (origin !== new URL(asked.url).origin) {
+    const origin = originOf(asked.url);
+    if (originOf(response.url || asked.url) !== origin) {
       throw new TollMalformed("a redirect led to another host, whose token is not redeemed with this request's key");
     }
     const { counters } = await this.purse.pay(toll, signal);
@@ -112,10 +113,15 @@ class Client {
   private lower(toll: Toll, told: number, short: MemoryShort): void {
     const { memoryKib } = toll.challenge;
     if (told === 0 || memoryKib > told * 1024) {
-      throw new TollTooDear(`${short.message}, and the server asks for more than it was told`, 0, this.purse.maxSeconds);
+      const message = `${short.message}, and the server asks for more than it was told`;
+      throw new TollTooDear(message, expectedSeconds(toll.challenge), this.purse.maxSeconds);
     }
     this.memoryMib = Math.min(this.memoryMib, Math.floor(short.fits / 1024));
   }
+}
+
+function originOf(url: string): string {
+  return new URL(url, globalThis.location?.href).origin;
 }
 
 /** Whether the request can be sent once more: its body, if there is one, was not a stream. */

@@ -69,7 +69,8 @@ export function rebuilt(came: Response, answer: Answer): Response {
 /** A 402 that says why a toll was not paid, for those who would try again after an error. */
 export function refused(error: Error): Response {
   const said = { message: error.message, type: error.name, code: "toll_not_paid" };
-  return Response.json({ title: "Toll not paid", status: STATUS, detail: error.message, error: said }, { status: STATUS });
+  const document = { title: "Toll not paid", status: STATUS, detail: error.message, error: said };
+  return new Response(JSON.stringify(document), { status: STATUS, headers: { "content-type": "application/json" } });
 }
 
 function without(headers: Headers, names: readonly string[]): Headers {

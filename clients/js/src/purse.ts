@@ -126,18 +126,16 @@ export class Purse {
     }
     const share = this.take(expected);
     const begin = this.clock();
-    try {
-      const watch = { cores: this.cores, bench: benchOf(workerUrl), notice, progress, deadlineSeconds, signal };
-      const solution = await solve(toll.challenge, watch);
-      const { rows, mode, challenge } = toll;
-      const payment = { expected, seconds: this.clock() - begin, rows, puzzle: challenge.puzzle, mode };
-      this.remember(payment);
-      paid?.(payment);
-      return solution;
-    } catch (error) {
+    const watch = { cores: this.cores, bench: benchOf(workerUrl), notice, progress, deadlineSeconds, signal };
+    const solution = await solve(toll.challenge, watch).catch((error: unknown) => {
       share.seconds = Math.min(share.seconds, (this.clock() - begin) * this.cores);
       throw error;
-    }
+    });
+    const { rows, mode, challenge } = toll;
+    const payment = { expected, seconds: this.clock() - begin, rows, puzzle: challenge.puzzle, mode };
+    this.remember(payment);
+    paid?.(payment);
+    return solution;
   }
 
   private take(seconds: number): Share {
