@@ -29,7 +29,7 @@ test-bench: $(TORCH)
 	$(BIN)/python -m pytest -m torch
 
 js:
-	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run build && npm test
+	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run lint && npm run build && npm test
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -13,7 +13,11 @@ import { evaluator } from "../build/argon2id.js";
 import { ARGON2ID_RATES } from "../build/profile.js";
 
 const MEMORIES_KIB = [256, 1024, 8192];
-const OPTIONS = { seconds: { type: "string", default: "1" }, repeats: { type: "string", default: "5" }, json: { type: "string" } };
+const OPTIONS = {
+  seconds: { type: "string", default: "1" },
+  repeats: { type: "string", default: "5" },
+  json: { type: "string" },
+};
 const { seconds, repeats, json } = parseArgs({ options: OPTIONS }).values;
 
 async function rate(evaluate, milliseconds) {

@@ -45,7 +45,9 @@ after(() => house.close());
 async function visit(policy, sold, options = {}) {
   house.reset().sell(ANSWER, sold);
   const file = (name) => (_, response) => {
-    response.writeHead(200, { "content-type": "text/javascript" }).end(readFileSync(new URL(`../dist/${name}`, import.meta.url)));
+    response
+      .writeHead(200, { "content-type": "text/javascript" })
+      .end(readFileSync(new URL(`../dist/${name}`, import.meta.url)));
   };
   house.handlers["/modeltoll.js"] = file("modeltoll.js");
   house.handlers["/worker.js"] = file("worker.js");
@@ -63,7 +65,10 @@ async function visit(policy, sold, options = {}) {
   const browser = spawn(process.env.CHROMIUM ?? "chromium", [...flags, `${house.url}/`], { stdio: "ignore" });
   const failed = new Promise((_, reject) => browser.once("error", reject));
   try {
-    return { ...(await Promise.race([said, failed])), told: house.seen.find(({ path }) => path === "/infer")?.headers["toll-accept"] };
+    return {
+      ...(await Promise.race([said, failed])),
+      told: house.seen.find(({ path }) => path === "/infer")?.headers["toll-accept"],
+    };
   } finally {
     const gone = new Promise((resolve) => browser.once("exit", resolve));
     browser.kill();
@@ -107,4 +112,5 @@ test("a page that forbids WebAssembly says so to the server", async () => {
   assert.equal(said.told, "sha256, timelock; mode=sealed; memory=64MiB");
 });
 
-test("an answer is redeemed", async () => assertPaid({ ...(await visit("", SHORT, { mode: "redeem" })), url: `${house.url}/infer` }));
+test("an answer is redeemed", async () =>
+  assertPaid({ ...(await visit("", SHORT, { mode: "redeem" })), url: `${house.url}/infer` }));

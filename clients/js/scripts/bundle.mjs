@@ -6,7 +6,14 @@ import { build } from "esbuild";
 
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-const COMMON = { bundle: true, minify: true, write: false, absWorkingDir: ROOT, target: "es2022", legalComments: "inline" };
+const COMMON = {
+  bundle: true,
+  minify: true,
+  write: false,
+  absWorkingDir: ROOT,
+  target: "es2022",
+  legalComments: "inline",
+};
 
 async function text(options) {
   const { outputFiles } = await build({ ...COMMON, ...options });

@@ -30,8 +30,8 @@ interface Asked {
 }
 
 /**
- * A drop-in `fetch`: on a 402 that asks a toll it does the work and returns the answer as the model server gave it. What
- * is no toll is not touched.
+ * A drop-in `fetch`: on a 402 that asks a toll it does the work and returns the answer as the model server gave it.
+ * What is no toll is not touched.
  *
  *     const client = new OpenAI({ fetch: tollFetch() });
  *

@@ -14,6 +14,7 @@ export interface Hand {
 }
 
 /** A worker's budget costs only the delay until it is heard; a slice's is time that a page does not answer. */
+const BEGIN_MS = 10_000;
 const WORKER_MS = 60;
 const SLICE_MS = 12; // a page may get its turn after the second only
 
@@ -61,14 +62,16 @@ function nodePort(): Port {
   return port;
 }
 
+let blobUrl: string | undefined;
+
 /** The ways to a worker here, the best first. */
 function ways(workerUrl: string | URL | undefined): (() => Port)[] {
   if (typeof globalThis.Worker !== "function") {
     return typeof globalThis.process?.getBuiltinModule === "function" ? [nodePort] : [];
   }
   const blob = (): Port => {
-    const url = URL.createObjectURL(new Blob([WORKER_SOURCE], { type: "text/javascript" }));
-    return webPort(url); // the URL stays: the worker may not have read it yet
+    blobUrl ??= URL.createObjectURL(new Blob([WORKER_SOURCE], { type: "text/javascript" }));
+    return webPort(blobUrl);
   };
   return workerUrl === undefined ? [blob] : [() => webPort(workerUrl), blob];
 }
@@ -77,17 +80,30 @@ function ways(workerUrl: string | URL | undefined): (() => Port)[] {
 export async function startWorker(workerUrl?: string | URL): Promise<Hand | null> {
   for (const way of ways(workerUrl)) {
     try {
-      const port = way();
-      await new Promise<void>((resolve, reject) => {
-        port.onmessage = () => resolve();
-        port.onfault = reject;
-      });
-      return workerHand(port);
+      return await begin(way());
     } catch {
       // the next way
     }
   }
   return null;
+}
+
+async function begin(port: Port): Promise<Hand> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const begun = new Promise<void>((resolve, reject) => {
+    port.onmessage = () => resolve();
+    port.onfault = reject;
+    timer = setTimeout(() => reject(new Error("the worker did not begin")), BEGIN_MS);
+  });
+  try {
+    await begun;
+  } catch (error) {
+    port.end();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+  return workerHand(port);
 }
 
 function workerHand(port: Port): Hand {

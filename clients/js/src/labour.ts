@@ -1,4 +1,4 @@
-/** What a pair of hands does in one go: search a range of counters, or square on. It runs in workers and beside them. */
+/** What a pair of hands does in one go, in a worker or not: search a range of counters, or square on. */
 
 import type { Evaluator } from "./argon2id.js";
 import { evaluator } from "./argon2id.js";

@@ -25,7 +25,9 @@ export function rateOf(challenge: Challenge): number {
   const memory = challenge.memoryKib;
   if (memory === 0) return SHA256_RATE;
   const far = (kib: number): number => Math.abs(Math.log(kib / memory));
-  const rung = Object.keys(ARGON2ID_RATES).map(Number).reduce((best, kib) => (far(kib) < far(best) ? kib : best));
+  const rung = Object.keys(ARGON2ID_RATES)
+    .map(Number)
+    .reduce((best, kib) => (far(kib) < far(best) ? kib : best));
   return (ARGON2ID_RATES[rung]! * rung) / memory;
 }
 

@@ -56,7 +56,7 @@ export async function solve(challenge: Challenge, watch: Watch): Promise<Solutio
   }
 }
 
-/** As many hands as the work is worth: short work stays on the calling thread, and a time lock is no faster with two. */
+/** As many hands as the work is worth: short work stays on the calling thread, a time lock is no faster with two. */
 async function hire(challenge: Challenge, { bench, cores, notice }: Watch): Promise<Hand[]> {
   const seconds = expectedSeconds(challenge);
   if (seconds < SHORT_SECONDS) return [sliceHand()];
@@ -149,9 +149,10 @@ class Shift {
     );
   }
 
-  /** What to say where every hand was lost. */
-  short(): MemoryShort {
+  /** What to say where hands were lost before the work was done. */
+  short(): SolveStopped {
     const asked = this.challenge.memoryKib;
+    if (asked === 0) return new SolveStopped("the workers broke off");
     return new MemoryShort(`the machine does not give the ${asked} KiB of memory that the puzzle takes`, asked / 2);
   }
 
@@ -181,6 +182,11 @@ class Ranges {
   giveBack(from: number, stop: number): void {
     if (from < stop) this.back.push([from, stop]);
   }
+
+  /** Whether every counter was looked at. */
+  get isDone(): boolean {
+    return this.next >= this.end && this.back.length === 0;
+  }
 }
 
 async function count(shift: Shift, challenge: Challenge): Promise<Solution> {
@@ -189,30 +195,30 @@ async function count(shift: Shift, challenge: Challenge): Promise<Solution> {
   return { counters: hits.map((hit) => hit.counter), secret: concat(hits.map((hit) => hit.secret)) };
 }
 
-/** The counter of one part; resolves at the first hand's hit, whatever the others still do. */
+/** The counter of one part; ends at the first hand's hit, whatever the others still do. */
 async function find(shift: Shift, challenge: Challenge, part: Part): Promise<Hit> {
   const puzzle = challenge.puzzle as Search["puzzle"];
   const goal = part.check ?? largestDigest(part.bound);
-  const ranges = new Ranges(part.check ? part.bound : COUNTERS);
   const base = { puzzle, goal, seed: part.seed, start: part.start, memoryKib: challenge.memoryKib };
-  let hit: Hit | undefined;
-  let all = true;
-  await new Promise<void>((resolve, reject) => {
+  const ranges = new Ranges(part.check ? part.bound : COUNTERS);
+  let over = false;
+  const hit = await new Promise<Hit | undefined>((resolve, reject) => {
     const toil = async (hand: Hand): Promise<void> => {
-      for (let range = ranges.draw(shift.turn(hand)); range && !hit && !shift.over; range = ranges.draw(shift.turn(hand))) {
+      while (!over && !shift.over) {
+        const range = ranges.draw(shift.turn(hand));
+        if (!range) return;
         const [from, stop] = range;
         const done = await shift.take(hand, { ...base, from, count: stop - from });
-        all &&= done !== null;
-        ranges.giveBack(from + (done?.tried ?? 0), done?.hit ? 0 : stop);
+        if (done?.hit) resolve(done.hit);
+        over ||= done?.hit !== undefined;
+        ranges.giveBack(from + (done?.tried ?? 0), stop);
         if (done === null) return;
-        hit ??= done.hit;
-        if (hit) resolve();
       }
     };
-    shift.each(toil).then(resolve, reject);
+    shift.each(toil).then(() => resolve(undefined), reject);
   });
   if (hit) return hit;
-  throw all ? new TollMalformed("no counter below the published bound solves the puzzle") : shift.short();
+  throw ranges.isDone ? new TollMalformed("no counter below the published bound solves the puzzle") : shift.short();
 }
 
 /** The largest digest, read as a big-endian integer, whose product with `bound` stays below 2^256. */
@@ -227,9 +233,9 @@ async function unlock(shift: Shift, challenge: Challenge): Promise<Solution> {
   const secrets: Bytes[] = [];
   for (const part of challenge.parts) {
     let x = await baseOf(part.seed, modulus);
-    for (let left = part.bound; left > 0 && !shift.over; ) {
+    for (let left = part.bound; left > 0 && !shift.over;) {
       const done = await shift.take(hand!, { puzzle: "timelock", x, modulus, count: left });
-      if (done === null) throw new SolveStopped("the worker that squared is gone");
+      if (done === null) throw shift.short();
       x = done.x!;
       left -= done.tried;
     }

@@ -19,9 +19,17 @@ const bytesOf = async (response) => Buffer.from(await response.arrayBuffer());
 
 const ANSWERS = {
   json: ANSWER,
-  binary: { status: 200, type: "application/octet-stream", body: Buffer.from(Array.from({ length: 256 }, (_, n) => n)) },
+  binary: {
+    status: 200,
+    type: "application/octet-stream",
+    body: Buffer.from(Array.from({ length: 256 }, (_, n) => n)),
+  },
   empty: { status: 204, type: "", body: Buffer.alloc(0) },
-  "a model's own error": { status: 422, type: "application/json; charset=utf-8", body: Buffer.from('{"error": "Zürich ☃"}') },
+  "a model's own error": {
+    status: 422,
+    type: "application/json; charset=utf-8",
+    body: Buffer.from('{"error": "Zürich ☃"}'),
+  },
 };
 
 for (const [name, answer] of Object.entries(ANSWERS)) {
@@ -74,11 +82,18 @@ test("the server is told what can be done, unless the caller says it or wishes s
 });
 
 test("a redemption carries the request's own credentials, and nothing of its body", async () => {
-  const request = new Request(house.sell(), { method: "POST", body: "[1]", headers: { ...key, "content-type": "text/x", range: "bytes=0-" } });
+  const request = new Request(house.sell(), {
+    method: "POST",
+    body: "[1]",
+    headers: { ...key, "content-type": "text/x", range: "bytes=0-" },
+  });
   const response = await tollFetch(undefined, { mode: "redeem" })(request);
   assert.deepEqual(await bytesOf(response), ANSWER.body);
   const { headers, method, body } = house.seen[1];
-  assert.deepEqual([method, headers.authorization, headers["content-type"], headers.range], ["POST", KEY, "application/json", undefined]);
+  assert.deepEqual(
+    [method, headers.authorization, headers["content-type"], headers.range],
+    ["POST", KEY, "application/json", undefined],
+  );
   assert.deepEqual(Object.keys(JSON.parse(body)), ["token", "solution"]);
 });
 
@@ -95,10 +110,14 @@ const STRANGERS = {
 
 for (const [name, [status, type, body]] of Object.entries(STRANGERS)) {
   test(`what is no toll comes through untouched: ${name}`, async () => {
-    house.handlers["/infer"] = (_, response) => response.writeHead(status, { "content-type": type, etag: "7" }).end(body);
+    house.handlers["/infer"] = (_, response) =>
+      response.writeHead(status, { "content-type": type, etag: "7" }).end(body);
     const response = await tollFetch()(`${house.url}/infer`);
     const { status: got, headers, url } = response;
-    assert.deepEqual([got, headers.get("content-type"), headers.get("etag"), url], [status, type, "7", `${house.url}/infer`]);
+    assert.deepEqual(
+      [got, headers.get("content-type"), headers.get("etag"), url],
+      [status, type, "7", `${house.url}/infer`],
+    );
     assert.equal(await response.text(), body);
   });
 }
@@ -118,7 +137,8 @@ test("a stream without a toll streams", async () => {
 for (const status of [301, 302, 303, 307, 308]) {
   test(`a redemption follows no redirect: ${status}`, async () => {
     const url = house.sell();
-    house.handlers[REDEEM_PATH] = (_, response) => response.writeHead(status, { location: neighbour.url + REDEEM_PATH }).end();
+    house.handlers[REDEEM_PATH] = (_, response) =>
+      response.writeHead(status, { location: neighbour.url + REDEEM_PATH }).end();
     await assert.rejects(tollFetch(undefined, { mode: "redeem" })(url, { headers: key }), SealBroken);
     assert.deepEqual([house.paths(), neighbour.paths()], [["/infer", REDEEM_PATH], []]);
   });
@@ -168,12 +188,18 @@ for (const status of [301, 307, 402]) {
 }
 
 test("a refused redemption is the caller's to read", async () => {
-  const response = await tollFetch(undefined, { mode: "redeem" })(house.sell(), { headers: { authorization: "another" } });
+  const response = await tollFetch(undefined, { mode: "redeem" })(house.sell(), {
+    headers: { authorization: "another" },
+  });
   assert.deepEqual([response.status, await response.text()], [403, "refused"]);
 });
 
 test("a request that is aborted in the middle of the work ends with the signal's reason", async () => {
-  const purse = new Purse({ maxSeconds: HUGE, maxSecondsPerHour: HUGE, progress: () => stop.abort(new Error("enough")) });
+  const purse = new Purse({
+    maxSeconds: HUGE,
+    maxSecondsPerHour: HUGE,
+    progress: () => stop.abort(new Error("enough")),
+  });
   const stop = new AbortController();
   const url = house.sell(ANSWER, { counters: [2 ** 40], bound: 2 ** 41 });
   await assert.rejects(tollFetch(undefined, { purse })(url, { signal: stop.signal }), /enough/);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { Purse, tollFetch, TollTooDear } from "modeltoll";
+import { Purse, SolveStopped, tollFetch, TollTooDear } from "modeltoll";
 import { evaluator, plainEvaluator } from "../build/argon2id.js";
 import { Bench } from "../build/bench.js";
 import { sliceHand, startWorker } from "../build/hands.js";
@@ -34,6 +34,17 @@ class Failing {
   constructor() {
     setTimeout(() => this.onerror({ message: "the policy forbids it", preventDefault() {} }));
   }
+  terminate() {}
+}
+
+class Breaking {
+  constructor() {
+    setTimeout(() => this.onmessage({ data: { ready: true } }));
+  }
+  postMessage() {
+    this.onerror({ message: "killed", preventDefault() {} });
+  }
+  terminate() {}
 }
 
 /** A web worker that has so much memory; it counts those that live. */
@@ -85,7 +96,12 @@ test("a web worker is a module and is kept for the next toll", async () => {
 test("workers that are still busy when the caller has gone are ended", async () => {
   const Worker = webWorker();
   const stop = new AbortController();
-  const fetch = tollFetch(undefined, { workerUrl: page(Worker), cores: 2, maxSeconds: 1e9, progress: () => stop.abort() });
+  const fetch = tollFetch(undefined, {
+    workerUrl: page(Worker),
+    cores: 2,
+    maxSeconds: 1e9,
+    progress: () => stop.abort(),
+  });
   const url = house.sell(ANSWER, { counters: [2 ** 30], bound: 2 ** 31 });
   await assert.rejects(fetch(url, { signal: stop.signal }), { name: "AbortError" });
   assert.ok(Worker.living <= 1);
@@ -122,6 +138,12 @@ test("a request whose body was a stream is not sent a second time", async () => 
   const fetch = tollFetch(undefined, { workerUrl: page(webWorker(512)), memoryMib: 4 });
   const body = new ReadableStream({ pull: (control) => (control.enqueue(new Uint8Array(1)), control.close()) });
   await assert.rejects(fetch(sellByMemory(), { method: "POST", body, duplex: "half" }), /does not give the 4096 KiB/);
+  assert.equal(house.seen.length, 1);
+});
+
+test("where all workers break off, the work is over and the request is not sent again", async () => {
+  const fetch = tollFetch(undefined, { workerUrl: page(Breaking) });
+  await assert.rejects(fetch(house.sell(ANSWER, LONG)), SolveStopped);
   assert.equal(house.seen.length, 1);
 });
 
@@ -180,7 +202,15 @@ test("a bench has no more hands at work than it has places, and the others wait"
 
 test("a thread that breaks off is a failure of its work, at once and later", async () => {
   const hand = await startWorker();
-  const job = { puzzle: "sha256", seed: new Uint8Array(16), goal: new Uint8Array(16), memoryKib: 0, start: 0, from: 0, count: 1e12 };
+  const job = {
+    puzzle: "sha256",
+    seed: new Uint8Array(16),
+    goal: new Uint8Array(16),
+    memoryKib: 0,
+    start: 0,
+    from: 0,
+    count: 1e12,
+  };
   const work = hand.work(job);
   hand.leave();
   await assert.rejects(work, /ended/);

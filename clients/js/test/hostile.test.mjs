@@ -18,7 +18,8 @@ before(async () => {
 after(() => house.close());
 beforeEach(() => house.reset());
 
-const idle = () => tollFetch(undefined, { progress: () => assert.fail("work was done"), paid: () => assert.fail("paid") });
+const idle = () =>
+  tollFetch(undefined, { progress: () => assert.fail("work was done"), paid: () => assert.fail("paid") });
 
 function spoilt(change) {
   const copy = JSON.parse(document);
@@ -29,10 +30,12 @@ function spoilt(change) {
 const member = (name, value) => (toll) => void (toll[name] = value);
 const puzzle = (name, value) => (toll) => void (toll.puzzle[name] = value);
 const part = (name, value) => (toll) => void (toll.puzzle.parts[0][name] = value);
-const lost = (...path) => (toll) => {
-  const last = path.pop();
-  delete path.reduce((inner, name) => inner[name], toll)[last];
-};
+const lost =
+  (...path) =>
+  (toll) => {
+    const last = path.pop();
+    delete path.reduce((inner, name) => inner[name], toll)[last];
+  };
 
 const NOT_INTEGERS = [null, -1, 0, 1.5, true, "5", [], {}, 1e30, 1e300];
 const VALUES = [
@@ -54,19 +57,33 @@ const VALUES = [
 ];
 const MALFORMED = {
   ...Object.fromEntries(
-    VALUES.flatMap(([where, name, values]) => values.map((value) => [`${name} ${JSON.stringify(value)}`, where(name, value)])),
+    VALUES.flatMap(([where, name, values]) =>
+      values.map((value) => [`${name} ${JSON.stringify(value)}`, where(name, value)]),
+    ),
   ),
-  ...Object.fromEntries(["v", "mode", "puzzle", "rows", "sealed", "typical_seconds"].map((name) => [`no ${name}`, lost(name)])),
-  ...Object.fromEntries(["name", "parts", "m_kib", "t", "p"].map((name) => [`no puzzle ${name}`, lost("puzzle", name)])),
+  ...Object.fromEntries(
+    ["v", "mode", "puzzle", "rows", "sealed", "typical_seconds"].map((name) => [`no ${name}`, lost(name)]),
+  ),
+  ...Object.fromEntries(
+    ["name", "parts", "m_kib", "t", "p"].map((name) => [`no puzzle ${name}`, lost("puzzle", name)]),
+  ),
   ...Object.fromEntries(["seed", "n", "check"].map((name) => [`no part ${name}`, lost("puzzle", "parts", 0, name)])),
   "a part twice": (toll) => void toll.puzzle.parts.push(toll.puzzle.parts[0]),
   "seventeen parts": (toll) => void (toll.puzzle.parts = Array(17).fill(toll.puzzle.parts[0])),
   "hashcash, sealed": (toll) => void (toll.puzzle = { name: "hashcash", parts: [{ seed: "A".repeat(22), n: 1 }] }),
   "a time lock of an even number": (toll) => {
-    toll.puzzle = { name: "timelock", modulus: Buffer.alloc(256, 0xfe).toString("base64url"), parts: toll.puzzle.parts };
+    toll.puzzle = {
+      name: "timelock",
+      modulus: Buffer.alloc(256, 0xfe).toString("base64url"),
+      parts: toll.puzzle.parts,
+    };
   },
   "a time lock to redeem": (toll) => {
-    toll.puzzle = { name: "timelock", modulus: Buffer.alloc(256, 0xff).toString("base64url"), parts: toll.puzzle.parts };
+    toll.puzzle = {
+      name: "timelock",
+      modulus: Buffer.alloc(256, 0xff).toString("base64url"),
+      parts: toll.puzzle.parts,
+    };
     toll.mode = "redeem";
   },
 };
@@ -84,7 +101,10 @@ const ABSURD = [
 ];
 for (const [name, change, words] of ABSURD) {
   test(`${name} is refused in words that name the setting`, async () => {
-    await assert.rejects(idle()(house.offer(spoilt(change))), (error) => error instanceof TollTooDear && words.test(error.message));
+    await assert.rejects(
+      idle()(house.offer(spoilt(change))),
+      (error) => error instanceof TollTooDear && words.test(error.message),
+    );
   });
 }
 
@@ -121,7 +141,8 @@ for (const [name, [chunk, times, headers]] of Object.entries(SHOUTS)) {
       response.on("close", broke);
       response.writeHead(402, { "content-type": "application/json", ...headers });
       for (let sent = 0; sent < times && !response.destroyed; sent++) {
-        if (!response.write(chunk)) await Promise.race([new Promise((resolve) => response.once("drain", resolve)), ended]);
+        if (!response.write(chunk))
+          await Promise.race([new Promise((resolve) => response.once("drain", resolve)), ended]);
       }
       if (!("content-length" in headers)) response.end();
     };
@@ -131,7 +152,12 @@ for (const [name, [chunk, times, headers]] of Object.entries(SHOUTS)) {
 }
 
 test("an answer that is no answer, once it is opened, is refused", async () => {
-  for (const answer of [{ ...ANSWER, status: 99 }, { ...ANSWER, status: 600 }, { ...ANSWER, type: "a\u0001b" }, { ...ANSWER, status: 101 }]) {
+  for (const answer of [
+    { ...ANSWER, status: 99 },
+    { ...ANSWER, status: 600 },
+    { ...ANSWER, type: "a\u0001b" },
+    { ...ANSWER, status: 101 },
+  ]) {
     await assert.rejects(tollFetch()(house.sell(answer)), SealBroken);
   }
 });

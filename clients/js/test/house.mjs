@@ -41,15 +41,35 @@ export async function makeToll(answer = ANSWER, options = {}) {
   const puzzle = { name: memoryKib ? "argon2id" : "sha256", ...cost, parts: parts.map(({ part }) => part) };
   const cargo =
     mode === "sealed"
-      ? await seal(Buffer.concat(parts.map(({ secret }) => secret)), canonicalChallenge(decodeChallenge(puzzle), mode), answer)
+      ? await seal(
+          Buffer.concat(parts.map(({ secret }) => secret)),
+          canonicalChallenge(decodeChallenge(puzzle), mode),
+          answer,
+        )
       : Buffer.from(`token of ${counters}`);
-  const toll = { v: 1, mode, rows: 1, typical_seconds: 0.01, [mode === "sealed" ? "sealed" : "token"]: encodeBase64url(cargo) };
-  return { type: "urn:modeltoll:problems:toll", title: "Toll", status: 402, error: "a toll is due", toll: { ...toll, puzzle } };
+  const toll = {
+    v: 1,
+    mode,
+    rows: 1,
+    typical_seconds: 0.01,
+    [mode === "sealed" ? "sealed" : "token"]: encodeBase64url(cargo),
+  };
+  return {
+    type: "urn:modeltoll:problems:toll",
+    title: "Toll",
+    status: 402,
+    error: "a toll is due",
+    toll: { ...toll, puzzle },
+  };
 }
 
 /** Send a document as a 402. */
 export function send402(response, document) {
-  response.writeHead(402, { "content-type": "application/json", "cache-control": "no-store", "x-served-by": "toll house" });
+  response.writeHead(402, {
+    "content-type": "application/json",
+    "cache-control": "no-store",
+    "x-served-by": "toll house",
+  });
   response.end(typeof document === "string" ? document : JSON.stringify(document));
 }
 

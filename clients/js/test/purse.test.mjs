@@ -96,7 +96,8 @@ for (const options of [
   { puzzles: [] },
   { puzzles: ["scrypt"] },
 ]) {
-  test(`a purse without sense is refused: ${JSON.stringify(options)}`, () => assert.throws(() => new Purse(options), RangeError));
+  test(`a purse without sense is refused: ${JSON.stringify(options)}`, () =>
+    assert.throws(() => new Purse(options), RangeError));
 }
 
 test("a start offset changes what is evaluated, not what is counted", async () => {

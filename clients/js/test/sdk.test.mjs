@@ -7,7 +7,12 @@ import OpenAI from "openai";
 import { House } from "./house.mjs";
 
 const USAGE = { prompt_tokens: 1, total_tokens: 1, completion_tokens: 0 };
-const EMBEDDINGS = { object: "list", data: [{ object: "embedding", index: 0, embedding: [0.5, -0.25] }], model: "m", usage: USAGE };
+const EMBEDDINGS = {
+  object: "list",
+  data: [{ object: "embedding", index: 0, embedding: [0.5, -0.25] }],
+  model: "m",
+  usage: USAGE,
+};
 const CHOICE = { index: 0, message: { role: "assistant", content: "hello" }, finish_reason: "stop" };
 const CHAT = { id: "1", object: "chat.completion", created: 1, model: "m", choices: [CHOICE], usage: USAGE };
 const HELLO = { model: "m", messages: [{ role: "user", content: "hi" }] };
@@ -17,12 +22,20 @@ before(async () => (house = await House.open()));
 after(() => house.close());
 beforeEach(() => {
   house.reset();
-  for (const [path, answer] of [["/v1/embeddings", EMBEDDINGS], ["/v1/chat/completions", CHAT]]) {
-    house.sell({ status: 200, type: "application/json", body: Buffer.from(JSON.stringify(answer)) }, { memoryKib: 256 }, path);
+  for (const [path, answer] of [
+    ["/v1/embeddings", EMBEDDINGS],
+    ["/v1/chat/completions", CHAT],
+  ]) {
+    house.sell(
+      { status: 200, type: "application/json", body: Buffer.from(JSON.stringify(answer)) },
+      { memoryKib: 256 },
+      path,
+    );
   }
 });
 
-const clientOf = (options) => new OpenAI({ baseURL: `${house.url}/v1`, apiKey: "sk-1", fetch: tollFetch(undefined, options) });
+const clientOf = (options) =>
+  new OpenAI({ baseURL: `${house.url}/v1`, apiKey: "sk-1", fetch: tollFetch(undefined, options) });
 
 test("the SDK gets its answers after one request each", async () => {
   const client = clientOf();

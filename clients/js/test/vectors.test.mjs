@@ -46,7 +46,10 @@ const FUNCTIONS = {
   async sha256(row) {
     const job = { puzzle: "sha256", seed: unhex(row.seed), goal: unhex(row.check), memoryKib: 0, start: 0 };
     const { tried, hit } = await perform({ ...job, from: row.n, count: 1 }, 1);
-    assert.deepEqual({ tried, counter: hit.counter, secret: hex(hit.secret) }, { tried: 1, counter: row.n, secret: row.secret });
+    assert.deepEqual(
+      { tried, counter: hit.counter, secret: hex(hit.secret) },
+      { tried: 1, counter: row.n, secret: row.secret },
+    );
   },
   async hashcash(row) {
     assert.equal(hex(largestDigest(row.bound)), row.largest_digest);
@@ -62,7 +65,8 @@ const FUNCTIONS = {
 
 for (const row of vectors("puzzle").filter((row) => row.puzzle !== SHA1)) {
   const which = row.n ?? row.bound ?? row.squarings;
-  test(`functions have their published values: ${row.puzzle} ${row.m_kib ?? ""} ${which}`, () => FUNCTIONS[row.puzzle](row));
+  test(`functions have their published values: ${row.puzzle} ${row.m_kib ?? ""} ${which}`, () =>
+    FUNCTIONS[row.puzzle](row));
 }
 
 for (const row of vectors("seal")) {
@@ -70,7 +74,10 @@ for (const row of vectors("seal")) {
     const solution = { counters: row.counters, secret: unhex(row.secret) };
     const answer = await openSeal(unhex(row.cargo), solution, ascii(row.associated));
     const { status, contentType, body } = answer;
-    assert.deepEqual({ status, contentType, body: hex(body) }, { status: row.status, contentType: row.content_type, body: row.body });
+    assert.deepEqual(
+      { status, contentType, body: hex(body) },
+      { status: row.status, contentType: row.content_type, body: row.body },
+    );
   });
 }
 
@@ -102,7 +109,12 @@ test("two workers find what one finds", async () => {
 test("a stamp's digest stays below its target", async () => {
   const seed = new Uint8Array(16);
   const bound = 5000;
-  const challenge = { puzzle: "hashcash", parts: [{ seed, bound, check: null, start: 0 }], memoryKib: 0, modulus: null };
+  const challenge = {
+    puzzle: "hashcash",
+    parts: [{ seed, bound, check: null, start: 0 }],
+    memoryKib: 0,
+    modulus: null,
+  };
   const { counters, secret } = await solved(challenge);
   const digest = await crypto.subtle.digest("SHA-256", Buffer.concat([seed, fromInteger(BigInt(counters[0]), 8)]));
   assert.ok(BigInt(`0x${hex(digest)}`) * BigInt(bound) < 2n ** 256n);
