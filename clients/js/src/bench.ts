@@ -1,7 +1,8 @@
-/** The workers of this page or process: no more than it has cores, however many tolls are paid at once. */
+/** The workers of this page or process: about as many as it has cores, however many tolls are paid at once. */
 
 import { type Hand, sliceHand, startWorker } from "./hands.js";
 
+const CROWD = 2; // workers for each core at most: a toll that takes long does not hold up the short ones
 const IDLE_MS = 10_000; // then a worker goes, and its memory with it
 
 /** How many cores there are, as far as one is told. */
@@ -26,10 +27,14 @@ export class Bench {
     this.places = places;
   }
 
-  /** Between 1 and `most` pairs of hands; waits where all are at work. `notice` hears once that there is no worker. */
+  /**
+   * Between 1 and `most` pairs of hands: those that find a core free, one where there is none; waits where it is crowded.
+   *
+   * `notice` hears once that no worker can be had.
+   */
   async hire(most: number, notice: Notice): Promise<Hand[]> {
     if (this.blocked) return [sliceHand()];
-    while (this.busy >= this.places) await new Promise<void>((resolve) => this.queue.push(resolve));
+    while (this.busy >= CROWD * this.places) await new Promise<void>((resolve) => this.queue.push(resolve));
     const count = Math.max(1, Math.min(most, this.places - this.busy));
     this.busy += count;
     const hired = await Promise.all(Array.from({ length: count }, () => this.wake()));
