@@ -1,4 +1,5 @@
-# Every target makes and reuses .venv by itself; nothing but Python 3.11+ is needed beforehand.
+# Every target makes and reuses .venv by itself; nothing but Python 3.11+ is needed beforehand
+# (`make js`: Node 20.16+ with npm).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,7 +7,7 @@ READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
 DEMO   ?=
 
-.PHONY: demo test test-bench lint format bench vectors clean
+.PHONY: demo test test-bench js lint format bench vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,9 @@ test: $(READY)
 test-bench: $(TORCH)
 	$(BIN)/python -m pytest -m torch
 
+js:
+	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run lint && npm run build && npm test
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -46,4 +50,5 @@ vectors: $(READY)
 	$(BIN)/python vectors/make.py
 
 clean:
+	rm -rf clients/js/node_modules clients/js/build clients/js/dist
 	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

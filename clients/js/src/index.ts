@@ -1,0 +1,6 @@
+/** The JavaScript client of the toll: what it offers. */
+
+export { SealBroken, SolveStopped, TollError, TollMalformed, TollTooDear } from "./errors.js";
+export { type Fetch, tollFetch, type TollFetchOptions } from "./fetch.js";
+export { type Payment, Purse, type PurseOptions } from "./purse.js";
+export type { Challenge, Mode, Part, PuzzleName, Solution, Toll } from "./records.js";

@@ -1,0 +1,48 @@
+/** The values that pass between rooms. */
+
+export type PuzzleName = "argon2id" | "sha256" | "hashcash" | "timelock";
+export type Mode = "sealed" | "redeem";
+export type Bytes = Uint8Array<ArrayBuffer>;
+
+/**
+ * One independent part of a puzzle.
+ *
+ * Hidden counter: the secret n lies in [0, `bound`); `check` confirms F(`start` + n). Hashcash: `bound` is the expected
+ * number of evaluations, no `check`. Time lock: `bound` is the number of squarings.
+ */
+export interface Part {
+  readonly seed: Bytes;
+  readonly bound: number;
+  readonly check: Bytes | null;
+  readonly start: number;
+}
+
+/** A puzzle as published. `memoryKib` belongs to argon2id, `modulus` (big-endian) to timelock. */
+export interface Challenge {
+  readonly puzzle: PuzzleName;
+  readonly parts: readonly Part[];
+  readonly memoryKib: number;
+  readonly modulus: Bytes | null;
+}
+
+/** What a 402 asks: `cargo` is the sealed answer or the token. */
+export interface Toll {
+  readonly mode: Mode;
+  readonly challenge: Challenge;
+  readonly cargo: Bytes;
+  readonly rows: number;
+  readonly typicalSeconds: number;
+}
+
+/** One counter per part, and their secrets in a row (empty for hashcash). */
+export interface Solution {
+  readonly counters: readonly number[];
+  readonly secret: Bytes;
+}
+
+/** What was sealed. */
+export interface Answer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: Bytes;
+}

@@ -1,0 +1,38 @@
+/** What is shipped. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import * as modeltoll from "modeltoll";
+import { sizes } from "../scripts/size.mjs";
+
+const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
+
+test("the package offers what it says, and nothing else", () => {
+  const names = ["Purse", "SealBroken", "SolveStopped", "TollError", "TollMalformed", "TollTooDear", "tollFetch"];
+  assert.deepEqual(Object.keys(modeltoll).sort(), names);
+});
+
+test("its own code stays below 25 kB gzipped", async () => {
+  const { own, whole } = await sizes();
+  assert.ok(own < 25_000, `${own} bytes`);
+  assert.ok(own < whole);
+});
+
+test("it depends on hash-wasm alone, in one version", () => {
+  assert.deepEqual(JSON.parse(read("package.json")).dependencies, { "hash-wasm": "4.13.0" });
+});
+
+test("it has the version of the Python package", () => {
+  const [, version] = /"(.*)"/.exec(read("../../src/modeltoll/_version.py"));
+  assert.equal(JSON.parse(read("package.json")).version, version);
+});
+
+test("the lock file names no registry", () => {
+  assert.ok(!/https?:\/\/[^"]*registry/.test(read("package-lock.json")));
+  assert.ok(!read("package-lock.json").includes('"resolved"'));
+});
+
+test("the script for pages imports nothing", () => {
+  assert.ok(!/\bimport\b[^(]*["']/.test(read("dist/modeltoll.js").replaceAll(/"(?:[^"\\]|\\.)*"/g, '""')));
+});
