@@ -96,6 +96,7 @@ class Town:
     callers: Callers = field(default_factory=lambda: Callers({hash_key(key): name for key, name in KEYS.items()}))
     max_body: int = 100_000
     waiting: int = 128
+    origins: tuple = ()
 
     # What the tests say and hear.
     model, output, keys, path = MODEL, OUTPUT, KEYS, f"/v2/models/{MODEL}/infer"
@@ -124,7 +125,7 @@ class Town:
 
     def house(self, gate=None):
         """The house, as the fields now say."""
-        door = Door(self.callers, self.max_body, self.waiting)
+        door = Door(self.callers, self.max_body, self.waiting, self.origins)
         gates = {MODEL: gate or self.gate()}
         return House(gates, OpenInference(), self.upstream, door, self.telemetry, self.chance)
 

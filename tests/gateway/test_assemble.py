@@ -110,13 +110,13 @@ def test_saved_measures_keep_their_number_of_neighbours(place):
 
 
 def test_every_measure_of_the_settings_can_be_built():
-    from modeltoll.gateway.settings import MeasureSettings  # noqa: PLC0415
+    from modeltoll.gateway.settings_models import MeasureSettings  # noqa: PLC0415
 
     assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
 
 
 def test_every_puzzle_of_the_settings_is_on_the_menu(place):
-    from modeltoll.gateway.settings import PuzzleSettings  # noqa: PLC0415
+    from modeltoll.gateway.settings_models import PuzzleSettings  # noqa: PLC0415
 
     (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
     allow = [name.strip("'") for name in kinds.split(", ")]

@@ -71,6 +71,36 @@ def test_a_client_that_pays_gets_the_answer_byte_for_byte(town, gateway):
     assert town.metric("modeltoll_redemptions_total") == 1
 
 
+ORIGIN = "https://app.example.org"
+
+
+def asked_before(town, url, origin, header=wire.ACCEPT_HEADER):
+    """What a browser asks before a page of that origin may send a request."""
+    headers = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": header}
+    return httpx.options(url + town.path, headers=headers, timeout=30)
+
+
+def test_pages_of_listed_origins_may_ask_and_read_what_they_are_told(town):
+    town.origins = (ORIGIN,)
+    with serving(town.application()) as url:
+        before = asked_before(town, url, ORIGIN)
+        answer = post(town, url, town.ask([1, 2]), origin=ORIGIN)
+        redeemed = asked_before(town, url, ORIGIN, "content-type")
+        strangers = (asked_before(town, url, "https://evil.example"), asked_before(town, url, ORIGIN, "x-other"))
+        stranger = post(town, url, town.ask([1, 2]), origin="https://evil.example")
+    assert (before.status_code, redeemed.status_code, answer.status_code) == (200, 200, 402)
+    assert before.headers["access-control-allow-origin"] == answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "toll-receipt" in answer.headers["access-control-expose-headers"].lower()
+    assert [response.status_code for response in strangers] == [400, 400]
+    assert "access-control-allow-origin" not in stranger.headers
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_without_a_list_no_page_of_another_origin_may_ask(town, gateway):
+    assert asked_before(town, gateway, ORIGIN).status_code == 404
+    assert "access-control-allow-origin" not in post(town, gateway, town.ask([1, 2]), origin=ORIGIN).headers
+
+
 def test_a_client_that_cannot_pay_is_told_why(town, gateway):
     response = post(town, gateway, town.ask([1, 2]))
     toll = wire.decode_toll(response.content)

@@ -132,6 +132,7 @@ ONE_FAULT = {
     "admin": (":9090", "HOST:PORT"),
     "limits__body_mib": (float("nan"), "finite"),
     "limits__rows": (0, "1"),
+    "cors": ({"origins": ["https://app.example.org/path"]}, "without a path"),
     "callers__anonymous": (False, "nobody could ask"),
     "callers__keys": ([{"name": "a", "sha256": "0" * 64}, {"name": "a", "sha256": "1" * 64}], "twice"),
     "secrets": (["0" * 64, "0" * 64], "twice"),

@@ -13,6 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -37,15 +39,20 @@ _JSON = "application/json"
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _READ_SECONDS = 30.0
 _CLIENT_GONE = 499
+_PREFLIGHT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """What is checked before a request comes to a gate. ``max_body`` is in bytes, ``waiting`` in requests."""
+    """What is checked before a request comes to a gate. ``max_body`` is in bytes, ``waiting`` in requests.
+
+    ``origins`` are those whose pages may ask from a browser; ``*`` stands for all of them.
+    """
 
     callers: Callers
     max_body: int
     waiting: int
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,20 @@ def _routes(handlers: _Handlers, protocol: ServingProtocol) -> Iterator[Route]:
     yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
 
 
+def _cors(origins: tuple[str, ...]) -> list[Middleware]:
+    """What lets pages of these origins ask, and read what they are told beside the body."""
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER),
+            expose_headers=(wire.RECEIPT_HEADER, wire.AUTHENTICATE_HEADER),
+            max_age=_PREFLIGHT_SECONDS,
+        )
+    ]
+
+
 def application(house: House) -> Starlette:
     """The gateway's public side."""
     handlers = _Handlers(house)
@@ -227,6 +248,7 @@ def application(house: House) -> Starlette:
             ClientDisconnect: handlers.failed,
             Exception: handlers.failed,
         },
+        middleware=_cors(house.door.origins) if house.door.origins else (),
     )
     app.router.redirect_slashes = False  # a redirect would be an answer to a route that is not listed
     return app

@@ -164,7 +164,8 @@ def build_callers(settings: Settings) -> Callers:
 
 def build_house(settings: Settings, gates: Mapping[str, Gate], upstream: Upstream, chance: Chance) -> House:
     """All that the public side needs."""
-    door = Door(build_callers(settings), int(settings.limits.body_mib * _MIB), settings.limits.waiting)
+    limits = settings.limits
+    door = Door(build_callers(settings), int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
     return House(gates, OpenInference(), upstream, door, Telemetry(), chance)
 
 

@@ -19,7 +19,7 @@ from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.settings import MeasureSettings
+    from modeltoll.gateway.settings_models import MeasureSettings
     from modeltoll.leak.measure import LeakMeasure
 
 __all__ = ["MEASURES"]

@@ -15,7 +15,8 @@ from modeltoll.puzzle.stock import STOCKED_KIB, Stock
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.settings import PuzzleSettings, Settings
+    from modeltoll.gateway.settings import Settings
+    from modeltoll.gateway.settings_models import PuzzleSettings
     from modeltoll.puzzle.counter import Disclose
     from modeltoll.puzzle.puzzle import Puzzle
     from modeltoll.records import MachineProfile

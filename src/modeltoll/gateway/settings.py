@@ -9,8 +9,6 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -21,12 +19,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.settings_models import ModelSettings, Part
 from modeltoll.gateway.settings_values import (
     Address,
     HashedKey,
     HttpUrl,
     ModelName,
     Network,
+    Origin,
     Person,
     Secret,
     WideIPv4,
@@ -37,28 +37,20 @@ from modeltoll.gateway.settings_yaml import UNKNOWN, read_document
 
 __all__ = [
     "CallerSettings",
+    "CorsSettings",
     "KeySettings",
     "LedgerSettings",
     "LimitSettings",
-    "MeasureSettings",
-    "ModelSettings",
-    "OutputSettings",
     "PrefixSettings",
-    "PuzzleSettings",
     "Settings",
     "UpstreamSettings",
     "load_settings",
 ]
 
-_KIB = 1 << 10  # KiB in a MiB
 _SQLITE_HERE = re.compile(r"sqlite:///(?!/)(.+)")  # a SQLite file that is not named from the root
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class UpstreamSettings(_Part):
+class UpstreamSettings(Part):
     """The model server."""
 
     url: HttpUrl
@@ -67,14 +59,14 @@ class UpstreamSettings(_Part):
     max_answer_mib: float = Field(64.0, gt=0, le=64)  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
 
 
-class LedgerSettings(_Part):
+class LedgerSettings(Part):
     """Where callers are remembered, and what happens while that does not answer."""
 
     url: str = "sqlite:///modeltoll.db"
     when_down: Literal["refuse", "release"] = "refuse"
 
 
-class KeySettings(_Part):
+class KeySettings(Part):
     """One API key, kept as its SHA-256, with the organisation that it shares a histogram with."""
 
     name: Person
@@ -89,7 +81,7 @@ class KeySettings(_Part):
         return (f"org:{self.organisation}",) if self.organisation else ()
 
 
-class PrefixSettings(_Part):
+class PrefixSettings(Part):
     """Wider networks whose histogram anonymous callers share, as prefix lengths."""
 
     ipv4: tuple[WideIPv4, ...] = ()
@@ -102,7 +94,7 @@ class PrefixSettings(_Part):
         return lengths
 
 
-class CallerSettings(_Part):
+class CallerSettings(Part):
     """Who may ask."""
 
     anonymous: bool = True
@@ -126,109 +118,18 @@ class CallerSettings(_Part):
         return self
 
 
-class LimitSettings(_Part):
+class CorsSettings(Part):
+    """Whose pages may ask from a browser: none, unless they are listed."""
+
+    origins: tuple[Origin, ...] = ()
+
+
+class LimitSettings(Part):
     """What one request, and all waiting requests together, may take."""
 
     body_mib: float = Field(8.0, gt=0, le=1024)
     rows: int = Field(1024, ge=1)
     waiting: int = Field(256, ge=1)
-
-
-class OutputSettings(_Part):
-    """The output that shows the model, and what it holds; ``unmeasured`` outputs may go out beside it as they are."""
-
-    name: str
-    kind: Literal["probabilities", "logits", "labels"]
-    classes: int | None = Field(None, ge=2)
-    unmeasured: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _labels_need_classes(self) -> OutputSettings:
-        if self.kind == "labels" and self.classes is None:
-            raise ValueError("kind is labels: say how many classes there are")
-        return self
-
-
-class MeasureSettings(_Part):
-    """One leak measure: its file where it has one, its number of neighbours, its weight in the price."""
-
-    name: Literal["entropy", "gap", "novelty", "pate", "pknn"]
-    weight: float = Field(1.0, ge=1e-6, le=1e6)
-    file: Path | None = None
-    neighbours: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _files(self) -> MeasureSettings:
-        if self.name in {"novelty", "pate", "pknn"} and self.file is None:
-            raise ValueError(f"{self.name} needs 'file'")
-        if self.name in {"entropy", "gap"} and self.file is not None:
-            raise ValueError(f"{self.name} takes no 'file'; leave it out")
-        if self.name in {"entropy", "gap", "pate"} and self.neighbours is not None:
-            raise ValueError(f"{self.name} takes no 'neighbours'; leave them out")
-        return self
-
-
-class PuzzleSettings(_Part):
-    """Which puzzles a model's tolls use."""
-
-    allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
-        ("argon2id", "sha256"), min_length=1
-    )
-    modes: tuple[Literal["sealed", "redeem"], ...] = Field(("sealed", "redeem"), min_length=1)
-    disclose: Literal["exact", "coarse", "blind"] = "coarse"
-    blind_seconds: float = Field(0.0, ge=0, le=1e6)
-    sha256_below_ms: float = Field(20.0, ge=0)
-    max_memory_mib: float = Field(64.0, ge=0.25, le=256)
-    suspected_memory_mib: float = Field(256.0, ge=0.25, le=256)
-
-    @property
-    def max_memory_kib(self) -> int:
-        """The most memory of an argon2id puzzle, in KiB."""
-        return int(self.max_memory_mib * _KIB)
-
-    @property
-    def suspected_memory_kib(self) -> int:
-        """The same for a caller under suspicion."""
-        return int(self.suspected_memory_mib * _KIB)
-
-    @property
-    def highest_memory_kib(self) -> int:
-        """The most memory that any puzzle here takes, in KiB; 0 without argon2id."""
-        return max(self.max_memory_kib, self.suspected_memory_kib) if "argon2id" in self.allow else 0
-
-    @model_validator(mode="after")
-    def _each_mode_can_be_done(self) -> PuzzleSettings:
-        if "sealed" in self.modes and not set(self.allow) - {"hashcash", "hashcash-sha1"}:
-            raise ValueError("hashcash cannot seal an answer: allow argon2id or sha256, or set modes to [redeem]")
-        if "redeem" in self.modes and set(self.allow) == {"timelock"}:
-            raise ValueError("a time lock cannot be redeemed: allow argon2id or sha256, or set modes to [sealed]")
-        if self.disclose == "blind" and not self.blind_seconds:
-            raise ValueError("disclose is blind: set blind_seconds to the most work that one toll may ask")
-        return self
-
-
-class ModelSettings(_Part):
-    """One model behind the gateway."""
-
-    protocol: Literal["oip"] = "oip"
-    mode: Literal["enforce", "shadow"] = "enforce"
-    tariff: Path
-    output: OutputSettings
-    measures: tuple[MeasureSettings, ...] = Field(min_length=1)
-    puzzle: PuzzleSettings = PuzzleSettings()
-    choose_g: bool = False
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """The measures' weights as shares that sum to 1."""
-        whole = sum(measure.weight for measure in self.measures)
-        return tuple(measure.weight / whole for measure in self.measures)
-
-    @field_validator("measures")
-    @classmethod
-    def _measures_once(cls, measures: tuple[MeasureSettings, ...]) -> tuple[MeasureSettings, ...]:
-        each_once((measure.name for measure in measures), "a measure")
-        return measures
 
 
 class Settings(BaseSettings):
@@ -249,6 +150,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     callers: CallerSettings = CallerSettings()
     limits: LimitSettings = LimitSettings()
+    cors: CorsSettings = CorsSettings()
     secrets: tuple[Secret, ...] = ()
     profile: Path | None = None
     models: Mapping[ModelName, ModelSettings] = Field(min_length=1)

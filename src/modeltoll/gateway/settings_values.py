@@ -15,6 +15,7 @@ __all__ = [
     "HttpUrl",
     "ModelName",
     "Network",
+    "Origin",
     "Person",
     "Secret",
     "WideIPv4",
@@ -36,6 +37,12 @@ def _address(text: str) -> str:
 def _http_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
         raise ValueError("is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not re.fullmatch(r"https?://[^/\s?#@*]+", text):
+        raise ValueError("is not an origin such as https://app.example.org, without a path; '*' stands for all of them")
     return text
 
 
@@ -67,6 +74,7 @@ def _secret(secret: SecretStr) -> SecretStr:
 
 Address = Annotated[str, AfterValidator(_address)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
