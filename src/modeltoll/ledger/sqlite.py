@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
-import msgspec
-
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
+from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line, json_text
 from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
-from modeltoll.records import GROUP_SCHEMES, Account, Bill, Caller, Work
+from modeltoll.records import GROUP_SCHEMES, Caller
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Entry
+    from modeltoll.records import Account, Bill, Entry
 
 __all__ = ["SqliteLedger"]
 
@@ -50,11 +49,8 @@ _SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SE
 _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
 _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE id = ?")
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
-_LINE = (
-    "at, caller, model, rows, measures, leaks, rarest, mode, work, work_rows, rows_seconds, entry_seconds, surcharge,"
-    " group_surcharge"
-)
-_WRITE = f"INSERT INTO log ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  names of ours
+_LINE = ", ".join(LINE)
+_WRITE = f"INSERT INTO log ({_LINE}) VALUES ({', '.join('?' * len(LINE))})"  # noqa: S608  names of ours
 _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  # noqa: S608  names of ours
 
 
@@ -102,7 +98,7 @@ class SqliteLedger:
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
-        line = _encode_line(book.hashed(caller, self._salt), bill)
+        line = encode_line(book.hashed(caller, self._salt), bill)
         await self._file.do(partial(_bill, caller, bill, line))
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
@@ -122,7 +118,7 @@ class SqliteLedger:
         """See ``Ledger.log``."""
         page = (_within_sqlite(after), _within_sqlite(limit))
         found = await self._file.do(lambda connection: connection.execute(_READ, page).fetchall(), large=True)
-        return [_decode_line(row) for row in found]
+        return [decode_line(row) for row in found]
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
@@ -184,7 +180,7 @@ def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Conne
     if len(numbers) == 1:  # as most requests have; it spares a table made of JSON
         found = connection.execute(_SEEN_ONE, (account, numbers[0]))
     else:
-        found = connection.execute(_SEEN, (account, _json(numbers)))
+        found = connection.execute(_SEEN, (account, json_text(numbers)))
     return {_fingerprint(row[0]) for row in found}
 
 
@@ -202,64 +198,12 @@ def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
     return True
 
 
-# Records to columns and back.
+# Columns and what SQLite keeps of them.
 
 
 def _decode_account(found: tuple[Any, ...], caller: Caller) -> Account:
-    _, _, _, model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts = found
-    flat = _unpack(counts)
-    width = len(flat) // max(1, measures)
-    return Account(
-        caller=caller,
-        model=model,
-        rows=rows,
-        requests=requests,
-        leaks=_unpack(leaks),
-        counts=tuple([flat[row * width : (row + 1) * width] for row in range(measures)]),
-        work=work,
-        tariff=tariff,
-        first_seen=first_seen,
-        last_seen=last_seen,
-    )
-
-
-def _encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
-    work = bill.work
-    return (
-        bill.at,
-        hashed,
-        bill.model,
-        bill.rows,
-        _json(bill.measures),
-        _json(bill.leaks),
-        _json(bill.rarest),
-        bill.mode,
-        work.seconds,
-        work.rows,
-        work.rows_seconds,
-        work.entry_seconds,
-        work.surcharge,
-        work.group_surcharge,
-    )
-
-
-def _decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
-    number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = found
-    bill = Bill(
-        at=at,
-        model=model,
-        rows=rows,
-        measures=tuple(msgspec.json.decode(measures)),
-        leaks=tuple(map(tuple, msgspec.json.decode(leaks))),
-        rarest=tuple(msgspec.json.decode(rarest)),
-        work=Work(*work),
-        mode=mode,
-    )
-    return number, hashed, bill
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value, enc_hook=float).decode()  # numpy has floats of its own
+    *_, leaks, counts = found
+    return decode_account(caller, (*found[3:-2], _unpack(leaks), _unpack(counts)))
 
 
 def _pack(values: Iterable[float]) -> bytes:
