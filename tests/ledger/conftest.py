@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import count
+from urllib.parse import quote
 
 import psycopg
 import pytest
+import redis
 
-from modeltoll.testing.servers import postgres_server, valkey_server
+from modeltoll.testing.servers import PASSWORD, postgres_server, valkey_server
 
 _NUMBERS = count(1)
 
@@ -31,3 +33,19 @@ def database(postgres):
 def valkey():
     with valkey_server() as server:
         yield server
+
+
+@pytest.fixture
+def keyspace(valkey):
+    """The URL of an emptied database with a number of its own."""
+    url = f"{valkey.url}/7"
+    with redis.Redis(port=valkey.port, password=PASSWORD, db=7) as direct:
+        direct.flushdb()
+    return url
+
+
+@pytest.fixture
+def stores(database, keyspace, tmp_path):
+    """The URLs of new, empty stores by their schemes, and of the memory."""
+    file = quote(str(tmp_path / "ledger.db"))
+    return {"memory": "memory://", "sqlite": f"sqlite:///{file}", "postgresql": database, "valkey": keyspace}

@@ -20,7 +20,11 @@ __all__ = ["STORES", "Store", "locate"]
 STORES = {
     "memory": "modeltoll.ledger.memory:MemoryLedger",
     "postgresql": "modeltoll.ledger.postgres:PostgresLedger",
+    "redis": "modeltoll.ledger.valkey:ValkeyLedger",
+    "rediss": "modeltoll.ledger.valkey:ValkeyLedger",
     "sqlite": "modeltoll.ledger.sqlite:SqliteLedger",
+    "valkey": "modeltoll.ledger.valkey:ValkeyLedger",
+    "valkeys": "modeltoll.ledger.valkey:ValkeyLedger",
 }
 _EXTRAS = {"psycopg": "postgres", "redis": "valkey"}  # what to install for which module
 

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["PostgresLedger"]
 
 _OURS = frozenset({"half_life_days", "timeout", "connections"})
+_MALFORMED = (
+    "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
+    " an @ in a password"
+)
 
 # The SQL is put together from names of ours alone. Numbers that come in several sizes are cast or wrapped, so that each
 # statement is prepared once.
@@ -59,9 +63,7 @@ class PostgresLedger:
     ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept.
     """
 
-    url_options: ClassVar[frozenset[str]] = _OURS | {
-        option.keyword.decode() for option in pq.Conninfo.get_defaults()
-    }
+    url_options: ClassVar[frozenset[str]] = _OURS | {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
 
     def __init__(
         self,
@@ -83,18 +85,8 @@ class PostgresLedger:
             SettingsError: PostgreSQL's library does not understand the URL, or an option of ours is no number.
         """
         options = given(url)
-        theirs = [option for option in url.query.split("&") if unquote(option.partition("=")[0]) not in _OURS]
-        try:
-            parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(theirs)}")
-        except (ProgrammingError, UnicodeError):  # what it says may show the password
-            raise SettingsError(
-                [
-                    "ledger: PostgreSQL does not understand this URL; write"
-                    " postgresql://user:password@host:5432/database, and %40 for an @ in a password"
-                ]
-            ) from None
         return cls(
-            parameters,
+            _parameters(url),
             half_life=half_life,
             timeout=positive(options, "timeout", TIMEOUT),
             connections=whole(options, "connections", CONNECTIONS),
@@ -165,6 +157,18 @@ class PostgresLedger:
         book.check_names(caller, model)
         ((known,),) = await self._server.fetch(_RESET, (_key(caller, model),))
         return bool(known)
+
+
+def _parameters(url: SplitResult) -> dict[str, Any]:
+    """What PostgreSQL's library reads from the URL; options of ours are not for it."""
+    theirs = [option for option in url.query.split("&") if unquote(option.partition("=")[0]) not in _OURS]
+    try:
+        parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(theirs)}")
+    except (ProgrammingError, UnicodeError):  # what it says may show the password
+        raise SettingsError([_MALFORMED]) from None
+    if not all(port.isdecimal() for port in str(parameters.get("port") or 5432).split(",")):
+        raise SettingsError([_MALFORMED])
+    return dict(parameters)
 
 
 def _key(caller: Caller, model: str) -> bytes:

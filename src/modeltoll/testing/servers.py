@@ -38,7 +38,12 @@ class Server:
     """
 
     def __init__(
-        self, command: Callable[[int], list[str]], folder: Path, url: str, ready: Callable[[int], bool], user: int | None
+        self,
+        command: Callable[[int], list[str]],
+        folder: Path,
+        url: str,
+        ready: Callable[[int], bool],
+        user: int | None,
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -61,7 +66,12 @@ class Server:
         while time.monotonic() < give_up:  # what a killed server leaves behind may stand in the way for a moment
             with said.open("wb") as output:
                 self._process = subprocess.Popen(  # noqa: S603  the command is ours
-                    self._command, cwd=self._folder, stdout=output, stderr=output, user=self._user, start_new_session=True
+                    self._command,
+                    cwd=self._folder,
+                    stdout=output,
+                    stderr=output,
+                    user=self._user,
+                    start_new_session=True,
                 )
             while self._process.poll() is None:
                 if self._ready(self.port):
