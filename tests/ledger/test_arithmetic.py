@@ -12,8 +12,8 @@ from modeltoll.ledger.locate import locate
 from modeltoll.records import Bill, Caller, Entry, Work
 
 CALLERS = [
-    Caller("key:a", groups=("org:α", "prefix:198.51.0.0/16")),
-    Caller("key:b", groups=("prefix:198.51.0.0/16", "org:α")),
+    Caller("key:a", groups=("org:é", "prefix:198.51.0.0/16")),
+    Caller("key:b", groups=("prefix:198.51.0.0/16", "org:é")),
     Caller("net:198.51.100.0/24", groups=("prefix:198.51.0.0/16",)),
     Caller("key:" + "long" * 5000, groups=("org:" + "wide" * 5000,)),
     Caller("key:{a}\r\n*1 '; DROP TABLE x --\t\U0001f308"),

@@ -154,7 +154,7 @@ class PostgresServer:
         async with self._slots:
             connection = self._kept() or await AsyncConnection.connect(**self._parameters, autocommit=True)
             try:
-                cursor = await connection.execute(query, values, prepare=True, binary=True)  # type: ignore[arg-type]
+                cursor = await connection.execute(query, values, prepare=True, binary=True)
                 return await cursor.fetchall() if cursor.description else []
             finally:
                 await self._put_back(connection)
@@ -193,7 +193,7 @@ class PostgresServer:
     async def _migrate(self, connection: AsyncConnection, version: int) -> None:
         for name in MIGRATIONS[version:]:
             script = resources.files(__package__).joinpath("sql", name).read_text("utf-8")
-            await connection.execute(script)  # type: ignore[arg-type]  # ours
+            await connection.execute(script)
         if version == 0:
             mark = (PROGRAM, secrets.token_bytes(32))
             await connection.execute("INSERT INTO modeltoll.meta (program, version, salt) VALUES (%s, 0, %s)", mark)

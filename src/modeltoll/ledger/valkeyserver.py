@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as faults
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -70,13 +70,12 @@ class ValkeyServer:
         Raises:
             LedgerError: the server cannot be reached or written, or it has no ledger that is known.
         """
-        own = {"connection_class": SSLConnection} if self._encrypted else {}
         pool = BlockingConnectionPool(
             max_connections=self._connections,
             timeout=None,  # the step's own timeout counts
             retry=Retry(NoBackoff(), 0),
             protocol=2,
-            **own,
+            connection_class=SSLConnection if self._encrypted else Connection,
             **self._parameters,
         )
         self._client = Redis.from_pool(pool)
@@ -103,11 +102,12 @@ class ValkeyServer:
         Raises:
             LedgerError: the server does not answer in time, or refuses; the step may or may not have been done.
         """
-        return await self._in_time(self._opened() and self._scripts[script](keys=keys, args=values))
+        client = self._opened()
+        return await self._in_time(self._scripts[script](keys=keys, args=values, client=client))
 
     async def ask(self, *command: Any) -> Any:
         """Run one command, a read. Raises as ``run`` does."""
-        return await self._in_time(self._opened().execute_command(*command))
+        return await self._in_time(self._opened().execute_command(*command))  # type: ignore[no-untyped-call]
 
     def _opened(self) -> Redis:
         if self._client is None:

@@ -83,7 +83,7 @@ class Server:
     def kill(self) -> None:
         """End it at once, as a crash does, and all that it started."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._tell_all(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -97,12 +97,20 @@ class Server:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold it still: the system accepts connections for it, and it says nothing."""
-        assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._tell_all(signal.SIGSTOP)
         try:
             yield
         finally:
-            os.killpg(self._process.pid, signal.SIGCONT)
+            self._tell_all(signal.SIGCONT)
+
+    def _tell_all(self, what: signal.Signals) -> None:
+        """Send a signal to the server and to what it started, which has process groups of its own."""
+        import psutil  # noqa: PLC0415  comes with the wheels
+
+        assert self._process is not None
+        for process in (*psutil.Process(self._process.pid).children(recursive=True), self._process):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                process.send_signal(what)
 
 
 @contextmanager
