@@ -117,7 +117,7 @@ class PostgresServer:
             await self._idle.pop().close()
 
     async def fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows once it is committed. A caller that goes away does not stop it.
+        """Run one statement that returns rows, and return them once it is committed. A caller that goes away does not stop it.
 
         Raises:
             LedgerError: the server does not answer in time, or refuses; the statement may or may not have been done.
@@ -155,7 +155,7 @@ class PostgresServer:
             connection = self._kept() or await AsyncConnection.connect(**self._parameters, autocommit=True)
             try:
                 cursor = await connection.execute(query, values, prepare=True, binary=True)
-                return await cursor.fetchall() if cursor.description else []
+                return await cursor.fetchall()
             finally:
                 await self._put_back(connection)
 

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
 from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line, json_text
+from modeltoll.ledger.options import given
+from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
 from modeltoll.records import GROUP_SCHEMES, Caller
 
@@ -51,17 +53,29 @@ _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE i
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
 _LINE = ", ".join(LINE)
 _WRITE = f"INSERT INTO log ({_LINE}) VALUES ({', '.join('?' * len(LINE))})"  # noqa: S608  names of ours
+_SHORTEN = (
+    "DELETE FROM log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= ?), max(line))"  # noqa: S608  a number of ours
+    f" FROM (SELECT line, at FROM log ORDER BY line LIMIT {CUT}))"
+)
 _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  # noqa: S608  names of ours
 
 
 class SqliteLedger:
     """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds."""
 
-    url_options: ClassVar[frozenset[str]] = frozenset()
+    url_options: ClassVar[frozenset[str]] = frozenset({KEEP})
 
-    def __init__(self, path: Path, *, half_life: float = book.HALF_LIFE, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        half_life: float = book.HALF_LIFE,
+        patience: float = PATIENCE,
+        retention: Retention | None = None,
+    ) -> None:
         self._file = SqliteFile(path, patience=patience)
         self._half_life = half_life
+        self._retention = retention or Retention()
         self._salt = b""
 
     @classmethod
@@ -78,7 +92,7 @@ class SqliteLedger:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
         if name == ":memory:":
             raise SettingsError(["ledger: for a ledger without a file write memory://"])
-        return cls(Path(name), half_life=half_life)
+        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)))
 
     async def open(self) -> None:
         """See ``Ledger.open`` and ``SqliteFile.open``."""
@@ -99,7 +113,7 @@ class SqliteLedger:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
         line = encode_line(book.hashed(caller, self._salt), bill)
-        await self._file.do(partial(_bill, caller, bill, line))
+        await self._file.do(partial(_bill, caller, bill, line, self._retention.before(bill.at)))
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
@@ -184,9 +198,13 @@ def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Conne
     return {_fingerprint(row[0]) for row in found}
 
 
-def _bill(caller: Caller, bill: Bill, line: tuple[Any, ...], connection: sqlite3.Connection) -> None:
+def _bill(
+    caller: Caller, bill: Bill, line: tuple[Any, ...], before: float | None, connection: sqlite3.Connection
+) -> None:
     connection.execute(_WORK, (bill.work.seconds, caller.name, bill.model))
     connection.execute(_WRITE, line)
+    if before is not None:
+        connection.execute(_SHORTEN, (before,))
 
 
 def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:

@@ -17,6 +17,7 @@ from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
 from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line
 from modeltoll.ledger.options import given, positive, whole
+from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.valkeyserver import CONNECTIONS, TIMEOUT, ValkeyServer
 from modeltoll.records import Caller
 
@@ -74,7 +75,7 @@ class ValkeyLedger:
     ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept.
     """
 
-    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections"}
+    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP}
 
     def __init__(
         self,
@@ -83,8 +84,10 @@ class ValkeyLedger:
         half_life: float = book.HALF_LIFE,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
+        retention: Retention | None = None,
     ) -> None:
         self._server = ValkeyServer(parameters, timeout=timeout, connections=connections)
+        self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
@@ -101,6 +104,7 @@ class ValkeyLedger:
             half_life=half_life,
             timeout=positive(options, "timeout", TIMEOUT),
             connections=whole(options, "connections", CONNECTIONS),
+            retention=Retention.from_options(options),
         )
 
     async def open(self) -> None:
@@ -142,7 +146,8 @@ class ValkeyLedger:
         fields = chain.from_iterable(
             (name, kind(value)) for (name, kind), value in zip(LINE.items(), line, strict=True)
         )
-        values = [float(bill.work.seconds), place, *fields]
+        before = self._retention.before(bill.at)
+        values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
         await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place], values)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:

@@ -72,7 +72,9 @@ class ValkeyServer:
         """
         pool = BlockingConnectionPool(
             max_connections=self._connections,
-            timeout=None,  # the step's own timeout counts
+            timeout=None,  # here and below: the timeout of the whole step counts
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             connection_class=SSLConnection if self._encrypted else Connection,

@@ -95,7 +95,9 @@ CREATE TRIGGER log_leaves_from_the_old_end AFTER DELETE ON modeltoll.log REFEREN
     FOR EACH STATEMENT EXECUTE FUNCTION modeltoll.refuse_gap();
 
 -- A charge: book.charge for the caller and each of his groups, in one call. For each party one key and one name; bins
--- row after row, one per measure; times in seconds. What comes back is in no order.
+-- row after row, one per measure; times in seconds. The keys come in ascending order, whoever they belong to, so that no
+-- two charges wait for each other; the accounts come back in the same order. One row, as most requests have, takes a
+-- shorter way to the same end.
 CREATE FUNCTION modeltoll.charge(
     keys bytea[], callers text[], entry_model text, entry_rows bigint, entry_leaks double precision[], bins integer[],
     fingerprints bigint[], entry_measures integer, width integer, entry_tariff text, entry_at double precision,
@@ -103,7 +105,6 @@ CREATE FUNCTION modeltoll.charge(
 ) RETURNS SETOF modeltoll.accounts LANGUAGE plpgsql AS $$
 DECLARE
     account modeltoll.accounts;
-    party   integer;
     turn    integer;
     place   integer;
     age     double precision;
@@ -112,8 +113,7 @@ DECLARE
     sums    double precision[]; -- leaks after this entry
     bars    double precision[]; -- counts after it
 BEGIN
-    -- In the order of the keys, so that no two charges wait for each other.
-    FOR party IN SELECT n FROM generate_subscripts(keys, 1) AS n ORDER BY keys[n] LOOP
+    FOR party IN 1 .. cardinality(keys) LOOP
         LOOP
             SELECT * INTO account FROM modeltoll.accounts AS a WHERE a.key = keys[party] FOR NO KEY UPDATE;
             EXIT WHEN FOUND;
@@ -149,10 +149,9 @@ BEGIN
             bars := account.counts;
             IF age > 0 THEN -- numbers too small for a double are an error here, and are nothing to us
                 share := CASE WHEN age / 500 > half_life THEN 0 ELSE power(0.5::double precision, age / half_life) END;
-                bars := ARRAY(
-                    SELECT CASE WHEN c.count < 1e-150 THEN 0 ELSE c.count * share END
-                    FROM unnest(bars) WITH ORDINALITY AS c (count, n) ORDER BY c.n
-                );
+                FOR place IN 1 .. cardinality(bars) LOOP
+                    bars[place] := CASE WHEN bars[place] < 1e-150 THEN 0 ELSE bars[place] * share END;
+                END LOOP;
             END IF;
             sums := account.leaks;
             FOR place IN 1 .. cardinality(sums) LOOP
@@ -169,12 +168,18 @@ BEGIN
             END LOOP;
         END LOOP;
 
-        INSERT INTO modeltoll.sketch AS s (account, slot, fingerprint)
-        SELECT account.id, (account.learned + n - 1) % ring, fingerprints[fresh[n]]
-        FROM generate_series(greatest(1, cardinality(fresh) - ring + 1), cardinality(fresh)) AS n
-        ON CONFLICT ON CONSTRAINT sketch_pkey DO UPDATE SET fingerprint = excluded.fingerprint;
+        IF cardinality(fresh) = 1 THEN
+            INSERT INTO modeltoll.sketch (account, slot, fingerprint)
+            VALUES (account.id, account.learned % ring, fingerprints[fresh[1]])
+            ON CONFLICT ON CONSTRAINT sketch_pkey DO UPDATE SET fingerprint = excluded.fingerprint;
+        ELSIF fresh <> '{}' THEN
+            INSERT INTO modeltoll.sketch (account, slot, fingerprint)
+            SELECT account.id, (account.learned + n - 1) % ring, fingerprints[fresh[n]]
+            FROM generate_series(greatest(1, cardinality(fresh) - ring + 1), cardinality(fresh)) AS n
+            ON CONFLICT ON CONSTRAINT sketch_pkey DO UPDATE SET fingerprint = excluded.fingerprint;
+        END IF;
 
-        RETURN QUERY UPDATE modeltoll.accounts AS a SET
+        UPDATE modeltoll.accounts AS a SET
             learned = a.learned + cardinality(fresh),
             rows = a.rows + entry_rows,
             requests = a.requests + 1,
@@ -183,7 +188,8 @@ BEGIN
             measures = entry_measures,
             leaks = sums,
             counts = bars
-        WHERE a.id = account.id RETURNING a.*;
+        WHERE a.id = account.id RETURNING a.* INTO account;
+        RETURN NEXT account;
     END LOOP;
 END $$;
 
