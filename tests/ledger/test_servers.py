@@ -368,6 +368,10 @@ def test_a_reader_of_the_log_misses_no_line_that_was_written_beside_an_open_tran
     asyncio.run(go())
 
 
+def test_encryption_that_the_server_does_not_offer_is_missed_aloud(database, caplog):
+    assert "do not agree on encryption" in refused(opened(f"{database}?sslmode=require"), caplog)
+
+
 # Valkey alone.
 
 
@@ -426,3 +430,16 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(keyspace, keys):
         await ledger.close()
 
     asyncio.run(go())
+
+
+def test_a_damaged_account_is_said_to_be_damaged(keyspace, keys, caplog):
+    async def go(step):
+        ledger = await opened(keyspace)
+        try:
+            await ledger.charge(CALLER, entry(1))
+            keys.set("{modeltoll}:account:key:a\0m", b"\x81\xa4rows\xa1x")
+            await step(ledger)
+        finally:
+            await ledger.close()
+
+    assert "damaged" in refused(go(lambda ledger: ledger.account(CALLER, "m", 1e9)), caplog)

@@ -89,6 +89,7 @@ class PostgresServer:
             "options": f"{preferred} {parameters.get('options', '')}",  # of two that contradict, the latter counts
         }
         self._timeout = timeout
+        self._connections = connections
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[AsyncConnection] = []
         self._steps: set[asyncio.Task[Any]] = set()
@@ -101,6 +102,7 @@ class PostgresServer:
             LedgerError: the server cannot be reached, the database not written, or it is no ledger that is known.
         """
         self._open = True
+        self._slots = asyncio.Semaphore(self._connections)  # of this event loop
         try:
             salt: bytes = await self._in_time(self._prepare())
         except BaseException:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from modeltoll.errors import SettingsError
+from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger import book
 from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line
 from modeltoll.ledger.options import given, positive, whole
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ValkeyLedger"]
 
 # All keys begin alike, and the braces keep them in one slot of a cluster: a script may touch any of them.
-_MARK, _LOG, _RANKING = "{modeltoll}:ledger", "{modeltoll}:log", "{modeltoll}:ranking"
+_MARK, _LOG, _LINE, _RANKING = "{modeltoll}:ledger", "{modeltoll}:log", "{modeltoll}:line", "{modeltoll}:ranking"
 _ACCOUNT, _SKETCH = "{modeltoll}:account:", "{modeltoll}:sketch:"
 
 _ENCRYPTED = frozenset({"rediss", "valkeys"})
@@ -148,7 +148,7 @@ class ValkeyLedger:
         )
         before = self._retention.before(bill.at)
         values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
-        await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place], values)
+        await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
@@ -219,7 +219,10 @@ def _place(caller: Caller, model: str) -> str:
 
 
 def _decode(caller: Caller | None, kept: bytes) -> Account:
-    account: _Kept = _UNPACKER.decode(kept)
+    try:
+        account: _Kept = _UNPACKER.decode(kept)
+    except msgspec.MsgspecError as error:
+        raise LedgerError("the ledger holds an account that is damaged", private=str(error)) from error
     return decode_account(
         caller or Caller(account.caller),
         (

@@ -1,5 +1,5 @@
 -- A bill: the work is added to the account, where it is known, and a line to the log. Returns the line's number.
--- KEYS: the log, the ranking, the account. ARGV: the work in seconds, the account's member in the ranking; the
+-- KEYS: the log, the ranking, the account, the number of the log's last line. ARGV: the work in seconds, the account's member in the ranking; the
 -- time before which lines may go, or nothing, and how many of them at most; then the line's fields and values, of which
 -- the first is its time.
 local kept = redis.call("GET", KEYS[3])
@@ -9,11 +9,7 @@ if kept then
     redis.call("SET", KEYS[3], cmsgpack.pack(account))
     redis.call("ZADD", KEYS[2], "XX", string.format("%.17g", -account.work), ARGV[2]) -- the most work comes first
 end
-local last = redis.call("XREVRANGE", KEYS[1], "+", "-", "COUNT", 1)
-local line = 1
-if last[1] then
-    line = tonumber(string.match(last[1][1], "^%d+")) + 1
-end
+local line = redis.call("INCR", KEYS[4])
 redis.call("XADD", KEYS[1], string.format("%.0f-0", line), unpack(ARGV, 5))
 
 if ARGV[3] ~= "" then -- the oldest lines go, up to the first one that is young enough, and never the last
