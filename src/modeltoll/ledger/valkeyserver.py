@@ -13,14 +13,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as faults
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from modeltoll.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from redis.commands.core import AsyncScript
 
@@ -61,6 +61,7 @@ class ValkeyServer:
         self._encrypted = self._parameters.pop("ssl", False)
         self._timeout = timeout
         self._connections = connections
+        self._slots = asyncio.Semaphore(connections)
         self._client: Redis | None = None
         self._scripts: dict[str, AsyncScript] = {}
 
@@ -70,10 +71,9 @@ class ValkeyServer:
         Raises:
             LedgerError: the server cannot be reached or written, or it has no ledger that is known.
         """
-        pool = BlockingConnectionPool(
+        pool = ConnectionPool(
             max_connections=self._connections,
-            timeout=None,  # here and below: the timeout of the whole step counts
-            socket_timeout=None,
+            socket_timeout=None,  # the timeout of the whole step counts
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
@@ -81,6 +81,7 @@ class ValkeyServer:
             **self._parameters,
         )
         self._client = Redis.from_pool(pool)
+        self._slots = asyncio.Semaphore(self._connections)  # first come, first served; redis-py's own queue is not
         for name in _SCRIPTS:
             text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
             self._scripts[name] = self._client.register_script(text)
@@ -105,21 +106,22 @@ class ValkeyServer:
             LedgerError: the server does not answer in time, or refuses; the step may or may not have been done.
         """
         client = self._opened()
-        return await self._in_time(self._scripts[script](keys=keys, args=values, client=client))
+        return await self._in_time(lambda: self._scripts[script](keys=keys, args=values, client=client))
 
     async def ask(self, *command: Any) -> Any:
         """Run one command, a read. Raises as ``run`` does."""
-        return await self._in_time(self._opened().execute_command(*command))  # type: ignore[no-untyped-call]
+        client = self._opened()
+        return await self._in_time(lambda: client.execute_command(*command))  # type: ignore[no-untyped-call]
 
     def _opened(self) -> Redis:
         if self._client is None:
             raise LedgerError("the ledger is not open")
         return self._client
 
-    async def _in_time(self, step: Any) -> Any:
+    async def _in_time(self, step: Callable[[], Awaitable[Any]]) -> Any:
         try:
-            async with asyncio.timeout(self._timeout):
-                return await step
+            async with asyncio.timeout(self._timeout), self._slots:
+                return await step()
         except (faults.RedisError, OSError) as error:  # TimeoutError is an OSError
             raise self._fault(error) from error
 
