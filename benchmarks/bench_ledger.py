@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import random
 import sqlite3
@@ -110,6 +111,7 @@ def main():
     parser.add_argument("--folder", help="where the SQLite files go; default: a temporary folder")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     given = parser.parse_args()
+    load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         lines = run(given.pairs, folder)
     result = {
@@ -117,6 +119,7 @@ def main():
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "load_average": load,  # before: what else the machine had to do
         "thread_hop_p50_us": asyncio.run(hop(5000)),
         "ledgers": lines,
     }

@@ -42,11 +42,37 @@ def demo_table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def ledger_table(result: dict[str, Any]) -> str:
+    """What the benchmark of the ledgers measured, as a Markdown table."""
+    lines = [
+        "| ledger | callers at once | charge, median | charge, 99 of 100 | bill, median | both, a second |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for line in result["ledgers"]:
+        waits = (line[name] / 1000 for name in ("charge_p50_us", "charge_p99_us", "bill_p50_us"))
+        cells = [line["store"], str(line["callers"]), *(f"{wait:.2f} ms" for wait in waits)]
+        lines.append(f"| {' | '.join(cells)} | {line['pairs_per_second']:,} |")
+    return (
+        "\n".join(
+            [
+                *lines,
+                "",
+                f"`{result['command']}`, beside other work of that machine (load average {result['load_average']:.1f}).",
+            ]
+        )
+        + "\n"
+    )
+
+
+def table(file: Path) -> str:
+    """The table of a result, by what is in it."""
+    result = json.loads(file.read_text())
+    return ledger_table(result) if "ledgers" in result else demo_table(result)
+
+
 def refreshed(document: str) -> str:
     """A document with its tables made anew."""
-    return TABLE.sub(
-        lambda match: match[1] + demo_table(json.loads((ROOT / match["file"]).read_text())) + match[3], document
-    )
+    return TABLE.sub(lambda match: match[1] + table(ROOT / match["file"]) + match[3], document)
 
 
 def documents() -> list[Path]:

@@ -18,6 +18,7 @@ from modeltoll.errors import LedgerError
 from modeltoll.ledger import postgresserver, valkeyserver
 from modeltoll.ledger.locate import locate
 from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
 CHARGER = Path(__file__).with_name("charger.py")
@@ -413,6 +414,11 @@ def test_a_user_without_the_right_to_scripts_is_told_what_he_needs(keyspace, key
     keys.acl_setuser("guest", enabled=True, passwords=["+wrong-secret"], keys=["*"], commands=["+get"], reset=True)
     theirs = keyspace.replace(f":{quote(PASSWORD, safe='')}@", "guest:wrong-secret@")
     assert "needs scripts" in refused(opened(theirs), caplog)
+    rights = ["+@read", "+@write", "+@scripting", "+@connection"]  # as docs/ledgers.md says
+    keys.acl_setuser(
+        "guest", enabled=True, passwords=["+wrong-secret"], keys=["{modeltoll}:*"], commands=rights, reset=True
+    )
+    check_ledger(lambda: locate(theirs), survives_reopen=True)
     keys.acl_deluser("guest")
 
 
