@@ -11,7 +11,7 @@ from modeltoll.records import Account, Bill, Work
 if TYPE_CHECKING:
     from modeltoll.records import Caller
 
-__all__ = ["LINE", "decode_account", "decode_line", "encode_line", "json_text"]
+__all__ = ["LINE", "bounded", "decode_account", "decode_line", "encode_line", "json_text", "signed"]
 
 # The columns of a line of the log, in the order of encode_line, and what they hold; measures, leaks and rarest are JSON.
 LINE: dict[str, type[float | int | str]] = {
@@ -91,3 +91,13 @@ def decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
 def json_text(value: object) -> str:
     """JSON in which a float reads back as it was."""
     return msgspec.json.encode(value, enc_hook=float).decode()  # numpy has floats of its own
+
+
+def signed(fingerprint: bytes) -> int:
+    """A fingerprint as a column of 8 bytes holds it."""
+    return int.from_bytes(fingerprint, "big", signed=True)
+
+
+def bounded(count: int) -> int:
+    """A count or a line number from 0 to the largest that a column of 8 bytes holds."""
+    return max(0, min(count, 2**63 - 1))

@@ -17,7 +17,7 @@ from psycopg.types.numeric import Int8
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line
+from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, signed
 from modeltoll.ledger.options import given, positive, whole
 from modeltoll.ledger.postgresserver import CONNECTIONS, TIMEOUT, PostgresServer
 from modeltoll.ledger.retention import CUT, KEEP, Retention
@@ -122,7 +122,7 @@ class PostgresLedger:
             Int8(entry.rows),
             _array(map(float, entry.leaks)),
             _array(map(int, chain.from_iterable(entry.bins))),
-            _array(map(_number, entry.fingerprints)),
+            _array(map(signed, entry.fingerprints)),
             *map(str, entry.shape),
             entry.tariff,
             float(entry.at),
@@ -156,12 +156,14 @@ class PostgresLedger:
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        found = await self._server.fetch(_LARGEST, (_within(limit),))
+        found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),))
         return [book.faded(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
-        return [decode_line(row) for row in await self._server.fetch(_LOG, (_within(after), _within(limit)))]
+        return [
+            decode_line(row) for row in await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
+        ]
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
@@ -195,11 +197,3 @@ def _array(values: Iterable[float | str]) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", r"\\").replace('"', r"\"")
     return f'"{escaped}"'
-
-
-def _number(fingerprint: bytes) -> int:
-    return int.from_bytes(fingerprint, "big", signed=True)
-
-
-def _within(count: int) -> Int8:
-    return Int8(max(0, min(count, 2**63 - 1)))

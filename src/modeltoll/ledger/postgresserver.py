@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import select
+from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -26,9 +27,11 @@ from psycopg.pq import TransactionStatus
 from modeltoll.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
 __all__ = ["CONNECTIONS", "MIGRATIONS", "TIMEOUT", "PostgresServer"]
+
+T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
 CONNECTIONS = 8  # at most, for each gateway process
@@ -104,11 +107,10 @@ class PostgresServer:
         self._open = True
         self._slots = asyncio.Semaphore(self._connections)  # of this event loop
         try:
-            salt: bytes = await self._in_time(self._prepare())
+            return await self._in_time(self._prepare())
         except BaseException:
             await self.close()
             raise
-        return salt
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the server."""
@@ -127,18 +129,16 @@ class PostgresServer:
         """
         if not self._open:
             raise LedgerError("the ledger is not open")
-        rows: list[tuple[Any, ...]] = await self._in_time(self._fetch(query, values))
-        return rows
+        return await self._in_time(self._fetch(query, values))
 
-    async def _in_time(self, step: Any) -> Any:
+    async def _in_time(self, step: Coroutine[Any, Any, T]) -> T:
         """The step as a task of its own, that outlives an impatient caller and is dropped when it takes too long."""
         task = asyncio.create_task(step)
         self._steps.add(task)
-        task.add_done_callback(self._forget)
+        late = asyncio.get_running_loop().call_later(self._timeout, _drop, task)
+        task.add_done_callback(partial(self._done, late))
         await asyncio.wait((task,), timeout=self._timeout)
-        if not task.done():
-            task.cancel()  # asks the server to stop; where it does not answer, the second one closes the connection
-            asyncio.get_running_loop().call_later(GRACE, task.cancel)
+        if not task.done() or task.cancelled():
             raise LedgerError(_FAULTS["57014"], private=f"{self._place()}: nothing within {self._timeout} s")
         try:
             return task.result()
@@ -147,7 +147,8 @@ class PostgresServer:
         except (psycopg.Error, OSError) as error:
             raise self._fault(error) from error
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, late: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
+        late.cancel()
         self._steps.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be left to ask for it
@@ -242,3 +243,9 @@ class PostgresServer:
             public = next((mend for words, mend in _REFUSALS.items() if words in said), _UNREACHABLE)
         private = f"{self._place()}: {type(error).__name__} {code}: {said}"
         return LedgerError(public or "the ledger's server does not answer", private=private)
+
+
+def _drop(task: asyncio.Task[Any]) -> None:
+    """Ask the server to stop; where it does not answer that either, the second call closes the connection."""
+    task.cancel()
+    asyncio.get_running_loop().call_later(GRACE, task.cancel)

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line, json_text
+from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
 from modeltoll.ledger.options import given
 from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
@@ -124,13 +124,13 @@ class SqliteLedger:
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        page = (_within_sqlite(limit),)
+        page = (bounded(limit),)
         found = await self._file.do(lambda connection: connection.execute(_LARGEST, page).fetchall(), large=True)
         return [book.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
-        page = (_within_sqlite(after), _within_sqlite(limit))
+        page = (bounded(after), bounded(limit))
         found = await self._file.do(lambda connection: connection.execute(_READ, page).fetchall(), large=True)
         return [decode_line(row) for row in found]
 
@@ -184,13 +184,13 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
     else:
         connection.execute(_CHANGE, (*values, number))
     ring = book.slots(learned, fresh)
-    connection.executemany(_LEARN, [(number, slot, _number(fingerprint)) for slot, fingerprint in ring])
+    connection.executemany(_LEARN, [(number, slot, signed(fingerprint)) for slot, fingerprint in ring])
     return after
 
 
 def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> set[bytes]:
     """Those of the fingerprints that the account's sketch holds."""
-    numbers = [_number(fingerprint) for fingerprint in fingerprints]
+    numbers = [signed(fingerprint) for fingerprint in fingerprints]
     if len(numbers) == 1:  # as most requests have; it spares a table made of JSON
         found = connection.execute(_SEEN_ONE, (account, numbers[0]))
     else:
@@ -233,13 +233,5 @@ def _unpack(blob: bytes) -> tuple[float, ...]:
     return struct.unpack(f"<{len(blob) // 8}d", blob)
 
 
-def _number(fingerprint: bytes) -> int:
-    return int.from_bytes(fingerprint, "big", signed=True)
-
-
 def _fingerprint(number: int) -> bytes:
     return number.to_bytes(book.FINGERPRINT_BYTES, "big", signed=True)
-
-
-def _within_sqlite(count: int) -> int:
-    return max(0, min(count, 2**63 - 1))

@@ -15,7 +15,7 @@ import msgspec
 
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, decode_account, decode_line, encode_line
+from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line
 from modeltoll.ledger.options import given, positive, whole
 from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.valkeyserver import CONNECTIONS, TIMEOUT, ValkeyServer
@@ -165,15 +165,15 @@ class ValkeyLedger:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
-        found = await self._server.run("largest", [_RANKING], [min(limit, 2**63) - 1, _ACCOUNT])
+        found = await self._server.run("largest", [_RANKING], [bounded(limit) - 1, _ACCOUNT])
         return [book.faded(_decode(None, kept), at, self._half_life) for kept in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
         if limit <= 0:
             return []
-        start = f"{min(max(0, after), 2**63 - 1) + 1}-0"
-        found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", min(limit, 2**63 - 1))
+        start = f"{bounded(after) + 1}-0"
+        found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", bounded(limit))
         return [_decode_line(number, fields.values()) for number, fields in found]
 
     async def reset(self, caller: Caller, model: str) -> bool:
