@@ -113,7 +113,8 @@ class SqliteLedger:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
         line = encode_line(book.hashed(caller, self._salt), bill)
-        await self._file.do(partial(_bill, caller, bill, line, self._retention.before(bill.at)))
+        before = self._retention.before(bill.at)
+        await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""

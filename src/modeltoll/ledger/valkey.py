@@ -8,6 +8,7 @@ reached stands in ``valkeyserver.py``.
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
@@ -96,7 +97,7 @@ class ValkeyLedger:
         """``valkey://user:password@host:port/number``, or ``redis://``; with an s at the end, encrypted.
 
         Raises:
-            SettingsError: the URL names no host, or has a port, number or option that cannot be.
+            SettingsError: the URL names no host, or has a port, number, file or option that cannot be.
         """
         options = given(url)
         return cls(
@@ -206,8 +207,11 @@ def _address(url: SplitResult) -> dict[str, Any]:
 
 def _encryption(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
     files = {name: value for name, value in options.items() if name in _CERTIFICATES}
+    faults = [f"ledger: {name}: there is no such file" for name, value in files.items() if not Path(value).is_file()]
     if scheme in _ENCRYPTED:
-        return {"ssl": True, **files}
+        if faults:
+            raise SettingsError(faults)
+        return {"ssl": True, "ssl_check_hostname": True, **files}
     if files:
         raise SettingsError([f"ledger: {', '.join(sorted(files))} mean something with rediss:// and valkeys:// only"])
     return {}

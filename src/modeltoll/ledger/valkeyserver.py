@@ -47,6 +47,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (OSError, "the ledger's server cannot be reached"),
 )
 _REFUSALS = {
+    "CERTIFICATE_VERIFY_FAILED": "the ledger's server and the gateway do not accept each other's certificates",
     "MISCONF": "the ledger's server cannot write to its disk and takes nothing more",
     "max number of clients": "the ledger's server takes no more connections",
     "DB index is out of range": "the ledger's server has no database of that number",
