@@ -121,7 +121,7 @@ class PostgresServer:
             await self._idle.pop().close()
 
     async def fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run one statement that returns rows, and return them once it is committed. A caller that goes away does not stop it.
+        """Run one statement, and return its rows once it is committed; a caller that goes away does not stop it.
 
         Raises:
             LedgerError: the server does not answer in time, or refuses; the statement may or may not have been done.
