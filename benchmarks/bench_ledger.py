@@ -3,7 +3,9 @@
     python benchmarks/bench_ledger.py [--pairs 20000] [--folder DIR] [--json FILE]
 
 Each caller charges one row (two measures, 14 bins, a fresh input) and then bills it, again and again; with 32 callers
-each has an account of its own. p50 and p99 are the latencies of single calls.
+each has an account of its own. p50 and p99 are the latencies of single calls. PostgreSQL and Valkey are real servers on
+the same machine, from the wheels of the dev extra, reached through 127.0.0.1 with their ledgers' default settings;
+PostgreSQL's own are its defaults too, but for fsync, which does not matter where commits do not wait for it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import random
 import sqlite3
@@ -20,9 +23,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from modeltoll.ledger.locate import locate
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.testing.servers import postgres_server, valkey_server
 
 NOW = 1_750_000_000.0
 
@@ -79,12 +84,15 @@ async def hop(rounds):
 
 
 def run(pairs, folder):
-    """All lines: memory and SQLite, 1 and 32 callers."""
+    """All lines: every ledger, 1 and 32 callers; the servers run for as long as they are measured."""
     lines = []
     for callers in (1, 32):
         lines.append(asyncio.run(measure("memory", MemoryLedger(), callers, pairs)))
         file = Path(folder) / f"bench-{callers}.db"
         lines.append(asyncio.run(measure("sqlite", SqliteLedger(file), callers, pairs)))
+        for store, start in (("postgresql", postgres_server), ("valkey", valkey_server)):
+            with start() as server:
+                lines.append(asyncio.run(measure(store, locate(server.url), callers, pairs)))
     return lines
 
 
@@ -103,6 +111,7 @@ def main():
     parser.add_argument("--folder", help="where the SQLite files go; default: a temporary folder")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     given = parser.parse_args()
+    load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         lines = run(given.pairs, folder)
     result = {
@@ -110,6 +119,7 @@ def main():
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "load_average": load,  # before: what else the machine had to do
         "thread_hop_p50_us": asyncio.run(hop(5000)),
         "ledgers": lines,
     }

@@ -1,9 +1,10 @@
 """A gateway reduced to its charges, to be run as a process of its own.
 
-    charger.py FILE CALLER COUNT [--user UID] [--file-limit BYTES]
+    charger.py STORE CALLER COUNT [--user UID] [--file-limit BYTES]
 
 Prints the row count after each charge once it is acknowledged, or what the ledger refused with. With a limit on the
-size of files (a disk that is full) it lifts the limit at the first refusal and goes on.
+size of files (a disk that is full) it lifts the limit at the first refusal and goes on. STORE is a SQLite file or a
+ledger's URL.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 from pathlib import Path
 
 from modeltoll.errors import LedgerError
+from modeltoll.ledger.locate import locate
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.records import Caller, Entry
 
@@ -28,8 +30,8 @@ def lift_limit():
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-async def charge(file, caller, count):
-    ledger = SqliteLedger(file)
+async def charge(store, caller, count):
+    ledger = locate(store) if "://" in store else SqliteLedger(Path(store))
     try:
         await ledger.open()
         for number in range(count):
@@ -48,7 +50,7 @@ async def charge(file, caller, count):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
+    parser.add_argument("store")
     parser.add_argument("caller")
     parser.add_argument("count", type=int)
     parser.add_argument("--user", type=int)
@@ -61,7 +63,7 @@ def main():
         os.setgroups([])
         os.setegid(given.user)
         os.seteuid(given.user)
-    asyncio.run(charge(given.file, given.caller, given.count))
+    asyncio.run(charge(given.store, given.caller, given.count))
 
 
 if __name__ == "__main__":

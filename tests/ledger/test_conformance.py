@@ -1,4 +1,4 @@
-"""Both ledgers obey every law of the room."""
+"""All ledgers obey every law of the room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from modeltoll.ledger.locate import locate
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.testing.ledgers import LASTING_LAWS, LAWS, check_ledger
@@ -22,9 +23,20 @@ def test_sqlite_obeys(law, tmp_path):
     asyncio.run(law(partial(SqliteLedger, tmp_path / "ledger.db")))
 
 
-def test_the_suite_may_be_called_again_on_a_store_in_use(tmp_path):
+@pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
+def test_postgresql_obeys(law, postgres):
+    asyncio.run(law(partial(locate, postgres.url)))
+
+
+@pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
+def test_valkey_obeys(law, valkey):
+    asyncio.run(law(partial(locate, valkey.url)))
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgresql", "valkey"])
+def test_the_suite_may_be_called_again_on_a_store_in_use(store, stores):
     for _ in range(2):
-        check_ledger(partial(SqliteLedger, tmp_path / "ledger.db"), survives_reopen=True)
+        check_ledger(partial(locate, stores[store]), survives_reopen=True)
 
 
 class Forgetful(MemoryLedger):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import traceback
 
 import pytest
 
@@ -15,12 +17,11 @@ from modeltoll.testing.clock import FakeClock
 from modeltoll.testing.ledgers import check_ledger
 
 
-def test_every_line_of_the_table_names_a_ledger(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    urls = {"memory": "memory://", "sqlite": "sqlite:///ledger.db"}
-    assert urls.keys() == STORES.keys()
-    for scheme, url in urls.items():
+def test_every_line_of_the_table_names_a_ledger(stores):
+    for scheme, url in stores.items():
         check_ledger(lambda url=url: locate(url), survives_reopen=scheme != "memory")
+    assert {*stores, "redis", "rediss", "valkeys"} == STORES.keys()
+    assert len({STORES[scheme] for scheme in ("redis", "rediss", "valkey", "valkeys")}) == 1
 
 
 def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch):
@@ -48,10 +49,10 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
 @pytest.mark.parametrize(
     ("url", "mend"),
     [
-        ("", "memory:// or sqlite://"),
-        ("ledger.db", "memory:// or sqlite://"),
-        ("oracle://somewhere", "memory:// or sqlite://"),
-        ("sqlite:ledger.db", "memory:// or sqlite://"),
+        ("", "memory:// or postgresql:// or redis:// or"),
+        ("ledger.db", "memory:// or postgresql:// or redis:// or"),
+        ("oracle://somewhere", "memory:// or postgresql:// or redis:// or"),
+        ("sqlite:ledger.db", "memory:// or postgresql:// or redis:// or"),
         ("http://[broken", "not a URL"),
         ("sqlite://ledger.db", "mind the slashes"),
         ("sqlite://", "mind the slashes"),
@@ -70,6 +71,20 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
         ("memory://?half_life_days=nan", "above 0"),
         ("memory://?half_life_days=inf", "above 0"),
         ("memory://?half_life_days=1e308", "above 0"),
+        ("postgresql://host:port/base", "PostgreSQL does not understand"),
+        ("postgresql://user:%zz@host/base", "PostgreSQL does not understand"),
+        ("postgresql://host/base?sslmod=require", "'sslmod'"),
+        ("postgresql://host/base?timeout=0", "timeout must be a number above 0"),
+        ("postgresql://host/base?connections=0.5", "connections must be a whole number"),
+        ("postgresql://host/base?connections=", "connections must be a whole number"),
+        ("valkey://", "names no host"),
+        ("valkey:///0", "names no host"),
+        ("redis://host:port", "must be a number from 1"),
+        ("redis://host:99999", "must be a number from 1"),
+        ("redis://host/ledger", "database's number"),
+        ("redis://host/0?db=1", "'db'"),
+        ("redis://host/0?timeout=never", "timeout must be a number above 0"),
+        ("redis://host/0?ssl_ca_certs=ca.pem", "rediss:// and valkeys:// only"),
     ],
 )
 def test_a_wrong_url_is_refused_with_its_mend(url, mend):
@@ -78,10 +93,33 @@ def test_a_wrong_url_is_refused_with_its_mend(url, mend):
     assert mend in str(refusal.value)
 
 
-def test_a_password_in_a_url_is_never_shown():
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oracle://user:hunter2@host/base",
+        "http://user:hunter2@[host",
+        "postgresql://user:hunter2%zz@host/base",
+        "postgresql://user:hunter2@host:port/base",
+        "postgresql://user@host/base?password=hunter2&sslmod=require",
+        "redis://user:hunter2@host:port",
+        "valkey://user:hunter2@/0",
+    ],
+)
+def test_a_password_in_a_url_is_never_shown(url):
     with pytest.raises(SettingsError) as refusal:
-        locate("oracle://user:hunter2@host/base")
-    assert "hunter2" not in str(refusal.value)
+        locate(url)
+    assert "hunter2" not in "".join(traceback.format_exception(refusal.value))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "module", "extra"), [("postgresql", "psycopg", "postgres"), ("rediss", "redis", "valkey")]
+)
+def test_a_driver_that_is_not_installed_is_named_with_its_extra(scheme, module, extra, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == module or ".ledger." in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SettingsError, match=rf"{scheme}:// needs {module}: pip install 'modeltoll\[{extra}\]'"):
+        locate(f"{scheme}://host/0")
 
 
 def test_the_fake_clock_moves_only_when_told():

@@ -18,7 +18,8 @@ NOBODY = 65534
 
 def start(file, caller, count, *options):
     command = [sys.executable, str(CHARGER), str(file), caller, str(count), *map(str, options)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Without a buffer, or lines that readline() took ahead would be missing from what communicate() returns.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
 
 
 def finish(process):

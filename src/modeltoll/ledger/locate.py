@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger.book import HALF_LIFE
+from modeltoll.ledger.options import DAY, positive
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -19,10 +19,14 @@ __all__ = ["STORES", "Store", "locate"]
 
 STORES = {
     "memory": "modeltoll.ledger.memory:MemoryLedger",
+    "postgresql": "modeltoll.ledger.postgres:PostgresLedger",
+    "redis": "modeltoll.ledger.valkey:ValkeyLedger",
+    "rediss": "modeltoll.ledger.valkey:ValkeyLedger",
     "sqlite": "modeltoll.ledger.sqlite:SqliteLedger",
+    "valkey": "modeltoll.ledger.valkey:ValkeyLedger",
+    "valkeys": "modeltoll.ledger.valkey:ValkeyLedger",
 }
-
-_DAY = 86_400.0
+_EXTRAS = {"psycopg": "postgres", "redis": "valkey"}  # what to install for which module
 
 
 class Store(Protocol):
@@ -51,9 +55,15 @@ def locate(url: str) -> Ledger:
         known = " or ".join(f"{scheme}://" for scheme in sorted(STORES))
         raise SettingsError([f"ledger: the URL must begin with {known}"])
     module, _, name = STORES[parts.scheme].partition(":")
-    store: Store = getattr(import_module(module), name)
+    try:
+        store: Store = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(error.name or "", "gateway")
+        raise SettingsError(
+            [f"ledger: {parts.scheme}:// needs {error.name}: pip install 'modeltoll[{extra}]'"]
+        ) from error
     options = _options(parts, store.url_options | {"half_life_days"})
-    return store.from_url(parts, half_life=_half_life(options.get("half_life_days")))
+    return store.from_url(parts, half_life=positive(options, "half_life_days", HALF_LIFE, unit=DAY))
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:
@@ -67,15 +77,3 @@ def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:
     if faults:
         raise SettingsError(sorted(faults))
     return options
-
-
-def _half_life(days: str | None) -> float:
-    if days is None:
-        return HALF_LIFE
-    try:
-        seconds = float(days) * _DAY
-    except ValueError:
-        seconds = math.nan
-    if not 0.0 < seconds < math.inf:
-        raise SettingsError([f"ledger: half_life_days must be a number of days above 0, not {days!r}"])
-    return seconds

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
-import msgspec
-
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import book
+from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
+from modeltoll.ledger.options import given
+from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
-from modeltoll.records import GROUP_SCHEMES, Account, Bill, Caller, Work
+from modeltoll.records import GROUP_SCHEMES, Caller
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Entry
+    from modeltoll.records import Account, Bill, Entry
 
 __all__ = ["SqliteLedger"]
 
@@ -50,22 +51,31 @@ _SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SE
 _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
 _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE id = ?")
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
-_LINE = (
-    "at, caller, model, rows, measures, leaks, rarest, mode, work, work_rows, rows_seconds, entry_seconds, surcharge,"
-    " group_surcharge"
+_LINE = ", ".join(LINE)
+_WRITE = f"INSERT INTO log ({_LINE}) VALUES ({', '.join('?' * len(LINE))})"  # noqa: S608  names of ours
+_SHORTEN = (
+    "DELETE FROM log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= ?), max(line))"  # noqa: S608  a number of ours
+    f" FROM (SELECT line, at FROM log ORDER BY line LIMIT {CUT}))"
 )
-_WRITE = f"INSERT INTO log ({_LINE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  names of ours
 _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  # noqa: S608  names of ours
 
 
 class SqliteLedger:
     """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds."""
 
-    url_options: ClassVar[frozenset[str]] = frozenset()
+    url_options: ClassVar[frozenset[str]] = frozenset({KEEP})
 
-    def __init__(self, path: Path, *, half_life: float = book.HALF_LIFE, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        half_life: float = book.HALF_LIFE,
+        patience: float = PATIENCE,
+        retention: Retention | None = None,
+    ) -> None:
         self._file = SqliteFile(path, patience=patience)
         self._half_life = half_life
+        self._retention = retention or Retention()
         self._salt = b""
 
     @classmethod
@@ -82,7 +92,7 @@ class SqliteLedger:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
         if name == ":memory:":
             raise SettingsError(["ledger: for a ledger without a file write memory://"])
-        return cls(Path(name), half_life=half_life)
+        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)))
 
     async def open(self) -> None:
         """See ``Ledger.open`` and ``SqliteFile.open``."""
@@ -102,8 +112,9 @@ class SqliteLedger:
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
-        line = _encode_line(book.hashed(caller, self._salt), bill)
-        await self._file.do(partial(_bill, caller, bill, line))
+        line = encode_line(book.hashed(caller, self._salt), bill)
+        before = self._retention.before(bill.at)
+        await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
@@ -114,15 +125,15 @@ class SqliteLedger:
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        page = (_within_sqlite(limit),)
+        page = (bounded(limit),)
         found = await self._file.do(lambda connection: connection.execute(_LARGEST, page).fetchall(), large=True)
         return [book.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
-        page = (_within_sqlite(after), _within_sqlite(limit))
+        page = (bounded(after), bounded(limit))
         found = await self._file.do(lambda connection: connection.execute(_READ, page).fetchall(), large=True)
-        return [_decode_line(row) for row in found]
+        return [decode_line(row) for row in found]
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
@@ -174,23 +185,27 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
     else:
         connection.execute(_CHANGE, (*values, number))
     ring = book.slots(learned, fresh)
-    connection.executemany(_LEARN, [(number, slot, _number(fingerprint)) for slot, fingerprint in ring])
+    connection.executemany(_LEARN, [(number, slot, signed(fingerprint)) for slot, fingerprint in ring])
     return after
 
 
 def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> set[bytes]:
     """Those of the fingerprints that the account's sketch holds."""
-    numbers = [_number(fingerprint) for fingerprint in fingerprints]
+    numbers = [signed(fingerprint) for fingerprint in fingerprints]
     if len(numbers) == 1:  # as most requests have; it spares a table made of JSON
         found = connection.execute(_SEEN_ONE, (account, numbers[0]))
     else:
-        found = connection.execute(_SEEN, (account, _json(numbers)))
+        found = connection.execute(_SEEN, (account, json_text(numbers)))
     return {_fingerprint(row[0]) for row in found}
 
 
-def _bill(caller: Caller, bill: Bill, line: tuple[Any, ...], connection: sqlite3.Connection) -> None:
+def _bill(
+    caller: Caller, bill: Bill, line: tuple[Any, ...], before: float | None, connection: sqlite3.Connection
+) -> None:
     connection.execute(_WORK, (bill.work.seconds, caller.name, bill.model))
     connection.execute(_WRITE, line)
+    if before is not None:
+        connection.execute(_SHORTEN, (before,))
 
 
 def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
@@ -202,64 +217,12 @@ def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
     return True
 
 
-# Records to columns and back.
+# Columns and what SQLite keeps of them.
 
 
 def _decode_account(found: tuple[Any, ...], caller: Caller) -> Account:
-    _, _, _, model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts = found
-    flat = _unpack(counts)
-    width = len(flat) // max(1, measures)
-    return Account(
-        caller=caller,
-        model=model,
-        rows=rows,
-        requests=requests,
-        leaks=_unpack(leaks),
-        counts=tuple([flat[row * width : (row + 1) * width] for row in range(measures)]),
-        work=work,
-        tariff=tariff,
-        first_seen=first_seen,
-        last_seen=last_seen,
-    )
-
-
-def _encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
-    work = bill.work
-    return (
-        bill.at,
-        hashed,
-        bill.model,
-        bill.rows,
-        _json(bill.measures),
-        _json(bill.leaks),
-        _json(bill.rarest),
-        bill.mode,
-        work.seconds,
-        work.rows,
-        work.rows_seconds,
-        work.entry_seconds,
-        work.surcharge,
-        work.group_surcharge,
-    )
-
-
-def _decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
-    number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = found
-    bill = Bill(
-        at=at,
-        model=model,
-        rows=rows,
-        measures=tuple(msgspec.json.decode(measures)),
-        leaks=tuple(map(tuple, msgspec.json.decode(leaks))),
-        rarest=tuple(msgspec.json.decode(rarest)),
-        work=Work(*work),
-        mode=mode,
-    )
-    return number, hashed, bill
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value, enc_hook=float).decode()  # numpy has floats of its own
+    *_, leaks, counts = found
+    return decode_account(caller, (*found[3:-2], _unpack(leaks), _unpack(counts)))
 
 
 def _pack(values: Iterable[float]) -> bytes:
@@ -271,13 +234,5 @@ def _unpack(blob: bytes) -> tuple[float, ...]:
     return struct.unpack(f"<{len(blob) // 8}d", blob)
 
 
-def _number(fingerprint: bytes) -> int:
-    return int.from_bytes(fingerprint, "big", signed=True)
-
-
 def _fingerprint(number: int) -> bytes:
     return number.to_bytes(book.FINGERPRINT_BYTES, "big", signed=True)
-
-
-def _within_sqlite(count: int) -> int:
-    return max(0, min(count, 2**63 - 1))

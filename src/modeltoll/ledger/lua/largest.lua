@@ -1,0 +1,7 @@
+-- The accounts of the first members of a ranking, packed, the most work first.
+-- KEYS: the ranking. ARGV: the last place, counted from 0; what an account's key begins with, before its member.
+local accounts = {}
+for place, member in ipairs(redis.call("ZRANGE", KEYS[1], 0, ARGV[1])) do
+    accounts[place] = redis.call("GET", ARGV[2] .. member)
+end
+return accounts

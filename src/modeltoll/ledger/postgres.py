@@ -1,0 +1,199 @@
+"""The ledger of many machines: a PostgreSQL database that any number of gateways share.
+
+A charge is one call of a function in the database (``sql/postgres_1.sql``), whose arithmetic is that of ``book.py``.
+How the database is reached, what is refused and what a crash can lose stands in ``postgresserver.py``.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import unquote
+
+from psycopg import ProgrammingError, pq
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8
+
+from modeltoll.errors import SettingsError
+from modeltoll.ledger import book
+from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, signed
+from modeltoll.ledger.options import given, positive, whole
+from modeltoll.ledger.postgresserver import CONNECTIONS, TIMEOUT, PostgresServer
+from modeltoll.ledger.retention import CUT, KEEP, Retention
+from modeltoll.records import GROUP_SCHEMES, Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from urllib.parse import SplitResult
+
+    from modeltoll.records import Account, Bill, Entry
+
+__all__ = ["PostgresLedger"]
+
+_OURS = frozenset({"half_life_days", "timeout", "connections", KEEP})
+_MALFORMED = (
+    "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
+    " an @ in a password"
+)
+
+# The SQL is put together from names of ours alone. Numbers that come in several sizes are cast or wrapped, so that each
+# statement is prepared once.
+_ACCOUNT = "model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts"
+_CHARGE = (
+    f"SELECT key, {_ACCOUNT} FROM modeltoll.charge(%s::bytea[], %s::text[], %s, %s, %s::float8[], %s::int[],"  # noqa: S608
+    " %s::bigint[], %s::int, %s::int, %s, %s, %s, %s::int)"
+)
+_READ = f"SELECT key, {_ACCOUNT} FROM modeltoll.accounts WHERE key = ANY (%s::bytea[])"  # noqa: S608
+_CALLERS = " AND ".join(f"NOT starts_with(caller, '{scheme}')" for scheme in GROUP_SCHEMES)
+_LARGEST = (
+    f"SELECT caller, {_ACCOUNT} FROM modeltoll.accounts WHERE {_CALLERS}"  # noqa: S608
+    ' ORDER BY work DESC, caller COLLATE "C", model COLLATE "C" LIMIT %s'
+)
+_BILL = (
+    "WITH paid AS (UPDATE modeltoll.accounts SET work = work + %s WHERE key = %s)"  # noqa: S608
+    f" INSERT INTO modeltoll.log ({', '.join(LINE)}) VALUES ({', '.join(['%s'] * len(LINE))}) RETURNING line"
+)
+_LOG = f"SELECT line, {', '.join(LINE)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
+_SHORTEN = (
+    "DELETE FROM modeltoll.log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= %s), max(line))"  # noqa: S608
+    f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {CUT}) AS oldest) RETURNING line"
+)
+_RESET = "SELECT modeltoll.reset(%s)"
+
+
+class PostgresLedger:
+    """Accounts and log in the schema ``modeltoll`` of one database. ``half_life`` and ``timeout`` are in seconds.
+
+    ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept.
+    """
+
+    url_options: ClassVar[frozenset[str]] = _OURS | {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        half_life: float = book.HALF_LIFE,
+        timeout: float = TIMEOUT,
+        connections: int = CONNECTIONS,
+        retention: Retention | None = None,
+    ) -> None:
+        self._server = PostgresServer(parameters, timeout=timeout, connections=connections)
+        self._retention = retention or Retention()
+        self._half_life = half_life
+        self._salt: bytes | None = None
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+        """``postgresql://user:password@host:port/database``; other options are those of PostgreSQL's library.
+
+        Raises:
+            SettingsError: PostgreSQL's library does not understand the URL, or an option of ours is no number.
+        """
+        options = given(url)
+        return cls(
+            _parameters(url),
+            half_life=half_life,
+            timeout=positive(options, "timeout", TIMEOUT),
+            connections=whole(options, "connections", CONNECTIONS),
+            retention=Retention.from_options(options),
+        )
+
+    async def open(self) -> None:
+        """See ``Ledger.open`` and ``PostgresServer.open``."""
+        if self._salt is None:
+            self._salt = await self._server.open()
+
+    async def close(self) -> None:
+        """See ``Ledger.close``."""
+        self._salt = None
+        await self._server.close()
+
+    async def charge(self, caller: Caller, entry: Entry) -> Account:
+        """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
+        book.check_entry(caller, entry)
+        parties = {_key(party, entry.model): party for party in book.parties(caller)}
+        keys = sorted(parties)  # as the function wants them
+        values = (
+            _array(rf"\x{key.hex()}" for key in keys),
+            _array(parties[key].name for key in keys),
+            entry.model,
+            Int8(entry.rows),
+            _array(map(float, entry.leaks)),
+            _array(map(int, chain.from_iterable(entry.bins))),
+            _array(map(signed, entry.fingerprints)),
+            *map(str, entry.shape),
+            entry.tariff,
+            float(entry.at),
+            self._half_life,
+            str(book.SKETCH),
+        )
+        found = {row[0]: row[1:] for row in await self._server.fetch(_CHARGE, values)}
+        own, *shared = [decode_account(party, found[key]) for key, party in parties.items()]
+        return book.together(own, shared)
+
+    async def bill(self, caller: Caller, bill: Bill) -> None:
+        """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
+        book.check_bill(caller, bill)
+        line = encode_line(book.hashed(caller, self._salt or b""), bill)
+        columns = [Int8(value) if kind is int else kind(value) for value, kind in zip(line, LINE.values(), strict=True)]
+        await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
+        if (before := self._retention.before(bill.at)) is not None:
+            await self._server.fetch(_SHORTEN, (before,))
+
+    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+        """See ``Ledger.account``."""
+        book.check_names(caller, model)
+        parties = book.parties(caller)
+        keys = [_key(party, model) for party in parties]
+        found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,))}
+        own, *shared = [
+            book.faded(decode_account(party, found[key]), at, self._half_life) if key in found else None
+            for key, party in zip(keys, parties, strict=True)
+        ]
+        return None if own is None else book.together(own, shared)
+
+    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+        """See ``Ledger.largest``."""
+        found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),))
+        return [book.faded(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
+
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+        """See ``Ledger.log``."""
+        return [
+            decode_line(row) for row in await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
+        ]
+
+    async def reset(self, caller: Caller, model: str) -> bool:
+        """See ``Ledger.reset``."""
+        book.check_names(caller, model)
+        ((known,),) = await self._server.fetch(_RESET, (_key(caller, model),))
+        return bool(known)
+
+
+def _parameters(url: SplitResult) -> dict[str, Any]:
+    """What PostgreSQL's library reads from the URL; options of ours are not for it."""
+    theirs = [option for option in url.query.split("&") if unquote(option.partition("=")[0]) not in _OURS]
+    try:
+        parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(theirs)}")
+    except (ProgrammingError, UnicodeError):  # what it says may show the password
+        raise SettingsError([_MALFORMED]) from None
+    if not all(port.isdecimal() for port in str(parameters.get("port") or 5432).split(",")):
+        raise SettingsError([_MALFORMED])
+    return dict(parameters)
+
+
+def _key(caller: Caller, model: str) -> bytes:
+    """One hash of both names, which hold no NUL."""
+    return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
+
+
+def _array(values: Iterable[float | str]) -> str:
+    """An array as PostgreSQL reads it: a quarter of the time that the driver takes for a list."""
+    return f"{{{','.join([_quoted(value) if isinstance(value, str) else repr(value) for value in values])}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'

@@ -1,0 +1,249 @@
+"""The ledger of many machines, in memory: a Valkey or Redis server that any number of gateways share.
+
+A charge is one script on the server (``lua/charge.lua``), whose arithmetic is that of ``book.py``. What a restart of
+the server forgets is the server's own setting; with ``appendonly yes`` it is the last second. How the server is
+reached stands in ``valkeyserver.py``.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from urllib.parse import unquote
+
+import msgspec
+
+from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.ledger import book
+from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line
+from modeltoll.ledger.options import given, positive, whole
+from modeltoll.ledger.retention import CUT, KEEP, Retention
+from modeltoll.ledger.valkeyserver import CONNECTIONS, TIMEOUT, ValkeyServer
+from modeltoll.records import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from urllib.parse import SplitResult
+
+    from modeltoll.records import Account, Bill, Entry
+
+__all__ = ["ValkeyLedger"]
+
+# All keys begin alike, and the braces keep them in one slot of a cluster: a script may touch any of them.
+_MARK, _LOG, _LINE, _RANKING = "{modeltoll}:ledger", "{modeltoll}:log", "{modeltoll}:line", "{modeltoll}:ranking"
+_ACCOUNT, _SKETCH = "{modeltoll}:account:", "{modeltoll}:sketch:"
+
+_ENCRYPTED = frozenset({"rediss", "valkeys"})
+_CERTIFICATES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_PORT = 6379
+
+
+class _Kept(msgspec.Struct):
+    """An account as the server keeps it; counts row after row. ``learned`` counts what the sketch has ever taken in."""
+
+    caller: str
+    model: str
+    rows: int
+    requests: int
+    work: float
+    tariff: str
+    first_seen: float
+    last_seen: float
+    measures: int
+    leaks: tuple[float, ...]
+    counts: tuple[float, ...]
+    learned: int
+
+
+class _Numbers(msgspec.Struct):
+    """The numbers of an entry."""
+
+    rows: int
+    leaks: tuple[float, ...]
+    bins: tuple[tuple[int, ...], ...]
+    shape: tuple[int, int]
+    at: float
+
+
+_PACKER = msgspec.msgpack.Encoder(enc_hook=float)  # numpy has floats of its own
+_UNPACKER = msgspec.msgpack.Decoder(_Kept)
+
+
+class ValkeyLedger:
+    """Accounts and log under keys that begin with ``{modeltoll}``. ``half_life`` and ``timeout`` are in seconds.
+
+    ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept.
+    """
+
+    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP}
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        half_life: float = book.HALF_LIFE,
+        timeout: float = TIMEOUT,
+        connections: int = CONNECTIONS,
+        retention: Retention | None = None,
+    ) -> None:
+        self._server = ValkeyServer(parameters, timeout=timeout, connections=connections)
+        self._retention = retention or Retention()
+        self._half_life = half_life
+        self._salt: bytes | None = None
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+        """``valkey://user:password@host:port/number``, or ``redis://``; with an s at the end, encrypted.
+
+        Raises:
+            SettingsError: the URL names no host, or has a port, number, file or option that cannot be.
+        """
+        options = given(url)
+        return cls(
+            {**_address(url), **_encryption(url.scheme, options)},
+            half_life=half_life,
+            timeout=positive(options, "timeout", TIMEOUT),
+            connections=whole(options, "connections", CONNECTIONS),
+            retention=Retention.from_options(options),
+        )
+
+    async def open(self) -> None:
+        """See ``Ledger.open`` and ``ValkeyServer.open``."""
+        if self._salt is None:
+            self._salt = await self._server.open(_MARK)
+
+    async def close(self) -> None:
+        """See ``Ledger.close``."""
+        self._salt = None
+        await self._server.close()
+
+    async def charge(self, caller: Caller, entry: Entry) -> Account:
+        """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
+        book.check_entry(caller, entry)
+        parties = book.parties(caller)
+        places = [_place(party, entry.model) for party in parties]
+        keys = [_RANKING, *chain.from_iterable((_ACCOUNT + place, _SKETCH + place) for place in places)]
+        ranked = "" if caller.is_group else places[0]
+        values = [
+            _PACKER.encode(_Numbers(entry.rows, entry.leaks, entry.bins, entry.shape, entry.at)),
+            b"".join(entry.fingerprints),
+            entry.model,
+            entry.tariff,
+            self._half_life,
+            book.SKETCH,
+            ranked,
+            *(party.name for party in parties),
+        ]
+        after = await self._server.run("charge", keys, values)
+        own, *shared = map(_decode, parties, after)
+        return book.together(own, shared)
+
+    async def bill(self, caller: Caller, bill: Bill) -> None:
+        """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
+        book.check_bill(caller, bill)
+        place = _place(caller, bill.model)
+        line = encode_line(book.hashed(caller, self._salt or b""), bill)
+        fields = chain.from_iterable(
+            (name, kind(value)) for (name, kind), value in zip(LINE.items(), line, strict=True)
+        )
+        before = self._retention.before(bill.at)
+        values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
+        await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
+
+    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+        """See ``Ledger.account``."""
+        book.check_names(caller, model)
+        parties = book.parties(caller)
+        found = await self._server.ask("MGET", *(_ACCOUNT + _place(party, model) for party in parties))
+        own, *shared = [
+            None if kept is None else book.faded(_decode(party, kept), at, self._half_life)
+            for party, kept in zip(parties, found, strict=True)
+        ]
+        return None if own is None else book.together(own, shared)
+
+    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+        """See ``Ledger.largest``."""
+        if limit <= 0:
+            return []
+        found = await self._server.run("largest", [_RANKING], [bounded(limit) - 1, _ACCOUNT])
+        return [book.faded(_decode(None, kept), at, self._half_life) for kept in found]
+
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+        """See ``Ledger.log``."""
+        if limit <= 0:
+            return []
+        start = f"{bounded(after) + 1}-0"
+        found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", bounded(limit))
+        return [_decode_line(number, fields.values()) for number, fields in found]
+
+    async def reset(self, caller: Caller, model: str) -> bool:
+        """See ``Ledger.reset``."""
+        book.check_names(caller, model)
+        place = _place(caller, model)
+        return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + place, _SKETCH + place], [place]))
+
+
+def _address(url: SplitResult) -> dict[str, Any]:
+    try:
+        port = url.port or _PORT
+    except ValueError:
+        raise SettingsError(["ledger: the port in the URL must be a number from 1 to 65535"]) from None
+    if not url.hostname:
+        raise SettingsError([f"ledger: the URL names no host; write {url.scheme}://user:password@host:{_PORT}/0"])
+    number = url.path.removeprefix("/") or "0"
+    if not (number.isascii() and number.isdecimal()):
+        raise SettingsError(
+            [f"ledger: after the host comes the database's number; write {url.scheme}://host:{_PORT}/0"]
+        )
+    return {
+        "host": unquote(url.hostname),
+        "port": port,
+        "db": int(number),
+        "username": unquote(url.username) if url.username else None,
+        "password": unquote(url.password) if url.password else None,
+    }
+
+
+def _encryption(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
+    files = {name: value for name, value in options.items() if name in _CERTIFICATES}
+    faults = [f"ledger: {name}: there is no such file" for name, value in files.items() if not Path(value).is_file()]
+    if scheme in _ENCRYPTED:
+        if faults:
+            raise SettingsError(faults)
+        return {"ssl": True, "ssl_check_hostname": True, **files}
+    if files:
+        raise SettingsError([f"ledger: {', '.join(sorted(files))} mean something with rediss:// and valkeys:// only"])
+    return {}
+
+
+def _place(caller: Caller, model: str) -> str:
+    """The account's member in the ranking and the end of its keys; names hold no NUL, so that no two are alike."""
+    return f"{caller.name}\0{model}"
+
+
+def _decode(caller: Caller | None, kept: bytes) -> Account:
+    try:
+        account: _Kept = _UNPACKER.decode(kept)
+    except msgspec.MsgspecError as error:
+        raise LedgerError("the ledger holds an account that is damaged", private=str(error)) from error
+    return decode_account(
+        caller or Caller(account.caller),
+        (
+            account.model,
+            account.rows,
+            account.requests,
+            account.work,
+            account.tariff,
+            account.first_seen,
+            account.last_seen,
+            account.measures,
+            account.leaks,
+            account.counts,
+        ),
+    )
+
+
+def _decode_line(number: bytes, values: Iterable[bytes]) -> tuple[int, str, Bill]:
+    columns = (kind(value.decode()) for kind, value in zip(LINE.values(), values, strict=True))
+    return decode_line((int(number.partition(b"-")[0]), *columns))
