@@ -73,7 +73,9 @@ def draw(tables: dict[str, dict[str, dict[str, dict[str, float]]]], path: Path) 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, panels = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 5.2), squeeze=False, sharex=True)
+    figure, panels = plt.subplots(
+        1, len(tables), figsize=(3.4 + 3.6 * len(tables), 5.2), squeeze=False, sharex=True, sharey=True
+    )
     colours = dict(zip(TITLES, ("#b5402a", "#d9962e", "#4a7f5c", "#3d6896", "#8a8a8a"), strict=True))
     for panel, (name, rows) in zip(panels[0], tables.items(), strict=True):
         for place, row in enumerate(reversed(rows.values())):
@@ -83,13 +85,14 @@ def draw(tables: dict[str, dict[str, dict[str, dict[str, float]]]], path: Path) 
                 panel.plot(
                     cost["mean"], place, "o", color=colours[caller], ms=6, label=TITLES[caller] if not place else ""
                 )
-        panel.set(xscale="log", title=name, xlabel="mean price factor, in units (tick: cheaper half)")
+        panel.set(xscale="log", title=name)
         panel.set_yticks(range(len(rows)), list(reversed(rows)))
         panel.axvline(1.0, color="#cccccc", lw=1, zorder=0)
         panel.axvline(20.0, color="#cccccc", lw=1, ls=":", zorder=0)
         panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(TITLES), frameon=False)
+    figure.supxlabel("mean price factor, in units (tick: cheaper half)", y=0.07, fontsize="medium")
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=130)
 
