@@ -19,7 +19,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from modeltoll.client.message import Bounded, goes_along, stays
+from modeltoll.client.message import Bounded, goes_along, opened
 from modeltoll.client.purse import Labour, Purse, Redemption, hands_over, may_be_toll
 from modeltoll.client.steps import Steps
 from modeltoll.records import Answer, Solution
@@ -165,11 +165,7 @@ def _carry(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, s
 
 def _opened(response: ClientResponse, answer: Answer) -> ClientResponse:
     """The response with the answer in it, and with the other headers of the 402 that it came in."""
-    headers = [(name, value) for name, value in response.headers.items() if stays(name)]
-    headers.append(("Content-Length", str(len(answer.body))))
-    if answer.content_type:
-        headers.append(("Content-Type", answer.content_type))
     response.status = answer.status
     response.reason = phrases.get(answer.status, "")
-    _carry(response, answer.body, headers)
+    _carry(response, answer.body, opened(response.headers.items(), answer))
     return response

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modeltoll.errors import TollMalformed
 from modeltoll.wire import MAX_TOLL_BYTES
 
-__all__ = ["Bounded", "goes_along", "stays"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeltoll.records import Answer
+
+__all__ = ["Bounded", "goes_along", "opened", "stays"]
 
 _OF_THE_BODY = frozenset(("content-encoding", "content-length", "content-type", "transfer-encoding"))
 _OF_THE_REQUEST = _OF_THE_BODY | {"expect", "range"}
@@ -24,6 +31,15 @@ def goes_along(name: str | bytes) -> bool:
 def stays(name: str | bytes) -> bool:
     """Whether an opened answer takes this header over from the 402 that it came in."""
     return _text(name) not in _OF_THE_TOLL
+
+
+def opened(headers: Iterable[tuple[str, str]], answer: Answer) -> list[tuple[str, str]]:
+    """The headers of an opened answer: its own, and those that stay of the 402 that it came in."""
+    kept = [(name, value) for name, value in headers if stays(name)]
+    kept.append(("Content-Length", str(len(answer.body))))
+    if answer.content_type:
+        kept.append(("Content-Type", answer.content_type))
+    return kept
 
 
 class Bounded:

@@ -20,7 +20,7 @@ from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
-from modeltoll.client.message import Bounded, goes_along, stays
+from modeltoll.client.message import Bounded, goes_along, opened
 from modeltoll.client.purse import Labour, Purse, Redemption, hands_over, may_be_toll
 from modeltoll.client.steps import Steps
 from modeltoll.records import Answer
@@ -166,11 +166,7 @@ def _carry(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) 
 
 def _opened(response: Response, answer: Answer) -> Response:
     """The response with the answer in it, and with the other headers of the 402 that it came in."""
-    headers = [(name, value) for name, value in response.raw.headers.items() if stays(name)]
-    headers.append(("Content-Length", str(len(answer.body))))
-    if answer.content_type:
-        headers.append(("Content-Type", answer.content_type))
     response.status_code = answer.status
     response.reason = phrases.get(answer.status, "")
-    _carry(response, answer.body, headers)
+    _carry(response, answer.body, opened(response.raw.headers.items(), answer))
     return response

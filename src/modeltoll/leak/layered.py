@@ -31,7 +31,8 @@ _TINY = 1e-12  # of a distance or a length
 _MOST_POWER = 16.0
 _RIDGE = 1e-3  # added to the variance of every direction, in parts of the mean variance, before whitening
 
-VIEWS = _, DIRECTION = ("position", "direction")
+DIRECTION = "direction"
+VIEWS = ("position", DIRECTION)
 
 
 class Lens(Protocol):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import CalibrationError, SettingsError
+from modeltoll.errors import CalibrationError
 from modeltoll.leak.inputs import inputs_of
-from modeltoll.leak.pate import TEACHERS_PER_SIGMA, Reading
+from modeltoll.leak.pate import reading_for
 
 if TYPE_CHECKING:
-    from modeltoll.leak.pate import Voters
+    from modeltoll.leak.pate import Reading, Voters
     from modeltoll.records import Evidence, Floats
 
 __all__ = ["MultilabelMeasure"]
@@ -30,11 +30,9 @@ class MultilabelMeasure:
 
         ``reading`` defaults to ``rdp`` at sigma = teachers / 25.
         """
-        if teachers < 1:
-            raise SettingsError(["there must be at least one teacher"])
         self.name = name
         self.teachers = teachers
-        self.reading = Reading(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
+        self.reading = reading_for(teachers, reading)
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:

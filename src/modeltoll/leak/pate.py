@@ -14,7 +14,7 @@ from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp, log_q
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats, Integers
 
-__all__ = ["EPS_SUM", "RDP", "TEACHERS_PER_SIGMA", "PateMeasure", "Reading", "Voters"]
+__all__ = ["EPS_SUM", "RDP", "TEACHERS_PER_SIGMA", "PateMeasure", "Reading", "Voters", "reading_for"]
 
 RDP, EPS_SUM = "rdp", "eps-sum"
 _KINDS = (RDP, EPS_SUM)
@@ -80,6 +80,17 @@ class Reading:
         return gnmax_rdp(log_q(votes, self.sigma), self.sigma, ORDERS)
 
 
+def reading_for(teachers: int, reading: Reading | None) -> Reading:
+    """The reading of that many teachers' votes: the one that is given, else ``rdp`` at sigma = teachers / 25.
+
+    Raises:
+        SettingsError: there are no teachers.
+    """
+    if teachers < 1:
+        raise SettingsError(["there must be at least one teacher"])
+    return Reading(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
+
+
 class PateMeasure:
     """The leak of an answer as told by teachers trained on disjoint parts of the private data.
 
@@ -91,11 +102,9 @@ class PateMeasure:
 
     def __init__(self, voters: Voters, teachers: int, reading: Reading | None = None, name: str = "pate") -> None:
         """``voters`` votes with ``teachers`` votes per row. ``reading`` defaults to ``rdp`` at sigma = teachers / 25."""
-        if teachers < 1:
-            raise SettingsError(["there must be at least one teacher"])
         self.name = name
         self.teachers = teachers
-        self.reading = Reading(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
+        self.reading = reading_for(teachers, reading)
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:

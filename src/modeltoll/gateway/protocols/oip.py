@@ -157,9 +157,7 @@ def _flat(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> list[
     return items
 
 
-_NUMBERS = frozenset((bool, int, float))
-_SCORES = frozenset((int, float))
-_TEXTS = frozenset((str,))
+_NUMBERS, _SCORES, _TEXTS = frozenset((bool, int, float)), frozenset((int, float)), frozenset((str,))
 
 
 def _numbers(tensor: dict[str, Any], shape: tuple[int, ...]) -> Floats:
