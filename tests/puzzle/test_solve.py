@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -155,6 +156,29 @@ def test_an_interrupt_passes_through_and_leaves_nothing_behind(puzzle, cores, he
         solve(ENDLESS[puzzle], Watch(cores=cores, progress=interrupt))
     assert helpers.all_ended
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("puzzle", ["argon2id", "sha256"])
+def test_whenever_an_interrupt_comes_no_thread_goes_on(puzzle):
+    """Also where it strikes while threads start or are waited for: one that went on would keep Python from ending."""
+
+    def strike(*_):
+        raise KeyboardInterrupt
+
+    rng = random.Random(5)
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        for _ in range(300):
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
+                solve(ENDLESS[puzzle], Watch(cores=2))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    for thread in threading.enumerate():
+        if thread.name.startswith("modeltoll-solve") and thread.is_alive():
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):

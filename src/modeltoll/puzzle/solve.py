@@ -7,11 +7,13 @@ not, so where the work is long it runs in helper processes (``crew.py``). Short 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
-from modeltoll.errors import TollMalformed
+from modeltoll.errors import SolveStopped, TollMalformed
 from modeltoll.puzzle.crew import Crew, Hit, Search, recruit
 from modeltoll.puzzle.evaluation import (
     ARGON2ID,
@@ -34,7 +36,8 @@ __all__ = ["solve", "unlock"]
 _POLL_SECONDS = 0.01
 _GRACE_SECONDS = 0.02  # for threads to end after a stop; what is still evaluating then ends by itself
 
-_Look = Callable[[int], None]
+_Look: TypeAlias = Callable[[int], None]
+_End: TypeAlias = Hit | Exception | None  # of one thread's search
 
 
 def solve(challenge: Challenge, watch: Watch, kernel: Kernel | None = None) -> Solution:
@@ -139,39 +142,71 @@ def _alone(crew: Crew) -> Callable[[Part, _Chunks, _Look], Hit | None]:
 
 
 class _Race:
-    """Search in one thread per searcher, while the calling thread looks at the watch."""
+    """Search in one thread per searcher, while the calling thread looks at the watch.
+
+    An interrupt may strike the calling thread anywhere. So nothing that the threads need is ever locked by it (the
+    locks of ``concurrent.futures`` stay closed for good where one strikes in ``wait``), and no thread outlives Python.
+    """
 
     def __init__(self, crew: Crew, stack: ExitStack) -> None:
         self._crew = crew
-        self._pool = ThreadPoolExecutor(len(crew.searches), "modeltoll-solve")
-        self._futures: list[Future[Hit | None]] = []
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
         stack.callback(self._leave)
 
     def run(self, part: Part, chunks: _Chunks, look: _Look) -> Hit | None:
         """As ``_alone`` does it."""
-        stop = threading.Event()
         look(0)
-        self._futures = [self._pool.submit(_run, search, part, chunks, stop) for search in self._crew.searches]
-        try:
-            while wait(self._futures, timeout=_POLL_SECONDS).not_done:
-                look(chunks.issued)
-        finally:
-            stop.set()
-        return min((hit for hit in (future.result() for future in self._futures) if hit is not None), default=None)
+        ends: SimpleQueue[_End] = SimpleQueue()
+        self._threads, self._stop = [], threading.Event()
+        for search in self._crew.searches:
+            thread = threading.Thread(
+                target=_run, args=(search, part, chunks, self._stop, ends), name="modeltoll-solve", daemon=True
+            )
+            self._threads.append(thread)
+            _start(thread)
+        hits: list[Hit] = []
+        for _ in self._crew.searches:
+            end = _next(ends, lambda: look(chunks.issued))
+            if isinstance(end, Exception):
+                raise end
+            if end is not None:
+                hits.append(end)
+        return min(hits, default=None)
 
     def _leave(self) -> None:
-        late = wait(self._futures, timeout=_GRACE_SECONDS).not_done
-        self._pool.shutdown(wait=not late, cancel_futures=True)
+        self._stop.set()
+        end = time.monotonic() + _GRACE_SECONDS
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
 
 
-def _run(search: Search, part: Part, chunks: _Chunks, stop: threading.Event) -> Hit | None:
+def _start(thread: threading.Thread) -> None:
     try:
-        for start, end in chunks:
+        thread.start()
+    except RuntimeError as error:
+        raise SolveStopped("the machine gives no further thread") from error
+
+
+def _next(ends: SimpleQueue[_End], look: Callable[[], None]) -> _End:
+    while True:
+        try:
+            return ends.get(timeout=_POLL_SECONDS)
+        except Empty:
+            look()
+
+
+def _run(search: Search, part: Part, chunks: _Chunks, stop: threading.Event, ends: SimpleQueue[_End]) -> None:
+    end: _End = None
+    try:
+        for start, last in chunks:
             if stop.is_set():
                 break
-            hit = search(part, start, end)
-            if hit is not None:
-                return hit
-        return None
-    finally:
-        stop.set()  # found, failed or no chunk left: the others end with the chunk that they hold
+            end = search(part, start, last)
+            if end is not None:
+                break
+    except Exception as error:  # noqa: BLE001  it is raised where the end is waited for
+        end = error
+    stop.set()  # found, failed or no chunk left: the others end with the chunk that they hold
+    ends.put(end)
