@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -113,6 +114,10 @@ class _Chunks:
         self._size = size
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Hand out no more of them."""
+        self._end = 0
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return self
 
@@ -144,30 +149,33 @@ def _alone(crew: Crew) -> Callable[[Part, _Chunks, _Look], Hit | None]:
 class _Race:
     """Search in one thread per searcher, while the calling thread looks at the watch.
 
-    An interrupt may strike the calling thread anywhere. So nothing that the threads need is ever locked by it (the
-    locks of ``concurrent.futures`` stay closed for good where one strikes in ``wait``), and no thread outlives Python.
+    An interrupt may strike the calling thread anywhere, also inside ``threading`` and ``concurrent.futures``, whose
+    locks then stay closed for good and keep Python from ending. So it takes no lock here: threads are started bare,
+    end when there are no more chunks, and tell how they ended through a queue of C.
     """
 
     def __init__(self, crew: Crew, stack: ExitStack) -> None:
         self._crew = crew
-        self._threads: list[threading.Thread] = []
-        self._stop = threading.Event()
+        self._chunks = _Chunks(0, 1)
+        self._ends: SimpleQueue[_End] = SimpleQueue()
+        self._started = 0
         stack.callback(self._leave)
 
     def run(self, part: Part, chunks: _Chunks, look: _Look) -> Hit | None:
         """As ``_alone`` does it."""
         look(0)
-        ends: SimpleQueue[_End] = SimpleQueue()
-        self._threads, self._stop = [], threading.Event()
+        self._chunks = chunks
         for search in self._crew.searches:
-            thread = threading.Thread(
-                target=_run, args=(search, part, chunks, self._stop, ends), name="modeltoll-solve", daemon=True
-            )
-            self._threads.append(thread)
-            _start(thread)
+            _start(search, part, chunks, self._ends)
+            self._started += 1
         hits: list[Hit] = []
-        for _ in self._crew.searches:
-            end = _next(ends, lambda: look(chunks.issued))
+        while self._started:
+            try:
+                end = self._ends.get(timeout=_POLL_SECONDS)
+            except Empty:
+                look(chunks.issued)
+                continue
+            self._started -= 1
             if isinstance(end, Exception):
                 raise end
             if end is not None:
@@ -175,38 +183,29 @@ class _Race:
         return min(hits, default=None)
 
     def _leave(self) -> None:
-        self._stop.set()
-        end = time.monotonic() + _GRACE_SECONDS
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(0.0, end - time.monotonic()))
+        self._chunks.close()
+        last = time.monotonic() + _GRACE_SECONDS
+        with suppress(Empty):
+            while self._started:
+                self._ends.get(timeout=max(0.0, last - time.monotonic()))
+                self._started -= 1
 
 
-def _start(thread: threading.Thread) -> None:
+def _start(search: Search, part: Part, chunks: _Chunks, ends: SimpleQueue[_End]) -> None:
     try:
-        thread.start()
+        start_new_thread(_run, (search, part, chunks, ends))
     except RuntimeError as error:
         raise SolveStopped("the machine gives no further thread") from error
 
 
-def _next(ends: SimpleQueue[_End], look: Callable[[], None]) -> _End:
-    while True:
-        try:
-            return ends.get(timeout=_POLL_SECONDS)
-        except Empty:
-            look()
-
-
-def _run(search: Search, part: Part, chunks: _Chunks, stop: threading.Event, ends: SimpleQueue[_End]) -> None:
+def _run(search: Search, part: Part, chunks: _Chunks, ends: SimpleQueue[_End]) -> None:
     end: _End = None
     try:
         for start, last in chunks:
-            if stop.is_set():
-                break
             end = search(part, start, last)
             if end is not None:
                 break
-    except Exception as error:  # noqa: BLE001  it is raised where the end is waited for
+    except Exception as error:  # noqa: BLE001  it is raised where the ends are waited for
         end = error
-    stop.set()  # found, failed or no chunk left: the others end with the chunk that they hold
+    chunks.close()  # found, failed or no chunk left: the others end with the chunk that they hold
     ends.put(end)
