@@ -34,13 +34,13 @@ KINDS = {"perceptron": PERCEPTRON, "mnistnet": MNISTNET}
 TEACHERS, ROWS, TIMED = 250, 2000, 500
 
 
-def timed(what: str, work: Callable[[], Any]) -> tuple[Any, float]:
-    """What the work gives, and its seconds of processor time, all cores together."""
+def timed(row: dict[str, Any], what: str, work: Callable[[], Any]) -> Any:
+    """What the work gives; its seconds, and those of processor time, all cores together, go into the row."""
     wall, begin = time.perf_counter(), time.process_time()
     result = work()
-    seconds = time.process_time() - begin
-    print(f"{what}: {seconds:.0f} s of processor, {time.perf_counter() - wall:.0f} s", file=sys.stderr, flush=True)
-    return result, seconds
+    row[f"{what}_cpu_seconds"], row[f"{what}_seconds"] = time.process_time() - begin, time.perf_counter() - wall
+    print(f"{row['data']}: {what} trained in {row[f'{what}_seconds']:.0f} s", file=sys.stderr, flush=True)
+    return result
 
 
 def milliseconds(ask: Callable[[np.ndarray], Any], rows: np.ndarray) -> float:
@@ -73,11 +73,11 @@ def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
         work = lambda: fit_network_teachers(  # noqa: E731
             x, private.y, shape, KINDS[kind], teachers=TEACHERS, checkpoints=parts, progress=progress
         )
-        trained, row["teachers_cpu_seconds"] = timed(f"{name}: teachers", work)
+        trained = timed(row, "teachers", work)
         trained.save(files["teachers"])
     teachers = Teachers.load(files["teachers"])
     if not files["layered"].is_file():
-        stack, row["observer_cpu_seconds"] = timed(f"{name}: observer", lambda: fit_observer(x, private.y, shape))
+        stack = timed(row, "observer", lambda: fit_observer(x, private.y, shape))
         LayeredNovelty(stack, x).save(files["layered"])
     flat = test.x.reshape(len(test.x), -1)[: ROWS if kind == "mnistnet" else None]  # a row of them takes 40 ms
     row["accuracy"] = float((teachers.votes(flat).argmax(axis=1) == test.y[: len(flat)]).mean())
@@ -86,7 +86,7 @@ def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
     if kind == "mnistnet":  # the votes that a head would learn from would take hours
         return row
     if not files["head"].is_file():
-        head, row["head_cpu_seconds"] = timed(f"{name}: head", lambda: fit_vote_head(teachers, x, shape))
+        head = timed(row, "head", lambda: fit_vote_head(teachers, x, shape))
         head.save(files["head"])
     head = VoteHead.load(files["head"])
     row["head_ms_per_row"] = milliseconds(head.votes, flat[:TIMED])

@@ -78,12 +78,14 @@ class Evidence:
     """What a measure may look at: one request's inputs and what its answer shows of the model.
 
     ``scores`` are probabilities, shape (rows, classes); ``inputs`` have shape (rows, dimensions).
-    ``fingerprints`` are one hash of 8 bytes per row: the same input has the same fingerprint.
+    ``fingerprints`` are one hash of 8 bytes per row: the same input has the same fingerprint. ``tokens`` holds for each
+    row of generated text the probabilities that are known of each token, shape (tokens, shown).
     """
 
     fingerprints: tuple[bytes, ...]
     scores: Floats | None = None
     inputs: Floats | None = None
+    tokens: tuple[Floats, ...] | None = None
 
     @property
     def rows(self) -> int:

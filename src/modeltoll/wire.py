@@ -28,6 +28,7 @@ __all__ = [
     "ACCEPT_HEADER",
     "ARGON2ID",
     "AUTHENTICATE_HEADER",
+    "BINARY_HEADER",
     "HASHCASH",
     "HASHCASHES",
     "HASHCASH_SHA1",
@@ -53,9 +54,11 @@ __all__ = [
     "encode_redemption",
     "encode_toll",
     "find_toll",
+    "fold_type",
     "format_accept",
     "parse_accept",
     "receipt",
+    "type_headers",
 ]
 
 VERSION = 1
@@ -63,6 +66,7 @@ STATUS = 402
 ACCEPT_HEADER = "Toll-Accept"
 RECEIPT_HEADER = "Toll-Receipt"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
+BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
 REDEEM_PATH = "/.well-known/modeltoll/redeem"
 PROBLEM_TYPE = "urn:modeltoll:problems:toll"
 DETAIL = "Do the work to open the sealed answer; no money is asked."
@@ -79,6 +83,8 @@ MAX_MEMORY_KIB = 256 * 1024
 SEED_BYTES, CHECK_BYTES, MODULUS_BYTES = 16, 16, 256
 MAX_TYPICAL_SECONDS = 1e9
 _MIB = 1024
+_BINARY_PARAMETER = f"; {BINARY_HEADER.lower()}="
+_BINARY_DIGITS = 10
 
 
 @lru_cache(maxsize=16)  # a toll needs it for its seal, its header and its body
@@ -280,3 +286,21 @@ def receipt(rows: int, seconds: float, mode: str) -> str:
     """The value of ``Toll-Receipt``: rows, expected reference seconds, and how they were settled."""
     work = seconds if math.isfinite(seconds) else 0.0
     return f"rows={rows}; work={work:.4g}; mode={mode}"
+
+
+def fold_type(content_type: str, length: str | None) -> str:
+    """A content type that also tells the value of ``BINARY_HEADER``, as a parameter: a seal has room for a type alone.
+
+    A length that is None, or no number of at most 10 digits, is left out.
+    """
+    if length is None or not (length.isascii() and length.isdecimal() and len(length) <= _BINARY_DIGITS):
+        return content_type
+    return content_type.partition(_BINARY_PARAMETER)[0] + _BINARY_PARAMETER + length
+
+
+def type_headers(content_type: str) -> dict[str, str]:
+    """The headers that a content type of ``fold_type`` stands for."""
+    plain, parameter, length = content_type.partition(_BINARY_PARAMETER)
+    if not parameter or fold_type(plain, length) != content_type:
+        return {"Content-Type": content_type}
+    return {"Content-Type": plain, BINARY_HEADER: length}

@@ -127,7 +127,7 @@ class Town:
         """The house, as the fields now say."""
         door = Door(self.callers, self.max_body, self.waiting, self.origins)
         gates = {MODEL: gate or self.gate()}
-        return House(gates, OpenInference(), self.upstream, door, self.telemetry, self.chance)
+        return House(gates, self.upstream, door, self.telemetry, self.chance)
 
     def application(self):
         return application(self.house())

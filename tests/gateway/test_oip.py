@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Question, Service
 from modeltoll.records import Answer, Evidence
-from modeltoll.testing.gateways import check_protocol
+from modeltoll.testing.gateways import ProtocolTrial, check_protocol
 
 OIP = OpenInference()
 SERVICE = Service("digits", "p", "probabilities", classes=4, max_rows=64)
@@ -41,9 +42,13 @@ def evidence(said, rows=1, service=SERVICE):
     return OIP.evidence(Question(tuple(bytes([n] * 8) for n in range(rows)), None), said, service)
 
 
-def test_it_keeps_the_law_of_serving_protocols():
+def trial(protocol=OIP):
     inputs = np.random.default_rng(0).normal(size=(5, 3))
-    check_protocol(OIP, SERVICE, METADATA, inputs, answer)
+    return ProtocolTrial(protocol, SERVICE, inputs, lambda rows: protocol.ask(rows, METADATA, SERVICE), answer)
+
+
+def test_it_keeps_the_law_of_serving_protocols():
+    check_protocol(trial())
 
 
 BODIES = {
@@ -112,7 +117,7 @@ TENSORS = {
     "infinite as a float of 32 bits": (tensor([1e39], [1], "FP32"), "no FP32"),
     "infinite as a float of 16 bits": (tensor([65520], [1], "FP16"), "no FP16"),
     "shared memory": (tensor([1], [1], parameters={"shared_memory_region": "r"}), "shared_memory_region"),
-    "binary data": (tensor([1], [1], parameters={"binary_data_size": 8}), "binary_data_size"),
+    "raw data that did not come": (tensor([1], [1], parameters={"binary_data_size": 8}), "binary_data_size"),
 }
 
 
@@ -122,16 +127,172 @@ def test_a_tensor_that_is_not_what_it_says_is_refused(wrong, fault):
         read(wrong)
 
 
-@pytest.mark.parametrize("parameter", ["binary_data_output", "classification"])
-def test_parameters_that_change_what_is_answered_are_refused(parameter):
-    good = tensor([1], [1])
-    for members in (
-        {"parameters": {parameter: 3}},
-        {"outputs": [{"name": "p", "parameters": {parameter: True}}]},
-    ):
-        with pytest.raises(RequestError, match=parameter):
-            read(good, **members)
-    read(good, parameters={parameter: False}, outputs=None, id="1")
+CLASSIFY = {"name": "p", "parameters": {"classification": 2}}
+
+
+@pytest.mark.parametrize(
+    ("members", "service"),
+    [
+        ({"parameters": {"classification": 3}}, SERVICE),
+        ({"outputs": [{"name": "p", "parameters": {"classification": True}}]}, SERVICE),
+        ({"outputs": [{"name": "p", "parameters": {"classification": -1}}]}, SERVICE),
+        ({"outputs": [CLASSIFY]}, replace(SERVICE, classes=None)),
+        ({"outputs": [CLASSIFY]}, replace(SERVICE, kind="logits")),
+    ],
+)
+def test_a_classification_that_cannot_be_measured_is_refused(members, service):
+    with pytest.raises(RequestError, match="classification"):
+        read(tensor([1], [1]), service=service, **members)
+
+
+def ranked(*said, shape):
+    output = {"name": "p", "shape": shape, "datatype": "BYTES", "data": list(said)}
+    return Answer(200, "application/json", json.dumps({"outputs": [output]}).encode())
+
+
+def test_of_a_classification_the_classes_that_are_shown_are_measured():
+    question = read(tensor([1, 2], [2]), outputs=[CLASSIFY])
+    said = ranked("0.75:3:seven:up", "0.125:0", "0.5:1:one", "0.25:2:two", shape=[2, 2])
+    found = OIP.evidence(question, said, SERVICE)
+    assert found.scores.tolist() == [[0.125, 0, 0, 0.75], [0, 0.5, 0.25, 0]]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["0.5:1"],
+        ["0.5:1", "0.5:4"],
+        ["0.5:1", "0.5:-1"],
+        ["0.5:1", "0.5"],
+        ["0.5:1", "nan:2"],
+        ["0.5:1", "0.9:2"],
+        ["0.5:1", "-0.5:2"],
+        [0.5, 0.25],
+        None,
+    ],
+)
+def test_a_classification_of_another_form_is_not_released(said):
+    question = read(tensor([1], [1]), outputs=[CLASSIFY])
+    output = {"name": "p", "shape": [1, 2], "datatype": "BYTES", "data": said}
+    with pytest.raises(AnswerError):
+        OIP.evidence(question, Answer(200, "application/json", json.dumps({"outputs": [output]}).encode()), SERVICE)
+
+
+def binary(document, *tensors):
+    """A message of JSON and raw tensors, and its content type."""
+    head = json.dumps(document).encode()
+    kind = wire.fold_type("application/octet-stream", str(len(head)))
+    return head + b"".join(tensors), kind
+
+
+def raw(values, kind):
+    return np.asarray(values).astype(kind).tobytes()
+
+
+RAW = {
+    "FP64": raw([1, 2.5, -3, 4], "<f8"),
+    "FP32": raw([1, 2.5, -3, 4], "<f4"),
+    "FP16": raw([1, 2.5, -3, 4], "<f2"),
+    "BF16": (np.array([1, 2.5, -3, 4], "<f4").view("<u4") >> 16).astype("<u2").tobytes(),
+}
+
+
+@pytest.mark.parametrize("datatype", RAW)
+def test_raw_tensors_are_the_same_question_as_json(datatype):
+    part = {"name": "x", "shape": [2, 2], "datatype": datatype, "parameters": {"binary_data_size": len(RAW[datatype])}}
+    found = OIP.read(*_swapped(binary({"inputs": [part]}, RAW[datatype])))
+    same = read(tensor([1, 2.5, -3, 4], [2, 2]))
+    assert found.fingerprints == same.fingerprints
+    assert np.array_equal(found.inputs, same.inputs)
+
+
+def _swapped(message):
+    """As ``read`` takes it."""
+    body, kind = message
+    return body, SERVICE, kind
+
+
+def test_raw_texts_and_numbers_stand_one_behind_the_other():
+    texts = b"".join(len(text).to_bytes(4, "little") + text for text in (b"one", b"\xff"))
+    parts = [
+        {"name": "t", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": len(texts)}},
+        tensor([[1], [2]], [2, 1]),
+        {"name": "b", "shape": [2], "datatype": "BOOL", "parameters": {"binary_data_size": 2}},
+    ]
+    found = OIP.read(*_swapped(binary({"inputs": parts}, texts, b"\x00\x01")))
+    assert len(set(found.fingerprints)) == 2
+    assert found.inputs is None
+
+
+SIZED = {"name": "x", "shape": [2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+FLOATS = raw([1, 2], "<f4")
+BROKEN_MESSAGES = {
+    "cut short": (binary({"inputs": [SIZED]}, FLOATS[:-1])),
+    "bytes left over": (binary({"inputs": [SIZED]}, FLOATS, b"x")),
+    "another size than its shape": (binary({"inputs": [{**SIZED, "shape": [3]}]}, FLOATS)),
+    "a size of another kind": (binary({"inputs": [{**SIZED, "parameters": {"binary_data_size": "8"}}]}, FLOATS)),
+    "a negative size": (binary({"inputs": [{**SIZED, "parameters": {"binary_data_size": -8}}]}, FLOATS)),
+    "data twice": (binary({"inputs": [{**SIZED, "data": [1, 2]}]}, FLOATS)),
+    "NaN": (binary({"inputs": [SIZED]}, raw([1, np.nan], "<f4"))),
+    "infinite": (binary({"inputs": [SIZED]}, raw([1, np.inf], "<f4"))),
+    "neither true nor false": (
+        binary({"inputs": [{**SIZED, "datatype": "BOOL", "parameters": {"binary_data_size": 2}}]}, b"\x01\x02")
+    ),
+    "a text cut short": (
+        binary({"inputs": [{**SIZED, "datatype": "BYTES", "parameters": {"binary_data_size": 6}}]}, b"\x09\0\0\0ab")
+    ),
+    "a text too few": (
+        binary({"inputs": [{**SIZED, "datatype": "BYTES", "parameters": {"binary_data_size": 5}}]}, b"\x01\0\0\0a")
+    ),
+    "shorter than its JSON": (b"{}", "application/octet-stream; inference-header-content-length=3"),
+    "not JSON": (b"{" + FLOATS, "application/octet-stream; inference-header-content-length=1"),
+    "no length": (json.dumps({"inputs": [SIZED]}).encode() + FLOATS, "application/json"),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN_MESSAGES.values(), ids=BROKEN_MESSAGES)
+def test_raw_tensors_that_are_not_what_they_say_are_refused(message):
+    with pytest.raises(RequestError):
+        OIP.read(*_swapped(message))
+
+
+def said_raw(scores, *more, size=None):
+    scores = np.asarray(scores, "<f4")
+    size = scores.nbytes if size is None else size
+    output = {"name": "p", "shape": list(scores.shape), "datatype": "FP32", "parameters": {"binary_data_size": size}}
+    body, kind = binary({"outputs": [output, *more]}, scores.tobytes())
+    return Answer(200, kind, body)
+
+
+def test_a_raw_answer_is_the_same_evidence_as_json():
+    assert evidence(said_raw([[0.5, 0.25, 0.125, 0.125]])).scores.tolist() == [[0.5, 0.25, 0.125, 0.125]]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        said_raw([[0.5, 0.25, 0.125, 0.125]], size=12),
+        said_raw([[0.5, 0.25, 0.125, 0.125]], size=20),
+        said_raw([[0.5, 0.25, 0.125, np.nan]]),
+        said_raw([[0.5, 0.25, 0.125, 0.125]], {"name": "q", "shape": [1], "datatype": "FP32", "data": [1]}),
+        replace(said_raw([[0.5, 0.25, 0.125, 0.125]]), content_type="application/json"),
+    ],
+)
+def test_a_raw_answer_of_another_form_is_not_released(said):
+    with pytest.raises(AnswerError):
+        evidence(said)
+
+
+@given(st.binary(max_size=80), st.integers(0, 90))
+def test_any_raw_bytes_are_a_question_or_a_request_error(noise, length):
+    body, _ = binary({"inputs": [SIZED]}, FLOATS)
+    for message in (noise, body[:length] + noise + body[length:]):
+        kind = wire.fold_type("application/octet-stream", str(length))
+        try:
+            found = OIP.read(message, SERVICE, kind)
+        except RequestError:
+            continue
+        assert len(found.fingerprints) == len(found.inputs)
 
 
 def test_inputs_must_agree_on_the_rows_and_stay_within_the_limit():
@@ -339,7 +500,7 @@ class Guessing(OpenInference):
 class Crashing(OpenInference):
     """Takes any JSON for a request."""
 
-    def read(self, body, service):
+    def read(self, body, service, content_type="application/json"):
         json.loads(body)["inputs"]
         return super().read(body, service)
 
@@ -347,7 +508,7 @@ class Crashing(OpenInference):
 class Positional(OpenInference):
     """Numbers the rows in their fingerprints."""
 
-    def read(self, body, service):
+    def read(self, body, service, content_type="application/json"):
         question = super().read(body, service)
         return Question(tuple(n.to_bytes(8, "big") for n in range(len(question.fingerprints))), question.inputs)
 
@@ -361,6 +522,5 @@ class Chatty(OpenInference):
 
 @pytest.mark.parametrize("broken", [Guessing, Crashing, Positional, Chatty])
 def test_the_suite_finds_out_who_breaks_the_law(broken):
-    inputs = np.random.default_rng(0).normal(size=(5, 3))
     with pytest.raises((AssertionError, ValueError, KeyError, TypeError)):
-        check_protocol(broken(), SERVICE, METADATA, inputs, answer)
+        check_protocol(trial(broken()))

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from modeltoll.client.message import Bounded, goes_along, stays
+from modeltoll.client.message import Bounded, goes_along, opened, stays
 from modeltoll.client.purse import Labour, Purse, Redemption
 from modeltoll.client.steps import Steps
 from modeltoll.records import Answer, Solution
@@ -59,9 +59,7 @@ def _redeeming(original: httpx.Request, redemption: Redemption) -> httpx.Request
 def _rebuilt(library: ModuleType, came: httpx.Response, answer: Answer) -> httpx.Response:
     """A response that carries the answer, with the other headers of the 402 that it came in."""
     headers = [(name, value) for name, value in came.headers.raw if stays(name)]
-    headers.append((b"Content-Length", b"%d" % len(answer.body)))
-    if answer.content_type:
-        headers.append((b"Content-Type", answer.content_type.encode("ascii")))
+    headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in opened((), answer)]
     response: httpx.Response = library.Response(
         answer.status,
         headers=headers,

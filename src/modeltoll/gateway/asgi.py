@@ -6,12 +6,13 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,18 +25,20 @@ from modeltoll.errors import BodyTooLarge, CallerRefused, ModeltollError, Overlo
 from modeltoll.gateway.callers import Callers, Knock
 from modeltoll.gateway.gate import Chance, Gate, Passage, Visit, redeem
 from modeltoll.gateway.offload import LARGE_BYTES, off_loop
+from modeltoll.gateway.protocols.protocol import JSON
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.telemetry import Telemetry
     from modeltoll.gateway.upstream import Upstream
-    from modeltoll.records import Answer, Caller, Toll
+    from modeltoll.records import Answer, Caller
 
 __all__ = ["Door", "House", "application"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_JSON = "application/json"
+_BINARY = "application/octet-stream"
+_PROTOCOL = "modeltoll.protocol"  # in a request's scope: what its errors are written in
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _READ_SECONDS = 30.0
 _CLIENT_GONE = 499
@@ -57,10 +60,9 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """All that the application needs, built by ``assemble``."""
+    """All that the application needs, built by ``assemble``. ``gates``, one or more, are by their models' names."""
 
     gates: Mapping[str, Gate]
-    protocol: ServingProtocol
     upstream: Upstream
     door: Door
     telemetry: Telemetry
@@ -122,40 +124,86 @@ def _knock(request: Request) -> Knock:
 
 
 def _as_it_came(answer: Answer, **headers: str) -> Response:
-    return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type, **headers})
+    return Response(
+        answer.body, status_code=answer.status, headers={**wire.type_headers(answer.content_type), **headers}
+    )
+
+
+def _content_type(request: Request, protocol: ServingProtocol) -> str:
+    """What is asked of the model server: JSON, or what may have raw tensors behind its JSON.
+
+    Raises:
+        RequestError: it says that it has, in a protocol that has no such thing, or not how long its JSON is.
+    """
+    length = request.headers.get(wire.BINARY_HEADER)
+    if length is None:
+        return JSON
+    folded = wire.fold_type(_BINARY, length)
+    if not protocol.routes.binary or folded == _BINARY:
+        raise RequestError(f"{wire.BINARY_HEADER} is not served here, or not a length")
+    return folded
+
+
+def _addressed(gates: Sequence[Gate], body: bytes) -> Gate:
+    """The gate of the model that a request's body names, where there are several at one path.
+
+    Raises:
+        RouteRefused: it names none of them.
+    """
+    if len(gates) == 1:
+        return gates[0]
+    try:
+        model = _named.decode(body).model
+    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
+        model = ""
+    for gate in gates:
+        service = gate.road.subject.service
+        if model == (service.served_as or service.model):
+            return gate
+    raise RouteRefused("there is no such model here")
+
+
+class _Named(msgspec.Struct):
+    model: str
+
+
+_named = msgspec.json.Decoder(_Named)
 
 
 class _Handlers:
-    """One handler per kind of route; ``template`` is the route's path."""
+    """One handler per kind of route; ``template`` is the route's path, ``gates`` those of the models behind it."""
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._first = next(iter(house.gates.values())).road.subject.protocol
         self._inside = 0
 
-    async def infer(self, template: str, request: Request) -> Response:
+    async def infer(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
         """An inference request: through its model's gate."""
-        house, gate = self._house, self._gate(request)
+        house, protocol = self._house, self._spoken(gates, request)
+        gates = self._known(gates, request)
         path, caller = _path(template, request), self._caller(request)
         accept = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
+        content_type = _content_type(request, protocol)
         with self._slot():
             body = await _read_body(request, house.door.max_body)
             begin = time.perf_counter()
-            passage = await gate.visit(Visit(caller, path, body, accept))
-            house.telemetry.passed(request.path_params["model"], passage, time.perf_counter() - begin)
-            return await self._response(passage, request.path_params["model"])
+            gate = _addressed(gates, body)
+            passage = await gate.visit(Visit(caller, path, body, accept, content_type))
+            model = gate.road.subject.service.model
+            house.telemetry.passed(model, passage, time.perf_counter() - begin)
+            return await self._response(passage, model, protocol)
 
-    async def _response(self, passage: Passage, model: str) -> Response:
+    async def _response(self, passage: Passage, model: str, protocol: ServingProtocol) -> Response:
         toll, answer = passage.toll, passage.answer
         if toll is not None:
-            body = await off_loop(len(toll.cargo) > LARGE_BYTES, self._body, toll)
+            error = protocol.error_member(wire.DETAIL)
+            body = await off_loop(len(toll.cargo) > LARGE_BYTES, wire.encode_toll, toll, error)
             headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.authenticate(toll, model)}
-            return Response(body, status_code=wire.STATUS, headers=headers, media_type=_JSON)
+            return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # one of the two there is
         receipt = wire.receipt(passage.work.rows, passage.work.seconds, passage.mode)
         return _as_it_came(answer, **{wire.RECEIPT_HEADER: receipt})
-
-    def _body(self, toll: Toll) -> bytes:
-        return wire.encode_toll(toll, self._house.protocol.error_member(wire.DETAIL))
 
     async def redeem(self, request: Request) -> Response:
         """A token and its solution, for the answer."""
@@ -166,19 +214,29 @@ class _Handlers:
         self._house.telemetry.redeemed()
         return _as_it_came(answer)
 
-    async def passing(self, template: str, request: Request) -> Response:
+    async def passing(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
         """Metadata and health: through as they are."""
-        if "model" in request.path_params:
-            self._gate(request)
+        self._spoken(gates, request)
+        self._known(gates, request)
         path, _ = _path(template, request), self._caller(request)
         with self._slot():
             return _as_it_came(await self._house.upstream.fetch(path))
 
-    def _gate(self, request: Request) -> Gate:
-        gate = self._house.gates.get(request.path_params["model"])
-        if gate is None:
+    @staticmethod
+    def _spoken(gates: Sequence[Gate], request: Request) -> ServingProtocol:
+        """The protocol of a route; errors are said in it from here on."""
+        protocol = gates[0].road.subject.protocol
+        request.scope[_PROTOCOL] = protocol
+        return protocol
+
+    @staticmethod
+    def _known(gates: Sequence[Gate], request: Request) -> Sequence[Gate]:
+        """Those of the gates whose model the path names; all of them where it names none."""
+        model = request.path_params.get("model")
+        known = [gate for gate in gates if model in (None, gate.road.subject.service.model)]
+        if not known:
             raise RouteRefused("there is no such model here")
-        return gate
+        return known
 
     def _caller(self, request: Request) -> Caller:
         return self._house.door.callers.identify(_knock(request))
@@ -196,7 +254,6 @@ class _Handlers:
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """An error in the caller's protocol; its private reason stays in the log."""
-        del request
         if isinstance(error, ClientDisconnect):
             return Response(status_code=_CLIENT_GONE)
         if not isinstance(error, ModeltollError):  # a fault of ours; the server logs its traceback
@@ -205,8 +262,8 @@ class _Handlers:
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
-        body = self._house.protocol.error(str(error))
-        return Response(body, status_code=error.status, headers=headers, media_type=_JSON)
+        protocol = request.scope.get(_PROTOCOL, self._first)
+        return Response(protocol.error(str(error)), status_code=error.status, headers=headers, media_type=JSON)
 
     async def unlisted(self, request: Request, error: Exception) -> Response:
         """Whatever is not listed is refused, in the same words whether it exists behind the gateway or not."""
@@ -214,11 +271,19 @@ class _Handlers:
         return await self.failed(request, RouteRefused("this route is not served here"))
 
 
-def _routes(handlers: _Handlers, protocol: ServingProtocol) -> Iterator[Route]:
-    for template in protocol.routes.infer:
-        yield Route(template, partial(handlers.infer, template), methods=["POST"])
-    for template in protocol.routes.passing:
-        yield Route(template, partial(handlers.passing, template), methods=["GET"])
+def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
+    """Every route of every model's protocol; models that speak the same one share them."""
+    infer: dict[str, list[Gate]] = {}
+    passing: dict[str, list[Gate]] = {}
+    for gate in gates:
+        routes = gate.road.subject.protocol.routes
+        for plan, templates in ((infer, routes.infer), (passing, routes.passing)):
+            for template in templates:
+                plan.setdefault(template, []).append(gate)
+    for template, behind in infer.items():
+        yield Route(template, partial(handlers.infer, template, behind), methods=["POST"])
+    for template, behind in passing.items():
+        yield Route(template, partial(handlers.passing, template, behind), methods=["GET"])
     yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
 
 
@@ -240,7 +305,7 @@ def application(house: House) -> Starlette:
     """The gateway's public side."""
     handlers = _Handlers(house)
     app = Starlette(
-        routes=list(_routes(handlers, house.protocol)),
+        routes=list(_routes(handlers, house.gates.values())),
         exception_handlers={
             404: handlers.unlisted,
             405: handlers.unlisted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -17,12 +17,13 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.assemble_measures import MEASURES
+from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
-from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.protocol import Service
+from modeltoll.gateway.settings import Settings
+from modeltoll.gateway.settings_values import IN_PROCESS
 from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.ledger.locate import locate
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from modeltoll.gateway.menu import Menu
-    from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.settings import Settings
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
@@ -62,8 +61,6 @@ __all__ = [
 
 _KEY_BYTES = 32
 _MIB = 1 << 20
-
-PROTOCOLS: Mapping[str, Callable[[], ServingProtocol]] = {"oip": OpenInference}
 
 
 class _Faults:
@@ -89,8 +86,14 @@ class _Faults:
 
 
 def build_upstream(settings: Settings) -> HttpUpstream:
-    """The model server's client."""
+    """The model server's client.
+
+    Raises:
+        SettingsError: the model is the application that the gate is built into; there is no server of its own.
+    """
     upstream = settings.upstream
+    if upstream.url == IN_PROCESS:
+        raise SettingsError([f"upstream.url: {IN_PROCESS} is for TollMiddleware; write the model server's address"])
     return HttpUpstream(
         upstream.url,
         timeout=upstream.timeout_seconds,
@@ -111,11 +114,8 @@ def build_subject(settings: Settings, name: str) -> Subject:
         with faults.under(f"models.{name}.measures.{number}"):
             measures.append(MEASURES[measure.name](measure))
     faults.settle()
-    output = model.output
-    service = Service(
-        name, output.name, output.kind, output.classes, unmeasured=output.unmeasured, max_rows=settings.limits.rows
-    )
-    return Subject(service, PROTOCOLS[model.protocol](), tuple(measures))
+    service = build_service(name, model, settings.limits.rows)
+    return Subject(service, PROTOCOLS[model.protocol](model), tuple(measures))
 
 
 def build_tariff(settings: Settings, name: str) -> Tariff:
@@ -166,7 +166,7 @@ def build_house(settings: Settings, gates: Mapping[str, Gate], upstream: Upstrea
     """All that the public side needs."""
     limits = settings.limits
     door = Door(build_callers(settings), int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
-    return House(gates, OpenInference(), upstream, door, Telemetry(), chance)
+    return House(gates, upstream, door, Telemetry(), chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Assembly:
     admin: Starlette
     gates: Mapping[str, Gate]
     ledger: Ledger
-    upstream: HttpUpstream
+    upstream: Upstream
     notices: tuple[str, ...]
     stock: Stock | None = None
 
@@ -217,8 +217,8 @@ def _tariff_notices(name: str, calibration: Calibration, weights: Sequence[float
         yield f"models.{name}.measures: the tariff was made with other weights, and its own are in force"
 
 
-def assemble(settings: Settings) -> Assembly:
-    """Build a gateway.
+def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
+    """Build a gateway, in front of ``upstream`` if that is given, else of the server that the settings name.
 
     Raises:
         SettingsError: everything that the settings name and that cannot be built, at once.
@@ -238,9 +238,10 @@ def assemble(settings: Settings) -> Assembly:
             tariffs[name] = build_tariff(settings, name)
         with faults.under(f"models.{name}.puzzle"):
             menus[name] = build_menu(model.puzzle, profile, stock)
+    faults.sentences += clashes(subjects)
     faults.settle()
     assert ledger is not None  # or there was a fault
-    upstream, chance = build_upstream(settings), build_chance(settings, profile)
+    upstream, chance = upstream or build_upstream(settings), build_chance(settings, profile)
     priced = {name: tariff for name, tariff in tariffs.items() if isinstance(tariff, ConformalTariff)}
     monitors = {
         name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
@@ -255,5 +256,5 @@ def assemble(settings: Settings) -> Assembly:
         unit = tariff.calibration.unit_seconds
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
-    admin = admin_application(upstream, house.protocol.routes.ready, ledger, house.telemetry)
+    admin = admin_application(upstream, next(iter(subjects.values())).ready_path, ledger, house.telemetry)
     return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock)

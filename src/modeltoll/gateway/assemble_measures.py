@@ -17,6 +17,7 @@ from modeltoll.leak.layered import load_novelty
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.pknn import PknnMeasure, log_scores
+from modeltoll.leak.tokens import TokensMeasure
 
 if TYPE_CHECKING:
     from modeltoll.gateway.settings_models import MeasureSettings
@@ -73,9 +74,10 @@ def _archive(path: Path, members: tuple[str, ...]) -> dict[str, np.ndarray[tuple
 
 
 MEASURES: Mapping[str, Callable[[MeasureSettings], LeakMeasure]] = {
-    "entropy": lambda _: EntropyMeasure(),
-    "gap": lambda _: GapMeasure(),
+    "entropy": lambda _: EntropyMeasure(partial=True),  # the protocol has checked what an answer must show
+    "gap": lambda _: GapMeasure(partial=True),
     "novelty": _novelty,
     "pate": _pate,
     "pknn": _pknn,
+    "tokens": lambda _: TokensMeasure(),
 }

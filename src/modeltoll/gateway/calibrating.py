@@ -86,8 +86,8 @@ async def observe(
         UpstreamError, AnswerError: the model server does not answer, or not as its settings say.
         CalibrationError: it refused a row.
     """
-    model, path = subject.service.model, subject.infer_path
-    metadata = (await upstream.fetch(subject.metadata_path)).body
+    model, path, described = subject.service.model, subject.infer_path, subject.metadata_path
+    metadata = b"" if described is None else (await upstream.fetch(described)).body
     questions = [subject.protocol.ask(row[None], metadata, subject.service) for row in inputs]
     for question in questions[:_WARM_UP]:
         await upstream.predict(path, question)

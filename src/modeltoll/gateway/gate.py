@@ -16,6 +16,7 @@ import numpy as np
 from modeltoll import wire
 from modeltoll.errors import AnswerError, LedgerError, RequestError, TollMalformed
 from modeltoll.gateway.offload import LARGE_BYTES, LARGE_ROWS, off_loop
+from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Account, Answer, Bill, Caller, Entry, Leaks, Toll, Work
@@ -57,9 +58,15 @@ class Subject:
         return self.protocol.routes.infer[0].format(model=self.service.model)
 
     @property
-    def metadata_path(self) -> str:
-        """Where it describes itself."""
-        return self.protocol.routes.metadata.format(model=self.service.model)
+    def metadata_path(self) -> str | None:
+        """Where it describes itself, if anywhere."""
+        metadata = self.protocol.routes.metadata
+        return None if metadata is None else metadata.format(model=self.service.model)
+
+    @property
+    def ready_path(self) -> str:
+        """Where the model server is asked whether it can answer."""
+        return self.protocol.routes.ready.format(model=self.service.model)
 
     def leaks(self, question: Question, answer: Answer) -> Leaks:
         """The leaks of each row under each measure, in the measures' order.
@@ -100,12 +107,16 @@ class Road:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request at the gate: who sends it, to which upstream path, and what the client can do."""
+    """One request at the gate: who sends it, to which upstream path, and what the client can do.
+
+    ``content_type`` is one of ``wire.fold_type``.
+    """
 
     caller: Caller
     path: str
     body: bytes
     accept: wire.Accept
+    content_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +166,14 @@ class Gate:
             RequestError, AnswerError, UpstreamError, LedgerError: nothing of the answer may be shown.
         """
         subject, tariff = self.road.subject, self.road.tariff_in_force
-        question = await off_loop(len(visit.body) > LARGE_BYTES, subject.protocol.read, visit.body, subject.service)
-        answer = await self._predict(visit)
+        question = await off_loop(
+            len(visit.body) > LARGE_BYTES, subject.protocol.read, visit.body, subject.service, visit.content_type
+        )
+        answer = await self._predict(visit, question)
         large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
         priced = await off_loop(large, self._price, tariff, question, answer)
+        if question.strip is not None:
+            answer = await off_loop(large, question.strip, answer)
         account, remembered = await self._charge(visit.caller, question, priced)
         work = tariff.work(priced.assessment, account)
         if not remembered:  # nobody is a newcomer, or known for anything, while nothing is remembered
@@ -171,8 +186,9 @@ class Gate:
         remembered = remembered and await self._bill(visit.caller, priced, work, settled)
         return Passage(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
 
-    async def _predict(self, visit: Visit) -> Answer:
-        answer = await self._upstream.predict(visit.path, visit.body)
+    async def _predict(self, visit: Visit, question: Question) -> Answer:
+        body = visit.body if question.forward is None else question.forward
+        answer = await self._upstream.predict(visit.path, body, visit.content_type)
         if answer.status == 200:
             return answer
         if 400 <= answer.status < 500:

@@ -23,12 +23,12 @@ from modeltoll.gateway.settings_models import ModelSettings, Part
 from modeltoll.gateway.settings_values import (
     Address,
     HashedKey,
-    HttpUrl,
     ModelName,
     Network,
     Origin,
     Person,
     Secret,
+    UpstreamUrl,
     WideIPv4,
     WideIPv6,
     each_once,
@@ -51,9 +51,9 @@ _SQLITE_HERE = re.compile(r"sqlite:///(?!/)(.+)")  # a SQLite file that is not n
 
 
 class UpstreamSettings(Part):
-    """The model server."""
+    """The model server; its URL is ``app`` where the gate is built into it (``TollMiddleware``)."""
 
-    url: HttpUrl
+    url: UpstreamUrl
     timeout_seconds: float = Field(30.0, gt=0)
     connections: int = Field(64, ge=1)
     max_answer_mib: float = Field(64.0, gt=0, le=64)  # no client opens a larger toll (wire.MAX_TOLL_BYTES)

@@ -7,11 +7,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from modeltoll.gateway.settings_values import each_once
+from modeltoll.gateway.settings_values import UrlPath, each_once
 
-__all__ = ["MeasureSettings", "ModelSettings", "OutputSettings", "Part", "PuzzleSettings"]
+__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "Part", "PuzzleSettings"]
 
 _KIB = 1 << 10  # KiB in a MiB
+_ROW_MEASURES = ("entropy", "gap", "novelty", "pate", "pknn")  # of rows of scores
 
 
 class Part(BaseModel):
@@ -21,24 +22,55 @@ class Part(BaseModel):
 
 
 class OutputSettings(Part):
-    """The output that shows the model, and what it holds; ``unmeasured`` outputs may go out beside it as they are."""
+    """The output that shows the model, and what it holds; ``unmeasured`` outputs may go out beside it as they are.
 
-    name: str
-    kind: Literal["probabilities", "logits", "labels"]
+    ``labels`` are the names of the classes, in the order of the measures' private data. ``partial``: only the largest
+    scores are shown.
+    """
+
+    name: str = ""
+    kind: Literal["probabilities", "logits", "labels", "embeddings", "tokens"]
     classes: int | None = Field(None, ge=2)
+    labels: tuple[str, ...] = ()
+    partial: bool = False
     unmeasured: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _labels_need_classes(self) -> OutputSettings:
-        if self.kind == "labels" and self.classes is None:
+    def _classes_are_known(self) -> OutputSettings:
+        if self.labels and (len(self.labels) < 2 or self.classes not in (None, len(self.labels))):
+            raise ValueError("labels are fewer than 2, or not as many as classes; list each of them once")
+        if self.kind == "labels" and self.number_of_classes is None:
             raise ValueError("kind is labels: say how many classes there are")
+        if self.partial and (self.kind != "probabilities" or self.number_of_classes is None):
+            raise ValueError("partial is for probabilities, and needs classes: say how many there are")
         return self
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        each_once(labels, "a label")
+        return labels
+
+    @property
+    def number_of_classes(self) -> int | None:
+        """As declared, or as many as there are labels."""
+        return self.classes or len(self.labels) or None
+
+
+class JsonPathSettings(Part):
+    """Where a service of its own making is asked, and JMESPath expressions for its inputs and scores."""
+
+    route: UrlPath
+    inputs: str = Field("@", min_length=1)
+    scores: str = Field("@", min_length=1)
+    ready: UrlPath = "/"
+    one_row: bool = False
 
 
 class MeasureSettings(Part):
     """One leak measure: its file where it has one, its number of neighbours, its weight in the price."""
 
-    name: Literal["entropy", "gap", "novelty", "pate", "pknn"]
+    name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"]
     weight: float = Field(1.0, ge=1e-6, le=1e6)
     file: Path | None = None
     neighbours: int | None = Field(None, ge=1)
@@ -47,9 +79,9 @@ class MeasureSettings(Part):
     def _files(self) -> MeasureSettings:
         if self.name in {"novelty", "pate", "pknn"} and self.file is None:
             raise ValueError(f"{self.name} needs 'file'")
-        if self.name in {"entropy", "gap"} and self.file is not None:
+        if self.name in {"entropy", "gap", "tokens"} and self.file is not None:
             raise ValueError(f"{self.name} takes no 'file'; leave it out")
-        if self.name in {"entropy", "gap", "pate"} and self.neighbours is not None:
+        if self.name in {"entropy", "gap", "pate", "tokens"} and self.neighbours is not None:
             raise ValueError(f"{self.name} takes no 'neighbours'; leave them out")
         return self
 
@@ -94,9 +126,18 @@ class PuzzleSettings(Part):
 
 
 class ModelSettings(Part):
-    """One model behind the gateway."""
+    """One model behind the gateway.
 
-    protocol: Literal["oip"] = "oip"
+    ``served_as`` is its name in request bodies, if it is another one; ``columns`` are its inputs' names, in the order of
+    the measures' private data.
+    """
+
+    protocol: Literal["oip", "v1", "mlflow", "labels", "vllm-classify", "openai-embeddings", "openai-chat", "json"] = (
+        "oip"
+    )
+    json_path: JsonPathSettings | None = None
+    served_as: str | None = Field(None, min_length=1)
+    columns: tuple[str, ...] = ()
     mode: Literal["enforce", "shadow"] = "enforce"
     tariff: Path
     output: OutputSettings
@@ -109,6 +150,26 @@ class ModelSettings(Part):
         """The measures' weights as shares that sum to 1."""
         whole = sum(measure.weight for measure in self.measures)
         return tuple(measure.weight / whole for measure in self.measures)
+
+    @model_validator(mode="after")
+    def _protocol_and_output_fit(self) -> ModelSettings:
+        kind = self.output.kind
+        if (self.protocol == "json") != (self.json_path is not None):
+            raise ValueError("json_path is for protocol json, and needed there; say route, inputs and scores")
+        if self.protocol == "oip" and not self.output.name:
+            raise ValueError("output.name is missing; say which output is measured")
+        if self.protocol == "labels" and not self.output.labels:
+            raise ValueError("protocol labels: list output.labels")
+        if self.output.labels and self.protocol == "labels" and kind not in ("probabilities", "logits"):
+            raise ValueError("protocol labels: output.kind is probabilities or logits")
+        for protocol, its in (("openai-embeddings", "embeddings"), ("openai-chat", "tokens")):
+            if (self.protocol == protocol) != (kind == its):
+                raise ValueError(f"output.kind {its} belongs to protocol {protocol}; set both or neither")
+        fitting = {"embeddings": {"novelty"}, "tokens": {"tokens"}}.get(kind, {*_ROW_MEASURES})
+        for measure in self.measures:
+            if measure.name not in fitting:
+                raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(sorted(fitting))}")
+        return self
 
     @field_validator("measures")
     @classmethod

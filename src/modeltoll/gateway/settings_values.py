@@ -10,14 +10,16 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 __all__ = [
+    "IN_PROCESS",
     "Address",
     "HashedKey",
-    "HttpUrl",
     "ModelName",
     "Network",
     "Origin",
     "Person",
     "Secret",
+    "UpstreamUrl",
+    "UrlPath",
     "WideIPv4",
     "WideIPv6",
     "each_once",
@@ -25,6 +27,8 @@ __all__ = [
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _KEY_BYTES = 32
+
+IN_PROCESS = "app"  # the model is the application that the gate is built into
 
 
 def _address(text: str) -> str:
@@ -34,8 +38,8 @@ def _address(text: str) -> str:
     return text
 
 
-def _http_url(text: str) -> str:
-    if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
+def _upstream_url(text: str) -> str:
+    if text != IN_PROCESS and not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", text):
         raise ValueError("is not an http:// or https:// address without user and query, such as http://127.0.0.1:8000")
     return text
 
@@ -72,11 +76,18 @@ def _secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _url_path(text: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9_.~:-]+)+/?|/", text) or "/./" in f"{text}/" or "/../" in f"{text}/":
+        raise ValueError("is not a path such as /predict")
+    return text
+
+
 Address = Annotated[str, AfterValidator(_address)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's

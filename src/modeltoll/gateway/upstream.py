@@ -7,7 +7,9 @@ from typing import Protocol
 
 import aiohttp
 
+from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
+from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.records import Answer
 
 __all__ = ["HttpUpstream", "Upstream"]
@@ -25,8 +27,10 @@ class Upstream(Protocol):
     async def close(self) -> None:
         """Let go of all connections."""
 
-    async def predict(self, path: str, body: bytes) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """Post a request body to a path and return what the server says, whatever its status.
+
+        Content types are those of ``wire.fold_type``.
 
         Raises:
             UpstreamError: it is down or broke off (``UpstreamTimeout``: it did not answer in time).
@@ -56,7 +60,7 @@ class HttpUpstream:
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            headers={"Accept": "*/*", "Accept-Encoding": "identity"},
             auto_decompress=False,
         )
 
@@ -66,18 +70,17 @@ class HttpUpstream:
         if session is not None:
             await session.close()
 
-    async def predict(self, path: str, body: bytes) -> Answer:
-        """Post a JSON body."""
-        return await self._ask("POST", path, body)
+    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+        """Post a body."""
+        return await self._ask("POST", path, body, wire.type_headers(content_type))
 
     async def fetch(self, path: str) -> Answer:
         """Get a path."""
-        return await self._ask("GET", path, None)
+        return await self._ask("GET", path, None, {})
 
-    async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
+    async def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         if self._session is None:
             raise UpstreamError("the gateway is not open")
-        headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             async with self._session.request(
                 method, self._url + path, data=body, headers=headers, allow_redirects=False
@@ -105,4 +108,5 @@ class HttpUpstream:
             if size > self._max_body:
                 raise too_large
             chunks.append(chunk)
-        return Answer(response.status, content_type, b"".join(chunks))
+        folded = wire.fold_type(content_type, headers.get(wire.BINARY_HEADER))
+        return Answer(response.status, folded, b"".join(chunks))

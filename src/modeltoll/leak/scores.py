@@ -60,8 +60,8 @@ def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool =
     return values
 
 
-def probabilities(raw: object, kind: str, classes: int | None = None) -> Floats:
-    """Turn raw outputs of the declared kind into probabilities of shape (rows, classes).
+def probabilities(raw: object, kind: str, classes: int | None = None, *, partial: bool = False) -> Floats:
+    """Turn raw outputs of the declared kind into probabilities of shape (rows, classes), ``partial`` as in ``check_scores``.
 
     ``logits`` go through a softmax. ``labels``, integers of shape (rows,) or (rows, 1), become rows with a single 1;
     such rows have entropy 0 and gap 0, so only measures that look at inputs or votes tell them apart.
@@ -71,7 +71,7 @@ def probabilities(raw: object, kind: str, classes: int | None = None) -> Floats:
         SettingsError: no such kind, or labels without the number of classes.
     """
     if kind == "probabilities":
-        return check_scores(raw, classes)
+        return check_scores(raw, classes, partial=partial)
     if kind == "logits":
         logits = _matrix(raw, classes)
         _check_finite(logits)

@@ -8,7 +8,7 @@ import socket
 import string
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["FakeUpstream", "Script", "check_protocol", "serving", "speaking"]
+__all__ = ["FakeUpstream", "ProtocolTrial", "Script", "check_protocol", "serving", "speaking"]
 
 _STOP_SECONDS = 10.0
 _MUTATIONS = 300
@@ -34,12 +34,13 @@ class FakeUpstream:
     """A model server that says what it is told to, at once.
 
     ``says`` answers a request's (path, body), or is an error to raise. ``asked`` keeps every (path, body) that came;
-    the body of a GET is empty.
+    the body of a GET is empty. ``types`` keeps their content types.
     """
 
     def __init__(self, says: Callable[[str, bytes], Answer] | ModeltollError) -> None:
         self.says = says
         self.asked: list[tuple[str, bytes]] = []
+        self.types: list[str] = []
 
     async def open(self) -> None:
         """Nothing to open."""
@@ -47,9 +48,10 @@ class FakeUpstream:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def predict(self, path: str, body: bytes) -> Answer:
+    async def predict(self, path: str, body: bytes, content_type: str = "application/json") -> Answer:
         """As ``Upstream.predict``."""
         self.asked.append((path, body))
+        self.types.append(content_type)
         if isinstance(self.says, ModeltollError):
             raise self.says
         return self.says(path, body)
@@ -123,41 +125,50 @@ def speaking(script: Script) -> Iterator[str]:
         listening.close()
 
 
-def check_protocol(
-    protocol: ServingProtocol,
-    service: Service,
-    metadata: bytes,
-    inputs: Floats,
-    answer: Callable[[Floats], Answer],
-    *,
-    seed: int = 0,
-) -> None:
-    """Hold a serving protocol to the law of its plug.
+@dataclass(frozen=True, slots=True)
+class ProtocolTrial:
+    """What a serving protocol is tried with.
 
-    Args:
-        protocol: the protocol on trial.
-        service: a model whose output holds probabilities.
-        metadata: how that model describes itself, with one input tensor of FP64 numbers.
-        inputs: 3 rows or more for it, (rows, dimensions), all different.
-        answer: writes what the model server says, given the scores (rows, classes).
-        seed: of the scores and of the bytes that are spoilt.
+    ``inputs`` are 3 rows or more, all different: numbers (rows, dimensions), or whatever else the protocol takes.
+    ``ask`` writes a request for such rows; ``answer`` what the model server says to it, given scores (rows, 4).
+    ``shows`` finds these scores in the evidence. ``partial``: an answer may show some of them only.
+    """
+
+    protocol: ServingProtocol
+    service: Service
+    inputs: Any
+    ask: Callable[[Any], bytes]
+    answer: Callable[[Floats], Answer]
+    shows: Callable[[Evidence], Floats | None] = lambda evidence: evidence.scores
+    partial: bool = False
+    seed: int = 0
+
+    @property
+    def numbers(self) -> Floats | None:
+        """The inputs, if they are numbers."""
+        return self.inputs if isinstance(self.inputs, np.ndarray) else None
+
+
+def check_protocol(trial: ProtocolTrial) -> None:
+    """Hold a serving protocol to the law of its plug.
 
     Raises:
         AssertionError: the protocol breaks the law; the message says how.
     """
-    assert len(inputs) >= 3, "the suite needs 3 rows or more"
-    rng = np.random.default_rng(seed)
-    body = protocol.ask(inputs, metadata, service)
+    protocol, service, answer = trial.protocol, trial.service, trial.answer
+    assert len(trial.inputs) >= 3, "the suite needs 3 rows or more"
+    rng = np.random.default_rng(trial.seed)
+    body = trial.ask(trial.inputs)
     question = protocol.read(body, service)
-    scores = rng.dirichlet(np.ones(4), size=len(inputs))
+    scores = rng.dirichlet(np.ones(4), size=len(trial.inputs))
     _check_routes(protocol)
-    _check_reading(protocol, service, metadata, inputs, question)
-    _check_evidence(protocol, service, question, answer, scores)
+    _check_reading(trial, question)
+    _check_evidence(trial, question, scores)
     _check_errors(protocol)
     for spoilt in _spoilt(body, rng):
         _check_spoilt_request(protocol, service, spoilt)
     for spoilt in _spoilt(answer(scores).body, rng):
-        _check_spoilt_answer(protocol, service, question, replace(answer(scores), body=spoilt))
+        _check_spoilt_answer(trial, question, replace(answer(scores), body=spoilt))
 
 
 def _check_routes(protocol: ServingProtocol) -> None:
@@ -167,54 +178,58 @@ def _check_routes(protocol: ServingProtocol) -> None:
     assert protocol.name, "the protocol has no name"
     assert routes.infer, "the protocol has no route for inference"
     assert len(set(every)) == len(every), "a route is listed twice"
-    assert {routes.metadata, routes.ready} <= set(routes.passing), "metadata and ready are routes that go through"
+    open_to_all = {routes.ready} if routes.metadata is None else {routes.metadata, routes.ready}
+    assert open_to_all <= set(routes.passing), "metadata and ready are routes that go through"
     for template in every:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
         assert template.startswith("/"), f"{template} is not absolute"
         assert set(fields) <= {"model", "version"}, f"{template} names something else than a model and its version"
-    assert "{" not in routes.ready, "whether the server is ready does not depend on a model"
+    assert "{version}" not in routes.ready, "whether the server is ready does not depend on a version"
     assert routes.infer[0].format(model="m") == routes.infer[0].replace("{model}", "m"), "the first route has a version"
 
 
-def _check_reading(
-    protocol: ServingProtocol, service: Service, metadata: bytes, inputs: Floats, question: Question
-) -> None:
+def _check_reading(trial: ProtocolTrial, question: Question) -> None:
     """What ``ask`` writes, ``read`` reads; a fingerprint belongs to its row, wherever it stands."""
-    prints = question.fingerprints
-    assert question.inputs is not None, "numbers were not read as inputs"
-    assert np.array_equal(question.inputs, inputs), "the inputs were read as other numbers"
+    protocol, service, inputs, prints = trial.protocol, trial.service, trial.inputs, question.fingerprints
+    if trial.numbers is None:
+        assert question.inputs is None, "what is no number was read as inputs"
+        turned_inputs = [*inputs[::-1], inputs[0]]
+    else:
+        assert question.inputs is not None, "numbers were not read as inputs"
+        assert np.array_equal(question.inputs, inputs), "the inputs were read as other numbers"
+        turned_inputs = np.vstack([inputs[::-1], inputs[:1]])
     assert len(prints) == len(inputs), "there is not one fingerprint per row"
     assert {len(one) for one in prints} == {8}, "a fingerprint is not of 8 bytes"
     assert len(set(prints)) == len(prints), "different rows have one fingerprint"
-    turned = protocol.read(protocol.ask(np.vstack([inputs[::-1], inputs[:1]]), metadata, service), service)
+    turned = protocol.read(trial.ask(turned_inputs), service)
     assert turned.fingerprints == (*prints[::-1], prints[0]), "a fingerprint depends on where its row stands"
     try:
-        protocol.read(protocol.ask(inputs, metadata, service), replace(service, max_rows=len(inputs) - 1))
+        protocol.read(trial.ask(inputs), replace(service, max_rows=len(inputs) - 1))
     except RequestError:
         return
     raise AssertionError("more rows than the service allows were read")
 
 
-def _check_evidence(
-    protocol: ServingProtocol,
-    service: Service,
-    question: Question,
-    answer: Callable[[Floats], Answer],
-    scores: Floats,
-) -> None:
+def _check_evidence(trial: ProtocolTrial, question: Question, scores: Floats) -> None:
     """The evidence is the question's and the answer's; what does not fit the question is refused."""
+    protocol, service, answer = trial.protocol, trial.service, trial.answer
     evidence = protocol.evidence(question, answer(scores), service)
     assert evidence.fingerprints == question.fingerprints, "the evidence is of other rows"
-    assert evidence.scores is not None, "the evidence has no scores"
-    assert np.allclose(evidence.scores, scores, rtol=1e-9, atol=1e-12), "the scores were read as other numbers"
-    assert evidence.inputs is question.inputs, "the inputs were lost"
-    other = replace(service, output=service.output + "x")
-    for fault, said, asked in (
+    shown = trial.shows(evidence)
+    assert shown is not None, "the evidence has no scores"
+    assert np.allclose(shown, scores, rtol=1e-9, atol=1e-12), "the scores were read as other numbers"
+    if trial.numbers is not None:
+        assert evidence.inputs is question.inputs, "the inputs were lost"
+    faults = [
         ("an answer with a row less", answer(scores[1:]), service),
         ("an answer with a row more", answer(np.vstack([scores, scores[:1]])), service),
-        ("scores that sum to 2", answer(2 * scores), service),
-        ("an answer without the declared output", answer(scores), other),
-    ):
+    ]
+    if service.kind in ("probabilities", "tokens"):
+        faults.append(("scores that sum to 2", answer(2 * scores), service))
+    if service.output:
+        other = replace(service, output=service.output + "x")
+        faults.append(("an answer without the declared output", answer(scores), other))
+    for fault, said, asked in faults:
         try:
             protocol.evidence(question, said, asked)
         except AnswerError:
@@ -247,16 +262,20 @@ def _check_spoilt_request(protocol: ServingProtocol, service: Service, body: byt
         assert np.isfinite(question.inputs).all(), "an input is not finite"
 
 
-def _check_spoilt_answer(protocol: ServingProtocol, service: Service, question: Question, answer: Answer) -> None:
+def _check_spoilt_answer(trial: ProtocolTrial, question: Question, answer: Answer) -> None:
     """Bytes are evidence or an ``AnswerError``, and evidence is sound."""
     try:
-        evidence: Evidence = protocol.evidence(question, answer, service)
+        evidence = trial.protocol.evidence(question, answer, trial.service)
     except AnswerError:
         return
-    assert evidence.scores is not None, "evidence without scores"
-    assert len(evidence.scores) == len(question.fingerprints), "not one row of scores per row of the question"
-    assert np.allclose(evidence.scores.sum(axis=1), 1.0), "scores do not sum to 1"
-    assert (evidence.scores >= 0.0).all(), "a score is negative"
+    shown = trial.shows(evidence)
+    assert shown is not None, "evidence without scores"
+    assert len(shown) == len(question.fingerprints), "not one row of scores per row of the question"
+    assert np.isfinite(shown).all(), "a score is not finite"
+    if trial.service.kind == "probabilities":
+        sums = shown.sum(axis=1)
+        assert (shown >= 0.0).all(), "a score is negative"
+        assert (sums <= 1.0 + 1e-9).all() if trial.partial else np.allclose(sums, 1.0), "scores do not sum to 1"
 
 
 def _spoilt(body: bytes, rng: np.random.Generator) -> Iterator[bytes]:

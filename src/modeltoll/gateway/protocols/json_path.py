@@ -1,0 +1,108 @@
+"""Any other JSON: where the inputs and the scores are is said by two JMESPath expressions."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import jmespath
+import msgspec
+from jmespath.exceptions import JMESPathError
+
+from modeltoll.errors import AnswerError, RequestError, SettingsError
+from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
+from modeltoll.gateway.protocols.rows import classified, question_of
+from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_request
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer, Evidence, Floats
+
+__all__ = ["JsonPath"]
+
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WHOLE = "@"
+_ERROR_MEMBERS = ("error", "detail", "message")
+
+
+def _numbers_in(value: object, unmeasured: tuple[str, ...]) -> int:
+    """How many numbers a document holds, but for those below members that are not measured."""
+    count, left = 0, [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left += [member for name, member in item.items() if name not in unmeasured]
+        elif isinstance(item, list):
+            left += item
+        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+            count += 1
+    return count
+
+
+class JsonPath:
+    """A service of its own making, as BentoML, LitServe, Ray Serve and FastAPI have them."""
+
+    name = "json"
+
+    def __init__(self, route: str, inputs: str, scores: str, ready: str = "/", *, one: bool = False) -> None:
+        """``inputs`` and ``scores`` each find a list with one item per row, or with ``one`` the one row of all.
+
+        Raises:
+            SettingsError: one of them is no JMESPath expression.
+        """
+        self.routes = Routes(infer=(route,), passing=(ready,), metadata=None, ready=ready)
+        self._inputs_at = inputs
+        self._one = one
+        try:
+            self._inputs, self._scores = jmespath.compile(inputs), jmespath.compile(scores)
+        except JMESPathError as error:
+            raise SettingsError([f"json: not a JMESPath expression: {error}"]) from None
+
+    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+        """Read a request; members that the expression does not find go along as they are."""
+        del content_type
+        document = load_request(body)
+        try:
+            found = self._inputs.search(document)
+        except (JMESPathError, RecursionError):
+            raise RequestError("the request does not hold the inputs where they should be") from None
+        if found is None:
+            raise RequestError("the request does not hold the inputs where they should be")
+        return question_of([found] if self._one else found, service)
+
+    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+        """The scores. Every number of the answer is one of them, or below a member of ``service.unmeasured``."""
+        document = load_answer(answer)
+        try:
+            found = self._scores.search(document)
+        except (JMESPathError, RecursionError) as error:
+            raise AnswerError("the model server's answer cannot be searched", private=str(error)) from None
+        rows: Any = [found] if self._one else found
+        evidence = classified(question, rows, service)
+        if _numbers_in(document, service.unmeasured) > _numbers_in(rows, ()):
+            raise AnswerError(
+                "the model server's answer holds numbers that are not measured",
+                private="let the model server send the scores only, or list the other members in output.unmeasured",
+            )
+        return evidence
+
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """The rows at the expression's place, where that is a member of the request, or the whole of it."""
+        del metadata, service
+        rows = inputs[0].tolist() if self._one else inputs.tolist()
+        if self._inputs_at == _WHOLE:
+            return msgspec.json.encode(rows)
+        if not _MEMBER.fullmatch(self._inputs_at):
+            raise AnswerError("no request can be written for this expression; let it be asked in shadow mode instead")
+        return msgspec.json.encode({self._inputs_at: rows})
+
+    def error(self, message: str) -> bytes:
+        """``{"error": message, "detail": message}``: one is what most look for, the other what FastAPI's callers do."""
+        return msgspec.json.encode({"error": message, "detail": message})
+
+    def error_member(self, message: str) -> object:
+        """A text."""
+        return message
+
+    def complaint(self, answer: Answer) -> str:
+        """The first text that stands where errors do, shortened."""
+        return next(filter(None, (complaint_at(answer, member) for member in _ERROR_MEMBERS)), "")

@@ -1,0 +1,94 @@
+"""MLflow's scoring protocol: ``/invocations`` in its four JSON forms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.named import declared_in_rows
+from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
+from modeltoll.gateway.protocols.rows import across, classified, question_of
+from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_object
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer, Evidence, Floats
+
+__all__ = ["MlflowScoring"]
+
+_SPLIT, _RECORDS, _INSTANCES, _INPUTS = _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+
+
+def _split(frame: object) -> list[Any]:
+    """The rows of a data frame in pandas' split form, each with its columns' names where they are given."""
+    if not isinstance(frame, dict) or not {"columns", "index", "data"} >= frame.keys():
+        raise RequestError(f"{_SPLIT!r} is not an object of 'columns', 'index' and 'data'")
+    data, columns = frame.get("data"), frame.get("columns")
+    if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
+        raise RequestError(f"the 'data' of {_SPLIT!r} is not a list of rows")
+    if columns is None:
+        return data
+    if not isinstance(columns, list) or len({str(column) for column in columns}) != len(columns):
+        raise RequestError(f"the 'columns' of {_SPLIT!r} are not a list of different names")
+    if any(len(row) != len(columns) for row in data):
+        raise RequestError(f"a row of {_SPLIT!r} has not one item per column")
+    return [dict(zip(map(str, columns), row, strict=True)) for row in data]
+
+
+def _records(frame: object) -> list[Any]:
+    """The rows of a data frame in pandas' records form."""
+    if not isinstance(frame, list) or not all(isinstance(row, dict) for row in frame):
+        raise RequestError(f"{_RECORDS!r} is not a list of objects")
+    if len({frozenset(row) for row in frame}) > 1:
+        raise RequestError(f"the rows of {_RECORDS!r} do not all have the same columns")
+    return frame
+
+
+class MlflowScoring:
+    """A model server started by ``mlflow models serve``, SageMaker's among them."""
+
+    name = "mlflow"
+    routes = Routes(infer=("/invocations",), passing=("/ping", "/health", "/version"), metadata=None, ready="/ping")
+
+    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+        """Read a scoring request; ``params`` go along as they are."""
+        del content_type
+        document = load_object(body)
+        forms = [form for form in _FORMS if form in document]
+        if len(forms) != 1 or not {*_FORMS, "params"} >= document.keys():
+            raise RequestError(f"the request has not just one of {', '.join(_FORMS)}")
+        given = document[forms[0]]
+        if forms[0] == _SPLIT:
+            rows = _split(given)
+        elif forms[0] == _RECORDS:
+            rows = _records(given)
+        else:
+            rows = across(given)
+        return question_of(rows, service)
+
+    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+        """The predictions: rows of scores, or objects of named columns."""
+        document = load_answer(answer)
+        if not isinstance(document, dict) or document.keys() != {"predictions"}:
+            raise AnswerError("the model server's answer does not hold 'predictions', and nothing else")
+        return classified(question, declared_in_rows(document["predictions"], service), service)
+
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """The form of tensors, or of split frames where columns are declared."""
+        del metadata
+        if service.columns:
+            return msgspec.json.encode({_SPLIT: {"columns": service.columns, "data": inputs.tolist()}})
+        return msgspec.json.encode({_INPUTS: inputs.tolist()})
+
+    def error(self, message: str) -> bytes:
+        """``{"error_code": ..., "message": message}``."""
+        return msgspec.json.encode({"error_code": "BAD_REQUEST", "message": message})
+
+    def error_member(self, message: str) -> object:
+        """MLflow has none: a text, for whoever looks."""
+        return message
+
+    def complaint(self, answer: Answer) -> str:
+        """The upstream's ``message``, shortened."""
+        return complaint_at(answer, "message")

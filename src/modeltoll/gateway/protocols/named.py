@@ -1,0 +1,47 @@
+"""Answers of many rows in which the declared output stands under its name, beside others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modeltoll.errors import AnswerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modeltoll.gateway.protocols.protocol import Service
+
+__all__ = ["declared", "declared_in_rows"]
+
+
+def declared(outputs: Mapping[str, Any], service: Service) -> Any:
+    """The declared output among named ones.
+
+    Raises:
+        AnswerError: it is not there, or another one is that is not measured.
+    """
+    if service.output not in outputs:
+        raise AnswerError(f"the model server's answer does not hold the output {service.output!r}")
+    if not {service.output, *service.unmeasured} >= outputs.keys():
+        raise AnswerError(
+            "the model server's answer holds an output that is not measured",
+            private="let the model server send the measured output only, or list the others in output.unmeasured",
+        )
+    return outputs[service.output]
+
+
+def declared_in_rows(rows: object, service: Service) -> object:
+    """The declared output of each row: the row itself, or where rows are objects, what stands there.
+
+    An object of all declared labels is one row of scores, in their order.
+
+    Raises:
+        AnswerError: as ``declared``.
+    """
+    if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
+        return rows
+    if not all(isinstance(row, dict) for row in rows):
+        raise AnswerError("the model server's answer has rows of different kinds")
+    if service.labels and all(row.keys() == set(service.labels) for row in rows):
+        return [[row[label] for label in service.labels] for row in rows]
+    return [declared(row, service) for row in rows]

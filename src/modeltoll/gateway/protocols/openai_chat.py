@@ -1,0 +1,131 @@
+"""OpenAI-style chat completions: the measures see how undecided the model was over each token.
+
+The model server is always asked for its log-probabilities; a caller who did not ask for them does not get them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
+from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
+from modeltoll.gateway.protocols.rows import fingerprint, within_limit
+from modeltoll.gateway.protocols.strict import load_object
+from modeltoll.gateway.protocols.texts import check_model, no_numbers
+from modeltoll.records import Evidence
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer, Floats
+
+__all__ = ["OpenAIChat"]
+
+_MOST = 20  # log-probabilities per token that the API gives at most
+_ROUNDING = 1e-3
+
+
+def _choices(document: dict[str, Any], service: Service) -> int:
+    wanted = document.get("n", 1)
+    if type(wanted) is not int:
+        raise RequestError("'n' is not a whole number")
+    within_limit(wanted, service)
+    return wanted
+
+
+def _asked(document: dict[str, Any]) -> int | None:
+    """How many log-probabilities per token the caller wants to see beside the token's own; None: not even that."""
+    wanted, most = document.get("logprobs", False), document.get("top_logprobs", 0)
+    if wanted is None:
+        wanted = False
+    if most is None:
+        most = 0
+    if not isinstance(wanted, bool) or type(most) is not int or not 0 <= most <= _MOST:
+        raise RequestError(f"'logprobs' is not true or false, or 'top_logprobs' is not 0 to {_MOST}")
+    if most and not wanted:
+        raise RequestError("'top_logprobs' needs 'logprobs': true")
+    return most if wanted else None
+
+
+def _tokens(choice: dict[str, Any]) -> Floats:
+    """The probabilities that are known of each token of a choice, (tokens, 20), 0 for those that are not."""
+    held = choice.get("logprobs")
+    content = held.get("content") if isinstance(held, dict) else None
+    if not isinstance(content, list):
+        raise AnswerError("the model server's answer has no log-probabilities")
+    table = np.zeros((len(content), _MOST))
+    for row, token in zip(table, content, strict=True):
+        known = token.get("top_logprobs") if isinstance(token, dict) else None
+        if not isinstance(known, list) or not 0 < len(known) <= _MOST:
+            raise AnswerError("the model server's answer has no log-probabilities for a token")
+        for place, item in enumerate(known):
+            row[place] = _probability(item)
+    if (table.sum(axis=1) > 1 + _ROUNDING).any():
+        raise AnswerError("the log-probabilities of a token sum to more than 1")
+    return np.minimum(table, 1.0)
+
+
+def _probability(item: object) -> float:
+    value = item.get("logprob") if isinstance(item, dict) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value <= _ROUNDING:
+        raise AnswerError("the model server's answer holds a log-probability that is none")
+    return math.exp(min(value, 0.0))
+
+
+def _stripped(asked: int | None, answer: Answer) -> Answer:
+    """The answer with the log-probabilities that its caller asked for."""
+    document = msgspec.json.decode(answer.body)
+    for choice in document["choices"]:
+        if asked is None:
+            choice["logprobs"] = None
+        else:
+            for token in choice["logprobs"]["content"]:
+                token["top_logprobs"] = token["top_logprobs"][:asked]
+    return replace(answer, body=msgspec.json.encode(document))
+
+
+class OpenAIChat(OpenAIErrors):
+    """``/v1/chat/completions``, whole answers only. A row is one completion."""
+
+    name = "openai-chat"
+    routes = Routes(
+        infer=("/v1/chat/completions",), passing=("/v1/models", "/health"), metadata=None, ready="/v1/models"
+    )
+
+    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+        """Read a request; it goes on with all the log-probabilities that there are."""
+        del content_type
+        document = load_object(body)
+        check_model(document, service)
+        if document.get("stream"):
+            raise RequestError("streamed answers are not served here; leave 'stream' out")
+        messages = document.get("messages")
+        if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
+            raise RequestError("'messages' is not a list of messages")
+        choices, asked = _choices(document, service), _asked(document)
+        said = json.dumps(messages, sort_keys=True).encode()
+        prints = tuple(fingerprint(said, b"%d" % number) for number in range(choices))
+        if asked == _MOST:
+            return Question(prints, None)
+        try:
+            forward = msgspec.json.encode(document | {"logprobs": True, "top_logprobs": _MOST})
+        except (OverflowError, ValueError):
+            raise RequestError("the request holds a number that is too large") from None
+        return Question(prints, None, forward=forward, strip=partial(_stripped, asked))
+
+    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+        """The tokens of each completion."""
+        del service
+        choices = numbered(answer, "choices", len(question.fingerprints))
+        return Evidence(question.fingerprints, tokens=tuple(map(_tokens, choices)))
+
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """It takes texts."""
+        del inputs, metadata, service
+        raise no_numbers()

@@ -1,0 +1,71 @@
+"""OpenAI-style embeddings: the answer's vectors are what the measures see."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
+from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
+from modeltoll.gateway.protocols.rows import table_of
+from modeltoll.gateway.protocols.strict import load_object
+from modeltoll.gateway.protocols.texts import check_model, fingerprints_of, is_tokens, no_numbers
+from modeltoll.records import Evidence
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer, Floats
+
+__all__ = ["OpenAIEmbeddings"]
+
+_FORMATS = ("float", "base64")
+_DATUM = {"index", "object", "embedding"}
+
+
+def _vector(written: object) -> object:
+    """A vector as it is, or out of base64: little-endian numbers of 32 bits."""
+    if not isinstance(written, str):
+        return written
+    try:
+        return np.frombuffer(base64.b64decode(written, validate=True), "<f4").astype(np.float64).tolist()
+    except ValueError:  # binascii.Error is one
+        raise AnswerError("the model server's answer holds a vector that is not base64 of numbers") from None
+
+
+class OpenAIEmbeddings(OpenAIErrors):
+    """``/v1/embeddings``. Measures of inputs, such as novelty, read the vectors: they are the inputs' embedding."""
+
+    name = "openai-embeddings"
+    routes = Routes(infer=("/v1/embeddings",), passing=("/v1/models", "/health"), metadata=None, ready="/v1/models")
+
+    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+        """Read a request for the embeddings of texts or of lists of token numbers."""
+        del content_type
+        document = load_object(body)
+        check_model(document, service)
+        if document.get("encoding_format", "float") not in _FORMATS:
+            raise RequestError("'encoding_format' is not float or base64")
+        given = document.get("input")
+        texts = [given] if isinstance(given, str) or is_tokens(given) else given
+        if not isinstance(texts, list):
+            raise RequestError("'input' is not a text, a list of texts, or token numbers")
+        return Question(fingerprints_of(texts, service), None)
+
+    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+        """The vectors, as inputs (rows, dimensions)."""
+        del service
+        rows = len(question.fingerprints)
+        data = numbered(answer, "data", rows)
+        if any(not item.keys() <= _DATUM for item in data):
+            raise AnswerError("the model server's answer shows more than vectors")
+        vectors = table_of([_vector(item.get("embedding")) for item in data], rows)
+        if not np.isfinite(vectors).all():
+            raise AnswerError("the model server's answer holds a vector that is not finite")
+        return Evidence(question.fingerprints, inputs=vectors)
+
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """It takes texts."""
+        del inputs, metadata, service
+        raise no_numbers()

@@ -1,0 +1,78 @@
+"""JSON as every serving protocol here reads it: what the gateway measures is what the other side reads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from modeltoll.errors import AnswerError, RequestError
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer
+
+__all__ = ["COMPLAINT_CHARACTERS", "complaint_at", "load_answer", "load_object", "load_request"]
+
+COMPLAINT_CHARACTERS = 500  # of what a model server says of a request that it refuses
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise RequestError("the request repeats a member; gateway and model server might read it differently")
+    return members
+
+
+def _no_constant(token: str) -> float:
+    raise RequestError(f"the request holds {token}, which is not JSON")
+
+
+_requests = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def load_request(body: bytes) -> Any:
+    """Strict JSON: UTF-8, no member twice, no NaN or Infinity.
+
+    Raises:
+        RequestError: it is not.
+    """
+    try:
+        return _requests.decode(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise RequestError("the request is not JSON") from None
+
+
+def load_object(body: bytes) -> dict[str, Any]:
+    """The same, for a request that is an object.
+
+    Raises:
+        RequestError: it is not.
+    """
+    document = load_request(body)
+    if not isinstance(document, dict):
+        raise RequestError("the request is not an object")
+    return document
+
+
+def load_answer(answer: Answer) -> Any:
+    """What a model server says, of whatever form; NaN and Infinity are no JSON here either.
+
+    Raises:
+        AnswerError: it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(answer.body)
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+        raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
+
+
+def complaint_at(answer: Answer, *steps: str) -> str:
+    """The text that a refusal holds at the end of the steps through its objects, shortened; empty where there is none."""
+    try:
+        found = msgspec.json.decode(answer.body)
+    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
+        return ""
+    for step in steps:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found[:COMPLAINT_CHARACTERS] if isinstance(found, str) else ""

@@ -1,0 +1,48 @@
+"""Texts to be classified or embedded, as requests hold them: one text, several, pairs, or lists of token numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.rows import fingerprint, within_limit
+
+if TYPE_CHECKING:
+    from modeltoll.gateway.protocols.protocol import Service
+
+__all__ = ["check_model", "fingerprints_of", "is_tokens", "no_numbers"]
+
+
+def is_tokens(value: object) -> bool:
+    """Whether this is one text, written as the numbers of its tokens."""
+    return isinstance(value, list) and bool(value) and all(type(item) is int and item >= 0 for item in value)
+
+
+def fingerprints_of(texts: list[Any], service: Service) -> tuple[bytes, ...]:
+    """One hash per text, pair of texts or list of token numbers.
+
+    Raises:
+        RequestError: none, too many, or something else among them.
+    """
+    within_limit(len(texts), service)
+    for text in texts:
+        several = isinstance(text, list) and bool(text) and all(isinstance(part, str) for part in text)
+        if not (isinstance(text, str) or several or is_tokens(text)):
+            raise RequestError("the request holds something that is not a text")
+    return tuple(fingerprint(json.dumps(text).encode()) for text in texts)
+
+
+def check_model(document: dict[str, Any], service: Service) -> None:
+    """Refuse a request for another model than the one that is measured.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if document.get("model") != (service.served_as or service.model):
+        raise RequestError("there is no such model here")
+
+
+def no_numbers() -> AnswerError:
+    """Why no request can be written of rows of numbers."""
+    return AnswerError("the model takes texts, not rows of numbers; let it be asked in shadow mode instead")

@@ -1,0 +1,49 @@
+"""vLLM's ``/classify``: texts in, a vector of probabilities for each out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
+from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
+from modeltoll.gateway.protocols.rows import classified
+from modeltoll.gateway.protocols.strict import load_object
+from modeltoll.gateway.protocols.texts import check_model, fingerprints_of, is_tokens, no_numbers
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer, Evidence, Floats
+
+__all__ = ["VllmClassify"]
+
+_DATUM = {"index", "label", "probs", "num_classes"}
+
+
+class VllmClassify(OpenAIErrors):
+    """``{"model": ..., "input": text or texts}`` to ``{"data": [{"index": 0, "probs": [...]}]}``."""
+
+    name = "vllm-classify"
+    routes = Routes(infer=("/classify",), passing=("/v1/models", "/health"), metadata=None, ready="/health")
+
+    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+        """Read a request."""
+        del content_type
+        document = load_object(body)
+        check_model(document, service)
+        given = document.get("input")
+        texts = [given] if isinstance(given, str) or is_tokens(given) else given
+        if not isinstance(texts, list):
+            raise RequestError("'input' is not a text or a list of texts")
+        return Question(fingerprints_of(texts, service), None)
+
+    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+        """The ``probs`` of each text."""
+        data = numbered(answer, "data", len(question.fingerprints))
+        if any(not item.keys() <= _DATUM for item in data):
+            raise AnswerError("the model server's answer shows more than a label and its probabilities")
+        return classified(question, [item.get("probs") for item in data], service)
+
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """It takes texts."""
+        del inputs, metadata, service
+        raise no_numbers()

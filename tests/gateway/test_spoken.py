@@ -1,0 +1,316 @@
+"""Whole gateways in other protocols than OIP, and the same gate as middleware: real requests, real SDKs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+
+import httpx
+import httpx2
+import numpy as np
+import openai
+import pytest
+import yaml
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from modeltoll import wire
+from modeltoll.client.httpx import TollTransport
+from modeltoll.client.purse import Purse
+from modeltoll.errors import SettingsError, UpstreamError
+from modeltoll.gateway.assemble import assemble
+from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.middleware import ApplicationUpstream, TollMiddleware
+from modeltoll.gateway.settings import load_settings
+from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.records import Answer, Leaks
+from modeltoll.testing.gateways import FakeUpstream, serving
+
+ENTROPY = {"output": {"kind": "probabilities"}, "measures": [{"name": "entropy"}]}
+TOKENS = {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"}
+HELLO = [{"role": "user", "content": "hi"}]
+SURE = [0.97, 0.01, 0.01, 0.01]
+
+
+def tariff(model, measure, path):
+    """A tariff whose honest rows leak between 0 and 1, for a unit of some hundred hashes."""
+    leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
+    terms = Terms(entry=EntryTerms(anonymous_units=0.0))
+    save_calibration(calibrate(model, leaks, Costs(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes settings of some models, each with a tariff of its own, and gives their path."""
+
+    def write(url="http://127.0.0.1:1", **models):
+        for name, model in models.items():
+            tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
+            models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
+        callers = {"keys": [{"name": "sdk", "sha256": hash_key("sk-1")}]}
+        document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
+        path = tmp_path / "modeltoll.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    return write
+
+
+def gateway(settings, says):
+    """A gateway in front of a double, its ledger open; and the double."""
+    upstream = FakeUpstream(says)
+    assembly = assemble(load_settings(settings), upstream)
+    asyncio.run(assembly.ledger.open())
+    return assembly.public, upstream
+
+
+def answers(document):
+    return lambda path, body: Answer(200, "application/json", json.dumps(document).encode())
+
+
+def completion():
+    known = [{"token": w, "logprob": math.log(p), "bytes": [104]} for w, p in (("hello", 0.6), ("bye", 0.3))]
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "hello"},
+        "finish_reason": "stop",
+        "logprobs": {"content": [{**known[0], "top_logprobs": known}]},
+    }
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "chat", "choices": [choice]}
+
+
+def test_the_openai_sdk_gets_its_chat_through_a_real_gateway(written):
+    app, upstream = gateway(written(chat=TOKENS), answers(completion()))
+    purse = Purse()
+    with serving(app) as url:
+        transport = TollTransport(purse=purse, transport=httpx2.HTTPTransport())
+        with openai.OpenAI(
+            base_url=url + "/v1", api_key="sk-1", http_client=httpx2.Client(transport=transport), max_retries=0
+        ) as client:
+            plain = client.chat.completions.create(model="chat", messages=HELLO)
+            shown = client.chat.completions.create(model="chat", messages=HELLO, logprobs=True, top_logprobs=1)
+            with pytest.raises(openai.BadRequestError, match="streamed answers"):
+                client.chat.completions.create(model="chat", messages=HELLO, stream=True)
+            with pytest.raises(openai.BadRequestError, match="no such model"):
+                client.chat.completions.create(model="other", messages=HELLO)
+    assert plain.choices[0].message.content == "hello"
+    assert plain.choices[0].logprobs is None
+    assert [one.token for one in shown.choices[0].logprobs.content[0].top_logprobs] == ["hello"]
+    assert len(purse.payments) == 2
+    assert all(json.loads(body)["top_logprobs"] == 20 for _, body in upstream.asked)
+
+
+def test_models_that_share_a_path_are_told_apart_by_their_names(written):
+    app, _ = gateway(written(chat=TOKENS, other=TOKENS), answers(completion()))
+    with serving(app) as url:
+        tolls = [
+            httpx.post(url + "/v1/chat/completions", json={"model": name, "messages": HELLO})
+            for name in ("chat", "other", "third", None)
+        ]
+        garbage = httpx.post(url + "/v1/chat/completions", content=b"{")
+    assert [toll.status_code for toll in tolls] == [402, 402, 404, 404]
+    assert garbage.status_code == 404
+    assert [toll.headers["www-authenticate"].split('realm="')[1].split('"')[0] for toll in tolls[:2]] == [
+        "chat",
+        "other",
+    ]
+    assert tolls[0].json()["error"]["code"] == "toll"
+
+
+def test_each_route_answers_in_its_own_protocol(written):
+    models = {
+        "digits": ENTROPY | {"protocol": "v1"},
+        "chat": TOKENS,
+        "frame": ENTROPY | {"protocol": "mlflow"},
+    }
+    app, _ = gateway(written(**models), answers({"predictions": [SURE]}))
+    with serving(app) as url:
+        assert httpx.post(url + "/v1/models/digits:predict", json={"instances": [[1, 2]]}).status_code == 402
+        assert httpx.post(url + "/invocations", json={"inputs": [[1, 2]]}).status_code == 402
+        fault = httpx.post(url + "/v1/models/digits:predict", json={"instances": []})
+        frame = httpx.post(url + "/invocations", content=b"1,2\n", headers={"content-type": "text/csv"})
+        chat = httpx.post(url + "/v1/chat/completions", json={"model": "chat"})
+        for path in (
+            "/v1/models/frame:predict",
+            "/v1/models/digits:classify",
+            "/v1/embeddings",
+            "/v2/models/digits/infer",
+        ):
+            assert httpx.post(url + path, json={}).status_code == 404
+    assert (fault.status_code, fault.json()) == (400, {"error": "the request has no rows"})
+    assert (frame.status_code, frame.json()["error_code"]) == (400, "BAD_REQUEST")
+    assert (chat.status_code, chat.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
+def raw_answer(path, body):
+    """One row of scores as raw bytes, however it was asked."""
+    output = {"name": "p", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
+    head = json.dumps({"outputs": [output]}).encode()
+    kind = wire.fold_type("application/octet-stream", str(len(head)))
+    return Answer(200, kind, head + np.array(SURE, "<f4").tobytes())
+
+
+@pytest.mark.parametrize("mode", ["sealed", "redeem"])
+def test_raw_tensors_go_in_and_come_out_with_the_length_of_their_json(written, mode):
+    model = {"output": {"name": "p", "kind": "probabilities"}, "measures": [{"name": "entropy"}]}
+    app, upstream = gateway(written(digits=model), raw_answer)
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head)), "Toll-Accept": f"sha256; mode={mode}"}
+    with serving(app) as url, httpx.Client(transport=TollTransport(), headers=headers) as client:
+        path = url + "/v2/models/digits/infer"
+        found = client.post(path, content=head + np.array([1, 2], "<f4").tobytes())
+        wrong = [client.post(path, content=head, headers={"Inference-Header-Content-Length": n}) for n in ("x", "9999")]
+    assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
+    assert found.headers["content-type"] == "application/octet-stream"
+    json_length = int(found.headers["inference-header-content-length"])
+    assert json.loads(found.content[:json_length])["outputs"][0]["name"] == "p"
+    assert upstream.types == [wire.fold_type("application/octet-stream", str(len(head)))]
+    assert [answer.status_code for answer in wrong] == [400, 400]
+
+
+def test_a_protocol_without_raw_tensors_says_so(written):
+    app, _ = gateway(written(digits=ENTROPY | {"protocol": "v1"}), answers({"predictions": [SURE]}))
+    with serving(app) as url:
+        headers = {"Inference-Header-Content-Length": "2"}
+        answer = httpx.post(url + "/v1/models/digits:predict", content=b"{}", headers=headers)
+    assert (answer.status_code, "not served" in answer.json()["error"]) == (400, True)
+
+
+FAULTS = {
+    "a path for another protocol": ({"a": ENTROPY | {"json_path": {"route": "/p"}, "protocol": "v1"}}, "json_path"),
+    "no path": ({"a": ENTROPY | {"protocol": "json"}}, "json_path"),
+    "a path that climbs": ({"a": ENTROPY | {"protocol": "json", "json_path": {"route": "/../p"}}}, "not a path"),
+    "an expression that is none": (
+        {"a": ENTROPY | {"protocol": "json", "json_path": {"route": "/p", "inputs": "x["}}},
+        "JMESPath",
+    ),
+    "no output": ({"a": ENTROPY}, "output.name"),
+    "labels that are not listed": ({"a": ENTROPY | {"protocol": "labels"}}, "output.labels"),
+    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "tokens belongs to"),
+    "a measure that does not fit": ({"a": TOKENS | {"measures": [{"name": "entropy"}]}}, "cannot measure tokens"),
+    "one path for two models": (
+        {"a": ENTROPY | {"protocol": "mlflow"}, "b": ENTROPY | {"protocol": "mlflow"}},
+        "nothing says which",
+    ),
+    "one path for two protocols": (
+        {
+            "a": ENTROPY | {"protocol": "mlflow"},
+            "b": ENTROPY | {"protocol": "json", "json_path": {"route": "/invocations"}},
+        },
+        "nothing says which",
+    ),
+    "one name for two models": ({"a": TOKENS | {"served_as": "m"}, "b": TOKENS | {"served_as": "m"}}, "same name"),
+    "partial answers without classes": (
+        {"a": ENTROPY | {"protocol": "v1", "output": {"kind": "probabilities", "partial": True}}},
+        "needs classes",
+    ),
+}
+
+
+@pytest.mark.parametrize(("models", "fault"), FAULTS.values(), ids=FAULTS)
+def test_settings_that_do_not_fit_together_are_refused(written, models, fault):
+    path = written(**models)
+    with pytest.raises(SettingsError, match=fault):
+        assemble(load_settings(path))
+
+
+# The same gate as middleware
+
+
+async def predict(request):
+    document = await request.json()
+    return JSONResponse({"scores": [SURE] * len(document["rows"]), "key": request.headers.get("authorization", "")})
+
+
+async def crash(_request):
+    raise RuntimeError("secret reason")
+
+
+def guarded(settings, **options):
+    app = Starlette(
+        routes=[
+            Route("/predict", predict, methods=["POST"]),
+            Route("/crash", crash, methods=["POST"]),
+            Route("/about", lambda _: Response("about")),
+        ]
+    )
+    app.add_middleware(TollMiddleware, settings=settings, **options)
+    return app
+
+
+def own_service(route="/predict"):
+    return ENTROPY | {"protocol": "json", "json_path": {"route": route, "inputs": "rows", "scores": "scores"}}
+
+
+def test_an_application_is_guarded_from_within(written):
+    with serving(guarded(written("app", digits=own_service()))) as url:
+        bare = httpx.post(url + "/predict", json={"rows": [[1, 2]]})
+        with httpx.Client(transport=TollTransport()) as client:
+            paid = client.post(url + "/predict", json={"rows": [[1, 2], [3, 4]]})
+        about = httpx.get(url + "/about")
+        wrong = httpx.post(url + "/predict", json={"rows": []})
+    assert (bare.status_code, paid.status_code, about.text, wrong.status_code) == (402, 200, "about", 400)
+    assert paid.json() == {"scores": [SURE, SURE], "key": ""}
+    assert wrong.json()["detail"] == "the request has no rows"
+
+
+def test_an_application_that_fails_releases_nothing_and_keeps_its_reason(written):
+    with serving(guarded(written("app", digits=own_service("/crash")))) as url:
+        answer = httpx.post(url + "/crash", json={"rows": [[1, 2]]})
+    assert answer.status_code == 502
+    assert "secret" not in answer.text
+
+
+def test_the_gate_opens_and_closes_with_the_applications_lifespan(written):
+    heard = []
+
+    async def app(scope, receive, send):
+        assert scope["type"] == "lifespan"
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def main():
+        middleware = TollMiddleware(app, settings=written("app", digits=own_service()))
+        messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive():
+            return {"type": next(messages)}
+
+        async def send(message):
+            heard.append((message["type"], middleware._is_open))
+
+        await middleware({"type": "lifespan"}, receive, send)
+
+    asyncio.run(main())
+    assert heard == [("lifespan.startup.complete", True), ("lifespan.shutdown.complete", False)]
+
+
+def test_a_gateway_of_its_own_needs_a_model_servers_address(written):
+    with pytest.raises(SettingsError, match="TollMiddleware"):
+        assemble(load_settings(written("app", digits=own_service())))
+
+
+BROKEN_APPS = {
+    "silent": [],
+    "cut short": [{"type": "http.response.start", "status": 200, "headers": []}],
+    "never done": [
+        {"type": "http.response.start", "status": 200, "headers": []},
+        {"type": "http.response.body", "body": b"{", "more_body": True},
+    ],
+}
+
+
+@pytest.mark.parametrize("messages", BROKEN_APPS.values(), ids=BROKEN_APPS)
+def test_an_application_that_breaks_off_is_an_upstream_error(messages):
+    async def app(_scope, _receive, send):
+        for message in messages:
+            await send(message)
+
+    with pytest.raises(UpstreamError, match="broke off"):
+        asyncio.run(ApplicationUpstream(app).predict("/p", b"{}"))
