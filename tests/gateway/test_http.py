@@ -332,7 +332,7 @@ def test_too_many_who_wait_are_sent_away(town):
     inside, leave = threading.Event(), threading.Event()
 
     class Slow:
-        async def predict(self, path, body):
+        async def predict(self, path, body, content_type):
             inside.set()
             await asyncio.to_thread(leave.wait)
             return town.say(town.sure(1))
@@ -354,7 +354,7 @@ def test_a_caller_who_leaves_takes_no_place_with_him(town):
     inside, leave, body = threading.Event(), threading.Event(), town.ask([1, 2])
 
     class Slow:
-        async def predict(self, path, body):
+        async def predict(self, path, body, content_type):
             inside.set()
             await asyncio.to_thread(leave.wait)
             return town.say(town.sure(1))

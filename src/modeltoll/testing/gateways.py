@@ -191,9 +191,9 @@ def _check_routes(protocol: ServingProtocol) -> None:
 def _check_reading(trial: ProtocolTrial, question: Question) -> None:
     """What ``ask`` writes, ``read`` reads; a fingerprint belongs to its row, wherever it stands."""
     protocol, service, inputs, prints = trial.protocol, trial.service, trial.inputs, question.fingerprints
+    turned_inputs: Any = [*inputs[::-1], inputs[0]]
     if trial.numbers is None:
         assert question.inputs is None, "what is no number was read as inputs"
-        turned_inputs = [*inputs[::-1], inputs[0]]
     else:
         assert question.inputs is not None, "numbers were not read as inputs"
         assert np.array_equal(question.inputs, inputs), "the inputs were read as other numbers"
