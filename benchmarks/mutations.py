@@ -1,0 +1,239 @@
+"""Spoilt requests through whole gateways: nothing crashes, nothing is released without its toll.
+
+    python benchmarks/mutations.py [--requests 100000] [--seed 0] [--json results/benchmarks/mutations.json]
+
+For each serving protocol a gateway in front of a double that answers everything; requests of the protocol are cut, doubled,
+changed byte by byte and member by member, and sent through the ASGI application. A fault is an exception, a status of 500, a
+traceback in an answer, a status that is none of the gateway's, or an answer of the model server without a toll.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from modeltoll import wire
+from modeltoll.gateway.assemble import assemble
+from modeltoll.gateway.settings import load_settings
+from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.records import Answer, Leaks
+from modeltoll.testing.gateways import FakeUpstream
+
+SURE, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
+LABELS = ["cat", "dog", "eel", "fox"]
+EXPECTED = {400, 401, 402, 404, 405, 413, 502, 503}
+
+ENTROPY = {"output": {"kind": "probabilities"}, "measures": [{"name": "entropy"}]}
+TENSOR = {"name": "x", "shape": [2, 2], "datatype": "FP32"}
+RAW = np.array([1, 2, 3, 4], "<f4").tobytes()
+HEAD = json.dumps({"inputs": [{**TENSOR, "parameters": {"binary_data_size": 16}}]}).encode()
+
+
+def said(document):
+    """A double that always says the same."""
+    return rows({**document, "secret": SECRET})
+
+
+def rows(document):
+    """The same, without anything beside."""
+    answer = Answer(200, "application/json", json.dumps(document).encode())
+    return lambda _path, _body: answer
+
+
+CHAT = [{"index": 0, "logprobs": {"content": [{"top_logprobs": [{"token": "a", "logprob": -0.1}]}]}}]
+# Per protocol: the model's settings, a request's path, bodies and headers, and what the model server says.
+TOWNS = {
+    "oip": (
+        {**ENTROPY, "output": {"name": "p", "kind": "probabilities", "classes": 4}},
+        "/v2/models/m/infer",
+        [
+            ({}, json.dumps({"inputs": [{**TENSOR, "data": [1, 2, 3, 4]}]}).encode()),
+            ({"inference-header-content-length": str(len(HEAD))}, HEAD + RAW),
+        ],
+        said({"outputs": [{"name": "p", "shape": [2, 4], "datatype": "FP64", "data": SURE * 2}]}),
+    ),
+    "v1": (
+        {**ENTROPY, "protocol": "v1"},
+        "/v1/models/m:predict",
+        [
+            ({}, b'{"instances": [[1, 2], [3, 4]]}'),
+            ({}, b'{"instances": [{"x": 1, "b": {"b64": "YQ=="}}, {"x": 2, "b": {"b64": "Yg=="}}]}'),
+        ],
+        rows({"predictions": [SURE, SURE]}),
+    ),
+    "mlflow": (
+        {**ENTROPY, "protocol": "mlflow"},
+        "/invocations",
+        [
+            ({}, b'{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}}'),
+            ({}, b'{"dataframe_records": [{"a": 1, "b": "x"}, {"a": 2, "b": null}]}'),
+        ],
+        rows({"predictions": [SURE, SURE]}),
+    ),
+    "labels": (
+        {
+            "output": {"kind": "probabilities", "labels": LABELS},
+            "measures": [{"name": "entropy"}],
+            "protocol": "labels",
+        },
+        "/predict",
+        [({}, b'{"inputs": ["a", "b"], "parameters": {"top_k": 2}}')],
+        rows([[{"label": label, "score": p} for label, p in zip(LABELS, SURE, strict=True)]] * 2),
+    ),
+    "vllm-classify": (
+        {**ENTROPY, "protocol": "vllm-classify"},
+        "/classify",
+        [({}, b'{"model": "m", "input": ["a", "b"]}')],
+        said({"data": [{"index": 0, "probs": SURE}, {"index": 1, "probs": SURE}]}),
+    ),
+    "openai-chat": (
+        {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"},
+        "/v1/chat/completions",
+        [({}, b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "logprobs": true, "top_logprobs": 2}')],
+        said({"choices": CHAT}),
+    ),
+    "json": (
+        {**ENTROPY, "protocol": "json", "json_path": {"route": "/p", "inputs": "rows[*].x", "scores": "scores"}},
+        "/p",
+        [({}, b'{"rows": [{"x": [1, 2]}, {"x": [3, 4]}]}')],
+        said({"scores": [SURE, SURE]}),
+    ),
+}
+
+PIECES = [b"NaN", b"1e999", b"-0", b"null", b"[]", b"{}", b'""', b"[[", b"]]", b'"b64"', b"\xff", b"\x00", b"9" * 400]
+PIECES += [b'"a":1,"a":2', b"\\ud800", b"true", b"[" * 500, b",", b":", b"{", b"}", b'"', b"-1", b"0.5", b'{"b64":"?"}']
+
+
+def spoilt(body: bytes, rng: random.Random) -> bytes:
+    """The body after one to four accidents."""
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        start = rng.randrange(len(body) + 1)
+        end = min(len(body), start + rng.randrange(12))
+        match rng.randrange(6):
+            case 0:
+                body = body[:start]
+            case 1:
+                body = body[:start] + body[end:]
+            case 2:
+                body = body[:start] + rng.choice(PIECES) + body[end:]
+            case 3:
+                body = body[:start] + rng.randbytes(rng.randrange(4)) + body[start:]
+            case 4:
+                body = body[:end] + body[start:]
+            case 5:
+                flipped = bytearray(body or b" ")
+                flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+                body = bytes(flipped)
+    return body
+
+
+async def asked(app, path, headers, body):
+    """Status and body of one request."""
+    heard, parts = [], [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive():
+        return parts.pop() if parts else {"type": "http.disconnect"}
+
+    async def send(message):
+        heard.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "client": ("192.0.2.1", 1), "server": ("toll", 80),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return heard[0]["status"], b"".join(message.get("body", b"") for message in heard[1:])
+
+
+def build(folder, name):
+    """A gateway in front of its double."""
+    model, _, _, says = TOWNS[name]
+    measure = model["measures"][0]["name"]
+    leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
+    terms = Terms(entry=EntryTerms(anonymous_units=0.0))
+    tariff = calibrate("m", leaks, Costs(undefended_seconds=1e-5, unit_seconds=1e-5), terms)
+    save_calibration(tariff, folder / "m.json")
+    puzzle = {"allow": ["sha256"]}
+    document = {
+        "upstream": {"url": "app"},
+        "ledger": {"url": "memory://"},
+        "models": {"m": {**model, "tariff": "m.json", "puzzle": puzzle}},
+    }
+    (folder / "modeltoll.yaml").write_text(yaml.safe_dump(document))
+    upstream = FakeUpstream(says)
+    return assemble(load_settings(folder / "modeltoll.yaml"), upstream), upstream
+
+
+async def attack(name, requests, seed):
+    """The statuses that spoilt requests got, and the faults."""
+    rng, statuses, faults = random.Random(f"{seed}-{name}"), Counter(), []
+    with tempfile.TemporaryDirectory() as folder:
+        assembly, upstream = build(Path(folder), name)
+    _, path, samples, _ = TOWNS[name]
+    async with assembly.opened():
+        for headers, body in samples:
+            status, answer = await asked(assembly.public, path, headers, body)
+            if status != wire.STATUS:
+                raise SystemExit(f"{name}: the request itself got {status}: {answer.decode()}")
+        for number in range(requests):
+            headers, body = samples[number % len(samples)]
+            if headers and rng.random() < 0.2:
+                headers = {
+                    key: spoilt(value.encode(), rng).decode("latin-1", "replace") for key, value in headers.items()
+                }
+                headers = {key: "".join(c for c in value if " " <= c <= "~") for key, value in headers.items()}
+            broken = spoilt(body, rng)
+            try:
+                status, answer = await asked(assembly.public, path, headers, broken)
+            except Exception as error:  # noqa: BLE001  it is what is looked for
+                faults.append((repr(error), broken))
+                continue
+            statuses[status] += 1
+            if status not in EXPECTED or b"Traceback" in answer or SECRET.encode() in answer:
+                faults.append((f"{status}: {answer[:200]!r}", broken))
+            upstream.asked.clear()
+            if sys.stderr.isatty() and number % 500 == 0:
+                print(f"\r{name}: {number}/{requests}", end="", file=sys.stderr, flush=True)
+    return statuses, faults
+
+
+def main() -> None:
+    """Attack every protocol."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    logging.getLogger("modeltoll").setLevel(logging.CRITICAL)  # answers that do not fit are meant here
+    each, results = -(-options.requests // len(TOWNS)), []
+    for name in TOWNS:
+        begin = time.perf_counter()
+        statuses, faults = asyncio.run(attack(name, each, options.seed))
+        row = {"protocol": name, "requests": each, "statuses": dict(sorted(statuses.items())), "faults": len(faults)}
+        results.append(row | {"seconds": round(time.perf_counter() - begin, 1)})
+        print(json.dumps(results[-1]), flush=True)
+        for fault, body in faults[:5]:
+            print(f"  {fault}\n  {body[:300]!r}", file=sys.stderr)
+    if options.json:
+        command = f"python benchmarks/mutations.py --requests {options.requests} --seed {options.seed}"
+        document = {"command": command, "requests": sum(row["requests"] for row in results), "protocols": results}
+        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    if any(row["faults"] for row in results):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
