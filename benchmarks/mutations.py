@@ -2,7 +2,7 @@
 
     python benchmarks/mutations.py [--requests 100000] [--seed 0] [--json results/benchmarks/mutations.json]
 
-For each serving protocol a gateway in front of a double that answers everything; requests of the protocol are cut, doubled,
+For each serving protocol but embeddings (whose measure needs private vectors) a gateway in front of a double that answers everything; requests of the protocol are cut, doubled,
 changed byte by byte and member by member, and sent through the ASGI application. A fault is an exception, a status of 500, a
 traceback in an answer, a status that is none of the gateway's, or an answer of the model server without a toll.
 """

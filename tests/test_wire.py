@@ -420,3 +420,21 @@ def test_a_receipt_is_a_header_whatever_the_work(rows, seconds):
     assert text.startswith(f"rows={rows}; work=")
     assert "nan" not in text
     assert "inf" not in text
+
+
+@pytest.mark.parametrize("length", ["0", "12", "9999999999"])
+def test_a_content_type_carries_the_length_of_the_json_and_gives_it_back(length):
+    folded = wire.fold_type("application/octet-stream", length)
+    assert wire.type_headers(folded) == {"Content-Type": "application/octet-stream", wire.BINARY_HEADER: length}
+    assert wire.fold_type(folded, "7") == wire.fold_type("application/octet-stream", "7")
+
+
+@pytest.mark.parametrize("length", [None, "", "-1", "x", "1.5", "٣", "12345678901", "1\r\nX: y"])
+def test_a_length_that_is_none_is_left_out(length):
+    assert wire.fold_type("text/plain", length) == "text/plain"
+
+
+@pytest.mark.parametrize("value", ["x", "", "1; a=b", "12345678901"])
+def test_a_content_type_with_another_parameter_stays_one_header(value):
+    odd = f"text/plain; inference-header-content-length={value}"
+    assert wire.type_headers(odd) == {"Content-Type": odd}

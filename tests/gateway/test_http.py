@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.errors import LedgerError
-from modeltoll.gateway import asgi
+from modeltoll.gateway import arriving, asgi
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.callers import Callers, hash_key
 from modeltoll.puzzle.puzzle import Watch
@@ -185,7 +185,7 @@ def test_a_body_longer_than_it_claims_is_cut_and_the_rest_is_no_request(town, ga
 
 
 def test_a_body_that_does_not_arrive_is_given_up(town, gateway, monkeypatch):
-    monkeypatch.setattr(asgi, "_READ_SECONDS", 0.1)
+    monkeypatch.setattr(arriving, "_READ_SECONDS", 0.1)
     status, said = say_raw(gateway, request_of(town, b"{", "Content-Length: 100"))
     assert (status, "in time" in error_of(said)) == (400, True)
 

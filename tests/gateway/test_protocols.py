@@ -249,6 +249,7 @@ WRONG = {
         CHAT,
         {"model": "digits", "messages": [{}], "logprobs": True, "top_logprobs": 21},
     ),
+    "log-probabilities of the prompt": (CHAT, {"model": "digits", "messages": [{}], "prompt_logprobs": 5}),
     "log-probabilities of nothing": (CHAT, {"model": "digits", "messages": [{}], "top_logprobs": 2}),
     "nothing at the path": (PATH, {"row": []}),
     "not a list at the path": (JsonPath("/p", "x", "@"), {"x": "text"}),
@@ -389,6 +390,31 @@ def test_a_completion_leaks_the_entropy_of_its_tokens():
     answer = completions([token(0.5, 0.5), token(0.5, 0.5)], [token(1.0)])
     leaks = TokensMeasure().measure(CHAT.evidence(question, answer, SERVICE))
     assert np.allclose(leaks, [2 * math.log(2), 0.0])
+
+
+def test_the_tokens_of_a_refusal_are_measured_and_stripped_too():
+    answer = json.loads(completions([token(0.5, 0.5)]).body)
+    held = answer["choices"][0]["logprobs"]
+    answer["choices"][0]["logprobs"] = {"content": None, "refusal": held["content"]}
+    leaks = TokensMeasure().measure(CHAT.evidence(chat(), said(answer), SERVICE))
+    assert np.allclose(leaks, [math.log(2)])
+    kept = json.loads(chat(logprobs=True, top_logprobs=1).strip(said(answer)).body)["choices"][0]["logprobs"]
+    assert [len(one["top_logprobs"]) for one in kept["refusal"]] == [1]
+
+
+@pytest.mark.parametrize("place", ["answer", "choice", "logprobs"])
+def test_log_probabilities_of_anything_else_are_not_released(place):
+    answer = json.loads(completions([token(0.5, 0.5)]).body)
+    choice = answer["choices"][0]
+    {"answer": answer, "choice": choice, "logprobs": choice["logprobs"]}[place]["prompt_logprobs"] = [{"1": -0.5}]
+    with pytest.raises(AnswerError):
+        CHAT.evidence(chat(), said(answer), SERVICE)
+
+
+def test_tokens_belong_to_the_rows_of_the_question():
+    evidence = CHAT.evidence(chat(), completions([token(0.5, 0.5)]), SERVICE)
+    with pytest.raises(AnswerError, match="2 rows"):
+        TokensMeasure().measure(replace(evidence, fingerprints=evidence.fingerprints * 2))
 
 
 def test_tokens_that_cannot_be_measured_are_an_answer_error():

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
-from modeltoll.errors import SettingsError, UpstreamError
+from modeltoll.errors import AnswerError, SettingsError, UpstreamError
 from modeltoll.gateway.assemble import assemble
 from modeltoll.gateway.callers import hash_key
 from modeltoll.gateway.middleware import ApplicationUpstream, TollMiddleware
@@ -314,3 +314,20 @@ def test_an_application_that_breaks_off_is_an_upstream_error(messages):
 
     with pytest.raises(UpstreamError, match="broke off"):
         asyncio.run(ApplicationUpstream(app).predict("/p", b"{}"))
+
+
+HEADERS = {
+    "too large": ([], b"x" * 11, "larger than 10 bytes"),
+    "compressed": ([(b"content-encoding", b"gzip")], b"x", "compressed"),
+    "of a type that cannot be read": ([(b"content-type", b"text/\xff")], b"x", "content type"),
+}
+
+
+@pytest.mark.parametrize(("headers", "body", "fault"), HEADERS.values(), ids=HEADERS)
+def test_an_answer_of_the_application_that_cannot_be_handed_on_is_refused(headers, body, fault):
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    with pytest.raises(AnswerError, match=fault):
+        asyncio.run(ApplicationUpstream(app, max_body=10).predict("/p", b"{}"))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from _thread import start_new_thread
 from dataclasses import replace
 
 import argon2.exceptions
@@ -16,6 +17,7 @@ import pytest
 from modeltoll import wire
 from modeltoll.errors import SolveStopped, TollMalformed
 from modeltoll.puzzle import crew, evaluation, squaring
+from modeltoll.puzzle import solve as solving
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.kernel import PYTHON, kernels
@@ -185,6 +187,23 @@ def test_whenever_an_interrupt_comes_no_thread_goes_on(puzzle):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+    assert soon(lambda: threads() == before)
+
+
+def test_a_machine_that_gives_no_thread_stops_the_work(monkeypatch):
+    """The first runs when the second cannot start; it ends all the same."""
+    given = iter([start_new_thread])
+
+    def start(function, arguments):
+        try:
+            return next(given)(function, arguments)
+        except StopIteration:
+            raise RuntimeError("can't start new thread") from None
+
+    before = threads()
+    monkeypatch.setattr(solving, "start_new_thread", start)
+    with pytest.raises(SolveStopped, match="thread"):
+        solve(ENDLESS["argon2id"], Watch(cores=2))
     assert soon(lambda: threads() == before)
 
 

@@ -6,7 +6,7 @@ import type { Answer, Bytes } from "./records.js";
 import { MAX_TOLL_BYTES, STATUS } from "./wire.js";
 
 const BINARY_HEADER = "Inference-Header-Content-Length"; // Open Inference Protocol, binary tensor data extension
-const BINARY_PARAMETER = `; ${BINARY_HEADER.toLowerCase()}=`; // a seal has room for a content type alone
+const FOLDED = /^(.*?); inference-header-content-length=(\d{1,10})$/; // a seal has room for a content type alone
 const OF_THE_BODY = ["content-encoding", "content-length", "content-type", "transfer-encoding"];
 const OF_THE_REQUEST = [...OF_THE_BODY, "expect", "range"];
 const OF_THE_TOLL = [...OF_THE_BODY, "cache-control", "etag", "trailer", "www-authenticate"];
@@ -64,8 +64,8 @@ export function rebuilt(came: Response, answer: Answer): Response {
   }
   const headers = without(came.headers, OF_THE_TOLL);
   headers.set("content-length", String(body.length));
-  const [type, length] = contentType.split(BINARY_PARAMETER);
-  if (type) headers.set("content-type", type);
+  const [, type, length] = FOLDED.exec(contentType) ?? [];
+  if (contentType) headers.set("content-type", type ?? contentType);
   if (length) headers.set(BINARY_HEADER, length);
   return placed(new Response(WITHOUT_BODY.includes(status) ? null : body, { status, headers }), came);
 }

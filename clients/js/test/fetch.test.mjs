@@ -45,6 +45,17 @@ for (const [name, answer] of Object.entries(ANSWERS)) {
   });
 }
 
+for (const [type, plain, length] of [
+  ["application/octet-stream; inference-header-content-length=12", "application/octet-stream", "12"],
+  ["text/plain; inference-header-content-length=x", "text/plain; inference-header-content-length=x", null],
+]) {
+  test(`a raw answer says how long its JSON is, by a header of its own: ${type}`, async () => {
+    const { headers } = await tollFetch()(house.sell({ ...ANSWER, type }), { method: "POST", body: "[1]", headers: key });
+    assert.equal(headers.get("content-type"), plain);
+    assert.equal(headers.get("inference-header-content-length"), length);
+  });
+}
+
 const SHAPES = {
   "sha256 in four parts": { counters: [900, 0, 1023, 5], bound: 1024 },
   argon2id: { memoryKib: 256, counters: [11], bound: 16 },

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -21,8 +18,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll import wire
-from modeltoll.errors import BodyTooLarge, CallerRefused, ModeltollError, Overloaded, RequestError, RouteRefused
-from modeltoll.gateway.callers import Callers, Knock
+from modeltoll.errors import CallerRefused, ModeltollError, Overloaded, RouteRefused
+from modeltoll.gateway.arriving import addressed, content_type_of, knock_of, path_of, read_body
+from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import Chance, Gate, Passage, Visit, redeem
 from modeltoll.gateway.offload import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
@@ -37,10 +35,7 @@ __all__ = ["Door", "House", "application"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_BINARY = "application/octet-stream"
 _PROTOCOL = "modeltoll.protocol"  # in a request's scope: what its errors are written in
-_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_READ_SECONDS = 30.0
 _CLIENT_GONE = 499
 _PREFLIGHT_SECONDS = 600
 
@@ -69,105 +64,10 @@ class House:
     chance: Chance
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    """The body, no longer than the limit, however long it claims to be and however slowly it comes."""
-    too_large = BodyTooLarge(f"the request's body is larger than {limit} bytes")
-    headers = request.headers
-    claimed = headers.get("content-length", "0")
-    if claimed.isdecimal() and (len(claimed) > 18 or int(claimed) > limit):
-        raise too_large
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError("compressed requests are not served here")
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_READ_SECONDS):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > limit:
-                    raise too_large
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        raise RequestError("the request's body did not arrive in time") from None
-    return b"".join(chunks)
-
-
-def _path(template: str, request: Request) -> str:
-    """The path to ask upstream for, written anew from the route's template: nothing climbs out of it.
-
-    Raises:
-        RouteRefused: what was asked for is written in another way, or with a version that is no name.
-    """
-    parameters = request.path_params
-    version = parameters.get("version")
-    if version is not None and not _VERSION_NAME.fullmatch(version):
-        raise RouteRefused("there is no such version here")
-    path = template.format(**parameters)
-    if path != request.scope["path"]:
-        raise RouteRefused("this route is not served here")
-    return path
-
-
-def _knock(request: Request) -> Knock:
-    headers = request.headers
-    return Knock(
-        authorization=headers.get("authorization"),
-        api_key=headers.get("x-api-key"),
-        peer=request.client.host if request.client else "",
-        forwarded_for=", ".join(headers.getlist("x-forwarded-for")),  # proxies may append a line of their own
-    )
-
-
 def _as_it_came(answer: Answer, **headers: str) -> Response:
     return Response(
         answer.body, status_code=answer.status, headers={**wire.type_headers(answer.content_type), **headers}
     )
-
-
-def _content_type(request: Request, protocol: ServingProtocol) -> str:
-    """What is asked of the model server: JSON, or what may have raw tensors behind its JSON.
-
-    Raises:
-        RequestError: it says that it has, in a protocol that has no such thing, or not how long its JSON is.
-    """
-    length = request.headers.get(wire.BINARY_HEADER)
-    if length is None:
-        return JSON
-    folded = wire.fold_type(_BINARY, length)
-    if not protocol.routes.binary or folded == _BINARY:
-        raise RequestError(f"{wire.BINARY_HEADER} is not served here, or not a length")
-    return folded
-
-
-def _addressed(gates: Sequence[Gate], body: bytes) -> Gate:
-    """The gate of the model that a request's body names, where there are several at one path.
-
-    Raises:
-        RouteRefused: it names none of them.
-    """
-    if len(gates) == 1:
-        return gates[0]
-    try:
-        model = _named.decode(body).model
-    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
-        model = ""
-    for gate in gates:
-        service = gate.road.subject.service
-        if model == (service.served_as or service.model):
-            return gate
-    raise RouteRefused("there is no such model here")
-
-
-class _Named(msgspec.Struct):
-    model: str
-
-
-_named = msgspec.json.Decoder(_Named)
 
 
 class _Handlers:
@@ -182,13 +82,13 @@ class _Handlers:
         """An inference request: through its model's gate."""
         house, protocol = self._house, self._spoken(gates, request)
         gates = self._known(gates, request)
-        path, caller = _path(template, request), self._caller(request)
+        path, caller = path_of(template, request), self._caller(request)
         accept = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
-        content_type = _content_type(request, protocol)
+        content_type = content_type_of(request, protocol)
         with self._slot():
-            body = await _read_body(request, house.door.max_body)
+            body = await read_body(request, house.door.max_body)
             begin = time.perf_counter()
-            gate = _addressed(gates, body)
+            gate = addressed(gates, body)
             passage = await gate.visit(Visit(caller, path, body, accept, content_type))
             model = gate.road.subject.service.model
             house.telemetry.passed(model, passage, time.perf_counter() - begin)
@@ -209,7 +109,7 @@ class _Handlers:
         """A token and its solution, for the answer."""
         caller = self._caller(request)
         with self._slot():
-            body = await _read_body(request, wire.MAX_TOLL_BYTES)
+            body = await read_body(request, wire.MAX_TOLL_BYTES)
             answer = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
         self._house.telemetry.redeemed()
         return _as_it_came(answer)
@@ -218,7 +118,7 @@ class _Handlers:
         """Metadata and health: through as they are."""
         self._spoken(gates, request)
         self._known(gates, request)
-        path, _ = _path(template, request), self._caller(request)
+        path, _ = path_of(template, request), self._caller(request)
         with self._slot():
             return _as_it_came(await self._house.upstream.fetch(path))
 
@@ -239,7 +139,7 @@ class _Handlers:
         return known
 
     def _caller(self, request: Request) -> Caller:
-        return self._house.door.callers.identify(_knock(request))
+        return self._house.door.callers.identify(knock_of(request))
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

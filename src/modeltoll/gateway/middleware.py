@@ -79,7 +79,7 @@ class _Heard:
 
     def __init__(self, body: bytes, most: int) -> None:
         self._body: bytes | None = body
-        self._most = most
+        self._left = self._most = most
         self._start: Message | None = None
         self._chunks: list[bytes] = []
         self._over = asyncio.Event()
@@ -98,7 +98,8 @@ class _Heard:
             self._start = message
         elif message["type"] == "http.response.body":
             self._chunks.append(bytes(message.get("body", b"")))
-            if sum(map(len, self._chunks)) > self._most:
+            self._left -= len(self._chunks[-1])
+            if self._left < 0:
                 raise AnswerError(f"the application's answer is larger than {self._most} bytes")
             if not message.get("more_body", False):
                 self._over.set()

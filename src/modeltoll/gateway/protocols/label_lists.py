@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
 from modeltoll.gateway.protocols.rows import labelled
-from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_object
-from modeltoll.gateway.protocols.texts import fingerprints_of, no_numbers
+from modeltoll.gateway.protocols.strict import load_answer, load_object
+from modeltoll.gateway.protocols.texts import OfTexts, fingerprints_of, texts_in
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
-    from modeltoll.records import Answer, Floats
+    from modeltoll.records import Answer
 
 __all__ = ["LabelLists"]
 
@@ -54,7 +55,7 @@ def _pairs(row: object) -> list[tuple[str, float]]:
     return pairs
 
 
-class LabelLists:
+class LabelLists(PlainErrors, OfTexts):
     """``{"inputs": text or texts}`` in, ``[{"label": ..., "score": ...}]`` out, one list per text."""
 
     name = "labels"
@@ -64,10 +65,7 @@ class LabelLists:
         """Read a request; what the caller wants to see (``top_k``, ``raw_scores``) goes along as it is."""
         del content_type
         document = load_object(body)
-        inputs = document.get("inputs")
-        texts = [inputs] if isinstance(inputs, str) else inputs
-        if not isinstance(texts, list):
-            raise RequestError("'inputs' is not a text or a list of texts")
+        texts = texts_in(document.get("inputs"), "inputs")
         return Question(fingerprints_of(texts, service), None, note=_kind(document, service))
 
     def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
@@ -91,19 +89,6 @@ class LabelLists:
             scores = check_scores(table, partial=not everything)
         return Evidence(question.fingerprints, scores=scores)
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
-        """It takes texts."""
-        del inputs, metadata, service
-        raise no_numbers()
-
     def error(self, message: str) -> bytes:
         """``{"error": message, "error_type": ...}``."""
         return msgspec.json.encode({"error": message, "error_type": "validation"})
-
-    def error_member(self, message: str) -> object:
-        """The protocol's ``error`` is a string."""
-        return message
-
-    def complaint(self, answer: Answer) -> str:
-        """The upstream's ``error`` string, shortened."""
-        return complaint_at(answer, "error")

@@ -19,9 +19,10 @@ from modeltoll.gateway.protocols.oip_tensors import (
     numbers,
     texts,
 )
+from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
 from modeltoll.gateway.protocols.rows import fingerprint, within_limit
-from modeltoll.gateway.protocols.strict import complaint_at, load_object
+from modeltoll.gateway.protocols.strict import load_object
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Answer, Evidence
 
@@ -161,7 +162,7 @@ def _table(output: _Tensor, rows: int, data: object) -> Floats:
     return numbers(data, output.datatype, shape)
 
 
-class OpenInference:
+class OpenInference(PlainErrors):
     """Open Inference Protocol V2, REST."""
 
     name = "oip"
@@ -268,18 +269,6 @@ class OpenInference:
         data = (inputs.astype(np.int64) if whole else inputs).reshape(-1).tolist()
         body = {"name": tensor.name, "shape": shape, "datatype": tensor.datatype, "data": data}
         return msgspec.json.encode({"inputs": [body], "outputs": [{"name": service.output}]})
-
-    def error(self, message: str) -> bytes:
-        """``{"error": message}``."""
-        return msgspec.json.encode({"error": message})
-
-    def error_member(self, message: str) -> object:
-        """The protocol's ``error`` is a string."""
-        return message
-
-    def complaint(self, answer: Answer) -> str:
-        """The upstream's ``error`` string, shortened."""
-        return complaint_at(answer, "error")
 
 
 def _pieces(outputs: list[_Tensor], tail: Tail | None) -> list[object]:

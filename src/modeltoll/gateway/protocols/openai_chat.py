@@ -9,6 +9,7 @@ import json
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,8 +19,8 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
 from modeltoll.gateway.protocols.rows import fingerprint, within_limit
-from modeltoll.gateway.protocols.strict import load_object
-from modeltoll.gateway.protocols.texts import check_model, no_numbers
+from modeltoll.gateway.protocols.strict import load_answer, load_object
+from modeltoll.gateway.protocols.texts import OfTexts, check_model
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = ["OpenAIChat"]
 
 _MOST = 20  # log-probabilities per token that the API gives at most
 _ROUNDING = 1e-3
+_PROMPT = "prompt_logprobs"  # vLLM: what the model would have said in the caller's stead
 
 
 def _choices(document: dict[str, Any], service: Service) -> int:
@@ -53,14 +55,25 @@ def _asked(document: dict[str, Any]) -> int | None:
     return most if wanted else None
 
 
+def _said(choice: dict[str, Any]) -> list[Any]:
+    """The tokens of a completion, or of the refusal that stands in its place.
+
+    Raises:
+        AnswerError: there are none, or log-probabilities of something else beside them.
+    """
+    held = choice.get("logprobs")
+    lists = list(held.values()) if isinstance(held, dict) and held.keys() <= {"content", "refusal"} else []
+    found = [tokens for tokens in lists if tokens is not None]
+    if not found or not all(isinstance(tokens, list) for tokens in found):
+        raise AnswerError("the model server's answer has no log-probabilities of its tokens, or others beside them")
+    return list(chain.from_iterable(found))
+
+
 def _tokens(choice: dict[str, Any]) -> Floats:
     """The probabilities that are known of each token of a choice, (tokens, 20), 0 for those that are not."""
-    held = choice.get("logprobs")
-    content = held.get("content") if isinstance(held, dict) else None
-    if not isinstance(content, list):
-        raise AnswerError("the model server's answer has no log-probabilities")
-    table = np.zeros((len(content), _MOST))
-    for row, token in zip(table, content, strict=True):
+    said = _said(choice)
+    table = np.zeros((len(said), _MOST))
+    for row, token in zip(table, said, strict=True):
         known = token.get("top_logprobs") if isinstance(token, dict) else None
         if not isinstance(known, list) or not 0 < len(known) <= _MOST:
             raise AnswerError("the model server's answer has no log-probabilities for a token")
@@ -85,12 +98,12 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
         if asked is None:
             choice["logprobs"] = None
         else:
-            for token in choice["logprobs"]["content"]:
+            for token in _said(choice):
                 token["top_logprobs"] = token["top_logprobs"][:asked]
     return replace(answer, body=msgspec.json.encode(document))
 
 
-class OpenAIChat(OpenAIErrors):
+class OpenAIChat(OpenAIErrors, OfTexts):
     """``/v1/chat/completions``, whole answers only. A row is one completion."""
 
     name = "openai-chat"
@@ -105,6 +118,8 @@ class OpenAIChat(OpenAIErrors):
         check_model(document, service)
         if document.get("stream"):
             raise RequestError("streamed answers are not served here; leave 'stream' out")
+        if document.get(_PROMPT) is not None:
+            raise RequestError(f"{_PROMPT!r} is not served here")
         messages = document.get("messages")
         if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
             raise RequestError("'messages' is not a list of messages")
@@ -123,9 +138,6 @@ class OpenAIChat(OpenAIErrors):
         """The tokens of each completion."""
         del service
         choices = numbered(answer, "choices", len(question.fingerprints))
+        if any(holder.get(_PROMPT) is not None for holder in (load_answer(answer), *choices)):
+            raise AnswerError("the model server's answer has log-probabilities of the prompt, which are not measured")
         return Evidence(question.fingerprints, tokens=tuple(map(_tokens, choices)))
-
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
-        """It takes texts."""
-        del inputs, metadata, service
-        raise no_numbers()

@@ -12,11 +12,11 @@ from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
 from modeltoll.gateway.protocols.rows import table_of
 from modeltoll.gateway.protocols.strict import load_object
-from modeltoll.gateway.protocols.texts import check_model, fingerprints_of, is_tokens, no_numbers
+from modeltoll.gateway.protocols.texts import OfTexts, check_model, fingerprints_of, texts_in
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
-    from modeltoll.records import Answer, Floats
+    from modeltoll.records import Answer
 
 __all__ = ["OpenAIEmbeddings"]
 
@@ -34,7 +34,7 @@ def _vector(written: object) -> object:
         raise AnswerError("the model server's answer holds a vector that is not base64 of numbers") from None
 
 
-class OpenAIEmbeddings(OpenAIErrors):
+class OpenAIEmbeddings(OpenAIErrors, OfTexts):
     """``/v1/embeddings``. Measures of inputs, such as novelty, read the vectors: they are the inputs' embedding."""
 
     name = "openai-embeddings"
@@ -47,10 +47,7 @@ class OpenAIEmbeddings(OpenAIErrors):
         check_model(document, service)
         if document.get("encoding_format", "float") not in _FORMATS:
             raise RequestError("'encoding_format' is not float or base64")
-        given = document.get("input")
-        texts = [given] if isinstance(given, str) or is_tokens(given) else given
-        if not isinstance(texts, list):
-            raise RequestError("'input' is not a text, a list of texts, or token numbers")
+        texts = texts_in(document.get("input"), "input", tokens=True)
         return Question(fingerprints_of(texts, service), None)
 
     def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
@@ -64,8 +61,3 @@ class OpenAIEmbeddings(OpenAIErrors):
         if not np.isfinite(vectors).all():
             raise AnswerError("the model server's answer holds a vector that is not finite")
         return Evidence(question.fingerprints, inputs=vectors)
-
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
-        """It takes texts."""
-        del inputs, metadata, service
-        raise no_numbers()

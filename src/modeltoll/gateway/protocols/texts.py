@@ -10,8 +10,9 @@ from modeltoll.gateway.protocols.rows import fingerprint, within_limit
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import Service
+    from modeltoll.records import Floats
 
-__all__ = ["check_model", "fingerprints_of", "is_tokens", "no_numbers"]
+__all__ = ["OfTexts", "check_model", "fingerprints_of", "is_tokens", "texts_in"]
 
 
 def is_tokens(value: object) -> bool:
@@ -43,6 +44,23 @@ def check_model(document: dict[str, Any], service: Service) -> None:
         raise RequestError("there is no such model here")
 
 
-def no_numbers() -> AnswerError:
-    """Why no request can be written of rows of numbers."""
-    return AnswerError("the model takes texts, not rows of numbers; let it be asked in shadow mode instead")
+def texts_in(given: object, member: str, *, tokens: bool = False) -> list[Any]:
+    """The texts of a request's member: one, or a list of them; with ``tokens`` also the numbers of one text's tokens.
+
+    Raises:
+        RequestError: something else.
+    """
+    if isinstance(given, str) or (tokens and is_tokens(given)):
+        return [given]
+    if not isinstance(given, list):
+        raise RequestError(f"{member!r} is not a text or a list of texts")
+    return given
+
+
+class OfTexts:
+    """A serving protocol for which no request can be written of rows of numbers."""
+
+    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+        """It takes texts."""
+        del inputs, metadata, service
+        raise AnswerError("the model takes texts, not rows of numbers; let it be asked in shadow mode instead")

@@ -8,9 +8,10 @@ import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.named import declared, declared_in_rows
+from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
 from modeltoll.gateway.protocols.rows import across, classified, question_of
-from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_object
+from modeltoll.gateway.protocols.strict import load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
@@ -22,7 +23,7 @@ _VERSION = f"{_MODEL}/versions/{{version}}"
 _ROWS, _COLUMNS = "instances", "inputs"  # what a request in row form holds, and one in column form
 
 
-class TensorFlowServing:
+class TensorFlowServing(PlainErrors):
     """Row form (``instances`` to ``predictions``) and column form (``inputs`` to ``outputs``)."""
 
     name = "v1"
@@ -58,15 +59,3 @@ class TensorFlowServing:
         """Row form."""
         del metadata, service
         return msgspec.json.encode({_ROWS: inputs.tolist()})
-
-    def error(self, message: str) -> bytes:
-        """``{"error": message}``."""
-        return msgspec.json.encode({"error": message})
-
-    def error_member(self, message: str) -> object:
-        """The protocol's ``error`` is a string."""
-        return message
-
-    def complaint(self, answer: Answer) -> str:
-        """The upstream's ``error`` string, shortened."""
-        return complaint_at(answer, "error")

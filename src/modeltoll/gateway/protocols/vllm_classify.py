@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import AnswerError, RequestError
+from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
 from modeltoll.gateway.protocols.rows import classified
 from modeltoll.gateway.protocols.strict import load_object
-from modeltoll.gateway.protocols.texts import check_model, fingerprints_of, is_tokens, no_numbers
+from modeltoll.gateway.protocols.texts import OfTexts, check_model, fingerprints_of, texts_in
 
 if TYPE_CHECKING:
-    from modeltoll.records import Answer, Evidence, Floats
+    from modeltoll.records import Answer, Evidence
 
 __all__ = ["VllmClassify"]
 
 _DATUM = {"index", "label", "probs", "num_classes"}
 
 
-class VllmClassify(OpenAIErrors):
+class VllmClassify(OpenAIErrors, OfTexts):
     """``{"model": ..., "input": text or texts}`` to ``{"data": [{"index": 0, "probs": [...]}]}``."""
 
     name = "vllm-classify"
@@ -30,10 +30,7 @@ class VllmClassify(OpenAIErrors):
         del content_type
         document = load_object(body)
         check_model(document, service)
-        given = document.get("input")
-        texts = [given] if isinstance(given, str) or is_tokens(given) else given
-        if not isinstance(texts, list):
-            raise RequestError("'input' is not a text or a list of texts")
+        texts = texts_in(document.get("input"), "input", tokens=True)
         return Question(fingerprints_of(texts, service), None)
 
     def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
@@ -42,8 +39,3 @@ class VllmClassify(OpenAIErrors):
         if any(not item.keys() <= _DATUM for item in data):
             raise AnswerError("the model server's answer shows more than a label and its probabilities")
         return classified(question, [item.get("probs") for item in data], service)
-
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
-        """It takes texts."""
-        del inputs, metadata, service
-        raise no_numbers()
