@@ -50,7 +50,11 @@ for (const [type, plain, length] of [
   ["text/plain; inference-header-content-length=x", "text/plain; inference-header-content-length=x", null],
 ]) {
   test(`a raw answer says how long its JSON is, by a header of its own: ${type}`, async () => {
-    const { headers } = await tollFetch()(house.sell({ ...ANSWER, type }), { method: "POST", body: "[1]", headers: key });
+    const { headers } = await tollFetch()(house.sell({ ...ANSWER, type }), {
+      method: "POST",
+      body: "[1]",
+      headers: key,
+    });
     assert.equal(headers.get("content-type"), plain);
     assert.equal(headers.get("inference-header-content-length"), length);
   });
