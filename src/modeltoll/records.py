@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUP_SCHEMES",
     "Account",
+    "Allowance",
     "Answer",
     "Assessment",
     "Bill",
@@ -50,17 +51,28 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a caller may have in one day (UTC): so many rows, so many reference seconds of work; None for no limit."""
+
+    rows: int | None = None
+    work: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. ``name`` is stable and unique: ``key:alice`` or ``net:198.51.100.0/24``.
+    """Who is asking. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
 
     ``groups`` names the accounts that he shares with others: ``org:acme`` or ``prefix:198.51.0.0/16``. ``discount`` is
-    the part of the price of his rows, 0 to 1, that he is let off.
+    the part of the price of his rows, 0 to 1, that he is let off while not under suspicion; ``markup``, 1 or more, is
+    what that price is multiplied by at all times. ``allowance`` is what he may have in a day, None for no limit.
     """
 
     name: str
     exempt: bool = False
     groups: tuple[str, ...] = ()
     discount: float = 0.0
+    markup: float = 1.0
+    allowance: Allowance | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -161,7 +173,7 @@ class Work:
 
     ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion of the
     caller put on the rare rows, ``group_surcharge`` the one that suspicion of his groups put on the rarest; the larger
-    of them is already inside ``rows_seconds``, and so is the caller's discount.
+    of them is already inside ``rows_seconds``, and so are the caller's markup and discount.
     """
 
     seconds: float

@@ -134,6 +134,8 @@ ONE_FAULT = {
     "limits__rows": (0, "1"),
     "cors": ({"origins": ["https://app.example.org/path"]}, "without a path"),
     "callers__anonymous": (False, "nobody could ask"),
+    "callers": ({"anonymous_tier": "gold"}, "no tier 'gold'; there are: exempt, discounted, normal, strict"),
+    "callers__tiers__gold": ({"multiplier": -1}, "0"),
     "callers__keys": ([{"name": "a", "sha256": "0" * 64}, {"name": "a", "sha256": "1" * 64}], "twice"),
     "secrets": (["0" * 64, "0" * 64], "twice"),
     "profile": (7, "path"),

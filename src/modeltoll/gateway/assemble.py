@@ -6,9 +6,8 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,9 @@ import numpy as np
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
+from modeltoll.gateway.assemble_callers import build_callers, build_roll
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
-from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
@@ -34,11 +33,13 @@ from modeltoll.pricing.drift import Drift
 from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.puzzle.seal import KeyRing
-from modeltoll.records import Caller, MachineProfile
+from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from modeltoll.gateway.callers import Credentials
+    from modeltoll.gateway.keyroll import KeyRoll
     from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings import Settings
@@ -154,18 +155,16 @@ def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
     )
 
 
-def build_callers(settings: Settings) -> Callers:
-    """The list at the door."""
-    callers = settings.callers
-    keys = {key.sha256: Caller(f"key:{key.name}", key.exempt, key.groups, key.discount) for key in callers.keys}
-    proxies, wide = tuple(map(ip_network, callers.trusted_proxies)), callers.prefixes
-    return Callers(keys, callers.anonymous, proxies, wide.ipv4, wide.ipv6)
-
-
-def build_house(settings: Settings, gates: Mapping[str, Gate], upstream: Upstream, chance: Chance) -> House:
+def build_house(
+    settings: Settings,
+    gates: Mapping[str, Gate],
+    upstream: Upstream,
+    chance: Chance,
+    credentials: Sequence[Credentials] = (),
+) -> House:
     """All that the public side needs."""
-    limits = settings.limits
-    door = Door(build_callers(settings), int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
+    limits, callers = settings.limits, build_callers(settings, credentials)
+    door = Door(callers, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
     return House(gates, OpenInference(), upstream, door, Telemetry(), chance)
 
 
@@ -180,20 +179,21 @@ class Assembly:
     upstream: HttpUpstream
     notices: tuple[str, ...]
     stock: Stock | None = None
+    roll: KeyRoll | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Open ledger and upstream, and keep the stock of puzzles full, for as long as the block lasts."""
-        await self.ledger.open()
-        try:
+        """Open ledger and upstream, keep the stock of puzzles full and the keys up to date, while the block lasts."""
+        async with AsyncExitStack() as stack:
+            await self.ledger.open()
+            stack.push_async_callback(self.ledger.close)
             await self.upstream.open()
-            try:
-                with self.stock.kept() if self.stock else nullcontext():
-                    yield
-            finally:
-                await self.upstream.close()
-        finally:
-            await self.ledger.close()
+            stack.push_async_callback(self.upstream.close)
+            if self.stock:
+                stack.enter_context(self.stock.kept())
+            if self.roll:
+                await stack.enter_async_context(self.roll.kept())
+            yield
 
 
 def _notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
@@ -227,6 +227,9 @@ def assemble(settings: Settings) -> Assembly:
     profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
     stock = build_stock(settings)
     ledger: Ledger | None = None
+    roll: KeyRoll | None = None
+    with faults.under("callers.key_file"):
+        roll = build_roll(settings)
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
@@ -250,10 +253,13 @@ def assemble(settings: Settings) -> Assembly:
     gates = {
         name: Gate(replace(road, monitor=monitors.get(name)), upstream, ledger, chance) for name, road in roads.items()
     }
-    house = build_house(settings, gates, upstream, chance)
+    house = build_house(settings, gates, upstream, chance, [roll] if roll else ())
+    if roll:
+        house.telemetry.follow("key_file_broken", "1 where the key file cannot be used", lambda: roll.broken)
+        house.telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
     for name, tariff in priced.items():
         unit = tariff.calibration.unit_seconds
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
     admin = admin_application(upstream, house.protocol.routes.ready, ledger, house.telemetry)
-    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock)
+    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock, roll)

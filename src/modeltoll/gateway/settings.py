@@ -8,40 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.settings_callers import CallerSettings
+from modeltoll.gateway.settings_faults import faults_of
 from modeltoll.gateway.settings_models import ModelSettings, Part
-from modeltoll.gateway.settings_values import (
-    Address,
-    HashedKey,
-    HttpUrl,
-    ModelName,
-    Network,
-    Origin,
-    Person,
-    Secret,
-    WideIPv4,
-    WideIPv6,
-    each_once,
-)
-from modeltoll.gateway.settings_yaml import UNKNOWN, read_document
+from modeltoll.gateway.settings_values import Address, HttpUrl, ModelName, Origin, Secret, each_once
+from modeltoll.gateway.settings_yaml import read_document
 
 __all__ = [
-    "CallerSettings",
     "CorsSettings",
-    "KeySettings",
     "LedgerSettings",
     "LimitSettings",
-    "PrefixSettings",
     "Settings",
     "UpstreamSettings",
     "load_settings",
@@ -64,58 +45,6 @@ class LedgerSettings(Part):
 
     url: str = "sqlite:///modeltoll.db"
     when_down: Literal["refuse", "release"] = "refuse"
-
-
-class KeySettings(Part):
-    """One API key, kept as its SHA-256, with the organisation that it shares a histogram with."""
-
-    name: Person
-    sha256: HashedKey
-    exempt: bool = False
-    organisation: Person | None = None
-    discount: float = Field(0.0, ge=0, le=1)
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The names of the groups that the key's caller belongs to."""
-        return (f"org:{self.organisation}",) if self.organisation else ()
-
-
-class PrefixSettings(Part):
-    """Wider networks whose histogram anonymous callers share, as prefix lengths."""
-
-    ipv4: tuple[WideIPv4, ...] = ()
-    ipv6: tuple[WideIPv6, ...] = ()
-
-    @field_validator("ipv4", "ipv6")
-    @classmethod
-    def _lengths_once(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        each_once(lengths, "a prefix length")
-        return lengths
-
-
-class CallerSettings(Part):
-    """Who may ask."""
-
-    anonymous: bool = True
-    keys: tuple[KeySettings, ...] = ()
-    trusted_proxies: tuple[Network, ...] = ()
-    prefixes: PrefixSettings = PrefixSettings()
-
-    @field_validator("keys")
-    @classmethod
-    def _keys_once(cls, keys: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
-        each_once((key.name for key in keys), "a name")
-        each_once((key.sha256 for key in keys), "a key")
-        return keys
-
-    @model_validator(mode="after")
-    def _somebody_may_ask(self) -> CallerSettings:
-        if not self.anonymous and not self.keys:
-            raise ValueError(
-                "anonymous is false and no keys are listed: nobody could ask; list keys or allow anonymous"
-            )
-        return self
 
 
 class CorsSettings(Part):
@@ -174,22 +103,6 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def _faults(error: ValidationError) -> list[str]:
-    faults = []
-    for fault in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(step) for step in fault["loc"]) or "settings"
-        faults.append(f"{where}: {_plain(fault['type'], fault['msg'])}")
-    return faults
-
-
-def _plain(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return UNKNOWN
-    if kind == "missing":
-        return "is missing; add it"
-    return message.removeprefix("Value error, ")
-
-
 def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """File names in a settings file are relative to it, wherever the gateway is started."""
     models = document.get("models")
@@ -201,8 +114,9 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         ]:
             if isinstance(holder, dict) and isinstance(holder.get(member), str):
                 holder[member] = str(folder / holder[member])
-    if isinstance(document.get("profile"), str):
-        document["profile"] = str(folder / document["profile"])
+    for holder, member in [(document, "profile"), (document.get("callers"), "key_file")]:
+        if isinstance(holder, dict) and isinstance(holder.get(member), str):
+            holder[member] = str(folder / holder[member])
     ledger = document.setdefault("ledger", {})
     if isinstance(ledger, dict) and isinstance(url := ledger.get("url", LedgerSettings().url), str):
         ledger["url"] = _SQLITE_HERE.sub(lambda found: f"sqlite:///{quote(str(folder.absolute()))}/{found[1]}", url)
@@ -219,6 +133,6 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings(**document)
     except ValidationError as error:
-        raise SettingsError(_faults(error)) from None
+        raise SettingsError(faults_of(error)) from None
     except SourceFault as error:  # a variable that should hold JSON and does not
         raise SettingsError([f"environment: {error}; write JSON, or set a member of it by MODELTOLL_A__B"]) from None

@@ -50,7 +50,7 @@ class Ledger(Protocol):
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """The callers' accounts with the most work issued, largest first, without groups.
 
-        Whether a caller is exempt, what his groups are and what his discount is, is not known here.
+        What a caller's tier, his groups and his discount are, is not known here.
         """
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:

@@ -1,0 +1,61 @@
+"""Callers as the settings name them."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from modeltoll.gateway.callers import Callers, Tier
+from modeltoll.gateway.keyroll import KeyRoll
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modeltoll.gateway.callers import Credentials
+    from modeltoll.gateway.settings import Settings
+    from modeltoll.gateway.settings_callers import KeySettings, TierSettings
+    from modeltoll.records import Caller
+
+__all__ = ["build_callers", "build_roll", "build_tiers"]
+
+
+def _tier(settings: TierSettings) -> Tier:
+    return Tier(settings.exempt, settings.multiplier)
+
+
+def build_tiers(settings: Settings) -> Mapping[str, Tier]:
+    """The tiers by their names."""
+    return {name: _tier(tier) for name, tier in settings.callers.tiers.items()}
+
+
+def build_roll(settings: Settings) -> KeyRoll | None:
+    """The keys of the key file, or None where there is no such file in the settings.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    if settings.callers.key_file is None:
+        return None
+    roll = KeyRoll(settings.callers.key_file, build_tiers(settings), time.time)
+    roll.read()
+    return roll
+
+
+def _caller(key: KeySettings, tiers: Mapping[str, Tier]) -> Caller:
+    tier = tiers["exempt"] if key.exempt else tiers[key.tier]
+    return tier.caller(f"key:{key.name}", (f"org:{key.organisation}",) * bool(key.organisation), discount=key.discount)
+
+
+def build_callers(settings: Settings, credentials: Sequence[Credentials] = ()) -> Callers:
+    """The list at the door; ``credentials`` are asked for whoever it does not know."""
+    callers, tiers = settings.callers, build_tiers(settings)
+    return Callers(
+        keys={key.sha256: _caller(key, tiers) for key in callers.keys},
+        anonymous=callers.anonymous,
+        trusted_proxies=tuple(map(ip_network, callers.trusted_proxies)),
+        ipv4_prefixes=callers.prefixes.ipv4,
+        ipv6_prefixes=callers.prefixes.ipv6,
+        newcomers=tiers[callers.anonymous_tier],
+        credentials=tuple(credentials),
+    )
