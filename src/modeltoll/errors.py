@@ -9,6 +9,7 @@ ModeltollError
 ├── Refusal                     the gateway will not serve this request
 │   ├── RouteRefused            not a listed route (404)
 │   ├── CallerRefused           unknown or missing key (401)
+│   ├── AllowanceSpent          no more rows or work for this caller today (403)
 │   ├── BodyTooLarge            (413)
 │   ├── Overloaded              too many requests wait for the upstream (503)
 │   └── TokenRefused            forged, truncated, foreign, expired or not solved (403)
@@ -28,6 +29,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AllowanceSpent",
     "AnswerError",
     "BodyTooLarge",
     "CalibrationError",
@@ -53,9 +55,14 @@ __all__ = [
 
 
 class ModeltollError(Exception):
-    """Base of all. ``str()`` is safe to show to a caller; ``private`` is for the operator's log only."""
+    """Base of all. ``str()`` is safe to show to a caller; ``private`` is for the operator's log only.
+
+    ``retry_after`` is in how many seconds a caller may try again, None where that is not known or would not help.
+    """
 
     status: ClassVar[int] = 500  # what a gateway answers with
+    problem: ClassVar[str] = ""  # its name among the problems that clients may want to tell apart
+    retry_after: int | None = None
 
     def __init__(self, public: str, *, private: str = "") -> None:
         super().__init__(public)
@@ -106,6 +113,19 @@ class CallerRefused(Refusal):
     """Unknown or missing API key."""
 
     status = 401
+
+
+class AllowanceSpent(Refusal):
+    """The caller's allowance of this day does not cover the request.
+
+    Not 429, which client libraries try again by themselves, after seconds: this one lasts until the day is over.
+    """
+
+    problem = "allowance"
+
+    def __init__(self, public: str, *, retry_after: int) -> None:
+        super().__init__(public)
+        self.retry_after = retry_after
 
 
 class BodyTooLarge(Refusal):

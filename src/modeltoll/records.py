@@ -34,6 +34,7 @@ __all__ = [
     "MachineProfile",
     "Part",
     "Solution",
+    "Spent",
     "Toll",
     "Work",
 ]
@@ -52,10 +53,26 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a caller may have in one day (UTC): so many rows, so many reference seconds of work; None for no limit."""
+    """What a caller may have in one day (UTC); None for no limit.
+
+    No request goes beyond ``rows``. ``work``, in reference seconds, ends the day with the toll that reaches it.
+    """
 
     rows: int | None = None
     work: float | None = None
+
+    def covers(self, spent: Spent, rows: int) -> bool:
+        """Whether so many rows more may be had."""
+        return (self.rows is None or spent.rows + rows <= self.rows) and (self.work is None or spent.work < self.work)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a caller has had on a day: rows, and reference seconds of work. Days are counted from the epoch, in UTC."""
+
+    day: int
+    rows: int = 0
+    work: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ __all__ = [
     "decode_redemption",
     "decode_toll",
     "encode_base64url",
+    "encode_problem",
     "encode_redemption",
     "encode_toll",
     "find_toll",
@@ -64,7 +65,8 @@ ACCEPT_HEADER = "Toll-Accept"
 RECEIPT_HEADER = "Toll-Receipt"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 REDEEM_PATH = "/.well-known/modeltoll/redeem"
-PROBLEM_TYPE = "urn:modeltoll:problems:toll"
+PROBLEMS = "urn:modeltoll:problems"
+PROBLEM_TYPE = f"{PROBLEMS}:toll"
 DETAIL = "Do the work to open the sealed answer; no money is asked."
 
 SEALED, REDEEM = MODES = ("sealed", "redeem")
@@ -123,6 +125,12 @@ def encode_toll(toll: Toll, error: object) -> bytes:
             members["expires"] = toll.expires
     head, rest = compact_json(document), compact_json(members)
     return f'{head[:-1]},"toll":{{"puzzle":{_puzzle_json(toll.challenge)},{rest[1:]}}}'.encode("ascii")
+
+
+def encode_problem(name: str, status: int, detail: str, error: object) -> bytes:
+    """The body of a refusal that clients may want to tell apart: RFC 9457 members and the protocol's own ``error``."""
+    head = {"type": f"{PROBLEMS}:{name}", "title": name.capitalize(), "status": status}
+    return compact_json({**head, "detail": detail, "error": error}).encode("ascii")
 
 
 def authenticate(toll: Toll, realm: str) -> str:

@@ -205,8 +205,15 @@ class _Handlers:
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
-        body = self._house.protocol.error(str(error))
-        return Response(body, status_code=error.status, headers=headers, media_type=_JSON)
+        if error.retry_after is not None:
+            headers["retry-after"] = str(error.retry_after)
+        return Response(self._complaint(error), status_code=error.status, headers=headers, media_type=_JSON)
+
+    def _complaint(self, error: ModeltollError) -> bytes:
+        said, protocol = str(error), self._house.protocol
+        if error.problem:
+            return wire.encode_problem(error.problem, error.status, said, protocol.error_member(said))
+        return protocol.error(said)
 
     async def unlisted(self, request: Request, error: Exception) -> Response:
         """Whatever is not listed is refused, in the same words whether it exists behind the gateway or not."""

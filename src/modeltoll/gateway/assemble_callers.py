@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.gateway.callers import Callers, Tier
 from modeltoll.gateway.keyroll import KeyRoll
+from modeltoll.records import Allowance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ __all__ = ["build_callers", "build_roll", "build_tiers"]
 
 
 def _tier(settings: TierSettings) -> Tier:
-    return Tier(settings.exempt, settings.multiplier)
+    allowance = Allowance(settings.daily_rows, settings.daily_work_seconds)
+    return Tier(settings.exempt, settings.multiplier, None if allowance == Allowance() else allowance)
 
 
 def build_tiers(settings: Settings) -> Mapping[str, Tier]:

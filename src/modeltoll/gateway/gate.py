@@ -7,14 +7,15 @@ the next one's argument; nothing calls back.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, LedgerError, RequestError, TollMalformed
+from modeltoll.gateway.allowances import Allowances
 from modeltoll.gateway.offload import LARGE_BYTES, LARGE_ROWS, off_loop
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from modeltoll.records import Assessment, MachineProfile
 
 __all__ = ["ENFORCE", "SHADOW", "Chance", "Gate", "Passage", "Road", "Subject", "Visit", "redeem"]
+
+P = ParamSpec("P")
 
 ENFORCE, SHADOW = "enforce", "shadow"
 EXEMPT, FREE = "exempt", "free"
@@ -147,15 +150,17 @@ class Gate:
         self._upstream = upstream
         self._ledger = ledger
         self._chance = chance
+        self._allowances = Allowances(ledger, chance.clock)
 
     async def visit(self, visit: Visit) -> Passage:
         """Let one request through.
 
         Raises:
-            RequestError, AnswerError, UpstreamError, LedgerError: nothing of the answer may be shown.
+            RequestError, AnswerError, UpstreamError, LedgerError, AllowanceSpent: nothing of the answer may be shown.
         """
         subject, tariff = self.road.subject, self.road.tariff_in_force
         question = await off_loop(len(visit.body) > LARGE_BYTES, subject.protocol.read, visit.body, subject.service)
+        await self._within(self._allowances.check, visit.caller, len(question.fingerprints))
         answer = await self._predict(visit)
         large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
         priced = await off_loop(large, self._price, tariff, question, answer)
@@ -166,10 +171,24 @@ class Gate:
         if self.road.monitor is not None:
             self.road.monitor.saw(visit.caller, question.fingerprints, priced.assessment, work)
         mode = self._mode(visit.caller, work)
+        asked = work.seconds if mode is None else 0.0
+        remembered = await self._within(self._allowances.take, visit.caller, work.rows, asked) and remembered
         toll = await self._toll(visit, answer, work) if mode is None else None
         settled = toll.mode if toll else mode or FREE
         remembered = remembered and await self._bill(visit.caller, priced, work, settled)
         return Passage(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
+
+    async def _within(self, ask: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Ask for a caller's allowance, which shadow mode does not; False where the ledger does not answer."""
+        if self.road.mode == SHADOW:
+            return True
+        try:
+            await ask(*args, **kwargs)
+        except LedgerError:
+            if not self.road.without_ledger:
+                raise
+            return False
+        return True
 
     async def _predict(self, visit: Visit) -> Answer:
         answer = await self._upstream.predict(visit.path, visit.body)

@@ -23,10 +23,12 @@ _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 
 
 class TierSettings(Part):
-    """What callers of one tier pay for their rows."""
+    """What callers of one tier pay for their rows, and how much they may have in a day."""
 
     exempt: bool = False
     multiplier: float = Field(1.0, ge=0, le=1000)
+    daily_rows: int | None = Field(None, ge=1, le=10**15)
+    daily_work_seconds: float | None = Field(None, gt=0)
 
 
 def _merged(given: Any) -> Any:

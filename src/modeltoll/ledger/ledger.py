@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Account, Bill, Caller, Entry
+    from modeltoll.records import Account, Allowance, Bill, Caller, Entry, Spent
 
 __all__ = ["Ledger"]
 
@@ -44,6 +44,18 @@ class Ledger(Protocol):
             LedgerError, ValueError: as for ``charge``.
         """
 
+    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+        """Add to what the caller has had of his day, where the allowance covers it, in one atomic step; else False.
+
+        A later day starts from nothing; what is spent on a day that is over already counts in the latest one.
+
+        Raises:
+            LedgerError: it may or may not have been written. ValueError: it would spoil the store.
+        """
+
+    async def spent(self, caller: Caller, day: int) -> Spent:
+        """What the caller has had of a day, or of the latest one where that is later."""
+
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """One account with its groups', counts faded to the time ``at``, or None where the caller is not known."""
 
@@ -57,4 +69,4 @@ class Ledger(Protocol):
         """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
 
     async def reset(self, caller: Caller, model: str) -> bool:
-        """Forget an account and its sketch; the log and the groups stay. False where it was not known."""
+        """Forget an account and its sketch; log, groups and days stay. False where it was not known."""

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
 CONNECTIONS = 8  # at most, for each gateway process
-MIGRATIONS = ("postgres_1.sql",)  # file n brings version n to n + 1
+MIGRATIONS = ("postgres_1.sql", "postgres_2.sql")  # file n brings version n to n + 1
 PROGRAM = "modeltoll"
 LOCK = 0x4D544F4C  # advisory locks: (LOCK, 0) for migrations, (LOCK, 1) for the numbers of the log
 GRACE = 1.0  # seconds in which a statement that took too long may be cancelled before its connection is dropped

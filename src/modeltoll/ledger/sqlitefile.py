@@ -42,7 +42,7 @@ PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole page
 CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; the log can be copied another time
 ATTEMPTS = 10  # at switching the journal, each after waiting for another process
 APPLICATION_ID = 0x4D544F4C
-MIGRATIONS = ("sqlite_1.sql",)  # file n brings version n to n + 1; the file's version is PRAGMA user_version
+MIGRATIONS = ("sqlite_1.sql", "sqlite_2.sql")  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
 # What is said aloud, by SQLite's primary result code. No path in it: callers may read it.
 _FAULTS = {

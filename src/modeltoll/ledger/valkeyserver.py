@@ -30,7 +30,7 @@ TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
 CONNECTIONS = 8  # at most, for each gateway process
 VERSION = 1  # of the keys and what they hold
 PROGRAM = "modeltoll"
-_SCRIPTS = ("open", "charge", "bill", "largest", "reset")
+_SCRIPTS = ("open", "charge", "bill", "spend", "largest", "reset")
 
 # What is said aloud, the first that fits. No address in it: callers may read it.
 _SLOW = "the ledger's server takes too long"
