@@ -11,7 +11,8 @@ ModeltollError
 │   ├── CallerRefused           unknown or missing key (401)
 │   ├── AllowanceSpent          no more rows or work for this caller today (403)
 │   ├── BodyTooLarge            (413)
-│   ├── Overloaded              too many requests wait for the upstream (503)
+│   ├── Overloaded              too many requests are inside (503)
+│   │   └── UpstreamBusy        the queue in front of the model server is full, or too slow
 │   └── TokenRefused            forged, truncated, foreign, expired or not solved (403)
 │       └── TokenExpired        (410)
 ├── UpstreamError               the model server is down or broke off (502)
@@ -49,6 +50,7 @@ __all__ = [
     "TollError",
     "TollMalformed",
     "TollTooDear",
+    "UpstreamBusy",
     "UpstreamError",
     "UpstreamTimeout",
 ]
@@ -135,9 +137,14 @@ class BodyTooLarge(Refusal):
 
 
 class Overloaded(Refusal):
-    """Too many requests wait for the upstream already."""
+    """Too many requests are inside already; client libraries may try again by themselves, a moment later."""
 
     status = 503
+    retry_after = 1
+
+
+class UpstreamBusy(Overloaded):
+    """The model server has no time for the request: too many wait for it, or the wait was too long."""
 
 
 class TokenRefused(Refusal):

@@ -22,6 +22,7 @@ from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
+from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.ledger.locate import locate
@@ -97,6 +98,17 @@ def build_upstream(settings: Settings) -> HttpUpstream:
         timeout=upstream.timeout_seconds,
         connections=upstream.connections,
         max_body=int(upstream.max_answer_mib * _MIB),
+    )
+
+
+def build_queue(settings: Settings) -> Queue:
+    """The model server's client, behind the queue."""
+    upstream = settings.upstream
+    return Queue(
+        build_upstream(settings),
+        concurrent=upstream.max_concurrent or upstream.connections,
+        waiting=upstream.max_waiting,
+        seconds=upstream.max_wait_seconds,
     )
 
 
@@ -176,7 +188,7 @@ class Assembly:
     admin: Starlette
     gates: Mapping[str, Gate]
     ledger: Ledger
-    upstream: HttpUpstream
+    upstream: Upstream
     notices: tuple[str, ...]
     stock: Stock | None = None
     roll: KeyRoll | None = None
@@ -243,7 +255,7 @@ def assemble(settings: Settings) -> Assembly:
             menus[name] = build_menu(model.puzzle, profile, stock)
     faults.settle()
     assert ledger is not None  # or there was a fault
-    upstream, chance = build_upstream(settings), build_chance(settings, profile)
+    upstream, chance = build_queue(settings), build_chance(settings, profile)
     priced = {name: tariff for name, tariff in tariffs.items() if isinstance(tariff, ConformalTariff)}
     monitors = {
         name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
@@ -254,6 +266,8 @@ def assemble(settings: Settings) -> Assembly:
         name: Gate(replace(road, monitor=monitors.get(name)), upstream, ledger, chance) for name, road in roads.items()
     }
     house = build_house(settings, gates, upstream, chance, [roll] if roll else ())
+    house.telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: upstream.inside)
+    house.telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
     if roll:
         house.telemetry.follow("key_file_broken", "1 where the key file cannot be used", lambda: roll.broken)
         house.telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)

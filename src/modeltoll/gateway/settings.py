@@ -37,6 +37,9 @@ class UpstreamSettings(Part):
     url: HttpUrl
     timeout_seconds: float = Field(30.0, gt=0)
     connections: int = Field(64, ge=1)
+    max_concurrent: int | None = Field(None, ge=1)
+    max_waiting: int = Field(192, ge=0)
+    max_wait_seconds: float = Field(10.0, gt=0)
     max_answer_mib: float = Field(64.0, gt=0, le=64)  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
 
 
