@@ -156,7 +156,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 async def _account(url: str, caller: Caller, model: str) -> Account:
     from modeltoll.ledger.locate import locate  # noqa: PLC0415
 
-    ledger = locate(url)
+    ledger = locate(url, make=False)
     await ledger.open()
     try:
         account = await ledger.account(caller, model, time.time())

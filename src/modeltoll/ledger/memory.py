@@ -57,14 +57,16 @@ class MemoryLedger:
         self._open = False
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``memory://``.
 
         Raises:
-            SettingsError: anything follows the two slashes.
+            SettingsError: anything follows the two slashes, or it should be there already.
         """
         if url.netloc or url.path:
             raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
+        if not make:
+            raise SettingsError(["ledger: the memory of another process cannot be looked into; name a ledger that lasts"])
         return cls(half_life=half_life)
 
     async def open(self) -> None:

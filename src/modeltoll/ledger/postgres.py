@@ -68,7 +68,8 @@ _RESET = "SELECT modeltoll.reset(%s)"
 class PostgresLedger:
     """Accounts and log in the schema ``modeltoll`` of one database. ``half_life`` and ``timeout`` are in seconds.
 
-    ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept.
+    ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept. Without
+    ``make`` the schema must be there already.
     """
 
     url_options: ClassVar[frozenset[str]] = _OURS | {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
@@ -81,14 +82,15 @@ class PostgresLedger:
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
+        make: bool = True,
     ) -> None:
-        self._server = PostgresServer(parameters, timeout=timeout, connections=connections)
+        self._server = PostgresServer(parameters, timeout=timeout, connections=connections, make=make)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``postgresql://user:password@host:port/database``; other options are those of PostgreSQL's library.
 
         Raises:
@@ -101,6 +103,7 @@ class PostgresLedger:
             timeout=positive(options, "timeout", TIMEOUT),
             connections=whole(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
+            make=make,
         )
 
     async def open(self) -> None:

@@ -63,7 +63,10 @@ _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  #
 
 
 class SqliteLedger:
-    """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds."""
+    """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds.
+
+    Without ``make`` the file must be a ledger already.
+    """
 
     url_options: ClassVar[frozenset[str]] = frozenset({KEEP})
 
@@ -74,14 +77,15 @@ class SqliteLedger:
         half_life: float = book.HALF_LIFE,
         patience: float = PATIENCE,
         retention: Retention | None = None,
+        make: bool = True,
     ) -> None:
-        self._file = SqliteFile(path, patience=patience)
+        self._file = SqliteFile(path, patience=patience, make=make)
         self._half_life = half_life
         self._retention = retention or Retention()
         self._salt = b""
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
 
         Raises:
@@ -94,7 +98,7 @@ class SqliteLedger:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
         if name == ":memory:":
             raise SettingsError(["ledger: for a ledger without a file write memory://"])
-        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)))
+        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)), make=make)
 
     async def open(self) -> None:
         """See ``Ledger.open`` and ``SqliteFile.open``."""

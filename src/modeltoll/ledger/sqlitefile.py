@@ -44,6 +44,8 @@ ATTEMPTS = 10  # at switching the journal, each after waiting for another proces
 APPLICATION_ID = 0x4D544F4C
 MIGRATIONS = ("sqlite_1.sql", "sqlite_2.sql")  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
+_NO_LEDGER = "there is no ledger in a file of that name; see whether the path is right"
+
 # What is said aloud, by SQLite's primary result code. No path in it: callers may read it.
 _FAULTS = {
     sqlite3.SQLITE_NOTADB: "the ledger's file is not a SQLite database; give the ledger another file",
@@ -59,14 +61,25 @@ _FAULTS = {
 
 
 class SqliteFile:
-    """A ledger's file. ``patience`` is in seconds; ``mounts`` names the system's list of mounted file systems."""
+    """A ledger's file. ``patience`` is in seconds; ``mounts`` names the system's list of mounted file systems.
 
-    def __init__(self, path: Path, *, patience: float = PATIENCE, mounts: Path = Path("/proc/self/mounts")) -> None:
+    Without ``make`` it must be there already.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience: float = PATIENCE,
+        mounts: Path = Path("/proc/self/mounts"),
+        make: bool = True,
+    ) -> None:
         self._path = path.absolute()
         self._target = Path(os.path.realpath(path))  # SQLite follows links, and so do the files beside it
         self._wal = self._target.with_name(self._target.name + "-wal")
         self._patience = patience
         self._mounts = mounts
+        self._make = make
         self._checkpoint_above = WAL_BYTES
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -81,6 +94,8 @@ class SqliteFile:
         """
         if self._thread is not None:
             return
+        if not (self._make or self._target.exists()):
+            raise LedgerError(_NO_LEDGER, private=str(self._path))
         self._refuse_shared_disk()
         thread = ThreadPoolExecutor(1, "modeltoll-ledger")
         try:
@@ -205,7 +220,8 @@ class SqliteFile:
         connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN")  # one look: another gateway may be making the ledger at this moment
-            self._version(connection)  # before anything is written into what may be a stranger's file
+            if not (self._version(connection) or self._make):  # before anything is written into a stranger's file
+                raise LedgerError(_NO_LEDGER, private=str(self._path))
             connection.execute("ROLLBACK")
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
             self._write_ahead(connection)

@@ -74,7 +74,8 @@ _UNPACKER = msgspec.msgpack.Decoder(_Kept)
 class ValkeyLedger:
     """Accounts and log under keys that begin with ``{modeltoll}``. ``half_life`` and ``timeout`` are in seconds.
 
-    ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept.
+    ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept. Without
+    ``make`` the ledger must be there already.
     """
 
     url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP}
@@ -87,14 +88,15 @@ class ValkeyLedger:
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
+        make: bool = True,
     ) -> None:
-        self._server = ValkeyServer(parameters, timeout=timeout, connections=connections)
+        self._server = ValkeyServer(parameters, timeout=timeout, connections=connections, make=make)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``valkey://user:password@host:port/number``, or ``redis://``; with an s at the end, encrypted.
 
         Raises:
@@ -107,6 +109,7 @@ class ValkeyLedger:
             timeout=positive(options, "timeout", TIMEOUT),
             connections=whole(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
+            make=make,
         )
 
     async def open(self) -> None:

@@ -55,11 +55,15 @@ _REFUSALS = {
 
 
 class ValkeyServer:
-    """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds."""
+    """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds.
 
-    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int) -> None:
+    Without ``make`` the ledger must be there already.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int, make: bool = True) -> None:
         self._parameters = dict(parameters)
         self._encrypted = self._parameters.pop("ssl", False)
+        self._make = make
         self._timeout = timeout
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
@@ -87,6 +91,8 @@ class ValkeyServer:
             text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
             self._scripts[name] = self._client.register_script(text)
         try:
+            if not (self._make or await self.ask("EXISTS", mark)):
+                raise LedgerError("there is no ledger in that server's database; see whether its number is right")
             program, version, salt = await self.run("open", [mark], [PROGRAM, VERSION, secrets.token_bytes(32)])
             self._check(program.decode("utf-8", "replace"), int(version))
         except BaseException:
