@@ -15,7 +15,7 @@ import numpy as np
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
-from modeltoll.gateway.assemble_callers import build_callers, build_roll
+from modeltoll.gateway.assemble_callers import build_callers, build_roll, build_tokens
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings import Settings
+    from modeltoll.gateway.tokens import Tokens
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
@@ -240,8 +241,11 @@ def assemble(settings: Settings) -> Assembly:
     stock = build_stock(settings)
     ledger: Ledger | None = None
     roll: KeyRoll | None = None
+    tokens: Tokens | None = None
     with faults.under("callers.key_file"):
         roll = build_roll(settings)
+    with faults.under("callers.jwt"):
+        tokens = build_tokens(settings)
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
@@ -265,7 +269,7 @@ def assemble(settings: Settings) -> Assembly:
     gates = {
         name: Gate(replace(road, monitor=monitors.get(name)), upstream, ledger, chance) for name, road in roads.items()
     }
-    house = build_house(settings, gates, upstream, chance, [roll] if roll else ())
+    house = build_house(settings, gates, upstream, chance, [kind for kind in (roll, tokens) if kind])
     house.telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: upstream.inside)
     house.telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
     if roll:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modeltoll.gateway.callers import Callers, Tier
 from modeltoll.gateway.keyroll import KeyRoll
+from modeltoll.gateway.tokens import Tokens, Trust, read_keys
 from modeltoll.records import Allowance
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.settings_callers import KeySettings, TierSettings
     from modeltoll.records import Caller
 
-__all__ = ["build_callers", "build_roll", "build_tiers"]
+__all__ = ["build_callers", "build_roll", "build_tiers", "build_tokens"]
 
 
 def _tier(settings: TierSettings) -> Tier:
@@ -42,6 +43,33 @@ def build_roll(settings: Settings) -> KeyRoll | None:
     roll = KeyRoll(settings.callers.key_file, build_tiers(settings), time.time)
     roll.read()
     return roll
+
+
+def build_tokens(settings: Settings) -> Tokens | None:
+    """The tokens that are believed, or None where the settings say nothing of any.
+
+    Raises:
+        SettingsError: the file of keys cannot be used.
+    """
+    terms = settings.callers.jwt
+    if terms is None:
+        return None
+    if terms.secret is not None:
+        keys: Mapping[str, Any] = {"": terms.secret.get_secret_value().encode()}
+    else:
+        assert terms.key_file is not None  # one of the two there is
+        keys = read_keys(terms.key_file, terms.algorithms)
+    trust = Trust(
+        algorithms=terms.algorithms,
+        keys=keys,
+        tier=terms.tier,
+        issuer=terms.issuer,
+        audience=terms.audience,
+        leeway=terms.leeway_seconds,
+        tier_claim=terms.tier_claim,
+        organisation_claim=terms.organisation_claim,
+    )
+    return Tokens(trust, build_tiers(settings), time.time)
 
 
 def _caller(key: KeySettings, tiers: Mapping[str, Tier]) -> Caller:

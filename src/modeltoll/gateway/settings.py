@@ -117,7 +117,9 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         ]:
             if isinstance(holder, dict) and isinstance(holder.get(member), str):
                 holder[member] = str(folder / holder[member])
-    for holder, member in [(document, "profile"), (document.get("callers"), "key_file")]:
+    callers = document.get("callers")
+    tokens = callers.get("jwt") if isinstance(callers, dict) else None
+    for holder, member in [(document, "profile"), (callers, "key_file"), (tokens, "key_file")]:
         if isinstance(holder, dict) and isinstance(holder.get(member), str):
             holder[member] = str(folder / holder[member])
     ledger = document.setdefault("ledger", {})

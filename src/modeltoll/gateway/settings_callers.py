@@ -1,17 +1,17 @@
-"""Settings of those who ask: keys, tiers, networks."""
+"""Settings of those who ask: keys, tiers, tokens, networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from modeltoll.gateway.settings_models import Part
 from modeltoll.gateway.settings_values import HashedKey, Network, Person, WideIPv4, WideIPv6, each_once
 
-__all__ = ["NORMAL", "CallerSettings", "KeySettings", "PrefixSettings", "TierSettings"]
+__all__ = ["NORMAL", "CallerSettings", "JwtSettings", "KeySettings", "PrefixSettings", "TierSettings"]
 
 NORMAL = "normal"
 _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
@@ -52,6 +52,30 @@ class KeySettings(Part):
     discount: float = Field(0.0, ge=0, le=1)
 
 
+class JwtSettings(Part):
+    """Whose tokens are believed, and which members of them say on which terms."""
+
+    algorithms: tuple[Literal["HS256", "RS256", "ES256", "EdDSA"], ...] = Field(min_length=1)
+    key_file: Path | None = None
+    secret: SecretStr | None = Field(None, min_length=32)
+    issuer: str | None = Field(None, min_length=1)
+    audience: str | None = Field(None, min_length=1)
+    leeway_seconds: float = Field(30.0, ge=0, le=300)
+    tier: Person = NORMAL
+    tier_claim: str | None = None
+    organisation_claim: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_key(self) -> JwtSettings:
+        if (self.key_file is None) == (self.secret is None):
+            raise ValueError("name a key_file, or a secret in MODELTOLL_CALLERS__JWT__SECRET, and not both")
+        if "HS256" in self.algorithms and len(self.algorithms) > 1:
+            raise ValueError("HS256 stands alone: a public key beside it could be taken for its secret")
+        if self.secret is not None and "HS256" not in self.algorithms:
+            raise ValueError("a secret is for HS256; the other algorithms verify with a key_file")
+        return self
+
+
 class PrefixSettings(Part):
     """Wider networks whose histogram anonymous callers share, as prefix lengths."""
 
@@ -72,6 +96,7 @@ class CallerSettings(Part):
     anonymous_tier: Person = NORMAL
     keys: tuple[KeySettings, ...] = ()
     key_file: Path | None = None
+    jwt: JwtSettings | None = None
     tiers: Mapping[Person, TierSettings] = Field({}, validate_default=True)
     trusted_proxies: tuple[Network, ...] = ()
     prefixes: PrefixSettings = PrefixSettings()
@@ -92,6 +117,8 @@ class CallerSettings(Part):
     def _tiers_are_known(self) -> CallerSettings:
         named = {"anonymous_tier": self.anonymous_tier}
         named |= {f"keys.{number}.tier": key.tier for number, key in enumerate(self.keys)}
+        if self.jwt is not None:
+            named["jwt.tier"] = self.jwt.tier
         for setting, tier in named.items():
             if tier not in self.tiers:
                 raise ValueError(f"{setting}: there is no tier {tier!r}; there are: {', '.join(self.tiers)}")
@@ -99,9 +126,9 @@ class CallerSettings(Part):
 
     @model_validator(mode="after")
     def _somebody_may_ask(self) -> CallerSettings:
-        if not (self.anonymous or self.keys or self.key_file):
+        if not (self.anonymous or self.keys or self.key_file or self.jwt):
             raise ValueError(
-                "anonymous is false and no keys are listed: nobody could ask; list keys, name a key_file or allow "
-                "anonymous"
+                "anonymous is false and no keys are listed: nobody could ask; list keys, name a key_file, believe jwt "
+                "or allow anonymous"
             )
         return self
