@@ -197,7 +197,14 @@ def _line(number: int, who: str, bill: Bill) -> dict[str, Any]:
     members = asdict(bill)
     work = members.pop("work")
     del work["rows"]
-    return {"line": number, **members, "at": _moment(bill.at), "caller": who, "work_seconds": work.pop("seconds"), **work}
+    return {
+        "line": number,
+        **members,
+        "at": _moment(bill.at),
+        "caller": who,
+        "work_seconds": work.pop("seconds"),
+        **work,
+    }
 
 
 def _cells(account: Account) -> tuple[str, ...]:

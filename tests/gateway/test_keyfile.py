@@ -126,7 +126,9 @@ SPOILT = {
     "a name twice": '{"keys": [], "keys2": []}',
     "no keys": '{"keys": 7}',
     "a plain key": '{"keys": [{"name": "a", "sha256": "secret", "created": "2026-11-01T00:00:00Z"}]}',
-    "a time without a zone": json.dumps({"keys": [{"name": "a", "sha256": "0" * 64, "created": "2026-11-01T00:00:00"}]}),
+    "a time without a zone": json.dumps(
+        {"keys": [{"name": "a", "sha256": "0" * 64, "created": "2026-11-01T00:00:00"}]}
+    ),
     "a key twice": json.dumps({"keys": [{"name": "a", "sha256": "0" * 64, "created": "2026-11-01T00:00:00Z"}] * 2}),
     "nothing": "",
     "deep nesting": "[" * 100_000,

@@ -298,7 +298,8 @@ def nested(annotation):
         yield annotation, ""
     for inner in get_args(annotation):
         if hasattr(inner, "model_fields"):
-            yield inner, ".NAME" if "Mapping" in str(annotation) else ".N"
+            named, listed = "Mapping" in str(annotation), "tuple" in str(annotation)
+            yield inner, ".NAME" if named else ".N" if listed else ""
 
 
 def test_every_setting_is_in_the_manual_with_its_default():

@@ -169,9 +169,7 @@ def revoked(document: KeyDocument, name: str, identity: str | None = None) -> Ke
     Raises:
         KeyFault: there is no such key.
     """
-    kept = tuple(
-        key for key in document.keys if key.name != name or (identity and not key.sha256.startswith(identity))
-    )
+    kept = tuple(key for key in document.keys if key.name != name or (identity and not key.sha256.startswith(identity)))
     if len(kept) == len(document.keys):
         raise KeyFault(f"there is no key of {name}" + (f" that begins with {identity}" if identity else ""))
     return document.model_copy(update={"keys": kept})
@@ -189,8 +187,7 @@ def rotated(document: KeyDocument, name: str, sha256: str, now: datetime, overla
         raise KeyFault(f"there is no key of {name} that is still good; create one")
     latest, end = max(own, key=lambda key: key.created), now + overlap
     keys = tuple(
-        key.model_copy(update={"expires": min(key.expires or end, end)}) if key in own else key
-        for key in document.keys
+        key.model_copy(update={"expires": min(key.expires or end, end)}) if key in own else key for key in document.keys
     )
     expires = None if latest.expires is None else now + (latest.expires - latest.created)
     new = latest.model_copy(update={"sha256": sha256, "created": now, "expires": expires})

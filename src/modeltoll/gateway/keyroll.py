@@ -88,7 +88,8 @@ class KeyRoll:
         except SettingsError as error:
             self._fault = str(error)
             if self._fault != before:
-                log.error("the key file cannot be used, the keys before stay in force: %s", "; ".join(error.faults))
+                said = "; ".join(error.faults)
+                log.error("the key file cannot be used, the keys before stay in force: %s", said)  # noqa: TRY400  a word
         else:
             self._fault = ""
             log.info("the key file was read: %d keys are in force", self.good)

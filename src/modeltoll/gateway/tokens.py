@@ -64,9 +64,13 @@ def read_keys(path: Path, algorithms: tuple[str, ...]) -> Mapping[str, Any]:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):  # what they say may show the key
         raise SettingsError([f"{path}: holds no key for {', '.join(algorithms)}"]) from None
     if any(hasattr(key, "private_bytes") for key in prepared.values()):
-        raise SettingsError([f"{path}: holds a private key; the gateway needs the public one, and should have no other"])
+        raise SettingsError(
+            [f"{path}: holds a private key; the gateway needs the public one, and should have no other"]
+        )
     if any(isinstance(key, bytes) and len(key) < SECRET_BYTES for key in prepared.values()):
-        raise SettingsError([f"{path}: the secret is shorter than {SECRET_BYTES} bytes: openssl rand -hex {SECRET_BYTES}"])
+        raise SettingsError(
+            [f"{path}: the secret is shorter than {SECRET_BYTES} bytes: openssl rand -hex {SECRET_BYTES}"]
+        )
     return prepared
 
 

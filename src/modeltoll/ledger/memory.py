@@ -66,7 +66,9 @@ class MemoryLedger:
         if url.netloc or url.path:
             raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
         if not make:
-            raise SettingsError(["ledger: the memory of another process cannot be looked into; name a ledger that lasts"])
+            raise SettingsError(
+                ["ledger: the memory of another process cannot be looked into; name a ledger that lasts"]
+            )
         return cls(half_life=half_life)
 
     async def open(self) -> None:

@@ -42,7 +42,10 @@ PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole page
 CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; the log can be copied another time
 ATTEMPTS = 10  # at switching the journal, each after waiting for another process
 APPLICATION_ID = 0x4D544F4C
-MIGRATIONS = ("sqlite_1.sql", "sqlite_2.sql")  # file n brings version n to n + 1; the file's version is PRAGMA user_version
+MIGRATIONS = (
+    "sqlite_1.sql",
+    "sqlite_2.sql",
+)  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
 _NO_LEDGER = "there is no ledger in a file of that name; see whether the path is right"
 
@@ -220,8 +223,7 @@ class SqliteFile:
         connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN")  # one look: another gateway may be making the ledger at this moment
-            if not (self._version(connection) or self._make):  # before anything is written into a stranger's file
-                raise LedgerError(_NO_LEDGER, private=str(self._path))
+            self._version(connection)  # before anything is written into what may be a stranger's file
             connection.execute("ROLLBACK")
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
             self._write_ahead(connection)
@@ -235,7 +237,7 @@ class SqliteFile:
         return connection
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """The version of the ledger in the file, 0 where it is empty."""
+        """The version of the ledger in the file, 0 where it is empty, and a ledger may be made in it."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -250,6 +252,8 @@ class SqliteFile:
                 "upgrade Modeltoll or give the ledger another file",
                 private=str(self._path),
             )
+        if not (version or self._make):
+            raise LedgerError(_NO_LEDGER, private=str(self._path))
         return int(version)
 
     def _write_ahead(self, connection: sqlite3.Connection) -> None:

@@ -91,8 +91,8 @@ class ValkeyServer:
             text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
             self._scripts[name] = self._client.register_script(text)
         try:
-            if not (self._make or await self.ask("EXISTS", mark)):
-                raise LedgerError("there is no ledger in that server's database; see whether its number is right")
+            if not self._make:
+                self._refuse_empty(await self.ask("EXISTS", mark))
             program, version, salt = await self.run("open", [mark], [PROGRAM, VERSION, secrets.token_bytes(32)])
             self._check(program.decode("utf-8", "replace"), int(version))
         except BaseException:
@@ -131,6 +131,10 @@ class ValkeyServer:
                 return await step()
         except (faults.RedisError, OSError) as error:  # TimeoutError is an OSError
             raise self._fault(error) from error
+
+    def _refuse_empty(self, marked: int) -> None:
+        if not marked:
+            raise LedgerError("there is no ledger in that server's database; see whether its number is right")
 
     def _check(self, program: str, version: int) -> None:
         if program != PROGRAM:
