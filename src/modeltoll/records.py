@@ -53,22 +53,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a caller may have in one day (UTC); None for no limit.
-
-    No request goes beyond ``rows``. ``work``, in reference seconds, ends the day with the toll that reaches it.
-    """
+    """What a caller may have in a day; None for no limit. ``work``, in reference seconds, ends with what reaches it."""
 
     rows: int | None = None
     work: float | None = None
 
     def covers(self, spent: Spent, rows: int) -> bool:
-        """Whether so many rows more may be had."""
         return (self.rows is None or spent.rows + rows <= self.rows) and (self.work is None or spent.work < self.work)
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a caller has had on a day: rows, and reference seconds of work. Days are counted from the epoch, in UTC."""
+    """What a caller has had of a day, counted from the epoch in UTC: rows, and reference seconds of work."""
 
     day: int
     rows: int = 0
@@ -80,8 +76,8 @@ class Caller:
     """Who is asking. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
 
     ``groups`` names the accounts that he shares with others: ``org:acme`` or ``prefix:198.51.0.0/16``. ``discount`` is
-    the part of the price of his rows, 0 to 1, that he is let off while not under suspicion; ``markup``, 1 or more, is
-    what that price is multiplied by at all times. ``allowance`` is what he may have in a day, None for no limit.
+    the part of the price of his rows, 0 to 1, that he is let off while not under suspicion; ``markup``, 1 or more,
+    multiplies that price at all times.
     """
 
     name: str
@@ -266,10 +262,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere.
-
-    ``modulus`` (big-endian) belongs to timelock and is empty elsewhere.
-    """
+    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere;
+    ``modulus`` (big-endian) belongs to timelock and is empty elsewhere."""
 
     puzzle: str
     parts: tuple[Part, ...]
@@ -294,6 +288,7 @@ class Toll:
     ``mode`` is ``sealed`` (``cargo`` opens with the solution) or ``redeem`` (``cargo`` is a token that the gateway
     exchanges for the answer). ``typical_seconds`` is the expected wait on one reference core, as far as disclosed.
     ``expires`` says when the token does, in seconds since the epoch; None where nothing expires, or it is not said.
+    An ``entry`` toll buys no answer yet: its token holds the request, which is dealt with when it is redeemed.
     """
 
     mode: str
@@ -302,3 +297,4 @@ class Toll:
     rows: int
     typical_seconds: float
     expires: int | None = None
+    entry: bool = False

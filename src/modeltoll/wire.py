@@ -123,6 +123,8 @@ def encode_toll(toll: Toll, error: object) -> bytes:
         members["redeem"] = REDEEM_PATH
         if toll.expires is not None:
             members["expires"] = toll.expires
+        if toll.entry:
+            members["entry"] = True
     head, rest = compact_json(document), compact_json(members)
     return f'{head[:-1]},"toll":{{"puzzle":{_puzzle_json(toll.challenge)},{rest[1:]}}}'.encode("ascii")
 
@@ -230,7 +232,7 @@ def _decode_members(members: dict[str, Any]) -> Toll:
     cargo = read_bytes(members, "sealed" if mode == SEALED else "token")
     rows = read_integer(members, "rows", 1, MAX_BOUND)
     expires = read_integer(members, "expires", 0, MAX_BOUND) if mode == REDEEM and "expires" in members else None
-    return Toll(mode, challenge, cargo, rows, float(typical), expires)
+    return Toll(mode, challenge, cargo, rows, float(typical), expires, mode == REDEEM and members.get("entry") is True)
 
 
 def encode_redemption(token: bytes, counters: tuple[int, ...]) -> bytes:

@@ -22,8 +22,9 @@ from starlette.routing import Route
 from modeltoll import wire
 from modeltoll.errors import BodyTooLarge, CallerRefused, ModeltollError, Overloaded, RequestError, RouteRefused
 from modeltoll.gateway.callers import Callers, Knock
-from modeltoll.gateway.gate import Chance, Gate, Passage, Visit, redeem
+from modeltoll.gateway.gate import Gate, Passage, Visit
 from modeltoll.gateway.offload import LARGE_BYTES, off_loop
+from modeltoll.gateway.tolls import Chance, Entered, redeem
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
@@ -121,6 +122,10 @@ def _knock(request: Request) -> Knock:
     )
 
 
+def _accept(request: Request) -> wire.Accept:
+    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
+
+
 def _as_it_came(answer: Answer, **headers: str) -> Response:
     return Response(answer.body, status_code=answer.status, headers={"content-type": answer.content_type, **headers})
 
@@ -134,15 +139,17 @@ class _Handlers:
 
     async def infer(self, template: str, request: Request) -> Response:
         """An inference request: through its model's gate."""
-        house, gate = self._house, self._gate(request)
+        self._gate(request)
         path, caller = _path(template, request), self._caller(request)
-        accept = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
         with self._slot():
-            body = await _read_body(request, house.door.max_body)
-            begin = time.perf_counter()
-            passage = await gate.visit(Visit(caller, path, body, accept))
-            house.telemetry.passed(request.path_params["model"], passage, time.perf_counter() - begin)
-            return await self._response(passage, request.path_params["model"])
+            body = await _read_body(request, self._house.door.max_body)
+            return await self._visit(request.path_params["model"], Visit(caller, path, body, _accept(request)))
+
+    async def _visit(self, model: str, visit: Visit) -> Response:
+        begin = time.perf_counter()
+        passage = await self._house.gates[model].visit(visit)
+        self._house.telemetry.passed(model, passage, time.perf_counter() - begin)
+        return await self._response(passage, model)
 
     async def _response(self, passage: Passage, model: str) -> Response:
         toll, answer = passage.toll, passage.answer
@@ -158,13 +165,16 @@ class _Handlers:
         return wire.encode_toll(toll, self._house.protocol.error_member(wire.DETAIL))
 
     async def redeem(self, request: Request) -> Response:
-        """A token and its solution, for the answer."""
+        """A token and its solution, for the answer; or for the entry of the request that the token holds."""
         caller = self._caller(request)
         with self._slot():
             body = await _read_body(request, wire.MAX_TOLL_BYTES)
-            answer = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
-        self._house.telemetry.redeemed()
-        return _as_it_came(answer)
+            bought = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
+            self._house.telemetry.redeemed()
+            if isinstance(bought, Entered):
+                visit = Visit(caller, bought.path, bought.body, _accept(request), bought.ticket)
+                return await self._visit(bought.model, visit)
+        return _as_it_came(bought)
 
     async def passing(self, template: str, request: Request) -> Response:
         """Metadata and health: through as they are."""

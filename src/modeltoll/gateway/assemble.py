@@ -18,12 +18,14 @@ from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.assemble_callers import build_callers, build_roll, build_tokens
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
-from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
+from modeltoll.gateway.entrance import Entrance, EntryTerms
+from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
 from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.telemetry import Telemetry
+from modeltoll.gateway.tolls import Chance
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.bend import Bend
@@ -168,6 +170,14 @@ def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
     )
 
 
+def build_entrance(settings: Settings) -> Entrance | None:
+    """Who solves a small puzzle before the model server is asked; None where nobody does."""
+    entry = settings.callers.entry
+    if entry.seconds <= 0.0:
+        return None
+    return Entrance(EntryTerms(entry.seconds, entry.new_requests, entry.cores, entry.backlog_seconds), time.time)
+
+
 def build_house(
     settings: Settings,
     gates: Mapping[str, Gate],
@@ -207,6 +217,14 @@ class Assembly:
             if self.roll:
                 await stack.enter_async_context(self.roll.kept())
             yield
+
+
+def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None) -> None:
+    telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
+    telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
+    if roll:
+        telemetry.follow("key_file_broken", "1 where the key file cannot be used", lambda: roll.broken)
+        telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
 
 
 def _notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
@@ -265,16 +283,14 @@ def assemble(settings: Settings) -> Assembly:
         name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
         for name, tariff in priced.items()
     }
+    entrance = build_entrance(settings)
     roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
-        name: Gate(replace(road, monitor=monitors.get(name)), upstream, ledger, chance) for name, road in roads.items()
+        name: Gate(replace(road, monitor=monitors.get(name), entrance=entrance), upstream, ledger, chance)
+        for name, road in roads.items()
     }
     house = build_house(settings, gates, upstream, chance, [kind for kind in (roll, tokens) if kind])
-    house.telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: upstream.inside)
-    house.telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
-    if roll:
-        house.telemetry.follow("key_file_broken", "1 where the key file cannot be used", lambda: roll.broken)
-        house.telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
+    _follow(house.telemetry, upstream, roll)
     for name, tariff in priced.items():
         unit = tariff.calibration.unit_seconds
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceFault
 
@@ -86,6 +86,15 @@ class Settings(BaseSettings):
     secrets: tuple[Secret, ...] = ()
     profile: Path | None = None
     models: Mapping[ModelName, ModelSettings] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _entries_can_be_redeemed(self) -> Settings:
+        sealed = [name for name, model in self.models.items() if "redeem" not in model.puzzle.modes]
+        if self.callers.entry.seconds and sealed:
+            raise ValueError(
+                f"callers.entry: entry puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
+            )
+        return self
 
     @field_validator("secrets")
     @classmethod

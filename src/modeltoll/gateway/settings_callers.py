@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from modeltoll.gateway.settings_models import Part
 from modeltoll.gateway.settings_values import HashedKey, Network, Person, WideIPv4, WideIPv6, each_once
 
-__all__ = ["NORMAL", "CallerSettings", "JwtSettings", "KeySettings", "PrefixSettings", "TierSettings"]
+__all__ = ["NORMAL", "CallerSettings", "EntrySettings", "JwtSettings", "KeySettings", "PrefixSettings", "TierSettings"]
 
 NORMAL = "normal"
 _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
@@ -76,6 +76,15 @@ class JwtSettings(Part):
         return self
 
 
+class EntrySettings(Part):
+    """Who solves a small puzzle before the model server is asked, and how small it is."""
+
+    seconds: float = Field(0.0, ge=0, le=10)
+    new_requests: int = Field(10, ge=0)
+    cores: float = Field(64.0, gt=0)
+    backlog_seconds: float = Field(60.0, gt=0)
+
+
 class PrefixSettings(Part):
     """Wider networks whose histogram anonymous callers share, as prefix lengths."""
 
@@ -94,6 +103,7 @@ class CallerSettings(Part):
 
     anonymous: bool = True
     anonymous_tier: Person = NORMAL
+    entry: EntrySettings = EntrySettings()
     keys: tuple[KeySettings, ...] = ()
     key_file: Path | None = None
     jwt: JwtSettings | None = None
