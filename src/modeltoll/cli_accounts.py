@@ -23,7 +23,7 @@ from modeltoll.terminal import JsonFile, needs, note, print_table, verb_of, writ
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.records import Account, Bill
+    from modeltoll.records import Account, Bill, Spent
 
 __all__ = ["verbs"]
 
@@ -46,6 +46,7 @@ Which = Annotated[str | None, typer.Option("--model", help="Of this model alone.
 
 _ALL = 2**62
 _PAGE = 1000
+_DAY = 86_400
 
 
 class Form(StrEnum):
@@ -83,12 +84,16 @@ def list_accounts(
 @verb_of
 def show(ledger: Where, caller: Who, model: Which = None, json_file: JsonFile = None) -> None:
     """All that is known of a caller, or of a group: totals, and the histogram of his p-values as it counts now."""
-    found = _ask(ledger, lambda store: _known(store, caller, model))
+    found, today = _ask(ledger, lambda store: _known_today(store, caller, model))
     if json_file is not None:
-        write_json([_members(account) for account in found], json_file)
+        had = {"rows_today": today.rows, "work_seconds_today": today.work}
+        write_json([_members(account) | had for account in found], json_file)
     if json_file != "-":
         for account in found:
             print_table((escape(f"{account.caller.name}, asking {account.model}"), ""), _facts(account))
+        if today.rows:
+            out_of = f"{today.rows:,} rows and {today.work:,.3f} s of work"
+            note.print(escape(f"of his allowance, of all models, {caller} has had {out_of} today"), soft_wrap=True)
 
 
 @verbs.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
@@ -156,6 +161,12 @@ async def _known(store: Ledger, name: str, model: str | None) -> Sequence[Accoun
     if not known:
         raise LedgerError(f"the ledger knows no caller {name!r}" + (f" of {model!r}" if model else ""))
     return known
+
+
+async def _known_today(store: Ledger, name: str, model: str | None) -> tuple[Sequence[Account], Spent]:
+    from modeltoll.records import Caller  # noqa: PLC0415
+
+    return await _known(store, name, model), await store.spent(Caller(name), int(time.time() // _DAY))
 
 
 async def _forget(store: Ledger, name: str, model: str | None) -> Sequence[str]:

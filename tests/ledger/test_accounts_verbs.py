@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import time
 from io import StringIO
 
 import psycopg
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.ledger.locate import locate
-from modeltoll.records import Caller
+from modeltoll.records import Allowance, Caller, Spent
 from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
 from modeltoll.testing.servers import PASSWORD
 
@@ -68,6 +69,19 @@ def test_a_caller_or_a_group_is_shown_for_every_model_or_for_one(url):
     (shown,) = json.loads(done("show", url, "org:acme", "--model", MODEL, "--json", "-"))
     assert (shown["caller"], shown["rows"], shown["work_seconds"]) == ("org:acme", 2, 0.0)
     assert "key:alice, asking suite" in done("show", url, "key:alice")
+
+
+def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
+    async def spend():
+        ledger = locate(url)
+        await ledger.open()
+        await ledger.spend(ALICE, Spent(int(time.time() // 86_400), 7, 2.5), Allowance(rows=100))
+        await ledger.close()
+
+    asyncio.run(spend())
+    (shown,) = json.loads(done("show", url, "key:alice", "--model", MODEL, "--json", "-"))
+    assert (shown["rows_today"], shown["work_seconds_today"]) == (7, 2.5)
+    assert "has had 7 rows and 2.500 s of work today" in accounts("show", url, "key:alice").stderr
 
 
 def test_a_reset_forgets_the_one_who_is_named_and_nobody_else(url):

@@ -230,7 +230,7 @@ def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None) -> None:
 def _notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
     notices = []
     if not settings.secrets:
-        notices.append("secrets: none is set; tokens of redeem mode are good only in this process, until it stops")
+        notices.append("secrets: none is set; tokens of redeem mode are good only at this gateway, until it stops")
     for name, tariff in tariffs.items():
         if isinstance(tariff, ConformalTariff):
             notices += _tariff_notices(name, tariff.calibration, settings.models[name].weights)

@@ -112,7 +112,8 @@ def run_workers(settings: Settings, count: int, ready: Callable[[], None] = lamb
         site = _Site(settings, public, admin, seats)
         crew: list[_Worker] = []
         try:
-            crew += [_Worker(site, number) for number in range(count)]
+            for number in range(count):
+                crew.append(_Worker(site, number))  # noqa: PERF401  whoever was started is ended, also half-way
             if _all_ready(crew, heard):
                 ready()
                 _watch(crew, heard)
