@@ -12,7 +12,7 @@ from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import SettingsError, TokenExpired, TokenRefused
-from modeltoll.gateway.assemble import build_entrance
+from modeltoll.gateway.assemble_callers import build_entrance
 from modeltoll.gateway.entrance import Entrance, EntryTerms, Ticket
 from modeltoll.gateway.gate import Visit
 from modeltoll.gateway.settings import Settings

@@ -57,7 +57,7 @@ def clock():
 @pytest.fixture
 def roll(file, clock):
     roll = KeyRoll(file, TIERS, clock)
-    roll.read()
+    roll.watch.read()
     return roll
 
 
@@ -195,7 +195,7 @@ def test_rotation_never_prolongs_a_key_and_needs_one():
 
 def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
     roll = KeyRoll(write(tmp_path / "k", line(tier="strict", organisation="acme"), line("bob", "b")), TIERS, clock)
-    roll.read()
+    roll.watch.read()
     assert roll.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
     assert roll.caller("b") == Caller("key:bob")
     assert roll.caller("other") is None
@@ -203,7 +203,7 @@ def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
 
 def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
     roll = KeyRoll(write(tmp_path / "k", line(expires=NOW + DAY)), TIERS, clock)
-    roll.read()
+    roll.watch.read()
     clock.advance(DAY.total_seconds() - 0.5)
     assert (roll.caller("secret").name, roll.good) == ("key:alice", 1)
     clock.advance(0.5)
@@ -215,7 +215,7 @@ def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
 def test_a_changed_file_is_in_force_after_the_next_look_and_not_before(file, roll):
     change_keys(file, lambda document: added(revoked(document, "alice"), line("bob", "b")))
     assert (roll.caller("secret").name, roll.caller("b")) == ("key:alice", None)
-    roll.look()
+    roll.watch.look()
     assert (roll.caller("secret"), roll.caller("b").name) == (None, "key:bob")
 
 
@@ -225,28 +225,28 @@ def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file,
     file.unlink() if text is None else file.write_text(text)
     with caplog.at_level(logging.INFO, "modeltoll.gateway"):
         for _ in range(3):
-            roll.look()
-        assert (roll.broken, roll.caller("secret").name, len(caplog.records)) == (True, "key:alice", 1)
+            roll.watch.look()
+        assert (roll.watch.broken, roll.caller("secret").name, len(caplog.records)) == (True, "key:alice", 1)
         assert "stay in force" in caplog.text
         file.write_text(good)
-        roll.look()
-    assert (roll.broken, roll.caller("secret").name) == (False, "key:alice")
+        roll.watch.look()
+    assert (roll.watch.broken, roll.caller("secret").name) == (False, "key:alice")
     assert "secret" not in caplog.text
 
 
 def test_a_tier_that_is_not_known_spoils_the_whole_file(file, roll):
     change_keys(file, lambda document: added(document, line("bob", "b", tier="gold")))
     with pytest.raises(SettingsError, match="no tier 'gold'; there are: normal, strict, exempt"):
-        roll.read()
-    roll.look()
-    assert (roll.broken, roll.caller("b")) == (True, None)
+        roll.watch.read()
+    roll.watch.look()
+    assert (roll.watch.broken, roll.caller("b")) == (True, None)
 
 
 def test_an_unchanged_file_is_not_read_again(file, roll):
     status = file.stat()
     file.write_text(file.read_text().replace("alice", "mally"))  # as long, and as old
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    roll.look()
+    roll.watch.look()
     assert roll.caller("secret").name == "key:alice"
 
 
@@ -254,9 +254,9 @@ def test_the_roll_looks_by_itself_for_as_long_as_it_is_kept(file, roll, monkeypa
     async def keep():
         looked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        look = roll.look
-        monkeypatch.setattr(roll, "look", lambda: (look(), loop.call_soon_threadsafe(looked.set)))
-        async with roll.kept(every=0.0):
+        look = roll.watch.look
+        monkeypatch.setattr(roll.watch, "look", lambda: (look(), loop.call_soon_threadsafe(looked.set)))
+        async with roll.watch.kept(every=0.0):
             change_keys(file, lambda document: added(document, line("bob", "b")))
             looked.clear()
             await asyncio.wait_for(looked.wait(), 60)

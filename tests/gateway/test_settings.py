@@ -128,6 +128,7 @@ ONE_FAULT = {
     "upstream__timeout_seconds": (float("inf"), "finite"),
     "upstream__max_answer_mib": (65, "64"),
     "upstream__connections": (0, "1"),
+    "upstream": ({"url": "http://a", "connections": 8, "max_concurrent": 9}, "above connections"),
     "listen": ("127.0.0.1:65536", "HOST:PORT"),
     "admin": (":9090", "HOST:PORT"),
     "limits__body_mib": (float("nan"), "finite"),

@@ -52,8 +52,10 @@ def signed(members=None, key=SECRET, algorithm="HS256", **headers):
 
 
 def tokens(algorithms=("HS256",), keys=None, **terms):
-    trust = Trust(tuple(algorithms), keys or {"": SECRET.encode()}, "normal", **terms)
-    return Tokens(trust, TIERS, FakeClock(NOW))
+    desk = Tokens(Trust(tuple(algorithms), "normal", **terms), TIERS, keys or SECRET.encode(), FakeClock(NOW))
+    if desk.watch:
+        desk.watch.read()
+    return desk
 
 
 def refused(desk, token, match="not valid here"):
@@ -71,7 +73,7 @@ def test_the_sub_of_a_good_token_is_the_caller():
 def test_public_keys_verify_what_their_private_keys_signed(tmp_path, algorithm):
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS[algorithm]))
-    desk = tokens([algorithm], read_keys(file, (algorithm,)))
+    desk = tokens([algorithm], file)
     assert desk.caller(signed(key=KEYS[algorithm], algorithm=algorithm)).name == "jwt:alice"
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     refused(desk, signed(key=stranger, algorithm="RS256"))
@@ -84,7 +86,7 @@ def test_a_set_of_keys_is_asked_by_the_tokens_key_id(tmp_path):
         {**kind.to_jwk(KEYS[name].public_key(), as_dict=True), "kid": name, "alg": name} for name, kind in sets.items()
     ]
     file.write_text(json.dumps({"keys": listed}))
-    desk = tokens(sets, read_keys(file, tuple(sets)))
+    desk = tokens(sets, file)
     for name in sets:
         assert desk.caller(signed(key=KEYS[name], algorithm=name, kid=name)).name == "jwt:alice"
     assert "id" in refused(desk, signed(key=KEYS["RS256"], algorithm="RS256", kid="other"))
@@ -102,7 +104,7 @@ def test_a_token_that_nobody_signed_or_signed_otherwise_is_refused(tmp_path):
     """Neither 'none', nor a symmetric signature made with the public key, which everybody has."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS["RS256"]))
-    desk = tokens(["RS256"], read_keys(file, ("RS256",)))
+    desk = tokens(["RS256"], file)
     refused(desk, unsigned())
     refused(tokens(), unsigned())
     head, body, _ = signed(key="x" * 32).split(".")
@@ -216,6 +218,22 @@ def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(tow
 # Key files and settings
 
 
+def test_keys_that_change_are_in_force_after_the_next_look_and_broken_ones_never(tmp_path):
+    """An issuer goes from one key to the next without a restart."""
+    file = tmp_path / "key.pem"
+    file.write_bytes(pem(KEYS["RS256"]))
+    desk = tokens(["RS256"], file)
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    old, new = (signed(key=key, algorithm="RS256") for key in (KEYS["RS256"], other))
+    file.write_bytes(b"garbage")
+    desk.watch.look()
+    assert (desk.watch.broken, desk.caller(old).name) == (True, "jwt:alice")
+    file.write_bytes(pem(other))
+    desk.watch.look()
+    assert (desk.watch.broken, desk.caller(new).name) == (False, "jwt:alice")
+    refused(desk, old)
+
+
 def private(encryption):
     return KEYS["RS256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
@@ -261,7 +279,7 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
     from_environment = settings(tmp_path, tier="strict", leeway_seconds=7)
     for loaded in (from_file, from_environment):
         desk = build_tokens(loaded)
-        assert desk._trust.keys == {"": SECRET.encode()}
+        assert desk._keys == {"": SECRET.encode()}
         assert (desk._trust.tier, desk._trust.leeway) == ("strict", 7.0)
         assert SECRET not in repr(loaded) + repr(desk._trust)
     assert build_callers(from_file).credentials == ()

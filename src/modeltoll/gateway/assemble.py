@@ -15,10 +15,9 @@ import numpy as np
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
-from modeltoll.gateway.assemble_callers import build_callers, build_roll, build_tokens
+from modeltoll.gateway.assemble_callers import build_callers, build_entrance, build_roll, build_tokens
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
-from modeltoll.gateway.entrance import Entrance, EntryTerms
 from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from modeltoll.gateway.callers import Credentials
+    from modeltoll.gateway.filewatch import FileWatch
     from modeltoll.gateway.keyroll import KeyRoll
     from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.protocols.protocol import ServingProtocol
@@ -170,14 +170,6 @@ def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
     )
 
 
-def build_entrance(settings: Settings) -> Entrance | None:
-    """Who solves a small puzzle before the model server is asked; None where nobody does."""
-    entry = settings.callers.entry
-    if entry.seconds <= 0.0:
-        return None
-    return Entrance(EntryTerms(entry.seconds, entry.new_requests, entry.cores, entry.backlog_seconds), time.time)
-
-
 def build_house(
     settings: Settings,
     gates: Mapping[str, Gate],
@@ -202,7 +194,7 @@ class Assembly:
     upstream: Upstream
     notices: tuple[str, ...]
     stock: Stock | None = None
-    roll: KeyRoll | None = None
+    watches: tuple[FileWatch, ...] = ()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -214,16 +206,18 @@ class Assembly:
             stack.push_async_callback(self.upstream.close)
             if self.stock:
                 stack.enter_context(self.stock.kept())
-            if self.roll:
-                await stack.enter_async_context(self.roll.kept())
+            for watch in self.watches:
+                await stack.enter_async_context(watch.kept())
             yield
 
 
-def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None) -> None:
+def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: Sequence[FileWatch]) -> None:
     telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
     telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
+    telemetry.follow(
+        "key_files_broken", "Files of keys that cannot be used as they are now", lambda: sum(w.broken for w in watches)
+    )
     if roll:
-        telemetry.follow("key_file_broken", "1 where the key file cannot be used", lambda: roll.broken)
         telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
 
 
@@ -290,10 +284,11 @@ def assemble(settings: Settings) -> Assembly:
         for name, road in roads.items()
     }
     house = build_house(settings, gates, upstream, chance, [kind for kind in (roll, tokens) if kind])
-    _follow(house.telemetry, upstream, roll)
+    watches = tuple(kind.watch for kind in (roll, tokens) if kind and kind.watch)
+    _follow(house.telemetry, upstream, roll, watches)
     for name, tariff in priced.items():
         unit = tariff.calibration.unit_seconds
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
     admin = admin_application(upstream, house.protocol.routes.ready, ledger, house.telemetry)
-    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock, roll)
+    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock, watches)

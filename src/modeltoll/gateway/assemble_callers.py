@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modeltoll.gateway.callers import Callers, Tier
+from modeltoll.gateway.entrance import Entrance, EntryTerms
 from modeltoll.gateway.keyroll import KeyRoll
-from modeltoll.gateway.tokens import Tokens, Trust, read_keys
+from modeltoll.gateway.tokens import Tokens, Trust
 from modeltoll.records import Allowance
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.settings_callers import KeySettings, TierSettings
     from modeltoll.records import Caller
 
-__all__ = ["build_callers", "build_roll", "build_tiers", "build_tokens"]
+__all__ = ["build_callers", "build_entrance", "build_roll", "build_tiers", "build_tokens"]
 
 
 def _tier(settings: TierSettings) -> Tier:
@@ -41,7 +42,7 @@ def build_roll(settings: Settings) -> KeyRoll | None:
     if settings.callers.key_file is None:
         return None
     roll = KeyRoll(settings.callers.key_file, build_tiers(settings), time.time)
-    roll.read()
+    roll.watch.read()
     return roll
 
 
@@ -54,14 +55,8 @@ def build_tokens(settings: Settings) -> Tokens | None:
     terms = settings.callers.jwt
     if terms is None:
         return None
-    if terms.secret is not None:
-        keys: Mapping[str, Any] = {"": terms.secret.get_secret_value().encode()}
-    else:
-        assert terms.key_file is not None  # one of the two there is
-        keys = read_keys(terms.key_file, terms.algorithms)
     trust = Trust(
         algorithms=terms.algorithms,
-        keys=keys,
         tier=terms.tier,
         issuer=terms.issuer,
         audience=terms.audience,
@@ -69,7 +64,12 @@ def build_tokens(settings: Settings) -> Tokens | None:
         tier_claim=terms.tier_claim,
         organisation_claim=terms.organisation_claim,
     )
-    return Tokens(trust, build_tiers(settings), time.time)
+    keys = terms.secret.get_secret_value().encode() if terms.secret else terms.key_file
+    assert keys is not None  # one of the two there is
+    tokens = Tokens(trust, build_tiers(settings), keys, time.time)
+    if tokens.watch:
+        tokens.watch.read()
+    return tokens
 
 
 def _caller(key: KeySettings, tiers: Mapping[str, Tier]) -> Caller:
@@ -89,3 +89,11 @@ def build_callers(settings: Settings, credentials: Sequence[Credentials] = ()) -
         newcomers=tiers[callers.anonymous_tier],
         credentials=tuple(credentials),
     )
+
+
+def build_entrance(settings: Settings) -> Entrance | None:
+    """Who solves a small puzzle before the model server is asked; None where nobody does."""
+    entry = settings.callers.entry
+    if entry.seconds <= 0.0:
+        return None
+    return Entrance(EntryTerms(entry.seconds, entry.new_requests, entry.cores, entry.backlog_seconds), time.time)

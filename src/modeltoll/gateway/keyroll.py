@@ -1,19 +1,17 @@
-"""The keys of a key file as the file is now: read again when it changes, while the gateway runs."""
+"""The keys of a key file, as the file is now."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import CallerRefused, SettingsError
 from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.filewatch import FileWatch
 from modeltoll.gateway.keyfile import read_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from modeltoll.gateway.callers import Tier
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KeyRoll"]
 
-log = logging.getLogger("modeltoll.gateway")
-
-_EVERY = 1.0  # seconds between two looks at the file; requests never wait for one
 _NEVER = float("inf")
 
 
@@ -37,21 +32,15 @@ class _Entry:
 class KeyRoll:
     """The keys of one file, whose callers are of the ``tiers`` that it names. ``clock`` gives seconds since the epoch.
 
-    A file that cannot be used, or is gone, leaves the last good keys in force; ``broken`` says so.
+    None is in force until ``watch`` has read the file.
     """
 
     def __init__(self, path: Path, tiers: Mapping[str, Tier], clock: Callable[[], float]) -> None:
+        self.watch = FileWatch(path, self._load, "the key file")
         self._path = path
         self._tiers = tiers
         self._clock = clock
         self._entries: Mapping[str, _Entry] = {}
-        self._seen: tuple[int, ...] | None = None
-        self._fault = ""
-
-    @property
-    def broken(self) -> bool:
-        """Whether the file as it is now cannot be used."""
-        return bool(self._fault)
 
     @property
     def good(self) -> int:
@@ -68,53 +57,8 @@ class KeyRoll:
             raise CallerRefused("the API key has expired")
         return entry.caller
 
-    def read(self) -> None:
-        """Put the file's keys in force.
-
-        Raises:
-            SettingsError: it cannot be used; every fault at once. The keys before stay in force.
-        """
-        seen = self._signature()
+    def _load(self) -> None:
         self._entries = self._admitted(read_keys(self._path))
-        self._seen = seen
-
-    def look(self) -> None:
-        """Read the file again where it has changed; a fault goes to the log once."""
-        if self._signature() == self._seen and not self._fault:
-            return
-        before = self._fault
-        try:
-            self.read()
-        except SettingsError as error:
-            self._fault = str(error)
-            if self._fault != before:
-                said = "; ".join(error.faults)
-                log.error("the key file cannot be used, the keys before stay in force: %s", said)  # noqa: TRY400  a word
-        else:
-            self._fault = ""
-            log.info("the key file was read: %d keys are in force", self.good)
-
-    @asynccontextmanager
-    async def kept(self, every: float = _EVERY) -> AsyncIterator[None]:
-        """Look at the file every so many seconds for as long as the block lasts."""
-        looking = asyncio.create_task(self._keep(every))
-        try:
-            yield
-        finally:
-            looking.cancel()
-            await asyncio.wait((looking,))
-
-    async def _keep(self, every: float) -> None:
-        while True:
-            await asyncio.sleep(every)
-            await asyncio.to_thread(self.look)
-
-    def _signature(self) -> tuple[int, ...] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _admitted(self, document: KeyDocument) -> Mapping[str, _Entry]:
         unknown = {key.tier for key in document.keys} - self._tiers.keys()

@@ -42,6 +42,12 @@ class UpstreamSettings(Part):
     max_wait_seconds: float = Field(10.0, gt=0)
     max_answer_mib: float = Field(64.0, gt=0, le=64)  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
 
+    @model_validator(mode="after")
+    def _each_has_a_connection(self) -> UpstreamSettings:
+        if self.max_concurrent is not None and self.max_concurrent > self.connections:
+            raise ValueError("max_concurrent is above connections, beyond which requests would wait without a limit")
+        return self
+
 
 class LedgerSettings(Part):
     """Where callers are remembered, and what happens while that does not answer."""

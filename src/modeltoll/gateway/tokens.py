@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jwt
 
 from modeltoll.errors import CallerRefused, SettingsError
+from modeltoll.gateway.filewatch import FileWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from modeltoll.gateway.callers import Tier
     from modeltoll.records import Caller
@@ -32,14 +33,13 @@ _ONLY = ""  # what the key of a file that holds but one is called
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whose tokens are believed. ``keys`` verify them, by their ids; ``leeway`` (seconds) is what clocks may differ.
+    """Which tokens are believed; ``leeway`` (seconds) is what clocks may differ.
 
     Where ``issuer`` or ``audience`` is given, a token must name it. ``tier_claim`` and ``organisation_claim`` are
     members of a token that name its caller's tier (else he is of ``tier``) and organisation.
     """
 
     algorithms: tuple[str, ...]
-    keys: Mapping[str, Any] = field(repr=False)
     tier: str
     issuer: str | None = None
     audience: str | None = None
@@ -90,9 +90,15 @@ def _prepared(key: Any, algorithms: tuple[str, ...]) -> Any:
 
 
 class Tokens:
-    """Callers by their tokens; they are of the ``tiers`` that are named. ``clock`` gives seconds since the epoch."""
+    """Callers by their tokens; they are of the ``tiers`` that are named. ``clock`` gives seconds since the epoch.
 
-    def __init__(self, trust: Trust, tiers: Mapping[str, Tier], clock: Callable[[], float]) -> None:
+    ``keys`` is the secret, or the file that verifies tokens: none is good until ``watch`` has read it.
+    """
+
+    def __init__(self, trust: Trust, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]) -> None:
+        self._keys: Mapping[str, Any] = {} if isinstance(keys, Path) else {_ONLY: keys}
+        self._path = keys if isinstance(keys, Path) else None
+        self.watch = FileWatch(self._path, self._load, "the file of keys for tokens") if self._path else None
         self._trust = trust
         self._tiers = tiers
         self._clock = clock
@@ -108,6 +114,10 @@ class Tokens:
             _refuse("its 'sub' is not the name of a caller")
         return self._tier(claims).caller(f"jwt:{subject}", self._groups(claims))
 
+    def _load(self) -> None:
+        assert self._path is not None  # or nobody watches
+        self._keys = read_keys(self._path, self._trust.algorithms)
+
     def _claims(self, token: str) -> dict[str, Any]:
         """What the token says, once its signature, issuer and audience are what they should be."""
         trust = self._trust
@@ -117,7 +127,7 @@ class Tokens:
             header = jwt.get_unverified_header(token)
             if "crit" in header:
                 _refuse("it asks for an extension (crit)")
-            key = trust.keys.get(_ONLY) or trust.keys.get(str(header.get("kid", _ONLY)))
+            key = self._keys.get(_ONLY) or self._keys.get(str(header.get("kid", _ONLY)))
             if key is None:
                 _refuse("no key of that id is known")
             claims: dict[str, Any] = jwt.decode(
