@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tables.form import read, table
 
-__all__ = ["ledgers"]
+__all__ = ["counting", "ledgers"]
 
 
 def ledgers() -> str:
@@ -18,3 +18,21 @@ def ledgers() -> str:
     return table(head, rows) + (
         f"\n`{result['command']}`, beside other work of that machine (load average {result['load_average']:.1f}).\n"
     )
+
+
+def counting() -> str:
+    """What several gateways with several workers counted."""
+    result = read("benchmarks/exact_counting")
+    head = ["ledger", "rows sent", "in accounts", "in the log", "in the metrics", "callers exact", "allowed, granted"]
+    rows = [
+        [
+            line["store"],
+            f"{line['rows']:,}",
+            *(f"{line[name]:,}" for name in ("rows_in_accounts", "rows_in_log")),
+            f"{line['rows_in_metrics']:,.0f}",
+            f"{line['callers_exact']} of {line['callers']}",
+            f"{line['capped_allowed']}, {line['capped_got']}",
+        ]
+        for line in result["stores"]
+    ]
+    return table(head, rows) + f"\n`{result['command']}`\n"

@@ -27,7 +27,7 @@ from modeltoll.terminal import (  # first: where the command line's extra is mis
 # isort: split
 import typer
 
-from modeltoll import cli_calibrate, cli_client, cli_fit, cli_pricing
+from modeltoll import cli_accounts, cli_calibrate, cli_client, cli_fit, cli_keys, cli_pricing
 from modeltoll._version import __version__
 from modeltoll.errors import SettingsError
 
@@ -40,9 +40,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_accounts.verbs)
 app.add_typer(cli_calibrate.verbs)
 app.add_typer(cli_client.verbs)
 app.add_typer(cli_fit.verbs)
+app.add_typer(cli_keys.verbs)
 app.add_typer(cli_pricing.verbs)
 
 
@@ -98,18 +100,26 @@ def demo(
 
 @app.command(epilog="Example: modeltoll serve modeltoll.yaml")
 @verb_of
-def serve(settings: SettingsFile) -> None:
+def serve(
+    settings: SettingsFile,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that share the address.")] = 1,
+) -> None:
     """Run the gateway until it is interrupted or terminated."""
     with needs("gateway"):
         from modeltoll.gateway.assemble import assemble  # noqa: PLC0415
         from modeltoll.gateway.serve import run as run_gateway  # noqa: PLC0415
         from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
+        from modeltoll.gateway.workers import run_workers  # noqa: PLC0415
     loaded = load_settings(settings)
     assembly = assemble(loaded)
     for notice in assembly.notices:
         note.print(f"[yellow]note:[/] {notice}", soft_wrap=True)
     said = f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics"
-    run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True))
+    if workers == 1:
+        run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True))
+    else:
+        del assembly  # each worker builds its own
+        run_workers(loaded, workers, lambda: note.print(f"{said}, {workers} workers", soft_wrap=True))
 
 
 @app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")

@@ -242,7 +242,7 @@ async def _logged(goal: _Goal) -> Leaks:
 
     if goal.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    ledger = locate(goal.loaded.ledger.url)
+    ledger = locate(goal.loaded.ledger.url, make=False)
     lines: list[tuple[int, str, Bill]] = []
     await ledger.open()
     try:

@@ -123,22 +123,23 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         list[str] | None, typer.Option(help="A group of the caller's: org:acme or prefix:198.51.0.0/16.")
     ] = None,
     discount: Annotated[float, typer.Option(min=0, max=1, help="The caller's discount, as in the settings.")] = 0.0,
+    multiplier: Annotated[float, typer.Option(min=0, help="The multiplier of the caller's tier.")] = 1.0,
     json_file: JsonFile = None,
 ) -> None:
     """How the price of a row came about, and how a caller stands."""
     with needs("gateway"):
+        from modeltoll.gateway.callers import Tier  # noqa: PLC0415
         from modeltoll.pricing import explaining  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
         from modeltoll.pricing.conformal import ConformalTariff  # noqa: PLC0415
         from modeltoll.pricing.recorded import stated_leaks  # noqa: PLC0415
-        from modeltoll.records import Caller  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
     if (caller is None) != (ledger is None) or not (leak or caller):
         raise SettingsError(["explain: give --leak for a row, or --caller and --ledger for a caller, or all of them"])
     priced = ConformalTariff(load_calibration(tariff))
     standing = None
     if caller is not None and ledger is not None:
-        who = Caller(caller, groups=tuple(group or ()), discount=discount)
+        who = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
         account = asyncio.run(_account(ledger, who, priced.calibration.model))
         standing = explaining.explain_caller(priced, account)
     row = explaining.explain_row(priced, stated_leaks(leak, priced.measures), standing) if leak else None
@@ -155,7 +156,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 async def _account(url: str, caller: Caller, model: str) -> Account:
     from modeltoll.ledger.locate import locate  # noqa: PLC0415
 
-    ledger = locate(url)
+    ledger = locate(url, make=False)
     await ledger.open()
     try:
         account = await ledger.account(caller, model, time.time())

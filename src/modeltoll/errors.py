@@ -9,8 +9,10 @@ ModeltollError
 ├── Refusal                     the gateway will not serve this request
 │   ├── RouteRefused            not a listed route (404)
 │   ├── CallerRefused           unknown or missing key (401)
+│   ├── AllowanceSpent          no more rows or work for this caller today (403)
 │   ├── BodyTooLarge            (413)
-│   ├── Overloaded              too many requests wait for the upstream (503)
+│   ├── Overloaded              too many requests are inside (503)
+│   │   └── UpstreamBusy        the queue in front of the model server is full, or too slow
 │   └── TokenRefused            forged, truncated, foreign, expired or not solved (403)
 │       └── TokenExpired        (410)
 ├── UpstreamError               the model server is down or broke off (502)
@@ -28,6 +30,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AllowanceSpent",
     "AnswerError",
     "BodyTooLarge",
     "CalibrationError",
@@ -47,15 +50,21 @@ __all__ = [
     "TollError",
     "TollMalformed",
     "TollTooDear",
+    "UpstreamBusy",
     "UpstreamError",
     "UpstreamTimeout",
 ]
 
 
 class ModeltollError(Exception):
-    """Base of all. ``str()`` is safe to show to a caller; ``private`` is for the operator's log only."""
+    """Base of all. ``str()`` is safe to show to a caller; ``private`` is for the operator's log only.
+
+    ``retry_after`` is in how many seconds a caller may try again, None where that is not known or would not help.
+    """
 
     status: ClassVar[int] = 500  # what a gateway answers with
+    problem: ClassVar[str] = ""  # its name among the problems that clients may want to tell apart
+    retry_after: int | None = None
 
     def __init__(self, public: str, *, private: str = "") -> None:
         super().__init__(public)
@@ -108,6 +117,19 @@ class CallerRefused(Refusal):
     status = 401
 
 
+class AllowanceSpent(Refusal):
+    """The caller's allowance of this day does not cover the request.
+
+    Not 429, which client libraries try again by themselves, after seconds: this one lasts until the day is over.
+    """
+
+    problem = "allowance"
+
+    def __init__(self, public: str, *, retry_after: int) -> None:
+        super().__init__(public)
+        self.retry_after = retry_after
+
+
 class BodyTooLarge(Refusal):
     """The request's body is above the limit."""
 
@@ -115,9 +137,14 @@ class BodyTooLarge(Refusal):
 
 
 class Overloaded(Refusal):
-    """Too many requests wait for the upstream already."""
+    """Too many requests are inside already; client libraries may try again by themselves, a moment later."""
 
     status = 503
+    retry_after = 1
+
+
+class UpstreamBusy(Overloaded):
+    """The model server has no time for the request: too many wait for it, or the wait was too long."""
 
 
 class TokenRefused(Refusal):

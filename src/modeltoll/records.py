@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUP_SCHEMES",
     "Account",
+    "Allowance",
     "Answer",
     "Assessment",
     "Bill",
@@ -33,6 +34,7 @@ __all__ = [
     "MachineProfile",
     "Part",
     "Solution",
+    "Spent",
     "Toll",
     "Work",
 ]
@@ -50,17 +52,40 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a caller may have in a day; None for no limit. ``work``, in reference seconds, ends with what reaches it."""
+
+    rows: int | None = None
+    work: float | None = None
+
+    def covers(self, spent: Spent, rows: int) -> bool:
+        return (self.rows is None or spent.rows + rows <= self.rows) and (self.work is None or spent.work < self.work)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a caller has had of a day, counted from the epoch in UTC: rows, and reference seconds of work."""
+
+    day: int
+    rows: int = 0
+    work: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. ``name`` is stable and unique: ``key:alice`` or ``net:198.51.100.0/24``.
+    """Who is asking. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
 
     ``groups`` names the accounts that he shares with others: ``org:acme`` or ``prefix:198.51.0.0/16``. ``discount`` is
-    the part of the price of his rows, 0 to 1, that he is let off.
+    the part of the price of his rows, 0 to 1, that he is let off while not under suspicion; ``markup``, 1 or more,
+    multiplies that price at all times.
     """
 
     name: str
     exempt: bool = False
     groups: tuple[str, ...] = ()
     discount: float = 0.0
+    markup: float = 1.0
+    allowance: Allowance | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -163,7 +188,7 @@ class Work:
 
     ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion of the
     caller put on the rare rows, ``group_surcharge`` the one that suspicion of his groups put on the rarest; the larger
-    of them is already inside ``rows_seconds``, and so is the caller's discount.
+    of them is already inside ``rows_seconds``, and so are the caller's markup and discount.
     """
 
     seconds: float
@@ -239,10 +264,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere.
-
-    ``modulus`` (big-endian) belongs to timelock and is empty elsewhere.
-    """
+    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere;
+    ``modulus`` (big-endian) belongs to timelock and is empty elsewhere."""
 
     puzzle: str
     parts: tuple[Part, ...]
@@ -267,6 +290,7 @@ class Toll:
     ``mode`` is ``sealed`` (``cargo`` opens with the solution) or ``redeem`` (``cargo`` is a token that the gateway
     exchanges for the answer). ``typical_seconds`` is the expected wait on one reference core, as far as disclosed.
     ``expires`` says when the token does, in seconds since the epoch; None where nothing expires, or it is not said.
+    An ``entry`` toll buys no answer yet: its token holds the request, which is dealt with when it is redeemed.
     """
 
     mode: str
@@ -275,3 +299,4 @@ class Toll:
     rows: int
     typical_seconds: float
     expires: int | None = None
+    entry: bool = False

@@ -51,6 +51,7 @@ __all__ = [
     "decode_redemption",
     "decode_toll",
     "encode_base64url",
+    "encode_problem",
     "encode_redemption",
     "encode_toll",
     "find_toll",
@@ -68,7 +69,8 @@ RECEIPT_HEADER = "Toll-Receipt"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
 REDEEM_PATH = "/.well-known/modeltoll/redeem"
-PROBLEM_TYPE = "urn:modeltoll:problems:toll"
+PROBLEMS = "urn:modeltoll:problems"
+PROBLEM_TYPE = f"{PROBLEMS}:toll"
 DETAIL = "Do the work to open the sealed answer; no money is asked."
 
 SEALED, REDEEM = MODES = ("sealed", "redeem")
@@ -127,8 +129,16 @@ def encode_toll(toll: Toll, error: object) -> bytes:
         members["redeem"] = REDEEM_PATH
         if toll.expires is not None:
             members["expires"] = toll.expires
+        if toll.entry:
+            members["entry"] = True
     head, rest = compact_json(document), compact_json(members)
     return f'{head[:-1]},"toll":{{"puzzle":{_puzzle_json(toll.challenge)},{rest[1:]}}}'.encode("ascii")
+
+
+def encode_problem(name: str, status: int, detail: str, error: object) -> bytes:
+    """The body of a refusal that clients may want to tell apart: RFC 9457 members and the protocol's own ``error``."""
+    head = {"type": f"{PROBLEMS}:{name}", "title": name.capitalize(), "status": status}
+    return compact_json({**head, "detail": detail, "error": error}).encode("ascii")
 
 
 def authenticate(toll: Toll, realm: str) -> str:
@@ -228,7 +238,7 @@ def _decode_members(members: dict[str, Any]) -> Toll:
     cargo = read_bytes(members, "sealed" if mode == SEALED else "token")
     rows = read_integer(members, "rows", 1, MAX_BOUND)
     expires = read_integer(members, "expires", 0, MAX_BOUND) if mode == REDEEM and "expires" in members else None
-    return Toll(mode, challenge, cargo, rows, float(typical), expires)
+    return Toll(mode, challenge, cargo, rows, float(typical), expires, mode == REDEEM and members.get("entry") is True)
 
 
 def encode_redemption(token: bytes, counters: tuple[int, ...]) -> bytes:

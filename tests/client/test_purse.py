@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll import wire
-from modeltoll.client.purse import Labour, Purse, may_be_toll, toll_flow
-from modeltoll.errors import SolveStopped, TollTooDear
+from modeltoll.client.flow import Labour, Redeemed, may_be_toll, toll_flow
+from modeltoll.client.purse import Purse
+from modeltoll.errors import SealBroken, SolveStopped, TollTooDear
 from modeltoll.puzzle.evaluation import check_of, evaluate
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 from modeltoll.testing.clock import FakeClock
@@ -285,10 +287,44 @@ def test_the_flow_in_the_hands_of_a_driver(toll, mode):
         redemption = flow.send(got)
         assert redemption.path == wire.REDEEM_PATH
         assert wire.decode_redemption(redemption.body) == (sold.cargo, got.counters)
-        got = 200
+        got = Redeemed(200)
     with pytest.raises(StopIteration) as end:
         flow.send(got)
     assert end.value.value == (ANSWER if mode == "sealed" else None)
+
+
+def entry(toll):
+    """An entry toll, and what redeems it."""
+    sold = replace(toll(ANSWER, "redeem"), entry=True)
+    flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
+    flow.send(next(flow).run(None))
+    return flow
+
+
+def test_behind_an_entry_there_may_be_the_answer_or_one_toll_for_it(toll):
+    with pytest.raises(StopIteration):
+        entry(toll).send(Redeemed(200))
+    flow = entry(toll)
+    labour = flow.send(Redeemed(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
+    with pytest.raises(StopIteration) as end:
+        flow.send(labour.run(None))
+    assert end.value.value == ANSWER
+
+
+def test_behind_an_entry_there_is_no_second_entry_and_no_redirect(toll):
+    further = wire.encode_toll(replace(toll(ANSWER, "redeem"), entry=True), "toll")
+    for came in (Redeemed(402, further), Redeemed(402, b"{}"), Redeemed(302)):
+        with pytest.raises(SealBroken, match="a toll on a toll"):
+            entry(toll).send(came)
+
+
+def test_the_toll_behind_an_entry_must_be_affordable_too(toll):
+    flow = toll_flow(
+        Purse(1.0, profile=UNIT), wire.encode_toll(replace(toll(ANSWER, "redeem", 0.5), entry=True), "toll")
+    )
+    flow.send(next(flow).run(None))
+    with pytest.raises(TollTooDear):
+        flow.send(Redeemed(402, wire.encode_toll(toll(ANSWER), "toll")))
 
 
 @pytest.mark.parametrize(

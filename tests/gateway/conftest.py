@@ -13,12 +13,14 @@ import pytest
 from modeltoll import wire
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.callers import Callers, hash_key
-from modeltoll.gateway.gate import Chance, Gate, Road, Subject, Visit
+from modeltoll.gateway.entrance import Entrance
+from modeltoll.gateway.gate import Gate, Road, Subject, Visit
 from modeltoll.gateway.menu import Menu
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
 from modeltoll.gateway.telemetry import Telemetry
+from modeltoll.gateway.tolls import Chance
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
@@ -93,6 +95,7 @@ class Town:
     mode: str = "enforce"
     without_ledger: bool = False
     monitor: Monitor | None = None
+    entrance: Entrance | None = None
     callers: Callers = field(default_factory=lambda: Callers({hash_key(key): name for key, name in KEYS.items()}))
     max_body: int = 100_000
     waiting: int = 128
@@ -120,7 +123,7 @@ class Town:
         }
         menu = Menu({name: makers[name] for name in self.allow}, self.modes, self.sha256_below)
         subject = Subject(self.service, OpenInference(), self.measures)
-        road = Road(subject, self.tariff, menu, self.mode, self.without_ledger, self.monitor)
+        road = Road(subject, self.tariff, menu, self.mode, self.without_ledger, self.monitor, self.entrance)
         return Gate(road, self.upstream, self.ledger, self.chance)
 
     def house(self, gate=None):

@@ -20,7 +20,8 @@ from modeltoll.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from modeltoll.gateway.gate import Visit, redeem
+from modeltoll.gateway.gate import Visit
+from modeltoll.gateway.tolls import redeem
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import EntryTerms
 from modeltoll.pricing.conformal import ConformalTariff

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modeltoll.gateway.assemble import build_callers
+from modeltoll.gateway.callers import Knock, Tier
 from modeltoll.gateway.monitor import LOOK, Monitor
 from modeltoll.gateway.settings import Settings
 from modeltoll.pricing.bend import Bend
@@ -38,6 +39,36 @@ def test_groups_and_discounts_come_from_the_settings():
     assert callers.keys["a" * 64] == Caller("key:alice", groups=("org:acme",), discount=0.25)
     assert callers.keys["b" * 64] == Caller("key:bob")
     assert (callers.ipv4_prefixes, callers.ipv6_prefixes) == ((16,), (32,))
+
+
+def test_callers_have_the_terms_of_their_tier():
+    """A multiplier below 1 is a discount beside the key's own; above 1 it is a markup; anonymous callers have one too."""
+    tiers = {"strict": {"multiplier": 2.0}, "gold": {"multiplier": 0.25}}
+    keys = [
+        {"name": name, "sha256": digit * 64, "tier": tier, "discount": discount}
+        for name, digit, tier, discount in [
+            ("a", "a", "discounted", 0.0),
+            ("b", "b", "strict", 0.5),
+            ("c", "c", "gold", 0.5),
+            ("d", "d", "exempt", 0.0),
+        ]
+    ]
+    callers = build_callers(
+        Settings(**SETTINGS | {"callers": {"keys": keys, "tiers": tiers, "anonymous_tier": "strict"}})
+    )
+    assert callers.keys["a" * 64] == Caller("key:a", discount=0.5)
+    assert callers.keys["b" * 64] == Caller("key:b", discount=0.5, markup=2.0)
+    assert callers.keys["c" * 64] == Caller("key:c", discount=0.875)
+    assert callers.keys["d" * 64] == Caller("key:d", exempt=True)
+    assert callers.identify(Knock(None, None, "192.0.2.1", None)) == Caller("net:192.0.2.0/24", markup=2.0)
+
+
+def test_a_tier_multiplies_the_price_of_rows(town):
+    body = town.ask([1, 2])
+    full = town.visit(body, caller=Caller("key:a")).work.seconds
+    for multiplier in (0.0, 0.5, 4.0):
+        caller = Tier(multiplier=multiplier).caller(f"key:m{multiplier}")
+        assert town.visit(body, caller=caller).work.seconds == pytest.approx(multiplier * full)
 
 
 @pytest.mark.parametrize("prefixes", [{"ipv4": [24]}, {"ipv4": [7]}, {"ipv6": [48]}, {"ipv4": [16, 16]}])

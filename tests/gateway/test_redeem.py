@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenExpired, TokenRefused
-from modeltoll.gateway.gate import redeem
+from modeltoll.gateway.tolls import redeem
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.seal import REFUSED
 from modeltoll.puzzle.solve import solve

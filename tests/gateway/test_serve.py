@@ -24,6 +24,7 @@ from starlette.routing import Route
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.gateway.assemble import assemble
 from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.keyfile import change_keys
 from modeltoll.gateway.serve import serve
 from modeltoll.gateway.settings import load_settings
 from modeltoll.ledger.sqlite import SqliteLedger
@@ -34,6 +35,7 @@ from modeltoll.testing.gateways import serving
 HELD = -13.0  # a row that the model server thinks about until it is let go
 KEY = {"x-api-key": "alice-key"}
 PATH = "/v2/models/digits/infer"
+TENSOR = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [[0.0]]}
 
 
 def free_port():
@@ -65,13 +67,14 @@ class Model:
 
 def write_settings(folder, calibration, upstream, **members):
     save_calibration(calibration, folder / "tariff.json")
+    change_keys(folder / "keys.json", lambda document: document)
     listen, admin = free_port(), free_port()
     document = {
         "listen": f"127.0.0.1:{listen}",
         "admin": f"127.0.0.1:{admin}",
         "upstream": {"url": upstream},
         "ledger": {"url": "sqlite:///shared.db"},
-        "callers": {"keys": [{"name": "alice", "sha256": hash_key("alice-key")}]},
+        "callers": {"keys": [{"name": "alice", "sha256": hash_key("alice-key")}], "key_file": "keys.json"},
         "models": {
             "digits": {
                 "tariff": "tariff.json",
@@ -142,6 +145,34 @@ def test_two_gateways_on_one_ledger_add_up_exactly(gateways):
     assert direct.execute("SELECT count(*), sum(rows) FROM log").fetchone() == (40, rows)
     assert direct.execute("SELECT abs(work - (SELECT sum(work) FROM log)) < 1e-9 FROM accounts").fetchone() == (1,)
     direct.close()
+
+
+def test_a_running_gateway_learns_of_keys_that_are_made_and_taken_back(gateways):
+    """By command, without a restart; the tier counts from the first request on."""
+    gateway = gateways[0]
+    settings, body = gateway.log.with_suffix(".yaml"), {"inputs": [TENSOR]}
+
+    def keys(*arguments):
+        command = [sys.executable, "-m", "modeltoll", "keys", arguments[0], str(settings), *arguments[1:]]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def await_status(key, status):
+        for _ in range(600):
+            response = httpx.post(f"http://127.0.0.1:{gateway.port}{PATH}", json=body, headers={"x-api-key": key})
+            if response.status_code == status:
+                return response
+            time.sleep(0.05)  # the gateway looks once a second: there is nothing else to wait for
+        raise AssertionError(response.text)
+
+    key = keys("create", "carol", "--tier", "exempt")
+    assert await_status(key, 200).headers["toll-receipt"].endswith("mode=exempt")
+    new = keys("rotate", "carol", "--overlap", "0m")
+    await_status(new, 200)
+    assert "expired" in await_status(key, 401).json()["error"]
+    keys("revoke", "carol")
+    await_status(new, 401)
+    assert gateway.ask(1.0) == 402  # alice is listed in the settings
+    assert new not in gateway.log.read_text() + settings.with_name("keys.json").read_text()
 
 
 def test_a_terminated_gateway_first_finishes_who_is_inside(gateways, model):

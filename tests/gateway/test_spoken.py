@@ -46,11 +46,12 @@ def tariff(model, measure, path):
 def written(tmp_path):
     """Writes settings of some models, each with a tariff of its own, and gives their path."""
 
-    def write(url="http://127.0.0.1:1", **models):
+    def write(url="http://127.0.0.1:1", entry_seconds=0.0, **models):
         for name, model in models.items():
             tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
-        callers = {"keys": [{"name": "sdk", "sha256": hash_key("sk-1")}]}
+        keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
+        callers = {"keys": keys, "entry": {"seconds": entry_seconds}}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -145,6 +146,16 @@ def test_each_route_answers_in_its_own_protocol(written):
     assert (chat.status_code, chat.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
+RAW = {"output": {"name": "p", "kind": "probabilities"}, "measures": [{"name": "entropy"}]}
+
+
+def raw_question():
+    """One row as raw bytes, and how long its JSON is."""
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    return head + np.array([1, 2], "<f4").tobytes(), str(len(head))
+
+
 def raw_answer(path, body):
     """One row of scores as raw bytes, however it was asked."""
     output = {"name": "p", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
@@ -155,21 +166,41 @@ def raw_answer(path, body):
 
 @pytest.mark.parametrize("mode", ["sealed", "redeem"])
 def test_raw_tensors_go_in_and_come_out_with_the_length_of_their_json(written, mode):
-    model = {"output": {"name": "p", "kind": "probabilities"}, "measures": [{"name": "entropy"}]}
-    app, upstream = gateway(written(digits=model), raw_answer)
-    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
-    head = json.dumps({"inputs": [tensor]}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(head)), "Toll-Accept": f"sha256; mode={mode}"}
+    app, upstream = gateway(written(digits=RAW), raw_answer)
+    question, length = raw_question()
+    headers = {"Inference-Header-Content-Length": length, "Toll-Accept": f"sha256; mode={mode}"}
     with serving(app) as url, httpx.Client(transport=TollTransport(), headers=headers) as client:
         path = url + "/v2/models/digits/infer"
-        found = client.post(path, content=head + np.array([1, 2], "<f4").tobytes())
-        wrong = [client.post(path, content=head, headers={"Inference-Header-Content-Length": n}) for n in ("x", "9999")]
+        found = client.post(path, content=question)
+        lies = [{"Inference-Header-Content-Length": said} for said in ("x", "9999")]
+        wrong = [client.post(path, content=question[: int(length)], headers=lie) for lie in lies]
     assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
     assert found.headers["content-type"] == "application/octet-stream"
     json_length = int(found.headers["inference-header-content-length"])
     assert json.loads(found.content[:json_length])["outputs"][0]["name"] == "p"
-    assert upstream.types == [wire.fold_type("application/octet-stream", str(len(head)))]
+    assert upstream.types == [wire.fold_type("application/octet-stream", length)]
     assert [answer.status_code for answer in wrong] == [400, 400]
+
+
+def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(written):
+    def says(path, body):
+        return (
+            Answer(400, "application/json", b'{"error": {"message": "no"}}')
+            if "chat" in path
+            else raw_answer(path, body)
+        )
+
+    app, upstream = gateway(written(entry_seconds=1e-4, digits=RAW, chat=TOKENS), says)
+    question, length = raw_question()
+    purse = Purse()
+    with serving(app) as url, httpx.Client(transport=TollTransport(purse=purse)) as client:
+        headers = {"Inference-Header-Content-Length": length}
+        found = client.post(url + "/v2/models/digits/infer", content=question, headers=headers)
+        fault = client.post(url + "/v1/chat/completions", json={"model": "chat", "messages": HELLO})
+    assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
+    assert upstream.types[0] == wire.fold_type("application/octet-stream", length)
+    assert (fault.status_code, fault.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert len(purse.payments) == 3  # two entries and an answer
 
 
 def test_a_protocol_without_raw_tensors_says_so(written):

@@ -96,16 +96,24 @@ class Client {
       throw new TollMalformed("a redirect led to another host, whose token is not redeemed with this request's key");
     }
     const { counters } = await this.purse.pay(toll, signal);
-    return this.redeem(asked, origin, encodeRedemption(toll.cargo, counters));
+    return this.redeem(asked, origin, encodeRedemption(toll.cargo, counters), toll.entry);
   }
 
-  /** Fetch what was paid for, where it was asked for, with the request's own credentials. */
-  private async redeem(asked: Asked, origin: string, body: string): Promise<Response> {
+  /**
+   * Fetch what was paid for, where it was asked for, with the request's own credentials. Behind an entry there may stand
+   * the toll for the answer, and no second entry.
+   */
+  private async redeem(asked: Asked, origin: string, body: string, entry: boolean): Promise<Response> {
     const headers = redeemingHeaders(asked.headers);
     const init = { ...carried(asked), method: "POST", headers, body, redirect: "manual" as const };
     const response = await this.send(origin + REDEEM_PATH, init);
     if (handsOver(response.status)) return response;
-    void response.body?.cancel().catch(() => {});
+    if (entry && mayBeToll(response)) {
+      const behind = findToll(await readBounded(response));
+      if (behind !== null && !behind.entry) return this.settle(asked, response, behind);
+    } else {
+      void response.body?.cancel().catch(() => {});
+    }
     throw new SealBroken(`the server answers a solved toll with ${response.status}: a redirect, or a toll on a toll`);
   }
 

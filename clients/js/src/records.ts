@@ -32,6 +32,8 @@ export interface Toll {
   readonly cargo: Bytes;
   readonly rows: number;
   readonly typicalSeconds: number;
+  /** It buys no answer yet: its token holds the request, which is dealt with when it is redeemed. */
+  readonly entry: boolean;
 }
 
 /** One counter per part, and their secrets in a row (empty for hashcash). */

@@ -86,7 +86,15 @@ function decodeToll(members: Members): Toll {
     throw new TollMalformed(`a ${challenge.puzzle} puzzle cannot open a toll of mode ${mode}`);
   }
   const cargo = readBytes(members, mode === "sealed" ? "sealed" : "token");
-  return { mode, challenge, cargo, rows: readInteger(members, "rows", 1, MAX_BOUND), typicalSeconds: typical };
+  const rows = readInteger(members, "rows", 1, MAX_BOUND);
+  return {
+    mode,
+    challenge,
+    cargo,
+    rows,
+    typicalSeconds: typical,
+    entry: mode === "redeem" && members["entry"] === true,
+  };
 }
 
 /** Parse and check the `puzzle` member of a toll; throws `TollMalformed`. */

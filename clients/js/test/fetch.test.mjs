@@ -194,6 +194,30 @@ test("a toll on a toll is not paid", async () => {
   assert.deepEqual([house.paths(), purse.payments.length], [["/infer", REDEEM_PATH], 1]);
 });
 
+/** The URL of a request whose entry costs a toll; behind it stands another one. */
+async function entered(behind) {
+  const entry = await makeToll(ANSWER, { mode: "redeem" });
+  entry.toll.entry = true;
+  house.offer(behind, REDEEM_PATH);
+  return house.offer(entry);
+}
+
+test("behind the toll of an entry stands the one for the answer", async () => {
+  const purse = new Purse();
+  const url = await entered(await makeToll(ANSWER));
+  const response = await tollFetch(undefined, { purse })(url, { headers: key });
+  assert.deepEqual(await bytesOf(response), ANSWER.body);
+  assert.deepEqual([house.paths(), purse.payments.length], [["/infer", REDEEM_PATH], 2]);
+});
+
+test("behind the toll of an entry stands no second entry", async () => {
+  const again = await makeToll(ANSWER, { mode: "redeem" });
+  again.toll.entry = true;
+  const paid = tollFetch()(await entered(again), { headers: key });
+  await assert.rejects(paid, /a toll on a toll/);
+  assert.deepEqual(house.paths(), ["/infer", REDEEM_PATH]);
+});
+
 for (const status of [301, 307, 402]) {
   test(`neither a redirect nor a toll may be in a seal: ${status}`, async () => {
     const url = house.sell({ status, type: "application/json", body: Buffer.from("{}") });

@@ -87,7 +87,7 @@ for (const row of vectors("toll")) {
     if (row.body.includes(SHA1)) return assert.throws(() => findToll(body), TollMalformed);
     const toll = findToll(body);
     const solution = await solved(toll.challenge);
-    assert.equal(toll.mode, row.mode);
+    assert.deepEqual([toll.mode, toll.entry], [row.mode, row.entry ?? false]);
     if (row.mode === "redeem") {
       assert.equal(hex(toll.cargo), row.token);
       const sent = JSON.parse(encodeRedemption(toll.cargo, solution.counters));

@@ -19,11 +19,12 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from modeltoll.client.flow import Labour, Redemption, hands_over, may_be_toll
 from modeltoll.client.message import Bounded, goes_along, opened
-from modeltoll.client.purse import Labour, Purse, Redemption, hands_over, may_be_toll
+from modeltoll.client.purse import Purse
 from modeltoll.client.steps import Steps
 from modeltoll.records import Answer, Solution
-from modeltoll.wire import ACCEPT_HEADER
+from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType
@@ -70,9 +71,12 @@ class TollMiddleware:
                 steps.earned(await self._labour(step))
                 continue
             response = await _redeem(request, step, handler)
-            if not hands_over(response.status):
+            body = b""
+            if response.status == STATUS:
+                body = _unpacked(await _read(response))
+            elif not hands_over(response.status):
                 response.close()
-            steps.redeemed(response.status)
+            steps.redeemed(response.status, body)
         return response if steps.answer is None else _opened(response, steps.answer)
 
     async def _steps(self, raw: bytes) -> Steps:

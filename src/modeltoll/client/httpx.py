@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
+from modeltoll.client.flow import Labour, hands_over, may_be_toll
 from modeltoll.client.message import Bounded
-from modeltoll.client.purse import Labour, Purse, hands_over, may_be_toll
+from modeltoll.client.purse import Purse
 from modeltoll.client.walk import Walk, greeted, library_of
 from modeltoll.records import Answer, Solution
 
@@ -72,9 +73,7 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
                 walk.earned(step.run(None))
                 continue
             response = transport.handle_request(walk.redeeming(step))
-            if not hands_over(response.status_code):
-                self._read(response)
-            walk.redeemed(response)
+            walk.redeemed(response, b"" if hands_over(response.status_code) else self._read(response))
         return walk.response
 
     def _made(self, request: httpx.Request) -> Any:
@@ -143,9 +142,7 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
                 walk.earned(await self._labour(step))
                 continue
             response = await transport.handle_async_request(walk.redeeming(step))
-            if not hands_over(response.status_code):
-                await self._read(response)
-            walk.redeemed(response)
+            walk.redeemed(response, b"" if hands_over(response.status_code) else await self._read(response))
         return walk.response
 
     async def _walk(self, request: httpx.Request, response: httpx.Response) -> Walk:

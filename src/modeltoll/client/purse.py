@@ -1,39 +1,22 @@
-"""Decide and pay. No HTTP library is known here.
-
-A driver for an HTTP library tells each server the purse's ``wishes``. Where ``may_be_toll`` says so of the response,
-``toll_flow`` holds the rest of the protocol as one generator: the driver does what it yields and gives back what came
-of it. Sync and async drivers differ only in how they send and in where they work.
-"""
+"""Decide and pay. No HTTP library is known here; what is asked of one stands in ``flow.py``."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeAlias
 
 from modeltoll import wire
-from modeltoll.errors import SealBroken, TollTooDear
+from modeltoll.errors import TollTooDear
 from modeltoll.pricing.reference import DEFAULT_PROFILE
-from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import Watch, expected_seconds
 from modeltoll.puzzle.solve import solve
-from modeltoll.records import Answer, MachineProfile, Solution, Toll
+from modeltoll.records import MachineProfile, Solution, Toll
 
-__all__ = [
-    "Cancelled",
-    "Flow",
-    "Labour",
-    "Payment",
-    "Purse",
-    "Redemption",
-    "hands_over",
-    "may_be_toll",
-    "toll_flow",
-]
+__all__ = ["Cancelled", "Payment", "Purse"]
 
 Cancelled: TypeAlias = Callable[[], bool] | None
 
@@ -223,67 +206,3 @@ class Purse:
         if self._paid is not None:
             self._paid(payment)
         return solution
-
-
-@dataclass(frozen=True, slots=True)
-class Labour:
-    """Work that the driver must do, beside its event loop if it has one: ``run(cancelled)``."""
-
-    run: Callable[[Cancelled], Answer | Solution]
-
-
-@dataclass(frozen=True, slots=True)
-class Redemption:
-    """A JSON body that the driver must post to ``path`` at the origin that asked the toll, following no redirect."""
-
-    body: bytes
-    path: str = wire.REDEEM_PATH
-
-
-Flow: TypeAlias = Generator[Labour | Redemption, Answer | Solution | int, Answer | None]
-
-
-def may_be_toll(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether the body of such a response must be read, to see what is asked; any other comes through as a stream."""
-    return status == wire.STATUS and "json" in headers.get("content-type", "").lower()
-
-
-def hands_over(status: int) -> bool:
-    """Whether a server that was paid may end with this status: anything but a further toll or a redirect."""
-    return status != wire.STATUS and not 300 <= status < 400
-
-
-def toll_flow(purse: Purse, body: bytes) -> Flow:
-    """Walk the body of one 402 to what it buys.
-
-    Yields labour, and perhaps a redemption; the driver sends back what ``Labour.run`` returned, and the status that
-    came of the redemption. Returns the opened answer, or None where the last response stands as it came: it was no
-    toll, or it is what the redemption bought.
-
-    Raises:
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
-    """
-    toll = wire.find_toll(body)
-    if toll is None:
-        return None
-    purse.decide(toll)  # refuse before a thread is troubled
-    earned = yield Labour(partial(_earn, purse, toll))
-    if isinstance(earned, Answer):
-        return earned
-    assert isinstance(earned, Solution)
-    status = yield Redemption(wire.encode_redemption(toll.cargo, earned.counters))
-    assert isinstance(status, int)
-    if not hands_over(status):
-        raise SealBroken(f"the server answers a solved toll with {status}: a redirect, or a toll on a toll")
-    return None
-
-
-def _earn(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
-    """The opened answer of a sealed toll, the solution of any other."""
-    solution = purse.pay(toll, cancelled)
-    if toll.mode != wire.SEALED:
-        return solution
-    answer = seal.open_(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
-    if not hands_over(answer.status):
-        raise SealBroken(f"the seal holds no answer, but status {answer.status}: a redirect, or a toll on a toll")
-    return answer

@@ -20,11 +20,12 @@ from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
+from modeltoll.client.flow import Labour, Redemption, hands_over, may_be_toll
 from modeltoll.client.message import Bounded, goes_along, opened
-from modeltoll.client.purse import Labour, Purse, Redemption, hands_over, may_be_toll
+from modeltoll.client.purse import Purse
 from modeltoll.client.steps import Steps
 from modeltoll.records import Answer
-from modeltoll.wire import ACCEPT_HEADER
+from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 __all__ = ["TollAdapter"]
 
@@ -81,9 +82,12 @@ class TollAdapter(BaseAdapter):
                 continue
             response = ask(_redeeming(request, step))
             response.request, response.url = request, str(request.url)
-            if not hands_over(response.status_code):
+            body = b""
+            if response.status_code == STATUS:
+                body = _decoded(response, _read(response))
+            elif not hands_over(response.status_code):
                 response.close()
-            steps.redeemed(response.status_code)
+            steps.redeemed(response.status_code, body)
         return response if steps.answer is None else _opened(response, steps.answer)
 
     def close(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modeltoll.client.purse import Labour, Purse, Redemption, toll_flow
+from modeltoll.client.flow import Labour, Redeemed, Redemption, toll_flow
+from modeltoll.client.purse import Purse
 from modeltoll.records import Answer, Solution
 
 __all__ = ["Steps"]
@@ -29,11 +30,11 @@ class Steps:
         """Hand in what the labour brought."""
         self._go(got)
 
-    def redeemed(self, status: int) -> None:
-        """Hand in the status that came of the redemption."""
-        self._go(status)
+    def redeemed(self, status: int, body: bytes = b"") -> None:
+        """Hand in what came of the redemption; the body where the status is that of a toll."""
+        self._go(Redeemed(status, body))
 
-    def _go(self, got: Answer | Solution | int | None) -> None:
+    def _go(self, got: Answer | Solution | Redeemed | None) -> None:
         try:
             self.step = self._flow.send(got)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as end:

@@ -9,11 +9,12 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from modeltoll.client.flow import Labour, Redemption
 from modeltoll.client.message import Bounded, goes_along, opened, stays
-from modeltoll.client.purse import Labour, Purse, Redemption
+from modeltoll.client.purse import Purse
 from modeltoll.client.steps import Steps
 from modeltoll.records import Answer, Solution
-from modeltoll.wire import ACCEPT_HEADER
+from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 if TYPE_CHECKING:
     import httpx
@@ -121,7 +122,8 @@ class Walk:
         """The request that a redemption asks for."""
         return _redeeming(self._request, redemption)
 
-    def redeemed(self, response: httpx.Response) -> None:
-        """Hand in what came of it; the body of what does not hand over must have been read."""
-        self.response = response
-        self._steps.redeemed(response.status_code)
+    def redeemed(self, response: httpx.Response, raw: bytes = b"") -> None:
+        """Hand in what came of it; of what does not hand over also the body, as it came."""
+        self._asked = self.response = response
+        body = _decoded(self._library, response, raw) if response.status_code == STATUS else b""
+        self._steps.redeemed(response.status_code, body)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
 
-__all__ = ["addressed", "content_type_of", "knock_of", "path_of", "read_body"]
+__all__ = ["accept_of", "addressed", "content_type_of", "knock_of", "path_of", "read_body"]
 
 _BINARY = "application/octet-stream"
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -80,6 +80,11 @@ def knock_of(request: Request) -> Knock:
         peer=request.client.host if request.client else "",
         forwarded_for=", ".join(headers.getlist("x-forwarded-for")),  # proxies may append a line of their own
     )
+
+
+def accept_of(request: Request) -> wire.Accept:
+    """What the client says that it can do."""
+    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
 
 
 def content_type_of(request: Request, protocol: ServingProtocol) -> str:

@@ -19,11 +19,12 @@ from starlette.routing import Route
 
 from modeltoll import wire
 from modeltoll.errors import CallerRefused, ModeltollError, Overloaded, RouteRefused
-from modeltoll.gateway.arriving import addressed, content_type_of, knock_of, path_of, read_body
+from modeltoll.gateway.arriving import accept_of, addressed, content_type_of, knock_of, path_of, read_body
 from modeltoll.gateway.callers import Callers
-from modeltoll.gateway.gate import Chance, Gate, Passage, Visit, redeem
+from modeltoll.gateway.gate import Gate, Passage, Visit
 from modeltoll.gateway.offload import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.tolls import Chance, Entered, redeem
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
@@ -80,19 +81,18 @@ class _Handlers:
 
     async def infer(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
         """An inference request: through its model's gate."""
-        house, protocol = self._house, self._spoken(gates, request)
-        gates = self._known(gates, request)
+        protocol, gates = self._spoken(gates, request), self._known(gates, request)
         path, caller = path_of(template, request), self._caller(request)
-        accept = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
-        content_type = content_type_of(request, protocol)
+        accept, content_type = accept_of(request), content_type_of(request, protocol)
         with self._slot():
-            body = await read_body(request, house.door.max_body)
-            begin = time.perf_counter()
-            gate = addressed(gates, body)
-            passage = await gate.visit(Visit(caller, path, body, accept, content_type))
-            model = gate.road.subject.service.model
-            house.telemetry.passed(model, passage, time.perf_counter() - begin)
-            return await self._response(passage, model, protocol)
+            body = await read_body(request, self._house.door.max_body)
+            return await self._visit(addressed(gates, body), Visit(caller, path, body, accept, content_type))
+
+    async def _visit(self, gate: Gate, visit: Visit) -> Response:
+        service, begin = gate.road.subject.service, time.perf_counter()
+        passage = await gate.visit(visit)
+        self._house.telemetry.passed(service.model, passage, time.perf_counter() - begin)
+        return await self._response(passage, service.model, gate.road.subject.protocol)
 
     async def _response(self, passage: Passage, model: str, protocol: ServingProtocol) -> Response:
         toll, answer = passage.toll, passage.answer
@@ -106,13 +106,25 @@ class _Handlers:
         return _as_it_came(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, request: Request) -> Response:
-        """A token and its solution, for the answer."""
+        """A token and its solution, for the answer; or for the entry of the request that the token holds."""
         caller = self._caller(request)
         with self._slot():
             body = await read_body(request, wire.MAX_TOLL_BYTES)
-            answer = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
-        self._house.telemetry.redeemed()
-        return _as_it_came(answer)
+            bought = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
+            self._house.telemetry.redeemed()
+            if isinstance(bought, Entered):
+                return await self._enter(bought, caller, request)
+        return _as_it_came(bought)
+
+    async def _enter(self, entered: Entered, caller: Caller, request: Request) -> Response:
+        gate = self._house.gates.get(entered.model)
+        if gate is None:  # its model is served no longer
+            raise RouteRefused("there is no such model here")
+        self._spoken([gate], request)
+        accept = accept_of(request)
+        return await self._visit(
+            gate, Visit(caller, entered.path, entered.body, accept, entered.content_type, entered.ticket)
+        )
 
     async def passing(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
         """Metadata and health: through as they are."""
@@ -162,8 +174,15 @@ class _Handlers:
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
-        protocol = request.scope.get(_PROTOCOL, self._first)
-        return Response(protocol.error(str(error)), status_code=error.status, headers=headers, media_type=JSON)
+        if error.retry_after is not None:
+            headers["retry-after"] = str(error.retry_after)
+        protocol, said = request.scope.get(_PROTOCOL, self._first), str(error)
+        body = (
+            wire.encode_problem(error.problem, error.status, said, protocol.error_member(said))
+            if error.problem
+            else protocol.error(said)
+        )
+        return Response(body, status_code=error.status, headers=headers, media_type=JSON)
 
     async def unlisted(self, request: Request, error: Exception) -> Response:
         """Whatever is not listed is refused, in the same words whether it exists behind the gateway or not."""

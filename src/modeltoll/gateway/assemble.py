@@ -6,9 +6,8 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,15 +15,17 @@ import numpy as np
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
+from modeltoll.gateway.assemble_callers import build_callers, build_entrance, build_roll, build_tokens
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
-from modeltoll.gateway.callers import Callers
-from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
+from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.settings import Settings
 from modeltoll.gateway.settings_values import IN_PROCESS
 from modeltoll.gateway.telemetry import Telemetry
+from modeltoll.gateway.tolls import Chance
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.bend import Bend
@@ -35,12 +36,16 @@ from modeltoll.pricing.drift import Drift
 from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.puzzle.seal import KeyRing
-from modeltoll.records import Caller, MachineProfile
+from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from modeltoll.gateway.callers import Credentials
+    from modeltoll.gateway.filewatch import FileWatch
+    from modeltoll.gateway.keyroll import KeyRoll
     from modeltoll.gateway.menu import Menu
+    from modeltoll.gateway.tokens import Tokens
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
@@ -102,6 +107,17 @@ def build_upstream(settings: Settings) -> HttpUpstream:
     )
 
 
+def build_queue(settings: Settings, upstream: Upstream) -> Queue:
+    """The queue in front of the model server."""
+    bounds = settings.upstream
+    return Queue(
+        upstream,
+        concurrent=bounds.max_concurrent or bounds.connections,
+        waiting=bounds.max_waiting,
+        seconds=bounds.max_wait_seconds,
+    )
+
+
 def build_subject(settings: Settings, name: str) -> Subject:
     """How a model is asked and measured.
 
@@ -154,18 +170,16 @@ def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
     )
 
 
-def build_callers(settings: Settings) -> Callers:
-    """The list at the door."""
-    callers = settings.callers
-    keys = {key.sha256: Caller(f"key:{key.name}", key.exempt, key.groups, key.discount) for key in callers.keys}
-    proxies, wide = tuple(map(ip_network, callers.trusted_proxies)), callers.prefixes
-    return Callers(keys, callers.anonymous, proxies, wide.ipv4, wide.ipv6)
-
-
-def build_house(settings: Settings, gates: Mapping[str, Gate], upstream: Upstream, chance: Chance) -> House:
+def build_house(
+    settings: Settings,
+    gates: Mapping[str, Gate],
+    upstream: Upstream,
+    chance: Chance,
+    credentials: Sequence[Credentials] = (),
+) -> House:
     """All that the public side needs."""
-    limits = settings.limits
-    door = Door(build_callers(settings), int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
+    limits, callers = settings.limits, build_callers(settings, credentials)
+    door = Door(callers, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
     return House(gates, upstream, door, Telemetry(), chance)
 
 
@@ -180,26 +194,37 @@ class Assembly:
     upstream: Upstream
     notices: tuple[str, ...]
     stock: Stock | None = None
+    watches: tuple[FileWatch, ...] = ()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Open ledger and upstream, and keep the stock of puzzles full, for as long as the block lasts."""
-        await self.ledger.open()
-        try:
+        """Open ledger and upstream, keep the stock of puzzles full and the keys up to date, while the block lasts."""
+        async with AsyncExitStack() as stack:
+            await self.ledger.open()
+            stack.push_async_callback(self.ledger.close)
             await self.upstream.open()
-            try:
-                with self.stock.kept() if self.stock else nullcontext():
-                    yield
-            finally:
-                await self.upstream.close()
-        finally:
-            await self.ledger.close()
+            stack.push_async_callback(self.upstream.close)
+            if self.stock:
+                stack.enter_context(self.stock.kept())
+            for watch in self.watches:
+                await stack.enter_async_context(watch.kept())
+            yield
+
+
+def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: Sequence[FileWatch]) -> None:
+    telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
+    telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
+    telemetry.follow(
+        "key_files_broken", "Files of keys that cannot be used as they are now", lambda: sum(w.broken for w in watches)
+    )
+    if roll:
+        telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
 
 
 def _notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
     notices = []
     if not settings.secrets:
-        notices.append("secrets: none is set; tokens of redeem mode are good only in this process, until it stops")
+        notices.append("secrets: none is set; tokens of redeem mode are good only at this gateway, until it stops")
     for name, tariff in tariffs.items():
         if isinstance(tariff, ConformalTariff):
             notices += _tariff_notices(name, tariff.calibration, settings.models[name].weights)
@@ -227,6 +252,12 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
     profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
     stock = build_stock(settings)
     ledger: Ledger | None = None
+    roll: KeyRoll | None = None
+    tokens: Tokens | None = None
+    with faults.under("callers.key_file"):
+        roll = build_roll(settings)
+    with faults.under("callers.jwt"):
+        tokens = build_tokens(settings)
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
@@ -241,20 +272,24 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
     faults.sentences += clashes(subjects)
     faults.settle()
     assert ledger is not None  # or there was a fault
-    upstream, chance = upstream or build_upstream(settings), build_chance(settings, profile)
+    queue, chance = build_queue(settings, upstream or build_upstream(settings)), build_chance(settings, profile)
     priced = {name: tariff for name, tariff in tariffs.items() if isinstance(tariff, ConformalTariff)}
     monitors = {
         name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
         for name, tariff in priced.items()
     }
+    entrance = build_entrance(settings)
     roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
-        name: Gate(replace(road, monitor=monitors.get(name)), upstream, ledger, chance) for name, road in roads.items()
+        name: Gate(replace(road, monitor=monitors.get(name), entrance=entrance), queue, ledger, chance)
+        for name, road in roads.items()
     }
-    house = build_house(settings, gates, upstream, chance)
+    house = build_house(settings, gates, queue, chance, [kind for kind in (roll, tokens) if kind])
+    watches = tuple(kind.watch for kind in (roll, tokens) if kind and kind.watch)
+    _follow(house.telemetry, queue, roll, watches)
     for name, tariff in priced.items():
         unit = tariff.calibration.unit_seconds
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
-    admin = admin_application(upstream, next(iter(subjects.values())).ready_path, ledger, house.telemetry)
-    return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock)
+    admin = admin_application(queue, next(iter(subjects.values())).ready_path, ledger, house.telemetry)
+    return Assembly(application(house), admin, gates, ledger, queue, _notices(settings, tariffs), stock, watches)

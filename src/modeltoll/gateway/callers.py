@@ -1,4 +1,4 @@
-"""Who is asking: an API key, else the network that the request comes from."""
+"""Who is asking: whoever a key or a token names, else the network that the request comes from."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from modeltoll.errors import CallerRefused
-from modeltoll.records import Caller
+from modeltoll.records import Allowance, Caller
 
-__all__ = ["Callers", "Knock", "hash_key"]
+__all__ = ["Callers", "Credentials", "Knock", "Tier", "hash_key"]
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPV4_PREFIX = 24
@@ -23,6 +24,21 @@ def hash_key(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """What callers of one kind pay for their rows, as a multiple of the price, and may have in a day."""
+
+    exempt: bool = False
+    multiplier: float = 1.0
+    allowance: Allowance | None = None
+
+    def caller(self, name: str, groups: tuple[str, ...] = (), *, discount: float = 0.0) -> Caller:
+        """A caller of this tier. A multiplier below 1 is a discount, beside his own: it ends with suspicion."""
+        if self.multiplier < 1.0:
+            discount = 1.0 - self.multiplier * (1.0 - discount)
+        return Caller(name, self.exempt, groups, discount, max(1.0, self.multiplier), self.allowance)
+
+
+@dataclass(frozen=True, slots=True)
 class Knock:
     """What a request says of who sends it; ``peer`` is the address of the TCP connection."""
 
@@ -32,12 +48,24 @@ class Knock:
     forwarded_for: str | None
 
 
+class Credentials(Protocol):
+    """One kind of key or token that names callers."""
+
+    def caller(self, credential: str) -> Caller | None:
+        """Who shows this, or None where it is not one of this kind.
+
+        Raises:
+            CallerRefused: it is, and it is not good, or not good any more.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Callers:
     """The list at the door.
 
-    ``keys`` maps hashed API keys to callers. Anonymous callers are known by their network (/24 or /48), if they are
-    admitted at all. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``. ``ipv4_prefixes``
+    ``keys`` maps hashed API keys to callers; what is not among them is shown to ``credentials``, one after the other.
+    Anonymous callers are known by their network (/24 or /48), if they are admitted at all, and are of the tier
+    ``newcomers``. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``. ``ipv4_prefixes``
     and ``ipv6_prefixes`` are lengths of wider networks: the groups that anonymous callers belong to.
     """
 
@@ -46,6 +74,8 @@ class Callers:
     trusted_proxies: Sequence[_Network] = ()
     ipv4_prefixes: Sequence[int] = ()
     ipv6_prefixes: Sequence[int] = ()
+    newcomers: Tier = Tier()
+    credentials: Sequence[Credentials] = ()
 
     def identify(self, knock: Knock) -> Caller:
         """Name the caller.
@@ -53,19 +83,25 @@ class Callers:
         Raises:
             CallerRefused: the key is not known, or there is none and anonymous callers are not admitted.
         """
-        key = _presented(knock)
-        if key is not None:
-            caller = self.keys.get(hash_key(key))
-            if caller is None:
-                raise CallerRefused("the API key is not known")
-            return caller
+        credential = _presented(knock)
+        if credential is not None:
+            return self._known(credential)
         if not self.anonymous:
             raise CallerRefused("an API key is needed")
         network = self._network(knock)
         prefixes = self.ipv4_prefixes if network.version == 4 else self.ipv6_prefixes
-        return Caller(
-            f"net:{network}", groups=tuple([f"prefix:{network.supernet(new_prefix=length)}" for length in prefixes])
-        )
+        groups = tuple([f"prefix:{network.supernet(new_prefix=length)}" for length in prefixes])
+        return self.newcomers.caller(f"net:{network}", groups)
+
+    def _known(self, credential: str) -> Caller:
+        caller = self.keys.get(hash_key(credential))
+        if caller is not None:
+            return caller
+        for kind in self.credentials:
+            caller = kind.caller(credential)
+            if caller is not None:
+                return caller
+        raise CallerRefused("the API key is not known")
 
     def _network(self, knock: Knock) -> _Network:
         address = _address(knock.peer)

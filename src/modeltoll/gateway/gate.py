@@ -6,24 +6,22 @@ the next one's argument; nothing calls back.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 
-from modeltoll import wire
-from modeltoll.errors import AnswerError, LedgerError, RequestError, TollMalformed
+from modeltoll.errors import AnswerError, LedgerError, RequestError
+from modeltoll.gateway.allowances import Allowances
 from modeltoll.gateway.offload import LARGE_BYTES, LARGE_ROWS, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.puzzle import seal
-from modeltoll.puzzle.puzzle import expected_seconds
+from modeltoll.gateway.tolls import Chance, answer_toll, entry_toll
 from modeltoll.records import Account, Answer, Bill, Caller, Entry, Leaks, Toll, Work
 
 if TYPE_CHECKING:
-    import random
-
+    from modeltoll import wire
+    from modeltoll.gateway.entrance import Entrance, Ticket
     from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.monitor import Monitor
     from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
@@ -31,17 +29,14 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.puzzle.puzzle import Puzzle
-    from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Assessment, MachineProfile
+    from modeltoll.records import Assessment
 
-__all__ = ["ENFORCE", "SHADOW", "Chance", "Gate", "Passage", "Road", "Subject", "Visit", "redeem"]
+__all__ = ["ENFORCE", "SHADOW", "Gate", "Passage", "Road", "Subject", "Visit"]
+
+P = ParamSpec("P")
 
 ENFORCE, SHADOW = "enforce", "shadow"
-EXEMPT, FREE = "exempt", "free"
-
-_TOKEN_SECONDS = 3600.0  # a redeem token lives so long, and ten times its expected work besides
-_TOKEN_WAITS = 10.0
+EXEMPT, FREE, ENTRY = "exempt", "free", "entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +84,8 @@ class Road:
     """All that one model's requests meet on their way. ``mode`` is ``enforce`` or ``shadow``.
 
     ``without_ledger`` says what happens while the ledger does not answer: False refuses (503), True goes on at the
-    row price, without what the ledger knows of the caller. ``monitor`` is told of every visit.
+    row price, without what the ledger knows of the caller. ``monitor`` is told of every visit. ``entrance`` says who
+    solves a small puzzle before the model server is asked.
     """
 
     subject: Subject
@@ -98,6 +94,7 @@ class Road:
     mode: str = ENFORCE
     without_ledger: bool = False
     monitor: Monitor | None = None
+    entrance: Entrance | None = None
 
     @property
     def tariff_in_force(self) -> Tariff:
@@ -109,7 +106,8 @@ class Road:
 class Visit:
     """One request at the gate: who sends it, to which upstream path, and what the client can do.
 
-    ``content_type`` is one of ``wire.fold_type``.
+    ``content_type`` is one of ``wire.fold_type``; ``ticket`` is what he redeemed to come here, where an entry puzzle was
+    asked of him.
     """
 
     caller: Caller
@@ -117,11 +115,12 @@ class Visit:
     body: bytes
     accept: wire.Accept
     content_type: str = JSON
+    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """How a visit ended: with the answer as it came, or with a toll; never with both.
+    """How a visit ended: with the answer as it came, or with a toll, for it or for the entry; never with both.
 
     ``mode`` says how it was settled, as in the ledger's log. ``remembered`` is False where the ledger did not answer.
     """
@@ -131,17 +130,6 @@ class Passage:
     answer: Answer | None
     toll: Toll | None
     remembered: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Chance:
-    """Time, chance and keys. ``clock`` gives seconds since the epoch."""
-
-    clock: Callable[[], float]
-    rng: random.Random
-    generator: np.random.Generator
-    ring: KeyRing
-    profile: MachineProfile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,17 +146,23 @@ class Gate:
         self._upstream = upstream
         self._ledger = ledger
         self._chance = chance
+        self._allowances = Allowances(ledger, chance.clock)
 
     async def visit(self, visit: Visit) -> Passage:
         """Let one request through.
 
         Raises:
-            RequestError, AnswerError, UpstreamError, LedgerError: nothing of the answer may be shown.
+            RequestError, AnswerError, UpstreamError, LedgerError, AllowanceSpent, TokenRefused: nothing of the answer may
+                be shown.
         """
         subject, tariff = self.road.subject, self.road.tariff_in_force
         question = await off_loop(
             len(visit.body) > LARGE_BYTES, subject.protocol.read, visit.body, subject.service, visit.content_type
         )
+        await self._within(self._allowances.check, visit.caller, len(question.fingerprints))
+        if (entry := self._entry(visit, len(question.fingerprints))) is not None:
+            ticket = await off_loop(True, entry_toll, self._chance, self.road.menu, visit, subject.service.model, entry)
+            return Passage(entry, ENTRY, answer=None, toll=ticket)
         answer = await self._predict(visit, question)
         large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
         priced = await off_loop(large, self._price, tariff, question, answer)
@@ -181,10 +175,36 @@ class Gate:
         if self.road.monitor is not None:
             self.road.monitor.saw(visit.caller, question.fingerprints, priced.assessment, work)
         mode = self._mode(visit.caller, work)
-        toll = await self._toll(visit, answer, work) if mode is None else None
+        asked = work.seconds if mode is None else 0.0
+        remembered = await self._within(self._allowances.take, visit.caller, work.rows, asked) and remembered
+        toll = await answer_toll(self._chance, self.road.menu, visit, answer, work) if mode is None else None
         settled = toll.mode if toll else mode or FREE
+        if self.road.entrance is not None:
+            self.road.entrance.let_in(visit.caller, asked)
         remembered = remembered and await self._bill(visit.caller, priced, work, settled)
         return Passage(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
+
+    def _entry(self, visit: Visit, rows: int) -> Work | None:
+        """The work of the puzzle that this caller solves before the model server is asked; None where he need not."""
+        entrance = self.road.entrance
+        if entrance is None or visit.caller.exempt or self.road.mode == SHADOW:
+            return None
+        if visit.ticket is not None:
+            entrance.take(visit.ticket)
+            return None
+        return entrance.work(visit.caller, rows)
+
+    async def _within(self, ask: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Ask for a caller's allowance, which shadow mode does not; False where the ledger does not answer."""
+        if self.road.mode == SHADOW:
+            return True
+        try:
+            await ask(*args, **kwargs)
+        except LedgerError:
+            if not self.road.without_ledger:
+                raise
+            return False
+        return True
 
     async def _predict(self, visit: Visit, question: Question) -> Answer:
         body = visit.body if question.forward is None else question.forward
@@ -227,32 +247,6 @@ class Gate:
             return SHADOW
         return None if work.seconds > 0 else FREE
 
-    async def _toll(self, visit: Visit, answer: Answer, work: Work) -> Toll:
-        puzzle, mode = self.road.menu.choose(work, visit.accept)
-        # An evaluation of argon2id takes milliseconds and lets go of the interpreter.
-        large = puzzle.name == wire.ARGON2ID or len(answer.body) > LARGE_BYTES
-        return await off_loop(large, self._sealed, visit, answer, work, puzzle, mode)
-
-    def _sealed(self, visit: Visit, answer: Answer, work: Work, puzzle: Puzzle, mode: str) -> Toll:
-        chance = self._chance
-        challenge, solution = puzzle.make(work, chance.rng)
-        typical = expected_seconds(challenge, chance.profile)
-        if mode == wire.SEALED and solution is not None:
-            associated = wire.canonical_challenge(challenge, mode)
-            return Toll(mode, challenge, seal.close(answer, solution, associated, chance.rng), work.rows, typical)
-        now = chance.clock()
-        claim = seal.RedeemClaim(
-            answer=answer,
-            challenge=challenge,
-            solution_digest=seal.digest_solution(solution.counters) if solution else b"",
-            expires=now + _TOKEN_SECONDS + _TOKEN_WAITS * typical,
-            caller=visit.caller.name,
-            request_digest=hashlib.sha256(visit.body).digest(),
-            issued=now,
-        )
-        token = seal.seal_token(chance.ring, claim, chance.rng)
-        return Toll(mode, challenge, token, work.rows, typical, int(claim.expires))
-
     async def _bill(self, caller: Caller, priced: _Priced, work: Work, mode: str) -> bool:
         """Write the log's line; False where the ledger does not answer and the road goes on without it."""
         bill = Bill(
@@ -272,19 +266,6 @@ class Gate:
                 raise
             return False
         return True
-
-
-def redeem(chance: Chance, caller: Caller, body: bytes) -> Answer:
-    """Exchange a token and its puzzle's solution for the answer; shown twice it gives the same bytes.
-
-    Raises:
-        RequestError: not a redemption. TokenRefused: forged, foreign, expired or not solved.
-    """
-    try:
-        token, counters = wire.decode_redemption(body)
-    except TollMalformed as error:
-        raise RequestError(str(error)) from None
-    return seal.settle(seal.open_token(chance.ring, token, caller.name, chance.clock()), counters)
 
 
 def _stranger(caller: Caller, entry: Entry) -> Account:

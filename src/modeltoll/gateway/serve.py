@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -16,15 +16,18 @@ from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from modeltoll.gateway.assemble import Assembly
     from modeltoll.gateway.settings import Settings
 
-__all__ = ["lent", "run", "serve"]
+__all__ = ["Post", "attend", "lent", "listen", "run", "runner", "serve"]
 
 _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
 _BACKLOG = 1024
+
+Post = tuple["ASGIApp", socket.socket]  # an application, and where it listens
 
 
 class _Server(uvicorn.Server):
@@ -35,7 +38,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(setting: str, address: str) -> socket.socket:
+def listen(setting: str, address: str) -> socket.socket:
+    """A socket that listens on ``HOST:PORT``. Raises ``SettingsError`` under the setting's name."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -48,7 +52,7 @@ def _listen(setting: str, address: str) -> socket.socket:
     return listening
 
 
-def _server(app: Starlette) -> _Server:
+def _server(app: ASGIApp) -> _Server:
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -66,7 +70,7 @@ def _server(app: Starlette) -> _Server:
 @contextlib.asynccontextmanager
 async def lent(app: Starlette) -> AsyncIterator[str]:
     """Serve an application on a loopback port of its own for as long as the block lasts; yields its address."""
-    with _listen("calibration", "127.0.0.1:0") as listening:
+    with listen("calibration", "127.0.0.1:0") as listening:
         server = _server(app)
         serving = asyncio.create_task(server.serve([listening]))
         try:
@@ -76,11 +80,15 @@ async def lent(app: Starlette) -> AsyncIterator[str]:
             await serving
 
 
+def runner(app: ASGIApp) -> asyncio.Runner:
+    """An event loop of uvicorn's choice, which is uvloop where there is one."""
+    return asyncio.Runner(loop_factory=_server(app).config.get_loop_factory())
+
+
 def run(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
-    """As ``serve``, in an event loop of its own: uvicorn's choice, which is uvloop where there is one."""
-    loop_factory = _server(assembly.public).config.get_loop_factory()
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(serve(settings, assembly, ready))
+    """As ``serve``, in an event loop of its own."""
+    with runner(assembly.public) as loop:
+        loop.run(serve(settings, assembly, ready))
 
 
 async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
@@ -89,17 +97,30 @@ async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None
     Raises:
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
     """
-    with _listen("listen", settings.listen) as public, _listen("admin", settings.admin) as private:
+    with listen("listen", settings.listen) as public, listen("admin", settings.admin) as private:
         async with assembly.opened():
-            servers = (_server(assembly.public), _server(assembly.admin))
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, _stop, servers)
-            gc.freeze()  # all that was built so far stays; the collector need not look at it again and again
-            ready()
-            await asyncio.gather(
-                *(server.serve([sock]) for server, sock in zip(servers, (public, private), strict=True))
-            )
+            posts = ((assembly.public, public), (assembly.admin, private))
+            await attend(posts, ready, signals=(signal.SIGINT, signal.SIGTERM))
+
+
+async def attend(
+    posts: Sequence[Post], ready: Callable[[], None], *, signals: Sequence[signal.Signals], until: int | None = None
+) -> None:
+    """Serve all posts until one of the signals comes, or the file descriptor ``until`` can be read."""
+    servers = tuple(_server(app) for app, _ in posts)
+    loop = asyncio.get_running_loop()
+    for number in signals:
+        loop.add_signal_handler(number, _stop, servers)
+    if until is not None:
+        loop.add_reader(until, _stop_once, loop, until, servers)
+    gc.freeze()  # all that was built so far stays; the collector need not look at it again and again
+    ready()
+    await asyncio.gather(*(server.serve([sock]) for server, (_, sock) in zip(servers, posts, strict=True)))
+
+
+def _stop_once(loop: asyncio.AbstractEventLoop, until: int, servers: tuple[_Server, ...]) -> None:
+    loop.remove_reader(until)
+    _stop(servers)
 
 
 def _stop(servers: tuple[_Server, ...]) -> None:

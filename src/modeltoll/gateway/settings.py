@@ -8,40 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.settings_callers import CallerSettings
+from modeltoll.gateway.settings_faults import faults_of
 from modeltoll.gateway.settings_models import ModelSettings, Part
-from modeltoll.gateway.settings_values import (
-    Address,
-    HashedKey,
-    ModelName,
-    Network,
-    Origin,
-    Person,
-    Secret,
-    UpstreamUrl,
-    WideIPv4,
-    WideIPv6,
-    each_once,
-)
-from modeltoll.gateway.settings_yaml import UNKNOWN, read_document
+from modeltoll.gateway.settings_values import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
+from modeltoll.gateway.settings_yaml import read_document
 
 __all__ = [
-    "CallerSettings",
     "CorsSettings",
-    "KeySettings",
     "LedgerSettings",
     "LimitSettings",
-    "PrefixSettings",
     "Settings",
     "UpstreamSettings",
     "load_settings",
@@ -56,7 +37,16 @@ class UpstreamSettings(Part):
     url: UpstreamUrl
     timeout_seconds: float = Field(30.0, gt=0)
     connections: int = Field(64, ge=1)
+    max_concurrent: int | None = Field(None, ge=1)
+    max_waiting: int = Field(192, ge=0)
+    max_wait_seconds: float = Field(10.0, gt=0)
     max_answer_mib: float = Field(64.0, gt=0, le=64)  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
+
+    @model_validator(mode="after")
+    def _each_has_a_connection(self) -> UpstreamSettings:
+        if self.max_concurrent is not None and self.max_concurrent > self.connections:
+            raise ValueError("max_concurrent is above connections, beyond which requests would wait without a limit")
+        return self
 
 
 class LedgerSettings(Part):
@@ -64,58 +54,6 @@ class LedgerSettings(Part):
 
     url: str = "sqlite:///modeltoll.db"
     when_down: Literal["refuse", "release"] = "refuse"
-
-
-class KeySettings(Part):
-    """One API key, kept as its SHA-256, with the organisation that it shares a histogram with."""
-
-    name: Person
-    sha256: HashedKey
-    exempt: bool = False
-    organisation: Person | None = None
-    discount: float = Field(0.0, ge=0, le=1)
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The names of the groups that the key's caller belongs to."""
-        return (f"org:{self.organisation}",) if self.organisation else ()
-
-
-class PrefixSettings(Part):
-    """Wider networks whose histogram anonymous callers share, as prefix lengths."""
-
-    ipv4: tuple[WideIPv4, ...] = ()
-    ipv6: tuple[WideIPv6, ...] = ()
-
-    @field_validator("ipv4", "ipv6")
-    @classmethod
-    def _lengths_once(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        each_once(lengths, "a prefix length")
-        return lengths
-
-
-class CallerSettings(Part):
-    """Who may ask."""
-
-    anonymous: bool = True
-    keys: tuple[KeySettings, ...] = ()
-    trusted_proxies: tuple[Network, ...] = ()
-    prefixes: PrefixSettings = PrefixSettings()
-
-    @field_validator("keys")
-    @classmethod
-    def _keys_once(cls, keys: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
-        each_once((key.name for key in keys), "a name")
-        each_once((key.sha256 for key in keys), "a key")
-        return keys
-
-    @model_validator(mode="after")
-    def _somebody_may_ask(self) -> CallerSettings:
-        if not self.anonymous and not self.keys:
-            raise ValueError(
-                "anonymous is false and no keys are listed: nobody could ask; list keys or allow anonymous"
-            )
-        return self
 
 
 class CorsSettings(Part):
@@ -155,6 +93,15 @@ class Settings(BaseSettings):
     profile: Path | None = None
     models: Mapping[ModelName, ModelSettings] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _entries_can_be_redeemed(self) -> Settings:
+        sealed = [name for name, model in self.models.items() if "redeem" not in model.puzzle.modes]
+        if self.callers.entry.seconds and sealed:
+            raise ValueError(
+                f"callers.entry: entry puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
+            )
+        return self
+
     @field_validator("secrets")
     @classmethod
     def _secrets_once(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -174,22 +121,6 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-def _faults(error: ValidationError) -> list[str]:
-    faults = []
-    for fault in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(step) for step in fault["loc"]) or "settings"
-        faults.append(f"{where}: {_plain(fault['type'], fault['msg'])}")
-    return faults
-
-
-def _plain(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return UNKNOWN
-    if kind == "missing":
-        return "is missing; add it"
-    return message.removeprefix("Value error, ")
-
-
 def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """File names in a settings file are relative to it, wherever the gateway is started."""
     models = document.get("models")
@@ -201,8 +132,11 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         ]:
             if isinstance(holder, dict) and isinstance(holder.get(member), str):
                 holder[member] = str(folder / holder[member])
-    if isinstance(document.get("profile"), str):
-        document["profile"] = str(folder / document["profile"])
+    callers = document.get("callers")
+    tokens = callers.get("jwt") if isinstance(callers, dict) else None
+    for holder, member in [(document, "profile"), (callers, "key_file"), (tokens, "key_file")]:
+        if isinstance(holder, dict) and isinstance(holder.get(member), str):
+            holder[member] = str(folder / holder[member])
     ledger = document.setdefault("ledger", {})
     if isinstance(ledger, dict) and isinstance(url := ledger.get("url", LedgerSettings().url), str):
         ledger["url"] = _SQLITE_HERE.sub(lambda found: f"sqlite:///{quote(str(folder.absolute()))}/{found[1]}", url)
@@ -219,6 +153,6 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings(**document)
     except ValidationError as error:
-        raise SettingsError(_faults(error)) from None
+        raise SettingsError(faults_of(error)) from None
     except SourceFault as error:  # a variable that should hold JSON and does not
         raise SettingsError([f"environment: {error}; write JSON, or set a member of it by MODELTOLL_A__B"]) from None

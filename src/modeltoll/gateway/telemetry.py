@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from modeltoll.gateway.gate import Passage
     from modeltoll.gateway.monitor import Monitor
@@ -102,6 +102,10 @@ class Telemetry:
             ["model"],
             registry=self._registry,
         )
+
+    def follow(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Show a value as it is at the moment of the look."""
+        Gauge(f"modeltoll_{name}", text, registry=self._registry).set_function(value)
 
     def price(self, model: str, unit_seconds: float, *, at_minimum: bool) -> None:
         """Say which unit is in force."""

@@ -16,12 +16,12 @@ from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from modeltoll.records import GROUP_SCHEMES, Account, Caller
+from modeltoll.records import GROUP_SCHEMES, Account, Caller, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
-    from modeltoll.records import Bill, Entry
+    from modeltoll.records import Allowance, Bill, Entry
 
 __all__ = [
     "FINGERPRINT_BYTES",
@@ -31,10 +31,13 @@ __all__ = [
     "check_bill",
     "check_entry",
     "check_names",
+    "check_spending",
     "faded",
     "hashed",
     "parties",
     "slots",
+    "spend",
+    "spent",
     "together",
 ]
 
@@ -160,6 +163,30 @@ def slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]
     """Where fresh fingerprints go in a ring of ``SKETCH`` slots that has learned ``learned`` fingerprints so far."""
     start = max(0, len(fresh) - SKETCH)
     return (((learned + turn) % SKETCH, fresh[turn]) for turn in range(start, len(fresh)))
+
+
+def check_spending(caller: Caller, more: Spent) -> None:
+    """Refuse what would spoil a day.
+
+    Raises:
+        ValueError: the name cannot be kept, or a number is negative, not finite, or too large for a column.
+    """
+    check_names(caller, "days")
+    if not (0 <= more.day < 2**31 and 0 <= more.rows < 2**53 and 0.0 <= more.work < math.inf):
+        raise ValueError("a day, its rows and its work must be finite numbers from 0 up")
+
+
+def spent(kept: Spent | None, day: int) -> Spent:
+    """What was had of a day, or of a later one that has begun already."""
+    return kept if kept is not None and kept.day >= day else Spent(day)
+
+
+def spend(kept: Spent | None, more: Spent, allowance: Allowance) -> Spent | None:
+    """The day after more was had, or None where the allowance does not cover it."""
+    before = spent(kept, more.day)
+    if not allowance.covers(before, more.rows):
+        return None
+    return Spent(before.day, before.rows + more.rows, before.work + more.work)
 
 
 def hashed(caller: Caller, salt: bytes) -> str:

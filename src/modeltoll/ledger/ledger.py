@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Account, Bill, Caller, Entry
+    from modeltoll.records import Account, Allowance, Bill, Caller, Entry, Spent
 
 __all__ = ["Ledger"]
 
@@ -44,17 +44,29 @@ class Ledger(Protocol):
             LedgerError, ValueError: as for ``charge``.
         """
 
+    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+        """Add to what the caller has had of his day, where the allowance covers it, in one atomic step; else False.
+
+        A later day starts from nothing; what is spent on a day that is over already counts in the latest one.
+
+        Raises:
+            LedgerError: it may or may not have been written. ValueError: it would spoil the store.
+        """
+
+    async def spent(self, caller: Caller, day: int) -> Spent:
+        """What the caller has had of a day, or of the latest one where that is later."""
+
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """One account with its groups', counts faded to the time ``at``, or None where the caller is not known."""
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """The callers' accounts with the most work issued, largest first, without groups.
 
-        Whether a caller is exempt, what his groups are and what his discount is, is not known here.
+        What a caller's tier, his groups and his discount are, is not known here.
         """
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
 
     async def reset(self, caller: Caller, model: str) -> bool:
-        """Forget an account and its sketch; the log and the groups stay. False where it was not known."""
+        """Forget an account and its sketch; log, groups and days stay. False where it was not known."""

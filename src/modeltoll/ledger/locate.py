@@ -35,14 +35,18 @@ class Store(Protocol):
     url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Ledger:
-        """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``."""
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Ledger:
+        """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``.
+
+        Without ``make``, opening raises ``LedgerError`` where there is no ledger yet, and leaves nothing behind.
+        """
 
 
-def locate(url: str) -> Ledger:
+def locate(url: str, *, make: bool = True) -> Ledger:
     """The ledger that a URL names, not yet opened: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
 
-    The option ``?half_life_days=30`` says how fast p-value counts fade.
+    The option ``?half_life_days=30`` says how fast p-value counts fade. Who only looks at a ledger says so by ``make``:
+    False makes none where there is none, as at the end of a mistyped path.
 
     Raises:
         SettingsError: the URL is malformed, names no store that is known, or has an option that is not.
@@ -63,7 +67,7 @@ def locate(url: str) -> Ledger:
             [f"ledger: {parts.scheme}:// needs {error.name}: pip install 'modeltoll[{extra}]'"]
         ) from error
     options = _options(parts, store.url_options | {"half_life_days"})
-    return store.from_url(parts, half_life=positive(options, "half_life_days", HALF_LIFE, unit=DAY))
+    return store.from_url(parts, half_life=positive(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Bill, Entry
+    from modeltoll.records import Account, Allowance, Bill, Entry, Spent
 
 __all__ = ["LOG_LINES", "MemoryLedger"]
 
@@ -51,19 +51,24 @@ class MemoryLedger:
         self._half_life = half_life
         self._salt = secrets.token_bytes(32) if salt is None else salt
         self._pages: dict[tuple[str, str], _Page] = {}
+        self._days: dict[str, Spent] = {}
         self._lines: deque[tuple[int, str, Bill]] = deque(maxlen=LOG_LINES)
         self._written = 0
         self._open = False
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``memory://``.
 
         Raises:
-            SettingsError: anything follows the two slashes.
+            SettingsError: anything follows the two slashes, or it should be there already.
         """
         if url.netloc or url.path:
             raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
+        if not make:
+            raise SettingsError(
+                ["ledger: the memory of another process cannot be looked into; name a ledger that lasts"]
+            )
         return cls(half_life=half_life)
 
     async def open(self) -> None:
@@ -100,6 +105,20 @@ class MemoryLedger:
             page.account = replace(page.account, work=page.account.work + bill.work.seconds)
         self._written += 1
         self._lines.append((self._written, book.hashed(caller, self._salt), bill))
+
+    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+        """See ``Ledger.spend``."""
+        book.check_spending(caller, more)
+        self._opened()
+        after = book.spend(self._days.get(caller.name), more, allowance)
+        if after is not None:
+            self._days[caller.name] = after
+        return after is not None
+
+    async def spent(self, caller: Caller, day: int) -> Spent:
+        """See ``Ledger.spent``."""
+        self._opened()
+        return book.spent(self._days.get(caller.name), day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""

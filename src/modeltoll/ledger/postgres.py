@@ -6,6 +6,7 @@ How the database is reached, what is refused and what a crash can lose stands in
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -21,13 +22,13 @@ from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line,
 from modeltoll.ledger.options import given, positive, whole
 from modeltoll.ledger.postgresserver import CONNECTIONS, TIMEOUT, PostgresServer
 from modeltoll.ledger.retention import CUT, KEEP, Retention
-from modeltoll.records import GROUP_SCHEMES, Caller
+from modeltoll.records import GROUP_SCHEMES, Caller, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Bill, Entry
+    from modeltoll.records import Account, Allowance, Bill, Entry
 
 __all__ = ["PostgresLedger"]
 
@@ -59,13 +60,16 @@ _SHORTEN = (
     "DELETE FROM modeltoll.log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= %s), max(line))"  # noqa: S608
     f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {CUT}) AS oldest) RETURNING line"
 )
+_DAY = "SELECT day, rows, work FROM modeltoll.days WHERE key = %s"
+_SPEND = "SELECT modeltoll.spend(%s, %s, %s::int, %s, %s, %s, %s)"
 _RESET = "SELECT modeltoll.reset(%s)"
 
 
 class PostgresLedger:
     """Accounts and log in the schema ``modeltoll`` of one database. ``half_life`` and ``timeout`` are in seconds.
 
-    ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept.
+    ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept. Without
+    ``make`` the schema must be there already.
     """
 
     url_options: ClassVar[frozenset[str]] = _OURS | {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
@@ -78,14 +82,15 @@ class PostgresLedger:
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
+        make: bool = True,
     ) -> None:
-        self._server = PostgresServer(parameters, timeout=timeout, connections=connections)
+        self._server = PostgresServer(parameters, timeout=timeout, connections=connections, make=make)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``postgresql://user:password@host:port/database``; other options are those of PostgreSQL's library.
 
         Raises:
@@ -98,6 +103,7 @@ class PostgresLedger:
             timeout=positive(options, "timeout", TIMEOUT),
             connections=whole(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
+            make=make,
         )
 
     async def open(self) -> None:
@@ -141,6 +147,18 @@ class PostgresLedger:
         await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
         if (before := self._retention.before(bill.at)) is not None:
             await self._server.fetch(_SHORTEN, (before,))
+
+    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+        """See ``Ledger.spend``."""
+        book.check_spending(caller, more)
+        had = (str(more.day), Int8(more.rows), float(more.work))
+        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(allowance)))
+        return bool(covered)
+
+    async def spent(self, caller: Caller, day: int) -> Spent:
+        """See ``Ledger.spent``."""
+        found = await self._server.fetch(_DAY, (_day_key(caller),))
+        return book.spent(Spent(*found[0]) if found else None, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
@@ -187,6 +205,16 @@ def _parameters(url: SplitResult) -> dict[str, Any]:
 def _key(caller: Caller, model: str) -> bytes:
     """One hash of both names, which hold no NUL."""
     return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
+
+
+def _most(allowance: Allowance) -> tuple[Int8, float]:
+    """The limits as the function takes them: where there is none, numbers that nothing reaches."""
+    rows = bounded(2**63 - 1 if allowance.rows is None else allowance.rows)
+    return Int8(rows), math.inf if allowance.work is None else float(allowance.work)
+
+
+def _day_key(caller: Caller) -> bytes:
+    return blake2b(caller.name.encode(), digest_size=32).digest()
 
 
 def _array(values: Iterable[float | str]) -> str:

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
 CONNECTIONS = 8  # at most, for each gateway process
-MIGRATIONS = ("postgres_1.sql",)  # file n brings version n to n + 1
+MIGRATIONS = ("postgres_1.sql", "postgres_2.sql")  # file n brings version n to n + 1
 PROGRAM = "modeltoll"
 LOCK = 0x4D544F4C  # advisory locks: (LOCK, 0) for migrations, (LOCK, 1) for the numbers of the log
 GRACE = 1.0  # seconds in which a statement that took too long may be cancelled before its connection is dropped
@@ -81,9 +81,12 @@ _UNREACHABLE = "the ledger's server cannot be reached"
 
 
 class PostgresServer:
-    """A database, by PostgreSQL's own connection parameters. ``timeout`` is in seconds."""
+    """A database, by PostgreSQL's own connection parameters. ``timeout`` is in seconds.
 
-    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int) -> None:
+    Without ``make`` the ledger must be there already.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int, make: bool = True) -> None:
         preferred = _SESSION.format(max(1, round(1000 * timeout)))
         self._parameters: dict[str, Any] = {
             "fallback_application_name": PROGRAM,
@@ -91,6 +94,7 @@ class PostgresServer:
             "client_encoding": "UTF8",
             "options": f"{preferred} {parameters.get('options', '')}",  # of two that contradict, the latter counts
         }
+        self._make = make
         self._timeout = timeout
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
@@ -183,6 +187,8 @@ class PostgresServer:
         connection = await AsyncConnection.connect(**self._parameters, autocommit=True)
         try:
             version = await self._version(connection)
+            if not (version or self._make):
+                raise LedgerError("there is no ledger in that database", private=self._place())
             if version < len(MIGRATIONS):
                 async with connection.transaction():  # of many gateways that start at once, one does it
                     await connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))

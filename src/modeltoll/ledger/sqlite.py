@@ -18,14 +18,14 @@ from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line,
 from modeltoll.ledger.options import given
 from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
-from modeltoll.records import GROUP_SCHEMES, Caller
+from modeltoll.records import GROUP_SCHEMES, Caller, Spent
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Bill, Entry
+    from modeltoll.records import Account, Allowance, Bill, Entry
 
 __all__ = ["SqliteLedger"]
 
@@ -51,6 +51,8 @@ _SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SE
 _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
 _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE id = ?")
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
+_DAY = "SELECT day, rows, work FROM days WHERE caller = ?"
+_SPEND = "INSERT OR REPLACE INTO days (caller, day, rows, work) VALUES (?, ?, ?, ?)"
 _LINE = ", ".join(LINE)
 _WRITE = f"INSERT INTO log ({_LINE}) VALUES ({', '.join('?' * len(LINE))})"  # noqa: S608  names of ours
 _SHORTEN = (
@@ -61,7 +63,10 @@ _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  #
 
 
 class SqliteLedger:
-    """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds."""
+    """Accounts and log in one file. ``half_life`` and ``patience`` (for other processes) are in seconds.
+
+    Without ``make`` the file must be a ledger already.
+    """
 
     url_options: ClassVar[frozenset[str]] = frozenset({KEEP})
 
@@ -72,14 +77,15 @@ class SqliteLedger:
         half_life: float = book.HALF_LIFE,
         patience: float = PATIENCE,
         retention: Retention | None = None,
+        make: bool = True,
     ) -> None:
-        self._file = SqliteFile(path, patience=patience)
+        self._file = SqliteFile(path, patience=patience, make=make)
         self._half_life = half_life
         self._retention = retention or Retention()
         self._salt = b""
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
 
         Raises:
@@ -92,7 +98,7 @@ class SqliteLedger:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
         if name == ":memory:":
             raise SettingsError(["ledger: for a ledger without a file write memory://"])
-        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)))
+        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)), make=make)
 
     async def open(self) -> None:
         """See ``Ledger.open`` and ``SqliteFile.open``."""
@@ -115,6 +121,15 @@ class SqliteLedger:
         line = encode_line(book.hashed(caller, self._salt), bill)
         before = self._retention.before(bill.at)
         await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
+
+    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+        """See ``Ledger.spend``."""
+        book.check_spending(caller, more)
+        return await self._file.do(partial(_spend, caller, more, allowance))
+
+    async def spent(self, caller: Caller, day: int) -> Spent:
+        """See ``Ledger.spent``."""
+        return book.spent(await self._file.do(partial(_day, caller)), day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
@@ -206,6 +221,19 @@ def _bill(
     connection.execute(_WRITE, line)
     if before is not None:
         connection.execute(_SHORTEN, (before,))
+
+
+def _day(caller: Caller, connection: sqlite3.Connection) -> Spent | None:
+    found = connection.execute(_DAY, (caller.name,)).fetchone()
+    return None if found is None else Spent(*found)
+
+
+def _spend(caller: Caller, more: Spent, allowance: Allowance, connection: sqlite3.Connection) -> bool:
+    after = book.spend(_day(caller, connection), more, allowance)
+    if after is None:
+        return False
+    connection.execute(_SPEND, (caller.name, after.day, after.rows, float(after.work)))
+    return True
 
 
 def _reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:

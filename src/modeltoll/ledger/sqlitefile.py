@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.mounts import filesystem, is_shared
+from modeltoll.ledger.sqlitefaults import FAULTS, NO_LEDGER, is_busy, primary_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,31 +43,32 @@ PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole page
 CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; the log can be copied another time
 ATTEMPTS = 10  # at switching the journal, each after waiting for another process
 APPLICATION_ID = 0x4D544F4C
-MIGRATIONS = ("sqlite_1.sql",)  # file n brings version n to n + 1; the file's version is PRAGMA user_version
-
-# What is said aloud, by SQLite's primary result code. No path in it: callers may read it.
-_FAULTS = {
-    sqlite3.SQLITE_NOTADB: "the ledger's file is not a SQLite database; give the ledger another file",
-    sqlite3.SQLITE_CORRUPT: "the ledger's file is damaged; restore it from a copy or give the ledger another file",
-    sqlite3.SQLITE_READONLY: "the ledger's file cannot be written; let the gateway's user write it and its folder",
-    sqlite3.SQLITE_CANTOPEN: "the ledger's file cannot be opened; its folder must exist and be writable",
-    sqlite3.SQLITE_PERM: "the ledger's file cannot be opened; let the gateway's user write it and its folder",
-    sqlite3.SQLITE_FULL: "the ledger's disk is full; make room",
-    sqlite3.SQLITE_IOERR: "the ledger's disk cannot be read or written; see whether it is full or broken",
-    sqlite3.SQLITE_BUSY: "another process holds the ledger for too long",
-    sqlite3.SQLITE_LOCKED: "another process holds the ledger for too long",
-}
+MIGRATIONS = (
+    "sqlite_1.sql",
+    "sqlite_2.sql",
+)  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
 
 class SqliteFile:
-    """A ledger's file. ``patience`` is in seconds; ``mounts`` names the system's list of mounted file systems."""
+    """A ledger's file. ``patience`` is in seconds; ``mounts`` names the system's list of mounted file systems.
 
-    def __init__(self, path: Path, *, patience: float = PATIENCE, mounts: Path = Path("/proc/self/mounts")) -> None:
+    Without ``make`` it must be there already.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience: float = PATIENCE,
+        mounts: Path = Path("/proc/self/mounts"),
+        make: bool = True,
+    ) -> None:
         self._path = path.absolute()
         self._target = Path(os.path.realpath(path))  # SQLite follows links, and so do the files beside it
         self._wal = self._target.with_name(self._target.name + "-wal")
         self._patience = patience
         self._mounts = mounts
+        self._make = make
         self._checkpoint_above = WAL_BYTES
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -81,6 +83,8 @@ class SqliteFile:
         """
         if self._thread is not None:
             return
+        if not (self._make or self._target.exists()):
+            raise LedgerError(NO_LEDGER, private=str(self._path))
         self._refuse_shared_disk()
         thread = ThreadPoolExecutor(1, "modeltoll-ledger")
         try:
@@ -119,7 +123,7 @@ class SqliteFile:
             try:
                 (result,) = self._transact([job])
             except sqlite3.Error as error:
-                if not _is_busy(error):
+                if not is_busy(error):
                     raise self._fault(error) from error
             else:
                 if self._log_has_grown():
@@ -219,7 +223,7 @@ class SqliteFile:
         return connection
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """The version of the ledger in the file, 0 where it is empty."""
+        """The version of the ledger in the file, 0 where it is empty, and a ledger may be made in it."""
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -234,6 +238,8 @@ class SqliteFile:
                 "upgrade Modeltoll or give the ledger another file",
                 private=str(self._path),
             )
+        if not (version or self._make):
+            raise LedgerError(NO_LEDGER, private=str(self._path))
         return int(version)
 
     def _write_ahead(self, connection: sqlite3.Connection) -> None:
@@ -242,13 +248,13 @@ class SqliteFile:
             try:
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
             except sqlite3.OperationalError as error:
-                if not _is_busy(error):
+                if not is_busy(error):
                     raise
                 connection.execute("BEGIN IMMEDIATE")  # this waits until the other one has done
                 connection.execute("ROLLBACK")
             else:
                 return
-        raise LedgerError(_FAULTS[sqlite3.SQLITE_BUSY], private=str(self._path))
+        raise LedgerError(FAULTS[sqlite3.SQLITE_BUSY], private=str(self._path))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring the file to the latest version, in one transaction; of many gateways that start at once, one does."""
@@ -275,17 +281,8 @@ class SqliteFile:
             )
 
     def _fault(self, error: sqlite3.Error) -> LedgerError:
-        public = _FAULTS.get(_primary_code(error), "the ledger does not answer")
+        public = FAULTS.get(primary_code(error), "the ledger does not answer")
         return LedgerError(public, private=f"{self._path}: {getattr(error, 'sqlite_errorname', 'sqlite3')}: {error}")
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) == sqlite3.SQLITE_BUSY
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    """SQLite's result code without its details, 0 where the ``sqlite3`` module itself complains."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -20,19 +20,20 @@ from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line,
 from modeltoll.ledger.options import given, positive, whole
 from modeltoll.ledger.retention import CUT, KEEP, Retention
 from modeltoll.ledger.valkeyserver import CONNECTIONS, TIMEOUT, ValkeyServer
-from modeltoll.records import Caller
+from modeltoll.records import Caller, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Bill, Entry
+    from modeltoll.records import Account, Allowance, Bill, Entry
 
 __all__ = ["ValkeyLedger"]
 
 # All keys begin alike, and the braces keep them in one slot of a cluster: a script may touch any of them.
 _MARK, _LOG, _LINE, _RANKING = "{modeltoll}:ledger", "{modeltoll}:log", "{modeltoll}:line", "{modeltoll}:ranking"
-_ACCOUNT, _SKETCH = "{modeltoll}:account:", "{modeltoll}:sketch:"
+_ACCOUNT, _SKETCH, _DAY = "{modeltoll}:account:", "{modeltoll}:sketch:", "{modeltoll}:day:"
+_DAY_SECONDS = 3 * 86_400  # a day that nobody asks for any more
 
 _ENCRYPTED = frozenset({"rediss", "valkeys"})
 _CERTIFICATES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -73,7 +74,8 @@ _UNPACKER = msgspec.msgpack.Decoder(_Kept)
 class ValkeyLedger:
     """Accounts and log under keys that begin with ``{modeltoll}``. ``half_life`` and ``timeout`` are in seconds.
 
-    ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept.
+    ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept. Without
+    ``make`` the ledger must be there already.
     """
 
     url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP}
@@ -86,14 +88,15 @@ class ValkeyLedger:
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
+        make: bool = True,
     ) -> None:
-        self._server = ValkeyServer(parameters, timeout=timeout, connections=connections)
+        self._server = ValkeyServer(parameters, timeout=timeout, connections=connections, make=make)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float) -> Self:
+    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
         """``valkey://user:password@host:port/number``, or ``redis://``; with an s at the end, encrypted.
 
         Raises:
@@ -106,6 +109,7 @@ class ValkeyLedger:
             timeout=positive(options, "timeout", TIMEOUT),
             connections=whole(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
+            make=make,
         )
 
     async def open(self) -> None:
@@ -150,6 +154,19 @@ class ValkeyLedger:
         before = self._retention.before(bill.at)
         values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
         await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
+
+    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+        """See ``Ledger.spend``."""
+        book.check_spending(caller, more)
+        most = ["" if limit is None else limit for limit in (allowance.rows, allowance.work)]
+        had = [more.day, more.rows, float(more.work)]
+        return bool(await self._server.run("spend", [_DAY + caller.name], [*had, *most, _DAY_SECONDS]))
+
+    async def spent(self, caller: Caller, day: int) -> Spent:
+        """See ``Ledger.spent``."""
+        kept = await self._server.ask("HMGET", _DAY + caller.name, "day", "rows", "work")
+        known = None if kept[0] is None else Spent(int(kept[0]), int(kept[1]), float(kept[2]))
+        return book.spent(known, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""

@@ -30,7 +30,7 @@ TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
 CONNECTIONS = 8  # at most, for each gateway process
 VERSION = 1  # of the keys and what they hold
 PROGRAM = "modeltoll"
-_SCRIPTS = ("open", "charge", "bill", "largest", "reset")
+_SCRIPTS = ("open", "charge", "bill", "spend", "largest", "reset")
 
 # What is said aloud, the first that fits. No address in it: callers may read it.
 _SLOW = "the ledger's server takes too long"
@@ -55,11 +55,15 @@ _REFUSALS = {
 
 
 class ValkeyServer:
-    """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds."""
+    """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds.
 
-    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int) -> None:
+    Without ``make`` the ledger must be there already.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int, make: bool = True) -> None:
         self._parameters = dict(parameters)
         self._encrypted = self._parameters.pop("ssl", False)
+        self._make = make
         self._timeout = timeout
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
@@ -87,6 +91,8 @@ class ValkeyServer:
             text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
             self._scripts[name] = self._client.register_script(text)
         try:
+            if not self._make:
+                self._refuse_empty(await self.ask("EXISTS", mark))
             program, version, salt = await self.run("open", [mark], [PROGRAM, VERSION, secrets.token_bytes(32)])
             self._check(program.decode("utf-8", "replace"), int(version))
         except BaseException:
@@ -125,6 +131,10 @@ class ValkeyServer:
                 return await step()
         except (faults.RedisError, OSError) as error:  # TimeoutError is an OSError
             raise self._fault(error) from error
+
+    def _refuse_empty(self, marked: int) -> None:
+        if not marked:
+            raise LedgerError("there is no ledger in that server's database; see whether its number is right")
 
     def _check(self, program: str, version: int) -> None:
         if program != PROGRAM:

@@ -132,7 +132,8 @@ class ConformalTariff:
     def work(self, assessment: Assessment, account: Account) -> Work:
         """unit * the rows' factors, times what suspicion of the caller or his groups asks for, + the entry toll.
 
-        A caller who is not himself under suspicion is let off his discount on the rows.
+        The rows are multiplied by the caller's markup; where he is not himself under suspicion, he is let off his
+        discount on them.
 
         Raises:
             CalibrationError: counts of the account, or of its groups', are not of this tariff's shape.
@@ -147,7 +148,7 @@ class ConformalTariff:
         if max(surcharge, group_surcharge) > 1.0:
             units = units * self.multipliers(assessment, surcharge, group_surcharge)
         rows, unit = len(units), self.calibration.unit_seconds
-        rows_seconds = unit * float(units.sum())
+        rows_seconds = unit * float(units.sum()) * account.caller.markup
         if surcharge <= 1.0:
             rows_seconds *= 1.0 - account.caller.discount
         entry_seconds = unit * self.calibration.entry.units(account, rows)

@@ -47,7 +47,7 @@ class MeasureReading:
 class RowExplanation:
     """One row's price, without the entry toll.
 
-    ``seconds`` = ``unit_seconds`` * ``factor`` * the larger of ``surcharge`` and ``group_surcharge`` * (1 - ``discount``).
+    ``seconds`` = ``unit_seconds`` * ``factor`` * the larger of ``surcharge`` and ``group_surcharge`` * ``markup`` * (1 - ``discount``).
     ``rare`` says whether a caller's surcharge applies to it at all; the surcharges are 1 where there is none.
     """
 
@@ -58,6 +58,7 @@ class RowExplanation:
     rare: bool
     surcharge: float
     group_surcharge: float
+    markup: float
     discount: float
     unit_seconds: float
     seconds: float
@@ -92,7 +93,8 @@ class CallerExplanation:
     ``log_bayes_factors`` are one per measure; ``log_tolerance`` is what a tolerated caller could have earned; their
     mean (of the factors, not of the logs) less the tolerance is ``log_evidence``. From ``log_threshold`` = ln(1/alpha)
     on rare rows cost ``surcharge`` times as much; rows below ``group_rare_below`` cost ``group_surcharge`` times as
-    much where that is more. ``discount`` is the part of the rows' price that he is let off, 0 under suspicion.
+    much where that is more. ``markup`` multiplies the rows' price; ``discount`` is the part of it that he is let off, 0
+    under suspicion.
     ``entry_units`` are still to be paid with the next ``entry_rows``.
     """
 
@@ -110,6 +112,7 @@ class CallerExplanation:
     group_surcharge: float
     group_rare_below: float
     groups: tuple[GroupReading, ...]
+    markup: float
     discount: float
     entry_units: float
     entry_rows: int
@@ -142,15 +145,15 @@ def explain_row(tariff: ConformalTariff, leaks: Leaks, standing: CallerExplanati
     )
     rarest, factor = float(assessment.rarest[0]), float(assessment.factors[0])
     rare = rarest < calibration.suspicion.rare_below
-    surcharge, group_surcharge, discount = 1.0, 1.0, 0.0
+    surcharge, group_surcharge, markup, discount = 1.0, 1.0, 1.0, 0.0
     if standing is not None:
-        discount = standing.discount
+        markup, discount = standing.markup, standing.discount
         surcharge = float(tariff.multipliers(assessment, standing.surcharge)[0])
         group_surcharge = float(tariff.multipliers(assessment, 1.0, standing.group_surcharge)[0])
     unit = calibration.unit_seconds
-    seconds = unit * factor * max(surcharge, group_surcharge) * (1.0 - discount)
+    seconds = unit * factor * max(surcharge, group_surcharge) * markup * (1.0 - discount)
     return RowExplanation(
-        readings, calibration.g, factor, rarest, rare, surcharge, group_surcharge, discount, unit, seconds
+        readings, calibration.g, factor, rarest, rare, surcharge, group_surcharge, markup, discount, unit, seconds
     )
 
 
@@ -193,6 +196,7 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
         group_surcharge=max((group.surcharge for group in groups), default=1.0),
         group_rare_below=suspicion.terms.group_rare_below,
         groups=groups,
+        markup=account.caller.markup,
         discount=account.caller.discount if surcharge <= 1.0 else 0.0,
         entry_units=entry.whole(account.caller) * entry_rows / entry.rows,
         entry_rows=entry_rows,

@@ -139,7 +139,8 @@ class RedeemClaim:
     """What a token holds. ``solution_digest`` is empty for hashcash, whose solution is checked by a hash instead.
 
     ``issued`` and ``expires`` are in seconds since the epoch. ``caller`` is the name of the only caller who may show
-    the token.
+    the token. ``entry`` names the model and the path of a request that the answer's body holds in the answer's place:
+    it is dealt with when the token is redeemed.
     """
 
     answer: Answer
@@ -149,6 +150,7 @@ class RedeemClaim:
     caller: str
     request_digest: bytes
     issued: float = 0.0
+    entry: tuple[str, str] | None = None
 
 
 def digest_solution(counters: tuple[int, ...]) -> bytes:
@@ -219,7 +221,7 @@ def _refuse(private: str) -> NoReturn:
 def _pack(claim: RedeemClaim) -> bytes:
     """Length of the head (4 bytes, big-endian), head (JSON), the answer's body as it is."""
     challenge = claim.challenge
-    head = {
+    head: dict[str, Any] = {
         "status": claim.answer.status,
         "type": claim.answer.content_type,
         "puzzle": [challenge.puzzle, challenge.memory_kib, challenge.passes, challenge.lanes],
@@ -230,6 +232,8 @@ def _pack(claim: RedeemClaim) -> bytes:
         "caller": claim.caller,
         "request": claim.request_digest.hex(),
     }
+    if claim.entry is not None:
+        head["entry"] = claim.entry
     encoded = json.dumps(head, separators=(",", ":")).encode()
     return len(encoded).to_bytes(4, "big") + encoded + claim.answer.body
 
@@ -249,4 +253,5 @@ def _unpack(text: bytes) -> RedeemClaim:
         head["caller"],
         bytes.fromhex(head["request"]),
         head["issued"],
+        tuple(head["entry"]) if "entry" in head else None,
     )

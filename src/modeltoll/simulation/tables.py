@@ -78,6 +78,8 @@ def row_cells(row: RowExplanation) -> Cells:
                 f"{row.group_surcharge:.3g}",
             )
         )
+    if row.markup > 1.0:
+        cells.append(("the caller's tier: times", f"{row.markup:.3g}"))
     if row.discount:
         cells.append(("the caller's discount: less", f"{row.discount:.1%}"))
     cells.append(("one unit, ms", f"{1000 * row.unit_seconds:.4g}"))
@@ -118,6 +120,8 @@ def caller_cells(caller: CallerExplanation) -> Cells:
             (f"{group.group}: {counted}", f"{group.log_evidence:.2f}"),
             (f"  its surcharge on rows with p below {caller.group_rare_below:g}", surcharge),
         ]
+    if caller.markup > 1.0:
+        cells.append(("multiplier on the price of rows", f"{caller.markup:.3g}"))
     if caller.discount:
         cells.append(("discount on the price of rows", f"{caller.discount:.1%}"))
     return cells

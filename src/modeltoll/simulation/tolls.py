@@ -57,7 +57,7 @@ class ConformalToll:
         columns(self.recorded, self.tariff.measures)
 
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> Charged:
-        """Each row at the account after it: factor, surcharges on rare rows, discount, its share of the entry toll."""
+        """Each row at the account after it: factor, surcharges on rare rows, markup or discount, its share of the entry toll."""
         tariff = self.tariff
         assessment = tariff.assess(chosen(Leaks(self.recorded, traffic.leaks), tariff.measures), rng)
         suspicion = tariff.suspicion
@@ -70,7 +70,7 @@ class ConformalToll:
                 assessment.bins, np.zeros_like(traffic.accounts), traffic.fresh
             )
             group_surcharge = suspicion.surcharge_at(log_evidence, group=True)
-        units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge)
+        units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge) * caller.markup
         units[surcharge <= 1.0] *= 1.0 - caller.discount
         entry = tariff.calibration.entry
         new = earlier(traffic.accounts) < entry.rows

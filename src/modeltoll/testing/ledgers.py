@@ -13,6 +13,7 @@ from modeltoll.errors import LedgerError
 from modeltoll.ledger.book import HALF_LIFE
 from modeltoll.records import Caller
 from modeltoll.testing.ledger_charges import CHARGE_LAWS, MODEL, NOW, Law, Make, bill, entry, known, opened
+from modeltoll.testing.ledger_days import DAY_LAWS, a_day_is_shared_and_lasts
 from modeltoll.testing.ledger_groups import GROUP_LAWS
 
 if TYPE_CHECKING:
@@ -141,13 +142,14 @@ async def gateways_share_one_store(make: Make) -> None:
 LAWS: tuple[Law, ...] = (
     *CHARGE_LAWS,
     *GROUP_LAWS,
+    *DAY_LAWS,
     bills_add_work_and_lines,
     the_log_hides_who_asked,
     the_largest_come_first,
     reset_forgets_an_account_and_its_sketch,
     a_closed_ledger_says_so,
 )
-LASTING_LAWS: tuple[Law, ...] = (it_survives_a_reopen, gateways_share_one_store)
+LASTING_LAWS: tuple[Law, ...] = (it_survives_a_reopen, gateways_share_one_store, a_day_is_shared_and_lasts)
 
 
 async def _last_line(ledger: Ledger) -> int:

@@ -1,0 +1,279 @@
+"""Key files: changed in one step by many, believed only where they are whole, and read again while a gateway runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from modeltoll.errors import CallerRefused, SettingsError
+from modeltoll.gateway.callers import Callers, Knock, Tier, hash_key
+from modeltoll.gateway.keyfile import (
+    KeyDocument,
+    KeyFault,
+    KeyLine,
+    added,
+    change_keys,
+    draw_key,
+    read_keys,
+    revoked,
+    rotated,
+)
+from modeltoll.gateway.keyroll import KeyRoll
+from modeltoll.records import Caller
+from modeltoll.testing.clock import FakeClock
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+TIERS = {"normal": Tier(), "strict": Tier(multiplier=4.0), "exempt": Tier(exempt=True)}
+
+
+def line(name="alice", key="secret", **members):
+    return KeyLine(name=name, sha256=hash_key(key), created=NOW, **members)
+
+
+def write(path, *lines):
+    change_keys(path, lambda _: KeyDocument(keys=lines))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path):
+    return write(tmp_path / "keys.json", line())
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(NOW.timestamp())
+
+
+@pytest.fixture
+def roll(file, clock):
+    roll = KeyRoll(file, TIERS, clock)
+    roll.watch.read()
+    return roll
+
+
+# The file
+
+
+def test_a_key_is_random_and_long_and_the_file_never_holds_it(tmp_path):
+    (key, sha256), (other, _) = draw_key(), draw_key()
+    assert key != other
+    assert len(key) >= 43
+    assert sha256 == hash_key(key)
+    path = write(tmp_path / "keys.json", KeyLine(name="alice", sha256=sha256, created=NOW))
+    assert key not in path.read_text()
+    assert read_keys(path).keys[0].sha256 == sha256
+
+
+def test_what_is_written_reads_back_and_only_the_owner_may_read_it(tmp_path):
+    lines = (line(tier="strict", organisation="acme", expires=NOW + DAY, note="über 'quotes'"), line("bob", "other"))
+    path = write(tmp_path / "keys.json", *lines)
+    assert read_keys(path).keys == lines
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text())["version"] == 1
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["keys.json", "keys.json.lock"]
+
+
+def test_a_change_keeps_the_files_rights_and_a_link_stays_a_link(tmp_path, file):
+    file.chmod(0o640)
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    change_keys(link, lambda document: added(document, line("bob", "other")))
+    assert link.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert [key.name for key in read_keys(file).keys] == ["alice", "bob"]
+
+
+def test_many_changes_at_once_are_all_kept_and_no_reader_sees_half_a_file(tmp_path, file):
+    over, seen = threading.Event(), []
+
+    def read():
+        while not over.is_set():
+            seen.append(len(read_keys(file).keys))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            jobs = [lambda doc, n=n: added(doc, line(f"caller-{n}", f"key-{n}")) for n in range(40)]
+            list(pool.map(lambda job: change_keys(file, job), jobs))
+    finally:
+        over.set()
+        reader.join(60)
+    assert len(read_keys(file).keys) == 41
+    assert seen == sorted(seen)
+
+
+def test_a_change_that_fails_leaves_the_file_as_it_was(file):
+    before = file.read_bytes()
+    with pytest.raises(KeyFault):
+        change_keys(file, lambda document: revoked(document, "nobody"))
+    assert file.read_bytes() == before
+
+
+SPOILT = {
+    "no JSON": "{",
+    "another version": '{"version": 2}',
+    "a name twice": '{"keys": [], "keys2": []}',
+    "no keys": '{"keys": 7}',
+    "a plain key": '{"keys": [{"name": "a", "sha256": "secret", "created": "2026-11-01T00:00:00Z"}]}',
+    "a time without a zone": json.dumps(
+        {"keys": [{"name": "a", "sha256": "0" * 64, "created": "2026-11-01T00:00:00"}]}
+    ),
+    "a key twice": json.dumps({"keys": [{"name": "a", "sha256": "0" * 64, "created": "2026-11-01T00:00:00Z"}] * 2}),
+    "nothing": "",
+    "deep nesting": "[" * 100_000,
+    "no text": "\udcff",
+}
+
+
+@pytest.mark.parametrize("text", SPOILT.values(), ids=SPOILT)
+def test_a_spoilt_file_is_refused_by_name_and_shows_nothing_of_its_keys(tmp_path, text):
+    path = tmp_path / "keys.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError, match=r"keys\.json: ") as caught:
+        read_keys(path)
+    assert "secret" not in str(caught.value)
+    before = path.read_bytes()
+    with pytest.raises(SettingsError):
+        change_keys(path, lambda document: document)
+    assert path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(SettingsError, match="cannot be written: No such file"):
+        write(tmp_path / "nowhere" / "keys.json")
+
+
+def test_a_caller_gets_a_second_key_only_where_that_is_asked_for():
+    document = KeyDocument(keys=(line(),))
+    with pytest.raises(KeyFault, match="alice has a key already"):
+        added(document, line(key="other"))
+    assert len(added(document, line(key="other"), another=True).keys) == 2
+    expired = KeyDocument(keys=(line(expires=NOW),))
+    assert len(added(expired, line(key="other")).keys) == 2
+
+
+def test_revoking_takes_all_keys_of_a_name_or_the_one_that_is_named():
+    document = KeyDocument(keys=(line(), line(key="other"), line("bob", "third")))
+    assert [key.name for key in revoked(document, "alice").keys] == ["bob"]
+    left = revoked(document, "alice", hash_key("other")[:8])
+    assert [key.sha256 for key in left.keys] == [hash_key("secret"), hash_key("third")]
+    for name, identity in (("carol", None), ("bob", hash_key("other")[:8])):
+        with pytest.raises(KeyFault, match=f"no key of {name}"):
+            revoked(document, name, identity)
+
+
+def test_rotation_keeps_the_terms_and_gives_the_keys_before_an_end():
+    old = line(tier="strict", organisation="acme", note="word", expires=NOW + 90 * DAY)
+    later = NOW + 30 * DAY
+    before, bob, new = rotated(KeyDocument(keys=(old, line("bob", "b"))), "alice", "0" * 64, later, 7 * DAY).keys
+    assert (before.sha256, before.expires) == (old.sha256, later + 7 * DAY)
+    assert bob == line("bob", "b")
+    assert (new.tier, new.organisation, new.note) == ("strict", "acme", "word")
+    assert (new.created, new.expires) == (later, later + 90 * DAY)  # good for as long as the one before
+
+
+def test_rotation_never_prolongs_a_key_and_needs_one():
+    soon = line(expires=NOW + timedelta(hours=1))
+    assert rotated(KeyDocument(keys=(soon,)), "alice", "0" * 64, NOW, 7 * DAY).keys[0].expires == soon.expires
+    with pytest.raises(KeyFault, match="still good"):
+        rotated(KeyDocument(keys=(line(expires=NOW),)), "alice", "0" * 64, NOW, DAY)
+
+
+# The roll
+
+
+def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
+    roll = KeyRoll(write(tmp_path / "k", line(tier="strict", organisation="acme"), line("bob", "b")), TIERS, clock)
+    roll.watch.read()
+    assert roll.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
+    assert roll.caller("b") == Caller("key:bob")
+    assert roll.caller("other") is None
+
+
+def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
+    roll = KeyRoll(write(tmp_path / "k", line(expires=NOW + DAY)), TIERS, clock)
+    roll.watch.read()
+    clock.advance(DAY.total_seconds() - 0.5)
+    assert (roll.caller("secret").name, roll.good) == ("key:alice", 1)
+    clock.advance(0.5)
+    with pytest.raises(CallerRefused, match="expired"):
+        roll.caller("secret")
+    assert roll.good == 0
+
+
+def test_a_changed_file_is_in_force_after_the_next_look_and_not_before(file, roll):
+    change_keys(file, lambda document: added(revoked(document, "alice"), line("bob", "b")))
+    assert (roll.caller("secret").name, roll.caller("b")) == ("key:alice", None)
+    roll.watch.look()
+    assert (roll.caller("secret"), roll.caller("b").name) == (None, "key:bob")
+
+
+@pytest.mark.parametrize("text", ["{", '{"keys": [{"name": "x"}]}', None])
+def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file, roll, caplog, text):
+    good = file.read_text()
+    file.unlink() if text is None else file.write_text(text)
+    with caplog.at_level(logging.INFO, "modeltoll.gateway"):
+        for _ in range(3):
+            roll.watch.look()
+        assert (roll.watch.broken, roll.caller("secret").name, len(caplog.records)) == (True, "key:alice", 1)
+        assert "stay in force" in caplog.text
+        file.write_text(good)
+        roll.watch.look()
+    assert (roll.watch.broken, roll.caller("secret").name) == (False, "key:alice")
+    assert "secret" not in caplog.text
+
+
+def test_a_tier_that_is_not_known_spoils_the_whole_file(file, roll):
+    change_keys(file, lambda document: added(document, line("bob", "b", tier="gold")))
+    with pytest.raises(SettingsError, match="no tier 'gold'; there are: normal, strict, exempt"):
+        roll.watch.read()
+    roll.watch.look()
+    assert (roll.watch.broken, roll.caller("b")) == (True, None)
+
+
+def test_an_unchanged_file_is_not_read_again(file, roll):
+    status = file.stat()
+    file.write_text(file.read_text().replace("alice", "mally"))  # as long, and as old
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    roll.watch.look()
+    assert roll.caller("secret").name == "key:alice"
+
+
+def test_the_roll_looks_by_itself_for_as_long_as_it_is_kept(file, roll, monkeypatch):
+    async def keep():
+        looked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        look = roll.watch.look
+        monkeypatch.setattr(roll.watch, "look", lambda: (look(), loop.call_soon_threadsafe(looked.set)))
+        async with roll.watch.kept(every=0.0):
+            change_keys(file, lambda document: added(document, line("bob", "b")))
+            looked.clear()
+            await asyncio.wait_for(looked.wait(), 60)
+            looked.clear()
+            await asyncio.wait_for(looked.wait(), 60)  # one that began after the change
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(keep()) == set()
+    assert roll.caller("b").name == "key:bob"
+
+
+def test_the_door_asks_the_roll_for_whom_the_settings_do_not_list(roll):
+    callers = Callers({hash_key("listed"): Caller("key:listed")}, credentials=(roll,))
+
+    def name(key):
+        return callers.identify(Knock(f"Bearer {key}", None, "203.0.113.9", None)).name
+
+    assert (name("listed"), name("secret")) == ("key:listed", "key:alice")
+    with pytest.raises(CallerRefused, match="not known"):
+        name("nobody's")

@@ -1,0 +1,304 @@
+"""Tokens: believed only where signature, times, issuer and audience are right; a bad one is 401 and no toll."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import httpx
+import jwt
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeltoll.errors import CallerRefused, SettingsError
+from modeltoll.gateway.assemble_callers import build_callers, build_tokens
+from modeltoll.gateway.callers import Callers, Knock, Tier, hash_key
+from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.tokens import Tokens, Trust, read_keys
+from modeltoll.records import Caller
+from modeltoll.testing.clock import FakeClock
+from modeltoll.testing.gateways import serving
+
+NOW = 1_800_000_000
+SECRET = "s" * 32
+KEYS = {
+    "RS256": rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "ES256": ec.generate_private_key(ec.SECP256R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
+}
+TIERS = {"normal": Tier(), "strict": Tier(multiplier=4.0)}
+
+
+def pem(key):
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def claims(**members):
+    return {"sub": "alice", "exp": NOW + 60, **members}
+
+
+def signed(members=None, key=SECRET, algorithm="HS256", **headers):
+    return jwt.encode(claims() if members is None else members, key, algorithm, headers=headers or None)
+
+
+def tokens(algorithms=("HS256",), keys=None, **terms):
+    desk = Tokens(Trust(tuple(algorithms), "normal", **terms), TIERS, keys or SECRET.encode(), FakeClock(NOW))
+    if desk.watch:
+        desk.watch.read()
+    return desk
+
+
+def refused(desk, token, match="not valid here"):
+    with pytest.raises(CallerRefused, match=match) as caught:
+        desk.caller(token)
+    assert caught.value.status == 401
+    return caught.value.private
+
+
+def test_the_sub_of_a_good_token_is_the_caller():
+    assert tokens().caller(signed()) == Caller("jwt:alice")
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+def test_public_keys_verify_what_their_private_keys_signed(tmp_path, algorithm):
+    file = tmp_path / "key.pem"
+    file.write_bytes(pem(KEYS[algorithm]))
+    desk = tokens([algorithm], file)
+    assert desk.caller(signed(key=KEYS[algorithm], algorithm=algorithm)).name == "jwt:alice"
+    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    refused(desk, signed(key=stranger, algorithm="RS256"))
+
+
+def test_a_set_of_keys_is_asked_by_the_tokens_key_id(tmp_path):
+    file = tmp_path / "jwks.json"
+    sets = {"RS256": jwt.algorithms.RSAAlgorithm, "ES256": jwt.algorithms.ECAlgorithm}
+    listed = [
+        {**kind.to_jwk(KEYS[name].public_key(), as_dict=True), "kid": name, "alg": name} for name, kind in sets.items()
+    ]
+    file.write_text(json.dumps({"keys": listed}))
+    desk = tokens(sets, file)
+    for name in sets:
+        assert desk.caller(signed(key=KEYS[name], algorithm=name, kid=name)).name == "jwt:alice"
+    assert "id" in refused(desk, signed(key=KEYS["RS256"], algorithm="RS256", kid="other"))
+    assert "id" in refused(desk, signed(key=KEYS["RS256"], algorithm="RS256"))
+    refused(desk, signed(key=KEYS["RS256"], algorithm="RS256", kid="ES256"))
+
+
+def unsigned(**members):
+    parts = ({"alg": "none", "typ": "JWT"}, claims(**members))
+    texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return f"{texts[0]}.{texts[1]}."
+
+
+def test_a_token_that_nobody_signed_or_signed_otherwise_is_refused(tmp_path):
+    """Neither 'none', nor a symmetric signature made with the public key, which everybody has."""
+    file = tmp_path / "key.pem"
+    file.write_bytes(pem(KEYS["RS256"]))
+    desk = tokens(["RS256"], file)
+    refused(desk, unsigned())
+    refused(tokens(), unsigned())
+    head, body, _ = signed(key="x" * 32).split(".")
+    confused = jwt.api_jws.PyJWS()
+    confused._algorithms["HS256"] = Raw(jwt.algorithms.HMACAlgorithm.SHA256)
+    refused(desk, confused.encode(json.dumps(claims()).encode(), pem(KEYS["RS256"]), "HS256"))
+    refused(desk, f"{head}.{body}.AAAA")
+    refused(desk, signed(key=SECRET))
+
+
+class Raw(jwt.algorithms.HMACAlgorithm):
+    """HMAC as a forger does it, who takes a public key for the secret."""
+
+    def prepare_key(self, key):
+        return key
+
+
+TIMES = {
+    "over": ({"exp": NOW}, "expired"),
+    "long over": ({"exp": 0}, "expired"),
+    "not yet": ({"nbf": NOW + 1}, "not good yet"),
+    "no end": ({"exp": None}, "not valid here"),
+    "an end that is no time": ({"exp": "tomorrow"}, "not valid here"),
+    "an end that is a truth": ({"exp": True}, "not valid here"),
+    "an endless end": ({"exp": float("inf")}, "not valid here"),
+    "a beginning that is no time": ({"nbf": "today"}, "not valid here"),
+}
+
+
+@pytest.mark.parametrize(("members", "match"), TIMES.values(), ids=TIMES)
+def test_times_are_checked_by_the_gateways_clock(members, match):
+    refused(tokens(), signed(claims(**members)), match)
+
+
+def test_clocks_may_differ_by_the_leeway_and_no_more():
+    desk = tokens(leeway=30.0)
+    assert desk.caller(signed(claims(exp=NOW - 29, nbf=NOW + 29)))
+    refused(desk, signed(claims(exp=NOW - 30)), "expired")
+    refused(desk, signed(claims(nbf=NOW + 31)), "not good yet")
+
+
+def test_a_token_must_have_an_end_and_a_subject():
+    refused(tokens(), signed({"sub": "alice"}))
+    refused(tokens(), signed({"exp": NOW + 60}))
+    for sub in ("", "a\nb", "x" * 201, "a\0b"):
+        refused(tokens(), signed(claims(sub=sub)))
+
+
+def test_issuer_and_audience_must_be_the_ones_that_are_expected():
+    desk = tokens(issuer="https://id.example", audience="toll")
+    good = {"iss": "https://id.example", "aud": ["other", "toll"]}
+    assert desk.caller(signed(claims(**good)))
+    for members in ({}, good | {"iss": "https://evil.example"}, good | {"aud": "other"}, {"aud": "toll"}):
+        refused(desk, signed(claims(**members)))
+    refused(tokens(), signed(claims(aud="somebody else")))  # meant for another, and none is expected here
+
+
+def test_tier_and_organisation_come_from_the_claims_that_are_named():
+    desk = tokens(tier_claim="plan", organisation_claim="org")
+    assert desk.caller(signed(claims(plan="strict", org="acme"))) == Caller(
+        "jwt:alice", groups=("org:acme",), markup=4.0
+    )
+    assert desk.caller(signed()) == Caller("jwt:alice")
+    assert tokens().caller(signed(claims(plan="strict", org="acme"))) == Caller("jwt:alice")
+    for members in ({"plan": "gold"}, {"plan": 7}, {"plan": None}, {"org": "a b"}, {"org": ["acme"]}):
+        refused(desk, signed(claims(**members)))
+
+
+def test_extensions_that_nobody_here_knows_and_endless_tokens_are_refused():
+    assert "crit" in refused(tokens(), signed(crit=["b64x"], b64x=True))
+    assert "longer" in refused(tokens(), signed(claims(padding="x" * 9000)))
+
+
+@given(st.text(max_size=60) | st.from_regex(r"[\w-]{0,30}\.[\w-]{0,30}\.[\w-]{0,30}", fullmatch=True))
+def test_any_text_is_a_caller_a_refusal_or_somebody_elses(text):
+    desk, token = tokens(), text.count(".") == 2 and text.isascii()
+    try:
+        assert desk.caller(text) is None
+    except CallerRefused:
+        assert token
+
+
+def test_api_keys_go_before_tokens_and_what_is_neither_is_not_known():
+    callers = Callers({hash_key("a.b.c"): Caller("key:dots")}, credentials=(tokens(),))
+
+    def name(key):
+        return callers.identify(Knock(f"Bearer {key}", None, "203.0.113.9", None)).name
+
+    assert (name("a.b.c"), name(signed())) == ("key:dots", "jwt:alice")
+    for key, match in (("nobody", "API key is not known"), ("a.b.d", "token is not valid here")):
+        with pytest.raises(CallerRefused, match=match):
+            name(key)
+
+
+def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(town):
+    town.callers = Callers(credentials=(tokens(),))
+    with serving(town.application()) as url:
+
+        def ask(token):
+            headers = {"authorization": f"Bearer {token}"}
+            return httpx.post(url + town.path, content=town.ask([1, 2]), headers=headers)
+
+        good, bad = ask(signed()), ask(signed(key="x" * 32))
+    assert (good.status_code, bad.status_code) == (402, 401)
+    assert bad.json() == {"error": "the token is not valid here"}
+    assert bad.headers["www-authenticate"] == "Bearer"
+    assert len(town.upstream.asked) == 1
+    assert town.account(Caller("jwt:alice")).rows == 1
+
+
+# Key files and settings
+
+
+def test_keys_that_change_are_in_force_after_the_next_look_and_broken_ones_never(tmp_path):
+    """An issuer goes from one key to the next without a restart."""
+    file = tmp_path / "key.pem"
+    file.write_bytes(pem(KEYS["RS256"]))
+    desk = tokens(["RS256"], file)
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    old, new = (signed(key=key, algorithm="RS256") for key in (KEYS["RS256"], other))
+    file.write_bytes(b"garbage")
+    desk.watch.look()
+    assert (desk.watch.broken, desk.caller(old).name) == (True, "jwt:alice")
+    file.write_bytes(pem(other))
+    desk.watch.look()
+    assert (desk.watch.broken, desk.caller(new).name) == (False, "jwt:alice")
+    refused(desk, old)
+
+
+def private(encryption):
+    return KEYS["RS256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+@pytest.mark.parametrize(
+    ("text", "algorithm", "mend"),
+    [
+        (b"garbage", "RS256", "holds no key for RS256"),
+        (pem(KEYS["ES256"]), "RS256", "holds no key for RS256"),
+        (pem(KEYS["RS256"]), "ES256", "holds no key for ES256"),
+        (pem(KEYS["RS256"]), "HS256", "holds no key for HS256"),
+        (private(NoEncryption()), "RS256", "holds a private key"),
+        (private(BestAvailableEncryption(b"word")), "RS256", "holds no key"),
+        (b"short", "HS256", "shorter than 32 bytes"),
+        (b'{"keys": []}', "RS256", "holds no key"),
+        (b"{", "RS256", "holds no key"),
+        (b'{"keys": [7]}', "RS256", "holds no key"),
+        (b"", "HS256", "holds no key|shorter than 32 bytes"),
+    ],
+)
+def test_a_file_without_a_fitting_key_is_a_fault_that_shows_nothing_of_it(tmp_path, text, algorithm, mend):
+    file = tmp_path / "key"
+    file.write_bytes(text)
+    with pytest.raises(SettingsError, match=mend) as caught:
+        read_keys(file, (algorithm,))
+    assert "PRIVATE" not in str(caught.value)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_keys(tmp_path / "nowhere", (algorithm,))
+
+
+def settings(folder, **jwt_members):
+    model = {"tariff": "t", "output": {"name": "p", "kind": "logits"}, "measures": [{"name": "gap"}]}
+    callers = {"anonymous": False, "jwt": {"algorithms": ["HS256"], **jwt_members}}
+    path = folder / "toll.yaml"
+    path.write_text(yaml.safe_dump({"upstream": {"url": "http://a"}, "models": {"m": model}, "callers": callers}))
+    return load_settings(path)
+
+
+def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypatch):
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    from_file = settings(tmp_path, key_file="secret", tier="strict", leeway_seconds=7)
+    monkeypatch.setenv("MODELTOLL_CALLERS__JWT__SECRET", SECRET)
+    from_environment = settings(tmp_path, tier="strict", leeway_seconds=7)
+    for loaded in (from_file, from_environment):
+        desk = build_tokens(loaded)
+        assert desk._keys == {"": SECRET.encode()}
+        assert (desk._trust.tier, desk._trust.leeway) == ("strict", 7.0)
+        assert SECRET not in repr(loaded) + repr(desk._trust)
+    assert build_callers(from_file).credentials == ()
+
+
+@pytest.mark.parametrize(
+    ("members", "mend"),
+    [
+        ({}, "name a key_file, or a secret"),
+        ({"key_file": "a", "secret": SECRET}, "not both"),
+        ({"secret": "short"}, "at least 32"),
+        ({"algorithms": ["none"], "key_file": "a"}, "HS256"),
+        ({"algorithms": [], "key_file": "a"}, "at least 1"),
+        ({"algorithms": ["HS256", "RS256"], "key_file": "a"}, "stands alone"),
+        ({"algorithms": ["RS256"], "secret": SECRET}, "a secret is for HS256"),
+        ({"key_file": "a", "tier": "gold"}, "no tier 'gold'"),
+    ],
+)
+def test_settings_that_would_believe_too_much_are_faults(tmp_path, members, mend):
+    with pytest.raises(SettingsError, match=mend) as caught:
+        settings(tmp_path, **members)
+    assert SECRET not in str(caught.value)

@@ -1,0 +1,63 @@
+"""Ledgers of the first version are brought up to date when they are opened, with all that they hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from modeltoll.ledger import postgresserver, sqlitefile
+from modeltoll.ledger.locate import locate
+from modeltoll.records import Allowance, Caller, Spent
+from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
+
+ALICE = Caller("key:alice")
+
+
+async def ask(url, *steps):
+    """What the steps say, one after the other, of a ledger that is opened for them."""
+    ledger = locate(url)
+    await ledger.open()
+    try:
+        return [await step(ledger) for step in steps]
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlitefile), ("postgresql", postgresserver)])
+def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stores, store, module, monkeypatch):
+    url = stores[store]
+    with monkeypatch.context() as before:
+        before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:1])
+        asyncio.run(
+            ask(
+                url,
+                lambda ledger: ledger.charge(ALICE, entry(1, 2)),
+                lambda ledger: ledger.bill(ALICE, bill(2.5)),
+            )
+        )
+    account, spent, day, log = asyncio.run(
+        ask(
+            url,
+            lambda ledger: ledger.account(ALICE, MODEL, NOW),
+            lambda ledger: ledger.spend(ALICE, Spent(20_000, 3, 0.5), Allowance(rows=3)),
+            lambda ledger: ledger.spent(ALICE, 20_000),
+            lambda ledger: ledger.log(0, 10),
+        )
+    )
+    assert (account.rows, account.work, len(log)) == (2, 2.5, 1)
+    assert (spent, day) == (True, Spent(20_000, 3, 0.5))
+
+
+@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlitefile), ("postgresql", postgresserver)])
+def test_many_gateways_that_bring_a_ledger_up_to_date_at_once_do_it_once(stores, store, module, monkeypatch):
+    url = stores[store]
+    with monkeypatch.context() as before:
+        before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:1])
+        asyncio.run(ask(url))
+
+    async def at_once():
+        spend = [ask(url, lambda ledger: ledger.spend(ALICE, Spent(20_000, 1), Allowance(rows=5))) for _ in range(8)]
+        return await asyncio.gather(*spend)
+
+    assert sum(granted for (granted,) in asyncio.run(at_once())) == 5
