@@ -21,6 +21,7 @@ from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import SHADOW, Chance, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.page.site import Offer, OfferedModel, page_application
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
 from modeltoll.gateway.telemetry import Telemetry
@@ -169,6 +170,13 @@ def build_house(settings: Settings, gates: Mapping[str, Gate], upstream: Upstrea
     return House(gates, OpenInference(), upstream, door, Telemetry(), chance)
 
 
+def build_page(settings: Settings, house: House) -> Starlette:
+    """The page to try the toll, for the operator's side."""
+    routes = house.protocol.routes
+    paths = ((name, routes.infer[0].format(model=name), routes.metadata.format(model=name)) for name in settings.models)
+    return page_application(Offer(settings.listen, tuple(OfferedModel(*path) for path in paths)))
+
+
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """A gateway, ready to be opened. ``notices`` are what its operator should read at start."""
@@ -256,4 +264,5 @@ def assemble(settings: Settings) -> Assembly:
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
     admin = admin_application(upstream, house.protocol.routes.ready, ledger, house.telemetry)
+    admin.mount("/try", build_page(settings, house))
     return Assembly(application(house), admin, gates, ledger, upstream, _notices(settings, tariffs), stock)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assemble import Assembly
     from modeltoll.gateway.settings import Settings
 
-__all__ = ["lent", "run", "serve"]
+__all__ = ["lent", "listen", "run", "serve", "served"]
 
 _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
@@ -35,7 +35,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(setting: str, address: str) -> socket.socket:
+def listen(setting: str, address: str) -> socket.socket:
+    """A listening socket at ``HOST:PORT``.
+
+    Raises:
+        SettingsError: it cannot be had; the fault names ``setting``.
+    """
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -64,16 +69,23 @@ def _server(app: Starlette) -> _Server:
 
 
 @contextlib.asynccontextmanager
+async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve an application on that socket for as long as the block lasts."""
+    server = _server(app)
+    serving = asyncio.create_task(server.serve([listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@contextlib.asynccontextmanager
 async def lent(app: Starlette) -> AsyncIterator[str]:
-    """Serve an application on a loopback port of its own for as long as the block lasts; yields its address."""
-    with _listen("calibration", "127.0.0.1:0") as listening:
-        server = _server(app)
-        serving = asyncio.create_task(server.serve([listening]))
-        try:
+    """The same on a loopback port of its own; yields its address."""
+    with listen("calibration", "127.0.0.1:0") as listening:
+        async with served(app, listening):
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 def run(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
@@ -89,7 +101,7 @@ async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None
     Raises:
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
     """
-    with _listen("listen", settings.listen) as public, _listen("admin", settings.admin) as private:
+    with listen("listen", settings.listen) as public, listen("admin", settings.admin) as private:
         async with assembly.opened():
             servers = (_server(assembly.public), _server(assembly.admin))
             loop = asyncio.get_running_loop()
