@@ -1,7 +1,5 @@
 /**
- * The same in a real browser, under pages' policies: `npm run test:browser`, with Chromium at $CHROMIUM or in the path.
- *
- * Not part of `npm test`: machines need not have a browser.
+ * The client in a real browser, under pages' policies.
  */
 
 import assert from "node:assert/strict";
@@ -11,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ANSWER, House } from "../test/house.mjs";
+import { executable, FLAGS } from "./chromium.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };
 const LONG = { counters: [900_000], bound: 2 ** 20 };
@@ -61,8 +60,8 @@ async function visit(policy, sold, options = {}) {
     };
   });
   const folder = mkdtempSync(join(tmpdir(), "modeltoll-page-"));
-  const flags = ["--headless", "--no-sandbox", "--disable-gpu", `--user-data-dir=${folder}`];
-  const browser = spawn(process.env.CHROMIUM ?? "chromium", [...flags, `${house.url}/`], { stdio: "ignore" });
+  const flags = ["--headless", "--no-sandbox", ...FLAGS, `--user-data-dir=${folder}`];
+  const browser = spawn(executable(), [...flags, `${house.url}/`], { stdio: "ignore" });
   const failed = new Promise((_, reject) => browser.once("error", reject));
   try {
     return {

@@ -18,8 +18,8 @@ export const BLANK: Cells = Array<number>(SIDE * SIDE).fill(0);
 /** As the data was made (Alpaydin and Kaynak 1998): a bitmap of 32 x 32, and the ink in each block of 4 x 4 counted. */
 const BITMAP = 32;
 const BLOCK = BITMAP / SIDE;
-const PEN = 2.2; // its radius, in pixels of the bitmap: strokes as wide as the data's
-const WIDTH = 26; // of the bitmap: digits of the data fill its height, and leave some room at both sides
+const PEN = 2.8; // its radius, in pixels of the bitmap: a digit then has as much ink as the data's, some 310 of 1024
+const WIDTH = 21; // of the bitmap: digits of the data fill its height, and leave room at both sides
 const SMALLEST = 0.15; // of the pad: a dot is not blown up to a disk
 
 /** What the model sees of a drawing: moved to the middle, and made to fill the height. */

@@ -49,6 +49,7 @@ class Counter {
     const still = (): boolean => this.work.signal === signal;
     let price = 0;
     this.steps.begin(what);
+    byId("toll").scrollIntoView({ block: "nearest" });
     try {
       const watch = {
         sealed: (toll: Parameters<Steps["sealed"]>[0], seconds: number) => {
@@ -68,12 +69,17 @@ class Counter {
       const shares = status === 200 ? probabilities(text) : null;
       const words = shares ? reading(shares) : `An answer of ${text.length} characters, with status ${status}.`;
       if (still()) this.steps.end(purchase, words, shares?.length === 10 ? verdict(shares) : plain(text));
-      file({ what: picture, price, worked, answer: words });
+      file({ what: picture, price, worked, answer: shares ? short(shares) : `status ${status}` });
     } catch (error) {
       if (price > 0) file({ what: picture, price, worked: null, answer: "sealed" });
       if (still()) this.steps.fail(inWords(error, this.gateway));
     }
   }
+}
+
+function short(shares: readonly number[]): string {
+  const { digit, share } = best(shares);
+  return `${digit}, ${percent(share)} sure`;
 }
 
 function reading(shares: readonly number[]): string {

@@ -13,7 +13,21 @@ const HEIGHT = 280;
 const MARGIN = { top: 16, right: 92, bottom: 34, left: 62 };
 const LEAST = 0.01; // seconds: the bottom of the scale
 const APART = 16; // of two labels at the lines' ends
-const TICKS = [0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 86_400, 864_000, 8_640_000];
+const SAID = new Map([
+  [0.001, "1 ms"],
+  [0.01, "10 ms"],
+  [0.1, "0.1 s"],
+  [1, "1 s"],
+  [10, "10 s"],
+  [60, "1 min"],
+  [600, "10 min"],
+  [3600, "1 h"],
+  [36_000, "10 h"],
+  [86_400, "1 day"],
+  [864_000, "10 days"],
+  [8_640_000, "100 days"],
+]);
+const TICKS = [...SAID.keys()];
 
 /** Where seconds and queries lie. */
 interface Scale {
@@ -53,7 +67,7 @@ export function plot(sums: Sums, queries: number, width: number): Element {
 function rules({ y, width, low, high }: Scale): Element[] {
   return TICKS.filter((tick) => tick >= low && tick <= high).flatMap((tick) => [
     draw("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }),
-    draw("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, time(tick)),
+    draw("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, SAID.get(tick)!),
   ]);
 }
 
