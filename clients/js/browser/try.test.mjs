@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { House } from "../test/house.mjs";
 import { launch } from "./chromium.mjs";
-import { INFER, sell, setUp } from "./stand.mjs";
+import { ANSWER, INFER, sell, setUp } from "./stand.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };
 const ENDLESS = { counters: [2 ** 40], bound: 2 ** 44 };
@@ -176,7 +176,8 @@ test("an ordinary house's page offers a request as its model has it, and shows t
     inputs: [{ name: "x", shape: [1, 3], datatype: "FP64", data: [0, 0, 0] }],
   });
   await page.getByLabel("API key").fill("the-key");
-  await assertPaid(page);
+  assert.match(await ask(page), /An answer of \d+ characters/);
+  assert.equal(await text(page, "#answer"), ANSWER.body.toString());
   const asked = house.seen.find(({ path, method }) => path === INFER && method === "POST");
   assert.equal(asked.headers["x-api-key"], "the-key");
 });
@@ -187,6 +188,13 @@ test("an ordinary house's page pays nothing above its limit", async () => {
   await page.getByLabel("Pay tolls of at most").fill("0.001");
   await page.getByLabel("Request, as JSON").fill("{}");
   assert.match(await ask(page), /The price is 10 ms of work, and this page pays at most 1 ms/);
+});
+
+test("a house that refuses is heard", async () => {
+  const page = await visit({ demo: false });
+  house.handlers[INFER] = (_, response) => response.writeHead(401).end('{"error": "the API key is not known"}');
+  await page.getByLabel("Request, as JSON").fill("{}");
+  assert.match(await ask(page), /The toll house answers with status 401: .*the API key is not known/);
 });
 
 test("a digit is drawn and asked about by keyboard alone", async () => {
