@@ -1,14 +1,11 @@
 """The demo as a page: real servers, an address on the terminal, and nothing left behind."""
 
-import contextlib
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import httpx
 import numpy as np
@@ -24,24 +21,6 @@ from modeltoll.errors import SettingsError
 SIZES = Sizes(pictures=7, noise=0)
 
 
-@contextlib.contextmanager
-def stage(title):
-    del title
-    yield lambda done, most: None
-
-
-def alive(pid):
-    """Whether a process runs; one that has ended and waits for somebody to notice does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.strip().startswith("Z")
-
-
-def children(pid):
-    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split("\n")
-    pairs = [line.split() for line in found if line.strip()]
-    return [int(child) for child, parent in pairs if int(parent) == pid]
-
-
 def test_samples_are_honest_digits_in_whole_numbers_and_patches_in_shares():
     world = WORLDS["digits"](SIZES, None, np.random.default_rng(0))
     document = json.loads(samples(world))
@@ -51,7 +30,7 @@ def test_samples_are_honest_digits_in_whole_numbers_and_patches_in_shares():
     assert np.abs(np.array(document["patches"]) - world.pictures).max() <= 5e-5
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_trained(tmp_path):
+def test_a_port_that_is_taken_is_said_before_anything_is_trained(tmp_path, stage):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"--port: cannot listen on 127.0.0.1:{port}"):
@@ -78,11 +57,9 @@ def test_what_makes_no_sense_is_a_wrong_command(arguments, said):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_page_is_served_until_it_is_interrupted_and_no_process_is_left(number):
+def test_the_page_is_served_until_it_is_interrupted_and_no_process_is_left(number, children, gone):
     command = [sys.executable, "-m", "modeltoll", "demo", "--web", "--no-open"]
-    demo = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ
-    )
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         url = demo.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:"), demo.stderr.read()
@@ -103,7 +80,4 @@ def test_the_page_is_served_until_it_is_interrupted_and_no_process_is_left(numbe
         demo.wait()
     assert demo.returncode == 130
     assert "Traceback" not in said
-    deadline = time.monotonic() + 20
-    while any(map(alive, left)) and time.monotonic() < deadline:
-        time.sleep(0.05)  # other processes end: there is nothing else to wait for
-    assert not any(map(alive, left))
+    assert gone(left), "a server outlived the demo"
