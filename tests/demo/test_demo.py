@@ -65,7 +65,11 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
 
 def test_a_server_does_not_outlive_a_killed_demo(children, gone):
     """Not even one that cannot be told to stop: nobody is left to do that."""
-    waiting = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], stdin=subprocess.PIPE)"]
+    waiting = [
+        sys.executable,
+        "-c",
+        "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE).wait()",
+    ]
     server = [sys.executable, "-m", "modeltoll.demo.leash", "http.server", "0", "--bind", "127.0.0.1"]
     demo = subprocess.Popen([*waiting, *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
