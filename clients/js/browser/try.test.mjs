@@ -114,6 +114,7 @@ test("work is stopped in the middle, and can be begun anew", async () => {
   await page.locator("#step-work", { hasText: "a second" }).waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   await page.getByText("Stopped. The answer stays sealed.").waitFor();
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "The toll");
   assert.match(await text(page, "#receipt-rows"), /not paid\s+sealed/);
   sell(house, SHORT);
   await assertPaid(page);

@@ -87,6 +87,7 @@ export class Steps {
   }
 
   private working(is: boolean): void {
+    if (!is && document.activeElement === byId("stop")) byId("toll-title").focus(); // what is hidden loses the focus
     seen("stop", is);
     this.bar.classList.toggle("resting", !is && this.bar.value === 0);
   }
