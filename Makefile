@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
 DEMO   ?=
 
-.PHONY: demo test test-bench js lint format bench vectors clean
+.PHONY: demo test test-bench js browser lint format bench vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +29,12 @@ test-bench: $(TORCH)
 	$(BIN)/python -m pytest -m torch
 
 js:
-	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run lint && npm run build && npm test
+	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run lint && npm run build && npm run page:check \
+	  && npm run size && npm test
+
+# After `make js`, with Chromium in the path or at $CHROMIUM.
+browser: $(READY)
+	cd clients/js && MODELTOLL=$(CURDIR)/$(BIN)/modeltoll npm run test:browser
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

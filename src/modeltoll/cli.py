@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
-import signal
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +16,6 @@ from modeltoll.terminal import (  # first: where the command line's extra is mis
     note,
     out,
     print_table,
-    stage,
     verb_of,
     write_json,
 )
@@ -27,9 +23,8 @@ from modeltoll.terminal import (  # first: where the command line's extra is mis
 # isort: split
 import typer
 
-from modeltoll import cli_accounts, cli_calibrate, cli_client, cli_fit, cli_keys, cli_pricing
+from modeltoll import cli_accounts, cli_calibrate, cli_client, cli_demo, cli_fit, cli_keys, cli_pricing
 from modeltoll._version import __version__
-from modeltoll.errors import SettingsError
 
 __all__ = ["app", "main"]
 
@@ -43,6 +38,7 @@ app = typer.Typer(
 app.add_typer(cli_accounts.verbs)
 app.add_typer(cli_calibrate.verbs)
 app.add_typer(cli_client.verbs)
+app.add_typer(cli_demo.verbs)
 app.add_typer(cli_fit.verbs)
 app.add_typer(cli_keys.verbs)
 app.add_typer(cli_pricing.verbs)
@@ -63,41 +59,6 @@ def _global(
     del version
 
 
-@app.command(epilog="Example: modeltoll demo --out demo-out")
-@verb_of
-def demo(
-    data: Annotated[
-        str, typer.Option(help="digits (embedded), or mnist with Tiny-ImageNet from --data-dir.")
-    ] = "digits",
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
-    folder: Annotated[
-        Path, typer.Option("--out", help="Where to write result.json, ratios.png and report.html.")
-    ] = Path("demo-out"),
-    short: Annotated[bool, typer.Option("--short", help="A quarter of the queries.")] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same data and same thieves.")] = 0,
-) -> None:
-    """Steal from a model, with and without the toll, and see what it costs."""
-    with needs("demo"):
-        from modeltoll.demo.report import HEADINGS, table, write_report  # noqa: PLC0415  an extra
-        from modeltoll.demo.run import Options, run  # noqa: PLC0415
-        from modeltoll.demo.worlds import SHORT, WORLDS, Sizes  # noqa: PLC0415
-    if data not in WORLDS:
-        raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(WORLDS)}"])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its servers end with it
-    options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else Sizes(), seed=seed)
-    with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
-        outcome = run(
-            options, Path(place), stage, shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
-        )
-    write_report(outcome, folder)
-    print_table(HEADINGS, table(outcome))
-    out.print(
-        f"{outcome.compared} opened answers compared with the model server's own, {outcome.changed} differ; "
-        f"{outcome.seconds:.0f} s; see {folder / 'report.html'}",
-        soft_wrap=True,
-    )
-
-
 @app.command(epilog="Example: modeltoll serve modeltoll.yaml")
 @verb_of
 def serve(
@@ -114,7 +75,10 @@ def serve(
     assembly = assemble(loaded)
     for notice in assembly.notices:
         note.print(f"[yellow]note:[/] {notice}", soft_wrap=True)
-    said = f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics"
+    said = (
+        f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
+        f"a page to try it on http://{loaded.admin}/try/"
+    )
     if workers == 1:
         run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True))
     else:

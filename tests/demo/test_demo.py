@@ -1,6 +1,5 @@
 """The whole road, small: real servers in processes of their own, real puzzles, and nothing left behind."""
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -18,14 +17,8 @@ from modeltoll.errors import ModeltollError
 SIZES = Sizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
 
 
-@contextlib.contextmanager
-def stage(title):
-    del title
-    yield lambda done, most: None
-
-
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(tmp_path_factory, stage):
     options = Options(trees=20, sizes=SIZES, budget=0.2)
     return run(options, tmp_path_factory.mktemp("street"), stage, "a test")
 
@@ -70,29 +63,13 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
         pass
 
 
-def children(pid):
-    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.split("\n")
-    pairs = [line.split() for line in found if line.strip()]
-    return [int(child) for child, parent in pairs if int(parent) == pid]
-
-
-def alive(pid):
-    """Whether a process runs; one that has ended and waits for somebody to notice does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.strip().startswith("Z")
-
-
-def gone(pids, seconds=20):
-    """Whether all of them end; who was interrupted while being started hears of it a moment later."""
-    deadline = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(alive, pids))
-
-
-def test_a_server_does_not_outlive_a_killed_demo():
+def test_a_server_does_not_outlive_a_killed_demo(children, gone):
     """Not even one that cannot be told to stop: nobody is left to do that."""
-    waiting = [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:], stdin=subprocess.PIPE)"]
+    waiting = [
+        sys.executable,
+        "-c",
+        "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE).wait()",
+    ]
     server = [sys.executable, "-m", "modeltoll.demo.leash", "http.server", "0", "--bind", "127.0.0.1"]
     demo = subprocess.Popen([*waiting, *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
@@ -105,7 +82,7 @@ def test_a_server_does_not_outlive_a_killed_demo():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_no_process_and_no_traceback(tmp_path, number):
+def test_an_interrupted_demo_leaves_no_process_and_no_traceback(tmp_path, number, children, gone):
     command = [sys.executable, "-m", "modeltoll", "demo", "--short", "--out", str(tmp_path)]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60

@@ -1,21 +1,16 @@
-/**
- * The same in a real browser, under pages' policies: `npm run test:browser`, with Chromium at $CHROMIUM or in the path.
- *
- * Not part of `npm test`: machines need not have a browser.
- */
+/** The client in a real browser, under pages' policies. */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { ANSWER, House } from "../test/house.mjs";
+import { launch } from "./chromium.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };
 const LONG = { counters: [900_000], bound: 2 ** 20 };
 const ARGON2ID = { memoryKib: 1024, counters: [400], bound: 512 };
 const SCRIPTS = "script-src 'self' 'unsafe-inline'";
+let browser;
 let house;
 
 /** What a page does: pay for an answer, while a timer sees how long the page did not answer. */
@@ -38,10 +33,15 @@ clearInterval(timer);
 await globalThis.fetch("/said", { method: "POST", body: JSON.stringify(said) });
 </script>`;
 
-before(async () => (house = await House.open()));
-after(() => house.close());
+before(async () => {
+  [browser, house] = await Promise.all([launch(), House.open()]);
+});
+after(async () => {
+  await browser?.close();
+  await house?.close();
+});
 
-/** Open a page of that policy in a fresh browser; what it says at its end. */
+/** Open a page of that policy; what it says at its end. */
 async function visit(policy, sold, options = {}) {
   house.reset().sell(ANSWER, sold);
   const file = (name) => (_, response) => {
@@ -60,20 +60,13 @@ async function visit(policy, sold, options = {}) {
       resolve(JSON.parse(body));
     };
   });
-  const folder = mkdtempSync(join(tmpdir(), "modeltoll-page-"));
-  const flags = ["--headless", "--no-sandbox", "--disable-gpu", `--user-data-dir=${folder}`];
-  const browser = spawn(process.env.CHROMIUM ?? "chromium", [...flags, `${house.url}/`], { stdio: "ignore" });
-  const failed = new Promise((_, reject) => browser.once("error", reject));
+  const context = await browser.newContext();
   try {
-    return {
-      ...(await Promise.race([said, failed])),
-      told: house.seen.find(({ path }) => path === "/infer")?.headers["toll-accept"],
-    };
+    await (await context.newPage()).goto(`${house.url}/`);
+    const end = await said;
+    return { ...end, told: house.seen.find(({ path }) => path === "/infer")?.headers["toll-accept"] };
   } finally {
-    const gone = new Promise((resolve) => browser.once("exit", resolve));
-    browser.kill();
-    await gone;
-    rmSync(folder, { recursive: true, force: true, maxRetries: 20 });
+    await context.close();
   }
 }
 

@@ -46,3 +46,20 @@ export function library(script, without = []) {
   };
   return text({ entryPoints: ["build/index.js"], format: "esm", external: without, plugins: [place] });
 }
+
+/** The script of the page to try the toll; its worker lies beside it, so no text of one is in it. */
+export function page() {
+  const client = {
+    name: "the client, as compiled",
+    setup: (esbuild) => {
+      esbuild.onResolve({ filter: /^\.\.\/src\/index\.js$/ }, () => ({ path: `${ROOT}build/index.js` }));
+      esbuild.onLoad({ filter: /workerSource\.js$/ }, () => ({ contents: workerSource(""), loader: "js" }));
+    },
+  };
+  return text({ entryPoints: ["page/main.ts"], format: "esm", plugins: [client] });
+}
+
+/** One of the page's modules by itself, for its tests. */
+export function pageModule(name) {
+  return text({ entryPoints: [`page/${name}.ts`], format: "esm" });
+}

@@ -17,6 +17,7 @@ export interface Hand {
 const BEGIN_MS = 10_000;
 const WORKER_MS = 60;
 const SLICE_MS = 12; // a page may get its turn after the second only
+const SILENT_MS = 5_000; // a worker that was ended without a word is not heard twice that long: it is lost
 
 /** What there is of a worker, on the web and in Node. */
 interface Port {
@@ -106,10 +107,18 @@ async function begin(port: Port): Promise<Hand> {
   return workerHand(port);
 }
 
+/** Calls after twice `SILENT_MS`; twice, since a machine that wakes up first hears of the time that it slept. */
+function patience(lose: () => void): () => void {
+  let timer = setTimeout(() => (timer = setTimeout(lose, SILENT_MS)), SILENT_MS);
+  return () => clearTimeout(timer);
+}
+
 function workerHand(port: Port): Hand {
   let settle: ((error: unknown, done?: Done) => void) | undefined;
   let broken: unknown;
+  let heard = (): void => {};
   const answer = (error: unknown, done?: Done): void => {
+    heard();
     port.busy(false);
     settle?.(error, done);
     settle = undefined;
@@ -124,9 +133,13 @@ function workerHand(port: Port): Hand {
         settle = (error, done) => (done ? resolve(done) : reject(new Error(String(error))));
         if (broken !== undefined) return answer(broken);
         port.busy(true);
+        heard = patience(() => port.onfault("the worker is not heard any more"));
         port.post([job, WORKER_MS]);
       }),
-    leave: () => port.end(),
+    leave: () => {
+      heard();
+      port.end();
+    },
   };
 }
 

@@ -47,6 +47,14 @@ class Breaking {
   terminate() {}
 }
 
+class Silent {
+  constructor() {
+    queueMicrotask(() => this.onmessage({ data: { ready: true } }));
+  }
+  postMessage() {}
+  terminate() {}
+}
+
 /** A web worker that has so much memory; it counts those that live. */
 function webWorker(memoryKib = Infinity) {
   return class WebWorker {
@@ -216,4 +224,13 @@ test("a thread that breaks off is a failure of its work, at once and later", asy
   hand.leave();
   await assert.rejects(work, /ended/);
   await assert.rejects(hand.work(job), /ended/);
+});
+
+test("a worker that ended without a word is given up", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const hand = await startWorker(page(Silent));
+  const work = hand.work({ puzzle: "sha256" });
+  for (let tick = 0; tick < 2; tick++) t.mock.timers.tick(5000);
+  await assert.rejects(work, /not heard any more/);
+  await assert.rejects(hand.work({ puzzle: "sha256" }), /not heard any more/);
 });

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.records import Bill
 
-__all__ = ["Options", "Outcome", "Stage", "run"]
+__all__ = ["Options", "Outcome", "Stage", "run", "wishes"]
 
 Progress = Callable[[int, int], None]
 Stage = Callable[[str], AbstractContextManager[Progress]]  # names a step, and hears how far it is
@@ -125,7 +125,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> Outcome:
     market = Market(street, profile, options.budget)
     with street.victim(forest):
         with stage("Calibrating on unseen digits") as progress:
-            calibration = street.calibrate(world.calibration, _wishes(options.seed, command), progress)
+            calibration = street.calibrate(world.calibration, wishes(options.seed, command), progress)
         with stage("Asking the thieves' questions directly") as progress:
             market.ask(thieves, progress)
         with street.gateway():
@@ -169,7 +169,8 @@ def _title(errand: Errand, world: World) -> str:
     return "noise" if errand.name == NOISE else world.kind + _MANNERS[errand.name]
 
 
-def _wishes(seed: int, command: str) -> Wishes:
+def wishes(seed: int, command: str) -> Wishes:
+    """How the demo's tariff is made; ``command`` is noted in it."""
     provenance = Provenance(
         "digits that the victim has not seen", command, datetime.now(UTC).isoformat(timespec="seconds")
     )

@@ -34,6 +34,7 @@ Progress = Callable[[int, int], None]
 
 _BATCH_OF_TREES = 10
 _MEMORY_MIB = 2  # far below the default: thousands of tolls are made here that nobody opens, on two cores in all
+_PAGE_MEMORY_MIB = 8  # where people look on: enough to see what it is about, on phones too
 
 
 def train_victim(world: World, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
@@ -90,15 +91,25 @@ class Street:
         with serving(command, ready, self.folder / "victim.log"):
             yield
 
-    def write_settings(self, private: Floats, keys: Sequence[str], profile: MachineProfile) -> None:
-        """Settings as an operator would write them: entropy and novelty, API keys, SQLite."""
+    def write_settings(
+        self, private: Floats, keys: Sequence[str], profile: MachineProfile, origins: Sequence[str] = ()
+    ) -> None:
+        """Settings as an operator would write them: entropy and novelty, API keys, SQLite.
+
+        For pages of ``origins`` tolls say exactly what they cost, and take the memory that they commonly do.
+        """
+        memory = _PAGE_MEMORY_MIB if origins else _MEMORY_MIB
         np.save(self.folder / "private.npy", private)
         save_profile(profile, self.folder / "machine.json")
         model: dict[str, Any] = {
             "tariff": "tariff.json",
             "output": {"name": OUTPUT, "kind": "probabilities"},
             "measures": [{"name": "entropy"}, {"name": "novelty", "file": "private.npy"}],
-            "puzzle": {"max_memory_mib": _MEMORY_MIB, "suspected_memory_mib": _MEMORY_MIB},
+            "puzzle": {
+                "max_memory_mib": memory,
+                "suspected_memory_mib": memory,
+                "disclose": "exact" if origins else "coarse",
+            },
         }
         document = {
             "listen": f"127.0.0.1:{self.gateway_port}",
@@ -111,6 +122,7 @@ class Street:
                 "keys": [{"name": key, "sha256": hash_key(key)} for key in keys],
             },
             "models": {MODEL: model},
+            "cors": {"origins": list(origins)},
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
 

@@ -21,6 +21,8 @@ from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clash
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.notices import notices
+from modeltoll.gateway.page.site import Offer, OfferedModel, page_application
 from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.settings import Settings
 from modeltoll.gateway.settings_values import IN_PROCESS
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.stock import Stock
 
@@ -183,6 +184,12 @@ def build_house(
     return House(gates, upstream, door, Telemetry(), chance)
 
 
+def build_page(settings: Settings, subjects: Mapping[str, Subject]) -> Starlette:
+    """The page to try the toll, for the operator's side."""
+    models = tuple(OfferedModel(name, each.infer_path, each.metadata_path) for name, each in subjects.items())
+    return page_application(Offer(settings.listen, models))
+
+
 @dataclass(frozen=True, slots=True)
 class Assembly:
     """A gateway, ready to be opened. ``notices`` are what its operator should read at start."""
@@ -219,27 +226,6 @@ def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: S
     )
     if roll:
         telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
-
-
-def _notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
-    notices = []
-    if not settings.secrets:
-        notices.append("secrets: none is set; tokens of redeem mode are good only at this gateway, until it stops")
-    for name, tariff in tariffs.items():
-        if isinstance(tariff, ConformalTariff):
-            notices += _tariff_notices(name, tariff.calibration, settings.models[name].weights)
-        else:
-            notices.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
-        if settings.models[name].mode == "shadow":
-            notices.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
-    return tuple(notices)
-
-
-def _tariff_notices(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:
-    for warning in calibration.report.warnings if calibration.report else ():
-        yield f"models.{name}.tariff: {warning}"
-    if not np.allclose(calibration.weights, weights):
-        yield f"models.{name}.measures: the tariff was made with other weights, and its own are in force"
 
 
 def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
@@ -292,4 +278,5 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
         house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
     admin = admin_application(queue, next(iter(subjects.values())).ready_path, ledger, house.telemetry)
-    return Assembly(application(house), admin, gates, ledger, queue, _notices(settings, tariffs), stock, watches)
+    admin.mount("/try", build_page(settings, subjects))
+    return Assembly(application(house), admin, gates, ledger, queue, notices(settings, tariffs), stock, watches)

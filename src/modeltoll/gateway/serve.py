@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assemble import Assembly
     from modeltoll.gateway.settings import Settings
 
-__all__ = ["Post", "attend", "lent", "listen", "run", "runner", "serve"]
+__all__ = ["Post", "attend", "lent", "listen", "run", "runner", "serve", "served"]
 
 _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
@@ -39,7 +39,11 @@ class _Server(uvicorn.Server):
 
 
 def listen(setting: str, address: str) -> socket.socket:
-    """A socket that listens on ``HOST:PORT``. Raises ``SettingsError`` under the setting's name."""
+    """A listening socket at ``HOST:PORT``.
+
+    Raises:
+        SettingsError: it cannot be had; the fault names ``setting``.
+    """
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -68,16 +72,23 @@ def _server(app: ASGIApp) -> _Server:
 
 
 @contextlib.asynccontextmanager
+async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
+    """Serve an application on that socket for as long as the block lasts."""
+    server = _server(app)
+    serving = asyncio.create_task(server.serve([listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@contextlib.asynccontextmanager
 async def lent(app: Starlette) -> AsyncIterator[str]:
-    """Serve an application on a loopback port of its own for as long as the block lasts; yields its address."""
+    """The same on a loopback port of its own; yields its address."""
     with listen("calibration", "127.0.0.1:0") as listening:
-        server = _server(app)
-        serving = asyncio.create_task(server.serve([listening]))
-        try:
+        async with served(app, listening):
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
 
 
 def runner(app: ASGIApp) -> asyncio.Runner:

@@ -1,0 +1,1 @@
+"""The page to try the toll; ``files`` is made from ``clients/js/page``."""
