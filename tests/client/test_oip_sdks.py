@@ -56,7 +56,7 @@ def write_settings(folder, server, gateway, admin):
     save_calibration(calibrate("m", leaks, Costs(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json")
     model = {
         "tariff": "m.json",
-        "output": {"name": "p", "kind": "probabilities"},
+        "output": {"name": "p", "kind": "probabilities", "classes": 3},
         "measures": [{"name": "entropy"}],
     }
     document = {
@@ -105,7 +105,11 @@ def seen(result):
     return result.get_response(), result.as_numpy("p").tolist()
 
 
-OUTPUTS = {"by default": None, "by name": [tritonclient.http.InferRequestedOutput("p")]}
+OUTPUTS = {
+    "by default": None,
+    "by name": [tritonclient.http.InferRequestedOutput("p")],
+    "two classes, of a server that shows all": [tritonclient.http.InferRequestedOutput("p", class_count=2)],
+}
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
