@@ -27,7 +27,7 @@ def servers() -> str:
         prices = [_paid(callers[who]) for who in CALLERS]
         rows.append([name, f"`{server['protocol']}`", f"{server['undefended_ms']:.1f} ms", *prices, *sums])
     head = ["server", "protocol", "a row without toll", *CALLERS.values(), "answers compared", "differ"]
-    asked = ", ".join(f"{callers[who]['rows']} of {name}" for who, name in CALLERS.items())
+    asked = ", ".join(f"{found['servers'][0]['callers'][who]['rows']} of {name}" for who, name in CALLERS.items())
     return table(head, rows, 2) + (
         f"\nRows: {asked}; each caller paid for {found['budget_seconds']:g} s of work. "
         f"`{found['command']}`, beside other work of that machine (load average {found['load_average']:.1f}).\n"
