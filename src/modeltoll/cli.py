@@ -68,10 +68,12 @@ def serve(
     """Run the gateway until it is interrupted or terminated."""
     with needs("gateway"):
         from modeltoll.gateway.assemble import assemble  # noqa: PLC0415
+        from modeltoll.gateway.logs import write_logs  # noqa: PLC0415
         from modeltoll.gateway.serve import run as run_gateway  # noqa: PLC0415
         from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
         from modeltoll.gateway.workers import run_workers  # noqa: PLC0415
     loaded = load_settings(settings)
+    write_logs(loaded.operation)
     assembly = assemble(loaded)
     for notice in assembly.notices:
         note.print(f"[yellow]note:[/] {notice}", soft_wrap=True)
@@ -80,10 +82,10 @@ def serve(
         f"a page to try it on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True))
+        run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True), settings)
     else:
         del assembly  # each worker builds its own
-        run_workers(loaded, workers, lambda: note.print(f"{said}, {workers} workers", soft_wrap=True))
+        run_workers(loaded, workers, lambda: note.print(f"{said}, {workers} workers", soft_wrap=True), settings)
 
 
 @app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")
