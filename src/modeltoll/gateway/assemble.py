@@ -21,8 +21,11 @@ from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.assembly import Assembly
+from modeltoll.gateway.desk.desk import Desk
+from modeltoll.gateway.desk.site import desk_application
 from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.notices import notices
+from modeltoll.gateway.operators import Guarded
 from modeltoll.gateway.page.site import Offer, OfferedModel, page_application
 from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.settings import Settings
@@ -65,6 +68,7 @@ __all__ = [
 ]
 
 _KEY_BYTES = 32
+DESK = "/api"
 _MIB = 1 << 20
 
 
@@ -254,12 +258,15 @@ def assemble(settings: Settings, upstream: Upstream | None = None, before: Assem
     ready_path = next(iter(subjects.values())).ready_path
     admin = admin_application(queue, ready_path, ground.ledger, house.telemetry, ground.standing)
     admin.mount("/try", build_page(settings, subjects))
+    desk = Desk(settings, gates, ground.ledger, ground.standing, chance.clock)
+    admin.mount(DESK, desk_application(desk, DESK))
+    token = settings.admin_token
     return Assembly(
         settings,
         ground,
         chance.ring,
         Witnessed(application(house), ground.witness),
-        admin,
+        Guarded(admin, token.get_secret_value() if token else None),
         gates,
         queue,
         notices(settings, tariffs),
