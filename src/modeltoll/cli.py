@@ -23,7 +23,7 @@ from modeltoll.terminal import (  # first: where the command line's extra is mis
 # isort: split
 import typer
 
-from modeltoll import cli_accounts, cli_calibrate, cli_client, cli_demo, cli_fit, cli_keys, cli_pricing
+from modeltoll import cli_accounts, cli_calibrate, cli_client, cli_demo, cli_fit, cli_keys, cli_operate, cli_pricing
 from modeltoll._version import __version__
 
 __all__ = ["app", "main"]
@@ -41,6 +41,7 @@ app.add_typer(cli_client.verbs)
 app.add_typer(cli_demo.verbs)
 app.add_typer(cli_fit.verbs)
 app.add_typer(cli_keys.verbs)
+app.add_typer(cli_operate.verbs)
 app.add_typer(cli_pricing.verbs)
 
 
