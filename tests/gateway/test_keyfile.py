@@ -227,7 +227,7 @@ def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file,
         for _ in range(3):
             roll.watch.look()
         assert (roll.watch.broken, roll.caller("secret").name, len(caplog.records)) == (True, "key:alice", 1)
-        assert "stay in force" in caplog.text
+        assert "stays in force" in caplog.text
         file.write_text(good)
         roll.watch.look()
     assert (roll.watch.broken, roll.caller("secret").name) == (False, "key:alice")

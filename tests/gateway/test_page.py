@@ -105,7 +105,7 @@ def test_the_operators_side_of_a_gateway_has_the_page(tmp_path, calibration):
     assembly = assemble(load_settings(tmp_path / "modeltoll.yaml"))
 
     async def ask(app, path):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://operator") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return await client.get(path, follow_redirects=True)
 
     page = asyncio.run(ask(assembly.admin, "/try"))

@@ -91,8 +91,8 @@ def write_settings(folder, calibration, upstream, **members):
 class Gateway:
     """``python -m modeltoll serve`` in a process of its own; what it says goes into a file."""
 
-    def __init__(self, folder, calibration, upstream):
-        path, self.port, self.admin = write_settings(folder, calibration, upstream)
+    def __init__(self, folder, calibration, upstream, **members):
+        path, self.port, self.admin = write_settings(folder, calibration, upstream, **members)
         self.log = path.with_suffix(".log")
         with self.log.open("wb") as log:
             command = [sys.executable, "-m", "modeltoll", "serve", str(path)]
@@ -200,6 +200,39 @@ def test_an_interrupted_gateway_ends_without_a_traceback(gateways):
     said = gateway.log.read_text()
     assert f"127.0.0.1:{gateway.port}" in said
     assert "Traceback" not in said
+
+
+@pytest.fixture
+def leaving(tmp_path, calibration):
+    """A gateway that drains for a minute, and its model server."""
+    model = Model()
+    with serving(model.application()) as upstream:
+        gateway = Gateway(tmp_path, calibration, upstream, operation={"drain_seconds": 60, "log_format": "json"})
+        try:
+            yield gateway.await_ready(), model
+        finally:
+            model.leave.set()
+            gateway.process.kill()
+            gateway.process.wait()
+
+
+def test_readiness_is_denied_before_anybody_is_turned_away_and_a_second_signal_ends_all_at_once(leaving):
+    gateway, model = leaving
+    gateway.process.send_signal(signal.SIGTERM)
+    ready = httpx.get(f"http://127.0.0.1:{gateway.admin}/readyz")
+    while ready.status_code == 200:
+        ready = httpx.get(f"http://127.0.0.1:{gateway.admin}/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "leaving": True})
+    assert httpx.get(f"http://127.0.0.1:{gateway.admin}/livez").status_code == 200
+    assert gateway.ask(1.0) == 402  # who has not heard of it yet is served
+    with ThreadPoolExecutor(1) as pool:
+        status = pool.submit(gateway.ask, HELD)
+        assert model.inside.wait(60)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(60) == 0
+        assert status.exception(60) is not None or status.result() >= 500  # and no answer
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
+    assert any(line["message"].startswith("leaving: readiness is denied") for line in lines)
 
 
 @pytest.mark.parametrize("setting", ["listen", "admin"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -150,6 +151,29 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(gateway):
         time.sleep(0.05)
     assert {gateway.ask().status_code for _ in range(10)} == {402}
     assert "another takes its place" in gateway.log.read_text()
+
+
+def test_every_worker_follows_the_settings_file_and_reads_all_again_on_sighup(gateway):
+    """A change of the file, then a tariff that only a signal makes them read."""
+    began = time.time()
+    document = yaml.safe_load(gateway.settings.read_text())
+    gateway.settings.write_text(yaml.safe_dump(document | {"limits": {"rows": 7}}))
+    await_samples(gateway, "modeltoll_settings_settled_seconds", lambda values: min(values) > began)
+    tariff = gateway.settings.parent / "tariff.json"
+    tariff.write_text(json.dumps(json.loads(tariff.read_text()) | {"unit_seconds": 0.125}))
+    gateway.process.send_signal(signal.SIGHUP)
+    await_samples(gateway, "modeltoll_unit_seconds", lambda values: values == [0.125, 0.125])
+    assert len(gateway.workers()) == 2
+    assert gateway.process.poll() is None
+
+
+def await_samples(gateway, name, law):
+    for _ in range(1200):
+        values = [float(line.rpartition(" ")[2]) for line in metrics(gateway) if line.startswith(name + "{")]
+        if len(values) == 2 and law(values):
+            return
+        time.sleep(0.05)  # the workers look once a second: there is nothing else to wait for
+    raise AssertionError(gateway.log.read_text())
 
 
 def metrics(gateway):

@@ -24,7 +24,7 @@ from modeltoll.cli.terminal import (  # first: where the command line's extra is
 import typer
 
 from modeltoll._version import __version__
-from modeltoll.cli import accounts, calibrate, client, demo, fit, keys, pricing
+from modeltoll.cli import accounts, calibrate, client, demo, fit, keys, operate, pricing
 
 __all__ = ["app", "main"]
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (accounts, calibrate, client, demo, fit, keys, pricing):
+for room in (accounts, calibrate, client, demo, fit, keys, operate, pricing):
     app.add_typer(room.verbs)
 
 
@@ -63,10 +63,12 @@ def serve(
     """Run the gateway until it is interrupted or terminated."""
     with needs("gateway"):
         from modeltoll.gateway.assemble import assemble  # noqa: PLC0415
+        from modeltoll.gateway.logs import write_logs  # noqa: PLC0415
         from modeltoll.gateway.serve import run as run_gateway  # noqa: PLC0415
         from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
         from modeltoll.gateway.workers import run_workers  # noqa: PLC0415
     loaded = load_settings(settings)
+    write_logs(loaded.operation)
     assembly = assemble(loaded)
     for notice in assembly.notices:
         note.print(f"[yellow]note:[/] {notice}", soft_wrap=True)
@@ -75,10 +77,10 @@ def serve(
         f"a page to try it on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True))
+        run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True), settings)
     else:
         del assembly  # each worker builds its own
-        run_workers(loaded, workers, lambda: note.print(f"{said}, {workers} workers", soft_wrap=True))
+        run_workers(loaded, workers, lambda: note.print(f"{said}, {workers} workers", soft_wrap=True), settings)
 
 
 @app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")

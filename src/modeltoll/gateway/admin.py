@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modeltoll.errors import LedgerError, ModeltollError
+from modeltoll.gateway.standing import Standing
 from modeltoll.records import Caller
 
 if TYPE_CHECKING:
@@ -26,11 +27,14 @@ _PATIENCE = 2.0  # seconds that a model server or a ledger may take to say that 
 
 
 class _Handlers:
-    def __init__(self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: Telemetry) -> None:
+    def __init__(
+        self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: Telemetry, standing: Standing
+    ) -> None:
         self._upstream = upstream
         self._ready_path = ready_path
         self._ledger = ledger
         self._telemetry = telemetry
+        self._standing = standing
 
     async def livez(self, request: Request) -> Response:
         """The process answers."""
@@ -38,8 +42,10 @@ class _Handlers:
         return JSONResponse({"live": True})
 
     async def readyz(self, request: Request) -> Response:
-        """Model server and ledger answer; which of them does not is said, why is not."""
+        """Model server and ledger answer; which of them does not is said, why is not. Who leaves is not ready."""
         del request
+        if self._standing.leaving:
+            return JSONResponse({"ready": False, "leaving": True}, status_code=503)
         upstream, ledger = await asyncio.gather(self._upstream_ready(), self._ledger_ready())
         ready = {"upstream": upstream, "ledger": ledger}
         return JSONResponse({"ready": all(ready.values()), **ready}, status_code=200 if all(ready.values()) else 503)
@@ -65,9 +71,15 @@ class _Handlers:
         return Response(self._telemetry.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def admin_application(upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: Telemetry) -> Starlette:
+def admin_application(
+    upstream: Upstream,
+    ready_path: str,
+    ledger: Ledger,
+    telemetry: Telemetry,
+    standing: Standing | None = None,
+) -> Starlette:
     """Health and metrics; ``ready_path`` is where the model server is asked whether it is ready."""
-    handlers = _Handlers(upstream, ready_path, ledger, telemetry)
+    handlers = _Handlers(upstream, ready_path, ledger, telemetry, standing or Standing())
     return Starlette(
         routes=[
             Route("/livez", handlers.livez),

@@ -25,6 +25,7 @@ from modeltoll.gateway.gate import Gate, Passage, Visit
 from modeltoll.gateway.offload import LARGE_BYTES, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.tolls import Chance, Entered, redeem
+from modeltoll.gateway.witness import notes_of
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
@@ -38,6 +39,7 @@ log = logging.getLogger("modeltoll.gateway")
 
 _PROTOCOL = "modeltoll.protocol"  # in a request's scope: what its errors are written in
 _CLIENT_GONE = 499
+REDEEMED = "redeemed"
 _PREFLIGHT_SECONDS = 600
 
 
@@ -82,16 +84,17 @@ class _Handlers:
     async def infer(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
         """An inference request: through its model's gate."""
         protocol, gates = self._spoken(gates, request), self._known(gates, request)
-        path, caller = path_of(template, request), self._caller(request)
+        path, caller = path_of(template, request), self._caller(template, request)
         accept, content_type = accept_of(request), content_type_of(request, protocol)
         with self._slot():
             body = await read_body(request, self._house.door.max_body)
-            return await self._visit(addressed(gates, body), Visit(caller, path, body, accept, content_type))
+            return await self._visit(addressed(gates, body), Visit(caller, path, body, accept, content_type), request)
 
-    async def _visit(self, gate: Gate, visit: Visit) -> Response:
+    async def _visit(self, gate: Gate, visit: Visit, request: Request) -> Response:
         service, begin = gate.road.subject.service, time.perf_counter()
         passage = await gate.visit(visit)
         self._house.telemetry.passed(service.model, passage, time.perf_counter() - begin)
+        notes_of(request.scope).passed(service.model, passage)
         return await self._response(passage, service.model, gate.road.subject.protocol)
 
     async def _response(self, passage: Passage, model: str, protocol: ServingProtocol) -> Response:
@@ -107,11 +110,12 @@ class _Handlers:
 
     async def redeem(self, request: Request) -> Response:
         """A token and its solution, for the answer; or for the entry of the request that the token holds."""
-        caller = self._caller(request)
+        caller = self._caller(wire.REDEEM_PATH, request)
         with self._slot():
             body = await read_body(request, wire.MAX_TOLL_BYTES)
             bought = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
             self._house.telemetry.redeemed()
+            notes_of(request.scope).mode = REDEEMED
             if isinstance(bought, Entered):
                 return await self._enter(bought, caller, request)
         return _as_it_came(bought)
@@ -123,14 +127,14 @@ class _Handlers:
         self._spoken([gate], request)
         accept = accept_of(request)
         return await self._visit(
-            gate, Visit(caller, entered.path, entered.body, accept, entered.content_type, entered.ticket)
+            gate, Visit(caller, entered.path, entered.body, accept, entered.content_type, entered.ticket), request
         )
 
     async def passing(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
         """Metadata and health: through as they are."""
         self._spoken(gates, request)
         self._known(gates, request)
-        path, _ = path_of(template, request), self._caller(request)
+        path, _ = path_of(template, request), self._caller(template, request)
         with self._slot():
             return _as_it_came(await self._house.upstream.fetch(path))
 
@@ -150,8 +154,12 @@ class _Handlers:
             raise RouteRefused("there is no such model here")
         return known
 
-    def _caller(self, request: Request) -> Caller:
-        return self._house.door.callers.identify(knock_of(request))
+    def _caller(self, template: str, request: Request) -> Caller:
+        notes = notes_of(request.scope)
+        notes.route = template
+        caller = self._house.door.callers.identify(knock_of(request))
+        notes.caller = caller.name
+        return caller
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
@@ -171,6 +179,7 @@ class _Handlers:
         if not isinstance(error, ModeltollError):  # a fault of ours; the server logs its traceback
             error = ModeltollError("the gateway failed")
         self._house.telemetry.refused(type(error).__name__)
+        notes_of(request.scope).error = type(error).__name__
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +16,16 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.assemble_callers import build_callers, build_entrance, build_roll, build_tokens
+from modeltoll.gateway.assemble_ground import build_ground, build_monitor, traced
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
+from modeltoll.gateway.assembly import Assembly
+from modeltoll.gateway.desk.desk import Desk
+from modeltoll.gateway.desk.site import desk_application
 from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
-from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.notices import notices
+from modeltoll.gateway.operators import Guarded
 from modeltoll.gateway.page.site import Offer, OfferedModel, page_application
 from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.settings import Settings
@@ -29,12 +33,11 @@ from modeltoll.gateway.settings_values import IN_PROCESS
 from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.tolls import Chance
 from modeltoll.gateway.upstream import HttpUpstream
+from modeltoll.gateway.witness import Witnessed
 from modeltoll.ledger.locate import locate
-from modeltoll.pricing.bend import Bend
 from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.drift import Drift
 from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.puzzle.seal import KeyRing
@@ -48,11 +51,10 @@ if TYPE_CHECKING:
     from modeltoll.gateway.keyroll import KeyRoll
     from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.tokens import Tokens
+    from modeltoll.gateway.tracing import Tracing
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.leak.measure import LeakMeasure
-    from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.puzzle.stock import Stock
 
 __all__ = [
     "Assembly",
@@ -66,6 +68,7 @@ __all__ = [
 ]
 
 _KEY_BYTES = 32
+DESK = "/api"
 _MIB = 1 << 20
 
 
@@ -91,8 +94,8 @@ class _Faults:
             raise SettingsError(self.sentences)
 
 
-def build_upstream(settings: Settings) -> HttpUpstream:
-    """The model server's client.
+def build_upstream(settings: Settings, tracing: Tracing | None = None) -> Upstream:
+    """The model server's client, whose questions are traced where traces are asked for.
 
     Raises:
         SettingsError: the model is the application that the gate is built into; there is no server of its own.
@@ -100,12 +103,14 @@ def build_upstream(settings: Settings) -> HttpUpstream:
     upstream = settings.upstream
     if upstream.url == IN_PROCESS:
         raise SettingsError([f"upstream.url: {IN_PROCESS} is for TollMiddleware; write the model server's address"])
-    return HttpUpstream(
+    server = HttpUpstream(
         upstream.url,
         timeout=upstream.timeout_seconds,
         connections=upstream.connections,
         max_body=int(upstream.max_answer_mib * _MIB),
+        headers=tracing.headers if tracing else dict,
     )
+    return traced(server, tracing) if tracing else server
 
 
 def build_queue(settings: Settings, upstream: Upstream) -> Queue:
@@ -159,14 +164,14 @@ def build_profile(settings: Settings) -> MachineProfile:
     return load_profile(settings.profile) if settings.profile else DEFAULT_PROFILE
 
 
-def build_chance(settings: Settings, profile: MachineProfile) -> Chance:
-    """The real clock, the system's randomness, and the keys of the settings, or keys of this process alone."""
+def build_chance(settings: Settings, profile: MachineProfile, before: KeyRing | None = None) -> Chance:
+    """The real clock, the system's randomness, and the keys of the settings, or those before, or of this process alone."""
     keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
     return Chance(
         clock=time.time,
         rng=random.SystemRandom(),
         generator=np.random.default_rng(secrets.randbits(128)),
-        ring=KeyRing(keys or (secrets.token_bytes(_KEY_BYTES),)),
+        ring=KeyRing(keys) if keys else before or KeyRing((secrets.token_bytes(_KEY_BYTES),)),
         profile=profile,
     )
 
@@ -190,34 +195,6 @@ def build_page(settings: Settings, subjects: Mapping[str, Subject]) -> Starlette
     return page_application(Offer(settings.listen, models))
 
 
-@dataclass(frozen=True, slots=True)
-class Assembly:
-    """A gateway, ready to be opened. ``notices`` are what its operator should read at start."""
-
-    public: Starlette
-    admin: Starlette
-    gates: Mapping[str, Gate]
-    ledger: Ledger
-    upstream: Upstream
-    notices: tuple[str, ...]
-    stock: Stock | None = None
-    watches: tuple[FileWatch, ...] = ()
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Open ledger and upstream, keep the stock of puzzles full and the keys up to date, while the block lasts."""
-        async with AsyncExitStack() as stack:
-            await self.ledger.open()
-            stack.push_async_callback(self.ledger.close)
-            await self.upstream.open()
-            stack.push_async_callback(self.upstream.close)
-            if self.stock:
-                stack.enter_context(self.stock.kept())
-            for watch in self.watches:
-                await stack.enter_async_context(watch.kept())
-            yield
-
-
 def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: Sequence[FileWatch]) -> None:
     telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
     telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
@@ -228,8 +205,10 @@ def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: S
         telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
 
 
-def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
+def assemble(settings: Settings, upstream: Upstream | None = None, before: Assembly | None = None) -> Assembly:
     """Build a gateway, in front of ``upstream`` if that is given, else of the server that the settings name.
+
+    It takes the ground of the one ``before``, if there is one, and whatever of it these settings leave as it was.
 
     Raises:
         SettingsError: everything that the settings name and that cannot be built, at once.
@@ -237,7 +216,7 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
     faults = _Faults()
     profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
     stock = build_stock(settings)
-    ledger: Ledger | None = None
+    ground = before.ground if before else None
     roll: KeyRoll | None = None
     tokens: Tokens | None = None
     with faults.under("callers.key_file"):
@@ -247,7 +226,7 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
-        ledger = locate(settings.ledger.url)
+        ground = ground or build_ground(settings, locate(settings.ledger.url))
     for name, model in settings.models.items():
         with faults.under(f"models.{name}"):
             subjects[name] = build_subject(settings, name)
@@ -257,26 +236,51 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
             menus[name] = build_menu(model.puzzle, profile, stock)
     faults.sentences += clashes(subjects)
     faults.settle()
-    assert ledger is not None  # or there was a fault
-    queue, chance = build_queue(settings, upstream or build_upstream(settings)), build_chance(settings, profile)
-    priced = {name: tariff for name, tariff in tariffs.items() if isinstance(tariff, ConformalTariff)}
+    assert ground is not None  # or there was a fault
+    queue = build_queue(settings, upstream or build_upstream(settings, ground.witness.tracing))
+    chance = build_chance(settings, profile, before.ring if before else None)
     monitors = {
-        name: Monitor(name, Drift(tariff), chance.clock, Bend(tariff) if settings.models[name].choose_g else None)
-        for name, tariff in priced.items()
+        name: build_monitor(settings, tariff, before)
+        for name, tariff in tariffs.items()
+        if isinstance(tariff, ConformalTariff)
     }
-    entrance = build_entrance(settings)
+    entrance = build_entrance(settings, before)
     roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
-        name: Gate(replace(road, monitor=monitors.get(name), entrance=entrance), queue, ledger, chance)
+        name: Gate(replace(road, monitor=monitors.get(name), entrance=entrance), queue, ground.ledger, chance)
         for name, road in roads.items()
     }
     house = build_house(settings, gates, queue, chance, [kind for kind in (roll, tokens) if kind])
+    house = replace(house, telemetry=ground.telemetry)
     watches = tuple(kind.watch for kind in (roll, tokens) if kind and kind.watch)
     _follow(house.telemetry, queue, roll, watches)
-    for name, tariff in priced.items():
-        unit = tariff.calibration.unit_seconds
-        house.telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
-        house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
-    admin = admin_application(queue, next(iter(subjects.values())).ready_path, ledger, house.telemetry)
+    _show(house.telemetry, gates)
+    ready_path = next(iter(subjects.values())).ready_path
+    admin = admin_application(queue, ready_path, ground.ledger, house.telemetry, ground.standing)
     admin.mount("/try", build_page(settings, subjects))
-    return Assembly(application(house), admin, gates, ledger, queue, notices(settings, tariffs), stock, watches)
+    desk = Desk(settings, gates, ground.ledger, ground.standing, chance.clock)
+    admin.mount(DESK, desk_application(desk, DESK))
+    token = settings.admin_token
+    return Assembly(
+        settings,
+        ground,
+        chance.ring,
+        Witnessed(application(house), ground.witness),
+        Guarded(admin, token.get_secret_value() if token else None),
+        gates,
+        queue,
+        notices(settings, tariffs),
+        stock,
+        watches,
+    )
+
+
+def _show(telemetry: Telemetry, gates: Mapping[str, Gate]) -> None:
+    """Say which tariffs are in force."""
+    telemetry.renew()
+    for name, gate in gates.items():
+        tariff, monitor = gate.road.tariff, gate.road.monitor
+        if isinstance(tariff, ConformalTariff) and monitor is not None:
+            unit = tariff.calibration.unit_seconds
+            telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
+            telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitor)

@@ -15,6 +15,7 @@ from modeltoll.records import Allowance
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from modeltoll.gateway.assembly import Assembly
     from modeltoll.gateway.callers import Credentials
     from modeltoll.gateway.settings import Settings
     from modeltoll.gateway.settings_callers import KeySettings, TierSettings
@@ -91,9 +92,14 @@ def build_callers(settings: Settings, credentials: Sequence[Credentials] = ()) -
     )
 
 
-def build_entrance(settings: Settings) -> Entrance | None:
-    """Who solves a small puzzle before the model server is asked; None where nobody does."""
+def build_entrance(settings: Settings, before: Assembly | None = None) -> Entrance | None:
+    """Who solves a small puzzle before the model server is asked; None where nobody does.
+
+    On the terms of the gateway ``before`` it is the one before, who knows his callers.
+    """
     entry = settings.callers.entry
+    if before is not None and before.settings.callers.entry == entry:
+        return next(iter(before.gates.values())).road.entrance
     if entry.seconds <= 0.0:
         return None
     return Entrance(EntryTerms(entry.seconds, entry.new_requests, entry.cores, entry.backlog_seconds), time.time)

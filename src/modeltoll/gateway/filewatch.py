@@ -48,9 +48,13 @@ class FileWatch:
         self._load()
         self._seen = seen
 
-    def look(self) -> None:
-        """Read the file again where it has changed; a fault goes to the log once."""
-        if self._signature() == self._seen and not self._fault:
+    def trust(self) -> None:
+        """Take the file as it is now for the one that is in force."""
+        self._seen = self._signature()
+
+    def look(self, *, again: bool = False) -> None:
+        """Read the file again where it has changed, or is to be read in any case; a fault goes to the log once."""
+        if self._signature() == self._seen and not (again or self._fault):
             return
         before = self._fault
         try:
@@ -58,7 +62,7 @@ class FileWatch:
         except SettingsError as error:
             self._fault = "; ".join(error.faults)
             if self._fault != before:
-                log.error("%s cannot be used, the keys before stay in force: %s", self._what, self._fault)  # noqa: TRY400
+                log.error("%s cannot be used, what was before stays in force: %s", self._what, self._fault)  # noqa: TRY400
         else:
             self._fault = ""
             log.info("%s was read again", self._what)

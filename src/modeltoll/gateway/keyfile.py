@@ -31,6 +31,7 @@ __all__ = [
     "added",
     "change_keys",
     "draw_key",
+    "moved",
     "read_keys",
     "revoked",
     "rotated",
@@ -161,6 +162,12 @@ def added(document: KeyDocument, line: KeyLine, *, another: bool = False) -> Key
     if not another and any(key.name == line.name and not key.expired(line.created) for key in document.keys):
         raise KeyFault(f"{line.name} has a key already: rotate it, or ask for another")
     return document.model_copy(update={"keys": (*document.keys, line)})
+
+
+def moved(document: KeyDocument, name: str, tier: str) -> KeyDocument:
+    """With all keys of the caller in that tier."""
+    keys = [key.model_copy(update={"tier": tier}) if key.name == name else key for key in document.keys]
+    return document.model_copy(update={"keys": tuple(keys)})
 
 
 def revoked(document: KeyDocument, name: str, identity: str | None = None) -> KeyDocument:

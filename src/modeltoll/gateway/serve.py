@@ -5,23 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.household import Household
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
-    from modeltoll.gateway.assemble import Assembly
+    from modeltoll.gateway.assembly import Assembly
     from modeltoll.gateway.settings import Settings
+    from modeltoll.gateway.standing import Standing
 
-__all__ = ["Post", "attend", "lent", "listen", "run", "runner", "serve", "served"]
+__all__ = ["Duty", "Leave", "Post", "attend", "leave_of", "lent", "listen", "run", "runner", "serve", "served"]
+
+log = logging.getLogger("modeltoll.gateway")
 
 _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
@@ -56,17 +64,19 @@ def listen(setting: str, address: str) -> socket.socket:
     return listening
 
 
-def _server(app: ASGIApp) -> _Server:
+def _server(app: ASGIApp, finish: int = _GRACE_SECONDS) -> _Server:
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         lifespan="off",
         ws="none",
         access_log=False,
+        log_config=None,  # logs.py decides how it looks
         log_level="warning",
         server_header=False,
         proxy_headers=False,  # callers.py decides whom to believe
         timeout_keep_alive=_KEEP_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_graceful_shutdown=finish,
     )
     return _Server(config)
 
@@ -96,45 +106,103 @@ def runner(app: ASGIApp) -> asyncio.Runner:
     return asyncio.Runner(loop_factory=_server(app).config.get_loop_factory())
 
 
-def run(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
+def run(
+    settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None, path: Path | None = None
+) -> None:
     """As ``serve``, in an event loop of its own."""
     with runner(assembly.public) as loop:
-        loop.run(serve(settings, assembly, ready))
+        loop.run(serve(settings, assembly, ready, path))
 
 
-async def serve(settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM; requests that are inside are finished first, unless a second signal comes.
+async def serve(
+    settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None, path: Path | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM, by the settings in the file at ``path`` as it changes; see ``attend``.
 
     Raises:
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
     """
+    household = Household(assembly, path)
     with listen("listen", settings.listen) as public, listen("admin", settings.admin) as private:
-        async with assembly.opened():
-            posts = ((assembly.public, public), (assembly.admin, private))
-            await attend(posts, ready, signals=(signal.SIGINT, signal.SIGTERM))
+        async with household.opened():
+            posts = ((household.public, public), (household.admin, private))
+            await attend(posts, ready, Duty(household.read_again, leave_of(assembly)))
 
 
-async def attend(
-    posts: Sequence[Post], ready: Callable[[], None], *, signals: Sequence[signal.Signals], until: int | None = None
-) -> None:
-    """Serve all posts until one of the signals comes, or the file descriptor ``until`` can be read."""
-    servers = tuple(_server(app) for app, _ in posts)
-    loop = asyncio.get_running_loop()
-    for number in signals:
-        loop.add_signal_handler(number, _stop, servers)
-    if until is not None:
-        loop.add_reader(until, _stop_once, loop, until, servers)
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """How a gateway leaves: for ``drain`` seconds it denies its readiness and serves on, so that nobody sends it more;
+    then requests inside have ``finish`` seconds."""
+
+    standing: Standing
+    drain: float = 0.0
+    finish: int = 30
+
+
+def leave_of(assembly: Assembly) -> Leave:
+    """As its settings say."""
+    operation = assembly.settings.operation
+    return Leave(assembly.ground.standing, operation.drain_seconds, operation.finish_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What signals mean: SIGHUP ``again``, SIGTERM and each of ``ends`` the end. It also comes when the file descriptor
+    ``until`` can be read."""
+
+    again: Callable[[], None]
+    leave: Leave
+    ends: Sequence[signal.Signals] = (signal.SIGINT,)
+    until: int | None = None
+
+
+async def attend(posts: Sequence[Post], ready: Callable[[], None], duty: Duty) -> None:
+    """Serve all posts until the end comes.
+
+    The first of them is the public side. It leaves first, the others when it has: whoever asks for readiness hears that
+    it is denied until the last request is answered. A second signal waits for nobody.
+    """
+    servers = tuple(_server(app, duty.leave.finish) for app, _ in posts)
+    loop, leaving = asyncio.get_running_loop(), _Leaving(servers, duty.leave)
+    loop.add_signal_handler(signal.SIGHUP, duty.again)
+    loop.add_signal_handler(signal.SIGTERM, leaving.begin, duty.leave.drain)
+    for number in duty.ends:
+        loop.add_signal_handler(number, leaving.begin, 0.0)
+    if duty.until is not None:
+        loop.add_reader(duty.until, _begin_once, loop, duty.until, leaving)
     gc.freeze()  # all that was built so far stays; the collector need not look at it again and again
     ready()
-    await asyncio.gather(*(server.serve([sock]) for server, (_, sock) in zip(servers, posts, strict=True)))
+    await asyncio.gather(*(leaving.serve(server, sock) for server, (_, sock) in zip(servers, posts, strict=True)))
 
 
-def _stop_once(loop: asyncio.AbstractEventLoop, until: int, servers: tuple[_Server, ...]) -> None:
+class _Leaving:
+    """The end of several servers, of which the first goes first."""
+
+    def __init__(self, servers: Sequence[_Server], leave: Leave) -> None:
+        self._first, *self._others = servers
+        self._leave = leave
+
+    async def serve(self, server: _Server, listening: socket.socket) -> None:
+        await server.serve([listening])
+        if server is self._first:
+            for other in self._others:
+                other.should_exit = True
+
+    def begin(self, drain: float) -> None:
+        """Leave after so many seconds; when this is said again, at once."""
+        if self._leave.standing.leaving:
+            for server in (self._first, *self._others):
+                server.should_exit = server.force_exit = True
+            return
+        self._leave.standing.leaving = True
+        if drain:
+            log.info("leaving: readiness is denied; in %g s nobody else is let in", drain)
+        asyncio.get_running_loop().call_later(drain, self._close)
+
+    def _close(self) -> None:
+        self._first.should_exit = True
+
+
+def _begin_once(loop: asyncio.AbstractEventLoop, until: int, leaving: _Leaving) -> None:
     loop.remove_reader(until)
-    _stop(servers)
-
-
-def _stop(servers: tuple[_Server, ...]) -> None:
-    for server in servers:
-        server.force_exit = server.should_exit
-        server.should_exit = True
+    leaving.begin(0.0)

@@ -16,6 +16,7 @@ from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings_callers import CallerSettings
 from modeltoll.gateway.settings_faults import faults_of
 from modeltoll.gateway.settings_models import ModelSettings, Part
+from modeltoll.gateway.settings_operation import OperationSettings, OperatorToken, is_loopback
 from modeltoll.gateway.settings_values import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
 from modeltoll.gateway.settings_yaml import read_document
 
@@ -84,11 +85,13 @@ class Settings(BaseSettings):
 
     listen: Address = "127.0.0.1:8080"
     admin: Address = "127.0.0.1:9090"
+    admin_token: OperatorToken | None = None
     upstream: UpstreamSettings
     ledger: LedgerSettings = LedgerSettings()
     callers: CallerSettings = CallerSettings()
     limits: LimitSettings = LimitSettings()
     cors: CorsSettings = CorsSettings()
+    operation: OperationSettings = OperationSettings()
     secrets: tuple[Secret, ...] = ()
     profile: Path | None = None
     models: Mapping[ModelName, ModelSettings] = Field(min_length=1)
@@ -99,6 +102,14 @@ class Settings(BaseSettings):
         if self.callers.entry.seconds and sealed:
             raise ValueError(
                 f"callers.entry: entry puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _operators_are_known(self) -> Settings:
+        if self.admin_token is None and not is_loopback(self.admin):
+            raise ValueError(
+                "admin: is open to other machines: set MODELTOLL_ADMIN_TOKEN (openssl rand -hex 32), or listen on 127.0.0.1"
             )
         return self
 
@@ -132,9 +143,10 @@ def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         ]:
             if isinstance(holder, dict) and isinstance(holder.get(member), str):
                 holder[member] = str(folder / holder[member])
-    callers = document.get("callers")
+    callers, operation = document.get("callers"), document.get("operation")
     tokens = callers.get("jwt") if isinstance(callers, dict) else None
-    for holder, member in [(document, "profile"), (callers, "key_file"), (tokens, "key_file")]:
+    files = [(document, "profile"), (callers, "key_file"), (tokens, "key_file"), (operation, "audit_file")]
+    for holder, member in files:
         if isinstance(holder, dict) and isinstance(holder.get(member), str):
             holder[member] = str(folder / holder[member])
     ledger = document.setdefault("ledger", {})

@@ -82,6 +82,7 @@ class Telemetry:
             "modeltoll_unit_seconds", "Work of an average honest row", ["model"], registry=self._registry
         )
         self._kept: dict[tuple[str, str], _Meters] = {}
+        self._followed: dict[str, Gauge] = {}
         self._watched: dict[str, tuple[Sequence[str], Sequence[str], Monitor]] = {}
         self._drift = {
             name: Gauge(f"modeltoll_drift_{name}", text, ["model"], registry=self._registry)
@@ -105,7 +106,16 @@ class Telemetry:
 
     def follow(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Show a value as it is at the moment of the look."""
-        Gauge(f"modeltoll_{name}", text, registry=self._registry).set_function(value)
+        gauge = self._followed.get(name)
+        if gauge is None:
+            gauge = self._followed[name] = Gauge(f"modeltoll_{name}", text, registry=self._registry)
+        gauge.set_function(value)
+
+    def renew(self) -> None:
+        """Forget which models there were: others are said next. What was counted stays."""
+        self._watched = {}
+        for gauge in (self._unit, self._eaten, self._g, *self._drift.values()):
+            gauge.clear()
 
     def price(self, model: str, unit_seconds: float, *, at_minimum: bool) -> None:
         """Say which unit is in force."""

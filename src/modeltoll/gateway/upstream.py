@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 
@@ -11,6 +11,9 @@ from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.records import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["HttpUpstream", "Upstream"]
 
@@ -44,14 +47,24 @@ class Upstream(Protocol):
 class HttpUpstream:
     """An HTTP server, through a pool of kept connections.
 
-    ``timeout`` is in seconds, for one request with all it takes; ``max_body`` bounds an answer in bytes.
+    ``timeout`` is in seconds, for one request with all it takes; ``max_body`` bounds an answer in bytes. ``headers``
+    gives what is to be said beside each request.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0, connections: int = 64, max_body: int = 64 << 20) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        connections: int = 64,
+        max_body: int = 64 << 20,
+        headers: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
         self._url = url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._connections = connections
         self._max_body = max_body
+        self._headers = headers
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -72,13 +85,13 @@ class HttpUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """Post a body."""
-        return await self._ask("POST", path, body, wire.type_headers(content_type))
+        return await self._ask("POST", path, body, {**self._headers(), **wire.type_headers(content_type)})
 
     async def fetch(self, path: str) -> Answer:
         """Get a path."""
-        return await self._ask("GET", path, None, {})
+        return await self._ask("GET", path, None, self._headers())
 
-    async def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    async def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         if self._session is None:
             raise UpstreamError("the gateway is not open")
         try:

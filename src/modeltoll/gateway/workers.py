@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import secrets
 import signal
 import socket
@@ -23,11 +24,16 @@ from pydantic import SecretStr
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.assemble import assemble
 from modeltoll.gateway.chorus import Chorus
-from modeltoll.gateway.serve import attend, listen, runner
+from modeltoll.gateway.household import Household, held
+from modeltoll.gateway.logs import write_logs
+from modeltoll.gateway.serve import Duty, attend, leave_of, listen, runner
+from modeltoll.gateway.settings import load_settings
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
+    from pathlib import Path
 
+    from modeltoll.gateway.assembly import Assembly
     from modeltoll.gateway.settings import Settings
 
 __all__ = ["run_workers"]
@@ -38,13 +44,16 @@ _SPAWN = multiprocessing.get_context("spawn")  # a fork would share connections,
 _KEY_BYTES = 32
 _PAUSE = 1.0  # seconds before a worker is replaced that never got ready
 _ENDS = (signal.SIGINT, signal.SIGTERM)
+_HEARD = (*_ENDS, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """What all workers are given: settings, sockets to accept from, and where each shows its own metrics."""
+    """What all workers are given: settings and the file that they follow, sockets to accept from, and where each shows
+    its own metrics."""
 
     settings: Settings
+    path: Path | None
     public: socket.socket
     admin: socket.socket
     seats: Sequence[socket.socket]
@@ -66,11 +75,14 @@ class _Worker:
         self.ready = self.reported = False
         self.report, sender = _SPAWN.Pipe(duplex=False)
         self.process = _SPAWN.Process(target=_work, args=(self._site, self.number, sender), daemon=False)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+        before = {
+            number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)
+        }  # inherited
         try:
             self.process.start()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             sender.close()
 
     def hear(self) -> None:
@@ -89,8 +101,12 @@ class _Worker:
         self.ready = True
 
 
-def run_workers(settings: Settings, count: int, ready: Callable[[], None] = lambda: None) -> None:
+def run_workers(
+    settings: Settings, count: int, ready: Callable[[], None] = lambda: None, path: Path | None = None
+) -> None:
     """Serve by ``count`` processes until SIGINT or SIGTERM; a second signal does not wait for who is inside.
+
+    Each follows the settings file at ``path``; SIGHUP is passed on to all.
 
     Raises:
         SettingsError: an address cannot be listened on, or the ledger cannot be shared. ModeltollError: a worker cannot
@@ -109,7 +125,7 @@ def run_workers(settings: Settings, count: int, ready: Callable[[], None] = lamb
         admin = stack.enter_context(listen("admin", settings.admin))
         seats = [stack.enter_context(listen("workers", "127.0.0.1:0")) for _ in range(count)]
         heard = stack.enter_context(_signals())
-        site = _Site(settings, public, admin, seats)
+        site = _Site(settings, path, public, admin, seats)
         crew: list[_Worker] = []
         try:
             for number in range(count):
@@ -123,11 +139,11 @@ def run_workers(settings: Settings, count: int, ready: Callable[[], None] = lamb
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that can be read once for each signal that ends the gateway."""
+    """A socket from which the number of each signal that concerns the gateway can be read, one byte each."""
     heard, told = socket.socketpair()
     with heard, told:
         told.setblocking(False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _ENDS}
+        before = {number: signal.signal(number, lambda *_: None) for number in _HEARD}
         wakeup = signal.set_wakeup_fd(told.fileno())
         try:
             yield heard
@@ -141,11 +157,11 @@ def _all_ready(crew: Sequence[_Worker], heard: socket.socket) -> bool:
     """Wait for everybody's report; False where a signal came first. Raises as ``_Worker.hear`` does."""
     while waiting := {worker.report: worker for worker in crew if not worker.ready}:
         told = wait([heard, *waiting])
-        if heard in told:
-            heard.recv(1)
+        if heard in told and _ends(heard, crew):
             return False
         for report in told:
-            waiting[report].hear()  # type: ignore[index]  # only reports are left
+            if report is not heard:
+                waiting[report].hear()  # type: ignore[index]  # only reports are left
     return True
 
 
@@ -154,8 +170,7 @@ def _watch(crew: Sequence[_Worker], heard: socket.socket) -> None:
     while True:
         reports = [worker.report for worker in crew if not worker.reported]
         told = wait([heard, *reports, *(worker.process.sentinel for worker in crew)])
-        if heard in told:
-            heard.recv(1)
+        if heard in told and _ends(heard, crew):
             return
         for worker in crew:
             if worker.report in told and not worker.reported:
@@ -165,6 +180,16 @@ def _watch(crew: Sequence[_Worker], heard: socket.socket) -> None:
                 if not worker.ready:
                     wait([heard], _PAUSE)
                 worker.start()
+
+
+def _ends(heard: socket.socket, crew: Sequence[_Worker]) -> bool:
+    """Whether the signal that was heard ends the gateway; any other is passed on."""
+    if heard.recv(1)[0] != signal.SIGHUP:
+        return True
+    for worker in crew:
+        if worker.process.exitcode is None and worker.process.pid is not None:
+            os.kill(worker.process.pid, signal.SIGHUP)
+    return False
 
 
 def _take_note(worker: _Worker) -> None:
@@ -181,10 +206,11 @@ def _end(crew: Sequence[_Worker], heard: socket.socket) -> None:
         way = next(ways, _kill)
         for process in alive:
             way(process)
-        while alive and heard not in (done := wait([heard, *(process.sentinel for process in alive)])):
+        while alive:
+            done = wait([heard, *(process.sentinel for process in alive)])
+            if heard in done and heard.recv(1)[0] in _ENDS:
+                break
             alive = [process for process in alive if process.sentinel not in done]
-        if alive:
-            heard.recv(1)
 
 
 def _terminate(process: SpawnProcess) -> None:
@@ -200,24 +226,33 @@ def _kill(process: SpawnProcess) -> None:
 
 def _work(site: _Site, number: int, report: Connection) -> None:
     """A worker, from its start to its end."""
+    write_logs(site.settings.operation)
     try:
-        assembly = assemble(site.settings)
+        assembly = _assembled(site)
+        household = Household(assembly, site.path)
         addresses = [f"http://127.0.0.1:{seat.getsockname()[1]}" for seat in site.seats]
-        chorus = Chorus(assembly.admin, addresses)
+        chorus = Chorus(household.admin, addresses)
         parent = multiprocessing.parent_process()
-        posts = ((assembly.public, site.public), (chorus, site.admin), (assembly.admin, site.seats[number]))
+        until = parent.sentinel if parent else None  # nobody outlives the parent
+        posts = ((household.public, site.public), (chorus, site.admin), (household.admin, site.seats[number]))
 
         async def serve() -> None:
-            async with assembly.opened(), chorus.opened():
-                await attend(
-                    posts,
-                    lambda: report.send(""),
-                    signals=(signal.SIGTERM,),
-                    until=parent.sentinel if parent else None,  # nobody outlives the parent
-                )
+            async with household.opened(), chorus.opened():
+                duty = Duty(household.read_again, leave_of(assembly), ends=(), until=until)
+                await attend(posts, lambda: report.send(""), duty)
 
         with runner(assembly.public) as loop:
             loop.run(serve())
     except ModeltollError as error:
         report.send(str(error) or type(error).__name__)
         sys.exit(1)
+
+
+def _assembled(site: _Site) -> Assembly:
+    """By the settings file as it is now, for another worker may have had the old one's place; or as it was at the start."""
+    if site.path is not None:
+        try:
+            return assemble(held(load_settings(site.path), site.settings)[0])
+        except SettingsError as error:
+            log.error("the settings file cannot be used, those of the start are in force: %s", error)  # noqa: TRY400
+    return assemble(site.settings)

@@ -1,0 +1,312 @@
+"""The operator's desk: who may sit at it, what it tells and does, and that its document is true."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
+
+from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.gateway import operators
+from modeltoll.gateway.assemble import assemble
+from modeltoll.gateway.desk.desk import Desk, without_password
+from modeltoll.gateway.desk.site import desk_application
+from modeltoll.gateway.keyfile import KeyLine, change_keys, read_keys
+from modeltoll.gateway.operators import Guarded
+from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.standing import Standing
+from modeltoll.pricing.calibration_file import save_calibration
+
+TOKEN = "the-operators-token"
+HERE = {"host": "127.0.0.1:9090"}
+
+
+class Office:
+    """A desk with a ledger in which one caller was charged, and a key file with one key."""
+
+    def __init__(self, folder, town, calibration):
+        self.town, self.keys = town, folder / "keys.json"
+        save_calibration(calibration, folder / "tariff.json")
+        line = KeyLine(name="carol", sha256="c" * 64, created=datetime(2026, 1, 1, tzinfo=UTC))
+        change_keys(self.keys, lambda document: document.model_copy(update={"keys": (line,)}))
+        self.path = folder / "modeltoll.yaml"
+        self.write()
+        self.settings = load_settings(self.path)
+        self.standing = Standing(settled=1.5e9)
+        gates = {town.model: town.gate()}
+        self.desk = Desk(self.settings, gates, town.ledger, self.standing, town.clock)
+        self.application = desk_application(self.desk, "/api")
+        self.client = TestClient(self.application, headers=HERE)
+
+    def write(self, **members):
+        document = {
+            "upstream": {"url": "http://127.0.0.1:1"},
+            "ledger": {"url": "memory://"},
+            "callers": {
+                "key_file": "keys.json",
+                "keys": [{"name": "dave", "sha256": "d" * 64}],
+                "jwt": {"algorithms": ["HS256"], "secret": "jwt-secret-" * 4},
+            },
+            "secrets": ["5" * 64],
+            "models": {
+                "digits": {
+                    "tariff": "tariff.json",
+                    "output": {"name": "p", "kind": "probabilities"},
+                    "measures": [{"name": "entropy"}],
+                }
+            },
+        }
+        self.path.write_text(yaml.safe_dump(document | members))
+
+    def post(self, path, **members):
+        return self.client.post(path, json=members)
+
+
+@pytest.fixture
+def office(tmp_path, town, calibration):
+    office = Office(tmp_path, town, calibration)
+    town.visit(town.ask([1, 2]))
+    return office
+
+
+# What it tells and does
+
+
+def test_status_says_how_the_gateway_stands(office):
+    told = office.client.get("/status").json()
+    assert (told["settled"], told["broken"], told["leaving"]) == ("2017-07-14T02:40:00Z", False, False)
+    (model,) = told["models"]
+    assert (model["name"], model["mode"], model["measures"]) == ("digits", "enforce", ["entropy"])
+    assert model["unit_seconds"] == office.town.tariff.calibration.unit_seconds
+    office.standing.broken = True
+    assert office.client.get("/status").json()["broken"] is True
+
+
+def test_accounts_are_shown_and_forgotten(office):
+    (account,) = office.client.get("/accounts").json()["accounts"]
+    assert (account["caller"], account["rows"], account["requests"]) == ("key:alice", 1, 1)
+    shown = office.client.get("/account", params={"caller": "key:alice"}).json()
+    assert shown["accounts"] == [account]
+    (line,) = office.client.get("/log").json()["lines"]
+    assert (line["mode"], line["rows"]) == ("sealed", 1)
+    assert "alice" not in line["who"]
+    assert office.client.get("/log", params={"after": line["line"]}).json()["lines"] == []
+    assert office.post("/account/reset", caller="key:alice").json() == {"models": ["digits"]}
+    assert office.post("/account/reset", caller="key:alice").status_code == 404
+    assert office.client.get("/account", params={"caller": "key:alice"}).status_code == 404
+    assert len(office.client.get("/log").json()["lines"]) == 1
+
+
+def test_a_caller_is_exempted_in_the_key_file_where_running_gateways_read_it(office):
+    assert office.post("/account/tier", caller="key:carol", tier="exempt").json() == {"keys": 1}
+    assert [key.tier for key in read_keys(office.keys).keys] == ["exempt"]
+    (key,) = office.client.get("/keys").json()["keys"]
+    assert (key["caller"], key["tier"], key["identity"]) == ("key:carol", "exempt", "cccccccc")
+    assert "c" * 9 not in office.client.get("/keys").text
+    assert office.post("/account/tier", caller="key:nobody", tier="exempt").status_code == 404
+    assert office.post("/account/tier", caller="net:1.2.3.0/24", tier="exempt").status_code == 409
+    assert office.post("/account/tier", caller="key:carol", tier="golden").status_code == 404
+    office.keys.write_text("{")
+    assert office.post("/account/tier", caller="key:carol", tier="exempt").status_code == 409
+    assert office.client.get("/keys").status_code == 409
+
+
+def test_without_a_key_file_there_are_no_keys_to_move(tmp_path, town, calibration):
+    office = Office(tmp_path, town, calibration)
+    callers = office.settings.callers.model_copy(update={"key_file": None})
+    settings = office.settings.model_copy(update={"callers": callers})
+    client = TestClient(desk_application(Desk(settings, {}, town.ledger, Standing(), town.clock), "/api"))
+    assert client.get("/keys").json() == {"keys": []}
+    assert client.post("/account/tier", json={"caller": "key:carol", "tier": "exempt"}).status_code == 409
+
+
+def test_settings_are_shown_without_their_secrets(office):
+    told = office.client.get("/settings")
+    assert told.json()["settings"]["limits"]["rows"] == 1024
+    for secret in ("5" * 64, "jwt-secret-", "d" * 64):
+        assert secret not in told.text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:hunter2@h/db", "postgresql://u:**********@h/db"),
+        ("postgresql://u@h/db?password=hunter2&x=1", "postgresql://u@h/db?password=**********&x=1"),
+        ("valkey://:hunter2@h:1/0", "valkey://:**********@h:1/0"),
+        ("sqlite:///a.db", "sqlite:///a.db"),
+    ],
+)
+def test_a_ledgers_password_is_not_shown(url, shown):
+    assert without_password(url) == shown
+
+
+def test_a_ledger_that_does_not_answer_is_a_503(office, monkeypatch):
+    async def dead(*_):
+        raise LedgerError("the ledger does not answer", private="password hunter2")
+
+    monkeypatch.setattr(office.town.ledger, "largest", dead)
+    response = office.client.get("/accounts")
+    assert (response.status_code, response.json()) == (503, {"error": "the ledger does not answer"})
+
+
+def test_what_is_not_of_the_form_is_refused_with_its_name(office):
+    for path, params in (
+        ("/accounts", {"limit": 0}),
+        ("/accounts", {"limits": 1}),
+        ("/account", {}),
+        ("/log", {"after": "x"}),
+    ):
+        response = office.client.get(path, params=params)
+        assert (response.status_code, next(iter(params), "caller") in response.json()["error"]) == (400, True)
+    assert office.client.get("/accounts?limit=1&limit=2").status_code == 400
+    assert office.client.get("/account", params={"caller": "a\0b"}).status_code == 400
+    assert (
+        office.client.post("/account/reset", content=b'{"caller": "key:alice"}').status_code == 400
+    )  # no JSON, it says
+    assert office.post("/account/reset", caller="x" * 100_000).status_code == 413
+    assert office.client.get("/nothing").json() == {"error": "Not Found"}
+    assert office.client.delete("/accounts").status_code == 405
+
+
+def test_the_page_shows_every_endpoint_and_loads_nothing(office):
+    page = office.client.get("/")
+    for path in office.client.get("/openapi.json").json()["paths"]:
+        assert path in page.text
+    assert "script" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+# The document is true
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_every_answer_is_one_that_the_document_promises(office, mode):
+    """Schemathesis asks what the document allows, and what it does not; statuses, types and shapes are as it says."""
+    document = office.client.get("/openapi.json").json()
+    del document["security"]  # the token is asked for before the desk
+    routes = [Mount("/api", office.application), Route("/document", lambda _: JSONResponse(document))]
+    schema = schemathesis.openapi.from_asgi("/document", Starlette(routes=routes))
+    tried = []
+    for operation in (result.ok() for result in schema.get_all_operations()):
+
+        @settings(max_examples=25, suppress_health_check=list(HealthCheck), database=None)
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def holds(case):
+            tried.append(case.operation.label)
+            case.call_and_validate()
+
+        if mode is GenerationMode.POSITIVE or operation.query or operation.body:
+            holds()
+    assert len(set(tried)) >= 5
+
+
+# Who may sit at it
+
+
+def guarded(office, token):
+    return TestClient(Guarded(office.application, token))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        None,
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        f"Digest {TOKEN}",
+        "Basic !!!",
+        "Basic " + base64.b64encode(b"operator").decode(),
+        "Basic " + base64.b64encode(b"operator:wrong").decode(),
+        TOKEN,
+    ],
+)
+def test_nothing_is_told_without_the_token(office, shown):
+    client = guarded(office, TOKEN)
+    headers = {} if shown is None else {"authorization": shown}
+    for path in ("/status", "/openapi.json", "/", "/try/", "/nowhere"):
+        response = client.get(path, headers=headers)
+        assert (response.status_code, response.json()) == (401, {"error": "the operator's token is needed"})
+        assert response.headers["www-authenticate"].startswith("Basic")
+    assert client.post("/account/reset", json={"caller": "key:alice"}, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("shown", [f"Bearer {TOKEN}", "Basic " + base64.b64encode(f"any:{TOKEN}".encode()).decode()])
+def test_who_shows_the_token_is_served_by_whatever_name_he_came(office, shown):
+    client = guarded(office, TOKEN)
+    assert client.get("/status", headers={"authorization": shown, "host": "box.example"}).status_code == 200
+
+
+def test_every_token_is_compared_in_constant_time_and_as_hashes_of_one_length(office, monkeypatch):
+    """So the time of a refusal tells neither the length nor the beginning of the right one."""
+    compared, real = [], hmac.compare_digest
+
+    def compare(left, right):
+        compared.append((len(left), len(right)))
+        return real(left, right)
+
+    monkeypatch.setattr(operators.hmac, "compare_digest", compare)
+    client = guarded(office, TOKEN)
+    for shown in ("", "Bearer x", f"Bearer {TOKEN}", "Basic !!!", "Bearer " + "x" * 5000):
+        client.get("/status", headers={"authorization": shown})
+    assert compared == [(32, 32)] * 5
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9090", "localhost:9090", "localhost", "[::1]:9090", "[::1]", "127.8.0.1"])
+def test_without_a_token_this_machine_is_served(office, host):
+    assert guarded(office, None).get("/status", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "10.0.0.1:9090", "x"])
+def test_without_a_token_no_page_reaches_it_by_a_name_of_its_own(office, host):
+    assert guarded(office, None).get("/status", headers={"host": host}).status_code == 403
+
+
+def test_a_page_of_another_site_changes_nothing(office):
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200)):
+        headers = {"authorization": f"Bearer {TOKEN}", "sec-fetch-site": site}
+        response = guarded(office, TOKEN).post("/account/reset", json={"caller": "key:alice"}, headers=headers)
+        assert response.status_code == status
+
+
+def test_a_whole_gateway_asks_for_the_token_everywhere_but_for_health_and_metrics(office, monkeypatch):
+    monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", TOKEN)
+    assembly = assemble(load_settings(office.path))
+
+    async def statuses(**headers):
+        async with assembly.ground.opened():
+            transport = httpx.ASGITransport(assembly.admin)
+            async with httpx.AsyncClient(transport=transport, base_url="http://box.example", headers=headers) as client:
+                paths = ("/livez", "/readyz", "/metrics", "/api/status", "/try/", "/api/", "/dashboard/x")
+                return [(await client.get(path)).status_code for path in paths]
+
+    assert asyncio.run(statuses()) == [200, 503, 200, 401, 401, 401, 401]
+    assert asyncio.run(statuses(authorization=f"Bearer {TOKEN}"))[:6] == [200, 503, 200, 200, 200, 200]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:9090", "[::]:9090", "10.0.0.1:9090", "box.example:9090"])
+def test_an_admin_port_that_others_reach_needs_a_token(office, address, monkeypatch):
+    office.write(admin=address)
+    with pytest.raises(SettingsError, match="set MODELTOLL_ADMIN_TOKEN"):
+        load_settings(office.path)
+    monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", TOKEN)
+    loaded = load_settings(office.path)
+    assert TOKEN not in repr(loaded) + str(loaded) + loaded.model_dump_json()
+    monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", "short")
+    with pytest.raises(SettingsError, match="admin_token: is not 16 to 256") as caught:
+        load_settings(office.path)
+    assert "short" not in str(caught.value)

@@ -1,0 +1,318 @@
+"""A model server is found, settings are written for it, and settings are tried before anybody else asks."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from typer.testing import CliRunner
+
+from modeltoll.cli import app
+from modeltoll.gateway.initial import first_settings
+from modeltoll.gateway.probing import Find
+from modeltoll.gateway.settings import load_settings
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.testing.gateways import serving
+
+RUNNER = CliRunner()
+
+
+def get(path, said):
+    return Route(path, lambda _: said if isinstance(said, Response) else JSONResponse(said))
+
+
+def post(path, answer):
+    async def say(request):
+        said = answer(json.loads(await request.body() or b"{}"))
+        return said if isinstance(said, Response) else JSONResponse(said)
+
+    return Route(path, say, methods=["POST"])
+
+
+def refused(_):
+    return JSONResponse({"error": "no"}, 404)
+
+
+OK = PlainTextResponse("ok")
+
+
+def oip(scores, *, lists=True, shape=(-1, 2), ready=OK):
+    outputs = [
+        {"name": "label", "datatype": "INT64", "shape": [-1, 1]},
+        {"name": "predict_proba", "datatype": "FP64", "shape": [-1, 3]},
+    ]
+    metadata = {"name": "iris", "inputs": [{"name": "x", "datatype": "FP64", "shape": list(shape)}], "outputs": outputs}
+
+    def infer(document):
+        rows = document["inputs"][0]["shape"][0]
+        data = [float(score) for score in scores] * rows
+        output = {"name": "predict_proba", "shape": [rows, 3], "datatype": "FP64", "data": data}
+        return {"model_name": "iris", "outputs": [output]}
+
+    return [
+        get("/v2/health/ready", ready),
+        get("/v2/models/iris", metadata),
+        post("/v2/models/iris/infer", infer),
+        *([post("/v2/repository/index", lambda _: [{"name": "iris", "state": "READY"}])] if lists else ()),
+    ]
+
+
+def openai(name, **paths):
+    routes = [get("/v1/models", {"object": "list", "data": [{"id": name, "object": "model"}]}), get("/health", OK)]
+    return [*routes, *(post(f"/{path.replace('__', '/')}", answer) for path, answer in paths.items())]
+
+
+def classify(document):
+    one = {"index": 0, "label": "a", "probs": [0.7, 0.2, 0.1], "num_classes": 3}
+    return {"id": "1", "object": "list", "created": 1, "model": document["model"], "data": [one], "usage": {}}
+
+
+def chat(document):
+    token = {"token": "a", "logprob": -0.1, "top_logprobs": [{"token": "a", "logprob": -0.1}]}
+    message = {"role": "assistant", "content": "a"}
+    choice = {"index": 0, "message": message, "logprobs": {"content": [token]}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "model": document["model"], "choices": [choice]}
+
+
+def embedding(document):
+    return {
+        "object": "list",
+        "model": document["model"],
+        "data": [{"object": "embedding", "index": 0, "embedding": [1.0]}],
+    }
+
+
+def tensorflow(document):
+    return {"predictions": [[4.0, -2.0]] * len(document["instances"])}
+
+
+SIGNATURE = {"inputs": {"x": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "5"}]}}}}
+TENSORFLOW = [
+    get("/v1/models/wine", {"model_version_status": [{"state": "AVAILABLE"}]}),
+    get("/v1/models/wine/metadata", {"metadata": {"signature_def": {"signature_def": {"serving_default": SIGNATURE}}}}),
+    post("/v1/models/wine:predict", tensorflow),
+]
+TEI = [
+    get("/info", {"model_id": "org/mood", "model_type": {"classifier": {"id2label": {"1": "bad", "0": "good"}}}}),
+    get("/health", OK),
+    post("/predict", lambda _: [{"label": "good", "score": 0.9}, {"label": "bad", "score": 0.1}]),
+]
+SERVERS = {
+    "oip": (
+        oip([0.2, 0.3, 0.5]),
+        None,
+        {"protocol": "oip", "kind": "probabilities", "classes": 3, "name": "predict_proba"},
+    ),
+    "oip of logits": (oip([2, -3, 0.5]), None, {"protocol": "oip", "kind": "logits", "classes": 3}),
+    "oip that lists nothing": (oip([0.2, 0.3, 0.5], lists=False), "iris", {"protocol": "oip", "kind": "probabilities"}),
+    "tei": (TEI, None, {"protocol": "labels", "labels": ["good", "bad"]}),
+    "tei of embeddings": (
+        [get("/info", {"model_id": "org/e", "model_type": {"embedding": {"pooling": "cls"}}})],
+        None,
+        {"protocol": "openai-embeddings", "served_as": "org/e"},
+    ),
+    "vllm": (
+        openai("org/mood", classify=classify),
+        None,
+        {"protocol": "vllm-classify", "classes": 3, "served_as": "org/mood"},
+    ),
+    "embeddings": (openai("e", v1__embeddings=embedding, classify=refused), None, {"protocol": "openai-embeddings"}),
+    "chat": (openai("c", v1__chat__completions=chat), None, {"protocol": "openai-chat", "kind": "tokens"}),
+    "tensorflow": (TENSORFLOW, "wine", {"protocol": "v1", "kind": "logits", "classes": 2}),
+    "kserve": ([get("/v1/models", {"models": ["wine"]}), *TENSORFLOW], None, {"protocol": "v1", "kind": "logits"}),
+    "mlflow": ([get("/ping", OK), get("/version", OK)], None, {"protocol": "mlflow", "kind": "probabilities"}),
+}
+
+
+def init(url, folder, *options):
+    return RUNNER.invoke(app, ["init", url, "--out", str(folder / "modeltoll.yaml"), *options])
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_settings_for_every_kind_of_server_can_be_used_as_they_are_written(server, tmp_path):
+    routes, model, expected = SERVERS[server]
+    with serving(Starlette(routes=routes)) as url:
+        run = init(url, tmp_path, *(["--model", model] if model else []))
+    assert run.exit_code == 0, run.output
+    settings = load_settings(tmp_path / "modeltoll.yaml")
+    ((name, found),) = settings.models.items()
+    shown = json.loads(found.model_dump_json()) | json.loads(found.output.model_dump_json())
+    assert {member: shown[member] for member in expected} == expected
+    assert (found.mode, settings.upstream.url) == ("shadow", url)
+    assert name in (model, "iris", "mood", "e", "c", "wine", "model")
+
+
+def test_what_was_not_seen_in_an_answer_is_marked_in_the_file_and_said(tmp_path):
+    with serving(Starlette(routes=[get("/ping", OK), get("/version", OK)])) as url:
+        run = init(url, tmp_path)
+    assert "NOT SURE" in (tmp_path / "modeltoll.yaml").read_text()
+    assert "no answer was seen" in run.stderr
+    with serving(Starlette(routes=oip([0.2, 0.3, 0.5]))) as url:
+        init(url, tmp_path, "--force")
+    text = (tmp_path / "modeltoll.yaml").read_text()
+    assert "NOT SURE" not in text
+    assert '"label" beside it is refused' in text
+
+
+def test_a_file_that_is_there_is_not_overwritten_unasked(tmp_path):
+    (tmp_path / "modeltoll.yaml").write_text("mine")
+    run = init("http://127.0.0.1:1", tmp_path)
+    assert (run.exit_code, (tmp_path / "modeltoll.yaml").read_text()) == (2, "mine")
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [("http://127.0.0.1:1", 1, "does not answer"), ("ftp://x", 2, "URL:"), ("http://u:p@x", 2, "without user")],
+)
+def test_an_address_that_is_none_and_one_that_nobody_answers_are_told_apart(tmp_path, url, code, said):
+    run = init(url, tmp_path)
+    assert (run.exit_code, said in run.stderr, list(tmp_path.iterdir())) == (code, True, [])
+
+
+@pytest.mark.parametrize(
+    "said", [PlainTextResponse("<html>"), JSONResponse([[[]]]), JSONResponse({"data": [{"id": 3}]})]
+)
+@pytest.mark.parametrize("options", [[], ["--model", "x"]])
+def test_a_server_of_something_else_is_said_to_be_not_known(tmp_path, said, options):
+    async def anything(_):
+        return Response(said.body, 404 if options else 200, media_type=said.media_type)
+
+    routes = [Route(path, anything) for path in ("/", "/info", "/v1/models", "/v2/models/{name}", "/v1/models/x")]
+    with serving(Starlette(routes=routes)) as url:
+        run = init(url, tmp_path, *options)
+    assert (run.exit_code, "Traceback" in run.output) == (1, False)
+    assert "--model" in run.stderr or "protocol: json" in run.stderr
+
+
+@pytest.mark.parametrize("name", ["ordinary", "org/name with: {odd} #signs", 'quote"\\', "ünïcode", "-x", "."])
+def test_any_name_of_a_model_can_be_written(tmp_path, name):
+    path = tmp_path / "modeltoll.yaml"
+    for find in (Find(name, "openai-chat", "tokens"), Find(name, "labels", "probabilities", labels=(name, "b"))):
+        path.write_text(first_settings("http://h:1", [find]), encoding="utf-8")
+        ((key, model),) = load_settings(path).models.items()
+        assert key == find.setting
+        assert model.served_as in (None, name)
+
+
+# check
+
+
+@pytest.fixture
+def place(tmp_path, calibration):
+    """Writes settings for a URL into a folder with a tariff of the model ``digits``; returns their path."""
+    save_calibration(calibration, tmp_path / "tariff.json")
+
+    def write(url, **members):
+        digits = {
+            "tariff": "tariff.json",
+            "output": {"name": "p", "kind": "probabilities"},
+            "measures": [{"name": "entropy"}],
+        }
+        document = {"upstream": {"url": url}, "models": {"digits": digits | members}}
+        (tmp_path / "modeltoll.yaml").write_text(yaml.safe_dump(document))
+        return tmp_path / "modeltoll.yaml"
+
+    return write
+
+
+def digits(scores=(0.97, 0.01, 0.01, 0.01), ready=OK, shape=(-1, 2)):
+    metadata = {"name": "digits", "inputs": [{"name": "x", "datatype": "FP64", "shape": list(shape)}]}
+
+    def infer(document):
+        rows = document["inputs"][0]["shape"][0]
+        return {"outputs": [{"name": "p", "shape": [rows, 4], "datatype": "FP64", "data": list(scores) * rows}]}
+
+    return Starlette(
+        routes=[
+            get("/v2/health/ready", ready),
+            get("/v2/models/digits", metadata),
+            post("/v2/models/digits/infer", infer),
+        ]
+    )
+
+
+def check(path, *options):
+    return RUNNER.invoke(app, ["check", str(path), *options])
+
+
+def test_each_route_is_asked_and_said_to_measure_and_cost_so_much(place, calibration):
+    with serving(digits()) as url:
+        run = check(place(url), "--json", "-")
+    assert run.exit_code == 0, run.stderr
+    said = json.loads(run.stdout)
+    (tried,) = said["models"]
+    assert (tried["route"], tried["rows"], tried["faults"]) == ("/v2/models/digits/infer", 4, [])
+    assert 0 < tried["leaks"]["entropy"] < 0.5
+    assert tried["unit_seconds"] == calibration.unit_seconds
+    assert 0 < tried["price_seconds"] < calibration.unit_seconds
+    assert [share for share, _ in tried["waits"]] == [share for share, _ in calibration.report.waits]
+    assert said["ledger"] == "not there yet: made when the gateway starts"
+    assert not list(place(url).parent.glob("*.db*"))  # to look makes nothing
+
+
+def test_the_table_says_it_to_people(place):
+    with serving(digits()) as url:
+        run = check(place(url))
+    assert "leak of its rows by entropy, mean" in run.stdout
+    assert "unit: the most that an honest row costs on average" in run.stdout
+    assert "All is well" in run.stderr
+
+
+FAULTS = {
+    "down": (None, {}, "does not answer"),
+    "not ready": (digits(ready=PlainTextResponse("", 503)), {}, "not ready"),
+    "another output": (digits(), {"output": {"name": "q", "kind": "probabilities"}}, "does not hold the output"),
+    "no probabilities": (digits(scores=(5.0, 1.0, 1.0, 1.0)), {}, "sum"),
+    "of unknown width": (digits(shape=(-1, -1)), {}, "give rows with --inputs"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_would_not_work_is_said_and_fails(place, fault):
+    server, members, said = FAULTS[fault]
+    if server is None:
+        run = check(place("http://127.0.0.1:1"))
+    else:
+        with serving(server) as url:
+            run = check(place(url, **members))
+    assert run.exit_code == 1
+    assert "failed:" in run.stderr
+    assert said in " ".join(run.stderr.split())
+
+
+def test_rows_may_be_given(place, tmp_path):
+    np.save(tmp_path / "rows.npy", np.ones((20, 2)))
+    with serving(digits(shape=(-1, -1))) as url:
+        run = check(place(url), "--inputs", str(tmp_path / "rows.npy"), "--json", "-")
+    assert json.loads(run.stdout)["models"][0]["rows"] == 8
+
+
+def test_settings_that_cannot_be_used_are_a_wrong_command(place, tmp_path):
+    path = place("http://127.0.0.1:1", measures=[{"name": "nothing"}])
+    assert check(path).exit_code == 2
+    assert check(tmp_path / "nowhere.yaml").exit_code == 2
+
+
+def test_a_ledger_that_cannot_be_used_fails(place):
+    path = place("http://127.0.0.1:1")
+    (path.parent / "modeltoll.db").write_bytes(b"no database at all, but a text of some length" * 10)
+    run = check(path)
+    assert run.exit_code == 1
+    assert "ledger:" in run.stderr
+
+
+def test_models_of_texts_are_asked_a_sentence(tmp_path):
+    for routes in (TEI, openai("c", v1__chat__completions=chat), openai("org/mood", classify=classify)):
+        with serving(Starlette(routes=routes)) as url:
+            assert init(url, tmp_path, "--force").exit_code == 0
+            run = check(tmp_path / "modeltoll.yaml", "--json", "-")
+        assert run.exit_code == 0, run.stderr
+        (tried,) = json.loads(run.stdout)["models"]
+        assert tried["rows"] == 1
+        assert min(tried["leaks"].values()) >= 0
+        assert tried["unit_seconds"] is None
