@@ -19,6 +19,8 @@ from modeltoll.gateway.assemble_callers import build_callers, build_entrance, bu
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
+from modeltoll.gateway.dashboard.shown import Shown
+from modeltoll.gateway.dashboard.site import dashboard_application
 from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.monitor import Monitor
 from modeltoll.gateway.notices import notices
@@ -279,4 +281,6 @@ def assemble(settings: Settings, upstream: Upstream | None = None) -> Assembly:
         house.telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitors[name])
     admin = admin_application(queue, next(iter(subjects.values())).ready_path, ledger, house.telemetry)
     admin.mount("/try", build_page(settings, subjects))
+    shown = [Shown(name, settings.models[name].mode, tariff, monitors.get(name)) for name, tariff in tariffs.items()]
+    admin.mount("/dashboard", dashboard_application(ledger, shown, chance.clock))
     return Assembly(application(house), admin, gates, ledger, queue, notices(settings, tariffs), stock, watches)
