@@ -30,7 +30,7 @@ test-bench: $(TORCH)
 
 js:
 	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run lint && npm run build && npm run page:check \
-	  && npm run size && npm test
+	  && npm run vendor:check && npm run size && npm test
 
 # After `make js`, with Chromium in the path or at $CHROMIUM.
 browser: $(READY)

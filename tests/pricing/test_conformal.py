@@ -218,3 +218,10 @@ def test_few_rows_are_assessed_bit_for_bit_as_many_are(make_calibration, rows, m
     for part in ("factors", "rarest", "bins"):
         assert np.array_equal(getattr(few, part), getattr(many, part)[:rows]), part
         assert getattr(few, part).dtype == getattr(many, part).dtype
+
+
+def test_no_rows_are_assessed_in_the_shapes_of_many(tariff):
+    measures, _ = tariff.shape
+    assessment = tariff.assess(leaks_of(tariff, np.empty((0, measures))), np.random.default_rng(0))
+    assert (assessment.factors.shape, assessment.rarest.shape, assessment.bins.shape) == ((0,), (0,), (0, measures))
+    assert assessment.bins.dtype == np.int64

@@ -13,20 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import ModeltollError, SettingsError
-from modeltoll.gateway.admin import admin_application
 from modeltoll.gateway.asgi import Door, House, application
+from modeltoll.gateway.assemble_admin import build_admin
 from modeltoll.gateway.assemble_callers import build_callers, build_entrance, build_roll, build_tokens
 from modeltoll.gateway.assemble_ground import build_ground, build_monitor, traced
 from modeltoll.gateway.assemble_measures import MEASURES
 from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.assembly import Assembly
-from modeltoll.gateway.desk.desk import Desk
-from modeltoll.gateway.desk.site import desk_application
 from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
 from modeltoll.gateway.notices import notices
-from modeltoll.gateway.operators import Guarded
-from modeltoll.gateway.page.site import Offer, OfferedModel, page_application
 from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.settings import Settings
 from modeltoll.gateway.settings_values import IN_PROCESS
@@ -44,8 +40,6 @@ from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-
     from modeltoll.gateway.callers import Credentials
     from modeltoll.gateway.filewatch import FileWatch
     from modeltoll.gateway.keyroll import KeyRoll
@@ -68,7 +62,6 @@ __all__ = [
 ]
 
 _KEY_BYTES = 32
-DESK = "/api"
 _MIB = 1 << 20
 
 
@@ -189,12 +182,6 @@ def build_house(
     return House(gates, upstream, door, Telemetry(), chance)
 
 
-def build_page(settings: Settings, subjects: Mapping[str, Subject]) -> Starlette:
-    """The page to try the toll, for the operator's side."""
-    models = tuple(OfferedModel(name, each.infer_path, each.metadata_path) for name, each in subjects.items())
-    return page_application(Offer(settings.listen, models))
-
-
 def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: Sequence[FileWatch]) -> None:
     telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
     telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
@@ -255,18 +242,13 @@ def assemble(settings: Settings, upstream: Upstream | None = None, before: Assem
     watches = tuple(kind.watch for kind in (roll, tokens) if kind and kind.watch)
     _follow(house.telemetry, queue, roll, watches)
     _show(house.telemetry, gates)
-    ready_path = next(iter(subjects.values())).ready_path
-    admin = admin_application(queue, ready_path, ground.ledger, house.telemetry, ground.standing)
-    admin.mount("/try", build_page(settings, subjects))
-    desk = Desk(settings, gates, ground.ledger, ground.standing, chance.clock)
-    admin.mount(DESK, desk_application(desk, DESK))
-    token = settings.admin_token
+    admin = build_admin(settings, gates, queue, ground, chance.clock)
     return Assembly(
         settings,
         ground,
         chance.ring,
         Witnessed(application(house), ground.witness),
-        Guarded(admin, token.get_secret_value() if token else None),
+        admin,
         gates,
         queue,
         notices(settings, tariffs),

@@ -68,5 +68,8 @@ class Ledger(Protocol):
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
 
+    def logged_as(self, caller: Caller) -> str:
+        """The hash that stands for the caller in the log of this ledger, which is open."""
+
     async def reset(self, caller: Caller, model: str) -> bool:
         """Forget an account and its sketch; log, groups and days stay. False where it was not known."""

@@ -104,7 +104,7 @@ class MemoryLedger:
         if page is not None:
             page.account = replace(page.account, work=page.account.work + bill.work.seconds)
         self._written += 1
-        self._lines.append((self._written, book.hashed(caller, self._salt), bill))
+        self._lines.append((self._written, self.logged_as(caller), bill))
 
     async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
         """See ``Ledger.spend``."""
@@ -141,6 +141,10 @@ class MemoryLedger:
         """See ``Ledger.log``."""
         self._opened()
         return [line for line in self._lines if line[0] > after][: max(0, limit)]
+
+    def logged_as(self, caller: Caller) -> str:
+        """See ``Ledger.logged_as``."""
+        return book.hashed(caller, self._salt)
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""

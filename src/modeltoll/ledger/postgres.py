@@ -142,7 +142,7 @@ class PostgresLedger:
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
-        line = encode_line(book.hashed(caller, self._salt or b""), bill)
+        line = encode_line(self.logged_as(caller), bill)
         columns = [Int8(value) if kind is int else kind(value) for value, kind in zip(line, LINE.values(), strict=True)]
         await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
         if (before := self._retention.before(bill.at)) is not None:
@@ -182,6 +182,10 @@ class PostgresLedger:
         return [
             decode_line(row) for row in await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
         ]
+
+    def logged_as(self, caller: Caller) -> str:
+        """See ``Ledger.logged_as``."""
+        return book.hashed(caller, self._salt or b"")
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""

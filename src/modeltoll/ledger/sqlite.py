@@ -118,7 +118,7 @@ class SqliteLedger:
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
-        line = encode_line(book.hashed(caller, self._salt), bill)
+        line = encode_line(self.logged_as(caller), bill)
         before = self._retention.before(bill.at)
         await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
@@ -149,6 +149,10 @@ class SqliteLedger:
         page = (bounded(after), bounded(limit))
         found = await self._file.do(lambda connection: connection.execute(_READ, page).fetchall(), large=True)
         return [decode_line(row) for row in found]
+
+    def logged_as(self, caller: Caller) -> str:
+        """See ``Ledger.logged_as``."""
+        return book.hashed(caller, self._salt)
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""

@@ -147,7 +147,7 @@ class ValkeyLedger:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
         book.check_bill(caller, bill)
         place = _place(caller, bill.model)
-        line = encode_line(book.hashed(caller, self._salt or b""), bill)
+        line = encode_line(self.logged_as(caller), bill)
         fields = chain.from_iterable(
             (name, kind(value)) for (name, kind), value in zip(LINE.items(), line, strict=True)
         )
@@ -193,6 +193,10 @@ class ValkeyLedger:
         start = f"{bounded(after) + 1}-0"
         found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", bounded(limit))
         return [_decode_line(number, fields.values()) for number, fields in found]
+
+    def logged_as(self, caller: Caller) -> str:
+        """See ``Ledger.logged_as``."""
+        return book.hashed(caller, self._salt or b"")
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""

@@ -82,7 +82,7 @@ class ConformalTariff:
             AnswerError: a leak is negative or not finite.
         """
         grains = _grains(checked_values(leaks, self.measures))
-        if len(grains) <= _FEW_ROWS:
+        if 0 < len(grains) <= _FEW_ROWS:
             return self._assess_few(grains.tolist(), rng.random(grains.shape).tolist())
         at_least, above = self._count(grains, "left"), self._count(grains, "right")
         factors = np.zeros(len(grains))

@@ -66,6 +66,7 @@ async def the_log_hides_who_asked(make: Make) -> None:
             await ledger.bill(name, bill(1.0))
         first, second, third = [hashed for _, hashed, _ in await ledger.log(start, 3)]
         assert first == third != second
+        assert [ledger.logged_as(caller), ledger.logged_as(other)] == [first, second]
         assert len(first) == 16
         assert int(first, 16) >= 0
         assert "hidden" not in first

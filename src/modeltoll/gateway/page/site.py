@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from modeltoll.gateway.guarding import guarded
+
 __all__ = ["Demo", "Offer", "OfferedModel", "page_application"]
 
 _FILES = Path(__file__).parent / "files"
@@ -73,16 +75,7 @@ def _gateway(listen: str, request: Request) -> str:
 
 def _guarded(response: Response, gateway: str) -> Response:
     """The same response under the page's policy: own scripts, own styles, and nobody to ask but the gateway."""
-    response.headers.update(
-        {
-            "content-security-policy": _POLICY.format(gateway=gateway),
-            "x-content-type-options": "nosniff",
-            "referrer-policy": "no-referrer",
-            "cross-origin-resource-policy": "same-origin",
-            "cache-control": "no-cache",
-        }
-    )
-    return response
+    return guarded(response, _POLICY.format(gateway=gateway))
 
 
 def _file(name: str, offer: Offer) -> Handler:

@@ -1,0 +1,88 @@
+"""Whether honest traffic still looks like the rows that the tariff was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.gateway.dashboard.charts import Chart, Series, logarithmic, points
+
+if TYPE_CHECKING:
+    from modeltoll.gateway.dashboard.day import Day
+    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.drift import DriftReading
+    from modeltoll.records import Floats
+
+__all__ = ["Drifting", "drifting"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drifting:
+    """How the traffic of callers not under suspicion stands.
+
+    ``rows``, ``mean_units``, ``evidence`` and ``drifted`` are the watch's, of this gateway process since it started, faded;
+    the evidence and its ``threshold`` are powers of ten. The charts, one per measure, show how often p-values fall
+    into each bin against what the calibration says, 1 being as often.
+    """
+
+    rows: float
+    mean_units: float
+    tolerated_units: float
+    evidence: float
+    threshold: float
+    drifted: bool
+    charts: tuple[Chart, ...]
+
+
+def drifting(day: Day, tariff: ConformalTariff, reading: DriftReading, rng: np.random.Generator) -> Drifting:
+    """What the watch has read, and beside it what the day's log says of all gateways' rows. ``rng`` breaks ties."""
+    edges = np.array(tariff.suspicion.edges)
+    ends = logarithmic(tariff.suspicion.edges)
+    widths = np.diff(edges)
+    logged = _logged(day, tariff, rng)
+    level = (1.0 + tariff.suspicion.terms.rho,) * len(edges)
+    charts = []
+    for place, measure in enumerate(tariff.measures):
+        series = [
+            Series("this gateway, since it started", _edged(reading.shares[place] / widths), "ink", "edge"),
+            Series("the log of the day", _edged(logged[place] / widths), "honest", "edge"),
+            Series("as calibrated", (1.0,) * len(edges), "soft", "dashes"),
+            Series("tolerated", level, "thief", "dashes"),
+        ]
+        chart = Chart(
+            f"How often leaks are so rare: {measure}",
+            "p, the share of honest rows that leak as much",
+            "times as calibrated",
+            ends,
+            tuple(series),
+            x_kind="share",
+            y_kind="units",
+            x_log=True,
+        )
+        charts.append(chart)
+    ten = np.log(10.0)
+    return Drifting(
+        reading.rows,
+        reading.mean_units,
+        reading.tolerated_units,
+        float(reading.log_evidence / ten),
+        float(reading.log_threshold / ten),
+        reading.drifted,
+        tuple(charts),
+    )
+
+
+def _edged(densities: Floats) -> tuple[float | None, ...]:
+    """A bin's density at its left edge; the last one is said again at the end, so that a step can be drawn to it."""
+    return points([*densities, densities[-1]])
+
+
+def _logged(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Floats:
+    """The share of the honest rows of the log in each bin, (measures, bins); 0 without any."""
+    honest = day.only(day.honest)
+    bins = tariff.assess(honest.leak_record, rng).bins
+    counts = np.array([np.bincount(column, minlength=tariff.shape[1]) for column in bins.T], np.float64)
+    shares: Floats = counts / max(1, len(bins))
+    return shares

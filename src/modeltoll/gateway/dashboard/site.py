@@ -1,0 +1,159 @@
+"""Serves the dashboard. Its pages change nothing, load nothing of a third party, and need no inline script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from modeltoll.errors import LedgerError
+from modeltoll.gateway.dashboard import words
+from modeltoll.gateway.dashboard.callers import SORTS
+from modeltoll.gateway.dashboard.history import history
+from modeltoll.gateway.dashboard.reading import LedgerReads, Reader, Reading
+from modeltoll.gateway.dashboard.shown import Shown
+from modeltoll.gateway.dashboard.views import FEW, Stand, Wish, overview
+from modeltoll.gateway.dashboard.waits import SHARES
+from modeltoll.gateway.guarding import guarded
+from modeltoll.records import Caller
+
+__all__ = ["dashboard_application"]
+
+_HERE = Path(__file__).parent
+_OWN, _TRY = _HERE / "files", _HERE.parent / "page" / "files"  # the page to try the toll has the same dress
+_FILES = {
+    "dashboard.css": (_OWN, "text/css"),
+    "dashboard.js": (_OWN, "text/javascript"),
+    "htmx.min.js": (_OWN, "text/javascript"),
+    "icon.svg": (_TRY, "image/svg+xml"),
+    "page.css": (_TRY, "text/css"),
+    "uPlot.iife.min.js": (_OWN, "text/javascript"),
+    "uPlot.min.css": (_OWN, "text/css"),
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({name: getattr(words, name) for name in words.__all__})
+    environment.filters["query"] = urlencode
+    environment.globals.update(few=FEW, sorts=SORTS, shares=SHARES)
+    return environment
+
+
+class _Pages:
+    """The pages. One at a time is put together, in a thread: whoever is served by the gateway comes first."""
+
+    def __init__(self, reader: Reader, models: Sequence[Shown], clock: Callable[[], float]) -> None:
+        self._reader = reader
+        self._models = {shown.model: shown for shown in models}
+        self._clock = clock
+        self._environment = _environment()
+        self._turn = asyncio.Lock()
+
+    async def overview(self, request: Request) -> Response:
+        """All panels of one model, the first one if the query names none."""
+        shown = self._shown(request)
+        if shown is None:
+            return self._missing("There is no such model here.")
+        reading, fault = await self._read()
+        stand, wish = self._stand(shown, reading), Wish.of(request.query_params)
+        async with self._turn:
+            view = await asyncio.to_thread(overview, stand, wish)
+            members = {"shown": shown, "view": view, "wish": wish, "fault": fault, "at": stand.at}
+            return await asyncio.to_thread(self._page, "overview.html.j2", members, 503 if fault else 200)
+
+    async def caller(self, request: Request) -> Response:
+        """One caller's history, by the ``name`` of his account or the ``hash`` that the log has for him."""
+        shown = self._shown(request)
+        name, hashed = request.query_params.get("name"), request.query_params.get("hash", "")
+        if shown is None or not (name or hashed):
+            return self._missing("There is no such model here." if shown is None else "Which caller?")
+        reading, fault = await self._read()
+        if reading is None:
+            return self._page("caller.html.j2", {"shown": shown, "fault": fault, "name": name or hashed}, 503)
+        account = None
+        if name is None:
+            known = zip(reading.hashes, reading.accounts, strict=True)
+            account = next((one for its, one in known if (its, one.model) == (hashed, shown.model)), None)
+        else:
+            try:
+                account, hashed = (
+                    await self._reader.account(Caller(name), shown.model),
+                    self._reader.logged_as(Caller(name)),
+                )
+            except ValueError:
+                return self._missing("Nobody can have such a name.")
+            except LedgerError as error:
+                return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": name}, 503)
+        stand = self._stand(shown, reading)
+        async with self._turn:
+            day = reading.tail.day(shown.model, stand.measures)
+            if account is None and hashed not in day.names:
+                return self._missing("The ledger knows no such caller of this model.")
+            view = await asyncio.to_thread(history, hashed, account, day, stand.tariff)
+            members = {"shown": shown, "view": view, "fault": "", "name": name or hashed, "at": reading.at, "day": day}
+            return await asyncio.to_thread(self._page, "caller.html.j2", members, 200)
+
+    def _shown(self, request: Request) -> Shown | None:
+        named = request.query_params.get("model")
+        return next(iter(self._models.values())) if named is None else self._models.get(named)
+
+    def _stand(self, shown: Shown, reading: Reading | None) -> Stand:
+        """What must be asked for in the event loop, where the gate tells the watch of its visits."""
+        drift = shown.watch.reading() if shown.watch else None
+        at = reading.at if reading else self._clock()
+        return Stand(shown.model, shown.tariff.measures, at, reading, shown.priced, drift)
+
+    async def _read(self) -> tuple[Reading | None, str]:
+        try:
+            return await self._reader.read(), ""
+        except LedgerError as error:
+            return None, str(error)
+
+    def _missing(self, what: str) -> Response:
+        return self._page("missing.html.j2", {"what": what}, 404)
+
+    def _page(self, template: str, members: Mapping[str, Any], status: int) -> Response:
+        text = self._environment.get_template(template).render(models=self._models.values(), **members)
+        return guarded(HTMLResponse(text, status), _POLICY, kept=False)
+
+
+def _file(name: str) -> Handler:
+    folder, kind = _FILES[name]
+    content = (folder / name).read_bytes()
+
+    async def serve(request: Request) -> Response:
+        del request
+        return guarded(Response(content, media_type=kind), _POLICY)
+
+    return serve
+
+
+def dashboard_application(ledger: LedgerReads, models: Sequence[Shown], clock: Callable[[], float]) -> Starlette:
+    """The dashboard of one model or more, to be served at a path that ends in a slash, to operators only.
+
+    ``clock`` gives seconds since the epoch; what it shows of callers is what the ledger holds of them, never a key.
+    """
+    pages = _Pages(Reader(ledger, clock), models, clock)
+    routes = [Route("/", pages.overview), Route("/caller", pages.caller)]
+    return Starlette(routes=routes + [Route(f"/{name}", _file(name)) for name in _FILES])

@@ -1,0 +1,169 @@
+"""A day that a gateway may have had, written into a ledger: honest callers, one thief, and traffic that slowly changes.
+
+``python -m modeltoll.testing.believable_day`` serves a dashboard of it, for tests in browsers and for pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from modeltoll.gateway.dashboard.shown import Shown
+from modeltoll.gateway.dashboard.site import dashboard_application
+from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.serve import listen, served
+from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.drift import Drift
+from modeltoll.records import Bill, Caller, Entry, Leaks
+from modeltoll.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from modeltoll.ledger.ledger import Ledger
+    from modeltoll.records import Floats
+
+__all__ = ["MEASURES", "MODEL", "THIEF", "Plan", "Town", "build_tariff", "live_a_day", "townspeople"]
+
+MODEL, MEASURES = "digits", ("entropy", "novelty")
+THIEF = Caller("key:mallory")
+UNIT = 0.01  # reference seconds
+_DAY = 86_400.0
+_HONEST_ROWS = 2_000
+_NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
+
+
+def honest_leaks(rows: int, rng: np.random.Generator, drift: float | Floats = 0.0) -> Leaks:
+    """Leaks of honest rows, (rows, measures); ``drift``, one number or one a row, lifts them."""
+    entropy = rng.beta(0.6, 4.0, rows) * (1.0 + np.asarray(drift))
+    novelty = rng.lognormal(-0.2, 0.35, rows) * (1.0 + 0.5 * np.asarray(drift))
+    return Leaks(MEASURES, np.column_stack([np.minimum(entropy, 1.0), novelty]))
+
+
+def stolen_leaks(rows: int, rng: np.random.Generator) -> Leaks:
+    """Leaks of rows from another world than the model's."""
+    return Leaks(MEASURES, np.column_stack([rng.beta(2.5, 2.0, rows), rng.lognormal(0.6, 0.3, rows)]))
+
+
+def build_tariff(seed: int = 0) -> ConformalTariff:
+    """A tariff of 1600 honest rows, and 400 kept back, with a unit of 10 ms."""
+    leaks = honest_leaks(_HONEST_ROWS, np.random.default_rng(seed))
+    costs, terms = Costs(unit_seconds=UNIT), Terms(entry=EntryTerms(anonymous_units=50.0))
+    return ConformalTariff(calibrate(MODEL, leaks, costs, terms))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one caller does: so many ``requests`` from hour to hour of the day, of ``rows`` rows each.
+
+    ``lift`` is by how much his leaks have risen at the day's end.
+    """
+
+    caller: Caller
+    requests: int
+    hours: tuple[float, float] = (0.0, 24.0)
+    rows: int = 1
+    lift: float = 0.0
+    stolen: bool = False
+
+
+def townspeople(share: float = 1.0) -> Sequence[Plan]:
+    """Who asks on that day; ``share`` is how many of their requests they send."""
+    honest = [
+        Plan(Caller(f"key:{name}"), round(share * 60 * (12 - place)), (6.0, 20.0 + place / 4), 1 + place % 3, 0.2)
+        for place, name in enumerate(_NAMES)
+    ]
+    others = [
+        Plan(Caller("net:198.51.100.0/24"), round(share * 40), (9.0, 11.0)),
+        Plan(Caller("key:nightly-job", exempt=True), round(share * 48), rows=8),
+        Plan(Caller("key:partner", discount=0.5), round(share * 200), (2.0, 23.0)),
+        Plan(THIEF, round(share * 700), (13.5, 19.0), stolen=True),
+    ]
+    return [*honest, *others]
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """Where the day is lived: a ledger that is open, a tariff, a clock, and what watches the traffic."""
+
+    ledger: Ledger
+    tariff: ConformalTariff
+    clock: FakeClock
+    monitor: Monitor
+    mode: str = "enforce"
+
+    @classmethod
+    def of(cls, ledger: Ledger, tariff: ConformalTariff, now: float) -> Town:
+        """A town whose clock shows ``now``, in seconds since the epoch."""
+        clock = FakeClock(now)
+        return cls(ledger, tariff, clock, Monitor(MODEL, Drift(tariff), clock))
+
+    @property
+    def dashboard(self) -> Starlette:
+        """Its dashboard."""
+        return dashboard_application(self.ledger, [Shown(MODEL, self.mode, self.tariff, self.monitor)], self.clock)
+
+
+async def live_a_day(town: Town, plans: Sequence[Plan], seed: int = 0) -> None:
+    """Let everybody ask, one request after the other, in the day that ends now."""
+    rng, end = np.random.default_rng(seed), town.clock.now
+    visits = [
+        (end - _DAY + 3600.0 * hour, plan)
+        for plan in plans
+        for hour in rng.triangular(plan.hours[0], sum(plan.hours) / 2, plan.hours[1], plan.requests)
+    ]
+    for at, plan in sorted(visits, key=lambda visit: visit[0]):
+        town.clock.now = at
+        await _visit(town, plan, (at - end) / _DAY + 1.0, rng)
+    town.clock.now = end
+
+
+async def _visit(town: Town, plan: Plan, past: float, rng: np.random.Generator) -> None:
+    """One request, as a gate deals with it, without a puzzle; ``past`` is the share of the day that is over."""
+    tariff, at = town.tariff, town.clock()
+    leaks = stolen_leaks(plan.rows, rng) if plan.stolen else honest_leaks(plan.rows, rng, plan.lift * past**3)
+    assessment = tariff.assess(leaks, rng)
+    fingerprints = tuple(rng.bytes(8) for _ in range(plan.rows))
+    entry = Entry(
+        MODEL,
+        plan.rows,
+        tuple(leaks.values.sum(axis=0).tolist()),
+        tuple(map(tuple, assessment.bins.tolist())),
+        fingerprints,
+        tariff.shape,
+        tariff.identity,
+        at,
+    )
+    work = tariff.work(assessment, await town.ledger.charge(plan.caller, entry))
+    town.monitor.saw(plan.caller, fingerprints, assessment, work)
+    mode = "exempt" if plan.caller.exempt else "shadow" if town.mode == "shadow" else "sealed"
+    lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
+    await town.ledger.bill(plan.caller, Bill(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))
+
+
+async def _serve(seed: int) -> None:
+    """Serve the dashboard at a free port of the loopback address, which is printed, until standard input ends."""
+    ledger = MemoryLedger()
+    await ledger.open()
+    town = Town.of(ledger, build_tariff(seed), time.time())
+    await live_a_day(town, townspeople(), seed)
+    app = Starlette(routes=[Mount("/dashboard", town.dashboard)])
+    with listen("admin", "127.0.0.1:0") as listening:
+        async with served(app, listening):
+            print(f"http://127.0.0.1:{listening.getsockname()[1]}/dashboard/", flush=True)  # noqa: T201
+            await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Serve a dashboard of a believable day, until standard input ends.")
+    parser.add_argument("--seed", type=int, default=0)
+    asyncio.run(_serve(parser.parse_args().seed))

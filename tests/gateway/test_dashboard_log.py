@@ -1,0 +1,214 @@
+"""The dashboard's reads of the log: all of the day, nothing twice, and never more than the bounds allow."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeltoll.errors import LedgerError
+from modeltoll.gateway.dashboard.day import DAY
+from modeltoll.gateway.dashboard.following import Bounds, Follower
+from modeltoll.gateway.dashboard.reading import Reader
+from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.records import Bill, Caller, Work
+from modeltoll.testing.clock import FakeClock
+
+NOW = 1_750_000_000.0
+ENTROPY, BOTH = ("entropy",), ("entropy", "novelty")
+
+
+def bill(at, rows=1, measures=ENTROPY, model="m", mode="sealed", surcharge=1.0):
+    leaks = tuple(tuple((at % 1000) + row + place for place in range(len(measures))) for row in range(rows))
+    work = Work(0.5 * rows + 0.25, rows, 0.5 * rows, 0.25, surcharge)
+    return Bill(at, model, rows, measures, leaks, (0.5,) * rows, work, mode)
+
+
+class Log:
+    """A log with gaps in its numbers, as deleted lines and lost transactions leave them; it counts what is asked."""
+
+    def __init__(self, lines=()):
+        self.lines, self.numbers = list(lines), [line[0] for line in lines]
+        self.asked = []
+
+    def write(self, *bills, gap=1, caller="c"):
+        for one in bills:
+            number = (self.numbers[-1] if self.numbers else 0) + gap
+            self.lines.append((number, caller, one))
+            self.numbers.append(number)
+
+    async def log(self, after, limit):
+        start = bisect_right(self.numbers, after)
+        found = self.lines[start : start + limit]
+        self.asked.append((limit, [line[0] for line in found]))
+        return found
+
+
+def tail(follower, now=NOW):
+    return asyncio.run(follower.tail(now))
+
+
+def times(tail, model="m", measures=ENTROPY):
+    return tail.day(model, measures).at.tolist()
+
+
+@settings(max_examples=60)
+@given(
+    ages=st.lists(st.floats(0.0, 3 * DAY), max_size=40),
+    gap=st.integers(1, 1000),
+    page=st.integers(1, 7),
+)
+def test_the_tail_is_every_line_of_the_last_day_whatever_came_before(ages, gap, page):
+    log = Log()
+    log.write(*(bill(NOW - age) for age in sorted(ages, reverse=True)), gap=gap)
+    found = tail(Follower(log, Bounds(page=page)))
+    assert times(found) == [one.at for _, _, one in log.lines if one.at >= NOW - DAY]
+    assert (found.whole, found.since, found.until) == (True, NOW - DAY, NOW)
+    assert all(len(numbers) <= page for _, numbers in log.asked)
+
+
+def test_the_start_of_the_day_in_a_long_log_is_found_with_few_short_reads():
+    log = Log((number, "c", bill(NOW - 10 * DAY + number)) for number in range(1, 200_000))
+    log = Log([*log.lines, (200_001, "c", bill(NOW - 5.0)), (200_002, "c", bill(NOW - 4.0))])
+    assert times(tail(Follower(log, Bounds()))) == [NOW - 5.0, NOW - 4.0]
+    assert len(log.asked) < 4 * 18  # twice up and down 2**18 numbers
+    assert sum(len(numbers) for _, numbers in log.asked) < 4 * 18
+
+
+def test_only_new_lines_are_asked_for_again():
+    log = Log()
+    log.write(*(bill(NOW - 100 + number) for number in range(20)))
+    follower = Follower(log, Bounds(page=8))
+    tail(follower)
+    log.asked.clear()
+    log.write(*(bill(NOW + number) for number in range(3)))
+    assert len(times(tail(follower, NOW + 10))) == 23
+    assert [number for _, numbers in log.asked for number in numbers] == [21, 22, 23]
+
+
+def test_lines_leave_when_they_are_older_than_a_day():
+    log = Log()
+    log.write(*(bill(NOW - number) for number in (50, 40, 30, 20)))
+    follower = Follower(log, Bounds(page=1))
+    tail(follower)
+    assert times(tail(follower, NOW - 35 + DAY)) == [NOW - 30, NOW - 20]
+    assert times(tail(follower, NOW + DAY)) == []
+
+
+@pytest.mark.parametrize("bounds", [Bounds(page=10, lines=40), Bounds(page=10, rows=80)], ids=["lines", "rows"])
+def test_of_too_many_lines_the_latest_are_held_and_it_is_said_since_when(bounds):
+    log = Log()
+    log.write(*(bill(NOW - 1000 + number, rows=2) for number in range(100)))
+    found = tail(Follower(log, bounds))
+    kept = times(found)
+    assert kept == [one.at for _, _, one in log.lines][-len(kept) :]
+    assert 20 <= len(kept) <= 41
+    assert not found.whole
+    assert kept[0] - 1 <= found.since <= kept[0]
+
+
+def test_a_log_that_was_too_long_is_whole_again_once_the_day_holds_little_enough():
+    log = Log()
+    log.write(*(bill(NOW - 1000 + number) for number in range(100)))
+    follower = Follower(log, Bounds(page=10, lines=40))
+    assert not tail(follower).whole
+    log.write(bill(NOW + DAY))
+    later = tail(follower, NOW + DAY + 1)
+    assert (later.whole, times(later)) == (True, [NOW + DAY])
+
+
+def test_whoever_looks_after_a_long_time_does_not_read_all_that_was_missed():
+    log = Log()
+    log.write(bill(NOW - 1))
+    follower = Follower(log, Bounds(page=10, lines=50))
+    tail(follower)
+    log.write(*(bill(NOW + number) for number in range(5000)))
+    log.asked.clear()
+    assert len(times(tail(follower, NOW + 5000))) <= 51
+    assert sum(len(numbers) for _, numbers in log.asked) < 200
+
+
+def test_pages_of_large_batches_are_short():
+    log = Log()
+    log.write(*(bill(NOW - 100 + number, rows=50) for number in range(64)))
+    assert len(times(tail(Follower(log, Bounds(page=32, page_rows=200))))) == 64
+    assert max(len(numbers) for _, numbers in log.asked) <= 4
+
+
+def test_lines_of_other_models_and_measures_do_not_mix():
+    log = Log()
+    log.write(bill(NOW - 9, rows=2), bill(NOW - 8, model="other"), bill(NOW - 7, rows=3, measures=BOTH), caller="a")
+    log.write(bill(NOW - 6, rows=1, surcharge=2.0), caller="b")
+    day = tail(Follower(log, Bounds())).day("m", ENTROPY)
+    assert day.at.tolist() == [NOW - 9, NOW - 7, NOW - 6]
+    assert day.rows.tolist() == [2, 3, 1]
+    assert day.measured.tolist() == [True, False, True]
+    assert day.row_lines.tolist() == [0, 0, 2]
+    assert day.leaks[:, 0].tolist() == [leak for line in (0, 3) for (leak,) in log.lines[line][2].leaks]
+    assert [day.names[place] for place in day.callers] == ["a", "a", "b"]
+    assert day.suspected.tolist() == [False, False, True]
+    assert day.seconds.tolist() == [1.25, 1.75, 0.75]
+    assert day.only(np.array([False, False, True])).row_lines.tolist() == [0]
+
+
+def opened():
+    ledger = MemoryLedger()
+    asyncio.run(ledger.open())
+    return ledger
+
+
+def test_a_reading_is_shown_again_for_some_seconds():
+    ledger, clock = opened(), FakeClock(NOW)
+    reader = Reader(ledger, clock)
+    first = asyncio.run(reader.read())
+    asyncio.run(ledger.bill(Caller("key:a"), bill(NOW)))
+    clock.advance(4.9)
+    assert asyncio.run(reader.read()) is first
+    clock.advance(0.2)
+    assert times(asyncio.run(reader.read()).tail) == [NOW]
+    clock.advance(-3600.0)  # a clock that was set back
+    assert asyncio.run(reader.read()).at == clock.now
+
+
+def test_many_who_look_at_once_are_one_reading():
+    log_reads = []
+
+    class Counting(MemoryLedger):
+        async def log(self, after, limit):
+            log_reads.append(after)
+            await asyncio.sleep(0)
+            return await super().log(after, limit)
+
+    ledger = Counting()
+
+    async def look():
+        await ledger.open()
+        reader = Reader(ledger, FakeClock(NOW))
+        return await asyncio.gather(*(reader.read() for _ in range(50)))
+
+    assert len({id(reading) for reading in asyncio.run(look())}) == 1
+    assert len(log_reads) == 2  # is there a first line, and what comes after it
+
+
+def test_a_ledger_that_takes_too_long_is_said_to():
+    class Stuck(MemoryLedger):
+        async def log(self, after, limit):
+            await asyncio.Event().wait()
+
+        async def account(self, caller, model, at):
+            await asyncio.Event().wait()
+
+    reader = Reader(Stuck(), FakeClock(NOW), patience=0.01)
+    with pytest.raises(LedgerError, match="takes too long"):
+        asyncio.run(reader.read())
+    with pytest.raises(LedgerError, match="takes too long"):
+        asyncio.run(reader.account(Caller("key:a"), "m"))
+
+
+def test_a_name_that_nobody_can_have_is_a_value_error():
+    with pytest.raises(ValueError, match="names"):
+        asyncio.run(Reader(opened(), FakeClock(NOW)).account(Caller("key:\0"), "m"))

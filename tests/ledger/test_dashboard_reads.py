@@ -1,0 +1,43 @@
+"""The dashboard reads every ledger alike."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from modeltoll.gateway.dashboard.following import Bounds
+from modeltoll.gateway.dashboard.reading import Reader
+from modeltoll.ledger.locate import locate
+from modeltoll.testing.believable_day import MEASURES, MODEL, Town, build_tariff, live_a_day, townspeople
+
+NOW = 1_750_000_000.0
+
+
+async def read(url, tariff):
+    ledger = locate(url)
+    await ledger.open()
+    try:
+        town = Town.of(ledger, tariff, NOW)
+        await live_a_day(town, townspeople(0.03))
+        reading = await Reader(ledger, town.clock, Bounds(page=16)).read()
+        day = reading.tail.day(MODEL, MEASURES)
+        hashes = [ledger.logged_as(account.caller) for account in reading.accounts]
+    finally:
+        await ledger.close()
+    names = dict(zip(hashes, [account.caller.name for account in reading.accounts], strict=True))
+    return reading, day, [names[day.names[place]] for place in day.callers]
+
+
+def test_a_day_reads_back_the_same_from_every_ledger(stores):
+    tariff = build_tariff()
+    expected, day, names = asyncio.run(read(stores.pop("memory"), tariff))
+    assert len(day.at) == sum(plan.requests for plan in townspeople(0.03))
+    assert len(stores) == 3
+    for url in stores.values():
+        reading, other, others = asyncio.run(read(url, tariff))
+        assert others == names
+        assert [account.caller for account in reading.accounts] == [account.caller for account in expected.accounts]
+        for column in ("at", "rows", "modes", "leaks", "rarest", "row_lines", "measured"):
+            assert np.array_equal(getattr(other, column), getattr(day, column)), column
+        assert np.allclose(other.work, day.work, rtol=1e-9)
