@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -71,16 +72,22 @@ def serve(
     write_logs(loaded.operation)
     assembly = assemble(loaded)
     for notice in assembly.notices:
-        note.print(f"[yellow]note:[/] {notice}", soft_wrap=True)
+        _say(f"[yellow]note:[/] {notice}")
     said = (
         f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"a page to try it on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: note.print(said, soft_wrap=True), settings)
+        run_gateway(loaded, assembly, lambda: _say(said), settings)
     else:
         del assembly  # each worker builds its own
-        run_workers(loaded, workers, lambda: note.print(f"{said}, {workers} workers", soft_wrap=True), settings)
+        run_workers(loaded, workers, lambda: _say(f"{said}, {workers} workers"), settings)
+
+
+def _say(text: str) -> None:
+    """On standard error, if that can be written: a full disk under it stops no gateway."""
+    with contextlib.suppress(OSError):
+        note.print(text, soft_wrap=True)
 
 
 @app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from modeltoll.errors import SettingsError
+from modeltoll.gateway.connections import HurriedProtocol, allow_connections
 from modeltoll.gateway.household import Household
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def listen(setting: str, address: str) -> socket.socket:
 def _server(app: ASGIApp, finish: int = _GRACE_SECONDS) -> _Server:
     config = uvicorn.Config(
         app,
+        http=HurriedProtocol,
         interface="asgi3",
         lifespan="off",
         ws="none",
@@ -162,6 +164,7 @@ async def attend(posts: Sequence[Post], ready: Callable[[], None], duty: Duty) -
     The first of them is the public side. It leaves first, the others when it has: whoever asks for readiness hears that
     it is denied until the last request is answered. A second signal waits for nobody.
     """
+    allow_connections()
     servers = tuple(_server(app, duty.leave.finish) for app, _ in posts)
     loop, leaving = asyncio.get_running_loop(), _Leaving(servers, duty.leave)
     loop.add_signal_handler(signal.SIGHUP, duty.again)

@@ -191,6 +191,8 @@ class PostgresServer:
                 raise LedgerError("there is no ledger in that database", private=self._place())
             if version < len(MIGRATIONS):
                 async with connection.transaction():  # of many gateways that start at once, one does it
+                    # A crash may cost the last moment's charges, but never the tables under a gateway that goes on.
+                    await connection.execute("SET LOCAL synchronous_commit TO on")
                     await connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (LOCK,))
                     await self._migrate(connection, await self._version(connection))
             cursor = await connection.execute("SELECT salt FROM modeltoll.meta")
