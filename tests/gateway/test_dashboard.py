@@ -359,7 +359,7 @@ def test_what_goes_through_a_gate_is_on_its_dashboard_without_any_key_or_payload
         assert "key:alice" in page.text
         assert "alice-key" not in page.text
         assert str(secret) not in page.text
-    assert "1 requests" in read(pages[1]).text
+    assert "1 request" in read(pages[1]).text
 
 
 def test_queries_that_are_not_meant_are_passed_over(village):

@@ -1,27 +1,16 @@
-"""A day that a gateway may have had, written into a ledger: honest callers, one thief, and traffic that slowly changes.
-
-``python -m modeltoll.testing.believable_day`` serves a dashboard of it, for tests in browsers and for pictures.
-"""
+"""A day that a gateway may have had, written into a ledger: honest callers, one thief, and traffic that slowly changes."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from modeltoll.gateway.dashboard.shown import Shown
 from modeltoll.gateway.dashboard.site import dashboard_application
 from modeltoll.gateway.monitor import Monitor
-from modeltoll.gateway.serve import listen, served
-from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.drift import Drift
@@ -29,6 +18,8 @@ from modeltoll.records import Bill, Caller, Entry, Leaks
 from modeltoll.testing.clock import FakeClock
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.records import Floats
 
@@ -148,22 +139,3 @@ async def _visit(town: Town, plan: Plan, past: float, rng: np.random.Generator) 
     mode = "exempt" if plan.caller.exempt else "shadow" if town.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
     await town.ledger.bill(plan.caller, Bill(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))
-
-
-async def _serve(seed: int) -> None:
-    """Serve the dashboard at a free port of the loopback address, which is printed, until standard input ends."""
-    ledger = MemoryLedger()
-    await ledger.open()
-    town = Town.of(ledger, build_tariff(seed), time.time())
-    await live_a_day(town, townspeople(), seed)
-    app = Starlette(routes=[Mount("/dashboard", town.dashboard)])
-    with listen("admin", "127.0.0.1:0") as listening:
-        async with served(app, listening):
-            print(f"http://127.0.0.1:{listening.getsockname()[1]}/dashboard/", flush=True)  # noqa: T201
-            await asyncio.to_thread(sys.stdin.read)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Serve a dashboard of a believable day, until standard input ends.")
-    parser.add_argument("--seed", type=int, default=0)
-    asyncio.run(_serve(parser.parse_args().seed))

@@ -64,7 +64,7 @@ def curve(tariff: ConformalTariff) -> Curve:
     lines = tuple(CurveLine(share, _reached(tariff, share), seconds(share), suspected(share)) for share in stated)
     chart = Chart(
         "Price of a row, by how rare its leak is",
-        "share of honest rows that leak as much or more",
+        "share of honest rows that leak as much",
         "reference seconds",
         tuple(shares),
         (

@@ -53,7 +53,7 @@ def drifting(day: Day, tariff: ConformalTariff, reading: DriftReading, rng: np.r
         ]
         chart = Chart(
             f"How often leaks are so rare: {measure}",
-            "p, the share of honest rows that leak as much",
+            "share of honest rows that leak as much",
             "times as calibrated",
             ends,
             tuple(series),

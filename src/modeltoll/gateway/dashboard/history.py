@@ -115,7 +115,7 @@ def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
         )
         chart = Chart(
             f"How rare his rows are: {measure}",
-            "p, the share of honest rows that leak as much",
+            "share of honest rows that leak as much",
             "times as calibrated",
             ends,
             series,

@@ -95,7 +95,7 @@ def overview(stand: Stand, wish: Wish) -> Overview:
         whole=tail.whole,
         since=tail.since,
         traffic=traffic(day) if stand.reading else None,
-        waits=waits(day, tariff) if stand.reading and tariff else None,
+        waits=waits(day, tariff, rng) if stand.reading and tariff else None,
         standings=found,
         callers=callers,
         curve=curve(tariff) if tariff else None,

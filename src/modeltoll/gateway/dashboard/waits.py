@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.records import Floats
 
-__all__ = ["SHARES", "WaitLine", "Waits", "quantile", "waits"]
+__all__ = ["SHARES", "WaitLine", "Waits", "quantile", "row_waits", "waits"]
 
 SHARES = (0.5, 0.95, 0.99, 0.999)
 
@@ -60,14 +60,9 @@ class Waits:
         return self.mean_units is None or self.mean_units <= self.tolerated_units
 
 
-def quantile(values: Floats, share: float, weights: Floats | None = None) -> float | None:
-    """The smallest value that such a share of all (by ``weights``) does not exceed; None without values."""
-    if not len(values):
-        return None
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(np.ones(len(values)) if weights is None else weights[order])
-    place = int(np.searchsorted(reached, share * reached[-1] * (1.0 - 1e-12)))
-    return float(values[order][min(place, len(values) - 1)])
+def quantile(values: Floats, share: float) -> float | None:
+    """The smallest value that such a share of all does not exceed; None without values."""
+    return float(np.quantile(values, share, method="inverted_cdf")) if len(values) else None
 
 
 def _promised(tariff: ConformalTariff, share: float) -> float:
@@ -81,15 +76,23 @@ def _promised(tariff: ConformalTariff, share: float) -> float:
     return known.get(share, unit * (1.0 - g) * float((1.0 - share) ** -g))
 
 
-def waits(day: Day, tariff: ConformalTariff) -> Waits:
-    """Each row of a batch counts as having waited the batch's mean."""
+def row_waits(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Floats:
+    """Each row's share, by its price, of the work that its request was asked for, (rows,)."""
+    assessment = tariff.assess(day.leak_record, rng)
+    prices = assessment.factors * tariff.multipliers(assessment, day.work[day.row_lines, 3])
+    of_request = np.bincount(day.row_lines, prices, len(day.at))
+    each: Floats = day.rows_seconds[day.row_lines] * prices / of_request[day.row_lines]
+    return each
+
+
+def waits(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Waits:
+    """Of lines whose measures are the tariff's."""
     unit = tariff.calibration.unit_seconds
-    honest = day.only(day.honest & (day.rows > 0))
-    each, rows = honest.rows_seconds / honest.rows, honest.rows.astype(np.float64)
+    honest = day.only(day.honest)
+    each, at = row_waits(honest, tariff, rng), honest.at[honest.row_lines]
     slots = Slots.of(day)
-    asked = slots.sums(honest.at, rows)
     with np.errstate(invalid="ignore"):
-        means = slots.sums(honest.at, honest.rows_seconds) / asked / unit
+        means = slots.sums(at, each) / slots.sums(at) / unit
     tolerated = 1.0 + tariff.suspicion.terms.rho
     level = len(slots.starts)
     chart = Chart(
@@ -105,11 +108,11 @@ def waits(day: Day, tariff: ConformalTariff) -> Waits:
         y_kind="units",
     )
     return Waits(
-        rows=int(rows.sum()),
+        rows=len(each),
         unit_seconds=unit,
-        mean_units=float(honest.rows_seconds.sum() / rows.sum() / unit) if len(rows) else None,
+        mean_units=float(each.mean() / unit) if len(each) else None,
         tolerated_units=tolerated,
-        lines=tuple(WaitLine(share, _promised(tariff, share), quantile(each, share, rows)) for share in SHARES),
+        lines=tuple(WaitLine(share, _promised(tariff, share), quantile(each, share)) for share in SHARES),
         entry_seconds=float(honest.work[:, 2].sum()),
         chart=chart,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.gateway.dashboard.waits import SHARES, quantile
+from modeltoll.gateway.dashboard.waits import SHARES, quantile, row_waits
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.running import earlier
 
@@ -155,7 +155,7 @@ def compare(day: Day, tariff: ConformalTariff, other: ConformalTariff | None, rn
     lines = day.only(~day.exempt & day.measured)
     seed = int(rng.integers(2**32))
     callers = lines.callers[lines.row_lines]
-    charged = (lines.rows_seconds / np.maximum(lines.rows, 1))[lines.row_lines]
+    charged = row_waits(lines, tariff, np.random.default_rng(seed))
     logged = lines.suspected[lines.row_lines]
     seconds, suspected = _replayed(lines, tariff, seed)
     suspects = _any_of(logged | suspected, callers, len(day.names))

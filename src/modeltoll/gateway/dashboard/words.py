@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modeltoll.gateway.dashboard.charts import Measure
 
-__all__ = ["clock", "count", "decimal", "moment", "percent", "seconds", "short", "value"]
+__all__ = ["clock", "count", "decimal", "many", "moment", "percent", "seconds", "short", "value"]
 
 _STEPS = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min"), (172_800.0, 1 / 3600, "h"))
 _DAYS = 1 / 86_400
@@ -48,9 +48,14 @@ def percent(share: float | None) -> str:
     return NONE if share is None else f"{short(100 * share)}%"
 
 
-def short(number: float) -> str:
+def short(number: float | None) -> str:
     """Three significant digits at most, and no zeros at the end."""
-    return f"{number:.3g}"
+    return NONE if number is None else f"{number:.3g}"
+
+
+def many(number: int, thing: str) -> str:
+    """So many things; their plural has an s."""
+    return f"{count(number)} {thing}{'s' * (number != 1)}"
 
 
 def moment(at: float) -> str:

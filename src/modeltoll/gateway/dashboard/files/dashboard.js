@@ -42,16 +42,18 @@ const SAY = {
 
 const colour = (tone) => getComputedStyle(document.documentElement).getPropertyValue(`--${tone}`).trim();
 
-function seriesOf({ label, tone, style }) {
+/** `direction` is that of x: a step holds from its x to the next larger one, which may lie to the left. */
+function seriesOf({ label, tone, style }, direction) {
   const stroke = colour(tone);
   const stepped = style === "steps" || style === "edge";
   return {
     label,
     stroke,
     width: style === "dashes" ? 1.5 : 2,
+    pxAlign: stepped ? 1 : 0,
     dash: style === "dashes" ? [6, 4] : undefined,
     fill: style === "steps" ? `color-mix(in srgb, ${stroke} 16%, transparent)` : undefined,
-    paths: stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
+    paths: stepped ? uPlot.paths.stepped({ align: direction }) : undefined,
     points: style === "line" ? { size: 4, fill: stroke } : { show: false },
   };
 }
@@ -85,6 +87,13 @@ function powers(_, low, high) {
   return [10 ** from, 10 ** Math.max(to, from + 1)];
 }
 
+/** What is drawn: a step that is not there runs along the bottom of the chart, as nothing does. */
+function drawnValues({ series, y_log: logarithmic }) {
+  const known = series.flatMap(({ values }) => values.filter((value) => value > 0));
+  const bottom = logarithmic ? powers(null, Math.min(...known, 1), 1)[0] : 0;
+  return series.map(({ style, values }) => (style === "steps" ? values.map((value) => value ?? bottom) : values));
+}
+
 /** From nothing to a little above the largest. */
 const fromZero = (_, __, high) => [0, high > 0 ? high * 1.08 : 1];
 
@@ -97,9 +106,11 @@ function draw(element) {
   const readout = element.querySelector(".readout") ?? element.appendChild(document.createElement("p"));
   readout.className = "readout";
   const width = element.clientWidth;
+  const direction = chart.x_kind === "share" ? -1 : 1; // the rarer, the further to the right
   const say = (at) => {
-    const values = chart.series.map(({ label, values: known }) =>
-      `${label} ${known[at] == null ? "-" : SAY[chart.y_kind](known[at])}`);
+    const values = chart.series.map(
+      ({ label, values: known }) => `${label} ${known[at] == null ? "-" : SAY[chart.y_kind](known[at])}`,
+    );
     return `${SAY[chart.x_kind](chart.x[at])}: ${values.join(", ")}`;
   };
   const options = {
@@ -109,22 +120,27 @@ function draw(element) {
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
-      x: { time: chart.x_kind === "time", distr: chart.x_log ? 3 : 1, dir: chart.x_kind === "share" ? -1 : 1 },
+      x: { time: chart.x_kind === "time", distr: chart.x_log ? 3 : 1, dir: direction },
       y: chart.y_log ? { distr: 3, range: powers } : { range: fromZero },
     },
     axes: [
       { ...axis(chart.x_kind, chart.x_label, chart.x_log, width < NARROW), size: 34 },
       { ...axis(chart.y_kind, chart.y_label, chart.y_log), size: 56, space: 34 },
     ],
-    series: [{}, ...chart.series.map(seriesOf)],
+    series: [{}, ...chart.series.map((each) => seriesOf(each, direction))],
     bands: chart.band
-      ? [{ series: chart.band.map((place) => place + 1), fill: `color-mix(in srgb, ${colour("honest")} 14%, transparent)` }]
+      ? [
+          {
+            series: chart.band.map((place) => place + 1),
+            fill: `color-mix(in srgb, ${colour("honest")} 14%, transparent)`,
+          },
+        ]
       : undefined,
     hooks: {
       setCursor: [({ cursor: { idx } }) => (readout.textContent = idx == null ? "" : say(idx))],
     },
   };
-  const plot = new uPlot(options, [chart.x, ...chart.series.map(({ values }) => values)], element);
+  const plot = new uPlot(options, [chart.x, ...drawnValues(chart)], element);
   drawn.set(element, { json, plot });
 }
 
