@@ -27,7 +27,7 @@ from modeltoll.terminal import (  # first: where the command line's extra is mis
 # isort: split
 import typer
 
-from modeltoll import cli_calibrate, cli_client, cli_fit, cli_pricing
+from modeltoll import cli_bench, cli_calibrate, cli_client, cli_fit, cli_pricing
 from modeltoll._version import __version__
 from modeltoll.errors import SettingsError
 
@@ -40,6 +40,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_bench.verbs)
 app.add_typer(cli_calibrate.verbs)
 app.add_typer(cli_client.verbs)
 app.add_typer(cli_fit.verbs)

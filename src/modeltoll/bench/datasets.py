@@ -25,12 +25,14 @@ __all__ = [
     "DATA_VARIABLE",
     "DataError",
     "Images",
+    "cells",
     "cifar10",
     "data_folder",
     "digits",
     "emnist_letters",
     "fashion",
     "fit",
+    "fit_to",
     "mnist",
     "photograph_patches",
     "tiny_imagenet",
@@ -74,6 +76,18 @@ def digits() -> Images:
 
     bunch: Any = load_digits()
     return Images(np.asarray(bunch.images, np.float64) / 16.0, np.asarray(bunch.target, np.int64))
+
+
+def cells() -> Images:
+    """A table: the 569 breast cancer biopsies of 30 columns that scikit-learn carries (UCI WDBC), each column as 0..1.
+
+    Rows are images one pixel high, (569, 1, 30).
+    """
+    from sklearn.datasets import load_breast_cancer  # noqa: PLC0415
+
+    bunch: Any = load_breast_cancer()
+    low, high = bunch.data.min(axis=0), bunch.data.max(axis=0)
+    return Images(((bunch.data - low) / (high - low))[:, None], np.asarray(bunch.target, np.int64))
 
 
 def photograph_patches(count: int, side: int, rng: np.random.Generator) -> Floats:
@@ -184,3 +198,13 @@ def fit(images: Floats, side: int) -> Floats:
         return grey
     fitted: Floats = ndimage.zoom(grey, (1, side / height, side / width), order=1)
     return fitted
+
+
+def fit_to(images: Floats, shape: tuple[int, ...]) -> Floats:
+    """Images of a victim's shape, (side, side) or (side, side, 3): colours stay where both have them, grey is tripled."""
+    if images.shape[1:] == shape:
+        return images
+    if len(shape) == 3 and images.ndim == 4:
+        return np.stack([fit(plane, shape[0]) for plane in np.moveaxis(images, 3, 0)], axis=3)
+    grey = fit(images, shape[0])
+    return grey if len(shape) == 2 else np.repeat(grey[..., None], 3, axis=3)

@@ -1,0 +1,157 @@
+"""Suites run: each theft once, then every experiment that rests on it. What is done already is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.bench.defences.table import DEFENCES, TRUTH
+from modeltoll.bench.experiment import HONEST, Experiment, Origin
+from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.ground import Ground, survey
+from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.pricing import Site, price_honest, price_theft
+from modeltoll.bench.stealing import Loot, Theft, kept, steal, took
+from modeltoll.bench.targets import TARGETS, Room, Workshop
+from modeltoll.bench.thieves import Equip, equip
+from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
+from modeltoll.records import Leaks
+
+if TYPE_CHECKING:
+    from modeltoll.bench.experiment import Result
+    from modeltoll.bench.thieves import Equipping
+    from modeltoll.records import Floats
+
+__all__ = ["LONG_SECONDS", "Errand", "Outcome", "Run", "errands", "run_all", "run_errand", "theft_of"]
+
+LONG_SECONDS = 600.0  # a theft that took longer with the first seed is not repeated with others
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a suite is run: where everything is, and what the results will say of their origin."""
+
+    workshop: Workshop
+    results: Path
+    origin: Origin
+    equipping: Equipping = equip
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Experiments that rest on one theft (None: on none). Errands share nothing, and may be run anywhere."""
+
+    theft: Theft | None
+    experiments: tuple[Experiment, ...]
+
+    @property
+    def title(self) -> str:
+        """What to call it on a screen."""
+        first = self.experiments[0]
+        return f"{first.dataset}, {self.theft.attack if self.theft else HONEST}, seed {first.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an errand: its results, or ``left``, the reason why there are none."""
+
+    errand: Errand
+    results: tuple[Result, ...]
+    left: str = ""
+
+
+def theft_of(experiment: Experiment) -> Theft | None:
+    """The theft that an experiment rests on; defences that change nothing that is told share one."""
+    if experiment.attack == HONEST:
+        return None
+    answers = experiment.defence if experiment.defence in DEFENCES else TRUTH
+    return Theft(
+        experiment.dataset, experiment.attack, experiment.profile, experiment.queries, experiment.seed, answers
+    )
+
+
+def errands(experiments: Iterable[Experiment], results: Path) -> list[Errand]:
+    """What is still to be done, grouped by theft; experiments whose result lies there already are left out."""
+    groups: dict[tuple[Theft | None, str], list[Experiment]] = {}
+    for experiment in dict.fromkeys(experiments):
+        if not experiment.file(results).is_file():
+            groups.setdefault((theft_of(experiment), experiment.dataset), []).append(experiment)
+    return [Errand(theft, tuple(group)) for (theft, _), group in groups.items()]
+
+
+@lru_cache(maxsize=1)
+def _room(name: str, workshop: Workshop) -> Room:
+    return TARGETS[name].ready(workshop, lambda _done, _most: None)
+
+
+@lru_cache(maxsize=4)
+def _ground(name: str, workshop: Workshop) -> Ground:
+    return survey(TARGETS[name], workshop.cache, lambda: _room(name, workshop))
+
+
+def _guess(room: Room, ground: Ground, target: str) -> Callable[[Floats], Floats]:
+    """What a thief with a perfect guess knows: the price of each image under our tariff, (n,), in units."""
+    tariff = lay(ground, CONFORMAL, DEFAULT, target).tariff
+    gauges = {name: room.gauges[name] for name in tariff.measures}
+
+    def price(images: Floats) -> Floats:
+        leaks = measure_all(gauges, room.victim.scores(images), images)
+        return tariff.assess(Leaks(tariff.measures, leaks), np.random.default_rng(0)).factors
+
+    return price
+
+
+def _loot(theft: Theft, run: Run, ground: Ground) -> Loot:
+    """The theft's, run now where it is not in the cache."""
+
+    def stolen() -> Loot:
+        room, target = _room(theft.target, run.workshop), TARGETS[theft.target]
+        equipped = run.equipping(Equip(theft.attack, theft.profile, target.school, room.classes))
+        answering = DEFENCES[theft.answers](ground).answer
+        return steal(theft, equipped, room, answering, _guess(room, ground, theft.target))
+
+    return kept(theft, run.workshop.cache, stolen)
+
+
+def _too_long(theft: Theft, cache: Path) -> bool:
+    """Whether it took so long with the first seed that once must do."""
+    first = took(replace(theft, seed=0), cache) if theft.seed else None
+    return first is not None and first > LONG_SECONDS
+
+
+def run_errand(errand: Errand, run: Run) -> Outcome:
+    """Steal, unless that was done before; price every experiment, and write each result as soon as it is there.
+
+    Raises:
+        ModeltollError: something is missing or breaks a rule; results that were written stay.
+    """
+    name, cache, loot = errand.experiments[0].dataset, run.workshop.cache, None
+    if errand.theft is not None and _too_long(errand.theft, cache):
+        return Outcome(errand, (), f"its first seed took more than {LONG_SECONDS:g} s")
+    ground = _ground(name, run.workshop)
+    if errand.theft is not None:
+        loot = _loot(errand.theft, run, ground)
+    results = []
+    for experiment in errand.experiments:
+        if loot is None and WORKLOADS[experiment.workload].kind not in ground.kinds:
+            continue
+        site = Site.of(experiment, ground, run.origin)
+        result = price_honest(site) if loot is None else price_theft(site, loot)
+        result.write(run.results)
+        results.append(result)
+    return Outcome(errand, tuple(results), "" if results else "there are no such images here")
+
+
+def run_all(found: Sequence[Errand], run: Run, jobs: int) -> Iterator[Outcome]:
+    """Every errand's outcome, as each is done: one after another, or in so many processes."""
+    if jobs == 1:
+        yield from (run_errand(errand, run) for errand in found)
+        return
+    from joblib import Parallel, delayed  # noqa: PLC0415  an extra
+
+    yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(run_errand)(one, run) for one in found)

@@ -1,0 +1,76 @@
+"""The verbs ``bench run`` and ``bench report``: attacks and defences, tried and shown."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modeltoll.errors import SettingsError
+from modeltoll.terminal import JsonFile, needs, note, print_table, verb_of, warn, write_json
+
+if TYPE_CHECKING:
+    from modeltoll.bench.running import Outcome
+
+__all__ = ["verbs"]
+
+verbs = typer.Typer()
+_bench = typer.Typer(help="Try attacks against defences, and report what came of it.", no_args_is_help=True)
+verbs.add_typer(_bench, name="bench")
+
+
+@_bench.command(epilog="Example: modeltoll bench run quick -o results/bench")
+@verb_of
+def run(  # noqa: PLR0913  each is a choice of the operator's
+    suite: Annotated[str, typer.Argument(help="table2, table3, evasions, honest, defences or quick.")],
+    *,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Where results go; those that are there already stay.")],
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
+    cache: Annotated[Path, typer.Option(help="Where victims and stolen queries are kept.")] = Path("build/bench"),
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set. Give several.")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="Only this attack. Give several.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Settings of attacks: full (the paper's) or quick.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="A thief's budget of rows.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, where a theft does not take too long.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """Run a suite; what was interrupted goes on where it stopped."""
+    with needs("bench"):
+        from modeltoll.bench import suites  # noqa: PLC0415  an extra
+        from modeltoll.bench.experiment import origin, read_result  # noqa: PLC0415
+        from modeltoll.bench.lines import HEADINGS, cells, failures  # noqa: PLC0415
+        from modeltoll.bench.running import Run, errands, run_all  # noqa: PLC0415
+        from modeltoll.bench.targets import Workshop  # noqa: PLC0415
+        from modeltoll.bench.thieves import PROFILES  # noqa: PLC0415
+    if profile is not None and profile not in PROFILES:
+        raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
+    choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries)
+    planned = suites.plan(suite, choice)
+    found = errands(planned, folder)
+    work = Run(Workshop(data_dir, cache), folder, origin(_command()))
+    left = sum(len(errand.experiments) for errand in found)
+    note.print(f"{suite}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True)
+    for done, outcome in enumerate(run_all(found, work, jobs), start=1):
+        note.print(f"{done}/{len(found)} {_said(outcome)}", soft_wrap=True)
+    files = [experiment.file(folder) for experiment in planned]
+    documents = [read_result(path) for path in files if path.is_file()]
+    if json_file is not None:
+        write_json(documents, json_file)
+    if json_file != "-":
+        print_table(HEADINGS, [cells(document) for document in documents])
+    warn(failures(documents))
+
+
+def _command() -> str:
+    return shlex.join(["modeltoll", *sys.argv[1:]])
+
+
+def _said(outcome: Outcome) -> str:
+    """One line for the screen."""
+    if outcome.left:
+        return f"{outcome.errand.title}: left out, {outcome.left}"
+    return f"{outcome.errand.title}: {len(outcome.results)} results"
