@@ -66,7 +66,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
 
 
 def _command() -> str:
-    return shlex.join(["modeltoll", *sys.argv[1:]])
+    """As it was given, but for where this machine keeps things."""
+    return shlex.join(["modeltoll", *("DIR" if Path(word).is_absolute() else word for word in sys.argv[1:])])
 
 
 def _said(outcome: Outcome) -> str:
@@ -74,3 +75,20 @@ def _said(outcome: Outcome) -> str:
     if outcome.left:
         return f"{outcome.errand.title}: left out, {outcome.left}"
     return f"{outcome.errand.title}: {len(outcome.results)} results"
+
+
+@_bench.command(epilog="Example: modeltoll bench report results/bench -o report")
+@verb_of
+def report(
+    results: Annotated[Path, typer.Argument(help="The folder that 'bench run' wrote to.")],
+    *,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Where report.html, report.md and figures go.")],
+) -> None:
+    """Make pages of results: the paper's tables next to ours, figures with their numbers, what does not hold."""
+    with needs("bench"):
+        from modeltoll.bench.experiment import read_results  # noqa: PLC0415  an extra
+        from modeltoll.bench.report.page import write_report  # noqa: PLC0415
+    if not results.is_dir():
+        raise SettingsError([f"there is no folder {results}; modeltoll bench run makes one"])
+    page, text = write_report(read_results(results), folder)
+    note.print(f"see {page} and {text}", soft_wrap=True)

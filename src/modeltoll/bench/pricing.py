@@ -146,7 +146,7 @@ def price_theft(site: Site, loot: Loot) -> Result:
     honest = site.honest()
     solved = played.bought & played.paid & (played.work > 0.0)
     charged = played.charged.seconds[solved]
-    whole = played.queries == loot.asked
+    whole, plain = played.queries == loot.asked, experiment.evasion == PLAIN
     final = loot.curve[-1] if whole else None
     got = played.bought & played.traffic.wanted
     suspected, first_alarm = _alarms(site, loot, played)
@@ -180,8 +180,8 @@ def price_theft(site: Site, loot: Loot) -> Result:
         accuracy=final.accuracy if final else None,
         fidelity=final.fidelity if final else None,
         agreement=final.agreement if final else None,
-        honest_cost=_honest_cost(site, honest_ratio) if experiment.evasion == PLAIN else {},
-        course=_course(played, loot.curve if whole else (), loot.measures),
+        honest_cost=_honest_cost(site, honest_ratio) if plain else {},
+        course=_course(played, loot.curve, loot.measures) if plain else (),
         scaled=loot.scaled,
         theft_seconds=loot.seconds,
     )

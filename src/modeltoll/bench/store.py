@@ -80,10 +80,18 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """A JSON file. Numbers must be finite."""
+    """A JSON file, its numbers rounded to six digits. They must be finite."""
     beside = _beside(path)
-    beside.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     beside.replace(path)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {name: _rounded(member) for name, member in value.items()}
+    return [_rounded(member) for member in value] if isinstance(value, list | tuple) else value
 
 
 def _beside(path: Path) -> Path:

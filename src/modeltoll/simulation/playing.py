@@ -78,7 +78,8 @@ class Played:
         first = np.full(self.accounts, math.inf)
         suspected, accounts = self.charged.suspected, self.traffic.accounts
         np.minimum.at(first, accounts[suspected], (earlier(accounts) + 1.0)[suspected])
-        return first[np.isfinite(first)]
+        alarms: Floats = first[np.isfinite(first)]
+        return alarms
 
 
 def _reference(charged: Charged) -> Floats:
