@@ -166,5 +166,5 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def read_results(folder: Path) -> Iterator[dict[str, Any]]:
     """The documents of all results in a folder, by suite, data set and name. Raises as ``read_result`` does."""
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(folder.glob("*/*/*.json")):
         yield read_result(path)
