@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from modeltoll.errors import SettingsError
+from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.terminal import JsonFile, needs, note, print_table, verb_of, warn, write_json
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     work = Run(Workshop(data_dir, cache), folder, origin(_command()))
     left = sum(len(errand.experiments) for errand in found)
     note.print(f"{suite}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True)
+    failed = 0
     for done, outcome in enumerate(run_all(found, work, jobs), start=1):
-        note.print(f"{done}/{len(found)} {_said(outcome)}", soft_wrap=True)
+        note.print(f"{done}/{len(found)} {escape(_said(outcome))}", soft_wrap=True)
+        failed += outcome.failed
     files = [experiment.file(folder) for experiment in planned]
     documents = [read_result(path) for path in files if path.is_file()]
     if json_file is not None:
@@ -63,6 +66,10 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     if json_file != "-":
         print_table(HEADINGS, [cells(document) for document in documents])
     warn(failures(documents))
+    if failed:
+        raise ModeltollError(
+            f"{failed} of {len(found)} errands failed; what was made is kept, and the same command goes on"
+        )
 
 
 def _command() -> str:
@@ -73,7 +80,7 @@ def _command() -> str:
 def _said(outcome: Outcome) -> str:
     """One line for the screen."""
     if outcome.left:
-        return f"{outcome.errand.title}: left out, {outcome.left}"
+        return f"{outcome.errand.title}: {'failed' if outcome.failed else 'left out'}, {outcome.left}"
     return f"{outcome.errand.title}: {len(outcome.results)} results"
 
 

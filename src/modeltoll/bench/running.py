@@ -20,6 +20,7 @@ from modeltoll.bench.stealing import Loot, Theft, kept, steal, took
 from modeltoll.bench.targets import TARGETS, Room, Workshop
 from modeltoll.bench.thieves import Equip, equip
 from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
+from modeltoll.errors import ModeltollError
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an errand: its results, or ``left``, the reason why there are none."""
+    """What came of an errand: its results, or ``left``, the reason why there are none; ``failed``: it was an error."""
 
     errand: Errand
     results: tuple[Result, ...]
     left: str = ""
+    failed: bool = False
 
 
 def theft_of(experiment: Experiment) -> Theft | None:
@@ -127,9 +129,15 @@ def _too_long(theft: Theft, cache: Path) -> bool:
 def run_errand(errand: Errand, run: Run) -> Outcome:
     """Steal, unless that was done before; price every experiment, and write each result as soon as it is there.
 
-    Raises:
-        ModeltollError: something is missing or breaks a rule; results that were written stay.
+    What is missing or breaks a rule fails this errand alone; results that were written stay.
     """
+    try:
+        return _run(errand, run)
+    except ModeltollError as error:
+        return Outcome(errand, (), str(error), failed=True)
+
+
+def _run(errand: Errand, run: Run) -> Outcome:
     name, cache, loot = errand.experiments[0].dataset, run.workshop.cache, None
     if errand.theft is not None and _too_long(errand.theft, cache):
         return Outcome(errand, (), f"its first seed took more than {LONG_SECONDS:g} s")

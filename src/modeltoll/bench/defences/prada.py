@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ class Prada:
 
     def first_alarm(self, images: Floats, labels: Integers) -> int | None:
         """As ``Watcher.first_alarm``."""
-        flat = images.reshape(len(images), -1)
+        flat = images.reshape(len(images), math.prod(images.shape[1:]))
         classes: dict[int, _Growing] = {}
         distances: list[float] = []
         for row, (point, label) in enumerate(zip(flat, labels.tolist(), strict=True), start=1):
