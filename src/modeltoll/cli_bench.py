@@ -37,6 +37,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     queries: Annotated[int | None, typer.Option(min=1, help="A thief's budget of rows.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, where a theft does not take too long.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    live: Annotated[
+        int, typer.Option(min=0, help="Drive so many rows of each theft through a real gateway, too; a minute each.")
+    ] = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Run a suite; what was interrupted goes on where it stopped."""
@@ -51,8 +54,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
     choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries)
     planned = suites.plan(suite, choice)
-    found = errands(planned, folder)
-    work = Run(Workshop(data_dir, cache), folder, origin(_command()))
+    found = errands(planned, folder, live=live > 0)
+    work = Run(Workshop(data_dir, cache), folder, origin(_command()), live=live)
     left = sum(len(errand.experiments) for errand in found)
     note.print(f"{suite}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True)
     failed = 0

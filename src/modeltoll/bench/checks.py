@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.stealing import Loot
     from modeltoll.bench.tolls import Laid
 
-__all__ = ["Check", "across", "budget_spent", "honest_promise", "live_agrees", "nothing_unmetered"]
+__all__ = ["Check", "across", "budget_spent", "honest_promise", "live_agrees", "live_unchanged", "nothing_unmetered"]
 
 HONEST_TARGET = 2.0  # times the undefended API, measuring included
 LIVE_TOLERANCE = 0.1
@@ -62,6 +62,11 @@ def live_agrees(measured: float, computed: float, rows: int) -> Check:
     off = measured / computed - 1.0
     note = f"{rows} rows took {measured:.2f} s through a gateway, {computed:.2f} s were computed ({off:+.1%})"
     return Check("live agrees with computed", abs(off) <= LIVE_TOLERANCE, note)
+
+
+def live_unchanged(changed: int) -> Check:
+    """Every answer that was opened behind the gateway is the victim's own."""
+    return Check("opened answers are the victim's", changed == 0, f"{changed} opened answers differ")
 
 
 def across(documents: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Check]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.bench.checks import live_agrees, live_unchanged
 from modeltoll.bench.defences.table import DEFENCES, TRUTH
-from modeltoll.bench.experiment import HONEST, Experiment, Origin
+from modeltoll.bench.evasions.table import PLAIN
+from modeltoll.bench.experiment import HONEST, Experiment, Origin, read_result
 from modeltoll.bench.gauges import measure_all
 from modeltoll.bench.ground import Ground, survey
 from modeltoll.bench.honest.workload import WORKLOADS
@@ -21,6 +23,7 @@ from modeltoll.bench.targets import TARGETS, Room, Workshop
 from modeltoll.bench.thieves import Equip, equip
 from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
 from modeltoll.errors import ModeltollError
+from modeltoll.pricing.recorded import chosen
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -35,12 +38,16 @@ LONG_SECONDS = 600.0  # a theft that took longer with the first seed is not repe
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a suite is run: where everything is, and what the results will say of their origin."""
+    """How a suite is run: where everything is, and what the results will say of their origin.
+
+    ``live``: so many rows of every plain theft under our toll are driven through a real gateway, too.
+    """
 
     workshop: Workshop
     results: Path
     origin: Origin
     equipping: Equipping = equip
+    live: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +84,28 @@ def theft_of(experiment: Experiment) -> Theft | None:
     )
 
 
-def errands(experiments: Iterable[Experiment], results: Path) -> list[Errand]:
-    """What is still to be done, grouped by theft; experiments whose result lies there already are left out."""
+def _drivable(experiment: Experiment) -> bool:
+    """Whether its rows can be driven through a gateway as they are."""
+    plain = (experiment.evasion, experiment.defence, experiment.tariff) == (PLAIN, TRUTH, CONFORMAL)
+    return plain and experiment.attack != HONEST
+
+
+def _done(experiment: Experiment, results: Path, *, live: bool) -> bool:
+    path = experiment.file(results)
+    return path.is_file() and not (live and _drivable(experiment) and read_result(path)["live"] is None)
+
+
+def errands(experiments: Iterable[Experiment], results: Path, *, live: bool = False) -> list[Errand]:
+    """What is still to be done, grouped by theft; experiments whose result lies there already are left out.
+
+    ``live``: so are those that were driven through a gateway, not others that could be.
+
+    Raises:
+        Damaged: a file there is not a result.
+    """
     groups: dict[tuple[Theft | None, str], list[Experiment]] = {}
     for experiment in dict.fromkeys(experiments):
-        if not experiment.file(results).is_file():
+        if not _done(experiment, results, live=live):
             groups.setdefault((theft_of(experiment), experiment.dataset), []).append(experiment)
     return [Errand(theft, tuple(group)) for (theft, _), group in groups.items()]
 
@@ -120,6 +144,20 @@ def _loot(theft: Theft, run: Run, ground: Ground) -> Loot:
     return kept(theft, run.workshop.cache, stolen)
 
 
+def _driven(site: Site, result: Result, loot: Loot, run: Run) -> Result:
+    """The result with what came of driving its first rows through a gateway."""
+    from modeltoll.bench.live import Trip, drive  # noqa: PLC0415  few runs need a gateway
+
+    room, calibration = _room(site.experiment.dataset, run.workshop), site.laid.calibration
+    assert calibration is not None  # the conformal toll has one
+    gauges = {name: room.gauges[name] for name in site.laid.measures}
+    images = loot.images[: run.live]
+    leaks = chosen(site.ground.leaks(loot.leaks[: len(images)]), site.laid.measures)
+    live = drive(Trip(images, leaks.values, gauges, room.victim, calibration))
+    found = (live_agrees(live.measured_seconds, live.computed_seconds, live.rows), live_unchanged(live.changed))
+    return replace(result, live=asdict(live), checks=(*result.checks, *found))
+
+
 def _too_long(theft: Theft, cache: Path) -> bool:
     """Whether it took so long with the first seed that once must do."""
     first = took(replace(theft, seed=0), cache) if theft.seed else None
@@ -150,6 +188,8 @@ def _run(errand: Errand, run: Run) -> Outcome:
             continue
         site = Site.of(experiment, ground, run.origin)
         result = price_honest(site) if loot is None else price_theft(site, loot)
+        if run.live and loot is not None and _drivable(experiment):
+            result = _driven(site, result, loot, run)
         result.write(run.results)
         results.append(result)
     return Outcome(errand, tuple(results), "" if results else "there are no such images here")

@@ -98,9 +98,9 @@ def _check_disguise(evasion: Evasion, stolen: Floats, crowd: Crowd, seed: int) -
     for mask in (scene.pays, disguise.solves):
         assert mask is None or mask.shape == (rows,), "a mask is not of the traffic's length"
     places = {row.tobytes(): place for place, row in enumerate(stolen)}
-    found = [places.get(row.tobytes()) for row in traffic.leaks[traffic.wanted]]
+    found = [places.get(row.tobytes(), -1) for row in traffic.leaks[traffic.wanted]]
     assert found, "nothing is stolen"
-    assert None not in found, "a wanted row is none of the stolen ones"
+    assert -1 not in found, "a wanted row is none of the stolen ones"
     assert found == sorted(set(found)), "stolen rows are asked out of order, or wanted twice"
     assert scene.pays is None or scene.pays[traffic.wanted].all(), "somebody else pays for a stolen row"
     bought = scene.buys(np.linspace(0.0, 1.0, rows))
