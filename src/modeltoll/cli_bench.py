@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from modeltoll.errors import ModeltollError, SettingsError
-from modeltoll.terminal import JsonFile, needs, note, print_table, verb_of, warn, write_json
+from modeltoll.terminal import JsonFile, needs, note, print_table, stage, verb_of, warn, write_json
 
 if TYPE_CHECKING:
     from modeltoll.bench.running import Outcome
@@ -33,6 +33,12 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     cache: Annotated[Path, typer.Option(help="Where victims and stolen queries are kept.")] = Path("build/bench"),
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set. Give several.")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Only this attack. Give several.")] = None,
+    foreign: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE.npz|FOLDER", help="Where foreign images come from: any data set, noise, your own."
+        ),
+    ] = "",
     profile: Annotated[str | None, typer.Option(help="Settings of attacks: full (the paper's) or quick.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="A thief's budget of rows.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, where a theft does not take too long.")] = 3,
@@ -52,7 +58,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench.thieves import PROFILES  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries)
+    choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
     planned = suites.plan(suite, choice)
     found = errands(planned, folder, live=live > 0)
     work = Run(Workshop(data_dir, cache), folder, origin(_command()), live=live)
@@ -102,3 +108,24 @@ def report(
         raise SettingsError([f"there is no folder {results}; modeltoll bench run makes one"])
     page, text = write_report(read_results(results), folder)
     note.print(f"see {page} and {text}", soft_wrap=True)
+
+
+@_bench.command(epilog="Example: modeltoll bench fetch mnist fashion --data-dir data")
+@verb_of
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="mnist, fashion, cifar10, svhn.")],
+    *,
+    data_dir: Annotated[Path, typer.Option(help="Folder of the data sets.")],
+) -> None:
+    """Fetch data sets from their publishers, and check them; what lies there already is left alone."""
+    with needs("bench"):
+        from modeltoll.bench import datasets  # noqa: PLC0415  an extra
+    missing = [name for name in names if name not in datasets.PUBLISHERS]
+    if missing:
+        there_are = ", ".join(datasets.PUBLISHERS)
+        raise SettingsError([f"nobody is known to publish {', '.join(missing)}; can be fetched: {there_are}"])
+    for name in names:
+        for published in datasets.PUBLISHERS[name]:
+            with stage(published.url.rpartition("/")[2]) as progress:
+                fetched = datasets.fetch(published, data_dir, progress)
+            note.print(f"{data_dir / published.path}: {'fetched' if fetched else 'there already'}", soft_wrap=True)

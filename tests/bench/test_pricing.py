@@ -11,6 +11,7 @@ import pytest
 from modeltoll.bench import checks
 from modeltoll.bench.evasions.table import EVASIONS
 from modeltoll.bench.experiment import Experiment, Origin, plan_of, read_result, read_results
+from modeltoll.bench.gauges import measure_all
 from modeltoll.bench.honest.kinds import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, Pattern, pay
 from modeltoll.bench.machines import (
@@ -54,8 +55,6 @@ def site(ground, *args, **kwargs):
 @pytest.fixture(scope="module")
 def loot(room):
     """Foreign images, and a clone that gets better."""
-    from modeltoll.bench.gauges import measure_all
-
     images = room.pools.foreign.x[:ROWS]
     scores = room.victim.scores(images)
     curve = (Quality(60, 0.4, 0.5, 0.6), Quality(ROWS, 0.6, 0.7, 0.8))

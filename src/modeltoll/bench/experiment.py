@@ -33,7 +33,8 @@ class Experiment:
     """What is tried. Names are those of the tables of targets, thieves, evasions, defences, tolls and workloads.
 
     ``attack`` is ``honest`` where honest callers with a ``workload`` are tried. ``measure`` is what the toll prices,
-    several joined by +; empty without a toll.
+    several joined by +; empty without a toll. ``foreign`` is the source of foreign images, empty for the data set's
+    usual one.
     """
 
     suite: str
@@ -47,12 +48,13 @@ class Experiment:
     seed: int
     queries: int
     workload: str = ""
+    foreign: str = ""
 
     def file(self, folder: Path) -> Path:
         """Where its result belongs: names for people, and a digest of everything."""
         said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
         words = "-".join(word for word in said if word not in ("", "none"))
-        digest = hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(repr(self).replace(", foreign=''", "").encode()).hexdigest()[:8]
         slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
         return folder / self.suite / self.dataset / f"{slug}-{digest}.json"
 
@@ -146,8 +148,8 @@ def origin(command: str) -> Origin:
 
 def plan_of(document: Mapping[str, Any]) -> Experiment:
     """The experiment of a result's document."""
-    members = {one.name: document[one.name] for one in fields(Experiment)}
-    return Experiment(**(members | {"queries": document["budget"]}))
+    members = {one.name: document[one.name] for one in fields(Experiment) if one.name != "foreign"}
+    return Experiment(**(members | {"queries": document["budget"], "foreign": document.get("foreign", "")}))
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -80,7 +80,13 @@ def theft_of(experiment: Experiment) -> Theft | None:
         return None
     answers = experiment.defence if experiment.defence in DEFENCES else TRUTH
     return Theft(
-        experiment.dataset, experiment.attack, experiment.profile, experiment.queries, experiment.seed, answers
+        experiment.dataset,
+        experiment.attack,
+        experiment.profile,
+        experiment.queries,
+        experiment.seed,
+        answers,
+        experiment.foreign,
     )
 
 
@@ -136,7 +142,7 @@ def _loot(theft: Theft, run: Run, ground: Ground) -> Loot:
     """The theft's, run now where it is not in the cache."""
 
     def stolen() -> Loot:
-        room, target = _room(theft.target, run.workshop), TARGETS[theft.target]
+        room, target = _room(theft.target, replace(run.workshop, foreign=theft.foreign)), TARGETS[theft.target]
         equipped = run.equipping(Equip(theft.attack, theft.profile, target.school, room.classes))
         answering = DEFENCES[theft.answers](ground).answer
         return steal(theft, equipped, room, answering, _guess(room, ground, theft.target))
@@ -148,8 +154,9 @@ def _driven(site: Site, result: Result, loot: Loot, run: Run) -> Result:
     """The result with what came of driving its first rows through a gateway."""
     from modeltoll.bench.live import Trip, drive  # noqa: PLC0415  few runs need a gateway
 
-    room, calibration = _room(site.experiment.dataset, run.workshop), site.laid.calibration
+    plan, calibration = site.experiment, site.laid.calibration
     assert calibration is not None  # the conformal toll has one
+    room = _room(plan.dataset, replace(run.workshop, foreign=plan.foreign))
     gauges = {name: room.gauges[name] for name in site.laid.measures}
     images = loot.images[: run.live]
     leaks = chosen(site.ground.leaks(loot.leaks[: len(images)]), site.laid.measures)

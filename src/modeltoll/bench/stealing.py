@@ -31,7 +31,9 @@ _KEPT_IMAGES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Theft:
-    """Everything that a theft depends on. ``answers`` names the defence that changes what is told, or ``none``."""
+    """Everything that a theft depends on. ``answers`` names the defence that changes what is told, or ``none``;
+    ``foreign`` the source of foreign images, empty for the target's usual one.
+    """
 
     target: str
     attack: str
@@ -39,10 +41,11 @@ class Theft:
     queries: int
     seed: int
     answers: str = "none"
+    foreign: str = ""
 
     def file(self, cache: Path) -> Path:
         """Where it is kept."""
-        digest = hashlib.sha256(repr((_FORMAT, self)).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(repr((_FORMAT, self)).replace(", foreign=''", "").encode()).hexdigest()[:12]
         return cache / "thefts" / f"{self.target}-{self.attack}-{self.answers}-{self.seed}-{digest}.npz"
 
 

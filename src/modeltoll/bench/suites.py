@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.defences.table import DEFENCES, TRUTH, WATCHERS
@@ -63,13 +63,15 @@ _QUICK_EVASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What of a suite is wanted; empty or None: what the suite says. ``seeds``: how many, from 0."""
+    """What of a suite is wanted; empty or None: what the suite says. ``seeds``: how many, from 0;
+    ``foreign``: the source of foreign images."""
 
     datasets: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
     profile: str | None = None
     seeds: int = 3
     queries: int | None = None
+    foreign: str = ""
 
 
 def _published(dataset: str) -> Tariff:
@@ -181,5 +183,6 @@ def plan(name: str, choice: Choice) -> tuple[Experiment, ...]:
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
         queries = choice.queries or TARGETS[dataset].queries
-        experiments += suite.lines(_Frame(name, dataset, profile, seed, queries), choice.attacks)
+        lines = suite.lines(_Frame(name, dataset, profile, seed, queries), choice.attacks)
+        experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
     return tuple(experiments)

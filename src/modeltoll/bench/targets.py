@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
-from modeltoll.bench.datasets import Images
+from modeltoll.bench.datasets import DataError, Images
 from modeltoll.bench.gauges import standard_gauges
 from modeltoll.bench.pools import Pools, Shares, divide, mirrored, moved
 
@@ -30,15 +30,23 @@ _TENTHS = 10
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where data sets are read and where what is trained or measured is kept. ``data`` None: what is embedded will do."""
+    """Where data sets are read and where what is trained or measured is kept. ``data`` None: what is embedded will do.
+
+    ``foreign``: the source of foreign images, see ``datasets.source``; empty: the target's usual one.
+    """
 
     data: Path | None
     cache: Path
+    foreign: str = ""
 
     @property
     def folder(self) -> Path:
         """The folder of the data sets. Raises DataError where there is none."""
         return datasets.data_folder(self.data)
+
+    def source(self, usual: Callable[[], Images]) -> Images:
+        """Foreign images, as they come."""
+        return datasets.source(self.foreign, lambda: self.folder) if self.foreign else usual()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +96,9 @@ def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Worksho
         load = shelf.VICTIMS[name].load
         private = load(folder, train=True)
         calibration, own, honest = divide(load(folder, train=False), shares, rng)
-        foreign, strange = _foreign(datasets.tiny_imagenet(folder), private.x.shape[1:], shares.strange, rng)
+        foreign, strange = _foreign(
+            workshop.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
+        )
         observer = observer_file(name, private, workshop.cache) if private.x.ndim == 3 else None
         teachers = teachers_file(name, private, workshop.cache, progress)
         gauges = standard_gauges(victim, private, observer, teachers)
@@ -106,27 +116,31 @@ def _tenths(images: Floats) -> Images:
 
 def _digits(workshop: Workshop, progress: Progress) -> Room:
     """The 8 x 8 digits of scikit-learn, a forest, and patches of its two photographs."""
-    del workshop, progress
+    del progress
     rng = np.random.default_rng(_SEED)
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = divide(Images(images.x[unseen], images.y[unseen]), Shares(450, 400, 200), rng)
-    patches = datasets.photograph_patches(2200, images.x.shape[1], rng)
+    usual = lambda: _tenths(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
+    foreign, strange = _foreign(workshop.source(usual), images.x.shape[1:], 200, rng)
     known = Images(images.x[private], images.y[private])
-    pools = Pools(known, calibration, honest, own.x, _tenths(patches[200:]), patches[:200])
+    pools = Pools(known, calibration, honest, own.x, foreign, strange)
     return _forest_room(pools)
 
 
 def _cells(workshop: Workshop, progress: Progress) -> Room:
     """A table: scikit-learn's breast cancer cells, every column scaled to 0..1; foreign rows mix the columns' values."""
-    del workshop, progress
+    del progress
     rng = np.random.default_rng(_SEED)
     table = datasets.cells()
     private, unseen = np.split(rng.permutation(len(table.x)), [150])
     calibration, own, honest = divide(Images(table.x[unseen], table.y[unseen]), Shares(250, 80, 200), rng)
     known = Images(table.x[private], table.y[private])
-    mixed = np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None]
-    pools = Pools(known, calibration, honest, own.x, _tenths(mixed[200:]), mixed[:200])
+    if workshop.foreign:
+        raise DataError("a table has no other foreign rows than its own, mixed")
+    mixed = _tenths(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
+    foreign, strange = _foreign(mixed, known.x.shape[1:], 200, rng)
+    pools = Pools(known, calibration, honest, own.x, foreign, strange)
     return _forest_room(pools)
 
 

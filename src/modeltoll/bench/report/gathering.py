@@ -16,7 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Gathered", "Results"]
 
-_SAME = ("suite", "dataset", "attack", "evasion", "defence", "tariff", "measure", "profile", "budget", "workload")
+_SAME = (
+    "suite",
+    "dataset",
+    "attack",
+    "evasion",
+    "defence",
+    "tariff",
+    "measure",
+    "profile",
+    "budget",
+    "workload",
+    "foreign",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +77,7 @@ class Results:
         between = across(self.documents)
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for document in self.documents:
-            groups.setdefault(tuple(document[member] for member in _SAME), []).append(document)
+            groups.setdefault(tuple(document.get(member, "") for member in _SAME), []).append(document)
         self.gathered = tuple(Gathered(tuple(group), tuple(_doubts(group, between))) for group in groups.values())
 
     def of(self, *suites: str, **members: str) -> list[Gathered]:
