@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.terminal import JsonFile, needs, note, print_table, stage, verb_of, warn, write_json
 
 if TYPE_CHECKING:
-    from modeltoll.bench.running import Outcome
+    from modeltoll.bench.running import Errand, Outcome, Run
 
 __all__ = ["verbs"]
 
@@ -26,7 +27,9 @@ verbs.add_typer(_bench, name="bench")
 @_bench.command(epilog="Example: modeltoll bench run quick -o results/bench")
 @verb_of
 def run(  # noqa: PLR0913  each is a choice of the operator's
-    suite: Annotated[str, typer.Argument(help="table2, table3, evasions, honest, defences or quick.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="SUITE...", help="table2, table3, evasions, honest, defences, quick.")
+    ],
     *,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where results go; those that are there already stay.")],
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
@@ -43,12 +46,15 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     queries: Annotated[int | None, typer.Option(min=1, help="A thief's budget of rows.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, where a theft does not take too long.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Send experiments to a Ray cluster; 'local' starts one here.")
+    ] = None,
     live: Annotated[
         int, typer.Option(min=0, help="Drive so many rows of each theft through a real gateway, too; a minute each.")
     ] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Run a suite; what was interrupted goes on where it stopped."""
+    """Run suites; what was interrupted goes on where it stopped, and suites share what is stolen."""
     with needs("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.experiment import origin, read_result  # noqa: PLC0415
@@ -59,13 +65,16 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
     choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
-    planned = suites.plan(suite, choice)
+    planned = [experiment for name in names for experiment in suites.plan(name, choice)]
     found = errands(planned, folder, live=live > 0)
     work = Run(Workshop(data_dir, cache), folder, origin(_command()), live=live)
     left = sum(len(errand.experiments) for errand in found)
-    note.print(f"{suite}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True)
+    note.print(
+        f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True
+    )
     failed = 0
-    for done, outcome in enumerate(run_all(found, work, jobs), start=1):
+    outcomes = run_all(found, work, jobs) if ray is None else _on_cluster(found, work, ray, jobs)
+    for done, outcome in enumerate(outcomes, start=1):
         note.print(f"{done}/{len(found)} {escape(_said(outcome))}", soft_wrap=True)
         failed += outcome.failed
     files = [experiment.file(folder) for experiment in planned]
@@ -79,6 +88,14 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         raise ModeltollError(
             f"{failed} of {len(found)} errands failed; what was made is kept, and the same command goes on"
         )
+
+
+def _on_cluster(found: Sequence[Errand], work: Run, address: str, cores: int) -> Iterator[Outcome]:
+    with needs("ray"):
+        import ray  # noqa: F401, PLC0415  an extra, missed here and not on a machine far away
+
+        from modeltoll.bench.cluster import run_on_cluster  # noqa: PLC0415
+    return run_on_cluster(found, work, address, cores)
 
 
 def _command() -> str:

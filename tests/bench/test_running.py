@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -237,6 +238,14 @@ def test_a_wrong_command_says_what_there_is(arguments, said):
     wrong = CliRunner().invoke(app, ["bench", *arguments])
     assert wrong.exit_code == 2
     assert said in wrong.stderr
+
+
+def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    command = ["bench", "run", "quick", "-o", str(tmp_path), "--ray", "local"]
+    wrong = CliRunner().invoke(app, command)
+    assert wrong.exit_code == 2
+    assert "pip install 'modeltoll[ray]'" in wrong.stderr
 
 
 def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workshop):
