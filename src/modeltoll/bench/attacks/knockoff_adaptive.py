@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WOOING", "Bandit", "KnockoffAdaptive", "Reward", "Wooing"]
 
-
 _ONCE = Course(epochs=1)
 
 
@@ -67,7 +66,7 @@ class Bandit:
 class Reward:
     """How much an answer is worth: certainty, diversity and the clone's loss, each brought to 0..1, and their mean.
 
-    Orekondy et al. 2019, equations 4 to 6. The range of each is that seen so far.
+    Orekondy et al. 2019, section 4.2. The range of each is that seen so far.
     """
 
     def __init__(self, classes: int) -> None:

@@ -100,7 +100,7 @@ class Pool:
         self._scan = scan
 
     def draw(self, count: int) -> Floats:
-        """So many at random."""
+        """So many at random, or all that are left."""
         drawn, self._left = self._left[:count], self._left[count:]
         chosen: Floats = self._images[drawn]
         return chosen

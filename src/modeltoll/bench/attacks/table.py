@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.attacks import entropyrev, jacobian, knockoff, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
+from modeltoll.bench.attacks.datafree import INVENTING, DataFree
 from modeltoll.bench.attacks.deepfool import BORDER, Border, DeepFool
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
@@ -18,6 +19,7 @@ from modeltoll.bench.attacks.jacobian import Jacobian
 from modeltoll.bench.attacks.kcenter import KCenter
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.knockoff_adaptive import WOOING, KnockoffAdaptive
+from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
 from modeltoll.bench.attacks.rounds import PAPER, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
@@ -99,4 +101,21 @@ ATTACKS: dict[str, Entry] = {
         KnockoffAdaptive, "Knockoff adaptive", WOOING, _in(WOOING, _LONGER, at_once=8), labels_only=False
     ),
     "copycat": Entry(CopyCat, "CopyCat", PAPER, _QUICK),
+    "mixmatch": Entry(
+        MixMatch,
+        "MixMatch",
+        MIX_COURSE,
+        dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99),
+        needs_torch=True,
+    ),
+    "datafree": Entry(
+        DataFree,
+        "DataFree",
+        INVENTING,
+        dataclasses.replace(
+            INVENTING, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+        ),
+        labels_only=False,
+        needs_torch=True,
+    ),
 }

@@ -22,6 +22,7 @@ __all__ = ["ARCHITECTURES", "NetworkSchool", "NetworkStudent", "chance", "soft_c
 
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}
 _ROWS = 500  # images asked about at a time
+_LEAST_DEVIATION = 0.1  # that of a channel, where the first lesson is a single pale image
 
 
 def chance(rng: np.random.Generator) -> torch.Generator:
@@ -57,7 +58,7 @@ class NetworkStudent:
         """Take mean and deviation of each channel from images (n, channels, h, w), where that was not done before."""
         if not self._scaled:
             self.network.set_scale(images)
-            self.network.deviation.clamp_(min=1e-3)
+            self.network.deviation.clamp_(min=_LEAST_DEVIATION)
             self._scaled = True
 
     def learn(self, images: Floats, targets: Floats, course: Course, rng: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["PAPER_COURSE", "Course", "School", "Student"]
+__all__ = ["PAPER_COURSE", "Course", "MixCourse", "School", "Student"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,28 @@ class Course:
     batch: int = 64
     rate: float = 0.01
     momentum: float = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class MixCourse:
+    """How a student learns from images with labels and others without; Berthelot et al. 2019, *MixMatch*, section 4.
+
+    Each of ``epochs * steps`` steps of Adam sees ``batch`` images with labels, and as many without, twice. Guesses are
+    sharpened by ``temperature``; pairs are mixed by a Beta(``alpha``, ``alpha``); ``weight`` of the guesses' loss is
+    reached after all epochs, in a line from 0; the clone is the running ``average`` of the weights. Images are moved by
+    up to ``shift`` pixels; colours are mirrored too.
+    """
+
+    epochs: int = 128
+    steps: int = 1024
+    batch: int = 64
+    rate: float = 0.002
+    decay: float = 0.02
+    alpha: float = 0.75
+    weight: float = 75.0
+    temperature: float = 0.5
+    average: float = 0.999
+    shift: int = 4
 
 
 PAPER_COURSE = Course()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
