@@ -13,7 +13,7 @@ from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.layered import LayeredNovelty
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.pate import EPS_SUM, PateMeasure, Reading
+from modeltoll.leak.pate import EPS_SUM, TEACHERS_PER_SIGMA, PateMeasure, Reading
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.teachers import Teachers
 from modeltoll.records import Evidence
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.leak.measure import LeakMeasure
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Integers
 
 __all__ = ["ENTROPY", "NOVELTY", "Gauges", "measure_all", "standard_gauges"]
 
 ENTROPY, NOVELTY = "entropy", "novelty"
 _BATCH = 500
 _NEIGHBOURS, _PKNN_SIGMA = 300, 28.0  # Dziedzic et al. 2022, section 3.2
-_PATE_SIGMA_SHARE = 25.0  # sigma 10 for 250 teachers
 _POINTS = 20_000  # private points kept for novelty in the victim's own features
 
 Gauges = Mapping[str, "LeakMeasure"]
@@ -62,6 +61,38 @@ def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure
     return LayeredNovelty(lens, flat, views=("direction",), power=1.0, max_points=_POINTS)
 
 
+class _Votes:
+    """Who votes, asked once for evidence that is read in two ways, one after the other."""
+
+    def __init__(self, ask: Callable[[Evidence], Integers]) -> None:
+        self._ask = ask
+        self._last: tuple[Evidence, Integers] | None = None
+
+    def of(self, evidence: Evidence) -> Integers:
+        if self._last is None or self._last[0] is not evidence:
+            self._last = (evidence, self._ask(evidence))
+        return self._last[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """Votes in one reading."""
+
+    name: str
+    votes: _Votes
+    reading: Reading
+
+    def measure(self, evidence: Evidence) -> Floats:
+        return self.reading.leak(self.votes.of(evidence))
+
+
+def _both(name: str, ask: Callable[[Evidence], Integers], sigma: float) -> dict[str, LeakMeasure]:
+    """Votes read as RDP, and as the paper does."""
+    votes = _Votes(ask)
+    readings = {name: Reading(sigma), f"{name}-eps": Reading(sigma, EPS_SUM)}
+    return {title: _Read(title, votes, reading) for title, reading in readings.items()}
+
+
 def standard_gauges(
     victim: Victim, private: Images, observer: Path | None, teachers: Path | None
 ) -> dict[str, LeakMeasure]:
@@ -77,14 +108,12 @@ def standard_gauges(
         ENTROPY: EntropyMeasure(),
         "gap": GapMeasure(),
         NOVELTY: _novelty(victim, private, observer),
-        "pknn": PknnMeasure(points, private.y, k, Reading(sigma)),
-        "pknn-eps": PknnMeasure(points, private.y, k, Reading(sigma, EPS_SUM)),
+        **_both("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
     }
     if teachers is not None:
         ensemble = Teachers.load(teachers)
-        sigma = len(ensemble) / _PATE_SIGMA_SHARE
-        found["pate"] = PateMeasure(ensemble.votes, len(ensemble), Reading(sigma))
-        found["pate-eps"] = PateMeasure(ensemble.votes, len(ensemble), Reading(sigma, EPS_SUM))
+        votes_of = PateMeasure(ensemble.votes, len(ensemble)).votes_of
+        found |= _both("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA)
     return found
 
 
