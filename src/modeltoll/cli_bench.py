@@ -59,7 +59,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.experiment import origin, read_result  # noqa: PLC0415
         from modeltoll.bench.lines import HEADINGS, cells, failures  # noqa: PLC0415
-        from modeltoll.bench.running import Run, errands, run_all  # noqa: PLC0415
+        from modeltoll.bench.running import Run, errands, prepare, run_all  # noqa: PLC0415
         from modeltoll.bench.targets import Workshop  # noqa: PLC0415
         from modeltoll.bench.thieves import PROFILES  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
@@ -72,6 +72,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     note.print(
         f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True
     )
+    for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
+        with stage(f"Making {name} ready") as progress:
+            prepare(name, work.workshop, progress)
     failed = 0
     outcomes = run_all(found, work, jobs) if ray is None else _on_cluster(found, work, ray, jobs)
     for done, outcome in enumerate(outcomes, start=1):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -238,6 +241,36 @@ def test_a_wrong_command_says_what_there_is(arguments, said):
     wrong = CliRunner().invoke(app, ["bench", *arguments])
     assert wrong.exit_code == 2
     assert said in wrong.stderr
+
+
+def test_an_interrupted_command_ends_with_130_and_goes_on(tmp_path, workshop, ground):
+    del ground
+    out = tmp_path / "out"
+    options = ["run", "quick", "-o", str(out), "--cache", str(workshop.cache), "--queries", "45"]
+    command = [sys.executable, "-m", "modeltoll", "bench", *options]
+    running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running_.send_signal(signal.SIGINT)
+    _, said = running_.communicate(timeout=60)
+    done = len(list(out.rglob("*.json")))
+    assert running_.returncode == 130, said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.part"))
+    assert 0 < done < 58
+    again = CliRunner().invoke(app, ["bench", *options])
+    assert again.exit_code == 0
+    assert f"{done} of them done before" in again.stderr
+    assert len(list(out.rglob("*.json"))) == 58
+
+
+@pytest.mark.torch
+def test_data_sets_that_are_not_at_hand_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("MODELTOLL_DATA", raising=False)
+    missing = CliRunner().invoke(app, ["bench", "run", "table2", "-o", str(tmp_path), "--cache", str(tmp_path)])
+    assert missing.exit_code == 1
+    assert "say where the data sets are: --data-dir DIR" in missing.stderr
 
 
 def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):

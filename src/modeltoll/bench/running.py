@@ -19,7 +19,7 @@ from modeltoll.bench.ground import Ground, survey
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.pricing import Site, price_honest, price_theft
 from modeltoll.bench.stealing import Loot, Theft, kept, steal, took
-from modeltoll.bench.targets import TARGETS, Room, Workshop
+from modeltoll.bench.targets import TARGETS, Progress, Room, Workshop
 from modeltoll.bench.thieves import Equip, equip
 from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
 from modeltoll.errors import ModeltollError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.thieves import Equipping
     from modeltoll.records import Floats
 
-__all__ = ["LONG_SECONDS", "Errand", "Outcome", "Run", "errands", "run_all", "run_errand", "theft_of"]
+__all__ = ["LONG_SECONDS", "Errand", "Outcome", "Run", "errands", "prepare", "run_all", "run_errand", "theft_of"]
 
 LONG_SECONDS = 600.0  # a theft that took longer with the first seed is not repeated with others
 
@@ -124,6 +124,15 @@ def _room(name: str, workshop: Workshop) -> Room:
 @lru_cache(maxsize=4)
 def _ground(name: str, workshop: Workshop) -> Ground:
     return survey(TARGETS[name], workshop.cache, lambda: _room(name, workshop))
+
+
+def prepare(name: str, workshop: Workshop, progress: Progress) -> None:
+    """Train and measure what a target needs, where that is not in the cache: before several processes want it at once.
+
+    Raises:
+        DataError: its data sets are not at hand.
+    """
+    survey(TARGETS[name], workshop.cache, lambda: TARGETS[name].ready(workshop, progress))
 
 
 def _guess(room: Room, ground: Ground, target: str) -> Callable[[Floats], Floats]:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats
 
-__all__ = ["TARGETS", "Room", "Target", "Workshop"]
+__all__ = ["TARGETS", "Progress", "Room", "Target", "Workshop"]
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # (done, in all) of whatever is being trained
 
 _SEED = 20260101  # of who gets which images; the same in every experiment
 _TREES = 150
