@@ -57,9 +57,8 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     """Run suites; what was interrupted goes on where it stopped, and suites share what is stolen."""
     with needs("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
-        from modeltoll.bench.experiment import origin, read_result  # noqa: PLC0415
-        from modeltoll.bench.lines import HEADINGS, cells, failures  # noqa: PLC0415
-        from modeltoll.bench.running import Run, errands, prepare, run_all  # noqa: PLC0415
+        from modeltoll.bench.experiment import origin  # noqa: PLC0415
+        from modeltoll.bench.running import Run, errands  # noqa: PLC0415
         from modeltoll.bench.targets import Workshop  # noqa: PLC0415
         from modeltoll.bench.thieves import PROFILES  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
@@ -67,30 +66,43 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
     planned = [experiment for name in names for experiment in suites.plan(name, choice)]
     found = errands(planned, folder, live=live > 0)
-    work = Run(Workshop(data_dir, cache), folder, origin(_command()), live=live)
     left = sum(len(errand.experiments) for errand in found)
-    note.print(
-        f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before", soft_wrap=True
-    )
-    for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
-        with stage(f"Making {name} ready") as progress:
-            prepare(name, work.workshop, progress)
+    said = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
+    note.print(said, soft_wrap=True)
+    work = Run(Workshop(data_dir, cache), folder, origin(_command()), live=live)
+    failed = _carry_out(found, work, jobs, ray)
+    _show([path for path in (experiment.file(folder) for experiment in planned) if path.is_file()], json_file)
+    if failed:
+        raise ModeltollError(f"{failed} of {len(found)} errands failed; the rest is kept, and the same command goes on")
+
+
+def _carry_out(found: Sequence[Errand], work: Run, jobs: int, ray: str | None) -> int:
+    """Run all errands; how many failed."""
+    with needs("bench"):
+        from modeltoll.bench.running import prepare, run_all  # noqa: PLC0415  an extra
+
+        for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
+            with stage(f"Making {name} ready") as progress:
+                prepare(name, work.workshop, progress)
     failed = 0
     outcomes = run_all(found, work, jobs) if ray is None else _on_cluster(found, work, ray, jobs)
     for done, outcome in enumerate(outcomes, start=1):
         note.print(f"{done}/{len(found)} {escape(_said(outcome))}", soft_wrap=True)
         failed += outcome.failed
-    files = [experiment.file(folder) for experiment in planned]
-    documents = [read_result(path) for path in files if path.is_file()]
+    return failed
+
+
+def _show(files: Sequence[Path], json_file: str | None) -> None:
+    """The results as a table, and what does not hold."""
+    from modeltoll.bench.experiment import read_result  # noqa: PLC0415  an extra
+    from modeltoll.bench.lines import HEADINGS, cells, failures  # noqa: PLC0415
+
+    documents = [read_result(path) for path in files]
     if json_file is not None:
         write_json(documents, json_file)
     if json_file != "-":
         print_table(HEADINGS, [cells(document) for document in documents])
     warn(failures(documents))
-    if failed:
-        raise ModeltollError(
-            f"{failed} of {len(found)} errands failed; what was made is kept, and the same command goes on"
-        )
 
 
 def _on_cluster(found: Sequence[Errand], work: Run, address: str, cores: int) -> Iterator[Outcome]:

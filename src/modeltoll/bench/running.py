@@ -61,7 +61,8 @@ class Errand:
     def title(self) -> str:
         """What to call it on a screen."""
         first = self.experiments[0]
-        return f"{first.dataset}, {self.theft.attack if self.theft else HONEST}, seed {first.seed}"
+        told = "" if self.theft is None or self.theft.answers == TRUTH else f", {self.theft.answers}"
+        return f"{first.dataset}, {first.attack}{told}, seed {first.seed}"
 
 
 @dataclass(frozen=True, slots=True)
