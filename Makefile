@@ -27,6 +27,9 @@ test: $(READY)
 
 test-bench: $(TORCH)
 	$(BIN)/python -m pytest -m torch
+	rm -rf build/bench-quick
+	$(BIN)/modeltoll bench run quick -o build/bench-quick/results --cache build/bench-quick/cache --json build/bench-quick/table.json
+	$(BIN)/modeltoll bench report build/bench-quick/results -o build/bench-quick/report
 
 js:
 	cd clients/js && npm ci --ignore-scripts --no-audit --no-fund && npm run lint && npm run build && npm run page:check \

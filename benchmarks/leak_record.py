@@ -40,14 +40,6 @@ BATCH = 500
 OTHER = {"mnist": datasets.fashion, "fashion": datasets.mnist, "cifar10": datasets.mnist}
 
 
-def like(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Images brought to the shape of the victim's: grey of that side, or grey in three channels, or colours."""
-    if images.shape[1:] == shape:
-        return images
-    grey = datasets.fit(images, shape[0])
-    return grey if len(shape) == 2 else np.repeat(grey[..., None], 3, axis=3)
-
-
 def callers(name: str, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Each caller's name and images."""
     rng = np.random.default_rng(SEED)
@@ -63,7 +55,7 @@ def callers(name: str, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     }
     for caller, load in sources.items():
         images = load()
-        yield caller, like(images[rng.permutation(len(images))[:STOLEN]], shape)
+        yield caller, datasets.fit_to(images[rng.permutation(len(images))[:STOLEN]], shape)
     yield "noise", rng.random((NOISE, *shape))
 
 

@@ -104,6 +104,6 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
 def test_every_victim_on_offer_has_an_architecture_and_moved_images_are_windows():
     assert {offer.recipe.architecture for offer in shelf.VICTIMS.values()} <= set(ARCHITECTURES)
     x = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
-    moved = training._vary(x, replace(RECIPE, flip=False), torch.Generator().manual_seed(1))
+    moved = training.vary(x, torch.Generator().manual_seed(1), shift=2, flip=False)
     assert moved.shape == x.shape
     assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}

@@ -318,7 +318,9 @@ def test_it_can_be_mounted_anywhere_since_all_its_links_are_its_own(village):
 
 def test_it_changes_nothing_and_takes_nothing_but_reads(village):
     async def ask(method):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(village.dashboard), base_url="http://localhost") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(village.dashboard), base_url="http://localhost"
+        ) as client:
             return await client.request(method, "/")
 
     for method in ("POST", "PUT", "DELETE", "PATCH"):
@@ -339,9 +341,13 @@ def assembly(tmp_path, calibration):
 def test_the_operators_side_of_a_gateway_has_it_and_the_public_side_has_not(assembly):
     async def look():
         async with assembly.opened():
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(assembly.admin), base_url="http://localhost") as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(assembly.admin), base_url="http://localhost"
+            ) as client:
                 inside = await client.get("/dashboard", follow_redirects=True)
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(assembly.public), base_url="http://localhost") as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(assembly.public), base_url="http://localhost"
+            ) as client:
                 return inside, await client.get("/dashboard/")
 
     inside, outside = asyncio.run(look())

@@ -25,7 +25,7 @@ from modeltoll.cli.terminal import (  # first: where the command line's extra is
 import typer
 
 from modeltoll._version import __version__
-from modeltoll.cli import accounts, calibrate, client, demo, fit, keys, operate, pricing
+from modeltoll.cli import accounts, bench, calibrate, client, demo, fit, keys, operate, pricing
 
 __all__ = ["app", "main"]
 
@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (accounts, calibrate, client, demo, fit, keys, operate, pricing):
+for room in (accounts, bench, calibrate, client, demo, fit, keys, operate, pricing):
     app.add_typer(room.verbs)
 
 

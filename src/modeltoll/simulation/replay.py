@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.recorded import CALIBRATION, HONEST
-from modeltoll.pricing.running import earlier
+from modeltoll.simulation.playing import play
 from modeltoll.simulation.scenes import Plan, Source, Times, honest_scenes, thief_scenes
 from modeltoll.simulation.traffic import drawn
 
@@ -52,35 +51,24 @@ class Line:
 
 
 def _line(scene: Scene, sample: str, toll: Toll, plan: Plan, times: Times, rng: np.random.Generator) -> Line:
-    traffic = scene.traffic
-    charged = toll.charge(traffic, plan.caller, rng)
-    bought = scene.buys(charged.seconds)
-    own = times.undefended + times.gate
-    waits = own + charged.seconds[bought]
-    queries = int((bought & traffic.wanted).sum())
-    without = queries * times.undefended
-    paid = own * len(bought) + float(charged.seconds[bought].sum())
-    accounts = int(traffic.accounts.max()) + 1
-    places = earlier(traffic.accounts) + 1.0
-    first = np.full(accounts, math.inf)
-    np.minimum.at(first, traffic.accounts[charged.suspected], places[charged.suspected])
-    alarmed = first[np.isfinite(first)]
+    played = play(scene, toll, plan.caller, times, rng)
+    waits, alarms = played.waits, played.first_alarms()
     return Line(
         mode=scene.mode,
-        queries=queries,
-        seconds_without=without,
-        seconds_with=paid,
-        ratio=paid / without if queries else None,
+        queries=played.queries,
+        seconds_without=played.seconds_without,
+        seconds_with=played.seconds_with,
+        ratio=played.ratio,
         tariff=toll.name,
         sample=sample,
         family=scene.family,
         kind=scene.kind,
         level=scene.level,
-        accounts=accounts,
-        asked=len(bought),
+        accounts=played.accounts,
+        asked=len(played.work),
         p99_seconds=float(np.quantile(waits, 0.99, method="higher")) if len(waits) else 0.0,
-        suspected=len(alarmed) / accounts,
-        first_alarm=float(np.median(alarmed)) if len(alarmed) else None,
+        suspected=len(alarms) / played.accounts,
+        first_alarm=float(np.median(alarms)) if len(alarms) else None,
     )
 
 

@@ -26,8 +26,11 @@ __all__ = [
     "Scene",
     "Source",
     "Times",
+    "cheaper_half",
+    "everything",
     "honest_scenes",
     "thief_scenes",
+    "up_to",
 ]
 
 HONEST, ACCOUNTS, FILLERS, ABANDON, CHEAPEST = "honest", "accounts", "fillers", "abandon", "cheapest half"
@@ -63,15 +66,18 @@ class Plan:
     caller: Caller = field(default_factory=lambda: Caller("key:simulated"))
 
 
-def _everything(seconds: Floats) -> Bools:
+def everything(seconds: Floats) -> Bools:
+    """Whatever it costs."""
     return np.ones(len(seconds), np.bool_)
 
 
-def _up_to(limit: float) -> Callable[[Floats], Bools]:
+def up_to(limit: float) -> Callable[[Floats], Bools]:
+    """Rows that cost so many seconds at most."""
     return lambda seconds: seconds <= limit
 
 
-def _cheaper_half(seconds: Floats) -> Bools:
+def cheaper_half(seconds: Floats) -> Bools:
+    """The cheaper half of all rows, of equals the earlier."""
     bought = np.zeros(len(seconds), np.bool_)
     bought[np.argsort(seconds, kind="stable")[: len(seconds) // 2]] = True
     return bought
@@ -79,8 +85,9 @@ def _cheaper_half(seconds: Floats) -> Bools:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """One caller's plan; ``buys`` says from the seconds that rows cost which of them are paid for, both (rows,).
+    """One caller's plan; ``buys`` says from the seconds that rows cost which of them are solved, both (rows,).
 
+    ``pays`` (rows,) marks the rows that cost this caller anything (None: all); others are of people he hides behind.
     ``mode`` is what to call it; ``family``, ``kind`` and ``level`` say where it belongs in a figure.
     """
 
@@ -89,7 +96,8 @@ class Scene:
     kind: str
     level: float
     traffic: Traffic
-    buys: Callable[[Floats], Bools] = _everything
+    buys: Callable[[Floats], Bools] = everything
+    pays: Bools | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,5 +147,5 @@ def thief_scenes(
             yield Scene(f"{name}, {each} {title} a row", FILLERS, kind, each, mixed)
     for limit in plan.abandon:
         seconds = limit * times.undefended
-        yield Scene(f"{name}, leaves rows above {limit:g}x", ABANDON, "abandon", limit, alone(stolen), _up_to(seconds))
-    yield Scene(f"{name}, buys the cheapest half", CHEAPEST, "cheapest half", 0.5, alone(stolen), _cheaper_half)
+        yield Scene(f"{name}, leaves rows above {limit:g}x", ABANDON, "abandon", limit, alone(stolen), up_to(seconds))
+    yield Scene(f"{name}, buys the cheapest half", CHEAPEST, "cheapest half", 0.5, alone(stolen), cheaper_half)

@@ -36,6 +36,7 @@ class Offer:
 VICTIMS = {
     "mnist": Offer(datasets.mnist, Recipe("mnistnet", epochs=6, rate=0.1, shift=1)),
     "fashion": Offer(datasets.fashion, Recipe("mnistnet", epochs=10, rate=0.1, flip=True)),
+    "svhn": Offer(datasets.svhn, Recipe("residual", epochs=10, rate=0.3, shift=2)),
     "cifar10": Offer(datasets.cifar10, Recipe("residual", epochs=14, rate=0.3, shift=2, flip=True)),
 }
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from modeltoll.bench.victims.networks import ARCHITECTURES, Network
 
-__all__ = ["Progress", "Recipe", "build", "device_at_hand", "train"]
+__all__ = ["Progress", "Recipe", "build", "device_at_hand", "train", "vary"]
 
 Progress = Callable[[int, int], None]  # (batches done, batches in all)
 
@@ -75,7 +75,11 @@ def train(recipe: Recipe, images: Tensor, labels: Tensor, checkpoint: Path, prog
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * _cycle(step / (recipe.epochs * batches))
             chosen = order[batch * recipe.batch : (batch + 1) * recipe.batch]
-            seen = _vary(images[chosen], recipe, chance).to(device).contiguous(memory_format=torch.channels_last)
+            seen = (
+                vary(images[chosen], chance, shift=recipe.shift, flip=recipe.flip)
+                .to(device)
+                .contiguous(memory_format=torch.channels_last)
+            )
             loss = functional.cross_entropy(network(seen), labels[chosen].to(device))
             optimiser.zero_grad()
             loss.backward()
@@ -93,16 +97,16 @@ def _cycle(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - 0.25) / 0.75)) + 1e-3
 
 
-def _vary(images: Tensor, recipe: Recipe, chance: torch.Generator) -> Tensor:
-    """Mirror and move each image by its own chance."""
-    if recipe.flip:
+def vary(images: Tensor, chance: torch.Generator, *, shift: int, flip: bool) -> Tensor:
+    """Mirror half of the images (n, channels, h, w), and move each by up to ``shift`` pixels, by its own chance."""
+    if flip:
         mirrored = torch.rand(len(images), 1, 1, 1, generator=chance) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
-    if recipe.shift:
+    if shift:
         side = images.shape[2]
-        padded = functional.pad(images, (recipe.shift,) * 4, mode="reflect" if recipe.flip else "constant")
+        padded = functional.pad(images, (shift,) * 4, mode="reflect" if flip else "constant")
         windows = padded.unfold(2, side, 1).unfold(3, side, 1)  # (n, channels, places, places, h, w)
-        down, right = torch.randint(2 * recipe.shift + 1, (2, len(images)), generator=chance)
+        down, right = torch.randint(2 * shift + 1, (2, len(images)), generator=chance)
         images = windows[torch.arange(len(images)), :, down, right]
     return images
 

@@ -1,0 +1,1 @@
+"""Thieves, one file each."""

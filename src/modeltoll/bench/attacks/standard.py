@@ -1,0 +1,30 @@
+"""Standard: images of the victim's kind, at random, for their labels. The caller whom nobody can tell from honest ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeltoll.bench.attacks.rounds import PAPER, Plan, Pool, Rounds, in_rounds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
+    from modeltoll.bench.students.student import School
+
+__all__ = ["Standard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """The thief; Dziedzic et al. 2022, section 4."""
+
+    school: School
+    settings: Rounds = PAPER
+    name: str = "Standard"
+
+    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+        """Buy own images at random."""
+        pool = Pool(means.own, oracle.left, rng)
+        return in_rounds(oracle, lambda _, count: pool.draw(count), Plan(self.school, self.settings), rng, watch)

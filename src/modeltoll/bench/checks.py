@@ -1,0 +1,88 @@
+"""Does an evaluation hold? Each check is one question; a result that fails one is marked wherever it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modeltoll.bench.stealing import Loot
+    from modeltoll.bench.tolls import Laid
+
+__all__ = ["Check", "across", "budget_spent", "honest_promise", "live_agrees", "live_unchanged", "nothing_unmetered"]
+
+HONEST_TARGET = 2.0  # times the undefended API, measuring included
+LIVE_TOLERANCE = 0.1
+_NOISE = 0.02  # by which a random attacker may be better by chance
+
+_ADAPTIVE_OF = {  # an attack that chooses, and the random one from the same pool
+    "knockoff-adaptive": "knockoff-random",
+    "entropy": "standard",
+    "gap": "standard",
+    "k-center": "standard",
+    "deepfool": "standard",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question and its answer; ``note`` says what was found."""
+
+    name: str
+    holds: bool
+    note: str
+
+
+def budget_spent(loot: Loot, queries: int) -> Check:
+    """A thief who stops early looks better defended against than he is."""
+    return Check("budget spent", loot.asked == queries, f"{loot.asked:,} of {queries:,} rows were asked")
+
+
+def nothing_unmetered(loot: Loot) -> Check:
+    """Every row that the victim answered while the thief was at work went through the meter."""
+    note = f"the victim answered {loot.scored:,} rows, the meter counted {loot.asked:,}"
+    return Check("no answer unmetered", loot.scored == loot.asked, note)
+
+
+def honest_promise(laid: Laid, honest_ratio: float) -> tuple[Check, ...]:
+    """Honest rows pay at most one unit on average, and at most twice the undefended time with everything."""
+    checks = []
+    report = laid.calibration.report if laid.calibration else None
+    if report is not None:
+        note = f"rows kept back pay {report.mean:.2f} units on average, {report.low:.2f} to {report.high:.2f} (95 %)"
+        checks.append(Check("honest mean within its promise", report.low <= 1.0, note))
+        note = f"{honest_ratio:.2f}x the undefended time, measuring included; at most {HONEST_TARGET:g}x was promised"
+        checks.append(Check("honest callers within twice the time", honest_ratio <= HONEST_TARGET, note))
+    return tuple(checks)
+
+
+def live_agrees(measured: float, computed: float, rows: int) -> Check:
+    """Seconds measured through a real gateway against those that were computed."""
+    off = measured / computed - 1.0
+    note = f"{rows} rows took {measured:.2f} s through a gateway, {computed:.2f} s were computed ({off:+.1%})"
+    return Check("live agrees with computed", abs(off) <= LIVE_TOLERANCE, note)
+
+
+def live_unchanged(changed: int) -> Check:
+    """Every answer that was opened behind the gateway is the victim's own."""
+    return Check("opened answers are the victim's", changed == 0, f"{changed} opened answers differ")
+
+
+def across(documents: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Check]:
+    """Checks that need two results: no random attacker is better than the adaptive one from the same pool.
+
+    By (dataset, attack, profile, seed, budget) of the adaptive attack, undefended and without evasion.
+    """
+    found: dict[tuple[Any, ...], float] = {}
+    for one in documents:
+        if one["defence"] == "none" and one["accuracy"] is not None:
+            found[(one["dataset"], one["attack"], one["profile"], one["seed"], one["budget"])] = one["accuracy"]
+    checks = {}
+    for (dataset, attack, *rest), accuracy in found.items():
+        random = found.get((dataset, _ADAPTIVE_OF.get(attack), *rest))
+        if random is not None:
+            note = f"{_ADAPTIVE_OF[attack]} reaches {random:.1%}, {attack} {accuracy:.1%}"
+            name = "random is not better than adaptive"
+            checks[(dataset, attack, *rest)] = Check(name, random <= accuracy + _NOISE, note)
+    return checks

@@ -1,0 +1,36 @@
+"""Data sets: what scikit-learn carries, published files that are at hand or can be fetched, and one's own.
+
+Images are arrays of shape (n, height, width) or (n, height, width, 3), float64 in 0..1; labels are int64.
+"""
+
+from modeltoll.bench.datasets.embedded import cells, digits, photograph_patches
+from modeltoll.bench.datasets.fetching import PUBLISHERS, fetch
+from modeltoll.bench.datasets.fitting import fit, fit_to
+from modeltoll.bench.datasets.images import DATA_VARIABLE, DataError, Images, data_folder
+from modeltoll.bench.datasets.own import archive, image_folder
+from modeltoll.bench.datasets.published import cifar10, emnist_letters, fashion, mnist, svhn, tiny_imagenet
+from modeltoll.bench.datasets.sources import SOURCES, source
+
+__all__ = [
+    "DATA_VARIABLE",
+    "PUBLISHERS",
+    "SOURCES",
+    "DataError",
+    "Images",
+    "archive",
+    "cells",
+    "cifar10",
+    "data_folder",
+    "digits",
+    "emnist_letters",
+    "fashion",
+    "fetch",
+    "fit",
+    "fit_to",
+    "image_folder",
+    "mnist",
+    "photograph_patches",
+    "source",
+    "svhn",
+    "tiny_imagenet",
+]

@@ -1,0 +1,1 @@
+"""What thieves do so that a toll costs them less, one file a trick."""

@@ -1,0 +1,84 @@
+"""Many accounts, with keys or without, one organisation's, or those of honest people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.bench.evasions.evasion import Disguise
+from modeltoll.records import Caller
+from modeltoll.simulation.scenes import Scene
+from modeltoll.simulation.traffic import Traffic, drawn, spread
+
+if TYPE_CHECKING:
+    from modeltoll.bench.evasions.evasion import Crowd
+    from modeltoll.records import Floats
+
+__all__ = ["Accounts", "Joining"]
+
+_KEYED, _ANONYMOUS = Caller("key:thief"), Caller("net:198.51.100.0/24")
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """So many accounts take the rows in turns. ``anonymous`` ones pay the entry toll; ``together``: one organisation's."""
+
+    accounts: int
+    anonymous: bool = False
+    together: bool = False
+
+    @property
+    def name(self) -> str:
+        """``accounts-100``."""
+        return f"{self.family}-{self.accounts}"
+
+    @property
+    def family(self) -> str:
+        """With keys, without, or in one organisation."""
+        return "anonymous" if self.anonymous else "organisation" if self.together else "accounts"
+
+    @property
+    def level(self) -> float:
+        """The accounts."""
+        return float(self.accounts)
+
+    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+        """As ``Evasion.disguise``; no more accounts than rows."""
+        del crowd, rng
+        accounts = min(self.accounts, len(stolen))
+        caller = _ANONYMOUS if self.anonymous else _KEYED
+        if self.together:
+            caller = Caller(caller.name, groups=("org:thief",))
+        scene = Scene(self.name, self.family, self.family, self.level, spread(stolen, accounts))
+        return Disguise(scene, caller)
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """The thief asks from so many honest people's accounts, whose own rows, ten times his, come with them and are not his to pay."""
+
+    accounts: int
+    honest_rows: int = 10
+    family: str = "joining"
+
+    @property
+    def name(self) -> str:
+        """``joining-100``."""
+        return f"{self.family}-{self.accounts}"
+
+    @property
+    def level(self) -> float:
+        """The accounts."""
+        return float(self.accounts)
+
+    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+        """As ``Evasion.disguise``."""
+        accounts = min(self.accounts, len(stolen))
+        own = drawn(crowd.honest, self.honest_rows * len(stolen), rng).reshape(len(stolen), self.honest_rows, -1)
+        rows = np.concatenate([own, stolen[:, None]], axis=1)
+        turns = np.repeat(np.arange(len(stolen)) % accounts, self.honest_rows + 1)
+        his = np.arange(len(turns)) % (self.honest_rows + 1) == self.honest_rows
+        traffic = Traffic(rows.reshape(len(turns), -1), turns, his, np.ones(len(turns), np.bool_))
+        return Disguise(Scene(self.name, self.family, self.family, self.level, traffic, pays=his))

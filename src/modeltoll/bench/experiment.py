@@ -1,0 +1,172 @@
+"""Experiments and their results: frozen records, one JSON file each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modeltoll.bench.store import Damaged, write_document
+from modeltoll.pricing.reference import DEFAULT_PROFILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modeltoll.bench.checks import Check
+    from modeltoll.bench.machines import Bill
+
+__all__ = ["HONEST", "Experiment", "Origin", "Point", "Result", "origin", "plan_of", "read_result", "read_results"]
+
+FORMAT = 1
+HONEST = "honest"  # the attack of those who are not thieves
+_PACKAGES = ("modeltoll", "numpy", "scipy", "scikit-learn", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What is tried. Names are those of the tables of targets, thieves, evasions, defences, tolls and workloads.
+
+    ``attack`` is ``honest`` where honest callers with a ``workload`` are tried. ``measure`` is what the toll prices,
+    several joined by +; empty without a toll. ``foreign`` is the source of foreign images, empty for the data set's
+    usual one.
+    """
+
+    suite: str
+    dataset: str
+    attack: str
+    evasion: str
+    defence: str
+    tariff: str
+    measure: str
+    profile: str
+    seed: int
+    queries: int
+    workload: str = ""
+    foreign: str = ""
+
+    def file(self, folder: Path) -> Path:
+        """Where its result belongs: names for people, and a digest of everything."""
+        said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
+        words = "-".join(word for word in said if word not in ("", "none"))
+        digest = hashlib.sha256(repr(self).replace(", foreign=''", "").encode()).hexdigest()[:8]
+        slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+        return folder / self.suite / self.dataset / f"{slug}-{digest}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """After so many stolen rows: seconds without and with the toll, the leak by measure, the clone where it was examined."""
+
+    queries: int
+    seconds_without: float
+    seconds_with: float
+    leak: Mapping[str, float]
+    accuracy: float | None = None
+    fidelity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a result was made."""
+
+    command: str
+    machine: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an experiment.
+
+    ``queries`` are the wanted rows that were bought, of ``asked`` in all. ``ratio`` is the time with the toll over the
+    time without, per wanted row (None: nothing was bought), ``honest_ratio`` that of ordinary honest callers.
+    ``leak``: sums over the stolen rows, by measure. ``work_seconds``: reference seconds of the work that was done.
+    ``waits``: quantiles of a request's seconds. ``suspected``: the share of accounts ever under suspicion, or of an
+    honest caller's requests. Shares are in 0..1, times in seconds. A clone's quality is None where it was not trained
+    on just these rows. ``honest_cost`` says what the defence costs honest users, in terms of its own.
+    """
+
+    experiment: Experiment
+    queries: int
+    asked: int
+    accounts: int
+    ratio: float | None
+    honest_ratio: float
+    seconds_without: float
+    seconds_with: float
+    work_seconds: float
+    undefended_seconds: float
+    gate_seconds: float
+    unit_seconds: float | None
+    leak: Mapping[str, float]
+    bills: tuple[Bill, ...]
+    waits: Mapping[str, float]
+    suspected: float
+    first_alarm: float | None
+    checks: tuple[Check, ...]
+    origin: Origin
+    victim_accuracy: float
+    accuracy: float | None = None
+    fidelity: float | None = None
+    agreement: float | None = None
+    honest_cost: Mapping[str, float | None] = field(default_factory=dict)
+    course: tuple[Point, ...] = ()
+    scaled: Mapping[str, Any] = field(default_factory=dict)
+    theft_seconds: float | None = None
+    live: Mapping[str, float] | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The JSON: the experiment's members and the origin's stand among the result's own; ``budget`` is what was planned."""
+        members = asdict(self)
+        plan, made = members.pop("experiment"), members.pop("origin")
+        return {"format": FORMAT, **plan, "budget": plan["queries"], **members, **made}
+
+    def write(self, folder: Path) -> Path:
+        """Write it where the experiment belongs."""
+        path = self.experiment.file(folder)
+        write_document(path, self.document())
+        return path
+
+
+def origin(command: str) -> Origin:
+    """This machine, with the versions of what is installed here."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    machine = f"{platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
+    return Origin(command, machine, versions)
+
+
+def plan_of(document: Mapping[str, Any]) -> Experiment:
+    """The experiment of a result's document."""
+    members = {one.name: document[one.name] for one in fields(Experiment) if one.name != "foreign"}
+    return Experiment(**(members | {"queries": document["budget"], "foreign": document.get("foreign", "")}))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The document of a result.
+
+    Raises:
+        Damaged: the file is not a result.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plan_of(document)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{path} is not a result of the bench; move it away", private=str(error)) from None
+    return document
+
+
+def read_results(folder: Path) -> Iterator[dict[str, Any]]:
+    """The documents of all results in a folder, by suite, data set and name. Raises as ``read_result`` does."""
+    for path in sorted(folder.glob("*/*/*.json")):
+        yield read_result(path)

@@ -1,0 +1,1 @@
+"""Honest callers, and those whom a toll might hurt."""

@@ -1,0 +1,105 @@
+"""How honest callers ask: which rows, in requests of which size, and when; and what they pay for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.bench.honest.kinds import KINDS, ORDINARY
+from modeltoll.ledger import book
+from modeltoll.records import Assessment, Entry
+
+if TYPE_CHECKING:
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.records import Account, Caller, Floats, Leaks
+    from modeltoll.simulation.scenes import Times
+
+__all__ = ["WORKLOADS", "Paid", "Pattern", "Workload", "pay"]
+
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Requests of ``rows`` rows, ``burst`` of them at once and then none for ``pause`` seconds."""
+
+    rows: int = 1
+    burst: int = 1
+    pause: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Rows of one kind (a name of ``kinds.KINDS``), asked for in a pattern."""
+
+    name: str
+    kind: str
+    pattern: Pattern = Pattern()
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        *(Workload(kind, kind) for kind in KINDS),
+        Workload("bursts of 500", ORDINARY, Pattern(burst=500, pause=7 * _DAY)),
+        Workload("one row a day", ORDINARY, Pattern(pause=_DAY)),
+        Workload("batches of 1000", ORDINARY, Pattern(rows=1000)),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Paid:
+    """What an honest caller paid: reference seconds of work for each request, its rows, the surcharge, all (requests,)."""
+
+    work: Floats
+    rows: Floats
+    surcharges: Floats
+    times: Times
+
+    @property
+    def waits(self) -> Floats:
+        """Seconds that each request took: its rows' undefended time, the gateway's own, the work."""
+        return self.rows * (self.times.undefended + self.times.gate) + self.work
+
+    @property
+    def ratio(self) -> float:
+        """All seconds over the undefended ones."""
+        return float(self.waits.sum() / (self.rows.sum() * self.times.undefended))
+
+    @property
+    def suspected(self) -> float:
+        """The share of requests that were made under suspicion."""
+        return float((self.surcharges > 1.0).mean())
+
+
+def pay(tariff: Tariff, leaks: Leaks, pattern: Pattern, caller: Caller, times: Times, rng: np.random.Generator) -> Paid:
+    """Send the rows (rows, measures) of one caller through the tariff as a gateway does: assess, charge, work."""
+    assessment = tariff.assess(leaks, rng)
+    account: Account | None = None
+    work, sizes, surcharges = [], [], []
+    for number, start in enumerate(range(0, len(leaks.values), pattern.rows)):
+        part = slice(start, start + pattern.rows)
+        bins = tuple(map(tuple, assessment.bins[part].tolist()))
+        entry = Entry(
+            model="bench",
+            rows=len(bins),
+            leaks=tuple(leaks.values[part].sum(axis=0).tolist()),
+            bins=bins,
+            fingerprints=tuple(row.to_bytes(8, "big") for row in range(start, start + len(bins))),
+            shape=tariff.shape,
+            tariff=tariff.identity,
+            at=_DAY + number // pattern.burst * pattern.pause,
+        )
+        account, _ = book.charge(account, caller, entry, (), book.HALF_LIFE)
+        priced = tariff.work(_part(assessment, part), account)
+        work.append(priced.seconds)
+        sizes.append(float(priced.rows))
+        surcharges.append(priced.surcharge)
+    return Paid(np.array(work), np.array(sizes), np.array(surcharges), times)
+
+
+def _part(assessment: Assessment, part: slice) -> Assessment:
+    return Assessment(assessment.factors[part], assessment.rarest[part], assessment.bins[part])

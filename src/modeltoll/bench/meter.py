@@ -1,0 +1,109 @@
+"""The oracle that a thief asks: it counts, remembers what was asked, and lets nobody past it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.bench.attacks.attack import BudgetSpent
+from modeltoll.bench.gauges import measure_all
+from modeltoll.errors import ModeltollError
+
+if TYPE_CHECKING:
+    from modeltoll.bench.attacks.attack import Oracle
+    from modeltoll.bench.gauges import Gauges
+    from modeltoll.bench.victims.victim import Victim
+    from modeltoll.records import Floats
+
+__all__ = ["Counted", "Meter", "Unfit"]
+
+Answering = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to those that are told, of one shape
+
+
+class Unfit(ModeltollError):
+    """Images that are not of the victim's shape, or not finite numbers in 0..1."""
+
+
+class Counted:
+    """A victim that counts every row it is asked for, by whomever."""
+
+    def __init__(self, victim: Victim) -> None:
+        self._victim = victim
+        self.identity = victim.identity
+        self.rows = 0
+
+    def scores(self, images: Floats) -> Floats:
+        """As the victim says."""
+        self.rows += len(images)
+        return self._victim.scores(images)
+
+
+class Meter:
+    """Asks the victim on a thief's behalf, within a budget of rows, and remembers images, true scores and leaks.
+
+    What the thief holds is ``oracle``, which has no way back to the meter or the victim but its two methods.
+    """
+
+    def __init__(
+        self, victim: Victim, gauges: Gauges, shape: tuple[int, ...], budget: int, answering: Answering
+    ) -> None:
+        """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told."""
+        self._victim, self._gauges, self._shape = victim, gauges, shape
+        self._budget, self._answering = budget, answering
+        self._images: list[Floats] = []
+        self._scores: list[Floats] = []
+        self._leaks: list[Floats] = []
+        self.rows = 0
+
+    @property
+    def oracle(self) -> Oracle:
+        """The thief's end."""
+        return _oracle(self._ask, lambda: self._budget - self.rows)
+
+    def _ask(self, images: Floats) -> Floats:
+        if len(images) > self._budget - self.rows:
+            raise BudgetSpent(f"{len(images)} rows were asked for, and {self._budget - self.rows} are left")
+        asked = np.array(images, np.float64)
+        if asked.shape[1:] != self._shape or not ((asked >= 0.0) & (asked <= 1.0)).all():
+            raise Unfit(f"a query must hold images of {self._shape}, numbers in 0..1")
+        scores = self._victim.scores(asked)
+        leaks = measure_all(self._gauges, scores, asked)
+        told = self._answering(scores)
+        self.rows += len(asked)
+        self._images.append(asked)
+        self._scores.append(scores)
+        self._leaks.append(leaks)
+        return np.array(told, np.float64)
+
+    @property
+    def images(self) -> Floats:
+        """All images that were asked about, in order, (rows, ...)."""
+        return np.concatenate([np.empty((0, *self._shape)), *self._images])
+
+    @property
+    def scores(self) -> Floats:
+        """The victim's true scores of them, (rows, classes)."""
+        return np.concatenate(self._scores)
+
+    @property
+    def leaks(self) -> Floats:
+        """Their leaks, (rows, measures)."""
+        return np.concatenate([np.empty((0, len(self._gauges))), *self._leaks])
+
+
+def _oracle(ask: Callable[[Floats], Floats], left: Callable[[], int]) -> Oracle:
+    """An oracle without attributes: it holds nothing that could be taken from it."""
+
+    class Window:
+        __slots__ = ()
+
+        @property
+        def left(self) -> int:
+            return left()
+
+        def ask(self, images: Floats) -> Floats:
+            return ask(images)
+
+    return Window()

@@ -1,0 +1,207 @@
+"""Sections that are charts, each with its numbers as a table: Figures 3, 4 and 8 of the paper, accounts, fillers, waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.experiment import HONEST
+from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.lines import number, percent, times
+from modeltoll.bench.report.section import Chart, Curve, Panel, Section, Table
+from modeltoll.bench.tolls import CONFORMAL, NONE, PUBLISHED
+
+if TYPE_CHECKING:
+    from modeltoll.bench.report.gathering import Gathered, Results
+
+__all__ = [
+    "accounts",
+    "accuracy_against_leak",
+    "accuracy_against_time",
+    "fillers",
+    "honest_waits",
+    "leak_against_queries",
+]
+
+_LEAKS = ("pate-eps", "entropy")
+_TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
+
+
+def _thefts(results: Results, tariff: str) -> list[Gathered]:
+    """Plain thefts, each attack of a data set once."""
+    found = results.of("table2", "table3", "quick", evasion=PLAIN, defence=NONE, tariff=tariff)
+    thefts: dict[tuple[Any, ...], Gathered] = {}
+    for one in found:
+        if one["attack"] != HONEST:
+            thefts.setdefault((one["dataset"], one["attack"], one["profile"], one["budget"]), one)
+    return list(thefts.values())
+
+
+def _leak_of(one: Gathered) -> str:
+    return next(name for name in _LEAKS if name in one["leak"])
+
+
+def _examined(one: Gathered) -> list[Any]:
+    """Points of the first seed at which the clone was examined."""
+    return [point for point in one["course"] if point["accuracy"] is not None]
+
+
+def _panels(found: Iterable[Gathered], curves: Callable[[Gathered], Iterable[Curve]]) -> tuple[Panel, ...]:
+    panels: dict[str, list[Curve]] = {}
+    for one in found:
+        panels.setdefault(one["dataset"], []).extend(curve for curve in curves(one) if curve.points)
+    return tuple(Panel(title, tuple(drawn)) for title, drawn in panels.items())
+
+
+def leak_against_queries(results: Results) -> Section | None:
+    """Figure 3."""
+    found = _thefts(results, CONFORMAL)
+
+    def curves(one: Gathered) -> Iterable[Curve]:
+        measure = _leak_of(one)
+        yield Curve(one["attack"], tuple((point["queries"], point["leak"][measure]) for point in one["course"]))
+
+    rows = [
+        (one["dataset"], one["attack"], _leak_of(one), number(point["queries"]), number(point["leak"][_leak_of(one)]))
+        for one in found
+        for point in one["course"][1::2]
+    ]
+    text = "The summed leak of what was asked so far. Figure 3 of the paper; one curve an attack, the first seed."
+    table = Table(("data set", "attack", "leak measured as", "queries", "leak so far"), tuple(rows), 3)
+    chart = Chart("leak-queries", "queries", "summed leak", _panels(found, curves))
+    return Section("Leak against queries", text, table, chart) if rows else None
+
+
+def accuracy_against_leak(results: Results) -> Section | None:
+    """Figure 4."""
+    found = _thefts(results, CONFORMAL)
+
+    def curves(one: Gathered) -> Iterable[Curve]:
+        measure = _leak_of(one)
+        yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _examined(one)))
+
+    rows = [
+        (
+            one["dataset"],
+            one["attack"],
+            number(at["queries"]),
+            number(at["leak"][_leak_of(one)]),
+            percent(at["accuracy"]),
+        )
+        for one in found
+        for at in _examined(one)
+    ]
+    text = "What a clone is worth for what its queries gave away. Figure 4 of the paper; the first seed."
+    table = Table(("data set", "attack", "queries", "leak", "accuracy"), tuple(rows), 2)
+    chart = Chart("accuracy-leak", "summed leak", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    return Section("Accuracy against leak", text, table, chart) if rows else None
+
+
+def accuracy_against_time(results: Results) -> Section | None:
+    """Figure 8."""
+    found = _thefts(results, CONFORMAL)
+
+    def curves(one: Gathered) -> Iterable[Curve]:
+        at = _examined(one)
+        yield Curve(one["attack"], tuple((point["seconds_with"], 100 * point["accuracy"]) for point in at))
+        yield Curve(
+            one["attack"], tuple((point["seconds_without"], 100 * point["accuracy"]) for point in at), dashed=True
+        )
+
+    rows = [
+        (
+            *(one["dataset"], one["attack"], number(at["queries"])),
+            *(number(at["seconds_without"]), number(at["seconds_with"]), percent(at["accuracy"])),
+        )
+        for one in found
+        for at in _examined(one)
+    ]
+    text = "Solid: with our toll, on one reference core. Dashed: without. Figure 8 of the paper; the first seed."
+    table = Table(("data set", "attack", "queries", "seconds without", "seconds with", "accuracy"), tuple(rows), 2)
+    chart = Chart("accuracy-time", "seconds", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    return Section("Accuracy against time", text, table, chart) if rows else None
+
+
+def _evading(results: Results, families: tuple[str, ...]) -> list[Gathered]:
+    """Thefts with these evasions, and those without any by the same thieves."""
+    found = results.of("evasions", "quick", defence=NONE)
+    thieves = {(one["dataset"], one["attack"]) for one in found if one["evasion"] != PLAIN}
+    return [
+        one
+        for one in found
+        if (one["dataset"], one["attack"]) in thieves and EVASIONS[one["evasion"]].family in families
+    ]
+
+
+def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str]) -> Section | None:
+    """Ratios by level, one curve a family, attack and toll. ``names`` of the section's file and of its level."""
+    found = [one for one in _evading(results, families) if one["tariff"] in _TOLL_NAMES]
+    curves: dict[str, dict[tuple[str, bool], list[tuple[float, float]]]] = {}
+    rows = []
+    for one in found:
+        evasion, ratio = EVASIONS[one["evasion"]], one.mean("ratio")
+        if ratio is not None:
+            label = f"{one['attack']}, {evasion.family}"
+            dashed = one["tariff"] == PUBLISHED
+            curves.setdefault(one["dataset"], {}).setdefault((label, dashed), []).append((evasion.level, ratio))
+        said = one.said(times, "ratio") + one.mark
+        alarm = number(one.mean("first_alarm")) if one.mean("suspected") else ""
+        rows.append(
+            (
+                *(one["dataset"], one["attack"], evasion.family, _TOLL_NAMES[one["tariff"]]),
+                *(f"{evasion.level:g}", said, percent(one.mean("suspected")), alarm),
+            )
+        )
+    panels = tuple(
+        Panel(dataset, tuple(Curve(label, tuple(sorted(points)), dashed) for (label, dashed), points in drawn.items()))
+        for dataset, drawn in curves.items()
+    )
+    file, level = names
+    chart = Chart(file, level, "time with the toll / without", panels, x_log=True, y_log=True)
+    headings = ("data set", "attack", "kind", "toll", level, "ratio", "accounts suspected", "from row")
+    text = "Solid: our toll. Dashed: the published one, on the same queries. Ratios are per stolen row."
+    return Section(f"Ratio against {level}", text, Table(headings, tuple(rows), 4), chart) if rows else None
+
+
+def accounts(results: Results) -> Section | None:
+    """Thieves with many accounts: with keys, anonymous, of one organisation, honest people's."""
+    return _by_level(results, ("accounts", "anonymous", "organisation", "joining"), ("ratio-accounts", "accounts"))
+
+
+def fillers(results: Results) -> Section | None:
+    """Thieves who mix in what looks honest."""
+    return _by_level(results, ("repeated", "jittered", "unseen"), ("ratio-fillers", "fillers per stolen row"))
+
+
+def honest_waits(results: Results) -> Section | None:
+    """What every kind of honest caller waits."""
+    found = [one for one in results.of("honest", "quick", attack=HONEST) if one["tariff"] in _TOLL_NAMES]
+    shares = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
+
+    def curves(one: Gathered) -> Iterable[Curve]:
+        if one["tariff"] == CONFORMAL and WORKLOADS[one["workload"]].pattern.rows == 1:
+            yield Curve(one["workload"], tuple((100 * share, one["waits"][name]) for name, share in shares))
+
+    rows = [
+        (
+            *(one["dataset"], one["workload"], _TOLL_NAMES[one["tariff"]], number(one["queries"])),
+            one.said(times, "ratio") + one.mark,
+            times(one["honest_cost"].get("ratio_to_batched")) if "ratio_to_batched" in one["honest_cost"] else "",
+            *(number(1000 * one["waits"][name]) for name, _ in shares),
+            percent(one.mean("suspected")),
+            percent(one["victim_accuracy"]),
+        )
+        for one in found
+    ]
+    headings = (
+        *("data set", "honest caller", "toll", "rows", "ratio", "to batched", "wait, ms: half of the requests", "95 %"),
+        *("99 %", "99.9 %", "requests under suspicion", "victim's accuracy on them"),
+    )
+    text = (
+        "What a request waits in all: the model, the gateway, the work. Kinds that are unlike the calibration pay more, and "
+        "those far from it may be taken for thieves: an operator whose callers send such rows calibrates with them. *To "
+        "batched*: against a model server that is asked for a thousand rows at once, without a gateway."
+    )
+    chart = Chart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
+    return Section("What honest callers wait", text, Table(headings, tuple(rows), 3), chart) if rows else None

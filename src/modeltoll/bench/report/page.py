@@ -1,0 +1,96 @@
+"""The report: a folder with ``report.html``, ``report.md`` and their figures."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+from markupsafe import Markup, escape
+
+from modeltoll.bench.report import curves, tables
+from modeltoll.bench.report.drawing import draw
+from modeltoll.bench.report.gathering import Results
+from modeltoll.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from modeltoll.bench.report.section import Section
+
+__all__ = ["sections", "write_report"]
+
+_MAKERS = (
+    tables.doubts,
+    tables.table2,
+    tables.table3,
+    curves.leak_against_queries,
+    curves.accuracy_against_leak,
+    curves.accuracy_against_time,
+    curves.accounts,
+    curves.fillers,
+    tables.evasions,
+    curves.honest_waits,
+    tables.euros,
+    tables.defences,
+    tables.scaled_down,
+)
+
+
+def sections(results: Results) -> list[Section]:
+    """All sections for which there are results."""
+    made = (maker(results) for maker in _MAKERS)
+    return [section for section in made if section is not None]
+
+
+def _origins(results: Results) -> list[tuple[str, ...]]:
+    """From where the results are: command, machine, versions, each once."""
+    found = {
+        (one["command"], one["machine"], ", ".join(f"{name} {version}" for name, version in one["versions"].items()))
+        for one in results.documents
+    }
+    return sorted(found)
+
+
+def _emphasis(text: str) -> Markup:
+    """``*words*`` in italics."""
+    parts = text.split("*")
+    return Markup("").join(
+        Markup("<em>{}</em>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
+
+
+def _anchor(title: str) -> str:
+    return "-".join("".join(sign if sign.isalnum() else " " for sign in title.lower()).split())
+
+
+def write_report(documents: Iterable[Mapping[str, Any]], folder: Path) -> tuple[Path, Path]:
+    """Write the report of results; the HTML page and the Markdown one.
+
+    Raises:
+        SettingsError: there are no results.
+    """
+    results = Results(documents)
+    if not results.documents:
+        raise SettingsError(["there are no results to report; modeltoll bench run makes some"])
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [(section, draw(section.chart, folder) if section.chart else {}) for section in sections(results)]
+    written = []
+    for name, escaped in (("report.html", True), ("report.md", False)):
+        environment = jinja2.Environment(
+            autoescape=escaped,  # noqa: S701  Markdown is no markup, and the results are our own
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {"emphasis": _emphasis, "anchor": _anchor}
+        template = resources.files("modeltoll.bench.report").joinpath(f"{name}.j2").read_text(encoding="utf-8")
+        page = environment.from_string(template).render(
+            shown=shown, origins=_origins(results), count=len(results.documents), doubts=len(results.doubts())
+        )
+        path = folder / name
+        path.write_text(page, encoding="utf-8")
+        written.append(path)
+    return written[0], written[1]

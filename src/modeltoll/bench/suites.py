@@ -1,0 +1,188 @@
+"""The suites: which experiments are made, in which order. Everything is data; nothing runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+from modeltoll.bench.defences.table import DEFENCES, TRUTH, WATCHERS
+from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.experiment import HONEST, Experiment
+from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.targets import TARGETS
+from modeltoll.bench.thieves import FULL, QUICK
+from modeltoll.bench.tolls import CONFORMAL, DEFAULT, NONE, PUBLISHED
+from modeltoll.errors import SettingsError
+
+__all__ = ["SUITES", "Choice", "plan"]
+
+Tariff = tuple[str, str]  # a toll and the measures it prices
+
+_OURS: Tariff = (CONFORMAL, DEFAULT)
+_FREE: Tariff = (NONE, "")
+_BIG = ("mnist", "fashion", "cifar10")
+_WITHOUT_TEACHERS = ("digits", "cells")  # the published tariff prices the entropy there
+_EVERY = (
+    "standard",
+    "knockoff-random",
+    "knockoff-adaptive",
+    "copycat",
+    "jacobian",
+    "jacobian-tr",
+    "entropy",
+    "gap",
+    "k-center",
+    "deepfool",
+    "entropyrev",
+    "entropyrev-ood",
+    "worstcase",
+    "worstcase-ood",
+    "inout",
+    "mixmatch",
+    "datafree",
+)
+_TABLE_3 = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood", "inout")
+_EVADING = ("copycat", "knockoff-random")
+_DEFENDED = ("knockoff-random", "copycat", "standard")
+_QUICK = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
+_QUICK_EVASIONS = (
+    "accounts-10",
+    "accounts-100",
+    "anonymous-100",
+    "joining-10",
+    "repeated-4",
+    "jittered-4",
+    "unseen-4",
+    "abandoning-10",
+    "cheap half",
+    "replay",
+    "graphics card",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of a suite is wanted; empty or None: what the suite says. ``seeds``: how many, from 0;
+    ``foreign``: the source of foreign images."""
+
+    datasets: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    profile: str | None = None
+    seeds: int = 3
+    queries: int | None = None
+    foreign: str = ""
+
+
+def _published(dataset: str) -> Tariff:
+    return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What all experiments of one data set and seed in a suite share."""
+
+    suite: str
+    dataset: str
+    profile: str
+    seed: int
+    queries: int
+
+    def theft(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
+        toll, measure = tariff
+        return Experiment(
+            self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
+        )
+
+    def honest(self, workload: str, tariff: Tariff) -> Experiment:
+        toll, measure = tariff
+        return Experiment(
+            self.suite, self.dataset, HONEST, PLAIN, TRUTH, toll, measure, self.profile, self.seed, 0, workload
+        )
+
+
+_Lines = Callable[[_Frame, tuple[str, ...]], Iterator[Experiment]]
+
+
+def _table2(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _EVERY, (_published(frame.dataset), _OURS)):
+        yield frame.theft(attack, tariff)
+
+
+def _table3(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OURS)):
+        yield frame.theft(attack, tariff)
+
+
+def _evasions(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    tariffs = (_published(frame.dataset), _OURS)
+    for attack, evasion, tariff in product(attacks or _EVADING, EVASIONS, tariffs):
+        yield frame.theft(attack, tariff, evasion)
+
+
+def _honest(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    del attacks
+    for workload, tariff in product(WORKLOADS, (_published(frame.dataset), _OURS)):
+        yield frame.honest(workload, tariff)
+
+
+def _defences(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack in attacks or _DEFENDED:
+        for defence in (*DEFENCES, *WATCHERS):
+            yield frame.theft(attack, _FREE, defence=defence)
+        for tariff in (_published(frame.dataset), _OURS):
+            yield frame.theft(attack, tariff)
+
+
+def _quick(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """A little of everything."""
+    both = (_published(frame.dataset), _OURS)
+    for attack, tariff in product(attacks or _QUICK, both):
+        yield frame.theft(attack, tariff)
+    for attack, evasion, tariff in product(attacks or _EVADING[1:], _QUICK_EVASIONS, both):
+        yield frame.theft(attack, tariff, evasion)
+    yield from _honest(frame, ())
+    for defence in (*DEFENCES, *WATCHERS):
+        yield frame.theft((attacks or _EVADING[1:])[0], _FREE, defence=defence)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Its usual data sets, profile and most seeds, and its lines."""
+
+    datasets: tuple[str, ...]
+    profile: str
+    seeds: int
+    lines: _Lines
+
+
+SUITES: Mapping[str, Suite] = {
+    "table2": Suite(_BIG, FULL, 3, _table2),
+    "table3": Suite(("mnist", "cifar10"), FULL, 3, _table3),
+    "evasions": Suite(_BIG, FULL, 3, _evasions),
+    "honest": Suite(_BIG, FULL, 1, _honest),
+    "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
+    "quick": Suite(("digits",), QUICK, 1, _quick),
+}
+
+
+def plan(name: str, choice: Choice) -> tuple[Experiment, ...]:
+    """The experiments of a suite, first all with seed 0, then the further seeds.
+
+    Raises:
+        SettingsError: there is no such suite or data set.
+    """
+    if name not in SUITES:
+        raise SettingsError([f"there is no suite {name!r}; there are: {', '.join(SUITES)}"])
+    suite = SUITES[name]
+    datasets = choice.datasets or suite.datasets
+    missing = [dataset for dataset in datasets if dataset not in TARGETS]
+    if missing:
+        raise SettingsError([f"there is no data set {', '.join(missing)}; there are: {', '.join(TARGETS)}"])
+    profile = choice.profile or suite.profile
+    experiments: list[Experiment] = []
+    for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
+        queries = choice.queries or TARGETS[dataset].queries
+        lines = suite.lines(_Frame(name, dataset, profile, seed, queries), choice.attacks)
+        experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
+    return tuple(experiments)

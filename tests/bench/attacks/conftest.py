@@ -1,0 +1,44 @@
+"""A small world to steal in: the digits, a victim that knows them, and photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from sklearn.neural_network import MLPClassifier
+
+from modeltoll.bench import datasets
+from modeltoll.bench.attacks.attack import Means
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """A victim, what its thief has, and digits that neither was trained on."""
+
+    victim: object
+    means: Means
+    exam: datasets.Images
+
+
+def cost(images):
+    """Bright images are dear."""
+    return images.reshape(len(images), -1).mean(axis=1)
+
+
+@pytest.fixture(scope="session")
+def world():
+    """The 8 x 8 digits: 700 for the victim, 700 for the thief, the rest to examine his clone; 600 photographs' patches."""
+    rng = np.random.default_rng(0)
+    digits = datasets.digits()
+    private, own, exam = np.split(rng.permutation(len(digits.x)), [700, 1400])
+    model = MLPClassifier((64,), max_iter=2000, random_state=0).fit(
+        digits.x[private].reshape(-1, 64), digits.y[private]
+    )
+    patches = datasets.photograph_patches(600, 8, rng)
+    foreign = datasets.Images(patches, np.arange(600) % 6)
+
+    def victim(images):
+        return model.predict_proba(images.reshape(len(images), -1))
+
+    return World(victim, Means(10, digits.x[own], foreign, cost), datasets.Images(digits.x[exam], digits.y[exam]))

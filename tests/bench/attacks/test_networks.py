@@ -1,0 +1,103 @@
+"""Students that are networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from modeltoll.bench.attacks.attack import Means  # noqa: E402  torch first: without it there is nothing to test
+from modeltoll.bench.attacks.table import ATTACKS  # noqa: E402
+from modeltoll.bench.datasets import Images  # noqa: E402
+from modeltoll.bench.students.networks import NetworkSchool  # noqa: E402
+from modeltoll.bench.students.student import Course  # noqa: E402
+from modeltoll.testing.attacks import check_attack  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SHORT = Course(epochs=2, batch=16, rate=0.05)
+
+
+def two_kinds(count, shape, seed=0):
+    """Grey images with a bright upper or lower half, or colours with much red or much blue."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    x = rng.uniform(size=(count, *shape)) * 0.4
+    if len(shape) == 3:
+        x[labels == 0, :, :, 0] += 0.6
+        x[labels == 1, :, :, 2] += 0.6
+    else:
+        x[labels == 0, : shape[0] // 2] += 0.6
+        x[labels == 1, shape[0] // 2 :] += 0.6
+    return x, np.eye(10)[labels]
+
+
+@pytest.mark.parametrize(("architecture", "shape"), [("mnistnet", (28, 28)), ("residual", (32, 32, 3))])
+def test_a_network_learns_and_its_slopes_are_those_of_its_logits(architecture, shape):
+    rng = np.random.default_rng(0)
+    student = NetworkSchool(architecture).student(rng)
+    x, y = two_kinds(64, shape)
+    before = student.scores(x)
+    student.learn(x, y, replace(SHORT, epochs=6), rng)
+    scores = student.scores(x)
+    assert (scores.argmax(axis=1) == y.argmax(axis=1)).mean() > 0.95
+    assert not np.array_equal(before, scores)
+    assert scores.sum(axis=1) == pytest.approx(np.ones(64))
+    weights = rng.normal(size=(4, 10))
+    slopes = student.slopes(x[:4], weights)
+    assert slopes.shape == x[:4].shape
+    student.network.double()
+    images = torch.from_numpy(x[:4]).double()
+    images = (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)).requires_grad_()
+    (student.network(images) * torch.from_numpy(weights)).sum().backward()
+    exact = images.grad.permute(0, 2, 3, 1).numpy().reshape(slopes.shape)
+    assert np.abs(slopes - exact).max() < 1e-3 * np.abs(exact).max()
+
+
+def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched():
+    x, y = two_kinds(32, (28, 28))
+
+    def scores(seed):
+        rng = np.random.default_rng(seed)
+        student = NetworkSchool("mnistnet").student(rng)
+        student.learn(x, y, SHORT, rng)
+        return student.scores(x)
+
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    first = scores(0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert np.array_equal(scores(0), first)
+    assert not np.array_equal(scores(1), first)
+
+
+def test_a_student_has_as_many_classes_as_its_school():
+    student = NetworkSchool("mnistnet", 4).student(np.random.default_rng(0))
+    assert student.scores(np.zeros((2, 28, 28))).shape == (2, 4)
+
+
+def hasty(settings):
+    """Courses cut to almost nothing."""
+    if hasattr(settings, "course"):
+        return replace(settings, course=replace(SHORT, epochs=1), fewest=2)
+    return replace(settings, rounds=hasty(settings.rounds))
+
+
+def upper_or_lower(images):
+    """A victim: the probability of the first two classes goes with the brightness of the halves."""
+    scores = np.full((len(images), 10), 0.01)
+    scores[:, 0], scores[:, 1] = images[:, :14].mean(axis=(1, 2)), images[:, 14:].mean(axis=(1, 2))
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("name", ["copycat", "jacobian", "knockoff-adaptive", "knockoff-random"])
+def test_attacks_keep_the_law_with_networks(name):
+    own, _ = two_kinds(40, (28, 28))
+    foreign = Images(np.random.default_rng(1).uniform(size=(60, 28, 28)), np.arange(60) % 3)
+    entry = ATTACKS[name]
+    attack = replace(entry, quick=hasty(entry.quick)).attack(NetworkSchool("mnistnet"), quick=True)
+    check_attack(attack, upper_or_lower, Means(10, own, foreign), 40, labels_only=entry.labels_only)

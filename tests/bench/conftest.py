@@ -1,0 +1,23 @@
+"""The digits as the bench has them: made once, for all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from modeltoll.bench.ground import survey
+from modeltoll.bench.targets import TARGETS, Workshop
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory):
+    return Workshop(None, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def room(workshop):
+    return TARGETS["digits"].ready(workshop, lambda _done, _most: None)
+
+
+@pytest.fixture(scope="session")
+def ground(workshop, room):
+    return survey(TARGETS["digits"], workshop.cache, lambda: room)

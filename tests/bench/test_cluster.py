@@ -1,0 +1,28 @@
+"""A cluster gives the same results as this process."""
+
+from __future__ import annotations
+
+import pytest
+
+from modeltoll.bench.experiment import Origin, read_results
+from modeltoll.bench.running import Run, errands, run_all
+from modeltoll.bench.suites import Choice, plan
+
+ray = pytest.importorskip("ray")
+
+from modeltoll.bench.cluster import LOCAL, run_on_cluster  # noqa: E402  ray first: without it there is nothing to test
+
+
+@pytest.mark.filterwarnings("ignore")  # ray's own
+def test_a_local_cluster_makes_the_same_results_as_one_process(workshop, ground, tmp_path):
+    del ground
+    planned = plan("table3", Choice(("digits",), ("copycat", "standard"), "quick", 1, 60))
+    planned = [one for one in planned if one.tariff == "conformal"]
+    runs = [Run(workshop, tmp_path / name, Origin("a test", "a machine", {})) for name in ("cluster", "one")]
+    found = errands(planned, runs[0].results)
+    outcomes = list(run_on_cluster(found, runs[0], LOCAL, cores=1))
+    assert len(outcomes) == len(found) == 2
+    assert not any(outcome.failed for outcome in [*outcomes, *run_all(found, runs[1], 1)])
+    afar, near = (list(read_results(run.results)) for run in runs)
+    assert [one["ratio"] for one in afar] == [one["ratio"] for one in near]
+    assert len(afar) == 2

@@ -1,0 +1,62 @@
+"""A theft through a real gateway: the answers are the victim's, and the seconds are counted."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from modeltoll.bench import live
+from modeltoll.bench.experiment import Origin
+from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.live import Trip, drive
+from modeltoll.bench.running import Run, errands, run_errand
+from modeltoll.bench.suites import Choice, plan
+from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
+from modeltoll.pricing.reference import DEFAULT_PROFILE
+
+ROWS = 12
+
+
+@pytest.fixture
+def trip(room, ground):
+    images = room.pools.foreign.x[:ROWS]
+    laid = lay(ground, CONFORMAL, DEFAULT, "digits")
+    gauges = {name: room.gauges[name] for name in laid.measures}
+    leaks = measure_all(gauges, room.victim.scores(images), images)
+    return Trip(images, leaks, gauges, room.victim, laid.calibration)
+
+
+def test_every_answer_that_is_opened_is_the_victims_own(trip, monkeypatch):
+    monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
+    driven = drive(trip, DEFAULT_PROFILE)
+    assert driven.rows == ROWS
+    assert driven.changed == 0
+    assert driven.unit_seconds < trip.calibration.unit_seconds
+    assert 0.0 < driven.measured_seconds < math.inf
+    assert driven.computed_seconds > 0.2
+
+
+def test_an_answer_that_was_changed_is_counted(trip):
+    said = [json.dumps({"outputs": [{"data": scores.tolist()}]}).encode() for scores in trip.victim.scores(trip.images)]
+    assert live._changed(trip, said) == 0
+    assert live._changed(trip, [*said[:-1], said[0]]) == 1
+
+
+def test_live_runs_are_in_the_result_and_asked_for_once(workshop, ground, tmp_path, monkeypatch):
+    del ground
+    monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
+    monkeypatch.setattr(live, "_RUNG_SECONDS", 0.01)
+    planned = [
+        one for one in plan("table3", Choice(("digits",), ("copycat",), "quick", 1, 60)) if one.tariff == CONFORMAL
+    ]
+    still = Run(workshop, tmp_path, Origin("a test", "a machine", {}))
+    assert run_errand(errands(planned, tmp_path)[0], still).results[0].live is None
+    assert errands(planned, tmp_path) == []
+    (todo,) = errands(planned, tmp_path, live=True)
+    (result,) = run_errand(todo, replace(still, live=5)).results
+    assert result.live["rows"] == 5
+    assert "live agrees with computed" in {check.name for check in result.checks}
+    assert errands(planned, tmp_path, live=True) == []

@@ -1,0 +1,156 @@
+"""Nobody gets past the meter: it counts, refuses, remembers, and what goes round it is noticed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modeltoll.bench import checks
+from modeltoll.bench.attacks.attack import BudgetSpent
+from modeltoll.bench.defences.told import TopOne
+from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.meter import Counted, Meter, Unfit
+from modeltoll.bench.stealing import Theft, kept, steal, took
+from modeltoll.bench.store import Damaged, packed, unpacked
+from modeltoll.bench.thieves import Equip, Equipped, equip
+from modeltoll.errors import SettingsError
+
+
+def truth(scores):
+    return scores
+
+
+@pytest.fixture
+def meter(room):
+    return Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth)
+
+
+def test_the_meter_counts_and_stops_at_the_budget(meter, room):
+    oracle, images = meter.oracle, room.pools.foreign.x
+    assert np.array_equal(oracle.ask(images[:12]), room.victim.scores(images[:12]))
+    assert (oracle.left, meter.rows) == (8, 12)
+    with pytest.raises(BudgetSpent, match="9 rows were asked for, and 8 are left"):
+        oracle.ask(images[:9])
+    assert (oracle.left, meter.rows) == (8, 12)
+    oracle.ask(images[12:20])
+    assert oracle.left == 0
+    assert np.array_equal(meter.images, images[:20])
+    assert np.allclose(meter.leaks, measure_all(room.gauges, room.victim.scores(images[:20]), images[:20]))
+
+
+def test_a_defence_changes_what_is_told_and_not_what_is_measured(room):
+    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 5, TopOne().answer)
+    images = room.pools.foreign.x[:5]
+    told = meter.oracle.ask(images)
+    assert set(np.unique(told)) == {0.0, 1.0}
+    assert np.array_equal(meter.scores, room.victim.scores(images))
+
+
+@pytest.mark.parametrize(
+    "images", [np.full((2, 8, 8), 1.01), np.full((2, 8, 8), -0.1), np.full((1, 8, 8), np.nan), np.zeros((1, 7, 8))]
+)
+def test_queries_are_images_of_the_victims_shape_in_0_to_1(meter, images):
+    with pytest.raises(Unfit):
+        meter.oracle.ask(images)
+    assert meter.rows == 0
+
+
+def test_the_oracle_holds_nothing_that_could_be_taken(meter):
+    oracle = meter.oracle
+    assert not hasattr(oracle, "__dict__")
+    assert {name for name in dir(oracle) if not name.startswith("__")} == {"ask", "left"}
+    with pytest.raises(AttributeError):
+        oracle.left = 100
+
+
+def test_changing_an_answer_changes_nothing_that_is_remembered(meter, room):
+    images = room.pools.foreign.x[:3].copy()
+    meter.oracle.ask(images)[:] = 0.0
+    images[:] = 0.0
+    assert np.array_equal(meter.images, room.pools.foreign.x[:3])
+    assert (meter.scores.sum(axis=1) > 0.99).all()
+
+
+class Idler:
+    """An attack that asks for less than it may."""
+
+    name = "idler"
+
+    def run(self, oracle, means, rng, watch):
+        oracle.ask(means.foreign.x[: oracle.left // 2])
+
+        class Clone:
+            def scores(self, images):
+                return np.full((len(images), means.classes), 1 / means.classes)
+
+        watch(Clone())
+        return Clone()
+
+
+class Intruder(Idler):
+    """One who gets hold of the victim behind the oracle and asks it, too."""
+
+    def run(self, oracle, means, rng, watch):
+        meter = type(oracle).ask.__closure__[0].cell_contents.__self__
+        meter._victim.scores(means.foreign.x[:7])
+        return super().run(oracle, means, rng, watch)
+
+
+def theft(attack="standard", queries=60, seed=0):
+    return Theft("digits", attack, "quick", queries, seed)
+
+
+def loot_of(thief, room, queries=60, seed=0):
+    return steal(
+        theft(queries=queries, seed=seed), Equipped(thief), room, truth, lambda images: images.mean(axis=(1, 2))
+    )
+
+
+def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
+    idle = loot_of(Idler(), room)
+    assert not checks.budget_spent(idle, 60).holds
+    assert checks.nothing_unmetered(idle).holds
+    intruder = checks.nothing_unmetered(loot_of(Intruder(), room))
+    assert not intruder.holds
+    assert "the victim answered 37 rows, the meter counted 30" in intruder.note
+
+
+def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
+    def run(seed):
+        thief = equip(Equip("knockoff-random", "quick", "kernel", room.classes))
+        return steal(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images)
+
+    first, again, other = run(0), run(0), run(1)
+    assert np.array_equal(first.images, again.images)
+    assert first.curve == again.curve
+    assert not np.array_equal(first.images, other.images)
+    assert [point.queries for point in first.curve] == sorted({point.queries for point in first.curve})
+    assert first.curve[-1].queries == 60
+    plan = theft("knockoff-random")
+    assert took(plan, tmp_path) is None
+    stored = kept(plan, tmp_path, lambda: first)
+    loaded = kept(plan, tmp_path, lambda: pytest.fail("it was kept"))
+    assert took(plan, tmp_path) == first.seconds
+    assert stored.curve == loaded.curve == first.curve
+    assert np.array_equal(loaded.leaks, first.leaks)
+    assert np.allclose(loaded.images, first.images, atol=1e-3)
+    assert loaded.scaled == first.scaled
+    assert loaded.scaled
+    plan.file(tmp_path).write_bytes(b"PK not an archive")
+    with pytest.raises(Damaged, match="delete it"):
+        kept(plan, tmp_path, lambda: first)
+
+
+def test_grey_steps_are_kept_exactly_and_other_numbers_nearly():
+    rng = np.random.default_rng(0)
+    bytes_ = rng.integers(0, 256, (5, 4, 4)) / 255.0
+    assert packed(bytes_).dtype == np.uint8
+    assert np.array_equal(unpacked(packed(bytes_)), bytes_)
+    others = rng.random((5, 4, 4))
+    assert np.allclose(unpacked(packed(others)), others, atol=1e-3)
+
+
+def test_an_attack_or_school_that_is_not_there_is_named():
+    with pytest.raises(SettingsError) as refused:
+        equip(Equip("no such", "quick", "kernel", 10))
+    assert "there is no attack 'no such'; there are: standard" in refused.value.faults[0]

@@ -1,0 +1,296 @@
+"""Suites are planned as data, run in pieces that can be interrupted, and shown with their doubts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from modeltoll.bench import running, suites
+from modeltoll.bench.experiment import read_results
+from modeltoll.bench.lines import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.report.page import sections, write_report
+from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
+from modeltoll.bench.suites import SUITES, Choice, plan
+from modeltoll.bench.thieves import Equipped, equip
+from modeltoll.cli import app
+from modeltoll.errors import ModeltollError, SettingsError
+
+DASH = "\N{EN DASH}"
+CHOICE = Choice(attacks=("copycat", "standard"), queries=60)
+
+
+@pytest.fixture
+def run(workshop, ground, tmp_path):
+    del ground  # it is in the workshop's cache by now
+    return Run(workshop, tmp_path / "results", running.Origin("a test", "a machine", {"python": "3"}))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_has_no_experiment_twice_and_seed_0_comes_first(name):
+    planned = plan(name, Choice())
+    assert len(set(planned)) == len(planned) > 0
+    seeds = [experiment.seed for experiment in planned]
+    assert seeds == sorted(seeds)
+    assert {experiment.suite for experiment in planned} == {name}
+
+
+def test_a_choice_narrows_a_suite():
+    planned = plan("table2", Choice(("mnist",), ("copycat",), "quick", 2, 500))
+    assert {(one.dataset, one.attack, one.profile, one.queries) for one in planned} == {
+        ("mnist", "copycat", "quick", 500)
+    }
+    assert {one.seed for one in planned} == {0, 1}
+    with pytest.raises(SettingsError):
+        plan("no such", Choice())
+    with pytest.raises(SettingsError):
+        plan("table2", Choice(("no such",)))
+
+
+def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
+    planned = plan("defences", Choice(("mnist",), ("copycat",), seeds=1))
+    thefts = {experiment.defence: theft_of(experiment) for experiment in planned}
+    assert thefts["PRADA"] == thefts["none"]
+    assert thefts["top-1"].answers == "top-1"
+    assert len({theft.answers for theft in thefts.values()}) == 5
+    assert theft_of(plan("honest", Choice())[0]) is None
+
+
+def test_what_is_done_is_left_alone(run):
+    planned = plan("quick", CHOICE)
+    todo = errands(planned, run.results)
+    first = run_errand(todo[0], run)
+    assert first.results
+    assert not first.failed
+    left = errands(planned, run.results)
+    assert sum(len(errand.experiments) for errand in left) == len(planned) - len(todo[0].experiments)
+    lost = next(run.results.rglob("*.json"))
+    lost.unlink()
+    again = errands(planned, run.results)
+    assert sum(len(errand.experiments) for errand in again) == len(planned) - len(todo[0].experiments) + 1
+
+
+def test_a_theft_is_stolen_once_however_often_it_is_priced(run):
+    calls = []
+
+    def counting(wanted):
+        calls.append(wanted)
+        return equip(wanted)
+
+    counted = replace(run, equipping=counting)
+    planned = plan("quick", replace(CHOICE, attacks=("standard",), queries=70))
+    for errand in errands(planned, run.results):
+        run_errand(errand, counted)
+    assert len(calls) == 5  # plain, and once for each defence that changes what is told
+    for path in run.results.rglob("*.json"):
+        path.unlink()
+    assert all(not outcome.failed for outcome in run_all(errands(planned, run.results), counted, 1))
+    assert len(calls) == 5
+
+
+def test_an_interrupted_theft_leaves_nothing_half_done(run):
+    class Interrupted:
+        name = "interrupted"
+
+        def run(self, oracle, means, rng, watch):
+            oracle.ask(means.own[:10])
+            raise KeyboardInterrupt
+
+    todo = errands(plan("quick", replace(CHOICE, attacks=("gap",), queries=80)), run.results)
+    with pytest.raises(KeyboardInterrupt):
+        run_errand(todo[0], replace(run, equipping=lambda _: Equipped(Interrupted())))
+    assert not list(run.results.rglob("*"))
+    assert not list(run.workshop.cache.rglob("*.part"))
+    assert run_errand(todo[0], run).results
+
+
+def test_an_errand_that_fails_says_why_and_stops_no_other(run):
+    def equipping(wanted):
+        if wanted.attack == "copycat":
+            raise ModeltollError("no such luck")
+        return equip(wanted)
+
+    found = errands(plan("quick", replace(CHOICE, queries=90)), run.results)
+    outcomes = list(run_all(found, replace(run, equipping=equipping), 1))
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    assert {outcome.errand.theft.attack for outcome in failed} == {"copycat"}
+    assert {outcome.left for outcome in failed} == {"no such luck"}
+    assert any(outcome.results for outcome in outcomes)
+
+
+def test_further_seeds_of_a_long_theft_are_left_out(run, monkeypatch):
+    monkeypatch.setattr(running, "LONG_SECONDS", 0.0)
+    planned = plan("quick", replace(CHOICE, attacks=("standard",)))
+    first = [one for one in planned if one.tariff == "conformal" and one.attack == "standard"][:1]
+    second = [replace(one, seed=1) for one in first]
+    done, left = (run_errand(errands(one, run.results)[0], run) for one in (first, second))
+    assert done.results
+    assert not left.results
+    assert "first seed took more than" in left.left
+
+
+@pytest.mark.timeout(120)
+def test_processes_make_the_same_results_as_one(run, tmp_path):
+    planned = plan("quick", replace(CHOICE, attacks=("standard",), queries=50))[:2]
+    several = replace(run, results=tmp_path / "several")
+    assert [outcome.failed for outcome in run_all(errands(planned, several.results), several, 2)] == [False]
+    assert [outcome.failed for outcome in run_all(errands(planned, run.results), run, 1)] == [False]
+    one, other = (list(read_results(folder)) for folder in (run.results, several.results))
+    assert one == other
+
+
+@pytest.fixture(scope="module")
+def documents(workshop, ground, tmp_path_factory):
+    del ground
+    here = Run(workshop, tmp_path_factory.mktemp("all"), running.Origin("a test", "a machine", {"python": "3"}))
+    planned = plan("quick", replace(CHOICE, queries=100, attacks=()))
+    assert not any(outcome.failed for outcome in run_all(errands(planned, here.results), here, 1))
+    return list(read_results(here.results))
+
+
+def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
+    html, text = write_report(documents, tmp_path)
+    page, markdown = html.read_text(), text.read_text()
+    titles = [section.title for section in sections(Results(documents))]
+    assert len(titles) == 12
+    for section in sections(Results(documents)):
+        assert section.title in markdown
+        assert all(len(row) == len(section.table.headings) for row in section.table.rows), section.title
+        if section.chart:
+            assert section.chart.panels, section.title
+            for theme in ("light", "dark"):
+                name = f"{section.chart.name}-{theme}.svg"
+                assert name in page
+                assert "<svg" in (tmp_path / name).read_text()
+    assert "Every check holds" in page
+    assert page.count("<img") == page.count("(prefers-color-scheme: dark)") == 6
+    assert "@media print" in page
+
+
+def test_a_failed_check_is_seen_wherever_the_result_is_shown(documents, tmp_path):
+    spoilt = [json.loads(json.dumps(document)) for document in documents]
+    for document in spoilt:
+        if document["attack"] == "jacobian":
+            document["checks"].append({"name": "budget spent", "holds": False, "note": "3 of 300 rows <b>"})
+    html, text = write_report(spoilt, tmp_path)
+    assert "3 of 300 rows &lt;b&gt;" in html.read_text()
+    lines = [line for line in text.read_text().splitlines() if "| jacobian |" in line and "| quick | " in line]
+    assert any(MARK in line for line in lines)
+    assert text.read_text().index("What does not hold") < text.read_text().index("Table 2")
+    marked = [cells(document) for document in spoilt if document["attack"] == "jacobian"]
+    assert all(MARK in row[HEADINGS.index("ratio")] for row in marked)
+    assert [said for said in failures(spoilt) if "jacobian" in said]
+    assert not list(failures(documents))
+
+
+def test_several_seeds_are_shown_as_mean_and_range(documents):
+    plain = next(one for one in documents if one["tariff"] == "conformal" and one["attack"] == "copycat")
+    other = plain | {"seed": 1, "ratio": 2 * plain["ratio"]}
+    (found,) = Results([plain, other]).gathered
+    assert found.mean("ratio") == pytest.approx(1.5 * plain["ratio"])
+    assert (
+        found.said(times, "ratio")
+        == f"{times(1.5 * plain['ratio'])} ({times(plain['ratio'])} to {times(other['ratio'])})"
+    )
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(SettingsError):
+        write_report([], tmp_path)
+
+
+def test_numbers_read_well():
+    assert [times(value) for value in (1.834, 57.31, 1024.4, None)] == ["1.83x", "57.3x", "1,024x", DASH]
+    assert [percent(value) for value in (0.9876, None)] == ["98.8 %", DASH]
+    assert [number(value) for value in (0.012345, 12_345.6, None)] == ["0.0123", "12,346", DASH]
+
+
+def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):
+    out, cache = tmp_path / "out", str(workshop.cache)
+    command = ["bench", "run", "quick", "-o", str(out), "--cache", cache, "--queries", "40", "--json", "-"]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.stderr
+    table = json.loads(ran.stdout)
+    assert len(table) == 58
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0
+    assert "58 of them done before" in again.stderr
+    shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / "report")])
+    assert shown.exit_code == 0
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "no such", "-o", "x"], "there is no suite"),
+        (["run", "quick", "-o", "x", "--dataset", "no such"], "there is no data set no such"),
+        (["run", "quick", "-o", "x", "--profile", "no such"], "there is no 'no such'"),
+        (["report", "no such folder", "-o", "x"], "there is no folder"),
+    ],
+)
+def test_a_wrong_command_says_what_there_is(arguments, said):
+    wrong = CliRunner().invoke(app, ["bench", *arguments])
+    assert wrong.exit_code == 2
+    assert said in wrong.stderr
+
+
+def test_an_interrupted_command_ends_with_130_and_goes_on(tmp_path, workshop, ground):
+    del ground
+    out = tmp_path / "out"
+    options = ["run", "quick", "-o", str(out), "--cache", str(workshop.cache), "--queries", "45"]
+    command = [sys.executable, "-m", "modeltoll", "bench", *options]
+    running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(out.rglob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running_.send_signal(signal.SIGINT)
+    _, said = running_.communicate(timeout=60)
+    done = len(list(out.rglob("*.json")))
+    assert running_.returncode == 130, said
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.part"))
+    assert 0 < done < 58
+    again = CliRunner().invoke(app, ["bench", *options])
+    assert again.exit_code == 0
+    assert f"{done} of them done before" in again.stderr
+    assert len(list(out.rglob("*.json"))) == 58
+
+
+@pytest.mark.torch
+def test_data_sets_that_are_not_at_hand_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("MODELTOLL_DATA", raising=False)
+    missing = CliRunner().invoke(app, ["bench", "run", "table2", "-o", str(tmp_path), "--cache", str(tmp_path)])
+    assert missing.exit_code == 1
+    assert "say where the data sets are: --data-dir DIR" in missing.stderr
+
+
+def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    command = ["bench", "run", "quick", "-o", str(tmp_path), "--ray", "local"]
+    wrong = CliRunner().invoke(app, command)
+    assert wrong.exit_code == 2
+    assert "pip install 'modeltoll[ray]'" in wrong.stderr
+
+
+def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workshop):
+    command = ["bench", "run", "table3", "--dataset", "digits", "--attack", "no such", "-o", str(tmp_path)]
+    ran = CliRunner().invoke(app, [*command, "--cache", str(workshop.cache)])
+    assert ran.exit_code == 1
+    assert "there is no attack 'no such'" in ran.stderr
+    assert "the same command goes on" in ran.stderr
+
+
+def test_results_are_rounded_numbers(documents):
+    assert suites.SUITES.keys() >= {document["suite"] for document in documents}
+    ratio = documents[0]["ratio"]
+    assert float(f"{ratio:.6g}") == ratio
+    assert np.isfinite(ratio)
