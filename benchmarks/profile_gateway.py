@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
 import contextlib
 import itertools
 import json
 import platform
 import random
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -80,7 +82,7 @@ def clocked_gate(assembly, chance, laps):
     measures = tuple(Clocked(measure, laps, measure="leaks") for measure in road.subject.measures)
     subject = gates.Subject(road.subject.service, protocol, measures)
     tariff = Clocked(road.tariff, laps, assess="assess", work="work")
-    ledger = Clocked(assembly.ledger, laps, charge="charge", bill="bill")
+    ledger = Clocked(assembly.ground.ledger, laps, charge="charge", bill="bill")
     return gates.Gate(gates.Road(subject, tariff, road.menu), assembly.upstream, ledger, chance)
 
 
@@ -101,8 +103,19 @@ async def visits(gate, requests, pause, laps):
             write(passage.toll, wire.DETAIL)
 
 
+async def counted(gate, requests):
+    """Calls of Python functions and of C functions, a request."""
+    calls = collections.Counter()
+    sys.setprofile(lambda *told: calls.update((told[1],)))
+    try:
+        await visits(gate, requests, 0.0, {})
+    finally:
+        sys.setprofile(None)
+    return {kind: round(calls[event] / (requests + WARM_UP)) for kind, event in (("python", "call"), ("c", "c_call"))}
+
+
 async def profile(settings, requests):
-    """Medians in microseconds, {step: {"in a row": us, "with pauses": us}}."""
+    """Medians in microseconds, {step: {"in a row": us, "with pauses": us}}, and the calls of a plain gate."""
     answers = itertools.cycle(bodies())
     assembly = assemble(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
     laps = {}
@@ -115,25 +128,26 @@ async def profile(settings, requests):
             await visits(gate, requests, pause, laps)
             for step in (*STEPS, WHOLE):
                 table.setdefault(step, {})[name] = round(1e6 * statistics.median(laps[step]), 1)
-    return table
+        return table, await counted(assembly.gates[MODEL], requests // 10)
 
 
 def bench(given):
     """The table of each ledger."""
-    tables, toll = {}, gates.answer_toll
+    tables, calls, toll = {}, {}, gates.answer_toll
     for name, server in SERVERS.items():
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             url = stack.enter_context(server()).url if server else "sqlite:///profile.db"
             path, _, _ = write_settings(folder, "profile", 1, 5.0, url)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                tables[name] = runner.run(profile(load_settings(path), given.requests))
+                tables[name], calls[name] = runner.run(profile(load_settings(path), given.requests))
             gates.answer_toll = toll
     return {
         "command": f"python benchmarks/profile_gateway.py --requests {given.requests}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "microseconds": tables,
+        "calls": calls,
     }
 
 

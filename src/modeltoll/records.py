@@ -274,6 +274,10 @@ class Challenge:
     lanes: int = 0
     modulus: bytes = b""
 
+    def __hash__(self) -> int:
+        """Of the first seed, which no other challenge has."""
+        return hash(self.parts[0].seed if self.parts else b"")
+
 
 @dataclass(frozen=True, slots=True)
 class Solution:

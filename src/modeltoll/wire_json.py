@@ -23,6 +23,7 @@ __all__ = [
     "read_member",
 ]
 
+_URL = bytes.maketrans(b"+/", b"-_")
 _compact = json.JSONEncoder(separators=(",", ":"))
 
 MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
@@ -30,7 +31,7 @@ MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size
 
 def encode_base64url(data: bytes) -> str:
     """Base64 with the URL alphabet and no padding (RFC 4648, section 5)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).translate(_URL, b"=").decode("ascii")
 
 
 def decode_base64url(text: str) -> bytes:

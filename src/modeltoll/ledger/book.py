@@ -56,6 +56,8 @@ def check_names(caller: Caller, model: str) -> None:
         if not name or "\0" in name:
             raise ValueError("callers and models need names, and none with a NUL in it")
         name.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+    if not caller.groups:
+        return
     names = {caller.name, *caller.groups}
     if not all(group.is_group for group in parties(caller)[1:]) or len(names) <= len(caller.groups):
         raise ValueError(f"the name of a group begins with {' or '.join(GROUP_SCHEMES)}, and is given once")
@@ -63,7 +65,7 @@ def check_names(caller: Caller, model: str) -> None:
 
 def parties(caller: Caller) -> tuple[Caller, ...]:
     """Whose accounts an entry of this caller changes: his own first, then those of his groups."""
-    return (caller, *map(Caller, caller.groups))
+    return (caller, *map(Caller, caller.groups)) if caller.groups else (caller,)
 
 
 def together(own: Account, shared: Iterable[Account | None]) -> Account:
