@@ -270,6 +270,20 @@ def test_a_ledger_that_fails_between_two_reads_of_one_page_is_said_to():
     assert "cannot be reached" in read(response).text
 
 
+def test_a_page_is_put_together_once_for_each_reading(monkeypatch):
+    made = []
+    overview = site.overview
+    monkeypatch.setattr(site, "overview", lambda stand, wish: made.append(wish) or overview(stand, wish))
+    town = lived(townspeople(0.02))
+    app = town.dashboard
+    assert get(app).content == get(app).content
+    assert get(app, sort="rows").status_code == 200
+    assert len(made) == 2
+    town.clock.advance(60.0)
+    get(app)
+    assert len(made) == 3
+
+
 def test_an_empty_ledger_has_a_page_that_says_so():
     text = read(get(lived([]).dashboard)).text
     assert "The ledger's log has no line of this model from the last day" in text

@@ -212,3 +212,21 @@ def test_a_ledger_that_takes_too_long_is_said_to():
 def test_a_name_that_nobody_can_have_is_a_value_error():
     with pytest.raises(ValueError, match="names"):
         asyncio.run(Reader(opened(), FakeClock(NOW)).account(Caller("key:\0"), "m"))
+
+
+def test_the_largest_accounts_are_asked_for_the_more_rarely_the_longer_that_takes():
+    asked = []
+
+    class Slow(MemoryLedger):
+        async def largest(self, limit, at):
+            asked.append(at)
+            timer.advance(0.05)
+            return await super().largest(limit, at)
+
+    ledger, clock, timer = Slow(), FakeClock(NOW), FakeClock(0.0)
+    asyncio.run(ledger.open())
+    reader = Reader(ledger, clock, timer=timer)
+    for _ in range(12):
+        asyncio.run(reader.read())
+        clock.advance(10.0)
+    assert asked == [NOW, NOW + 50.0, NOW + 100.0]

@@ -43,6 +43,8 @@ _POLICY = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
+_KEPT = 32  # pages that are shown again as long as their reading is
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -69,6 +71,8 @@ class _Pages:
         self._clock = clock
         self._environment = _environment()
         self._turn = asyncio.Lock()
+        self._kept: dict[tuple[str, str], Response] = {}  # pages of the reading beside it
+        self._kept_of: Reading | None = None
 
     async def overview(self, request: Request) -> Response:
         """All panels of one model, the first one if the query names none."""
@@ -78,9 +82,18 @@ class _Pages:
         reading, fault = await self._read()
         stand, wish = self._stand(shown, reading), Wish.of(request.query_params)
         async with self._turn:
-            view = await asyncio.to_thread(overview, stand, wish)
-            members = {"shown": shown, "view": view, "wish": wish, "fault": fault, "at": stand.at}
-            return await asyncio.to_thread(self._page, "overview.html.j2", members, 503 if fault else 200)
+            if reading is None:
+                return await asyncio.to_thread(self._overview, shown, stand, wish, fault)
+            if self._kept_of is not reading or len(self._kept) >= _KEPT:
+                self._kept, self._kept_of = {}, reading
+            asked = shown.model, str(request.query_params)
+            if asked not in self._kept:
+                self._kept[asked] = await asyncio.to_thread(self._overview, shown, stand, wish, "")
+            return self._kept[asked]
+
+    def _overview(self, shown: Shown, stand: Stand, wish: Wish, fault: str) -> Response:
+        members = {"shown": shown, "view": overview(stand, wish), "wish": wish, "fault": fault, "at": stand.at}
+        return self._page("overview.html.j2", members, 503 if fault else 200)
 
     async def caller(self, request: Request) -> Response:
         """One caller's history, by the ``name`` of his account or the ``hash`` that the log has for him."""
@@ -107,11 +120,11 @@ class _Pages:
                 return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": name}, 503)
         stand = self._stand(shown, reading)
         async with self._turn:
-            day = reading.tail.day(shown.model, stand.measures)
+            day = await asyncio.to_thread(reading.tail.day, shown.model, stand.measures)
             if account is None and hashed not in day.names:
                 return self._missing("The ledger knows no such caller of this model.")
             view = await asyncio.to_thread(history, hashed, account, day, stand.tariff)
-            members = {"shown": shown, "view": view, "fault": "", "name": name or hashed, "at": reading.at, "day": day}
+            members = {"shown": shown, "view": view, "fault": "", "name": name or hashed, "at": reading.at}
             return await asyncio.to_thread(self._page, "caller.html.j2", members, 200)
 
     def _shown(self, request: Request) -> Shown | None:
