@@ -210,7 +210,8 @@ def test_a_caller_is_found_by_his_name_and_by_his_hash(village):
     [
         ("/", {"model": "nobody"}, "There is no such model"),
         ("/caller", {"model": "nobody", "name": "key:alice"}, "There is no such model"),
-        ("/caller", {}, "Which caller?"),
+        ("/caller", {}, "The ledger knows no such caller"),
+        ("/caller", {"name": ""}, "Nobody can have such a name"),
         ("/caller", {"name": "key:nobody"}, "The ledger knows no such caller"),
         ("/caller", {"hash": "0" * 16}, "The ledger knows no such caller"),
         ("/caller", {"name": "key:\0"}, "Nobody can have such a name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 
 import numpy as np
@@ -130,6 +131,42 @@ def test_whoever_looks_after_a_long_time_does_not_read_all_that_was_missed():
     log.asked.clear()
     assert len(times(tail(follower, NOW + 5000))) <= 51
     assert sum(len(numbers) for _, numbers in log.asked) < 200
+
+
+def test_a_reading_that_was_interrupted_loses_no_line():
+    class Halting(Log):
+        left = 10**9
+
+        async def log(self, after, limit):
+            self.left -= 1
+            if self.left < 0:
+                await asyncio.Event().wait()
+            return await super().log(after, limit)
+
+    async def interrupted(follower, steps):
+        log.left = steps
+        reading = asyncio.create_task(follower.tail(NOW))
+        while log.left >= 0 and not reading.done():
+            await asyncio.sleep(0)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        log.left = 10**9
+
+    for steps in range(40):
+        log = Halting()
+        log.write(*(bill(NOW - 2 * DAY + number) for number in range(30)))
+        log.write(*(bill(NOW - 100 + number) for number in range(6)))
+        follower = Follower(log, Bounds(page=4, lines=8))
+        asyncio.run(interrupted(follower, steps))
+        assert len(times(tail(follower))) == 6
+        log.write(*(bill(NOW - 50 + number) for number in range(14)))
+        asyncio.run(interrupted(follower, steps))
+        found = tail(follower)
+        kept = times(found)
+        assert kept == [one.at for _, _, one in log.lines][-len(kept) :]
+        assert len(kept) >= 5
+        assert not found.whole
 
 
 def test_pages_of_large_batches_are_short():

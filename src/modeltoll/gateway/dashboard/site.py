@@ -23,7 +23,7 @@ from modeltoll.gateway.dashboard.shown import Shown
 from modeltoll.gateway.dashboard.views import FEW, Stand, Wish, overview
 from modeltoll.gateway.dashboard.waits import SHARES
 from modeltoll.gateway.guarding import guarded
-from modeltoll.records import Caller
+from modeltoll.records import Account, Caller
 
 __all__ = ["dashboard_application"]
 
@@ -97,35 +97,36 @@ class _Pages:
 
     async def caller(self, request: Request) -> Response:
         """One caller's history, by the ``name`` of his account or the ``hash`` that the log has for him."""
-        shown = self._shown(request)
-        name, hashed = request.query_params.get("name"), request.query_params.get("hash", "")
-        if shown is None or not (name or hashed):
-            return self._missing("There is no such model here." if shown is None else "Which caller?")
-        reading, fault = await self._read()
-        if reading is None:
-            return self._page("caller.html.j2", {"shown": shown, "fault": fault, "name": name or hashed}, 503)
-        account = None
-        if name is None:
-            known = zip(reading.hashes, reading.accounts, strict=True)
-            account = next((one for its, one in known if (its, one.model) == (hashed, shown.model)), None)
-        else:
-            try:
-                account, hashed = (
-                    await self._reader.account(Caller(name), shown.model),
-                    self._reader.logged_as(Caller(name)),
-                )
-            except ValueError:
-                return self._missing("Nobody can have such a name.")
-            except LedgerError as error:
-                return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": name}, 503)
+        shown, query = self._shown(request), request.query_params
+        if shown is None:
+            return self._missing("There is no such model here.")
+        try:
+            reading = await self._reader.read()
+            name, hashed, account = await self._who(shown.model, reading, query.get("name"), query.get("hash", ""))
+        except ValueError:
+            return self._missing("Nobody can have such a name.")
+        except LedgerError as error:
+            named = query.get("name") or query.get("hash", "")
+            return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": named}, 503)
         stand = self._stand(shown, reading)
         async with self._turn:
             day = await asyncio.to_thread(reading.tail.day, shown.model, stand.measures)
             if account is None and hashed not in day.names:
                 return self._missing("The ledger knows no such caller of this model.")
             view = await asyncio.to_thread(history, hashed, account, day, stand.tariff)
-            members = {"shown": shown, "view": view, "fault": "", "name": name or hashed, "at": reading.at}
+            members = {"shown": shown, "view": view, "fault": "", "name": name, "at": reading.at}
             return await asyncio.to_thread(self._page, "caller.html.j2", members, 200)
+
+    async def _who(
+        self, model: str, reading: Reading, name: str | None, hashed: str
+    ) -> tuple[str, str, Account | None]:
+        """A caller's name, as far as it is known, his hash, and his account. Raises as ``Reader.account`` does."""
+        if name is not None:
+            caller = Caller(name)
+            return name, self._reader.logged_as(caller), await self._reader.account(caller, model)
+        known = zip(reading.hashes, reading.accounts, strict=True)
+        account = next((one for its, one in known if (its, one.model) == (hashed, model)), None)
+        return account.caller.name if account else hashed, hashed, account
 
     def _shown(self, request: Request) -> Shown | None:
         named = request.query_params.get("model")
