@@ -140,14 +140,16 @@ def test_a_reading_that_was_interrupted_loses_no_line():
         async def log(self, after, limit):
             self.left -= 1
             if self.left < 0:
+                self.halted.set()
                 await asyncio.Event().wait()
             return await super().log(after, limit)
 
     async def interrupted(follower, steps):
-        log.left = steps
+        log.left, log.halted = steps, asyncio.Event()
         reading = asyncio.create_task(follower.tail(NOW))
-        while log.left >= 0 and not reading.done():
-            await asyncio.sleep(0)
+        halted = asyncio.create_task(log.halted.wait())
+        await asyncio.wait({reading, halted}, return_when=asyncio.FIRST_COMPLETED)
+        halted.cancel()
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
