@@ -376,6 +376,8 @@ def test_a_page_of_an_empty_log_has_every_panel():
     assert [bill.honest_mean for bill in view.compared.bills] == [None] * 3
     assert view.curve is not None
     assert not view.drift.drifted
+    nothing = {value for chart in view.drift.charts for series in chart.series[:2] for value in series.values}
+    assert nothing == {None}
 
 
 def test_a_page_without_a_ledger_or_without_a_tariff_has_what_there_is(lived):

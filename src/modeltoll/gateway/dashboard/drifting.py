@@ -41,12 +41,13 @@ def drifting(day: Day, tariff: ConformalTariff, assessment: Assessment, reading:
     edges = np.array(tariff.suspicion.edges)
     ends = logarithmic(tariff.suspicion.edges)
     widths = np.diff(edges)
+    watched = reading.shares if reading.rows else np.full(tariff.shape, np.nan)
     logged = _logged(day, tariff, assessment)
     level = (1.0 + tariff.suspicion.terms.rho,) * len(edges)
     charts = []
     for place, measure in enumerate(tariff.measures):
         series = [
-            Series("this gateway, since it started", _edged(reading.shares[place] / widths), "ink", "edge"),
+            Series("this gateway, since it started", _edged(watched[place] / widths), "ink", "edge"),
             Series("the log of the day", _edged(logged[place] / widths), "honest", "edge"),
             Series("as calibrated", (1.0,) * len(edges), "soft", "dashes"),
             Series("tolerated", level, "thief", "dashes"),
@@ -80,8 +81,7 @@ def _edged(densities: Floats) -> tuple[float | None, ...]:
 
 
 def _logged(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Floats:
-    """The share of the honest rows of the log in each bin, (measures, bins); 0 without any."""
+    """The share of the honest rows of the log in each bin, (measures, bins); not a number without any."""
     bins = assessment.bins[day.rows_of(day.honest)]
     counts = np.array([np.bincount(column, minlength=tariff.shape[1]) for column in bins.T], np.float64)
-    shares: Floats = counts / max(1, len(bins))
-    return shares
+    return counts / len(bins) if len(bins) else np.full(tariff.shape, np.nan)
