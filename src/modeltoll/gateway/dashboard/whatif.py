@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.records import Floats, Integers
 
-__all__ = ["FIELDS", "Bill", "Compared", "Field", "compare", "fields_of", "other_settings"]
+__all__ = ["FIELDS", "Compared", "Field", "Reckoning", "compare", "fields_of", "other_settings"]
 
 _WEIGHT = "weight_"
 
@@ -35,7 +35,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class Reckoning:
     """What the day cost under some settings, in reference seconds; entry tolls are left out.
 
     ``honest_`` is of the rows of callers whom neither the log nor the settings in force suspect; ``waits`` are theirs at
@@ -61,7 +61,7 @@ class Compared:
     honest_rows: int
     suspects: int
     suspect_rows: int
-    bills: tuple[Bill, ...]
+    reckonings: tuple[Reckoning, ...]
 
 
 FIELDS = {
@@ -145,7 +145,7 @@ def _number(name: str, text: str) -> float:
 def compare(
     day: Day, tariff: ConformalTariff, assessment: Assessment, other: tuple[ConformalTariff, Assessment] | None
 ) -> Compared:
-    """The bills of the day under the settings in force, and others; each with its assessment of the day's rows.
+    """What the day cost under the settings in force, and others; each with its assessment of the day's rows.
 
     Exempt callers are left out. Every caller is replayed as if he were new when the day began, without markup, discount
     or group; a row whose leaks its caller has shown before counts as sent again.
@@ -168,8 +168,8 @@ def compare(
         honest_rows=int((~guilty).sum()),
         suspects=int(suspects.sum()),
         suspect_rows=int(guilty.sum()),
-        bills=tuple(
-            _bill(name, paid, _any_of(alarm, callers, count), suspects, guilty) for name, paid, alarm in columns
+        reckonings=tuple(
+            _reckoned(name, paid, _any_of(alarm, callers, count), suspects, guilty) for name, paid, alarm in columns
         ),
     )
 
@@ -200,10 +200,10 @@ def _any_of(marks: Bools, callers: Integers, count: int) -> Bools:
     return np.bincount(callers, marks, count) > 0
 
 
-def _bill(name: str, paid: Floats, alarmed: Bools, suspects: Bools, guilty: Bools) -> Bill:
+def _reckoned(name: str, paid: Floats, alarmed: Bools, suspects: Bools, guilty: Bools) -> Reckoning:
     """``alarmed`` and ``suspects`` are of callers, (callers,); ``paid`` and ``guilty`` of rows, (rows,)."""
     honest, others = paid[~guilty], paid[guilty]
-    return Bill(
+    return Reckoning(
         name=name,
         honest_work=float(honest.sum()),
         honest_mean=float(honest.mean()) if len(honest) else None,
