@@ -18,12 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from tables import clients, demo, gateway, leak, ledger, pricing, puzzle, servers  # noqa: E402  beside this script
+from tables import clients, dashboard, demo, gateway, leak, ledger, pricing, puzzle, servers  # noqa: E402  beside this script
 
 TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 KINDS: Mapping[str, Callable[..., str]] = {
     name: getattr(module, name)
-    for module in (clients, demo, gateway, ledger, leak, pricing, puzzle, servers)
+    for module in (clients, dashboard, demo, gateway, ledger, leak, pricing, puzzle, servers)
     for name in module.__all__
 }
 

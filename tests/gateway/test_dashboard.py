@@ -210,7 +210,8 @@ def test_a_caller_is_found_by_his_name_and_by_his_hash(village):
     [
         ("/", {"model": "nobody"}, "There is no such model"),
         ("/caller", {"model": "nobody", "name": "key:alice"}, "There is no such model"),
-        ("/caller", {}, "Which caller?"),
+        ("/caller", {}, "The ledger knows no such caller"),
+        ("/caller", {"name": ""}, "Nobody can have such a name"),
         ("/caller", {"name": "key:nobody"}, "The ledger knows no such caller"),
         ("/caller", {"hash": "0" * 16}, "The ledger knows no such caller"),
         ("/caller", {"name": "key:\0"}, "Nobody can have such a name"),
@@ -268,6 +269,20 @@ def test_a_ledger_that_fails_between_two_reads_of_one_page_is_said_to():
     response = get(app, "/caller", name=THIEF.name)
     assert response.status_code == 503
     assert "cannot be reached" in read(response).text
+
+
+def test_a_page_is_put_together_once_for_each_reading(monkeypatch):
+    made = []
+    overview = site.overview
+    monkeypatch.setattr(site, "overview", lambda stand, wish: made.append(wish) or overview(stand, wish))
+    town = lived(townspeople(0.02))
+    app = town.dashboard
+    assert get(app).content == get(app).content
+    assert get(app, sort="rows").status_code == 200
+    assert len(made) == 2
+    town.clock.advance(60.0)
+    get(app)
+    assert len(made) == 3
 
 
 def test_an_empty_ledger_has_a_page_that_says_so():

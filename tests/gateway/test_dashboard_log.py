@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 
 import numpy as np
@@ -132,6 +133,44 @@ def test_whoever_looks_after_a_long_time_does_not_read_all_that_was_missed():
     assert sum(len(numbers) for _, numbers in log.asked) < 200
 
 
+def test_a_reading_that_was_interrupted_loses_no_line():
+    class Halting(Log):
+        left = 10**9
+
+        async def log(self, after, limit):
+            self.left -= 1
+            if self.left < 0:
+                self.halted.set()
+                await asyncio.Event().wait()
+            return await super().log(after, limit)
+
+    async def interrupted(follower, steps):
+        log.left, log.halted = steps, asyncio.Event()
+        reading = asyncio.create_task(follower.tail(NOW))
+        halted = asyncio.create_task(log.halted.wait())
+        await asyncio.wait({reading, halted}, return_when=asyncio.FIRST_COMPLETED)
+        halted.cancel()
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        log.left = 10**9
+
+    for steps in range(40):
+        log = Halting()
+        log.write(*(bill(NOW - 2 * DAY + number) for number in range(30)))
+        log.write(*(bill(NOW - 100 + number) for number in range(6)))
+        follower = Follower(log, Bounds(page=4, lines=8))
+        asyncio.run(interrupted(follower, steps))
+        assert len(times(tail(follower))) == 6
+        log.write(*(bill(NOW - 50 + number) for number in range(14)))
+        asyncio.run(interrupted(follower, steps))
+        found = tail(follower)
+        kept = times(found)
+        assert kept == [one.at for _, _, one in log.lines][-len(kept) :]
+        assert len(kept) >= 5
+        assert not found.whole
+
+
 def test_pages_of_large_batches_are_short():
     log = Log()
     log.write(*(bill(NOW - 100 + number, rows=50) for number in range(64)))
@@ -212,3 +251,21 @@ def test_a_ledger_that_takes_too_long_is_said_to():
 def test_a_name_that_nobody_can_have_is_a_value_error():
     with pytest.raises(ValueError, match="names"):
         asyncio.run(Reader(opened(), FakeClock(NOW)).account(Caller("key:\0"), "m"))
+
+
+def test_the_largest_accounts_are_asked_for_the_more_rarely_the_longer_that_takes():
+    asked = []
+
+    class Slow(MemoryLedger):
+        async def largest(self, limit, at):
+            asked.append(at)
+            timer.advance(0.05)
+            return await super().largest(limit, at)
+
+    ledger, clock, timer = Slow(), FakeClock(NOW), FakeClock(0.0)
+    asyncio.run(ledger.open())
+    reader = Reader(ledger, clock, timer=timer)
+    for _ in range(12):
+        asyncio.run(reader.read())
+        clock.advance(10.0)
+    assert asked == [NOW, NOW + 50.0, NOW + 100.0]

@@ -190,7 +190,7 @@ test("by keyboard: past the head, along a chart, and into a caller's history", a
   await page.keyboard.press("End");
   const readout = page.locator("#requests .readout");
   const last = await readout.innerText();
-  assert.match(last, /^\d\d:\d\d: others \d+, under suspicion \d+$/);
+  assert.match(last, /^\d\d:\d\d: not under suspicion \d+, under suspicion \d+$/);
   await page.keyboard.press("ArrowLeft");
   assert.notEqual(await readout.innerText(), last);
   assert.equal(await readout.getAttribute("aria-live"), "polite");

@@ -75,7 +75,7 @@ def serve(
         _say(f"[yellow]note:[/] {notice}")
     said = (
         f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
-        f"a page to try it on http://{loaded.admin}/try/"
+        f"a dashboard on http://{loaded.admin}/dashboard/, a page to try it on http://{loaded.admin}/try/"
     )
     if workers == 1:
         run_gateway(loaded, assembly, lambda: _say(said), settings)

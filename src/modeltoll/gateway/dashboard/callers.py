@@ -37,7 +37,6 @@ class Strip:
     leak_at: float
     low_at: float
     high_at: float
-    mean_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +169,6 @@ def _strips(tariff: ConformalTariff | None, today: _Today | None) -> tuple[Strip
     mean, low, high = (end[:, 0] / today.measured for end in band(tariff, np.array([float(today.measured)])))
     leaks = np.array(today.leaks) / today.measured
     scale = 100.0 / (_WIDEST * np.where(mean > 0.0, mean, 1.0))
-    places = [np.clip(values * scale, 0.0, 100.0).round(2).tolist() for values in (leaks, low, high, mean)]
+    places = [np.clip(values * scale, 0.0, 100.0).round(2).tolist() for values in (leaks, low, high)]
     columns = zip(tariff.measures, leaks.tolist(), low.tolist(), high.tolist(), *places, strict=True)
     return tuple(Strip(*values) for values in columns)

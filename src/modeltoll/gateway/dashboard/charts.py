@@ -10,9 +10,9 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Chart", "Measure", "Series", "logarithmic", "points"]
+__all__ = ["Chart", "Kind", "Series", "logarithmic", "points"]
 
-Measure = Literal["time", "count", "seconds", "units", "share", "number"]
+Kind = Literal["time", "count", "seconds", "units", "share", "number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Chart:
     y_label: str
     x: tuple[float, ...]
     series: tuple[Series, ...]
-    x_kind: Measure = "time"
-    y_kind: Measure = "count"
+    x_kind: Kind = "time"
+    y_kind: Kind = "count"
     x_log: bool = False
     y_log: bool = False
     band: tuple[int, int] | None = None

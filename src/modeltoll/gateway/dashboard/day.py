@@ -137,9 +137,14 @@ class Day:
         """How many lines are of that mode."""
         return int((self.modes == MODES.index(mode)).sum())
 
+    def rows_of(self, lines: Bools) -> Bools:
+        """Which rows are of these lines (lines,), as a mask (rows,)."""
+        rows: Bools = lines[self.row_lines]
+        return rows
+
     def only(self, lines: Bools) -> Day:
         """The day with these lines (lines,) alone."""
-        rows = lines[self.row_lines]
+        rows = self.rows_of(lines)
         return replace(
             self,
             callers=self.callers[lines],

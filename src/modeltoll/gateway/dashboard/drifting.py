@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.dashboard.day import Day
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.pricing.drift import DriftReading
-    from modeltoll.records import Floats
+    from modeltoll.records import Assessment, Floats
 
 __all__ = ["Drifting", "drifting"]
 
@@ -36,17 +36,18 @@ class Drifting:
     charts: tuple[Chart, ...]
 
 
-def drifting(day: Day, tariff: ConformalTariff, reading: DriftReading, rng: np.random.Generator) -> Drifting:
-    """What the watch has read, and beside it what the day's log says of all gateways' rows. ``rng`` breaks ties."""
+def drifting(day: Day, tariff: ConformalTariff, assessment: Assessment, reading: DriftReading) -> Drifting:
+    """What the watch has read, and beside it the ``assessment`` of the rows in the day's log, of all gateways."""
     edges = np.array(tariff.suspicion.edges)
     ends = logarithmic(tariff.suspicion.edges)
     widths = np.diff(edges)
-    logged = _logged(day, tariff, rng)
+    watched = reading.shares if reading.rows else np.full(tariff.shape, np.nan)
+    logged = _logged(day, tariff, assessment)
     level = (1.0 + tariff.suspicion.terms.rho,) * len(edges)
     charts = []
     for place, measure in enumerate(tariff.measures):
         series = [
-            Series("this gateway, since it started", _edged(reading.shares[place] / widths), "ink", "edge"),
+            Series("this gateway, since it started", _edged(watched[place] / widths), "ink", "edge"),
             Series("the log of the day", _edged(logged[place] / widths), "honest", "edge"),
             Series("as calibrated", (1.0,) * len(edges), "soft", "dashes"),
             Series("tolerated", level, "thief", "dashes"),
@@ -79,10 +80,8 @@ def _edged(densities: Floats) -> tuple[float | None, ...]:
     return points([*densities, densities[-1]])
 
 
-def _logged(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Floats:
-    """The share of the honest rows of the log in each bin, (measures, bins); 0 without any."""
-    honest = day.only(day.honest)
-    bins = tariff.assess(honest.leak_record, rng).bins
+def _logged(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Floats:
+    """The share of the honest rows of the log in each bin, (measures, bins); not a number without any."""
+    bins = assessment.bins[day.rows_of(day.honest)]
     counts = np.array([np.bincount(column, minlength=tariff.shape[1]) for column in bins.T], np.float64)
-    shares: Floats = counts / max(1, len(bins))
-    return shares
+    return counts / len(bins) if len(bins) else np.full(tariff.shape, np.nan)

@@ -94,6 +94,7 @@ class Follower:
     async def _begin(self, since: float) -> int:
         """Forget what is held; the number of the line to read on from, so that no line since then is missed, or the
         latest ones where those are too many."""
+        self._after = None  # whoever is interrupted here begins anew
         self._pages.clear()
         self._cut, self._lines, self._rows, self._size = -math.inf, 0, 0, 1
         first = await self._line(0)

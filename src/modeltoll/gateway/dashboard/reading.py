@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,6 +23,9 @@ T = TypeVar("T")
 ACCOUNTS = 200  # those with the most work
 _FRESH = 5.0  # seconds for which a reading is shown again
 _PATIENCE = 5.0  # seconds that the ledger may take
+_REST = (
+    1000.0  # times as long as finding the largest accounts took, it is not done again: some ledgers look at all of them
+)
 
 
 class LedgerReads(LogReads, Protocol):
@@ -47,7 +52,10 @@ class Reading:
 
 
 class Reader:
-    """Asks the ledger, one question at a time. ``clock`` gives seconds since the epoch, ``patience`` is in seconds."""
+    """Asks the ledger, one question at a time.
+
+    ``clock`` gives seconds since the epoch, ``timer`` seconds since whenever; ``patience`` is in seconds.
+    """
 
     def __init__(
         self,
@@ -55,13 +63,17 @@ class Reader:
         clock: Callable[[], float],
         bounds: Bounds | None = None,
         patience: float = _PATIENCE,
+        timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._follower = Follower(ledger, bounds or Bounds())
         self._patience = patience
+        self._timer = timer
         self._turn = asyncio.Lock()
         self._latest: Reading | None = None
+        self._accounts: tuple[Account, ...] = ()
+        self._accounts_at, self._rest = -math.inf, 0.0
 
     async def read(self) -> Reading:
         """The latest reading, or a new one where that is some seconds old.
@@ -86,8 +98,12 @@ class Reader:
 
     async def _read(self, now: float) -> Reading:
         tail = await self._follower.tail(now)
-        accounts = tuple(await self._ledger.largest(ACCOUNTS, now))
-        return Reading(now, tail, accounts, tuple([self.logged_as(account.caller) for account in accounts]))
+        if not 0.0 <= now - self._accounts_at < self._rest:
+            begin = self._timer()
+            self._accounts = tuple(await self._ledger.largest(ACCOUNTS, now))
+            self._accounts_at, self._rest = now, _REST * (self._timer() - begin)
+        hashes = tuple([self.logged_as(account.caller) for account in self._accounts])
+        return Reading(now, tail, self._accounts, hashes)
 
     async def _in_time(self, answer: Awaitable[T]) -> T:
         try:

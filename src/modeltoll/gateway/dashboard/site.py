@@ -23,7 +23,7 @@ from modeltoll.gateway.dashboard.shown import Shown
 from modeltoll.gateway.dashboard.views import FEW, Stand, Wish, overview
 from modeltoll.gateway.dashboard.waits import SHARES
 from modeltoll.gateway.guarding import guarded
-from modeltoll.records import Caller
+from modeltoll.records import Account, Caller
 
 __all__ = ["dashboard_application"]
 
@@ -42,6 +42,8 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+
+_KEPT = 32  # pages that are shown again as long as their reading is
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -69,6 +71,8 @@ class _Pages:
         self._clock = clock
         self._environment = _environment()
         self._turn = asyncio.Lock()
+        self._kept: dict[tuple[str, str], Response] = {}  # pages of the reading beside it
+        self._kept_of: Reading | None = None
 
     async def overview(self, request: Request) -> Response:
         """All panels of one model, the first one if the query names none."""
@@ -78,41 +82,51 @@ class _Pages:
         reading, fault = await self._read()
         stand, wish = self._stand(shown, reading), Wish.of(request.query_params)
         async with self._turn:
-            view = await asyncio.to_thread(overview, stand, wish)
-            members = {"shown": shown, "view": view, "wish": wish, "fault": fault, "at": stand.at}
-            return await asyncio.to_thread(self._page, "overview.html.j2", members, 503 if fault else 200)
+            if reading is None:
+                return await asyncio.to_thread(self._overview, shown, stand, wish, fault)
+            if self._kept_of is not reading or len(self._kept) >= _KEPT:
+                self._kept, self._kept_of = {}, reading
+            asked = shown.model, str(request.query_params)
+            if asked not in self._kept:
+                self._kept[asked] = await asyncio.to_thread(self._overview, shown, stand, wish, "")
+            return self._kept[asked]
+
+    def _overview(self, shown: Shown, stand: Stand, wish: Wish, fault: str) -> Response:
+        members = {"shown": shown, "view": overview(stand, wish), "wish": wish, "fault": fault, "at": stand.at}
+        return self._page("overview.html.j2", members, 503 if fault else 200)
 
     async def caller(self, request: Request) -> Response:
         """One caller's history, by the ``name`` of his account or the ``hash`` that the log has for him."""
-        shown = self._shown(request)
-        name, hashed = request.query_params.get("name"), request.query_params.get("hash", "")
-        if shown is None or not (name or hashed):
-            return self._missing("There is no such model here." if shown is None else "Which caller?")
-        reading, fault = await self._read()
-        if reading is None:
-            return self._page("caller.html.j2", {"shown": shown, "fault": fault, "name": name or hashed}, 503)
-        account = None
-        if name is None:
-            known = zip(reading.hashes, reading.accounts, strict=True)
-            account = next((one for its, one in known if (its, one.model) == (hashed, shown.model)), None)
-        else:
-            try:
-                account, hashed = (
-                    await self._reader.account(Caller(name), shown.model),
-                    self._reader.logged_as(Caller(name)),
-                )
-            except ValueError:
-                return self._missing("Nobody can have such a name.")
-            except LedgerError as error:
-                return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": name}, 503)
+        shown, query = self._shown(request), request.query_params
+        if shown is None:
+            return self._missing("There is no such model here.")
+        try:
+            reading = await self._reader.read()
+            name, hashed, account = await self._who(shown.model, reading, query.get("name"), query.get("hash", ""))
+        except ValueError:
+            return self._missing("Nobody can have such a name.")
+        except LedgerError as error:
+            named = query.get("name") or query.get("hash", "")
+            return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": named}, 503)
         stand = self._stand(shown, reading)
         async with self._turn:
-            day = reading.tail.day(shown.model, stand.measures)
+            day = await asyncio.to_thread(reading.tail.day, shown.model, stand.measures)
             if account is None and hashed not in day.names:
                 return self._missing("The ledger knows no such caller of this model.")
             view = await asyncio.to_thread(history, hashed, account, day, stand.tariff)
-            members = {"shown": shown, "view": view, "fault": "", "name": name or hashed, "at": reading.at, "day": day}
+            members = {"shown": shown, "view": view, "fault": "", "name": name, "at": reading.at}
             return await asyncio.to_thread(self._page, "caller.html.j2", members, 200)
+
+    async def _who(
+        self, model: str, reading: Reading, name: str | None, hashed: str
+    ) -> tuple[str, str, Account | None]:
+        """A caller's name, as far as it is known, his hash, and his account. Raises as ``Reader.account`` does."""
+        if name is not None:
+            caller = Caller(name)
+            return name, self._reader.logged_as(caller), await self._reader.account(caller, model)
+        known = zip(reading.hashes, reading.accounts, strict=True)
+        account = next((one for its, one in known if (its, one.model) == (hashed, model)), None)
+        return account.caller.name if account else hashed, hashed, account
 
     def _shown(self, request: Request) -> Shown | None:
         named = request.query_params.get("model")

@@ -97,6 +97,6 @@ def traffic(day: Day) -> Traffic:
 
 def _series(others: Floats, suspected: Floats, above: float | None = None) -> tuple[Series, ...]:
     return (
-        Series("others", points(others, above=above), "honest", "steps"),
+        Series("not under suspicion", points(others, above=above), "honest", "steps"),
         Series("under suspicion", points(suspected, above=above), "thief", "steps"),
     )

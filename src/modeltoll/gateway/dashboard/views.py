@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from modeltoll.gateway.dashboard.whatif import compare, fields_of, other_setting
 if TYPE_CHECKING:
     from modeltoll.gateway.dashboard.callers import Standing
     from modeltoll.gateway.dashboard.curve import Curve
+    from modeltoll.gateway.dashboard.day import Day
     from modeltoll.gateway.dashboard.drifting import Drifting
     from modeltoll.gateway.dashboard.reading import Reading
     from modeltoll.gateway.dashboard.traffic import Traffic
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.dashboard.whatif import Compared, Field
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.pricing.drift import DriftReading
+    from modeltoll.records import Assessment
 
 __all__ = ["FEW", "Overview", "Stand", "Wish", "overview"]
 
@@ -68,39 +70,53 @@ class Overview:
     whole: bool
     since: float
     traffic: Traffic | None
-    waits: Waits | None
     standings: tuple[Standing, ...]
     callers: int
-    curve: Curve | None
-    drift: Drifting | None
-    fields: tuple[Field, ...]
-    compared: Compared | None
-    fault: str
+    waits: Waits | None = None
+    curve: Curve | None = None
+    drift: Drifting | None = None
+    fields: tuple[Field, ...] = ()
+    compared: Compared | None = None
+    fault: str = ""
 
 
 def overview(stand: Stand, wish: Wish) -> Overview:
     """All panels of a model."""
-    tail = stand.reading.tail if stand.reading else Tail((), stand.at, stand.at, whole=True)
-    day, tariff, rng = tail.day(stand.model, stand.measures), stand.tariff, np.random.default_rng(_SEED)
-    found, callers = (
-        standings(stand.reading, day, tariff, wish.sort, None if wish.every else FEW) if stand.reading else ((), 0)
-    )
-    other, fault = None, ""
-    if tariff:
-        try:
-            other = other_settings(tariff, wish.settings)
-        except CalibrationError as error:
-            fault = str(error)
-    return Overview(
+    reading, tariff = stand.reading, stand.tariff
+    tail = reading.tail if reading else Tail((), stand.at, stand.at, whole=True)
+    day = tail.day(stand.model, stand.measures)
+    found, callers = standings(reading, day, tariff, wish.sort, None if wish.every else FEW) if reading else ((), 0)
+    view = Overview(
         whole=tail.whole,
         since=tail.since,
-        traffic=traffic(day) if stand.reading else None,
-        waits=waits(day, tariff, rng) if stand.reading and tariff else None,
+        traffic=traffic(day) if reading else None,
         standings=found,
         callers=callers,
-        curve=curve(tariff) if tariff else None,
-        drift=drifting(day, tariff, stand.drift, rng) if tariff and stand.drift else None,
-        fields=fields_of(tariff.calibration, wish.settings) if tariff else (),
-        compared=compare(day, tariff, other, rng) if stand.reading and tariff else None,
+    )
+    return _priced(view, stand, day, tariff, wish) if tariff else view
+
+
+def _priced(view: Overview, stand: Stand, day: Day, tariff: ConformalTariff, wish: Wish) -> Overview:
+    """The same with what prices say."""
+    assessment = _assessed(day, tariff)
+    other, fault = None, ""
+    try:
+        other = other_settings(tariff, wish.settings)
+    except CalibrationError as error:
+        fault = str(error)
+    view = replace(
+        view,
+        curve=curve(tariff),
+        drift=drifting(day, tariff, assessment, stand.drift) if stand.drift else None,
+        fields=fields_of(tariff.calibration, wish.settings),
         fault=fault,
     )
+    if stand.reading is None:
+        return view
+    tried = (other, _assessed(day, other)) if other else None
+    return replace(view, waits=waits(day, tariff, assessment), compared=compare(day, tariff, assessment, tried))
+
+
+def _assessed(day: Day, tariff: ConformalTariff) -> Assessment:
+    """The tariff's reading of the day's rows; ties are always broken alike."""
+    return tariff.assess(day.leak_record, np.random.default_rng(_SEED))

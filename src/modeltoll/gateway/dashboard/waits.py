@@ -13,7 +13,7 @@ from modeltoll.gateway.dashboard.traffic import Slots
 if TYPE_CHECKING:
     from modeltoll.gateway.dashboard.day import Day
     from modeltoll.pricing.conformal import ConformalTariff
-    from modeltoll.records import Floats
+    from modeltoll.records import Assessment, Floats
 
 __all__ = ["SHARES", "WaitLine", "Waits", "quantile", "row_waits", "waits"]
 
@@ -76,20 +76,18 @@ def _promised(tariff: ConformalTariff, share: float) -> float:
     return known.get(share, unit * (1.0 - g) * float((1.0 - share) ** -g))
 
 
-def row_waits(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Floats:
+def row_waits(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Floats:
     """Each row's share, by its price, of the work that its request was asked for, (rows,)."""
-    assessment = tariff.assess(day.leak_record, rng)
     prices = assessment.factors * tariff.multipliers(assessment, day.work[day.row_lines, 3])
     of_request = np.bincount(day.row_lines, prices, len(day.at))
     each: Floats = day.rows_seconds[day.row_lines] * prices / of_request[day.row_lines]
     return each
 
 
-def waits(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Waits:
-    """Of lines whose measures are the tariff's."""
-    unit = tariff.calibration.unit_seconds
-    honest = day.only(day.honest)
-    each, at = row_waits(honest, tariff, rng), honest.at[honest.row_lines]
+def waits(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Waits:
+    """Of lines whose measures are the tariff's; ``assessment`` is its reading of the day's rows."""
+    unit, honest = tariff.calibration.unit_seconds, day.rows_of(day.honest)
+    each, at = row_waits(day, tariff, assessment)[honest], day.at[day.row_lines][honest]
     slots = Slots.of(day)
     with np.errstate(invalid="ignore"):
         means = slots.sums(at, each) / slots.sums(at) / unit
@@ -113,6 +111,6 @@ def waits(day: Day, tariff: ConformalTariff, rng: np.random.Generator) -> Waits:
         mean_units=float(each.mean() / unit) if len(each) else None,
         tolerated_units=tolerated,
         lines=tuple(WaitLine(share, _promised(tariff, share), quantile(each, share)) for share in SHARES),
-        entry_seconds=float(honest.work[:, 2].sum()),
+        entry_seconds=float(day.work[day.honest, 2].sum()),
         chart=chart,
     )

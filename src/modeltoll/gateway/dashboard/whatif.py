@@ -12,18 +12,14 @@ import numpy as np
 from modeltoll.errors import CalibrationError
 from modeltoll.gateway.dashboard.waits import SHARES, quantile, row_waits
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.running import earlier
+from modeltoll.records import Assessment
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from modeltoll.gateway.dashboard.day import Day
+    from modeltoll.gateway.dashboard.day import Bools, Day
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Integers
 
-    Bools = NDArray[np.bool_]
-
-__all__ = ["FIELDS", "Bill", "Compared", "Field", "compare", "fields_of", "other_settings"]
+__all__ = ["FIELDS", "Compared", "Field", "Reckoning", "compare", "fields_of", "other_settings"]
 
 _WEIGHT = "weight_"
 
@@ -39,7 +35,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class Reckoning:
     """What the day cost under some settings, in reference seconds; entry tolls are left out.
 
     ``honest_`` is of the rows of callers whom neither the log nor the settings in force suspect; ``waits`` are theirs at
@@ -65,7 +61,7 @@ class Compared:
     honest_rows: int
     suspects: int
     suspect_rows: int
-    bills: tuple[Bill, ...]
+    reckonings: tuple[Reckoning, ...]
 
 
 FIELDS = {
@@ -146,55 +142,68 @@ def _number(name: str, text: str) -> float:
     return number
 
 
-def compare(day: Day, tariff: ConformalTariff, other: ConformalTariff | None, rng: np.random.Generator) -> Compared:
-    """The bills of the day; exempt callers are left out. ``rng`` breaks ties in what counts as evidence.
+def compare(
+    day: Day, tariff: ConformalTariff, assessment: Assessment, other: tuple[ConformalTariff, Assessment] | None
+) -> Compared:
+    """What the day cost under the settings in force, and others; each with its assessment of the day's rows.
 
-    Every caller is replayed as if he were new when the day began, without markup, discount or group; a row whose leaks its
-    caller has shown before counts as sent again.
+    Exempt callers are left out. Every caller is replayed as if he were new when the day began, without markup, discount
+    or group; a row whose leaks its caller has shown before counts as sent again.
     """
-    lines = day.only(~day.exempt & day.measured)
-    seed = int(rng.integers(2**32))
-    callers = lines.callers[lines.row_lines]
-    charged = row_waits(lines, tariff, np.random.default_rng(seed))
-    logged = lines.suspected[lines.row_lines]
-    seconds, suspected = _replayed(lines, tariff, seed)
-    suspects = _any_of(logged | suspected, callers, len(day.names))
-    columns = [("as charged", charged, logged), ("replayed, settings in force", seconds, suspected)]
+    paying, count = day.rows_of(~day.exempt), len(day.names)
+    callers, fresh = day.callers[day.row_lines][paying], _fresh(day)[paying]
+    logged = day.rows_of(day.suspected)[paying]
+    seconds, suspected = _replayed(tariff, _part(assessment, paying), callers, fresh)
+    suspects = _any_of(logged | suspected, callers, count)
+    columns = [
+        ("as charged", row_waits(day, tariff, assessment)[paying], logged),
+        ("replayed, settings in force", seconds, suspected),
+    ]
     if other is not None:
-        columns.append(("replayed, these settings", *_replayed(lines, other, seed)))
-    guilty, present = suspects[callers], _any_of(np.ones(len(callers), np.bool_), callers, len(day.names))
+        columns.append(("replayed, these settings", *_replayed(other[0], _part(other[1], paying), callers, fresh)))
+    guilty = suspects[callers]
+    present = _any_of(np.ones(len(callers), np.bool_), callers, count)
     return Compared(
         honest_callers=int((present & ~suspects).sum()),
         honest_rows=int((~guilty).sum()),
         suspects=int(suspects.sum()),
         suspect_rows=int(guilty.sum()),
-        bills=tuple(
-            _bill(name, paid, _any_of(alarm, callers, len(day.names)), suspects, callers)
-            for name, paid, alarm in columns
+        reckonings=tuple(
+            _reckoned(name, paid, _any_of(alarm, callers, count), suspects, guilty) for name, paid, alarm in columns
         ),
     )
 
 
-def _replayed(lines: Day, tariff: ConformalTariff, seed: int) -> tuple[Floats, Bools]:
+def _part(assessment: Assessment, rows: Bools) -> Assessment:
+    return Assessment(assessment.factors[rows], assessment.rarest[rows], assessment.bins[rows])
+
+
+def _fresh(day: Day) -> Bools:
+    """False for rows whose caller has shown the very same leaks before, (rows,)."""
+    keys = (*day.leaks.T, day.callers[day.row_lines])
+    order = np.lexsort(keys)  # of equal rows the first comes first
+    fresh = np.ones(len(order), np.bool_)
+    fresh[order[1:]] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    return fresh
+
+
+def _replayed(tariff: ConformalTariff, assessment: Assessment, callers: Integers, fresh: Bools) -> tuple[Floats, Bools]:
     """What each row costs, and whether its caller is under suspicion then."""
-    assessment = tariff.assess(lines.leak_record, np.random.default_rng(seed))
-    callers, suspicion = lines.callers[lines.row_lines], tariff.suspicion
-    _, inputs = np.unique(np.column_stack([callers, lines.leaks]), axis=0, return_inverse=True)
-    fresh = earlier(inputs.ravel()) == 0
+    suspicion = tariff.suspicion
     surcharge = suspicion.surcharge_at(suspicion.running_log_evidence(assessment.bins, callers, fresh))
-    seconds: Floats = tariff.calibration.unit_seconds * assessment.factors * tariff.multipliers(assessment, surcharge)
-    return seconds, surcharge > 1.0
+    units = assessment.factors * tariff.multipliers(assessment, surcharge)
+    return tariff.calibration.unit_seconds * units, surcharge > 1.0
 
 
-def _any_of(marks: Bools, callers: NDArray[np.int64], count: int) -> Bools:
+def _any_of(marks: Bools, callers: Integers, count: int) -> Bools:
     """Whether any of a caller's rows is marked, (callers,)."""
     return np.bincount(callers, marks, count) > 0
 
 
-def _bill(name: str, paid: Floats, alarmed: Bools, suspects: Bools, callers: NDArray[np.int64]) -> Bill:
-    guilty = suspects[callers]
+def _reckoned(name: str, paid: Floats, alarmed: Bools, suspects: Bools, guilty: Bools) -> Reckoning:
+    """``alarmed`` and ``suspects`` are of callers, (callers,); ``paid`` and ``guilty`` of rows, (rows,)."""
     honest, others = paid[~guilty], paid[guilty]
-    return Bill(
+    return Reckoning(
         name=name,
         honest_work=float(honest.sum()),
         honest_mean=float(honest.mean()) if len(honest) else None,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.dashboard.charts import Measure
+    from modeltoll.gateway.dashboard.charts import Kind
 
 __all__ = ["clock", "count", "decimal", "many", "moment", "percent", "seconds", "short", "value"]
 
@@ -68,7 +68,7 @@ def clock(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%H:%M}"
 
 
-def value(number: float | None, kind: Measure) -> str:
+def value(number: float | None, kind: Kind) -> str:
     """A number of a chart, by its kind."""
     kinds = {"time": clock, "count": count, "seconds": seconds, "units": decimal, "share": percent, "number": decimal}
     return NONE if number is None else kinds[kind](number)
