@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
 DEMO   ?=
 
-.PHONY: demo test test-bench js browser lint format bench vectors clean
+.PHONY: demo test test-bench js browser lint format bench deploy vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,10 @@ bench: $(READY)
 	for script in benchmarks/bench_*.py; do \
 	  OPENBLAS_NUM_THREADS=1 $(BIN)/python $$script --json results/benchmarks/$$(basename $$script .py).json || exit 1; \
 	done
+
+# The Helm chart: linted, rendered, validated. What is rendered must be what tests have read.
+deploy: $(READY)
+	$(BIN)/python deploy/render.py --check
 
 vectors: $(READY)
 	$(BIN)/python vectors/make.py
