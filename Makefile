@@ -6,8 +6,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
 DEMO   ?=
+# What ships, by itself: the wheel with all that a gateway may need, and nothing of its development.
+SHIPPED := build/shipped
+EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: demo test test-bench js browser lint format bench vectors clean
+.PHONY: demo test test-bench js browser lint format bench deploy wheel audit sbom vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -54,9 +57,36 @@ bench: $(READY)
 	  OPENBLAS_NUM_THREADS=1 $(BIN)/python $$script --json results/benchmarks/$$(basename $$script .py).json || exit 1; \
 	done
 
+# The Helm chart: linted, rendered, validated. What is rendered must be what tests have read.
+deploy: $(READY)
+	$(BIN)/python deploy/render.py --check
+
+# The wheel, built twice from the last commit's date: both are the same, byte for byte.
+wheel: $(READY)
+	rm -rf dist build/again
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m build --wheel --no-isolation --outdir dist
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m build --wheel --no-isolation --outdir build/again
+	cmp dist/*.whl build/again/*.whl
+
+$(SHIPPED)/.ready: wheel
+	rm -rf $(SHIPPED)
+	$(PYTHON) -m venv $(SHIPPED)
+	$(SHIPPED)/bin/python -m pip install --quiet "$$(echo dist/*.whl)[gateway,postgres,valkey,timelock,otel]"
+	$(SHIPPED)/bin/python -m pip uninstall --quiet --yes pip setuptools
+	touch $@
+
+# Known vulnerabilities of what ships; a package that cannot be looked up is a failure, too.
+audit: $(SHIPPED)/.ready
+	$(BIN)/pip-audit --strict --progress-spinner off --path "$$($(SHIPPED)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
+
+# The software bill of materials of what ships: CycloneDX, in JSON.
+sbom: $(SHIPPED)/.ready
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-format JSON --pyproject pyproject.toml \
+	  --mc-type application --output-file dist/modeltoll.cdx.json $(SHIPPED)/bin/python
+
 vectors: $(READY)
 	$(BIN)/python vectors/make.py
 
 clean:
 	rm -rf clients/js/node_modules clients/js/build clients/js/dist
-	rm -rf $(VENV) demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks

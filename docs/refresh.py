@@ -18,12 +18,23 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from tables import clients, dashboard, demo, gateway, leak, ledger, pricing, puzzle, servers  # noqa: E402  beside this script
+from tables import (  # noqa: E402  beside this script
+    clients,
+    dashboard,
+    demo,
+    gateway,
+    leak,
+    ledger,
+    load,
+    pricing,
+    puzzle,
+    servers,
+)
 
 TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 KINDS: Mapping[str, Callable[..., str]] = {
     name: getattr(module, name)
-    for module in (clients, dashboard, demo, gateway, ledger, leak, pricing, puzzle, servers)
+    for module in (clients, dashboard, demo, gateway, ledger, leak, load, pricing, puzzle, servers)
     for name in module.__all__
 }
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
+
+import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["first_settings"]
 
 _HEAD = """\
-# Modeltoll's settings for {url}
+# Modeltoll's settings for the model server at {url}
 # Every setting, with its default: docs/settings.md. `modeltoll check FILE` tries them against the model server.
 
 upstream:
@@ -42,17 +45,17 @@ _TEXTS = ("labels", "vllm-classify")
 
 def first_settings(url: str, finds: Sequence[Find]) -> str:
     """The text of the file, in YAML; every model in shadow mode, in which nothing is charged and no tariff is needed."""
-    return _HEAD.format(url=json.dumps(url)) + "\n".join("\n".join(_model(find)) for find in finds) + "\n"
+    return _HEAD.format(url=_plain(url)) + "\n".join("\n".join(_model(find)) for find in finds) + "\n"
 
 
 def _model(find: Find) -> Iterator[str]:
     name = find.setting
-    yield f"  {json.dumps(name)}:"
+    yield f"  {_plain(name)}:"
     yield f"    protocol: {find.protocol}"
     if find.model != name and find.protocol in ("vllm-classify", "openai-embeddings", "openai-chat"):
-        yield f"    served_as: {json.dumps(find.model)}"
+        yield f"    served_as: {_plain(find.model)}"
     yield "    mode: shadow                # measures and logs, charges nothing. Then: calibrate, and enforce"
-    yield f"    tariff: {json.dumps(name + '.tariff.json')}   # made by: modeltoll calibrate FILE --from-ledger (or --inputs)"
+    yield f"    tariff: {_plain(name + '.tariff.json')}   # made by: modeltoll calibrate FILE --from-ledger (or --inputs)"
     if find.guessed:
         yield f"    # NOT SURE: {find.guessed} (probabilities, logits or labels)"
     yield f"    output: {_output(find)}"
@@ -64,9 +67,15 @@ def _model(find: Find) -> Iterator[str]:
     yield measures if find.protocol not in _TEXTS else measures.splitlines()[0]
 
 
+def _plain(text: str) -> str:
+    """A text as YAML has it, in quotes where it needs them."""
+    simple = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./:-]*", text) and yaml.safe_load(text) == text
+    return text if simple and not text.endswith(":") else json.dumps(text)
+
+
 def _output(find: Find) -> str:
     members = {
-        "name": json.dumps(find.output) if find.output else "",
+        "name": _plain(find.output) if find.output else "",
         "kind": find.kind,
         "classes": str(find.classes or ""),
         "labels": json.dumps(find.labels) if find.labels else "",

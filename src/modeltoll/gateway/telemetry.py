@@ -128,7 +128,7 @@ class Telemetry:
         self._watched[model] = (measures, bins, monitor)
 
     def _show_drift(self) -> None:
-        for model, (measures, bins, monitor) in self._watched.items():
+        for model, (measures, bins, monitor) in list(self._watched.items()):  # a reload may put others there
             reading = monitor.reading()
             values = (reading.log_evidence, reading.log_threshold, reading.mean_units, float(reading.drifted))
             for gauge, value in zip(self._drift.values(), values, strict=True):

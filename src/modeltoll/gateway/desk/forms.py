@@ -174,7 +174,7 @@ class LineTold(_Shape):
 
 
 class Log(_Shape):
-    """A page of the log, in the order of its lines; none where the ledger keeps no log."""
+    """A page of the log, in the order of its lines."""
 
     lines: tuple[LineTold, ...]
 

@@ -1,0 +1,180 @@
+"""What one worker carries on each ledger, beside a pass-through of the same stack, and whether its memory stays as it is.
+
+    python benchmarks/load/throughput.py [--seconds 5] [--connections 32] [--unit-ms 5] [--json FILE]
+
+The proxies and the stub of a model server are those of benchmarks/bench_gateway.py: entropy, one row a request, an API key.
+Each proxy is loaded alone for the given time; latencies and statuses are those of the load generator, and the resident memory
+of the proxy is read ten times a second: its mean in the second and in the last quarter of the time, and the largest. For the
+issue's table: --seconds 60, and 600 for the memory. Ends with 1 where any answer was neither a toll nor, of the pass-through,
+the model server's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import bench_gateway as bench
+
+from modeltoll.testing.servers import postgres_server, valkey_server
+
+MIB = 1 << 20
+EVERY = 0.1  # seconds between two looks at the memory
+STORES = {
+    "pass-through": None,
+    "memory": lambda: contextlib.nullcontext("memory://"),
+    "sqlite": lambda: contextlib.nullcontext(None),  # as the settings say
+    "postgresql": lambda: url_of(postgres_server),
+    "valkey": lambda: url_of(valkey_server),
+}
+
+
+@contextlib.contextmanager
+def url_of(server):
+    with server() as running:
+        yield running.url
+
+
+async def load(url, connections, seconds):
+    """Ask for fresh rows over some connections for some seconds; latencies in ms, and statuses counted."""
+    rng, latencies, statuses = random.Random(0), [], {}
+    headers = {"Authorization": f"Bearer {bench.KEY}", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
+
+        async def caller(end):
+            while time.perf_counter() < end:
+                data = [round(rng.random(), 4) for _ in range(bench.DIMENSIONS)]
+                tensor = {"name": "x", "shape": [1, bench.DIMENSIONS], "datatype": "FP64", "data": data}
+                body = json.dumps({"inputs": [tensor]})
+                begin = time.perf_counter()
+                try:
+                    async with session.post(url, data=body) as response:
+                        await response.read()
+                        status = response.status
+                except aiohttp.ClientError:
+                    status = 0
+                latencies.append(1000 * (time.perf_counter() - begin))
+                statuses[status] = statuses.get(status, 0) + 1
+
+        begin = time.perf_counter()
+        await asyncio.gather(*(caller(begin + seconds) for _ in range(connections)))
+        took = time.perf_counter() - begin
+    cuts = statistics.quantiles(latencies, n=1000)
+    return {
+        "per_second": round(len(latencies) / took, 1),
+        "p50_ms": round(cuts[499], 3),
+        "p99_ms": round(cuts[989], 3),
+        "p999_ms": round(cuts[998], 3),
+        "statuses": statuses,
+    }
+
+
+class Scale:
+    """Weighs a process as long as the block lasts."""
+
+    def __init__(self, pid):
+        self._process, self._over, self._mib = psutil.Process(pid), threading.Event(), []
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._weigh)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def _weigh(self):
+        while not self._over.wait(EVERY):
+            self._mib.append(self._process.memory_info().rss / MIB)
+
+    def summary(self):
+        quarter = max(1, len(self._mib) // 4)
+        early, late = self._mib[quarter : 2 * quarter] or self._mib, self._mib[-quarter:]
+        return {
+            "mib_early": round(statistics.fmean(early), 1),
+            "mib_late": round(statistics.fmean(late), 1),
+            "mib_most": round(max(self._mib), 1),
+        }
+
+
+def measured(store, stub_port, given):
+    """One line of the table."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings, port, admin = bench.write_settings(folder, store, stub_port, given.unit_ms)
+        url = stack.enter_context(STORES[store]()) if STORES[store] else None
+        role = "pass-through" if store == "pass-through" else "gateway"
+        command = [sys.executable, bench.__file__, "--role", role, "--settings", str(settings)]
+        with contextlib.ExitStack() as environment:
+            if url:
+                os.environ["MODELTOLL_LEDGER__URL"] = url
+                environment.callback(os.environ.pop, "MODELTOLL_LEDGER__URL")
+            process = stack.enter_context(bench.running(command, f"http://127.0.0.1:{admin}/livez"))
+        bench.settle(process)
+        before = bench.cpu_seconds(process)
+        with Scale(process.pid) as scale:
+            asking = [sys.executable, __file__, "--role", "load", "--port", str(port)]
+            asking += ["--connections", str(given.connections), "--seconds", str(given.seconds)]
+            said = json.loads(subprocess.run(asking, capture_output=True, check=True, text=True).stdout)
+        requests = sum(said["statuses"].values())
+        said["cpu_ms"] = round(1000 * (bench.cpu_seconds(process) - before) / requests, 3)
+    good = said["statuses"].get("200" if role == "pass-through" else "402", 0)
+    return {"store": store, **said, **scale.summary(), "requests": requests, "failed": requests - good}
+
+
+def main():
+    """Parse; play the load generator, or measure."""
+    parser = argparse.ArgumentParser(description="Throughput, latency and memory on each ledger.")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--unit-ms", type=float, default=5.0)
+    parser.add_argument("--stores", default=",".join(STORES), help="which, in which order")
+    parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
+    parser.add_argument("--role", choices=("load",), help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.role:
+        url = f"http://127.0.0.1:{given.port}{bench.PATH}"
+        print(json.dumps(asyncio.run(load(url, given.connections, given.seconds))))
+        return
+    stub_port, lines = bench.free_port(), []
+    stub = [sys.executable, bench.__file__, "--role", "stub", "--port", str(stub_port)]
+    with bench.running(stub, f"http://127.0.0.1:{stub_port}/"):
+        for store in given.stores.split(","):
+            lines.append(measured(store, stub_port, given))
+            print(lines[-1], file=sys.stderr, flush=True)
+    result = {
+        "command": f"python benchmarks/load/throughput.py --seconds {given.seconds:g} --connections {given.connections}"
+        f" --unit-ms {given.unit_ms:g}",
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "stores": lines,
+    }
+    if given.json:
+        text = json.dumps(result, indent=2) + "\n"
+        sys.stdout.write(text) if given.json == "-" else Path(given.json).write_text(text, encoding="utf-8")
+    sys.exit(1 if any(line["failed"] for line in lines) else 0)
+
+
+if __name__ == "__main__":
+    main()

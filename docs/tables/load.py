@@ -1,0 +1,49 @@
+"""What a gateway carries, and what is left of its books when something is killed: results/benchmarks."""
+
+from __future__ import annotations
+
+from tables.form import read, table
+
+__all__ = ["kills", "throughput"]
+
+
+def kills() -> str:
+    """What kill -9 in the middle of load left."""
+    result = read("benchmarks/kills")
+    head = [
+        "ledger",
+        "killed",
+        "tolls",
+        "refused (5xx)",
+        "broken off",
+        "charged without an answer",
+        "acknowledged and lost",
+        "released unpriced",
+    ]
+    names = ("tolls", "refused_5xx", "broken_off", "charged_without_answer", "lost", "released_unpriced")
+    victims = {"worker": "a worker", "gateway": "the gateway", "ledger": "its server"}
+    rows = [
+        [line["store"], victims[line["killed"]], *(f"{line[name]:,}" for name in names)] for line in result["kills"]
+    ]
+    return table(head, rows, words=2) + f"\n`{result['command']}`\n"
+
+
+def throughput() -> str:
+    """What one worker carried on each ledger."""
+    result = read("benchmarks/throughput")
+    head = ["ledger", "requests a second", "median", "99 of 100", "CPU time a request", "memory, early, late, most"]
+    rows = [
+        [
+            line["store"],
+            f"{line['per_second']:,.0f}",
+            f"{line['p50_ms']:.1f} ms",
+            f"{line['p99_ms']:.0f} ms",
+            f"{line['cpu_ms']:.2f} ms",
+            f"{line['mib_early']:.0f}, {line['mib_late']:.0f}, {line['mib_most']:.0f} MiB",
+        ]
+        for line in result["stores"]
+    ]
+    said = (
+        f"with {result['cores']} cores, beside other work of that machine (load average {result['load_average']:.1f})"
+    )
+    return table(head, rows) + f"\n`{result['command']}`, {said}.\n"

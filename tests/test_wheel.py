@@ -1,0 +1,43 @@
+"""The wheel is the same, byte for byte, wherever and whenever it is built from the same source."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = ("pyproject.toml", "hatch_build.py", "README.md", "CHANGELOG.md", "LICENSE", "src")
+
+
+def built(folder, epoch):
+    """The bytes of a wheel that is built from a copy of the source in a folder."""
+    source = folder / "source"
+    source.mkdir(parents=True)
+    for name in NEEDED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        options = {"ignore": shutil.ignore_patterns("__pycache__", "*.so")} if (ROOT / name).is_dir() else {}
+        copy(ROOT / name, source / name, **options)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": epoch, "PYTHONPATH": ""}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_two_builds_in_two_places_give_one_wheel(tmp_path):
+    one, other = built(tmp_path / "one", "1700000000"), built(tmp_path / "a longer name", "1700000000")
+    assert one.name == other.name
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_wheel_holds_what_a_gateway_reads_beside_its_code(tmp_path):
+    with zipfile.ZipFile(built(tmp_path / "one", "1700000000")) as wheel:
+        names = set(wheel.namelist())
+    for name in ("gateway/page/files/index.html", "ledger/sql/sqlite_1.sql", "gateway/desk/site.py"):
+        assert f"modeltoll/{name}" in names
+    assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
