@@ -191,6 +191,12 @@ def test_a_failed_check_is_seen_wherever_the_result_is_shown(documents, tmp_path
     assert not list(failures(documents))
 
 
+def test_live_rows_are_shown_beside_what_was_computed(documents, tmp_path):
+    live = {"rows": 50, "measured_seconds": 10.5, "wall_seconds": 11.0, "computed_seconds": 10.0, "changed": 0}
+    _, text = write_report([document | {"live": live} for document in documents[:1]], tmp_path)
+    assert "| 50 | 10.5 | 10 | +5.0 % | 0 |" in text.read_text()
+
+
 def test_several_seeds_are_shown_as_mean_and_range(documents):
     plain = next(one for one in documents if one["tariff"] == "conformal" and one["attack"] == "copycat")
     other = plain | {"seed": 1, "ratio": 2 * plain["ratio"]}
