@@ -64,6 +64,14 @@ def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
     assert theft_of(plan("honest", Choice())[0]) is None
 
 
+def test_one_data_set_is_done_after_another_and_first_with_seed_0(tmp_path):
+    choice = Choice(("mnist", "digits"), ("copycat",), "quick", 2, 50)
+    planned = [one for name in ("table2", "defences") for one in plan(name, choice)]
+    found = [(errand.experiments[0].seed, errand.experiments[0].dataset) for errand in errands(planned, tmp_path)]
+    assert list(dict.fromkeys(found)) == [(0, "mnist"), (0, "digits"), (1, "mnist"), (1, "digits")]
+    assert found == sorted(found, key=lambda pair: (pair[0], pair[1] != "mnist"))
+
+
 def test_what_is_done_is_left_alone(run):
     planned = plan("quick", CHOICE)
     todo = errands(planned, run.results)
