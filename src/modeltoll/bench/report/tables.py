@@ -115,8 +115,8 @@ def table3(results: Results) -> Section | None:
     )
     text = (
         "Sums of gap, entropy and pkNN costs over all queries. The paper's pkNN cost is an epsilon, composed and then "
-        "converted; ours is the Rényi divergence at one order, which adds up. The published toll prices pkNN here "
-        "(in the quick suite the entropy)."
+        "converted; ours is the Rényi divergence at one order, which adds up. The published toll prices "
+        "the sum of single queries' pkNN epsilons here, which the paper composes; in the quick suite it prices the entropy."
     )
     return Section("Table 3, the paper's and ours", text, Table(headings, tuple(rows), 2)) if rows else None
 
