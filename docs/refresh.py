@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from tables import demo, leak, ledger, pricing, puzzle  # noqa: E402  beside this script
+from tables import attacks, demo, leak, ledger, pricing, puzzle  # noqa: E402  beside this script
 
 TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 KINDS: Mapping[str, Callable[..., str]] = {
-    name: getattr(module, name) for module in (demo, ledger, leak, pricing, puzzle) for name in module.__all__
+    name: getattr(module, name) for module in (attacks, demo, ledger, leak, pricing, puzzle) for name in module.__all__
 }
 
 
