@@ -19,7 +19,7 @@ $(READY): pyproject.toml src/modeltoll/_version.py
 	touch $@
 
 $(TORCH): $(READY)
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m pip install --quiet --editable '.[bench,ray]'
 	touch $@
 
 demo: $(READY)

@@ -3,8 +3,9 @@
     python benchmarks/attacks_alone.py mnist [copycat knockoff-random ...] --data-dir DIR --cache DIR [--full] [--seeds 3]
 
 The victim comes from ``leak_victims.py``. Of the test part that it has not seen, 1,000 images are kept to examine the
-clones, the thief owns the others; Tiny-ImageNet is what is foreign. Writes ``results/bench/attacks-alone-NAME.json``, one
-row for each attack and seed; rows that are there already are kept, so that it can be interrupted.
+clones, the thief owns the others; Tiny-ImageNet is what is foreign. Budgets are 9,000 rows, for DataFree 60,000. Writes
+``results/bench/attacks-alone-NAME.json``, one row for each attack and seed; rows that are there already are kept, so that
+it can be interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from modeltoll.bench.students.enrolling import enrol
 from modeltoll.bench.victims.shelf import VICTIMS, TorchVictim, victim
 from modeltoll.testing.attacks import CountingOracle
 
-EXAM = 1000
+EXAM, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}
 
 
 def scene(name: str, folder: Path, shelf: TorchVictim) -> tuple[Means, datasets.Images]:
@@ -50,10 +51,11 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
     school = enrol(VICTIMS[name].recipe.architecture, 10)
     truth, told = exam.y, shelf.scores(exam.x).argmax(axis=1)
     rounds: list[tuple[int, float]] = []
-    oracle = CountingOracle(shelf.scores, arguments.budget)
+    budget = ROWS_OF.get(thief, ROWS)
+    oracle = CountingOracle(shelf.scores, budget)
 
     def watch(clone: Clone) -> None:
-        rounds.append((arguments.budget - oracle.left, float((clone.scores(exam.x).argmax(axis=1) == truth).mean())))
+        rounds.append((budget - oracle.left, float((clone.scores(exam.x).argmax(axis=1) == truth).mean())))
         print(f"  {thief} seed {seed}: {rounds[-1]}, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
 
     begin, worked = time.perf_counter(), time.process_time()
@@ -65,7 +67,7 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
         "attack": thief,
         "settings": "full" if arguments.full else "quick",
         "seed": seed,
-        "queries": arguments.budget,
+        "queries": budget,
         "accuracy": float((said == truth).mean()),
         "fidelity": float((said == told).mean()),
         "rounds": rounds,
@@ -82,7 +84,6 @@ def main() -> None:
     parser.add_argument("attacks", nargs="*", default=list(ATTACKS))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("build/victims"))
-    parser.add_argument("--budget", type=int, default=9000)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)

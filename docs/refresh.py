@@ -13,30 +13,19 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from tables import (  # noqa: E402  beside this script
-    clients,
-    dashboard,
-    demo,
-    gateway,
-    leak,
-    ledger,
-    load,
-    pricing,
-    puzzle,
-    servers,
-)
+import tables  # noqa: E402  beside this script
 
 TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
-KINDS: Mapping[str, Callable[..., str]] = {
-    name: getattr(module, name)
-    for module in (clients, dashboard, demo, gateway, ledger, leak, load, pricing, puzzle, servers)
-    for name in module.__all__
-}
+ROOMS = [import_module(f"tables.{found.name}") for found in iter_modules(tables.__path__) if found.name != "form"]
+KINDS: Mapping[str, Callable[..., str]] = {name: getattr(room, name) for room in ROOMS for name in room.__all__}
+
 
 
 def refreshed(document: str) -> str:

@@ -8,13 +8,13 @@ from modeltoll.bench.experiment import Origin, read_results
 from modeltoll.bench.running import Run, errands, run_all
 from modeltoll.bench.suites import Choice, plan
 
-ray = pytest.importorskip("ray")
 
-from modeltoll.bench.cluster import LOCAL, run_on_cluster  # noqa: E402  ray first: without it there is nothing to test
-
-
+@pytest.mark.torch  # its extra is installed with that of the bench
 @pytest.mark.filterwarnings("ignore")  # ray's own
 def test_a_local_cluster_makes_the_same_results_as_one_process(workshop, ground, tmp_path):
+    pytest.importorskip("ray")
+    from modeltoll.bench.cluster import LOCAL, run_on_cluster  # noqa: PLC0415  ray first
+
     del ground
     planned = plan("table3", Choice(("digits",), ("copycat", "standard"), "quick", 1, 60))
     planned = [one for one in planned if one.tariff == "conformal"]

@@ -31,12 +31,18 @@ def trip(room, ground):
 
 def test_every_answer_that_is_opened_is_the_victims_own(trip, monkeypatch):
     monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
-    driven = drive(trip, DEFAULT_PROFILE)
+    driven = drive(trip, lambda: DEFAULT_PROFILE)
     assert driven.rows == ROWS
     assert driven.changed == 0
     assert driven.unit_seconds < trip.calibration.unit_seconds
     assert 0.0 < driven.measured_seconds < math.inf
     assert driven.computed_seconds > 0.2
+
+
+def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
+    halved = replace(DEFAULT_PROFILE, argon2id={rung: rate / 2 for rung, rate in DEFAULT_PROFILE.argon2id.items()})
+    assert live._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
+    assert live._pace(DEFAULT_PROFILE, halved) == 1.5
 
 
 def test_an_answer_that_was_changed_is_counted(trip):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from modeltoll.bench import checks
+from modeltoll.bench import meter as meter_room
 from modeltoll.bench.attacks.attack import BudgetSpent
 from modeltoll.bench.defences.told import TopOne
 from modeltoll.bench.gauges import measure_all
@@ -61,6 +62,16 @@ def test_the_oracle_holds_nothing_that_could_be_taken(meter):
     assert {name for name in dir(oracle) if not name.startswith("__")} == {"ask", "left"}
     with pytest.raises(AttributeError):
         oracle.left = 100
+
+
+def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
+    monkeypatch.setattr(meter_room, "KEPT", 7)
+    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth)
+    images = room.pools.foreign.x[:12]
+    for start in (0, 5, 10):
+        meter.oracle.ask(images[start : start + 5])
+    assert np.array_equal(meter.images, images[:7])
+    assert len(meter.leaks) == len(meter.scores) == meter.rows == 12
 
 
 def test_changing_an_answer_changes_nothing_that_is_remembered(meter, room):

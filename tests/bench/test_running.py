@@ -64,6 +64,14 @@ def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
     assert theft_of(plan("honest", Choice())[0]) is None
 
 
+def test_one_data_set_is_done_after_another_and_first_with_seed_0(tmp_path):
+    choice = Choice(("mnist", "digits"), ("copycat",), "quick", 2, 50)
+    planned = [one for name in ("table2", "defences") for one in plan(name, choice)]
+    found = [(errand.experiments[0].seed, errand.experiments[0].dataset) for errand in errands(planned, tmp_path)]
+    assert list(dict.fromkeys(found)) == [(0, "mnist"), (0, "digits"), (1, "mnist"), (1, "digits")]
+    assert found == sorted(found, key=lambda pair: (pair[0], pair[1] != "mnist"))
+
+
 def test_what_is_done_is_left_alone(run):
     planned = plan("quick", CHOICE)
     todo = errands(planned, run.results)
@@ -191,6 +199,12 @@ def test_a_failed_check_is_seen_wherever_the_result_is_shown(documents, tmp_path
     assert not list(failures(documents))
 
 
+def test_live_rows_are_shown_beside_what_was_computed(documents, tmp_path):
+    live = {"rows": 50, "measured_seconds": 10.5, "wall_seconds": 11.0, "computed_seconds": 10.0, "changed": 0}
+    _, text = write_report([document | {"live": live} for document in documents[:1]], tmp_path)
+    assert "| 50 | 10.5 | 10 | +5.0 % | 0 |" in text.read_text()
+
+
 def test_several_seeds_are_shown_as_mean_and_range(documents):
     plain = next(one for one in documents if one["tariff"] == "conformal" and one["attack"] == "copycat")
     other = plain | {"seed": 1, "ratio": 2 * plain["ratio"]}
@@ -219,10 +233,10 @@ def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.stderr
     table = json.loads(ran.stdout)
-    assert len(table) == 58
+    assert len(table) == 60
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
-    assert "58 of them done before" in again.stderr
+    assert "60 of them done before" in again.stderr
     shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / "report")])
     assert shown.exit_code == 0
     assert (tmp_path / "report" / "report.html").is_file()
@@ -258,11 +272,11 @@ def test_an_interrupted_command_ends_with_130_and_goes_on(tmp_path, workshop, gr
     assert running_.returncode == 130, said
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.part"))
-    assert 0 < done < 58
+    assert 0 < done < 60
     again = CliRunner().invoke(app, ["bench", *options])
     assert again.exit_code == 0
     assert f"{done} of them done before" in again.stderr
-    assert len(list(out.rglob("*.json"))) == 58
+    assert len(list(out.rglob("*.json"))) == 60
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
 from modeltoll.bench.victims import shelf, training  # noqa: E402
-from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet  # noqa: E402
+from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet34  # noqa: E402
 from modeltoll.bench.victims.training import Recipe, build, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -34,18 +34,24 @@ def same(one, other):
     return all(torch.equal(left, right) for left, right in pairs)
 
 
+def test_resnet_34_has_its_number_of_parameters():
+    assert sum(parameter.numel() for parameter in ResNet34().parameters()) == 21_282_122
+
+
 def test_mnistnet_has_the_papers_number_of_parameters():
     assert sum(parameter.numel() for parameter in MnistNet().parameters()) == 431_080
 
 
-@pytest.mark.parametrize(("network", "shape"), [(MnistNet, (4, 1, 28, 28)), (ResidualNet, (4, 3, 32, 32))])
+@pytest.mark.parametrize(
+    ("network", "shape"), [(MnistNet, (4, 1, 28, 28)), (ResidualNet, (4, 3, 32, 32)), (ResNet34, (2, 3, 32, 32))]
+)
 def test_the_last_stage_is_what_the_head_sees(network, shape):
     made = network().eval()
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     stages = made.stages(x)
     assert stages[-1].ndim == 2
     assert torch.equal(made.head(stages[-1]), made(x))
-    assert made(x).shape == (4, 10)
+    assert made(x).shape == (len(x), 10)
 
 
 def test_weights_depend_on_the_seed_alone_and_no_global_state_is_touched():

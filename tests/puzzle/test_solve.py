@@ -167,6 +167,8 @@ def test_an_interrupt_passes_through_and_leaves_nothing_behind(puzzle, cores, he
     assert soon(lambda: threads() == before)
 
 
+# An interrupt within Popen leaves its pipes to the garbage collector, whose warning is about those.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("puzzle", ["argon2id", "sha256"])
 def test_whenever_an_interrupt_comes_no_thread_goes_on(puzzle):
     """Also where it strikes while threads start or are waited for: one that went on would keep Python from ending."""

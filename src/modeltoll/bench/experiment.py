@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -142,7 +143,9 @@ def origin(command: str) -> Origin:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    machine = f"{platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
+    machine = (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
+    )
     return Origin(command, machine, versions)
 
 

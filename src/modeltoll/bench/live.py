@@ -9,7 +9,7 @@ import random
 import secrets
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,7 @@ _RUNG_SECONDS = 0.3
 _FREE_ROWS = 50
 _NO_WORK = 1e-12  # seconds of a unit: one evaluation a toll, and all that a toll takes beside its work
 _WARM_UP = 5
+_TIMEOUT = 600.0  # a machine that other work shares may stall for a while
 _MIB = 1 << 20
 
 
@@ -139,12 +140,15 @@ async def _ask(trip: Trip, tariff: Tariff, profile: MachineProfile, images: Floa
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
     async with lent(application(house)) as address:
-        client = httpx.AsyncClient(base_url=address, timeout=60.0, transport=AsyncTollTransport(purse=purse))
+        client = httpx.AsyncClient(base_url=address, timeout=_TIMEOUT, transport=AsyncTollTransport(purse=purse))
         async with client:
             for image in images:
                 body = _question(image)
                 begin = time.process_time()
-                response = await client.post(_PATH, content=body, headers=headers)
+                try:
+                    response = await client.post(_PATH, content=body, headers=headers)
+                except httpx.HTTPError as error:
+                    raise ModeltollError(f"the gateway did not answer: {error!r}") from None
                 seconds.append(time.process_time() - begin)
                 if response.status_code != 200:
                     raise ModeltollError(f"the gateway answered {response.status_code}: {response.text[:300]}")
@@ -166,15 +170,26 @@ def _changed(trip: Trip, answers: Sequence[bytes]) -> int:
     return int((said != alone_).any(axis=1).sum())
 
 
-def drive(trip: Trip, profile: MachineProfile | None = None) -> Live:
+def _measured() -> MachineProfile:
+    return measure_profile(_RUNG_SECONDS, "this machine", time.process_time, _LADDER)
+
+
+def _pace(before: MachineProfile, after: MachineProfile) -> float:
+    """How much longer work took than it was priced at: half of what the machine slowed down by from start to end."""
+    slower = statistics.mean(before.argon2id[rung] / after.argon2id[rung] for rung in _LADDER)
+    return (1.0 + slower) / 2.0
+
+
+def drive(trip: Trip, measured: Callable[[], MachineProfile] = _measured) -> Live:
     """Drive the rows through a gateway whose unit is made so small that they cost ``LIVE_SECONDS`` together, or less.
 
-    ``profile`` is this machine's, measured here where it is None.
+    ``measured`` takes this machine's profile, before and after: tolls are priced by the first, and where other work
+    slows the cores down in between, the computed seconds are those of the mean.
 
     Raises:
-        ModeltollError: the gateway refused a row.
+        ModeltollError: the gateway refused a row, or did not answer.
     """
-    here = profile or measure_profile(_RUNG_SECONDS, "this machine", time.process_time, _LADDER)
+    here = measured()
     unit = trip.calibration.unit_seconds
     whole = _work(trip, trip.calibration)
     calibration = replace(trip.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
@@ -183,5 +198,6 @@ def drive(trip: Trip, profile: MachineProfile | None = None) -> Live:
     begin = time.perf_counter()
     seconds, answers = asyncio.run(_ask(trip, ConformalTariff(calibration), here, trip.images))
     wall = time.perf_counter() - begin
-    computed = len(seconds) * statistics.median(own[_WARM_UP:] or own) + _work(trip, calibration)
+    work = _work(trip, calibration) * _pace(here, measured())
+    computed = len(seconds) * statistics.median(own[_WARM_UP:] or own) + work
     return Live(len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(trip, answers))

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats
 
-__all__ = ["Counted", "Meter", "Unfit"]
+__all__ = ["KEPT", "Counted", "Meter", "Unfit"]
+
+KEPT = 20_000  # images that are remembered; a theft of millions would not fit into memory
 
 Answering = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to those that are told, of one shape
 
@@ -52,7 +54,7 @@ class Meter:
         """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told."""
         self._victim, self._gauges, self._shape = victim, gauges, shape
         self._budget, self._answering = budget, answering
-        self._images: list[Floats] = []
+        self._images: list[Floats] = []  # the first KEPT
         self._scores: list[Floats] = []
         self._leaks: list[Floats] = []
         self.rows = 0
@@ -71,15 +73,15 @@ class Meter:
         scores = self._victim.scores(asked)
         leaks = measure_all(self._gauges, scores, asked)
         told = self._answering(scores)
+        self._images.append(asked[: max(0, KEPT - self.rows)])
         self.rows += len(asked)
-        self._images.append(asked)
         self._scores.append(scores)
         self._leaks.append(leaks)
         return np.array(told, np.float64)
 
     @property
     def images(self) -> Floats:
-        """All images that were asked about, in order, (rows, ...)."""
+        """The first images that were asked about, in order, (at most KEPT, ...)."""
         return np.concatenate([np.empty((0, *self._shape)), *self._images])
 
     @property

@@ -14,11 +14,12 @@ from modeltoll.bench.evasions.evasion import CARD as BY_CARD
 from modeltoll.bench.evasions.evasion import Crowd
 from modeltoll.bench.evasions.table import EVASIONS, PLAIN
 from modeltoll.bench.experiment import Experiment, Origin, Point, Result
-from modeltoll.bench.honest.workload import WORKLOADS, pay
+from modeltoll.bench.honest.workload import WORKLOADS, Paid, pay
 from modeltoll.bench.machines import CARD, CORE, bill
 from modeltoll.bench.tolls import Laid, lay
 from modeltoll.pricing.recorded import chosen
 from modeltoll.records import Caller
+from modeltoll.simulation.distribution import EVERYWHERE, leaks_at
 from modeltoll.simulation.playing import Played, play
 from modeltoll.simulation.scenes import Scene
 from modeltoll.simulation.traffic import alone, spread
@@ -26,6 +27,7 @@ from modeltoll.simulation.traffic import alone, spread
 if TYPE_CHECKING:
     from modeltoll.bench.evasions.evasion import Disguise
     from modeltoll.bench.ground import Ground
+    from modeltoll.bench.honest.workload import Workload
     from modeltoll.bench.stealing import Loot, Quality
     from modeltoll.records import Floats
     from modeltoll.simulation.tolls import Charged
@@ -187,13 +189,24 @@ def price_theft(site: Site, loot: Loot) -> Result:
     )
 
 
+def _paid(site: Site, workload: Workload, leaks: Floats) -> Paid:
+    """What the workload's requests cost: one by one, as a gateway charges them, or drawn rows all at once."""
+    laid, ground = site.laid, site.ground
+    if workload.drawn:
+        scores = np.sort(ground.calibration.leaks.T, axis=1)
+        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, site.chance(6)))
+        scene = Scene("honest", "honest", "drawn", 1, alone(rows))
+        return Paid.at_once(play(scene, laid.toll, _USER, laid.times, site.chance(5)))
+    priced = chosen(ground.leaks(leaks), laid.tariff.measures)
+    return pay(laid.tariff, priced, workload.pattern, _USER, laid.times, site.chance(5))
+
+
 def price_honest(site: Site) -> Result:
     """What an honest caller with the experiment's workload pays, request by request."""
     experiment, laid, ground = site.experiment, site.laid, site.ground
     workload = WORKLOADS[experiment.workload]
     sample = ground.kinds[workload.kind]
-    priced = chosen(ground.leaks(sample.leaks), laid.tariff.measures)
-    paid = pay(laid.tariff, priced, workload.pattern, _USER, laid.times, site.chance(5))
+    paid = _paid(site, workload, sample.leaks)
     honest_ratio = site.honest().ratio or 1.0
     without = float(paid.rows.sum()) * laid.times.undefended
     alarms = np.flatnonzero(paid.surcharges > 1.0)
@@ -213,7 +226,7 @@ def price_honest(site: Site) -> Result:
         undefended_seconds=laid.times.undefended,
         gate_seconds=laid.times.gate,
         unit_seconds=site.unit_seconds,
-        leak=dict(zip(ground.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
+        leak={} if workload.drawn else dict(zip(ground.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
         bills=(bill(CORE, float(paid.work.sum())),),
         waits=_quantiles(paid.waits),
         suspected=paid.suspected,

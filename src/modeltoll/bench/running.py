@@ -105,6 +105,8 @@ def _done(experiment: Experiment, results: Path, *, live: bool) -> bool:
 def errands(experiments: Iterable[Experiment], results: Path, *, live: bool = False) -> list[Errand]:
     """What is still to be done, grouped by theft; experiments whose result lies there already are left out.
 
+    First everything with seed 0, one data set after another, since making one ready takes a while.
+
     ``live``: so are those that were driven through a gateway, not others that could be.
 
     Raises:
@@ -114,7 +116,9 @@ def errands(experiments: Iterable[Experiment], results: Path, *, live: bool = Fa
     for experiment in dict.fromkeys(experiments):
         if not _done(experiment, results, live=live):
             groups.setdefault((theft_of(experiment), experiment.dataset), []).append(experiment)
-    return [Errand(theft, tuple(group)) for (theft, _), group in groups.items()]
+    found = [Errand(theft, tuple(group)) for (theft, _), group in groups.items()]
+    datasets = list(dict.fromkeys(errand.experiments[0].dataset for errand in found))
+    return sorted(found, key=lambda errand: (errand.experiments[0].seed, datasets.index(errand.experiments[0].dataset)))
 
 
 @lru_cache(maxsize=1)

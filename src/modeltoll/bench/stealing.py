@@ -26,7 +26,6 @@ __all__ = ["Exam", "Loot", "Quality", "Theft", "examine", "kept", "steal", "took
 
 _FORMAT = 1  # of the files in the cache
 _POINTS = 20  # of a clone's curve at most
-_KEPT_IMAGES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Quality:
 class Loot:
     """What came of a theft.
 
-    ``images`` (rows, ...) are the first ones asked about, at most 20,000; ``labels`` (asked,) the victim's true ones;
+    ``images`` (rows, ...) are the first ones asked about, at most ``meter.KEPT``; ``labels`` (asked,) the victim's true ones;
     ``leaks`` (asked, measures). ``scored`` counts the rows that the victim was asked for while the thief was at work.
     ``curve`` is the clone's, the last point the finished one's. ``scaled``: see ``thieves.Equipped``.
     """
@@ -133,7 +132,7 @@ def steal(theft: Theft, equipped: Equipped, room: Room, answering: Answering, co
     seconds = time.perf_counter() - begin
     final = examine(clone, exam, meter.rows)
     before = tuple(quality for quality in curve if quality.queries < final.queries)
-    images = meter.images[:_KEPT_IMAGES]
+    images = meter.images
     labels = meter.scores.argmax(axis=1)
     measures = tuple(room.gauges)
     return Loot(measures, images, labels, meter.leaks, (*before, final), counted.rows, seconds, dict(equipped.scaled))

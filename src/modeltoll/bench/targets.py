@@ -164,6 +164,9 @@ TARGETS: Mapping[str, Target] = {
             "fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", mirrored)
         ),
         Target("cifar10", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10", mirrored)),
+        Target(
+            "cifar10-resnet34", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10-resnet34", mirrored)
+        ),
         Target("svhn", 10_000, 0.250 / 64, _TABLE_5, "residual", 255, _published("svhn", moved)),
     )
 }

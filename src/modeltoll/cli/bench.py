@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["verbs"]
 
 verbs = typer.Typer()
-_bench = typer.Typer(help="Try attacks against defences, and report what came of it.", no_args_is_help=True)
+_bench = typer.Typer(
+    help="Try attacks against defences, and report what came of it.",
+    epilog="Example: modeltoll bench run quick -o results/bench",
+    no_args_is_help=True,
+)
 verbs.add_typer(_bench, name="bench")
 
 

@@ -14,6 +14,7 @@ from modeltoll.records import Assessment, Entry
 if TYPE_CHECKING:
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Account, Caller, Floats, Leaks
+    from modeltoll.simulation.playing import Played
     from modeltoll.simulation.scenes import Times
 
 __all__ = ["WORKLOADS", "Paid", "Pattern", "Workload", "pay"]
@@ -32,11 +33,15 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Rows of one kind (a name of ``kinds.KINDS``), asked for in a pattern."""
+    """Rows of one kind (a name of ``kinds.KINDS``), asked for in a pattern.
+
+    ``drawn``: so many rows, drawn from the calibration's own distribution of leaks; 0: the rows that there are.
+    """
 
     name: str
     kind: str
     pattern: Pattern = Pattern()
+    drawn: int = 0
 
 
 WORKLOADS = {
@@ -46,6 +51,7 @@ WORKLOADS = {
         Workload("bursts of 500", ORDINARY, Pattern(burst=500, pause=7 * _DAY)),
         Workload("one row a day", ORDINARY, Pattern(pause=_DAY)),
         Workload("batches of 1000", ORDINARY, Pattern(rows=1000)),
+        Workload("100,000 rows", ORDINARY, drawn=100_000),
     )
 }
 
@@ -58,6 +64,12 @@ class Paid:
     rows: Floats
     surcharges: Floats
     times: Times
+
+    @classmethod
+    def at_once(cls, played: Played) -> Paid:
+        """Rows that were charged all at once, one a request; a surcharge is said, but not which."""
+        surcharges = np.where(played.charged.suspected, np.inf, 1.0)
+        return cls(played.charged.seconds, np.ones(len(surcharges)), surcharges, played.times)
 
     @property
     def waits(self) -> Floats:

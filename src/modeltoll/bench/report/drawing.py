@@ -30,6 +30,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "modeltoll",
 }
+_TICKS = 8  # so few levels are all written at the axis
 _WIDE = 4.2  # inches a panel
 
 
@@ -52,9 +53,12 @@ def _fill(axes: Axes, panel: Panel, chart: Chart, looks: dict[str, tuple[str, st
     if chart.y_log:
         axes.set_yscale("log")
     for axis, logarithmic in ((axes.xaxis, chart.x_log), (axes.yaxis, chart.y_log)):
-        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         if logarithmic:
             axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    levels = sorted({x for curve in panel.curves for x, _ in curve.points})
+    if len(levels) <= _TICKS:
+        axes.set_xticks(levels)
     axes.grid(alpha=0.25)
 
 

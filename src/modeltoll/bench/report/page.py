@@ -35,6 +35,7 @@ _MAKERS = (
     curves.honest_waits,
     tables.euros,
     tables.defences,
+    tables.live,
     tables.scaled_down,
 )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResidualNet"]
+__all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResNet34", "ResidualNet"]
 
 
 class Network(nn.Module):
@@ -101,4 +101,53 @@ class ResidualNet(Network):
         return self.last(features / 2)
 
 
-ARCHITECTURES: dict[str, Callable[[], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}
+class _Basic(nn.Module):
+    """Two convolutions and the way around them; He et al. 2016, *Deep residual learning*, figure 5."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+        straight = stride == 1 and width_in == width
+        around = (nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self.around = nn.Sequential() if straight else nn.Sequential(*around)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = functional.relu(self.first_norm(self.first(images)))
+        return functional.relu(self.second_norm(self.second(inner)) + self.around(images))
+
+
+class ResNet34(Network):
+    """The victim of Dziedzic et al. 2022 on colour images of 32 x 32; for those with a graphics card."""
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__(3)
+        self.stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        self.stem_norm = nn.BatchNorm2d(64)
+        body, before = [], 64
+        for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+            steps = [_Basic(before, width, stride), *(_Basic(width, width, 1) for _ in range(blocks - 1))]
+            body.append(nn.Sequential(*steps))
+            before = width
+        self.body = nn.ModuleList(body)
+        self.last = nn.Linear(before, classes)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The stem, the four stages, and the features: the mean of each channel."""
+        outputs = [functional.relu(self.stem_norm(self.stem((images - self.mean) / self.deviation)))]
+        for stage in self.body:
+            outputs.append(stage(outputs[-1]))
+        return [*outputs, outputs[-1].mean(dim=(2, 3))]
+
+    def head(self, features: Tensor) -> Tensor:
+        """The last layer."""
+        return self.last(features)
+
+
+ARCHITECTURES: dict[str, Callable[[], Network]] = {
+    "mnistnet": MnistNet,
+    "residual": ResidualNet,
+    "resnet34": ResNet34,
+}

@@ -1,0 +1,100 @@
+"""Targets give everybody images of one shape, nobody another's, and keep what they trained."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from modeltoll.bench.datasets import Images
+from modeltoll.bench.pools import Shares, divide, mirrored, moved
+from modeltoll.bench.targets import TARGETS, Workshop
+from modeltoll.testing.bench import check_victim
+
+RNG = np.random.default_rng(0)
+
+
+def keys(images):
+    return {image.tobytes() for image in images}
+
+
+@pytest.mark.parametrize("name", ["digits", "cells"])
+def test_nobody_has_another_ones_images(name, tmp_path):
+    room = TARGETS[name].ready(Workshop(None, tmp_path), lambda _done, _most: None)
+    pools = room.pools
+    parts = [pools.private.x, pools.calibration.x, pools.honest.x, pools.own, pools.foreign.x, pools.strange]
+    assert len({part.shape[1:] for part in parts}) == 1
+    assert all(((part >= 0.0) & (part <= 1.0)).all() for part in parts)
+    seen: set[bytes] = set()
+    for part in parts:
+        assert not seen & keys(part), "an image is in two hands"
+        seen |= keys(part)
+    assert room.classes == int(pools.private.y.max()) + 1
+    assert len(pools.own) >= TARGETS[name].queries
+    assert len(pools.foreign.x) >= TARGETS[name].queries
+    check_victim(room.victim, pools.honest.x[:5])
+
+
+def test_a_target_is_the_same_every_time(tmp_path):
+    rooms = [TARGETS["digits"].ready(Workshop(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
+    assert rooms[0].victim.identity == rooms[1].victim.identity
+    assert np.array_equal(rooms[0].pools.own, rooms[1].pools.own)
+
+
+def test_divided_images_are_whole_and_apart():
+    unseen = Images(RNG.random((30, 3, 3)), np.arange(30))
+    parts = divide(unseen, Shares(10, 15, 0), RNG)
+    assert [len(part.y) for part in parts] == [10, 15, 5]
+    assert sorted(np.concatenate([part.y for part in parts])) == list(range(30))
+    assert all(np.array_equal(part.x, unseen.x[part.y]) for part in parts)
+
+
+def test_variants_keep_the_images_and_their_shape():
+    for images in (RNG.random((4, 6, 6)), RNG.random((4, 6, 6, 3))):
+        for vary, times in ((moved, 5), (mirrored, 4)):
+            varied = vary(images)
+            assert varied.shape == (4 * times, *images.shape[1:])
+            assert np.array_equal(varied[:4], images)
+    image = np.zeros((1, 3, 3))
+    image[0, 1, 1] = 1.0
+    places = [tuple(np.argwhere(copy)[0]) for copy in moved(image)]
+    assert places == [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)]
+
+
+def idx(array):
+    return struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def halves(count):
+    """Bright upper or lower halves, as bytes."""
+    labels = (np.arange(count) % 2).astype(np.uint8)
+    x = RNG.integers(0, 100, (count, 28, 28), np.uint8)
+    x[labels == 0, :14] += 150
+    x[labels == 1, 14:] += 150
+    return x, labels
+
+
+@pytest.mark.torch
+def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from modeltoll.bench.victims import watchmen  # noqa: PLC0415  torch first
+
+    monkeypatch.setattr(watchmen, "_TEACHERS", 5)
+    (tmp_path / "mnist").mkdir()
+    for part, count in (("train", 600), ("t10k", 7600)):
+        x, y = halves(count)
+        (tmp_path / "mnist" / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(x), 1))
+        (tmp_path / "mnist" / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y), 1))
+    natural = RNG.integers(0, 256, (1200, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "tiny-imagenet-32.npz", x=natural, y=np.arange(1200) % 7)
+    workshop, steps = Workshop(tmp_path, tmp_path / "cache"), []
+    room = TARGETS["mnist"].ready(workshop, lambda done, _most: steps.append(done))
+    assert steps
+    assert set(room.gauges) == {"entropy", "gap", "novelty", "pknn", "pknn-eps", "pate", "pate-eps"}
+    assert [len(room.pools.calibration.x), len(room.pools.honest.x), len(room.pools.own)] == [3500, 100, 20_000]
+    assert [room.pools.foreign.x.shape, room.pools.strange.shape] == [(200, 28, 28), (1000, 28, 28)]
+    check_victim(room.victim, room.pools.honest.x[:4])
+    again = TARGETS["mnist"].ready(workshop, lambda _done, _most: pytest.fail("it was trained before"))
+    assert again.victim.identity == room.victim.identity
