@@ -27,7 +27,6 @@ ROOMS = [import_module(f"tables.{found.name}") for found in iter_modules(tables.
 KINDS: Mapping[str, Callable[..., str]] = {name: getattr(room, name) for room in ROOMS for name in room.__all__}
 
 
-
 def refreshed(document: str) -> str:
     """A document with its tables made anew."""
     return TABLE.sub(lambda match: match[1] + KINDS[match["kind"]](*match["arguments"].split()) + match[4], document)

@@ -56,6 +56,6 @@ def steps() -> str:
         for step in first
     ]
     calls = " and ".join(
-        f"{result['calls']['sqlite'][kind]} of {kind.capitalize()} functions" for kind in ("python", "c")
+        f"{result['calls']['sqlite'][kind]} calls of {kind.capitalize()} functions" for kind in ("python", "c")
     )
-    return table(head, rows) + f"\nMicroseconds. With SQLite a visit makes calls {calls}. `{result['command']}`\n"
+    return table(head, rows) + f"\nMicroseconds. With SQLite a visit is {calls}. `{result['command']}`\n"
