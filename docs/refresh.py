@@ -18,12 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from tables import clients, demo, leak, ledger, load, pricing, puzzle  # noqa: E402  beside this script
+from tables import clients, demo, leak, ledger, load, pricing, puzzle, servers  # noqa: E402  beside this script
 
 TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 KINDS: Mapping[str, Callable[..., str]] = {
     name: getattr(module, name)
-    for module in (clients, demo, ledger, leak, load, pricing, puzzle)
+    for module in (clients, demo, ledger, leak, load, pricing, puzzle, servers)
     for name in module.__all__
 }
 

@@ -6,11 +6,23 @@ from typing import Any
 
 from tables.form import number, read, table
 
-__all__ = ["argon2id", "kernels", "making", "thief", "waits"]
+__all__ = ["argon2id", "cards", "kernels", "making", "thief", "waits"]
 
 
 def _measured() -> Any:
     return read("benchmarks/bench_puzzle")
+
+
+def cards() -> str:
+    """How many reference cores a graphics card is worth, by puzzle, and where its rate is from."""
+    found = read("puzzle/thief_costs")
+    rows = []
+    for line in found["gains"]:
+        derived = f", bound by its {line['bound']}" if line["bound"] else ""
+        rates = [f"{line[name]:,.11g}" for name in ("card_per_second", "core_per_second", "cores")]
+        rows.append([line["puzzle"], f"[{line['run']}]({line['url']}){derived}", *rates])
+    card, core = f"{found['card']}, evaluations a second", f"a core of `{found['profile']}`"
+    return table(["puzzle", "the card's rate is from", card, core, "cores that the card is worth"], rows, 2)
 
 
 def thief() -> str:

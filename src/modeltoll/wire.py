@@ -1,4 +1,4 @@
-"""Header names, encodings and the protocol's version; nothing else knows them.
+"""The toll on the wire, with the names of headers and modes (``wire_headers``); nothing else knows them.
 
 Everything that arrives here may come from a hostile peer: parsing checks each member's type, range and size before
 anything is believed, and raises ``TollMalformed`` (client side) or ignores what it does not know (server side).
@@ -6,15 +6,35 @@ anything is believed, and raises ``TollMalformed`` (client side) or ignores what
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 from modeltoll.errors import TollMalformed
 from modeltoll.records import Challenge, Part, Toll
+from modeltoll.wire_headers import (
+    ACCEPT_HEADER,
+    ARGON2ID,
+    AUTHENTICATE_HEADER,
+    BINARY_HEADER,
+    HASHCASH,
+    HASHCASH_SHA1,
+    HASHCASHES,
+    MODES,
+    PUZZLES,
+    RECEIPT_HEADER,
+    REDEEM,
+    SEALED,
+    SHA256,
+    TIMELOCK,
+    Accept,
+    fold_type,
+    format_accept,
+    parse_accept,
+    receipt,
+    type_headers,
+)
 from modeltoll.wire_json import (
-    canonical_json,
     compact_json,
     decode_base64url,
     encode_base64url,
@@ -64,19 +84,10 @@ __all__ = [
 
 VERSION = 1
 STATUS = 402
-ACCEPT_HEADER = "Toll-Accept"
-RECEIPT_HEADER = "Toll-Receipt"
-AUTHENTICATE_HEADER = "WWW-Authenticate"
-BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
 REDEEM_PATH = "/.well-known/modeltoll/redeem"
 PROBLEMS = "urn:modeltoll:problems"
 PROBLEM_TYPE = f"{PROBLEMS}:toll"
 DETAIL = "Do the work to open the sealed answer; no money is asked."
-
-SEALED, REDEEM = MODES = ("sealed", "redeem")
-HASHCASH, HASHCASH_SHA1 = HASHCASHES = ("hashcash", "hashcash-sha1")  # for redeem mode only
-ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"  # the last for sealed mode only
-PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)
 
 MAX_TOLL_BYTES = 88 << 20  # a 402 with a sealed answer of 64 MiB
 MAX_PARTS = 16
@@ -84,55 +95,62 @@ MAX_BOUND = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_MEMORY_KIB = 256 * 1024
 SEED_BYTES, CHECK_BYTES, MODULUS_BYTES = 16, 16, 256
 MAX_TYPICAL_SECONDS = 1e9
-_MIB = 1024
-_BINARY_PARAMETER = f"; {BINARY_HEADER.lower()}="
-_BINARY_DIGITS = 10
+_HEAD = compact_json({"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL})[:-1]
 
 
 @lru_cache(maxsize=16)  # a toll needs it for its seal, its header and its body
 def _puzzle_json(challenge: Challenge) -> str:
     """The ``puzzle`` member of a toll, canonical."""
-    members: dict[str, Any] = {"name": challenge.puzzle}
+    members = {"name": _text(challenge.puzzle), "parts": f"[{','.join(map(_part_json, challenge.parts))}]"}
     if challenge.puzzle == ARGON2ID:
-        members |= {"m_kib": challenge.memory_kib, "t": challenge.passes, "p": challenge.lanes}
+        members |= {"m_kib": f"{challenge.memory_kib}", "t": f"{challenge.passes}", "p": f"{challenge.lanes}"}
     if challenge.puzzle == TIMELOCK:
-        members["modulus"] = encode_base64url(challenge.modulus)
-    members["parts"] = [_part_members(part) for part in challenge.parts]
-    return canonical_json(members)
+        members["modulus"] = _text(encode_base64url(challenge.modulus))
+    return _object(sorted(members.items()))
 
 
-def _part_members(part: Part) -> dict[str, Any]:
-    members: dict[str, Any] = {"seed": encode_base64url(part.seed), "n": part.bound}
+def _part_json(part: Part) -> str:
+    members = {"seed": _text(encode_base64url(part.seed)), "n": f"{part.bound}"}
     if part.check:
-        members["check"] = encode_base64url(part.check)
+        members["check"] = _text(encode_base64url(part.check))
     if part.start:
-        members["start"] = part.start
-    return members
+        members["start"] = f"{part.start}"
+    return _object(sorted(members.items()))
+
+
+def _text(plain: str) -> str:
+    """JSON of a text that needs no escapes, such as a name of ours or base64."""
+    return f'"{plain}"'
+
+
+def _object(members: Iterable[tuple[str, str]]) -> str:
+    """An object whose members' values are JSON already, in that order; an encoder takes longer."""
+    return "{" + ",".join([f'"{name}":{value}' for name, value in members]) + "}"
 
 
 def canonical_challenge(challenge: Challenge, mode: str) -> bytes:
     """The bytes that every seal covers: version, mode and the whole puzzle. Changing any of them breaks the seal."""
-    return f'{{"mode":{canonical_json(mode)},"puzzle":{_puzzle_json(challenge)},"v":{VERSION}}}'.encode("ascii")
+    members = (("mode", _text(mode)), ("puzzle", _puzzle_json(challenge)), ("v", f"{VERSION}"))
+    return _object(members).encode("ascii")
 
 
 def encode_toll(toll: Toll, error: object) -> bytes:
     """The body of the 402: RFC 9457 members, the caller's protocol's own ``error``, and the toll."""
-    document = {"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL, "error": error}
-    members: dict[str, Any] = {
-        "v": VERSION,
-        "mode": toll.mode,
-        "rows": toll.rows,
-        "typical_seconds": float(f"{toll.typical_seconds:.4g}"),
-        "sealed" if toll.mode == SEALED else "token": encode_base64url(toll.cargo),
+    members = {
+        "puzzle": _puzzle_json(toll.challenge),
+        "v": f"{VERSION}",
+        "mode": _text(toll.mode),
+        "rows": f"{toll.rows}",
+        "typical_seconds": repr(float(f"{toll.typical_seconds:.4g}")),
+        "sealed" if toll.mode == SEALED else "token": _text(encode_base64url(toll.cargo)),
     }
     if toll.mode == REDEEM:
-        members["redeem"] = REDEEM_PATH
+        members["redeem"] = _text(REDEEM_PATH)
         if toll.expires is not None:
-            members["expires"] = toll.expires
+            members["expires"] = f"{toll.expires}"
         if toll.entry:
-            members["entry"] = True
-    head, rest = compact_json(document), compact_json(members)
-    return f'{head[:-1]},"toll":{{"puzzle":{_puzzle_json(toll.challenge)},{rest[1:]}}}'.encode("ascii")
+            members["entry"] = "true"
+    return f'{_HEAD},"error":{compact_json(error)},"toll":{_object(members.items())}}}'.encode("ascii")
 
 
 def encode_problem(name: str, status: int, detail: str, error: object) -> bytes:
@@ -259,58 +277,3 @@ def decode_redemption(body: bytes) -> tuple[bytes, tuple[int, ...]]:
     if not 1 <= len(counters) <= MAX_PARTS or not all(type(n) is int and 0 <= n < 2**64 for n in counters):
         raise TollMalformed(f"the redemption's 'solution' is not a list of 1..{MAX_PARTS} counters")
     return read_bytes(document, "token"), tuple(counters)
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """What a client says that it can do. It only ever chooses among what the route allows."""
-
-    puzzles: tuple[str, ...] = (ARGON2ID, SHA256)
-    mode: str = SEALED
-    memory_kib: int = 64 * _MIB
-
-
-def format_accept(accept: Accept) -> str:
-    """``argon2id, sha256; mode=sealed; memory=64MiB``."""
-    return f"{', '.join(accept.puzzles)}; mode={accept.mode}; memory={accept.memory_kib // _MIB}MiB"
-
-
-@lru_cache(maxsize=256)  # a client says the same each time
-def parse_accept(value: str) -> Accept:
-    """Read a ``Toll-Accept`` header. What is not understood is left at its default; nothing here can raise."""
-    names, *options = value[:256].split(";")
-    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in PUZZLES)
-    default = Accept()
-    mode, memory = default.mode, default.memory_kib
-    for option in options:
-        key, _, given = option.strip().lower().partition("=")
-        if key == "mode" and given in MODES:
-            mode = given
-        digits = given.removesuffix("mib")
-        if key == "memory" and digits.isascii() and digits.isdigit() and len(digits) < 7:
-            memory = int(digits) * _MIB
-    return Accept(puzzles or default.puzzles, mode, memory)
-
-
-def receipt(rows: int, seconds: float, mode: str) -> str:
-    """The value of ``Toll-Receipt``: rows, expected reference seconds, and how they were settled."""
-    work = seconds if math.isfinite(seconds) else 0.0
-    return f"rows={rows}; work={work:.4g}; mode={mode}"
-
-
-def fold_type(content_type: str, length: str | None) -> str:
-    """A content type that also tells the value of ``BINARY_HEADER``, as a parameter: a seal has room for a type alone.
-
-    A length that is None, or no number of at most 10 digits, is left out.
-    """
-    if length is None or not (length.isascii() and length.isdecimal() and len(length) <= _BINARY_DIGITS):
-        return content_type
-    return content_type.partition(_BINARY_PARAMETER)[0] + _BINARY_PARAMETER + length
-
-
-def type_headers(content_type: str) -> dict[str, str]:
-    """The headers that a content type of ``fold_type`` stands for."""
-    plain, parameter, length = content_type.partition(_BINARY_PARAMETER)
-    if not parameter or fold_type(plain, length) != content_type:
-        return {"Content-Type": content_type}
-    return {"Content-Type": plain, BINARY_HEADER: length}

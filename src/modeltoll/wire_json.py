@@ -1,4 +1,4 @@
-"""JSON as the wire has it: canonical to write, and read member by member, for it may come from a hostile peer.
+"""JSON as the wire has it: compact to write, and read member by member, for it may come from a hostile peer.
 
 What reads raises ``TollMalformed`` where it does not find what it says.
 """
@@ -14,7 +14,6 @@ from modeltoll.errors import TollMalformed
 
 __all__ = [
     "MAX_VALUES",
-    "canonical_json",
     "compact_json",
     "decode_base64url",
     "encode_base64url",
@@ -24,7 +23,6 @@ __all__ = [
     "read_member",
 ]
 
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _compact = json.JSONEncoder(separators=(",", ":"))
 
 MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
@@ -44,11 +42,6 @@ def decode_base64url(text: str) -> bytes:
     if encode_base64url(data) != text:
         raise ValueError("not canonical base64url")
     return data
-
-
-def canonical_json(value: object) -> str:
-    """ASCII JSON with sorted keys and no white space: the same bytes in every language for strings and integers."""
-    return _canonical.encode(value)
 
 
 def compact_json(value: object) -> str:

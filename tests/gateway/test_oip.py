@@ -157,6 +157,14 @@ def test_of_a_classification_the_classes_that_are_shown_are_measured():
     assert found.scores.tolist() == [[0.125, 0, 0, 0.75], [0, 0.5, 0.25, 0]]
 
 
+def test_a_server_that_ignores_the_classification_shows_all_scores_and_all_are_measured():
+    question = read(tensor([1], [1]), outputs=[CLASSIFY])
+    scores = [[0.5, 0.25, 0.125, 0.125]]
+    assert OIP.evidence(question, answer(scores), SERVICE).scores.tolist() == scores
+    with pytest.raises(AnswerError):
+        OIP.evidence(question, answer([[0.5, 0.25]]), SERVICE)
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -14,7 +14,7 @@ import httpx
 
 from modeltoll.errors import ModeltollError
 
-__all__ = ["free_port", "serving"]
+__all__ = ["await_ready", "free_port", "serving"]
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -29,7 +29,12 @@ def free_port() -> int:
         return port
 
 
-def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until ``url`` answers; ``log`` is where the process prints.
+
+    Raises:
+        ModeltollError: it ended, or does not answer in time; the message holds the end of what it printed.
+    """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -57,7 +62,7 @@ def serving(arguments: Sequence[str], ready_url: str, log: Path) -> Iterator[sub
         )
     with process:
         try:
-            _await_ready(process, ready_url, log)
+            await_ready(process, ready_url, log)
             yield process
         finally:
             process.terminate()

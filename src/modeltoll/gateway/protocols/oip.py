@@ -247,7 +247,7 @@ class OpenInference(PlainErrors):
 
     def _scores(self, output: _Tensor, data: object, question: Question, service: Service) -> Floats:
         rows = len(question.fingerprints)
-        if not isinstance(question.note, int):
+        if not isinstance(question.note, int) or output.datatype != TEXT:  # servers without the extension show them all
             table = _table(output, rows, data)
             return probabilities(table, service.kind, service.classes, partial=service.partial)
         assert service.classes is not None  # or the question had been refused

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from modeltoll.terminal import (  # first: where the command line's extra is missing, this says so
+from modeltoll.cli.terminal import (  # first: where the command line's extra is missing, this says so
     JsonFile,
     SettingsFile,
     needs,
@@ -24,8 +24,8 @@ from modeltoll.terminal import (  # first: where the command line's extra is mis
 # isort: split
 import typer
 
-from modeltoll import cli_accounts, cli_calibrate, cli_client, cli_demo, cli_fit, cli_keys, cli_operate, cli_pricing
 from modeltoll._version import __version__
+from modeltoll.cli import accounts, calibrate, client, demo, fit, keys, operate, pricing
 
 __all__ = ["app", "main"]
 
@@ -36,14 +36,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli_accounts.verbs)
-app.add_typer(cli_calibrate.verbs)
-app.add_typer(cli_client.verbs)
-app.add_typer(cli_demo.verbs)
-app.add_typer(cli_fit.verbs)
-app.add_typer(cli_keys.verbs)
-app.add_typer(cli_operate.verbs)
-app.add_typer(cli_pricing.verbs)
+for room in (accounts, calibrate, client, demo, fit, keys, operate, pricing):
+    app.add_typer(room.verbs)
 
 
 def _version(wanted: bool) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.terminal import needs, note, stage, verb_of
 from modeltoll.client.purse import Payment, Purse
 from modeltoll.errors import ModeltollError, SettingsError, TollTooDear
-from modeltoll.terminal import needs, note, stage, verb_of
 from modeltoll.wire import RECEIPT_HEADER
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.terminal import JsonFile, SettingsFile, needs, note, print_table, verb_of, write_json
 from modeltoll.errors import SettingsError
-from modeltoll.terminal import JsonFile, SettingsFile, needs, note, print_table, verb_of, write_json
 
 if TYPE_CHECKING:
     from modeltoll.gateway.keyfile import KeyDocument, KeyLine

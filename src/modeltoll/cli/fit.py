@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modeltoll.cli.terminal import needs, note, stage, verb_of
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.terminal import needs, note, stage, verb_of
 
 if TYPE_CHECKING:
     import numpy as np

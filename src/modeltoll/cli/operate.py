@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.terminal import FAILED, JsonFile, SettingsFile, needs, note, print_table, verb_of, warn, write_json
 from modeltoll.errors import ModeltollError, SettingsError
-from modeltoll.terminal import FAILED, JsonFile, SettingsFile, needs, note, print_table, verb_of, warn, write_json
 
 if TYPE_CHECKING:
     from modeltoll.gateway.checking import Checked, Tried

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modeltoll.cli.terminal import JsonFile, needs, print_table, stage, verb_of, write_json
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.terminal import JsonFile, needs, print_table, stage, verb_of, write_json
 
 if TYPE_CHECKING:
     from modeltoll.records import Account, Caller

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modeltoll.cli.terminal import JsonFile, needs, print_table, stage, verb_of, warn, write_json
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.terminal import JsonFile, needs, print_table, stage, verb_of, warn, write_json
 
 if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration

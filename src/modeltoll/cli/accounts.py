@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.terminal import JsonFile, needs, note, print_table, verb_of, write_json
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.terminal import JsonFile, needs, note, print_table, verb_of, write_json
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from modeltoll.cli.terminal import needs, note, out, print_table, stage, verb_of
 from modeltoll.errors import SettingsError
-from modeltoll.terminal import needs, note, out, print_table, stage, verb_of
 
 __all__ = ["verbs"]
 

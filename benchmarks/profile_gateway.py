@@ -1,0 +1,188 @@
+"""Where the time of one request goes inside the gate, room by room.
+
+    python benchmarks/profile_gateway.py [--requests 5000] [--json FILE] [--figure FILE]
+
+One gate for each ledger, in this process, with a model server's answers at hand (``gateway_street.py``): each step of a
+request is timed by itself, so that the table adds up to the whole but for what lies between the steps. Beside the
+median of many requests in a row it shows that of requests with a pause of 2 ms between them, as one connection has
+them, in which the processor's caches go to other work: what the same steps take longer then is no work of theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import platform
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import uvloop
+from gateway_street import MODEL, PATH, bodies, question, write_settings
+
+from modeltoll import wire
+from modeltoll.gateway import gate as gates
+from modeltoll.gateway.assemble import assemble, build_chance, build_profile
+from modeltoll.gateway.gate import Visit
+from modeltoll.gateway.settings import load_settings
+from modeltoll.records import Answer, Caller
+from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.servers import postgres_server, valkey_server
+
+SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}
+PAUSE, WARM_UP = 0.002, 300
+WHOLE = "whole visit"
+STEPS = ("read the request", "evidence", "leaks", "assess", "charge", "work", "toll", "bill", "write the toll")
+
+
+class Clocked:
+    """A plug, some of whose methods are timed: ``steps`` maps their names to steps; the rest is the plug's own."""
+
+    def __init__(self, plug, laps, **steps):
+        self._plug = plug
+        for method, step in steps.items():
+            setattr(self, method, clocked(getattr(plug, method), laps, step))
+
+    def __getattr__(self, name):
+        return getattr(self._plug, name)
+
+
+def clocked(function, laps, step):
+    """The same function, its seconds noted under a step."""
+    if asyncio.iscoroutinefunction(function):
+
+        async def timed(*arguments):
+            begin = time.perf_counter()
+            result = await function(*arguments)
+            laps.setdefault(step, []).append(time.perf_counter() - begin)
+            return result
+
+    else:
+
+        def timed(*arguments):
+            begin = time.perf_counter()
+            result = function(*arguments)
+            laps.setdefault(step, []).append(time.perf_counter() - begin)
+            return result
+
+    return timed
+
+
+def clocked_gate(assembly, chance, laps):
+    """A gate like the house's own, every step of which is timed."""
+    road = assembly.gates[MODEL].road
+    protocol = Clocked(road.subject.protocol, laps, read="read the request", evidence="evidence")
+    measures = tuple(Clocked(measure, laps, measure="leaks") for measure in road.subject.measures)
+    subject = gates.Subject(road.subject.service, protocol, measures)
+    tariff = Clocked(road.tariff, laps, assess="assess", work="work")
+    ledger = Clocked(assembly.ledger, laps, charge="charge", bill="bill")
+    return gates.Gate(gates.Road(subject, tariff, road.menu), assembly.upstream, ledger, chance)
+
+
+async def visits(gate, requests, pause, laps):
+    """Send requests through a gate, one after the other."""
+    caller, rng = Caller("key:bench"), random.Random(0)
+    write = clocked(wire.encode_toll, laps, "write the toll")
+    for number in range(requests + WARM_UP):
+        if number == WARM_UP:
+            laps.clear()
+        body = question(rng)
+        if pause:
+            await asyncio.sleep(pause)
+        begin = time.perf_counter()
+        passage = await gate.visit(Visit(caller, PATH, body, wire.Accept()))
+        laps.setdefault(WHOLE, []).append(time.perf_counter() - begin)
+        if passage.toll is not None:
+            write(passage.toll, wire.DETAIL)
+
+
+async def profile(settings, requests):
+    """Medians in microseconds, {step: {"in a row": us, "with pauses": us}}."""
+    answers = itertools.cycle(bodies())
+    assembly = assemble(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
+    laps = {}
+    gate = clocked_gate(assembly, build_chance(settings, build_profile(settings)), laps)
+    gates.answer_toll = clocked(gates.answer_toll, laps, "toll")
+    table = {}
+    async with assembly.opened():
+        await asyncio.sleep(2)  # the puzzles that are made ahead
+        for name, pause in (("in a row", 0.0), ("with pauses", PAUSE)):
+            await visits(gate, requests, pause, laps)
+            for step in (*STEPS, WHOLE):
+                table.setdefault(step, {})[name] = round(1e6 * statistics.median(laps[step]), 1)
+    return table
+
+
+def bench(given):
+    """The table of each ledger."""
+    tables, toll = {}, gates.answer_toll
+    for name, server in SERVERS.items():
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            url = stack.enter_context(server()).url if server else "sqlite:///profile.db"
+            path, _, _ = write_settings(folder, "profile", 1, 5.0, url)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                tables[name] = runner.run(profile(load_settings(path), given.requests))
+            gates.answer_toll = toll
+    return {
+        "command": f"python benchmarks/profile_gateway.py --requests {given.requests}",
+        "machine": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "microseconds": tables,
+    }
+
+
+def show(result):
+    """The tables for people."""
+    for name, table in result["microseconds"].items():
+        print(f"{name:>18}{'in a row, us':>15}{'with pauses, us':>18}")
+        for step, times in table.items():
+            print(f"{step:>18}{times['in a row']:>15}{times['with pauses']:>18}")
+
+
+def draw(result, path):
+    """Bars of each ledger, step upon step."""
+    from matplotlib import colormaps  # noqa: PLC0415  only for the figure
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    colours = colormaps["tab10"].colors
+    for turn, kind in enumerate(("with pauses", "in a row")):
+        for row, table in enumerate(result["microseconds"].values()):
+            left, place = 0.0, 2.5 * row + turn
+            for step, colour in zip(STEPS, colours, strict=False):
+                width = table[step][kind]
+                axes.barh(place, width, left=left, color=colour, label=step if row == turn == 0 else None)
+                left += width
+            axes.text(left, place, f" {kind}", va="center", fontsize=8)
+    axes.set_yticks([2.5 * row + 0.5 for row in range(len(result["microseconds"]))], result["microseconds"])
+    axes.set_xlabel("microseconds of one request in the gate (median of each step)")
+    axes.margins(x=0.12)
+    axes.legend(ncols=3, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.32))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def main():
+    """Parse, measure, show."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=5000)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="also draw it")
+    given = parser.parse_args()
+    result = bench(given)
+    show(result)
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if given.figure:
+        draw(result, given.figure)
+
+
+if __name__ == "__main__":
+    main()

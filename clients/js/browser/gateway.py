@@ -1,0 +1,73 @@
+"""`modeltoll serve` before a model server that speaks OpenAI's chats: prints its address, and ends with its input.
+
+python gateway.py API-KEY
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from modeltoll.demo import processes
+from modeltoll.gateway.callers import hash_key
+from modeltoll.pricing.calibration import Costs, calibrate
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.records import Leaks
+from modeltoll.testing.gateways import serving
+
+MODEL, UNIT_SECONDS = "chat", 0.02
+KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))]
+
+
+async def chat(_):
+    """The same answer to everybody."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "hello"},
+        "finish_reason": "stop",
+        "logprobs": {"content": [{**KNOWN[0], "top_logprobs": KNOWN}]},
+    }
+    return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]})
+
+
+def written(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
+    """Settings with a tariff; their file, the gateway's port and its admin port."""
+    leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)))
+    costs = Costs(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
+    save_calibration(calibrate(MODEL, leaks, costs), folder / "tariff.json")
+    port, admin = processes.free_port(), processes.free_port()
+    model = {"protocol": "openai-chat", "output": {"kind": "tokens"}, "measures": [{"name": "tokens"}]}
+    document = {
+        "listen": f"127.0.0.1:{port}",
+        "admin": f"127.0.0.1:{admin}",
+        "upstream": {"url": upstream},
+        "callers": {"keys": [{"name": "sdk", "sha256": hash_key(key)}], "anonymous": False},
+        "models": {MODEL: {"tariff": "tariff.json", **model}},
+    }
+    path = folder / "modeltoll.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path, port, admin
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    upstream = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
+    with tempfile.TemporaryDirectory() as name, serving(upstream) as url:
+        folder = Path(name)
+        settings, port, admin = written(folder, url, sys.argv[1])
+        with processes.serving(
+            ["modeltoll", "serve", str(settings)], f"http://127.0.0.1:{admin}/livez", folder / "serve.log"
+        ):
+            print(f"http://127.0.0.1:{port}", flush=True)
+            sys.stdin.read()
+
+
+main()

@@ -1,0 +1,193 @@
+"""Unmodified Open Inference SDKs get a real server's answers through a real gateway, the sidecar paying for them.
+
+Four processes: KServe's model server, ``modeltoll serve`` before it, ``modeltoll proxy`` before that, and the SDK here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http
+import tritonclient.http.aio
+import yaml
+from tritonclient.utils import InferenceServerException
+
+from modeltoll.demo.processes import await_ready, free_port, serving
+from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.records import Leaks
+
+SERVER = Path(__file__).with_name("kserve_server.py")
+ROWS = np.array([[0.1, 0.2, 0.3, 0.4], [1.0, -1.0, 0.5, 0.0]], np.float32)
+TOLLS, BOUGHT = "modeltoll_proxy_tolls_total", "modeltoll_proxy_rows_total"
+
+# It reads the command line of whoever imports it, as the options of its model server.
+with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sys, "argv", sys.argv[:1])
+    kserve = pytest.importorskip("kserve", reason="kserve has no release for this Python")
+
+
+@dataclass(frozen=True)
+class Road:
+    """Addresses without a scheme: the model server, the gateway, and the sidecars of a rich and of a poor program."""
+
+    server: str
+    gateway: str
+    sidecar: str
+    poor: str
+
+    def counted(self, name):
+        """A sum over the sidecar's counters of that name."""
+        lines = httpx.get(f"http://{self.sidecar}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def write_settings(folder, server, gateway, admin):
+    """A gateway whose honest rows leak between 0 and 1, for some 10 ms each."""
+    leaks = Leaks(("entropy",), np.random.default_rng(0).random((400, 1)))
+    terms = Terms(entry=EntryTerms(anonymous_units=0.0))
+    save_calibration(calibrate("m", leaks, Costs(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json")
+    model = {
+        "tariff": "m.json",
+        "output": {"name": "p", "kind": "probabilities", "classes": 3},
+        "measures": [{"name": "entropy"}],
+    }
+    document = {
+        "listen": gateway,
+        "admin": admin,
+        "upstream": {"url": f"http://{server}"},
+        "ledger": {"url": "memory://"},
+        "models": {"m": model},
+    }
+    path = folder / "modeltoll.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    """All of them running, each with an honest row paid for."""
+    folder = tmp_path_factory.mktemp("road")
+    server, gateway, admin, sidecar, poor = (f"127.0.0.1:{free_port()}" for _ in range(5))
+    settings, log = write_settings(folder, server, gateway, admin), folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, SERVER, server.rpartition(":")[2]], stdout=output, stderr=output)
+    proxy = ["modeltoll", "proxy", "--upstream", f"http://{gateway}", "--listen"]
+    with process:
+        try:
+            await_ready(process, f"http://{server}/v2/models/m/ready", log)
+            with (
+                serving(["modeltoll", "serve", str(settings)], f"http://{admin}/readyz", folder / "gateway.log"),
+                serving([*proxy, sidecar], f"http://{sidecar}/metrics", folder / "sidecar.log"),
+                serving([*proxy, poor, "--max-seconds", "0"], f"http://{poor}/metrics", folder / "poor.log"),
+            ):
+                yield Road(server, gateway, sidecar, poor)
+        finally:
+            process.kill()
+
+
+def triton_input():
+    """The rows, raw, as tritonclient sends them unless told otherwise."""
+    tensor = tritonclient.http.InferInput("x", list(ROWS.shape), "FP32")
+    tensor.set_data_from_numpy(ROWS)
+    return tensor
+
+
+def seen(result):
+    """All that tritonclient shows of an answer: its JSON, and the numbers of its raw bytes."""
+    return result.get_response(), result.as_numpy("p").tolist()
+
+
+OUTPUTS = {
+    "by default": None,
+    "by name": [tritonclient.http.InferRequestedOutput("p")],
+    "two classes, of a server that shows all": [tritonclient.http.InferRequestedOutput("p", class_count=2)],
+}
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
+def test_tritonclient_sees_through_the_sidecar_what_it_sees_directly(road, outputs):
+    """With raw tensors in the request and in the answer, its default."""
+    shown, tolls, bought = {}, road.counted(TOLLS), road.counted(BOUGHT)
+    for address in (road.server, road.sidecar):
+        with tritonclient.http.InferenceServerClient(address) as client:
+            shown[address] = seen(client.infer("m", [triton_input()], outputs=outputs, request_id="1"))
+    document, scores = shown[road.sidecar]
+    assert shown[road.sidecar] == shown[road.server]
+    assert document["outputs"][0]["parameters"] == {"binary_data_size": 24}
+    assert np.allclose(np.sum(scores, axis=1), 1.0)
+    assert (road.counted(TOLLS) - tolls, road.counted(BOUGHT) - bought) == (1, len(ROWS))
+
+
+def test_tritonclient_reads_json_tensors_too(road):
+    """KServe's server takes no JSON from tritonclient itself, which gives it no content type."""
+    tensor, output = triton_input(), tritonclient.http.InferRequestedOutput("p", binary_data=False)
+    tensor.set_data_from_numpy(ROWS, binary_data=False)
+    with tritonclient.http.InferenceServerClient(road.sidecar) as client:
+        raw = client.infer("m", [triton_input()], request_id="1")
+        plain = client.infer("m", [tensor], outputs=[output], request_id="1")
+    assert len(plain.get_response()["outputs"][0]["data"]) == 6
+    assert plain.as_numpy("p").tolist() == raw.as_numpy("p").tolist()
+
+
+def test_the_async_tritonclient_is_paid_for_at_once(road):
+    async def main(address):
+        async with tritonclient.http.aio.InferenceServerClient(address) as client:
+            asked = [client.infer("m", [triton_input()], request_id=str(number)) for number in range(4)]
+            return [seen(result) for result in await asyncio.gather(*asked)]
+
+    assert asyncio.run(main(road.sidecar)) == asyncio.run(main(road.server))
+
+
+def test_tritonclient_looks_around_for_nothing(road):
+    tolls = road.counted(TOLLS)
+    with tritonclient.http.InferenceServerClient(road.sidecar) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("m")
+        assert client.get_model_metadata("m")["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+    assert road.counted(TOLLS) == tolls
+
+
+def test_what_the_gateway_and_the_sidecar_refuse_is_an_error_with_its_reason(road):
+    with (
+        tritonclient.http.InferenceServerClient(road.sidecar) as client,
+        tritonclient.http.InferenceServerClient(road.poor) as poor,
+    ):
+        with pytest.raises(InferenceServerException, match=r"400.*compressed requests are not served"):
+            client.infer("m", [triton_input()], request_compression_algorithm="gzip")
+        with pytest.raises(InferenceServerException, match=r"404.*not served here"):
+            client.get_model_repository_index()
+        with pytest.raises(InferenceServerException, match=r"404.*no such model"):
+            client.infer("other", [triton_input()])
+        with pytest.raises(InferenceServerException, match=r"402.*the limit is 0"):
+            poor.infer("m", [triton_input()])
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["JSON", "raw"])
+def test_the_kserve_sdk_sees_through_the_sidecar_what_it_sees_directly(road, raw):
+    async def main(address):
+        client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", verify=False))
+        tensor, headers = kserve.InferInput("x", list(ROWS.shape), "FP32"), {}
+        tensor.set_data_from_numpy(ROWS, binary_data=raw)
+        asked = kserve.InferRequest("m", [tensor], request_id="1", parameters={"binary_data_output": raw})
+        try:
+            assert await client.is_server_ready(f"http://{address}")
+            assert await client.is_model_ready(f"http://{address}", "m")
+            result = await client.infer(f"http://{address}", asked, model_name="m", response_headers=headers)
+        finally:
+            await client.close()
+        return result.to_rest(), result.outputs[0].as_numpy().tolist(), headers.get("inference-header-content-length")
+
+    tolls = road.counted(TOLLS)
+    through, direct = asyncio.run(main(road.sidecar)), asyncio.run(main(road.server))
+    assert through == direct
+    assert (through[2] is not None) == raw
+    assert road.counted(TOLLS) == tolls + 1
