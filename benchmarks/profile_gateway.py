@@ -29,7 +29,8 @@ from gateway_street import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
 from modeltoll.gateway import gate as gates
-from modeltoll.gateway.assemble import assemble, build_chance, build_profile
+from modeltoll.gateway.assemble import assemble, build_chance
+from modeltoll.gateway.assemble_parts import build_profile
 from modeltoll.gateway.gate import Visit
 from modeltoll.gateway.settings import load_settings
 from modeltoll.records import Answer, Caller

@@ -2,7 +2,7 @@
 
     python benchmarks/load/throughput.py [--seconds 5] [--connections 32] [--unit-ms 5] [--json FILE]
 
-The proxies and the stub of a model server are those of benchmarks/bench_gateway.py: entropy, one row a request, an API key.
+The proxies and the stub of a model server are those of benchmarks/gateway_street.py: entropy, one row a request, an API key.
 Each proxy is loaded alone for the given time; latencies and statuses are those of the load generator, and the resident memory
 of the proxy is read ten times a second: its mean in the second and in the last quarter of the time, and the largest. For the
 issue's table: --seconds 60, and 600 for the memory. Ends with 1 where any answer was neither a toll nor, of the pass-through,
@@ -27,20 +27,19 @@ import time
 from pathlib import Path
 
 import aiohttp
-import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import bench_gateway as bench
+import gateway_street as street
 
 from modeltoll.testing.servers import postgres_server, valkey_server
 
-MIB = 1 << 20
+BENCH = Path(__file__).parents[1] / "bench_gateway.py"  # plays the stub and the proxies
 EVERY = 0.1  # seconds between two looks at the memory
 STORES = {
-    "pass-through": None,
+    "pass-through": lambda: contextlib.nullcontext("memory://"),
     "memory": lambda: contextlib.nullcontext("memory://"),
-    "sqlite": lambda: contextlib.nullcontext(None),  # as the settings say
+    "sqlite": lambda: contextlib.nullcontext("sqlite:///ledger.db"),
     "postgresql": lambda: url_of(postgres_server),
     "valkey": lambda: url_of(valkey_server),
 }
@@ -55,14 +54,12 @@ def url_of(server):
 async def load(url, connections, seconds):
     """Ask for fresh rows over some connections for some seconds; latencies in ms, and statuses counted."""
     rng, latencies, statuses = random.Random(0), [], {}
-    headers = {"Authorization": f"Bearer {bench.KEY}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {street.KEY}", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
 
         async def caller(end):
             while time.perf_counter() < end:
-                data = [round(rng.random(), 4) for _ in range(bench.DIMENSIONS)]
-                tensor = {"name": "x", "shape": [1, bench.DIMENSIONS], "datatype": "FP64", "data": data}
-                body = json.dumps({"inputs": [tensor]})
+                body = street.question(rng)
                 begin = time.perf_counter()
                 try:
                     async with session.post(url, data=body) as response:
@@ -89,8 +86,8 @@ async def load(url, connections, seconds):
 class Scale:
     """Weighs a process as long as the block lasts."""
 
-    def __init__(self, pid):
-        self._process, self._over, self._mib = psutil.Process(pid), threading.Event(), []
+    def __init__(self, process):
+        self._process, self._over, self._mib = process, threading.Event(), []
 
     def __enter__(self):
         self._thread = threading.Thread(target=self._weigh)
@@ -103,7 +100,7 @@ class Scale:
 
     def _weigh(self):
         while not self._over.wait(EVERY):
-            self._mib.append(self._process.memory_info().rss / MIB)
+            self._mib.append(street.memory_mib(self._process))
 
     def summary(self):
         quarter = max(1, len(self._mib) // 4)
@@ -117,25 +114,20 @@ class Scale:
 
 def measured(store, stub_port, given):
     """One line of the table."""
+    role = "pass-through" if store == "pass-through" else "gateway"
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        settings, port, admin = bench.write_settings(folder, store, stub_port, given.unit_ms)
-        url = stack.enter_context(STORES[store]()) if STORES[store] else None
-        role = "pass-through" if store == "pass-through" else "gateway"
-        command = [sys.executable, bench.__file__, "--role", role, "--settings", str(settings)]
-        with contextlib.ExitStack() as environment:
-            if url:
-                os.environ["MODELTOLL_LEDGER__URL"] = url
-                environment.callback(os.environ.pop, "MODELTOLL_LEDGER__URL")
-            process = stack.enter_context(bench.running(command, f"http://127.0.0.1:{admin}/livez"))
-        bench.settle(process)
-        before = bench.cpu_seconds(process)
-        with Scale(process.pid) as scale:
+        folder, url = Path(stack.enter_context(tempfile.TemporaryDirectory())), stack.enter_context(STORES[store]())
+        settings, port, admin = street.write_settings(folder, store, stub_port, given.unit_ms, url)
+        command = [sys.executable, str(BENCH), "--role", role, "--settings", str(settings)]
+        process = stack.enter_context(street.running(command, f"http://127.0.0.1:{admin}/livez"))
+        street.settle(process)
+        before = street.cpu_seconds(process)
+        with Scale(process) as scale:
             asking = [sys.executable, __file__, "--role", "load", "--port", str(port)]
             asking += ["--connections", str(given.connections), "--seconds", str(given.seconds)]
             said = json.loads(subprocess.run(asking, capture_output=True, check=True, text=True).stdout)
         requests = sum(said["statuses"].values())
-        said["cpu_ms"] = round(1000 * (bench.cpu_seconds(process) - before) / requests, 3)
+        said["cpu_ms"] = round(1000 * (street.cpu_seconds(process) - before) / requests, 3)
     good = said["statuses"].get("200" if role == "pass-through" else "402", 0)
     return {"store": store, **said, **scale.summary(), "requests": requests, "failed": requests - good}
 
@@ -152,12 +144,12 @@ def main():
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
-        url = f"http://127.0.0.1:{given.port}{bench.PATH}"
+        url = f"http://127.0.0.1:{given.port}{street.PATH}"
         print(json.dumps(asyncio.run(load(url, given.connections, given.seconds))))
         return
-    stub_port, lines = bench.free_port(), []
-    stub = [sys.executable, bench.__file__, "--role", "stub", "--port", str(stub_port)]
-    with bench.running(stub, f"http://127.0.0.1:{stub_port}/"):
+    stub_port, lines = street.free_port(), []
+    stub = [sys.executable, str(BENCH), "--role", "stub", "--port", str(stub_port)]
+    with street.running(stub, f"http://127.0.0.1:{stub_port}/"):
         for store in given.stores.split(","):
             lines.append(measured(store, stub_port, given))
             print(lines[-1], file=sys.stderr, flush=True)

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import assemble, build_callers, build_subject
+from modeltoll.gateway.assemble import assemble, build_callers
 from modeltoll.gateway.assemble_measures import MEASURES
+from modeltoll.gateway.assemble_parts import build_subject
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.gate import Visit
 from modeltoll.gateway.settings import load_settings

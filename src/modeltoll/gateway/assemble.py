@@ -5,23 +5,20 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.errors import SettingsError
 from modeltoll.gateway.asgi import Door, House, application
 from modeltoll.gateway.assemble_admin import build_admin
-from modeltoll.gateway.assemble_callers import build_callers, build_entrance, build_roll, build_tokens
-from modeltoll.gateway.assemble_ground import build_ground, build_monitor, traced
-from modeltoll.gateway.assemble_measures import MEASURES
-from modeltoll.gateway.assemble_protocols import PROTOCOLS, build_service, clashes
-from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
+from modeltoll.gateway.assemble_callers import build_callers, build_entrance
+from modeltoll.gateway.assemble_ground import build_monitor, traced
+from modeltoll.gateway.assemble_parts import build_parts
 from modeltoll.gateway.assembly import Assembly
-from modeltoll.gateway.gate import SHADOW, Gate, Road, Subject
+from modeltoll.gateway.gate import Gate, Road, Subject
 from modeltoll.gateway.notices import notices
 from modeltoll.gateway.queueing import Queue
 from modeltoll.gateway.settings import Settings
@@ -30,24 +27,17 @@ from modeltoll.gateway.telemetry import Telemetry
 from modeltoll.gateway.tolls import Chance
 from modeltoll.gateway.upstream import HttpUpstream
 from modeltoll.gateway.witness import Witnessed
-from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
-from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.reference import DEFAULT_PROFILE, load_profile
-from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
+    from modeltoll.gateway.assemble_parts import Parts
     from modeltoll.gateway.callers import Credentials
-    from modeltoll.gateway.filewatch import FileWatch
-    from modeltoll.gateway.keyroll import KeyRoll
     from modeltoll.gateway.menu import Menu
-    from modeltoll.gateway.tokens import Tokens
     from modeltoll.gateway.tracing import Tracing
     from modeltoll.gateway.upstream import Upstream
-    from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
 
 __all__ = [
@@ -56,35 +46,11 @@ __all__ = [
     "build_chance",
     "build_house",
     "build_road",
-    "build_subject",
-    "build_tariff",
     "build_upstream",
 ]
 
 _KEY_BYTES = 32
 _MIB = 1 << 20
-
-
-class _Faults:
-    """Collects what is wrong, so that all of it can be said at once."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    @contextmanager
-    def under(self, setting: str) -> Iterator[None]:
-        """Note a fault of what is built here under its setting's name, and go on."""
-        try:
-            yield
-        except SettingsError as error:
-            self.sentences += error.faults
-        except ModeltollError as error:
-            self.sentences.append(f"{setting}: {error}")
-
-    def settle(self) -> None:
-        """Raise what was collected."""
-        if self.sentences:
-            raise SettingsError(self.sentences)
 
 
 def build_upstream(settings: Settings, tracing: Tracing | None = None) -> Upstream:
@@ -117,44 +83,10 @@ def build_queue(settings: Settings, upstream: Upstream) -> Queue:
     )
 
 
-def build_subject(settings: Settings, name: str) -> Subject:
-    """How a model is asked and measured.
-
-    Raises:
-        SettingsError: every measure of it that cannot be built.
-    """
-    model, faults = settings.models[name], _Faults()
-    measures: list[LeakMeasure] = []
-    for number, measure in enumerate(model.measures):
-        with faults.under(f"models.{name}.measures.{number}"):
-            measures.append(MEASURES[measure.name](measure))
-    faults.settle()
-    service = build_service(name, model, settings.limits.rows)
-    return Subject(service, PROTOCOLS[model.protocol](model), tuple(measures))
-
-
-def build_tariff(settings: Settings, name: str) -> Tariff:
-    """A model's tariff; without a file of one, a model in shadow mode is measured all the same.
-
-    Raises:
-        CalibrationError: the file cannot be read, or is of another model or other measures.
-    """
-    model = settings.models[name]
-    measures = tuple(measure.name for measure in model.measures)
-    if model.mode == SHADOW and not model.tariff.exists():
-        return UnpricedTariff(measures)
-    return ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
-
-
 def build_road(settings: Settings, subject: Subject, tariff: Tariff, menu: Menu) -> Road:
     """All that one model's requests meet on their way."""
     model = settings.models[subject.service.model]
     return Road(subject, tariff, menu, mode=model.mode, without_ledger=settings.ledger.when_down == "release")
-
-
-def build_profile(settings: Settings) -> MachineProfile:
-    """The machine whose seconds all prices mean."""
-    return load_profile(settings.profile) if settings.profile else DEFAULT_PROFILE
 
 
 def build_chance(settings: Settings, profile: MachineProfile, before: KeyRing | None = None) -> Chance:
@@ -182,7 +114,8 @@ def build_house(
     return House(gates, upstream, door, Telemetry(), chance)
 
 
-def _follow(telemetry: Telemetry, queue: Queue, roll: KeyRoll | None, watches: Sequence[FileWatch]) -> None:
+def _follow(telemetry: Telemetry, queue: Queue, parts: Parts) -> None:
+    roll, watches = parts.roll, parts.watches
     telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
     telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
     telemetry.follow(
@@ -200,60 +133,44 @@ def assemble(settings: Settings, upstream: Upstream | None = None, before: Assem
     Raises:
         SettingsError: everything that the settings name and that cannot be built, at once.
     """
-    faults = _Faults()
-    profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
-    stock = build_stock(settings)
-    ground = before.ground if before else None
-    roll: KeyRoll | None = None
-    tokens: Tokens | None = None
-    with faults.under("callers.key_file"):
-        roll = build_roll(settings)
-    with faults.under("callers.jwt"):
-        tokens = build_tokens(settings)
-    with faults.under("profile"):
-        profile = build_profile(settings)
-    with faults.under("ledger.url"):
-        ground = ground or build_ground(settings, locate(settings.ledger.url))
-    for name, model in settings.models.items():
-        with faults.under(f"models.{name}"):
-            subjects[name] = build_subject(settings, name)
-        with faults.under(f"models.{name}.tariff"):
-            tariffs[name] = build_tariff(settings, name)
-        with faults.under(f"models.{name}.puzzle"):
-            menus[name] = build_menu(model.puzzle, profile, stock)
-    faults.sentences += clashes(subjects)
-    faults.settle()
-    assert ground is not None  # or there was a fault
+    parts = build_parts(settings, before)
+    ground, subjects, tariffs = parts.ground, parts.subjects, parts.tariffs
     queue = build_queue(settings, upstream or build_upstream(settings, ground.witness.tracing))
-    chance = build_chance(settings, profile, before.ring if before else None)
+    chance = build_chance(settings, parts.profile, before.ring if before else None)
     monitors = {
         name: build_monitor(settings, tariff, before)
         for name, tariff in tariffs.items()
         if isinstance(tariff, ConformalTariff)
     }
     entrance = build_entrance(settings, before)
-    roads = {name: build_road(settings, subject, tariffs[name], menus[name]) for name, subject in subjects.items()}
     gates = {
-        name: Gate(replace(road, monitor=monitors.get(name), entrance=entrance), queue, ground.ledger, chance)
-        for name, road in roads.items()
+        name: Gate(
+            replace(
+                build_road(settings, subject, tariffs[name], parts.menus[name]),
+                monitor=monitors.get(name),
+                entrance=entrance,
+            ),
+            queue,
+            ground.ledger,
+            chance,
+        )
+        for name, subject in subjects.items()
     }
-    house = build_house(settings, gates, queue, chance, [kind for kind in (roll, tokens) if kind])
+    house = build_house(settings, gates, queue, chance, parts.credentials)
     house = replace(house, telemetry=ground.telemetry)
-    watches = tuple(kind.watch for kind in (roll, tokens) if kind and kind.watch)
-    _follow(house.telemetry, queue, roll, watches)
-    _show(house.telemetry, gates)
-    admin = build_admin(settings, gates, queue, ground, chance.clock)
+    _follow(ground.telemetry, queue, parts)
+    _show(ground.telemetry, gates)
     return Assembly(
         settings,
         ground,
         chance.ring,
         Witnessed(application(house), ground.witness),
-        admin,
+        build_admin(settings, gates, queue, ground, chance.clock),
         gates,
         queue,
         notices(settings, tariffs),
-        stock,
-        watches,
+        parts.stock,
+        parts.watches,
     )
 
 

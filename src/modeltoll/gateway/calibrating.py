@@ -15,14 +15,8 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.gateway.asgi import application
-from modeltoll.gateway.assemble import (
-    build_chance,
-    build_house,
-    build_profile,
-    build_road,
-    build_subject,
-    build_upstream,
-)
+from modeltoll.gateway.assemble import build_chance, build_house, build_road, build_upstream
+from modeltoll.gateway.assemble_parts import build_profile, build_subject
 from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
 from modeltoll.gateway.callers import Callers
 from modeltoll.gateway.gate import Gate
