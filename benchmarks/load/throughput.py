@@ -4,9 +4,9 @@
 
 The proxies and the stub of a model server are those of benchmarks/gateway_street.py: entropy, one row a request, an API key.
 Each proxy is loaded alone for the given time; latencies and statuses are those of the load generator, and the resident memory
-of the proxy is read ten times a second: its mean in the second and in the last quarter of the time, and the largest. For the
-issue's table: --seconds 60, and 600 for the memory. Ends with 1 where any answer was neither a toll nor, of the pass-through,
-the model server's own.
+of the proxy is read ten times a second: its mean in the second and in the last quarter of the time, and the largest. A minute
+shows the throughput, ten whether the memory is steady. Ends with 1 where any answer was neither a toll nor, of the
+pass-through, the model server's own.
 """
 
 from __future__ import annotations
