@@ -1,0 +1,120 @@
+"""What the bench found: results/bench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from modeltoll.bench.evasions.table import PLAIN
+from modeltoll.bench.lines import percent, times
+from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.report.paper import TABLE_2
+from modeltoll.bench.report.tables import defences
+from tables.form import RESULTS, number, table
+
+if TYPE_CHECKING:
+    from modeltoll.bench.report.gathering import Gathered
+
+__all__ = ["bench_accounts", "bench_defences", "bench_evasions", "bench_fillers", "bench_honest", "bench_thefts"]
+
+OURS, PUBLISHED = "conformal", "published"
+_TARGETS = {1: 1000, 10: 1000, 100: 1000, 1000: 150}
+
+
+def _found(suite: str, dataset: str) -> Results:
+    folder = RESULTS / "bench" / suite / dataset
+    return Results(json.loads(path.read_text()) for path in sorted(folder.glob("*.json")))
+
+
+def _paired(results: Results) -> Iterator[tuple[Gathered, Gathered]]:
+    """What was measured under our toll, beside the same under the published one."""
+    shared = ("attack", "evasion", "workload")
+    others = {tuple(one[name] for name in shared): one for one in results.of(tariff=PUBLISHED)}
+    for one in results.of(tariff=OURS):
+        yield one, others[tuple(one[name] for name in shared)]
+
+
+def _ratios(ours: Gathered, published: Gathered) -> list[str]:
+    return [times(one.mean("ratio")) + one.mark for one in (published, ours)]
+
+
+def _source(results: Results) -> str:
+    first = results.documents[0]
+    return f"\n`{first['command']}`; {first['machine']}\n"
+
+
+def bench_thefts(dataset: str) -> str:
+    """Every attack, undisguised."""
+    results, rows = _found("table2", dataset), []
+    for ours, published in _paired(results):
+        paper = TABLE_2.get((dataset, ours["attack"]))
+        said = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
+        found = [percent(ours.mean(name)) for name in ("accuracy", "fidelity")]
+        rows.append([ours["attack"], f"{ours['queries']:,}", *said, *_ratios(ours, published), *found])
+    head = ["attack", "queries", "paper: ratio", "accuracy", "here: published toll", "our toll", "accuracy", "fidelity"]
+    return table(head, rows) + _source(results)
+
+
+def _levels(dataset: str, family: str) -> dict[str, dict[int, list[str]]]:
+    """{attack: {level: ratios}} of an evasion that has levels; one account with a key is none."""
+    found: dict[str, dict[int, list[str]]] = {}
+    for ours, published in _paired(_found("evasions", dataset)):
+        said = "accounts-1" if ours["evasion"] == PLAIN else ours["evasion"]
+        name, _, level = said.rpartition("-")
+        if name == family:
+            found.setdefault(ours["attack"], {})[int(level)] = _ratios(ours, published)
+    return found
+
+
+def bench_accounts(dataset: str) -> str:
+    """Thieves with many accounts, beside the targets."""
+    keyed, anonymous = (_levels(dataset, family) for family in ("accounts", "anonymous"))
+    rows = [
+        [attack, f"{level:,}", f"{_TARGETS[level]:,}x", *ratios, anonymous[attack][level][1]]
+        for attack, levels in keyed.items()
+        for level, ratios in sorted(levels.items())
+    ]
+    return table(["attack", "accounts", "target", "published toll", "our toll", "our toll, anonymous"], rows)
+
+
+def bench_fillers(dataset: str) -> str:
+    """Thieves who mix in what looks honest."""
+    rows = []
+    for family in ("repeated", "jittered", "unseen"):
+        for attack, levels in _levels(dataset, family).items():
+            rows += [[f"{attack}, {family}", str(level), *ratios] for level, ratios in sorted(levels.items())]
+    return table(["attack, fillers", "per stolen row", "published toll", "our toll"], rows)
+
+
+def bench_evasions(dataset: str) -> str:
+    """Choosy thieves, old solutions, a graphics card."""
+    rows = []
+    for ours, published in _paired(_found("evasions", dataset)):
+        if not ours["evasion"].rpartition("-")[2].isdigit() or ours["evasion"].startswith("abandoning"):
+            bought = f"{ours['queries']:,} of {ours['asked']:,}"
+            rows.append([f"{ours['attack']}, {ours['evasion']}", bought, *_ratios(ours, published)])
+    results = _found("evasions", dataset)
+    return table(["attack, evasion", "rows bought under ours", "published toll", "our toll"], rows) + _source(results)
+
+
+def bench_honest(dataset: str) -> str:
+    """What honest callers wait."""
+    results, rows = _found("honest", dataset), []
+    for ours, published in _paired(results):
+        waits = [f"{number(1000 * ours['waits'][name])} ms" for name in ("p50", "p99")]
+        rows.append(
+            [ours["workload"], f"{ours['asked']:,}", *_ratios(ours, published), *waits, percent(ours["suspected"])]
+        )
+    head = ["honest caller", "rows", "published toll", "our toll", "half wait at most", "99 of 100", "under suspicion"]
+    return table(head, rows) + _source(results)
+
+
+def bench_defences(dataset: str) -> str:
+    """What others do against theft."""
+    results = _found("defences", dataset)
+    section = defences(results)
+    assert section is not None  # there are results
+    keep = [place for place, name in enumerate(section.table.headings) if name not in ("data set", "fidelity")]
+    rows = [[row[place] for place in keep] for row in section.table.rows]
+    return table([section.table.headings[place] for place in keep], rows, 2) + _source(results)
