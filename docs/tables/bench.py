@@ -10,13 +10,22 @@ from modeltoll.bench.evasions.table import PLAIN
 from modeltoll.bench.lines import percent, times
 from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.paper import TABLE_2
-from modeltoll.bench.report.tables import defences
+from modeltoll.bench.report.section import Section
+from modeltoll.bench.report.tables import defences, live
 from tables.form import RESULTS, number, table
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.gathering import Gathered
 
-__all__ = ["bench_accounts", "bench_defences", "bench_evasions", "bench_fillers", "bench_honest", "bench_thefts"]
+__all__ = [
+    "bench_accounts",
+    "bench_defences",
+    "bench_evasions",
+    "bench_fillers",
+    "bench_honest",
+    "bench_live",
+    "bench_thefts",
+]
 
 OURS, PUBLISHED = "conformal", "published"
 _TARGETS = {1: 1000, 10: 1000, 100: 1000, 1000: 150}
@@ -113,8 +122,17 @@ def bench_honest(dataset: str) -> str:
 def bench_defences(dataset: str) -> str:
     """What others do against theft."""
     results = _found("defences", dataset)
-    section = defences(results)
+    return _without(defences(results), "data set", "fidelity") + _source(results)
+
+
+def bench_live(dataset: str) -> str:
+    """Rows that were driven through a real gateway."""
+    return _without(live(_found("quick", dataset)), "data set")
+
+
+def _without(section: Section | None, *columns: str) -> str:
+    """A section's table, some columns left out; the first two that stay are words."""
     assert section is not None  # there are results
-    keep = [place for place, name in enumerate(section.table.headings) if name not in ("data set", "fidelity")]
+    keep = [place for place, name in enumerate(section.table.headings) if name not in columns]
     rows = [[row[place] for place in keep] for row in section.table.rows]
-    return table([section.table.headings[place] for place in keep], rows, 2) + _source(results)
+    return table([section.table.headings[place] for place in keep], rows, 2)
