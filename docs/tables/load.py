@@ -28,9 +28,9 @@ def kills() -> str:
     return table(head, rows, words=2) + f"\n`{result['command']}`\n"
 
 
-def throughput() -> str:
+def throughput(name: str = "throughput") -> str:
     """What one worker carried on each ledger."""
-    result = read("benchmarks/throughput")
+    result = read(f"benchmarks/{name}")
     head = ["ledger", "requests a second", "median", "99 of 100", "CPU time a request", "memory, early, late, most"]
     rows = [
         [
