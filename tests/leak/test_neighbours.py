@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeltoll.leak.neighbours import TREE_DIMENSIONS, Neighbours
+from modeltoll.leak.neighbours import TREE_DIMENSIONS, Neighbours, _Preview
 
 
 def full_search(points, query, k):
@@ -18,8 +20,8 @@ def full_search(points, query, k):
     return np.sqrt(squares[first[-1]]), np.sort(first)
 
 
-def assert_exact(points, queries, k):
-    radii, indices = Neighbours(points).nearest(queries, k)
+def assert_exact(points, queries, k, search=None):
+    radii, indices = (search or Neighbours(points)).nearest(queries, k)
     for row, query in enumerate(queries):
         radius, members = full_search(points, query, k)
         assert radii[row] == radius
@@ -76,6 +78,37 @@ def test_the_result_is_that_of_a_full_search_among_many_points(kind, dimensions)
     points = make_points(kind, 5000, dimensions, rng)
     points = points[np.lexsort(points.T)]
     assert_exact(points, np.concatenate([points[::1000], points[:3] + 0.5]), 300)
+
+
+def slanted(count, dimensions, rng, kind):
+    """Points that differ mostly in a few directions, none of them an axis."""
+    turned = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))[0]
+    return make_points(kind, count, dimensions, rng) * 0.5 ** np.arange(dimensions).clip(max=12) @ turned
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_result_is_that_of_a_full_search_where_a_few_directions_rule_points_out(kind):
+    """Near ones, ones between the points, and ones so far off in the other directions that nothing is ruled out."""
+    rng = np.random.default_rng(7)
+    points = slanted(5000, 64, rng, kind)
+    size = np.abs(points).max()
+    near = points[::1250]
+    queries = np.concatenate([near, near + 0.01 * size * rng.normal(size=near.shape), size * rng.normal(size=(4, 64))])
+    search = Neighbours(points)
+    for k, at_once in product([1, 5, 40], [1, 8, 100]):
+        for start in range(0, len(queries), at_once):
+            assert_exact(points, queries[start : start + at_once], k, search)
+
+
+def test_a_few_directions_leave_few_points_to_settle():
+    """The quick way is taken: what is settled in float64 is a small part of the points, for queries near them."""
+    rng = np.random.default_rng(7)
+    points = slanted(5000, 64, rng, "normal")
+    search = Neighbours(points)
+    sure, doubtful = next(search._sorter.sort(points[:1] + 0.01, 5))
+    assert isinstance(search._sorter, _Preview)
+    assert sure.size == 0
+    assert 5 <= doubtful.size < 250
 
 
 @pytest.mark.parametrize("dimensions", [2, 8])
