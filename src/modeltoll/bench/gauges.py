@@ -29,24 +29,9 @@ __all__ = ["ENTROPY", "NOVELTY", "Gauges", "measure_all", "standard_gauges"]
 ENTROPY, NOVELTY = "entropy", "novelty"
 _BATCH = 500
 _NEIGHBOURS, _PKNN_SIGMA = 300, 28.0  # Dziedzic et al. 2022, section 3.2
-_POINTS = 20_000  # private points kept for novelty in the victim's own features
+_POINTS = 10_000  # private points kept for novelty in the victim's own features
 
 Gauges = Mapping[str, "LeakMeasure"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _OwnStages:
-    """The victim's own late layers, for a novelty measure to look through."""
-
-    stages: Callable[[Floats], list[Floats]]
-    shape: tuple[int, ...]
-
-    @property
-    def dimensions(self) -> int:
-        return int(np.prod(self.shape))
-
-    def features(self, inputs: Floats) -> list[Floats]:
-        return self.stages(inputs.reshape(-1, *self.shape))[-3:]
 
 
 def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure:
@@ -54,11 +39,10 @@ def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure
     flat = private.x.reshape(len(private.x), -1)
     if saved is not None:
         return LayeredNovelty.load(saved)
-    stages = getattr(victim, "stages", None)
-    if stages is None:
+    lens = getattr(victim, "lens", None)
+    if lens is None:
         return NoveltyMeasure(flat)
-    lens = _OwnStages(stages, private.x.shape[1:])
-    return LayeredNovelty(lens, flat, views=("direction",), power=1.0, max_points=_POINTS)
+    return LayeredNovelty(lens(private.x.shape[1:]), flat, views=("direction",), power=1.0, max_points=_POINTS)
 
 
 class _Votes:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResNet34", "ResidualNet"]
+__all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResNet34", "ResidualNet", "as_channels"]
 
 
 class Network(nn.Module):
@@ -144,6 +144,11 @@ class ResNet34(Network):
     def head(self, features: Tensor) -> Tensor:
         """The last layer."""
         return self.last(features)
+
+
+def as_channels(images: Tensor) -> Tensor:
+    """Images (n, h, w) or (n, h, w, 3) as networks take them, (n, channels, h, w)."""
+    return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
 
 
 ARCHITECTURES: dict[str, Callable[[], Network]] = {

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.networks import Network
+from modeltoll.bench.victims.exported import ExportedStages
+from modeltoll.bench.victims.networks import Network, as_channels
 from modeltoll.bench.victims.training import Progress, Recipe, build, train
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class TorchVictim:
             parts = [self._means(images[i : i + _ROWS]) for i in range(0, len(images), _ROWS)]
         return [np.concatenate(stage) for stage in zip(*parts, strict=True)]
 
+    def lens(self, shape: tuple[int, ...]) -> ExportedStages:
+        """Its late stages for a novelty measure, of images of one shape, as they would be served."""
+        return ExportedStages(self.network, shape)
+
     def _means(self, images: Floats) -> list[Floats]:
         stages = self.network.stages(as_tensor(images).to(next(self.network.parameters()).device))
         means = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
@@ -81,8 +86,7 @@ class TorchVictim:
 
 def as_tensor(images: Floats) -> Tensor:
     """Images (n, h, w) or (n, h, w, 3) as float32 of shape (n, channels, h, w)."""
-    values = torch.from_numpy(np.asarray(images, np.float32))
-    return values[:, None] if values.ndim == 3 else values.permute(0, 3, 1, 2).contiguous()
+    return as_channels(torch.from_numpy(np.asarray(images, np.float32)))
 
 
 def victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
