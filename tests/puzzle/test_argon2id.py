@@ -83,4 +83,4 @@ def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
 
 
 def test_all_that_is_stocked_is_kept():
-    assert min(stock.STOCKED_KIB) == KEPT_KIB
+    assert min(stock.STOCKED_KIB) >= KEPT_KIB
