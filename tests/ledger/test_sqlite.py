@@ -239,6 +239,55 @@ def test_large_requests_leave_the_event_loop_free_and_keep_their_turn(made):
     asyncio.run(go())
 
 
+def test_a_long_look_keeps_nobody_waiting_and_sees_what_was_there(made):
+    """While somebody reads everything, charges go on in the event loop's own thread, and he sees none of them."""
+
+    async def go():
+        ledger = SqliteLedger(made)
+        await ledger.open()
+        reading, charged = threading.Event(), threading.Event()
+
+        def rows(connection):
+            return connection.execute("SELECT rows FROM accounts").fetchall()
+
+        def slow(connection):
+            connection.execute("BEGIN")
+            before = rows(connection)
+            reading.set()
+            assert charged.wait(10)
+            return before + rows(connection)
+
+        looking = asyncio.create_task(ledger._file.look(slow))
+        await asyncio.to_thread(reading.wait, 10)
+        assert (await ledger.charge(CALLER, entry(1))).rows == 2
+        charged.set()
+        assert await looking == [(1,), (1,)]
+        (largest,) = await ledger.largest(1, 1e9)
+        assert (largest.rows, len(await ledger.log(0, 10))) == (2, 3)
+        await ledger.close()
+        with pytest.raises(LedgerError, match="not open"):
+            await ledger.largest(1, 1e9)
+
+    asyncio.run(go())
+
+
+def test_a_look_changes_nothing_and_says_what_is_wrong(made):
+    async def go():
+        ledger = SqliteLedger(made)
+        await ledger.open()
+        with pytest.raises(LedgerError) as caught:
+            await ledger._file.look(lambda connection: connection.execute("DELETE FROM accounts"))
+        assert "secret" not in str(caught.value)
+        for part in made.parent.iterdir():
+            part.unlink()
+        with pytest.raises(LedgerError) as caught:
+            await ledger.largest(1, 1e9)
+        assert "secret" not in str(caught.value)
+        await ledger.close()
+
+    asyncio.run(go())
+
+
 def test_a_ledger_behind_a_link_is_the_same_ledger(made, tmp_path):
     link = tmp_path / "link.db"
     link.symlink_to(made)

@@ -141,13 +141,13 @@ class SqliteLedger:
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         page = (bounded(limit),)
-        found = await self._file.do(lambda connection: connection.execute(_LARGEST, page).fetchall(), large=True)
+        found = await self._file.look(lambda connection: connection.execute(_LARGEST, page).fetchall())
         return [book.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
         page = (bounded(after), bounded(limit))
-        found = await self._file.do(lambda connection: connection.execute(_READ, page).fetchall(), large=True)
+        found = await self._file.look(lambda connection: connection.execute(_READ, page).fetchall())
         return [decode_line(row) for row in found]
 
     def logged_as(self, caller: Caller) -> str:

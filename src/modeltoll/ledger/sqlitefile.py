@@ -5,7 +5,7 @@ in write-ahead mode it only writes to memory that the system puts on the disk la
 back costs about as much again (benchmarks/bench_ledger.py measures both; aiosqlite pays that once per statement).
 What does take long goes to one thread of the file's own (the standard library's ``sqlite3`` serves both, never at the
 same time): large jobs, a job that finds another process writing, and copying the log into the file. Jobs that arrive
-meanwhile share the next transaction.
+meanwhile share the next transaction. Who only reads, and much, has a connection of his own and keeps nobody waiting.
 
 Transactions begin with the write lock (BEGIN IMMEDIATE), so that what a job reads cannot change before it writes,
 whichever process wants to. With ``synchronous = NORMAL`` a killed process loses nothing that was acknowledged; a
@@ -135,6 +135,21 @@ class SqliteFile:
             self._send()
         return await waiting
 
+    async def look(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job that only reads, in a thread and on a connection of its own: nobody waits for it.
+
+        It sees every transaction that was committed before, and none half.
+
+        Raises:
+            LedgerError: the file is not open, or cannot be read.
+        """
+        if self._thread is None:
+            raise LedgerError("the ledger is not open")
+        try:
+            return await asyncio.to_thread(self._read_beside, job)
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
     def _send(self) -> None:
         """Hand all waiting jobs to the thread, and the connection with them."""
         assert self._thread is not None  # do() takes no job otherwise
@@ -178,7 +193,12 @@ class SqliteFile:
                 "the ledger's file was removed while in use; restart the gateway", private=str(self._path)
             ) from None
 
-    # What follows runs in the thread.
+    # What follows runs in a thread.
+
+    def _read_beside(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        address = f"{self._path.as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=self._patience)) as connection:
+            return job(connection)
 
     def _work(self, jobs: list[Callable[[sqlite3.Connection], Any]]) -> list[Any]:
         """As ``_transact``, but patient with other processes; then copy the log into the file where it has grown."""
