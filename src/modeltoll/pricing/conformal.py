@@ -107,6 +107,25 @@ class ConformalTariff:
             bins.append(self.suspicion.places(places))
         return Assessment(np.array(factors), np.array(rarest), np.array(bins))
 
+    def mean_factors(self, g: float) -> Floats:
+        """What rows whose smoothed p falls into a bin pay on average for a measure at that g, in units, (measures, bins).
+
+        Within a bin the smoothed p counts as uniform. The price takes the larger p of ``assess``: never below
+        1 / (n + 1), and for tied scores that of them all.
+        """
+        steps = self.calibration.honest + 1
+        edges = np.array(self.suspicion.edges) * steps
+        means = []
+        for scores in self._honest:
+            descending = scores[::-1]
+            at_least = self.calibration.honest - scores.searchsorted(descending, "left")
+            ends = np.arange(1, steps + 1)  # of the steps of the smoothed p, the rarest first
+            tied = at_least - (self.calibration.honest - scores.searchsorted(descending, "right")) > 1
+            ends[:-1][tied] = at_least[tied] + 1
+            earned = np.concatenate([[0.0], np.cumsum((1.0 - g) * (ends / steps) ** -g)])
+            means.append(np.diff(np.interp(edges, np.arange(steps + 1), earned)) / np.diff(edges))
+        return np.array(means)
+
     def at_least(self, leaks: Leaks) -> Integers:
         """How many calibration rows leak as much as each row or more, (rows, measures). Raises as ``assess`` does."""
         return self._count(_grains(checked_values(leaks, self.measures)), "left")

@@ -52,11 +52,13 @@ class Drift:
     """The faded histogram of one model's traffic, in the memory of one gateway. ``half_life`` is in seconds."""
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:
+        self._tariff = tariff
         self._suspicion = tariff.suspicion
         self._calibration = tariff.calibration
         self._half_life = half_life
         self.shape = tariff.shape
         self._counts = np.zeros(tariff.shape)
+        self._means: dict[float, Floats] = {}  # by g
         self._places = np.arange(tariff.shape[0])
         self._seen: OrderedDict[bytes, None] = OrderedDict()  # oldest first
         self._at = 0.0
@@ -89,11 +91,12 @@ class Drift:
     def earnings(self, g: float) -> float:
         """Mean units per row that these rows would have paid at that g, 0 < g < 1, with the calibration's weights.
 
-        Within a bin p counts as uniform, where (1 - g) p^(-g) has the mean (b^(1-g) - a^(1-g)) / (b - a): a uniform
-        histogram earns 1 unit at every g. 0 where nothing was counted.
+        See ``ConformalTariff.mean_factors``: a uniform histogram earns 1 unit at most, at every g. 0 where nothing was
+        counted.
         """
-        means = np.diff(np.power(self._suspicion.edges, 1.0 - g)) / np.diff(self._suspicion.edges)
-        return float(np.array(self._calibration.weights) @ self._shares() @ means)
+        if g not in self._means:
+            self._means[g] = self._tariff.mean_factors(g)
+        return float(np.array(self._calibration.weights) @ (self._shares() * self._means[g]).sum(axis=1))
 
     def reading(self) -> DriftReading:
         """How the traffic stands, as of the latest row."""
