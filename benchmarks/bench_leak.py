@@ -151,13 +151,20 @@ def pknn_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
 
 def novelty_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     """One row against private inputs."""
-    for count, dimensions, target in ((600, 64, 60.0), (60_000, 64, None), (60_000, 2, None)):
-        private = rng.normal(size=(count, dimensions))
+    for count, dimensions, steepness, target in (
+        (600, 64, 0.0, 60.0),
+        (60_000, 64, 0.0, None),
+        (60_000, 2, 0.0, None),
+        (60_000, 784, 0.8, None),  # as in images, where the directions differ in weight
+    ):
+        scale = np.arange(1.0, dimensions + 1.0) ** -steepness
+        private = rng.normal(size=(count, dimensions)) * scale
         measure = NoveltyMeasure(private, 5)
-        one = evidence_of(inputs=rng.normal(size=(1, dimensions)))
+        one = evidence_of(inputs=rng.normal(size=(1, dimensions)) * scale)
         ours = per_row(lambda m=measure, e=one: m.measure(e), 1, repeats)
         plain = per_row(lambda p=private, e=one: np.sort(np.linalg.norm(p - e.inputs[0], axis=1))[4], 1, repeats)
-        yield Figure(f"novelty, {count} x {dimensions} private points, one row", 1, ours, plain, target)
+        uneven = " of uneven spread" if steepness else ""
+        yield Figure(f"novelty, {count} x {dimensions} private points{uneven}, one row", 1, ours, plain, target)
 
 
 class One:
