@@ -65,16 +65,19 @@ class _Read:
     name: str
     votes: _Votes
     reading: Reading
+    inputs_alone: bool
 
     def measure(self, evidence: Evidence) -> Floats:
         return self.reading.leak(self.votes.of(evidence))
 
 
-def _both(name: str, ask: Callable[[Evidence], Integers], sigma: float) -> dict[str, LeakMeasure]:
+def _both(
+    name: str, ask: Callable[[Evidence], Integers], sigma: float, *, inputs_alone: bool = False
+) -> dict[str, LeakMeasure]:
     """Votes read as RDP, and as the paper does."""
     votes = _Votes(ask)
     readings = {name: Reading(sigma), f"{name}-eps": Reading(sigma, EPS_SUM)}
-    return {title: _Read(title, votes, reading) for title, reading in readings.items()}
+    return {title: _Read(title, votes, reading, inputs_alone) for title, reading in readings.items()}
 
 
 def standard_gauges(
@@ -97,7 +100,7 @@ def standard_gauges(
     if teachers is not None:
         ensemble = Teachers.load(teachers)
         votes_of = PateMeasure(ensemble.votes, len(ensemble)).votes_of
-        found |= _both("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA)
+        found |= _both("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA, inputs_alone=True)
     return found
 
 

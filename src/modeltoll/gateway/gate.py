@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec
 
 import numpy as np
 
 from modeltoll.errors import AnswerError, LedgerError, RequestError
 from modeltoll.gateway.allowances import Allowances
+from modeltoll.gateway.foresight import Foresight
 from modeltoll.gateway.offload import LARGE_BYTES, LARGE_ROWS, off_loop
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.tolls import Chance, answer_toll, entry_toll
@@ -22,6 +24,7 @@ from modeltoll.records import Account, Answer, Bill, Caller, Entry, Leaks, Toll,
 if TYPE_CHECKING:
     from modeltoll import wire
     from modeltoll.gateway.entrance import Entrance, Ticket
+    from modeltoll.gateway.foresight import Foreseen
     from modeltoll.gateway.menu import Menu
     from modeltoll.gateway.monitor import Monitor
     from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
@@ -37,6 +40,7 @@ P = ParamSpec("P")
 
 ENFORCE, SHADOW = "enforce", "shadow"
 EXEMPT, FREE, ENTRY = "exempt", "free", "entry"
+_NOTHING: Foreseen = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,8 @@ class Subject:
         """Where the model server is asked whether it can answer."""
         return self.protocol.routes.ready.format(model=self.service.model)
 
-    def leaks(self, question: Question, answer: Answer) -> Leaks:
-        """The leaks of each row under each measure, in the measures' order.
+    def leaks(self, question: Question, answer: Answer, foreseen: Foreseen = _NOTHING) -> Leaks:
+        """The leaks of each row under each measure, in the measures' order; those that were foreseen are taken as such.
 
         Raises:
             AnswerError, RequestError: they cannot be measured; nothing of the answer may be shown.
@@ -72,7 +76,7 @@ class Subject:
         evidence = self.protocol.evidence(question, answer, self.service)
         values = np.empty((evidence.rows, len(self.measures)))
         for column, measure in enumerate(self.measures):
-            leaks = measure.measure(evidence)
+            leaks = foreseen[measure.name] if measure.name in foreseen else measure.measure(evidence)
             if leaks.shape != (evidence.rows,):
                 raise AnswerError("the answer cannot be measured", private=f"{measure.name} gave {leaks.shape}")
             values[:, column] = leaks
@@ -147,6 +151,7 @@ class Gate:
         self._ledger = ledger
         self._chance = chance
         self._allowances = Allowances(ledger, chance.clock)
+        self._foresight = Foresight(road.subject.measures)
 
     async def visit(self, visit: Visit) -> Passage:
         """Let one request through.
@@ -163,9 +168,9 @@ class Gate:
         if (entry := self._entry(visit, len(question.fingerprints))) is not None:
             ticket = await off_loop(True, entry_toll, self._chance, self.road.menu, visit, subject.service.model, entry)
             return Passage(entry, ENTRY, answer=None, toll=ticket)
-        answer = await self._predict(visit, question)
+        answer, foreseen = await self._foresight.beside(self._predict(visit, question), question)
         large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
-        priced = await off_loop(large, self._price, tariff, question, answer)
+        priced = await off_loop(large, self._price, tariff, question, answer, foreseen)
         if question.strip is not None:
             answer = await off_loop(large, question.strip, answer)
         account, remembered = await self._charge(visit.caller, question, priced)
@@ -216,8 +221,8 @@ class Gate:
             raise RequestError(f"the model server refused the request: {said or answer.status}")
         raise AnswerError("the model server failed", private=f"status {answer.status} from {visit.path}")
 
-    def _price(self, tariff: Tariff, question: Question, answer: Answer) -> _Priced:
-        leaks = self.road.subject.leaks(question, answer)
+    def _price(self, tariff: Tariff, question: Question, answer: Answer, foreseen: Foreseen) -> _Priced:
+        leaks = self.road.subject.leaks(question, answer, foreseen)
         return _Priced(leaks, tariff.assess(leaks, self._chance.generator))
 
     async def _charge(self, caller: Caller, question: Question, priced: _Priced) -> tuple[Account, bool]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,8 @@ class LayeredNovelty:
     convolution, or the units of a full layer. Early layers tell textures and late ones tell kinds, and a thief's rows
     are strange in some layer or other (after Sastry and Oore 2020, who compare Gram matrices of all layers).
     """
+
+    inputs_alone: ClassVar[bool] = True
 
     __slots__ = ("_k", "_lens", "_power", "_searches", "_views", "name")
 

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LeakMeasure"]
+__all__ = ["LeakMeasure", "sees_inputs_alone"]
 
 
 class LeakMeasure(Protocol):
-    """A function from evidence to leak, pure and without memory."""
+    """A function from evidence to leak, pure and without memory.
+
+    One that looks at nothing but the inputs may say so by an attribute ``inputs_alone`` that is True: it need not wait
+    for answers.
+    """
 
     @property
     def name(self) -> str:
@@ -26,3 +30,8 @@ class LeakMeasure(Protocol):
             AnswerError: the answer's scores are missing, of a wrong shape, or not what the settings declare.
             RequestError: the inputs are missing, of a wrong shape, or not finite.
         """
+
+
+def sees_inputs_alone(measure: LeakMeasure) -> bool:
+    """Whether a measure says that it looks at nothing but the inputs."""
+    return getattr(measure, "inputs_alone", False) is True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class MultilabelMeasure:
 
     Source: Papernot et al. 2018, for each label; Renyi divergences of independent answers add.
     """
+
+    inputs_alone: ClassVar[bool] = True
 
     __slots__ = ("_voters", "name", "reading", "teachers")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class NoveltyMeasure:
     nothing). It sees what outputs cannot: a confident answer far from the data.
     Source: the k-th nearest neighbour as outlier score, Ramaswamy et al. 2000.
     """
+
+    inputs_alone: ClassVar[bool] = True
 
     __slots__ = ("_embed", "_fitted", "_search", "name")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -97,6 +97,8 @@ class PateMeasure:
     Where they agree, the answer says nothing about any one part. The unit is the reading's.
     Source: Dziedzic et al. 2022, section 3.1, after Papernot et al. 2018.
     """
+
+    inputs_alone: ClassVar[bool] = True
 
     __slots__ = ("_voters", "name", "reading", "teachers")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ class SpreadMeasure:
 
     Where they agree, the answer says nothing about any one part; they disagree where the private data is thin.
     """
+
+    inputs_alone: ClassVar[bool] = True
 
     __slots__ = ("_predict", "_scale", "name")
 

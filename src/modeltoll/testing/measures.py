@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import EvidenceError
+from modeltoll.leak.measure import sees_inputs_alone
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> No
     """Hold a measure to the law of ``LeakMeasure``, on evidence that it can measure (3 rows or more, not all alike).
 
     A leak is one finite number >= 0 per row; the same evidence has the same leak, bit for bit; a row's leak depends
-    neither on the other rows nor on their order; evidence that shows nothing is refused.
+    neither on the other rows nor on their order; evidence that shows nothing is refused. A measure that claims to see
+    inputs alone sees no more.
 
     Args:
         measure: the measure on trial.
@@ -51,6 +53,9 @@ def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> No
     order = np.random.default_rng(seed).permutation(evidence.rows)
     _assert_same(measure.measure(_rows(evidence, order)), leaks[order], "the leaks depend on the order of the rows")
 
+    if sees_inputs_alone(measure):
+        blind = dataclasses.replace(evidence, scores=None, tokens=None)
+        _assert_same(measure.measure(blind), leaks, "it claims to see inputs alone, and the leak depends on more")
     _check_refusals(measure, evidence)
 
 
