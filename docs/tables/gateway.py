@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tables.form import read, table
 
-__all__ = ["gate", "steps"]
+__all__ = ["foresight", "gate", "steps"]
 
 
 def gate() -> str:
@@ -59,3 +59,12 @@ def steps() -> str:
         f"{result['calls']['sqlite'][kind]} calls of {kind.capitalize()} functions" for kind in ("python", "c")
     )
     return table(head, rows) + f"\nMicroseconds. With SQLite a visit is {calls}. `{result['command']}`\n"
+
+
+def foresight() -> str:
+    """What a slow measure of inputs adds, before and after the answer."""
+    result = read("benchmarks/bench_foresight")
+    ways = [name for name in result["adds_ms"][0] if name != "takes_ms"]
+    rows = [[f"{line['takes_ms']:g} ms", *(f"{line[way]:.2f} ms" for way in ways)] for line in result["adds_ms"]]
+    answered = f"The model server answers after {result['answer_ms']:g} ms. `{result['command']}`"
+    return table(["the measure takes", *(f"measured {way}" for way in ways)], rows, 0) + f"\n{answered}\n"

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats
 
-__all__ = ["Foreseen", "Foresight"]
+__all__ = ["WORTH", "Foreseen", "Foresight"]
 
 Foreseen = Mapping[str, "Floats"]  # leaks (rows,) by the measure's name
 
-_WORTH = 0.3e-3  # seconds; going to another thread and back takes some 0.1 ms
+WORTH = 0.3e-3  # seconds; going to another thread and back takes some 0.1 ms
 
 
 class Foresight:
-    """One model's measures of inputs alone. How long they take is known from the latest look, at first by trying."""
+    """One model's measures of inputs alone. How long they take is known from the quickest look so far."""
 
     def __init__(self, measures: Sequence[LeakMeasure]) -> None:
         self._measures = tuple(measure for measure in measures if sees_inputs_alone(measure))
-        self._row_seconds = math.inf if self._measures else 0.0
+        self._least: dict[int, float] = {}  # seconds, by the rows' number of binary digits
 
     async def beside(self, asking: Awaitable[Answer], question: Question) -> tuple[Answer, Foreseen]:
         """Wait for the model server's answer, and with it come the leaks that could be measured meanwhile.
@@ -39,7 +39,8 @@ class Foresight:
         Raises:
             What ``asking`` raises; else what a measure raises of the inputs.
         """
-        if question.inputs is None or not self._row_seconds * len(question.fingerprints) > _WORTH:
+        rows = len(question.fingerprints)
+        if not self._measures or question.inputs is None or self._least.get(rows.bit_length(), math.inf) <= WORTH:
             return await asking, {}
         looking = asyncio.ensure_future(asyncio.to_thread(self._look, question))
         looking.add_done_callback(_heard)
@@ -51,10 +52,11 @@ class Foresight:
         return answer, await looking
 
     def _look(self, question: Question) -> Foreseen:
-        begin = time.thread_time()  # the processor's: waiting for others is not what it takes
+        begin = time.perf_counter()
         evidence = Evidence(question.fingerprints, inputs=question.inputs)
         found = {measure.name: measure.measure(evidence) for measure in self._measures}
-        self._row_seconds = (time.thread_time() - begin) / max(1, evidence.rows)
+        took, size = time.perf_counter() - begin, evidence.rows.bit_length()
+        self._least[size] = min(took, self._least.get(size, math.inf))
         return found
 
 
