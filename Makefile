@@ -77,7 +77,7 @@ $(SHIPPED)/.ready: wheel
 
 # Known vulnerabilities of what ships; a package that cannot be looked up is a failure, too.
 audit: $(SHIPPED)/.ready
-	$(BIN)/pip-audit --strict --progress-spinner off --path "$$($(SHIPPED)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
+	$(BIN)/python deploy/audit.py "$$($(SHIPPED)/bin/python -c 'import site; print(site.getsitepackages()[0])')"
 
 # The software bill of materials of what ships: CycloneDX, in JSON.
 sbom: $(SHIPPED)/.ready
