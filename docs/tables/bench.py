@@ -48,12 +48,12 @@ def _paired(results: Results) -> Iterator[tuple[Gathered, Gathered]]:
 
 
 def _ratios(ours: Gathered, published: Gathered) -> list[str]:
-    return [times(one.mean("ratio")) + one.mark for one in (published, ours)]
+    return [one.said(times, "ratio") + one.mark for one in (published, ours)]
 
 
 def _source(results: Results) -> str:
-    first = results.documents[0]
-    return f"\n`{first['command']}`; {first['machine']}\n"
+    commands = dict.fromkeys(f"`{one['command']}`" for one in results.documents)
+    return f"\n{', '.join(commands)}; {results.documents[0]['machine']}\n"
 
 
 def bench_thefts(dataset: str) -> str:
@@ -62,7 +62,7 @@ def bench_thefts(dataset: str) -> str:
     for ours, published in _paired(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
         said = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
-        found = [percent(ours.mean(name)) for name in ("accuracy", "fidelity")]
+        found = [ours.said(percent, name) for name in ("accuracy", "fidelity")]
         rows.append([ours["attack"], f"{ours['queries']:,}", *said, *_ratios(ours, published), *found])
     head = ["attack", "queries", "paper: ratio", "accuracy", "here: published toll", "our toll", "accuracy", "fidelity"]
     return table(head, rows) + _source(results)

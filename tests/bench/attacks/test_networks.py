@@ -35,13 +35,14 @@ def two_kinds(count, shape, seed=0):
     return x, np.eye(10)[labels]
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(("architecture", "shape"), [("mnistnet", (28, 28)), ("residual", (32, 32, 3))])
-def test_a_network_learns_and_its_slopes_are_those_of_its_logits(architecture, shape):
+def test_a_network_learns_and_its_slopes_are_those_of_its_logits(architecture, shape, half):
     rng = np.random.default_rng(0)
     student = NetworkSchool(architecture).student(rng)
     x, y = two_kinds(64, shape)
     before = student.scores(x)
-    student.learn(x, y, replace(SHORT, epochs=6), rng)
+    student.learn(x, y, replace(SHORT, epochs=6, half=half), rng)
     scores = student.scores(x)
     assert (scores.argmax(axis=1) == y.argmax(axis=1)).mean() > 0.95
     assert not np.array_equal(before, scores)
@@ -73,6 +74,23 @@ def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched
     torch.manual_seed(2)
     assert np.array_equal(scores(0), first)
     assert not np.array_equal(scores(1), first)
+
+
+@pytest.mark.parametrize("can", [False, True])
+def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatch):
+    """What is learnt stays in float32; without the instructions it is the very same as without the wish."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": can})
+    x, y = two_kinds(32, (28, 28))
+
+    def learnt(half):
+        rng = np.random.default_rng(0)
+        student = NetworkSchool("mnistnet").student(rng)
+        student.learn(x, y, replace(SHORT, half=half), rng)
+        assert all(weight.dtype == torch.float32 for weight in student.network.parameters())
+        return student.scores(x)
+
+    assert np.array_equal(learnt(half=True), learnt(half=False)) is not can
+    assert learnt(half=True) == pytest.approx(learnt(half=False), abs=0.05)
 
 
 def test_a_student_has_as_many_classes_as_its_school():

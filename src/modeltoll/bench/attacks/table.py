@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "Entry", "scaled_down"]
 
-_QUICK = Rounds(step=2500, course=Course(epochs=10), scan=10_000)
-_LONGER = Rounds(step=5000, fewest=2, course=Course(epochs=15))
+_QUICK = Rounds(step=2500, course=Course(epochs=10, half=True), scan=10_000)
+_LONGER = Rounds(step=5000, fewest=2, course=Course(epochs=15, half=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ ATTACKS: dict[str, Entry] = {
         MixMatch,
         "MixMatch",
         MIX_COURSE,
-        dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99),
+        dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99, half=True),
         needs_torch=True,
     ),
     "datafree": Entry(

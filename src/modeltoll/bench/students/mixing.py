@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeltoll.bench.students.networks import NetworkStudent, chance, soft_cross_entropy
+from modeltoll.bench.students.networks import NetworkStudent, chance, precision, soft_cross_entropy
 from modeltoll.bench.victims.shelf import as_tensor
 from modeltoll.bench.victims.training import vary
 
@@ -43,9 +43,10 @@ def learn_mixed(
         some = torch.randint(len(x), (course.batch,), generator=luck)
         others = torch.randint(len(u), (course.batch,), generator=luck)
         seen = [_varied(images, course, luck).to(student.device) for images in (x[some], u[others], u[others])]
-        targets = _guessed(student, y[some].to(student.device), seen[1:], course)
-        images, targets = _mixed(torch.cat(seen), targets, float(rng.beta(course.alpha, course.alpha)), luck)
-        logits = student.network(images.contiguous(memory_format=torch.channels_last))
+        with precision(student.device, half=course.half):
+            targets = _guessed(student, y[some].to(student.device), seen[1:], course)
+            images, targets = _mixed(torch.cat(seen), targets, float(rng.beta(course.alpha, course.alpha)), luck)
+            logits = student.network(images.contiguous(memory_format=torch.channels_last)).float()
         ramp = step / (course.epochs * course.steps)
         error = (logits[course.batch :].softmax(dim=1) - targets[course.batch :]).square().mean()
         loss = soft_cross_entropy(logits[: course.batch], targets[: course.batch]) + course.weight * ramp * error
@@ -66,7 +67,7 @@ def _varied(images: Tensor, course: MixCourse, luck: torch.Generator) -> Tensor:
 def _guessed(student: NetworkStudent, labels: Tensor, pair: list[Tensor], course: MixCourse) -> Tensor:
     """The targets of all three batches: the labels, and twice the sharpened mean opinion of the two views."""
     with torch.no_grad():
-        opinion = torch.stack([student.network(view).softmax(dim=1) for view in pair]).mean(dim=0)
+        opinion = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
         sharp = opinion ** (1.0 / course.temperature)
         sharp = sharp / sharp.sum(dim=1, keepdim=True)
     return torch.cat([labels, sharp, sharp])

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from modeltoll.bench.students.student import Course
     from modeltoll.records import Floats
 
-__all__ = ["ARCHITECTURES", "NetworkSchool", "NetworkStudent", "chance", "soft_cross_entropy", "untrained"]
+__all__ = [
+    "ARCHITECTURES",
+    "NetworkSchool",
+    "NetworkStudent",
+    "chance",
+    "computes_in_half",
+    "precision",
+    "soft_cross_entropy",
+    "untrained",
+]
 
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}
 _ROWS = 500  # images asked about at a time
@@ -37,9 +46,22 @@ def untrained(make: Callable[[], torch.nn.Module], rng: np.random.Generator) -> 
         return make().to(device_at_hand(), memory_format=torch.channels_last)
 
 
+def computes_in_half(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16, so that it is faster than float32 there."""
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def precision(device: torch.device, *, half: bool) -> torch.autocast:
+    """Where a network learns: in bfloat16 if that is wanted and the device can."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=half and computes_in_half(device))
+
+
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross entropy of logits (n, classes) against probabilities (n, classes)."""
-    return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    return -(targets * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
 
 
 class NetworkStudent:
@@ -70,7 +92,9 @@ class NetworkStudent:
         for _ in range(course.epochs):
             for chosen in torch.from_numpy(rng.permutation(len(x))).split(course.batch):
                 seen = x[chosen].to(self.device).contiguous(memory_format=torch.channels_last)
-                loss = soft_cross_entropy(self.network(seen), y[chosen].to(self.device))
+                with precision(self.device, half=course.half):
+                    logits = self.network(seen)
+                loss = soft_cross_entropy(logits, y[chosen].to(self.device))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -15,12 +15,16 @@ __all__ = ["PAPER_COURSE", "Course", "MixCourse", "School", "Student"]
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How long and how fast a student learns: stochastic gradient descent with momentum, on batches of rows."""
+    """How long and how fast a student learns: stochastic gradient descent with momentum, on batches of rows.
+
+    ``half``: a network's layers compute in bfloat16 where the machine has instructions for it, else in float32.
+    """
 
     epochs: int = 50
     batch: int = 64
     rate: float = 0.01
     momentum: float = 0.9
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class MixCourse:
     Each of ``epochs * steps`` steps of Adam sees ``batch`` images with labels, and as many without, twice. Guesses are
     sharpened by ``temperature``; pairs are mixed by a Beta(``alpha``, ``alpha``); ``weight`` of the guesses' loss is
     reached after all epochs, in a line from 0; the clone is the running ``average`` of the weights. Images are moved by
-    up to ``shift`` pixels; colours are mirrored too.
+    up to ``shift`` pixels; colours are mirrored too. ``half``: as in a ``Course``.
     """
 
     epochs: int = 128
@@ -43,6 +47,7 @@ class MixCourse:
     temperature: float = 0.5
     average: float = 0.999
     shift: int = 4
+    half: bool = False
 
 
 PAPER_COURSE = Course()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
