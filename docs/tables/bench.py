@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.table import PLAIN
 from modeltoll.bench.lines import percent, times
 from modeltoll.bench.report.gathering import Results
@@ -41,7 +42,7 @@ def _found(suite: str, dataset: str) -> Results:
 
 def _paired(results: Results) -> Iterator[tuple[Gathered, Gathered]]:
     """What was measured under our toll, beside the same under the published one."""
-    shared = ("attack", "evasion", "workload")
+    shared = ("attack", "evasion", "workload", "budget")
     others = {tuple(one[name] for name in shared): one for one in results.of(tariff=PUBLISHED)}
     for one in results.of(tariff=OURS):
         yield one, others[tuple(one[name] for name in shared)]
@@ -94,11 +95,15 @@ def bench_accounts(dataset: str) -> str:
 
 def bench_fillers(dataset: str) -> str:
     """Thieves who mix in what looks honest."""
-    rows = []
-    for family in ("repeated", "jittered", "unseen"):
+    plain = _levels(dataset, "accounts")
+    rows, counts = [], [1, 2, 4, 8]
+    for family in FILLERS:
         for attack, levels in _levels(dataset, family).items():
-            rows += [[f"{attack}, {family}", str(level), *ratios] for level, ratios in sorted(levels.items())]
-    return table(["attack, fillers", "per stolen row", "published toll", "our toll"], rows)
+            for place, toll in enumerate(("published", "ours")):
+                ratios = [plain[attack][1][place], *(levels[count][place] for count in counts)]
+                rows.append([f"{attack}, {family}", toll, *ratios])
+    head = ["attack, fillers", "toll", "without", *(f"{count} per stolen row" for count in counts)]
+    return table(head, rows, words=2)
 
 
 def bench_evasions(dataset: str) -> str:

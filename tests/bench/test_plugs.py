@@ -32,6 +32,23 @@ def test_evasions_keep_the_law(name):
     check_evasion(EVASIONS[name], STOLEN, CROWD)
 
 
+def fillers_of(name):
+    traffic = EVASIONS[name].disguise(STOLEN, CROWD, np.random.default_rng(1)).scene.traffic
+    return traffic.leaks[~traffic.wanted]
+
+
+def test_middling_fillers_are_one_row_from_the_middle_of_the_honest():
+    (middle,) = np.unique(fillers_of("middling-4"), axis=0)
+    shares = (CROWD.honest < middle).mean(axis=0)
+    assert (np.abs(shares - 0.5) < 0.2).all()
+
+
+def test_imitating_fillers_come_from_the_dearer_half_of_the_honest():
+    prices = CROWD.price(CROWD.honest)
+    found = {tuple(row) for row in fillers_of("imitating-4")}
+    assert found == {tuple(row) for row in CROWD.honest[prices >= np.median(prices)]}
+
+
 @pytest.mark.parametrize("name", DEFENCES)
 def test_defences_keep_the_law(name, ground):
     defence = DEFENCES[name](ground)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import rankdata
 
 from modeltoll.bench.evasions.evasion import Disguise
 from modeltoll.simulation.scenes import Scene
@@ -20,17 +21,34 @@ __all__ = ["FILLERS", "Fillers"]
 
 _Source = Callable[["Crowd", int, np.random.Generator], "Floats"]
 
+
+def _middling(crowd: Crowd, count: int, rng: np.random.Generator) -> Floats:
+    """The one row of the victim's kind that is nearest to the middle under every measure."""
+    del rng
+    ranks = rankdata(crowd.honest, axis=0) / (len(crowd.honest) + 1)
+    middle = crowd.honest[np.abs(ranks - 0.5).max(axis=1).argmin()]
+    return np.broadcast_to(middle, (count, len(middle)))
+
+
+def _imitating(crowd: Crowd, count: int, rng: np.random.Generator) -> Floats:
+    """Rows of the victim's kind from their dearer half, so that the caller's p-values look as if all were honest."""
+    prices = crowd.price(crowd.honest)
+    return drawn(crowd.honest[prices >= np.median(prices)], count, rng)
+
+
 FILLERS: Mapping[str, _Source] = {
     "repeated": lambda crowd, count, _: np.broadcast_to(crowd.easy, (count, crowd.easy.shape[1])),
     "jittered": lambda crowd, count, rng: drawn(crowd.jittered, count, rng),
     "unseen": lambda crowd, count, rng: drawn(crowd.honest, count, rng),
+    "middling": _middling,
+    "imitating": _imitating,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Fillers:
-    """So many fillers before each stolen row: one easy row ``repeated``, ever new copies of it (``jittered``), or
-    ``unseen`` rows of the victim's kind."""
+    """So many fillers before each stolen row: one easy row ``repeated``, ever new copies of it (``jittered``) or of a
+    ``middling`` one, or ``unseen`` rows of the victim's kind, at random or the dearer half (``imitating``)."""
 
     kind: str
     each: int

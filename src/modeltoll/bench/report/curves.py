@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.table import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
@@ -171,7 +172,7 @@ def accounts(results: Results) -> Section | None:
 
 def fillers(results: Results) -> Section | None:
     """Thieves who mix in what looks honest."""
-    return _by_level(results, ("repeated", "jittered", "unseen"), ("ratio-fillers", "fillers per stolen row"))
+    return _by_level(results, tuple(FILLERS), ("ratio-fillers", "fillers per stolen row"))
 
 
 def honest_waits(results: Results) -> Section | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.table import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.lines import number, percent, times
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["defences", "doubts", "euros", "evasions", "live", "scaled_down", "table2", "table3"]
 
 _COSTS = ("pate-eps", "pknn-eps", "entropy")  # what is called the cost, the first that there is
-_CURVES = ("accounts", "anonymous", "organisation", "joining", "repeated", "jittered", "unseen")
+_CURVES = ("accounts", "anonymous", "organisation", "joining", *FILLERS)
 
 
 def _pairs(found: list[Gathered]) -> Iterator[tuple[Gathered, Gathered | None]]:
