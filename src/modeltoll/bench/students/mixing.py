@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeltoll.bench.students.networks import NetworkStudent, chance, precision, soft_cross_entropy
+from modeltoll.bench.students.networks import NetworkStudent, chance, soft_cross_entropy
 from modeltoll.bench.victims.shelf import as_tensor
-from modeltoll.bench.victims.training import vary
+from modeltoll.bench.victims.training import precision, vary
 
 if TYPE_CHECKING:
     from modeltoll.bench.students.student import MixCourse

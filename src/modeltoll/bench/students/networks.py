@@ -12,7 +12,7 @@ from torch import Tensor
 
 from modeltoll.bench.victims.networks import MnistNet, Network, ResidualNet
 from modeltoll.bench.victims.shelf import as_tensor
-from modeltoll.bench.victims.training import device_at_hand
+from modeltoll.bench.victims.training import device_at_hand, precision
 
 if TYPE_CHECKING:
     from modeltoll.bench.students.student import Course
@@ -23,8 +23,6 @@ __all__ = [
     "NetworkSchool",
     "NetworkStudent",
     "chance",
-    "computes_in_half",
-    "precision",
     "soft_cross_entropy",
     "untrained",
 ]
@@ -44,19 +42,6 @@ def untrained(make: Callable[[], torch.nn.Module], rng: np.random.Generator) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         return make().to(device_at_hand(), memory_format=torch.channels_last)
-
-
-def computes_in_half(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16, so that it is faster than float32 there."""
-    if device.type == "cpu":
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def precision(device: torch.device, *, half: bool) -> torch.autocast:
-    """Where a network learns: in bfloat16 if that is wanted and the device can."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=half and computes_in_half(device))
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ VICTIMS = {
     "mnist": Offer(datasets.mnist, Recipe("mnistnet", epochs=6, rate=0.1, shift=1)),
     "fashion": Offer(datasets.fashion, Recipe("mnistnet", epochs=10, rate=0.1, flip=True)),
     "svhn": Offer(datasets.svhn, Recipe("residual", epochs=10, rate=0.3, shift=2)),
-    "cifar10": Offer(datasets.cifar10, Recipe("residual", epochs=14, rate=0.3, shift=2, flip=True)),
+    "cifar10": Offer(datasets.cifar10, Recipe("residual", epochs=18, rate=0.3, shift=2, flip=True, half=True)),
     "cifar10-resnet34": Offer(datasets.cifar10, Recipe("resnet34", epochs=60, rate=0.1, batch=128, shift=4, flip=True)),
 }
 

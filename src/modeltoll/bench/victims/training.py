@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from modeltoll.bench.victims.networks import ARCHITECTURES, Network
 
-__all__ = ["Progress", "Recipe", "build", "device_at_hand", "train", "vary"]
+__all__ = ["Progress", "Recipe", "build", "device_at_hand", "precision", "train", "vary"]
 
 Progress = Callable[[int, int], None]  # (batches done, batches in all)
 
@@ -24,7 +24,7 @@ class Recipe:
     """Everything that a training depends on but the data.
 
     ``rate`` is the peak of a one-cycle schedule; ``shift`` moves images by up to that many pixels; ``flip`` mirrors half
-    of them.
+    of them. ``half``: in bfloat16 where the machine has instructions for it, else in float32.
     """
 
     architecture: str
@@ -35,6 +35,7 @@ class Recipe:
     decay: float = 5e-4
     shift: int = 0
     flip: bool = False
+    half: bool = False
     seed: int = 0
 
 
@@ -43,6 +44,19 @@ def device_at_hand() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def computes_in_half(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16, so that it is faster than float32 there."""
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def precision(device: torch.device, *, half: bool) -> torch.autocast:
+    """Where a network learns: in bfloat16 if that is wanted and the device can."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=half and computes_in_half(device))
 
 
 def build(recipe: Recipe) -> Network:
@@ -80,7 +94,9 @@ def train(recipe: Recipe, images: Tensor, labels: Tensor, checkpoint: Path, prog
                 .to(device)
                 .contiguous(memory_format=torch.channels_last)
             )
-            loss = functional.cross_entropy(network(seen), labels[chosen].to(device))
+            with precision(device, half=recipe.half):
+                logits = network(seen)
+            loss = functional.cross_entropy(logits.float(), labels[chosen].to(device))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
