@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -33,9 +32,11 @@ def fetched(name: str) -> dict[str, Any]:
 
 
 def asked(folder: str) -> list[dict[str, Any]]:
-    """What pip-audit says of each package in a folder."""
+    """What pip-audit says of each package in a folder. Ends the audit where it says nothing, as without a network."""
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", "--format", "json", "--path", folder]
     run = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if not run.stdout:
+        sys.exit("pip-audit could not ask the index; nothing was audited")
     found: list[dict[str, Any]] = json.loads(run.stdout)["dependencies"]
     return found
 
@@ -53,7 +54,8 @@ def from_project(name: str, version: str, fetch: Fetch) -> list[str] | None:
 
 def audit(packages: list[dict[str, Any]], versions: dict[str, str], fetch: Fetch) -> list[str]:
     """What is wrong with packages as pip-audit describes them, a line each. ``versions``: what is installed, by name."""
-    wrong = []
+    seen = {canonicalize_name(package["name"]) for package in packages}
+    wrong = [f"{name} was not looked at" for name in sorted(versions.keys() - seen - {OURS})]
     for package in packages:
         name = canonicalize_name(package["name"])
         if name == OURS:
@@ -79,8 +81,11 @@ def installed(folder: str) -> dict[str, str]:
 def main() -> int:
     """Audit, and say what was found."""
     (folder,) = sys.argv[1:]
+    versions = installed(folder)
+    if not versions:
+        sys.exit(f"there are no packages in {folder}")
     packages = asked(folder)
-    wrong = audit(packages, installed(folder), fetched)
+    wrong = audit(packages, versions, fetched)
     for line in wrong:
         print(line)
     print(f"{len(packages)} packages looked at, {len(wrong)} with something to say against them")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 import urllib.error
 from pathlib import Path
 
@@ -46,6 +48,23 @@ def test_the_newest_version_may_be_looked_up_on_its_projects_page():
 def test_what_cannot_be_looked_up_is_a_failure(fetch):
     """Also an older version: what is known of the newest says nothing of it."""
     assert audit.audit([SKIPPED], {"skipped": "2"}, fetch) == ["skipped could not be looked up: not found"]
+
+
+def test_an_installed_package_that_nobody_looked_at_is_a_failure():
+    assert audit.audit([CLEAN], {"clean": "1", "other": "3", "modeltoll": "1"}, nobody) == ["other was not looked at"]
+
+
+def test_where_pip_audit_says_nothing_the_audit_fails(monkeypatch):
+    silent = subprocess.CompletedProcess([], 1, stdout=b"")
+    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: silent)
+    with pytest.raises(SystemExit, match="nothing was audited"):
+        audit.asked("somewhere")
+
+
+def test_a_folder_without_packages_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["audit.py", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no packages"):
+        audit.main()
 
 
 def test_what_is_being_audited_need_not_be_published():

@@ -14,6 +14,7 @@ from modeltoll.bench.attacks.table import ATTACKS  # noqa: E402
 from modeltoll.bench.datasets import Images  # noqa: E402
 from modeltoll.bench.students.networks import NetworkSchool  # noqa: E402
 from modeltoll.bench.students.student import Course  # noqa: E402
+from modeltoll.bench.victims import training  # noqa: E402
 from modeltoll.testing.attacks import check_attack  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -79,7 +80,7 @@ def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched
 @pytest.mark.parametrize("can", [False, True])
 def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatch):
     """What is learnt stays in float32; without the instructions it is the very same as without the wish."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": can})
+    monkeypatch.setattr(training, "computes_in_half", lambda _: can)
     x, y = two_kinds(32, (28, 28))
 
     def learnt(half):
@@ -91,6 +92,12 @@ def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatc
 
     assert np.array_equal(learnt(half=True), learnt(half=False)) is not can
     assert learnt(half=True) == pytest.approx(learnt(half=False), abs=0.05)
+
+
+@pytest.mark.parametrize(("has", "can"), [({}, False), ({"avx2": True}, False), ({"amx_bf16": True}, True)])
+def test_a_processor_computes_in_half_if_it_has_the_instructions(has, can, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert training.computes_in_half(torch.device("cpu")) is can
 
 
 def test_a_student_has_as_many_classes_as_its_school():

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from modeltoll.bench.victims.networks import ARCHITECTURES, Network
 
-__all__ = ["Progress", "Recipe", "build", "device_at_hand", "precision", "train", "vary"]
+__all__ = ["Progress", "Recipe", "build", "computes_in_half", "device_at_hand", "precision", "train", "vary"]
 
 Progress = Callable[[int, int], None]  # (batches done, batches in all)
 
