@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from modeltoll.bench import checks
 from modeltoll.bench.evasions.table import EVASIONS
 from modeltoll.bench.experiment import Experiment, Origin, plan_of, read_result, read_results
-from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.gauges import ENTROPY, measure_all
 from modeltoll.bench.honest.kinds import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, Pattern, pay
 from modeltoll.bench.machines import (
@@ -39,6 +41,7 @@ from modeltoll.simulation.scenes import Scene
 from modeltoll.simulation.traffic import alone
 
 USER = Caller("key:user")
+MEASURED = Path(__file__).parents[2] / "results" / "benchmarks" / "bench_gateway.json"
 ORIGIN = Origin("a test", "a machine", {"python": "3"})
 ROWS = 120
 
@@ -67,6 +70,13 @@ def test_without_a_toll_nothing_is_dearer(ground, loot):
     assert (result.ratio, result.honest_ratio, result.work_seconds) == (pytest.approx(1.0), pytest.approx(1.0), 0.0)
     assert result.accuracy == 0.6
     assert all(check.holds for check in result.checks)
+
+
+def test_the_gates_own_time_is_the_measured_one(ground):
+    ledgers = {each["ledger"]: each["own_p50_ms"] / 1000 for each in json.loads(MEASURED.read_text())["ledgers"]}
+    here = site(ground)
+    measured = sum(ground.gauge_seconds[name] for name in here.laid.measures if name != ENTROPY)
+    assert here.laid.times.gate - measured == pytest.approx(ledgers["sqlite"])
 
 
 def test_a_theft_costs_what_the_toll_charges_row_by_row(ground, loot):
