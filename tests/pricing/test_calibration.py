@@ -86,6 +86,23 @@ def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
     assert any("minimum of 0.5 ms" in warning for warning in fitted.report.warnings)
 
 
+@pytest.mark.parametrize(
+    ("costs", "terms", "units"),
+    [
+        (Costs(0.01), Terms(), 200.0),
+        (Costs(0.01, gate_seconds=0.006), Terms(), 500.0),
+        (Costs(0.01, gate_seconds=0.006), Terms(entry_queries=10.0), 25.0),
+        (Costs(0.01, gate_seconds=0.006), Terms(entry=EntryTerms(anonymous_units=7.0)), 7.0),
+        (Costs(0.01, unit_seconds=0.25), Terms(), 200.0),
+        (Costs(3600.0, overhead=1e-6), Terms(entry_queries=1e3), 1e6),
+    ],
+)
+def test_what_an_account_without_a_key_pays_first_is_worth_so_many_queries(costs, terms, units):
+    entry = calibrate("model", honest(), costs, terms).entry
+    assert entry.anonymous_units == pytest.approx(units)
+    assert entry.keyed_units == 0.0
+
+
 def test_repeated_rows_are_told():
     leaks = honest(250)
     fourfold = Leaks(leaks.measures, np.tile(leaks.values, (4, 1)))
@@ -119,6 +136,8 @@ def test_honest_rows_that_cannot_carry_a_tariff_are_refused(leaks, fault):
         ({"terms": Terms(g=1.0)}, "'g'"),
         ({"terms": Terms(weights=(0.5, 0.4))}, "'weights'"),
         ({"terms": Terms(weights=())}, "'weights'"),
+        ({"terms": Terms(entry_queries=-1.0)}, "'entry_queries'"),
+        ({"terms": Terms(entry_queries=math.inf)}, "'entry_queries'"),
         ({"split": Split(holdback=0.9)}, "'holdback'"),
         ({"model": ""}, "'model'"),
     ],

@@ -64,6 +64,10 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         float, typer.Option(min=0, help="Time of one row without a gateway, where no server is asked.")
     ] = 0.0,
     unit_ms: Annotated[float | None, typer.Option(help="An absolute unit instead, for very fast models.")] = None,
+    entry: Annotated[
+        float,
+        typer.Option(metavar="QUERIES", help="What a new caller without a key pays, in times of a row; 0: nothing."),
+    ] = 200.0,
     measures: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +92,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     stolen = {} if thieves is None else _thieves(thieves, goal, asking=inputs is not None)
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
     targets = pricing.Targets(wait, tuple(stolen.values())) if stolen or wait is not None else None
-    terms = pricing.Terms(g=g, weights=None if stolen else goal.weights, targets=targets)
+    terms = pricing.Terms(g=g, weights=None if stolen else goal.weights, entry_queries=entry, targets=targets)
     unit_seconds = None if unit_ms is None else unit_ms / 1000
     costs = pricing.Costs(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
     made = pricing.Provenance(
@@ -278,6 +282,10 @@ def _print_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], target
             f"{report.mean:.3f}  [{report.low:.3f}, {report.high:.3f}]",
         ),
         ("unit, ms", f"{1000 * fitted.unit_seconds:.3f}"),
+        (
+            f"each of the first {fitted.entry.rows} rows of a caller without a key, on top, ms",
+            f"{1000 * fitted.unit_seconds * fitted.entry.anonymous_units / fitted.entry.rows:.1f}",
+        ),
         *((f"wait of {share:.1%} of honest rows, ms, at most", f"{1000 * wait:.1f}") for share, wait in report.waits),
         *((f"mean price of {name}, units, before suspicion", f"{mean:,.1f}") for name, mean in stolen.items()),
     ]

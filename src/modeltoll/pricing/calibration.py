@@ -34,8 +34,10 @@ __all__ = [
     "calibrate",
 ]
 
+ENTRY_QUERIES = 200.0  # over ten rows: whoever asks no more from an account pays 20 times the undefended time for each
 MINIMUM_UNIT_SECONDS = 0.0005
 _MAXIMUM_UNIT_SECONDS = 86_400.0
+_MAXIMUM_ENTRY_UNITS = 1e6
 
 
 def _require(holds: bool, fault: str) -> None:
@@ -53,13 +55,14 @@ class EntryTerms:
         CalibrationError: a term is out of range.
     """
 
-    anonymous_units: float = 200.0
+    anonymous_units: float = ENTRY_QUERIES
     keyed_units: float = 0.0
     rows: int = 10
 
     def __post_init__(self) -> None:
         for name in ("anonymous_units", "keyed_units"):
-            _require(0.0 <= getattr(self, name) <= 1e6, f"'entry.{name}' must lie in 0..1e6 units")
+            sound = 0.0 <= getattr(self, name) <= _MAXIMUM_ENTRY_UNITS
+            _require(sound, f"'entry.{name}' must lie in 0..{_MAXIMUM_ENTRY_UNITS:,.0f} units")
         _require(1 <= self.rows <= 1_000_000, "'entry.rows' must lie in 1..1000000")
 
     def units(self, account: Account, rows: int) -> float:
@@ -79,12 +82,14 @@ class EntryTerms:
 class Terms:
     """What the operator decides. ``weights`` sum to 1, one per measure; None shares equally. 0 < ``g`` < 1 bends the
     price: the larger, the cheaper the ordinary row and the dearer the rare one. With ``targets``, g is chosen for them,
-    and so are weights that are not stated."""
+    and so are weights that are not stated. ``entry_queries`` is what an anonymous caller's entry toll is worth: so many
+    rows' time without a gateway, or so many units where the unit itself was stated; ``entry`` states the toll instead."""
 
     g: float = 0.8
     weights: tuple[float, ...] | None = None
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    entry: EntryTerms = field(default_factory=EntryTerms)
+    entry: EntryTerms | None = None
+    entry_queries: float = ENTRY_QUERIES
     targets: Targets | None = None
 
 
@@ -123,6 +128,15 @@ class Costs:
             f"minimum of {1000 * MINIMUM_UNIT_SECONDS:.3g} ms instead, and honest callers pay more than was asked for"
         )
         return MINIMUM_UNIT_SECONDS, (warning,)
+
+    def units(self, queries: float) -> float:
+        """What the time of so many rows without a gateway is, in units; where the unit was stated, that many units.
+
+        Raises:
+            CalibrationError: a cost is out of range.
+        """
+        unit, _ = self.unit()
+        return queries if self.unit_seconds is not None else queries * self.undefended_seconds / unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +238,14 @@ def _chosen(leaks: Leaks, unit_seconds: float, terms: Terms) -> tuple[float, tup
     return choice.g, choice.weights
 
 
+def _entry(costs: Costs, terms: Terms) -> EntryTerms:
+    """The entry toll that is stated, or the one worth the queries that are."""
+    if terms.entry is not None:
+        return terms.entry
+    _require(0.0 <= terms.entry_queries < math.inf, "'entry_queries' must be 0 or more")
+    return EntryTerms(anonymous_units=min(costs.units(terms.entry_queries), _MAXIMUM_ENTRY_UNITS))
+
+
 def calibrate(
     model: str,
     leaks: Leaks,
@@ -258,7 +280,7 @@ def calibrate(
         g=g,
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
-        entry=terms.entry,
+        entry=_entry(costs, terms),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
         provenance=provenance or Provenance(),
