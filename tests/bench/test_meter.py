@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,21 @@ def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
         meter.oracle.ask(images[start : start + 5])
     assert np.array_equal(meter.images, images[:7])
     assert len(meter.leaks) == len(meter.scores) == meter.rows == 12
+
+
+def test_images_that_are_not_remembered_are_let_go(room, monkeypatch):
+    monkeypatch.setattr(meter_room, "KEPT", 7)
+    rounds, images = 50, np.resize(room.pools.foreign.x, (200, 8, 8))
+    meter = Meter(Counted(room.victim), room.gauges, (8, 8), rounds * len(images), truth)
+    tracemalloc.start()
+    try:
+        for _ in range(rounds):
+            meter.oracle.ask(images)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(meter.images) == 7
+    assert held < rounds * images.nbytes / 2
 
 
 def test_changing_an_answer_changes_nothing_that_is_remembered(meter, room):

@@ -73,7 +73,8 @@ class Meter:
         scores = self._victim.scores(asked)
         leaks = measure_all(self._gauges, scores, asked)
         told = self._answering(scores)
-        self._images.append(asked[: max(0, KEPT - self.rows)])
+        if self.rows < KEPT:  # an empty slice would keep all that it was cut from
+            self._images.append(asked[: KEPT - self.rows])
         self.rows += len(asked)
         self._scores.append(scores)
         self._leaks.append(leaks)
