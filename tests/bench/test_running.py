@@ -21,6 +21,7 @@ from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
 from modeltoll.bench.suites import SUITES, Choice, plan
 from modeltoll.bench.thieves import Equipped, equip
+from modeltoll.bench.tolls import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
 
@@ -32,6 +33,24 @@ CHOICE = Choice(attacks=("copycat", "standard"), queries=60)
 def run(workshop, ground, tmp_path):
     del ground  # it is in the workshop's cache by now
     return Run(workshop, tmp_path / "results", running.Origin("a test", "a machine", {"python": "3"}))
+
+
+@pytest.mark.parametrize(
+    ("suite", "dataset", "cost"),
+    [
+        ("table2", "cifar10", "pate-eps"),
+        ("table3", "cifar10", "pknn-eps"),
+        ("evasions", "cifar10", "pknn-eps"),
+        ("honest", "cifar10", "pknn-eps"),
+        ("defences", "cifar10", "pknn-eps"),
+        ("evasions", "mnist", "pate-eps"),
+        ("quick", "digits", "entropy"),
+        ("table2", "cells", "entropy"),
+    ],
+)
+def test_the_published_toll_prices_a_cost_that_tells_callers_apart_outside_the_papers_own_table(suite, dataset, cost):
+    planned = plan(suite, Choice((dataset,), seeds=1))
+    assert {one.measure for one in planned if one.tariff == PUBLISHED} == {cost}
 
 
 @pytest.mark.parametrize("name", SUITES)
