@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from modeltoll.bench.experiment import read_results
+from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.report.page import sections
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -39,3 +43,13 @@ def test_the_readme_begins_with_what_it_is_two_commands_and_a_picture():
     assert "make demo" in head
     assert "pip install" in head
     assert "](docs/demo.png)" in head
+
+
+def test_the_whole_report_is_made_from_the_results():
+    """``modeltoll bench report results/bench -o docs/report``; its charts are not compared."""
+    results = Results(read_results(ROOT / "results" / "bench"))
+    text = (ROOT / "docs" / "report" / "report.md").read_text()
+    rows = [row for section in sections(results) for row in section.table.rows]
+    assert len(rows) > 1000
+    assert [row for row in rows if f"| {' | '.join(row)} |" not in text] == []
+    assert f"{len(results.documents)} results." in text

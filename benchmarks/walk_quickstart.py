@@ -1,0 +1,189 @@
+"""Walk through the quickstart as a newcomer would: every command of the page, in its order, in an empty folder, timed.
+
+    python benchmarks/walk_quickstart.py [--work DIR] [--modeltoll WHAT] [--json FILE]
+
+Commands and files are taken from ``docs/quickstart.md``; what the page asks a reader to change by hand in the settings is
+done here. ``--modeltoll`` is what pip installs where the page says modeltoll, this checkout otherwise. The ports 8000,
+8080 and 9090 must be free. It ends with an error where a command fails, says something else, or was left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "quickstart.md"
+MODEL_SERVER, TOLL_HOUSE = "http://127.0.0.1:8000/v2/health/ready", "http://127.0.0.1:9090/readyz"
+PATIENCE = 120.0  # seconds that a server may take to start
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# (\S+\.py): (.+)\n")
+_PAID = re.compile(r"paid ([\d.]+) s of")
+
+
+class Walk:
+    """A folder, the page, and the steps so far: what was done and how many seconds it took."""
+
+    def __init__(self, folder: Path, modeltoll: str) -> None:
+        self._folder, self._modeltoll = folder, modeltoll
+        self._left: list[str] = []
+        self.steps: list[dict] = []
+        for language, text in _BLOCK.findall(PAGE.read_text()):
+            if language == "console":
+                self._left += [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+            elif named := _FILE.match(text):
+                (folder / named[1]).write_text(text)
+                self._left.append(named[2])
+        self._left = list(dict.fromkeys(self._left))
+
+    def _next(self, contains: str) -> str:
+        """The page's next command, which must be the expected one."""
+        command = self._left.pop(0)
+        if contains not in command:
+            raise SystemExit(f"the page goes on with {command!r}, which this walk does not expect")
+        return command
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        print(what, file=sys.stderr, flush=True)
+        begin = time.perf_counter()
+        yield
+        self.steps.append({"step": what, "seconds": round(time.perf_counter() - begin, 1)})
+
+    def run(self, contains: str, says: str = "") -> str:
+        """One command, to its end; what it said."""
+        command = self._next(contains)
+        with self._timed(command):
+            said = self._said(command)
+        if says not in said:
+            raise SystemExit(f"{command} does not say {says!r} but:\n{said}")
+        return said
+
+    def _said(self, command: str) -> str:
+        ours = command.replace("'modeltoll[gateway]'", f"'{self._modeltoll}'")
+        done = subprocess.run(
+            ["bash", "-c", ours],
+            check=False,
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stdout}")
+        return done.stdout
+
+    @contextmanager
+    def running(self, contains: str, ready: str) -> Iterator[None]:
+        """One command that goes on, from when it is ready."""
+        command = self._next(contains)
+        log = self._folder / f"{Path(command.split()[0]).name}.log"
+        with log.open("w") as said:
+            server = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=self._folder, stdout=said, stderr=said)
+            try:
+                with self._timed(f"{command} (until it is ready)"):
+                    _await(server, ready, log)
+                yield
+            finally:
+                server.terminate()
+                server.wait(30)
+
+    def by_hand(self, what: str, old: str, new: str) -> None:
+        """A change in the settings that the page asks for."""
+        path = self._folder / "modeltoll.yaml"
+        text = path.read_text()
+        if old not in text:
+            raise SystemExit(f"{what}: the settings have no {old!r}:\n{text}")
+        path.write_text(text.replace(old, new, 1))
+        self.steps.append({"step": what, "seconds": 0.0})
+
+    def paid(self, contains: str) -> float:
+        """A call, tried again until the gateway has noticed its settings; the seconds of work that it paid."""
+        command = self._next(contains)
+        with self._timed(command):
+            for _ in range(30):
+                if found := _PAID.search(said := self._said(command)):
+                    return float(found[1])
+                time.sleep(0.5)
+        raise SystemExit(f"{command} pays nothing:\n{said}")
+
+    def ended(self) -> None:
+        """Every command of the page was run."""
+        if self._left:
+            raise SystemExit(f"commands of the page that were not run: {self._left}")
+
+
+def _await(server: subprocess.Popen, url: str, log: Path) -> None:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise SystemExit(f"nothing answers at {url}:\n{log.read_text()}")
+
+
+def walk(folder: Path, modeltoll: str) -> dict:
+    """The page from its first command to its last."""
+    way = Walk(folder, modeltoll)
+    with ExitStack() as servers:
+        way.run("pip install mlserver")
+        way.run("pip install 'modeltoll")
+        way.run("train.py")
+        servers.enter_context(way.running("mlserver start", MODEL_SERVER))
+        way.run("modeltoll init", "found digits: oip, probabilities of 10 classes")
+        way.by_hand("by hand: measure novelty, too", "# - {name: novelty", "- {name: novelty")
+        way.run("modeltoll check", "digits")
+        servers.enter_context(way.running("modeltoll serve", TOLL_HOUSE))
+        way.run("honest.py")
+        way.run("modeltoll calibrate", "digits.tariff.json")
+        way.by_hand("by hand: mode: enforce", "mode: shadow", "mode: enforce")
+        digit = way.paid("--data digit.json")
+        noise = way.paid("--data noise.json")
+        way.run("openssl rand")
+    way.ended()
+    if noise < 10 * digit:
+        raise SystemExit(f"noise pays {noise} s, a digit {digit} s")
+    seconds = round(sum(step["seconds"] for step in way.steps), 1)
+    return {"steps": way.steps, "seconds": seconds, "digit_seconds": digit, "noise_seconds": noise}
+
+
+def main() -> None:
+    """Parse, walk, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, help="an empty folder; a temporary one otherwise")
+    parser.add_argument("--modeltoll", default=f"{ROOT}[gateway]", help="what pip installs; this checkout otherwise")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (given.work or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        found = walk(folder, given.modeltoll)
+    document = {
+        "command": "python benchmarks/walk_quickstart.py",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load_average": round(os.getloadavg()[2], 1),
+        **found,
+    }
+    text = json.dumps(document, indent=2) + "\n"
+    print(text, end="")
+    if given.json:
+        given.json.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
