@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from modeltoll.bench.running import Run, errands, run_errand
 from modeltoll.bench.suites import Choice, plan
 from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
 from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.records import Work
 
 ROWS = 12
 
@@ -43,6 +45,20 @@ def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
     halved = replace(DEFAULT_PROFILE, argon2id={rung: rate / 2 for rung, rate in DEFAULT_PROFILE.argon2id.items()})
     assert live._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
     assert live._pace(DEFAULT_PROFILE, halved) == 1.5
+
+
+def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
+    dealer, chance = live._Dealer(DEFAULT_PROFILE), random.Random(0)
+    assert dealer.within(256) is dealer
+    solved = [dealer.make(Work(0.5, 1, 0.5), chance) for _ in range(40)]
+    assert dealer.expected == pytest.approx(20.0)
+    asked = [
+        sum(counter + 1 for counter in solution.counters) / DEFAULT_PROFILE.rate(challenge.memory_kib)
+        for challenge, solution in solved
+    ]
+    assert dealer.drawn == pytest.approx(sum(asked))
+    assert dealer.drawn / dealer.expected == pytest.approx(1.0, abs=0.25)
+    assert 0.0 < dealer.making < 0.2 * dealer.expected
 
 
 def test_an_answer_that_was_changed_is_counted(trip):

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Floats, MachineProfile
+    from modeltoll.records import Challenge, Floats, MachineProfile, Solution, Work
 
 __all__ = ["LIVE_SECONDS", "Live", "Trip", "drive"]
 
@@ -75,8 +75,9 @@ class Trip:
 class Live:
     """What a live run took, in seconds of one core, gateway and client together: other work on the machine does not count.
 
-    ``computed_seconds``: the work as it was computed, and what a row takes with a toll of next to no work. ``wall_seconds`` is what a
-    clock on the wall said. ``unit_seconds`` is the unit that was in force; ``changed`` counts opened answers that are
+    ``computed_seconds``: the work as it was computed, times ``luck``, what the puzzles' hidden counters turned out to ask of what was
+    expected of them; the evaluation that making a part takes; and what a row takes with a toll of next to no work.
+    ``wall_seconds`` is what a clock on the wall said. ``unit_seconds`` is the unit that was in force; ``changed`` counts opened answers that are
     not the victim's.
     """
 
@@ -86,6 +87,29 @@ class Live:
     computed_seconds: float
     unit_seconds: float
     changed: int
+    luck: float
+
+
+class _Dealer(Argon2idCounter):
+    """Notes what the puzzles that it makes were to ask, what they do ask, and what making them takes, in seconds of ``profile``."""
+
+    def __init__(self, profile: MachineProfile) -> None:
+        super().__init__(profile, max_memory_kib=_MAX_KIB, ladder=_LADDER)
+        self._profile = profile
+        self.expected = self.drawn = self.making = 0.0
+
+    def within(self, memory_kib: int) -> _Dealer:  # noqa: ARG002  the client here has memory for every rung
+        """Itself, so that nothing is missed."""
+        return self
+
+    def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
+        """As ``Puzzle.make``."""
+        challenge, solution = super().make(work, rng)
+        rate = self._profile.rate(challenge.memory_kib)
+        self.expected += work.seconds
+        self.drawn += sum(counter + 1 for counter in solution.counters) / rate
+        self.making += len(challenge.parts) / rate
+        return challenge, solution
 
 
 class _Upstream:
@@ -118,11 +142,10 @@ def _question(image: Floats) -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-def _house(trip: Trip, tariff: Tariff, profile: MachineProfile, ledger: Ledger) -> House:
+def _house(trip: Trip, tariff: Tariff, puzzle: _Dealer, profile: MachineProfile, ledger: Ledger) -> House:
     """A gateway with this tariff, as ``assemble`` builds one."""
     measures = tuple(trip.gauges[name] for name in tariff.measures)
     subject = Subject(Service(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
-    puzzle = Argon2idCounter(profile, max_memory_kib=_MAX_KIB, ladder=_LADDER)
     upstream = _Upstream(trip.victim, trip.images.shape[1:])
     generator = np.random.default_rng(secrets.randbits(128))
     chance = Chance(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
@@ -131,11 +154,13 @@ def _house(trip: Trip, tariff: Tariff, profile: MachineProfile, ledger: Ledger) 
     return House({_MODEL: gate}, upstream, door, Telemetry(), chance)
 
 
-async def _ask(trip: Trip, tariff: Tariff, profile: MachineProfile, images: Floats) -> tuple[list[float], list[bytes]]:
+async def _ask(
+    trip: Trip, tariff: Tariff, profile: MachineProfile, images: Floats
+) -> tuple[list[float], list[bytes], _Dealer]:
     """Ask a new gateway about one image after another, and pay whatever it costs; the seconds and answer of each."""
-    ledger = MemoryLedger()
+    ledger, dealer = MemoryLedger(), _Dealer(profile)
     await ledger.open()
-    house = _house(trip, tariff, profile, ledger)
+    house = _house(trip, tariff, dealer, profile, ledger)
     purse = Purse(math.inf, profile=profile)
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
@@ -154,7 +179,7 @@ async def _ask(trip: Trip, tariff: Tariff, profile: MachineProfile, images: Floa
                     raise ModeltollError(f"the gateway answered {response.status_code}: {response.text[:300]}")
                 answers.append(response.content)
     await ledger.close()
-    return seconds, answers
+    return seconds, answers, dealer
 
 
 def _work(trip: Trip, calibration: Calibration) -> float:
@@ -194,10 +219,13 @@ def drive(trip: Trip, measured: Callable[[], MachineProfile] = _measured) -> Liv
     whole = _work(trip, trip.calibration)
     calibration = replace(trip.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
     least = ConformalTariff(replace(calibration, unit_seconds=_NO_WORK))
-    own, _ = asyncio.run(_ask(trip, least, here, trip.images[:_FREE_ROWS]))
+    own, _, _ = asyncio.run(_ask(trip, least, here, trip.images[:_FREE_ROWS]))
     begin = time.perf_counter()
-    seconds, answers = asyncio.run(_ask(trip, ConformalTariff(calibration), here, trip.images))
+    seconds, answers, dealer = asyncio.run(_ask(trip, ConformalTariff(calibration), here, trip.images))
     wall = time.perf_counter() - begin
-    work = _work(trip, calibration) * _pace(here, measured())
-    computed = len(seconds) * statistics.median(own[_WARM_UP:] or own) + work
-    return Live(len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(trip, answers))
+    luck = dealer.drawn / dealer.expected
+    work = (_work(trip, calibration) * luck + dealer.making) * _pace(here, measured())
+    computed = len(seconds) * statistics.fmean(own[_WARM_UP:] or own) + work
+    return Live(
+        len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(trip, answers), luck
+    )
