@@ -14,6 +14,7 @@ import sys
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import typer
@@ -21,12 +22,14 @@ from typer.testing import CliRunner
 
 from modeltoll import __version__, wire
 from modeltoll.cli import app
+from modeltoll.pricing.calibration import ENTRY_QUERIES
 from modeltoll.pricing.reference import DEFAULT_PROFILE
 from modeltoll.puzzle import measuring, seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll, Work
 
+ROOT = Path(__file__).resolve().parents[1]
 VERBS = sorted(typer.main.get_command(app).commands)
 UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
 BODY = bytes(range(256)) + b"\r\n\n"
@@ -336,3 +339,26 @@ def test_a_sidecar_that_cannot_be_is_told_why(option, value):
     result = CliRunner().invoke(app, ["proxy", *(part for pair in arguments.items() for part in pair)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert option in result.stderr
+
+
+def _entry_of(tmp_path, *options):
+    """What ``calibrate`` makes of the entry toll, None where it refuses."""
+    leaks, made = ROOT / "results" / "pricing" / "leaks-mnist.npz", tmp_path / "tariff.json"
+    command = ["calibrate", "--leaks", str(leaks), "--out", str(made), "--measures", "entropy", *options]
+    result = CliRunner().invoke(app, command)
+    return json.loads(made.read_text())["entry"]["anonymous_units"] if result.exit_code == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("options", "units"),
+    [
+        (("--undefended-ms", "8"), ENTRY_QUERIES),
+        (("--undefended-ms", "8", "--overhead", "0.5", "--entry", "50"), 100.0),
+        (("--unit-ms", "8", "--entry", "50"), 50.0),
+        (("--undefended-ms", "8", "--entry", "0"), 0.0),
+        (("--undefended-ms", "8", "--entry", "-1"), None),
+        (("--undefended-ms", "8", "--entry", "nan"), None),
+    ],
+)
+def test_the_entry_toll_is_stated_in_queries(tmp_path, options, units):
+    assert _entry_of(tmp_path, *options) == units

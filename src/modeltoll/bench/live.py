@@ -75,10 +75,10 @@ class Trip:
 class Live:
     """What a live run took, in seconds of one core, gateway and client together: other work on the machine does not count.
 
-    ``computed_seconds``: the work as it was computed, times ``luck``, what the puzzles' hidden counters turned out to ask of what was
-    expected of them; the evaluation that making a part takes; and what a row takes with a toll of next to no work.
-    ``wall_seconds`` is what a clock on the wall said. ``unit_seconds`` is the unit that was in force; ``changed`` counts opened answers that are
-    not the victim's.
+    ``computed_seconds``: the work as it was computed, times ``luck``, what the puzzles' hidden counters turned out to ask
+    of what was expected of them; the evaluation that making a part takes; and what a row takes with a toll of next to no
+    work. ``wall_seconds`` is what a clock on the wall said. ``unit_seconds`` is the unit that was in force; ``changed``
+    counts opened answers that are not the victim's.
     """
 
     rows: int
@@ -91,7 +91,7 @@ class Live:
 
 
 class _Dealer(Argon2idCounter):
-    """Notes what the puzzles that it makes were to ask, what they do ask, and what making them takes, in seconds of ``profile``."""
+    """Notes what its puzzles were to ask, what they do ask, and what making them takes, in seconds of ``profile``."""
 
     def __init__(self, profile: MachineProfile) -> None:
         super().__init__(profile, max_memory_kib=_MAX_KIB, ladder=_LADDER)

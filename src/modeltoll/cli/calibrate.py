@@ -66,7 +66,9 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     unit_ms: Annotated[float | None, typer.Option(help="An absolute unit instead, for very fast models.")] = None,
     entry: Annotated[
         float,
-        typer.Option(metavar="QUERIES", help="What a new caller without a key pays, in times of a row; 0: nothing."),
+        typer.Option(
+            min=0, metavar="QUERIES", help="What a new caller without a key pays, in times of a row; 0: nothing."
+        ),
     ] = 200.0,
     measures: Annotated[
         str | None,

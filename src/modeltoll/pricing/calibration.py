@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modeltoll.records import Account, Caller, Floats
 
 __all__ = [
+    "ENTRY_QUERIES",
     "MINIMUM_ROWS",
     "MINIMUM_UNIT_SECONDS",
     "Calibration",
