@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import math
 import os
@@ -18,10 +19,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 from modeltoll import __version__, wire
 from modeltoll.cli import app
+from modeltoll.cli.terminal import Stages
 from modeltoll.pricing.calibration import ENTRY_QUERIES
 from modeltoll.pricing.reference import DEFAULT_PROFILE
 from modeltoll.puzzle import measuring, seal
@@ -288,14 +292,14 @@ def test_the_package_runs_as_a_module(server):
 
 
 @pytest.mark.parametrize("cores", ["1", "2"])
-def test_an_interrupt_ends_with_130_and_no_traceback(server, cores):
+def test_an_interrupt_ends_with_130_and_no_traceback(server, cores, interrupted):
     with module("call", server.url + "/endless", "--max-seconds", "inf", "--cores", cores) as process:
         process.stdin.write(b"{}")
         process.stdin.close()
         assert server.asked.wait(60)
         process.send_signal(signal.SIGINT)
         out, err = process.stdout.read(), process.stderr.read()
-        assert process.wait(60) == 130
+        assert process.wait(60) in interrupted
     assert (out, err) == (b"", b"interrupted\n")
 
 
@@ -362,3 +366,18 @@ def _entry_of(tmp_path, *options):
 )
 def test_the_entry_toll_is_stated_in_queries(tmp_path, options, units):
     assert _entry_of(tmp_path, *options) == units
+
+
+def test_a_step_has_a_bar_from_its_first_word_to_its_end():
+    bars = Progress(console=Console(file=io.StringIO()), disable=True)
+    steps = Stages(bars, "All", 2)
+    say, silent = steps.of("one"), steps.of("another")
+    assert [task.description for task in bars.tasks] == ["All"]
+    say(3, 10)
+    say(4, 10)
+    assert [(task.description.strip(), task.completed, task.total) for task in bars.tasks[1:]] == [("one", 4, 10)]
+    steps.end("one")
+    say(10, 10)  # a late word
+    steps.end("another")
+    silent(1, 10)
+    assert [(task.description, task.completed, task.total) for task in bars.tasks] == [("All", 2, 2)]

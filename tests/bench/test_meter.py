@@ -13,6 +13,7 @@ from modeltoll.bench.attacks.attack import BudgetSpent
 from modeltoll.bench.defences.told import TopOne
 from modeltoll.bench.gauges import measure_all
 from modeltoll.bench.meter import Counted, Meter, Unfit
+from modeltoll.bench.noticeboard import unwatched
 from modeltoll.bench.stealing import Theft, kept, steal, took
 from modeltoll.bench.store import Damaged, packed, unpacked
 from modeltoll.bench.thieves import Equip, Equipped, equip
@@ -25,7 +26,7 @@ def truth(scores):
 
 @pytest.fixture
 def meter(room):
-    return Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth)
+    return Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth, unwatched)
 
 
 def test_the_meter_counts_and_stops_at_the_budget(meter, room):
@@ -42,7 +43,7 @@ def test_the_meter_counts_and_stops_at_the_budget(meter, room):
 
 
 def test_a_defence_changes_what_is_told_and_not_what_is_measured(room):
-    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 5, TopOne().answer)
+    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 5, TopOne().answer, unwatched)
     images = room.pools.foreign.x[:5]
     told = meter.oracle.ask(images)
     assert set(np.unique(told)) == {0.0, 1.0}
@@ -68,7 +69,7 @@ def test_the_oracle_holds_nothing_that_could_be_taken(meter):
 
 def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
     monkeypatch.setattr(meter_room, "KEPT", 7)
-    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth)
+    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth, unwatched)
     images = room.pools.foreign.x[:12]
     for start in (0, 5, 10):
         meter.oracle.ask(images[start : start + 5])
@@ -79,7 +80,7 @@ def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
 def test_images_that_are_not_remembered_are_let_go(room, monkeypatch):
     monkeypatch.setattr(meter_room, "KEPT", 7)
     rounds, images = 50, np.resize(room.pools.foreign.x, (200, 8, 8))
-    meter = Meter(Counted(room.victim), room.gauges, (8, 8), rounds * len(images), truth)
+    meter = Meter(Counted(room.victim), room.gauges, (8, 8), rounds * len(images), truth, unwatched)
     tracemalloc.start()
     try:
         for _ in range(rounds):
@@ -129,9 +130,8 @@ def theft(attack="standard", queries=60, seed=0):
 
 
 def loot_of(thief, room, queries=60, seed=0):
-    return steal(
-        theft(queries=queries, seed=seed), Equipped(thief), room, truth, lambda images: images.mean(axis=(1, 2))
-    )
+    plan = theft(queries=queries, seed=seed)
+    return steal(plan, Equipped(thief), room, truth, lambda images: images.mean(axis=(1, 2)), unwatched)
 
 
 def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
@@ -146,7 +146,7 @@ def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
 def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
     def run(seed):
         thief = equip(Equip("knockoff-random", "quick", "kernel", room.classes))
-        return steal(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images)
+        return steal(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images, unwatched)
 
     first, again, other = run(0), run(0), run(1)
     assert np.array_equal(first.images, again.images)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from modeltoll.bench import running, suites
 from modeltoll.bench.experiment import read_results
 from modeltoll.bench.lines import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
 from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
@@ -174,6 +175,34 @@ def test_processes_make_the_same_results_as_one(run, tmp_path):
     assert one == other
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_how_far_each_theft_is_can_be_followed(run, jobs):
+    heard = {}
+
+    def follow(errand):
+        said = heard.setdefault(errand, [])
+        return lambda done, most: said.append((done, most))
+
+    found = errands(plan("quick", replace(CHOICE, queries=55 + jobs)), run.results)
+    assert not any(outcome.failed for outcome in run_all(found, run, jobs, follow))
+    assert heard.keys() == set(found)
+    assert len({errand.title for errand in found}) == len(found)
+    for errand, said in heard.items():
+        if errand.theft is None:
+            assert not said
+        else:
+            assert said == sorted(said), errand.title
+            assert said[-1] == (55 + jobs, 55 + jobs), errand.title
+
+
+def test_a_board_that_is_gone_is_written_to_by_nobody():
+    with noticeboard([unwatched]) as board:
+        note_rows(board, 0, 3, 5)
+    with pytest.raises(FileNotFoundError):
+        note_rows(board, 0, 4, 5)
+
+
 @pytest.fixture(scope="module")
 def documents(workshop, ground, tmp_path_factory):
     del ground
@@ -276,20 +305,26 @@ def test_a_wrong_command_says_what_there_is(arguments, said):
     assert said in wrong.stderr
 
 
-def test_an_interrupted_command_ends_with_130_and_goes_on(tmp_path, workshop, ground):
-    del ground
+@pytest.mark.usefixtures("ground")
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "2")])
+def test_an_interrupted_command_leaves_no_process_and_goes_on(  # noqa: PLR0917  fixtures
+    tmp_path, workshop, number, jobs, children, gone, interrupted
+):
     out = tmp_path / "out"
-    options = ["run", "quick", "-o", str(out), "--cache", str(workshop.cache), "--queries", "45"]
+    options = ["run", "quick", "-o", str(out), "--cache", str(workshop.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
     running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(out.rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    running_.send_signal(signal.SIGINT)
+    left = children(running_.pid)
+    assert bool(left) == (jobs != "1")
+    running_.send_signal(number)
     _, said = running_.communicate(timeout=60)
     done = len(list(out.rglob("*.json")))
-    assert running_.returncode == 130, said
+    assert running_.returncode in interrupted, said
     assert "Traceback" not in said
+    assert gone(left), "a process is still at work"
     assert not list(tmp_path.rglob("*.part"))
     assert 0 < done < 60
     again = CliRunner().invoke(app, ["bench", *options])

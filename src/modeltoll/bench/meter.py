@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Oracle
     from modeltoll.bench.gauges import Gauges
     from modeltoll.bench.victims.victim import Victim
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = ["KEPT", "Counted", "Meter", "Unfit"]
 
@@ -49,11 +49,19 @@ class Meter:
     """
 
     def __init__(
-        self, victim: Victim, gauges: Gauges, shape: tuple[int, ...], budget: int, answering: Answering
+        self,
+        victim: Victim,
+        gauges: Gauges,
+        shape: tuple[int, ...],
+        budget: int,
+        answering: Answering,
+        progress: Progress,
     ) -> None:
-        """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told."""
+        """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told;
+        ``progress`` hears how much of the budget is spent.
+        """
         self._victim, self._gauges, self._shape = victim, gauges, shape
-        self._budget, self._answering = budget, answering
+        self._budget, self._answering, self._progress = budget, answering, progress
         self._images: list[Floats] = []  # the first KEPT
         self._scores: list[Floats] = []
         self._leaks: list[Floats] = []
@@ -78,6 +86,7 @@ class Meter:
         self.rows += len(asked)
         self._scores.append(scores)
         self._leaks.append(leaks)
+        self._progress(self.rows, self._budget)
         return np.array(told, np.float64)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,10 @@ from modeltoll.bench.experiment import HONEST, Experiment, Origin, read_result
 from modeltoll.bench.gauges import measure_all
 from modeltoll.bench.ground import Ground, survey
 from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
 from modeltoll.bench.pricing import Site, price_honest, price_theft
 from modeltoll.bench.stealing import Loot, Theft, kept, steal, took
-from modeltoll.bench.targets import TARGETS, Progress, Room, Workshop
+from modeltoll.bench.targets import TARGETS, Room, Workshop
 from modeltoll.bench.thieves import Equip, equip
 from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
 from modeltoll.errors import ModeltollError
@@ -29,9 +30,19 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from modeltoll.bench.experiment import Result
     from modeltoll.bench.thieves import Equipping
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
-__all__ = ["LONG_SECONDS", "Errand", "Outcome", "Run", "errands", "prepare", "run_all", "run_errand", "theft_of"]
+__all__ = [
+    "LONG_SECONDS",
+    "Errand",
+    "Outcome",
+    "Run",
+    "errands",
+    "prepare",
+    "run_all",
+    "run_errand",
+    "theft_of",
+]
 
 LONG_SECONDS = 600.0  # a theft that took longer with the first seed is not repeated with others
 
@@ -62,7 +73,7 @@ class Errand:
         """What to call it on a screen."""
         first = self.experiments[0]
         told = "" if self.theft is None or self.theft.answers == TRUTH else f", {self.theft.answers}"
-        return f"{first.dataset}, {first.attack}{told}, seed {first.seed}"
+        return f"{first.dataset}, {first.attack}{told}, {first.queries:,} rows, seed {first.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,7 @@ def errands(experiments: Iterable[Experiment], results: Path, *, live: bool = Fa
 
 @lru_cache(maxsize=1)
 def _room(name: str, workshop: Workshop) -> Room:
-    return TARGETS[name].ready(workshop, lambda _done, _most: None)
+    return TARGETS[name].ready(workshop, unwatched)
 
 
 @lru_cache(maxsize=4)
@@ -152,14 +163,14 @@ def _guess(room: Room, ground: Ground, target: str) -> Callable[[Floats], Floats
     return price
 
 
-def _loot(theft: Theft, run: Run, ground: Ground) -> Loot:
+def _loot(theft: Theft, run: Run, ground: Ground, progress: Progress) -> Loot:
     """The theft's, run now where it is not in the cache."""
 
     def stolen() -> Loot:
         room, target = _room(theft.target, replace(run.workshop, foreign=theft.foreign)), TARGETS[theft.target]
         equipped = run.equipping(Equip(theft.attack, theft.profile, target.school, room.classes))
         answering = DEFENCES[theft.answers](ground).answer
-        return steal(theft, equipped, room, answering, _guess(room, ground, theft.target))
+        return steal(theft, equipped, room, answering, _guess(room, ground, theft.target), progress)
 
     return kept(theft, run.workshop.cache, stolen)
 
@@ -185,24 +196,25 @@ def _too_long(theft: Theft, cache: Path) -> bool:
     return first is not None and first > LONG_SECONDS
 
 
-def run_errand(errand: Errand, run: Run) -> Outcome:
+def run_errand(errand: Errand, run: Run, progress: Progress = unwatched) -> Outcome:
     """Steal, unless that was done before; price every experiment, and write each result as soon as it is there.
 
-    What is missing or breaks a rule fails this errand alone; results that were written stay.
+    What is missing or breaks a rule fails this errand alone; results that were written stay. ``progress`` hears of the
+    rows that a theft has asked for.
     """
     try:
-        return _run(errand, run)
+        return _run(errand, run, progress)
     except ModeltollError as error:
         return Outcome(errand, (), str(error), failed=True)
 
 
-def _run(errand: Errand, run: Run) -> Outcome:
+def _run(errand: Errand, run: Run, progress: Progress) -> Outcome:
     name, cache, loot = errand.experiments[0].dataset, run.workshop.cache, None
     if errand.theft is not None and _too_long(errand.theft, cache):
         return Outcome(errand, (), f"its first seed took more than {LONG_SECONDS:g} s")
     ground = _ground(name, run.workshop)
     if errand.theft is not None:
-        loot = _loot(errand.theft, run, ground)
+        loot = _loot(errand.theft, run, ground, progress)
     results = []
     for experiment in errand.experiments:
         if loot is None and WORKLOADS[experiment.workload].kind not in ground.kinds:
@@ -216,11 +228,18 @@ def _run(errand: Errand, run: Run) -> Outcome:
     return Outcome(errand, tuple(results), "" if results else "there are no such images here")
 
 
-def run_all(found: Sequence[Errand], run: Run, jobs: int) -> Iterator[Outcome]:
-    """Every errand's outcome, as each is done: one after another, or in so many processes."""
+def run_all(
+    found: Sequence[Errand], run: Run, jobs: int, progress: Callable[[Errand], Progress] = lambda _: unwatched
+) -> Iterator[Outcome]:
+    """Every errand's outcome, as each is done: one after another, or in so many processes.
+
+    ``progress`` gives what hears of an errand's rows while it is at work.
+    """
     if jobs == 1:
-        yield from (run_errand(errand, run) for errand in found)
+        yield from (run_errand(errand, run, progress(errand)) for errand in found)
         return
     from joblib import Parallel, delayed  # noqa: PLC0415  an extra
 
-    yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(run_errand)(one, run) for one in found)
+    with noticeboard([progress(errand) for errand in found]) as board:
+        calls = (delayed(run_errand)(one, run, partial(note_rows, board, place)) for place, one in enumerate(found))
+        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)

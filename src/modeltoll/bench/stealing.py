@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.meter import Answering
     from modeltoll.bench.targets import Room
     from modeltoll.bench.thieves import Equipped
-    from modeltoll.records import Floats, Integers
+    from modeltoll.records import Floats, Integers, Progress
 
 __all__ = ["Exam", "Loot", "Quality", "Theft", "examine", "kept", "steal", "took"]
 
@@ -111,14 +111,22 @@ def examine(clone: Clone, exam: Exam, queries: int) -> Quality:
     return Quality(queries, *(float(share.mean()) for share in shares))
 
 
-def steal(theft: Theft, equipped: Equipped, room: Room, answering: Answering, cost: Callable[[Floats], Floats]) -> Loot:
-    """Run the attack. ``cost`` is what thieves with a perfect guess know of prices, (n,) of images.
+def steal(
+    theft: Theft,
+    equipped: Equipped,
+    room: Room,
+    answering: Answering,
+    cost: Callable[[Floats], Floats],
+    progress: Progress,
+) -> Loot:
+    """Run the attack. ``cost`` is what thieves with a perfect guess know of prices, (n,) of images; ``progress`` hears
+    of the rows that were asked for.
 
     Raises:
         BudgetSpent, Unfit: the attack breaks the rules of its plug.
     """
     exam, counted, pools = Exam.of(room), Counted(room.victim), room.pools
-    meter = Meter(counted, room.gauges, pools.private.x.shape[1:], theft.queries, answering)
+    meter = Meter(counted, room.gauges, pools.private.x.shape[1:], theft.queries, answering, progress)
     curve: list[Quality] = []
 
     def watch(clone: Clone) -> None:

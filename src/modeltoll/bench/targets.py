@@ -17,11 +17,10 @@ from modeltoll.bench.pools import Pools, Shares, divide, mirrored, moved
 if TYPE_CHECKING:
     from modeltoll.bench.gauges import Gauges
     from modeltoll.bench.victims.victim import Victim
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
-__all__ = ["TARGETS", "Progress", "Room", "Target", "Workshop"]
+__all__ = ["TARGETS", "Room", "Target", "Workshop"]
 
-Progress = Callable[[int, int], None]  # (done, in all) of whatever is being trained
 
 _SEED = 20260101  # of who gets which images; the same in every experiment
 _TREES = 150

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import JsonFile, needs, note, print_table, stage, verb_of, warn, write_json
+from modeltoll.cli.terminal import JsonFile, needs, note, print_table, stage, stages, verb_of, warn, write_json
 from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.bench.running import Errand, Outcome, Run
+    from modeltoll.records import Progress
 
 __all__ = ["verbs"]
 
@@ -59,6 +61,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     json_file: JsonFile = None,
 ) -> None:
     """Run suites; what was interrupted goes on where it stopped, and suites share what is stolen."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
     with needs("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.experiment import origin  # noqa: PLC0415
@@ -89,10 +92,16 @@ def _carry_out(found: Sequence[Errand], work: Run, jobs: int, ray: str | None) -
             with stage(f"Making {name} ready") as progress:
                 prepare(name, work.workshop, progress)
     failed = 0
-    outcomes = run_all(found, work, jobs) if ray is None else _on_cluster(found, work, ray, jobs)
-    for done, outcome in enumerate(outcomes, start=1):
-        note.print(f"{done}/{len(found)} {escape(_said(outcome))}", soft_wrap=True)
-        failed += outcome.failed
+    with stages("Errands", len(found)) as bars:
+
+        def bar(errand: Errand) -> Progress:
+            return bars.of(errand.title)
+
+        outcomes = run_all(found, work, jobs, bar) if ray is None else _on_cluster(found, work, ray, jobs)
+        for done, outcome in enumerate(outcomes, start=1):
+            bars.end(outcome.errand.title)
+            note.print(f"{done}/{len(found)} {escape(_said(outcome))}", soft_wrap=True)
+            failed += outcome.failed
     return failed
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 try:
     import typer
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
     from rich.table import Table
 except ImportError:  # the plain install is the client library
     sys.exit(
@@ -24,17 +26,22 @@ except ImportError:  # the plain install is the client library
 
 from modeltoll.errors import ModeltollError, SettingsError
 
+if TYPE_CHECKING:
+    from modeltoll.records import Progress
+
 __all__ = [
     "FAILED",
     "INTERRUPTED",
     "WRONG",
     "JsonFile",
     "SettingsFile",
+    "Stages",
     "needs",
     "note",
     "out",
     "print_table",
     "stage",
+    "stages",
     "verb_of",
     "warn",
     "write_json",
@@ -84,16 +91,57 @@ def needs(extra: str) -> Iterator[None]:
         raise SettingsError([f"this needs {error.name}: pip install 'modeltoll[{extra}]'"]) from None
 
 
+def _bars() -> Bars:
+    columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Bars(*columns, console=note, disable=not note.is_terminal)
+
+
 @contextmanager
-def stage(title: str) -> Iterator[Callable[[int, int], None]]:
+def stage(title: str) -> Iterator[Progress]:
     """A progress bar on standard error while a step lasts; where that is no terminal, a line when it is done."""
     begin = time.perf_counter()
-    columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=note, disable=not note.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, most: progress.update(task, completed=done, total=most or None)
+    with _bars() as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, most: bars.update(task, completed=done, total=most or None)
     if not note.is_terminal:
         note.print(f"{title}: {time.perf_counter() - begin:.1f} s", soft_wrap=True)
+
+
+class Stages:
+    """A bar for all steps, and one for each that is at work; any thread may say how far that is."""
+
+    def __init__(self, bars: Bars, title: str, most: int) -> None:
+        self._bars = bars
+        self._all = bars.add_task(title, total=most)
+        self._tasks: dict[str, TaskID | None] = {}  # None: it has ended
+        self._lock = threading.Lock()
+
+    def of(self, title: str) -> Progress:
+        """The step's own bar, which is there from the first word until the step's end."""
+
+        def say(done: int, most: int) -> None:
+            with self._lock:
+                if title not in self._tasks:
+                    self._tasks[title] = self._bars.add_task(f"  {title}")
+                if (task := self._tasks[title]) is not None:
+                    self._bars.update(task, completed=done, total=most or None)
+
+        return say
+
+    def end(self, title: str) -> None:
+        """The step is done."""
+        with self._lock:
+            if (task := self._tasks.get(title)) is not None:
+                self._bars.remove_task(task)
+            self._tasks[title] = None
+            self._bars.advance(self._all)
+
+
+@contextmanager
+def stages(title: str, most: int) -> Iterator[Stages]:
+    """Progress bars on standard error while so many steps are taken, several at once; nothing where it is no terminal."""
+    with _bars() as bars:
+        yield Stages(bars, title, most)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll import wire
 from modeltoll.errors import TollTooDear
@@ -15,6 +15,9 @@ from modeltoll.pricing.reference import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import Watch, expected_seconds
 from modeltoll.puzzle.solve import solve
 from modeltoll.records import MachineProfile, Solution, Toll
+
+if TYPE_CHECKING:
+    from modeltoll.records import Progress
 
 __all__ = ["Cancelled", "Payment", "Purse"]
 
@@ -123,7 +126,7 @@ class Purse:
         deadline_seconds: float | None = None,
         cores: int = 1,
         memory_kib: int = 64 * 1024,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         allow: Callable[[Toll, float], bool] | None = None,
         paid: Callable[[Payment], None] | None = None,
         profile: MachineProfile = DEFAULT_PROFILE,

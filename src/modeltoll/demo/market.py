@@ -14,7 +14,7 @@ from modeltoll.demo.tally import Visit
 if TYPE_CHECKING:
     from modeltoll.demo.street import Street
     from modeltoll.demo.worlds import Sizes, World
-    from modeltoll.records import Floats, MachineProfile
+    from modeltoll.records import Floats, MachineProfile, Progress
 
 __all__ = [
     "HONEST",
@@ -29,7 +29,6 @@ __all__ = [
     "thieves_errands",
 ]
 
-Progress = Callable[[int, int], None]
 
 HONEST, PICTURES, NOISE = "honest", "pictures", "noise"
 SPREAD, REPEATED, JITTERED = "spread", "repeated", "jittered"

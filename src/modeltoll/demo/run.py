@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -35,12 +35,11 @@ from modeltoll.puzzle.measuring import measure_profile
 
 if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Bill
+    from modeltoll.records import Bill, Progress
 
 __all__ = ["Options", "Outcome", "Stage", "run", "wishes"]
 
-Progress = Callable[[int, int], None]
-Stage = Callable[[str], AbstractContextManager[Progress]]  # names a step, and hears how far it is
+Stage: TypeAlias = "Callable[[str], AbstractContextManager[Progress]]"  # names a step, and hears how far it is
 
 _SHARES = (0.1, 0.3, 1.0)
 _RUNG_SECONDS = 0.1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,10 @@ from modeltoll.pricing.reference import save_profile
 if TYPE_CHECKING:
     from modeltoll.demo.worlds import World
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Bill, Floats, MachineProfile
+    from modeltoll.records import Bill, Floats, MachineProfile, Progress
 
 __all__ = ["Street", "train_victim"]
 
-Progress = Callable[[int, int], None]
 
 _BATCH_OF_TREES = 10
 _MEMORY_MIB = 2  # far below the default: thousands of tolls are made here that nobody opens, on two cores in all

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.settings import Settings
     from modeltoll.gateway.upstream import Upstream
     from modeltoll.pricing.calibration import Provenance, Split, Terms
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = ["Observation", "Wishes", "ask_leaks", "calibrate_model", "observe", "price", "read_rows"]
 
@@ -72,7 +72,7 @@ def read_rows(path: Path) -> Floats:
 
 
 async def observe(
-    subject: Subject, upstream: Upstream, inputs: Floats, progress: Callable[[int, int], None] | None = None
+    subject: Subject, upstream: Upstream, inputs: Floats, progress: Progress | None = None
 ) -> Observation:
     """Ask the model server for honest rows, (rows, dimensions), one at a time.
 
@@ -153,7 +153,7 @@ async def price(
 
 
 async def calibrate_model(
-    settings: Settings, model: str, inputs: Floats, wishes: Wishes, progress: Callable[[int, int], None] | None = None
+    settings: Settings, model: str, inputs: Floats, wishes: Wishes, progress: Progress | None = None
 ) -> Calibration:
     """Ask a running model server for honest rows, (rows, dimensions), that it was not trained on, and fit a tariff.
 
@@ -184,9 +184,7 @@ async def calibrate_model(
         return await price(observation, wishes, own_seconds)
 
 
-async def ask_leaks(
-    settings: Settings, model: str, inputs: Floats, progress: Callable[[int, int], None] | None = None
-) -> Leaks:
+async def ask_leaks(settings: Settings, model: str, inputs: Floats, progress: Progress | None = None) -> Leaks:
     """What some rows, (rows, dimensions), give away; raises as ``calibrate_model``."""
     async with _asked(settings, model) as (subject, upstream):
         return (await observe(subject, upstream, inputs, progress)).leaks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +20,10 @@ from modeltoll.leak.stack import Layer, Single, Stack
 from modeltoll.leak.store import load_arrays, save_arrays
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = ["MNISTNET", "PERCEPTRON", "Lesson", "NetworkPlan", "fit_network", "fit_network_teachers"]
 
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
 _Parameters = list[tuple[Tensor, Tensor]]
 _MOST_WEIGHTS = 12_000_000  # weights trained at once: more do not fit the cache better, and are lost on an interruption
 _KIND = "teacher networks in training"

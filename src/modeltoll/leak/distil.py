@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak.batched import Lesson, NetworkPlan, Progress, fit_network
+from modeltoll.leak.batched import Lesson, NetworkPlan, fit_network
 from modeltoll.leak.head import VoteHead
 from modeltoll.leak.parts import check_private
 
 if TYPE_CHECKING:
     from modeltoll.leak.ensemble import Teachers
     from modeltoll.leak.stack import Stack
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = ["OBSERVER", "VOTE_HEAD", "fit_observer", "fit_vote_head", "perturbed"]
 

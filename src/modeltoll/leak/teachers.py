@@ -16,12 +16,11 @@ from modeltoll.leak.ensemble import ACTIVATIONS, Classifier, Members, Networks, 
 from modeltoll.leak.parts import check_private, deal
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
-__all__ = ["Make", "Progress", "TeacherPlan", "Teachers", "fit_teachers", "logistic", "perceptron"]
+__all__ = ["Make", "TeacherPlan", "Teachers", "fit_teachers", "logistic", "perceptron"]
 
 Make = Callable[[int], Classifier]  # a seed to an untrained classifier
-Progress = Callable[[int, int], None]  # (teachers trained, teachers in all)
 _Layers = list[tuple["Floats", "Floats"]]
 
 

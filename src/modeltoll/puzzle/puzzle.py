@@ -13,7 +13,7 @@ from modeltoll.errors import SolveStopped
 if TYPE_CHECKING:
     import random
 
-    from modeltoll.records import Challenge, MachineProfile, Solution, Work
+    from modeltoll.records import Challenge, MachineProfile, Progress, Solution, Work
 
 __all__ = ["Puzzle", "Watch", "expected_evaluations", "expected_seconds"]
 
@@ -26,7 +26,7 @@ class Watch:
     ``deadline`` is in seconds of ``clock``.
     """
 
-    progress: Callable[[int, int], None] | None = None
+    progress: Progress | None = None
     deadline: float | None = None
     cancelled: Callable[[], bool] | None = None
     cores: int = 1

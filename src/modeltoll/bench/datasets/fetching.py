@@ -9,13 +9,15 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from modeltoll.bench.datasets.images import DataError
 
+if TYPE_CHECKING:
+    from modeltoll.records import Progress
+
 __all__ = ["PUBLISHERS", "Published", "fetch"]
 
-Progress = Callable[[int, int], None]  # (bytes done, bytes in all, or 0 where that is not known)
 Opening = Callable[[str], IO[bytes]]
 
 _CHUNK = 1 << 20

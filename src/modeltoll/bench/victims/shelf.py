@@ -16,10 +16,10 @@ from torch import Tensor
 from modeltoll.bench import datasets
 from modeltoll.bench.victims.exported import ExportedStages
 from modeltoll.bench.victims.networks import Network, as_channels
-from modeltoll.bench.victims.training import Progress, Recipe, build, train
+from modeltoll.bench.victims.training import Recipe, build, train
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats
+    from modeltoll.records import Floats, Progress
 
 __all__ = ["VICTIMS", "Offer", "TorchVictim", "as_tensor", "victim"]
 

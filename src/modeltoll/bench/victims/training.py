@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,9 +13,10 @@ from torch.nn import functional
 
 from modeltoll.bench.victims.networks import ARCHITECTURES, Network
 
-__all__ = ["Progress", "Recipe", "build", "computes_in_half", "device_at_hand", "precision", "train", "vary"]
+if TYPE_CHECKING:
+    from modeltoll.records import Progress
 
-Progress = Callable[[int, int], None]  # (batches done, batches in all)
+__all__ = ["Recipe", "build", "computes_in_half", "device_at_hand", "precision", "train", "vary"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from modeltoll.leak.layered import LayeredNovelty
 
 if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
-    from modeltoll.bench.victims.training import Progress
+    from modeltoll.records import Progress
 
 __all__ = ["observer_file", "teachers_file"]
 
