@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger import sqlitefile
+from modeltoll.ledger import sqlitedoor, sqlitefile
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.records import Bill, Caller, Entry, Work
 
@@ -94,7 +94,7 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(file):
 
 def test_the_file_of_a_newer_version_is_refused(made):
     newer = sqlite3.connect(made)
-    newer.execute(f"PRAGMA user_version = {len(sqlitefile.MIGRATIONS) + 1}")
+    newer.execute(f"PRAGMA user_version = {len(sqlitedoor.MIGRATIONS) + 1}")
     newer.close()
     assert "upgrade Modeltoll" in refusal(made)
 

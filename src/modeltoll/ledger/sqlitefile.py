@@ -1,4 +1,4 @@
-"""One SQLite file: opened with care, and changed in transactions that wait for nobody where they need not.
+"""One SQLite file, changed in transactions that wait for nobody where they need not.
 
 A job is a whole step of the ledger, several statements long. A short one runs at once in the event loop's own thread:
 in write-ahead mode it only writes to memory that the system puts on the disk later, and a visit to another thread and
@@ -21,16 +21,15 @@ import contextlib
 import os
 import sqlite3
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.mounts import filesystem, is_shared
-from modeltoll.ledger.sqlitefaults import FAULTS, NO_LEDGER, is_busy, primary_code
+from modeltoll.ledger.sqlitedoor import SqliteDoor
+from modeltoll.ledger.sqlitefaults import FAULTS, is_busy, primary_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["PATIENCE", "SqliteFile"]
 
@@ -39,14 +38,7 @@ _Group = list[tuple["Callable[[sqlite3.Connection], Any]", "asyncio.Future[Any]"
 
 PATIENCE = 5.0  # seconds to wait for another process's transaction
 WAL_BYTES = 8 * 2**20  # size of the write-ahead log above which it is copied into the file
-PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole pages
 CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; the log can be copied another time
-ATTEMPTS = 10  # at switching the journal, each after waiting for another process
-APPLICATION_ID = 0x4D544F4C
-MIGRATIONS = (
-    "sqlite_1.sql",
-    "sqlite_2.sql",
-)  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
 
 class SqliteFile:
@@ -64,11 +56,10 @@ class SqliteFile:
         make: bool = True,
     ) -> None:
         self._path = path.absolute()
-        self._target = Path(os.path.realpath(path))  # SQLite follows links, and so do the files beside it
-        self._wal = self._target.with_name(self._target.name + "-wal")
+        target = Path(os.path.realpath(path))  # SQLite follows links, and so do the files beside it
+        self._wal = target.with_name(target.name + "-wal")
         self._patience = patience
-        self._mounts = mounts
-        self._make = make
+        self._door = SqliteDoor(self._path, target, patience, mounts, make)
         self._checkpoint_above = WAL_BYTES
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -83,12 +74,10 @@ class SqliteFile:
         """
         if self._thread is not None:
             return
-        if not (self._make or self._target.exists()):
-            raise LedgerError(NO_LEDGER, private=str(self._path))
-        self._refuse_shared_disk()
+        self._door.look()
         thread = ThreadPoolExecutor(1, "modeltoll-ledger")
         try:
-            self._connection = await asyncio.wrap_future(thread.submit(self._connect))
+            self._connection = await asyncio.wrap_future(thread.submit(self._door.open))
         except sqlite3.Error as error:
             raise self._fault(error) from error
         finally:
@@ -225,91 +214,6 @@ class SqliteFile:
         connection.execute("PRAGMA busy_timeout = 0")
         self._checkpoint_above = WAL_BYTES + self._wal.stat().st_size  # more, where a reader holds on to the log
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("BEGIN")  # one look: another gateway may be making the ledger at this moment
-            self._version(connection)  # before anything is written into what may be a stranger's file
-            connection.execute("ROLLBACK")
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
-            self._write_ahead(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
-            self._migrate(connection)
-            connection.execute("PRAGMA busy_timeout = 0")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _version(self, connection: sqlite3.Connection) -> int:
-        """The version of the ledger in the file, 0 where it is empty, and a ledger may be made in it."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if owner != APPLICATION_ID and (owner or version or tables):
-            raise LedgerError(
-                "the ledger's file is the database of another program; give the ledger another file",
-                private=str(self._path),
-            )
-        if version > len(MIGRATIONS):
-            raise LedgerError(
-                f"the ledger's file has version {version} and this Modeltoll knows none above {len(MIGRATIONS)}; "
-                "upgrade Modeltoll or give the ledger another file",
-                private=str(self._path),
-            )
-        if not (version or self._make):
-            raise LedgerError(NO_LEDGER, private=str(self._path))
-        return int(version)
-
-    def _write_ahead(self, connection: sqlite3.Connection) -> None:
-        """Switch the journal. SQLite does not wait where another process is switching at the same time: we do."""
-        for _ in range(ATTEMPTS):
-            try:
-                connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            except sqlite3.OperationalError as error:
-                if not is_busy(error):
-                    raise
-                connection.execute("BEGIN IMMEDIATE")  # this waits until the other one has done
-                connection.execute("ROLLBACK")
-            else:
-                return
-        raise LedgerError(FAULTS[sqlite3.SQLITE_BUSY], private=str(self._path))
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        """Bring the file to the latest version, in one transaction; of many gateways that start at once, one does."""
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for name in MIGRATIONS[self._version(connection) :]:
-                for statement in _statements(resources.files(__package__).joinpath("sql", name).read_text("utf-8")):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-
-    def _refuse_shared_disk(self) -> None:
-        if not self._mounts.exists():  # only Linux lists them there
-            return
-        kind = filesystem(self._target, self._mounts.read_text("utf-8", "surrogateescape"))
-        if is_shared(kind):
-            raise LedgerError(
-                f"a SQLite ledger cannot lie on a network file system ({kind}): machines would not see each other's "
-                "charges; put it on a local disk, or use a ledger server for several machines",
-                private=str(self._path),
-            )
-
     def _fault(self, error: sqlite3.Error) -> LedgerError:
         public = FAULTS.get(primary_code(error), "the ledger does not answer")
         return LedgerError(public, private=f"{self._path}: {getattr(error, 'sqlite_errorname', 'sqlite3')}: {error}")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, each complete; ``executescript`` would commit the transaction it runs in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

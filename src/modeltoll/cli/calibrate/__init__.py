@@ -1,0 +1,5 @@
+"""The verb ``calibrate``."""
+
+from modeltoll.cli.calibrate.verb import verbs
+
+__all__ = ["verbs"]
