@@ -17,6 +17,7 @@ from modeltoll.bench import running, suites
 from modeltoll.bench.experiment import read_results
 from modeltoll.bench.lines import HEADINGS, MARK, cells, failures, number, percent, times
 from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
+from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
@@ -262,6 +263,19 @@ def test_several_seeds_are_shown_as_mean_and_range(documents):
         found.said(times, "ratio")
         == f"{times(1.5 * plain['ratio'])} ({times(plain['ratio'])} to {times(other['ratio'])})"
     )
+
+
+def test_of_several_budgets_tables_show_all_in_order_and_charts_the_largest(documents):
+    plain = [one for one in documents if one["evasion"] == "none" and one["attack"] != "honest"]
+    larger = [one | {"budget": 200, "course": one["course"][:2]} for one in plain]
+    smaller = [one | {"budget": 50} for one in plain]
+    results = Results([*larger, *plain, *smaller])
+    names = [(one["attack"], one["tariff"], one["defence"]) for one in results.gathered]
+    assert [one["budget"] for one in results.gathered] == [50, 100, 200] * (len(names) // 3)
+    assert names[::3] == names[1::3] == names[2::3]
+    (panel,) = leak_against_queries(results).chart.panels
+    assert sorted(curve.label for curve in panel.curves) == sorted({one["attack"] for one in plain})
+    assert {len(curve.points) for curve in panel.curves} == {2}
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):

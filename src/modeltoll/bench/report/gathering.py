@@ -78,7 +78,8 @@ class Results:
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for document in self.documents:
             groups.setdefault(tuple(document.get(member, "") for member in _SAME), []).append(document)
-        self.gathered = tuple(Gathered(tuple(group), tuple(_doubts(group, between))) for group in groups.values())
+        found = [Gathered(tuple(group), tuple(_doubts(group, between))) for group in groups.values()]
+        self.gathered = tuple(_by_budget(found))
 
     def of(self, *suites: str, **members: str) -> list[Gathered]:
         """Those of the suites (any, where none is named) whose members are as given."""
@@ -95,6 +96,14 @@ class Results:
     def doubts(self) -> list[tuple[Gathered, Check]]:
         """Every failed check with the experiment that it is about."""
         return [(one, check) for one in self.gathered for check in one.doubts]
+
+
+def _by_budget(found: Sequence[Gathered]) -> list[Gathered]:
+    """The same experiment with several budgets stands together, the smallest first; else the order stays."""
+    names = [tuple(one.documents[0].get(member, "") for member in _SAME if member != "budget") for one in found]
+    places = {name: place for place, name in reversed(list(enumerate(names)))}
+    order = sorted(range(len(found)), key=lambda place: (places[names[place]], found[place]["budget"]))
+    return [found[place] for place in order]
 
 
 def _doubts(group: Sequence[Mapping[str, Any]], between: Mapping[tuple[Any, ...], Check]) -> Iterator[Check]:
