@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.bench.victims import shelf, training  # noqa: E402
+from modeltoll.bench.victims import exported, shelf, training  # noqa: E402
 from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet34  # noqa: E402
 from modeltoll.bench.victims.training import Recipe, build, train  # noqa: E402
 
@@ -106,6 +106,10 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     assert served.dimensions == x[0].size
     for seen, stage in zip(served.features(x.reshape(7, -1)), first.stages(x)[-3:], strict=True):
         assert np.allclose(seen, stage, rtol=1e-4, atol=1e-5)
+    whole = served.features(x.reshape(7, -1))
+    monkeypatch.setattr(exported, "_ROWS", 3)
+    for seen, at_once in zip(served.features(x.reshape(7, -1)), whole, strict=True):
+        assert np.array_equal(seen, at_once)
     monkeypatch.setitem(shelf.VICTIMS, "halves", shelf.Offer(load, RECIPE))
     assert shelf.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
     assert not list(tmp_path.glob("*.checkpoint"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportedStages"]
 
 _LATE = 3  # stages, the last of the network
+_ROWS = 500  # at a time: onnxruntime keeps for good the memory that the largest batch took
 
 
 class _Means(nn.Module):
@@ -64,4 +65,6 @@ class ExportedStages:
     def features(self, inputs: Floats) -> list[Floats]:
         """What each late stage sees of inputs (rows, d), (rows, f) each."""
         images = np.asarray(inputs, np.float32).reshape(-1, *self._shape)
-        return [np.asarray(stage, np.float64) for stage in self._session.run(None, {"images": images})]
+        starts = range(0, max(len(images), 1), _ROWS)
+        parts = [self._session.run(None, {"images": images[start : start + _ROWS]}) for start in starts]
+        return [np.concatenate(stage).astype(np.float64) for stage in zip(*parts, strict=True)]
