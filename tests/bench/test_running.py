@@ -20,6 +20,7 @@ from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections, write_report
+from modeltoll.bench.report.tables import defences
 from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
 from modeltoll.bench.suites import SUITES, Choice, plan
 from modeltoll.bench.thieves import Equipped, equip
@@ -263,6 +264,18 @@ def test_several_seeds_are_shown_as_mean_and_range(documents):
         found.said(times, "ratio")
         == f"{times(1.5 * plain['ratio'])} ({times(plain['ratio'])} to {times(other['ratio'])})"
     )
+
+
+def test_who_is_suspected_with_some_seeds_is_shown_with_his_share(documents):
+    watched = next(one for one in documents if one["defence"] == "PRADA")
+    seen, unseen = {"suspected": 1.0, "first_alarm": 560.0}, {"suspected": 0.0, "first_alarm": None}
+    found = [watched | {"seed": seed} | (seen if seed < 2 else unseen) for seed in range(4)]
+    (row,) = defences(Results(found)).table.rows
+    assert "50% from row 560" in row
+    (row,) = defences(Results(found[:2])).table.rows
+    assert "from row 560" in row
+    (row,) = defences(Results(found[2:])).table.rows
+    assert not any("from row" in cell for cell in row)
 
 
 def test_of_several_budgets_tables_show_all_in_order_and_charts_the_largest(documents):

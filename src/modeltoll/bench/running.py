@@ -73,7 +73,8 @@ class Errand:
         """What to call it on a screen."""
         first = self.experiments[0]
         told = "" if self.theft is None or self.theft.answers == TRUTH else f", {self.theft.answers}"
-        return f"{first.dataset}, {first.attack}{told}, {first.queries:,} rows, seed {first.seed}"
+        rows = "" if self.theft is None else f", {self.theft.queries:,} rows"
+        return f"{first.dataset}, {first.attack}{told}{rows}, seed {first.seed}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,8 @@ def leak_against_queries(results: Results) -> Section | None:
         for point in one["course"][1::2]
     ]
     text = (
-        "The summed leak of what was asked so far, on CIFAR-10 its pkNN cost. Figure 3 of the paper; one curve an attack, "
-        "the largest budget, the first seed."
+        "The summed leak of what was asked so far, in the measure that the table names. Figure 3 of the paper; one curve "
+        "an attack, the largest budget, the first seed."
     )
     table = Table(("data set", "attack", "leak measured as", "queries", "leak so far"), tuple(rows), 3)
     chart = Chart("leak-queries", "queries", "summed leak", _panels(found, curves), x_log=True, y_log=True)
@@ -152,7 +152,7 @@ def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str
             dashed = one["tariff"] == PUBLISHED
             curves.setdefault(one["dataset"], {}).setdefault((label, dashed), []).append((evasion.level, ratio))
         said = one.said(times, "ratio") + one.mark
-        alarm = number(one.mean("first_alarm")) if one.mean("suspected") else ""
+        alarm = number(one.first_alarm) if one.mean("suspected") else ""
         rows.append(
             (
                 *(one["dataset"], one["attack"], evasion.family, _TOLL_NAMES[one["tariff"]]),

@@ -52,6 +52,12 @@ class Gathered:
         found = [document[member] if part is None else document[member].get(part) for document in self.documents]
         return None if any(value is None for value in found) else float(np.mean(found))
 
+    @property
+    def first_alarm(self) -> float | None:
+        """The mean row at which suspicion began, over the seeds with which it did; None where it never did."""
+        found = [document["first_alarm"] for document in self.documents if document["first_alarm"] is not None]
+        return float(np.mean(found)) if found else None
+
     def said(self, form: Callable[[float | None], str], member: str, part: str | None = None) -> str:
         """The mean as ``form`` says it, with the range over the seeds where there are several."""
         mean = form(self.mean(member, part))

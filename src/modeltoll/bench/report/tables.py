@@ -156,7 +156,8 @@ def defences(results: Results) -> Section | None:
         if (one["dataset"], one["attack"]) in attacks:
             cost = one["honest_cost"]
             lost, off, alarms = (cost.get(name) for name in ("accuracy_lost", "scores_off", "false_alarms"))
-            caught = "" if not one.mean("suspected") else f"from row {number(one.mean('first_alarm'))}"
+            share = one.mean("suspected") or 0.0
+            caught = f"{'' if share == 1.0 else f'{share:.0%} '}from row {number(one.first_alarm)}" if share else ""
             rows.append(
                 (
                     *(one["dataset"], one["attack"], _shield(one)),
