@@ -131,7 +131,7 @@ def theft(attack="standard", queries=60, seed=0):
 
 def loot_of(thief, room, queries=60, seed=0):
     plan = theft(queries=queries, seed=seed)
-    return steal(plan, Equipped(thief), room, truth, lambda images: images.mean(axis=(1, 2)), unwatched)
+    return steal(plan, Equipped(thief), room, truth, lambda images: images.mean(axis=(1, 2)))
 
 
 def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
@@ -146,7 +146,7 @@ def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
 def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
     def run(seed):
         thief = equip(Equip("knockoff-random", "quick", "kernel", room.classes))
-        return steal(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images, unwatched)
+        return steal(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images)
 
     first, again, other = run(0), run(0), run(1)
     assert np.array_equal(first.images, again.images)

@@ -13,6 +13,7 @@ import numpy as np
 
 from modeltoll.bench.attacks.attack import Means
 from modeltoll.bench.meter import Counted, Meter
+from modeltoll.bench.noticeboard import unwatched
 from modeltoll.bench.store import packed, read_arrays, read_note, unpacked, write_arrays
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def steal(
     room: Room,
     answering: Answering,
     cost: Callable[[Floats], Floats],
-    progress: Progress,
+    progress: Progress = unwatched,
 ) -> Loot:
     """Run the attack. ``cost`` is what thieves with a perfect guess know of prices, (n,) of images; ``progress`` hears
     of the rows that were asked for.
