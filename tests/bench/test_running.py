@@ -271,7 +271,7 @@ def test_who_is_suspected_with_some_seeds_is_shown_with_his_share(documents):
     seen, unseen = {"suspected": 1.0, "first_alarm": 560.0}, {"suspected": 0.0, "first_alarm": None}
     found = [watched | {"seed": seed} | (seen if seed < 2 else unseen) for seed in range(4)]
     (row,) = defences(Results(found)).table.rows
-    assert "50% from row 560" in row
+    assert "50.0 % from row 560" in row
     (row,) = defences(Results(found[:2])).table.rows
     assert "from row 560" in row
     (row,) = defences(Results(found[2:])).table.rows

@@ -157,7 +157,7 @@ def defences(results: Results) -> Section | None:
             cost = one["honest_cost"]
             lost, off, alarms = (cost.get(name) for name in ("accuracy_lost", "scores_off", "false_alarms"))
             share = one.mean("suspected") or 0.0
-            caught = f"{'' if share == 1.0 else f'{share:.0%} '}from row {number(one.first_alarm)}" if share else ""
+            caught = f"{'' if share == 1.0 else f'{percent(share)} '}from row {number(one.first_alarm)}" if share else ""
             rows.append(
                 (
                     *(one["dataset"], one["attack"], _shield(one)),
