@@ -156,8 +156,9 @@ def defences(results: Results) -> Section | None:
         if (one["dataset"], one["attack"]) in attacks:
             cost = one["honest_cost"]
             lost, off, alarms = (cost.get(name) for name in ("accuracy_lost", "scores_off", "false_alarms"))
-            share = one.mean("suspected") or 0.0
-            caught = f"{'' if share == 1.0 else f'{percent(share)} '}from row {number(one.first_alarm)}" if share else ""
+            share = one.mean("suspected")
+            who = "" if share == 1.0 else f"{percent(share)} "
+            caught = f"{who}from row {number(one.first_alarm)}" if share else ""
             rows.append(
                 (
                     *(one["dataset"], one["attack"], _shield(one)),
