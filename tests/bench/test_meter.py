@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +20,7 @@ from modeltoll.bench.gauges import measure_all
 from modeltoll.bench.meter import Counted, Meter, Unfit
 from modeltoll.bench.noticeboard import unwatched
 from modeltoll.bench.stealing import Theft, kept, steal, took
-from modeltoll.bench.store import Damaged, packed, unpacked
+from modeltoll.bench.store import Damaged, packed, sweep, unpacked, write_document
 from modeltoll.bench.thieves import Equip, Equipped, equip
 from modeltoll.errors import SettingsError
 
@@ -182,3 +187,29 @@ def test_an_attack_or_school_that_is_not_there_is_named():
     with pytest.raises(SettingsError) as refused:
         equip(Equip("no such", "quick", "kernel", 10))
     assert "there is no attack 'no such'; there are: standard" in refused.value.faults[0]
+
+
+def test_a_file_whose_writing_is_interrupted_leaves_nothing_and_the_old_one_stays(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "one.json"
+    write_document(path, {"a": 1})
+
+    def interrupted(self, *_, **__):
+        self.touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_document(path, {"a": 2})
+    assert [one.name for one in path.parent.iterdir()] == ["one.json"]
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_what_killed_processes_left_is_swept_and_what_is_being_written_stays(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = {f"one.json.{gone.pid}.part", f"one.json.{os.getpid()}.part", "a.part", "one.json"}
+    for name in names:
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names - {f"one.json.{gone.pid}.part"}

@@ -20,6 +20,7 @@ from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
 from modeltoll.bench.pricing import Site, price_honest, price_theft
 from modeltoll.bench.stealing import Loot, Theft, kept, steal, took
+from modeltoll.bench.store import sweep
 from modeltoll.bench.targets import TARGETS, Room, Workshop
 from modeltoll.bench.thieves import Equip, equip
 from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
@@ -243,4 +244,8 @@ def run_all(
 
     with noticeboard([progress(errand) for errand in found]) as board:
         calls = (delayed(run_errand)(one, run, partial(note_rows, board, place)) for place, one in enumerate(found))
-        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+        try:
+            yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+        finally:  # an interruption kills the processes, whatever they are writing
+            sweep(run.results)
+            sweep(run.workshop.cache)

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["Damaged", "packed", "read_arrays", "read_note", "unpacked", "write_arrays", "write_document"]
+__all__ = ["Damaged", "packed", "read_arrays", "read_note", "sweep", "unpacked", "write_arrays", "write_document"]
 
 _NOTE = "note"
 _LEVELS = 255.0
+_PART = ".part"  # ends the name of a half-written file; before it stands who writes
 
 
 class Damaged(ModeltollError):
@@ -46,10 +47,8 @@ def unpacked(values: NDArray[Any]) -> Floats:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
     """An .npz file of arrays and a note of plain JSON values."""
-    beside = _beside(path)
-    with beside.open("wb") as file:
+    with _replacing(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **{_NOTE: np.array(json.dumps(note))}, **arrays)
-    beside.replace(path)
 
 
 @contextmanager
@@ -81,9 +80,9 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """A JSON file, its numbers rounded to six digits. They must be finite."""
-    beside = _beside(path)
-    beside.write_text(json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    text = json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n"
+    with _replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def _rounded(value: Any) -> Any:
@@ -94,6 +93,31 @@ def _rounded(value: Any) -> Any:
     return [_rounded(member) for member in value] if isinstance(value, list | tuple) else value
 
 
-def _beside(path: Path) -> Path:
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that were killed left half written anywhere in a folder."""
+    for path in folder.rglob(f"*{_PART}"):
+        writer = path.name.removesuffix(_PART).rpartition(".")[2]
+        if writer.isdigit() and not _runs(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its place once the block is done, and is gone where that does not end well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}{_PART}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
