@@ -19,7 +19,6 @@ import os
 import platform
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from modeltoll.demo.processes import free_port
 from modeltoll.gateway.callers import hash_key
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import Costs, calibrate
@@ -99,11 +99,6 @@ def settings(folder, upstream, ledger, plan):
         path = folder / f"gateway-{number}.yaml"
         path.write_text(yaml.safe_dump(document))
         yield path, *ports
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

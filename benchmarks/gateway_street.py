@@ -7,7 +7,6 @@ import contextlib
 import json
 import math
 import os
-import socket
 import subprocess
 import time
 from dataclasses import replace
@@ -21,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from modeltoll.demo.processes import free_port
 from modeltoll.gateway.assemble import assemble
 from modeltoll.gateway.callers import hash_key
 from modeltoll.gateway.serve import run
@@ -133,12 +133,6 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(document))
     return path, port, admin
-
-
-def free_port():
-    """A port that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from modeltoll.demo.processes import serving
+from modeltoll.demo.processes import free_port, serving
 from modeltoll.demo.report import HEADINGS, table, write_report
 from modeltoll.demo.run import Options, run
 from modeltoll.demo.worlds import Sizes
@@ -94,3 +95,18 @@ def test_an_interrupted_demo_leaves_no_process_and_no_traceback(tmp_path, number
     assert demo.returncode in interrupted
     assert "Traceback" not in said
     assert gone(left), "a server outlived the demo"
+
+
+def test_a_free_port_is_one_that_no_outgoing_connection_takes():
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        assert 20_000 <= port < 32_768
+
+
+def test_where_every_port_is_taken_that_is_said(monkeypatch):
+    def taken(*_, **__):
+        raise OSError("in use")
+
+    monkeypatch.setattr(socket, "create_server", taken)
+    with pytest.raises(ModeltollError, match="no free port"):
+        free_port()

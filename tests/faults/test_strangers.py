@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from starlette.routing import Route
 from typer.main import get_command
 
 from modeltoll.cli import app
+from modeltoll.demo.processes import free_port
 from modeltoll.gateway import connections
 from modeltoll.gateway.asgi import application
 from modeltoll.gateway.callers import hash_key
@@ -87,11 +87,6 @@ SECRETS = {
     "payload": "31337.4242",
     "unknown key": "stolen-key-000111",
 }
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def model():

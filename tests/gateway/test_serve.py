@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from modeltoll.demo.processes import free_port
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.gateway.assemble import assemble
 from modeltoll.gateway.callers import hash_key
@@ -36,11 +37,6 @@ HELD = -13.0  # a row that the model server thinks about until it is let go
 KEY = {"x-api-key": "alice-key"}
 PATH = "/v2/models/digits/infer"
 TENSOR = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [[0.0]]}
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 class Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 import sys
@@ -19,14 +20,26 @@ __all__ = ["await_ready", "free_port", "serving"]
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+_PORTS = range(20_000, 32_768)
+_PORT_TRIES = 100
 
 
 def free_port() -> int:
-    """A port on the loopback address that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on the loopback address that nobody listens on at the moment.
+
+    It lies below those that systems give to outgoing connections (from 32768 on Linux, from 49152 after RFC 6335), or
+    one of these might take it before the server that it is meant for.
+
+    Raises:
+        ModeltollError: none was found.
+    """
+    for port in random.SystemRandom().sample(_PORTS, _PORT_TRIES):
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:
+            continue
+    raise ModeltollError(f"there is no free port among {_PORTS[0]} to {_PORTS[-1]}")
 
 
 def await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
