@@ -111,8 +111,8 @@ def _drivable(experiment: Experiment) -> bool:
 
 
 def _done(experiment: Experiment, results: Path, *, live: bool) -> bool:
-    path = experiment.file(results)
-    return path.is_file() and not (live and _drivable(experiment) and read_result(path)["live"] is None)
+    path = experiment.find(results)
+    return path is not None and not (live and _drivable(experiment) and read_result(path)["live"] is None)
 
 
 def errands(experiments: Iterable[Experiment], results: Path, *, live: bool = False) -> list[Errand]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.bench.attacks.attack import Means
+from modeltoll.bench.identity import digest, first_file, legacy_digest
 from modeltoll.bench.meter import Counted, Meter
 from modeltoll.bench.noticeboard import unwatched
 from modeltoll.bench.store import packed, read_arrays, read_note, unpacked, write_arrays
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Exam", "Loot", "Quality", "Theft", "examine", "kept", "steal", "took"]
 
 _FORMAT = 1  # of the files in the cache
+_DIGITS = 12  # of the digest in a file's name
 _POINTS = 20  # of a clone's curve at most
 
 
@@ -43,10 +44,31 @@ class Theft:
     answers: str = "none"
     foreign: str = ""
 
+    @property
+    def key(self) -> dict[str, str | int]:
+        """What tells it from every other theft, in words that stay whatever the fields are called."""
+        return {
+            "v": 1,
+            "target": self.target,
+            "attack": self.attack,
+            "profile": self.profile,
+            "queries": self.queries,
+            "seed": self.seed,
+            "answers": self.answers,
+            "foreign": self.foreign,
+        }
+
     def file(self, cache: Path) -> Path:
         """Where it is kept."""
-        digest = hashlib.sha256(repr((_FORMAT, self)).replace(", foreign=''", "").encode()).hexdigest()[:12]
-        return cache / "thefts" / f"{self.target}-{self.attack}-{self.answers}-{self.seed}-{digest}.npz"
+        return self._named(cache, digest({"format": _FORMAT, **self.key}, _DIGITS))
+
+    def find(self, cache: Path) -> Path | None:
+        """Where it lies, under today's name or the one of before keys; None where it does not."""
+        legacy = legacy_digest("Theft", self.key, _DIGITS, template=f"({_FORMAT}, {{}})")
+        return first_file(self.file(cache), self._named(cache, legacy))
+
+    def _named(self, cache: Path, digits: str) -> Path:
+        return cache / "thefts" / f"{self.target}-{self.attack}-{self.answers}-{self.seed}-{digits}.npz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +171,8 @@ def steal(
 
 def took(theft: Theft, cache: Path) -> float | None:
     """The seconds that a theft in the cache took; None where it is not there. Raises as ``kept`` does."""
-    path = theft.file(cache)
-    return float(read_note(path)["seconds"]) if path.is_file() else None
+    path = theft.find(cache)
+    return None if path is None else float(read_note(path)["seconds"])
 
 
 def kept(theft: Theft, cache: Path, run: Callable[[], Loot]) -> Loot:
@@ -159,9 +181,9 @@ def kept(theft: Theft, cache: Path, run: Callable[[], Loot]) -> Loot:
     Raises:
         Damaged: the file in the cache cannot be read.
     """
-    path = theft.file(cache)
-    if not path.is_file():
-        loot = run()
+    path = theft.find(cache)
+    if path is None:
+        path, loot = theft.file(cache), run()
         note: dict[str, Any] = {
             "measures": loot.measures,
             "curve": [asdict(quality) for quality in loot.curve],
