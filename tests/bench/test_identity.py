@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from modeltoll.bench.experiment import Experiment
-from modeltoll.bench.stealing import Theft
+from modeltoll.bench.extraction import Theft
 
 COPYCAT = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy+novelty", "quick", 0, 300)
 LARGE_HONEST = replace(COPYCAT, suite="honest", dataset="cifar10", attack="honest", queries=0, workload="100,000 rows")

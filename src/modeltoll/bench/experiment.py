@@ -12,15 +12,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeltoll.bench.artifact_files import Damaged, write_document
 from modeltoll.bench.identity import digest, first_file, legacy_digest
-from modeltoll.bench.store import Damaged, write_document
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modeltoll.bench.checks import Check
-    from modeltoll.bench.machines import Bill
+    from modeltoll.bench.hardware_costs import Bill
 
 __all__ = ["HONEST", "Experiment", "Origin", "Point", "Result", "origin", "plan_of", "read_result", "read_results"]
 
