@@ -11,28 +11,28 @@ import numpy as np
 from modeltoll.bench import checks
 from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
 from modeltoll.bench.evasions.evasion import CARD as BY_CARD
-from modeltoll.bench.evasions.evasion import Crowd
+from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
-from modeltoll.bench.experiment import Experiment, Origin, Point, Result
-from modeltoll.bench.hardware_costs import CARD, CORE, bill
-from modeltoll.bench.honest.workload import WORKLOADS, Paid, pay
-from modeltoll.bench.toll_schemes import Laid, lay
-from modeltoll.pricing.leak_samples import chosen
+from modeltoll.bench.experiment import CurvePoint, Experiment, Provenance, Result
+from modeltoll.bench.hardware_costs import CARD, CORE, hardware_cost
+from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, pay_for
+from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
+from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Caller
-from modeltoll.simulation.engine import Played, play
+from modeltoll.simulation.engine import ScenarioResult, run_scenario
 from modeltoll.simulation.p_value_mixture import EVERYWHERE, leaks_at
-from modeltoll.simulation.scenarios import Scene
-from modeltoll.simulation.traffic import alone, spread
+from modeltoll.simulation.scenarios import Scenario
+from modeltoll.simulation.traffic import one_account, split_over_accounts
 
 if TYPE_CHECKING:
-    from modeltoll.bench.baseline import Ground
-    from modeltoll.bench.evasions.evasion import Disguise
-    from modeltoll.bench.extraction import Loot, Quality
+    from modeltoll.bench.baseline import Baseline
+    from modeltoll.bench.evasions.evasion import EvasionPlan
+    from modeltoll.bench.extraction import CloneQuality, StolenData
     from modeltoll.bench.honest.workload import Workload
     from modeltoll.records import Floats
-    from modeltoll.simulation.batch_tariffs import Charged
+    from modeltoll.simulation.batch_tariffs import BatchCharges
 
-__all__ = ["Site", "price_honest", "price_theft"]
+__all__ = ["ExperimentContext", "evaluate_honest", "evaluate_theft"]
 
 _USER = Caller("key:user")
 _POINTS = 10
@@ -41,18 +41,18 @@ _CALLERS = 5  # honest callers that a watcher looks at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Site:
+class ExperimentContext:
     """One experiment's toll on its ground, and where the result will say it was made."""
 
     experiment: Experiment
-    ground: Ground
-    laid: Laid
-    origin: Origin
+    ground: Baseline
+    laid: TollOnTarget
+    origin: Provenance
 
     @classmethod
-    def of(cls, experiment: Experiment, ground: Ground, origin: Origin) -> Site:
+    def of(cls, experiment: Experiment, ground: Baseline, origin: Provenance) -> ExperimentContext:
         """Lay the toll. Raises as ``tolls.lay`` does."""
-        laid = lay(ground, experiment.tariff, experiment.measure, experiment.dataset)
+        laid = build_toll(ground, experiment.tariff, experiment.measure, experiment.dataset)
         return cls(experiment, ground, laid, origin)
 
     @property
@@ -64,19 +64,19 @@ class Site:
         """Chance of its own for each purpose."""
         return np.random.default_rng([self.experiment.seed, stream])
 
-    def honest(self) -> Played:
+    def honest(self) -> ScenarioResult:
         """Ordinary honest rows, one a request, of one caller with a key."""
-        scene = Scene("honest", "honest", "recorded", 1, alone(self.ground.honest.leaks))
-        return play(scene, self.laid.toll, _USER, self.laid.times, self.chance(1))
+        scene = Scenario("honest", "honest", "recorded", 1, one_account(self.ground.honest.leaks))
+        return run_scenario(scene, self.laid.toll, _USER, self.laid.times, self.chance(1))
 
-    def crowd(self) -> Crowd:
+    def crowd(self) -> Cover:
         """What this ground's thieves can hide among."""
         ground, laid = self.ground, self.laid
 
         def price(rows: Floats) -> Floats:
-            return laid.toll.charge(spread(rows, len(rows)), _USER, self.chance(2)).seconds
+            return laid.toll.charge(split_over_accounts(rows, len(rows)), _USER, self.chance(2)).seconds
 
-        return Crowd(ground.honest.leaks, ground.jittered, ground.easy, ground.undefended, price, laid.replayable)
+        return Cover(ground.honest.leaks, ground.jittered, ground.easy, ground.undefended, price, laid.replayable)
 
 
 def _quantiles(waits: Floats) -> dict[str, float]:
@@ -86,17 +86,19 @@ def _quantiles(waits: Floats) -> dict[str, float]:
     }
 
 
-def _solver(disguise: Disguise, laid: Laid) -> Callable[[Charged], Floats]:
+def _solver(disguise: EvasionPlan, laid: TollOnTarget) -> Callable[[BatchCharges], Floats]:
     """Who solves, and which puzzles not at all."""
 
-    def seconds(charged: Charged) -> Floats:
+    def seconds(charged: BatchCharges) -> Floats:
         taken = laid.by_card(charged) if disguise.solver == BY_CARD else charged.seconds
         return taken if disguise.solves is None else np.where(disguise.solves, taken, 0.0)
 
     return seconds
 
 
-def _course(played: Played, curve: tuple[Quality, ...], measures: tuple[str, ...]) -> tuple[Point, ...]:
+def _trajectory(
+    played: ScenarioResult, curve: tuple[CloneQuality, ...], measures: tuple[str, ...]
+) -> tuple[CurvePoint, ...]:
     """The theft at even steps and wherever the clone was examined."""
     got = np.flatnonzero(played.bought & played.traffic.wanted)
     if not len(got):
@@ -110,11 +112,11 @@ def _course(played: Played, curve: tuple[Quality, ...], measures: tuple[str, ...
         quality = known.get(count)
         found = (quality.accuracy, quality.fidelity) if quality else (None, None)
         paid = float(seconds[got[count - 1]])
-        points.append(Point(count, count * played.times.undefended, paid, leak, *found))
+        points.append(CurvePoint(count, count * played.times.undefended, paid, leak, *found))
     return tuple(points)
 
 
-def _honest_cost(site: Site, honest_ratio: float) -> dict[str, float | None]:
+def _honest_cost(site: ExperimentContext, honest_ratio: float) -> dict[str, float | None]:
     """What the defence costs honest users: their labels, how far scores are off, alarms, time."""
     name, sample = site.experiment.defence, site.ground.honest
     cost: dict[str, float | None] = {"ratio": honest_ratio}
@@ -131,7 +133,7 @@ def _honest_cost(site: Site, honest_ratio: float) -> dict[str, float | None]:
     return cost
 
 
-def _alarms(site: Site, loot: Loot, played: Played) -> tuple[float, float | None]:
+def _alarms(site: ExperimentContext, loot: StolenData, played: ScenarioResult) -> tuple[float, float | None]:
     """The share of accounts that come under suspicion, and the median row at which they do."""
     if site.experiment.defence in WATCHERS:
         first = WATCHERS[site.experiment.defence].first_alarm(loot.images, loot.labels[: len(loot.images)])
@@ -140,11 +142,13 @@ def _alarms(site: Site, loot: Loot, played: Played) -> tuple[float, float | None
     return len(alarms) / played.accounts, float(np.median(alarms)) if len(alarms) else None
 
 
-def price_theft(site: Site, loot: Loot) -> Result:
+def evaluate_theft(site: ExperimentContext, loot: StolenData) -> Result:
     """A theft under the toll and evasion of its experiment."""
     experiment, laid, ground = site.experiment, site.laid, site.ground
     disguise = EVASIONS[experiment.evasion].disguise(loot.leaks, site.crowd(), site.chance(3))
-    played = play(disguise.scene, laid.toll, disguise.caller, laid.times, site.chance(4), _solver(disguise, laid))
+    played = run_scenario(
+        disguise.scene, laid.toll, disguise.caller, laid.times, site.chance(4), _solver(disguise, laid)
+    )
     honest = site.honest()
     solved = played.bought & played.paid & (played.work > 0.0)
     charged = played.charged.seconds[solved]
@@ -168,7 +172,7 @@ def price_theft(site: Site, loot: Loot) -> Result:
         gate_seconds=laid.times.gate,
         unit_seconds=site.unit_seconds,
         leak=dict(zip(loot.measures, played.traffic.leaks[got].sum(axis=0).tolist(), strict=True)),
-        bills=(bill(CORE, float(charged.sum())), bill(CARD, by_card)),
+        bills=(hardware_cost(CORE, float(charged.sum())), hardware_cost(CARD, by_card)),
         waits=_quantiles(played.waits),
         suspected=suspected,
         first_alarm=first_alarm,
@@ -183,30 +187,30 @@ def price_theft(site: Site, loot: Loot) -> Result:
         fidelity=final.fidelity if final else None,
         agreement=final.agreement if final else None,
         honest_cost=_honest_cost(site, honest_ratio) if plain else {},
-        course=_course(played, loot.curve, loot.measures) if plain else (),
+        course=_trajectory(played, loot.curve, loot.measures) if plain else (),
         scaled=loot.scaled,
         theft_seconds=loot.seconds,
     )
 
 
-def _paid(site: Site, workload: Workload, leaks: Floats) -> Paid:
+def _charged(site: ExperimentContext, workload: Workload, leaks: Floats) -> PaidWorkload:
     """What the workload's requests cost: one by one, as a gateway charges them, or drawn rows all at once."""
     laid, ground = site.laid, site.ground
     if workload.drawn:
         scores = np.sort(ground.calibration.leaks.T, axis=1)
         rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, site.chance(6)))
-        scene = Scene("honest", "honest", "drawn", 1, alone(rows))
-        return Paid.at_once(play(scene, laid.toll, _USER, laid.times, site.chance(5)))
-    priced = chosen(ground.leaks(leaks), laid.tariff.measures)
-    return pay(laid.tariff, priced, workload.pattern, _USER, laid.times, site.chance(5))
+        scene = Scenario("honest", "honest", "drawn", 1, one_account(rows))
+        return PaidWorkload.at_once(run_scenario(scene, laid.toll, _USER, laid.times, site.chance(5)))
+    priced = select_measures(ground.leaks(leaks), laid.tariff.measures)
+    return pay_for(laid.tariff, priced, workload.pattern, _USER, laid.times, site.chance(5))
 
 
-def price_honest(site: Site) -> Result:
+def evaluate_honest(site: ExperimentContext) -> Result:
     """What an honest caller with the experiment's workload pays, request by request."""
     experiment, laid, ground = site.experiment, site.laid, site.ground
     workload = WORKLOADS[experiment.workload]
     sample = ground.kinds[workload.kind]
-    paid = _paid(site, workload, sample.leaks)
+    paid = _charged(site, workload, sample.leaks)
     honest_ratio = site.honest().ratio or 1.0
     without = float(paid.rows.sum()) * laid.times.undefended
     alarms = np.flatnonzero(paid.surcharges > 1.0)
@@ -227,7 +231,7 @@ def price_honest(site: Site) -> Result:
         gate_seconds=laid.times.gate,
         unit_seconds=site.unit_seconds,
         leak={} if workload.drawn else dict(zip(ground.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
-        bills=(bill(CORE, float(paid.work.sum())),),
+        bills=(hardware_cost(CORE, float(paid.work.sum())),),
         waits=_quantiles(paid.waits),
         suspected=paid.suspected,
         first_alarm=float(paid.rows[: alarms[0] + 1].sum()) if len(alarms) else None,

@@ -12,7 +12,7 @@ from modeltoll.errors import CalibrationError
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Leaks
 
-__all__ = ["MINIMUM_ROWS", "CalibrationReport", "assay", "check_honest"]
+__all__ = ["MINIMUM_ROWS", "CalibrationReport", "check_honest", "validate"]
 
 MINIMUM_ROWS = 200
 _RESAMPLES = 1000
@@ -68,7 +68,7 @@ def check_honest(leaks: Leaks) -> tuple[str, ...]:
     return (warning,)
 
 
-def assay(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:
+def validate(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:
     """What rows kept back pay: ``factors`` (rows,) are theirs under the tariff as it will be served."""
     rows = len(factors)
     means = [factors[rng.integers(rows, size=rows)].mean() for _ in range(_RESAMPLES)]

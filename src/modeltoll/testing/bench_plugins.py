@@ -10,8 +10,8 @@ import numpy as np
 from modeltoll.bench.datasets import Images
 
 if TYPE_CHECKING:
-    from modeltoll.bench.defences.defence import Defence, Watcher
-    from modeltoll.bench.evasions.evasion import Crowd, Evasion
+    from modeltoll.bench.defences.defence import Defence, Detector
+    from modeltoll.bench.evasions.evasion import Cover, Evasion
     from modeltoll.bench.honest.distribution_shifts import Kind
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Integers
@@ -62,7 +62,7 @@ def check_defence(defence: Defence, scores: Floats) -> None:
     assert np.allclose(alone, told, atol=1e-12), "a row alone is answered otherwise than among others"
 
 
-def check_watcher(watcher: Watcher, images: Floats, labels: Integers) -> None:
+def check_watcher(watcher: Detector, images: Floats, labels: Integers) -> None:
     """Hold a watcher to its law, on one caller's images and what he was told. Raises as ``check_victim`` does."""
     assert watcher.name, "a watcher without a name"
     alarm = watcher.first_alarm(images, labels)
@@ -76,7 +76,7 @@ def check_watcher(watcher: Watcher, images: Floats, labels: Integers) -> None:
     assert watcher.first_alarm(images[: alarm - 1], labels[: alarm - 1]) is None, "an alarm came earlier than the first"
 
 
-def check_evasion(evasion: Evasion, stolen: Floats, crowd: Crowd, seed: int = 0) -> None:
+def check_evasion(evasion: Evasion, stolen: Floats, crowd: Cover, seed: int = 0) -> None:
     """Hold an evasion to its law, on stolen rows (10 or more, measures), all different. Raises as ``check_victim`` does."""
     assert evasion.name, "an evasion without a name"
     assert evasion.family, "an evasion without a family"
@@ -84,7 +84,7 @@ def check_evasion(evasion: Evasion, stolen: Floats, crowd: Crowd, seed: int = 0)
         _check_disguise(evasion, stolen, replace(crowd, replayable=replayable), seed)
 
 
-def _check_disguise(evasion: Evasion, stolen: Floats, crowd: Crowd, seed: int) -> None:
+def _check_disguise(evasion: Evasion, stolen: Floats, crowd: Cover, seed: int) -> None:
     before = stolen.copy()
     disguise = evasion.disguise(stolen, crowd, np.random.default_rng(seed))
     again = evasion.disguise(stolen, crowd, np.random.default_rng(seed))

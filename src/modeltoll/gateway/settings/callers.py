@@ -9,9 +9,17 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from modeltoll.gateway.settings.field_types import HashedKey, Network, Person, WideIPv4, WideIPv6, each_once
-from modeltoll.gateway.settings.models import Part
+from modeltoll.gateway.settings.models import SettingsPart
 
-__all__ = ["NORMAL", "CallerSettings", "EntrySettings", "JwtSettings", "KeySettings", "PrefixSettings", "TierSettings"]
+__all__ = [
+    "NORMAL",
+    "AdmissionSettings",
+    "CallerSettings",
+    "JwtSettings",
+    "KeySettings",
+    "PrefixSettings",
+    "TierSettings",
+]
 
 NORMAL = "normal"
 _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
@@ -22,7 +30,7 @@ _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class TierSettings(Part):
+class TierSettings(SettingsPart):
     """What callers of one tier pay for their rows, and how much they may have in a day."""
 
     exempt: bool = False
@@ -41,7 +49,7 @@ def _merged(given: Any) -> Any:
     return tiers
 
 
-class KeySettings(Part):
+class KeySettings(SettingsPart):
     """One API key, kept as its SHA-256, with the organisation that it shares a histogram with."""
 
     name: Person
@@ -52,7 +60,7 @@ class KeySettings(Part):
     discount: float = Field(0.0, ge=0, le=1)
 
 
-class JwtSettings(Part):
+class JwtSettings(SettingsPart):
     """Whose tokens are believed, and which members of them say on which terms."""
 
     algorithms: tuple[Literal["HS256", "RS256", "ES256", "EdDSA"], ...] = Field(min_length=1)
@@ -76,7 +84,7 @@ class JwtSettings(Part):
         return self
 
 
-class EntrySettings(Part):
+class AdmissionSettings(SettingsPart):
     """Who solves a small puzzle before the model server is asked, and how small it is."""
 
     seconds: float = Field(0.0, ge=0, le=10)
@@ -85,7 +93,7 @@ class EntrySettings(Part):
     backlog_seconds: float = Field(60.0, gt=0)
 
 
-class PrefixSettings(Part):
+class PrefixSettings(SettingsPart):
     """Wider networks whose histogram anonymous callers share, as prefix lengths."""
 
     ipv4: tuple[WideIPv4, ...] = ()
@@ -98,12 +106,12 @@ class PrefixSettings(Part):
         return lengths
 
 
-class CallerSettings(Part):
+class CallerSettings(SettingsPart):
     """Who may ask, and on which terms."""
 
     anonymous: bool = True
     anonymous_tier: Person = NORMAL
-    entry: EntrySettings = EntrySettings()
+    entry: AdmissionSettings = AdmissionSettings()
     keys: tuple[KeySettings, ...] = ()
     key_file: Path | None = None
     jwt: JwtSettings | None = None

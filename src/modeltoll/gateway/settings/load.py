@@ -14,9 +14,9 @@ from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings.callers import CallerSettings
-from modeltoll.gateway.settings.errors import faults_of
+from modeltoll.gateway.settings.errors import errors_of
 from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
-from modeltoll.gateway.settings.models import ModelSettings, Part
+from modeltoll.gateway.settings.models import ModelSettings, SettingsPart
 from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
 from modeltoll.gateway.settings.yaml_file import read_document
 
@@ -32,7 +32,7 @@ __all__ = [
 _SQLITE_HERE = re.compile(r"sqlite:///(?!/)(.+)")  # a SQLite file that is not named from the root
 
 
-class UpstreamSettings(Part):
+class UpstreamSettings(SettingsPart):
     """The model server; its URL is ``app`` where the gate is built into it (``TollMiddleware``)."""
 
     url: UpstreamUrl
@@ -50,20 +50,20 @@ class UpstreamSettings(Part):
         return self
 
 
-class LedgerSettings(Part):
+class LedgerSettings(SettingsPart):
     """Where callers are remembered, and what happens while that does not answer."""
 
     url: str = "sqlite:///modeltoll.db"
     when_down: Literal["refuse", "release"] = "refuse"
 
 
-class CorsSettings(Part):
+class CorsSettings(SettingsPart):
     """Whose pages may ask from a browser: none, unless they are listed."""
 
     origins: tuple[Origin, ...] = ()
 
 
-class LimitSettings(Part):
+class LimitSettings(SettingsPart):
     """What one request, and all waiting requests together, may take."""
 
     body_mib: float = Field(8.0, gt=0, le=1024)
@@ -165,6 +165,6 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings(**document)
     except ValidationError as error:
-        raise SettingsError(faults_of(error)) from None
+        raise SettingsError(errors_of(error)) from None
     except SourceFault as error:  # a variable that should hold JSON and does not
         raise SettingsError([f"environment: {error}; write JSON, or set a member of it by MODELTOLL_A__B"]) from None

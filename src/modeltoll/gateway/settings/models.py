@@ -9,19 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from modeltoll.gateway.settings.field_types import UrlPath, each_once
 
-__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "Part", "PuzzleSettings"]
+__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
 
 _KIB = 1 << 10  # KiB in a MiB
 _ROW_MEASURES = ("entropy", "gap", "novelty", "pate", "pknn")  # of rows of scores
 
 
-class Part(BaseModel):
+class SettingsPart(BaseModel):
     """A section: frozen, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class OutputSettings(Part):
+class OutputSettings(SettingsPart):
     """The output that shows the model, and what it holds; ``unmeasured`` outputs may go out beside it as they are.
 
     ``labels`` are the names of the classes, in the order of the measures' private data. ``partial``: only the largest
@@ -57,7 +57,7 @@ class OutputSettings(Part):
         return self.classes or len(self.labels) or None
 
 
-class JsonPathSettings(Part):
+class JsonPathSettings(SettingsPart):
     """Where a service of its own making is asked, and JMESPath expressions for its inputs and scores."""
 
     route: UrlPath
@@ -67,7 +67,7 @@ class JsonPathSettings(Part):
     one_row: bool = False
 
 
-class MeasureSettings(Part):
+class MeasureSettings(SettingsPart):
     """One leak measure: its file where it has one, its number of neighbours, its weight in the price."""
 
     name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"]
@@ -86,7 +86,7 @@ class MeasureSettings(Part):
         return self
 
 
-class PuzzleSettings(Part):
+class PuzzleSettings(SettingsPart):
     """Which puzzles a model's tolls use."""
 
     allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
@@ -125,7 +125,7 @@ class PuzzleSettings(Part):
         return self
 
 
-class ModelSettings(Part):
+class ModelSettings(SettingsPart):
     """One model behind the gateway.
 
     ``served_as`` is its name in request bodies, if it is another one; ``columns`` are its inputs' names, in the order of

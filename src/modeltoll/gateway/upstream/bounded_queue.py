@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.http_upstream import Upstream
     from modeltoll.records import Answer
 
-__all__ = ["Queue"]
+__all__ = ["BoundedUpstream"]
 
 
-class Queue:
+class BoundedUpstream:
     """An upstream that is asked by so many requests at once; others wait in the order in which they came.
 
     ``concurrent`` requests are with the model server at most, ``waiting`` wait for one of them to end, for ``seconds``
