@@ -28,7 +28,9 @@ import numpy as np
 from modeltoll.gateway.admin.dashboard.app import dashboard_application
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.testing.believable_day import (
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from sample_traffic import (
     MODEL,
     CallerPlan,
     SampleTraffic,

@@ -23,7 +23,7 @@ from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.records import Caller
-from modeltoll.testing.believable_day import (
+from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,

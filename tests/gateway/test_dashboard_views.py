@@ -28,7 +28,7 @@ from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.explain import explain_caller
 from modeltoll.records import Account, Caller, Leaks
-from modeltoll.testing.believable_day import (
+from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,

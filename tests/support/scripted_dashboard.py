@@ -18,7 +18,7 @@ from modeltoll.errors import LedgerError
 from modeltoll.gateway.server.serve import background_server, listen
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.records import Caller
-from modeltoll.testing.believable_day import CallerPlan, SampleTraffic, build_tariff, sample_callers, simulate_day
+from sample_traffic import CallerPlan, SampleTraffic, build_tariff, sample_callers, simulate_day
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ async def _serve() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  whoever started it reads this
+    print(line, flush=True)
 
 
 if __name__ == "__main__":
