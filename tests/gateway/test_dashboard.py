@@ -53,7 +53,7 @@ TARIFF = build_tariff()
 def lived(plans, mode="enforce", ledger=None):
     ledger = ledger or MemoryLedger()
     asyncio.run(ledger.open())
-    town = SampleTraffic.of(ledger, TARIFF, NOW)
+    town = SampleTraffic.start(ledger, TARIFF, NOW)
     asyncio.run(simulate_day(town, plans))
     return town
 

@@ -18,7 +18,7 @@ async def read(url, tariff):
     ledger = ledger_from_url(url)
     await ledger.open()
     try:
-        town = SampleTraffic.of(ledger, tariff, NOW)
+        town = SampleTraffic.start(ledger, tariff, NOW)
         await simulate_day(town, sample_callers(0.03))
         reading = await LedgerReader(ledger, town.clock, TailLimits(page=16)).read()
         day = reading.tail.day(MODEL, MEASURES)

@@ -1,8 +1,8 @@
-"""Serves the dashboard of a believable day, for tests in browsers and for pictures: ``python -m`` this module.
+"""Serves the dashboard with one day of sample traffic, for tests in a browser and for screenshots.
 
-It prints its address and then obeys, line by line, until standard input ends: ``more`` lets a minute pass in which
-somebody asks, ``stranger`` lets somebody with a hostile name ask, ``silence`` and ``speak`` stop and mend the ledger. Each is
-answered by ``done``.
+Run it as a program. It prints the dashboard's URL, then reads one command per line from standard input until that ends, and
+prints ``done`` after each: ``more`` adds a minute with five requests, ``hostile`` the same by a caller with HTML in its name,
+``stop-ledger`` and ``start-ledger`` make the ledger fail and work again.
 """
 
 from __future__ import annotations
@@ -25,51 +25,51 @@ if TYPE_CHECKING:
 
     from modeltoll.records import LogEntry
 
-__all__ = ["STRANGER", "ScriptedLedger", "run_commands"]
+__all__ = ["HOSTILE", "FailingLedger", "run_command"]
 
-STRANGER = Caller("key:<img src=x onerror=alert(1)>\"'><script>alert(2)</script>")
-_MIDNIGHT = 1_795_478_400.0  # the day's end, 2026-11-24
+HOSTILE = Caller("key:<img src=x onerror=alert(1)>\"'><script>alert(2)</script>")
+_DAY_END = 1_795_478_400.0  # 2026-11-24 00:00 UTC
 _SEED = 0
 
 
-class ScriptedLedger(MemoryLedger):
-    """A ledger whose log can be silenced."""
+class FailingLedger(MemoryLedger):
+    """A ledger that raises an error on every read of its log while ``failing`` is set."""
 
-    silent = False
+    failing = False
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
-        if self.silent:
+        if self.failing:
             raise LedgerError("the ledger's server cannot be reached")
         return await super().log(after, limit)
 
 
-async def run_commands(word: str, town: SampleTraffic, ledger: ScriptedLedger) -> None:
-    """Do what one line says; anything else is passed over."""
-    if word in {"more", "stranger"}:
-        town.clock.advance(60.0)
-        caller = STRANGER if word == "stranger" else Caller("key:alice")
-        await simulate_day(town, [CallerPlan(caller, 5, (23.99, 24.0))], _SEED)
-    elif word in {"silence", "speak"}:
-        town.clock.advance(60.0)
-        ledger.silent = word == "silence"
+async def run_command(command: str, traffic: SampleTraffic, ledger: FailingLedger) -> None:
+    """Run one command of the program; an unknown one is ignored."""
+    if command in {"more", "hostile"}:
+        traffic.clock.advance(60.0)
+        caller = HOSTILE if command == "hostile" else Caller("key:alice")
+        await simulate_day(traffic, [CallerPlan(caller, 5, (23.99, 24.0))], _SEED)
+    elif command in {"stop-ledger", "start-ledger"}:
+        traffic.clock.advance(60.0)
+        ledger.failing = command == "stop-ledger"
 
 
 async def _serve() -> None:
-    ledger = ScriptedLedger()
+    ledger = FailingLedger()
     await ledger.open()
-    town = SampleTraffic.of(ledger, build_tariff(_SEED), _MIDNIGHT)
-    await simulate_day(town, sample_callers(), _SEED)
-    app = Starlette(routes=[Mount("/dashboard", town.dashboard)])
+    traffic = SampleTraffic.start(ledger, build_tariff(_SEED), _DAY_END)
+    await simulate_day(traffic, sample_callers(), _SEED)
+    app = Starlette(routes=[Mount("/dashboard", traffic.dashboard)])
     with listen("admin", "127.0.0.1:0") as listening:
         async with background_server(app, listening):
-            _say(f"http://127.0.0.1:{listening.getsockname()[1]}/dashboard/")
+            _print_line(f"http://127.0.0.1:{listening.getsockname()[1]}/dashboard/")
             while line := await asyncio.to_thread(sys.stdin.readline):
-                await run_commands(line.strip(), town, ledger)
-                _say("done")
+                await run_command(line.strip(), traffic, ledger)
+                _print_line("done")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
