@@ -75,14 +75,14 @@ def resources(shape):
 )
 def test_they_keep_the_law(attack, settings, labels_only, architecture, shape):
     networks = pytest.importorskip("modeltoll.bench.students.networks")
-    thief = attack(networks.NetworkSchool(architecture), settings)
+    thief = attack(networks.NetworkCloneFactory(architecture), settings)
     check_attack(thief, halves, resources(shape), 59, labels_only=labels_only)
 
 
 @pytest.mark.torch
 def test_datafree_invents_squares_only():
     networks = pytest.importorskip("modeltoll.bench.students.networks")
-    attack = DataFree(networks.NetworkSchool("mnistnet"), HASTY_INVENTING)
+    attack = DataFree(networks.NetworkCloneFactory("mnistnet"), HASTY_INVENTING)
     with pytest.raises(SettingsError, match="side divisible by 4"):
         attack.run(CountingOracle(halves, 30), resources((28, 26)), np.random.default_rng(0), lambda _: None)
 
@@ -92,11 +92,11 @@ def test_datafree_shows_its_clone_at_each_tenth_of_the_budget_and_its_rates_fall
     networks = pytest.importorskip("modeltoll.bench.students.networks")
     shown = []
     oracle = CountingOracle(halves, 640)
-    attack = DataFree(networks.NetworkSchool("mnistnet"), HASTY_INVENTING)
+    attack = DataFree(networks.NetworkCloneFactory("mnistnet"), HASTY_INVENTING)
     attack.run(oracle, resources((28, 28)), np.random.default_rng(0), lambda _: shown.append(oracle.left))
     assert len(shown) == 10
     assert shown[-1] == 0
-    assert {len(images) for images in oracle.asked[:6]} == {8, 16}
+    assert {len(images) for images in oracle.queries[:6]} == {8, 16}
 
 
 @pytest.mark.torch
@@ -110,7 +110,7 @@ def test_mixmatch_learns_from_few_labels_and_needs_no_others_left():
     settings = replace(MIX_COURSE, epochs=2, steps=40, batch=16, average=0.9)
     for budget in (20, 80):
         oracle, shown = CountingOracle(halves, budget), []
-        attack = MixMatch(networks.NetworkSchool("mnistnet"), settings)
+        attack = MixMatch(networks.NetworkCloneFactory("mnistnet"), settings)
         clone = attack.run(oracle, own, np.random.default_rng(1), shown.append)
         assert (clone.scores(x[80:]).argmax(axis=1) == halves(x[80:]).argmax(axis=1)).mean() > 0.9
         assert len(shown) == 2
@@ -122,8 +122,8 @@ def test_no_budget_teaches_them_nothing():
     networks = pytest.importorskip("modeltoll.bench.students.networks")
     for attack in (MixMatch, DataFree):
         oracle = CountingOracle(halves, 0)
-        clone = attack(networks.NetworkSchool("mnistnet")).run(
+        clone = attack(networks.NetworkCloneFactory("mnistnet")).run(
             oracle, resources((28, 28)), np.random.default_rng(0), lambda _: None
         )
         assert clone.scores(np.zeros((2, 28, 28))).shape == (2, 10)
-        assert oracle.asked == []
+        assert oracle.queries == []
