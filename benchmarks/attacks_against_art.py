@@ -32,7 +32,7 @@ from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.query_rounds import Rounds
 from modeltoll.bench.students.networks import NetworkCloneFactory
 from modeltoll.bench.students.student import TrainingSchedule
-from modeltoll.bench.victims.registry import TorchVictim, as_tensor, victim
+from modeltoll.bench.victims.registry import TorchVictim, as_tensor, load_victim
 from modeltoll.testing.attacks import CountingOracle
 
 BUDGET, COURSE, SCHOOL = 5000, TrainingSchedule(epochs=20), NetworkCloneFactory("mnistnet")
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("results/bench/against-art.json"))
     arguments = parser.parse_args()
     folder = datasets.data_folder(arguments.data_dir)
-    shelf = victim("mnist", folder, arguments.cache, lambda _done, _most: None)
+    shelf = load_victim("mnist", folder, arguments.cache, lambda _done, _most: None)
     evaluation_set = datasets.mnist(folder, train=False)
     natural = datasets.tiny_imagenet(folder)
     rows: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ from modeltoll.bench import datasets
 from modeltoll.bench.attacks.attack import AttackerResources, Clone
 from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.students.registry import student_factory
-from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, load_victim
 from modeltoll.testing.attacks import CountingOracle
 
 EXAM, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}
@@ -48,7 +48,7 @@ def scenario(name: str, folder: Path, shelf: TorchVictim) -> tuple[AttackerResou
 def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One attack on the victim of one data set."""
     folder = datasets.data_folder(arguments.data_dir)
-    shelf = victim(name, folder, arguments.cache, lambda _done, _most: None)
+    shelf = load_victim(name, folder, arguments.cache, lambda _done, _most: None)
     resources, evaluation_set = scenario(name, folder, shelf)
     factory = student_factory(VICTIMS[name].recipe.architecture, 10)
     truth, told = evaluation_set.y, shelf.scores(evaluation_set.x).argmax(axis=1)

@@ -23,8 +23,8 @@ import numpy as np
 import yaml
 
 from modeltoll.bench import datasets
-from modeltoll.demo.data import WORLDS, DataSizes
-from modeltoll.demo.http_callers import ask, requests_for
+from modeltoll.demo.data import DATA_LOADERS, DataSizes
+from modeltoll.demo.http_callers import ask_directly, requests_for
 from modeltoll.demo.model_server import MODEL
 from modeltoll.demo.servers import DemoServers, train_victim
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
@@ -58,7 +58,7 @@ def refused(street, rows, key):
 def study(folder, data_dir, requests, seed):
     """The whole road; the figures that came of it."""
     rng = np.random.default_rng(seed)
-    world = WORLDS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
+    world = DATA_LOADERS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
     unseen = datasets.mnist(data_dir, train=False).x
     unseen = unseen.reshape(len(unseen), -1)[rng.permutation(len(unseen))]
     sent, fresh = unseen[:requests], unseen[requests : requests + PRICED]
@@ -73,9 +73,9 @@ def study(folder, data_dir, requests, seed):
     with street.victim(forest):
         asked = requests_for(sent, names)
         told(f"{requests} requests to the model server, and the same through the gateway in shadow mode")
-        direct = ask(street.victim_url, asked, lambda: None)
+        direct = ask_directly(street.victim_url, asked, lambda: None)
         with street.gateway():
-            passed = ask(street.gateway_url, asked, lambda: None)
+            passed = ask_directly(street.gateway_url, asked, lambda: None)
         undefended = 1000 * float(np.median([purchase.seconds for purchase in direct]))
         command = ["modeltoll", "calibrate", "modeltoll.yaml", "--from-ledger", "--undefended-ms", f"{undefended:.3f}"]
         told(" ".join(command))

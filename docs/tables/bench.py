@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.registry import PLAIN
+from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.formatting import percent, times
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.model import Section
@@ -73,7 +73,7 @@ def _levels(dataset: str, family: str) -> dict[str, dict[int, list[str]]]:
     """{attack: {level: ratios}} of an evasion that has levels; one account with a key is none."""
     found: dict[str, dict[int, list[str]]] = {}
     for ours, published in _paired(_found("evasions", dataset)):
-        said = "accounts-1" if ours["evasion"] == PLAIN else ours["evasion"]
+        said = "accounts-1" if ours["evasion"] == NO_EVASION else ours["evasion"]
         name, _, level = said.rpartition("-")
         if name == family:
             found.setdefault(ours["attack"], {})[int(level)] = _ratios(ours, published)

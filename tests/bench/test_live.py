@@ -15,7 +15,7 @@ from modeltoll.bench.leak_measures import measure_all
 from modeltoll.bench.live_gateway import LiveRun, run_live
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_job
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, build_toll
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.records import Work
 
@@ -25,7 +25,7 @@ ROWS = 12
 @pytest.fixture
 def live_run(prepared, baseline):
     images = prepared.data_split.foreign.x[:ROWS]
-    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leak_measures = {name: prepared.leak_measures[name] for name in scheme.measures}
     leaks = measure_all(leak_measures, prepared.victim.scores(images), images)
     return LiveRun(images, leaks, leak_measures, prepared.victim, scheme.calibration)
@@ -43,8 +43,8 @@ def test_every_answer_that_is_opened_is_the_victims_own(live_run, monkeypatch):
 
 def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
     halved = replace(DEFAULT_PROFILE, argon2id={rung: rate / 2 for rung, rate in DEFAULT_PROFILE.argon2id.items()})
-    assert live_gateway._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
-    assert live_gateway._pace(DEFAULT_PROFILE, halved) == 1.5
+    assert live_gateway._slowdown(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
+    assert live_gateway._slowdown(DEFAULT_PROFILE, halved) == 1.5
 
 
 def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():

@@ -15,7 +15,7 @@ import pytest
 from modeltoll.bench import checks
 from modeltoll.bench import meter as meter_room
 from modeltoll.bench.artifact_files import DamagedFile, pack_images, remove_partial_files, unpack_images, write_document
-from modeltoll.bench.attack_setup import AttackFactory, PreparedAttack, prepare_attack
+from modeltoll.bench.attack_setup import AttackSetup, PreparedAttack, prepare_attack
 from modeltoll.bench.attacks.attack import BudgetSpent
 from modeltoll.bench.defences.perturbations import TopOne
 from modeltoll.bench.extraction import ExtractionRun, cached_seconds, load_cached, run_extraction
@@ -75,7 +75,7 @@ def test_the_oracle_holds_nothing_that_could_be_taken(meter):
 
 
 def test_only_the_first_images_are_remembered_and_all_leaks(prepared, monkeypatch):
-    monkeypatch.setattr(meter_room, "KEPT", 7)
+    monkeypatch.setattr(meter_room, "IMAGES_KEPT", 7)
     meter = Meter(CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), 20, truth, no_progress)
     images = prepared.data_split.foreign.x[:12]
     for start in (0, 5, 10):
@@ -85,7 +85,7 @@ def test_only_the_first_images_are_remembered_and_all_leaks(prepared, monkeypatc
 
 
 def test_images_that_are_not_remembered_are_let_go(prepared, monkeypatch):
-    monkeypatch.setattr(meter_room, "KEPT", 7)
+    monkeypatch.setattr(meter_room, "IMAGES_KEPT", 7)
     rounds, images = 50, np.resize(prepared.data_split.foreign.x, (200, 8, 8))
     meter = Meter(
         CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), rounds * len(images), truth, no_progress
@@ -154,7 +154,7 @@ def test_who_goes_round_the_meter_or_leaves_budget_is_marked(prepared):
 
 def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(prepared, tmp_path):
     def run(seed):
-        thief = prepare_attack(AttackFactory("knockoff-random", "quick", "kernel", prepared.classes))
+        thief = prepare_attack(AttackSetup("knockoff-random", "quick", "kernel", prepared.classes))
         return run_extraction(extraction("knockoff-random", seed=seed), thief, prepared, truth, lambda images: images)
 
     first, again, other = run(0), run(0), run(1)
@@ -189,7 +189,7 @@ def test_grey_steps_are_kept_exactly_and_other_numbers_nearly():
 
 def test_an_attack_or_school_that_is_not_there_is_named():
     with pytest.raises(SettingsError) as refused:
-        prepare_attack(AttackFactory("no such", "quick", "kernel", 10))
+        prepare_attack(AttackSetup("no such", "quick", "kernel", 10))
     assert "there is no attack 'no such'; there are: standard" in refused.value.faults[0]
 
 

@@ -10,9 +10,9 @@ import pytest
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
-from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
+from modeltoll.bench.defences.registry import DEFENCES, DETECTORS
 from modeltoll.bench.evasions.evasion import Cover
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
 from modeltoll.testing.bench_plugins import check_defence, check_detector, check_evasion, check_kind, check_victim
 
@@ -56,11 +56,11 @@ def test_defences_keep_the_law(name, baseline):
     check_defence(defence, SCORES)
 
 
-@pytest.mark.parametrize("name", WATCHERS)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_watchers_keep_the_law(name, prepared):
     honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
-        check_detector(WATCHERS[name], images, prepared.victim.scores(images).argmax(axis=1))
+        check_detector(DETECTORS[name], images, prepared.victim.scores(images).argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -139,7 +139,7 @@ class Broken:
     level: float = 1.0
 
     def plan(self, stolen, cover, rng):
-        plain = EVASIONS[PLAIN].plan(stolen[::-1], cover, rng)
+        plain = EVASIONS[NO_EVASION].plan(stolen[::-1], cover, rng)
         return replace(plain)
 
     def answer(self, scores):

@@ -18,9 +18,9 @@ from modeltoll.bench.experiment import Experiment, Provenance, experiment_of, re
 from modeltoll.bench.extraction import CloneQuality, StolenData
 from modeltoll.bench.hardware_costs import (
     ARGON2ID,
-    CARD,
-    CARD_SHA256,
-    CORE,
+    CPU_CORE,
+    GPU,
+    GPU_SHA256,
     SHA256,
     gpu_argon2id,
     gpu_cores,
@@ -30,7 +30,7 @@ from modeltoll.bench.hardware_costs import (
 from modeltoll.bench.honest.distribution_shifts import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, RequestPattern, pay_for
 from modeltoll.bench.leak_measures import ENTROPY, measure_all
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED, build_toll
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, NO_TOLL, PUBLISHED, build_toll
 from modeltoll.errors import SettingsError
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.puzzle.counter import Argon2idCounter
@@ -46,7 +46,7 @@ ORIGIN = Provenance("a test", "a machine", {"python": "3"})
 ROWS = 120
 
 
-def experiment(tariff=CONFORMAL, measure=DEFAULT, **changes):
+def experiment(tariff=CONFORMAL, measure=DEFAULT_MEASURES, **changes):
     plain = Experiment("quick", "digits", "copycat", "none", "none", tariff, measure, "quick", 0, ROWS)
     return replace(plain, **changes)
 
@@ -68,7 +68,7 @@ def stolen(prepared):
 
 
 def test_without_a_toll_nothing_is_dearer(baseline, stolen):
-    result = evaluate_theft(context(baseline, NONE, ""), stolen)
+    result = evaluate_theft(context(baseline, NO_TOLL, ""), stolen)
     assert (result.ratio, result.honest_ratio, result.work_seconds) == (pytest.approx(1.0), pytest.approx(1.0), 0.0)
     assert result.accuracy == 0.6
     assert all(check.holds for check in result.checks)
@@ -89,13 +89,13 @@ def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
     assert result.ratio == pytest.approx(result.seconds_with / (ROWS * baseline.undefended))
     assert result.ratio > 100 * result.honest_ratio
     assert result.leak["entropy"] == pytest.approx(stolen.leaks[:, stolen.measures.index("entropy")].sum())
-    assert result.bills[0].joules == pytest.approx(CORE.watts * result.work_seconds)
+    assert result.bills[0].joules == pytest.approx(CPU_CORE.watts * result.work_seconds)
     assert result.course[-1].seconds_with == pytest.approx(result.seconds_with)
     assert [point.accuracy for point in result.course if point.accuracy is not None] == [0.4, 0.6]
     assert result.unit_seconds == pytest.approx(baseline.undefended - here.scheme.times.gate)
 
 
-@pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT), (PUBLISHED, "entropy"), (NONE, "")])
+@pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT_MEASURES), (PUBLISHED, "entropy"), (NO_TOLL, "")])
 @pytest.mark.parametrize("name", EVASIONS)
 def test_every_evasion_can_be_priced_under_every_toll(baseline, stolen, name, tariff):
     result = evaluate_theft(context(baseline, *tariff, evasion=name), stolen)
@@ -116,7 +116,7 @@ def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(baselin
 
 
 def test_rows_of_honest_accounts_are_not_the_thiefs_to_pay(baseline, stolen):
-    result = evaluate_theft(context(baseline, NONE, "", evasion="joining-10"), stolen)
+    result = evaluate_theft(context(baseline, NO_TOLL, "", evasion="joining-10"), stolen)
     assert (result.queries, result.asked, result.accounts) == (ROWS, ROWS, 10)
     assert result.ratio == pytest.approx(1.0)
 
@@ -135,17 +135,17 @@ def test_a_graphics_card_saves_time_but_not_the_gateways(baseline, stolen):
 
 
 def test_other_defences_say_what_they_cost_honest_users(baseline, stolen):
-    told = evaluate_theft(context(baseline, NONE, "", defence="reverse sigmoid"), stolen).honest_cost
+    told = evaluate_theft(context(baseline, NO_TOLL, "", defence="reverse sigmoid"), stolen).honest_cost
     assert told["scores_off"] > 0.0
-    assert evaluate_theft(context(baseline, NONE, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
-    watched = evaluate_theft(context(baseline, NONE, "", defence="PRADA"), stolen)
+    assert evaluate_theft(context(baseline, NO_TOLL, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
+    watched = evaluate_theft(context(baseline, NO_TOLL, "", defence="PRADA"), stolen)
     assert 0.0 <= watched.honest_cost["false_alarms"] <= 1.0
     assert watched.suspected in (0.0, 1.0)
 
 
 def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
     """The exact path, through accounts as a ledger keeps them, against the fast one."""
-    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
     paid = pay_for(scheme.tariff, leaks, RequestPattern(pause=0.0), USER, scheme.times, np.random.default_rng(0))
     scenario = Scenario("honest", "honest", "", 1, one_account(baseline.honest.leaks))
@@ -160,7 +160,7 @@ def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
 
 
 def test_batches_cost_honest_callers_the_same_work(baseline):
-    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
     work = [
         pay_for(scheme.tariff, leaks, pattern, USER, scheme.times, np.random.default_rng(0)).work.sum()
@@ -207,12 +207,12 @@ def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):
 
 
 def test_experiments_that_differ_have_different_files(tmp_path):
-    changes = ({}, {"seed": 1}, {"evasion": "replay"}, {"tariff": NONE}, {"queries": 7}, {"profile": "full"})
+    changes = ({}, {"seed": 1}, {"evasion": "replay"}, {"tariff": NO_TOLL}, {"queries": 7}, {"profile": "full"})
     assert len({experiment(**change).file(tmp_path) for change in changes}) == len(changes)
 
 
 def test_bills_and_cards_follow_the_published_rates():
-    cost = hardware_cost(CARD, 3600.0)
+    cost = hardware_cost(GPU, 3600.0)
     assert (cost.joules, cost.euros) == (3600 * 450.0, 0.40)
     seconds, suspected = np.array([1e-4, 0.1, 60.0, 600.0, 600.0]), np.array([False, False, False, False, True])
     memory = memory_of(seconds, suspected)
@@ -220,7 +220,7 @@ def test_bills_and_cards_follow_the_published_rates():
     worth = gpu_cores(ARGON2ID, seconds, suspected)
     assert worth[2] == pytest.approx(gpu_argon2id(65536) / DEFAULT_PROFILE.rate(65536))
     assert worth[4] < worth[0]
-    assert gpu_cores(SHA256, seconds, suspected)[0] == pytest.approx(CARD_SHA256 / DEFAULT_PROFILE.sha256)
+    assert gpu_cores(SHA256, seconds, suspected)[0] == pytest.approx(GPU_SHA256 / DEFAULT_PROFILE.sha256)
 
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.003, 0.02, 0.1])

@@ -22,7 +22,7 @@ from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.report.tables import defences
 from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
-from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
+from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
 from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
@@ -200,9 +200,9 @@ def test_how_far_each_theft_is_can_be_followed(run, jobs):
 
 def test_a_board_that_is_gone_is_written_to_by_nobody():
     with shared_progress([no_progress]) as board:
-        note_rows(board, 0, 3, 5)
+        write_progress(board, 0, 3, 5)
     with pytest.raises(FileNotFoundError):
-        note_rows(board, 0, 4, 5)
+        write_progress(board, 0, 4, 5)
 
 
 @pytest.fixture(scope="module")

@@ -90,10 +90,10 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
 
     monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, replace(RECIPE, epochs=6)))
     steps = []
-    first = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    first = registry.load_victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert first.accuracy(load(tmp_path, train=False)) > 0.9
     assert len(steps) == 18
-    again = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    again = registry.load_victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert len(steps) == 18
     assert again.identity == first.identity
     x = images(7, seed=3).x
@@ -111,7 +111,7 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     for seen, at_once in zip(served.features(x.reshape(7, -1)), whole, strict=True):
         assert np.array_equal(seen, at_once)
     monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, RECIPE))
-    assert registry.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
+    assert registry.load_victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
     assert not list(tmp_path.glob("*.checkpoint"))
 
 

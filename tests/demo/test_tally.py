@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from modeltoll.demo.http_callers import DemoRequest, PaidAnswer
-from modeltoll.demo.summary import PaidRequest, summarise
+from modeltoll.demo.http_callers import DemoRequest, TimedAnswer
+from modeltoll.demo.summary import CallerTraffic, summarise
 from modeltoll.records import LogEntry, Work
 
 
@@ -14,12 +14,12 @@ def bill(seconds, leak=1.0):
 
 def visit(bodies, wanted=None):
     asked = [DemoRequest(b"q%d" % number, "key") for number in range(len(bodies))]
-    bought = [PaidAnswer(0.1, body) for body in bodies]
-    return PaidRequest("caller", 1, asked, bought, np.ones(len(bodies), bool) if wanted is None else np.array(wanted))
+    bought = [TimedAnswer(0.1, body) for body in bodies]
+    return CallerTraffic("caller", 1, asked, bought, np.ones(len(bodies), bool) if wanted is None else np.array(wanted))
 
 
 def direct(bodies):
-    return {b"q%d" % number: PaidAnswer(0.05, body) for number, body in enumerate(bodies)}
+    return {b"q%d" % number: TimedAnswer(0.05, body) for number, body in enumerate(bodies)}
 
 
 def test_solved_tolls_count_as_waited_and_others_as_computed():

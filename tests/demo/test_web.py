@@ -14,15 +14,15 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.client.httpx import TollTransport
-from modeltoll.demo.data import WORLDS, DataSizes
-from modeltoll.demo.web import WebOptions, keep_open, samples
+from modeltoll.demo.data import DATA_LOADERS, DataSizes
+from modeltoll.demo.web import WebOptions, samples, serve_page
 from modeltoll.errors import SettingsError
 
 SIZES = DataSizes(pictures=7, noise=0)
 
 
 def test_samples_are_honest_digits_in_whole_numbers_and_patches_in_shares():
-    world = WORLDS["digits"](SIZES, None, np.random.default_rng(0))
+    world = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
     document = json.loads(samples(world))
     assert len(document["digits"]) == len(world.honest)
     assert np.array_equal(np.array(document["digits"]) / 16, world.honest)
@@ -34,7 +34,7 @@ def test_a_port_that_is_taken_is_said_before_anything_is_trained(tmp_path, stage
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=f"--port: cannot listen on 127.0.0.1:{port}"):
-            keep_open(WebOptions(port), tmp_path, stage, lambda url: None)
+            serve_page(WebOptions(port), tmp_path, stage, lambda url: None)
     assert list(tmp_path.iterdir()) == []
 
 

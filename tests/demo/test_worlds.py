@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.datasets import DATA_VARIABLE, DataError
-from modeltoll.demo.data import SHORT, WORLDS, DataSizes
+from modeltoll.demo.data import DATA_LOADERS, SHORT_SIZES, DataSizes
 from modeltoll.demo.scenario import thief_tasks
 
 
 @pytest.fixture(scope="module")
 def world():
-    return WORLDS["digits"](SHORT, None, np.random.default_rng(0))
+    return DATA_LOADERS["digits"](SHORT_SIZES, None, np.random.default_rng(0))
 
 
 def test_parts_have_one_width_and_the_range_of_pixels(world):
@@ -23,29 +23,29 @@ def test_parts_have_one_width_and_the_range_of_pixels(world):
 
 def test_private_calibration_and_test_rows_are_all_the_digits_once(world):
     assert len(world.private_x) + len(world.calibration) + len(world.test_x) == 1797
-    assert len(world.honest) == SHORT.honest
-    assert np.array_equal(world.honest, world.test_x[: SHORT.honest])
+    assert len(world.honest) == SHORT_SIZES.honest
+    assert np.array_equal(world.honest, world.test_x[: SHORT_SIZES.honest])
 
 
 def test_the_same_seed_gives_the_same_world(world):
-    again = WORLDS["digits"](SHORT, None, np.random.default_rng(0))
+    again = DATA_LOADERS["digits"](SHORT_SIZES, None, np.random.default_rng(0))
     assert np.array_equal(world.pictures, again.pictures)
     assert np.array_equal(world.private_x, again.private_x)
-    other = WORLDS["digits"](SHORT, None, np.random.default_rng(1))
+    other = DATA_LOADERS["digits"](SHORT_SIZES, None, np.random.default_rng(1))
     assert not np.array_equal(world.pictures, other.pictures)
 
 
 def test_mnist_without_its_files_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
     with pytest.raises(DataError, match="--data-dir"):
-        WORLDS["mnist"](SHORT, None, np.random.default_rng(0))
+        DATA_LOADERS["mnist"](SHORT_SIZES, None, np.random.default_rng(0))
     with pytest.raises(DataError, match="mnist"):
-        WORLDS["mnist"](SHORT, tmp_path, np.random.default_rng(0))
+        DATA_LOADERS["mnist"](SHORT_SIZES, tmp_path, np.random.default_rng(0))
 
 
 def test_thieves_spread_and_dilute_the_same_pictures(world):
     sizes = DataSizes(pictures=20, noise=5, diluted=4, fillers=2, accounts=5)
-    small = WORLDS["digits"](sizes, None, np.random.default_rng(0))
+    small = DATA_LOADERS["digits"](sizes, None, np.random.default_rng(0))
     errands = {errand.name: errand for errand in thief_tasks(small, small.test_x[0], sizes, np.random.default_rng(0))}
     spread = [question.key for question in errands["spread"].questions]
     assert len(set(spread)) == 5

@@ -11,7 +11,7 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
 
-__all__ = ["FULL", "PROFILES", "QUICK", "AttackFactory", "PreparedAttack", "prepare_attack"]
+__all__ = ["FULL", "PROFILES", "QUICK", "AttackSetup", "PreparedAttack", "prepare_attack"]
 
 FULL, QUICK = "full", "quick"
 PROFILES = (FULL, QUICK)
@@ -26,7 +26,7 @@ class PreparedAttack:
 
 
 @dataclass(frozen=True, slots=True)
-class AttackFactory:
+class AttackSetup:
     """What to make ready: an attack by name, for a profile, with students of a school for so many classes."""
 
     attack: str
@@ -35,10 +35,10 @@ class AttackFactory:
     classes: int
 
 
-AttackPreparation = Callable[[AttackFactory], PreparedAttack]
+AttackFactory = Callable[[AttackSetup], PreparedAttack]
 
 
-def prepare_attack(wanted: AttackFactory) -> PreparedAttack:
+def prepare_attack(wanted: AttackSetup) -> PreparedAttack:
     """Make a thief ready.
 
     Raises:

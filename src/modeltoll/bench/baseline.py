@@ -108,7 +108,7 @@ def _seconds(ask: Callable[[Floats], object], images: Floats, rows: int) -> floa
     return statistics.median(taken)
 
 
-def _measure_seconds(gauge: LeakMeasure, scores: Floats, images: Floats) -> float:
+def _seconds_of_measure(gauge: LeakMeasure, scores: Floats, images: Floats) -> float:
     """The median time that a measure takes for one row; whose scores it sees makes no difference to that."""
     return _seconds(lambda rows: measure_all({"one": gauge}, scores[: len(rows)], rows), images, 1)
 
@@ -123,7 +123,7 @@ def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
     asked = honest.x[:_TIMED]
     unmeasured = _seconds(prepared.victim.scores, asked, 1) if target.undefended is None else target.undefended
     gauge_seconds = {
-        name: _measure_seconds(gauge, ordinary.scores, asked) for name, gauge in prepared.leak_measures.items()
+        name: _seconds_of_measure(gauge, ordinary.scores, asked) for name, gauge in prepared.leak_measures.items()
     }
     return Baseline(
         victim=prepared.victim.identity,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import checks
-from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
-from modeltoll.bench.evasions.evasion import CARD as BY_CARD
+from modeltoll.bench.defences.registry import DEFENCES, DETECTORS
+from modeltoll.bench.evasions.evasion import GPU as BY_CARD
 from modeltoll.bench.evasions.evasion import Cover
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import CurvePoint, Experiment, Provenance, Result
-from modeltoll.bench.hardware_costs import CARD, CORE, hardware_cost
+from modeltoll.bench.hardware_costs import CPU_CORE, GPU, hardware_cost
 from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, pay_for
 from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
 from modeltoll.pricing.leak_samples import select_measures
@@ -130,15 +130,15 @@ def _honest_cost(context: ExperimentContext, honest_ratio: float) -> dict[str, f
     else:
         labels = sample.scores.argmax(axis=1)
         parts = np.array_split(np.arange(len(labels)), _CALLERS)
-        alarms = [WATCHERS[name].first_alarm(context.baseline.images[part], labels[part]) for part in parts]
+        alarms = [DETECTORS[name].first_alarm(context.baseline.images[part], labels[part]) for part in parts]
         cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _CALLERS
     return cost
 
 
 def _alarms(context: ExperimentContext, stolen: StolenData, outcome: ScenarioResult) -> tuple[float, float | None]:
     """The share of accounts that come under suspicion, and the median row at which they do."""
-    if context.experiment.defence in WATCHERS:
-        first = WATCHERS[context.experiment.defence].first_alarm(stolen.images, stolen.labels[: len(stolen.images)])
+    if context.experiment.defence in DETECTORS:
+        first = DETECTORS[context.experiment.defence].first_alarm(stolen.images, stolen.labels[: len(stolen.images)])
         return (0.0, None) if first is None else (1.0, float(first))
     alarms = outcome.first_alarms()
     return len(alarms) / outcome.accounts, float(np.median(alarms)) if len(alarms) else None
@@ -154,7 +154,7 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
     charged = outcome.charged.seconds[solved]
-    whole, plain = outcome.queries == stolen.asked, experiment.evasion == PLAIN
+    whole, plain = outcome.queries == stolen.asked, experiment.evasion == NO_EVASION
     final = stolen.curve[-1] if whole else None
     got = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)
@@ -174,7 +174,7 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
         leak=dict(zip(stolen.measures, outcome.traffic.leaks[got].sum(axis=0).tolist(), strict=True)),
-        bills=(hardware_cost(CORE, float(charged.sum())), hardware_cost(CARD, by_card)),
+        bills=(hardware_cost(CPU_CORE, float(charged.sum())), hardware_cost(GPU, by_card)),
         waits=_quantiles(outcome.waits),
         suspected=suspected,
         first_alarm=first_alarm,
@@ -233,7 +233,7 @@ def evaluate_honest(context: ExperimentContext) -> Result:
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
         leak={} if workload.drawn else dict(zip(baseline.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
-        bills=(hardware_cost(CORE, float(paid.work.sum())),),
+        bills=(hardware_cost(CPU_CORE, float(paid.work.sum())),),
         waits=_quantiles(paid.waits),
         suspected=paid.suspected,
         first_alarm=float(paid.rows[: alarms[0] + 1].sum()) if len(alarms) else None,

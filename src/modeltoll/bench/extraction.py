@@ -19,7 +19,7 @@ from modeltoll.bench.shared_progress import no_progress
 if TYPE_CHECKING:
     from modeltoll.bench.attack_setup import PreparedAttack
     from modeltoll.bench.attacks.attack import Clone
-    from modeltoll.bench.meter import Answering
+    from modeltoll.bench.meter import Perturbation
     from modeltoll.bench.targets import PreparedTarget
     from modeltoll.records import Floats, Integers, Progress
 
@@ -149,7 +149,7 @@ def run_extraction(
     extraction: ExtractionRun,
     prepared_attack: PreparedAttack,
     prepared: PreparedTarget,
-    answering: Answering,
+    answering: Perturbation,
     cost: Callable[[Floats], Floats],
     progress: Progress = no_progress,
 ) -> StolenData:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARGON2ID",
-    "CARD",
-    "CORE",
+    "CPU_CORE",
     "EURO_PER_KWH",
+    "GPU",
     "MACHINES",
     "SHA256",
     "HardwareCost",
@@ -43,9 +43,9 @@ ARGON2ID, SHA256 = "argon2id", "sha256"
 EURO_PER_KWH = 0.19  # EU average for non-household consumers, first half of 2025 (Eurostat, nrg_pc_205)
 
 # Published rates of one RTX 4090.
-CARD_SHA256 = 21_975.5e6  # hashcat 6.2.6, mode 1400 (gist.github.com/Chick3nman/32e662a5bb63bc4f51b847bb422222fd)
-CARD_ARGON2ID = 1667.0  # hashcat, mode 34000, 64 MiB, 3 passes, 1 lane (github.com/hashcat/hashcat/pull/4284)
-CARD_MEMORY_KIB = 23 << 20  # of 24 GiB, what a run can use
+GPU_SHA256 = 21_975.5e6  # hashcat 6.2.6, mode 1400 (gist.github.com/Chick3nman/32e662a5bb63bc4f51b847bb422222fd)
+GPU_ARGON2ID = 1667.0  # hashcat, mode 34000, 64 MiB, 3 passes, 1 lane (github.com/hashcat/hashcat/pull/4284)
+GPU_MEMORY_KIB = 23 << 20  # of 24 GiB, what a run can use
 # Blocks that t passes read and write: 3t - 1 times the memory (tobtu.com/minimum-password-settings).
 _THREE_PASSES, _ONE_PASS = 8, 2
 
@@ -61,9 +61,9 @@ class Machine:
     euro_per_hour: float
 
 
-CORE = Machine("core", 10.0, 0.02)
-CARD = Machine("card", 450.0, 0.40)  # an RTX 4090 at its board power; rented
-MACHINES = (CORE, CARD)
+CPU_CORE = Machine("core", 10.0, 0.02)
+GPU = Machine("card", 450.0, 0.40)  # an RTX 4090 at its board power; rented
+MACHINES = (CPU_CORE, GPU)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ def gpu_bounds(memory_kib: int) -> Mapping[str, float]:
 
     A step over one block of 1 KiB takes what it took in the published run, where the card was full.
     """
-    bandwidth = CARD_ARGON2ID * _THREE_PASSES / _ONE_PASS * 65536 / memory_kib
-    step = CARD_MEMORY_KIB / 65536 / CARD_ARGON2ID / (3 * 65536)
-    fitting = CARD_MEMORY_KIB / memory_kib
+    bandwidth = GPU_ARGON2ID * _THREE_PASSES / _ONE_PASS * 65536 / memory_kib
+    step = GPU_MEMORY_KIB / 65536 / GPU_ARGON2ID / (3 * 65536)
+    fitting = GPU_MEMORY_KIB / memory_kib
     return {"bandwidth": bandwidth, "memory": fitting / (step * memory_kib)}
 
 
@@ -107,7 +107,7 @@ def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAU
 def gpu_cores(puzzle: str, seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Floats:
     """How many reference cores the card is worth for each toll, (rows,). ``puzzle`` is ARGON2ID or SHA256."""
     if puzzle == SHA256:
-        return np.full(len(seconds), CARD_SHA256 / profile.sha256)
+        return np.full(len(seconds), GPU_SHA256 / profile.sha256)
     worth = {rung: gpu_argon2id(rung) / profile.rate(rung) for rung in LADDER}
     return np.array([worth[memory] for memory in memory_of(seconds, suspected, profile).tolist()])
 

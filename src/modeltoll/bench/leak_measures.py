@@ -71,7 +71,7 @@ class _ReadoutMeasure:
         return self.reading.leak(self.votes.of(evidence))
 
 
-def _both_readouts(
+def _rdp_and_eps(
     name: str, ask: Callable[[Evidence], Integers], sigma: float, *, inputs_alone: bool = False
 ) -> dict[str, LeakMeasure]:
     """Votes read as RDP, and as the paper does."""
@@ -95,12 +95,12 @@ def standard_measures(
         ENTROPY: EntropyMeasure(),
         "gap": GapMeasure(),
         NOVELTY: _novelty(victim, private, observer),
-        **_both_readouts("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
+        **_rdp_and_eps("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
     }
     if teachers is not None:
         ensemble = TeacherEnsemble.load(teachers)
         votes_of = PateMeasure(ensemble.votes, len(ensemble)).votes_of
-        found |= _both_readouts("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA, inputs_alone=True)
+        found |= _rdp_and_eps("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA, inputs_alone=True)
     return found
 
 

@@ -112,7 +112,7 @@ class _RecordingPuzzle(Argon2idCounter):
         return challenge, solution
 
 
-class _Upstream:
+class _VictimUpstream:
     """The victim as a model server, in this process."""
 
     def __init__(self, victim: Victim, shape: tuple[int, ...]) -> None:
@@ -137,7 +137,7 @@ class _Upstream:
         return await self.predict(path, b"")
 
 
-def _question(image: Floats) -> bytes:
+def _request_body(image: Floats) -> bytes:
     tensor = {"name": "x", "shape": [1, image.size], "datatype": "FP64", "data": image.ravel().tolist()}
     return json.dumps({"inputs": [tensor]}).encode()
 
@@ -148,7 +148,7 @@ def _components(
     """A gateway with this tariff, as ``assemble`` builds one."""
     measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
     subject = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
-    upstream = _Upstream(live_run.victim, live_run.images.shape[1:])
+    upstream = _VictimUpstream(live_run.victim, live_run.images.shape[1:])
     generator = np.random.default_rng(secrets.randbits(128))
     chance = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
     gate = Gate(GateConfig(subject, tariff, PuzzleSelector({puzzle.name: puzzle})), upstream, ledger, chance)
@@ -170,7 +170,7 @@ async def _ask(
         client = httpx.AsyncClient(base_url=address, timeout=_TIMEOUT, transport=AsyncTollTransport(purse=purse))
         async with client:
             for image in images:
-                body = _question(image)
+                body = _request_body(image)
                 begin = time.process_time()
                 try:
                     response = await client.post(_PATH, content=body, headers=headers)
@@ -197,17 +197,17 @@ def _changed(live_run: LiveRun, answers: Sequence[bytes]) -> int:
     return int((said != alone_).any(axis=1).sum())
 
 
-def _measured() -> MachineProfile:
+def _measure_machine() -> MachineProfile:
     return measure_profile(_RUNG_SECONDS, "this machine", time.process_time, _LADDER)
 
 
-def _pace(before: MachineProfile, after: MachineProfile) -> float:
+def _slowdown(before: MachineProfile, after: MachineProfile) -> float:
     """How much longer work took than it was priced at: half of what the machine slowed down by from start to end."""
     slower = statistics.mean(before.argon2id[rung] / after.argon2id[rung] for rung in _LADDER)
     return (1.0 + slower) / 2.0
 
 
-def run_live(live_run: LiveRun, measured: Callable[[], MachineProfile] = _measured) -> LiveResult:
+def run_live(live_run: LiveRun, measured: Callable[[], MachineProfile] = _measure_machine) -> LiveResult:
     """Drive the rows through a gateway whose unit is made so small that they cost ``LIVE_SECONDS`` together, or less.
 
     ``measured`` takes this machine's profile, before and after: tolls are priced by the first, and where other work
@@ -226,7 +226,7 @@ def run_live(live_run: LiveRun, measured: Callable[[], MachineProfile] = _measur
     seconds, answers, dealer = asyncio.run(_ask(live_run, ConformalTariff(calibration), here, live_run.images))
     wall = time.perf_counter() - begin
     luck = dealer.drawn / dealer.expected
-    work = (_work(live_run, calibration) * luck + dealer.making) * _pace(here, measured())
+    work = (_work(live_run, calibration) * luck + dealer.making) * _slowdown(here, measured())
     computed = len(seconds) * statistics.fmean(own[_WARM_UP:] or own) + work
     return LiveResult(
         len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(live_run, answers), luck

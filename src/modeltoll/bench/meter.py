@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
-__all__ = ["KEPT", "CountedVictim", "InvalidQuery", "Meter"]
+__all__ = ["IMAGES_KEPT", "CountedVictim", "InvalidQuery", "Meter"]
 
-KEPT = 20_000  # images that are remembered; a theft of millions would not fit into memory
+IMAGES_KEPT = 20_000  # images that are remembered; a theft of millions would not fit into memory
 
-Answering = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to those that are told, of one shape
+Perturbation = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to those that are told, of one shape
 
 
 class InvalidQuery(ModeltollError):
@@ -54,7 +54,7 @@ class Meter:
         leak_measures: Measures,
         shape: tuple[int, ...],
         budget: int,
-        answering: Answering,
+        answering: Perturbation,
         progress: Progress,
     ) -> None:
         """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told;
@@ -81,8 +81,8 @@ class Meter:
         scores = self._victim.scores(asked)
         leaks = measure_all(self._gauges, scores, asked)
         told = self._answering(scores)
-        if self.rows < KEPT:  # an empty slice would keep all that it was cut from
-            self._images.append(asked[: KEPT - self.rows])
+        if self.rows < IMAGES_KEPT:  # an empty slice would keep all that it was cut from
+            self._images.append(asked[: IMAGES_KEPT - self.rows])
         self.rows += len(asked)
         self._scores.append(scores)
         self._leaks.append(leaks)

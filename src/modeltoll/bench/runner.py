@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.artifact_files import remove_partial_files
-from modeltoll.bench.attack_setup import AttackFactory, prepare_attack
+from modeltoll.bench.attack_setup import AttackSetup, prepare_attack
 from modeltoll.bench.baseline import Baseline, measure_baseline
 from modeltoll.bench.checks import live_agrees, live_unchanged
-from modeltoll.bench.defences.registry import DEFENCES, TRUTH
+from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
-from modeltoll.bench.evasions.registry import PLAIN
+from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment, Provenance, read_result
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
-from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
+from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
 from modeltoll.bench.targets import TARGETS, PreparedTarget, Workspace
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, build_toll
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.errors import ModeltollError
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attack_setup import AttackPreparation
+    from modeltoll.bench.attack_setup import AttackFactory
     from modeltoll.bench.experiment import Result
     from modeltoll.records import Floats, Progress
 
@@ -40,7 +40,7 @@ __all__ = [
     "RunSettings",
     "extraction_of",
     "pending_jobs",
-    "prepare",
+    "prepare_target",
     "run_all",
     "run_job",
 ]
@@ -58,7 +58,7 @@ class RunSettings:
     workspace: Workspace
     results: Path
     origin: Provenance
-    prepare: AttackPreparation = prepare_attack
+    prepare: AttackFactory = prepare_attack
     live: int = 0
 
 
@@ -73,7 +73,9 @@ class Job:
     def title(self) -> str:
         """What to call it on a screen."""
         first = self.experiments[0]
-        told = "" if self.extraction is None or self.extraction.answers == TRUTH else f", {self.extraction.answers}"
+        told = (
+            "" if self.extraction is None or self.extraction.answers == NO_DEFENCE else f", {self.extraction.answers}"
+        )
         rows = "" if self.extraction is None else f", {self.extraction.queries:,} rows"
         return f"{first.dataset}, {first.attack}{told}{rows}, seed {first.seed}"
 
@@ -92,7 +94,7 @@ def extraction_of(experiment: Experiment) -> ExtractionRun | None:
     """The theft that an experiment rests on; defences that change nothing that is told share one."""
     if experiment.attack == HONEST:
         return None
-    answers = experiment.defence if experiment.defence in DEFENCES else TRUTH
+    answers = experiment.defence if experiment.defence in DEFENCES else NO_DEFENCE
     return ExtractionRun(
         experiment.dataset,
         experiment.attack,
@@ -106,7 +108,7 @@ def extraction_of(experiment: Experiment) -> ExtractionRun | None:
 
 def _can_run_live(experiment: Experiment) -> bool:
     """Whether its rows can be driven through a gateway as they are."""
-    plain = (experiment.evasion, experiment.defence, experiment.tariff) == (PLAIN, TRUTH, CONFORMAL)
+    plain = (experiment.evasion, experiment.defence, experiment.tariff) == (NO_EVASION, NO_DEFENCE, CONFORMAL)
     return plain and experiment.attack != HONEST
 
 
@@ -144,7 +146,7 @@ def _baseline(name: str, workspace: Workspace) -> Baseline:
     return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace))
 
 
-def prepare(name: str, workspace: Workspace, progress: Progress) -> None:
+def prepare_target(name: str, workspace: Workspace, progress: Progress) -> None:
     """Train and measure what a target needs, where that is not in the cache: before several processes want it at once.
 
     Raises:
@@ -155,7 +157,7 @@ def prepare(name: str, workspace: Workspace, progress: Progress) -> None:
 
 def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> Callable[[Floats], Floats]:
     """What a thief with a perfect guess knows: the price of each image under our tariff, (n,), in units."""
-    tariff = build_toll(baseline, CONFORMAL, DEFAULT, target).tariff
+    tariff = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, target).tariff
     leak_measures = {name: prepared.leak_measures[name] for name in tariff.measures}
 
     def price(images: Floats) -> Floats:
@@ -174,7 +176,7 @@ def _stolen_data(extraction: ExtractionRun, run: RunSettings, baseline: Baseline
             TARGETS[extraction.target],
         )
         prepared_attack = run.prepare(
-            AttackFactory(extraction.attack, extraction.profile, target.architecture, prepared.classes)
+            AttackSetup(extraction.attack, extraction.profile, target.architecture, prepared.classes)
         )
         answering = DEFENCES[extraction.answers](baseline).answer
         return run_extraction(
@@ -255,7 +257,7 @@ def run_all(
     from joblib import Parallel, delayed  # noqa: PLC0415  an extra
 
     with shared_progress([progress(job) for job in found]) as board:
-        calls = (delayed(run_job)(one, run, partial(note_rows, board, place)) for place, one in enumerate(found))
+        calls = (delayed(run_job)(one, run, partial(write_progress, board, place)) for place, one in enumerate(found))
         try:
             yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
         finally:  # an interruption kills the processes, whatever they are writing

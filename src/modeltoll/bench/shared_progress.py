@@ -14,9 +14,9 @@ import numpy as np
 if TYPE_CHECKING:
     from modeltoll.records import Progress
 
-__all__ = ["no_progress", "note_rows", "shared_progress"]
+__all__ = ["no_progress", "shared_progress", "write_progress"]
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def no_progress(done: int, most: int) -> None:
@@ -24,7 +24,7 @@ def no_progress(done: int, most: int) -> None:
     del done, most
 
 
-def note_rows(board: Path, place: int, done: int, most: int) -> None:
+def write_progress(board: Path, place: int, done: int, most: int) -> None:
     """Note at a place of the board that so much of all is done; from any process.
 
     Raises:
@@ -44,7 +44,7 @@ def shared_progress(readers: Sequence[Progress]) -> Iterator[Path]:
         def look() -> None:
             last = False
             while not last:
-                last = over.wait(_LOOK_SECONDS)
+                last = over.wait(_POLL_SECONDS)
                 for reader, (done, most) in zip(readers, notes.tolist(), strict=False):
                     if most:
                         reader(done, most)

@@ -7,24 +7,26 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.attack_setup import FULL, QUICK
-from modeltoll.bench.defences.registry import DEFENCES, TRUTH, WATCHERS
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.defences.registry import DEFENCES, DETECTORS, NO_DEFENCE
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.targets import TARGETS
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, NO_TOLL, PUBLISHED
 from modeltoll.errors import SettingsError
 
 __all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experiments"]
 
-Tariff = tuple[str, str]  # a toll and the measures it prices
+TollChoice = tuple[str, str]  # a toll and the measures it prices
 
-_OURS: Tariff = (CONFORMAL, DEFAULT)
-_FREE: Tariff = (NONE, "")
-_BIG = ("mnist", "fashion", "cifar10")
+_OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
+_NO_TOLL: TollChoice = (NO_TOLL, "")
+_IMAGE_SETS = ("mnist", "fashion", "cifar10")
 _WITHOUT_TEACHERS = ("digits", "cells")  # the published tariff prices the entropy there
-_DIVIDED = ("cifar10",)  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
-_EVERY = (
+_WITHOUT_PATE_SIGNAL = (
+    "cifar10",
+)  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
+_TABLE_2 = (
     "standard",
     "knockoff-random",
     "knockoff-adaptive",
@@ -44,9 +46,9 @@ _EVERY = (
     "datafree",
 )
 _TABLE_3 = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood", "inout")
-_EVADING = ("copycat", "knockoff-random")
-_DEFENDED = ("knockoff-random", "copycat", "standard")
-_QUICK = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
+_EVASION_ATTACKS = ("copycat", "knockoff-random")
+_DEFENCE_ATTACKS = ("knockoff-random", "copycat", "standard")
+_QUICK_ATTACKS = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
 _QUICK_EVASIONS = (
     "accounts-10",
     "accounts-100",
@@ -75,17 +77,17 @@ class SuiteOptions:
     foreign: str = ""
 
 
-def _published(dataset: str) -> Tariff:
+def _published(dataset: str) -> TollChoice:
     """The published toll as in the paper's Table 2."""
     return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
 
 
 def most_informative_measure(dataset: str) -> str:
     """The cost that tells callers apart: PATE's as in the paper's Table 2, or as in Table 3 where that does not."""
-    return "pknn-eps" if dataset in _DIVIDED else _published(dataset)[1]
+    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else _published(dataset)[1]
 
 
-def _informative(dataset: str) -> Tariff:
+def _informative(dataset: str) -> TollChoice:
     """The published toll on that cost."""
     return (PUBLISHED, most_informative_measure(dataset))
 
@@ -100,16 +102,28 @@ class _SuiteFrame:
     seed: int
     queries: int
 
-    def extraction(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
+    def extraction(
+        self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
+    ) -> Experiment:
         toll, measure = tariff
         return Experiment(
             self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
         )
 
-    def honest(self, workload: str, tariff: Tariff) -> Experiment:
+    def honest(self, workload: str, tariff: TollChoice) -> Experiment:
         toll, measure = tariff
         return Experiment(
-            self.suite, self.dataset, HONEST, PLAIN, TRUTH, toll, measure, self.profile, self.seed, 0, workload
+            self.suite,
+            self.dataset,
+            HONEST,
+            NO_EVASION,
+            NO_DEFENCE,
+            toll,
+            measure,
+            self.profile,
+            self.seed,
+            0,
+            workload,
         )
 
 
@@ -117,45 +131,45 @@ _Lines = Callable[[_SuiteFrame, tuple[str, ...]], Iterator[Experiment]]
 
 
 def _table2(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _EVERY, (_published(frame.dataset), _OURS)):
+    for attack, tariff in product(attacks or _TABLE_2, (_published(frame.dataset), _OUR_TOLL)):
         yield frame.extraction(attack, tariff)
 
 
 def _table3(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OURS)):
+    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OUR_TOLL)):
         yield frame.extraction(attack, tariff)
 
 
 def _evasions(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    tariffs = (_informative(frame.dataset), _OURS)
-    for attack, evasion, tariff in product(attacks or _EVADING, EVASIONS, tariffs):
+    tariffs = (_informative(frame.dataset), _OUR_TOLL)
+    for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS, EVASIONS, tariffs):
         yield frame.extraction(attack, tariff, evasion)
 
 
 def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     del attacks
-    for workload, tariff in product(WORKLOADS, (_informative(frame.dataset), _OURS)):
+    for workload, tariff in product(WORKLOADS, (_informative(frame.dataset), _OUR_TOLL)):
         yield frame.honest(workload, tariff)
 
 
 def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack in attacks or _DEFENDED:
-        for defence in (*DEFENCES, *WATCHERS):
-            yield frame.extraction(attack, _FREE, defence=defence)
-        for tariff in (_informative(frame.dataset), _OURS):
+    for attack in attacks or _DEFENCE_ATTACKS:
+        for defence in (*DEFENCES, *DETECTORS):
+            yield frame.extraction(attack, _NO_TOLL, defence=defence)
+        for tariff in (_informative(frame.dataset), _OUR_TOLL):
             yield frame.extraction(attack, tariff)
 
 
 def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A little of everything."""
-    both = (_informative(frame.dataset), _OURS)
-    for attack, tariff in product(attacks or _QUICK, both):
+    both = (_informative(frame.dataset), _OUR_TOLL)
+    for attack, tariff in product(attacks or _QUICK_ATTACKS, both):
         yield frame.extraction(attack, tariff)
-    for attack, evasion, tariff in product(attacks or _EVADING[1:], _QUICK_EVASIONS, both):
+    for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
         yield frame.extraction(attack, tariff, evasion)
     yield from _honest(frame, ())
-    for defence in (*DEFENCES, *WATCHERS):
-        yield frame.extraction((attacks or _EVADING[1:])[0], _FREE, defence=defence)
+    for defence in (*DEFENCES, *DETECTORS):
+        yield frame.extraction((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +183,10 @@ class Suite:
 
 
 SUITES: Mapping[str, Suite] = {
-    "table2": Suite(_BIG, FULL, 3, _table2),
+    "table2": Suite(_IMAGE_SETS, FULL, 3, _table2),
     "table3": Suite(("mnist", "cifar10"), FULL, 3, _table3),
-    "evasions": Suite(_BIG, FULL, 3, _evasions),
-    "honest": Suite(_BIG, FULL, 1, _honest),
+    "evasions": Suite(_IMAGE_SETS, FULL, 3, _evasions),
+    "honest": Suite(_IMAGE_SETS, FULL, 1, _honest),
     "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
     "quick": Suite(("digits",), QUICK, 1, _quick),
 }

@@ -76,7 +76,9 @@ class Target:
     ready: Callable[[Workspace, Progress], PreparedTarget]
 
 
-def _foreign(images: Images, shape: tuple[int, ...], strange: int, rng: np.random.Generator) -> tuple[Images, Floats]:
+def _split_foreign(
+    images: Images, shape: tuple[int, ...], strange: int, rng: np.random.Generator
+) -> tuple[Images, Floats]:
     """Natural images of the victim's shape for thieves, and so many that are kept from them."""
     order = rng.permutation(len(images.x))
     theirs, kept = order[strange:], order[:strange]
@@ -93,11 +95,11 @@ def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Workspa
         from modeltoll.bench.victims.measure_files import layered_novelty_file, teachers_file  # noqa: PLC0415
 
         folder, rng, shares = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
-        victim = registry.victim(name, folder, workspace.cache, progress)
+        victim = registry.load_victim(name, folder, workspace.cache, progress)
         load = registry.VICTIMS[name].load
         private = load(folder, train=True)
         calibration, own, honest = split_images(load(folder, train=False), shares, rng)
-        foreign, strange = _foreign(
+        foreign, strange = _split_foreign(
             workspace.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
         )
         observer = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
@@ -109,7 +111,7 @@ def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Workspa
     return ready
 
 
-def _smaller(images: Floats) -> Images:
+def _with_brightness_labels(images: Floats) -> Images:
     """Labels for images that have none: which tenth of the mean brightness they fall into."""
     ranks = images.reshape(len(images), -1).mean(axis=1).argsort().argsort()
     return Images(images, ranks * _TENTHS // len(images))
@@ -122,8 +124,8 @@ def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
-    usual = lambda: _smaller(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
-    foreign, strange = _foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
+    usual = lambda: _with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
+    foreign, strange = _split_foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
     known = Images(images.x[private], images.y[private])
     data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
     return _forest_target(data_split)
@@ -139,8 +141,8 @@ def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     known = Images(table.x[private], table.y[private])
     if workspace.foreign:
         raise DataError("a table has no other foreign rows than its own, mixed")
-    mixed = _smaller(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
-    foreign, strange = _foreign(mixed, known.x.shape[1:], 200, rng)
+    mixed = _with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
+    foreign, strange = _split_foreign(mixed, known.x.shape[1:], 200, rng)
     data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
     return _forest_target(data_split)
 

@@ -27,21 +27,23 @@ if TYPE_CHECKING:
     from modeltoll.simulation.batch_tariffs import BatchTariff
     from modeltoll.simulation.traffic import Traffic
 
-__all__ = ["CONFORMAL", "DEFAULT", "NONE", "PUBLISHED", "TOLLS", "FreeToll", "TollOnTarget", "build_toll"]
+__all__ = ["CONFORMAL", "DEFAULT_MEASURES", "NO_TOLL", "PUBLISHED", "TOLLS", "FreeToll", "TollOnTarget", "build_toll"]
 
-NONE, PUBLISHED, CONFORMAL = "none", "published", "conformal"
-DEFAULT = f"{ENTROPY}+{NOVELTY}"  # the measures that our tariff prices, joined; entropy with a third of the weight
-_WEIGHTS = {DEFAULT: (1 / 3, 2 / 3)}
+NO_TOLL, PUBLISHED, CONFORMAL = "none", "published", "conformal"
+DEFAULT_MEASURES = (
+    f"{ENTROPY}+{NOVELTY}"  # the measures that our tariff prices, joined; entropy with a third of the weight
+)
+_WEIGHTS = {DEFAULT_MEASURES: (1 / 3, 2 / 3)}
 _GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json; its entropy is measured within
 _ROWS_PER_STEP = 1000  # a row of the authors' traces
-_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
+_PUBLISHED_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
 
 
 @dataclass(frozen=True, slots=True)
 class FreeToll:
     """No toll at all."""
 
-    name: str = NONE
+    name: str = NO_TOLL
 
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:  # noqa: ARG002  the plug's
         """Nothing."""
@@ -69,12 +71,12 @@ class TollOnTarget:
         return charged.seconds / gpu_cores(self.puzzle, charged.seconds, charged.suspected)
 
 
-def _gate(baseline: Baseline, measures: tuple[str, ...]) -> float:
+def _gate_seconds(baseline: Baseline, measures: tuple[str, ...]) -> float:
     """The gateway's own seconds for a row: what it takes beside the model, and the measures of its tariff."""
     return _GATE_SECONDS + sum(baseline.gauge_seconds[name] for name in measures if name != ENTROPY)
 
 
-def _free(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+def _no_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     del measure, target
     return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.undefended), ())
 
@@ -83,18 +85,18 @@ def _published(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     """The paper's: summed cost against the standard user's line, absolute, one puzzle per 1000 rows, SHA-256, any stamp."""
     leaks = select_measures(baseline.leaks(baseline.calibration.leaks), (measure,))
     line = StandardLine(float(leaks.values.mean()), 0.0)
-    base = _BASES.get(f"{measure} {target}", _BASES.get(measure, PublishedTerms().base))
+    base = _PUBLISHED_BASES.get(f"{measure} {target}", _PUBLISHED_BASES.get(measure, PublishedTerms().base))
     terms = PublishedTerms(base=base, signed=False, rows_per_step=_ROWS_PER_STEP)
     tariff = PublishedTariff(measure, line, terms)
     toll = PublishedBatchTariff(tariff, baseline.measures)
-    times = Times(baseline.undefended, _gate(baseline, (measure,)))
+    times = Times(baseline.undefended, _gate_seconds(baseline, (measure,)))
     return TollOnTarget(toll, tariff, times, (measure,), SHA256, replayable=True)
 
 
 def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     """Ours, calibrated on the ground's calibration rows, a fifth of them kept back for its report."""
     measures = tuple(measure.split("+"))
-    times = Times(baseline.undefended, _gate(baseline, measures))
+    times = Times(baseline.undefended, _gate_seconds(baseline, measures))
     calibration = fit_calibration(
         target,
         select_measures(baseline.leaks(baseline.calibration.leaks), measures),
@@ -109,7 +111,7 @@ def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
 
 
 TOLLS: Mapping[str, Callable[[Baseline, str, str], TollOnTarget]] = {
-    NONE: _free,
+    NO_TOLL: _no_toll,
     PUBLISHED: _published,
     CONFORMAL: _conformal,
 }

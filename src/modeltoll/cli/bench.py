@@ -96,11 +96,11 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
 def _run_jobs(found: Sequence[Job], work: RunSettings, jobs: int, ray: str | None) -> int:
     """Run all errands; how many failed."""
     with requires_extra("bench"):
-        from modeltoll.bench.runner import prepare, run_all  # noqa: PLC0415  an extra
+        from modeltoll.bench.runner import prepare_target, run_all  # noqa: PLC0415  an extra
 
         for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
             with stage(f"Making {name} ready") as progress:
-                prepare(name, work.workspace, progress)
+                prepare_target(name, work.workspace, progress)
     failed = 0
     with stages("Errands", len(found)) as bars:
 

@@ -53,12 +53,12 @@ def demo(  # noqa: PLR0913  each is a choice of the visitor's
 
 def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short: bool) -> None:
     with requires_extra("demo"):
-        from modeltoll.demo.data import SHORT, WORLDS, DataSizes  # noqa: PLC0415
+        from modeltoll.demo.data import DATA_LOADERS, SHORT_SIZES, DataSizes  # noqa: PLC0415
         from modeltoll.demo.report import HEADINGS, table, write_report  # noqa: PLC0415  an extra
         from modeltoll.demo.run import Options, run  # noqa: PLC0415
-    if data not in WORLDS:
-        raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(WORLDS)}"])
-    options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else DataSizes(), seed=seed)
+    if data not in DATA_LOADERS:
+        raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(DATA_LOADERS)}"])
+    options = Options(data=data, data_dir=data_dir, sizes=SHORT_SIZES if short else DataSizes(), seed=seed)
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
         outcome = run(
             options, Path(place), stage, shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
@@ -75,7 +75,7 @@ def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short:
 def _page(port: int, seed: int, *, open_page: bool) -> None:
     """Serve the page until a signal comes; that is an interruption, however it came."""
     with requires_extra("demo"):
-        from modeltoll.demo.web import WebOptions, keep_open  # noqa: PLC0415  an extra
+        from modeltoll.demo.web import WebOptions, serve_page  # noqa: PLC0415  an extra
 
     def ready(url: str) -> None:
         out.print(url, soft_wrap=True)
@@ -84,5 +84,5 @@ def _page(port: int, seed: int, *, open_page: bool) -> None:
             webbrowser.open(url)
 
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
-        keep_open(WebOptions(port, seed=seed), Path(place), stage, ready)
+        serve_page(WebOptions(port, seed=seed), Path(place), stage, ready)
     raise KeyboardInterrupt

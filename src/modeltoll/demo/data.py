@@ -14,7 +14,7 @@ from modeltoll.bench import datasets
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["SHORT", "WORLDS", "DataSizes", "DemoData"]
+__all__ = ["DATA_LOADERS", "SHORT_SIZES", "DataSizes", "DemoData"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class DataSizes:
     accounts: int = 50
 
 
-SHORT = DataSizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
+SHORT_SIZES = DataSizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +104,7 @@ def _mnist(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> D
     )
 
 
-WORLDS: Mapping[str, Callable[[DataSizes, Path | None, np.random.Generator], DemoData]] = {
+DATA_LOADERS: Mapping[str, Callable[[DataSizes, Path | None, np.random.Generator], DemoData]] = {
     "digits": _digits,
     "mnist": _mnist,
 }

@@ -20,7 +20,7 @@ from modeltoll.errors import ModeltollError, TollTooDear
 if TYPE_CHECKING:
     from modeltoll.records import Floats, MachineProfile
 
-__all__ = ["DemoRequest", "Endpoint", "PaidAnswer", "ask", "buy", "requests_for", "scores"]
+__all__ = ["DemoRequest", "GatewayEndpoint", "TimedAnswer", "ask_directly", "ask_with_toll", "requests_for", "scores"]
 
 _PATH = f"/v2/models/{MODEL}/infer"
 _TIMEOUT = httpx.Timeout(60.0)
@@ -35,7 +35,7 @@ class DemoRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class PaidAnswer:
+class TimedAnswer:
     """What came of one request. ``seconds`` of waiting, work included; ``body`` is None where the toll was not paid."""
 
     seconds: float
@@ -43,7 +43,7 @@ class PaidAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class GatewayEndpoint:
     """Where to buy: the gateway's address, and the machine whose seconds a budget means."""
 
     url: str
@@ -75,15 +75,15 @@ def _post(client: httpx.Client, question: DemoRequest) -> bytes:
     return response.content
 
 
-def ask(url: str, asked: Iterable[DemoRequest], tick: Callable[[], None]) -> list[PaidAnswer]:
+def ask_directly(url: str, asked: Iterable[DemoRequest], tick: Callable[[], None]) -> list[TimedAnswer]:
     """Ask the model server itself, the gateway out of the way."""
     with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
         return [_timed(client, question, tick) for question in asked]
 
 
-def buy(
-    seller: Endpoint, asked: Iterable[DemoRequest], tick: Callable[[], None], budget: float = math.inf
-) -> list[PaidAnswer]:
+def ask_with_toll(
+    seller: GatewayEndpoint, asked: Iterable[DemoRequest], tick: Callable[[], None], budget: float = math.inf
+) -> list[TimedAnswer]:
     """Ask through the gateway and solve each toll on one core, until ``budget`` seconds of work are spent.
 
     What is dearer than the rest of the budget is not opened; the gateway has charged it all the same.
@@ -94,7 +94,7 @@ def buy(
         return [_timed(client, question, tick) for question in asked]
 
 
-def _timed(client: httpx.Client, question: DemoRequest, tick: Callable[[], None]) -> PaidAnswer:
+def _timed(client: httpx.Client, question: DemoRequest, tick: Callable[[], None]) -> TimedAnswer:
     begin = time.perf_counter()
     body: bytes | None
     try:
@@ -103,4 +103,4 @@ def _timed(client: httpx.Client, question: DemoRequest, tick: Callable[[], None]
         body = None
     seconds = time.perf_counter() - begin
     tick()
-    return PaidAnswer(seconds, body)
+    return TimedAnswer(seconds, body)

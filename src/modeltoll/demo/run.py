@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from modeltoll.demo.clones import TestSet, train_clone
-from modeltoll.demo.data import WORLDS, DataSizes, DemoData
-from modeltoll.demo.http_callers import PaidAnswer, scores
+from modeltoll.demo.data import DATA_LOADERS, DataSizes, DemoData
+from modeltoll.demo.http_callers import TimedAnswer, scores
 from modeltoll.demo.scenario import (
     HONEST,
     JITTERED,
@@ -22,13 +22,13 @@ from modeltoll.demo.scenario import (
     PICTURES,
     REPEATED,
     SPREAD,
-    Scenario,
+    DemoScenario,
     Task,
     honest_task,
     thief_tasks,
 )
 from modeltoll.demo.servers import DemoServers, train_victim
-from modeltoll.demo.summary import CallerSummary, PaidRequest, SummaryLine, summarise
+from modeltoll.demo.summary import CallerSummary, CallerTraffic, SummaryLine, summarise
 from modeltoll.gateway.setup.calibrate import CalibrationRequest
 from modeltoll.pricing.calibration import Provenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.records import LogEntry, Progress
 
-__all__ = ["DemoOutcome", "Options", "Stage", "requested_lines", "run"]
+__all__ = ["DemoOutcome", "Options", "Stage", "calibration_request", "run"]
 
 Stage: TypeAlias = "Callable[[str], AbstractContextManager[Progress]]"  # names a step, and hears how far it is
 
@@ -74,7 +74,7 @@ class DemoOutcome:
 
 
 def _summarise(
-    visits: Sequence[PaidRequest], bills: Sequence[LogEntry], direct: Mapping[bytes, PaidAnswer]
+    visits: Sequence[CallerTraffic], bills: Sequence[LogEntry], direct: Mapping[bytes, TimedAnswer]
 ) -> dict[str, CallerSummary]:
     """The visits went through the gateway one after another, so each left a run of lines in its log."""
     accounts, start = {}, 0
@@ -85,10 +85,10 @@ def _summarise(
     return accounts
 
 
-class _Run:
+class _LineBuilder:
     """Where clones are trained, each visit's and kind's once for every share of its rows."""
 
-    def __init__(self, direct: Mapping[bytes, PaidAnswer], exam: TestSet, seed: int) -> None:
+    def __init__(self, direct: Mapping[bytes, TimedAnswer], exam: TestSet, seed: int) -> None:
         self._direct, self._exam, self._seed = direct, exam, seed
 
     def line(self, name: str, account: CallerSummary, errand: Task, *, labels_only: bool = False) -> SummaryLine:
@@ -114,7 +114,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
         DataError: the data set is not at hand. ModeltollError: a server did not start, or failed.
     """
     begin, rng = time.perf_counter(), np.random.default_rng(options.seed)
-    world = WORLDS[options.data](options.sizes, options.data_dir, rng)
+    world = DATA_LOADERS[options.data](options.sizes, options.data_dir, rng)
     street = DemoServers.laid(folder)
     with stage("Training the victim") as progress:
         forest = train_victim(world, options.trees, options.seed, progress)
@@ -124,10 +124,10 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
     with stage("Measuring this machine"):
         profile = measure_profile(_RUNG_SECONDS, "this machine", time.perf_counter)
     street.write_settings(world.private_x, [key for errand in (honest, *thieves) for key in errand.keys], profile)
-    market = Scenario(street, profile, options.budget)
+    market = DemoScenario(street, profile, options.budget)
     with street.victim(forest):
         with stage("Calibrating on unseen digits") as progress:
-            calibration = street.calibrate(world.calibration, requested_lines(options.seed, command), progress)
+            calibration = street.calibrate(world.calibration, calibration_request(options.seed, command), progress)
         with stage("Asking the thieves' questions directly") as progress:
             market.ask(thieves, progress)
         with street.gateway():
@@ -142,7 +142,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
         lines = _lines(
             accounts,
             {_title(errand, world): errand for errand in thieves},
-            _Run(market.direct, exam, options.seed),
+            _LineBuilder(market.direct, exam, options.seed),
             progress,
         )
     return DemoOutcome(
@@ -171,7 +171,7 @@ def _title(errand: Task, world: DemoData) -> str:
     return "noise" if errand.name == NOISE else world.kind + _MANNERS[errand.name]
 
 
-def requested_lines(seed: int, command: str) -> CalibrationRequest:
+def calibration_request(seed: int, command: str) -> CalibrationRequest:
     """How the demo's tariff is made; ``command`` is noted in it."""
     provenance = Provenance(
         "digits that the victim has not seen", command, datetime.now(UTC).isoformat(timespec="seconds")
@@ -180,7 +180,7 @@ def requested_lines(seed: int, command: str) -> CalibrationRequest:
 
 
 def _lines(
-    accounts: Mapping[str, CallerSummary], thieves: Mapping[str, Task], workshop: _Run, progress: Progress
+    accounts: Mapping[str, CallerSummary], thieves: Mapping[str, Task], workshop: _LineBuilder, progress: Progress
 ) -> tuple[SummaryLine, ...]:
     """CopyCat and Knockoff ask the same questions; one keeps the labels, the other the probabilities."""
     lines = []

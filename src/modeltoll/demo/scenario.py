@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.demo.http_callers import DemoRequest, Endpoint, PaidAnswer, ask, buy, requests_for
-from modeltoll.demo.summary import PaidRequest
+from modeltoll.demo.http_callers import (
+    DemoRequest,
+    GatewayEndpoint,
+    TimedAnswer,
+    ask_directly,
+    ask_with_toll,
+    requests_for,
+)
+from modeltoll.demo.summary import CallerTraffic
 
 if TYPE_CHECKING:
     from modeltoll.demo.data import DataSizes, DemoData
@@ -23,7 +30,7 @@ __all__ = [
     "PICTURES",
     "REPEATED",
     "SPREAD",
-    "Scenario",
+    "DemoScenario",
     "Task",
     "honest_task",
     "thief_tasks",
@@ -50,12 +57,12 @@ class Task:
         return requests_for(self.rows, self.keys)
 
 
-def _whole(name: str, rows: Floats, accounts: int = 1) -> Task:
+def _plain_task(name: str, rows: Floats, accounts: int = 1) -> Task:
     keys = tuple(f"{name}-{number}" for number in range(accounts))
     return Task(name, keys, rows, np.ones(len(rows), np.bool_))
 
 
-def _diluted(name: str, stolen: Floats, fillers: Floats) -> Task:
+def _diluted_task(name: str, stolen: Floats, fillers: Floats) -> Task:
     """Fillers (stolen, fillers, dimensions) go before each stolen row."""
     rows = np.concatenate([fillers, stolen[:, None]], axis=1)
     wanted = np.zeros(rows.shape[:2], np.bool_)
@@ -65,7 +72,7 @@ def _diluted(name: str, stolen: Floats, fillers: Floats) -> Task:
 
 def honest_task(world: DemoData) -> Task:
     """Unseen digits, each once."""
-    return _whole(HONEST, world.honest)
+    return _plain_task(HONEST, world.honest)
 
 
 def thief_tasks(world: DemoData, confident: Floats, sizes: DataSizes, rng: np.random.Generator) -> tuple[Task, ...]:
@@ -74,32 +81,32 @@ def thief_tasks(world: DemoData, confident: Floats, sizes: DataSizes, rng: np.ra
     repeated = np.broadcast_to(confident, (len(stolen), sizes.fillers, len(confident)))
     steps = rng.integers(-1, 2, repeated.shape) / world.levels
     return (
-        _whole(PICTURES, world.pictures),
-        _whole(NOISE, world.noise),
-        _whole(SPREAD, world.pictures, sizes.accounts),
-        _diluted(REPEATED, stolen, repeated),
-        _diluted(JITTERED, stolen, np.clip(repeated + steps, 0.0, 1.0)),
+        _plain_task(PICTURES, world.pictures),
+        _plain_task(NOISE, world.noise),
+        _plain_task(SPREAD, world.pictures, sizes.accounts),
+        _diluted_task(REPEATED, stolen, repeated),
+        _diluted_task(JITTERED, stolen, np.clip(repeated + steps, 0.0, 1.0)),
     )
 
 
-class Scenario:
+class DemoScenario:
     """Asks for everything, directly and through the gateway, and remembers both."""
 
     def __init__(self, street: DemoServers, profile: MachineProfile, budget: float) -> None:
         self._victim_url = street.victim_url
-        self._seller = Endpoint(street.gateway_url, profile)
+        self._seller = GatewayEndpoint(street.gateway_url, profile)
         self._budget = budget
-        self.direct: dict[bytes, PaidAnswer] = {}
-        self.visits: list[PaidRequest] = []
+        self.direct: dict[bytes, TimedAnswer] = {}
+        self.visits: list[CallerTraffic] = []
 
     def honest(self, errand: Task, progress: Progress) -> None:
         """Ask directly and through the gateway in turns, and solve every toll."""
         asked = errand.questions
-        bought: list[PaidAnswer] = []
+        bought: list[TimedAnswer] = []
         for start in range(0, len(asked), _BLOCK):
             block = asked[start : start + _BLOCK]
             self._ask(block, lambda: None)
-            bought += buy(self._seller, block, lambda: None)
+            bought += ask_with_toll(self._seller, block, lambda: None)
             progress(len(bought), len(asked))
         self._visited(errand, asked, bought)
 
@@ -111,15 +118,15 @@ class Scenario:
     def steal(self, errand: Task, progress: Progress) -> None:
         """Ask through the gateway and solve until the budget is spent."""
         asked = errand.questions
-        bought = buy(self._seller, asked, _Counter(progress, len(asked)), self._budget)
+        bought = ask_with_toll(self._seller, asked, _Counter(progress, len(asked)), self._budget)
         self._visited(errand, asked, bought)
 
     def _ask(self, asked: Sequence[DemoRequest], tick: Callable[[], None]) -> None:
-        for question, purchase in zip(asked, ask(self._victim_url, asked, tick), strict=True):
+        for question, purchase in zip(asked, ask_directly(self._victim_url, asked, tick), strict=True):
             self.direct[question.body] = purchase
 
-    def _visited(self, errand: Task, asked: list[DemoRequest], bought: list[PaidAnswer]) -> None:
-        self.visits.append(PaidRequest(errand.name, len(errand.keys), asked, bought, errand.wanted))
+    def _visited(self, errand: Task, asked: list[DemoRequest], bought: list[TimedAnswer]) -> None:
+        self.visits.append(CallerTraffic(errand.name, len(errand.keys), asked, bought, errand.wanted))
 
 
 class _Counter:

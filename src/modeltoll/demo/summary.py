@@ -11,20 +11,20 @@ import numpy as np
 from modeltoll.demo.clones import TrainedClone
 
 if TYPE_CHECKING:
-    from modeltoll.demo.http_callers import DemoRequest, PaidAnswer
+    from modeltoll.demo.http_callers import DemoRequest, TimedAnswer
     from modeltoll.records import Floats, LogEntry
 
-__all__ = ["CallerSummary", "PaidRequest", "SummaryLine", "summarise"]
+__all__ = ["CallerSummary", "CallerTraffic", "SummaryLine", "summarise"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PaidRequest:
+class CallerTraffic:
     """One caller's way through the gateway. ``wanted`` marks the requests that are not mere filler, (requests,)."""
 
     name: str
     accounts: int
     asked: Sequence[DemoRequest]
-    bought: Sequence[PaidAnswer]
+    bought: Sequence[TimedAnswer]
     wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
@@ -36,7 +36,7 @@ class CallerSummary:
     work that the tariff asked, exactly as the gateway logged it. ``leaks`` (measures,) are summed over the rows.
     """
 
-    visit: PaidRequest
+    visit: CallerTraffic
     seconds_without: Floats
     seconds_with: Floats
     work: Floats
@@ -60,7 +60,9 @@ class SummaryLine:
     curve: tuple[tuple[float, float, TrainedClone], ...]
 
 
-def summarise(visit: PaidRequest, bills: Sequence[LogEntry], undefended: Mapping[bytes, PaidAnswer]) -> CallerSummary:
+def summarise(
+    visit: CallerTraffic, bills: Sequence[LogEntry], undefended: Mapping[bytes, TimedAnswer]
+) -> CallerSummary:
     """Settle a visit from the lines that it left in the gateway's log, one per request, in order."""
     if len(bills) != len(visit.asked):
         raise ValueError(f"{visit.name}: {len(visit.asked)} requests but {len(bills)} lines in the log")

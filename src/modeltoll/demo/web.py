@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from modeltoll.demo.data import WORLDS, DataSizes, DemoData
+from modeltoll.demo.data import DATA_LOADERS, DataSizes, DemoData
 from modeltoll.demo.model_server import MODEL
-from modeltoll.demo.run import Stage, requested_lines
+from modeltoll.demo.run import Stage, calibration_request
 from modeltoll.demo.servers import DemoServers, train_victim
 from modeltoll.gateway.admin.playground.app import (
     PlaygroundConfig,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-__all__ = ["WebOptions", "keep_open"]
+__all__ = ["WebOptions", "serve_page"]
 
 _ACCOUNTS = 200  # each visit takes two, each race two more, and nobody has met them before
 _PATCHES = 200
@@ -48,7 +48,7 @@ class WebOptions:
     seed: int = 0
 
 
-def keep_open(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[str], None]) -> None:
+def serve_page(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[str], None]) -> None:
     """Run everything in ``folder``, its own, until SIGINT or SIGTERM; ``ready`` hears the page's address.
 
     Raises:
@@ -57,7 +57,7 @@ def keep_open(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[
     with listen("--port", f"127.0.0.1:{options.port}") as listening:
         port = listening.getsockname()[1]
         origins = [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost")]
-        world = WORLDS["digits"](DataSizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
+        world = DATA_LOADERS["digits"](DataSizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
         street, keys = DemoServers.laid(folder), tuple(f"visitor-{number}" for number in range(_ACCOUNTS))
         with stage("Training the victim") as progress:
             forest = train_victim(world, options.trees, options.seed, progress)
@@ -66,7 +66,7 @@ def keep_open(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[
         street.write_settings(world.private_x, keys, profile, origins)
         with street.victim(forest):
             with stage("Calibrating on unseen digits") as progress:
-                street.calibrate(world.calibration, requested_lines(options.seed, "modeltoll demo --web"), progress)
+                street.calibrate(world.calibration, calibration_request(options.seed, "modeltoll demo --web"), progress)
             with street.gateway():
                 page = playground_application(_playground_config(street, PlaygroundDemo(keys, samples(world))))
                 asyncio.run(_serve(page, listening, lambda: ready(f"{origins[0]}/")))

@@ -10,7 +10,7 @@ from scipy.stats import entropy as shannon
 
 from modeltoll.bench.attacks import entropyrev, jacobian, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
-from modeltoll.bench.attacks.deepfool import DeepFoolParams, distances
+from modeltoll.bench.attacks.deepfool import DeepFoolParams, boundary_distances
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
 from modeltoll.bench.attacks.gap import Gap
@@ -71,7 +71,7 @@ def test_what_is_chosen_is_less_sure_than_the_rest_or_surer(attack, sign, world)
 
 
 def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
-    settings = replace(entropyrev.FOREIGN, rounds=Rounds(step=20, fewest=1))
+    settings = replace(entropyrev.ENTROPYREV_OOD_PARAMS, rounds=Rounds(step=20, fewest=1))
     asked, clones, _ = steal(EntropyRev(SCHOOL, settings), world, 100)
     assert of(np.concatenate(asked), world.resources.foreign.x).all()
     pool = world.resources.foreign.x
@@ -83,7 +83,10 @@ def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
 
 
 def test_worstcase_buys_the_cheapest_in_the_order_of_their_cost(world):
-    for settings, images in ((worstcase.OWN, world.resources.own), (worstcase.FOREIGN, world.resources.foreign.x)):
+    for settings, images in (
+        (worstcase.WORSTCASE_PARAMS, world.resources.own),
+        (worstcase.WORSTCASE_OOD_PARAMS, world.resources.foreign.x),
+    ):
         asked, _, _ = steal(WorstCase(SCHOOL, settings), world, 100)
         costs = world.resources.cost(np.concatenate(asked))
         assert costs.tolist() == np.sort(world.resources.cost(images))[:100].tolist()
@@ -97,8 +100,8 @@ def test_worstcase_with_a_scan_looks_at_that_many(world):
         return np.zeros(len(images))
 
     knowing = replace(world, resources=replace(world.resources, cost=cost))
-    steal(WorstCase(SCHOOL, replace(worstcase.OWN, rounds=Rounds(scan=120))), knowing, 100)
-    steal(WorstCase(SCHOOL, replace(worstcase.OWN, rounds=Rounds(scan=20))), knowing, 100)
+    steal(WorstCase(SCHOOL, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=120))), knowing, 100)
+    steal(WorstCase(SCHOOL, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=20))), knowing, 100)
     assert seen == [120, 100]
 
 
@@ -135,7 +138,7 @@ def test_targeted_jacobian_steps_down_the_logit_of_another_class(world):
         steps = np.sign(clones[0].slopes(asked[0], np.eye(10)[(labels + shift) % 10]))
         found += of(asked[1], np.clip(asked[0] - 0.1 * steps, 0.0, 1.0))
     assert (found >= 1).all()
-    assert jacobian.TARGETED.targeted
+    assert jacobian.JACOBIAN_TR_PARAMS.targeted
 
 
 def test_farthest_first_covers_corners_before_the_middle_and_repeats_nothing():
@@ -170,10 +173,10 @@ def test_deepfool_distances_of_a_linear_clone_are_those_to_its_borders():
         w = Linear.weights
         expected.append(min((row[label] - row[k]) / np.linalg.norm(w[label] - w[k]) for k in rivals))
         assert image.shape == (1, 2)
-    found = distances(Linear(), images, DeepFoolParams())
+    found = boundary_distances(Linear(), images, DeepFoolParams())
     assert found == pytest.approx(1.02 * np.array(expected), rel=1e-3)
-    assert distances(Linear(), images, DeepFoolParams(rivals=1))[0] >= found[0] - 1e-12
-    assert distances(Linear(), images, DeepFoolParams(steps=0)).tolist() == [0.0, 0.0, 0.0]
+    assert boundary_distances(Linear(), images, DeepFoolParams(rivals=1))[0] >= found[0] - 1e-12
+    assert boundary_distances(Linear(), images, DeepFoolParams(steps=0)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_the_bandit_comes_to_prefer_what_pays():

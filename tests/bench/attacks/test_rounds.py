@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -32,9 +32,9 @@ def places(images):
 
 
 def test_a_small_budget_still_makes_rounds_and_a_large_one_keeps_the_step():
-    assert PAPER.rows(10_000) == 1000
-    assert PAPER.rows(9_000) == 1000
-    assert PAPER.rows(90) == 23
+    assert PAPER_ROUNDS.rows(10_000) == 1000
+    assert PAPER_ROUNDS.rows(9_000) == 1000
+    assert PAPER_ROUNDS.rows(90) == 23
     assert Rounds(fewest=4).rows(3) == 1
     assert Rounds().rows(0) == 1
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.attacks.attack import AttackerResources
-from modeltoll.bench.attacks.datafree import INVENTING, DataFree, as_images, logits_of, slopes_of
-from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
+from modeltoll.bench.attacks.datafree import DATAFREE_PARAMS, DataFree, as_images, estimate_gradients, pseudo_logits
+from modeltoll.bench.attacks.mixmatch import MIXMATCH_SCHEDULE, MixMatch
 from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.errors import SettingsError
 from modeltoll.testing.attacks import CountingOracle, check_attack
 
-HASTY_MIX = replace(MIX_COURSE, epochs=2, steps=3, batch=8, average=0.9)
-HASTY_INVENTING = replace(INVENTING, batch=8, width=4, noise=8, student_rate=0.01)
+HASTY_MIX = replace(MIXMATCH_SCHEDULE, epochs=2, steps=3, batch=8, average=0.9)
+HASTY_INVENTING = replace(DATAFREE_PARAMS, batch=8, width=4, noise=8, student_rate=0.01)
 
 
 def test_slopes_by_differences_are_the_slopes_averaged_over_ways():
@@ -28,15 +28,15 @@ def test_slopes_by_differences_are_the_slopes_averaged_over_ways():
         return (points * weights).sum(axis=(1, 2))
 
     ways = np.tile(np.eye(16).reshape(16, 1, 4, 4), (1, 3, 1, 1))  # all unit ways: the mean times the size is exact
-    found = slopes_of(loss, raw, ways, 1e-3)
+    found = estimate_gradients(loss, raw, ways, 1e-3)
     assert found == pytest.approx(np.tile(weights, (3, 1, 1)), abs=1e-9)
 
 
 def test_logits_are_told_back_up_to_a_constant_and_nothing_is_infinite():
     logits = np.array([[3.0, -1.0, -2.0], [0.5, 0.0, -0.5]])
     told = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert logits_of(told) == pytest.approx(logits, abs=1e-9)
-    assert np.isfinite(logits_of(np.eye(3))).all()
+    assert pseudo_logits(told) == pytest.approx(logits, abs=1e-9)
+    assert np.isfinite(pseudo_logits(np.eye(3))).all()
 
 
 def test_any_raw_value_is_a_pixel():
@@ -107,7 +107,7 @@ def test_mixmatch_learns_from_few_labels_and_needs_no_others_left():
     x[::2, :14] += 0.6
     x[1::2, 14:] += 0.6
     own = AttackerResources(10, x[:80], Images(x[:1], np.zeros(1, np.int64)))
-    settings = replace(MIX_COURSE, epochs=2, steps=40, batch=16, average=0.9)
+    settings = replace(MIXMATCH_SCHEDULE, epochs=2, steps=40, batch=16, average=0.9)
     for budget in (20, 80):
         oracle, shown = CountingOracle(halves, budget), []
         attack = MixMatch(networks.NetworkCloneFactory("mnistnet"), settings)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.records import Floats
 
-__all__ = ["Attack", "AttackerResources", "BudgetSpent", "Clone", "Oracle", "Watch"]
+__all__ = ["Attack", "AttackerResources", "BudgetSpent", "Clone", "Oracle", "RoundCallback"]
 
 
 class BudgetSpent(ModeltollError):
@@ -49,7 +49,9 @@ class Clone(Protocol):
         ...
 
 
-Watch = Callable[[Clone], None]  # called after each round of training, so that the clone's progress can be examined
+RoundCallback = Callable[
+    [Clone], None
+]  # called after each round of training, so that the clone's progress can be examined
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +81,8 @@ class Attack(Protocol):
         """As the tables name it."""
         ...
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Steal; the clone after the last round."""
         ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.attacks.query_rounds import PAPER, CandidatePool, RoundPlan, Rounds, query_in_rounds
+from modeltoll.bench.attacks.query_rounds import PAPER_ROUNDS, CandidatePool, RoundPlan, Rounds, query_in_rounds
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
 
 __all__ = ["CopyCat"]
@@ -21,10 +21,12 @@ class CopyCat:
     """The thief; Correia-Silva et al. 2018, *Copycat CNN*."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "CopyCat"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy foreign images at random."""
         pool = CandidatePool(resources.foreign.x, oracle.left, rng)
         return query_in_rounds(

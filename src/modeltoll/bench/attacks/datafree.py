@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import query
-from modeltoll.bench.attacks.require_torch import networks_of
+from modeltoll.bench.attacks.require_torch import require_network_factory
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.generator import CloneNetwork, GeneratorTraining
     from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats
 
-__all__ = ["INVENTING", "DataFree", "DataFreeParams", "as_images", "logits_of", "slopes_of"]
+__all__ = ["DATAFREE_PARAMS", "DataFree", "DataFreeParams", "as_images", "estimate_gradients", "pseudo_logits"]
 
 _LEAST = 1e-12  # the least probability that is taken for more than nothing
 
@@ -49,7 +49,7 @@ class DataFreeParams:
     rounds: int = 10
 
 
-INVENTING = DataFreeParams()
+DATAFREE_PARAMS = DataFreeParams()
 
 
 def as_images(raw: Floats) -> Floats:
@@ -58,14 +58,14 @@ def as_images(raw: Floats) -> Floats:
     return pixels
 
 
-def logits_of(told: Floats) -> Floats:
+def pseudo_logits(told: Floats) -> Floats:
     """What logits may have been where one is told probabilities (n, classes): their logarithms, less the mean."""
     logs = np.log(np.maximum(told, _LEAST))
     centred: Floats = logs - logs.mean(axis=1, keepdims=True)
     return centred
 
 
-def slopes_of(loss: Callable[[Floats], Floats], raw: Floats, ways: Floats, reach: float) -> Floats:
+def estimate_gradients(loss: Callable[[Floats], Floats], raw: Floats, ways: Floats, reach: float) -> Floats:
     """Forward-difference slopes of ``loss``, (n,) of raw images (n, ...), along unit ways (directions, n, ...).
 
     One call for all: the images themselves and each step along the ways.
@@ -82,10 +82,12 @@ class DataFree:
     """The thief; Truong et al. 2021, *Data-Free Model Extraction*."""
 
     student_factory: StudentFactory
-    settings: DataFreeParams = INVENTING
+    settings: DataFreeParams = DATAFREE_PARAMS
     name: str = "DataFree"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Invent, ask and learn until the budget is spent; of the means, only the shape of an image is looked at.
 
         Raises:
@@ -100,14 +102,14 @@ class DataFree:
             for _ in range(self.settings.student_steps):
                 if count := min(self.settings.batch, oracle.left):
                     images = as_images(inventor.raw(count, learning=False))
-                    follower.learn(images, logits_of(query(oracle, images, labels_only=False)), share)
+                    follower.learn(images, pseudo_logits(query(oracle, images, labels_only=False)), share)
             if (due := int(self.settings.rounds * (1.0 - oracle.left / budget))) > shown:
                 shown = due
                 watch(follower.student)
         return follower.student
 
     def _hands(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[CloneNetwork, GeneratorTraining]:
-        settings, student_factory = self.settings, networks_of(self.student_factory)
+        settings, student_factory = self.settings, require_network_factory(self.student_factory)
         if shape[0] != shape[1] or shape[0] % 4:
             raise SettingsError([f"attacks: DataFree invents squares with a side divisible by 4, not {shape}"])
         from modeltoll.bench.students.generator import CloneNetwork, GeneratorTraining  # noqa: PLC0415  torch is optional
@@ -128,8 +130,8 @@ class DataFree:
 
         def agreement(points: Floats) -> Floats:
             images = as_images(points)
-            told = logits_of(query(oracle, images, labels_only=False))
+            told = pseudo_logits(query(oracle, images, labels_only=False))
             agreed: Floats = -np.abs(told - clone.logits(images)).mean(axis=1)
             return agreed
 
-        inventor.learn(slopes_of(agreement, raw, ways, self.settings.reach) / count, share)
+        inventor.learn(estimate_gradients(agreement, raw, ways, self.settings.reach) / count, share)

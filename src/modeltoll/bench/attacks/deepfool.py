@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -18,29 +18,29 @@ from modeltoll.bench.attacks.query_rounds import (
 )
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats, Integers
 
-__all__ = ["BORDER", "DeepFool", "DeepFoolParams", "distances"]
+__all__ = ["DEEPFOOL_PARAMS", "DeepFool", "DeepFoolParams", "boundary_distances"]
 
-_BEYOND = 1e-4  # added to each step, so that it does not end on the border itself
+_MARGIN = 1e-4  # added to each step, so that it does not end on the border itself
 
 
 @dataclass(frozen=True, slots=True)
 class DeepFoolParams:
     """Settings: steps at most, how far beyond the border they go, and how many rival classes are tried: None for all."""
 
-    rounds: Rounds = PAPER
+    rounds: Rounds = PAPER_ROUNDS
     steps: int = 20
     overshoot: float = 0.02
     rivals: int | None = None
 
 
-BORDER = DeepFoolParams()
+DEEPFOOL_PARAMS = DeepFoolParams()
 
 
-def distances(student: TrainableClone, images: Floats, border: DeepFoolParams) -> Floats:
+def boundary_distances(student: TrainableClone, images: Floats, border: DeepFoolParams) -> Floats:
     """The L2 norm (n,) of the least push that DeepFool finds to change the student's mind about each image.
 
     Moosavi-Dezfooli et al. 2016, algorithm 2. Where ``border.steps`` do not suffice: how far they went.
@@ -69,7 +69,7 @@ def _least_step(student: TrainableClone, images: Floats, logits: Floats, classes
     least, steps = np.full(count, np.inf), np.zeros((count, images[0].size))
     for rival in classes[:, 1:].T:
         slope = student.slopes(images, one[rival] - one[classes[:, 0]]).reshape(count, -1)
-        behind = np.abs(logits[rows, rival] - logits[rows, classes[:, 0]]) + _BEYOND
+        behind = np.abs(logits[rows, rival] - logits[rows, classes[:, 0]]) + _MARGIN
         norm = np.sqrt(np.square(slope).sum(axis=1)) + 1e-12
         nearer = behind / norm < least
         least[nearer] = (behind / norm)[nearer]
@@ -82,14 +82,16 @@ class DeepFool:
     """The thief; Ducoffe and Precioso 2018, *Adversarial Active Learning*."""
 
     student_factory: StudentFactory
-    settings: DeepFoolParams = BORDER
+    settings: DeepFoolParams = DEEPFOOL_PARAMS
     name: str = "DeepFool"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy what the least push would change the clone's mind about."""
 
         def nearest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
-            return indices_of_lowest(distances(stolen.student, candidates, self.settings), count)
+            return indices_of_lowest(boundary_distances(stolen.student, candidates, self.settings), count)
 
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.rounds.scan)
         return query_in_rounds(

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import entropy
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -19,7 +19,7 @@ from modeltoll.bench.attacks.query_rounds import (
 )
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
@@ -40,10 +40,12 @@ class Entropy:
     """The thief; uncertainty sampling, Lewis and Gale 1994."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "Entropy"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy what the clone finds hardest."""
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
         return query_in_rounds(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -18,7 +18,7 @@ from modeltoll.bench.attacks.query_rounds import (
 )
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
@@ -35,10 +35,12 @@ class Gap:
     """The thief; margin sampling, Scheffer et al. 2001."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "Gap"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy where the two most probable classes are closest."""
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
         return query_in_rounds(

@@ -10,11 +10,11 @@ import numpy as np
 from modeltoll.bench.attacks.query_rounds import CandidatePool, QueriedRows, RoundPlan, Rounds, query_in_rounds
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["MIXED", "InOut", "InOutParams"]
+__all__ = ["INOUT_PARAMS", "InOut", "InOutParams"]
 
 
 _ROUNDS = Rounds(step=1500)
@@ -28,7 +28,7 @@ class InOutParams:
     own: float = 1 / 3
 
 
-MIXED = InOutParams()
+INOUT_PARAMS = InOutParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,12 @@ class InOut:
     """The thief; Dziedzic et al. 2022, section 4."""
 
     student_factory: StudentFactory
-    settings: InOutParams = MIXED
+    settings: InOutParams = INOUT_PARAMS
     name: str = "InOut"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy both at random, in turns."""
         budget, share = oracle.left, self.settings.own
         own = CandidatePool(resources.own, int(share * budget), rng)

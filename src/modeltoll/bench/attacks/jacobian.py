@@ -11,11 +11,11 @@ from modeltoll.bench.attacks.query_rounds import CandidatePool, QueriedRows, Rou
 from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["PUSH", "TARGETED", "Jacobian", "JacobianParams"]
+__all__ = ["JACOBIAN_PARAMS", "JACOBIAN_TR_PARAMS", "Jacobian", "JacobianParams"]
 
 
 _ROUNDS = Rounds(course=TrainingSchedule(epochs=20))
@@ -35,8 +35,8 @@ class JacobianParams:
     targeted: bool = False
 
 
-PUSH = JacobianParams()
-TARGETED = JacobianParams(targeted=True)
+JACOBIAN_PARAMS = JacobianParams()
+JACOBIAN_TR_PARAMS = JacobianParams(targeted=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,12 @@ class Jacobian:
     """The thief; Papernot et al. 2017, *Practical Black-Box Attacks*, as Dziedzic et al. 2022 run him."""
 
     student_factory: StudentFactory
-    settings: JacobianParams = PUSH
+    settings: JacobianParams = JACOBIAN_PARAMS
     name: str = "Jacobian"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy the seed, then again and again pushed copies of a random part of what was bought."""
         pool = CandidatePool(resources.own, min(self.settings.seed, oracle.left), rng)
 

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.query_rounds import PAPER, CandidatePool, QueriedRows, RoundPlan, Rounds, query_in_rounds
+from modeltoll.bench.attacks.query_rounds import (
+    PAPER_ROUNDS,
+    CandidatePool,
+    QueriedRows,
+    RoundPlan,
+    Rounds,
+    query_in_rounds,
+)
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
@@ -42,10 +49,12 @@ class KCenter:
     """The thief; core sets, Sener and Savarese 2018."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "Greedy k-center"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy what the clone's scores of the rows bought so far cover worst."""
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
         return query_in_rounds(

@@ -11,12 +11,12 @@ from modeltoll.bench.students.student import TrainingSchedule
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["FULL", "KnockoffRandom"]
+__all__ = ["KNOCKOFF_ROUNDS", "KnockoffRandom"]
 
-FULL = Rounds(course=TrainingSchedule(epochs=100))
+KNOCKOFF_ROUNDS = Rounds(course=TrainingSchedule(epochs=100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,12 @@ class KnockoffRandom:
     """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.1."""
 
     student_factory: StudentFactory
-    settings: Rounds = FULL
+    settings: Rounds = KNOCKOFF_ROUNDS
     name: str = "Knockoff random"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy foreign images at random, and learn their probabilities by a soft cross entropy."""
         pool = CandidatePool(resources.foreign.x, oracle.left, rng)
         plan = RoundPlan(self.student_factory, self.settings, labels_only=False)

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.knockoff import FULL
+from modeltoll.bench.attacks.knockoff import KNOCKOFF_ROUNDS
 from modeltoll.bench.attacks.query_rounds import QueriedRows, RoundPlan, Rounds, TooFewImages, query, query_selected
 from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["WOOING", "Bandit", "KnockoffAdaptive", "KnockoffAdaptiveParams", "Reward"]
+__all__ = ["KNOCKOFF_ADAPTIVE_PARAMS", "Bandit", "KnockoffAdaptive", "KnockoffAdaptiveParams", "Reward"]
 
-_ONCE = TrainingSchedule(epochs=1)
+_ONE_EPOCH = TrainingSchedule(epochs=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class KnockoffAdaptiveParams:
     After each of the ``rounds`` another clone is trained on everything.
     """
 
-    rounds: Rounds = FULL
-    online: TrainingSchedule = _ONCE
+    rounds: Rounds = KNOCKOFF_ROUNDS
+    online: TrainingSchedule = _ONE_EPOCH
     at_once: int = 1
 
 
-WOOING = KnockoffAdaptiveParams()
+KNOCKOFF_ADAPTIVE_PARAMS = KnockoffAdaptiveParams()
 
 
 class Bandit:
@@ -113,10 +113,12 @@ class KnockoffAdaptive:
     """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.2."""
 
     student_factory: StudentFactory
-    settings: KnockoffAdaptiveParams = WOOING
+    settings: KnockoffAdaptiveParams = KNOCKOFF_ADAPTIVE_PARAMS
     name: str = "Knockoff adaptive"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy from the class that the bandit draws, until the budget is spent."""
         shelves = _ImagesByLabel(resources.foreign, oracle.left, rng)
         bandit, reward = Bandit(len(shelves.stocked)), Reward(resources.classes)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import CandidatePool, query
-from modeltoll.bench.attacks.require_torch import networks_of
+from modeltoll.bench.attacks.require_torch import require_network_factory
 from modeltoll.bench.students.student import MixMatchSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["MIX_COURSE", "MixMatch"]
+__all__ = ["MIXMATCH_SCHEDULE", "MixMatch"]
 
-MIX_COURSE = MixMatchSchedule()
+MIXMATCH_SCHEDULE = MixMatchSchedule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,14 @@ class MixMatch:
     """The thief; Berthelot et al. 2019, *MixMatch*, as Dziedzic et al. 2022 run him."""
 
     student_factory: StudentFactory
-    settings: MixMatchSchedule = MIX_COURSE
+    settings: MixMatchSchedule = MIXMATCH_SCHEDULE
     name: str = "MixMatch"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy own images at random, all at once; own images that are left, else those bought, are the unlabelled ones."""
-        student = networks_of(self.student_factory).student(rng)
+        student = require_network_factory(self.student_factory).student(rng)
         from modeltoll.bench.students.mixmatch import train_mixmatch  # noqa: PLC0415  torch is optional
 
         budget = oracle.left

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.students.student import PAPER_COURSE, TrainingSchedule
+from modeltoll.bench.students.student import PAPER_SCHEDULE, TrainingSchedule
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats, Integers
 
 __all__ = [
     "CandidatePool",
-    "Pick",
+    "CandidateSelector",
+    "NextImages",
     "QueriedRows",
+    "QueryStep",
     "RoundPlan",
     "Rounds",
-    "Select",
-    "Shop",
     "TooFewImages",
     "indices_of_lowest",
     "query",
@@ -50,7 +50,7 @@ class Rounds:
 
     step: int = 1000
     fewest: int = 4
-    course: TrainingSchedule = PAPER_COURSE
+    course: TrainingSchedule = PAPER_SCHEDULE
     scan: int | None = None
 
     def rows(self, budget: int) -> int:
@@ -58,7 +58,7 @@ class Rounds:
         return max(1, min(self.step, math.ceil(budget / self.fewest)))
 
 
-PAPER = Rounds()  # Dziedzic et al. 2022
+PAPER_ROUNDS = Rounds()  # Dziedzic et al. 2022
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,11 +70,13 @@ class QueriedRows:
     student: TrainableClone
 
 
-Pick = Callable[[QueriedRows | None, int], "Floats"]  # the next images to ask for: at most so many, at least one
-Shop = Callable[
+NextImages = Callable[[QueriedRows | None, int], "Floats"]  # the next images to ask for: at most so many, at least one
+QueryStep = Callable[
     [QueriedRows | None, int], "tuple[Floats, Floats]"
 ]  # buys so: the images, and what they shall be taught as
-Select = Callable[[QueriedRows, "Floats", int], "Integers"]  # of candidates (n, ...), so many, by their places
+CandidateSelector = Callable[
+    [QueriedRows, "Floats", int], "Integers"
+]  # of candidates (n, ...), so many, by their places
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class CandidatePool:
         chosen: Floats = self._images[drawn]
         return chosen
 
-    def chosen_by(self, select: Select, at_random: int = 0) -> Pick:
+    def chosen_by(self, select: CandidateSelector, at_random: int = 0) -> NextImages:
         """A clone's choice; the first round, and those that begin before ``at_random`` rows are bought, are random."""
 
         def pick(stolen: QueriedRows | None, count: int) -> Floats:
@@ -137,7 +139,9 @@ def query(oracle: Oracle, images: Floats, *, labels_only: bool) -> Floats:
     return np.eye(told.shape[1])[told.argmax(axis=1)] if labels_only else told
 
 
-def query_in_rounds(oracle: Oracle, pick: Pick, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
+def query_in_rounds(
+    oracle: Oracle, pick: NextImages, plan: RoundPlan, rng: np.random.Generator, watch: RoundCallback
+) -> Clone:
     """Spend the whole budget on what ``pick`` says, and learn after each round."""
 
     def shop(stolen: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
@@ -147,7 +151,9 @@ def query_in_rounds(oracle: Oracle, pick: Pick, plan: RoundPlan, rng: np.random.
     return query_selected(oracle, shop, plan, rng, watch)
 
 
-def query_selected(oracle: Oracle, shop: Shop, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
+def query_selected(
+    oracle: Oracle, shop: QueryStep, plan: RoundPlan, rng: np.random.Generator, watch: RoundCallback
+) -> Clone:
     """Spend the whole budget by ``shop``, and learn after each round.
 
     Returns the clone after the last round: untrained where the budget is nothing.

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.attacks import entropyrev, jacobian, knockoff, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
-from modeltoll.bench.attacks.datafree import INVENTING, DataFree
-from modeltoll.bench.attacks.deepfool import BORDER, DeepFool, DeepFoolParams
+from modeltoll.bench.attacks.datafree import DATAFREE_PARAMS, DataFree
+from modeltoll.bench.attacks.deepfool import DEEPFOOL_PARAMS, DeepFool, DeepFoolParams
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
 from modeltoll.bench.attacks.gap import Gap
-from modeltoll.bench.attacks.inout import MIXED, InOut
+from modeltoll.bench.attacks.inout import INOUT_PARAMS, InOut
 from modeltoll.bench.attacks.jacobian import Jacobian
 from modeltoll.bench.attacks.kcenter import KCenter
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
-from modeltoll.bench.attacks.knockoff_adaptive import WOOING, KnockoffAdaptive
-from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
-from modeltoll.bench.attacks.query_rounds import PAPER, Rounds
+from modeltoll.bench.attacks.knockoff_adaptive import KNOCKOFF_ADAPTIVE_PARAMS, KnockoffAdaptive
+from modeltoll.bench.attacks.mixmatch import MIXMATCH_SCHEDULE, MixMatch
+from modeltoll.bench.attacks.query_rounds import PAPER_ROUNDS, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
 from modeltoll.bench.students.student import TrainingSchedule
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 
-_QUICK = Rounds(step=2500, course=TrainingSchedule(epochs=10, half=True), scan=10_000)
-_LONGER = Rounds(step=5000, fewest=2, course=TrainingSchedule(epochs=15, half=True))
+_QUICK_ROUNDS = Rounds(step=2500, course=TrainingSchedule(epochs=10, half=True), scan=10_000)
+_QUICK_KNOCKOFF_ROUNDS = Rounds(step=5000, fewest=2, course=TrainingSchedule(epochs=15, half=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,51 +73,77 @@ def scaled_down(paper: Any, used: Any) -> dict[str, tuple[Any, Any]]:
     return differences
 
 
-def _spec(settings: Any, rounds: Rounds, **changes: Any) -> Any:
+def _with_rounds(settings: Any, rounds: Rounds, **changes: Any) -> Any:
     return dataclasses.replace(settings, rounds=rounds, **changes)
 
 
 ATTACKS: dict[str, AttackSpec] = {
-    "standard": AttackSpec(Standard, "Standard", PAPER, _QUICK),
-    "entropy": AttackSpec(Entropy, "Entropy", PAPER, _QUICK),
-    "gap": AttackSpec(Gap, "Gap", PAPER, _QUICK),
-    "k-center": AttackSpec(KCenter, "Greedy k-center", PAPER, _QUICK),
+    "standard": AttackSpec(Standard, "Standard", PAPER_ROUNDS, _QUICK_ROUNDS),
+    "entropy": AttackSpec(Entropy, "Entropy", PAPER_ROUNDS, _QUICK_ROUNDS),
+    "gap": AttackSpec(Gap, "Gap", PAPER_ROUNDS, _QUICK_ROUNDS),
+    "k-center": AttackSpec(KCenter, "Greedy k-center", PAPER_ROUNDS, _QUICK_ROUNDS),
     "deepfool": AttackSpec(
-        DeepFool, "DeepFool", BORDER, DeepFoolParams(dataclasses.replace(_QUICK, scan=4000), rivals=3)
+        DeepFool, "DeepFool", DEEPFOOL_PARAMS, DeepFoolParams(dataclasses.replace(_QUICK_ROUNDS, scan=4000), rivals=3)
     ),
-    "entropyrev": AttackSpec(EntropyRev, "EntropyRev", entropyrev.OWN, _spec(entropyrev.OWN, _QUICK)),
+    "entropyrev": AttackSpec(
+        EntropyRev,
+        "EntropyRev",
+        entropyrev.ENTROPYREV_PARAMS,
+        _with_rounds(entropyrev.ENTROPYREV_PARAMS, _QUICK_ROUNDS),
+    ),
     "entropyrev-ood": AttackSpec(
-        EntropyRev, "EntropyRev on OOD", entropyrev.FOREIGN, _spec(entropyrev.FOREIGN, _QUICK)
+        EntropyRev,
+        "EntropyRev on OOD",
+        entropyrev.ENTROPYREV_OOD_PARAMS,
+        _with_rounds(entropyrev.ENTROPYREV_OOD_PARAMS, _QUICK_ROUNDS),
     ),
-    "worstcase": AttackSpec(WorstCase, "WorstCase", worstcase.OWN, _spec(worstcase.OWN, _QUICK), knows_cost=True),
+    "worstcase": AttackSpec(
+        WorstCase,
+        "WorstCase",
+        worstcase.WORSTCASE_PARAMS,
+        _with_rounds(worstcase.WORSTCASE_PARAMS, _QUICK_ROUNDS),
+        knows_cost=True,
+    ),
     "worstcase-ood": AttackSpec(
         WorstCase,
         "WorstCase on OOD",
-        worstcase.FOREIGN,
-        _spec(worstcase.FOREIGN, dataclasses.replace(_QUICK, scan=20_000)),
+        worstcase.WORSTCASE_OOD_PARAMS,
+        _with_rounds(worstcase.WORSTCASE_OOD_PARAMS, dataclasses.replace(_QUICK_ROUNDS, scan=20_000)),
         knows_cost=True,
     ),
-    "inout": AttackSpec(InOut, "InOut", MIXED, _spec(MIXED, dataclasses.replace(_QUICK, step=3000))),
-    "jacobian": AttackSpec(Jacobian, "Jacobian", jacobian.PUSH, _spec(jacobian.PUSH, _QUICK)),
-    "jacobian-tr": AttackSpec(Jacobian, "Jacobian-TR", jacobian.TARGETED, _spec(jacobian.TARGETED, _QUICK)),
-    "knockoff-random": AttackSpec(KnockoffRandom, "Knockoff random", knockoff.FULL, _LONGER, labels_only=False),
-    "knockoff-adaptive": AttackSpec(
-        KnockoffAdaptive, "Knockoff adaptive", WOOING, _spec(WOOING, _LONGER, at_once=8), labels_only=False
+    "inout": AttackSpec(
+        InOut, "InOut", INOUT_PARAMS, _with_rounds(INOUT_PARAMS, dataclasses.replace(_QUICK_ROUNDS, step=3000))
     ),
-    "copycat": AttackSpec(CopyCat, "CopyCat", PAPER, _QUICK),
+    "jacobian": AttackSpec(
+        Jacobian, "Jacobian", jacobian.JACOBIAN_PARAMS, _with_rounds(jacobian.JACOBIAN_PARAMS, _QUICK_ROUNDS)
+    ),
+    "jacobian-tr": AttackSpec(
+        Jacobian, "Jacobian-TR", jacobian.JACOBIAN_TR_PARAMS, _with_rounds(jacobian.JACOBIAN_TR_PARAMS, _QUICK_ROUNDS)
+    ),
+    "knockoff-random": AttackSpec(
+        KnockoffRandom, "Knockoff random", knockoff.KNOCKOFF_ROUNDS, _QUICK_KNOCKOFF_ROUNDS, labels_only=False
+    ),
+    "knockoff-adaptive": AttackSpec(
+        KnockoffAdaptive,
+        "Knockoff adaptive",
+        KNOCKOFF_ADAPTIVE_PARAMS,
+        _with_rounds(KNOCKOFF_ADAPTIVE_PARAMS, _QUICK_KNOCKOFF_ROUNDS, at_once=8),
+        labels_only=False,
+    ),
+    "copycat": AttackSpec(CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS),
     "mixmatch": AttackSpec(
         MixMatch,
         "MixMatch",
-        MIX_COURSE,
-        dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99, half=True),
+        MIXMATCH_SCHEDULE,
+        dataclasses.replace(MIXMATCH_SCHEDULE, epochs=4, steps=300, average=0.99, half=True),
         needs_torch=True,
     ),
     "datafree": AttackSpec(
         DataFree,
         "DataFree",
-        INVENTING,
+        DATAFREE_PARAMS,
         dataclasses.replace(
-            INVENTING, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+            DATAFREE_PARAMS, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
         ),
         labels_only=False,
         needs_torch=True,

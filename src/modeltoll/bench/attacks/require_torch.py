@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from modeltoll.bench.students.networks import NetworkCloneFactory
     from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["networks_of"]
+__all__ = ["require_network_factory"]
 
 
-def networks_of(student_factory: StudentFactory) -> NetworkCloneFactory:
+def require_network_factory(student_factory: StudentFactory) -> NetworkCloneFactory:
     """The school, if its students are networks.
 
     Raises:

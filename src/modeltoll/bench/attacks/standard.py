@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.attacks.query_rounds import PAPER, CandidatePool, RoundPlan, Rounds, query_in_rounds
+from modeltoll.bench.attacks.query_rounds import PAPER_ROUNDS, CandidatePool, RoundPlan, Rounds, query_in_rounds
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
 
 __all__ = ["Standard"]
@@ -21,10 +21,12 @@ class Standard:
     """The thief; Dziedzic et al. 2022, section 4."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "Standard"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy own images at random."""
         pool = CandidatePool(resources.own, oracle.left, rng)
         return query_in_rounds(

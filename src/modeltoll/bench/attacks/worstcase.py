@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -19,11 +19,11 @@ from modeltoll.bench.attacks.query_rounds import (
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["FOREIGN", "OWN", "CostUnknown", "WorstCase", "WorstCaseParams"]
+__all__ = ["WORSTCASE_OOD_PARAMS", "WORSTCASE_PARAMS", "CostUnknown", "WorstCase", "WorstCaseParams"]
 
 
 class CostUnknown(ModeltollError):
@@ -34,12 +34,12 @@ class CostUnknown(ModeltollError):
 class WorstCaseParams:
     """Settings: whose images he chooses from. Where ``rounds.scan`` is given, he looks at that many all in all."""
 
-    rounds: Rounds = PAPER
+    rounds: Rounds = PAPER_ROUNDS
     pool: Literal["own", "foreign"] = "own"
 
 
-OWN = WorstCaseParams()
-FOREIGN = WorstCaseParams(pool="foreign")
+WORSTCASE_PARAMS = WorstCaseParams()
+WORSTCASE_OOD_PARAMS = WorstCaseParams(pool="foreign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,12 @@ class WorstCase:
     """The thief; Dziedzic et al. 2022, section 4."""
 
     student_factory: StudentFactory
-    settings: WorstCaseParams = OWN
+    settings: WorstCaseParams = WORSTCASE_PARAMS
     name: str = "WorstCase"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+    ) -> Clone:
         """Buy in the order of ``resources.cost``.
 
         Raises:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Misinformation", "ReverseSigmoid", "Rounding", "TopOne", "Unchanged"]
 
-_EDGE = 1e-7
+_MIN_SCORE = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,8 @@ class ReverseSigmoid:
 
     def answer(self, scores: Floats) -> Floats:
         """Perturbed rows."""
-        edged = np.clip(scores, _EDGE, 1.0 - _EDGE)
-        perturbed = np.maximum(scores - self.beta * (expit(self.gamma * logit(edged)) - 0.5), _EDGE)
+        edged = np.clip(scores, _MIN_SCORE, 1.0 - _MIN_SCORE)
+        perturbed = np.maximum(scores - self.beta * (expit(self.gamma * logit(edged)) - 0.5), _MIN_SCORE)
         told: Floats = perturbed / perturbed.sum(axis=1, keepdims=True)
         return told
 

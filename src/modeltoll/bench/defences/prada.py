@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prada"]
 
-_MOST = 5000  # distances that scipy's Shapiro-Wilk test is accurate for
+_MAX_DISTANCES = 5000  # distances that scipy's Shapiro-Wilk test is accurate for
 _DEVIATIONS = 3.0  # distances further out than so many are left out
 
 
@@ -72,7 +72,7 @@ class Prada:
         return None
 
     def _strange(self, distances: list[float]) -> bool:
-        values = np.array(distances[-_MOST:])
+        values = np.array(distances[-_MAX_DISTANCES:])
         kept = values[np.abs(values - values.mean()) <= _DEVIATIONS * values.std()]
         if np.ptp(kept) == 0.0:
             return True

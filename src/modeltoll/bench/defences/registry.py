@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from modeltoll.bench.baseline import Baseline
     from modeltoll.bench.defences.defence import Defence, Detector
 
-__all__ = ["DEFENCES", "TRUTH", "WATCHERS"]
+__all__ = ["DEFENCES", "DETECTORS", "NO_DEFENCE"]
 
-TRUTH = "none"
+NO_DEFENCE = "none"
 _MISINFORMED = 0.02  # the share of honest rows that adaptive misinformation may answer wrongly
 
 DEFENCES: Mapping[str, Callable[[Baseline], Defence]] = {
-    TRUTH: lambda _: Unchanged(),
+    NO_DEFENCE: lambda _: Unchanged(),
     "top-1": lambda _: TopOne(),
     "rounding": lambda _: Rounding(),
     "reverse sigmoid": lambda _: ReverseSigmoid(),
@@ -28,4 +28,4 @@ DEFENCES: Mapping[str, Callable[[Baseline], Defence]] = {
         float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
     ),
 }
-WATCHERS: Mapping[str, Detector] = {"PRADA": Prada()}
+DETECTORS: Mapping[str, Detector] = {"PRADA": Prada()}

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from modeltoll.simulation.scenarios import Scenario
     from modeltoll.simulation.traffic import Bools
 
-__all__ = ["CARD", "CORE", "Cover", "Evasion", "EvasionPlan"]
+__all__ = ["CPU_CORE", "GPU", "Cover", "Evasion", "EvasionPlan"]
 
-CORE, CARD = "core", "card"  # who solves
+CPU_CORE, GPU = "core", "card"  # who solves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,14 +39,14 @@ class Cover:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvasionPlan:
-    """How the rows are asked for: the scene, of which kind the accounts are, and who solves (``CORE`` or ``CARD``).
+    """How the rows are asked for: the scene, of which kind the accounts are, and who solves (``CPU_CORE`` or ``GPU``).
 
     ``solves`` (rows,) marks the rows whose puzzle is solved; others pass with an older solution. None: all.
     """
 
     scenario: Scenario
     caller: Caller = field(default_factory=lambda: Caller("key:thief"))
-    solver: str = CORE
+    solver: str = CPU_CORE
     solves: Bools | None = None
 
 

@@ -13,7 +13,7 @@ from modeltoll.bench.evasions.solvers import GpuSolver, NoEvasion, Replay
 if TYPE_CHECKING:
     from modeltoll.bench.evasions.evasion import Evasion
 
-__all__ = ["EVASIONS", "PLAIN"]
+__all__ = ["EVASIONS", "NO_EVASION"]
 
 _ALL: tuple[Evasion, ...] = (
     NoEvasion(),
@@ -29,4 +29,4 @@ _ALL: tuple[Evasion, ...] = (
 )
 
 EVASIONS: Mapping[str, Evasion] = {evasion.name: evasion for evasion in _ALL}
-PLAIN = "none"
+NO_EVASION = "none"

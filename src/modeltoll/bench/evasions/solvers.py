@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.evasions.evasion import CARD, EvasionPlan
+from modeltoll.bench.evasions.evasion import GPU, EvasionPlan
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import Traffic, one_account
 
@@ -67,4 +67,4 @@ class GpuSolver:
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
         del cover, rng
-        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=CARD)
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=GPU)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.honest.workload import WORKLOADS
-from modeltoll.bench.report.model import Chart, Curve, Panel, Section, Table
+from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
 from modeltoll.bench.suites import most_informative_measure
-from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
@@ -30,9 +30,9 @@ _LEAKS = ("pate-eps", "entropy")
 _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 
 
-def _thefts(results: Results, tariff: str) -> list[SeedAggregate]:
+def _plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
     """Plain thefts, each attack of a data set once: with the largest budget."""
-    found = results.of("table2", "table3", "quick", evasion=PLAIN, defence=NONE, tariff=tariff)
+    found = results.of("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL, tariff=tariff)
     thefts: dict[tuple[Any, ...], SeedAggregate] = {}
     for one in found:
         name = (one["dataset"], one["attack"], one["profile"])
@@ -45,7 +45,7 @@ def _leak_of(one: SeedAggregate) -> str:
     return next(name for name in (most_informative_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
 
 
-def _examined(one: SeedAggregate) -> list[Any]:
+def _evaluated_points(one: SeedAggregate) -> list[Any]:
     """Points of the first seed at which the clone was examined."""
     return [point for point in one["course"] if point["accuracy"] is not None]
 
@@ -59,7 +59,7 @@ def _panels(found: Iterable[SeedAggregate], curves: Callable[[SeedAggregate], It
 
 def leak_against_queries(results: Results) -> Section | None:
     """Figure 3."""
-    found = _thefts(results, CONFORMAL)
+    found = _plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
         measure = _leak_of(one)
@@ -75,17 +75,17 @@ def leak_against_queries(results: Results) -> Section | None:
         "an attack, the largest budget, the first seed."
     )
     table = Table(("data set", "attack", "leak measured as", "queries", "leak so far"), tuple(rows), 3)
-    chart = Chart("leak-queries", "queries", "summed leak", _panels(found, curves), x_log=True, y_log=True)
+    chart = ReportChart("leak-queries", "queries", "summed leak", _panels(found, curves), x_log=True, y_log=True)
     return Section("Leak against queries", text, table, chart) if rows else None
 
 
 def accuracy_against_leak(results: Results) -> Section | None:
     """Figure 4."""
-    found = _thefts(results, CONFORMAL)
+    found = _plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
         measure = _leak_of(one)
-        yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _examined(one)))
+        yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _evaluated_points(one)))
 
     rows = [
         (
@@ -96,20 +96,20 @@ def accuracy_against_leak(results: Results) -> Section | None:
             percent(at["accuracy"]),
         )
         for one in found
-        for at in _examined(one)
+        for at in _evaluated_points(one)
     ]
     text = "What a clone is worth for what its queries gave away. Figure 4 of the paper; the first seed."
     table = Table(("data set", "attack", "queries", "leak", "accuracy"), tuple(rows), 2)
-    chart = Chart("accuracy-leak", "summed leak", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    chart = ReportChart("accuracy-leak", "summed leak", "clone's accuracy, %", _panels(found, curves), x_log=True)
     return Section("Accuracy against leak", text, table, chart) if rows else None
 
 
 def accuracy_against_time(results: Results) -> Section | None:
     """Figure 8."""
-    found = _thefts(results, CONFORMAL)
+    found = _plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
-        at = _examined(one)
+        at = _evaluated_points(one)
         yield Curve(one["attack"], tuple((point["seconds_with"], 100 * point["accuracy"]) for point in at))
         yield Curve(
             one["attack"], tuple((point["seconds_without"], 100 * point["accuracy"]) for point in at), dashed=True
@@ -121,18 +121,18 @@ def accuracy_against_time(results: Results) -> Section | None:
             *(number(at["seconds_without"]), number(at["seconds_with"]), percent(at["accuracy"])),
         )
         for one in found
-        for at in _examined(one)
+        for at in _evaluated_points(one)
     ]
     text = "Solid: with our toll, on one reference core. Dashed: without. Figure 8 of the paper; the first seed."
     table = Table(("data set", "attack", "queries", "seconds without", "seconds with", "accuracy"), tuple(rows), 2)
-    chart = Chart("accuracy-time", "seconds", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    chart = ReportChart("accuracy-time", "seconds", "clone's accuracy, %", _panels(found, curves), x_log=True)
     return Section("Accuracy against time", text, table, chart) if rows else None
 
 
-def _evading(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]:
+def _with_evasions(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]:
     """Thefts with these evasions, and those without any by the same thieves."""
-    found = results.of("evasions", "quick", defence=NONE)
-    thieves = {(one["dataset"], one["attack"]) for one in found if one["evasion"] != PLAIN}
+    found = results.of("evasions", "quick", defence=NO_TOLL)
+    thieves = {(one["dataset"], one["attack"]) for one in found if one["evasion"] != NO_EVASION}
     return [
         one
         for one in found
@@ -142,7 +142,7 @@ def _evading(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]
 
 def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str]) -> Section | None:
     """Ratios by level, one curve a family, attack and toll. ``names`` of the section's file and of its level."""
-    found = [one for one in _evading(results, families) if one["tariff"] in _TOLL_NAMES]
+    found = [one for one in _with_evasions(results, families) if one["tariff"] in _TOLL_NAMES]
     curves: dict[str, dict[tuple[str, bool], list[tuple[float, float]]]] = {}
     rows = []
     for one in found:
@@ -164,7 +164,7 @@ def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str
         for dataset, drawn in curves.items()
     )
     file, level = names
-    chart = Chart(file, level, "time with the toll / without", panels, x_log=True, y_log=True)
+    chart = ReportChart(file, level, "time with the toll / without", panels, x_log=True, y_log=True)
     headings = ("data set", "attack", "kind", "toll", level, "ratio", "accounts suspected", "from row")
     text = "Solid: our toll. Dashed: the published one, on the same queries. Ratios are per stolen row."
     return Section(f"Ratio against {level}", text, Table(headings, tuple(rows), 4), chart) if rows else None
@@ -209,5 +209,5 @@ def honest_waits(results: Results) -> Section | None:
         "those far from it may be taken for thieves: an operator whose callers send such rows calibrates with them. *To "
         "batched*: against a model server that is asked for a thousand rows at once, without a gateway."
     )
-    chart = Chart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
+    chart = ReportChart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
     return Section("What honest callers wait", text, Table(headings, tuple(rows), 3), chart) if rows else None

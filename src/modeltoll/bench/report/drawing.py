@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from modeltoll.bench.report.model import Chart, Panel
+    from modeltoll.bench.report.model import Panel, ReportChart
 
 __all__ = ["THEMES", "draw_chart"]
 
@@ -34,11 +34,11 @@ _TICKS = 8  # so few levels are all written at the axis
 _WIDE = 4.2  # inches a panel
 
 
-def _labels(chart: Chart) -> list[str]:
+def _labels(chart: ReportChart) -> list[str]:
     return list(dict.fromkeys(curve.label for panel in chart.panels for curve in panel.curves))
 
 
-def _fill(axes: Axes, panel: Panel, chart: Chart, looks: dict[str, tuple[str, str]]) -> None:
+def _fill(axes: Axes, panel: Panel, chart: ReportChart, looks: dict[str, tuple[str, str]]) -> None:
     for curve in panel.curves:
         colour, marker = looks[curve.label]
         xs, ys = zip(*curve.points, strict=True)
@@ -62,7 +62,7 @@ def _fill(axes: Axes, panel: Panel, chart: Chart, looks: dict[str, tuple[str, st
     axes.grid(alpha=0.25)
 
 
-def draw_chart(chart: Chart, folder: Path) -> dict[str, str]:
+def draw_chart(chart: ReportChart, folder: Path) -> dict[str, str]:
     """Write the chart for each theme; the files' names by theme."""
     names = {}
     labels = _labels(chart)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Chart", "Curve", "Panel", "Section", "Table"]
+__all__ = ["Curve", "Panel", "ReportChart", "Section", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class ReportChart:
     """Panels side by side. A curve of the same label has the same colour in all of them."""
 
     name: str
@@ -52,4 +52,4 @@ class Section:
     title: str
     text: str
     table: Table
-    chart: Chart | None = None
+    chart: ReportChart | None = None

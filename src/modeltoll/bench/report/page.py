@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["sections", "write_report"]
 
 _MAKERS = (
-    tables.doubts,
+    tables.failed_checks,
     tables.table2,
     tables.table3,
     curves.leak_against_queries,
@@ -33,7 +33,7 @@ _MAKERS = (
     curves.fillers,
     tables.evasions,
     curves.honest_waits,
-    tables.euros,
+    tables.cost_per_accuracy_point,
     tables.defences,
     tables.live,
     tables.scaled_down,

@@ -6,17 +6,26 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
-from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
-__all__ = ["defences", "doubts", "euros", "evasions", "live", "scaled_down", "table2", "table3"]
+__all__ = [
+    "cost_per_accuracy_point",
+    "defences",
+    "evasions",
+    "failed_checks",
+    "live",
+    "scaled_down",
+    "table2",
+    "table3",
+]
 
 _COSTS = ("pate-eps", "pknn-eps", "entropy")  # what is called the cost, the first that there is
 _CURVES = ("accounts", "anonymous", "organisation", "joining", *FILLERS)
@@ -47,7 +56,7 @@ def _cost(one: SeedAggregate) -> str:
 def table2(results: Results) -> Section | None:
     """The paper's Table 2 next to ours."""
     rows = []
-    for ours, published in _pairs(results.of("table2", "quick", evasion=PLAIN, defence=NONE)):
+    for ours, published in _pairs(results.of("table2", "quick", evasion=NO_EVASION, defence=NO_TOLL)):
         if ours["attack"] == HONEST:
             continue
         paper = TABLE_2.get((ours["dataset"], ours["attack"]))
@@ -87,7 +96,7 @@ def table2(results: Results) -> Section | None:
 def table3(results: Results) -> Section | None:
     """The paper's Table 3 next to ours."""
     rows = []
-    for ours, published in _pairs(results.of("table3", "quick", evasion=PLAIN, defence=NONE)):
+    for ours, published in _pairs(results.of("table3", "quick", evasion=NO_EVASION, defence=NO_TOLL)):
         if ours["attack"] == HONEST:
             continue
         paper = TABLE_3.get((ours["dataset"], ours["attack"]))
@@ -125,8 +134,8 @@ def table3(results: Results) -> Section | None:
 def evasions(results: Results) -> Section | None:
     """Evasions that are no curve: choosy thieves, replay, a graphics card."""
     rows = []
-    for ours, published in _pairs(results.of("evasions", "quick", defence=NONE)):
-        if ours["attack"] == HONEST or (EVASIONS[ours["evasion"]].family in _CURVES and ours["evasion"] != PLAIN):
+    for ours, published in _pairs(results.of("evasions", "quick", defence=NO_TOLL)):
+        if ours["attack"] == HONEST or (EVASIONS[ours["evasion"]].family in _CURVES and ours["evasion"] != NO_EVASION):
             continue
         bought = number(ours.mean("queries")), number(ours.mean("asked"))
         rows.append((ours["dataset"], ours["attack"], ours["evasion"], *bought, _ratio(published), _ratio(ours)))
@@ -143,14 +152,14 @@ def evasions(results: Results) -> Section | None:
     )
 
 
-def _shield(one: SeedAggregate) -> str:
+def _defence_name(one: SeedAggregate) -> str:
     return str({PUBLISHED: "published toll", CONFORMAL: "our toll"}.get(one["tariff"], one["defence"]))
 
 
 def defences(results: Results) -> Section | None:
     """All defences, with what each costs honest users."""
-    compared = results.of("defences", "quick", evasion=PLAIN)
-    attacks = {(one["dataset"], one["attack"]) for one in compared if one["defence"] != NONE}
+    compared = results.of("defences", "quick", evasion=NO_EVASION)
+    attacks = {(one["dataset"], one["attack"]) for one in compared if one["defence"] != NO_TOLL}
     rows = []
     for one in compared:
         if (one["dataset"], one["attack"]) in attacks:
@@ -161,7 +170,7 @@ def defences(results: Results) -> Section | None:
             caught = f"{who}from row {number(one.first_alarm)}" if share else ""
             rows.append(
                 (
-                    *(one["dataset"], one["attack"], _shield(one)),
+                    *(one["dataset"], one["attack"], _defence_name(one)),
                     *(one.said(percent, "accuracy"), one.said(percent, "fidelity"), _ratio(one), caught),
                     *(times(one.mean("honest_ratio")), percent(lost), number(off), percent(alarms)),
                 )
@@ -177,12 +186,12 @@ def defences(results: Results) -> Section | None:
     return Section("Defences compared", text, Table(headings, tuple(rows), 3)) if rows else None
 
 
-def euros(results: Results) -> Section | None:
+def cost_per_accuracy_point(results: Results) -> Section | None:
     """What a stolen point of accuracy costs, on a core and on a card."""
     rows = []
-    for one in results.of("table2", "table3", "quick", evasion=PLAIN, defence=NONE):
-        gained = _points(one)
-        if one["tariff"] == NONE or gained is None:
+    for one in results.of("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL):
+        gained = _gained_accuracy(one)
+        if one["tariff"] == NO_TOLL or gained is None:
             continue
         bills = (number(one.bill(machine, member)) for machine in ("core", "card") for member in ("joules", "euros"))
         each = (number((one.bill(machine, "euros") or 0.0) / gained) for machine in ("core", "card"))
@@ -202,7 +211,7 @@ def euros(results: Results) -> Section | None:
     )
 
 
-def _points(one: SeedAggregate) -> float | None:
+def _gained_accuracy(one: SeedAggregate) -> float | None:
     """Per cent of accuracy above a guess among ten classes (two of cells); None for what stole none."""
     accuracy = one.mean("accuracy")
     if accuracy is None:
@@ -243,7 +252,7 @@ def scaled_down(results: Results) -> Section | None:
     return Section("What was scaled down", "Settings of attacks that are not the paper's.", table)
 
 
-def doubts(results: Results) -> Section | None:
+def failed_checks(results: Results) -> Section | None:
     """What does not hold."""
     rows = {
         (one["dataset"], one["workload"] or one["attack"], check.name, check.note): None

@@ -42,9 +42,9 @@ def train_mixmatch(
     for step in range(course.epochs * course.steps):
         some = torch.randint(len(x), (course.batch,), generator=luck)
         others = torch.randint(len(u), (course.batch,), generator=luck)
-        seen = [_varied(images, course, luck).to(student.device) for images in (x[some], u[others], u[others])]
+        seen = [_augmented(images, course, luck).to(student.device) for images in (x[some], u[others], u[others])]
         with precision(student.device, half=course.half):
-            targets = _guessed(student, y[some].to(student.device), seen[1:], course)
+            targets = _targets(student, y[some].to(student.device), seen[1:], course)
             images, targets = _mixed(torch.cat(seen), targets, float(rng.beta(course.alpha, course.alpha)), luck)
             logits = student.network(images.contiguous(memory_format=torch.channels_last)).float()
         ramp = step / (course.epochs * course.steps)
@@ -53,18 +53,18 @@ def train_mixmatch(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        _follow(average, student, course)
+        _update_average(average, student, course)
         if (step + 1) % course.steps == 0:
             watch(NetworkClone(copy.deepcopy(average.network)))
     student.network.eval()
     return average
 
 
-def _varied(images: Tensor, course: MixMatchSchedule, luck: torch.Generator) -> Tensor:
+def _augmented(images: Tensor, course: MixMatchSchedule, luck: torch.Generator) -> Tensor:
     return augment(images, luck, shift=course.shift, flip=images.shape[1] == 3)
 
 
-def _guessed(student: NetworkClone, labels: Tensor, pair: list[Tensor], course: MixMatchSchedule) -> Tensor:
+def _targets(student: NetworkClone, labels: Tensor, pair: list[Tensor], course: MixMatchSchedule) -> Tensor:
     """The targets of all three batches: the labels, and twice the sharpened mean opinion of the two views."""
     with torch.no_grad():
         opinion = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
@@ -80,7 +80,7 @@ def _mixed(images: Tensor, targets: Tensor, share: float, luck: torch.Generator)
     return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
 
 
-def _follow(average: NetworkClone, student: NetworkClone, course: MixMatchSchedule) -> None:
+def _update_average(average: NetworkClone, student: NetworkClone, course: MixMatchSchedule) -> None:
     """Move the average towards the student, whose weights then decay."""
     with torch.no_grad():
         for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["PAPER_COURSE", "MixMatchSchedule", "StudentFactory", "TrainableClone", "TrainingSchedule"]
+__all__ = ["PAPER_SCHEDULE", "MixMatchSchedule", "StudentFactory", "TrainableClone", "TrainingSchedule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class MixMatchSchedule:
     half: bool = False
 
 
-PAPER_COURSE = TrainingSchedule()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
+PAPER_SCHEDULE = TrainingSchedule()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
 
 
 class TrainableClone(Protocol):

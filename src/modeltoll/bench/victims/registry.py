@@ -21,7 +21,7 @@ from modeltoll.bench.victims.training import TrainingRecipe, build, train
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "victim"]
+__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "load_victim"]
 
 _ROWS = 500  # images classified at a time
 
@@ -93,7 +93,7 @@ def as_tensor(images: Floats) -> Tensor:
     return as_channels(torch.from_numpy(np.asarray(images, np.float32)))
 
 
-def victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
+def load_victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
     """The victim of a data set of ``VICTIMS``: read from ``cache`` where it is there, else trained and kept.
 
     The file's name is a digest of the recipe and the training data; an interrupted training goes on after its last
