@@ -35,7 +35,7 @@ from modeltoll.bench.students.student import TrainingSchedule
 from modeltoll.bench.victims.registry import TorchVictim, as_tensor, load_victim
 from modeltoll.testing.attacks import CountingOracle
 
-BUDGET, COURSE, SCHOOL = 5000, TrainingSchedule(epochs=20), NetworkCloneFactory("mnistnet")
+BUDGET, SCHEDULE, STUDENT_FACTORY = 5000, TrainingSchedule(epochs=20), NetworkCloneFactory("mnistnet")
 OURS: dict[str, type[Attack]] = {"copycat": CopyCat, "knockoff-random": KnockoffRandom}
 THEIRS = {"copycat": CopycatCNN, "knockoff-random": KnockoffNets}
 
@@ -44,7 +44,7 @@ def our_clone(
     name: str, shelf: TorchVictim, foreign: datasets.Images, seed: int, evaluation_set: datasets.Images
 ) -> float:
     """Accuracy of our attack's clone."""
-    attack = OURS[name](SCHOOL, Rounds(step=BUDGET, fewest=1, course=COURSE))
+    attack = OURS[name](STUDENT_FACTORY, Rounds(round_rows=BUDGET, min_rounds=1, course=SCHEDULE))
     resources = AttackerResources(10, evaluation_set.x[:0], foreign)
     clone = attack.run(CountingOracle(shelf.scores, BUDGET), resources, np.random.default_rng(seed), lambda _: None)
     return float((clone.scores(evaluation_set.x).argmax(axis=1) == evaluation_set.y).mean())
@@ -56,19 +56,19 @@ def their_clone(
     """Accuracy of the toolbox's clone; it draws from the global generators of numpy and torch."""
     rng = np.random.default_rng(seed)
     rng.permutation(BUDGET)  # as our pool does before its student is made
-    student = SCHOOL.student(rng)
+    student = STUDENT_FACTORY.student(rng)
     student.scale(as_tensor(foreign.x))
     np.random.seed(seed)  # noqa: NPY002  the toolbox knows no other
     torch.manual_seed(seed)
-    optimiser = torch.optim.SGD(student.network.parameters(), lr=COURSE.rate, momentum=COURSE.momentum)
+    optimiser = torch.optim.SGD(student.network.parameters(), lr=SCHEDULE.rate, momentum=SCHEDULE.momentum)
     shape = (1, *foreign.x.shape[1:])
     thief = PyTorchClassifier(_Flat(student.network), nn.CrossEntropyLoss(), shape, 10, optimiser)
     sold = BlackBoxClassifier(lambda x: shelf.scores(x[:, 0]).astype(np.float32), shape, 10)
     attack = THEIRS[name](
         sold,
-        batch_size_fit=COURSE.batch,
+        batch_size_fit=SCHEDULE.batch,
         batch_size_query=1000,
-        nb_epochs=COURSE.epochs,
+        nb_epochs=SCHEDULE.epochs,
         nb_stolen=BUDGET,
         use_probability=name != "copycat",
     )
@@ -117,7 +117,7 @@ def main() -> None:
         "versions": {"art": art.__version__, "torch": torch.__version__, "numpy": np.__version__},
         "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "queries": BUDGET,
-        "epochs": COURSE.epochs,
+        "epochs": SCHEDULE.epochs,
         "means": {
             f"{name} {library}": float(
                 np.mean([row["accuracy"] for row in rows if (row["attack"], row["library"]) == (name, library)])

@@ -56,7 +56,7 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
     budget = ROWS_OF.get(thief, ROWS)
     oracle = CountingOracle(shelf.scores, budget)
 
-    def watch(clone: Clone) -> None:
+    def on_round(clone: Clone) -> None:
         rounds.append((budget - oracle.left, float((clone.scores(evaluation_set.x).argmax(axis=1) == truth).mean())))
         print(f"  {thief} seed {seed}: {rounds[-1]}, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
 
@@ -64,7 +64,7 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
     clone = (
         ATTACKS[thief]
         .attack(factory, quick=not arguments.full)
-        .run(oracle, resources, np.random.default_rng(seed), watch)
+        .run(oracle, resources, np.random.default_rng(seed), on_round)
     )
     said = clone.scores(evaluation_set.x).argmax(axis=1)
     return {

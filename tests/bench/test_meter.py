@@ -114,24 +114,24 @@ class Idler:
 
     name = "idler"
 
-    def run(self, oracle, resources, rng, watch):
+    def run(self, oracle, resources, rng, on_round):
         oracle.ask(resources.foreign.x[: oracle.left // 2])
 
         class Clone:
             def scores(self, images):
                 return np.full((len(images), resources.classes), 1 / resources.classes)
 
-        watch(Clone())
+        on_round(Clone())
         return Clone()
 
 
 class Intruder(Idler):
     """One who gets hold of the victim behind the oracle and asks it, too."""
 
-    def run(self, oracle, resources, rng, watch):
+    def run(self, oracle, resources, rng, on_round):
         meter = type(oracle).ask.__closure__[0].cell_contents.__self__
         meter._victim.scores(resources.foreign.x[:7])
-        return super().run(oracle, resources, rng, watch)
+        return super().run(oracle, resources, rng, on_round)
 
 
 def extraction(attack="standard", queries=60, seed=0):

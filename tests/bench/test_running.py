@@ -130,7 +130,7 @@ def test_an_interrupted_theft_leaves_nothing_half_done(run):
     class Interrupted:
         name = "interrupted"
 
-        def run(self, oracle, resources, rng, watch):
+        def run(self, oracle, resources, rng, on_round):
             oracle.ask(resources.own[:10])
             raise KeyboardInterrupt
 

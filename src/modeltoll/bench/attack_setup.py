@@ -1,4 +1,4 @@
-"""Thieves made ready: an attack of the table, with students for the target and the settings of a profile."""
+"""Prepare an attack for a run: look it up in the registry and give it students and the settings of a profile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROFILES = (FULL, QUICK)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedAttack:
-    """An attack with its settings. ``scaled`` says of each setting that was scaled down: (the paper's, the one used)."""
+    """An attack with its settings. ``scaled`` maps each setting that differs from the paper's to (paper's, used)."""
 
     attack: Attack
     scaled: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class PreparedAttack:
 
 @dataclass(frozen=True, slots=True)
 class AttackSetup:
-    """What to make ready: an attack by name, for a profile, with students of a school for so many classes."""
+    """Which attack to prepare: its name in the registry, a profile, the students' architecture, the number of classes."""
 
     attack: str
     profile: str
@@ -38,24 +38,23 @@ class AttackSetup:
 AttackFactory = Callable[[AttackSetup], PreparedAttack]
 
 
-def prepare_attack(wanted: AttackSetup) -> PreparedAttack:
-    """Make a thief ready.
+def prepare_attack(setup: AttackSetup) -> PreparedAttack:
+    """The attack of a setup, with its students and settings.
 
     Raises:
         SettingsError: there is no such attack, or its students need torch, which is not installed.
     """
-    from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  what needs no thief need not import them all
+    from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  imports every attack; not every caller needs one
     from modeltoll.bench.students.registry import student_factory  # noqa: PLC0415
 
-    if wanted.attack not in ATTACKS:
-        raise SettingsError([f"there is no attack {wanted.attack!r}; there are: {', '.join(ATTACKS)}"])
-    entry, quick = ATTACKS[wanted.attack], wanted.profile == QUICK
+    if setup.attack not in ATTACKS:
+        raise SettingsError([f"there is no attack {setup.attack!r}; there are: {', '.join(ATTACKS)}"])
+    spec, quick = ATTACKS[setup.attack], setup.profile == QUICK
     scaled = {
-        name: (_without_parameters(paper), _without_parameters(used))
-        for name, (paper, used) in entry.scaled_down(quick=quick).items()
+        name: (_json_value(paper), _json_value(used)) for name, (paper, used) in spec.scaled_down(quick=quick).items()
     }
-    return PreparedAttack(entry.attack(student_factory(wanted.architecture, wanted.classes), quick=quick), scaled)
+    return PreparedAttack(spec.attack(student_factory(setup.architecture, setup.classes), quick=quick), scaled)
 
 
-def _without_parameters(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)

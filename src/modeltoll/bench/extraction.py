@@ -169,14 +169,14 @@ def run_extraction(
     )
     curve: list[CloneQuality] = []
 
-    def watch(clone: Clone) -> None:
+    def on_round(clone: Clone) -> None:
         last = curve[-1].queries if curve else 0
         if meter.rows - last >= extraction.queries / _POINTS:
             curve.append(evaluate_clone(clone, evaluation_set, meter.rows))
 
     resources = AttackerResources(prepared.classes, data_split.own, data_split.foreign, cost)
     begin = time.perf_counter()
-    clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), watch)
+    clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), on_round)
     seconds = time.perf_counter() - begin
     final = evaluate_clone(clone, evaluation_set, meter.rows)
     before = tuple(quality for quality in curve if quality.queries < final.queries)

@@ -25,7 +25,7 @@ from modeltoll.bench.attacks.worstcase import CostUnknown, WorstCase
 from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.testing.attacks import CountingOracle
 
-SCHOOL = KernelCloneFactory()
+STUDENT_FACTORY = KernelCloneFactory()
 
 
 def steal(attack, world, budget, victim=None):
@@ -45,20 +45,20 @@ def of(images, source):
 
 @pytest.mark.parametrize(("attack", "source"), [(Standard, "own"), (CopyCat, "foreign"), (KnockoffRandom, "foreign")])
 def test_random_thieves_ask_for_their_own_kind_of_images_each_once(attack, source, world):
-    asked, _, _ = steal(attack(SCHOOL), world, 200)
+    asked, _, _ = steal(attack(STUDENT_FACTORY), world, 200)
     queries = np.concatenate(asked)
     assert of(queries, world.resources.own if source == "own" else world.resources.foreign.x).all()
     assert len({image.tobytes() for image in queries}) == 200
 
 
 def test_digits_make_a_better_clone_than_photographs(world):
-    assert steal(Standard(SCHOOL), world, 300)[2] > 0.9
-    assert 0.2 < steal(CopyCat(SCHOOL), world, 300)[2] < 0.9
+    assert steal(Standard(STUDENT_FACTORY), world, 300)[2] > 0.9
+    assert 0.2 < steal(CopyCat(STUDENT_FACTORY), world, 300)[2] < 0.9
 
 
 @pytest.mark.parametrize(("attack", "sign"), [(Entropy, 1.0), (Gap, 1.0), (EntropyRev, -1.0)])
 def test_what_is_chosen_is_less_sure_than_the_rest_or_surer(attack, sign, world):
-    asked, clones, _ = steal(attack(SCHOOL), world, 200)
+    asked, clones, _ = steal(attack(STUDENT_FACTORY), world, 200)
     scores = clones[0].scores(world.resources.own)
     if attack is Gap:
         ordered = np.sort(scores, axis=1)
@@ -71,8 +71,8 @@ def test_what_is_chosen_is_less_sure_than_the_rest_or_surer(attack, sign, world)
 
 
 def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
-    settings = replace(entropyrev.ENTROPYREV_OOD_PARAMS, rounds=Rounds(step=20, fewest=1))
-    asked, clones, _ = steal(EntropyRev(SCHOOL, settings), world, 100)
+    settings = replace(entropyrev.ENTROPYREV_OOD_PARAMS, rounds=Rounds(round_rows=20, min_rounds=1))
+    asked, clones, _ = steal(EntropyRev(STUDENT_FACTORY, settings), world, 100)
     assert of(np.concatenate(asked), world.resources.foreign.x).all()
     pool = world.resources.foreign.x
     for number in (1, 2):
@@ -87,7 +87,7 @@ def test_worstcase_buys_the_cheapest_in_the_order_of_their_cost(world):
         (worstcase.WORSTCASE_PARAMS, world.resources.own),
         (worstcase.WORSTCASE_OOD_PARAMS, world.resources.foreign.x),
     ):
-        asked, _, _ = steal(WorstCase(SCHOOL, settings), world, 100)
+        asked, _, _ = steal(WorstCase(STUDENT_FACTORY, settings), world, 100)
         costs = world.resources.cost(np.concatenate(asked))
         assert costs.tolist() == np.sort(world.resources.cost(images))[:100].tolist()
 
@@ -100,18 +100,18 @@ def test_worstcase_with_a_scan_looks_at_that_many(world):
         return np.zeros(len(images))
 
     knowing = replace(world, resources=replace(world.resources, cost=cost))
-    steal(WorstCase(SCHOOL, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=120))), knowing, 100)
-    steal(WorstCase(SCHOOL, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=20))), knowing, 100)
+    steal(WorstCase(STUDENT_FACTORY, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=120))), knowing, 100)
+    steal(WorstCase(STUDENT_FACTORY, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=20))), knowing, 100)
     assert seen == [120, 100]
 
 
 def test_worstcase_without_a_cost_is_refused(world):
     with pytest.raises(CostUnknown, match="give the means a cost"):
-        steal(WorstCase(SCHOOL), replace(world, resources=replace(world.resources, cost=None)), 50)
+        steal(WorstCase(STUDENT_FACTORY), replace(world, resources=replace(world.resources, cost=None)), 50)
 
 
 def test_inout_ends_each_round_with_a_third_of_own_images(world):
-    asked, _, _ = steal(InOut(SCHOOL), world, 200)
+    asked, _, _ = steal(InOut(STUDENT_FACTORY), world, 200)
     own = [of(images, world.resources.own) for images in asked]
     assert [len(flags) for flags in own] == [50, 50, 50, 50]
     assert sum(int(flags.sum()) for flags in own) == 66
@@ -121,21 +121,23 @@ def test_inout_ends_each_round_with_a_third_of_own_images(world):
 
 
 def test_jacobian_doubles_from_its_seed_and_steps_up_the_logit_of_the_label(world):
-    asked, clones, _ = steal(Jacobian(SCHOOL, JacobianParams(Rounds(step=1000, fewest=1), seed=30)), world, 200)
+    asked, clones, _ = steal(
+        Jacobian(STUDENT_FACTORY, JacobianParams(Rounds(round_rows=1000, min_rounds=1), seed=30)), world, 200
+    )
     assert [len(images) for images in asked] == [30, 30, 60, 80]
     assert of(asked[0], world.resources.own).all()
     labels = world.victim(asked[0]).argmax(axis=1)
-    steps = np.sign(clones[0].slopes(asked[0], np.eye(10)[labels]))
+    steps = np.sign(clones[0].input_gradients(asked[0], np.eye(10)[labels]))
     assert of(asked[1], np.clip(asked[0] + 0.1 * steps, 0.0, 1.0)).all()
 
 
 def test_targeted_jacobian_steps_down_the_logit_of_another_class(world):
-    settings = JacobianParams(Rounds(step=1000, fewest=1), seed=30, targeted=True)
-    asked, clones, _ = steal(Jacobian(SCHOOL, settings), world, 60)
+    settings = JacobianParams(Rounds(round_rows=1000, min_rounds=1), seed=30, targeted=True)
+    asked, clones, _ = steal(Jacobian(STUDENT_FACTORY, settings), world, 60)
     labels = world.victim(asked[0]).argmax(axis=1)
     found = np.zeros(30, int)
     for shift in range(1, 10):
-        steps = np.sign(clones[0].slopes(asked[0], np.eye(10)[(labels + shift) % 10]))
+        steps = np.sign(clones[0].input_gradients(asked[0], np.eye(10)[(labels + shift) % 10]))
         found += of(asked[1], np.clip(asked[0] - 0.1 * steps, 0.0, 1.0))
     assert (found >= 1).all()
     assert jacobian.JACOBIAN_TR_PARAMS.targeted
@@ -159,7 +161,7 @@ class Linear:
     def logits(self, images):
         return images.reshape(len(images), -1) @ self.weights.T
 
-    def slopes(self, images, weights):
+    def input_gradients(self, images, weights):
         return (weights @ self.weights).reshape(images.shape)
 
 
@@ -216,7 +218,10 @@ def test_adaptive_knockoff_asks_most_about_the_class_that_pays(world):
         return np.where(of(images, bright)[:, None], certain, 0.1)
 
     asked, _, _ = steal(
-        KnockoffAdaptive(SCHOOL), replace(world, resources=replace(world.resources, foreign=foreign)), 120, victim
+        KnockoffAdaptive(STUDENT_FACTORY),
+        replace(world, resources=replace(world.resources, foreign=foreign)),
+        120,
+        victim,
     )
     assert of(np.concatenate(asked), bright).mean() > 0.6
     assert len({image.tobytes() for image in np.concatenate(asked)}) > 110
@@ -225,7 +230,7 @@ def test_adaptive_knockoff_asks_most_about_the_class_that_pays(world):
 def test_adaptive_knockoff_goes_on_when_a_class_is_sold_out_and_refuses_too_few_images(world):
     few = replace(world.resources.foreign, x=world.resources.foreign.x[:60], y=np.repeat([0, 1, 2], [2, 3, 55]))
     scarce = replace(world, resources=replace(world.resources, foreign=few))
-    asked, _, _ = steal(KnockoffAdaptive(SCHOOL), scarce, 60)
+    asked, _, _ = steal(KnockoffAdaptive(STUDENT_FACTORY), scarce, 60)
     assert of(few.x, np.concatenate(asked)).all()
     with pytest.raises(TooFewImages, match="needs 61"):
-        steal(KnockoffAdaptive(SCHOOL), scarce, 61)
+        steal(KnockoffAdaptive(STUDENT_FACTORY), scarce, 61)

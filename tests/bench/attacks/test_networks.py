@@ -43,20 +43,20 @@ def test_a_network_learns_and_its_slopes_are_those_of_its_logits(architecture, s
     student = NetworkCloneFactory(architecture).student(rng)
     x, y = two_kinds(64, shape)
     before = student.scores(x)
-    student.learn(x, y, replace(SHORT, epochs=6, half=half), rng)
+    student.train(x, y, replace(SHORT, epochs=6, half=half), rng)
     scores = student.scores(x)
     assert (scores.argmax(axis=1) == y.argmax(axis=1)).mean() > 0.95
     assert not np.array_equal(before, scores)
     assert scores.sum(axis=1) == pytest.approx(np.ones(64))
     weights = rng.normal(size=(4, 10))
-    slopes = student.slopes(x[:4], weights)
-    assert slopes.shape == x[:4].shape
+    input_gradients = student.input_gradients(x[:4], weights)
+    assert input_gradients.shape == x[:4].shape
     student.network.double()
     images = torch.from_numpy(x[:4]).double()
     images = (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)).requires_grad_()
     (student.network(images) * torch.from_numpy(weights)).sum().backward()
-    exact = images.grad.permute(0, 2, 3, 1).numpy().reshape(slopes.shape)
-    assert np.abs(slopes - exact).max() < 1e-3 * np.abs(exact).max()
+    exact = images.grad.permute(0, 2, 3, 1).numpy().reshape(input_gradients.shape)
+    assert np.abs(input_gradients - exact).max() < 1e-3 * np.abs(exact).max()
 
 
 def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched():
@@ -65,7 +65,7 @@ def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched
     def scores(seed):
         rng = np.random.default_rng(seed)
         student = NetworkCloneFactory("mnistnet").student(rng)
-        student.learn(x, y, SHORT, rng)
+        student.train(x, y, SHORT, rng)
         return student.scores(x)
 
     torch.manual_seed(1)
@@ -86,7 +86,7 @@ def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatc
     def learnt(half):
         rng = np.random.default_rng(0)
         student = NetworkCloneFactory("mnistnet").student(rng)
-        student.learn(x, y, replace(SHORT, half=half), rng)
+        student.train(x, y, replace(SHORT, half=half), rng)
         assert all(weight.dtype == torch.float32 for weight in student.network.parameters())
         return student.scores(x)
 
@@ -108,7 +108,7 @@ def test_a_student_has_as_many_classes_as_its_school():
 def hasty(settings):
     """Courses cut to almost nothing."""
     if hasattr(settings, "course"):
-        return replace(settings, course=replace(SHORT, epochs=1), fewest=2)
+        return replace(settings, schedule=replace(SHORT, epochs=1), fewest=2)
     return replace(settings, rounds=hasty(settings.rounds))
 
 

@@ -23,7 +23,7 @@ from modeltoll.testing.attacks import CountingOracle
 IMAGES = np.arange(20.0)[:, None, None] / 20.0 * np.ones((20, 2, 2))
 
 
-def stolen(count=1):
+def queried(count=1):
     return QueriedRows(IMAGES[:count], np.eye(10)[:count], KernelCloneFactory().student(np.random.default_rng(0)))
 
 
@@ -32,18 +32,18 @@ def places(images):
 
 
 def test_a_small_budget_still_makes_rounds_and_a_large_one_keeps_the_step():
-    assert PAPER_ROUNDS.rows(10_000) == 1000
-    assert PAPER_ROUNDS.rows(9_000) == 1000
-    assert PAPER_ROUNDS.rows(90) == 23
-    assert Rounds(fewest=4).rows(3) == 1
-    assert Rounds().rows(0) == 1
+    assert PAPER_ROUNDS.round_size(10_000) == 1000
+    assert PAPER_ROUNDS.round_size(9_000) == 1000
+    assert PAPER_ROUNDS.round_size(90) == 23
+    assert Rounds(min_rounds=4).round_size(3) == 1
+    assert Rounds().round_size(0) == 1
 
 
 def test_the_clone_is_shown_after_each_round_and_learns_from_all_that_was_bought(world):
     learnt = []
 
     class Student:
-        def learn(self, images, targets, course, rng):
+        def train(self, images, targets, schedule, rng):
             learnt.append((len(images), len(targets)))
 
         def scores(self, images):
@@ -55,7 +55,7 @@ def test_the_clone_is_shown_after_each_round_and_learns_from_all_that_was_bought
 
     watched = []
     oracle = CountingOracle(world.victim, 10)
-    plan = RoundPlan(School(), Rounds(step=4, fewest=1))
+    plan = RoundPlan(School(), Rounds(round_rows=4, min_rounds=1))
     clone = query_in_rounds(
         oracle, lambda _, count: world.resources.own[:count], plan, np.random.default_rng(0), watched.append
     )
@@ -80,9 +80,9 @@ def test_a_pool_smaller_than_the_budget_is_refused_before_anything_is_asked(worl
 
 def test_a_pool_gives_every_image_once():
     pool = CandidatePool(IMAGES, 20, np.random.default_rng(1))
-    pick = pool.chosen_by(lambda _, candidates, count: indices_of_lowest(candidates[:, 0, 0], count))
-    first = places(pick(None, 5))
-    second = places(pick(stolen(5), 5))
+    next_images = pool.chosen_by(lambda _, candidates, count: indices_of_lowest(candidates[:, 0, 0], count))
+    first = places(next_images(None, 5))
+    second = places(next_images(queried(5), 5))
     rest = places(pool.draw(10))
     assert second == sorted(set(range(20)) - set(first))[:5]
     assert sorted(first + second + rest) == list(range(20))
@@ -95,10 +95,10 @@ def test_choices_are_random_until_the_given_number_of_rows_is_bought():
         asked.append(count)
         return np.arange(count)
 
-    pick = CandidatePool(IMAGES, 20, np.random.default_rng(1)).chosen_by(select, at_random=8)
-    pick(stolen(7), 4)
+    next_images = CandidatePool(IMAGES, 20, np.random.default_rng(1)).chosen_by(select, at_random=8)
+    next_images(queried(7), 4)
     assert asked == []
-    pick(stolen(8), 4)
+    next_images(queried(8), 4)
     assert asked == [4]
 
 
@@ -109,8 +109,12 @@ def test_a_scan_looks_at_that_many_but_never_at_fewer_than_it_buys():
         seen.append(len(candidates))
         return np.arange(count)
 
-    pick = CandidatePool(IMAGES, 20, np.random.default_rng(1), scan=6).chosen_by(select)
-    bought = [*places(pick(stolen(), 3)), *places(pick(stolen(), 8)), *places(pick(stolen(), 9))]
+    next_images = CandidatePool(IMAGES, 20, np.random.default_rng(1), scan=6).chosen_by(select)
+    bought = [
+        *places(next_images(queried(), 3)),
+        *places(next_images(queried(), 8)),
+        *places(next_images(queried(), 9)),
+    ]
     assert seen == [6, 8, 9]
     assert sorted(bought) == list(range(20))
 

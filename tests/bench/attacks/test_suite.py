@@ -19,7 +19,7 @@ from modeltoll.bench.students.student import TrainingSchedule
 from modeltoll.errors import SettingsError
 from modeltoll.testing.attacks import CountingOracle, check_attack
 
-SCHOOL = KernelCloneFactory()
+STUDENT_FACTORY = KernelCloneFactory()
 
 
 CHANGES = {
@@ -33,7 +33,7 @@ CHANGES = {
 class Deaf:
     """A student that learns nothing, so that it can be taught anything."""
 
-    def learn(self, images, targets, course, rng):
+    def train(self, images, targets, schedule, rng):
         """Not listening."""
 
     def scores(self, images):
@@ -53,7 +53,7 @@ class Broken:
     name: str = "broken"
     runs: int = 0
 
-    def run(self, oracle, resources, rng, watch):
+    def run(self, oracle, resources, rng, on_round):
         self.runs += 1
         if self.fault == "chance":
             rng = np.random.default_rng(self.runs)
@@ -64,16 +64,16 @@ class Broken:
         if self.fault == "thrifty":
             oracle.left -= 1
         change = CHANGES.get(self.fault, np.array)
-        factory = DeafSchool() if self.fault in CHANGES else SCHOOL
+        factory = DeafSchool() if self.fault in CHANGES else STUDENT_FACTORY
         plan = RoundPlan(factory, Rounds(), labels_only=self.fault != "probabilities")
 
-        def pick(_, count):
+        def next_images(_, count):
             return change(resources.own[rng.permutation(len(resources.own))[:count]])
 
-        shown = (lambda _: None) if self.fault == "secretive" else watch
-        clone = query_in_rounds(oracle, pick, plan, rng, shown)
+        shown = (lambda _: None) if self.fault == "secretive" else on_round
+        clone = query_in_rounds(oracle, next_images, plan, rng, shown)
         oracle.left += self.fault == "thrifty"
-        return SCHOOL.student(rng) if self.fault == "other" else clone
+        return STUDENT_FACTORY.student(rng) if self.fault == "other" else clone
 
 
 class Tolerant:
@@ -127,20 +127,20 @@ def test_names_are_unique_and_full_settings_are_never_scaled_down():
     assert len({entry.name for entry in ATTACKS.values()}) == len(ATTACKS)
     for entry in ATTACKS.values():
         assert entry.scaled_down(quick=False) == {}
-        assert entry.attack(SCHOOL, quick=True).name == entry.name
+        assert entry.attack(STUDENT_FACTORY, quick=True).name == entry.name
         assert type(entry.full) is type(entry.quick)
 
 
 def test_what_is_scaled_down_is_told_with_the_papers_value():
     assert ATTACKS["standard"].scaled_down(quick=True)["course.epochs"] == (50, 10)
     assert ATTACKS["deepfool"].scaled_down(quick=True)["rounds.scan"] == (None, 4000)
-    assert scaled_down(Rounds(), Rounds(course=TrainingSchedule(batch=32))) == {"course.batch": (64, 32)}
+    assert scaled_down(Rounds(), Rounds(schedule=TrainingSchedule(batch=32))) == {"course.batch": (64, 32)}
 
 
 def test_the_papers_settings_are_the_defaults():
-    assert ATTACKS["standard"].full == Rounds(step=1000, course=TrainingSchedule(50, 64, 0.01, 0.9))
-    assert ATTACKS["knockoff-random"].full.course.epochs == 100
-    assert ATTACKS["jacobian"].full.rounds.course.epochs == 20
+    assert ATTACKS["standard"].full == Rounds(round_rows=1000, schedule=TrainingSchedule(50, 64, 0.01, 0.9))
+    assert ATTACKS["knockoff-random"].full.schedule.epochs == 100
+    assert ATTACKS["jacobian"].full.rounds.schedule.epochs == 20
     assert (ATTACKS["jacobian"].full.seed, ATTACKS["jacobian"].full.length) == (150, 0.1)
     assert (ATTACKS["deepfool"].full.steps, ATTACKS["deepfool"].full.overshoot) == (20, 0.02)
 

@@ -1,4 +1,4 @@
-"""CopyCat CNN: natural images of another kind, at random, for their labels."""
+"""CopyCat CNN: random natural images of another source, trained on the victim's labels."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["CopyCat"]
 
 @dataclass(frozen=True, slots=True)
 class CopyCat:
-    """The thief; Correia-Silva et al. 2018, *Copycat CNN*."""
+    """Query random foreign images and train on the labels; Correia-Silva et al. 2018, *Copycat CNN*."""
 
     student_factory: StudentFactory
     settings: Rounds = PAPER_ROUNDS
     name: str = "CopyCat"
 
     def run(
-        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
     ) -> Clone:
-        """Buy foreign images at random."""
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.foreign.x, oracle.left, rng)
         return query_in_rounds(
-            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, watch
+            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, on_round
         )

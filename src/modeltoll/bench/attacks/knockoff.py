@@ -1,4 +1,4 @@
-"""Knockoff Nets with random queries: natural images of another kind, for their probabilities."""
+"""Knockoff Nets with random queries: natural images of another source, trained on the victim's probabilities."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 
 __all__ = ["KNOCKOFF_ROUNDS", "KnockoffRandom"]
 
-KNOCKOFF_ROUNDS = Rounds(course=TrainingSchedule(epochs=100))
+KNOCKOFF_ROUNDS = Rounds(schedule=TrainingSchedule(epochs=100))
 
 
 @dataclass(frozen=True, slots=True)
 class KnockoffRandom:
-    """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.1."""
+    """Query random foreign images and train on the probabilities by soft cross entropy.
+
+    Orekondy et al. 2019, *Knockoff Nets*, section 4.1.
+    """
 
     student_factory: StudentFactory
     settings: Rounds = KNOCKOFF_ROUNDS
     name: str = "Knockoff random"
 
     def run(
-        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
     ) -> Clone:
-        """Buy foreign images at random, and learn their probabilities by a soft cross entropy."""
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.foreign.x, oracle.left, rng)
         plan = RoundPlan(self.student_factory, self.settings, labels_only=False)
-        return query_in_rounds(oracle, lambda _, count: pool.draw(count), plan, rng, watch)
+        return query_in_rounds(oracle, lambda _, count: pool.draw(count), plan, rng, on_round)

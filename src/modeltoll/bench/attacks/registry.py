@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 
-_QUICK_ROUNDS = Rounds(step=2500, course=TrainingSchedule(epochs=10, half=True), scan=10_000)
-_QUICK_KNOCKOFF_ROUNDS = Rounds(step=5000, fewest=2, course=TrainingSchedule(epochs=15, half=True))
+_QUICK_ROUNDS = Rounds(round_rows=2500, schedule=TrainingSchedule(epochs=10, half=True), scan=10_000)
+_QUICK_KNOCKOFF_ROUNDS = Rounds(round_rows=5000, min_rounds=2, schedule=TrainingSchedule(epochs=15, half=True))
 
 
 @dataclass(frozen=True, slots=True)

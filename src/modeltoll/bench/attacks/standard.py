@@ -1,4 +1,4 @@
-"""Standard: images of the victim's kind, at random, for their labels. The caller whom nobody can tell from honest ones."""
+"""Standard: random images of the victim's own distribution, trained on its labels; indistinguishable from honest callers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Standard"]
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """The thief; Dziedzic et al. 2022, section 4."""
+    """Query random own images and train on the labels; Dziedzic et al. 2022, section 4."""
 
     student_factory: StudentFactory
     settings: Rounds = PAPER_ROUNDS
     name: str = "Standard"
 
     def run(
-        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
     ) -> Clone:
-        """Buy own images at random."""
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.own, oracle.left, rng)
         return query_in_rounds(
-            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, watch
+            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, on_round
         )

@@ -1,4 +1,4 @@
-"""WorstCase: the cheapest images first, by a perfect knowledge of what each leaks. A thief who knows of the toll."""
+"""WorstCase: the cheapest images, with perfect knowledge of every price; an attack adapted to the toll."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["WORSTCASE_OOD_PARAMS", "WORSTCASE_PARAMS", "CostUnknown", "WorstCase
 
 
 class CostUnknown(ModeltollError):
-    """A thief who lives by knowing the cost was not told it."""
+    """The attack needs ``AttackerResources.cost``, which is None."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCaseParams:
-    """Settings: whose images he chooses from. Where ``rounds.scan`` is given, he looks at that many all in all."""
+    """Settings: the pool of images. Where ``rounds.scan`` is given, only that many of them are considered in all."""
 
     rounds: Rounds = PAPER_ROUNDS
     pool: Literal["own", "foreign"] = "own"
@@ -44,29 +44,31 @@ WORSTCASE_OOD_PARAMS = WorstCaseParams(pool="foreign")
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The thief; Dziedzic et al. 2022, section 4."""
+    """Query the images with the lowest price; Dziedzic et al. 2022, section 4."""
 
     student_factory: StudentFactory
     settings: WorstCaseParams = WORSTCASE_PARAMS
     name: str = "WorstCase"
 
     def run(
-        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: RoundCallback
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
     ) -> Clone:
-        """Buy in the order of ``resources.cost``.
+        """As ``Attack.run``; queries are in ascending order of ``resources.cost``.
 
         Raises:
-            CostUnknown: the means do not tell the cost.
+            CostUnknown: ``resources.cost`` is None.
         """
         if resources.cost is None:
-            raise CostUnknown("WorstCase needs to know what each image leaks: give the means a cost")
+            raise CostUnknown("WorstCase needs the price of every image in advance: set AttackerResources.cost")
         images, budget = resources.own if self.settings.pool == "own" else resources.foreign.x, oracle.left
-        seen = len(images) if self.settings.rounds.scan is None else max(budget, self.settings.rounds.scan)
-        looked_at = CandidatePool(images, budget, rng).draw(seen)
-        bought = looked_at[indices_of_lowest(resources.cost(looked_at), budget)]
+        considered = len(images) if self.settings.rounds.scan is None else max(budget, self.settings.rounds.scan)
+        candidates = CandidatePool(images, budget, rng).draw(considered)
+        cheapest = candidates[indices_of_lowest(resources.cost(candidates), budget)]
 
-        def pick(stolen: QueriedRows | None, count: int) -> Floats:
-            done = 0 if stolen is None else len(stolen.images)
-            return bought[done : done + count]
+        def next_images(queried: QueriedRows | None, count: int) -> Floats:
+            done = 0 if queried is None else len(queried.images)
+            return cheapest[done : done + count]
 
-        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)
+        return query_in_rounds(
+            oracle, next_images, RoundPlan(self.student_factory, self.settings.rounds), rng, on_round
+        )

@@ -69,13 +69,13 @@ class GeneratorTraining:
         values = np.asarray(made.detach().cpu().numpy(), np.float64)
         return values[:, 0] if self._grey else values.transpose(0, 2, 3, 1)
 
-    def learn(self, slopes: Floats, share: float) -> None:
+    def train(self, input_gradients: Floats, share: float) -> None:
         """One step down the slopes of a loss in the last raw images; ``share`` of the full rate."""
         if self._last is None:
             raise ValueError("there are no images to learn from")
         _set_rate(self._optimiser, self._rate * share)
         self._optimiser.zero_grad()
-        self._last.backward(as_tensor(slopes).to(self._last.device))
+        self._last.backward(as_tensor(input_gradients).to(self._last.device))
         self._optimiser.step()
         self._last = None
 
@@ -87,7 +87,7 @@ class CloneNetwork:
         self.student, self._rate = student, rate
         self._optimiser = torch.optim.SGD(student.network.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
 
-    def learn(self, images: Floats, logits: Floats, share: float) -> None:
+    def train(self, images: Floats, logits: Floats, share: float) -> None:
         """One step down the mean absolute difference; ``share`` of the full rate."""
         _set_rate(self._optimiser, self._rate * share)
         device = self.student.device

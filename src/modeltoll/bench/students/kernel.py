@@ -31,9 +31,9 @@ class KernelClone:
         self._targets: list[Floats] = []
         self._fitted: Any = None  # made when first asked for after a lesson
 
-    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
-        """Remember the rows; there is a closed form, so that neither ``course`` nor chance has a say."""
-        del course, rng
+    def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
+        """Remember the rows; there is a closed form, so that neither ``schedule`` nor chance has a say."""
+        del schedule, rng
         self._images.append(images.reshape(len(images), -1))
         self._targets.append(targets)
         self._fitted = None
@@ -51,15 +51,15 @@ class KernelClone:
         scores: Floats = raised / raised.sum(axis=1, keepdims=True)
         return scores
 
-    def slopes(self, images: Floats, weights: Floats) -> Floats:
+    def input_gradients(self, images: Floats, weights: Floats) -> Floats:
         """The kernel's own gradient, in closed form."""
         if not self._images:
             return np.zeros_like(images)
         model = self._model()
         flat = images.reshape(len(images), -1)
         pulls = rbf_kernel(flat, model.X_fit_, gamma=model.gamma) * (weights @ model.dual_coef_.T)
-        slopes: Floats = 2.0 * model.gamma * (pulls @ model.X_fit_ - pulls.sum(axis=1, keepdims=True) * flat)
-        return slopes.reshape(images.shape)
+        input_gradients: Floats = 2.0 * model.gamma * (pulls @ model.X_fit_ - pulls.sum(axis=1, keepdims=True) * flat)
+        return input_gradients.reshape(images.shape)
 
     def _model(self) -> Any:
         if self._fitted is None:

@@ -68,16 +68,16 @@ class NetworkClone:
             self.network.deviation.clamp_(min=_LEAST_DEVIATION)
             self._scaled = True
 
-    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
+    def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
         """Minimise the soft cross entropy; each epoch has an order of its own."""
         x, y = as_tensor(images), torch.from_numpy(np.asarray(targets, np.float32))
         self.scale(x)
-        optimiser = torch.optim.SGD(self.network.parameters(), lr=course.rate, momentum=course.momentum)
+        optimiser = torch.optim.SGD(self.network.parameters(), lr=schedule.rate, momentum=schedule.momentum)
         self.network.train()
-        for _ in range(course.epochs):
-            for chosen in torch.from_numpy(rng.permutation(len(x))).split(course.batch):
+        for _ in range(schedule.epochs):
+            for chosen in torch.from_numpy(rng.permutation(len(x))).split(schedule.batch):
                 seen = x[chosen].to(self.device).contiguous(memory_format=torch.channels_last)
-                with precision(self.device, half=course.half):
+                with precision(self.device, half=schedule.half):
                     logits = self.network(seen)
                 loss = soft_cross_entropy(logits, y[chosen].to(self.device))
                 optimiser.zero_grad()
@@ -98,7 +98,7 @@ class NetworkClone:
         scores: Floats = raised / raised.sum(axis=1, keepdims=True)
         return scores
 
-    def slopes(self, images: Floats, weights: Floats) -> Floats:
+    def input_gradients(self, images: Floats, weights: Floats) -> Floats:
         """By automatic differentiation."""
         parts = [self._slopes(images[i : i + _ROWS], weights[i : i + _ROWS]) for i in range(0, len(images), _ROWS)]
         return np.concatenate(parts)
@@ -107,8 +107,8 @@ class NetworkClone:
         x = self._tensor(images).requires_grad_()
         factors = torch.from_numpy(np.asarray(weights, np.float32)).to(self.device)
         with torch.enable_grad():
-            (slopes,) = torch.autograd.grad((self.network(x) * factors).sum(), x)
-        found = slopes.cpu().permute(0, 2, 3, 1).numpy()
+            (input_gradients,) = torch.autograd.grad((self.network(x) * factors).sum(), x)
+        found = input_gradients.cpu().permute(0, 2, 3, 1).numpy()
         return np.asarray(found if images.ndim == 4 else found[..., 0], np.float64)
 
     def _tensor(self, images: Floats) -> Tensor:

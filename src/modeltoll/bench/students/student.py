@@ -64,11 +64,11 @@ class TrainableClone(Protocol):
         """What the probabilities are made of, (n, classes), float64, in the same order of classes."""
         ...
 
-    def slopes(self, images: Floats, weights: Floats) -> Floats:
+    def input_gradients(self, images: Floats, weights: Floats) -> Floats:
         """Gradient, in the image, of each image's logits weighted by ``weights`` (n, classes) and added; shape of images."""
         ...
 
-    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
+    def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
         """Go on learning, from images and the probabilities (n, classes) that they shall have."""
         ...
 
