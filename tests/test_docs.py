@@ -42,7 +42,7 @@ def test_the_readme_begins_with_what_it_is_two_commands_and_a_picture():
     head = (ROOT / "README.md").read_text()[:1500]
     assert "make demo" in head
     assert "pip install" in head
-    assert "](docs/demo.png)" in head
+    assert "](docs/images/demo.png)" in head
 
 
 def test_the_whole_report_is_made_from_the_results():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings import Settings, load_settings
 
-DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 GOOD = """
 upstream: {url: "http://127.0.0.1:8000"}
 models:
