@@ -29,10 +29,10 @@ from modeltoll.bench import datasets
 from modeltoll.bench.attacks.attack import Attack, Means
 from modeltoll.bench.attacks.copycat import CopyCat
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
-from modeltoll.bench.attacks.rounds import Rounds
+from modeltoll.bench.attacks.query_rounds import Rounds
 from modeltoll.bench.students.networks import NetworkSchool
 from modeltoll.bench.students.student import Course
-from modeltoll.bench.victims.shelf import TorchVictim, as_tensor, victim
+from modeltoll.bench.victims.registry import TorchVictim, as_tensor, victim
 from modeltoll.testing.attacks import CountingOracle
 
 BUDGET, COURSE, SCHOOL = 5000, Course(epochs=20), NetworkSchool("mnistnet")

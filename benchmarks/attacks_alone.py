@@ -24,9 +24,9 @@ from scipy.stats import entropy
 
 from modeltoll.bench import datasets
 from modeltoll.bench.attacks.attack import Clone, Means
-from modeltoll.bench.attacks.table import ATTACKS
-from modeltoll.bench.students.enrolling import enrol
-from modeltoll.bench.victims.shelf import VICTIMS, TorchVictim, victim
+from modeltoll.bench.attacks.registry import ATTACKS
+from modeltoll.bench.students.registry import enrol
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
 from modeltoll.testing.attacks import CountingOracle
 
 EXAM, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}

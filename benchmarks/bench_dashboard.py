@@ -25,8 +25,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from modeltoll.gateway.dashboard.shown import Shown
-from modeltoll.gateway.dashboard.site import dashboard_application
+from modeltoll.gateway.admin.dashboard.app import dashboard_application
+from modeltoll.gateway.admin.dashboard.models import Shown
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.testing.believable_day import MODEL, Plan, Town, build_tariff, live_a_day, townspeople
 

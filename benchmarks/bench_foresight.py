@@ -27,13 +27,13 @@ import numpy as np
 from gateway_street import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
-from modeltoll.gateway import foresight
-from modeltoll.gateway.assemble import assemble, build_chance
-from modeltoll.gateway.assemble_parts import build_profile
-from modeltoll.gateway.gate import Gate, Visit
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import assemble, build_chance
+from modeltoll.gateway.assembly.components import build_profile
+from modeltoll.gateway.core import early_measurement
+from modeltoll.gateway.core.gate import Gate, Visit
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 
 ANSWER_MS, TAKES_MS = 4.0, (0.0, 0.5, 1.0, 2.0, 3.0, 6.0)
 ROUNDS, WARM_UP = 6, 20
@@ -90,7 +90,7 @@ async def bench(settings, requests):
         for takes, way in turns:
             measures = (road.subject.measures[0], Load(takes))
             subject = replace(road.subject, measures=measures)
-            foresight.WORTH = -1.0 if way == AHEAD and takes else 1e9
+            early_measurement.WORTH = -1.0 if way == AHEAD and takes else 1e9
             gate = Gate(replace(road, subject=subject), assembly.upstream, assembly.ground.ledger, chance)
             found.setdefault((takes, way), []).append(await visits(gate, requests // ROUNDS))
     nothing = statistics.median(found[0.0, AHEAD] + found[0.0, AFTER])

@@ -26,16 +26,16 @@ import scipy
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import erfc
 
-from modeltoll.leak.ensemble import Networks, Separate, Teachers
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.head import VoteHead
-from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import Reading
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS, gnmax_rdp, log_q
-from modeltoll.leak.stack import Layer, Stack
+from modeltoll.leak.teachers.ensemble import Networks, Separate, Teachers
+from modeltoll.leak.teachers.network_stack import Layer, Stack
+from modeltoll.leak.teachers.vote_head import VoteHead
 from modeltoll.records import Evidence
 
 

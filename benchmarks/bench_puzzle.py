@@ -25,14 +25,14 @@ from importlib.metadata import version
 from argon2.low_level import Type, hash_secret_raw
 
 from modeltoll.errors import SolveStopped
+from modeltoll.puzzle.benchmark import measure_rate, measure_squarings
 from modeltoll.puzzle.counter import LADDER, Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.kernel import kernels
-from modeltoll.puzzle.measuring import measure_rate, measure_squarings
+from modeltoll.puzzle.native_kernels import kernels
+from modeltoll.puzzle.precomputed import Stock
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve, unlock
+from modeltoll.puzzle.solver import solve, unlock
 from modeltoll.puzzle.squaring import squarers
-from modeltoll.puzzle.stock import Stock
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Challenge, MachineProfile, Part, Work
 

@@ -34,12 +34,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
-from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration import Costs, calibrate
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Caller, Leaks
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 PATH = "/v2/models/digits/infer"

@@ -21,10 +21,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.serve import run
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.server.serve import run
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.pricing.calibration import Costs, Provenance, calibrate
 from modeltoll.pricing.calibration_file import save_calibration

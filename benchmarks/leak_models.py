@@ -22,13 +22,13 @@ from leak_record import callers
 from scipy.stats import spearmanr
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.shelf import VICTIMS
-from modeltoll.leak.batched import MNISTNET, PERCEPTRON, fit_network_teachers
-from modeltoll.leak.distil import fit_observer, fit_vote_head
-from modeltoll.leak.ensemble import Teachers
-from modeltoll.leak.head import VoteHead
-from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.bench.victims.registry import VICTIMS
+from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.pate import Reading
+from modeltoll.leak.teachers.distil import fit_observer, fit_vote_head
+from modeltoll.leak.teachers.ensemble import Teachers
+from modeltoll.leak.teachers.fit_torch import MNISTNET, PERCEPTRON, fit_network_teachers
+from modeltoll.leak.teachers.vote_head import VoteHead
 
 KINDS = {"perceptron": PERCEPTRON, "mnistnet": MNISTNET}
 TEACHERS, ROWS, TIMED = 250, 2000, 500

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.shelf import VICTIMS, TorchVictim, victim
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.measure import LeakMeasure
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.pknn import PknnMeasure, log_scores
-from modeltoll.leak.teachers import Teachers
+from modeltoll.leak.teachers.fit_sklearn import Teachers
 from modeltoll.records import Evidence
 
 SEED = 20260101

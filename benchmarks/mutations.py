@@ -24,12 +24,12 @@ import numpy as np
 import yaml
 
 from modeltoll import wire
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Answer, Leaks
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 
 SURE, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
 LABELS = ["cat", "dog", "eel", "fox"]

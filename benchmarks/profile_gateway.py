@@ -28,13 +28,13 @@ import uvloop
 from gateway_street import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
-from modeltoll.gateway import gate as gates
-from modeltoll.gateway.assemble import assemble, build_chance
-from modeltoll.gateway.assemble_parts import build_profile
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import assemble, build_chance
+from modeltoll.gateway.assembly.components import build_profile
+from modeltoll.gateway.core import gate as gates
+from modeltoll.gateway.core.gate import Visit
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}

@@ -32,10 +32,10 @@ from servers.sites import MODEL, SERVERS, TARIFF, Site
 
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
-from modeltoll.demo.worlds import WORLDS, Sizes
+from modeltoll.demo.data import WORLDS, Sizes
 from modeltoll.errors import TollTooDear
-from modeltoll.gateway.assemble_parts import build_subject
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.components import build_subject
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff

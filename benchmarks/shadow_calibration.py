@@ -23,11 +23,11 @@ import numpy as np
 import yaml
 
 from modeltoll.bench import datasets
-from modeltoll.demo.callers import ask, questions
-from modeltoll.demo.street import Street, train_victim
-from modeltoll.demo.victim import MODEL
-from modeltoll.demo.worlds import WORLDS, Sizes
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.demo.data import WORLDS, Sizes
+from modeltoll.demo.http_callers import ask, questions
+from modeltoll.demo.model_server import MODEL
+from modeltoll.demo.servers import Street, train_victim
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 CALLERS, TREES, PRICED = 20, 60, 300
 PRIVATE = 20_000

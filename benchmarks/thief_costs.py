@@ -3,7 +3,7 @@
     python benchmarks/thief_costs.py [--row-seconds 5] [--json FILE]
 
 The rates of the reference core and of the kernels are DEFAULT_PROFILE's and results/benchmarks/bench_puzzle.json's; those
-of the graphics card are published and named in ``modeltoll.bench.machines``.
+of the graphics card are published and named in ``modeltoll.bench.hardware_costs``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from modeltoll.bench.machines import CARD, CARD_SHA256, CORE, EURO_PER_KWH, bill, card_argon2id, card_bounds
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.bench.hardware_costs import CARD, CARD_SHA256, CORE, EURO_PER_KWH, bill, card_argon2id, card_bounds
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 MEASURED = Path(__file__).parents[1] / "results" / "benchmarks" / "bench_puzzle.json"
 ROWS = 1000

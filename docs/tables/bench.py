@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.table import PLAIN
-from modeltoll.bench.lines import percent, times
-from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.evasions.registry import PLAIN
+from modeltoll.bench.formatting import percent, times
+from modeltoll.bench.report.aggregate import Results
+from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
-from modeltoll.bench.report.section import Section
 from modeltoll.bench.report.tables import defences, live
 from tables.form import RESULTS, number, table
 
 if TYPE_CHECKING:
-    from modeltoll.bench.report.gathering import Gathered
+    from modeltoll.bench.report.aggregate import Gathered
 
 __all__ = [
     "bench_accounts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.ground import survey
+from modeltoll.bench.baseline import survey
 from modeltoll.bench.targets import TARGETS, Workshop
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modeltoll.bench.experiment import Origin, read_results
-from modeltoll.bench.running import Run, errands, run_all
+from modeltoll.bench.runner import Run, errands, run_all
 from modeltoll.bench.suites import Choice, plan
 
 
@@ -13,7 +13,7 @@ from modeltoll.bench.suites import Choice, plan
 @pytest.mark.filterwarnings("ignore")  # ray's own
 def test_a_local_cluster_makes_the_same_results_as_one_process(workshop, ground, tmp_path):
     pytest.importorskip("ray")
-    from modeltoll.bench.cluster import LOCAL, run_on_cluster  # noqa: PLC0415  ray first
+    from modeltoll.bench.ray_runner import LOCAL, run_on_cluster  # noqa: PLC0415  ray first
 
     del ground
     planned = plan("table3", Choice(("digits",), ("copycat", "standard"), "quick", 1, 60))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.leak_measures import measure_all
 from modeltoll.leak.pate import EPS_SUM, Reading
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.records import Evidence

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from modeltoll.bench import live
+from modeltoll.bench import live_gateway
 from modeltoll.bench.experiment import Origin
-from modeltoll.bench.gauges import measure_all
-from modeltoll.bench.live import Trip, drive
-from modeltoll.bench.running import Run, errands, run_errand
+from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.live_gateway import Trip, drive
+from modeltoll.bench.runner import Run, errands, run_errand
 from modeltoll.bench.suites import Choice, plan
-from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, lay
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.records import Work
 
 ROWS = 12
@@ -32,7 +32,7 @@ def trip(room, ground):
 
 
 def test_every_answer_that_is_opened_is_the_victims_own(trip, monkeypatch):
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
+    monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
     driven = drive(trip, lambda: DEFAULT_PROFILE)
     assert driven.rows == ROWS
     assert driven.changed == 0
@@ -43,12 +43,12 @@ def test_every_answer_that_is_opened_is_the_victims_own(trip, monkeypatch):
 
 def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
     halved = replace(DEFAULT_PROFILE, argon2id={rung: rate / 2 for rung, rate in DEFAULT_PROFILE.argon2id.items()})
-    assert live._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
-    assert live._pace(DEFAULT_PROFILE, halved) == 1.5
+    assert live_gateway._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
+    assert live_gateway._pace(DEFAULT_PROFILE, halved) == 1.5
 
 
 def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
-    dealer, chance = live._Dealer(DEFAULT_PROFILE), random.Random(0)
+    dealer, chance = live_gateway._Dealer(DEFAULT_PROFILE), random.Random(0)
     assert dealer.within(256) is dealer
     solved = [dealer.make(Work(0.5, 1, 0.5), chance) for _ in range(40)]
     assert dealer.expected == pytest.approx(20.0)
@@ -63,14 +63,14 @@ def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
 
 def test_an_answer_that_was_changed_is_counted(trip):
     said = [json.dumps({"outputs": [{"data": scores.tolist()}]}).encode() for scores in trip.victim.scores(trip.images)]
-    assert live._changed(trip, said) == 0
-    assert live._changed(trip, [*said[:-1], said[0]]) == 1
+    assert live_gateway._changed(trip, said) == 0
+    assert live_gateway._changed(trip, [*said[:-1], said[0]]) == 1
 
 
 def test_live_runs_are_in_the_result_and_asked_for_once(workshop, ground, tmp_path, monkeypatch):
     del ground
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
-    monkeypatch.setattr(live, "_RUNG_SECONDS", 0.01)
+    monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
+    monkeypatch.setattr(live_gateway, "_RUNG_SECONDS", 0.01)
     planned = [
         one for one in plan("table3", Choice(("digits",), ("copycat",), "quick", 1, 60)) if one.tariff == CONFORMAL
     ]

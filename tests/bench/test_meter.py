@@ -14,14 +14,14 @@ import pytest
 
 from modeltoll.bench import checks
 from modeltoll.bench import meter as meter_room
+from modeltoll.bench.artifact_files import Damaged, packed, sweep, unpacked, write_document
+from modeltoll.bench.attack_setup import Equip, Equipped, equip
 from modeltoll.bench.attacks.attack import BudgetSpent
-from modeltoll.bench.defences.told import TopOne
-from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.defences.perturbations import TopOne
+from modeltoll.bench.extraction import Theft, kept, steal, took
+from modeltoll.bench.leak_measures import measure_all
 from modeltoll.bench.meter import Counted, Meter, Unfit
-from modeltoll.bench.noticeboard import unwatched
-from modeltoll.bench.stealing import Theft, kept, steal, took
-from modeltoll.bench.store import Damaged, packed, sweep, unpacked, write_document
-from modeltoll.bench.thieves import Equip, Equipped, equip
+from modeltoll.bench.shared_progress import unwatched
 from modeltoll.errors import SettingsError
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import datasets
 from modeltoll.bench.datasets import DataError
-from modeltoll.bench.datasets.fetching import Published, fetch
+from modeltoll.bench.datasets.download import Published, fetch
 from modeltoll.bench.targets import TARGETS, Workshop
 from modeltoll.cli import app
 

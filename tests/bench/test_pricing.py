@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from modeltoll.bench import checks
-from modeltoll.bench.evasions.table import EVASIONS
+from modeltoll.bench.artifact_files import Damaged
+from modeltoll.bench.evaluate import Site, price_honest, price_theft
+from modeltoll.bench.evasions.registry import EVASIONS
 from modeltoll.bench.experiment import Experiment, Origin, plan_of, read_result, read_results
-from modeltoll.bench.gauges import ENTROPY, measure_all
-from modeltoll.bench.honest.kinds import ORDINARY
-from modeltoll.bench.honest.workload import WORKLOADS, Pattern, pay
-from modeltoll.bench.machines import (
+from modeltoll.bench.extraction import Loot, Quality
+from modeltoll.bench.hardware_costs import (
     ARGON2ID,
     CARD,
     CARD_SHA256,
@@ -27,17 +27,17 @@ from modeltoll.bench.machines import (
     card_cores,
     memory_of,
 )
-from modeltoll.bench.pricing import Site, price_honest, price_theft
-from modeltoll.bench.stealing import Loot, Quality
-from modeltoll.bench.store import Damaged
-from modeltoll.bench.tolls import CONFORMAL, DEFAULT, NONE, PUBLISHED, lay
+from modeltoll.bench.honest.distribution_shifts import ORDINARY
+from modeltoll.bench.honest.workload import WORKLOADS, Pattern, pay
+from modeltoll.bench.leak_measures import ENTROPY, measure_all
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED, lay
 from modeltoll.errors import SettingsError
-from modeltoll.pricing.recorded import chosen
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.pricing.leak_samples import chosen
 from modeltoll.puzzle.counter import Argon2idCounter
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.records import Caller, Work
-from modeltoll.simulation.playing import play
-from modeltoll.simulation.scenes import Scene
+from modeltoll.simulation.engine import play
+from modeltoll.simulation.scenarios import Scene
 from modeltoll.simulation.traffic import alone
 
 USER = Caller("key:user")

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from modeltoll.bench import running, suites
+from modeltoll.bench import runner, suites
+from modeltoll.bench.attack_setup import Equipped, equip
 from modeltoll.bench.experiment import read_results
-from modeltoll.bench.lines import HEADINGS, MARK, cells, failures, number, percent, times
-from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
+from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
-from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.report.tables import defences
-from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
+from modeltoll.bench.runner import Run, errands, run_all, run_errand, theft_of
+from modeltoll.bench.shared_progress import note_rows, noticeboard, unwatched
 from modeltoll.bench.suites import SUITES, Choice, plan
-from modeltoll.bench.thieves import Equipped, equip
-from modeltoll.bench.tolls import PUBLISHED
+from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
 
@@ -35,7 +35,7 @@ CHOICE = Choice(attacks=("copycat", "standard"), queries=60)
 @pytest.fixture
 def run(workshop, ground, tmp_path):
     del ground  # it is in the workshop's cache by now
-    return Run(workshop, tmp_path / "results", running.Origin("a test", "a machine", {"python": "3"}))
+    return Run(workshop, tmp_path / "results", runner.Origin("a test", "a machine", {"python": "3"}))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_an_errand_that_fails_says_why_and_stops_no_other(run):
 
 
 def test_further_seeds_of_a_long_theft_are_left_out(run, monkeypatch):
-    monkeypatch.setattr(running, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(runner, "LONG_SECONDS", 0.0)
     planned = plan("quick", replace(CHOICE, attacks=("standard",)))
     first = [one for one in planned if one.tariff == "conformal" and one.attack == "standard"][:1]
     second = [replace(one, seed=1) for one in first]
@@ -208,7 +208,7 @@ def test_a_board_that_is_gone_is_written_to_by_nobody():
 @pytest.fixture(scope="module")
 def documents(workshop, ground, tmp_path_factory):
     del ground
-    here = Run(workshop, tmp_path_factory.mktemp("all"), running.Origin("a test", "a machine", {"python": "3"}))
+    here = Run(workshop, tmp_path_factory.mktemp("all"), runner.Origin("a test", "a machine", {"python": "3"}))
     planned = plan("quick", replace(CHOICE, queries=100, attacks=()))
     assert not any(outcome.failed for outcome in run_all(errands(planned, here.results), here, 1))
     return list(read_results(here.results))

@@ -8,10 +8,10 @@ import struct
 import numpy as np
 import pytest
 
+from modeltoll.bench.data_split import Shares, divide, mirrored, moved
 from modeltoll.bench.datasets import Images
-from modeltoll.bench.pools import Shares, divide, mirrored, moved
 from modeltoll.bench.targets import TARGETS, Workshop
-from modeltoll.testing.bench import check_victim
+from modeltoll.testing.bench_plugins import check_victim
 
 RNG = np.random.default_rng(0)
 
@@ -79,9 +79,9 @@ def halves(count):
 @pytest.mark.torch
 def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from modeltoll.bench.victims import watchmen  # noqa: PLC0415  torch first
+    from modeltoll.bench.victims import measure_files  # noqa: PLC0415  torch first
 
-    monkeypatch.setattr(watchmen, "_TEACHERS", 5)
+    monkeypatch.setattr(measure_files, "_TEACHERS", 5)
     (tmp_path / "mnist").mkdir()
     for part, count in (("train", 600), ("t10k", 7600)):
         x, y = halves(count)

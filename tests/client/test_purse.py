@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll import wire
-from modeltoll.client.flow import Labour, Redeemed, may_be_toll, toll_flow
 from modeltoll.client.purse import Purse
+from modeltoll.client.toll_flow import Labour, Redeemed, may_be_toll, toll_flow
 from modeltoll.errors import SealBroken, SolveStopped, TollTooDear
-from modeltoll.puzzle.evaluation import check_of, evaluate
+from modeltoll.puzzle.functions import check_of, evaluate
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 from modeltoll.testing.clock import FakeClock
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from modeltoll.demo.callers import Purchase, Question
-from modeltoll.demo.tally import Visit, settle
+from modeltoll.demo.http_callers import Purchase, Question
+from modeltoll.demo.summary import Visit, settle
 from modeltoll.records import Bill, Work
 
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.client.httpx import TollTransport
+from modeltoll.demo.data import WORLDS, Sizes
 from modeltoll.demo.web import WebOptions, keep_open, samples
-from modeltoll.demo.worlds import WORLDS, Sizes
 from modeltoll.errors import SettingsError
 
 SIZES = Sizes(pictures=7, noise=0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.datasets import DATA_VARIABLE, DataError
-from modeltoll.demo.market import thieves_errands
-from modeltoll.demo.worlds import SHORT, WORLDS, Sizes
+from modeltoll.demo.data import SHORT, WORLDS, Sizes
+from modeltoll.demo.scenario import thieves_errands
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, LedgerError, TokenExpired, UpstreamError, UpstreamTimeout
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.tolls import redeem
+from modeltoll.gateway.core.gate import Visit
+from modeltoll.gateway.core.tolls import redeem
+from modeltoll.gateway.public.app import application
 from modeltoll.ledger.locate import locate
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.servers import postgres_server, valkey_server
 from modeltoll.wire import Accept
@@ -202,10 +202,10 @@ def test_every_refused_redemption_looks_the_same(town):
 
 def test_an_unknown_key_is_hashed_like_a_known_one_before_anything_is_compared(town, monkeypatch):
     """So how long a refusal takes does not tell how much of a key was right: only hashes are looked up."""
-    from modeltoll.gateway import callers  # noqa: PLC0415
+    from modeltoll.gateway.callers import identify  # noqa: PLC0415
 
-    hashed, real = [], callers.hash_key
-    monkeypatch.setattr(callers, "hash_key", lambda key: hashed.append(key) or real(key))
+    hashed, real = [], identify.hash_key
+    monkeypatch.setattr(identify, "hash_key", lambda key: hashed.append(key) or real(key))
     client = TestClient(application(town.house()))
     for key in ("alice-key", "alice-kez", "x", "alice-key" * 100):
         client.post(town.path, content=town.ask([1, 2]), headers={"x-api-key": key})

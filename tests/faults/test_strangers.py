@@ -20,12 +20,12 @@ from typer.main import get_command
 
 from modeltoll.cli import app
 from modeltoll.demo.processes import free_port
-from modeltoll.gateway import connections
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.serve import listen, served
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.server import http_protocol
+from modeltoll.gateway.server.serve import listen, served
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 PATH = "/v2/models/digits/infer"
 SLOW = 300
@@ -35,7 +35,7 @@ SLOW = 300
 
 
 def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(town, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
@@ -57,7 +57,7 @@ def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(tow
 
 
 def test_a_connection_that_is_used_again_has_its_time_anew(town, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:

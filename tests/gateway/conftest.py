@@ -11,28 +11,28 @@ import numpy as np
 import pytest
 
 from modeltoll import wire
-from modeltoll.gateway.asgi import Door, House, application
-from modeltoll.gateway.callers import Callers, hash_key
-from modeltoll.gateway.entrance import Entrance
-from modeltoll.gateway.gate import Gate, Road, Subject, Visit
-from modeltoll.gateway.menu import Menu
-from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.callers.identify import Callers, hash_key
+from modeltoll.gateway.core.admission import Entrance
+from modeltoll.gateway.core.drift_monitor import Monitor
+from modeltoll.gateway.core.gate import Gate, Road, Subject, Visit
+from modeltoll.gateway.core.puzzle_selector import Menu
+from modeltoll.gateway.core.tolls import Chance
+from modeltoll.gateway.observability.metrics import Telemetry
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Service
-from modeltoll.gateway.telemetry import Telemetry
-from modeltoll.gateway.tolls import Chance
+from modeltoll.gateway.public.app import Door, House, application
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.reference import DEFAULT_PROFILE
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Caller, Evidence, Leaks
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 
 MODEL, OUTPUT, CLASSES, DIMENSIONS = "digits", "p", 4, 2
 KEYS = {"alice-key": Caller("key:alice"), "bob-key": Caller("key:bob"), "vip-key": Caller("key:vip", exempt=True)}

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from modeltoll.errors import AllowanceSpent, LedgerError
-from modeltoll.gateway.assemble import build_callers
-from modeltoll.gateway.callers import Callers, Tier, hash_key
-from modeltoll.gateway.settings import Settings
+from modeltoll.gateway.assembly.build import build_callers
+from modeltoll.gateway.callers.identify import Callers, Tier, hash_key
+from modeltoll.gateway.settings.load import Settings
 from modeltoll.records import Allowance, Caller, Spent
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 DAY = 86_400
 

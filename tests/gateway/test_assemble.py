@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import assemble, build_callers
-from modeltoll.gateway.assemble_measures import MEASURES
-from modeltoll.gateway.assemble_parts import build_subject
-from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import assemble, build_callers
+from modeltoll.gateway.assembly.components import build_subject
+from modeltoll.gateway.assembly.measures import MEASURES
+from modeltoll.gateway.assembly.puzzles import build_menu, build_stock
+from modeltoll.gateway.core.gate import Visit
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.reference import DEFAULT_PROFILE, save_profile
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, save_profile
 from modeltoll.records import Caller, Work
 from modeltoll.wire import Accept
 
@@ -111,13 +111,13 @@ def test_saved_measures_keep_their_number_of_neighbours(place):
 
 
 def test_every_measure_of_the_settings_can_be_built():
-    from modeltoll.gateway.settings_models import MeasureSettings  # noqa: PLC0415
+    from modeltoll.gateway.settings.models import MeasureSettings  # noqa: PLC0415
 
     assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
 
 
 def test_every_puzzle_of_the_settings_is_on_the_menu(place):
-    from modeltoll.gateway.settings_models import PuzzleSettings  # noqa: PLC0415
+    from modeltoll.gateway.settings.models import PuzzleSettings  # noqa: PLC0415
 
     (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
     allow = [name.strip("'") for name in kinds.split(", ")]

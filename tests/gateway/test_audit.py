@@ -16,15 +16,15 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from starlette.testclient import TestClient
 
 from modeltoll.errors import UpstreamError
-from modeltoll.gateway import audit as audit_module
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.audit import AuditLog, Deed, Hasher
-from modeltoll.gateway.logs import JsonLines, write_logs
-from modeltoll.gateway.settings_operation import OperationSettings
-from modeltoll.gateway.tracing import TracedUpstream, Tracing
-from modeltoll.gateway.upstream import HttpUpstream
-from modeltoll.gateway.witness import Witness, Witnessed
-from modeltoll.testing.gateways import speaking
+from modeltoll.gateway.observability import audit as audit_module
+from modeltoll.gateway.observability.audit import AuditLog, Deed, Hasher
+from modeltoll.gateway.observability.logging_setup import JsonLines, write_logs
+from modeltoll.gateway.observability.request_log import Witness, Witnessed
+from modeltoll.gateway.observability.tracing import TracedUpstream, Tracing
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.settings.operation import OperationSettings
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
+from modeltoll.testing.protocols import speaking
 
 DEED = Deed(1.5, "abc", "POST", "/x", 402, 0.25)
 SECRET = "alice-key"

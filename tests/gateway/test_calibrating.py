@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.errors import AnswerError, CalibrationError, SettingsError
-from modeltoll.gateway.calibrating import Wishes, calibrate_model, observe, read_rows
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.setup.calibrate import Wishes, calibrate_model, observe, read_rows
 from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import FakeUpstream, serving
+from modeltoll.testing.protocols import FakeUpstream, serving
 
 WISHES = Wishes(Terms(), Costs(), Split(), Provenance("test"))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CallerRefused
-from modeltoll.gateway.callers import Callers, Knock, hash_key
+from modeltoll.gateway.callers.identify import Callers, Knock, hash_key
 from modeltoll.records import Caller
 
 ALICE = Caller("key:alice")

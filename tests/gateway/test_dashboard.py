@@ -13,12 +13,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.dashboard import site
-from modeltoll.gateway.dashboard.shown import Shown
-from modeltoll.gateway.dashboard.site import dashboard_application
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.admin.dashboard import app as dashboard_app
+from modeltoll.gateway.admin.dashboard.app import dashboard_application
+from modeltoll.gateway.admin.dashboard.models import Shown
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced import UnpricedTariff
@@ -37,7 +37,7 @@ POLICY = {
     "frame-ancestors": ["'none'"],
 }
 HOSTILE = Caller("""key:</th><script>alert(1)</script>'"><img src=x onerror=alert(2)>{{7*7}}&amp;""")
-FILES = sorted(site._FILES)
+FILES = sorted(dashboard_app._FILES)
 TARIFF = build_tariff()
 
 
@@ -139,7 +139,7 @@ def test_a_hostile_name_reads_as_it_is_and_leads_to_its_own_history(village):
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_served_as_they_are_with_their_type(name):
     response = get(dashboard_application(MemoryLedger(), [Shown(MODEL, "enforce", TARIFF)], lambda: NOW), f"/{name}")
-    folder, kind = site._FILES[name]
+    folder, kind = dashboard_app._FILES[name]
     assert response.content == (folder / name).read_bytes()
     assert response.headers["content-type"].startswith(kind)
     assert "content-security-policy" in response.headers
@@ -166,7 +166,7 @@ def test_everything_that_a_page_loads_is_served(village):
 
 
 def test_libraries_come_with_their_licences():
-    folder = site._OWN
+    folder = dashboard_app._OWN
     assert "Zero-Clause BSD" in (folder / "LICENSE-htmx").read_text()
     assert "The MIT License" in (folder / "LICENSE-uPlot").read_text()
 
@@ -273,8 +273,8 @@ def test_a_ledger_that_fails_between_two_reads_of_one_page_is_said_to():
 
 def test_a_page_is_put_together_once_for_each_reading(monkeypatch):
     made = []
-    overview = site.overview
-    monkeypatch.setattr(site, "overview", lambda stand, wish: made.append(wish) or overview(stand, wish))
+    overview = dashboard_app.overview
+    monkeypatch.setattr(dashboard_app, "overview", lambda stand, wish: made.append(wish) or overview(stand, wish))
     town = lived(townspeople(0.02))
     app = town.dashboard
     assert get(app).content == get(app).content

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.dashboard.day import DAY
-from modeltoll.gateway.dashboard.following import Bounds, Follower
-from modeltoll.gateway.dashboard.reading import Reader
+from modeltoll.gateway.admin.dashboard.ledger_reader import Reader
+from modeltoll.gateway.admin.dashboard.log_arrays import DAY
+from modeltoll.gateway.admin.dashboard.log_tail import Bounds, Follower
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.records import Bill, Caller, Work
 from modeltoll.testing.clock import FakeClock

@@ -13,20 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.gateway.dashboard import words
-from modeltoll.gateway.dashboard.callers import SORTS, band, standings
-from modeltoll.gateway.dashboard.charts import Chart, Series
-from modeltoll.gateway.dashboard.curve import curve
-from modeltoll.gateway.dashboard.day import DAY
-from modeltoll.gateway.dashboard.drifting import drifting
-from modeltoll.gateway.dashboard.history import history
-from modeltoll.gateway.dashboard.reading import Reader
-from modeltoll.gateway.dashboard.traffic import STEP, traffic
-from modeltoll.gateway.dashboard.views import Stand, Wish, overview
-from modeltoll.gateway.dashboard.waits import SHARES, quantile, waits
-from modeltoll.gateway.dashboard.whatif import compare, fields_of, other_settings
+from modeltoll.gateway.admin.dashboard import formatting
+from modeltoll.gateway.admin.dashboard.caller_history import history
+from modeltoll.gateway.admin.dashboard.callers import SORTS, band, standings
+from modeltoll.gateway.admin.dashboard.charts import Chart, Series
+from modeltoll.gateway.admin.dashboard.drift import drifting
+from modeltoll.gateway.admin.dashboard.honest_waits import SHARES, quantile, waits
+from modeltoll.gateway.admin.dashboard.ledger_reader import Reader
+from modeltoll.gateway.admin.dashboard.log_arrays import DAY
+from modeltoll.gateway.admin.dashboard.overview import Stand, Wish, overview
+from modeltoll.gateway.admin.dashboard.price_curve import curve
+from modeltoll.gateway.admin.dashboard.traffic import STEP, traffic
+from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_settings
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.explaining import explain_caller
+from modeltoll.pricing.explain import explain_caller
 from modeltoll.records import Account, Caller, Leaks
 from modeltoll.testing.believable_day import MEASURES, MODEL, THIEF, Town, build_tariff, live_a_day, townspeople
 
@@ -411,18 +411,18 @@ def test_a_chart_is_json_without_numbers_that_json_does_not_have():
     ],
 )  # fmt: skip
 def test_spans_of_time_are_said_in_their_unit(number, said):
-    assert words.seconds(number) == said.replace("1.2e+10", "1.16e+10")
+    assert formatting.seconds(number) == said.replace("1.2e+10", "1.16e+10")
 
 
 def test_numbers_and_shares_are_said_shortly():
-    assert [words.decimal(number) for number in (0.0, 0.123456, 12345.6, 1e-9, 1e9)] == [
+    assert [formatting.decimal(number) for number in (0.0, 0.123456, 12345.6, 1e-9, 1e9)] == [
         "0", "0.123", "12,346", "1.00e-09", "1.00e+09",
     ]  # fmt: skip
-    assert [words.percent(share) for share in (0.5, 0.999, 1 / 1601, None)] == ["50%", "99.9%", "0.0625%", "-"]
-    assert words.count(1234567) == "1,234,567"
-    assert [words.many(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
-    assert words.moment(NOW) == "2025-06-15 15:06:40"
-    assert words.value(NOW, "time") == "15:06"
+    assert [formatting.percent(share) for share in (0.5, 0.999, 1 / 1601, None)] == ["50%", "99.9%", "0.0625%", "-"]
+    assert formatting.count(1234567) == "1,234,567"
+    assert [formatting.many(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert formatting.moment(NOW) == "2025-06-15 15:06:40"
+    assert formatting.value(NOW, "time") == "15:06"
 
 
 def test_an_account_of_another_shape_is_not_explained(lived):

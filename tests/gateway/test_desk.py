@@ -19,14 +19,14 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway import operators
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.desk.desk import Desk, without_password
-from modeltoll.gateway.desk.site import desk_application
-from modeltoll.gateway.keyfile import KeyLine, change_keys, read_keys
-from modeltoll.gateway.operators import Guarded
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.standing import Standing
+from modeltoll.gateway.admin import auth
+from modeltoll.gateway.admin.api.app import desk_application
+from modeltoll.gateway.admin.api.operations import Desk, without_password
+from modeltoll.gateway.admin.auth import Guarded
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.callers.key_file import KeyLine, change_keys, read_keys
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.state import Standing
 from modeltoll.pricing.calibration_file import save_calibration
 
 TOKEN = "the-operators-token"
@@ -259,7 +259,7 @@ def test_every_token_is_compared_in_constant_time_and_as_hashes_of_one_length(of
         compared.append((len(left), len(right)))
         return real(left, right)
 
-    monkeypatch.setattr(operators.hmac, "compare_digest", compare)
+    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     client = guarded(office, TOKEN)
     for shown in ("", "Bearer x", f"Bearer {TOKEN}", "Basic !!!", "Bearer " + "x" * 5000):
         client.get("/status", headers={"authorization": shown})

@@ -12,16 +12,16 @@ from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import SettingsError, TokenExpired, TokenRefused
-from modeltoll.gateway.assemble_callers import build_entrance
-from modeltoll.gateway.entrance import Entrance, EntryTerms, Ticket
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.settings import Settings
-from modeltoll.gateway.tolls import redeem
+from modeltoll.gateway.assembly.callers import build_entrance
+from modeltoll.gateway.core.admission import Entrance, EntryTerms, Ticket
+from modeltoll.gateway.core.gate import Visit
+from modeltoll.gateway.core.tolls import redeem
+from modeltoll.gateway.settings.load import Settings
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 TERMS = EntryTerms(seconds=1e-4, new_requests=2, cores=4.0, backlog=60.0)
 NOBODY = Caller("net:198.51.100.0/24")
@@ -83,7 +83,7 @@ def test_a_ticket_lets_in_once_and_is_remembered_while_it_could_be_shown(entranc
 
 
 def test_the_memory_of_callers_is_bounded_and_who_is_forgotten_is_new(entrance, monkeypatch):
-    monkeypatch.setattr("modeltoll.gateway.entrance._CALLERS", 3)
+    monkeypatch.setattr("modeltoll.gateway.core.admission._CALLERS", 3)
     for number in range(5):
         for _ in range(2):
             entrance.let_in(Caller(f"net:10.0.{number}.0/24"), 0.0)

@@ -20,14 +20,14 @@ from modeltoll.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.tolls import redeem
+from modeltoll.gateway.core.gate import Visit
+from modeltoll.gateway.core.tolls import redeem
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import EntryTerms
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller, Work
 
 

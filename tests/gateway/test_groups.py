@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pytest
 
-from modeltoll.gateway.assemble import build_callers
-from modeltoll.gateway.callers import Knock, Tier
-from modeltoll.gateway.monitor import LOOK, Monitor
-from modeltoll.gateway.settings import Settings
-from modeltoll.pricing.bend import Bend
+from modeltoll.gateway.assembly.build import build_callers
+from modeltoll.gateway.callers.identify import Knock, Tier
+from modeltoll.gateway.core.drift_monitor import LOOK, Monitor
+from modeltoll.gateway.settings.load import Settings
+from modeltoll.pricing.adaptive_g import Bend
 from modeltoll.pricing.drift import Drift
 from modeltoll.records import Caller
 

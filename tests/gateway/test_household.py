@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from modeltoll import wire
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.household import Household
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.upstream import HttpUpstream
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.server.reload import Household
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 
 PATH = "/v2/models/digits/infer"
 

@@ -13,11 +13,11 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.gateway.initial import first_settings
-from modeltoll.gateway.probing import Find
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.setup.discover import Find
+from modeltoll.gateway.setup.settings_template import first_settings
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 RUNNER = CliRunner()
 

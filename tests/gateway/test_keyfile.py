@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.callers import Callers, Knock, Tier, hash_key
-from modeltoll.gateway.keyfile import (
+from modeltoll.gateway.callers.identify import Callers, Knock, Tier, hash_key
+from modeltoll.gateway.callers.key_file import (
     KeyDocument,
     KeyFault,
     KeyLine,
@@ -26,7 +26,7 @@ from modeltoll.gateway.keyfile import (
     revoked,
     rotated,
 )
-from modeltoll.gateway.keyroll import KeyRoll
+from modeltoll.gateway.callers.key_store import KeyRoll
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
 

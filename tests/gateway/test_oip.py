@@ -17,7 +17,7 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import Question, Service
 from modeltoll.records import Answer, Evidence
-from modeltoll.testing.gateways import ProtocolTrial, check_protocol
+from modeltoll.testing.protocols import ProtocolTrial, check_protocol
 
 OIP = OpenInference()
 SERVICE = Service("digits", "p", "probabilities", classes=4, max_rows=64)

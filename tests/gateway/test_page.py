@@ -9,16 +9,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.page import site
-from modeltoll.gateway.page.site import Demo, Offer, OfferedModel, page_application
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.admin.playground import app as playground_app
+from modeltoll.gateway.admin.playground.app import Demo, Offer, OfferedModel, page_application
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.pricing.calibration_file import save_calibration
 
 MODEL = OfferedModel("digits", "/v2/models/digits/infer", "/v2/models/digits")
 OFFER = Offer("127.0.0.1:8080", (MODEL,))
 DEMO = Demo(("one", "two"), b'{"digits": [], "patches": []}')
-FILES = Path(site.__file__).parent / "files"
+FILES = Path(playground_app.__file__).parent / "files"
 
 
 def get(path, offer=OFFER, base="http://127.0.0.1:9090", **headers):

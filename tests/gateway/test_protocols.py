@@ -21,9 +21,9 @@ from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
 from modeltoll.gateway.protocols.protocol import Question, Service
 from modeltoll.gateway.protocols.v1 import TensorFlowServing
 from modeltoll.gateway.protocols.vllm_classify import VllmClassify
-from modeltoll.leak.tokens import TokensMeasure
+from modeltoll.leak.token_entropy import TokensMeasure
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import ProtocolTrial, check_protocol
+from modeltoll.testing.protocols import ProtocolTrial, check_protocol
 
 NUMBERS = np.random.default_rng(0).normal(size=(5, 3))
 TEXTS = ["a", "b", 'with "quotes" and ümläuts', "日本", "e"]

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from modeltoll.errors import UpstreamBusy, UpstreamError
-from modeltoll.gateway.queueing import Queue
+from modeltoll.gateway.upstream.bounded_queue import Queue
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import FakeUpstream, serving
+from modeltoll.testing.protocols import FakeUpstream, serving
 
 
 class Held:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenExpired, TokenRefused
-from modeltoll.gateway.tolls import redeem
+from modeltoll.gateway.core.tolls import redeem
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.seal import REFUSED
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 
 REDEEMED = wire.Accept(mode="redeem")
 

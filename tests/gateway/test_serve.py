@@ -23,15 +23,15 @@ from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.keyfile import change_keys
-from modeltoll.gateway.serve import serve
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.callers.key_file import change_keys
+from modeltoll.gateway.server.serve import serve
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Caller
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 HELD = -13.0  # a row that the model server thinks about until it is let go
 KEY = {"x-api-key": "alice-key"}

@@ -20,14 +20,14 @@ from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import AnswerError, SettingsError, UpstreamError
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.middleware import ApplicationUpstream, TollMiddleware
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Answer, Leaks
-from modeltoll.testing.gateways import FakeUpstream, serving
+from modeltoll.testing.protocols import FakeUpstream, serving
 
 ENTROPY = {"output": {"kind": "probabilities"}, "measures": [{"name": "entropy"}]}
 TOKENS = {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"}

@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.assemble_callers import build_callers, build_tokens
-from modeltoll.gateway.callers import Callers, Knock, Tier, hash_key
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.tokens import Tokens, Trust, read_keys
+from modeltoll.gateway.assembly.callers import build_callers, build_tokens
+from modeltoll.gateway.callers.identify import Callers, Knock, Tier, hash_key
+from modeltoll.gateway.callers.json_web_tokens import Tokens, Trust, read_keys
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 NOW = 1_800_000_000
 SECRET = "s" * 32

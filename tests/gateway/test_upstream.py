@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.upstream import HttpUpstream
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import speaking
+from modeltoll.testing.protocols import speaking
 
 LIMIT = 1000
 SECRET = b"scores-4711"

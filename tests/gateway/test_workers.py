@@ -22,11 +22,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.chorus import Chorus, together
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.telemetry import Telemetry
-from modeltoll.gateway.workers import run_workers
-from modeltoll.testing.gateways import serving
+from modeltoll.gateway.observability.metrics import Telemetry
+from modeltoll.gateway.observability.worker_metrics import Chorus, together
+from modeltoll.gateway.server.workers import run_workers
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.testing.protocols import serving
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "exact_counting.py"
 
@@ -195,7 +195,7 @@ def test_a_token_of_one_worker_is_good_at_the_others(gateway):
 def solved(toll):
     from modeltoll import wire  # noqa: PLC0415
     from modeltoll.puzzle.puzzle import Watch  # noqa: PLC0415
-    from modeltoll.puzzle.solve import solve  # noqa: PLC0415
+    from modeltoll.puzzle.solver import solve  # noqa: PLC0415
 
     return list(solve(wire.decode_challenge(toll["puzzle"]), Watch()).counters)
 

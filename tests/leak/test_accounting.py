@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import AnswerError, RequestError, SettingsError
-from modeltoll.leak.accounting import BucketAccountant, EpsilonAccountant, GainAccountant
+from modeltoll.leak.accountants import BucketAccountant, EpsilonAccountant, GainAccountant
 from modeltoll.leak.pate import EPS_SUM, PateMeasure, Reading
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS

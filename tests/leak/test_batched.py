@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.errors import CalibrationError  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.leak import batched, distil  # noqa: E402
-from modeltoll.leak.batched import Lesson, NetworkPlan, fit_network_teachers  # noqa: E402
-from modeltoll.leak.layered import LayeredNovelty  # noqa: E402
+from modeltoll.leak.layered_novelty import LayeredNovelty  # noqa: E402
 from modeltoll.leak.pate import PateMeasure  # noqa: E402
-from modeltoll.leak.stack import Stack  # noqa: E402
+from modeltoll.leak.teachers import distil, fit_torch  # noqa: E402
+from modeltoll.leak.teachers.fit_torch import Lesson, NetworkPlan, fit_network_teachers  # noqa: E402
+from modeltoll.leak.teachers.network_stack import Stack  # noqa: E402
 from modeltoll.records import Evidence  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -50,7 +50,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
     queries = np.random.default_rng(5).normal(size=(10_000, 256))
     parameters = parameters_of(teachers.members)
     images = torch.from_numpy(queries.astype(np.float32)).reshape(1, -1, *SHAPE).expand(8, -1, -1, -1, -1)
-    scores = batched._forward(images, parameters, plan)
+    scores = fit_torch._forward(images, parameters, plan)
     top = scores.topk(2, dim=2).values
     clear = (top[..., 0] - top[..., 1] > 1e-5 * top[..., 0].abs()).numpy().T
     same = teachers.members.winners(queries) == scores.argmax(dim=2).numpy().T
@@ -62,7 +62,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
 
 def test_training_that_was_interrupted_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     inputs, labels = stripes(120)
-    monkeypatch.setattr(batched, "_MOST_WEIGHTS", 1)  # one teacher at a time
+    monkeypatch.setattr(fit_torch, "_MOST_WEIGHTS", 1)  # one teacher at a time
     whole = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=4)
     done = []
 
@@ -104,7 +104,7 @@ def test_a_teachers_training_does_not_depend_on_its_neighbours():
     plan = replace(FLAT, epochs=2, batch=60)
     lesson = Lesson(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
     other = Lesson(np.concatenate([rows, -rows]), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
-    first, second = (batched.fit_network(which, plan) for which in (lesson, other))
+    first, second = (fit_torch.fit_network(which, plan) for which in (lesson, other))
     assert first.layers[0].weights[0] == pytest.approx(second.layers[0].weights[0], abs=1e-6)
     assert not np.allclose(first.layers[0].weights[1], second.layers[0].weights[1])
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError, RequestError
-from modeltoll.leak.layered import LayeredNovelty, load_novelty
+from modeltoll.leak.array_file import load_arrays, save_arrays
+from modeltoll.leak.layered_novelty import LayeredNovelty, load_novelty
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.stack import Layer, Stack
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.teachers.network_stack import Layer, Stack
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeltoll.leak.neighbours import TREE_DIMENSIONS, Neighbours, _Preview
+from modeltoll.leak.nearest_neighbours import TREE_DIMENSIONS, Neighbours, _Preview
 
 
 def full_search(points, query, k):

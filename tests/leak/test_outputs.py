@@ -12,10 +12,10 @@ from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.multilabel import MultilabelMeasure
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.onnx import OnnxEmbedding
+from modeltoll.leak.onnx_embedding import OnnxEmbedding
 from modeltoll.leak.pate import PateMeasure, Reading
+from modeltoll.leak.regression_spread import SpreadMeasure
 from modeltoll.leak.scores import probabilities, shown
-from modeltoll.leak.spread import SpreadMeasure
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 

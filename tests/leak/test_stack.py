@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError, RequestError
-from modeltoll.leak.ensemble import Teachers
-from modeltoll.leak.head import VoteHead, load_voters
+from modeltoll.leak.array_file import load_arrays, save_arrays
 from modeltoll.leak.pate import PateMeasure
-from modeltoll.leak.stack import Layer, Stack
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.teachers.ensemble import Teachers
+from modeltoll.leak.teachers.network_stack import Layer, Stack
+from modeltoll.leak.teachers.vote_head import VoteHead, load_voters
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 

@@ -11,9 +11,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from modeltoll.errors import CalibrationError, RequestError
-from modeltoll.leak.ensemble import Networks
 from modeltoll.leak.pate import PateMeasure
-from modeltoll.leak.teachers import TeacherPlan, Teachers, fit_teachers, logistic, perceptron
+from modeltoll.leak.teachers.ensemble import Networks
+from modeltoll.leak.teachers.fit_sklearn import TeacherPlan, Teachers, fit_teachers, logistic, perceptron
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 

@@ -6,8 +6,8 @@ import asyncio
 
 import numpy as np
 
-from modeltoll.gateway.dashboard.following import Bounds
-from modeltoll.gateway.dashboard.reading import Reader
+from modeltoll.gateway.admin.dashboard.ledger_reader import Reader
+from modeltoll.gateway.admin.dashboard.log_tail import Bounds
 from modeltoll.ledger.locate import locate
 from modeltoll.testing.believable_day import MEASURES, MODEL, Town, build_tariff, live_a_day, townspeople
 

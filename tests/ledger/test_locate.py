@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger.book import HALF_LIFE
+from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.ledger.locate import STORES, locate
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger

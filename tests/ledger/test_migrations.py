@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from modeltoll.ledger import postgresserver, sqlitedoor
+from modeltoll.ledger import postgres_pool, sqlite_open
 from modeltoll.ledger.locate import locate
 from modeltoll.records import Allowance, Caller, Spent
 from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
@@ -24,7 +24,7 @@ async def ask(url, *steps):
         await ledger.close()
 
 
-@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlitedoor), ("postgresql", postgresserver)])
+@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlite_open), ("postgresql", postgres_pool)])
 def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stores, store, module, monkeypatch):
     url = stores[store]
     with monkeypatch.context() as before:
@@ -49,7 +49,7 @@ def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stor
     assert (spent, day) == (True, Spent(20_000, 3, 0.5))
 
 
-@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlitedoor), ("postgresql", postgresserver)])
+@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlite_open), ("postgresql", postgres_pool)])
 def test_many_gateways_that_bring_a_ledger_up_to_date_at_once_do_it_once(stores, store, module, monkeypatch):
     url = stores[store]
     with monkeypatch.context() as before:

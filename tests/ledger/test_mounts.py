@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modeltoll.ledger.mounts import filesystem, is_shared
+from modeltoll.ledger.filesystems import filesystem, is_shared
 
 MOUNTS = """\
 overlay / overlay rw,relatime 0 0

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger import postgresserver, valkeyserver
+from modeltoll.ledger import postgres_pool, valkey_connection
 from modeltoll.ledger.locate import locate
 from modeltoll.records import Bill, Caller, Entry, Work
 from modeltoll.testing.ledgers import check_ledger
@@ -311,7 +311,7 @@ def test_a_database_of_a_newer_version_is_refused(database, caplog):
 
     asyncio.run(make())
     with direct(database) as newer:
-        newer.execute("UPDATE modeltoll.meta SET version = %s", (len(postgresserver.MIGRATIONS) + 1,))
+        newer.execute("UPDATE modeltoll.meta SET version = %s", (len(postgres_pool.MIGRATIONS) + 1,))
     newer.close()
     assert "upgrade Modeltoll" in refused(opened(database), caplog)
 
@@ -412,7 +412,7 @@ def test_keys_of_a_newer_version_are_refused(keyspace, keys, caplog):
         await (await opened(keyspace)).close()
 
     asyncio.run(make())
-    keys.hset("{modeltoll}:ledger", "version", valkeyserver.VERSION + 1)
+    keys.hset("{modeltoll}:ledger", "version", valkey_connection.VERSION + 1)
     assert "upgrade Modeltoll" in refused(opened(keyspace), caplog)
 
 

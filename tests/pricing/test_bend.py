@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modeltoll.pricing.bend import CHOICES, ENOUGH_ROWS, HALF_LIFE, Bend
+from modeltoll.pricing.adaptive_g import CHOICES, ENOUGH_ROWS, HALF_LIFE, Bend
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Leaks
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.calibration import Costs, Split, Targets, Terms, calibrate
-from modeltoll.pricing.choosing import choose
 from modeltoll.pricing.conformal import factors_of
+from modeltoll.pricing.selection import choose
 from modeltoll.records import Leaks
 
 NAMES = ("blind", "keen")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Leaks
-from modeltoll.simulation.distribution import Distribution, leaks_at
-from modeltoll.simulation.tolls import ConformalToll
+from modeltoll.simulation.batch_tariffs import ConformalToll
+from modeltoll.simulation.p_value_mixture import Distribution, leaks_at
 from modeltoll.simulation.traffic import Traffic, alone, diluted
 
 BENDS = np.array([0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine, leading_zero_bits
-from modeltoll.pricing.traces import fit_standard, read_trace, replay
 from modeltoll.records import Caller, Leaks
+from modeltoll.simulation.attack_traces import fit_standard, read_trace, replay
 from modeltoll.testing.tariffs import check_tariff, new_account
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

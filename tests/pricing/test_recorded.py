@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.pricing.recorded import (
+from modeltoll.pricing.leak_samples import (
     chosen,
     first_places,
     leaks_of_log,

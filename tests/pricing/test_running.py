@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltoll.pricing.running import earlier, running
+from modeltoll.pricing.grouped import earlier, running
 from modeltoll.pricing.suspicion import Suspicion, SuspicionTerms
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.floats(0.0, 1.0), st.floats(0.0, 1.0)), max_size=60)

@@ -8,7 +8,7 @@ import pytest
 from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
 
-from modeltoll.puzzle import argon2id, stock
+from modeltoll.puzzle import argon2id, precomputed
 from modeltoll.puzzle.argon2id import KEPT_KIB, Argon2id
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.puzzle import Watch
@@ -83,4 +83,4 @@ def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
 
 
 def test_all_that_is_stocked_is_kept():
-    assert min(stock.STOCKED_KIB) >= KEPT_KIB
+    assert min(precomputed.STOCKED_KIB) >= KEPT_KIB

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import TokenExpired, TokenRefused
-from modeltoll.puzzle.evaluation import largest_digest
+from modeltoll.puzzle.functions import largest_digest
 from modeltoll.puzzle.hashcash import Hashcash, bits_bound
 from modeltoll.puzzle.puzzle import Watch, expected_evaluations
 from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_token, seal_token, settle

@@ -16,7 +16,7 @@ from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.puzzle import Watch
 from modeltoll.puzzle.seal import KeyRing, RedeemClaim, close, digest_solution, open_, open_token, seal_token, settle
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Solution, Work
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})

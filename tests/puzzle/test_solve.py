@@ -16,13 +16,13 @@ import pytest
 
 from modeltoll import wire
 from modeltoll.errors import SolveStopped, TollMalformed
-from modeltoll.puzzle import crew, evaluation, squaring
-from modeltoll.puzzle import solve as solving
+from modeltoll.puzzle import functions, searchers, squaring
+from modeltoll.puzzle import solver as solving
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.kernel import PYTHON, kernels
+from modeltoll.puzzle.native_kernels import PYTHON, kernels
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Work
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
@@ -68,7 +68,7 @@ def helpers(monkeypatch):
         started.append(popen(*given, **options))
         return started[-1]
 
-    monkeypatch.setattr(crew.subprocess, "Popen", start)
+    monkeypatch.setattr(searchers.subprocess, "Popen", start)
     return started
 
 
@@ -133,7 +133,7 @@ def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, help
 def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
     """One of 256 MiB takes longer than anybody waits who has cancelled: it ends by itself, and its thread with it."""
     ended = threading.Event()
-    monkeypatch.setattr(crew, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
+    monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
     before = threads()
     with pytest.raises(SolveStopped, match="cancelled"):
         solve(replace(ENDLESS["argon2id"], memory_kib=262144), Watch(cores=cores, cancelled=after(2)))
@@ -210,7 +210,7 @@ def test_a_machine_that_gives_no_thread_stops_the_work(monkeypatch):
 
 
 def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):
-    monkeypatch.setattr(crew, "evaluator", lambda _: lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: pytest.fail("work was done"))
     with pytest.raises(SolveStopped, match="deadline"):
         solve(ENDLESS["argon2id"], Watch(deadline=5.0, clock=lambda: 5.0))
 
@@ -261,7 +261,7 @@ def test_memory_that_the_machine_does_not_give_stops_the_work(cores, monkeypatch
     def refuse(*_given):
         raise argon2.exceptions.HashingError("Memory allocation error")
 
-    monkeypatch.setattr(crew, "evaluator", lambda _: refuse)
+    monkeypatch.setattr(searchers, "evaluator", lambda _: refuse)
     with pytest.raises(SolveStopped, match="memory"):
         solve(ENDLESS["argon2id"], Watch(cores=cores))
 
@@ -294,16 +294,16 @@ def test_hashcash_tells_of_no_end():
 
 
 def test_the_names_are_those_of_the_wire():
-    assert evaluation.PUZZLES == wire.PUZZLES
-    assert evaluation.HASHCASHES == wire.HASHCASHES
-    assert evaluation.SEED_BYTES == wire.SEED_BYTES
+    assert functions.PUZZLES == wire.PUZZLES
+    assert functions.HASHCASHES == wire.HASHCASHES
+    assert functions.SEED_BYTES == wire.SEED_BYTES
     assert squaring.MODULUS_BYTES == wire.MODULUS_BYTES
 
 
 def test_a_payer_loads_no_numpy():
     """The solver, the seal and the wire, in a fresh interpreter."""
     code = (
-        "import sys, modeltoll.puzzle.solve, modeltoll.puzzle.seal, modeltoll.wire;"
+        "import sys, modeltoll.puzzle.solver, modeltoll.puzzle.seal, modeltoll.wire;"
         "print(sorted({'numpy', 'scipy', 'sklearn', 'msgspec', 'starlette', 'asyncio'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

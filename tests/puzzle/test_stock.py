@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 from argon2.exceptions import HashingError
 
-from modeltoll.puzzle import stock as stocking
+from modeltoll.puzzle import precomputed as stocking
 from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.puzzle.evaluation import evaluate
+from modeltoll.puzzle.functions import evaluate
+from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, STOCKED_KIB, Stock
 from modeltoll.puzzle.puzzle import Watch, expected_seconds
-from modeltoll.puzzle.stock import MOST_EVALUATIONS, STOCKED_KIB, Stock
 from modeltoll.records import MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
 

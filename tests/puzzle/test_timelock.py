@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modeltoll.errors import SolveStopped, TollMalformed
 from modeltoll.puzzle.puzzle import Watch, expected_evaluations, expected_seconds
 from modeltoll.puzzle.seal import KeyRing, RedeemClaim, close, open_, seal_token
-from modeltoll.puzzle.solve import solve, unlock
+from modeltoll.puzzle.solver import solve, unlock
 from modeltoll.puzzle.squaring import base_of, square_up, squarers, value_of
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, MachineProfile, Solution, Work

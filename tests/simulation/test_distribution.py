@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import SettingsError
-from modeltoll.simulation.distribution import Distribution, leaks_at, parse_distribution
+from modeltoll.simulation.p_value_mixture import Distribution, leaks_at, parse_distribution
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.ledger import book
+from modeltoll.ledger import account_math
 from modeltoll.pricing.calibration import Costs, Terms, calibrate
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Assessment, Caller, Entry, Leaks
+from modeltoll.simulation.batch_tariffs import ConformalToll, PublishedToll
 from modeltoll.simulation.replay import replay
-from modeltoll.simulation.scenes import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST, Plan, Times
-from modeltoll.simulation.tolls import ConformalToll, PublishedToll
+from modeltoll.simulation.scenarios import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST, Plan, Times
 from modeltoll.simulation.traffic import Traffic, alone, diluted, drawn, spread
 
 NAMES = ("entropy", "novelty")
@@ -71,15 +71,17 @@ def walk(tariff, traffic, caller):
             tariff.shape, tariff.identity, 1.0,
         )  # fmt: skip
         after = []
-        for name, party in zip((number, *caller.groups), book.parties(caller), strict=True):
+        for name, party in zip((number, *caller.groups), account_math.parties(caller), strict=True):
             known = seen.setdefault(name, {(10**6).to_bytes(8, "big")})
-            accounts[name], learned = book.charge(accounts.get(name), party, entry, known, book.HALF_LIFE)
+            accounts[name], learned = account_math.charge(
+                accounts.get(name), party, entry, known, account_math.HALF_LIFE
+            )
             known.update(learned)
             after.append(accounts[name])
         single = Assessment(
             *(part[place : place + 1] for part in (assessment.factors, assessment.rarest, assessment.bins))
         )
-        work = tariff.work(single, book.together(after[0], after[1:]))
+        work = tariff.work(single, account_math.together(after[0], after[1:]))
         seconds.append(work.seconds)
         suspected.append(work.suspected)
     return np.array(seconds), np.array(suspected)

@@ -15,7 +15,7 @@ from modeltoll.cli import app
 from modeltoll.ledger.locate import locate
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.recorded import save_leaks
+from modeltoll.pricing.leak_samples import save_leaks
 from modeltoll.records import Bill, Caller, Entry, Leaks, Work
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

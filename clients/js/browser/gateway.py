@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from modeltoll.demo import processes
-from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.pricing.calibration import Costs, calibrate
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Leaks
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 MODEL, UNIT_SECONDS = "chat", 0.02
 KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))]

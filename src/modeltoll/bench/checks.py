@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modeltoll.bench.stealing import Loot
-    from modeltoll.bench.tolls import Laid
+    from modeltoll.bench.extraction import Loot
+    from modeltoll.bench.toll_schemes import Laid
 
 __all__ = ["Check", "across", "budget_spent", "honest_promise", "live_agrees", "live_unchanged", "nothing_unmetered"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -13,18 +12,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.bench.store import Damaged, write_document
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.bench.artifact_files import Damaged, write_document
+from modeltoll.bench.identity import digest, first_file, legacy_digest
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modeltoll.bench.checks import Check
-    from modeltoll.bench.machines import Bill
+    from modeltoll.bench.hardware_costs import Bill
 
 __all__ = ["HONEST", "Experiment", "Origin", "Point", "Result", "origin", "plan_of", "read_result", "read_results"]
 
 FORMAT = 1
+_DIGITS = 8  # of the digest in a file's name
 HONEST = "honest"  # the attack of those who are not thieves
 _PACKAGES = ("modeltoll", "numpy", "scipy", "scikit-learn", "torch")
 
@@ -51,13 +52,39 @@ class Experiment:
     workload: str = ""
     foreign: str = ""
 
+    @property
+    def key(self) -> dict[str, str | int]:
+        """What tells it from every other experiment, in words that stay whatever the fields are called."""
+        return {
+            "v": 1,
+            "suite": self.suite,
+            "dataset": self.dataset,
+            "attack": self.attack,
+            "evasion": self.evasion,
+            "defence": self.defence,
+            "tariff": self.tariff,
+            "measure": self.measure,
+            "profile": self.profile,
+            "seed": self.seed,
+            "queries": self.queries,
+            "workload": self.workload,
+            "foreign": self.foreign,
+        }
+
     def file(self, folder: Path) -> Path:
-        """Where its result belongs: names for people, and a digest of everything."""
+        """Where its result is written: names for people, and a digest of everything."""
+        return self._named(folder, digest(self.key, _DIGITS))
+
+    def find(self, folder: Path) -> Path | None:
+        """Where its result lies, under today's name or the one of before keys; None where there is none."""
+        legacy = legacy_digest("Experiment", self.key, _DIGITS)
+        return first_file(self.file(folder), self._named(folder, legacy))
+
+    def _named(self, folder: Path, digits: str) -> Path:
         said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
         words = "-".join(word for word in said if word not in ("", "none"))
-        digest = hashlib.sha256(repr(self).replace(", foreign=''", "").encode()).hexdigest()[:8]
         slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-        return folder / self.suite / self.dataset / f"{slug}-{digest}.json"
+        return folder / self.suite / self.dataset / f"{slug}-{digits}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +157,7 @@ class Result:
 
     def write(self, folder: Path) -> Path:
         """Write it where the experiment belongs."""
-        path = self.experiment.file(folder)
+        path = self.experiment.find(folder) or self.experiment.file(folder)
         write_document(path, self.document())
         return path
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.attack import BudgetSpent
-from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.leak_measures import measure_all
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Oracle
-    from modeltoll.bench.gauges import Gauges
+    from modeltoll.bench.leak_measures import Gauges
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
-from modeltoll.bench.defences.table import DEFENCES, TRUTH, WATCHERS
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.attack_setup import FULL, QUICK
+from modeltoll.bench.defences.registry import DEFENCES, TRUTH, WATCHERS
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST, Experiment
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.targets import TARGETS
-from modeltoll.bench.thieves import FULL, QUICK
-from modeltoll.bench.tolls import CONFORMAL, DEFAULT, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED
 from modeltoll.errors import SettingsError
 
 __all__ = ["SUITES", "Choice", "plan", "telling_cost"]

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
+from modeltoll.bench.data_split import Pools, Shares, divide, mirrored, moved
 from modeltoll.bench.datasets import DataError, Images
-from modeltoll.bench.gauges import standard_gauges
-from modeltoll.bench.pools import Pools, Shares, divide, mirrored, moved
+from modeltoll.bench.leak_measures import standard_gauges
 
 if TYPE_CHECKING:
-    from modeltoll.bench.gauges import Gauges
+    from modeltoll.bench.leak_measures import Gauges
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
@@ -87,12 +87,12 @@ def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Worksho
     """A published data set with its torch victim from the shelf, and Tiny-ImageNet as the foreign source."""
 
     def ready(workshop: Workshop, progress: Progress) -> Room:
-        from modeltoll.bench.victims import shelf  # noqa: PLC0415  torch is an extra
-        from modeltoll.bench.victims.watchmen import observer_file, teachers_file  # noqa: PLC0415
+        from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
+        from modeltoll.bench.victims.measure_files import observer_file, teachers_file  # noqa: PLC0415
 
         folder, rng, shares = workshop.folder, np.random.default_rng(_SEED), Shares(3500, 4000, 1000)
-        victim = shelf.victim(name, folder, workshop.cache, progress)
-        load = shelf.VICTIMS[name].load
+        victim = registry.victim(name, folder, workshop.cache, progress)
+        load = registry.VICTIMS[name].load
         private = load(folder, train=True)
         calibration, own, honest = divide(load(folder, train=False), shares, rng)
         foreign, strange = _foreign(

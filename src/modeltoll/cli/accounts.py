@@ -143,7 +143,7 @@ def _url(where: str) -> str:
     if "://" in where or Path(where).suffix not in {".yaml", ".yml"}:
         return where
     with needs("gateway"):
-        from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
+        from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     return load_settings(Path(where)).ledger.url
 
 

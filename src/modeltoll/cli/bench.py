@@ -16,7 +16,7 @@ from modeltoll.cli.terminal import JsonFile, needs, note, print_table, stage, st
 from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.running import Errand, Outcome, Run
+    from modeltoll.bench.runner import Errand, Outcome, Run
     from modeltoll.records import Progress
 
 __all__ = ["verbs"]
@@ -64,10 +64,10 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
     with needs("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
+        from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
         from modeltoll.bench.experiment import origin  # noqa: PLC0415
-        from modeltoll.bench.running import Run, errands  # noqa: PLC0415
+        from modeltoll.bench.runner import Run, errands  # noqa: PLC0415
         from modeltoll.bench.targets import Workshop  # noqa: PLC0415
-        from modeltoll.bench.thieves import PROFILES  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
     choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
 def _carry_out(found: Sequence[Errand], work: Run, jobs: int, ray: str | None) -> int:
     """Run all errands; how many failed."""
     with needs("bench"):
-        from modeltoll.bench.running import prepare, run_all  # noqa: PLC0415  an extra
+        from modeltoll.bench.runner import prepare, run_all  # noqa: PLC0415  an extra
 
         for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
             with stage(f"Making {name} ready") as progress:
@@ -108,7 +108,7 @@ def _carry_out(found: Sequence[Errand], work: Run, jobs: int, ray: str | None) -
 def _show(files: Sequence[Path], json_file: str | None) -> None:
     """The results as a table, and what does not hold."""
     from modeltoll.bench.experiment import read_result  # noqa: PLC0415  an extra
-    from modeltoll.bench.lines import HEADINGS, cells, failures  # noqa: PLC0415
+    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415
 
     documents = [read_result(path) for path in files]
     if json_file is not None:
@@ -122,7 +122,7 @@ def _on_cluster(found: Sequence[Errand], work: Run, address: str, cores: int) ->
     with needs("ray"):
         import ray  # noqa: F401, PLC0415  an extra, missed here and not on a machine far away
 
-        from modeltoll.bench.cluster import run_on_cluster  # noqa: PLC0415
+        from modeltoll.bench.ray_runner import run_on_cluster  # noqa: PLC0415
     return run_on_cluster(found, work, address, cores)
 
 

@@ -53,9 +53,9 @@ def demo(  # noqa: PLR0913  each is a choice of the visitor's
 
 def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short: bool) -> None:
     with needs("demo"):
+        from modeltoll.demo.data import SHORT, WORLDS, Sizes  # noqa: PLC0415
         from modeltoll.demo.report import HEADINGS, table, write_report  # noqa: PLC0415  an extra
         from modeltoll.demo.run import Options, run  # noqa: PLC0415
-        from modeltoll.demo.worlds import SHORT, WORLDS, Sizes  # noqa: PLC0415
     if data not in WORLDS:
         raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(WORLDS)}"])
     options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else Sizes(), seed=seed)

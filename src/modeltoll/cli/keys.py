@@ -15,8 +15,8 @@ from modeltoll.cli.terminal import JsonFile, SettingsFile, needs, note, print_ta
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.keyfile import KeyDocument, KeyLine
-    from modeltoll.gateway.settings_callers import CallerSettings
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.settings.callers import CallerSettings
 
 __all__ = ["verbs"]
 
@@ -48,20 +48,20 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
     callers, path = _of(settings)
-    from modeltoll.gateway import keyfile  # noqa: PLC0415
-    from modeltoll.gateway.settings_faults import faults_of  # noqa: PLC0415
+    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
+    from modeltoll.gateway.settings.errors import faults_of  # noqa: PLC0415
 
     if tier not in callers.tiers:
         raise SettingsError([f"--tier: there is no {tier!r}; there are: {', '.join(callers.tiers)}"])
-    now, (key, sha256) = _now(), keyfile.draw_key()
+    now, (key, sha256) = _now(), key_file.draw_key()
     end = None if expires is None else _end(expires, now)
     try:
-        line = keyfile.KeyLine(
+        line = key_file.KeyLine(
             name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
         )
     except ValidationError as error:
         raise SettingsError(faults_of(error)) from None
-    keyfile.change_keys(path, lambda document: keyfile.added(document, line, another=another))
+    key_file.change_keys(path, lambda document: key_file.added(document, line, another=another))
     _hand_out(key, f"a key of {name} ({line.identity}, {tier})")
 
 
@@ -70,7 +70,7 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
 def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
     """Show the keys: whose, on which terms, and until when. The keys themselves nobody can show."""
     _, path = _of(settings)
-    from modeltoll.gateway.keyfile import read_keys  # noqa: PLC0415
+    from modeltoll.gateway.callers.key_file import read_keys  # noqa: PLC0415
 
     document, now = read_keys(path), _now()
     if json_file is not None:
@@ -92,10 +92,10 @@ def revoke(
 ) -> None:
     """Take back all keys of a name, or one of them."""
     _, path = _of(settings)
-    from modeltoll.gateway import keyfile  # noqa: PLC0415
+    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
 
-    before = len(keyfile.read_keys(path).keys)
-    after: KeyDocument = keyfile.change_keys(path, lambda document: keyfile.revoked(document, name, identity))
+    before = len(key_file.read_keys(path).keys)
+    after: KeyDocument = key_file.change_keys(path, lambda document: key_file.revoked(document, name, identity))
     note.print(escape(f"{name}: {before - len(after.keys)} taken back"), soft_wrap=True)
 
 
@@ -108,18 +108,18 @@ def rotate(
 ) -> None:
     """Make a new key on the terms of the one before, which stays good for a while."""
     _, path = _of(settings)
-    from modeltoll.gateway import keyfile  # noqa: PLC0415
+    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
 
-    now, (key, sha256) = _now(), keyfile.draw_key()
+    now, (key, sha256) = _now(), key_file.draw_key()
     span = _span(overlap, "--overlap")
-    keyfile.change_keys(path, lambda document: keyfile.rotated(document, name, sha256, now, span))
+    key_file.change_keys(path, lambda document: key_file.rotated(document, name, sha256, now, span))
     _hand_out(key, f"a new key of {name} ({sha256[:8]}); the keys before end {now + span:%Y-%m-%d %H:%M} UTC")
 
 
 def _of(settings: Path) -> tuple[CallerSettings, Path]:
     """What the settings say of callers, and their key file."""
     with needs("gateway"):
-        from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
+        from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     callers = load_settings(settings).callers
     if callers.key_file is None:
         raise SettingsError(["callers.key_file: is not set; say where the keys are kept, such as key_file: keys.json"])

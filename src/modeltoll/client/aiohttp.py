@@ -19,10 +19,10 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from modeltoll.client.flow import Labour, Redemption, hands_over, may_be_toll
-from modeltoll.client.message import Bounded, goes_along, opened
+from modeltoll.client.http_messages import Bounded, goes_along, opened
 from modeltoll.client.purse import Purse
-from modeltoll.client.steps import Steps
+from modeltoll.client.toll_flow import Labour, Redemption, hands_over, may_be_toll
+from modeltoll.client.toll_session import Steps
 from modeltoll.records import Answer, Solution
 from modeltoll.wire import ACCEPT_HEADER, STATUS
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from modeltoll.client.flow import Labour, hands_over, may_be_toll
-from modeltoll.client.message import Bounded
+from modeltoll.client.http_messages import Bounded
+from modeltoll.client.httpx_exchange import Walk, greeted, library_of
 from modeltoll.client.purse import Purse
-from modeltoll.client.walk import Walk, greeted, library_of
+from modeltoll.client.toll_flow import Labour, hands_over, may_be_toll
 from modeltoll.records import Answer, Solution
 
 if TYPE_CHECKING:

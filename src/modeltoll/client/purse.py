@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll import wire
 from modeltoll.errors import TollTooDear
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import Watch, expected_seconds
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import MachineProfile, Solution, Toll
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
-from modeltoll.client.flow import Labour, Redemption, hands_over, may_be_toll
-from modeltoll.client.message import Bounded, goes_along, opened
+from modeltoll.client.http_messages import Bounded, goes_along, opened
 from modeltoll.client.purse import Purse
-from modeltoll.client.steps import Steps
+from modeltoll.client.toll_flow import Labour, Redemption, hands_over, may_be_toll
+from modeltoll.client.toll_session import Steps
 from modeltoll.records import Answer
 from modeltoll.wire import ACCEPT_HEADER, STATUS
 

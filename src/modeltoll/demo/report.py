@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from modeltoll.demo.run import Outcome
-    from modeltoll.demo.tally import Account, Line
+    from modeltoll.demo.summary import Account, Line
 
 __all__ = ["HEADINGS", "result", "table", "write_report"]
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from modeltoll.demo.callers import Purchase, scores
 from modeltoll.demo.clones import Exam, train_clone
-from modeltoll.demo.market import (
+from modeltoll.demo.data import WORLDS, Sizes, World
+from modeltoll.demo.http_callers import Purchase, scores
+from modeltoll.demo.scenario import (
     HONEST,
     JITTERED,
     NOISE,
@@ -26,12 +27,11 @@ from modeltoll.demo.market import (
     honest_errand,
     thieves_errands,
 )
-from modeltoll.demo.street import Street, train_victim
-from modeltoll.demo.tally import Account, Line, Visit, settle
-from modeltoll.demo.worlds import WORLDS, Sizes, World
-from modeltoll.gateway.calibrating import Wishes
+from modeltoll.demo.servers import Street, train_victim
+from modeltoll.demo.summary import Account, Line, Visit, settle
+from modeltoll.gateway.setup.calibrate import Wishes
 from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
-from modeltoll.puzzle.measuring import measure_profile
+from modeltoll.puzzle.benchmark import measure_profile
 
 if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from modeltoll.demo.data import WORLDS, Sizes, World
+from modeltoll.demo.model_server import MODEL
 from modeltoll.demo.run import Stage, wishes
-from modeltoll.demo.street import Street, train_victim
-from modeltoll.demo.victim import MODEL
-from modeltoll.demo.worlds import WORLDS, Sizes, World
-from modeltoll.gateway.page.site import Demo, Offer, OfferedModel, page_application
-from modeltoll.gateway.serve import listen, served
-from modeltoll.puzzle.measuring import measure_profile
+from modeltoll.demo.servers import Street, train_victim
+from modeltoll.gateway.admin.playground.app import Demo, Offer, OfferedModel, page_application
+from modeltoll.gateway.server.serve import listen, served
+from modeltoll.puzzle.benchmark import measure_profile
 
 if TYPE_CHECKING:
     import socket

@@ -12,9 +12,9 @@ from starlette.routing import compile_path
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
-from modeltoll.gateway.assemble import assemble
+from modeltoll.gateway.assembly.build import assemble
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.settings import Settings, load_settings
+from modeltoll.gateway.settings.load import Settings, load_settings
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from modeltoll.errors import CalibrationError, RequestError
+from modeltoll.leak.array_file import load_arrays, save_arrays
 from modeltoll.leak.inputs import LARGEST, check_inputs, inputs_of
-from modeltoll.leak.neighbours import Neighbours
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.nearest_neighbours import Neighbours
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak.neighbours import Neighbours
+from modeltoll.leak.array_file import load_arrays, save_arrays
+from modeltoll.leak.nearest_neighbours import Neighbours
 from modeltoll.leak.pate import Reading
 from modeltoll.leak.scores import check_scores, scores_of
-from modeltoll.leak.store import load_arrays, save_arrays
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats, Integers

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger.book import HALF_LIFE
-from modeltoll.ledger.options import DAY, positive
+from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.ledger.url_options import DAY, positive
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger import book
+from modeltoll.ledger import account_math
 from modeltoll.records import Caller
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class _Page:
     """An account and its sketch: the ring in the order of arrival, and the same fingerprints as a set."""
 
     account: Account
-    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=book.SKETCH))
+    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=account_math.SKETCH))
     seen: set[bytes] = field(default_factory=set)
 
     def learn(self, fresh: tuple[bytes, ...]) -> None:
         for fingerprint in fresh:
-            if len(self.ring) == book.SKETCH:
+            if len(self.ring) == account_math.SKETCH:
                 self.seen.discard(self.ring[0])
             self.ring.append(fingerprint)
             self.seen.add(fingerprint)
@@ -47,7 +47,7 @@ class MemoryLedger:
 
     url_options: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, half_life: float = book.HALF_LIFE, salt: bytes | None = None) -> None:
+    def __init__(self, *, half_life: float = account_math.HALF_LIFE, salt: bytes | None = None) -> None:
         self._half_life = half_life
         self._salt = secrets.token_bytes(32) if salt is None else salt
         self._pages: dict[tuple[str, str], _Page] = {}
@@ -81,25 +81,25 @@ class MemoryLedger:
 
     async def charge(self, caller: Caller, entry: Entry) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
+        account_math.check_entry(caller, entry)
         pages = self._opened()
-        own, *shared = [self._charge(pages, party, entry) for party in book.parties(caller)]
-        return book.together(own, shared)
+        own, *shared = [self._charge(pages, party, entry) for party in account_math.parties(caller)]
+        return account_math.together(own, shared)
 
     def _charge(self, pages: dict[tuple[str, str], _Page], caller: Caller, entry: Entry) -> Account:
         key = caller.name, entry.model
         page = pages.get(key)
         if page is None:
-            account, fresh = book.charge(None, caller, entry, (), self._half_life)
+            account, fresh = account_math.charge(None, caller, entry, (), self._half_life)
             page = pages[key] = _Page(account)
         else:
-            page.account, fresh = book.charge(page.account, caller, entry, page.seen, self._half_life)
+            page.account, fresh = account_math.charge(page.account, caller, entry, page.seen, self._half_life)
         page.learn(fresh)
         return page.account
 
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         page = self._opened().get((caller.name, bill.model))
         if page is not None:
             page.account = replace(page.account, work=page.account.work + bill.work.seconds)
@@ -108,9 +108,9 @@ class MemoryLedger:
 
     async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         self._opened()
-        after = book.spend(self._days.get(caller.name), more, allowance)
+        after = account_math.spend(self._days.get(caller.name), more, allowance)
         if after is not None:
             self._days[caller.name] = after
         return after is not None
@@ -118,24 +118,24 @@ class MemoryLedger:
     async def spent(self, caller: Caller, day: int) -> Spent:
         """See ``Ledger.spent``."""
         self._opened()
-        return book.spent(self._days.get(caller.name), day)
+        return account_math.spent(self._days.get(caller.name), day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         pages = self._opened()
-        own, *shared = [self._read(pages.get((party.name, model)), party, at) for party in book.parties(caller)]
-        return None if own is None else book.together(own, shared)
+        own, *shared = [self._read(pages.get((party.name, model)), party, at) for party in account_math.parties(caller)]
+        return None if own is None else account_math.together(own, shared)
 
     def _read(self, page: _Page | None, caller: Caller, at: float) -> Account | None:
-        return None if page is None else replace(book.faded(page.account, at, self._half_life), caller=caller)
+        return None if page is None else replace(account_math.faded(page.account, at, self._half_life), caller=caller)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         accounts = [page.account for page in self._opened().values() if not page.account.caller.is_group]
         accounts.sort(key=lambda account: (-account.work, account.caller.name, account.model))
         found = [replace(account, caller=Caller(account.caller.name)) for account in accounts[: max(0, limit)]]
-        return [book.faded(account, at, self._half_life) for account in found]
+        return [account_math.faded(account, at, self._half_life) for account in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
@@ -144,11 +144,11 @@ class MemoryLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt)
+        return account_math.hashed(caller, self._salt)
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         return self._opened().pop((caller.name, model), None) is not None
 
     def _opened(self) -> dict[tuple[str, str], _Page]:

@@ -17,11 +17,11 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, signed
-from modeltoll.ledger.options import given, positive, whole
-from modeltoll.ledger.postgresserver import CONNECTIONS, TIMEOUT, PostgresServer
-from modeltoll.ledger.retention import CUT, KEEP, Retention
+from modeltoll.ledger import account_math
+from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.postgres_pool import CONNECTIONS, TIMEOUT, PostgresServer
+from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, signed
+from modeltoll.ledger.url_options import given, positive, whole
 from modeltoll.records import GROUP_SCHEMES, Caller, Spent
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class PostgresLedger:
         self,
         parameters: Mapping[str, Any],
         *,
-        half_life: float = book.HALF_LIFE,
+        half_life: float = account_math.HALF_LIFE,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
@@ -118,8 +118,8 @@ class PostgresLedger:
 
     async def charge(self, caller: Caller, entry: Entry) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
-        parties = {_key(party, entry.model): party for party in book.parties(caller)}
+        account_math.check_entry(caller, entry)
+        parties = {_key(party, entry.model): party for party in account_math.parties(caller)}
         keys = sorted(parties)  # as the function wants them
         values = (
             _array(rf"\x{key.hex()}" for key in keys),
@@ -133,15 +133,15 @@ class PostgresLedger:
             entry.tariff,
             float(entry.at),
             self._half_life,
-            str(book.SKETCH),
+            str(account_math.SKETCH),
         )
         found = {row[0]: row[1:] for row in await self._server.fetch(_CHARGE, values)}
         own, *shared = [decode_account(party, found[key]) for key, party in parties.items()]
-        return book.together(own, shared)
+        return account_math.together(own, shared)
 
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         line = encode_line(self.logged_as(caller), bill)
         columns = [Int8(value) if kind is int else kind(value) for value, kind in zip(line, LINE.values(), strict=True)]
         await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
@@ -150,7 +150,7 @@ class PostgresLedger:
 
     async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         had = (str(more.day), Int8(more.rows), float(more.work))
         ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(allowance)))
         return bool(covered)
@@ -158,24 +158,24 @@ class PostgresLedger:
     async def spent(self, caller: Caller, day: int) -> Spent:
         """See ``Ledger.spent``."""
         found = await self._server.fetch(_DAY, (_day_key(caller),))
-        return book.spent(Spent(*found[0]) if found else None, day)
+        return account_math.spent(Spent(*found[0]) if found else None, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
-        parties = book.parties(caller)
+        account_math.check_names(caller, model)
+        parties = account_math.parties(caller)
         keys = [_key(party, model) for party in parties]
         found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,))}
         own, *shared = [
-            book.faded(decode_account(party, found[key]), at, self._half_life) if key in found else None
+            account_math.faded(decode_account(party, found[key]), at, self._half_life) if key in found else None
             for key, party in zip(keys, parties, strict=True)
         ]
-        return None if own is None else book.together(own, shared)
+        return None if own is None else account_math.together(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),))
-        return [book.faded(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
+        return [account_math.faded(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
@@ -185,11 +185,11 @@ class PostgresLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt or b"")
+        return account_math.hashed(caller, self._salt or b"")
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         ((known,),) = await self._server.fetch(_RESET, (_key(caller, model),))
         return bool(known)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
-from modeltoll.ledger.options import given
-from modeltoll.ledger.retention import CUT, KEEP, Retention
-from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
+from modeltoll.ledger import account_math
+from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
+from modeltoll.ledger.sqlite_connection import PATIENCE, SqliteFile
+from modeltoll.ledger.url_options import given
 from modeltoll.records import GROUP_SCHEMES, Caller, Spent
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class SqliteLedger:
         self,
         path: Path,
         *,
-        half_life: float = book.HALF_LIFE,
+        half_life: float = account_math.HALF_LIFE,
         patience: float = PATIENCE,
         retention: Retention | None = None,
         make: bool = True,
@@ -111,38 +111,38 @@ class SqliteLedger:
 
     async def charge(self, caller: Caller, entry: Entry) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
+        account_math.check_entry(caller, entry)
         job = partial(_charge, caller, entry, self._half_life)
         return await self._file.do(job, large=entry.rows > LARGE_ROWS)
 
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         line = encode_line(self.logged_as(caller), bill)
         before = self._retention.before(bill.at)
         await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
     async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         return await self._file.do(partial(_spend, caller, more, allowance))
 
     async def spent(self, caller: Caller, day: int) -> Spent:
         """See ``Ledger.spent``."""
-        return book.spent(await self._file.do(partial(_day, caller)), day)
+        return account_math.spent(await self._file.do(partial(_day, caller)), day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         found = await self._file.do(partial(_read, caller, model))
-        own, *shared = [account and book.faded(account, at, self._half_life) for account in found]
-        return None if own is None else book.together(own, shared)
+        own, *shared = [account and account_math.faded(account, at, self._half_life) for account in found]
+        return None if own is None else account_math.together(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         page = (bounded(limit),)
         found = await self._file.look(lambda connection: connection.execute(_LARGEST, page).fetchall())
-        return [book.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
+        return [account_math.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
@@ -152,11 +152,11 @@ class SqliteLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt)
+        return account_math.hashed(caller, self._salt)
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         return await self._file.do(partial(_reset, caller, model))
 
 
@@ -169,13 +169,15 @@ def _salt(connection: sqlite3.Connection) -> bytes:
 
 
 def _read(caller: Caller, model: str, connection: sqlite3.Connection) -> list[Account | None]:
-    found = [(connection.execute(_FIND, (party.name, model)).fetchone(), party) for party in book.parties(caller)]
+    found = [
+        (connection.execute(_FIND, (party.name, model)).fetchone(), party) for party in account_math.parties(caller)
+    ]
     return [None if row is None else _decode_account(row, party) for row, party in found]
 
 
 def _charge(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
-    own, *shared = [_charge_one(party, entry, half_life, connection) for party in book.parties(caller)]
-    return book.together(own, shared)
+    own, *shared = [_charge_one(party, entry, half_life, connection) for party in account_math.parties(caller)]
+    return account_math.together(own, shared)
 
 
 def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
@@ -187,7 +189,7 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
         before = _decode_account(found, caller)
         seen = _seen(number, entry.fingerprints, connection)
 
-    after, fresh = book.charge(before, caller, entry, seen, half_life)
+    after, fresh = account_math.charge(before, caller, entry, seen, half_life)
     values = (
         learned + len(fresh),
         after.rows,
@@ -203,7 +205,7 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
         number = connection.execute(_ADD, values + new).lastrowid
     else:
         connection.execute(_CHANGE, (*values, number))
-    ring = book.slots(learned, fresh)
+    ring = account_math.slots(learned, fresh)
     connection.executemany(_LEARN, [(number, slot, signed(fingerprint)) for slot, fingerprint in ring])
     return after
 
@@ -233,7 +235,7 @@ def _day(caller: Caller, connection: sqlite3.Connection) -> Spent | None:
 
 
 def _spend(caller: Caller, more: Spent, allowance: Allowance, connection: sqlite3.Connection) -> bool:
-    after = book.spend(_day(caller, connection), more, allowance)
+    after = account_math.spend(_day(caller, connection), more, allowance)
     if after is None:
         return False
     connection.execute(_SPEND, (caller.name, after.day, after.rows, float(after.work)))
@@ -267,4 +269,4 @@ def _unpack(blob: bytes) -> tuple[float, ...]:
 
 
 def _fingerprint(number: int) -> bytes:
-    return number.to_bytes(book.FINGERPRINT_BYTES, "big", signed=True)
+    return number.to_bytes(account_math.FINGERPRINT_BYTES, "big", signed=True)

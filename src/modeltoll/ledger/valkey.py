@@ -15,11 +15,11 @@ from urllib.parse import unquote
 import msgspec
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line
-from modeltoll.ledger.options import given, positive, whole
-from modeltoll.ledger.retention import CUT, KEEP, Retention
-from modeltoll.ledger.valkeyserver import CONNECTIONS, TIMEOUT, ValkeyServer
+from modeltoll.ledger import account_math
+from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line
+from modeltoll.ledger.url_options import given, positive, whole
+from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyServer
 from modeltoll.records import Caller, Spent
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ValkeyLedger:
         self,
         parameters: Mapping[str, Any],
         *,
-        half_life: float = book.HALF_LIFE,
+        half_life: float = account_math.HALF_LIFE,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
@@ -124,8 +124,8 @@ class ValkeyLedger:
 
     async def charge(self, caller: Caller, entry: Entry) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
-        parties = book.parties(caller)
+        account_math.check_entry(caller, entry)
+        parties = account_math.parties(caller)
         places = [_place(party, entry.model) for party in parties]
         keys = [_RANKING, *chain.from_iterable((_ACCOUNT + place, _SKETCH + place) for place in places)]
         ranked = "" if caller.is_group else places[0]
@@ -135,17 +135,17 @@ class ValkeyLedger:
             entry.model,
             entry.tariff,
             self._half_life,
-            book.SKETCH,
+            account_math.SKETCH,
             ranked,
             *(party.name for party in parties),
         ]
         after = await self._server.run("charge", keys, values)
         own, *shared = map(_decode, parties, after)
-        return book.together(own, shared)
+        return account_math.together(own, shared)
 
     async def bill(self, caller: Caller, bill: Bill) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         place = _place(caller, bill.model)
         line = encode_line(self.logged_as(caller), bill)
         fields = chain.from_iterable(
@@ -157,7 +157,7 @@ class ValkeyLedger:
 
     async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         most = ["" if limit is None else limit for limit in (allowance.rows, allowance.work)]
         had = [more.day, more.rows, float(more.work)]
         return bool(await self._server.run("spend", [_DAY + caller.name], [*had, *most, _DAY_SECONDS]))
@@ -166,25 +166,25 @@ class ValkeyLedger:
         """See ``Ledger.spent``."""
         kept = await self._server.ask("HMGET", _DAY + caller.name, "day", "rows", "work")
         known = None if kept[0] is None else Spent(int(kept[0]), int(kept[1]), float(kept[2]))
-        return book.spent(known, day)
+        return account_math.spent(known, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
-        parties = book.parties(caller)
+        account_math.check_names(caller, model)
+        parties = account_math.parties(caller)
         found = await self._server.ask("MGET", *(_ACCOUNT + _place(party, model) for party in parties))
         own, *shared = [
-            None if kept is None else book.faded(_decode(party, kept), at, self._half_life)
+            None if kept is None else account_math.faded(_decode(party, kept), at, self._half_life)
             for party, kept in zip(parties, found, strict=True)
         ]
-        return None if own is None else book.together(own, shared)
+        return None if own is None else account_math.together(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
         found = await self._server.run("largest", [_RANKING], [bounded(limit) - 1, _ACCOUNT])
-        return [book.faded(_decode(None, kept), at, self._half_life) for kept in found]
+        return [account_math.faded(_decode(None, kept), at, self._half_life) for kept in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
         """See ``Ledger.log``."""
@@ -196,11 +196,11 @@ class ValkeyLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt or b"")
+        return account_math.hashed(caller, self._salt or b"")
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         place = _place(caller, model)
         return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + place, _SKETCH + place], [place]))
 

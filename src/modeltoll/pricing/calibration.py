@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.assay import MINIMUM_ROWS, CalibrationReport, assay, check_honest
-from modeltoll.pricing.choosing import Targets, choose
 from modeltoll.pricing.conformal import factors_of
+from modeltoll.pricing.selection import Targets, choose
 from modeltoll.pricing.suspicion import SuspicionTerms, bin_edges
+from modeltoll.pricing.validation import MINIMUM_ROWS, CalibrationReport, assay, check_honest
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:

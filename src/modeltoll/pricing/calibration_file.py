@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.assay import CalibrationReport
+from modeltoll.json_document import Members, decode_document, encode_document, read_bytes, write_bytes
 from modeltoll.pricing.calibration import Calibration, EntryTerms, Provenance
-from modeltoll.pricing.document import Members, decode_document, encode_document, read_bytes, write_bytes
 from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.pricing.validation import CalibrationReport
 
 if TYPE_CHECKING:
     from pathlib import Path

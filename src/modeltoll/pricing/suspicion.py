@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.running import earlier, running
+from modeltoll.pricing.grouped import earlier, running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

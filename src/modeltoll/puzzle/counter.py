@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from modeltoll.puzzle.evaluation import (
+from modeltoll.puzzle.functions import (
     ARGON2ID,
     LANES,
     MAX_EVALUATIONS,
@@ -24,9 +24,9 @@ from modeltoll.puzzle.evaluation import (
     secret_of,
     solves,
 )
+from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, Blank, Stock
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
-from modeltoll.puzzle.stock import MOST_EVALUATIONS, Blank, Stock
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpired, TokenRefused
-from modeltoll.puzzle.evaluation import COUNTERS, HASHCASHES, SECRET_BYTES, TIMELOCK, solves
+from modeltoll.puzzle.functions import COUNTERS, HASHCASHES, SECRET_BYTES, TIMELOCK, solves
 from modeltoll.records import Answer, Challenge, Part, Solution
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from modeltoll.puzzle.evaluation import MAX_EVALUATIONS, SEED_BYTES, TIMELOCK, check_of, secret_of
+from modeltoll.puzzle.functions import MAX_EVALUATIONS, SEED_BYTES, TIMELOCK, check_of, secret_of
 from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 from modeltoll.puzzle.squaring import MODULUS_BYTES, base_of, value_of
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from modeltoll.simulation.scenes import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST
+from modeltoll.simulation.scenarios import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

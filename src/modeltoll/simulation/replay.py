@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.recorded import CALIBRATION, HONEST
-from modeltoll.simulation.playing import play
-from modeltoll.simulation.scenes import Plan, Source, Times, honest_scenes, thief_scenes
+from modeltoll.pricing.leak_samples import CALIBRATION, HONEST
+from modeltoll.simulation.engine import play
+from modeltoll.simulation.scenarios import Plan, Source, Times, honest_scenes, thief_scenes
 from modeltoll.simulation.traffic import drawn
 
 if TYPE_CHECKING:
     from modeltoll.records import Leaks
-    from modeltoll.simulation.scenes import Scene
-    from modeltoll.simulation.tolls import Toll
+    from modeltoll.simulation.batch_tariffs import Toll
+    from modeltoll.simulation.scenarios import Scene
 
 __all__ = ["Line", "replay"]
 

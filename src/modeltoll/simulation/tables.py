@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.pricing.explaining import CallerExplanation, RowExplanation
-    from modeltoll.pricing.traces import ModeCost
+    from modeltoll.pricing.explain import CallerExplanation, RowExplanation
+    from modeltoll.simulation.attack_traces import ModeCost
     from modeltoll.simulation.replay import Line
 
 __all__ = ["LINE_HEADINGS", "MODE_HEADINGS", "caller_cells", "line_cells", "mode_cells", "row_cells"]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.dashboard.shown import Shown
-from modeltoll.gateway.dashboard.site import dashboard_application
-from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.admin.dashboard.app import dashboard_application
+from modeltoll.gateway.admin.dashboard.models import Shown
+from modeltoll.gateway.core.drift_monitor import Monitor
 from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.drift import Drift

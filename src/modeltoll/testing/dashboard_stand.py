@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.serve import listen, served
+from modeltoll.gateway.server.serve import listen, served
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.records import Caller
 from modeltoll.testing.believable_day import Plan, Town, build_tariff, live_a_day, townspeople

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.ledger.book import HALF_LIFE, SKETCH
+from modeltoll.ledger.account_math import HALF_LIFE, SKETCH
 from modeltoll.ledger.ledger import Ledger
 from modeltoll.records import Account, Bill, Caller, Entry, Work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from modeltoll.ledger.book import HALF_LIFE
+from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.records import Caller
 from modeltoll.testing.ledger_charges import MODEL, NOW, Law, Make, bill, entry, known, opened
 

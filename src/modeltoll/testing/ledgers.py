@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.book import HALF_LIFE
+from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.records import Caller
 from modeltoll.testing.ledger_charges import CHARGE_LAWS, MODEL, NOW, Law, Make, bill, entry, known, opened
 from modeltoll.testing.ledger_days import DAY_LAWS, a_day_is_shared_and_lasts

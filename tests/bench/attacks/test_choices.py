@@ -19,7 +19,7 @@ from modeltoll.bench.attacks.jacobian import Jacobian, Push
 from modeltoll.bench.attacks.kcenter import farthest_first
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.knockoff_adaptive import Bandit, KnockoffAdaptive, Reward
-from modeltoll.bench.attacks.rounds import Rounds, TooFewImages
+from modeltoll.bench.attacks.query_rounds import Rounds, TooFewImages
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import CostUnknown, WorstCase
 from modeltoll.bench.students.kernel import KernelSchool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.attacks.table import ATTACKS
+from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.students.kernel import KernelSchool
 from modeltoll.testing.attacks import check_attack
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.bench.attacks.attack import Means  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.bench.attacks.table import ATTACKS  # noqa: E402
+from modeltoll.bench.attacks.registry import ATTACKS  # noqa: E402
 from modeltoll.bench.datasets import Images  # noqa: E402
 from modeltoll.bench.students.networks import NetworkSchool  # noqa: E402
 from modeltoll.bench.students.student import Course  # noqa: E402

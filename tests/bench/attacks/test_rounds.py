@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, TooFewImages, buy, in_rounds, lowest
+from modeltoll.bench.attacks.query_rounds import PAPER, Loot, Plan, Pool, Rounds, TooFewImages, buy, in_rounds, lowest
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.students.kernel import KernelSchool
 from modeltoll.testing.attacks import CountingOracle

@@ -10,7 +10,7 @@ import pytest
 from modeltoll.bench.attacks.attack import Means
 from modeltoll.bench.attacks.datafree import INVENTING, DataFree, as_images, logits_of, slopes_of
 from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
-from modeltoll.bench.attacks.table import ATTACKS
+from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.students.kernel import KernelSchool
 from modeltoll.errors import SettingsError

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.attacks.attack import BudgetSpent
-from modeltoll.bench.attacks.rounds import Plan, Rounds, in_rounds
+from modeltoll.bench.attacks.query_rounds import Plan, Rounds, in_rounds
+from modeltoll.bench.attacks.registry import ATTACKS, scaled_down
 from modeltoll.bench.attacks.standard import Standard
-from modeltoll.bench.attacks.table import ATTACKS, scaled_down
-from modeltoll.bench.students.enrolling import enrol
 from modeltoll.bench.students.kernel import KernelSchool
+from modeltoll.bench.students.registry import enrol
 from modeltoll.bench.students.student import Course
 from modeltoll.errors import SettingsError
 from modeltoll.testing.attacks import CountingOracle, check_attack
@@ -153,8 +153,8 @@ def test_the_table_needs_no_torch():
         "        if name == 'torch':\n"
         "            raise ModuleNotFoundError('hidden', name='torch')\n"
         "sys.meta_path.insert(0, Hidden())\n"
-        "from modeltoll.bench.attacks.table import ATTACKS\n"
-        "from modeltoll.bench.students.enrolling import enrol\n"
+        "from modeltoll.bench.attacks.registry import ATTACKS\n"
+        "from modeltoll.bench.students.registry import enrol\n"
         "[entry.attack(enrol('kernel', 10), quick=True) for entry in ATTACKS.values()]\n"
         "try:\n    enrol('mnistnet', 10)\nexcept Exception as error:\n    print(error)\n"
     )

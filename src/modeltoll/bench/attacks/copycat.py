@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.attacks.rounds import PAPER, Plan, Pool, Rounds, in_rounds
+from modeltoll.bench.attacks.query_rounds import PAPER, Plan, Pool, Rounds, in_rounds
 
 if TYPE_CHECKING:
     import numpy as np

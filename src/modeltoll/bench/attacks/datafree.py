@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import buy
-from modeltoll.bench.attacks.torches import networks_of
+from modeltoll.bench.attacks.query_rounds import buy
+from modeltoll.bench.attacks.require_torch import networks_of
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.inventing import Follower, Inventor
+    from modeltoll.bench.students.generator import Follower, Inventor
     from modeltoll.bench.students.student import School, Student
     from modeltoll.records import Floats
 
@@ -110,7 +110,7 @@ class DataFree:
         settings, school = self.settings, networks_of(self.school)
         if shape[0] != shape[1] or shape[0] % 4:
             raise SettingsError([f"attacks: DataFree invents squares with a side divisible by 4, not {shape}"])
-        from modeltoll.bench.students.inventing import Follower, Inventor  # noqa: PLC0415  torch is optional
+        from modeltoll.bench.students.generator import Follower, Inventor  # noqa: PLC0415  torch is optional
 
         follower = Follower(school.student(rng), settings.student_rate, settings.momentum, settings.decay)
         return follower, Inventor(shape, settings.noise, settings.width, settings.generator_rate, rng)

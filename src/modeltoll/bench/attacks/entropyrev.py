@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modeltoll.bench.attacks.entropy import sureness
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
+from modeltoll.bench.attacks.query_rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import Loot, Plan, Pool, Rounds, in_rounds
+from modeltoll.bench.attacks.query_rounds import Loot, Plan, Pool, Rounds, in_rounds
 from modeltoll.bench.students.student import Course
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.attacks.rounds import Plan, Pool, Rounds, in_rounds
+from modeltoll.bench.attacks.query_rounds import Plan, Pool, Rounds, in_rounds
 from modeltoll.bench.students.student import Course
 
 if TYPE_CHECKING:

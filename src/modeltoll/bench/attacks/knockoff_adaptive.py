@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.knockoff import FULL
-from modeltoll.bench.attacks.rounds import Loot, Plan, Rounds, TooFewImages, buy, shopping
+from modeltoll.bench.attacks.query_rounds import Loot, Plan, Rounds, TooFewImages, buy, shopping
 from modeltoll.bench.students.student import Course
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import Pool, buy
-from modeltoll.bench.attacks.torches import networks_of
+from modeltoll.bench.attacks.query_rounds import Pool, buy
+from modeltoll.bench.attacks.require_torch import networks_of
 from modeltoll.bench.students.student import MixCourse
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class MixMatch:
     def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy own images at random, all at once; own images that are left, else those bought, are the unlabelled ones."""
         student = networks_of(self.school).student(rng)
-        from modeltoll.bench.students.mixing import learn_mixed  # noqa: PLC0415  torch is optional
+        from modeltoll.bench.students.mixmatch import learn_mixed  # noqa: PLC0415  torch is optional
 
         budget = oracle.left
         if not budget:

@@ -9,7 +9,7 @@ import numpy as np
 
 from modeltoll.bench.evasions.evasion import Disguise
 from modeltoll.records import Caller
-from modeltoll.simulation.scenes import Scene
+from modeltoll.simulation.scenarios import Scene
 from modeltoll.simulation.traffic import Traffic, drawn, spread
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from modeltoll.records import Floats
-    from modeltoll.simulation.scenes import Scene
+    from modeltoll.simulation.scenarios import Scene
     from modeltoll.simulation.traffic import Bools
 
 __all__ = ["CARD", "CORE", "Crowd", "Disguise", "Evasion"]

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from modeltoll.bench.evasions.evasion import Disguise
-from modeltoll.simulation.scenes import Scene
+from modeltoll.simulation.scenarios import Scene
 from modeltoll.simulation.traffic import diluted, drawn
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.honest.kinds import KINDS, ORDINARY
-from modeltoll.ledger import book
+from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY
+from modeltoll.ledger import account_math
 from modeltoll.records import Assessment, Entry
 
 if TYPE_CHECKING:
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Account, Caller, Floats, Leaks
-    from modeltoll.simulation.playing import Played
-    from modeltoll.simulation.scenes import Times
+    from modeltoll.simulation.engine import Played
+    from modeltoll.simulation.scenarios import Times
 
 __all__ = ["WORKLOADS", "Paid", "Pattern", "Workload", "pay"]
 
@@ -105,7 +105,7 @@ def pay(tariff: Tariff, leaks: Leaks, pattern: Pattern, caller: Caller, times: T
             tariff=tariff.identity,
             at=_DAY + number // pattern.burst * pattern.pause,
         )
-        account, _ = book.charge(account, caller, entry, (), book.HALF_LIFE)
+        account, _ = account_math.charge(account, caller, entry, (), account_math.HALF_LIFE)
         priced = tariff.work(_part(assessment, part), account)
         work.append(priced.seconds)
         sizes.append(float(priced.rows))

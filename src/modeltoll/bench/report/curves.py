@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
+from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.honest.workload import WORKLOADS
-from modeltoll.bench.lines import number, percent, times
-from modeltoll.bench.report.section import Chart, Curve, Panel, Section, Table
+from modeltoll.bench.report.model import Chart, Curve, Panel, Section, Table
 from modeltoll.bench.suites import telling_cost
-from modeltoll.bench.tolls import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
 
 if TYPE_CHECKING:
-    from modeltoll.bench.report.gathering import Gathered, Results
+    from modeltoll.bench.report.aggregate import Gathered, Results
 
 __all__ = [
     "accounts",

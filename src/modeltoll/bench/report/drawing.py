@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from modeltoll.bench.report.section import Chart, Panel
+    from modeltoll.bench.report.model import Chart, Panel
 
 __all__ = ["THEMES", "draw"]
 

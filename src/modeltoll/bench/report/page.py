@@ -10,15 +10,15 @@ import jinja2
 from markupsafe import Markup, escape
 
 from modeltoll.bench.report import curves, tables
+from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.drawing import draw
-from modeltoll.bench.report.gathering import Results
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from modeltoll.bench.report.section import Section
+    from modeltoll.bench.report.model import Section
 
 __all__ = ["sections", "write_report"]
 

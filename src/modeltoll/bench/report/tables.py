@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
-from modeltoll.bench.lines import number, percent, times
+from modeltoll.bench.formatting import number, percent, times
+from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
-from modeltoll.bench.report.section import Section, Table
-from modeltoll.bench.tolls import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
 
 if TYPE_CHECKING:
-    from modeltoll.bench.report.gathering import Gathered, Results
+    from modeltoll.bench.report.aggregate import Gathered, Results
 
 __all__ = ["defences", "doubts", "euros", "evasions", "live", "scaled_down", "table2", "table3"]
 

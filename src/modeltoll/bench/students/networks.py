@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modeltoll.bench.victims.networks import MnistNet, Network, ResidualNet
-from modeltoll.bench.victims.shelf import as_tensor
+from modeltoll.bench.victims.registry import as_tensor
 from modeltoll.bench.victims.training import device_at_hand, precision
 
 if TYPE_CHECKING:

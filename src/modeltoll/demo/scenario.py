@@ -1,0 +1,133 @@
+"""Who asks what, directly and through the gateway, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.demo.http_callers import Purchase, Question, Seller, ask, buy, questions
+from modeltoll.demo.summary import Visit
+
+if TYPE_CHECKING:
+    from modeltoll.demo.data import Sizes, World
+    from modeltoll.demo.servers import Street
+    from modeltoll.records import Floats, MachineProfile, Progress
+
+__all__ = [
+    "HONEST",
+    "JITTERED",
+    "NOISE",
+    "PICTURES",
+    "REPEATED",
+    "SPREAD",
+    "Errand",
+    "Market",
+    "honest_errand",
+    "thieves_errands",
+]
+
+
+HONEST, PICTURES, NOISE = "honest", "pictures", "noise"
+SPREAD, REPEATED, JITTERED = "spread", "repeated", "jittered"
+_BLOCK = 20  # honest rows are asked directly and through the gateway in turns, so that both meet the same machine
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Errand:
+    """What one caller is going to ask: rows (requests, dimensions), and which of them are more than filler."""
+
+    name: str
+    keys: tuple[str, ...]
+    rows: Floats
+    wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+    @property
+    def questions(self) -> list[Question]:
+        """Its requests, one row each."""
+        return questions(self.rows, self.keys)
+
+
+def _whole(name: str, rows: Floats, accounts: int = 1) -> Errand:
+    keys = tuple(f"{name}-{number}" for number in range(accounts))
+    return Errand(name, keys, rows, np.ones(len(rows), np.bool_))
+
+
+def _diluted(name: str, stolen: Floats, fillers: Floats) -> Errand:
+    """Fillers (stolen, fillers, dimensions) go before each stolen row."""
+    rows = np.concatenate([fillers, stolen[:, None]], axis=1)
+    wanted = np.zeros(rows.shape[:2], np.bool_)
+    wanted[:, -1] = True
+    return Errand(name, (f"{name}-0",), rows.reshape(-1, rows.shape[-1]), wanted.ravel())
+
+
+def honest_errand(world: World) -> Errand:
+    """Unseen digits, each once."""
+    return _whole(HONEST, world.honest)
+
+
+def thieves_errands(world: World, confident: Floats, sizes: Sizes, rng: np.random.Generator) -> tuple[Errand, ...]:
+    """The thieves' plans. ``confident`` (dimensions,) is a digit that the victim is sure of."""
+    stolen = world.pictures[: sizes.diluted]
+    repeated = np.broadcast_to(confident, (len(stolen), sizes.fillers, len(confident)))
+    steps = rng.integers(-1, 2, repeated.shape) / world.levels
+    return (
+        _whole(PICTURES, world.pictures),
+        _whole(NOISE, world.noise),
+        _whole(SPREAD, world.pictures, sizes.accounts),
+        _diluted(REPEATED, stolen, repeated),
+        _diluted(JITTERED, stolen, np.clip(repeated + steps, 0.0, 1.0)),
+    )
+
+
+class Market:
+    """Asks for everything, directly and through the gateway, and remembers both."""
+
+    def __init__(self, street: Street, profile: MachineProfile, budget: float) -> None:
+        self._victim_url = street.victim_url
+        self._seller = Seller(street.gateway_url, profile)
+        self._budget = budget
+        self.direct: dict[bytes, Purchase] = {}
+        self.visits: list[Visit] = []
+
+    def honest(self, errand: Errand, progress: Progress) -> None:
+        """Ask directly and through the gateway in turns, and solve every toll."""
+        asked = errand.questions
+        bought: list[Purchase] = []
+        for start in range(0, len(asked), _BLOCK):
+            block = asked[start : start + _BLOCK]
+            self._ask(block, lambda: None)
+            bought += buy(self._seller, block, lambda: None)
+            progress(len(bought), len(asked))
+        self._visited(errand, asked, bought)
+
+    def ask(self, errands: Sequence[Errand], progress: Progress) -> None:
+        """Ask the victim what the thieves are going to ask, each question once."""
+        asked = {question.body: question for errand in errands for question in errand.questions}
+        self._ask(list(asked.values()), _Counter(progress, len(asked)))
+
+    def steal(self, errand: Errand, progress: Progress) -> None:
+        """Ask through the gateway and solve until the budget is spent."""
+        asked = errand.questions
+        bought = buy(self._seller, asked, _Counter(progress, len(asked)), self._budget)
+        self._visited(errand, asked, bought)
+
+    def _ask(self, asked: Sequence[Question], tick: Callable[[], None]) -> None:
+        for question, purchase in zip(asked, ask(self._victim_url, asked, tick), strict=True):
+            self.direct[question.body] = purchase
+
+    def _visited(self, errand: Errand, asked: list[Question], bought: list[Purchase]) -> None:
+        self.visits.append(Visit(errand.name, len(errand.keys), asked, bought, errand.wanted))
+
+
+class _Counter:
+    """Turns ticks into progress."""
+
+    def __init__(self, progress: Progress, most: int) -> None:
+        self._progress, self._done, self._most = progress, 0, most
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._most)

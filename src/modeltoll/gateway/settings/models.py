@@ -1,0 +1,254 @@
+"""Settings of one model: its output, its measures, its puzzles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from modeltoll.gateway.settings.field_types import UrlPath, each_once
+
+__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "Part", "PuzzleSettings"]
+
+_KIB = 1 << 10  # KiB in a MiB
+_ROW_MEASURES = ("entropy", "gap", "novelty", "pate", "pknn")  # of rows of scores
+
+
+class Part(BaseModel):
+    """A section: frozen, and without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OutputSettings(Part):
+    """The output that shows the model.
+
+    Nothing is guessed: an answer that does not hold what is declared here becomes a 502.
+    """
+
+    name: str = Field("", description="Name of the output. Required for `oip`.")
+    kind: Literal["probabilities", "logits", "labels", "embeddings", "tokens"] = Field(
+        description="What it holds: `probabilities` (each row sums to 1 within 0.001), `logits`, `labels` (whole numbers from 0), `embeddings`, or `tokens` of OpenAI's API."
+    )
+    classes: int | None = Field(
+        None,
+        ge=2,
+        description="Number of classes. Checked where it is given; required for `labels` and with `partial`.",
+    )
+    labels: tuple[str, ...] = Field(
+        (),
+        description="Names of the classes, in the order of the measures' private data. Required for protocol `labels`.",
+    )
+    partial: bool = Field(
+        False,
+        description="Whether answers show only the largest probabilities. Needs `classes`. What is not shown is not charged.",
+    )
+    unmeasured: tuple[str, ...] = Field(
+        (),
+        description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because what it shows would be free.",
+    )
+
+    @model_validator(mode="after")
+    def _classes_are_known(self) -> OutputSettings:
+        if self.labels and (len(self.labels) < 2 or self.classes not in (None, len(self.labels))):
+            raise ValueError("labels are fewer than 2, or not as many as classes; list each of them once")
+        if self.kind == "labels" and self.number_of_classes is None:
+            raise ValueError("kind is labels: say how many classes there are")
+        if self.partial and (self.kind != "probabilities" or self.number_of_classes is None):
+            raise ValueError("partial is for probabilities, and needs classes: say how many there are")
+        return self
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        each_once(labels, "a label")
+        return labels
+
+    @property
+    def number_of_classes(self) -> int | None:
+        """As declared, or as many as there are labels."""
+        return self.classes or len(self.labels) or None
+
+
+class JsonPathSettings(Part):
+    """Where a service with JSON of its own is asked, and JMESPath expressions for its inputs and scores."""
+
+    route: UrlPath = Field(description="Path at which the service is asked.")
+    inputs: str = Field(
+        "@", min_length=1, description="JMESPath expression for the rows of a request; `@` is the whole of it."
+    )
+    scores: str = Field("@", min_length=1, description="JMESPath expression for the scores of an answer.")
+    ready: UrlPath = Field(
+        "/", description="Path that answers 200 when the service is ready. It goes through as it is."
+    )
+    one_row: bool = Field(False, description="Whether each request is one row, whose numbers the expressions find.")
+
+
+class MeasureSettings(Part):
+    """One leak measure."""
+
+    name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"] = Field(
+        description="Which measure; `tokens` is for chats."
+    )
+    weight: float = Field(
+        1.0,
+        ge=1e-6,
+        le=1e6,
+        description="Weight in the price, relative to the other measures'. It is in force from the next calibration on.",
+    )
+    file: Path | None = Field(
+        None,
+        description="`novelty`: private rows (`.npy`) or a saved measure (`.npz`). `pate`: saved teachers. `pknn`: an `.npz` of `scores` and `labels`. The other measures take none.",
+    )
+    neighbours: int | None = Field(
+        None,
+        ge=1,
+        description="Which neighbour's distance counts (`novelty` from `.npy`; 5 if not set), or how many vote (`pknn`; 300 if not set).",
+    )
+
+    @model_validator(mode="after")
+    def _files(self) -> MeasureSettings:
+        if self.name in {"novelty", "pate", "pknn"} and self.file is None:
+            raise ValueError(f"{self.name} needs 'file'")
+        if self.name in {"entropy", "gap", "tokens"} and self.file is not None:
+            raise ValueError(f"{self.name} takes no 'file'; leave it out")
+        if self.name in {"entropy", "gap", "pate", "tokens"} and self.neighbours is not None:
+            raise ValueError(f"{self.name} takes no 'neighbours'; leave them out")
+        return self
+
+
+class PuzzleSettings(Part):
+    """Which puzzles a model's tolls use."""
+
+    allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
+        ("argon2id", "sha256"),
+        min_length=1,
+        description="Puzzles that clients choose among. `timelock` is for sealed mode only; `hashcash` and `hashcash-sha1` are for redeem mode only. Callers under suspicion get argon2id where it is allowed.",
+    )
+    modes: tuple[Literal["sealed", "redeem"], ...] = Field(
+        ("sealed", "redeem"),
+        min_length=1,
+        description="`sealed`: the solution decrypts the answer. `redeem`: the solution is sent back for the answer. The first one is the default; clients may ask for any of them.",
+    )
+    disclose: Literal["exact", "coarse", "blind"] = Field(
+        "coarse",
+        description="What the published bound tells: the true bound (`exact`), the next power of two (`coarse`), or the same value for every toll (`blind`). The work is the same. The less is published, the less the price tells about the leak.",
+    )
+    blind_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="The most work that one toll asks, in reference seconds, and the bound that is published for every toll. Required for `blind`. Dearer tolls cost this much and no more.",
+    )
+    sha256_below_ms: float = Field(
+        20.0,
+        ge=0,
+        description="Work, in reference milliseconds, below which sha256 and hashcash are offered. Dearer tolls use argon2id, where it is allowed, or a time lock.",
+    )
+    max_memory_mib: float = Field(
+        64.0,
+        ge=0.25,
+        le=256,
+        description="Largest memory of an argon2id puzzle. Dearer tolls use more of it. Clients with less memory announce it in `Toll-Accept`.",
+    )
+    suspected_memory_mib: float = Field(
+        256.0,
+        ge=0.25,
+        le=256,
+        description="The same for callers under suspicion, whose announced memory is ignored. Puzzles of 32 MiB and more are made ahead, in a thread of low priority; while none is ready, a puzzle has at most 16 MiB and the same work.",
+    )
+
+    @property
+    def max_memory_kib(self) -> int:
+        """The most memory of an argon2id puzzle, in KiB."""
+        return int(self.max_memory_mib * _KIB)
+
+    @property
+    def suspected_memory_kib(self) -> int:
+        """The same for a caller under suspicion."""
+        return int(self.suspected_memory_mib * _KIB)
+
+    @property
+    def highest_memory_kib(self) -> int:
+        """The most memory that any puzzle here takes, in KiB; 0 without argon2id."""
+        return max(self.max_memory_kib, self.suspected_memory_kib) if "argon2id" in self.allow else 0
+
+    @model_validator(mode="after")
+    def _each_mode_can_be_done(self) -> PuzzleSettings:
+        if "sealed" in self.modes and not set(self.allow) - {"hashcash", "hashcash-sha1"}:
+            raise ValueError("hashcash cannot seal an answer: allow argon2id or sha256, or set modes to [redeem]")
+        if "redeem" in self.modes and set(self.allow) == {"timelock"}:
+            raise ValueError("a time lock cannot be redeemed: allow argon2id or sha256, or set modes to [sealed]")
+        if self.disclose == "blind" and not self.blind_seconds:
+            raise ValueError("disclose is blind: set blind_seconds to the most work that one toll may ask")
+        return self
+
+
+class ModelSettings(Part):
+    """One model behind the gateway. A model that is not listed is not served."""
+
+    protocol: Literal["oip", "v1", "mlflow", "labels", "vllm-classify", "openai-embeddings", "openai-chat", "json"] = (
+        Field("oip", description="The protocol that the model server speaks.")
+    )
+    json_path: JsonPathSettings | None = Field(
+        None, description="Required for protocol `json`, and only allowed there."
+    )
+    served_as: str | None = Field(
+        None,
+        min_length=1,
+        description="The model's name in request bodies, where the protocol has it there. Without it the name in the settings is used.",
+    )
+    columns: tuple[str, ...] = Field(
+        (),
+        description="Names of the inputs, in the order of the measures' private data. Requests with named columns must have exactly these.",
+    )
+    mode: Literal["enforce", "shadow"] = Field(
+        "enforce",
+        description="`shadow` measures, prices and logs everything and charges nothing; answers carry a `Toll-Receipt`.",
+    )
+    tariff: Path = Field(
+        description="The file that `modeltoll calibrate` writes. In shadow mode it may be missing: rows are then measured and logged, for `calibrate --from-ledger`."
+    )
+    output: OutputSettings
+    measures: tuple[MeasureSettings, ...] = Field(
+        min_length=1,
+        description="The leak measures that the price is made of, one or more, each once. After a change calibrate again.",
+    )
+    puzzle: PuzzleSettings = PuzzleSettings()
+    choose_g: bool = Field(
+        False,
+        description="Whether the exponent g of the price is chosen anew every 256 rows: the one from 0.5 to 0.9 that would have earned most from all rows of the last days. The honest mean stays at most one unit; the waits change with g.",
+    )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The measures' weights as shares that sum to 1."""
+        whole = sum(measure.weight for measure in self.measures)
+        return tuple(measure.weight / whole for measure in self.measures)
+
+    @model_validator(mode="after")
+    def _protocol_and_output_fit(self) -> ModelSettings:
+        kind = self.output.kind
+        if (self.protocol == "json") != (self.json_path is not None):
+            raise ValueError("json_path is for protocol json, and needed there; say route, inputs and scores")
+        if self.protocol == "oip" and not self.output.name:
+            raise ValueError("output.name is missing; say which output is measured")
+        if self.protocol == "labels" and not self.output.labels:
+            raise ValueError("protocol labels: list output.labels")
+        if self.output.labels and self.protocol == "labels" and kind not in ("probabilities", "logits"):
+            raise ValueError("protocol labels: output.kind is probabilities or logits")
+        for protocol, its in (("openai-embeddings", "embeddings"), ("openai-chat", "tokens")):
+            if (self.protocol == protocol) != (kind == its):
+                raise ValueError(f"output.kind {its} belongs to protocol {protocol}; set both or neither")
+        fitting = {"embeddings": {"novelty"}, "tokens": {"tokens"}}.get(kind, {*_ROW_MEASURES})
+        for measure in self.measures:
+            if measure.name not in fitting:
+                raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(sorted(fitting))}")
+        return self
+
+    @field_validator("measures")
+    @classmethod
+    def _measures_once(cls, measures: tuple[MeasureSettings, ...]) -> tuple[MeasureSettings, ...]:
+        each_once((measure.name for measure in measures), "a measure")
+        return measures
