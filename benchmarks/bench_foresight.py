@@ -27,10 +27,11 @@ import numpy as np
 from gateway_street import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
-from modeltoll.gateway.assembly.build import assemble, build_chance
+from modeltoll.gateway.assembly.build import build_gateway, build_runtime
 from modeltoll.gateway.assembly.components import build_profile
 from modeltoll.gateway.core import early_measurement
-from modeltoll.gateway.core.gate import Gate, Visit
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.protocols import FakeUpstream
@@ -71,7 +72,7 @@ async def visits(gate, requests):
     for number in range(requests + WARM_UP):
         body = question(rng)
         begin = time.perf_counter()
-        await gate.visit(Visit(caller, PATH, body, wire.Accept()))
+        await gate.visit(GateRequest(caller, PATH, body, wire.Accept()))
         if number >= WARM_UP:
             taken.append(time.perf_counter() - begin)
     return 1000 * statistics.median(taken)
@@ -80,8 +81,8 @@ async def visits(gate, requests):
 async def bench(settings, requests):
     """One line for each measure: what it adds, in ms, ahead and after."""
     answers = itertools.cycle(bodies())
-    assembly = assemble(settings, Model(lambda *_: Answer(200, "application/json", next(answers))))
-    chance, road = build_chance(settings, build_profile(settings)), assembly.gates[MODEL].road
+    assembly = build_gateway(settings, Model(lambda *_: Answer(200, "application/json", next(answers))))
+    chance, road = build_runtime(settings, build_profile(settings)), assembly.gates[MODEL].road
     found = {}
     async with assembly.opened():
         await asyncio.sleep(2)  # the puzzles that are made ahead

@@ -64,7 +64,7 @@ def sold(answer):
     """A small toll with a sealed answer."""
     rng = random.Random(0)
     challenge, solution = Sha256Counter(UNIT).make(Work(10.0, 1, 10.0), rng)
-    cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
     return wire.encode_toll(Toll(wire.SEALED, challenge, cargo, 3, 0.1), "toll")
 
 

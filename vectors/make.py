@@ -17,7 +17,7 @@ from modeltoll import wire
 from modeltoll.puzzle import functions, seal, squaring
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.precomputed import Stock
+from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll, Work
 
@@ -48,7 +48,7 @@ ANSWERS = {
 def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
     """One challenge of every puzzle and shape, each with its solution where it has a secret one."""
     argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
-    stock = Stock(rng, memories_kib=(256,), depth=1)
+    stock = PrecomputedPool(rng, memories_kib=(256,), depth=1)
     stock.fill()
     stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=stock)
     return {
@@ -89,9 +89,9 @@ def puzzles(rng: random.Random) -> list[dict[str, Any]]:
             largest = functions.largest_digest(bound, name).hex()
             rows.append({"puzzle": name, "bound": bound, "largest_digest": largest})
     trapdoor = _trapdoor()
-    base = squaring.base_of(seed, trapdoor.modulus)
+    base = squaring.time_lock_base(seed, trapdoor.modulus)
     for squarings in (1, 1000):
-        value = squaring.value_of(trapdoor.power(base, squarings))
+        value = squaring.time_lock_value(trapdoor.power(base, squarings))
         lock = {"seed": seed.hex(), "modulus": f"{trapdoor.modulus:x}", "base": f"{base:x}", "squarings": squarings}
         rows.append({"puzzle": functions.TIMELOCK, **lock, "value": value.hex()})
     return rows
@@ -105,7 +105,7 @@ def seals(rng: random.Random) -> list[dict[str, Any]]:
         assert solution is not None
         associated = wire.canonical_challenge(challenge, wire.SEALED)
         for kind, answer in ANSWERS.items():
-            cargo = seal.close(answer, solution, associated, rng)
+            cargo = seal.seal_answer(answer, solution, associated, rng)
             rows.append(
                 {
                     "name": f"{name}, {kind}",
@@ -129,7 +129,7 @@ def tolls(rng: random.Random) -> list[dict[str, Any]]:
         for mode in _modes(challenge):
             row: dict[str, Any] = {"name": name, "mode": mode}
             if mode == wire.SEALED and solution is not None:
-                cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+                cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
                 row |= {"counters": list(solution.counters), "answer": answer.body.decode("ascii")}
             else:
                 cargo = rng.randbytes(40)

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["Members", "decode_document", "encode_document", "read_bytes", "write_bytes"]
+__all__ = ["StrictObject", "decode_document", "encode_document", "read_bytes", "write_bytes"]
 
 T = TypeVar("T")
 
 
-class Members:
+class StrictObject:
     """One JSON object, each member of which is taken once.
 
     Every method raises ``CalibrationError``, naming the member by its path, where it does not find what it says.
@@ -72,14 +72,14 @@ class Members:
             raise self.fault(name, "must hold lists of one length")
         return rows
 
-    def object(self, name: str) -> Members:
+    def object(self, name: str) -> StrictObject:
         """An object, to be read in the same way."""
         value = self._take(name)
         if not isinstance(value, dict):
             raise self.fault(name, "must be an object")
-        return Members(value, f"{self._path}{name}.")
+        return StrictObject(value, f"{self._path}{name}.")
 
-    def optional(self, name: str) -> Members | None:
+    def optional(self, name: str) -> StrictObject | None:
         """An object, or None where the document says null."""
         if self._members.get(name, ...) is None:
             del self._members[name]
@@ -120,17 +120,17 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number")
 
 
-def _object(data: bytes) -> Members:
+def _object(data: bytes) -> StrictObject:
     try:
         document = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise CalibrationError("not a JSON document", private=str(error)) from None
     if not isinstance(document, dict):
         raise CalibrationError("not a JSON object")
-    return Members(document)
+    return StrictObject(document)
 
 
-def decode_document(data: bytes, read: Callable[[Members], T], where: str, mend: str) -> T:
+def decode_document(data: bytes, read: Callable[[StrictObject], T], where: str, mend: str) -> T:
     """What ``read`` makes of a JSON object; NaN, infinities, repeated and unknown members are refused.
 
     Raises:

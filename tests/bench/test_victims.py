@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
 from modeltoll.bench.victims import onnx_stages, registry, training  # noqa: E402
 from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet34  # noqa: E402
-from modeltoll.bench.victims.training import Recipe, build, train  # noqa: E402
+from modeltoll.bench.victims.training import TrainingRecipe, build, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-RECIPE = Recipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip=True)
+RECIPE = TrainingRecipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip=True)
 
 
 def images(count=96, side=28, seed=0):
@@ -88,7 +88,7 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     def load(_folder, *, train):
         return images(96 if train else 40, seed=int(train))
 
-    monkeypatch.setitem(registry.VICTIMS, "halves", registry.Offer(load, replace(RECIPE, epochs=6)))
+    monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, replace(RECIPE, epochs=6)))
     steps = []
     first = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert first.accuracy(load(tmp_path, train=False)) > 0.9
@@ -110,7 +110,7 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     monkeypatch.setattr(onnx_stages, "_ROWS", 3)
     for seen, at_once in zip(served.features(x.reshape(7, -1)), whole, strict=True):
         assert np.array_equal(seen, at_once)
-    monkeypatch.setitem(registry.VICTIMS, "halves", registry.Offer(load, RECIPE))
+    monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, RECIPE))
     assert registry.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
     assert not list(tmp_path.glob("*.checkpoint"))
 
@@ -118,6 +118,6 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
 def test_every_victim_on_offer_has_an_architecture_and_moved_images_are_windows():
     assert {offer.recipe.architecture for offer in registry.VICTIMS.values()} <= set(ARCHITECTURES)
     x = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
-    moved = training.vary(x, torch.Generator().manual_seed(1), shift=2, flip=False)
+    moved = training.augment(x, torch.Generator().manual_seed(1), shift=2, flip=False)
     assert moved.shape == x.shape
     assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from modeltoll.demo.data import Sizes
+from modeltoll.demo.data import DataSizes
 from modeltoll.demo.processes import free_port, serving
 from modeltoll.demo.report import HEADINGS, table, write_report
 from modeltoll.demo.run import Options, run
 from modeltoll.errors import ModeltollError
 
-SIZES = Sizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
+SIZES = DataSizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from modeltoll.demo.processes import free_port
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server import http_protocol
-from modeltoll.gateway.server.serve import listen, served
+from modeltoll.gateway.server.serve import background_server, listen
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.testing.protocols import serving
 
@@ -40,7 +40,7 @@ def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(tow
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
             port = listening.getsockname()[1]
-            async with served(application(town.house()), listening):
+            async with background_server(application(town.house()), listening):
                 slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(SLOW)]
                 for number, (_, writer) in enumerate(slow):
                     writer.write(b"" if number % 3 == 0 else b"POST /v2/models/digits/infer HTTP/1.1\r\nx-a: b")
@@ -61,7 +61,7 @@ def test_a_connection_that_is_used_again_has_its_time_anew(town, monkeypatch):
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
-            async with served(application(town.house()), listening):
+            async with background_server(application(town.house()), listening):
                 reader, writer = await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
                 heard = []
                 for pause in (0.3, 0.3, 0.7):  # before each request: kept connections may be idle for longer

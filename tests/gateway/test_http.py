@@ -19,10 +19,10 @@ from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.errors import LedgerError
 from modeltoll.gateway.admin.health import admin_application
-from modeltoll.gateway.callers.identify import Callers, hash_key
+from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
 from modeltoll.gateway.public import app as public_app
 from modeltoll.gateway.public import parsing
-from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.protocols import serving
@@ -283,7 +283,7 @@ def test_metadata_and_health_go_through_as_they_are(town, gateway):
 
 
 def test_keys_are_asked_for_and_nobody_learns_them(town):
-    town.callers = Callers({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
+    town.callers = CallerIdentifier({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
     with serving(town.application()) as url:
         for headers in ({}, {"x-api-key": "wrong-key"}, {"authorization": "Bearer wrong-key"}):
             for response in (
@@ -300,7 +300,7 @@ def test_keys_are_asked_for_and_nobody_learns_them(town):
 
 def test_every_line_of_forwarded_for_counts(town):
     """A proxy may append a line of its own to the one that the caller made up."""
-    town.callers = Callers(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    town.callers = CallerIdentifier(trusted_proxies=(ip_network("127.0.0.0/8"),))
     body = town.ask([1, 2])
     lines = ("X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 203.0.113.1", f"Content-Length: {len(body)}")
     with serving(town.application()) as url:
@@ -310,7 +310,7 @@ def test_every_line_of_forwarded_for_counts(town):
 
 def redemption(town, url, caller="alice-key"):
     toll = wire.decode_toll(post(town, url, town.ask([1, 2]), **{wire.ACCEPT_HEADER: "sha256; mode=redeem"}).content)
-    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, Watch()).counters)
+    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
     return lambda key=caller: httpx.post(url + wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
 
 

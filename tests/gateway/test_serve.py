@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.callers.key_file import change_keys
 from modeltoll.gateway.server.serve import serve
@@ -238,7 +238,7 @@ def test_a_port_that_is_taken_is_a_fault_of_its_setting(tmp_path, calibration, s
         path, _, _ = write_settings(tmp_path, calibration, "http://127.0.0.1:1", **{setting: address})
         settings = load_settings(path)
         with pytest.raises(SettingsError) as caught:
-            asyncio.run(serve(settings, assemble(settings)))
+            asyncio.run(serve(settings, build_gateway(settings)))
     (fault,) = caught.value.faults
     assert fault.startswith(f"{setting}: cannot listen on {address}")
 
@@ -247,7 +247,7 @@ def test_an_address_that_is_not_this_machines_is_a_fault_too(tmp_path, calibrati
     path, _, _ = write_settings(tmp_path, calibration, "http://127.0.0.1:1", listen="192.0.2.1:80")
     settings = load_settings(path)
     with pytest.raises(SettingsError, match="listen: cannot listen"):
-        asyncio.run(serve(settings, assemble(settings)))
+        asyncio.run(serve(settings, build_gateway(settings)))
 
 
 def lock(ledger, path):

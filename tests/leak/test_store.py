@@ -11,7 +11,7 @@ from modeltoll.leak import array_file
 from modeltoll.leak.array_file import load_arrays, save_arrays
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pknn import PknnMeasure
-from modeltoll.leak.teachers.fit_sklearn import TeacherPlan, Teachers, fit_teachers
+from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble, TeacherPlan, fit_teachers
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "names": np.array(["x", "yz"]), "k": np.array(3), "none": np.empty((0, 2))}
 
@@ -112,7 +112,7 @@ def saved(tmp_path, kind):
     return path
 
 
-LOADERS = {"novelty": NoveltyMeasure.load, "pknn": PknnMeasure.load, "teachers": Teachers.load}
+LOADERS = {"novelty": NoveltyMeasure.load, "pknn": PknnMeasure.load, "teachers": TeacherEnsemble.load}
 CHANGES = [
     ("novelty", {"spread": np.ones(4)}),
     ("novelty", {"points": np.ones(3)}),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modeltoll.ledger import account_math
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Account, Bill, Caller, Entry, Work
+from modeltoll.records import Account, Caller, Charge, LogEntry, Work
 
 CALLER = Caller("key:a")
 DAY = 86_400.0
@@ -31,7 +31,7 @@ def entries(draw):
     measures, bins = draw(st.sampled_from([(1, 3), (2, 3), (2, 14), (0, 0)]))
     rows = draw(st.lists(st.sampled_from(SEEN), min_size=0, max_size=6))
     hits = st.tuples(*[st.integers(0, max(0, bins - 1))] * measures)
-    return Entry(
+    return Charge(
         model=draw(st.sampled_from(["m", "n"])),
         rows=len(rows),
         leaks=tuple(draw(st.lists(st.floats(0, 1e6), min_size=measures, max_size=measures))),
@@ -51,14 +51,14 @@ def test_fading_in_steps_is_fading_at_once(count, steps):
     at, stepped = 0.0, account(((count,),))
     for step in steps:
         at += step
-        stepped = replace(account_math.faded(stepped, at, 30 * DAY), last_seen=at)
-    at_once = account_math.faded(account(((count,),)), at, 30 * DAY)
+        stepped = replace(account_math.decayed(stepped, at, 30 * DAY), last_seen=at)
+    at_once = account_math.decayed(account(((count,),)), at, 30 * DAY)
     assert math.isclose(stepped.counts[0][0], at_once.counts[0][0], rel_tol=1e-12, abs_tol=1e-300)
 
 
 @given(at=st.floats(-1e12, 1e12), last=st.floats(-1e12, 1e12))
 def test_time_never_makes_counts_grow(at, last):
-    (row,) = account_math.faded(account(((3.0, 0.0, 7.0),), last), at, DAY).counts
+    (row,) = account_math.decayed(account(((3.0, 0.0, 7.0),), last), at, DAY).counts
     assert all(0.0 <= now <= then for now, then in zip(row, (3.0, 0.0, 7.0), strict=True))
 
 
@@ -94,10 +94,10 @@ async def _compare(sequence, memory, sqlite):
     await sqlite.open()
     for name, step in sequence:
         caller = Caller(name)
-        if isinstance(step, Entry):
+        if isinstance(step, Charge):
             assert await memory.charge(caller, step) == await sqlite.charge(caller, step)
         else:
-            bill = Bill(step, "m", 1, ("gap",), ((step,),), (0.5,), Work(step, 1, step), "sealed")
+            bill = LogEntry(step, "m", 1, ("gap",), ((step,),), (0.5,), Work(step, 1, step), "sealed")
             await memory.bill(caller, bill)
             await sqlite.bill(caller, bill)
     assert await memory.largest(9, 500 * DAY) == await sqlite.largest(9, 500 * DAY)
@@ -118,9 +118,9 @@ def test_the_ring_takes_the_latest_fingerprints_in_order(monkeypatch):
 
 
 def test_a_hash_depends_on_the_salt_and_on_the_caller():
-    hashes = {account_math.hashed(Caller(name), salt) for name in ("key:a", "key:b") for salt in (b"one", b"two")}
+    hashes = {account_math.hashed_name(Caller(name), salt) for name in ("key:a", "key:b") for salt in (b"one", b"two")}
     assert len(hashes) == 4
-    assert account_math.hashed(CALLER, b"one") == account_math.hashed(Caller("key:a", exempt=True), b"one")
+    assert account_math.hashed_name(CALLER, b"one") == account_math.hashed_name(Caller("key:a", exempt=True), b"one")
 
 
 @pytest.mark.parametrize("name", ["", "key:\0", "key:\ud800"])
@@ -133,7 +133,7 @@ def test_names_that_a_store_cannot_keep_are_refused(name):
     "work", [Work(math.nan, 1, 0.0), Work(-1.0, 1, 0.0), Work(1.0, 1, math.inf), Work(1.0, 1, 1.0, surcharge=math.nan)]
 )
 def test_bills_that_would_spoil_the_book_are_refused(work):
-    good = Bill(0.0, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "sealed")
+    good = LogEntry(0.0, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "sealed")
     account_math.check_bill(CALLER, good)
     for bad in (replace(good, work=work), replace(good, at=math.inf), replace(good, leaks=((math.nan,),))):
         with pytest.raises(ValueError):

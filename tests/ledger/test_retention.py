@@ -8,9 +8,9 @@ import pytest
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import log_retention
-from modeltoll.ledger.locate import locate
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.ledger.log_retention import Retention
-from modeltoll.records import Bill, Caller, Work
+from modeltoll.records import Caller, LogEntry, Work
 
 DAY = 86_400.0
 CALLER = Caller("key:a")
@@ -18,12 +18,12 @@ STORES = ["sqlite", "postgresql", "valkey"]
 
 
 def bill(day):
-    return Bill(1e9 + day * DAY, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "free")
+    return LogEntry(1e9 + day * DAY, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "free")
 
 
 async def days_left(url, days):
     """(line number, day) of the lines that are left after bills of these days."""
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     for day in days:
         await ledger.bill(CALLER, bill(day))
@@ -63,4 +63,4 @@ def test_the_old_end_goes_in_cuts_and_the_cuts_outrun_the_bills(monkeypatch):
 def test_days_that_are_none_are_refused(store, stores):
     for days in ("0", "-1", "ever", ""):
         with pytest.raises(SettingsError, match="keep_log_days must be a number above 0"):
-            locate(f"{stores[store]}?keep_log_days={days}")
+            ledger_from_url(f"{stores[store]}?keep_log_days={days}")

@@ -21,18 +21,27 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["Damaged", "packed", "read_arrays", "read_note", "sweep", "unpacked", "write_arrays", "write_document"]
+__all__ = [
+    "DamagedFile",
+    "pack_images",
+    "read_arrays",
+    "read_note",
+    "remove_partial_files",
+    "unpack_images",
+    "write_arrays",
+    "write_document",
+]
 
 _NOTE = "note"
 _LEVELS = 255.0
 _PART = ".part"  # ends the name of a half-written file; before it stands who writes
 
 
-class Damaged(ModeltollError):
+class DamagedFile(ModeltollError):
     """A file of the cache that cannot be read."""
 
 
-def packed(images: Floats) -> NDArray[Any]:
+def pack_images(images: Floats) -> NDArray[Any]:
     """Images of 0..1 as bytes where that loses nothing, else as half floats."""
     levels = np.round(images * _LEVELS)
     if np.array_equal(levels / _LEVELS, images):
@@ -40,29 +49,29 @@ def packed(images: Floats) -> NDArray[Any]:
     return images.astype(np.float16)
 
 
-def unpacked(values: NDArray[Any]) -> Floats:
-    """What ``packed`` made, as float64."""
+def unpack_images(values: NDArray[Any]) -> Floats:
+    """What ``pack_images`` made, as float64."""
     return values / _LEVELS if values.dtype == np.uint8 else values.astype(np.float64)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
     """An .npz file of arrays and a note of plain JSON values."""
-    with _replacing(path) as beside, beside.open("wb") as file:
+    with _replaced_atomically(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **{_NOTE: np.array(json.dumps(note))}, **arrays)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_archive(path: Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             yield archive
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise Damaged(f"{path} cannot be read; delete it, and it is made anew", private=str(error)) from None
+        raise DamagedFile(f"{path} cannot be read; delete it, and it is made anew", private=str(error)) from None
 
 
 def read_note(path: Path) -> dict[str, Any]:
     """The note alone. Raises as ``read_arrays`` does."""
-    with _opened(path) as archive:
+    with _open_archive(path) as archive:
         note: dict[str, Any] = json.loads(str(archive[_NOTE]))
         return note
 
@@ -73,7 +82,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     Raises:
         Damaged: the file cannot be read; the message says to delete it.
     """
-    with _opened(path) as archive:
+    with _open_archive(path) as archive:
         arrays = {name: archive[name] for name in archive.files if name != _NOTE}
     return arrays, read_note(path)
 
@@ -81,7 +90,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """A JSON file, its numbers rounded to six digits. They must be finite."""
     text = json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n"
-    with _replacing(path) as beside:
+    with _replaced_atomically(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -93,15 +102,15 @@ def _rounded(value: Any) -> Any:
     return [_rounded(member) for member in value] if isinstance(value, list | tuple) else value
 
 
-def sweep(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what processes of this machine that were killed left half written anywhere in a folder."""
     for path in folder.rglob(f"*{_PART}"):
         writer = path.name.removesuffix(_PART).rpartition(".")[2]
-        if writer.isdigit() and not _runs(int(writer)):
+        if writer.isdigit() and not _is_running(int(writer)):
             path.unlink(missing_ok=True)
 
 
-def _runs(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -112,7 +121,7 @@ def _runs(process: int) -> bool:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def _replaced_atomically(path: Path) -> Iterator[Path]:
     """A file beside ``path`` that takes its place once the block is done, and is gone where that does not end well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}{_PART}")

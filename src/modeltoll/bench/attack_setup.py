@@ -11,14 +11,14 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
 
-__all__ = ["FULL", "PROFILES", "QUICK", "Equip", "Equipped", "equip"]
+__all__ = ["FULL", "PROFILES", "QUICK", "AttackFactory", "PreparedAttack", "prepare_attack"]
 
 FULL, QUICK = "full", "quick"
 PROFILES = (FULL, QUICK)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Equipped:
+class PreparedAttack:
     """An attack with its settings. ``scaled`` says of each setting that was scaled down: (the paper's, the one used)."""
 
     attack: Attack
@@ -26,33 +26,36 @@ class Equipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Equip:
+class AttackFactory:
     """What to make ready: an attack by name, for a profile, with students of a school for so many classes."""
 
     attack: str
     profile: str
-    school: str
+    architecture: str
     classes: int
 
 
-Equipping = Callable[[Equip], Equipped]
+AttackPreparation = Callable[[AttackFactory], PreparedAttack]
 
 
-def equip(wanted: Equip) -> Equipped:
+def prepare_attack(wanted: AttackFactory) -> PreparedAttack:
     """Make a thief ready.
 
     Raises:
         SettingsError: there is no such attack, or its students need torch, which is not installed.
     """
     from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  what needs no thief need not import them all
-    from modeltoll.bench.students.registry import enrol  # noqa: PLC0415
+    from modeltoll.bench.students.registry import student_factory  # noqa: PLC0415
 
     if wanted.attack not in ATTACKS:
         raise SettingsError([f"there is no attack {wanted.attack!r}; there are: {', '.join(ATTACKS)}"])
     entry, quick = ATTACKS[wanted.attack], wanted.profile == QUICK
-    scaled = {name: (_plain(paper), _plain(used)) for name, (paper, used) in entry.scaled_down(quick=quick).items()}
-    return Equipped(entry.attack(enrol(wanted.school, wanted.classes), quick=quick), scaled)
+    scaled = {
+        name: (_without_parameters(paper), _without_parameters(used))
+        for name, (paper, used) in entry.scaled_down(quick=quick).items()
+    }
+    return PreparedAttack(entry.attack(student_factory(wanted.architecture, wanted.classes), quick=quick), scaled)
 
 
-def _plain(value: Any) -> Any:
+def _without_parameters(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)

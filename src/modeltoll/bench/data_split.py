@@ -12,11 +12,11 @@ from modeltoll.bench.datasets import Images
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["Pools", "Shares", "divide", "mirrored", "moved"]
+__all__ = ["DataSplit", "SplitSizes", "mirrored", "shifted", "split_images"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shares:
+class SplitSizes:
     """How many images the victim never saw go to the tariff (``calibration``) and to thieves (``own``); the rest is honest.
 
     ``strange`` foreign images are kept from thieves, to see what a clone says of what nobody asked about.
@@ -28,7 +28,7 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pools:
+class DataSplit:
     """Images of one size. ``private`` trained the victim; ``honest`` are also the examination of clones.
 
     ``own`` are a thief's of the victim's kind: unseen ones, each in some variants that keep its class. ``foreign`` are
@@ -43,7 +43,7 @@ class Pools:
     strange: Floats
 
 
-def moved(images: Floats) -> Floats:
+def shifted(images: Floats) -> Floats:
     """Every image as it is, then one pixel up, down, left and right, what comes in being black; (5 n, ...)."""
     parts = [images]
     for axis, step in ((1, -1), (1, 1), (2, -1), (2, 1)):
@@ -62,7 +62,7 @@ def mirrored(images: Floats) -> Floats:
     return np.concatenate([both, aside])
 
 
-def divide(unseen: Images, shares: Shares, rng: np.random.Generator) -> tuple[Images, Images, Images]:
+def split_images(unseen: Images, shares: SplitSizes, rng: np.random.Generator) -> tuple[Images, Images, Images]:
     """Unseen images for the tariff, for thieves and for honest callers, in an order that chance decides."""
     order = np.split(rng.permutation(len(unseen.x)), [shares.calibration, shares.calibration + shares.own])
     calibration, own, honest = (Images(unseen.x[part], unseen.y[part]) for part in order)

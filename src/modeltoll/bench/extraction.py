@@ -10,20 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeltoll.bench.artifact_files import packed, read_arrays, read_note, unpacked, write_arrays
-from modeltoll.bench.attacks.attack import Means
+from modeltoll.bench.artifact_files import pack_images, read_arrays, read_note, unpack_images, write_arrays
+from modeltoll.bench.attacks.attack import AttackerResources
 from modeltoll.bench.identity import digest, first_file, legacy_digest
-from modeltoll.bench.meter import Counted, Meter
-from modeltoll.bench.shared_progress import unwatched
+from modeltoll.bench.meter import CountedVictim, Meter
+from modeltoll.bench.shared_progress import no_progress
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attack_setup import Equipped
+    from modeltoll.bench.attack_setup import PreparedAttack
     from modeltoll.bench.attacks.attack import Clone
     from modeltoll.bench.meter import Answering
-    from modeltoll.bench.targets import Room
+    from modeltoll.bench.targets import PreparedTarget
     from modeltoll.records import Floats, Integers, Progress
 
-__all__ = ["Exam", "Loot", "Quality", "Theft", "examine", "kept", "steal", "took"]
+__all__ = [
+    "CloneQuality",
+    "EvaluationSet",
+    "ExtractionRun",
+    "StolenData",
+    "cached_seconds",
+    "evaluate_clone",
+    "load_cached",
+    "run_extraction",
+]
 
 _FORMAT = 1  # of the files in the cache
 _DIGITS = 12  # of the digest in a file's name
@@ -31,7 +40,7 @@ _POINTS = 20  # of a clone's curve at most
 
 
 @dataclass(frozen=True, slots=True)
-class Theft:
+class ExtractionRun:
     """Everything that a theft depends on. ``answers`` names the defence that changes what is told, or ``none``;
     ``foreign`` the source of foreign images, empty for the target's usual one.
     """
@@ -72,7 +81,7 @@ class Theft:
 
 
 @dataclass(frozen=True, slots=True)
-class Quality:
+class CloneQuality:
     """How good a clone is after so many queries, in 0..1.
 
     ``accuracy`` against true labels, ``fidelity`` against the victim's labels, both on unseen images of its kind;
@@ -86,7 +95,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Loot:
+class StolenData:
     """What came of a theft.
 
     ``images`` (rows, ...) are the first ones asked about, at most ``meter.KEPT``; ``labels`` (asked,) the victim's true ones;
@@ -98,7 +107,7 @@ class Loot:
     images: Floats
     labels: Integers
     leaks: Floats
-    curve: tuple[Quality, ...]
+    curve: tuple[CloneQuality, ...]
     scored: int
     seconds: float
     scaled: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -110,7 +119,7 @@ class Loot:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exam:
+class EvaluationSet:
     """What clones are examined on: images with true labels, foreign ones, and the victim's labels of both."""
 
     images: Floats
@@ -120,85 +129,95 @@ class Exam:
     said_strange: Integers
 
     @classmethod
-    def of(cls, room: Room) -> Exam:
+    def of(cls, prepared: PreparedTarget) -> EvaluationSet:
         """The honest callers' images, which no thief has."""
-        honest, strange = room.pools.honest, room.pools.strange
-        said, said_strange = (room.victim.scores(images).argmax(axis=1) for images in (honest.x, strange))
+        honest, strange = prepared.data_split.honest, prepared.data_split.strange
+        said, said_strange = (prepared.victim.scores(images).argmax(axis=1) for images in (honest.x, strange))
         return cls(honest.x, honest.y, said, strange, said_strange)
 
 
-def examine(clone: Clone, exam: Exam, queries: int) -> Quality:
+def evaluate_clone(clone: Clone, evaluation_set: EvaluationSet, queries: int) -> CloneQuality:
     """The clone's quality."""
-    says, says_strange = (clone.scores(images).argmax(axis=1) for images in (exam.images, exam.strange))
-    shares = (says == exam.truth, says == exam.said, says_strange == exam.said_strange)
-    return Quality(queries, *(float(share.mean()) for share in shares))
+    says, says_strange = (
+        clone.scores(images).argmax(axis=1) for images in (evaluation_set.images, evaluation_set.strange)
+    )
+    shares = (says == evaluation_set.truth, says == evaluation_set.said, says_strange == evaluation_set.said_strange)
+    return CloneQuality(queries, *(float(share.mean()) for share in shares))
 
 
-def steal(
-    theft: Theft,
-    equipped: Equipped,
-    room: Room,
+def run_extraction(
+    extraction: ExtractionRun,
+    prepared_attack: PreparedAttack,
+    prepared: PreparedTarget,
     answering: Answering,
     cost: Callable[[Floats], Floats],
-    progress: Progress = unwatched,
-) -> Loot:
+    progress: Progress = no_progress,
+) -> StolenData:
     """Run the attack. ``cost`` is what thieves with a perfect guess know of prices, (n,) of images; ``progress`` hears
     of the rows that were asked for.
 
     Raises:
         BudgetSpent, Unfit: the attack breaks the rules of its plug.
     """
-    exam, counted, pools = Exam.of(room), Counted(room.victim), room.pools
-    meter = Meter(counted, room.gauges, pools.private.x.shape[1:], theft.queries, answering, progress)
-    curve: list[Quality] = []
+    evaluation_set, counted, data_split = (
+        EvaluationSet.of(prepared),
+        CountedVictim(prepared.victim),
+        prepared.data_split,
+    )
+    meter = Meter(
+        counted, prepared.leak_measures, data_split.private.x.shape[1:], extraction.queries, answering, progress
+    )
+    curve: list[CloneQuality] = []
 
     def watch(clone: Clone) -> None:
         last = curve[-1].queries if curve else 0
-        if meter.rows - last >= theft.queries / _POINTS:
-            curve.append(examine(clone, exam, meter.rows))
+        if meter.rows - last >= extraction.queries / _POINTS:
+            curve.append(evaluate_clone(clone, evaluation_set, meter.rows))
 
-    means = Means(room.classes, pools.own, pools.foreign, cost)
+    resources = AttackerResources(prepared.classes, data_split.own, data_split.foreign, cost)
     begin = time.perf_counter()
-    clone = equipped.attack.run(meter.oracle, means, np.random.default_rng(theft.seed), watch)
+    clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), watch)
     seconds = time.perf_counter() - begin
-    final = examine(clone, exam, meter.rows)
+    final = evaluate_clone(clone, evaluation_set, meter.rows)
     before = tuple(quality for quality in curve if quality.queries < final.queries)
     images = meter.images
     labels = meter.scores.argmax(axis=1)
-    measures = tuple(room.gauges)
-    return Loot(measures, images, labels, meter.leaks, (*before, final), counted.rows, seconds, dict(equipped.scaled))
+    measures = tuple(prepared.leak_measures)
+    return StolenData(
+        measures, images, labels, meter.leaks, (*before, final), counted.rows, seconds, dict(prepared_attack.scaled)
+    )
 
 
-def took(theft: Theft, cache: Path) -> float | None:
-    """The seconds that a theft in the cache took; None where it is not there. Raises as ``kept`` does."""
-    path = theft.find(cache)
+def cached_seconds(extraction: ExtractionRun, cache: Path) -> float | None:
+    """The seconds that a theft in the cache took; None where it is not there. Raises as ``load_cached`` does."""
+    path = extraction.find(cache)
     return None if path is None else float(read_note(path)["seconds"])
 
 
-def kept(theft: Theft, cache: Path, run: Callable[[], Loot]) -> Loot:
+def load_cached(extraction: ExtractionRun, cache: Path, run: Callable[[], StolenData]) -> StolenData:
     """The loot of a theft: read from the cache, else made by ``run`` and kept.
 
     Raises:
         Damaged: the file in the cache cannot be read.
     """
-    path = theft.find(cache)
+    path = extraction.find(cache)
     if path is None:
-        path, loot = theft.file(cache), run()
+        path, stolen = extraction.file(cache), run()
         note: dict[str, Any] = {
-            "measures": loot.measures,
-            "curve": [asdict(quality) for quality in loot.curve],
-            "scored": loot.scored,
-            "seconds": loot.seconds,
-            "scaled": loot.scaled,
+            "measures": stolen.measures,
+            "curve": [asdict(quality) for quality in stolen.curve],
+            "scored": stolen.scored,
+            "seconds": stolen.seconds,
+            "scaled": stolen.scaled,
         }
-        write_arrays(path, {"images": packed(loot.images), "labels": loot.labels, "leaks": loot.leaks}, note)
+        write_arrays(path, {"images": pack_images(stolen.images), "labels": stolen.labels, "leaks": stolen.leaks}, note)
     arrays, found = read_arrays(path)
-    return Loot(
+    return StolenData(
         measures=tuple(found["measures"]),
-        images=unpacked(arrays["images"]),
+        images=unpack_images(arrays["images"]),
         labels=arrays["labels"],
         leaks=arrays["leaks"],
-        curve=tuple(Quality(**quality) for quality in found["curve"]),
+        curve=tuple(CloneQuality(**quality) for quality in found["curve"]),
         scored=found["scored"],
         seconds=found["seconds"],
         scaled={name: (paper, used) for name, (paper, used) in found["scaled"].items()},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from modeltoll.bench.checks import across
+from modeltoll.bench.checks import check_across_results
 
-__all__ = ["HEADINGS", "MARK", "cells", "failed", "failures", "number", "percent", "times"]
+__all__ = ["HEADINGS", "MARK", "cells", "failed_checks", "failures", "number", "percent", "times"]
 
 HEADINGS = (
     "data set",
@@ -43,7 +43,7 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 
 
-def failed(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def failed_checks(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The checks that a result fails."""
     return [check for check in document["checks"] if not check["holds"]]
 
@@ -52,7 +52,7 @@ def cells(document: Mapping[str, Any]) -> tuple[str, ...]:
     """One line under ``HEADINGS``; a result that fails a check bears a mark."""
     rows, asked = document["queries"], document["asked"]
     changed = [document[part] for part in ("evasion", "defence") if document[part] != "none"]
-    ratio = times(document["ratio"]) + (f" {MARK}" if failed(document) else "")
+    ratio = times(document["ratio"]) + (f" {MARK}" if failed_checks(document) else "")
     return (
         document["dataset"],
         document["workload"] or document["attack"],
@@ -71,9 +71,11 @@ def failures(documents: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """What does not hold, each said once."""
     found = list(documents)
     said = {
-        f"{one['dataset']}, {one['attack']}: {check['name']}: {check['note']}" for one in found for check in failed(one)
+        f"{one['dataset']}, {one['attack']}: {check['name']}: {check['note']}"
+        for one in found
+        for check in failed_checks(one)
     }
-    for (dataset, attack, *_), check in across(found).items():
+    for (dataset, attack, *_), check in check_across_results(found).items():
         if not check.holds:
             said.add(f"{dataset}, {attack}: {check.name}: {check.note}")
     yield from sorted(said)

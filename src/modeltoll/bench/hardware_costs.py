@@ -29,12 +29,12 @@ __all__ = [
     "EURO_PER_KWH",
     "MACHINES",
     "SHA256",
-    "Bill",
+    "HardwareCost",
     "Machine",
-    "bill",
-    "card_argon2id",
-    "card_bounds",
-    "card_cores",
+    "gpu_argon2id",
+    "gpu_bounds",
+    "gpu_cores",
+    "hardware_cost",
     "memory_of",
 ]
 
@@ -67,7 +67,7 @@ MACHINES = (CORE, CARD)
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class HardwareCost:
     """What work takes on one machine. ``euros`` are those of renting it, the electricity within."""
 
     machine: str
@@ -76,7 +76,7 @@ class Bill:
     euros: float
 
 
-def card_bounds(memory_kib: int) -> Mapping[str, float]:
+def gpu_bounds(memory_kib: int) -> Mapping[str, float]:
     """What bounds the card's evaluations per second of one pass: its bandwidth, or how many fit into its memory.
 
     A step over one block of 1 KiB takes what it took in the published run, where the card was full.
@@ -87,9 +87,9 @@ def card_bounds(memory_kib: int) -> Mapping[str, float]:
     return {"bandwidth": bandwidth, "memory": fitting / (step * memory_kib)}
 
 
-def card_argon2id(memory_kib: int) -> float:
+def gpu_argon2id(memory_kib: int) -> float:
     """The card's evaluations per second of one pass."""
-    return min(card_bounds(memory_kib).values())
+    return min(gpu_bounds(memory_kib).values())
 
 
 def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Integers:
@@ -104,14 +104,14 @@ def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAU
     return memory
 
 
-def card_cores(puzzle: str, seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Floats:
+def gpu_cores(puzzle: str, seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Floats:
     """How many reference cores the card is worth for each toll, (rows,). ``puzzle`` is ARGON2ID or SHA256."""
     if puzzle == SHA256:
         return np.full(len(seconds), CARD_SHA256 / profile.sha256)
-    worth = {rung: card_argon2id(rung) / profile.rate(rung) for rung in LADDER}
+    worth = {rung: gpu_argon2id(rung) / profile.rate(rung) for rung in LADDER}
     return np.array([worth[memory] for memory in memory_of(seconds, suspected, profile).tolist()])
 
 
-def bill(machine: Machine, seconds: float) -> Bill:
+def hardware_cost(machine: Machine, seconds: float) -> HardwareCost:
     """The bill of a machine that is busy so long."""
-    return Bill(machine.name, seconds, seconds * machine.watts, seconds / 3600.0 * machine.euro_per_hour)
+    return HardwareCost(machine.name, seconds, seconds * machine.watts, seconds / 3600.0 * machine.euro_per_hour)

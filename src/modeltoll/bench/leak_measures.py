@@ -13,9 +13,9 @@ from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.pate import EPS_SUM, TEACHERS_PER_SIGMA, PateMeasure, Reading
+from modeltoll.leak.pate import EPS_SUM, TEACHERS_PER_SIGMA, PateMeasure, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
-from modeltoll.leak.teachers.fit_sklearn import Teachers
+from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats, Integers
 
-__all__ = ["ENTROPY", "NOVELTY", "Gauges", "measure_all", "standard_gauges"]
+__all__ = ["ENTROPY", "NOVELTY", "Measures", "measure_all", "standard_measures"]
 
 ENTROPY, NOVELTY = "entropy", "novelty"
 _BATCH = 500
 _NEIGHBOURS, _PKNN_SIGMA = 300, 28.0  # Dziedzic et al. 2022, section 3.2
 _POINTS = 10_000  # private points kept for novelty in the victim's own features
 
-Gauges = Mapping[str, "LeakMeasure"]
+Measures = Mapping[str, "LeakMeasure"]
 
 
 def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure:
@@ -45,7 +45,7 @@ def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure
     return LayeredNovelty(lens(private.x.shape[1:]), flat, views=("direction",), power=1.0, max_points=_POINTS)
 
 
-class _Votes:
+class _CachedVotes:
     """Who votes, asked once for evidence that is read in two ways, one after the other."""
 
     def __init__(self, ask: Callable[[Evidence], Integers]) -> None:
@@ -59,28 +59,28 @@ class _Votes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
+class _ReadoutMeasure:
     """Votes in one reading."""
 
     name: str
-    votes: _Votes
-    reading: Reading
+    votes: _CachedVotes
+    reading: VoteReadout
     inputs_alone: bool
 
     def measure(self, evidence: Evidence) -> Floats:
         return self.reading.leak(self.votes.of(evidence))
 
 
-def _both(
+def _both_readouts(
     name: str, ask: Callable[[Evidence], Integers], sigma: float, *, inputs_alone: bool = False
 ) -> dict[str, LeakMeasure]:
     """Votes read as RDP, and as the paper does."""
-    votes = _Votes(ask)
-    readings = {name: Reading(sigma), f"{name}-eps": Reading(sigma, EPS_SUM)}
-    return {title: _Read(title, votes, reading, inputs_alone) for title, reading in readings.items()}
+    votes = _CachedVotes(ask)
+    readings = {name: VoteReadout(sigma), f"{name}-eps": VoteReadout(sigma, EPS_SUM)}
+    return {title: _ReadoutMeasure(title, votes, reading, inputs_alone) for title, reading in readings.items()}
 
 
-def standard_gauges(
+def standard_measures(
     victim: Victim, private: Images, observer: Path | None, teachers: Path | None
 ) -> dict[str, LeakMeasure]:
     """Entropy, gap, pkNN, novelty, and PATE where there are teachers; the last two of votes in both readings.
@@ -95,20 +95,20 @@ def standard_gauges(
         ENTROPY: EntropyMeasure(),
         "gap": GapMeasure(),
         NOVELTY: _novelty(victim, private, observer),
-        **_both("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
+        **_both_readouts("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
     }
     if teachers is not None:
-        ensemble = Teachers.load(teachers)
+        ensemble = TeacherEnsemble.load(teachers)
         votes_of = PateMeasure(ensemble.votes, len(ensemble)).votes_of
-        found |= _both("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA, inputs_alone=True)
+        found |= _both_readouts("pate", votes_of, len(ensemble) / TEACHERS_PER_SIGMA, inputs_alone=True)
     return found
 
 
-def measure_all(gauges: Gauges, scores: Floats, images: Floats) -> Floats:
+def measure_all(leak_measures: Measures, scores: Floats, images: Floats) -> Floats:
     """What answers with these scores (rows, classes) to these images give away, (rows, measures)."""
-    parts = [np.empty((0, len(gauges)))]
+    parts = [np.empty((0, len(leak_measures)))]
     for start in range(0, len(images), _BATCH):
         batch, said = images[start : start + _BATCH], scores[start : start + _BATCH]
         evidence = Evidence((b"",) * len(batch), said, batch.reshape(len(batch), -1))
-        parts.append(np.stack([gauge.measure(evidence) for gauge in gauges.values()], axis=1))
+        parts.append(np.stack([gauge.measure(evidence) for gauge in leak_measures.values()], axis=1))
     return np.concatenate(parts)

@@ -19,33 +19,33 @@ import numpy as np
 from modeltoll.client.httpx import AsyncTollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import ModeltollError
-from modeltoll.gateway.callers.identify import Callers, hash_key
-from modeltoll.gateway.core.gate import Gate, Road, Subject
-from modeltoll.gateway.core.puzzle_selector import Menu
-from modeltoll.gateway.core.tolls import Chance
-from modeltoll.gateway.observability.metrics import Telemetry
+from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
+from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.protocol import JSON, Service
-from modeltoll.gateway.public.app import Door, House, application
-from modeltoll.gateway.server.serve import lent
+from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
+from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
+from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import Answer, Caller
-from modeltoll.simulation.batch_tariffs import ConformalToll
-from modeltoll.simulation.traffic import alone
+from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
+from modeltoll.simulation.traffic import one_account
 
 if TYPE_CHECKING:
-    from modeltoll.bench.leak_measures import Gauges
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Challenge, Floats, MachineProfile, Solution, Work
 
-__all__ = ["LIVE_SECONDS", "Live", "Trip", "drive"]
+__all__ = ["LIVE_SECONDS", "LiveResult", "LiveRun", "run_live"]
 
 LIVE_SECONDS = 60.0  # of work that all rows of a live run may cost together; the unit is made smaller for it
 _MODEL, _OUTPUT, _KEY = "victim", "probabilities", "a-key-for-the-bench"
@@ -61,18 +61,18 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Trip:
-    """What is driven: images (rows, ...) and their leaks (rows, measures) under ``gauges``, as they were recorded."""
+class LiveRun:
+    """What is driven: images (rows, ...) and their leaks (rows, measures) under ``leak_measures``, as they were recorded."""
 
     images: Floats
     leaks: Floats
-    gauges: Gauges
+    leak_measures: Measures
     victim: Victim
     calibration: Calibration
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveResult:
     """What a live run took, in seconds of one core, gateway and client together: other work on the machine does not count.
 
     ``computed_seconds``: the work as it was computed, times ``luck``, what the puzzles' hidden counters turned out to ask
@@ -90,7 +90,7 @@ class Live:
     luck: float
 
 
-class _Dealer(Argon2idCounter):
+class _RecordingPuzzle(Argon2idCounter):
     """Notes what its puzzles were to ask, what they do ask, and what making them takes, in seconds of ``profile``."""
 
     def __init__(self, profile: MachineProfile) -> None:
@@ -98,7 +98,7 @@ class _Dealer(Argon2idCounter):
         self._profile = profile
         self.expected = self.drawn = self.making = 0.0
 
-    def within(self, memory_kib: int) -> _Dealer:  # noqa: ARG002  the client here has memory for every rung
+    def within(self, memory_kib: int) -> _RecordingPuzzle:  # noqa: ARG002  the client here has memory for every rung
         """Itself, so that nothing is missed."""
         return self
 
@@ -142,29 +142,31 @@ def _question(image: Floats) -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-def _house(trip: Trip, tariff: Tariff, puzzle: _Dealer, profile: MachineProfile, ledger: Ledger) -> House:
+def _components(
+    live_run: LiveRun, tariff: Tariff, puzzle: _RecordingPuzzle, profile: MachineProfile, ledger: Ledger
+) -> AppComponents:
     """A gateway with this tariff, as ``assemble`` builds one."""
-    measures = tuple(trip.gauges[name] for name in tariff.measures)
-    subject = Subject(Service(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
-    upstream = _Upstream(trip.victim, trip.images.shape[1:])
+    measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
+    subject = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
+    upstream = _Upstream(live_run.victim, live_run.images.shape[1:])
     generator = np.random.default_rng(secrets.randbits(128))
-    chance = Chance(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
-    gate = Gate(Road(subject, tariff, Menu({puzzle.name: puzzle})), upstream, ledger, chance)
-    door = Door(Callers({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
-    return House({_MODEL: gate}, upstream, door, Telemetry(), chance)
+    chance = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
+    gate = Gate(GateConfig(subject, tariff, PuzzleSelector({puzzle.name: puzzle})), upstream, ledger, chance)
+    door = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
+    return AppComponents({_MODEL: gate}, upstream, door, GatewayMetrics(), chance)
 
 
 async def _ask(
-    trip: Trip, tariff: Tariff, profile: MachineProfile, images: Floats
-) -> tuple[list[float], list[bytes], _Dealer]:
+    live_run: LiveRun, tariff: Tariff, profile: MachineProfile, images: Floats
+) -> tuple[list[float], list[bytes], _RecordingPuzzle]:
     """Ask a new gateway about one image after another, and pay whatever it costs; the seconds and answer of each."""
-    ledger, dealer = MemoryLedger(), _Dealer(profile)
+    ledger, dealer = MemoryLedger(), _RecordingPuzzle(profile)
     await ledger.open()
-    house = _house(trip, tariff, dealer, profile, ledger)
+    house = _components(live_run, tariff, dealer, profile, ledger)
     purse = Purse(math.inf, profile=profile)
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
-    async with lent(application(house)) as address:
+    async with temporary_server(application(house)) as address:
         client = httpx.AsyncClient(base_url=address, timeout=_TIMEOUT, transport=AsyncTollTransport(purse=purse))
         async with client:
             for image in images:
@@ -182,16 +184,16 @@ async def _ask(
     return seconds, answers, dealer
 
 
-def _work(trip: Trip, calibration: Calibration) -> float:
+def _work(live_run: LiveRun, calibration: Calibration) -> float:
     """Reference seconds of all rows, as they are computed for every result: one new caller with a key."""
-    toll = ConformalToll(ConformalTariff(calibration), tuple(trip.gauges))
-    return float(toll.charge(alone(trip.leaks), Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
+    toll = ConformalBatchTariff(ConformalTariff(calibration), tuple(live_run.leak_measures))
+    return float(toll.charge(one_account(live_run.leaks), Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
 
 
-def _changed(trip: Trip, answers: Sequence[bytes]) -> int:
+def _changed(live_run: LiveRun, answers: Sequence[bytes]) -> int:
     """How many answers are not what the victim says."""
     said = np.array([json.loads(answer)["outputs"][0]["data"] for answer in answers])
-    alone_ = np.concatenate([trip.victim.scores(trip.images[row : row + 1]) for row in range(len(answers))])
+    alone_ = np.concatenate([live_run.victim.scores(live_run.images[row : row + 1]) for row in range(len(answers))])
     return int((said != alone_).any(axis=1).sum())
 
 
@@ -205,7 +207,7 @@ def _pace(before: MachineProfile, after: MachineProfile) -> float:
     return (1.0 + slower) / 2.0
 
 
-def drive(trip: Trip, measured: Callable[[], MachineProfile] = _measured) -> Live:
+def run_live(live_run: LiveRun, measured: Callable[[], MachineProfile] = _measured) -> LiveResult:
     """Drive the rows through a gateway whose unit is made so small that they cost ``LIVE_SECONDS`` together, or less.
 
     ``measured`` takes this machine's profile, before and after: tolls are priced by the first, and where other work
@@ -215,17 +217,17 @@ def drive(trip: Trip, measured: Callable[[], MachineProfile] = _measured) -> Liv
         ModeltollError: the gateway refused a row, or did not answer.
     """
     here = measured()
-    unit = trip.calibration.unit_seconds
-    whole = _work(trip, trip.calibration)
-    calibration = replace(trip.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
+    unit = live_run.calibration.unit_seconds
+    whole = _work(live_run, live_run.calibration)
+    calibration = replace(live_run.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
     least = ConformalTariff(replace(calibration, unit_seconds=_NO_WORK))
-    own, _, _ = asyncio.run(_ask(trip, least, here, trip.images[:_FREE_ROWS]))
+    own, _, _ = asyncio.run(_ask(live_run, least, here, live_run.images[:_FREE_ROWS]))
     begin = time.perf_counter()
-    seconds, answers, dealer = asyncio.run(_ask(trip, ConformalTariff(calibration), here, trip.images))
+    seconds, answers, dealer = asyncio.run(_ask(live_run, ConformalTariff(calibration), here, live_run.images))
     wall = time.perf_counter() - begin
     luck = dealer.drawn / dealer.expected
-    work = (_work(trip, calibration) * luck + dealer.making) * _pace(here, measured())
+    work = (_work(live_run, calibration) * luck + dealer.making) * _pace(here, measured())
     computed = len(seconds) * statistics.fmean(own[_WARM_UP:] or own) + work
-    return Live(
-        len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(trip, answers), luck
+    return LiveResult(
+        len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(live_run, answers), luck
     )

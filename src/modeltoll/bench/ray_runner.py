@@ -8,23 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.bench.runner import run_errand
+from modeltoll.bench.runner import run_job
 
 if TYPE_CHECKING:
-    from modeltoll.bench.runner import Errand, Outcome, Run
+    from modeltoll.bench.runner import Job, JobResult, RunSettings
 
 __all__ = ["LOCAL", "run_on_cluster"]
 
 LOCAL = "local"  # an address: a cluster on this machine, that ends with the command
 
 
-def _afar(errand: Errand, run: Run) -> Outcome:
+def _run_remotely(job: Job, run: RunSettings) -> JobResult:
     """An errand on a machine of the cluster, which has its own cache and data folder, under the same paths."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_errand(errand, replace(run, results=Path(folder)))
+        return run_job(job, replace(run, results=Path(folder)))
 
 
-def run_on_cluster(found: Sequence[Errand], run: Run, address: str, cores: int | None = None) -> Iterator[Outcome]:
+def run_on_cluster(
+    found: Sequence[Job], run: RunSettings, address: str, cores: int | None = None
+) -> Iterator[JobResult]:
     """Every errand's outcome as each is done; results are written here, as they come.
 
     ``address`` is Ray's: ``ray://host:10001``, ``auto``, or ``LOCAL`` with so many ``cores`` (None: all of them).
@@ -34,11 +36,11 @@ def run_on_cluster(found: Sequence[Errand], run: Run, address: str, cores: int |
     cluster: Any = ray
     cluster.init(address=address, num_cpus=cores if address == LOCAL else None, log_to_driver=False)
     try:
-        afar = cluster.remote(_afar)
-        waiting = [afar.remote(errand, run) for errand in found]
+        afar = cluster.remote(_run_remotely)
+        waiting = [afar.remote(job, run) for job in found]
         while waiting:
             done, waiting = cluster.wait(waiting, num_returns=1)
-            outcome: Outcome = cluster.get(done[0])
+            outcome: JobResult = cluster.get(done[0])
             for result in outcome.results:
                 result.write(run.results)
             yield outcome

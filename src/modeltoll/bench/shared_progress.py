@@ -14,12 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     from modeltoll.records import Progress
 
-__all__ = ["note_rows", "noticeboard", "unwatched"]
+__all__ = ["no_progress", "note_rows", "shared_progress"]
 
 _LOOK_SECONDS = 0.2
 
 
-def unwatched(done: int, most: int) -> None:
+def no_progress(done: int, most: int) -> None:
     """Progress that nobody follows."""
     del done, most
 
@@ -34,7 +34,7 @@ def note_rows(board: Path, place: int, done: int, most: int) -> None:
 
 
 @contextmanager
-def noticeboard(readers: Sequence[Progress]) -> Iterator[Path]:
+def shared_progress(readers: Sequence[Progress]) -> Iterator[Path]:
     """A board with a place for each reader, who hears what is noted there, a moment later, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="modeltoll-bench-") as folder:
         board = Path(folder) / "rows"

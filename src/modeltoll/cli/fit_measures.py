@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeltoll.cli.terminal import needs, note, stage, verb_of
+from modeltoll.cli.terminal import command_name, note, requires_extra, stage
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed and data, same result.
 
 
 @verbs.command("fit-teachers", epilog="Example: modeltoll fit-teachers X.npy y.npy -o teachers.npz")
-@verb_of
+@command_name
 def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
     inputs: Inputs,
     labels: Labels,
@@ -60,7 +60,7 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
     ensemble.save(out)
     note.print(f"{len(ensemble)} teachers: {out}", soft_wrap=True)
     if head is not None:
-        with needs("train"):
+        with requires_extra("train"):
             from modeltoll.leak.teachers.distil import fit_vote_head  # noqa: PLC0415
         with stage("distilling their votes") as told:
             fit_vote_head(ensemble, x, sides, progress=told).save(head)
@@ -68,7 +68,7 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
 
 
 @verbs.command("fit-novelty", epilog="Example: modeltoll fit-novelty X.npy y.npy -o novelty.npz")
-@verb_of
+@command_name
 def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     inputs: Inputs,
     labels: Labels,
@@ -80,13 +80,13 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     seed: Seed = 0,
 ) -> None:
     """Train a small network on the private data, and fit the measure novelty in what it sees (extra 'train')."""
-    with needs("train"):
-        from modeltoll.leak.teachers.distil import OBSERVER, fit_observer  # noqa: PLC0415
+    with requires_extra("train"):
+        from modeltoll.leak.teachers.distil import OBSERVER, fit_novelty_network  # noqa: PLC0415
     from modeltoll.leak.layered_novelty import LayeredNovelty  # noqa: PLC0415
 
     x, y, sides = _private(inputs, labels, shape)
     with stage("training the network") as told:
-        stack = fit_observer(x, y, sides, replace(OBSERVER, seed=seed), told)
+        stack = fit_novelty_network(x, y, sides, replace(OBSERVER, seed=seed), told)
     with stage("fitting novelty"):
         LayeredNovelty(stack, x, neighbours, max_points=points, seed=seed).save(out)
     note.print(f"novelty: {out}", soft_wrap=True)
@@ -94,7 +94,7 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
 
 def _networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, seed: int, parts: Path) -> Any:
     """Teachers trained by torch; what was finished lies in ``parts`` until all are."""
-    with needs("train"):
+    with requires_extra("train"):
         from modeltoll.leak.teachers.fit_torch import MNISTNET, PERCEPTRON, fit_network_teachers  # noqa: PLC0415
     plans = {"perceptron": PERCEPTRON, "mnistnet": MNISTNET}
     if kind not in plans:

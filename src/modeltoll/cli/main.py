@@ -13,11 +13,11 @@ from typing import Annotated
 from modeltoll.cli.terminal import (  # first: where the command line's extra is missing, this says so
     JsonFile,
     SettingsFile,
-    needs,
+    command_name,
     note,
     out,
     print_table,
-    verb_of,
+    requires_extra,
     write_json,
 )
 
@@ -56,42 +56,42 @@ def _global(
 
 
 @app.command(epilog="Example: modeltoll serve modeltoll.yaml")
-@verb_of
+@command_name
 def serve(
     settings: SettingsFile,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that share the address.")] = 1,
 ) -> None:
     """Run the gateway until it is interrupted or terminated."""
-    with needs("gateway"):
-        from modeltoll.gateway.assembly.build import assemble  # noqa: PLC0415
-        from modeltoll.gateway.observability.logging_setup import write_logs  # noqa: PLC0415
+    with requires_extra("gateway"):
+        from modeltoll.gateway.assembly.build import build_gateway  # noqa: PLC0415
+        from modeltoll.gateway.observability.logging_setup import configure_logging  # noqa: PLC0415
         from modeltoll.gateway.server.serve import run as run_gateway  # noqa: PLC0415
         from modeltoll.gateway.server.workers import run_workers  # noqa: PLC0415
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     loaded = load_settings(settings)
-    write_logs(loaded.operation)
-    assembly = assemble(loaded)
+    configure_logging(loaded.operation)
+    assembly = build_gateway(loaded)
     for notice in assembly.notices:
-        _say(f"[yellow]note:[/] {notice}")
+        _report_error(f"[yellow]note:[/] {notice}")
     said = (
         f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"a dashboard on http://{loaded.admin}/dashboard/, a page to try it on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: _say(said), settings)
+        run_gateway(loaded, assembly, lambda: _report_error(said), settings)
     else:
         del assembly  # each worker builds its own
-        run_workers(loaded, workers, lambda: _say(f"{said}, {workers} workers"), settings)
+        run_workers(loaded, workers, lambda: _report_error(f"{said}, {workers} workers"), settings)
 
 
-def _say(text: str) -> None:
+def _report_error(text: str) -> None:
     """On standard error, if that can be written: a full disk under it stops no gateway."""
     with contextlib.suppress(OSError):
         note.print(text, soft_wrap=True)
 
 
 @app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")
-@verb_of
+@command_name
 def bench_puzzle(
     seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each puzzle.")] = 0.5,
     save: Annotated[Path | None, typer.Option(help="Write this machine's profile, for the setting 'profile'.")] = None,

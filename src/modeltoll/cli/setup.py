@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import FAILED, JsonFile, SettingsFile, needs, note, print_table, verb_of, warn, write_json
+from modeltoll.cli.terminal import (
+    FAILED,
+    JsonFile,
+    SettingsFile,
+    command_name,
+    note,
+    print_table,
+    requires_extra,
+    warn,
+    write_json,
+)
 from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.setup.check import Checked, Tried
-    from modeltoll.gateway.setup.discover import Find
+    from modeltoll.gateway.setup.check import CheckReport, RouteCheck
+    from modeltoll.gateway.setup.discover import DiscoveredModel
 
 __all__ = ["verbs"]
 
@@ -25,7 +35,7 @@ _PATIENCE = 10.0  # seconds for a model server to answer a sample
 
 
 @verbs.command(epilog="Example: modeltoll init http://127.0.0.1:8000")
-@verb_of
+@command_name
 def init(
     url: Annotated[str, typer.Argument(metavar="URL", help="The running model server.")],
     *,
@@ -36,20 +46,20 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Also where there is such a file.")] = False,
 ) -> None:
     """Find out what a model server speaks and serves, and write a commented settings file for it."""
-    with needs("gateway"):
+    with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import UpstreamSettings  # noqa: PLC0415
         from modeltoll.gateway.setup.settings_template import first_settings  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
-    from modeltoll.gateway.settings.errors import faults_of  # noqa: PLC0415
+    from modeltoll.gateway.settings.errors import errors_of  # noqa: PLC0415
 
     try:
         UpstreamSettings(url=url)
     except ValidationError as error:
-        raise SettingsError([f"URL: {fault}" for fault in faults_of(error)]) from None
+        raise SettingsError([f"URL: {fault}" for fault in errors_of(error)]) from None
     if out.exists() and not force:
         raise SettingsError([f"--out: {out} is there already; name another, or overwrite it with --force"])
-    finds = asyncio.run(_probed(url, model))
+    finds = asyncio.run(_discovered(url, model))
     try:
         out.write_text(first_settings(url, finds), encoding="utf-8")
     except OSError as error:
@@ -61,20 +71,20 @@ def init(
     note.print(f"{out} is written. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
 
 
-async def _probed(url: str, model: str | None) -> tuple[Find, ...]:
-    from modeltoll.gateway.setup.discover import probe  # noqa: PLC0415
+async def _discovered(url: str, model: str | None) -> tuple[DiscoveredModel, ...]:
+    from modeltoll.gateway.setup.discover import discover  # noqa: PLC0415
     from modeltoll.gateway.upstream.http_upstream import HttpUpstream  # noqa: PLC0415
 
     upstream = HttpUpstream(url, timeout=_PATIENCE)
     await upstream.open()
     try:
-        return await probe(upstream, model)
+        return await discover(upstream, model)
     finally:
         await upstream.close()
 
 
 @verbs.command(epilog="Example: modeltoll check modeltoll.yaml")
-@verb_of
+@command_name
 def check(
     settings: SettingsFile,
     *,
@@ -82,9 +92,9 @@ def check(
     json_file: JsonFile = None,
 ) -> None:
     """Try settings against the running model server: what each route will measure, and what it will cost."""
-    with needs("gateway"):
+    with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
-        from modeltoll.gateway.setup.check import check as try_all  # noqa: PLC0415
+        from modeltoll.gateway.setup.check import check_gateway as try_all  # noqa: PLC0415
     checked = asyncio.run(try_all(load_settings(settings), inputs))
     if json_file is not None:
         write_json(asdict(checked) | {"good": checked.good}, json_file)
@@ -100,11 +110,11 @@ def check(
     note.print(f"ledger: {checked.ledger}. All is well.", soft_wrap=True)
 
 
-def _faults(checked: Checked) -> list[str]:
+def _faults(checked: CheckReport) -> list[str]:
     return [*checked.faults, *(f"{tried.model}: {fault}" for tried in checked.models for fault in tried.faults)]
 
 
-def _facts(tried: Tried) -> list[tuple[str, Any]]:
+def _facts(tried: RouteCheck) -> list[tuple[str, Any]]:
     facts = [("mode", tried.mode)]
     if tried.rows:
         facts.append((f"a sample of {tried.rows} rows took the model server, ms", f"{1000 * tried.seconds:.2f}"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeltoll.cli.terminal import JsonFile, needs, print_table, stage, verb_of, write_json
+from modeltoll.cli.terminal import JsonFile, command_name, print_table, requires_extra, stage, write_json
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ verbs = typer.Typer()
 @verbs.command(
     epilog="Example: modeltoll simulate leaks.npz --tariff tariff.json --tariff published --figure ratios.png"
 )
-@verb_of
+@command_name
 def simulate(  # noqa: PLR0913  each is a choice of the operator's
     recorded: Annotated[
         Path,
@@ -68,14 +68,14 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
     json_file: JsonFile = None,
 ) -> None:
     """What callers would pay under a tariff, without a gateway: recorded attacks, or plans made from recorded leaks."""
-    with needs("gateway"):
+    with requires_extra("gateway"):
         from modeltoll.pricing.leak_samples import read_leaks  # noqa: PLC0415
         from modeltoll.pricing.published import PublishedTerms  # noqa: PLC0415
         from modeltoll.records import Caller  # noqa: PLC0415
         from modeltoll.simulation import inputs, tables  # noqa: PLC0415
-        from modeltoll.simulation.p_value_mixture import parse_distribution  # noqa: PLC0415
-        from modeltoll.simulation.replay import replay  # noqa: PLC0415
-        from modeltoll.simulation.scenarios import Plan  # noqa: PLC0415
+        from modeltoll.simulation.p_value_mixture import parse_mixture  # noqa: PLC0415
+        from modeltoll.simulation.replay import replay_attackers  # noqa: PLC0415
+        from modeltoll.simulation.scenarios import ThiefPlan  # noqa: PLC0415
     terms = PublishedTerms(base=base, signed=signed, rows_per_step=rows_per_step)
     if recorded.suffix != ".npz":
         if figure is not None:
@@ -84,23 +84,23 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
         _print_lines(costs, tables.MODE_HEADINGS, tables.mode_cells(costs), json_file)
         return
     samples = read_leaks(recorded)
-    plan = Plan(
+    plan = ThiefPlan(
         rows=rows or None,
-        accounts=inputs.counts(accounts, "--accounts"),
-        fillers=inputs.counts(fillers, "--fillers"),
-        stated={text: parse_distribution(text) for text in filler_p or ()},
-        abandon=inputs.numbers(abandon, "--abandon"),
+        accounts=inputs.parse_counts(accounts, "--accounts"),
+        fillers=inputs.parse_counts(fillers, "--fillers"),
+        stated={text: parse_mixture(text) for text in filler_p or ()},
+        abandon=inputs.parse_numbers(abandon, "--abandon"),
         honest_callers=honest_callers,
         honest_rows=honest_rows,
         caller=Caller("net:simulated" if anonymous else "key:simulated", groups=("org:simulated",) * together),
     )
     times = inputs.GivenTimes(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
-    street = inputs.lay_street(tariff, samples, inputs.Published(measure, terms), times)
+    street = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
     with stage("Replaying callers"):
-        lines = replay(samples, street.tolls, street.times, plan, seed)
+        lines = replay_attackers(samples, street.tolls, street.times, plan, seed)
     _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), json_file)
     if figure is not None:
-        with needs("demo"):
+        with requires_extra("demo"):
             from modeltoll.simulation.figure import draw_lines  # noqa: PLC0415
         draw_lines(lines, figure, recorded.stem)
 
@@ -115,7 +115,7 @@ def _print_lines(
 
 
 @verbs.command(epilog="Example: modeltoll explain tariff.json --leak entropy=0.4 --leak novelty=2.1")
-@verb_of
+@command_name
 def explain(  # noqa: PLR0913  each is a choice of the operator's
     tariff: Annotated[Path, typer.Argument(metavar="TARIFF.json", help="The tariff's file.")],
     *,
@@ -130,12 +130,12 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
     json_file: JsonFile = None,
 ) -> None:
     """How the price of a row came about, and how a caller stands."""
-    with needs("gateway"):
+    with requires_extra("gateway"):
         from modeltoll.gateway.callers.identify import Tier  # noqa: PLC0415
         from modeltoll.pricing import explain  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
         from modeltoll.pricing.conformal import ConformalTariff  # noqa: PLC0415
-        from modeltoll.pricing.leak_samples import stated_leaks  # noqa: PLC0415
+        from modeltoll.pricing.leak_samples import leaks_from_json  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
     if (caller is None) != (ledger is None) or not (leak or caller):
         raise SettingsError(["explain: give --leak for a row, or --caller and --ledger for a caller, or all of them"])
@@ -145,7 +145,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         who = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
         account = asyncio.run(_account(ledger, who, priced.calibration.model))
         standing = explain.explain_caller(priced, account)
-    row = explain.explain_row(priced, stated_leaks(leak, priced.measures), standing) if leak else None
+    row = explain.explain_row(priced, leaks_from_json(leak, priced.measures), standing) if leak else None
     if json_file is not None:
         write_json({"row": row and asdict(row), "caller": standing and asdict(standing)}, json_file)
     if json_file == "-":
@@ -157,9 +157,9 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 
 
 async def _account(url: str, caller: Caller, model: str) -> Account:
-    from modeltoll.ledger.locate import locate  # noqa: PLC0415
+    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
 
-    ledger = locate(url, make=False)
+    ledger = ledger_from_url(url, make=False)
     await ledger.open()
     try:
         account = await ledger.account(caller, model, time.time())

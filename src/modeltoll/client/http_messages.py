@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Answer
 
-__all__ = ["Bounded", "goes_along", "opened", "stays"]
+__all__ = ["BoundedBody", "is_forwarded", "is_kept", "opened_headers"]
 
 _OF_THE_BODY = frozenset(("content-encoding", "content-length", "content-type", "transfer-encoding"))
 _OF_THE_REQUEST = _OF_THE_BODY | {"expect", "range"}
@@ -23,26 +23,26 @@ def _text(name: str | bytes) -> str:
     return (name if isinstance(name, str) else name.decode("latin-1")).lower()
 
 
-def goes_along(name: str | bytes) -> bool:
+def is_forwarded(name: str | bytes) -> bool:
     """Whether a redemption takes this header over from the request whose answer it fetches."""
     return _text(name) not in _OF_THE_REQUEST
 
 
-def stays(name: str | bytes) -> bool:
+def is_kept(name: str | bytes) -> bool:
     """Whether an opened answer takes this header over from the 402 that it came in."""
     return _text(name) not in _OF_THE_TOLL
 
 
-def opened(headers: Iterable[tuple[str, str]], answer: Answer) -> list[tuple[str, str]]:
+def opened_headers(headers: Iterable[tuple[str, str]], answer: Answer) -> list[tuple[str, str]]:
     """The headers of an opened answer: its own, and those that stay of the 402 that it came in."""
-    kept = [(name, value) for name, value in headers if stays(name)]
+    kept = [(name, value) for name, value in headers if is_kept(name)]
     kept.append(("Content-Length", str(len(answer.body))))
     if answer.content_type:
         kept += type_headers(answer.content_type).items()
     return kept
 
 
-class Bounded:
+class BoundedBody:
     """Collects a body that must not grow beyond what a toll may take."""
 
     def __init__(self) -> None:

@@ -9,17 +9,17 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from modeltoll.client.http_messages import Bounded, goes_along, opened, stays
+from modeltoll.client.http_messages import BoundedBody, is_forwarded, is_kept, opened_headers
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import Labour, Redemption
-from modeltoll.client.toll_session import Steps
+from modeltoll.client.toll_flow import RedeemStep, SolveStep
+from modeltoll.client.toll_session import TollSession
 from modeltoll.records import Answer, Solution
 from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Walk", "greeted", "library_of"]
+__all__ = ["HttpxExchange", "library_of", "with_accept_header"]
 
 _LIBRARIES = ("httpx", "httpx2")
 _WISHES = ACCEPT_HEADER.lower().encode()
@@ -34,19 +34,19 @@ def library_of(request: httpx.Request) -> ModuleType:
     return sys.modules[next(root for root in roots if root in _LIBRARIES)]
 
 
-def greeted(request: httpx.Request, purse: Purse) -> httpx.Request:
+def with_accept_header(request: httpx.Request, purse: Purse) -> httpx.Request:
     """The same request, which now says what the purse pays with, unless its maker said it himself."""
     if _WISHES not in [name.lower() for name, _ in request.headers.raw]:  # faster than to ask the headers themselves
         request.headers[ACCEPT_HEADER] = purse.wishes
     return request
 
 
-def _redeeming(original: httpx.Request, redemption: Redemption) -> httpx.Request:
+def _redeeming(original: httpx.Request, redemption: RedeemStep) -> httpx.Request:
     """The request for what the original bought.
 
     It goes where the original went, with the same credentials, since the token is its caller's alone.
     """
-    headers = [(name, value) for name, value in original.headers.raw if goes_along(name)]
+    headers = [(name, value) for name, value in original.headers.raw if is_forwarded(name)]
     request: httpx.Request = library_of(original).Request(
         "POST",
         original.url.copy_with(raw_path=redemption.path.encode()),
@@ -59,8 +59,8 @@ def _redeeming(original: httpx.Request, redemption: Redemption) -> httpx.Request
 
 def _rebuilt(library: ModuleType, came: httpx.Response, answer: Answer) -> httpx.Response:
     """A response that carries the answer, with the other headers of the 402 that it came in."""
-    headers = [(name, value) for name, value in came.headers.raw if stays(name)]
-    headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in opened((), answer)]
+    headers = [(name, value) for name, value in came.headers.raw if is_kept(name)]
+    headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in opened_headers((), answer)]
     response: httpx.Response = library.Response(
         answer.status,
         headers=headers,
@@ -88,13 +88,13 @@ def _decoded(library: ModuleType, came: httpx.Response, raw: bytes) -> bytes:
     if encoding is None:
         return raw
     blocks = (raw[start : start + _BLOCK] for start in range(0, len(raw), _BLOCK))
-    body = Bounded()
+    body = BoundedBody()
     for chunk in library.Response(200, headers={"content-encoding": encoding}, content=blocks).iter_bytes():
         body.add(chunk)
     return body.joined()
 
 
-class Walk:
+class HttpxExchange:
     """The way of one request that was answered with what may be a toll: what the sync and the async driver share.
 
     ``step`` is what the driver must do next, None at the end; there, ``response`` is what the caller gets.
@@ -106,10 +106,10 @@ class Walk:
         self._library = library_of(request)
         self._asked = response
         self.response = _replayed(self._library, response, raw)
-        self._steps = Steps(purse, _decoded(self._library, response, raw))
+        self._steps = TollSession(purse, _decoded(self._library, response, raw))
 
     @property
-    def step(self) -> Labour | Redemption | None:
+    def step(self) -> SolveStep | RedeemStep | None:
         return self._steps.step
 
     def earned(self, got: Answer | Solution) -> None:
@@ -118,7 +118,7 @@ class Walk:
         if self._steps.answer is not None:
             self.response = _rebuilt(self._library, self._asked, self._steps.answer)
 
-    def redeeming(self, redemption: Redemption) -> httpx.Request:
+    def redeeming(self, redemption: RedeemStep) -> httpx.Request:
         """The request that a redemption asks for."""
         return _redeeming(self._request, redemption)
 

@@ -18,18 +18,18 @@ from modeltoll.errors import SealBroken
 from modeltoll.puzzle import seal
 from modeltoll.records import Answer, Solution, Toll
 
-__all__ = ["Flow", "Labour", "Redeemed", "Redemption", "hands_over", "may_be_toll", "toll_flow"]
+__all__ = ["Flow", "RedeemResponse", "RedeemStep", "SolveStep", "is_final_status", "may_be_toll", "toll_flow"]
 
 
 @dataclass(frozen=True, slots=True)
-class Labour:
+class SolveStep:
     """Work that the driver must do, beside its event loop if it has one: ``run(cancelled)``."""
 
     run: Callable[[Cancelled], Answer | Solution]
 
 
 @dataclass(frozen=True, slots=True)
-class Redemption:
+class RedeemStep:
     """A JSON body that the driver must post to ``path`` at the origin that asked the toll, following no redirect."""
 
     body: bytes
@@ -37,14 +37,14 @@ class Redemption:
 
 
 @dataclass(frozen=True, slots=True)
-class Redeemed:
+class RedeemResponse:
     """What came of a redemption; the body only where the status is that of a toll."""
 
     status: int
     body: bytes = b""
 
 
-Flow: TypeAlias = Generator[Labour | Redemption, Answer | Solution | Redeemed, Answer | None]
+Flow: TypeAlias = Generator[SolveStep | RedeemStep, Answer | Solution | RedeemResponse, Answer | None]
 
 
 def may_be_toll(status: int, headers: Mapping[str, str]) -> bool:
@@ -52,7 +52,7 @@ def may_be_toll(status: int, headers: Mapping[str, str]) -> bool:
     return status == wire.STATUS and "json" in headers.get("content-type", "").lower()
 
 
-def hands_over(status: int) -> bool:
+def is_final_status(status: int) -> bool:
     """Whether a server that was paid may end with this status: anything but a further toll or a redirect."""
     return status != wire.STATUS and not 300 <= status < 400
 
@@ -60,7 +60,7 @@ def hands_over(status: int) -> bool:
 def toll_flow(purse: Purse, body: bytes) -> Flow:
     """Walk the body of one 402 to what it buys.
 
-    Yields labour, and perhaps a redemption; the driver sends back what ``Labour.run`` returned, and what came of the
+    Yields labour, and perhaps a redemption; the driver sends back what ``SolveStep.run`` returned, and what came of the
     redemption. That of an entry toll may bring one toll more, for the answer. Returns the opened answer, or None where the last response stands as it came: it was no
     toll, or it is what the redemption bought.
 
@@ -70,23 +70,23 @@ def toll_flow(purse: Purse, body: bytes) -> Flow:
     toll = wire.find_toll(body)
     while toll is not None:
         purse.decide(toll)  # refuse before a thread is troubled
-        earned = yield Labour(partial(_earn, purse, toll))
+        earned = yield SolveStep(partial(_earn, purse, toll))
         if isinstance(earned, Answer):
             return earned
         assert isinstance(earned, Solution)
-        came = yield Redemption(wire.encode_redemption(toll.cargo, earned.counters))
-        assert isinstance(came, Redeemed)
+        came = yield RedeemStep(wire.encode_redemption(toll.cargo, earned.counters))
+        assert isinstance(came, RedeemResponse)
         toll = _behind(toll, came)
     return None
 
 
-def _behind(toll: Toll, came: Redeemed) -> Toll | None:
+def _behind(toll: Toll, came: RedeemResponse) -> Toll | None:
     """The toll that stands behind a solved entry, or None where what came is what was bought.
 
     Raises:
         SealBroken: it is neither. TollMalformed: as ``wire.find_toll``.
     """
-    if hands_over(came.status):
+    if is_final_status(came.status):
         return None
     further = wire.find_toll(came.body) if toll.entry and came.status == wire.STATUS else None
     if further is None or further.entry:
@@ -99,7 +99,7 @@ def _earn(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
     solution = purse.pay(toll, cancelled)
     if toll.mode != wire.SEALED:
         return solution
-    answer = seal.open_(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
-    if not hands_over(answer.status):
+    answer = seal.open_answer(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    if not is_final_status(answer.status):
         raise SealBroken(f"the seal holds no answer, but status {answer.status}: a redirect, or a toll on a toll")
     return answer

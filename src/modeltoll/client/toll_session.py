@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import Labour, Redeemed, Redemption, toll_flow
+from modeltoll.client.toll_flow import RedeemResponse, RedeemStep, SolveStep, toll_flow
 from modeltoll.records import Answer, Solution
 
-__all__ = ["Steps"]
+__all__ = ["TollSession"]
 
 
-class Steps:
+class TollSession:
     """The way from the body of a 402 to what it buys.
 
     ``step`` is what the driver must do next, None at the end; there, ``answer`` is what was opened, or None where the
@@ -19,7 +19,7 @@ class Steps:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
     """
 
-    step: Labour | Redemption | None
+    step: SolveStep | RedeemStep | None
     answer: Answer | None = None
 
     def __init__(self, purse: Purse, body: bytes) -> None:
@@ -32,9 +32,9 @@ class Steps:
 
     def redeemed(self, status: int, body: bytes = b"") -> None:
         """Hand in what came of the redemption; the body where the status is that of a toll."""
-        self._go(Redeemed(status, body))
+        self._go(RedeemResponse(status, body))
 
-    def _go(self, got: Answer | Solution | Redeemed | None) -> None:
+    def _go(self, got: Answer | Solution | RedeemResponse | None) -> None:
         try:
             self.step = self._flow.send(got)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as end:

@@ -14,11 +14,11 @@ from modeltoll.bench import datasets
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["SHORT", "WORLDS", "Sizes", "World"]
+__all__ = ["SHORT", "WORLDS", "DataSizes", "DemoData"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class DataSizes:
     """How many rows each part of the demo takes.
 
     ``fillers`` confident digits go with each of ``diluted`` stolen rows. ``accounts`` share the ``pictures`` evenly.
@@ -32,11 +32,11 @@ class Sizes:
     accounts: int = 50
 
 
-SHORT = Sizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
+SHORT = DataSizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class World:
+class DemoData:
     """Flat rows of one width, float64 in 0..1. None of the parts overlap, but for ``honest``, rows of ``test_x``.
 
     ``private_*`` train the victim; ``calibration`` and ``test_*`` are digits that it has not seen; ``pictures`` are
@@ -59,14 +59,14 @@ def _flat(images: Floats) -> Floats:
     return images.reshape(len(images), -1)
 
 
-def _digits(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> World:
+def _digits(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> DemoData:
     """The 8 x 8 digits of scikit-learn, and patches of its two photographs."""
     del folder
     images = datasets.digits()
     order = rng.permutation(len(images.x))
     private, calibration, test = np.split(order, [700, 1400])
     x, y, side = _flat(images.x), images.y, images.x.shape[1]
-    return World(
+    return DemoData(
         private_x=x[private],
         private_y=y[private],
         calibration=x[calibration],
@@ -80,7 +80,7 @@ def _digits(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> Worl
     )
 
 
-def _mnist(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> World:
+def _mnist(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> DemoData:
     """MNIST, and Tiny-ImageNet at 32 x 32 made to fit."""
     folder = datasets.data_folder(folder)
     train, unseen = datasets.mnist(folder, train=True), datasets.mnist(folder, train=False)
@@ -90,18 +90,21 @@ def _mnist(sizes: Sizes, folder: Path | None, rng: np.random.Generator) -> World
     order = rng.permutation(len(unseen.x))
     calibration, test = order[:2500], order[2500:4500]
     x, y = _flat(unseen.x), unseen.y
-    return World(
+    return DemoData(
         private_x=_flat(train.x),
         private_y=train.y,
         calibration=x[calibration],
         test_x=x[test],
         test_y=y[test],
         honest=x[test[: sizes.honest]],
-        pictures=_flat(datasets.fit(everything.x[chosen], side)),
+        pictures=_flat(datasets.resize(everything.x[chosen], side)),
         noise=rng.random((sizes.noise, side * side)),
         levels=255,
         kind="Tiny-ImageNet",
     )
 
 
-WORLDS: Mapping[str, Callable[[Sizes, Path | None, np.random.Generator], World]] = {"digits": _digits, "mnist": _mnist}
+WORLDS: Mapping[str, Callable[[DataSizes, Path | None, np.random.Generator], DemoData]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+}

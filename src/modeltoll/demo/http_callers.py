@@ -20,14 +20,14 @@ from modeltoll.errors import ModeltollError, TollTooDear
 if TYPE_CHECKING:
     from modeltoll.records import Floats, MachineProfile
 
-__all__ = ["Purchase", "Question", "Seller", "ask", "buy", "questions", "scores"]
+__all__ = ["DemoRequest", "Endpoint", "PaidAnswer", "ask", "buy", "requests_for", "scores"]
 
 _PATH = f"/v2/models/{MODEL}/infer"
 _TIMEOUT = httpx.Timeout(60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DemoRequest:
     """One request: its body, and the API key under which it is sent."""
 
     body: bytes
@@ -35,7 +35,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
+class PaidAnswer:
     """What came of one request. ``seconds`` of waiting, work included; ``body`` is None where the toll was not paid."""
 
     seconds: float
@@ -43,17 +43,17 @@ class Purchase:
 
 
 @dataclass(frozen=True, slots=True)
-class Seller:
+class Endpoint:
     """Where to buy: the gateway's address, and the machine whose seconds a budget means."""
 
     url: str
     profile: MachineProfile
 
 
-def questions(rows: Floats, keys: Sequence[str]) -> list[Question]:
+def requests_for(rows: Floats, keys: Sequence[str]) -> list[DemoRequest]:
     """One request per row, (rows, dimensions), the keys each for an equal run of rows."""
     share = math.ceil(len(rows) / len(keys))
-    return [Question(_body(row), keys[number // share]) for number, row in enumerate(rows)]
+    return [DemoRequest(_body(row), keys[number // share]) for number, row in enumerate(rows)]
 
 
 def _body(row: Floats) -> bytes:
@@ -67,7 +67,7 @@ def scores(body: bytes) -> Floats:
     return np.asarray(next(output["data"] for output in outputs if output["name"] == OUTPUT), np.float64)
 
 
-def _post(client: httpx.Client, question: Question) -> bytes:
+def _post(client: httpx.Client, question: DemoRequest) -> bytes:
     headers = {"content-type": "application/json", "x-api-key": question.key}
     response = client.post(_PATH, content=question.body, headers=headers)
     if response.status_code != 200:
@@ -75,15 +75,15 @@ def _post(client: httpx.Client, question: Question) -> bytes:
     return response.content
 
 
-def ask(url: str, asked: Iterable[Question], tick: Callable[[], None]) -> list[Purchase]:
+def ask(url: str, asked: Iterable[DemoRequest], tick: Callable[[], None]) -> list[PaidAnswer]:
     """Ask the model server itself, the gateway out of the way."""
     with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
         return [_timed(client, question, tick) for question in asked]
 
 
 def buy(
-    seller: Seller, asked: Iterable[Question], tick: Callable[[], None], budget: float = math.inf
-) -> list[Purchase]:
+    seller: Endpoint, asked: Iterable[DemoRequest], tick: Callable[[], None], budget: float = math.inf
+) -> list[PaidAnswer]:
     """Ask through the gateway and solve each toll on one core, until ``budget`` seconds of work are spent.
 
     What is dearer than the rest of the budget is not opened; the gateway has charged it all the same.
@@ -94,7 +94,7 @@ def buy(
         return [_timed(client, question, tick) for question in asked]
 
 
-def _timed(client: httpx.Client, question: Question, tick: Callable[[], None]) -> Purchase:
+def _timed(client: httpx.Client, question: DemoRequest, tick: Callable[[], None]) -> PaidAnswer:
     begin = time.perf_counter()
     body: bytes | None
     try:
@@ -103,4 +103,4 @@ def _timed(client: httpx.Client, question: Question, tick: Callable[[], None]) -
         body = None
     seconds = time.perf_counter() - begin
     tick()
-    return Purchase(seconds, body)
+    return PaidAnswer(seconds, body)

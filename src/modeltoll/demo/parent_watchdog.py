@@ -17,13 +17,13 @@ import threading
 _STDIN = 0
 
 
-def _obey() -> None:
+def _exit_with_parent() -> None:
     while os.read(_STDIN, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_obey, name="leash", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, name="leash", daemon=True).start()
     module, *sys.argv[1:] = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -18,17 +18,17 @@ from modeltoll.demo.model_server import MODEL, OUTPUT
 from modeltoll.demo.processes import free_port, serving
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.load import load_settings
-from modeltoll.gateway.setup.calibrate import Wishes, calibrate_model
+from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import save_profile
 
 if TYPE_CHECKING:
-    from modeltoll.demo.data import World
+    from modeltoll.demo.data import DemoData
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Bill, Floats, MachineProfile, Progress
+    from modeltoll.records import Floats, LogEntry, MachineProfile, Progress
 
-__all__ = ["Street", "train_victim"]
+__all__ = ["DemoServers", "train_victim"]
 
 
 _BATCH_OF_TREES = 10
@@ -36,7 +36,7 @@ _MEMORY_MIB = 2  # far below the default: thousands of tolls are made here that 
 _PAGE_MEMORY_MIB = 8  # where people look on: enough to see what it is about, on phones too
 
 
-def train_victim(world: World, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
+def train_victim(world: DemoData, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
     """A random forest on the private rows. It predicts on one core, as a server that carries many requests does."""
     forest = RandomForestClassifier(n_estimators=0, warm_start=True, n_jobs=-1, random_state=seed)
     while forest.n_estimators < trees:
@@ -47,7 +47,7 @@ def train_victim(world: World, trees: int, seed: int, progress: Progress) -> Ran
 
 
 @dataclass(frozen=True, slots=True)
-class Street:
+class DemoServers:
     """Files and addresses of one run; ``folder`` holds everything and is the demo's own."""
 
     folder: Path
@@ -56,7 +56,7 @@ class Street:
     admin_port: int
 
     @classmethod
-    def laid(cls, folder: Path) -> Street:
+    def laid(cls, folder: Path) -> DemoServers:
         """On ports that are free at the moment."""
         return cls(folder, free_port(), free_port(), free_port())
 
@@ -125,14 +125,14 @@ class Street:
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def calibrate(self, honest: Floats, wishes: Wishes, progress: Progress) -> Calibration:
+    def calibrate(self, honest: Floats, wishes: CalibrationRequest, progress: Progress) -> Calibration:
         """Ask the running victim for honest rows and save the tariff that they give."""
         settings = load_settings(self.settings)
         calibration = asyncio.run(calibrate_model(settings, MODEL, honest, wishes, progress))
         save_calibration(calibration, settings.models[MODEL].tariff)
         return calibration
 
-    def bills(self) -> list[Bill]:
+    def bills(self) -> list[LogEntry]:
         """What the gateway logged, in order."""
         return asyncio.run(_log(self.ledger))
 
@@ -144,9 +144,9 @@ class Street:
             yield
 
 
-async def _log(path: Path) -> list[Bill]:
+async def _log(path: Path) -> list[LogEntry]:
     ledger = SqliteLedger(path)
-    bills: list[Bill] = []
+    bills: list[LogEntry] = []
     await ledger.open()
     try:
         last = 0

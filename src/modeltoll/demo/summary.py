@@ -8,35 +8,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.demo.clones import Clone
+from modeltoll.demo.clones import TrainedClone
 
 if TYPE_CHECKING:
-    from modeltoll.demo.http_callers import Purchase, Question
-    from modeltoll.records import Bill, Floats
+    from modeltoll.demo.http_callers import DemoRequest, PaidAnswer
+    from modeltoll.records import Floats, LogEntry
 
-__all__ = ["Account", "Line", "Visit", "settle"]
+__all__ = ["CallerSummary", "PaidRequest", "SummaryLine", "summarise"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Visit:
+class PaidRequest:
     """One caller's way through the gateway. ``wanted`` marks the requests that are not mere filler, (requests,)."""
 
     name: str
     accounts: int
-    asked: Sequence[Question]
-    bought: Sequence[Purchase]
+    asked: Sequence[DemoRequest]
+    bought: Sequence[PaidAnswer]
     wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Account:
+class CallerSummary:
     """A visit with its seconds, (requests,) each: without the toll, with it, and of work that the tariff asked.
 
     ``seconds_with`` is measured where the toll was solved; elsewhere it is the measured wait for the toll and the
     work that the tariff asked, exactly as the gateway logged it. ``leaks`` (measures,) are summed over the rows.
     """
 
-    visit: Visit
+    visit: PaidRequest
     seconds_without: Floats
     seconds_with: Floats
     work: Floats
@@ -51,16 +51,16 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SummaryLine:
     """One line of the demo's table. ``curve`` holds (seconds without, seconds with, clone) after growing shares."""
 
     name: str
-    account: Account
-    clone: Clone
-    curve: tuple[tuple[float, float, Clone], ...]
+    account: CallerSummary
+    clone: TrainedClone
+    curve: tuple[tuple[float, float, TrainedClone], ...]
 
 
-def settle(visit: Visit, bills: Sequence[Bill], undefended: Mapping[bytes, Purchase]) -> Account:
+def summarise(visit: PaidRequest, bills: Sequence[LogEntry], undefended: Mapping[bytes, PaidAnswer]) -> CallerSummary:
     """Settle a visit from the lines that it left in the gateway's log, one per request, in order."""
     if len(bills) != len(visit.asked):
         raise ValueError(f"{visit.name}: {len(visit.asked)} requests but {len(bills)} lines in the log")
@@ -72,7 +72,7 @@ def settle(visit: Visit, bills: Sequence[Bill], undefended: Mapping[bytes, Purch
         purchase.body is not None and purchase.body != answer.body
         for purchase, answer in zip(visit.bought, direct, strict=True)
     )
-    return Account(
+    return CallerSummary(
         visit=visit,
         seconds_without=np.array([answer.seconds for answer in direct]),
         seconds_with=waited + np.where(opened, 0.0, work),

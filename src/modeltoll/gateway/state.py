@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Standing"]
+__all__ = ["ServerState"]
 
 
 @dataclass(slots=True)
-class Standing:
+class ServerState:
     """One for each process, from its start to its end.
 
     ``leaving``: readiness is denied, since the gateway is about to stop. ``settled`` is when the settings in force were

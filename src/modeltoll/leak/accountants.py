@@ -16,10 +16,10 @@ from modeltoll.leak.inputs import check_inputs, inputs_of
 from modeltoll.leak.rdp import ORDERS, epsilon
 
 if TYPE_CHECKING:
-    from modeltoll.leak.pate import Reading
+    from modeltoll.leak.pate import VoteReadout
     from modeltoll.records import Evidence, Floats, Integers
 
-__all__ = ["Accountant", "BucketAccountant", "EpsilonAccountant", "GainAccountant", "Polled"]
+__all__ = ["Accountant", "BucketAccountant", "EpsilonAccountant", "GainAccountant", "VoteBasedMeasure"]
 
 
 class Accountant(Protocol):
@@ -38,11 +38,11 @@ class Accountant(Protocol):
         """What the caller has learned, >= 0; never less than before."""
 
 
-class Polled(Protocol):
+class VoteBasedMeasure(Protocol):
     """A measure that rests on votes; ``PateMeasure`` and ``PknnMeasure`` are such."""
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> VoteReadout:
         """How votes are read."""
 
     def votes_of(self, evidence: Evidence) -> Integers:
@@ -56,7 +56,7 @@ class EpsilonAccountant:
     each answer's own. The state is the summed RDP, shape (orders,).
     """
 
-    def __init__(self, measure: Polled) -> None:
+    def __init__(self, measure: VoteBasedMeasure) -> None:
         """``measure`` says how rows are voted on, and its reading says sigma and delta."""
         self._measure = measure
 

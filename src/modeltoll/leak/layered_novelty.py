@@ -16,13 +16,13 @@ from modeltoll.leak.array_file import is_kind, load_arrays, save_arrays
 from modeltoll.leak.inputs import check_inputs, inputs_of
 from modeltoll.leak.nearest_neighbours import Neighbours
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.teachers.network_stack import Stack
+from modeltoll.leak.teachers.network_stack import NetworkStack
 
 if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["VIEWS", "LayeredNovelty", "Lens", "load_novelty"]
+__all__ = ["VIEWS", "FeatureExtractor", "LayeredNovelty", "load_novelty"]
 
 _KIND = "layered novelty"
 _REFERENCES = 2000  # private points whose own distances the units are taken from
@@ -35,7 +35,7 @@ DIRECTION = "direction"
 VIEWS = ("position", DIRECTION)
 
 
-class Lens(Protocol):
+class FeatureExtractor(Protocol):
     """A network that looks at inputs."""
 
     @property
@@ -47,7 +47,7 @@ class Lens(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
+class _FeatureView:
     """One layer seen in one way: ``points`` (n, f) are (features - ``centre`` (f,)) @ ``mixing`` (f, f), of unit length
     where ``directed``.
 
@@ -87,7 +87,7 @@ class LayeredNovelty:
 
     def __init__(  # noqa: PLR0913  each is an independent choice with a default
         self,
-        lens: Lens,
+        lens: FeatureExtractor,
         private: Floats,
         k: int = 5,
         *,
@@ -99,7 +99,7 @@ class LayeredNovelty:
         """Fit to private inputs of shape (n, d).
 
         Args:
-            lens: one network, trained on the private data; ``distil.fit_observer`` makes one, a ``Stack``. Only such a
+            lens: one network, trained on the private data; ``distil.fit_observer`` makes one, a ``NetworkStack``. Only such a
                 measure can be saved.
             private: the inputs that the victim was trained on.
             k: which neighbour's distance counts.
@@ -129,7 +129,7 @@ class LayeredNovelty:
         ]
         self._install(lens, fitted, k, power)
 
-    def _install(self, lens: Lens, views: list[_View], k: int, power: float) -> None:
+    def _install(self, lens: FeatureExtractor, views: list[_FeatureView], k: int, power: float) -> None:
         self.name = "novelty"
         self._lens, self._views, self._k, self._power = lens, views, k, power
         self._searches = [Neighbours(view.points) for view in views]
@@ -158,11 +158,11 @@ class LayeredNovelty:
         Raises:
             CalibrationError: the network is none of ours, and stays with its owner.
         """
-        if not isinstance(self._lens, Stack):
+        if not isinstance(self._lens, NetworkStack):
             raise CalibrationError("only a network that fit-novelty trained can be saved with its measure")
         arrays = self._lens.arrays() | {"k": np.array(self._k), "power": np.array(self._power)}
         for i, view in enumerate(self._views):
-            arrays |= {f"view{i}_{name}": np.asarray(getattr(view, name)) for name in _View.__slots__}
+            arrays |= {f"view{i}_{name}": np.asarray(getattr(view, name)) for name in _FeatureView.__slots__}
         save_arrays(path, _KIND, arrays)
 
     @classmethod
@@ -173,10 +173,13 @@ class LayeredNovelty:
             CalibrationError: the file is missing, damaged, or of another kind or version.
         """
         arrays = load_arrays(path, _KIND)
-        stack = Stack.of_arrays(arrays)
+        stack = NetworkStack.of_arrays(arrays)
         widths = [features.shape[1] for features in stack.features(np.zeros((1, stack.dimensions)))]
         count = sum(name.startswith("view") and name.endswith("_layer") for name in arrays)
-        views = [_view({name: arrays.get(f"view{i}_{name}") for name in _View.__slots__}, widths) for i in range(count)]
+        views = [
+            _view({name: arrays.get(f"view{i}_{name}") for name in _FeatureView.__slots__}, widths)
+            for i in range(count)
+        ]
         k, power = arrays.get("k", np.array(0)), arrays.get("power", np.array(0.0))
         if not views or k.ndim or not 1 <= int(k) < len(views[0].points):
             raise CalibrationError("the novelty file lacks a usable k", private=str(path))
@@ -187,9 +190,9 @@ class LayeredNovelty:
         return measure
 
 
-def _view(found: Mapping[str, NDArray[Any] | None], widths: Sequence[int]) -> _View:
+def _view(found: Mapping[str, NDArray[Any] | None], widths: Sequence[int]) -> _FeatureView:
     """A view from the arrays of a file, for a network whose layers have these widths."""
-    arrays = [found[name] for name in _View.__slots__]
+    arrays = [found[name] for name in _FeatureView.__slots__]
     if any(array is None for array in arrays):
         raise CalibrationError("the novelty file lacks part of a view")
     layer, directed, centre, mixing, points, usual, far = (np.asarray(array) for array in arrays)
@@ -199,7 +202,7 @@ def _view(found: Mapping[str, NDArray[Any] | None], widths: Sequence[int]) -> _V
     shapes = centre.shape == (width,) and mixing.shape == (width, width) and points.shape[1:] == (width,)
     if not shapes or not 0.0 < float(usual) < float(far):
         raise CalibrationError("a view in the novelty file does not fit its network")
-    return _View(int(layer), bool(directed), centre, mixing, points, float(usual), float(far))
+    return _FeatureView(int(layer), bool(directed), centre, mixing, points, float(usual), float(far))
 
 
 def load_novelty(path: Path) -> LeakMeasure:
@@ -211,16 +214,16 @@ def load_novelty(path: Path) -> LeakMeasure:
     return LayeredNovelty.load(path) if is_kind(path, _KIND) else NoveltyMeasure.load(path)
 
 
-def _fit(layer: int, features: Floats, k: int, *, directed: bool) -> _View:
+def _fit(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureView:
     """See one layer in one way, and take the units from the points' own distances, each without itself."""
     width = features.shape[1]
     centre, mixing = (np.zeros(width), np.eye(width)) if directed else _whitening(features)
-    points = np.ascontiguousarray(_View(layer, directed, centre, mixing, features, 1.0, 2.0).seen(features))
+    points = np.ascontiguousarray(_FeatureView(layer, directed, centre, mixing, features, 1.0, 2.0).seen(features))
     own = Neighbours(points).nearest(points[:_REFERENCES], k + 1)[0]
     usual, far = float(np.median(own)), float(np.quantile(own, _FAR))
     if not 0.0 < usual < far:
         raise CalibrationError(f"the private points have no distances: most occur more than {k} times")
-    return _View(layer, directed, centre, mixing, points, usual, far)
+    return _FeatureView(layer, directed, centre, mixing, points, usual, far)
 
 
 def _whitening(features: Floats) -> tuple[Floats, Floats]:

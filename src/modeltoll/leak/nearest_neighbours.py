@@ -93,10 +93,10 @@ def _sorter(points: Floats) -> _Sorter:
     count, dimensions = points.shape
     if dimensions <= TREE_DIMENSIONS:
         return _Tree(points)
-    frame, moved, lengths = _Frame.around(points)
-    whole = _Product(frame, moved, lengths)
+    frame, moved, lengths = _MainAxes.around(points)
+    whole = _MatrixProduct(frame, moved, lengths)
     directions = _main_directions(moved) if dimensions >= _PREVIEWED and count >= _MANY else None
-    return whole if directions is None else _Preview(points, frame, whole, directions)
+    return whole if directions is None else _CoarseDistances(points, frame, whole, directions)
 
 
 def _squares(points: Floats, query: Floats, chosen: Integers) -> Floats:
@@ -131,7 +131,7 @@ class _Tree:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Frame:
+class _MainAxes:
     """Where points lie in the unit ball: moved to their ``centre``, then multiplied by ``scale``.
 
     So a common offset costs float32 no digits. ``top`` is the longest point's length there, ``moving`` what moving one
@@ -145,7 +145,7 @@ class _Frame:
     rounding: float
 
     @classmethod
-    def around(cls, points: Floats) -> tuple[_Frame, Floats, Floats]:
+    def around(cls, points: Floats) -> tuple[_MainAxes, Floats, Floats]:
         """A frame, the points (n, d) in it, and the squares of their lengths there (n,).
 
         Rounding is bounded: with u = 2^-24, a float32 product of d + 1 terms whose factors were rounded errs by at most
@@ -174,7 +174,7 @@ class _Frame:
         return moved, lengths, np.minimum(margins, _DOUBT)
 
 
-class _Product:
+class _MatrixProduct:
     """Sorts by |x|^2 - 2 x.q in float32, which differs from the squared distance by |q|^2 and by rounding.
 
     Order statistics err by no more than scores do.
@@ -182,7 +182,7 @@ class _Product:
 
     __slots__ = ("_frame", "_sheet")
 
-    def __init__(self, frame: _Frame, moved: Floats, lengths: Floats) -> None:
+    def __init__(self, frame: _MainAxes, moved: Floats, lengths: Floats) -> None:
         self._frame = frame
         self._sheet = _sheet(moved, lengths)
 
@@ -197,7 +197,7 @@ class _Product:
             yield near[sure], near[~sure & (values <= last + margin)]
 
 
-class _Preview:
+class _CoarseDistances:
     """Sorts by what the score of a point is at least: |x|^2 - 2 a.b - 2 r s.
 
     a and b are x and q in the main directions, r and s the lengths of the rest of them (Cauchy and Schwarz). The true
@@ -207,7 +207,7 @@ class _Preview:
 
     __slots__ = ("_directions", "_frame", "_points", "_sheet", "_whole")
 
-    def __init__(self, points: Floats, frame: _Frame, whole: _Sorter, directions: Floats) -> None:
+    def __init__(self, points: Floats, frame: _MainAxes, whole: _Sorter, directions: Floats) -> None:
         """``directions`` (d, h) are orthogonal and of unit length; ``whole`` sorts where too many points are left."""
         self._points, self._frame, self._whole, self._directions = points, frame, whole, directions
         moved, lengths, _ = frame.place(points)

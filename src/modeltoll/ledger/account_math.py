@@ -16,29 +16,29 @@ from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from modeltoll.records import GROUP_SCHEMES, Account, Caller, Spent
+from modeltoll.records import GROUP_SCHEMES, Account, Caller, DailyUsage
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
-    from modeltoll.records import Allowance, Bill, Entry
+    from modeltoll.records import Charge, DailyQuota, LogEntry
 
 __all__ = [
     "FINGERPRINT_BYTES",
     "HALF_LIFE",
     "SKETCH",
+    "affected_accounts",
     "charge",
     "check_bill",
-    "check_entry",
+    "check_charge",
     "check_names",
     "check_spending",
-    "faded",
-    "hashed",
-    "parties",
+    "decayed",
+    "hashed_name",
     "slots",
     "spend",
-    "spent",
-    "together",
+    "usage_on",
+    "with_groups",
 ]
 
 HALF_LIFE = 30 * 86_400.0  # seconds in which a row's count fades to a half
@@ -59,22 +59,22 @@ def check_names(caller: Caller, model: str) -> None:
     if not caller.groups:
         return
     names = {caller.name, *caller.groups}
-    if not all(group.is_group for group in parties(caller)[1:]) or len(names) <= len(caller.groups):
+    if not all(group.is_group for group in affected_accounts(caller)[1:]) or len(names) <= len(caller.groups):
         raise ValueError(f"the name of a group begins with {' or '.join(GROUP_SCHEMES)}, and is given once")
 
 
-def parties(caller: Caller) -> tuple[Caller, ...]:
+def affected_accounts(caller: Caller) -> tuple[Caller, ...]:
     """Whose accounts an entry of this caller changes: his own first, then those of his groups."""
     return (caller, *map(Caller, caller.groups)) if caller.groups else (caller,)
 
 
-def together(own: Account, shared: Iterable[Account | None]) -> Account:
+def with_groups(own: Account, shared: Iterable[Account | None]) -> Account:
     """The caller's own account with those of his groups that are known."""
     known = tuple([account for account in shared if account is not None])
     return replace(own, shared=known) if known else own
 
 
-def check_entry(caller: Caller, entry: Entry) -> None:
+def check_charge(caller: Caller, entry: Charge) -> None:
     """Refuse an entry that would spoil an account.
 
     Raises:
@@ -94,7 +94,7 @@ def check_entry(caller: Caller, entry: Entry) -> None:
         raise ValueError("the time and the leaks of an entry must be finite, and leaks not negative")
 
 
-def check_bill(caller: Caller, bill: Bill) -> None:
+def check_bill(caller: Caller, bill: LogEntry) -> None:
     """Refuse a bill that would spoil an account or the log.
 
     Raises:
@@ -110,7 +110,7 @@ def check_bill(caller: Caller, bill: Bill) -> None:
 
 
 def charge(
-    before: Account | None, caller: Caller, entry: Entry, seen: Container[bytes], half_life: float
+    before: Account | None, caller: Caller, entry: Charge, seen: Container[bytes], half_life: float
 ) -> tuple[Account, tuple[bytes, ...]]:
     """The account after a checked entry, and the fingerprints that its sketch must learn, oldest first.
 
@@ -150,7 +150,7 @@ def charge(
     return after, tuple(fresh)
 
 
-def faded(account: Account, at: float, half_life: float) -> Account:
+def decayed(account: Account, at: float, half_life: float) -> Account:
     """The account with its counts as they are at the time ``at``; a clock that went back never makes them grow."""
     share = _share(account, at, half_life)
     return replace(account, counts=tuple(tuple([count * share for count in row]) for row in account.counts))
@@ -167,7 +167,7 @@ def slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]
     return (((learned + turn) % SKETCH, fresh[turn]) for turn in range(start, len(fresh)))
 
 
-def check_spending(caller: Caller, more: Spent) -> None:
+def check_spending(caller: Caller, more: DailyUsage) -> None:
     """Refuse what would spoil a day.
 
     Raises:
@@ -178,25 +178,25 @@ def check_spending(caller: Caller, more: Spent) -> None:
         raise ValueError("a day, its rows and its work must be finite numbers from 0 up")
 
 
-def spent(kept: Spent | None, day: int) -> Spent:
+def usage_on(kept: DailyUsage | None, day: int) -> DailyUsage:
     """What was had of a day, or of a later one that has begun already."""
-    return kept if kept is not None and kept.day >= day else Spent(day)
+    return kept if kept is not None and kept.day >= day else DailyUsage(day)
 
 
-def spend(kept: Spent | None, more: Spent, allowance: Allowance) -> Spent | None:
+def spend(kept: DailyUsage | None, more: DailyUsage, allowance: DailyQuota) -> DailyUsage | None:
     """The day after more was had, or None where the allowance does not cover it."""
-    before = spent(kept, more.day)
+    before = usage_on(kept, more.day)
     if not allowance.covers(before, more.rows):
         return None
-    return Spent(before.day, before.rows + more.rows, before.work + more.work)
+    return DailyUsage(before.day, before.rows + more.rows, before.work + more.work)
 
 
-def hashed(caller: Caller, salt: bytes) -> str:
+def hashed_name(caller: Caller, salt: bytes) -> str:
     """The caller's name in the log: 16 hexadecimal digits, keyed so that nobody can try all network prefixes."""
     return blake2b(caller.name.encode(), key=salt, digest_size=8).hexdigest()
 
 
-def _comparable(account: Account, entry: Entry) -> bool:
+def _comparable(account: Account, entry: Charge) -> bool:
     measures, width = entry.shape
     return (
         account.tariff == entry.tariff

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["filesystem", "is_shared"]
+__all__ = ["filesystem_of", "is_network_filesystem"]
 
 # Linux's names for file systems that live on another machine. 9p carries host folders into guests (WSL 2 among them).
 _SHARED = re.compile(
@@ -21,7 +21,7 @@ _SHARED = re.compile(
 )
 
 
-def filesystem(path: Path, mounts: str) -> str:
+def filesystem_of(path: Path, mounts: str) -> str:
     """The type of the file system that an absolute path without links lies on, "" where ``mounts`` does not say.
 
     ``mounts`` is the text of Linux's ``/proc/self/mounts``: device, folder (blanks as octal escapes), type, options.
@@ -37,6 +37,6 @@ def filesystem(path: Path, mounts: str) -> str:
     return kind
 
 
-def is_shared(kind: str) -> bool:
+def is_network_filesystem(kind: str) -> bool:
     """Whether a file system of this type can be mounted by several machines at once."""
     return _SHARED.fullmatch(kind) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modeltoll.ledger.url_options import DAY, positive
+from modeltoll.ledger.url_options import DAY, positive_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Retention:
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> Retention:
         """By ``keep_log_days``; raises ``SettingsError`` where that is no number above 0."""
-        return cls(positive(options, KEEP, 0.0, unit=DAY) or None)
+        return cls(positive_number(options, KEEP, 0.0, unit=DAY) or None)
 
     def before(self, at: float) -> float | None:
         """To be asked at each bill, of the time ``at``: lines that are older than this may go now; None for no lines."""

@@ -29,7 +29,7 @@ from modeltoll.errors import LedgerError
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
 
-__all__ = ["CONNECTIONS", "MIGRATIONS", "TIMEOUT", "PostgresServer"]
+__all__ = ["CONNECTIONS", "MIGRATIONS", "TIMEOUT", "PostgresPool"]
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ _REFUSALS = {
 _UNREACHABLE = "the ledger's server cannot be reached"
 
 
-class PostgresServer:
+class PostgresPool:
     """A database, by PostgreSQL's own connection parameters. ``timeout`` is in seconds.
 
     Without ``make`` the ledger must be there already.

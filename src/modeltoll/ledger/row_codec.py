@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from modeltoll.records import Account, Bill, Work
+from modeltoll.records import Account, LogEntry, Work
 
 if TYPE_CHECKING:
     from modeltoll.records import Caller
@@ -51,7 +51,7 @@ def decode_account(caller: Caller, columns: tuple[Any, ...]) -> Account:
     )
 
 
-def encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
+def encode_line(hashed: str, bill: LogEntry) -> tuple[Any, ...]:
     """The columns of ``LINE``; ``hashed`` is the caller's hash."""
     work = bill.work
     return (
@@ -72,10 +72,10 @@ def encode_line(hashed: str, bill: Bill) -> tuple[Any, ...]:
     )
 
 
-def decode_line(found: tuple[Any, ...]) -> tuple[int, str, Bill]:
+def decode_line(found: tuple[Any, ...]) -> tuple[int, str, LogEntry]:
     """(line number, hashed caller, bill) from a line's number and the columns of ``LINE``."""
     number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = found
-    bill = Bill(
+    bill = LogEntry(
         at=at,
         model=model,
         rows=rows,

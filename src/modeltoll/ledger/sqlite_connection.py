@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.sqlite_errors import FAULTS, is_busy, primary_code
-from modeltoll.ledger.sqlite_open import SqliteDoor
+from modeltoll.ledger.sqlite_open import SqliteOpener
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PATIENCE", "SqliteFile"]
+__all__ = ["PATIENCE", "SqliteConnection"]
 
 T = TypeVar("T")
 _Group = list[tuple["Callable[[sqlite3.Connection], Any]", "asyncio.Future[Any]"]]
@@ -41,7 +41,7 @@ WAL_BYTES = 8 * 2**20  # size of the write-ahead log above which it is copied in
 CHECKPOINT_PATIENCE_MS = 100  # to wait for a reader; the log can be copied another time
 
 
-class SqliteFile:
+class SqliteConnection:
     """A ledger's file. ``patience`` is in seconds; ``mounts`` names the system's list of mounted file systems.
 
     Without ``make`` it must be there already.
@@ -59,7 +59,7 @@ class SqliteFile:
         target = Path(os.path.realpath(path))  # SQLite follows links, and so do the files beside it
         self._wal = target.with_name(target.name + "-wal")
         self._patience = patience
-        self._door = SqliteDoor(self._path, target, patience, mounts, make)
+        self._door = SqliteOpener(self._path, target, patience, mounts, make)
         self._checkpoint_above = WAL_BYTES
         self._connection: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None

@@ -8,14 +8,14 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.filesystems import filesystem, is_shared
+from modeltoll.ledger.filesystems import filesystem_of, is_network_filesystem
 from modeltoll.ledger.sqlite_errors import FAULTS, NO_LEDGER, is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["MIGRATIONS", "SqliteDoor"]
+__all__ = ["MIGRATIONS", "SqliteOpener"]
 
 PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole pages
 ATTEMPTS = 10  # at switching the journal, each after waiting for another process
@@ -27,7 +27,7 @@ MIGRATIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteDoor:
+class SqliteOpener:
     """``path`` as it was given, ``target`` what it links to; ``patience`` in seconds; ``mounts`` the system's list of
     mounted file systems. Without ``make`` the file must be there already.
     """
@@ -48,8 +48,8 @@ class SqliteDoor:
             raise LedgerError(NO_LEDGER, private=str(self.path))
         if not self.mounts.exists():  # only Linux lists them there
             return
-        kind = filesystem(self.target, self.mounts.read_text("utf-8", "surrogateescape"))
-        if is_shared(kind):
+        kind = filesystem_of(self.target, self.mounts.read_text("utf-8", "surrogateescape"))
+        if is_network_filesystem(kind):
             raise LedgerError(
                 f"a SQLite ledger cannot lie on a network file system ({kind}): machines would not see each other's "
                 "charges; put it on a local disk, or use a ledger server for several machines",

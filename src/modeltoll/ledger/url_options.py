@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from urllib.parse import SplitResult
 
-__all__ = ["DAY", "given", "positive", "whole"]
+__all__ = ["DAY", "positive_number", "read_options", "whole_number"]
 
 DAY = 86_400.0  # seconds
 
 
-def given(url: SplitResult) -> dict[str, str]:
+def read_options(url: SplitResult) -> dict[str, str]:
     """The options by name, the last one of each."""
     return dict(parse_qsl(url.query, keep_blank_values=True))
 
 
-def positive(options: Mapping[str, str], name: str, default: float, *, unit: float = 1.0) -> float:
+def positive_number(options: Mapping[str, str], name: str, default: float, *, unit: float = 1.0) -> float:
     """An option times its unit, above 0 and finite; ``default`` (in the base unit) where it is not given.
 
     Raises:
@@ -39,7 +39,7 @@ def positive(options: Mapping[str, str], name: str, default: float, *, unit: flo
     return value
 
 
-def whole(options: Mapping[str, str], name: str, default: int) -> int:
+def whole_number(options: Mapping[str, str], name: str, default: int) -> int:
     """An option that is a whole number of 1 or more.
 
     Raises:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from redis.commands.core import AsyncScript
 
-__all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyServer"]
+__all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyConnection"]
 
 TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
 CONNECTIONS = 8  # at most, for each gateway process
@@ -54,7 +54,7 @@ _REFUSALS = {
 }
 
 
-class ValkeyServer:
+class ValkeyConnection:
     """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds.
 
     Without ``make`` the ledger must be there already.

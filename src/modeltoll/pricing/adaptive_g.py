@@ -11,27 +11,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.drift import Drift
+from modeltoll.pricing.drift import DriftDetector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modeltoll.records import Integers
 
-__all__ = ["CHOICES", "ENOUGH_ROWS", "Bend"]
+__all__ = ["CHOICES", "ENOUGH_ROWS", "AdaptiveG"]
 
 CHOICES = (0.5, 0.6, 0.7, 0.8, 0.9)
 ENOUGH_ROWS = 1000.0  # fewer tell chance from theft no better than the operator did
 HALF_LIFE = 86_400.0
 
 
-class Bend:
+class AdaptiveG:
     """One model's tariff at each g. ``tariff`` is the one in force: at first the operator's own."""
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:
         choices = sorted({*CHOICES, tariff.calibration.g})
         self._tariffs = {g: ConformalTariff(replace(tariff.calibration, g=g)) for g in choices}
-        self._past = Drift(tariff, half_life)
+        self._past = DriftDetector(tariff, half_life)
         self.tariff = tariff
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Bools = NDArray[np.bool_]
 
-__all__ = ["earlier", "running"]
+__all__ = ["grouped_cumsum", "grouped_rank"]
 
 
 def _groups(keys: Integers) -> tuple[Integers, Integers, Integers]:
@@ -24,7 +24,7 @@ def _groups(keys: Integers) -> tuple[Integers, Integers, Integers]:
     return order, np.repeat(np.arange(len(starts)), np.diff(starts, append=len(keys))), starts
 
 
-def running(values: Floats | Bools, accounts: Integers) -> Floats:
+def grouped_cumsum(values: Floats | Bools, accounts: Integers) -> Floats:
     """The sum of an account's values up to and with each row, (rows,); ``accounts`` (rows,) says whose row it is."""
     order, groups, starts = _groups(accounts)
     sorted_values = values[order]
@@ -34,7 +34,7 @@ def running(values: Floats | Bools, accounts: Integers) -> Floats:
     return totals
 
 
-def earlier(keys: Integers, counted: Bools | None = None) -> Integers:
+def grouped_rank(keys: Integers, counted: Bools | None = None) -> Integers:
     """How many rows of the same key come before each row, (rows,); only ``counted`` rows (rows,) count, or all."""
     where = np.arange(len(keys)) if counted is None else np.flatnonzero(counted)
     order, groups, starts = _groups(keys[where])

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from modeltoll.records import Bill, Floats, Integers
+    from modeltoll.records import Floats, Integers, LogEntry
 
 __all__ = [
     "CALIBRATION",
     "HONEST",
     "LoggedLeaks",
-    "chosen",
-    "columns",
     "first_places",
+    "leak_columns",
+    "leaks_from_json",
     "leaks_of_log",
     "measures_of",
     "read_leaks",
     "save_leaks",
-    "stated_leaks",
+    "select_measures",
     "thieves_of",
     "trained_on",
 ]
@@ -92,7 +92,7 @@ def measures_of(path: Path) -> tuple[str, ...]:
     return next(iter(read_leaks(path).values())).measures
 
 
-def columns(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
+def leak_columns(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
     """Where the wanted measures stand among the recorded ones.
 
     Raises:
@@ -106,9 +106,9 @@ def columns(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
     return [recorded.index(name) for name in wanted]
 
 
-def chosen(leaks: Leaks, wanted: tuple[str, ...]) -> Leaks:
-    """Only the wanted measures' leaks. Raises as ``columns`` does."""
-    return Leaks(wanted, leaks.values[:, columns(leaks.measures, wanted)])
+def select_measures(leaks: Leaks, wanted: tuple[str, ...]) -> Leaks:
+    """Only the wanted measures' leaks. Raises as ``leak_columns`` does."""
+    return Leaks(wanted, leaks.values[:, leak_columns(leaks.measures, wanted)])
 
 
 def thieves_of(path: Path) -> dict[str, Leaks]:
@@ -119,7 +119,7 @@ def thieves_of(path: Path) -> dict[str, Leaks]:
     return thieves
 
 
-def stated_leaks(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
+def leaks_from_json(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
     """One row from texts such as ``entropy=0.4``, one for each measure.
 
     Raises:
@@ -149,7 +149,7 @@ class LoggedLeaks:
 
 
 def leaks_of_log(
-    lines: Iterable[tuple[int, str, Bill]], model: str, measures: tuple[str, ...], mode: str
+    lines: Iterable[tuple[int, str, LogEntry]], model: str, measures: tuple[str, ...], mode: str
 ) -> LoggedLeaks:
     """The rows that a model answered in one mode, from lines as ``Ledger.log`` gives them.
 

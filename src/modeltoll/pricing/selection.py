@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats, Leaks
 
-__all__ = ["Choice", "Targets", "choose"]
+__all__ = ["PriceTargets", "TermsChoice", "select_terms"]
 
 _BENDS = tuple(step / 50 for step in range(1, 50))  # the g that are tried
 _STEPS = {1: 1, 2: 20, 3: 10, 4: 6}  # by measures: weights are tried in shares of one over so many
@@ -28,7 +28,7 @@ _SHARE, _SURE = 0.99, 0.9  # of honest rows wait no longer than was asked for; h
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Targets:
+class PriceTargets:
     """What g and weights are chosen for.
 
     ``p99_wait``: 99 of 100 honest rows wait no longer than so many reference seconds; None sets no bound.
@@ -40,7 +40,7 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TermsChoice:
     """What was chosen, and what it does to the rows it was chosen on.
 
     ``p99_units`` is a factor that 99 in 100 honest rows do not exceed, with 90 % confidence; ``thieves_units`` the mean factor of the
@@ -83,17 +83,19 @@ def _bound(rows: int) -> int:
     return int(np.searchsorted(bdtr(places, rows, _SHARE), _SURE).clip(0, rows - 1))
 
 
-def _tried(own: Floats, others: list[Floats], g: float, grid: Floats) -> Iterator[Choice]:
+def _tried(own: Floats, others: list[Floats], g: float, grid: Floats) -> Iterator[TermsChoice]:
     """What each line of weights does at one g; p-values ``own`` (n, measures) and ``others`` of the same width."""
     place = _bound(len(own))
     p99 = np.partition(grid @ ((1.0 - g) * own**-g).T, place, axis=1)[:, place]
     worth = [_cheaper_half(grid @ ((1.0 - g) * p_values**-g).T) for p_values in others]
     least = np.min(worth, axis=0) if worth else None
     for line, weights in enumerate(grid.tolist()):
-        yield Choice(g, tuple(weights), float(p99[line]), None if least is None else float(least[line]))
+        yield TermsChoice(g, tuple(weights), float(p99[line]), None if least is None else float(least[line]))
 
 
-def choose(honest: Leaks, unit_seconds: float, targets: Targets, g: float, weights: tuple[float, ...] | None) -> Choice:
+def select_terms(
+    honest: Leaks, unit_seconds: float, targets: PriceTargets, g: float, weights: tuple[float, ...] | None
+) -> TermsChoice:
     """Choose g, and the weights where none are stated, for the targets.
 
     With thieves: the g and weights under which the thief who pays least pays most, in the cheaper half of his rows,

@@ -23,8 +23,8 @@ from modeltoll.puzzle.functions import ARGON2ID, HASHCASHES, LANES, PASSES, SEED
 from modeltoll.puzzle.hash_scan import CHECK_BYTES
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.native_kernels import Kernel, kernels
-from modeltoll.puzzle.puzzle import Puzzle, Watch
-from modeltoll.puzzle.solver import solve, unlock
+from modeltoll.puzzle.puzzle import Puzzle, SolveControl
+from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import MODULUS_BYTES, Squarer, squarers
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
@@ -119,15 +119,15 @@ def measure_squarings(squarer: Squarer, seconds: float, clock: Callable[[], floa
     """Squarings per second modulo 2048 bits; a second core would not help."""
     part = Part(bytes(SEED_BYTES), _ENDLESS, bytes(CHECK_BYTES))
     challenge = Challenge(TIMELOCK, (part,), modulus=b"\xff" * MODULUS_BYTES)
-    return _metered(lambda watch: unlock(challenge, watch, squarer), 1, seconds, clock)
+    return _metered(lambda watch: solve_timelock(challenge, watch, squarer), 1, seconds, clock)
 
 
-def _metered(work: Callable[[Watch], Solution], cores: int, seconds: float, clock: Callable[[], float]) -> float:
+def _metered(work: Callable[[SolveControl], Solution], cores: int, seconds: float, clock: Callable[[], float]) -> float:
     if seconds <= 0:
         raise ValueError("a rate is measured over more than 0 seconds")
     meter = _Meter(seconds, clock)
     try:
-        work(Watch(progress=meter.hear, cancelled=meter.full, cores=cores, clock=clock))
+        work(SolveControl(progress=meter.hear, cancelled=meter.full, cores=cores, clock=clock))
     except SolveStopped:
         if not meter.full():
             raise
@@ -255,7 +255,7 @@ def _times(case: _Case, clock: Callable[[], float], rng: random.Random) -> tuple
         begin = clock()
         challenge, solution = case.puzzle.make(case.work, rng)
         making.append(clock() - begin)
-        solution = solution or case.puzzle.solve(challenge, Watch())
+        solution = solution or case.puzzle.solve(challenge, SolveControl())
         begin = clock()
         case.puzzle.check(challenge, solution)
         checking.append(clock() - begin)
@@ -267,5 +267,5 @@ def _variation(case: _Case, rng: random.Random) -> float:
     needed: list[int] = []
     for _ in range(case.draws):
         challenge, _ = case.twin.make(case.work, rng)
-        needed.append(sum(n + 1 for n in case.twin.solve(challenge, Watch()).counters))
+        needed.append(sum(n + 1 for n in case.twin.solve(challenge, SolveControl()).counters))
     return statistics.stdev(needed) / statistics.fmean(needed)

@@ -26,13 +26,13 @@ __all__ = [
     "TIMELOCK",
     "VALUE_BYTES",
     "check_of",
+    "counter_span",
     "evaluate",
     "evaluator",
+    "hashcash_digest",
     "largest_digest",
     "secret_of",
     "solves",
-    "span",
-    "stamp",
 ]
 
 ARGON2ID, TIMELOCK = "argon2id", "timelock"
@@ -64,7 +64,7 @@ def _sha256(seed: bytes, n: int) -> bytes:
     return sha256(seed + n.to_bytes(8, "big")).digest()
 
 
-def stamp(puzzle: str, seed: bytes, n: int) -> bytes:
+def hashcash_digest(puzzle: str, seed: bytes, n: int) -> bytes:
     """The digest of a hashcash counter: SHA-256 or, of the paper's profile, SHA-1, over seed || n (8 bytes)."""
     digest: bytes = DIGESTS[puzzle](seed + n.to_bytes(8, "big")).digest()
     return digest
@@ -89,7 +89,7 @@ def largest_digest(bound: int, puzzle: str = HASHCASH) -> bytes:
     return (((1 << 8 * size) - 1) // bound).to_bytes(size, "big")
 
 
-def span(challenge: Challenge, part: Part) -> int:
+def counter_span(challenge: Challenge, part: Part) -> int:
     """How many counters there are to try: the published bound, or all of them where any may do (hashcash)."""
     return COUNTERS if challenge.puzzle in HASHCASHES else part.bound
 
@@ -102,12 +102,12 @@ def solves(challenge: Challenge, counters: tuple[int, ...]) -> bool:
     if challenge.puzzle == TIMELOCK or len(counters) != len(challenge.parts):
         return False
     pairs = tuple(zip(challenge.parts, counters, strict=True))
-    if not all(0 <= n < span(challenge, part) for part, n in pairs):
+    if not all(0 <= n < counter_span(challenge, part) for part, n in pairs):
         return False
     return all(_confirms(challenge, part, n) for part, n in pairs)
 
 
 def _confirms(challenge: Challenge, part: Part, n: int) -> bool:
     if challenge.puzzle in HASHCASHES:
-        return stamp(challenge.puzzle, part.seed, n) <= largest_digest(part.bound, challenge.puzzle)
+        return hashcash_digest(challenge.puzzle, part.seed, n) <= largest_digest(part.bound, challenge.puzzle)
     return compare_digest(check_of(evaluate(part.seed, part.start + n, challenge.memory_kib)), part.check)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import CalibrationError
-from modeltoll.json_document import Members, decode_document, encode_document, read_bytes, write_bytes
+from modeltoll.json_document import StrictObject, decode_document, encode_document, read_bytes, write_bytes
 from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def encode_profile(profile: MachineProfile) -> bytes:
     )
 
 
-def _rate(members: Members, name: str, *, optional: bool = False) -> float:
+def _rate(members: StrictObject, name: str, *, optional: bool = False) -> float:
     rate = members.number(name)
     if optional and rate == 0:
         return rate
@@ -72,7 +72,7 @@ def _rate(members: Members, name: str, *, optional: bool = False) -> float:
     return rate
 
 
-def _rates(members: Members) -> dict[int, float]:
+def _rates(members: StrictObject) -> dict[int, float]:
     rates = {}
     for name in members.names():
         if not (name.isascii() and name.isdigit() and len(name) < 11 and 8 <= int(name) <= _MAXIMUM_KIB):
@@ -81,7 +81,7 @@ def _rates(members: Members) -> dict[int, float]:
     return rates
 
 
-def _profile(members: Members) -> MachineProfile:
+def _profile(members: StrictObject) -> MachineProfile:
     if members.text("format") != FORMAT:
         raise members.fault("format", f"must be {FORMAT!r}")
     if members.integer("version") != VERSION:

@@ -24,7 +24,7 @@ from modeltoll.puzzle.functions import SEED_BYTES, evaluator
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MOST_EVALUATIONS", "STOCKED_KIB", "Blank", "Stock"]
+__all__ = ["MOST_EVALUATIONS", "STOCKED_KIB", "PrecomputedEvaluation", "PrecomputedPool"]
 
 log = logging.getLogger("modeltoll.puzzle")
 
@@ -35,7 +35,7 @@ _NICE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
+class PrecomputedEvaluation:
     """An evaluation without its puzzle: ``value`` is F(``counter``) under ``seed``."""
 
     seed: bytes
@@ -43,7 +43,7 @@ class Blank:
     value: bytes = field(repr=False)
 
 
-class Stock:
+class PrecomputedPool:
     """So many blanks of each memory (KiB), each given out once. Any number of threads may take from it.
 
     It is empty until ``fill`` was called, or within ``kept``.
@@ -53,16 +53,16 @@ class Stock:
     def __init__(self, rng: random.Random, *, memories_kib: Sequence[int] = STOCKED_KIB, depth: int = 8) -> None:
         self._rng = rng
         self._depth = depth
-        self._shelves: dict[int, deque[Blank]] = {memory: deque() for memory in sorted(memories_kib)}
+        self._shelves: dict[int, deque[PrecomputedEvaluation]] = {memory: deque() for memory in sorted(memories_kib)}
         self._taken = threading.Event()
 
     def holds(self, memory_kib: int) -> bool:
         """Whether puzzles of that memory are made ahead at all."""
         return memory_kib in self._shelves
 
-    def take(self, memory_kib: int, count: int) -> list[Blank]:
+    def take(self, memory_kib: int, count: int) -> list[PrecomputedEvaluation]:
         """That many blanks, which nobody else gets; none where there are not so many."""
-        shelf, blanks = self._shelves[memory_kib], list[Blank]()
+        shelf, blanks = self._shelves[memory_kib], list[PrecomputedEvaluation]()
         try:
             while len(blanks) < count:
                 blanks.append(shelf.popleft())
@@ -109,9 +109,9 @@ class Stock:
             self._taken.set()
             keeper.join()
 
-    def _blank(self, function: Callable[[bytes, int], bytes]) -> Blank:
+    def _blank(self, function: Callable[[bytes, int], bytes]) -> PrecomputedEvaluation:
         seed, counter = self._rng.randbytes(SEED_BYTES), MOST_EVALUATIONS + self._rng.randrange(_COUNTERS)
-        return Blank(seed, counter, function(seed, counter))
+        return PrecomputedEvaluation(seed, counter, function(seed, counter))
 
 
 def _yield_to_others() -> None:

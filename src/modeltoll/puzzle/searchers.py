@@ -21,14 +21,14 @@ from modeltoll.puzzle.functions import (
     check_of,
     evaluate,
     evaluator,
+    hashcash_digest,
     largest_digest,
-    stamp,
 )
 from modeltoll.puzzle.native_kernels import PYTHON, Kernel, kernels
 from modeltoll.puzzle.puzzle import expected_evaluations
 from modeltoll.records import Challenge, Part
 
-__all__ = ["HELPED_CHUNKS", "Crew", "Hit", "Search", "recruit"]
+__all__ = ["HELPED_CHUNKS", "Match", "Search", "SearcherPool", "start_searchers"]
 
 HELPED_CHUNKS = 64  # of SHA-256, some 0.15 s of plain Python: above it helper processes and threads earn their start
 _ALONE_KIB = 8192  # an evaluation of up to some 10 ms can be waited for, also on a slow machine
@@ -37,18 +37,18 @@ _SHARED_CHUNK_KIB = 1024  # the same where searchers hand each other their turns
 _NO_MEMORY = "the machine does not give the memory that the puzzle needs"
 
 
-class Hit(NamedTuple):
+class Match(NamedTuple):
     """What was found: the counter, and F of it (a digest for hashcash)."""
 
     counter: int
     value: bytes
 
 
-Search: TypeAlias = Callable[[Part, int, int], Hit | None]  # through the counters from start to stop
+Search: TypeAlias = Callable[[Part, int, int], Match | None]  # through the counters from start to stop
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class SearcherPool:
     """Searchers, each for a thread of its own where they work ``beside`` the caller; ``chunk`` is in counters."""
 
     searches: tuple[Search, ...]
@@ -56,30 +56,32 @@ class Crew:
     beside: bool
 
 
-def recruit(challenge: Challenge, cores: int, stack: ExitStack, kernel: Kernel | None = None) -> Crew:
+def start_searchers(challenge: Challenge, cores: int, stack: ExitStack, kernel: Kernel | None = None) -> SearcherPool:
     """The crew for a challenge on so many cores; what it needs is closed by the stack.
 
     Raises:
         SolveStopped: the machine gives no memory or no helper process.
     """
     if challenge.puzzle == ARGON2ID:
-        return _argon2id_crew(challenge, min(cores, max(part.bound for part in challenge.parts)))
+        return _argon2id_searchers(challenge, min(cores, max(part.bound for part in challenge.parts)))
     if kernel is None:
         kernel = PYTHON if challenge.puzzle == HASHCASH_SHA1 else kernels()[0]
     helped = cores > 1 and expected_evaluations(challenge) > HELPED_CHUNKS * kernel.chunk
     if helped and kernel.threads:
-        return Crew((_scanning(challenge, kernel.scan),) * cores, kernel.chunk, beside=True)
+        return SearcherPool((_hash_search(challenge, kernel.scan),) * cores, kernel.chunk, beside=True)
     if helped and _can_start_python():
         helpers = [stack.enter_context(_Helper()) for _ in range(cores)]
-        return Crew(tuple(_scanning(challenge, helper.scan) for helper in helpers), kernel.chunk, beside=True)
-    return Crew((_scanning(challenge, kernel.scan),), kernel.chunk, beside=False)
+        return SearcherPool(
+            tuple(_hash_search(challenge, helper.scan) for helper in helpers), kernel.chunk, beside=True
+        )
+    return SearcherPool((_hash_search(challenge, kernel.scan),), kernel.chunk, beside=False)
 
 
-def _argon2id_crew(challenge: Challenge, count: int) -> Crew:
+def _argon2id_searchers(challenge: Challenge, count: int) -> SearcherPool:
     memory = challenge.memory_kib
     beside = count > 1 or memory > _ALONE_KIB
     searches = tuple(_argon2id_search(memory) for _ in range(max(1, count)))
-    return Crew(searches, max(1, (_SHARED_CHUNK_KIB if beside else _CHUNK_KIB) // memory), beside)
+    return SearcherPool(searches, max(1, (_SHARED_CHUNK_KIB if beside else _CHUNK_KIB) // memory), beside)
 
 
 def _argon2id_search(memory_kib: int) -> Search:
@@ -88,12 +90,12 @@ def _argon2id_search(memory_kib: int) -> Search:
     except HashingError as error:
         raise SolveStopped(_NO_MEMORY) from error
 
-    def search(part: Part, start: int, stop: int) -> Hit | None:
+    def search(part: Part, start: int, stop: int) -> Match | None:
         try:
             for n in range(start, stop):
                 value = function(part.seed, part.start + n)
                 if check_of(value) == part.check:
-                    return Hit(n, value)
+                    return Match(n, value)
         except HashingError as error:
             raise SolveStopped(_NO_MEMORY) from error
         return None
@@ -101,15 +103,15 @@ def _argon2id_search(memory_kib: int) -> Search:
     return search
 
 
-def _scanning(challenge: Challenge, scanner: Callable[[str, bytes, bytes, int, int], int]) -> Search:
+def _hash_search(challenge: Challenge, scanner: Callable[[str, bytes, bytes, int, int], int]) -> Search:
     puzzle = challenge.puzzle
 
-    def search(part: Part, start: int, stop: int) -> Hit | None:
+    def search(part: Part, start: int, stop: int) -> Match | None:
         goal = largest_digest(part.bound, puzzle) if puzzle in HASHCASHES else part.check
         n = scanner(puzzle, part.seed, goal, start, stop)
         if n == hash_scan.MISS:
             return None
-        return Hit(n, stamp(puzzle, part.seed, n) if puzzle in HASHCASHES else evaluate(part.seed, n, 0))
+        return Match(n, hashcash_digest(puzzle, part.seed, n) if puzzle in HASHCASHES else evaluate(part.seed, n, 0))
 
     return search
 

@@ -23,25 +23,25 @@ from modeltoll.puzzle.functions import (
     PUZZLES,
     TIMELOCK,
     check_of,
+    counter_span,
     secret_of,
-    span,
 )
 from modeltoll.puzzle.native_kernels import Kernel
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.searchers import Crew, Hit, Search, recruit
-from modeltoll.puzzle.squaring import MODULUS_BYTES, Squarer, square_up, squarers
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.searchers import Match, Search, SearcherPool, start_searchers
+from modeltoll.puzzle.squaring import MODULUS_BYTES, Squarer, square_repeatedly, squarers
 from modeltoll.records import Challenge, Part, Solution
 
-__all__ = ["solve", "unlock"]
+__all__ = ["solve", "solve_timelock"]
 
 _POLL_SECONDS = 0.01
 _GRACE_SECONDS = 0.02  # for threads to end after a stop; what is still evaluating then ends by itself
 
 _Look: TypeAlias = Callable[[int], None]
-_End: TypeAlias = Hit | Exception | None  # of one thread's search
+_End: TypeAlias = Match | Exception | None  # of one thread's search
 
 
-def solve(challenge: Challenge, watch: Watch, kernel: Kernel | None = None) -> Solution:
+def solve(challenge: Challenge, watch: SolveControl, kernel: Kernel | None = None) -> Solution:
     """Do the work of a challenge. The secret joins the parts' halves of F(n) in order; it is empty for hashcash.
 
     The watch is looked at every 20 ms or so, and heeded within 50 ms: an evaluation that takes longer is left to end
@@ -53,20 +53,20 @@ def solve(challenge: Challenge, watch: Watch, kernel: Kernel | None = None) -> S
     """
     _refuse_unknown(challenge)
     if challenge.puzzle == TIMELOCK:
-        return unlock(challenge, watch, squarers()[0])
+        return solve_timelock(challenge, watch, squarers()[0])
     bounded = challenge.puzzle not in HASHCASHES
     most = sum(part.bound for part in challenge.parts) if bounded else 0
-    hits: list[Hit] = []
+    hits: list[Match] = []
     done = 0
     with ExitStack() as stack:
-        crew = recruit(challenge, watch.cores, stack, kernel)
-        search = _Race(crew, stack).run if crew.beside else _alone(crew)
+        crew = start_searchers(challenge, watch.cores, stack, kernel)
+        search = _ParallelSearch(crew, stack).run if crew.beside else _solve_alone(crew)
         for part in challenge.parts:
 
             def look(issued: int, before: int = done) -> None:
                 watch.check(before + issued, most)
 
-            hit = search(part, _Chunks(span(challenge, part), crew.chunk), look)
+            hit = search(part, _ChunkQueue(counter_span(challenge, part), crew.chunk), look)
             if hit is None:
                 raise TollMalformed("no counter below the published bound solves the puzzle")
             hits.append(hit)
@@ -75,7 +75,7 @@ def solve(challenge: Challenge, watch: Watch, kernel: Kernel | None = None) -> S
     return Solution(tuple(hit.counter for hit in hits), secret)
 
 
-def unlock(challenge: Challenge, watch: Watch, squarer: Squarer) -> Solution:
+def solve_timelock(challenge: Challenge, watch: SolveControl, squarer: Squarer) -> Solution:
     """Solve a time lock, in the calling thread. The counter of a part is that of its last squaring, from 0.
 
     Raises:
@@ -87,7 +87,7 @@ def unlock(challenge: Challenge, watch: Watch, squarer: Squarer) -> Solution:
         def look(squared: int, before: int = done) -> None:
             watch.check(before + squared, most)
 
-        value = square_up(challenge, part, look, squarer)
+        value = square_repeatedly(challenge, part, look, squarer)
         if check_of(value) != part.check:
             raise TollMalformed("the squarings do not solve the puzzle")
         secret += secret_of(value)
@@ -105,7 +105,7 @@ def _refuse_unknown(challenge: Challenge) -> None:
         raise TollMalformed("the puzzle's parameters are not of this version")
 
 
-class _Chunks:
+class _ChunkQueue:
     """The counters of one part, handed out in order, to several threads too."""
 
     def __init__(self, end: int, size: int) -> None:
@@ -130,11 +130,11 @@ class _Chunks:
             return start, self.issued
 
 
-def _alone(crew: Crew) -> Callable[[Part, _Chunks, _Look], Hit | None]:
+def _solve_alone(crew: SearcherPool) -> Callable[[Part, _ChunkQueue, _Look], Match | None]:
     """Search in the calling thread."""
     (search,) = crew.searches
 
-    def run(part: Part, chunks: _Chunks, look: _Look) -> Hit | None:
+    def run(part: Part, chunks: _ChunkQueue, look: _Look) -> Match | None:
         look(0)
         for start, stop in chunks:
             hit = search(part, start, stop)
@@ -146,7 +146,7 @@ def _alone(crew: Crew) -> Callable[[Part, _Chunks, _Look], Hit | None]:
     return run
 
 
-class _Race:
+class _ParallelSearch:
     """Search in one thread per searcher, while the calling thread looks at the watch.
 
     An interrupt may strike the calling thread anywhere, also inside ``threading`` and ``concurrent.futures``, whose
@@ -154,21 +154,21 @@ class _Race:
     end when there are no more chunks, and tell how they ended through a queue of C.
     """
 
-    def __init__(self, crew: Crew, stack: ExitStack) -> None:
+    def __init__(self, crew: SearcherPool, stack: ExitStack) -> None:
         self._crew = crew
-        self._chunks = _Chunks(0, 1)
+        self._chunks = _ChunkQueue(0, 1)
         self._ends: SimpleQueue[_End] = SimpleQueue()
         self._started = 0
         stack.callback(self._leave)
 
-    def run(self, part: Part, chunks: _Chunks, look: _Look) -> Hit | None:
-        """As ``_alone`` does it."""
+    def run(self, part: Part, chunks: _ChunkQueue, look: _Look) -> Match | None:
+        """As ``_solve_alone`` does it."""
         look(0)
         self._chunks = chunks
         for search in self._crew.searches:
             _start(search, part, chunks, self._ends)
             self._started += 1
-        hits: list[Hit] = []
+        hits: list[Match] = []
         while self._started:
             try:
                 end = self._ends.get(timeout=_POLL_SECONDS)
@@ -191,14 +191,14 @@ class _Race:
                 self._started -= 1
 
 
-def _start(search: Search, part: Part, chunks: _Chunks, ends: SimpleQueue[_End]) -> None:
+def _start(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_End]) -> None:
     try:
         start_new_thread(_run, (search, part, chunks, ends))
     except RuntimeError as error:
         raise SolveStopped("the machine gives no further thread") from error
 
 
-def _run(search: Search, part: Part, chunks: _Chunks, ends: SimpleQueue[_End]) -> None:
+def _run(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_End]) -> None:
     end: _End = None
     try:
         for start, last in chunks:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["CHECKPOINTS", "ModeCost", "Trace", "fit_standard", "read_trace", "replay"]
+__all__ = ["CHECKPOINTS", "ModeCost", "Trace", "fit_standard", "read_trace", "replay_modes"]
 
 CHECKPOINTS = (9_000, 10_000, 30_000)  # the counts of queries at which the paper reports a cost
 _QUERIES_PER_BATCH = 1000 / 16  # the evaluation's: a row of 16 batches counts as 1000 queries
@@ -203,7 +203,7 @@ def _puzzles(trace: Trace, line: StandardLine, terms: PublishedTerms) -> Floats:
     return puzzles
 
 
-def replay(
+def replay_modes(
     traces: Iterable[Trace], line: StandardLine, terms: PublishedTerms, at: Sequence[int] = CHECKPOINTS
 ) -> list[ModeCost]:
     """What each trace costs under the published tariff.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from modeltoll.pricing.grouped import earlier, running
-from modeltoll.pricing.leak_samples import chosen, columns
+from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
+from modeltoll.pricing.leak_samples import leak_columns, select_measures
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from modeltoll.records import Caller, Floats
     from modeltoll.simulation.traffic import Bools, Traffic
 
-__all__ = ["Charged", "ConformalToll", "PublishedToll", "Toll"]
+__all__ = ["BatchCharges", "BatchTariff", "ConformalBatchTariff", "PublishedBatchTariff"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Charged:
+class BatchCharges:
     """Reference seconds of work asked for each row, (rows,), and whether its caller was under suspicion then."""
 
     seconds: Floats
     suspected: Bools
 
 
-class Toll(Protocol):
+class BatchTariff(Protocol):
     """A tariff with the memory that it needs."""
 
     @property
     def name(self) -> str:
         """What to call it in a table."""
 
-    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> Charged:
+    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:
         """Charge every row at once. Every account is new, and of the kind of ``caller`` (a key, or anonymous)."""
 
 
 @dataclass(frozen=True, slots=True)
-class ConformalToll:
+class ConformalBatchTariff:
     """The conformal tariff on rows of which the ``recorded`` measures are known; counts do not fade.
 
     Where the caller has groups, all accounts are in them, and no account sends a row that another has sent.
@@ -54,12 +54,12 @@ class ConformalToll:
     name: str = "conformal"
 
     def __post_init__(self) -> None:
-        columns(self.recorded, self.tariff.measures)
+        leak_columns(self.recorded, self.tariff.measures)
 
-    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> Charged:
+    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:
         """Each row at the account after it: factor, surcharges on rare rows, markup or discount, its share of the entry toll."""
         tariff = self.tariff
-        assessment = tariff.assess(chosen(Leaks(self.recorded, traffic.leaks), tariff.measures), rng)
+        assessment = tariff.assess(select_measures(Leaks(self.recorded, traffic.leaks), tariff.measures), rng)
         suspicion = tariff.suspicion
         surcharge = suspicion.surcharge_at(
             suspicion.running_log_evidence(assessment.bins, traffic.accounts, traffic.fresh)
@@ -73,27 +73,27 @@ class ConformalToll:
         units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge) * caller.markup
         units[surcharge <= 1.0] *= 1.0 - caller.discount
         entry = tariff.calibration.entry
-        new = earlier(traffic.accounts) < entry.rows
+        new = grouped_rank(traffic.accounts) < entry.rows
         units += new * (entry.whole(caller) / entry.rows)
-        return Charged(tariff.calibration.unit_seconds * units, surcharge > 1.0)
+        return BatchCharges(tariff.calibration.unit_seconds * units, surcharge > 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedToll:
-    """The published tariff, each row paying its share of its step's puzzle. Raises as ``ConformalToll`` does."""
+class PublishedBatchTariff:
+    """The published tariff, each row paying its share of its step's puzzle. Raises as ``ConformalBatchTariff`` does."""
 
     tariff: PublishedTariff
     recorded: tuple[str, ...]
     name: str = "published"
 
     def __post_init__(self) -> None:
-        columns(self.recorded, self.tariff.measures)
+        leak_columns(self.recorded, self.tariff.measures)
 
-    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> Charged:  # noqa: ARG002  the plug's
+    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:  # noqa: ARG002  the plug's
         """Each row at its account's totals after it; this tariff suspects nobody and knows no entry toll."""
-        (column,) = columns(self.recorded, self.tariff.measures)
-        leaks = running(traffic.leaks[:, column], traffic.accounts)
-        queries = (earlier(traffic.accounts) + 1).astype(np.float64)
+        (column,) = leak_columns(self.recorded, self.tariff.measures)
+        leaks = grouped_cumsum(traffic.leaks[:, column], traffic.accounts)
+        queries = (grouped_rank(traffic.accounts) + 1).astype(np.float64)
         terms = self.tariff.terms
         seconds = terms.seconds(leaks, self.tariff.line.leak(queries)) / terms.step
-        return Charged(seconds, np.zeros(len(seconds), np.bool_))
+        return BatchCharges(seconds, np.zeros(len(seconds), np.bool_))

@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.pricing.grouped import earlier
+from modeltoll.pricing.grouped import grouped_rank
 
 if TYPE_CHECKING:
     from modeltoll.records import Caller, Floats
-    from modeltoll.simulation.batch_tariffs import Charged, Toll
-    from modeltoll.simulation.scenarios import Scene, Times
+    from modeltoll.simulation.batch_tariffs import BatchCharges, BatchTariff
+    from modeltoll.simulation.scenarios import Scenario, Times
     from modeltoll.simulation.traffic import Bools, Traffic
 
-__all__ = ["Played", "Solver", "play"]
+__all__ = ["ScenarioResult", "Solver", "run_scenario"]
 
-Solver = Callable[["Charged"], "Floats"]  # the seconds (rows,) that whoever solves takes for each toll
+Solver = Callable[["BatchCharges"], "Floats"]  # the seconds (rows,) that whoever solves takes for each toll
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Played:
+class ScenarioResult:
     """What each row came to, (rows,): ``work`` in seconds of whoever solves, and whether it was ``bought``.
 
     Everything that is ``paid`` for costs the undefended time and the gateway's own; what is bought, its work too.
     """
 
     traffic: Traffic
-    charged: Charged
+    charged: BatchCharges
     work: Floats
     bought: Bools
     paid: Bools
@@ -77,19 +77,24 @@ class Played:
         """For each account that was ever under suspicion, the row at which that began, counted from 1."""
         first = np.full(self.accounts, math.inf)
         suspected, accounts = self.charged.suspected, self.traffic.accounts
-        np.minimum.at(first, accounts[suspected], (earlier(accounts) + 1.0)[suspected])
+        np.minimum.at(first, accounts[suspected], (grouped_rank(accounts) + 1.0)[suspected])
         alarms: Floats = first[np.isfinite(first)]
         return alarms
 
 
-def _reference(charged: Charged) -> Floats:
+def _reference(charged: BatchCharges) -> Floats:
     return charged.seconds
 
 
-def play(
-    scene: Scene, toll: Toll, caller: Caller, times: Times, rng: np.random.Generator, solver: Solver = _reference
-) -> Played:
+def run_scenario(
+    scene: Scenario,
+    toll: BatchTariff,
+    caller: Caller,
+    times: Times,
+    rng: np.random.Generator,
+    solver: Solver = _reference,
+) -> ScenarioResult:
     """Charge every row of a scene, and buy what the scene buys at the reference seconds that are asked for."""
     charged = toll.charge(scene.traffic, caller, rng)
     paid = np.ones(len(charged.seconds), np.bool_) if scene.pays is None else scene.pays
-    return Played(scene.traffic, charged, solver(charged), scene.buys(charged.seconds), paid, times)
+    return ScenarioResult(scene.traffic, charged, solver(charged), scene.buys(charged.seconds), paid, times)

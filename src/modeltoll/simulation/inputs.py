@@ -12,8 +12,8 @@ from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.leak_samples import CALIBRATION, HONEST
 from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
-from modeltoll.simulation.attack_traces import fit_standard, read_trace, replay
-from modeltoll.simulation.batch_tariffs import ConformalToll, PublishedToll
+from modeltoll.simulation.attack_traces import fit_standard, read_trace, replay_modes
+from modeltoll.simulation.batch_tariffs import ConformalBatchTariff, PublishedBatchTariff
 from modeltoll.simulation.scenarios import Times
 
 if TYPE_CHECKING:
@@ -21,23 +21,32 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Leaks
     from modeltoll.simulation.attack_traces import ModeCost
-    from modeltoll.simulation.batch_tariffs import Toll
+    from modeltoll.simulation.batch_tariffs import BatchTariff
 
-__all__ = ["PUBLISHED", "GivenTimes", "Published", "Street", "counts", "lay_street", "numbers", "replay_trace"]
+__all__ = [
+    "PUBLISHED",
+    "GivenTimes",
+    "PublishedTollOptions",
+    "SimulationInputs",
+    "load_inputs",
+    "parse_counts",
+    "parse_numbers",
+    "replay_trace",
+]
 
 PUBLISHED = "published"  # the name that a command gives to the published tariff; others are files
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Street:
+class SimulationInputs:
     """The tariffs to compare, and the seconds of a row."""
 
-    tolls: tuple[Toll, ...]
+    tolls: tuple[BatchTariff, ...]
     times: Times
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedTollOptions:
     """What the published tariff is to price: one of the recorded measures (None: the first), on which terms."""
 
     measure: str | None
@@ -52,7 +61,7 @@ class GivenTimes:
     gate: float | None
 
 
-def numbers(text: str, option: str) -> tuple[float, ...]:
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
     """A list such as ``1,10,100`` of numbers above 0, ascending; nothing is an empty list.
 
     Raises:
@@ -67,9 +76,9 @@ def numbers(text: str, option: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def counts(text: str, option: str) -> tuple[int, ...]:
+def parse_counts(text: str, option: str) -> tuple[int, ...]:
     """The same of whole numbers."""
-    values = numbers(text, option)
+    values = parse_numbers(text, option)
     if any(value != int(value) for value in values):
         raise SettingsError([f"{option}: {text!r} is not a list of whole numbers, such as 1,10,100"])
     return tuple(int(value) for value in values)
@@ -89,19 +98,19 @@ def replay_trace(trace: Path, standard: Path | None, tariffs: Sequence[str], ter
         )
     if standard is None:
         raise SettingsError(["--standard: give the standard user's trace, to which the published tariff compares"])
-    return replay(read_trace(trace), fit_standard(standard), terms)
+    return replay_modes(read_trace(trace), fit_standard(standard), terms)
 
 
-def _published(honest: Leaks, wanted: Published) -> PublishedToll:
+def _published(honest: Leaks, wanted: PublishedTollOptions) -> PublishedBatchTariff:
     """The published tariff on one measure, its standard user leaking what honest rows leak on average."""
     chosen = wanted.measure or honest.measures[0]
     if chosen not in honest.measures:
         raise SettingsError([f"--measure: the leaks are of {', '.join(honest.measures)}, not of {chosen}"])
     slope = float(honest.values[:, honest.measures.index(chosen)].mean())
-    return PublishedToll(PublishedTariff(chosen, StandardLine(slope, 0.0), wanted.terms), honest.measures)
+    return PublishedBatchTariff(PublishedTariff(chosen, StandardLine(slope, 0.0), wanted.terms), honest.measures)
 
 
-def _times(given: GivenTimes, conformal: Sequence[ConformalToll]) -> Times:
+def _times(given: GivenTimes, conformal: Sequence[ConformalBatchTariff]) -> Times:
     """Seconds of a row: as given, else as the first tariff was calibrated, else its unit as if it were all overhead."""
     undefended, gate = given.undefended, given.gate
     if conformal:
@@ -114,7 +123,9 @@ def _times(given: GivenTimes, conformal: Sequence[ConformalToll]) -> Times:
     return Times(undefended, gate or 0.0)
 
 
-def lay_street(tariffs: Sequence[str], samples: Mapping[str, Leaks], published: Published, given: GivenTimes) -> Street:
+def load_inputs(
+    tariffs: Sequence[str], samples: Mapping[str, Leaks], published: PublishedTollOptions, given: GivenTimes
+) -> SimulationInputs:
     """Everything but the plan.
 
     Raises:
@@ -125,11 +136,13 @@ def lay_street(tariffs: Sequence[str], samples: Mapping[str, Leaks], published: 
         raise CalibrationError(f"a sample called {HONEST!r} is needed; there are: {', '.join(samples)}")
     honest = samples[HONEST]
     files = {name: load_calibration(Path(name)) for name in tariffs if name != PUBLISHED}
-    tolls: list[Toll] = []
+    tolls: list[BatchTariff] = []
     for name in dict.fromkeys(tariffs):
         if name == PUBLISHED:
             tolls.append(_published(samples.get(CALIBRATION, honest), published))
         else:
             title = "conformal" if len(files) == 1 else Path(name).stem
-            tolls.append(ConformalToll(ConformalTariff(files[name]), honest.measures, title))
-    return Street(tuple(tolls), _times(given, [toll for toll in tolls if isinstance(toll, ConformalToll)]))
+            tolls.append(ConformalBatchTariff(ConformalTariff(files[name]), honest.measures, title))
+    return SimulationInputs(
+        tuple(tolls), _times(given, [toll for toll in tolls if isinstance(toll, ConformalBatchTariff)])
+    )

@@ -13,11 +13,11 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["EVERYWHERE", "Distribution", "leaks_at", "parse_distribution"]
+__all__ = ["EVERYWHERE", "PValueMixture", "leaks_at", "parse_mixture"]
 
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class PValueMixture:
     """A mixture of uniform distributions: ``parts`` are (weight above 0, low, high) with 0 <= low <= high <= 1."""
 
     parts: tuple[tuple[float, float, float], ...]
@@ -30,7 +30,7 @@ class Distribution:
         return p_values
 
 
-EVERYWHERE = Distribution(((1.0, 0.0, 1.0),))  # an honest caller's
+EVERYWHERE = PValueMixture(((1.0, 0.0, 1.0),))  # an honest caller's
 
 
 def _number(text: str) -> float:
@@ -40,7 +40,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def parse_distribution(text: str) -> Distribution:
+def parse_mixture(text: str) -> PValueMixture:
     """Read ``0.5`` (a point), ``0.1..1`` (uniform), or a mixture such as ``0.3*0..0.1 + 0.7*0.5..1``.
 
     Raises:
@@ -58,7 +58,7 @@ def parse_distribution(text: str) -> Distribution:
                 ]
             )
         parts.append(part)
-    return Distribution(tuple(parts))
+    return PValueMixture(tuple(parts))
 
 
 def leaks_at(scores: Floats, p_values: Floats) -> Floats:

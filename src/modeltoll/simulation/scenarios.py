@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.records import Caller
-from modeltoll.simulation.p_value_mixture import EVERYWHERE, Distribution, leaks_at
-from modeltoll.simulation.traffic import Traffic, alone, diluted, drawn, spread
+from modeltoll.simulation.p_value_mixture import EVERYWHERE, PValueMixture, leaks_at
+from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account, sample_rows, split_over_accounts
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats
@@ -22,15 +22,15 @@ __all__ = [
     "CHEAPEST",
     "FILLERS",
     "HONEST",
-    "Plan",
-    "Scene",
-    "Source",
+    "RowSource",
+    "Scenario",
+    "ThiefPlan",
     "Times",
-    "cheaper_half",
-    "everything",
-    "honest_scenes",
-    "thief_scenes",
-    "up_to",
+    "honest_scenarios",
+    "take_all",
+    "take_cheaper_half",
+    "take_up_to",
+    "thief_scenarios",
 ]
 
 HONEST, ACCOUNTS, FILLERS, ABANDON, CHEAPEST = "honest", "accounts", "fillers", "abandon", "cheapest half"
@@ -47,7 +47,7 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ThiefPlan:
     """What to simulate.
 
     ``rows`` per thief, drawn from what was recorded (None: as recorded); ``accounts`` that a thief spreads them over;
@@ -59,24 +59,24 @@ class Plan:
     rows: int | None = 10_000
     accounts: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
     fillers: tuple[int, ...] = (1, 2, 4, 8)
-    stated: Mapping[str, Distribution] = field(default_factory=dict)
+    stated: Mapping[str, PValueMixture] = field(default_factory=dict)
     abandon: tuple[float, ...] = (1.0, 10.0)
     honest_callers: int = 20
     honest_rows: int = 10_000
     caller: Caller = field(default_factory=lambda: Caller("key:simulated"))
 
 
-def everything(seconds: Floats) -> Bools:
+def take_all(seconds: Floats) -> Bools:
     """Whatever it costs."""
     return np.ones(len(seconds), np.bool_)
 
 
-def up_to(limit: float) -> Callable[[Floats], Bools]:
+def take_up_to(limit: float) -> Callable[[Floats], Bools]:
     """Rows that cost so many seconds at most."""
     return lambda seconds: seconds <= limit
 
 
-def cheaper_half(seconds: Floats) -> Bools:
+def take_cheaper_half(seconds: Floats) -> Bools:
     """The cheaper half of all rows, of equals the earlier."""
     bought = np.zeros(len(seconds), np.bool_)
     bought[np.argsort(seconds, kind="stable")[: len(seconds) // 2]] = True
@@ -84,7 +84,7 @@ def cheaper_half(seconds: Floats) -> Bools:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class Scenario:
     """One caller's plan; ``buys`` says from the seconds that rows cost which of them are solved, both (rows,).
 
     ``pays`` (rows,) marks the rows that cost this caller anything (None: all); others are of people he hides behind.
@@ -96,33 +96,33 @@ class Scene:
     kind: str
     level: float
     traffic: Traffic
-    buys: Callable[[Floats], Bools] = everything
+    buys: Callable[[Floats], Bools] = take_all
     pays: Bools | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class RowSource:
     """What rows are made from: honest rows (n, measures), and the scores (measures, n) that p-values refer to."""
 
     honest: Floats
     scores: Floats
 
 
-def honest_scenes(source: Source, plan: Plan, rng: np.random.Generator) -> Iterator[Scene]:
+def honest_scenarios(source: RowSource, plan: ThiefPlan, rng: np.random.Generator) -> Iterator[Scenario]:
     """One caller who sends the recorded rows, and many drawn from the calibration's own distribution."""
-    yield Scene("honest, as recorded", HONEST, "recorded", 1, alone(source.honest))
+    yield Scenario("honest, as recorded", HONEST, "recorded", 1, one_account(source.honest))
     callers, rows = plan.honest_callers, plan.honest_rows
     if callers * rows:
         generated = leaks_at(source.scores, EVERYWHERE.draw(callers * rows, rng))
         title = f"honest, {callers:,} callers of {rows:,} rows"
-        yield Scene(title, HONEST, "drawn", callers, spread(generated, callers))
+        yield Scenario(title, HONEST, "drawn", callers, split_over_accounts(generated, callers))
 
 
-def _fillers(kind: str, shape: tuple[int, int], source: Source, plan: Plan, rng: np.random.Generator) -> Floats:
+def _fillers(kind: str, shape: tuple[int, int], source: RowSource, plan: ThiefPlan, rng: np.random.Generator) -> Floats:
     """So many rows times so many fillers of one kind, (rows, fillers, measures)."""
     count = shape[0] * shape[1]
     if kind == UNSEEN:
-        leaks = drawn(source.honest, count, rng)
+        leaks = sample_rows(source.honest, count, rng)
     elif kind in _POINTS:
         leaks = np.broadcast_to(leaks_at(source.scores, np.array([_POINTS[kind]])), (count, source.scores.shape[0]))
     else:
@@ -130,22 +130,28 @@ def _fillers(kind: str, shape: tuple[int, int], source: Source, plan: Plan, rng:
     return leaks.reshape(*shape, -1)
 
 
-def thief_scenes(
-    name: str, stolen: Floats, source: Source, plan: Plan, times: Times, rng: np.random.Generator
-) -> Iterator[Scene]:
+def thief_scenarios(
+    name: str, stolen: Floats, source: RowSource, plan: ThiefPlan, times: Times, rng: np.random.Generator
+) -> Iterator[Scenario]:
     """A thief who wants the rows (rows, measures): over accounts, behind fillers, choosy about the price."""
     for accounts in plan.accounts:
         if accounts <= len(stolen):
             noun = "account" if accounts == 1 else "accounts"
-            yield Scene(f"{name}, {accounts:,} {noun}", ACCOUNTS, "accounts", accounts, spread(stolen, accounts))
+            yield Scenario(
+                f"{name}, {accounts:,} {noun}", ACCOUNTS, "accounts", accounts, split_over_accounts(stolen, accounts)
+            )
     for kind in (*_POINTS, UNSEEN, *plan.stated):
         for each in plan.fillers:
             fillers = _fillers(kind, (len(stolen), each), source, plan, rng)
-            mixed = diluted(stolen, fillers, repeated=kind == REPEATED)
+            mixed = mixed_with_fillers(stolen, fillers, repeated=kind == REPEATED)
             noun = "filler" if each == 1 else "fillers"
             title = f"{noun} of p {kind}" if kind in plan.stated else f"{kind} {noun}"
-            yield Scene(f"{name}, {each} {title} a row", FILLERS, kind, each, mixed)
+            yield Scenario(f"{name}, {each} {title} a row", FILLERS, kind, each, mixed)
     for limit in plan.abandon:
         seconds = limit * times.undefended
-        yield Scene(f"{name}, leaves rows above {limit:g}x", ABANDON, "abandon", limit, alone(stolen), up_to(seconds))
-    yield Scene(f"{name}, buys the cheapest half", CHEAPEST, "cheapest half", 0.5, alone(stolen), cheaper_half)
+        yield Scenario(
+            f"{name}, leaves rows above {limit:g}x", ABANDON, "abandon", limit, one_account(stolen), take_up_to(seconds)
+        )
+    yield Scenario(
+        f"{name}, buys the cheapest half", CHEAPEST, "cheapest half", 0.5, one_account(stolen), take_cheaper_half
+    )

@@ -18,10 +18,10 @@ from modeltoll.errors import AnswerError, ModeltollError, RequestError
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
+    from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["FakeUpstream", "ProtocolTrial", "Script", "check_protocol", "serving", "speaking"]
+__all__ = ["FakeUpstream", "ProtocolTrial", "Script", "check_protocol", "scripted_server", "serving"]
 
 _STOP_SECONDS = 10.0
 _MUTATIONS = 300
@@ -88,7 +88,7 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def speaking(script: Script) -> Iterator[str]:
+def scripted_server(script: Script) -> Iterator[str]:
     """A server that reads the head of a request, says the ``script``, and hangs up; yields its URL.
 
     An event in the script makes it wait until that is set, for as long as the block lasts.
@@ -135,7 +135,7 @@ class ProtocolTrial:
     """
 
     protocol: ServingProtocol
-    service: Service
+    service: ServiceDescription
     inputs: Any
     ask: Callable[[Any], bytes]
     answer: Callable[[Floats], Answer]
@@ -188,7 +188,7 @@ def _check_routes(protocol: ServingProtocol) -> None:
     assert routes.infer[0].format(model="m") == routes.infer[0].replace("{model}", "m"), "the first route has a version"
 
 
-def _check_reading(trial: ProtocolTrial, question: Question) -> None:
+def _check_reading(trial: ProtocolTrial, question: ParsedRequest) -> None:
     """What ``ask`` writes, ``read`` reads; a fingerprint belongs to its row, wherever it stands."""
     protocol, service, inputs, prints = trial.protocol, trial.service, trial.inputs, question.fingerprints
     turned_inputs: Any = [*inputs[::-1], inputs[0]]
@@ -210,7 +210,7 @@ def _check_reading(trial: ProtocolTrial, question: Question) -> None:
     raise AssertionError("more rows than the service allows were read")
 
 
-def _check_evidence(trial: ProtocolTrial, question: Question, scores: Floats) -> None:
+def _check_evidence(trial: ProtocolTrial, question: ParsedRequest, scores: Floats) -> None:
     """The evidence is the question's and the answer's; what does not fit the question is refused."""
     protocol, service, answer = trial.protocol, trial.service, trial.answer
     evidence = protocol.evidence(question, answer(scores), service)
@@ -250,7 +250,7 @@ def _check_errors(protocol: ServingProtocol) -> None:
         assert protocol.complaint(Answer(400, "text/html", body)) == "", "garbage complains of something"
 
 
-def _check_spoilt_request(protocol: ServingProtocol, service: Service, body: bytes) -> None:
+def _check_spoilt_request(protocol: ServingProtocol, service: ServiceDescription, body: bytes) -> None:
     """Bytes are a question or a ``RequestError``, and a question is sound."""
     try:
         question = protocol.read(body, service)
@@ -262,7 +262,7 @@ def _check_spoilt_request(protocol: ServingProtocol, service: Service, body: byt
         assert np.isfinite(question.inputs).all(), "an input is not finite"
 
 
-def _check_spoilt_answer(trial: ProtocolTrial, question: Question, answer: Answer) -> None:
+def _check_spoilt_answer(trial: ProtocolTrial, question: ParsedRequest, answer: Answer) -> None:
     """Bytes are evidence or an ``AnswerError``, and evidence is sound."""
     try:
         evidence = trial.protocol.evidence(question, answer, trial.service)

@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.students.student import PAPER_COURSE, Course
+from modeltoll.bench.students.student import PAPER_COURSE, TrainingSchedule
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Clone, Oracle, Watch
-    from modeltoll.bench.students.student import School, Student
+    from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats, Integers
 
 __all__ = [
-    "Loot",
+    "CandidatePool",
     "Pick",
-    "Plan",
-    "Pool",
+    "QueriedRows",
+    "RoundPlan",
     "Rounds",
     "Select",
     "Shop",
     "TooFewImages",
-    "buy",
-    "in_rounds",
-    "lowest",
-    "shopping",
+    "indices_of_lowest",
+    "query",
+    "query_in_rounds",
+    "query_selected",
 ]
 
 
@@ -50,7 +50,7 @@ class Rounds:
 
     step: int = 1000
     fewest: int = 4
-    course: Course = PAPER_COURSE
+    course: TrainingSchedule = PAPER_COURSE
     scan: int | None = None
 
     def rows(self, budget: int) -> int:
@@ -62,29 +62,31 @@ PAPER = Rounds()  # Dziedzic et al. 2022
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Loot:
+class QueriedRows:
     """What was bought so far, and the clone that learnt it."""
 
     images: Floats
     targets: Floats
-    student: Student
+    student: TrainableClone
 
 
-Pick = Callable[[Loot | None, int], "Floats"]  # the next images to ask for: at most so many, at least one
-Shop = Callable[[Loot | None, int], "tuple[Floats, Floats]"]  # buys so: the images, and what they shall be taught as
-Select = Callable[[Loot, "Floats", int], "Integers"]  # of candidates (n, ...), so many, by their places
+Pick = Callable[[QueriedRows | None, int], "Floats"]  # the next images to ask for: at most so many, at least one
+Shop = Callable[
+    [QueriedRows | None, int], "tuple[Floats, Floats]"
+]  # buys so: the images, and what they shall be taught as
+Select = Callable[[QueriedRows, "Floats", int], "Integers"]  # of candidates (n, ...), so many, by their places
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RoundPlan:
     """Whose students learn from what; ``labels_only`` throws away all but the most probable class."""
 
-    school: School
+    student_factory: StudentFactory
     rounds: Rounds
     labels_only: bool = True
 
 
-class Pool:
+class CandidatePool:
     """Images that were not asked for yet.
 
     Raises:
@@ -108,10 +110,10 @@ class Pool:
     def chosen_by(self, select: Select, at_random: int = 0) -> Pick:
         """A clone's choice; the first round, and those that begin before ``at_random`` rows are bought, are random."""
 
-        def pick(loot: Loot | None, count: int) -> Floats:
-            if loot is None or len(loot.images) < at_random:
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            if stolen is None or len(stolen.images) < at_random:
                 return self.draw(count)
-            return self._choose(lambda candidates: select(loot, candidates, count), count)
+            return self._choose(lambda candidates: select(stolen, candidates, count), count)
 
         return pick
 
@@ -124,40 +126,40 @@ class Pool:
         return chosen
 
 
-def lowest(values: Floats, count: int) -> Integers:
+def indices_of_lowest(values: Floats, count: int) -> Integers:
     """The places of the ``count`` lowest values, lowest first."""
     return np.argsort(values, kind="stable")[:count]
 
 
-def buy(oracle: Oracle, images: Floats, *, labels_only: bool) -> Floats:
+def query(oracle: Oracle, images: Floats, *, labels_only: bool) -> Floats:
     """What the oracle says of images, (n, classes): its probabilities, or one for the most probable class."""
     told = oracle.ask(images)
     return np.eye(told.shape[1])[told.argmax(axis=1)] if labels_only else told
 
 
-def in_rounds(oracle: Oracle, pick: Pick, plan: Plan, rng: np.random.Generator, watch: Watch) -> Clone:
+def query_in_rounds(oracle: Oracle, pick: Pick, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
     """Spend the whole budget on what ``pick`` says, and learn after each round."""
 
-    def shop(loot: Loot | None, count: int) -> tuple[Floats, Floats]:
-        images = pick(loot, count)
-        return images, buy(oracle, images, labels_only=plan.labels_only)
+    def shop(stolen: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
+        images = pick(stolen, count)
+        return images, query(oracle, images, labels_only=plan.labels_only)
 
-    return shopping(oracle, shop, plan, rng, watch)
+    return query_selected(oracle, shop, plan, rng, watch)
 
 
-def shopping(oracle: Oracle, shop: Shop, plan: Plan, rng: np.random.Generator, watch: Watch) -> Clone:
+def query_selected(oracle: Oracle, shop: Shop, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
     """Spend the whole budget by ``shop``, and learn after each round.
 
     Returns the clone after the last round: untrained where the budget is nothing.
     """
     step = plan.rounds.rows(oracle.left)
-    loot: Loot | None = None
+    stolen: QueriedRows | None = None
     while oracle.left:
-        images, targets = shop(loot, min(step, oracle.left))
-        if loot is not None:
-            images, targets = np.concatenate([loot.images, images]), np.concatenate([loot.targets, targets])
-        student = plan.school.student(rng)
+        images, targets = shop(stolen, min(step, oracle.left))
+        if stolen is not None:
+            images, targets = np.concatenate([stolen.images, images]), np.concatenate([stolen.targets, targets])
+        student = plan.student_factory.student(rng)
         student.learn(images, targets, plan.rounds.course, rng)
         watch(student)
-        loot = Loot(images, targets, student)
-    return plan.school.student(rng) if loot is None else loot.student
+        stolen = QueriedRows(images, targets, student)
+    return plan.student_factory.student(rng) if stolen is None else stolen.student

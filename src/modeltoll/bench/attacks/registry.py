@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modeltoll.bench.attacks import entropyrev, jacobian, knockoff, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
 from modeltoll.bench.attacks.datafree import INVENTING, DataFree
-from modeltoll.bench.attacks.deepfool import BORDER, Border, DeepFool
+from modeltoll.bench.attacks.deepfool import BORDER, DeepFool, DeepFoolParams
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
 from modeltoll.bench.attacks.gap import Gap
@@ -23,20 +23,20 @@ from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
 from modeltoll.bench.attacks.query_rounds import PAPER, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
-from modeltoll.bench.students.student import Course
+from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["ATTACKS", "Entry", "scaled_down"]
+__all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 
-_QUICK = Rounds(step=2500, course=Course(epochs=10, half=True), scan=10_000)
-_LONGER = Rounds(step=5000, fewest=2, course=Course(epochs=15, half=True))
+_QUICK = Rounds(step=2500, course=TrainingSchedule(epochs=10, half=True), scan=10_000)
+_LONGER = Rounds(step=5000, fewest=2, course=TrainingSchedule(epochs=15, half=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AttackSpec:
     """One line of the table: ``make(school, settings, name)``, and the settings for those with time and without.
 
     ``labels_only``: he looks at nothing but the most probable class. ``knows_cost``: he needs ``Means.cost``.
@@ -51,9 +51,9 @@ class Entry:
     knows_cost: bool = False
     needs_torch: bool = False
 
-    def attack(self, school: School, *, quick: bool) -> Attack:
+    def attack(self, student_factory: StudentFactory, *, quick: bool) -> Attack:
         """The thief, with students of this school."""
-        return self.make(school, self.quick if quick else self.full, self.name)
+        return self.make(student_factory, self.quick if quick else self.full, self.name)
 
     def scaled_down(self, *, quick: bool) -> dict[str, tuple[Any, Any]]:
         """Each setting that is not the paper's, by its dotted name: (the paper's, the one used)."""
@@ -73,42 +73,46 @@ def scaled_down(paper: Any, used: Any) -> dict[str, tuple[Any, Any]]:
     return differences
 
 
-def _in(settings: Any, rounds: Rounds, **changes: Any) -> Any:
+def _spec(settings: Any, rounds: Rounds, **changes: Any) -> Any:
     return dataclasses.replace(settings, rounds=rounds, **changes)
 
 
-ATTACKS: dict[str, Entry] = {
-    "standard": Entry(Standard, "Standard", PAPER, _QUICK),
-    "entropy": Entry(Entropy, "Entropy", PAPER, _QUICK),
-    "gap": Entry(Gap, "Gap", PAPER, _QUICK),
-    "k-center": Entry(KCenter, "Greedy k-center", PAPER, _QUICK),
-    "deepfool": Entry(DeepFool, "DeepFool", BORDER, Border(dataclasses.replace(_QUICK, scan=4000), rivals=3)),
-    "entropyrev": Entry(EntropyRev, "EntropyRev", entropyrev.OWN, _in(entropyrev.OWN, _QUICK)),
-    "entropyrev-ood": Entry(EntropyRev, "EntropyRev on OOD", entropyrev.FOREIGN, _in(entropyrev.FOREIGN, _QUICK)),
-    "worstcase": Entry(WorstCase, "WorstCase", worstcase.OWN, _in(worstcase.OWN, _QUICK), knows_cost=True),
-    "worstcase-ood": Entry(
+ATTACKS: dict[str, AttackSpec] = {
+    "standard": AttackSpec(Standard, "Standard", PAPER, _QUICK),
+    "entropy": AttackSpec(Entropy, "Entropy", PAPER, _QUICK),
+    "gap": AttackSpec(Gap, "Gap", PAPER, _QUICK),
+    "k-center": AttackSpec(KCenter, "Greedy k-center", PAPER, _QUICK),
+    "deepfool": AttackSpec(
+        DeepFool, "DeepFool", BORDER, DeepFoolParams(dataclasses.replace(_QUICK, scan=4000), rivals=3)
+    ),
+    "entropyrev": AttackSpec(EntropyRev, "EntropyRev", entropyrev.OWN, _spec(entropyrev.OWN, _QUICK)),
+    "entropyrev-ood": AttackSpec(
+        EntropyRev, "EntropyRev on OOD", entropyrev.FOREIGN, _spec(entropyrev.FOREIGN, _QUICK)
+    ),
+    "worstcase": AttackSpec(WorstCase, "WorstCase", worstcase.OWN, _spec(worstcase.OWN, _QUICK), knows_cost=True),
+    "worstcase-ood": AttackSpec(
         WorstCase,
         "WorstCase on OOD",
         worstcase.FOREIGN,
-        _in(worstcase.FOREIGN, dataclasses.replace(_QUICK, scan=20_000)),
+        _spec(worstcase.FOREIGN, dataclasses.replace(_QUICK, scan=20_000)),
         knows_cost=True,
     ),
-    "inout": Entry(InOut, "InOut", MIXED, _in(MIXED, dataclasses.replace(_QUICK, step=3000))),
-    "jacobian": Entry(Jacobian, "Jacobian", jacobian.PUSH, _in(jacobian.PUSH, _QUICK)),
-    "jacobian-tr": Entry(Jacobian, "Jacobian-TR", jacobian.TARGETED, _in(jacobian.TARGETED, _QUICK)),
-    "knockoff-random": Entry(KnockoffRandom, "Knockoff random", knockoff.FULL, _LONGER, labels_only=False),
-    "knockoff-adaptive": Entry(
-        KnockoffAdaptive, "Knockoff adaptive", WOOING, _in(WOOING, _LONGER, at_once=8), labels_only=False
+    "inout": AttackSpec(InOut, "InOut", MIXED, _spec(MIXED, dataclasses.replace(_QUICK, step=3000))),
+    "jacobian": AttackSpec(Jacobian, "Jacobian", jacobian.PUSH, _spec(jacobian.PUSH, _QUICK)),
+    "jacobian-tr": AttackSpec(Jacobian, "Jacobian-TR", jacobian.TARGETED, _spec(jacobian.TARGETED, _QUICK)),
+    "knockoff-random": AttackSpec(KnockoffRandom, "Knockoff random", knockoff.FULL, _LONGER, labels_only=False),
+    "knockoff-adaptive": AttackSpec(
+        KnockoffAdaptive, "Knockoff adaptive", WOOING, _spec(WOOING, _LONGER, at_once=8), labels_only=False
     ),
-    "copycat": Entry(CopyCat, "CopyCat", PAPER, _QUICK),
-    "mixmatch": Entry(
+    "copycat": AttackSpec(CopyCat, "CopyCat", PAPER, _QUICK),
+    "mixmatch": AttackSpec(
         MixMatch,
         "MixMatch",
         MIX_COURSE,
         dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99, half=True),
         needs_torch=True,
     ),
-    "datafree": Entry(
+    "datafree": AttackSpec(
         DataFree,
         "DataFree",
         INVENTING,

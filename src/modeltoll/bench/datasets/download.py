@@ -16,7 +16,7 @@ from modeltoll.bench.datasets.images import DataError
 if TYPE_CHECKING:
     from modeltoll.records import Progress
 
-__all__ = ["PUBLISHERS", "Published", "fetch"]
+__all__ = ["PUBLISHERS", "PublishedFile", "fetch"]
 
 Opening = Callable[[str], IO[bytes]]
 
@@ -25,7 +25,7 @@ _TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedFile:
     """One file: where its publisher has it, its MD5 digest as published, and where it belongs in the data folder.
 
     An ``unpacked`` archive is taken apart there; ``path`` is then the last of its files.
@@ -37,11 +37,11 @@ class Published:
     unpacked: bool = False
 
 
-def _idx(base: str, folder: str, digests: Mapping[str, str]) -> tuple[Published, ...]:
-    return tuple(Published(f"{base}/{name}.gz", md5, f"{folder}/{name}.gz") for name, md5 in digests.items())
+def _idx(base: str, folder: str, digests: Mapping[str, str]) -> tuple[PublishedFile, ...]:
+    return tuple(PublishedFile(f"{base}/{name}.gz", md5, f"{folder}/{name}.gz") for name, md5 in digests.items())
 
 
-PUBLISHERS: Mapping[str, tuple[Published, ...]] = {
+PUBLISHERS: Mapping[str, tuple[PublishedFile, ...]] = {
     "mnist": _idx(
         "https://ossci-datasets.s3.amazonaws.com/mnist",  # yann.lecun.com refuses programs
         "mnist",
@@ -63,7 +63,7 @@ PUBLISHERS: Mapping[str, tuple[Published, ...]] = {
         },
     ),
     "cifar10": (
-        Published(
+        PublishedFile(
             "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
             "c32a1d4ab5d03f1284b67883e8d87530",
             "cifar-10-batches-bin/test_batch.bin",
@@ -71,12 +71,12 @@ PUBLISHERS: Mapping[str, tuple[Published, ...]] = {
         ),
     ),
     "svhn": (
-        Published(
+        PublishedFile(
             "http://ufldl.stanford.edu/housenumbers/train_32x32.mat",
             "e26dedcc434d2e4c54c9b2d4a06d8373",
             "svhn/train_32x32.mat",
         ),
-        Published(
+        PublishedFile(
             "http://ufldl.stanford.edu/housenumbers/test_32x32.mat",
             "eb5a983be6a315427106f1b164d9cef3",
             "svhn/test_32x32.mat",
@@ -90,7 +90,7 @@ def _open(url: str) -> IO[bytes]:
     return opened
 
 
-def fetch(wanted: Published, folder: Path, progress: Progress, opening: Opening = _open) -> bool:
+def fetch(wanted: PublishedFile, folder: Path, progress: Progress, opening: Opening = _open) -> bool:
     """Fetch one file into the data folder; False where it lay there already. ``opening`` opens a URL for reading.
 
     Raises:

@@ -12,7 +12,7 @@ from modeltoll.bench.datasets.images import DataError, Images
 from modeltoll.bench.datasets.published import cifar10, emnist_letters, fashion, mnist, svhn, tiny_imagenet
 from modeltoll.bench.datasets.user_data import archive, image_folder
 
-__all__ = ["NOISE", "SOURCES", "source"]
+__all__ = ["NOISE", "SOURCES", "foreign_images"]
 
 NOISE = "noise"
 _SIDE, _NOISY = 32, 20_000
@@ -28,7 +28,7 @@ SOURCES: Mapping[str, Callable[[Path], Images]] = {
 }
 
 
-def source(name: str, folder: Callable[[], Path]) -> Images:
+def foreign_images(name: str, folder: Callable[[], Path]) -> Images:
     """The images of a source: a name of ``SOURCES``, ``noise``, an .npz file, or a folder of pictures.
 
     ``folder`` finds the data sets where one of them is asked for. Noise has ten classes that mean nothing.

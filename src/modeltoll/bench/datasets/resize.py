@@ -10,12 +10,12 @@ from scipy import ndimage
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["LUMA", "fit", "fit_to"]
+__all__ = ["LUMA", "resize", "resize_to"]
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
-def fit(images: Floats, side: int) -> Floats:
+def resize(images: Floats, side: int) -> Floats:
     """Images as grey ones of ``side`` x ``side``: colours by luma, size by linear interpolation."""
     grey = images @ LUMA if images.ndim == 4 else images
     height, width = grey.shape[1:]
@@ -25,11 +25,11 @@ def fit(images: Floats, side: int) -> Floats:
     return fitted
 
 
-def fit_to(images: Floats, shape: tuple[int, ...]) -> Floats:
+def resize_to(images: Floats, shape: tuple[int, ...]) -> Floats:
     """Images of a victim's shape, (side, side) or (side, side, 3): colours stay where both have them, grey is tripled."""
     if images.shape[1:] == shape:
         return images
     if len(shape) == 3 and images.ndim == 4:
-        return np.stack([fit(plane, shape[0]) for plane in np.moveaxis(images, 3, 0)], axis=3)
-    grey = fit(images, shape[0])
+        return np.stack([resize(plane, shape[0]) for plane in np.moveaxis(images, 3, 0)], axis=3)
+    grey = resize(images, shape[0])
     return grey if len(shape) == 2 else np.repeat(grey[..., None], 3, axis=3)

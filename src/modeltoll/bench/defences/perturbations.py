@@ -11,13 +11,13 @@ from scipy.special import expit, logit
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["Misinformation", "ReverseSigmoid", "Rounding", "TopOne", "Truth"]
+__all__ = ["Misinformation", "ReverseSigmoid", "Rounding", "TopOne", "Unchanged"]
 
 _EDGE = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class Unchanged:
     """Nothing is changed."""
 
     name: str = "none"

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.evasions.evasion import Disguise
-from modeltoll.simulation.scenarios import Scene, cheaper_half, up_to
-from modeltoll.simulation.traffic import alone
+from modeltoll.bench.evasions.evasion import EvasionPlan
+from modeltoll.simulation.scenarios import Scenario, take_cheaper_half, take_up_to
+from modeltoll.simulation.traffic import one_account
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.evasions.evasion import Crowd
+    from modeltoll.bench.evasions.evasion import Cover
     from modeltoll.records import Floats
 
-__all__ = ["Abandoning", "CheapHalf"]
+__all__ = ["AbandonExpensive", "CheaperHalf"]
 
 
 @dataclass(frozen=True, slots=True)
-class Abandoning:
+class AbandonExpensive:
     """Every price is asked for, and rows dearer than so many times the undefended time are left."""
 
     level: float
@@ -30,15 +30,15 @@ class Abandoning:
         """``abandoning-10``."""
         return f"{self.family}-{self.level:g}"
 
-    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``; rows that are left count as asked."""
         del rng
-        buys = up_to(self.level * crowd.undefended)
-        return Disguise(Scene(self.name, self.family, self.family, self.level, alone(stolen), buys))
+        buys = take_up_to(self.level * cover.undefended)
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen), buys))
 
 
 @dataclass(frozen=True, slots=True)
-class CheapHalf:
+class CheaperHalf:
     """With a perfect guess of each row's price only the cheaper half is ever asked for.
 
     The WorstCase of Dziedzic et al. 2022, played on rows that an attack has chosen.
@@ -48,8 +48,8 @@ class CheapHalf:
     family: str = "cheap half"
     level: float = 0.5
 
-    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``, of half of the rows; of equals the earlier."""
         del rng
-        cheap = stolen[cheaper_half(crowd.price(stolen))]
-        return Disguise(Scene(self.name, self.family, self.family, self.level, alone(cheap)))
+        cheap = stolen[take_cheaper_half(cover.price(stolen))]
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(cheap)))

@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.evasions.evasion import CARD, Disguise
-from modeltoll.simulation.scenarios import Scene
-from modeltoll.simulation.traffic import Traffic, alone
+from modeltoll.bench.evasions.evasion import CARD, EvasionPlan
+from modeltoll.simulation.scenarios import Scenario
+from modeltoll.simulation.traffic import Traffic, one_account
 
 if TYPE_CHECKING:
-    from modeltoll.bench.evasions.evasion import Crowd
+    from modeltoll.bench.evasions.evasion import Cover
     from modeltoll.records import Floats
 
-__all__ = ["Card", "Plain", "Replay"]
+__all__ = ["GpuSolver", "NoEvasion", "Replay"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class NoEvasion:
     """No evasion: one account with a key, one core, everything solved."""
 
     name: str = "none"
     family: str = "accounts"
     level: float = 1.0
 
-    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
-        del crowd, rng
-        return Disguise(Scene(self.name, self.family, self.family, self.level, alone(stolen)))
+        del cover, rng
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +44,27 @@ class Replay:
     family: str = "replay"
     level: float = 1.0
 
-    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
         del rng
         rows = len(stolen)
-        if crowd.replayable:
-            scene = Scene(self.name, self.family, self.family, self.level, alone(stolen))
-            return Disguise(scene, solves=np.arange(rows) == 0)
+        if cover.replayable:
+            scenario = Scenario(self.name, self.family, self.family, self.level, one_account(stolen))
+            return EvasionPlan(scenario, solves=np.arange(rows) == 0)
         second = np.arange(2 * rows) % 2 == 1
         traffic = Traffic(np.repeat(stolen, 2, axis=0), np.zeros(2 * rows, np.int64), second, ~second)
-        return Disguise(Scene(self.name, self.family, self.family, self.level, traffic), solves=second)
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic), solves=second)
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class GpuSolver:
     """An RTX 4090 solves, at published rates; the model and the gateway are as slow as ever."""
 
     name: str = "graphics card"
     family: str = "graphics card"
     level: float = 1.0
 
-    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
-        del crowd, rng
-        return Disguise(Scene(self.name, self.family, self.family, self.level, alone(stolen)), solver=CARD)
+        del cover, rng
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=CARD)

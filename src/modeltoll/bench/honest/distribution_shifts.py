@@ -24,12 +24,12 @@ _DEGREES, _DARK, _NOISE = 25.0, 0.4, 0.08
 _STEPS = 255
 
 
-def _pictures(images: Floats) -> bool:
+def _images(images: Floats) -> bool:
     """Whether they are images with a height, not rows of a table."""
     return bool(images.shape[1] > 1)
 
 
-def _ordinary(honest: Images, rng: np.random.Generator) -> Images:
+def _unchanged(honest: Images, rng: np.random.Generator) -> Images:
     del rng
     return honest
 
@@ -42,7 +42,7 @@ def _rare(honest: Images, rng: np.random.Generator) -> Images:
 
 
 def _changed(honest: Images, change: Callable[[Floats], Floats]) -> Images | None:
-    return Images(np.clip(change(honest.x), 0.0, 1.0), honest.y) if _pictures(honest.x) else None
+    return Images(np.clip(change(honest.x), 0.0, 1.0), honest.y) if _images(honest.x) else None
 
 
 def _blurred(honest: Images, rng: np.random.Generator) -> Images | None:
@@ -85,11 +85,11 @@ def _other_digits(honest: Images, rng: np.random.Generator) -> Images | None:
     other = datasets.digits()
     order = rng.permutation(len(other.x))
     margin = ((0, 0), (1, 1), (1, 1))  # MNIST leaves a margin; these fill their frame
-    return Images(np.clip(datasets.fit(np.pad(other.x[order], margin), 28), 0.0, 1.0), other.y[order])
+    return Images(np.clip(datasets.resize(np.pad(other.x[order], margin), 28), 0.0, 1.0), other.y[order])
 
 
 KINDS: Mapping[str, Kind] = {
-    ORDINARY: _ordinary,
+    ORDINARY: _unchanged,
     "rare class": _rare,
     "blurred": _blurred,
     "rotated": _rotated,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeltoll.bench.checks import Check, across
-from modeltoll.bench.formatting import MARK, failed
+from modeltoll.bench.checks import Check, check_across_results
+from modeltoll.bench.formatting import MARK, failed_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Gathered", "Results"]
+__all__ = ["Results", "SeedAggregate"]
 
 _SAME = (
     "suite",
@@ -32,7 +32,7 @@ _SAME = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gathered:
+class SeedAggregate:
     """The same experiment with one seed or several; ``doubts`` are the checks that some of them fail."""
 
     documents: tuple[Mapping[str, Any], ...]
@@ -80,14 +80,14 @@ class Results:
 
     def __init__(self, documents: Iterable[Mapping[str, Any]]) -> None:
         self.documents = tuple(documents)
-        between = across(self.documents)
+        between = check_across_results(self.documents)
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for document in self.documents:
             groups.setdefault(tuple(document.get(member, "") for member in _SAME), []).append(document)
-        found = [Gathered(tuple(group), tuple(_doubts(group, between))) for group in groups.values()]
+        found = [SeedAggregate(tuple(group), tuple(_doubts(group, between))) for group in groups.values()]
         self.gathered = tuple(_by_budget(found))
 
-    def of(self, *suites: str, **members: str) -> list[Gathered]:
+    def of(self, *suites: str, **members: str) -> list[SeedAggregate]:
         """Those of the suites (any, where none is named) whose members are as given."""
         return [
             one
@@ -95,16 +95,16 @@ class Results:
             if (not suites or one["suite"] in suites) and all(one[name] == value for name, value in members.items())
         ]
 
-    def datasets(self, found: Sequence[Gathered]) -> list[str]:
+    def datasets(self, found: Sequence[SeedAggregate]) -> list[str]:
         """The data sets of these, in order."""
         return list(dict.fromkeys(one["dataset"] for one in found))
 
-    def doubts(self) -> list[tuple[Gathered, Check]]:
+    def doubts(self) -> list[tuple[SeedAggregate, Check]]:
         """Every failed check with the experiment that it is about."""
         return [(one, check) for one in self.gathered for check in one.doubts]
 
 
-def _by_budget(found: Sequence[Gathered]) -> list[Gathered]:
+def _by_budget(found: Sequence[SeedAggregate]) -> list[SeedAggregate]:
     """The same experiment with several budgets stands together, the smallest first; else the order stays."""
     names = [tuple(one.documents[0].get(member, "") for member in _SAME if member != "budget") for one in found]
     places = {name: place for place, name in reversed(list(enumerate(names)))}
@@ -115,7 +115,7 @@ def _by_budget(found: Sequence[Gathered]) -> list[Gathered]:
 def _doubts(group: Sequence[Mapping[str, Any]], between: Mapping[tuple[Any, ...], Check]) -> Iterator[Check]:
     said = set()
     for document in group:
-        checks = [Check(**check) for check in failed(document)]
+        checks = [Check(**check) for check in failed_checks(document)]
         key = tuple(document[member] for member in ("dataset", "attack", "profile", "seed", "budget"))
         if document["defence"] == "none" and key in between and not between[key].holds:
             checks.append(between[key])

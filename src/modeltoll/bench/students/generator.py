@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modeltoll.bench.students.networks import NetworkStudent, chance, untrained
+from modeltoll.bench.students.networks import NetworkClone, new_network, torch_generator
 from modeltoll.bench.victims.registry import as_tensor
-from modeltoll.bench.victims.training import device_at_hand
+from modeltoll.bench.victims.training import available_device
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["Follower", "Generator", "Inventor"]
+__all__ = ["CloneNetwork", "Generator", "GeneratorTraining"]
 
 
 class Generator(nn.Module):
@@ -49,20 +49,20 @@ class Generator(nn.Module):
         return self.body(self.start(noise).unflatten(1, self.shape))
 
 
-class Inventor:
+class GeneratorTraining:
     """A generator, its noise and its optimiser (Adam)."""
 
     def __init__(self, shape: tuple[int, ...], noise: int, width: int, rate: float, rng: np.random.Generator) -> None:
         channels = shape[2] if len(shape) == 3 else 1
-        self._network = untrained(lambda: Generator(shape[0], channels, noise, width), rng).train()
+        self._network = new_network(lambda: Generator(shape[0], channels, noise, width), rng).train()
         self._noise, self._rate, self._grey = noise, rate, len(shape) == 2
-        self._luck = chance(rng)
+        self._luck = torch_generator(rng)
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=rate)
         self._last: Tensor | None = None
 
     def raw(self, count: int, *, learning: bool) -> Floats:
         """Raw images (count, ...) of the shape, float64; where ``learning``, they are those of the next lesson."""
-        noise = torch.randn(count, self._noise, generator=self._luck).to(device_at_hand())
+        noise = torch.randn(count, self._noise, generator=self._luck).to(available_device())
         with torch.set_grad_enabled(learning):
             made = self._network(noise)
         self._last = made if learning else None
@@ -80,10 +80,10 @@ class Inventor:
         self._last = None
 
 
-class Follower:
+class CloneNetwork:
     """A student, and the optimiser (SGD) that brings its logits to others'."""
 
-    def __init__(self, student: NetworkStudent, rate: float, momentum: float, decay: float) -> None:
+    def __init__(self, student: NetworkClone, rate: float, momentum: float, decay: float) -> None:
         self.student, self._rate = student, rate
         self._optimiser = torch.optim.SGD(student.network.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
 

@@ -10,33 +10,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeltoll.bench.students.networks import NetworkStudent, chance, soft_cross_entropy
+from modeltoll.bench.students.networks import NetworkClone, soft_cross_entropy, torch_generator
 from modeltoll.bench.victims.registry import as_tensor
-from modeltoll.bench.victims.training import precision, vary
+from modeltoll.bench.victims.training import augment, precision
 
 if TYPE_CHECKING:
-    from modeltoll.bench.students.student import MixCourse
+    from modeltoll.bench.students.student import MixMatchSchedule
     from modeltoll.records import Floats
 
-__all__ = ["learn_mixed"]
+__all__ = ["train_mixmatch"]
 
 
-def learn_mixed(
-    student: NetworkStudent,
+def train_mixmatch(
+    student: NetworkClone,
     told: tuple[Floats, Floats],
     untold: Floats,
-    course: MixCourse,
+    course: MixMatchSchedule,
     rng: np.random.Generator,
-    watch: Callable[[NetworkStudent], None],
-) -> NetworkStudent:
+    watch: Callable[[NetworkClone], None],
+) -> NetworkClone:
     """Teach ``student`` what was told, images and their targets (n, classes), and let it guess the untold images.
 
     ``watch`` sees the averaged clone after each epoch; the last is returned.
     """
     x, y, u = as_tensor(told[0]), torch.from_numpy(np.asarray(told[1], np.float32)), as_tensor(untold)
     student.scale(torch.cat([x, u]))
-    average = NetworkStudent(copy.deepcopy(student.network))
-    luck = chance(rng)
+    average = NetworkClone(copy.deepcopy(student.network))
+    luck = torch_generator(rng)
     optimiser = torch.optim.Adam(student.network.parameters(), lr=course.rate)
     student.network.train()
     for step in range(course.epochs * course.steps):
@@ -55,16 +55,16 @@ def learn_mixed(
         optimiser.step()
         _follow(average, student, course)
         if (step + 1) % course.steps == 0:
-            watch(NetworkStudent(copy.deepcopy(average.network)))
+            watch(NetworkClone(copy.deepcopy(average.network)))
     student.network.eval()
     return average
 
 
-def _varied(images: Tensor, course: MixCourse, luck: torch.Generator) -> Tensor:
-    return vary(images, luck, shift=course.shift, flip=images.shape[1] == 3)
+def _varied(images: Tensor, course: MixMatchSchedule, luck: torch.Generator) -> Tensor:
+    return augment(images, luck, shift=course.shift, flip=images.shape[1] == 3)
 
 
-def _guessed(student: NetworkStudent, labels: Tensor, pair: list[Tensor], course: MixCourse) -> Tensor:
+def _guessed(student: NetworkClone, labels: Tensor, pair: list[Tensor], course: MixMatchSchedule) -> Tensor:
     """The targets of all three batches: the labels, and twice the sharpened mean opinion of the two views."""
     with torch.no_grad():
         opinion = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
@@ -80,7 +80,7 @@ def _mixed(images: Tensor, targets: Tensor, share: float, luck: torch.Generator)
     return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
 
 
-def _follow(average: NetworkStudent, student: NetworkStudent, course: MixCourse) -> None:
+def _follow(average: NetworkClone, student: NetworkClone, course: MixMatchSchedule) -> None:
     """Move the average towards the student, whose weights then decay."""
     with torch.no_grad():
         for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):

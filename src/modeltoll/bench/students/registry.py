@@ -5,34 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.students.kernel import KernelSchool
+from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["SCHOOLS", "enrol"]
+__all__ = ["SCHOOLS", "student_factory"]
 
 
-def _networks(architecture: str) -> Callable[[int], School]:
-    def school(classes: int) -> School:
+def _networks(architecture: str) -> Callable[[int], StudentFactory]:
+    def network_factory(classes: int) -> StudentFactory:
         try:
-            from modeltoll.bench.students.networks import NetworkSchool  # noqa: PLC0415  torch is optional
+            from modeltoll.bench.students.networks import NetworkCloneFactory  # noqa: PLC0415  torch is optional
         except ModuleNotFoundError as error:
             raise SettingsError([f"students: {architecture} needs torch: pip install 'modeltoll[bench]'"]) from error
-        return NetworkSchool(architecture, classes)
+        return NetworkCloneFactory(architecture, classes)
 
-    return school
+    return network_factory
 
 
-SCHOOLS: dict[str, Callable[[int], School]] = {
-    "kernel": KernelSchool,
+SCHOOLS: dict[str, Callable[[int], StudentFactory]] = {
+    "kernel": KernelCloneFactory,
     "mnistnet": _networks("mnistnet"),
     "residual": _networks("residual"),
 }
 
 
-def enrol(name: str, classes: int) -> School:
+def student_factory(name: str, classes: int) -> StudentFactory:
     """The school of that name in ``SCHOOLS``: ``kernel`` for small images, or the architecture of a network.
 
     Raises:

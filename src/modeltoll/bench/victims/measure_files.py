@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modeltoll.leak.layered_novelty import LayeredNovelty
-from modeltoll.leak.teachers.distil import fit_observer
+from modeltoll.leak.teachers.distil import fit_novelty_network
 from modeltoll.leak.teachers.fit_torch import PERCEPTRON, fit_network_teachers
 
 if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.records import Progress
 
-__all__ = ["observer_file", "teachers_file"]
+__all__ = ["layered_novelty_file", "teachers_file"]
 
 _TEACHERS = 250
 
@@ -36,10 +36,10 @@ def teachers_file(name: str, private: Images, cache: Path, progress: Progress) -
     return path
 
 
-def observer_file(name: str, private: Images, cache: Path) -> Path:
+def layered_novelty_file(name: str, private: Images, cache: Path) -> Path:
     """The file of a data set's layered novelty; where it is missing its network is trained."""
     path = cache / f"layered-{name}.npz"
     if not path.is_file():
         flat = private.x.reshape(len(private.x), -1)
-        LayeredNovelty(fit_observer(flat, private.y, _shape(private)), flat).save(path)
+        LayeredNovelty(fit_novelty_network(flat, private.y, _shape(private)), flat).save(path)
     return path

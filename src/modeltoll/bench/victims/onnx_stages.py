@@ -22,7 +22,7 @@ _LATE = 3  # stages, the last of the network
 _ROWS = 500  # at a time: onnxruntime keeps for good the memory that the largest batch took
 
 
-class _Means(nn.Module):
+class _ChannelMeans(nn.Module):
     """Images as they come, (n, h, w) or (n, h, w, 3), to what the late stages see: of a convolution the mean of every channel."""
 
     def __init__(self, network: Network) -> None:
@@ -45,7 +45,7 @@ class ExportedStages:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the newer exporter needs one more library
             torch.onnx.export(
-                _Means(network).eval(),
+                _ChannelMeans(network).eval(),
                 (torch.zeros(1, *shape, device=next(network.parameters()).device),),
                 file,
                 dynamo=False,

@@ -16,30 +16,34 @@ from torch import Tensor
 from modeltoll.bench import datasets
 from modeltoll.bench.victims.networks import Network, as_channels
 from modeltoll.bench.victims.onnx_stages import ExportedStages
-from modeltoll.bench.victims.training import Recipe, build, train
+from modeltoll.bench.victims.training import TrainingRecipe, build, train
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["VICTIMS", "Offer", "TorchVictim", "as_tensor", "victim"]
+__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "victim"]
 
 _ROWS = 500  # images classified at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class VictimRecipe:
     """A data set, read as ``load(folder, train=...)``, and the recipe for it."""
 
     load: Callable[..., datasets.Images]
-    recipe: Recipe
+    recipe: TrainingRecipe
 
 
 VICTIMS = {
-    "mnist": Offer(datasets.mnist, Recipe("mnistnet", epochs=6, rate=0.1, shift=1)),
-    "fashion": Offer(datasets.fashion, Recipe("mnistnet", epochs=10, rate=0.1, flip=True)),
-    "svhn": Offer(datasets.svhn, Recipe("residual", epochs=10, rate=0.3, shift=2)),
-    "cifar10": Offer(datasets.cifar10, Recipe("residual", epochs=18, rate=0.3, shift=2, flip=True, half=True)),
-    "cifar10-resnet34": Offer(datasets.cifar10, Recipe("resnet34", epochs=60, rate=0.1, batch=128, shift=4, flip=True)),
+    "mnist": VictimRecipe(datasets.mnist, TrainingRecipe("mnistnet", epochs=6, rate=0.1, shift=1)),
+    "fashion": VictimRecipe(datasets.fashion, TrainingRecipe("mnistnet", epochs=10, rate=0.1, flip=True)),
+    "svhn": VictimRecipe(datasets.svhn, TrainingRecipe("residual", epochs=10, rate=0.3, shift=2)),
+    "cifar10": VictimRecipe(
+        datasets.cifar10, TrainingRecipe("residual", epochs=18, rate=0.3, shift=2, flip=True, half=True)
+    ),
+    "cifar10-resnet34": VictimRecipe(
+        datasets.cifar10, TrainingRecipe("resnet34", epochs=60, rate=0.1, batch=128, shift=4, flip=True)
+    ),
 }
 
 
@@ -70,8 +74,8 @@ class TorchVictim:
 
     def _means(self, images: Floats) -> list[Floats]:
         stages = self.network.stages(as_tensor(images).to(next(self.network.parameters()).device))
-        means = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
-        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in means]
+        resources = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
+        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in resources]
 
     def accuracy(self, images: datasets.Images) -> float:
         """Share of images whose most probable class is their label."""
@@ -115,7 +119,7 @@ def victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVic
     return TorchVictim(network.eval(), digest)
 
 
-def _digest(recipe: Recipe, private: datasets.Images) -> str:
+def _digest(recipe: TrainingRecipe, private: datasets.Images) -> str:
     sha = hashlib.sha256(repr(sorted(dataclasses.asdict(recipe).items())).encode())
     sha.update((private.x * 255 + 0.5).astype(np.uint8).tobytes())
     sha.update(np.ascontiguousarray(private.y, np.int64).tobytes())

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from modeltoll.cli.calibrate.inputs import logged, recorded, thieves_rows, unseen
+from modeltoll.cli.calibrate.inputs import logged_leaks, recorded_leaks, thief_rows, unseen_rows
 from modeltoll.cli.calibrate.output import draw_calibration, print_calibration
-from modeltoll.cli.calibrate.target import goal_of
-from modeltoll.cli.terminal import JsonFile, needs, stage, verb_of, warn
+from modeltoll.cli.calibrate.target import target_from_settings
+from modeltoll.cli.terminal import JsonFile, command_name, requires_extra, stage, warn
 from modeltoll.errors import SettingsError
 
 __all__ = ["verbs"]
@@ -24,7 +24,7 @@ verbs = typer.Typer()
 
 
 @verbs.command(epilog="Example: modeltoll calibrate modeltoll.yaml --inputs honest.npy")
-@verb_of
+@command_name
 def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     settings: Annotated[
         Path | None,
@@ -81,39 +81,41 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     json_file: JsonFile = None,
 ) -> None:
     """Fit the tariff that the settings name to honest rows: asked of the model server, recorded, or logged."""
-    with needs("gateway"):
-        from modeltoll.gateway.setup.calibrate import Wishes, calibrate_model  # noqa: PLC0415
-        from modeltoll.pricing import calibration as pricing  # noqa: PLC0415
+    with requires_extra("gateway"):
+        from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model  # noqa: PLC0415
+        from modeltoll.pricing import fit  # noqa: PLC0415
+        from modeltoll.pricing.calibration import Provenance  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import save_calibration  # noqa: PLC0415
+        from modeltoll.pricing.selection import PriceTargets  # noqa: PLC0415
     if sum((inputs is not None, leaks is not None, from_ledger)) != 1:
         raise SettingsError(["calibrate: give one of --inputs, --leaks and --from-ledger"])
-    goal = goal_of(settings, model, leaks, tariff, measures)
-    stolen = {} if thieves is None else thieves_rows(thieves, goal, asking=inputs is not None)
+    goal = target_from_settings(settings, model, leaks, tariff, measures)
+    stolen = {} if thieves is None else thief_rows(thieves, goal, asking=inputs is not None)
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
-    targets = pricing.Targets(wait, tuple(stolen.values())) if stolen or wait is not None else None
-    terms = pricing.Terms(g=g, weights=None if stolen else goal.weights, entry_queries=entry, targets=targets)
+    targets = PriceTargets(wait, tuple(stolen.values())) if stolen or wait is not None else None
+    terms = fit.CalibrationTerms(g=g, weights=None if stolen else goal.weights, entry_queries=entry, targets=targets)
     unit_seconds = None if unit_ms is None else unit_ms / 1000
-    costs = pricing.Costs(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
-    made = pricing.Provenance(
+    costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
+    made = Provenance(
         source=str(inputs or leaks or f"the shadow log of {goal.model}"),
         command=shlex.join(["modeltoll", *sys.argv[1:]]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    split = pricing.Split(seed=seed)
+    split = fit.HoldoutSplit(seed=seed)
     if inputs is not None:
-        rows = unseen(inputs, [*(trained_on or ()), *goal.private])
+        rows = unseen_rows(inputs, [*(trained_on or ()), *goal.private])
         with stage("Asking for honest rows") as progress:
-            wishes = Wishes(terms, costs, split, made)
+            wishes = CalibrationRequest(terms, costs, split, made)
             fitted = asyncio.run(calibrate_model(goal.loaded, goal.model, rows, wishes, progress))
     else:
-        honest = recorded(leaks, goal.measures) if leaks else asyncio.run(logged(goal))
+        honest = recorded_leaks(leaks, goal.measures) if leaks else asyncio.run(logged_leaks(goal))
         if unit_seconds is None:
             warn(
                 [
                     "the gateway's own time was not measured: give a smaller --overhead, or --unit-ms, to leave room for it"
                 ]
             )
-        fitted = pricing.calibrate(goal.model, honest, costs, terms, made, split)
+        fitted = fit.fit_calibration(goal.model, honest, costs, terms, made, split)
     save_calibration(fitted, goal.tariff)
     print_calibration(fitted, stolen, goal.tariff, json_file)
     if figure is not None:

@@ -11,13 +11,13 @@ from modeltoll.cli.terminal import stage, warn
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.cli.calibrate.target import Goal
-    from modeltoll.records import Bill, Leaks
+    from modeltoll.cli.calibrate.target import CalibrationTarget
+    from modeltoll.records import Leaks, LogEntry
 
-__all__ = ["logged", "recorded", "thieves_rows", "unseen"]
+__all__ = ["logged_leaks", "recorded_leaks", "thief_rows", "unseen_rows"]
 
 
-def unseen(inputs: Path, private: Sequence[Path]) -> Any:
+def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
     """Honest rows without copies; those that the model was trained on are refused where that data is at hand."""
     from modeltoll.gateway.setup.calibrate import read_rows  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import first_places, trained_on  # noqa: PLC0415
@@ -39,39 +39,39 @@ def unseen(inputs: Path, private: Sequence[Path]) -> Any:
     return rows[places]
 
 
-def recorded(path: Path, measures: tuple[str, ...]) -> Leaks:
+def recorded_leaks(path: Path, measures: tuple[str, ...]) -> Leaks:
     """The sample of a file of leaks that is meant for calibration."""
-    from modeltoll.pricing.leak_samples import CALIBRATION, HONEST, chosen, read_leaks  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import CALIBRATION, HONEST, read_leaks, select_measures  # noqa: PLC0415
 
     samples = read_leaks(path)
     for name in (CALIBRATION, HONEST):
         if name in samples:
-            return chosen(samples[name], measures)
+            return select_measures(samples[name], measures)
     raise CalibrationError(f"{path} holds no sample called {CALIBRATION!r} or {HONEST!r}")
 
 
-def thieves_rows(path: Path, goal: Goal, *, asking: bool) -> dict[str, Leaks]:
+def thief_rows(path: Path, goal: CalibrationTarget, *, asking: bool) -> dict[str, Leaks]:
     """The samples of a file of leaks that are not honest, or what the rows of a file give away."""
     from modeltoll.gateway.setup.calibrate import ask_leaks, read_rows  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import chosen, thieves_of  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import select_measures, thieves_of  # noqa: PLC0415
 
     if path.suffix != ".npy":
-        return {name: chosen(leaks, goal.measures) for name, leaks in thieves_of(path).items()}
+        return {name: select_measures(leaks, goal.measures) for name, leaks in thieves_of(path).items()}
     if not asking:
         raise SettingsError(["--thieves: rows to ask for go with --inputs; give recorded leaks, .npz"])
     with stage("Asking for thieves' rows") as progress:
         return {path.stem: asyncio.run(ask_leaks(goal.loaded, goal.model, read_rows(path), progress))}
 
 
-async def logged(goal: Goal) -> Leaks:
+async def logged_leaks(goal: CalibrationTarget) -> Leaks:
     """What a gateway in shadow mode wrote into its ledger's log."""
-    from modeltoll.ledger.locate import locate  # noqa: PLC0415
+    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import leaks_of_log  # noqa: PLC0415
 
     if goal.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    ledger = locate(goal.loaded.ledger.url, make=False)
-    lines: list[tuple[int, str, Bill]] = []
+    ledger = ledger_from_url(goal.loaded.ledger.url, make=False)
+    lines: list[tuple[int, str, LogEntry]] = []
     await ledger.open()
     try:
         while page := await ledger.log(lines[-1][0] if lines else 0, 1000):

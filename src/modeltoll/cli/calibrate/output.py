@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeltoll.cli.terminal import needs, print_table, warn, write_json
+from modeltoll.cli.terminal import print_table, requires_extra, warn, write_json
 from modeltoll.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ __all__ = ["draw_calibration", "print_calibration"]
 
 def print_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], target: Path, json_file: str | None) -> None:
     """Its warnings, then what was chosen and promised as a table, or as JSON; ``thieves`` are samples by name."""
-    from modeltoll.pricing.conformal import factors_of  # noqa: PLC0415
+    from modeltoll.pricing.conformal import price_factors  # noqa: PLC0415
 
     report = fitted.report
     if report is None:
         raise CalibrationError("the calibration carries no report")
     warn(report.warnings)
-    stolen = {name: float(factors_of(fitted, leaks).mean()) for name, leaks in thieves.items()}
+    stolen = {name: float(price_factors(fitted, leaks).mean()) for name, leaks in thieves.items()}
     if json_file is not None:
         chosen = {"g": fitted.g, "weights": dict(zip(fitted.measures, fitted.weights, strict=True))}
         head = {"tariff": str(target), "unit_seconds": fitted.unit_seconds, **chosen, "thieves_units": stolen}
@@ -53,11 +53,11 @@ def print_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], target:
 
 def draw_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], path: Path) -> None:
     """The prices of honest rows that were kept back, and of thieves' samples, as a picture."""
-    from modeltoll.pricing.conformal import factors_of  # noqa: PLC0415
+    from modeltoll.pricing.conformal import price_factors  # noqa: PLC0415
 
-    with needs("demo"):
+    with requires_extra("demo"):
         from modeltoll.simulation.figure import draw_factors  # noqa: PLC0415
     honest = fitted.report.factors if fitted.report else ()
     samples: dict[str, Floats | Sequence[float]] = {"honest rows kept back": honest}
-    samples |= {name: factors_of(fitted, leaks) for name, leaks in thieves.items()}
+    samples |= {name: price_factors(fitted, leaks) for name, leaks in thieves.items()}
     draw_factors(samples, fitted.unit_seconds, path, f"Prices of {fitted.model}, g = {fitted.g:g}")

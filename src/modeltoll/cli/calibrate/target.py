@@ -10,11 +10,11 @@ from typing import Any
 
 from modeltoll.errors import SettingsError
 
-__all__ = ["Goal", "goal_of"]
+__all__ = ["CalibrationTarget", "target_from_settings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class CalibrationTarget:
     """What a tariff is made for, and where it goes; ``loaded`` are the gateway's settings, None without any.
 
     ``private`` are files that hold something of the model's own training rows.
@@ -28,9 +28,9 @@ class Goal:
     loaded: Any = None
 
 
-def goal_of(
+def target_from_settings(
     settings: Path | None, model: str | None, leaks: Path | None, tariff: Path | None, measures: str | None
-) -> Goal:
+) -> CalibrationTarget:
     """The goal of a gateway's settings, or of recorded leaks alone.
 
     Raises:
@@ -43,7 +43,7 @@ def goal_of(
         if leaks is None or tariff is None:
             raise SettingsError(["calibrate: without settings, give --leaks and --out"])
         named, weights = _weighted(measures) if measures else (measures_of(leaks), None)
-        return Goal(model or leaks.stem, tariff, named, weights)
+        return CalibrationTarget(model or leaks.stem, tariff, named, weights)
     if measures is not None:
         raise SettingsError(["--measures: the settings say which measures there are"])
     loaded = load_settings(settings)
@@ -51,7 +51,7 @@ def goal_of(
     chosen = loaded.models[name]
     named = tuple(measure.name for measure in chosen.measures)
     private = tuple(measure.file for measure in chosen.measures if measure.file)
-    return Goal(name, tariff or chosen.tariff, named, chosen.weights, private, loaded)
+    return CalibrationTarget(name, tariff or chosen.tariff, named, chosen.weights, private, loaded)
 
 
 def _weighted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -16,14 +16,14 @@ from modeltoll.gateway.settings.operation import is_loopback
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["OPEN", "Guarded"]
+__all__ = ["OPEN", "AdminAuth"]
 
 OPEN = ("/livez", "/readyz", "/metrics")  # they name nobody, and those who ask for them have no token
 _READING = ("GET", "HEAD", "OPTIONS")
 _OWN = ("same-origin", "none")
 
 
-class Guarded:
+class AdminAuth:
     """An application for operators. ``token`` is None where it is heard on this machine alone.
 
     The token comes as ``Authorization: Bearer TOKEN``, or from a browser as the password of HTTP Basic, whatever the user
@@ -46,7 +46,7 @@ class Guarded:
         await self._app(scope, receive, send)
 
     def _refusal(self, headers: Headers, method: str) -> JSONResponse | None:
-        if self._token is not None and not hmac.compare_digest(_shown(headers), self._token):
+        if self._token is not None and not hmac.compare_digest(_presented_token(headers), self._token):
             asked = {"www-authenticate": 'Basic realm="modeltoll", charset="UTF-8"', "cache-control": "no-store"}
             return JSONResponse({"error": "the operator's token is needed"}, 401, asked)
         if self._token is None and not is_loopback(_with_port(headers.get("host", ""))):
@@ -61,7 +61,7 @@ def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def _shown(headers: Headers) -> bytes:
+def _presented_token(headers: Headers) -> bytes:
     """The hash of the token that a request shows; of nothing, where it shows none."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":

@@ -12,12 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from modeltoll.errors import LedgerError, ModeltollError
-from modeltoll.gateway.state import Standing
+from modeltoll.gateway.state import ServerState
 from modeltoll.records import Caller
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.observability.metrics import Telemetry
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.observability.metrics import GatewayMetrics
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
 
 __all__ = ["admin_application"]
@@ -28,7 +28,7 @@ _PATIENCE = 2.0  # seconds that a model server or a ledger may take to say that 
 
 class _Handlers:
     def __init__(
-        self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: Telemetry, standing: Standing
+        self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: GatewayMetrics, standing: ServerState
     ) -> None:
         self._upstream = upstream
         self._ready_path = ready_path
@@ -75,11 +75,11 @@ def admin_application(
     upstream: Upstream,
     ready_path: str,
     ledger: Ledger,
-    telemetry: Telemetry,
-    standing: Standing | None = None,
+    telemetry: GatewayMetrics,
+    standing: ServerState | None = None,
 ) -> Starlette:
     """Health and metrics; ``ready_path`` is where the model server is asked whether it is ready."""
-    handlers = _Handlers(upstream, ready_path, ledger, telemetry, standing or Standing())
+    handlers = _Handlers(upstream, ready_path, ledger, telemetry, standing or ServerState())
     return Starlette(
         routes=[
             Route("/livez", handlers.livez),

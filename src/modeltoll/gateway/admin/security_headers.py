@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-__all__ = ["guarded"]
+__all__ = ["with_security_headers"]
 
 
-def guarded(response: Response, policy: str, *, kept: bool = True) -> Response:
+def with_security_headers(response: Response, policy: str, *, kept: bool = True) -> Response:
     """The same response under a content security policy; ``kept`` says whether a browser may hold it and ask again."""
     response.headers.update(
         {

@@ -13,39 +13,39 @@ import numpy as np
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.assembly.admin import build_admin
-from modeltoll.gateway.assembly.callers import build_callers, build_entrance
-from modeltoll.gateway.assembly.components import build_parts
-from modeltoll.gateway.assembly.gateway import Assembly
-from modeltoll.gateway.assembly.shared import build_monitor, traced
-from modeltoll.gateway.assembly.startup_warnings import notices
-from modeltoll.gateway.core.gate import Gate, Road, Subject
-from modeltoll.gateway.core.tolls import Chance
-from modeltoll.gateway.observability.metrics import Telemetry
-from modeltoll.gateway.observability.request_log import Witnessed
-from modeltoll.gateway.public.app import Door, House, application
+from modeltoll.gateway.assembly.callers import build_admission, build_callers
+from modeltoll.gateway.assembly.components import build_components
+from modeltoll.gateway.assembly.gateway import Gateway
+from modeltoll.gateway.assembly.shared import build_drift_monitor, traced_upstream
+from modeltoll.gateway.assembly.startup_warnings import startup_warnings
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
+from modeltoll.gateway.observability.metrics import GatewayMetrics
+from modeltoll.gateway.observability.request_log import RequestLogMiddleware
+from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
 from modeltoll.gateway.settings.field_types import IN_PROCESS
 from modeltoll.gateway.settings.load import Settings
-from modeltoll.gateway.upstream.bounded_queue import Queue
+from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
-from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.assembly.components import Parts
+    from modeltoll.gateway.assembly.components import Components
     from modeltoll.gateway.callers.identify import Credentials
-    from modeltoll.gateway.core.puzzle_selector import Menu
-    from modeltoll.gateway.observability.tracing import Tracing
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.observability.tracing import Tracer
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.pricing.tariff import Tariff
 
 __all__ = [
-    "Assembly",
-    "assemble",
-    "build_chance",
-    "build_house",
-    "build_road",
+    "Gateway",
+    "build_app_components",
+    "build_gate_config",
+    "build_gateway",
+    "build_runtime",
     "build_upstream",
 ]
 
@@ -53,7 +53,7 @@ _KEY_BYTES = 32
 _MIB = 1 << 20
 
 
-def build_upstream(settings: Settings, tracing: Tracing | None = None) -> Upstream:
+def build_upstream(settings: Settings, tracing: Tracer | None = None) -> Upstream:
     """The model server's client, whose questions are traced where traces are asked for.
 
     Raises:
@@ -69,13 +69,13 @@ def build_upstream(settings: Settings, tracing: Tracing | None = None) -> Upstre
         max_body=int(upstream.max_answer_mib * _MIB),
         headers=tracing.headers if tracing else dict,
     )
-    return traced(server, tracing) if tracing else server
+    return traced_upstream(server, tracing) if tracing else server
 
 
-def build_queue(settings: Settings, upstream: Upstream) -> Queue:
+def build_bounded_upstream(settings: Settings, upstream: Upstream) -> BoundedUpstream:
     """The queue in front of the model server."""
     bounds = settings.upstream
-    return Queue(
+    return BoundedUpstream(
         upstream,
         concurrent=bounds.max_concurrent or bounds.connections,
         waiting=bounds.max_waiting,
@@ -83,16 +83,16 @@ def build_queue(settings: Settings, upstream: Upstream) -> Queue:
     )
 
 
-def build_road(settings: Settings, subject: Subject, tariff: Tariff, menu: Menu) -> Road:
+def build_gate_config(settings: Settings, subject: ServedModel, tariff: Tariff, menu: PuzzleSelector) -> GateConfig:
     """All that one model's requests meet on their way."""
     model = settings.models[subject.service.model]
-    return Road(subject, tariff, menu, mode=model.mode, without_ledger=settings.ledger.when_down == "release")
+    return GateConfig(subject, tariff, menu, mode=model.mode, without_ledger=settings.ledger.when_down == "release")
 
 
-def build_chance(settings: Settings, profile: MachineProfile, before: KeyRing | None = None) -> Chance:
+def build_runtime(settings: Settings, profile: MachineProfile, before: KeyRing | None = None) -> GateRuntime:
     """The real clock, the system's randomness, and the keys of the settings, or those before, or of this process alone."""
     keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
-    return Chance(
+    return GateRuntime(
         clock=time.time,
         rng=random.SystemRandom(),
         generator=np.random.default_rng(secrets.randbits(128)),
@@ -101,20 +101,20 @@ def build_chance(settings: Settings, profile: MachineProfile, before: KeyRing | 
     )
 
 
-def build_house(
+def build_app_components(
     settings: Settings,
     gates: Mapping[str, Gate],
     upstream: Upstream,
-    chance: Chance,
+    chance: GateRuntime,
     credentials: Sequence[Credentials] = (),
-) -> House:
+) -> AppComponents:
     """All that the public side needs."""
     limits, callers = settings.limits, build_callers(settings, credentials)
-    door = Door(callers, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
-    return House(gates, upstream, door, Telemetry(), chance)
+    door = IngressPolicy(callers, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
+    return AppComponents(gates, upstream, door, GatewayMetrics(), chance)
 
 
-def _follow(telemetry: Telemetry, queue: Queue, parts: Parts) -> None:
+def _register_gauges(telemetry: GatewayMetrics, queue: BoundedUpstream, parts: Components) -> None:
     roll, watches = parts.roll, parts.watches
     telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
     telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
@@ -125,7 +125,7 @@ def _follow(telemetry: Telemetry, queue: Queue, parts: Parts) -> None:
         telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
 
 
-def assemble(settings: Settings, upstream: Upstream | None = None, before: Assembly | None = None) -> Assembly:
+def build_gateway(settings: Settings, upstream: Upstream | None = None, before: Gateway | None = None) -> Gateway:
     """Build a gateway, in front of ``upstream`` if that is given, else of the server that the settings name.
 
     It takes the ground of the one ``before``, if there is one, and whatever of it these settings leave as it was.
@@ -133,20 +133,20 @@ def assemble(settings: Settings, upstream: Upstream | None = None, before: Assem
     Raises:
         SettingsError: everything that the settings name and that cannot be built, at once.
     """
-    parts = build_parts(settings, before)
+    parts = build_components(settings, before)
     ground, subjects, tariffs = parts.ground, parts.subjects, parts.tariffs
-    queue = build_queue(settings, upstream or build_upstream(settings, ground.witness.tracing))
-    chance = build_chance(settings, parts.profile, before.ring if before else None)
+    queue = build_bounded_upstream(settings, upstream or build_upstream(settings, ground.witness.tracing))
+    chance = build_runtime(settings, parts.profile, before.ring if before else None)
     monitors = {
-        name: build_monitor(settings, tariff, before)
+        name: build_drift_monitor(settings, tariff, before)
         for name, tariff in tariffs.items()
         if isinstance(tariff, ConformalTariff)
     }
-    entrance = build_entrance(settings, before)
+    entrance = build_admission(settings, before)
     gates = {
         name: Gate(
             replace(
-                build_road(settings, subject, tariffs[name], parts.menus[name]),
+                build_gate_config(settings, subject, tariffs[name], parts.menus[name]),
                 monitor=monitors.get(name),
                 entrance=entrance,
             ),
@@ -156,25 +156,25 @@ def assemble(settings: Settings, upstream: Upstream | None = None, before: Assem
         )
         for name, subject in subjects.items()
     }
-    house = build_house(settings, gates, queue, chance, parts.credentials)
+    house = build_app_components(settings, gates, queue, chance, parts.credentials)
     house = replace(house, telemetry=ground.telemetry)
-    _follow(ground.telemetry, queue, parts)
-    _show(ground.telemetry, gates)
-    return Assembly(
+    _register_gauges(ground.telemetry, queue, parts)
+    _publish_prices(ground.telemetry, gates)
+    return Gateway(
         settings,
         ground,
         chance.ring,
-        Witnessed(application(house), ground.witness),
+        RequestLogMiddleware(application(house), ground.witness),
         build_admin(settings, gates, queue, ground, chance.clock),
         gates,
         queue,
-        notices(settings, tariffs),
+        startup_warnings(settings, tariffs),
         parts.stock,
         parts.watches,
     )
 
 
-def _show(telemetry: Telemetry, gates: Mapping[str, Gate]) -> None:
+def _publish_prices(telemetry: GatewayMetrics, gates: Mapping[str, Gate]) -> None:
     """Say which tariffs are in force."""
     telemetry.renew()
     for name, gate in gates.items():

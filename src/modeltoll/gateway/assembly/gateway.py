@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.file_watch import FileWatch
-    from modeltoll.gateway.observability.metrics import Telemetry
-    from modeltoll.gateway.observability.request_log import Witness
+    from modeltoll.gateway.observability.metrics import GatewayMetrics
+    from modeltoll.gateway.observability.request_log import RequestRecorder
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.state import Standing
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.state import ServerState
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.puzzle.precomputed import Stock
+    from modeltoll.puzzle.precomputed import PrecomputedPool
     from modeltoll.puzzle.seal import KeyRing
 
-__all__ = ["Assembly", "Ground"]
+__all__ = ["Gateway", "SharedResources"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class SharedResources:
     """What stays while settings change: what is remembered, what was counted, who is told, and how the gateway stands."""
 
     ledger: Ledger
-    telemetry: Telemetry
-    witness: Witness
-    standing: Standing
+    telemetry: GatewayMetrics
+    witness: RequestRecorder
+    standing: ServerState
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -47,21 +47,21 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class Assembly:
+class Gateway:
     """A gateway, ready to be opened. ``notices`` are what its operator should read at start.
 
     ``ring`` holds the keys that seal tokens: those of the settings, or drawn for this gateway alone.
     """
 
     settings: Settings
-    ground: Ground
+    ground: SharedResources
     ring: KeyRing
     public: ASGIApp
     admin: ASGIApp
     gates: Mapping[str, Gate]
     upstream: Upstream
     notices: tuple[str, ...]
-    stock: Stock | None = None
+    stock: PrecomputedPool | None = None
     watches: tuple[FileWatch, ...] = ()
 
     @property

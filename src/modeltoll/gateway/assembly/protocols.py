@@ -12,18 +12,18 @@ from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
-from modeltoll.gateway.protocols.protocol import Service
+from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.gateway.protocols.v1 import TensorFlowServing
 from modeltoll.gateway.protocols.vllm_classify import VllmClassify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modeltoll.gateway.core.gate import Subject
+    from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.models import ModelSettings
 
-__all__ = ["PROTOCOLS", "build_service", "clashes"]
+__all__ = ["PROTOCOLS", "build_service", "path_conflicts"]
 
 _NAMES_ITS_MODEL = ("openai-chat", "openai-embeddings", "vllm-classify")  # in the request's body
 
@@ -46,10 +46,10 @@ PROTOCOLS: Mapping[str, Callable[[ModelSettings], ServingProtocol]] = {
 }
 
 
-def build_service(name: str, model: ModelSettings, max_rows: int) -> Service:
+def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDescription:
     """A model as its owner declares it."""
     output = model.output
-    return Service(
+    return ServiceDescription(
         name,
         output.name,
         output.kind,
@@ -63,9 +63,9 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> Service:
     )
 
 
-def clashes(subjects: Mapping[str, Subject]) -> Iterator[str]:
+def path_conflicts(subjects: Mapping[str, ServedModel]) -> Iterator[str]:
     """One sentence for each path at which a request could be for more than one model."""
-    behind: dict[str, list[Subject]] = {}
+    behind: dict[str, list[ServedModel]] = {}
     for subject in subjects.values():
         for template in subject.protocol.routes.infer:
             if "{model}" not in template:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from modeltoll import wire
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.core.puzzle_selector import Menu
+from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.precomputed import STOCKED_KIB, Stock
+from modeltoll.puzzle.precomputed import STOCKED_KIB, PrecomputedPool
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 
 if TYPE_CHECKING:
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from modeltoll.puzzle.puzzle import Puzzle
     from modeltoll.records import MachineProfile
 
-__all__ = ["build_menu", "build_stock"]
+__all__ = ["build_precomputed_pool", "build_puzzle_selector"]
 
 
-class _Told(TypedDict):
+class _PuzzleContext(TypedDict):
     """What hidden counters tell of their work."""
 
     disclose: Disclose
     blind_seconds: float
 
 
-def build_menu(settings: PuzzleSettings, profile: MachineProfile, stock: Stock | None = None) -> Menu:
+def build_puzzle_selector(
+    settings: PuzzleSettings, profile: MachineProfile, stock: PrecomputedPool | None = None
+) -> PuzzleSelector:
     """A model's puzzles. ``stock`` holds argon2id's evaluations made ahead.
 
     Raises:
@@ -39,7 +41,7 @@ def build_menu(settings: PuzzleSettings, profile: MachineProfile, stock: Stock |
     """
     if wire.TIMELOCK in settings.allow and profile.squarings <= 0:
         raise SettingsError(["profile: it has no squarings, which a time lock needs; modeltoll bench-puzzle --save"])
-    told: _Told = {"disclose": settings.disclose, "blind_seconds": settings.blind_seconds}
+    told: _PuzzleContext = {"disclose": settings.disclose, "blind_seconds": settings.blind_seconds}
     makers: Mapping[str, Callable[[], Puzzle]] = {
         wire.ARGON2ID: lambda: Argon2idCounter(
             profile,
@@ -53,11 +55,13 @@ def build_menu(settings: PuzzleSettings, profile: MachineProfile, stock: Stock |
         wire.HASHCASH_SHA1: lambda: Hashcash(profile, digest="sha1", bits_only=True),
         wire.TIMELOCK: lambda: TimeLock(profile, Trapdoor.draw()),
     }
-    return Menu({name: makers[name]() for name in settings.allow}, settings.modes, settings.sha256_below_ms / 1000)
+    return PuzzleSelector(
+        {name: makers[name]() for name in settings.allow}, settings.modes, settings.sha256_below_ms / 1000
+    )
 
 
-def build_stock(settings: Settings) -> Stock | None:
+def build_precomputed_pool(settings: Settings) -> PrecomputedPool | None:
     """What is made ahead for the puzzles of all models, or None where none of them takes so much memory."""
     highest = max(model.puzzle.highest_memory_kib for model in settings.models.values())
     memories = tuple(memory for memory in STOCKED_KIB if memory <= highest)
-    return Stock(random.SystemRandom(), memories_kib=memories) if memories else None
+    return PrecomputedPool(random.SystemRandom(), memories_kib=memories) if memories else None

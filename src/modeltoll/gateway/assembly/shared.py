@@ -7,30 +7,30 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from modeltoll.gateway.assembly.gateway import Ground
-from modeltoll.gateway.core.drift_monitor import Monitor
-from modeltoll.gateway.observability.audit import AuditLog, Hasher
-from modeltoll.gateway.observability.metrics import Telemetry
-from modeltoll.gateway.observability.request_log import Witness
-from modeltoll.gateway.state import Standing
-from modeltoll.pricing.adaptive_g import Bend
+from modeltoll.gateway.assembly.gateway import SharedResources
+from modeltoll.gateway.core.drift_monitor import DriftMonitor
+from modeltoll.gateway.observability.audit import AuditLog, NameHasher
+from modeltoll.gateway.observability.metrics import GatewayMetrics
+from modeltoll.gateway.observability.request_log import RequestRecorder
+from modeltoll.gateway.state import ServerState
+from modeltoll.pricing.adaptive_g import AdaptiveG
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.drift import Drift
+from modeltoll.pricing.drift import DriftDetector
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.assembly.gateway import Assembly
-    from modeltoll.gateway.observability.tracing import Tracing
+    from modeltoll.gateway.assembly.gateway import Gateway
+    from modeltoll.gateway.observability.tracing import Tracer
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
 
-__all__ = ["build_ground", "build_monitor", "traced"]
+__all__ = ["build_drift_monitor", "build_shared_resources", "traced_upstream"]
 
 _KEY_BYTES = 32
 _PRICES = attrgetter("identity", "weights", "g", "unit_seconds", "suspicion", "entry")  # all that prices come from
 
 
-def build_ground(settings: Settings, ledger: Ledger) -> Ground:
+def build_shared_resources(settings: Settings, ledger: Ledger) -> SharedResources:
     """The ground of a gateway that starts.
 
     Raises:
@@ -38,27 +38,27 @@ def build_ground(settings: Settings, ledger: Ledger) -> Ground:
     """
     operation, tracing = settings.operation, None
     if operation.trace_endpoint is not None:
-        from modeltoll.gateway.observability.tracing import tracing_to  # noqa: PLC0415  an extra
+        from modeltoll.gateway.observability.tracing import tracer_for  # noqa: PLC0415  an extra
 
-        tracing = tracing_to(operation.trace_endpoint, operation.trace_share)
+        tracing = tracer_for(operation.trace_endpoint, operation.trace_share)
     audit = AuditLog(operation.audit_file) if operation.audit_file else None
     # The last of the secrets is the one that stays longest: those who rotate put new ones in front.
     key = (
         bytes.fromhex(settings.secrets[-1].get_secret_value()) if settings.secrets else secrets.token_bytes(_KEY_BYTES)
     )
-    telemetry = Telemetry()
+    telemetry = GatewayMetrics()
     if audit is not None:
         telemetry.follow("audit_broken", "1 while the audit log cannot be written", lambda: audit.broken)
         telemetry.follow("audit_lost_lines", "Lines of the audit log that could not be written", lambda: audit.lost)
-    standing = Standing(settled=time.time())
+    standing = ServerState(settled=time.time())
     telemetry.follow("settings_broken", "1 while the settings file cannot be used as it is", lambda: standing.broken)
     telemetry.follow(
         "settings_settled_seconds", "When the settings in force were read, since the epoch", lambda: standing.settled
     )
-    return Ground(ledger, telemetry, Witness(time.time, Hasher(key), audit, tracing), standing)
+    return SharedResources(ledger, telemetry, RequestRecorder(time.time, NameHasher(key), audit, tracing), standing)
 
 
-def build_monitor(settings: Settings, tariff: ConformalTariff, before: Assembly | None) -> Monitor:
+def build_drift_monitor(settings: Settings, tariff: ConformalTariff, before: Gateway | None) -> DriftMonitor:
     """The watch on one model's traffic: the one before, where nothing of what it counts has changed."""
     model = tariff.calibration.model
     chooses = settings.models[model].choose_g
@@ -69,10 +69,10 @@ def build_monitor(settings: Settings, tariff: ConformalTariff, before: Assembly 
         )
         if road.monitor is not None and same and chose == chooses:
             return road.monitor
-    return Monitor(model, Drift(tariff), time.time, Bend(tariff) if chooses else None)
+    return DriftMonitor(model, DriftDetector(tariff), time.time, AdaptiveG(tariff) if chooses else None)
 
 
-def traced(upstream: Upstream, tracing: Tracing) -> Upstream:
+def traced_upstream(upstream: Upstream, tracing: Tracer) -> Upstream:
     """The same model server, with a span around each question."""
     from modeltoll.gateway.observability.tracing import TracedUpstream  # noqa: PLC0415  an extra
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.core.gate import SHADOW
+from modeltoll.gateway.core.request import SHADOW
 from modeltoll.pricing.conformal import ConformalTariff
 
 if TYPE_CHECKING:
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
 
-__all__ = ["notices"]
+__all__ = ["startup_warnings"]
 
 
-def notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
+def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
     """A sentence for each."""
     said = []
     if not settings.secrets:
         said.append("secrets: none is set; tokens of redeem mode are good only at this gateway, until it stops")
     for name, tariff in tariffs.items():
         if isinstance(tariff, ConformalTariff):
-            said += _tariff_notices(name, tariff.calibration, settings.models[name].weights)
+            said += _tariff_warnings(name, tariff.calibration, settings.models[name].weights)
         else:
             said.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
         if settings.models[name].mode == SHADOW:
@@ -34,7 +34,7 @@ def notices(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...
     return tuple(said)
 
 
-def _tariff_notices(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:
+def _tariff_warnings(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:
     for warning in calibration.report.warnings if calibration.report else ():
         yield f"models.{name}.tariff: {warning}"
     if not np.allclose(calibration.weights, weights):

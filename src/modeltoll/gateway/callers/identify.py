@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from modeltoll.errors import CallerRefused
-from modeltoll.records import Allowance, Caller
+from modeltoll.records import Caller, DailyQuota
 
-__all__ = ["Callers", "Credentials", "Knock", "Tier", "hash_key"]
+__all__ = ["CallerIdentifier", "Credentials", "RequestIdentity", "Tier", "hash_key"]
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _IPV4_PREFIX = 24
@@ -29,7 +29,7 @@ class Tier:
 
     exempt: bool = False
     multiplier: float = 1.0
-    allowance: Allowance | None = None
+    allowance: DailyQuota | None = None
 
     def caller(self, name: str, groups: tuple[str, ...] = (), *, discount: float = 0.0) -> Caller:
         """A caller of this tier. A multiplier below 1 is a discount, beside his own: it ends with suspicion."""
@@ -39,7 +39,7 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
+class RequestIdentity:
     """What a request says of who sends it; ``peer`` is the address of the TCP connection."""
 
     authorization: str | None
@@ -60,7 +60,7 @@ class Credentials(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Callers:
+class CallerIdentifier:
     """The list at the door.
 
     ``keys`` maps hashed API keys to callers; what is not among them is shown to ``credentials``, one after the other.
@@ -77,7 +77,7 @@ class Callers:
     newcomers: Tier = Tier()
     credentials: Sequence[Credentials] = ()
 
-    def identify(self, knock: Knock) -> Caller:
+    def identify(self, knock: RequestIdentity) -> Caller:
         """Name the caller.
 
         Raises:
@@ -103,7 +103,7 @@ class Callers:
                 return caller
         raise CallerRefused("the API key is not known")
 
-    def _network(self, knock: Knock) -> _Network:
+    def _network(self, knock: RequestIdentity) -> _Network:
         address = _address(knock.peer)
         hops = [part.strip() for part in (knock.forwarded_for or "").split(",") if part.strip()]
         while hops and self._trusted(address):
@@ -115,7 +115,7 @@ class Callers:
         return any(address in network for network in self.trusted_proxies)
 
 
-def _presented(knock: Knock) -> str | None:
+def _presented(knock: RequestIdentity) -> str | None:
     """The key from ``Authorization: Bearer KEY`` or ``X-Api-Key: KEY``."""
     scheme, _, value = (knock.authorization or "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():

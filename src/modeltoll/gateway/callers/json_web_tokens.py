@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.identify import Tier
     from modeltoll.records import Caller
 
-__all__ = ["SYMMETRIC", "Tokens", "Trust", "read_keys"]
+__all__ = ["SYMMETRIC", "JwtCredentials", "JwtPolicy", "read_keys"]
 
 SYMMETRIC = "HS256"
 SECRET_BYTES = 32
@@ -32,7 +32,7 @@ _ONLY = ""  # what the key of a file that holds but one is called
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class JwtPolicy:
     """Which tokens are believed; ``leeway`` (seconds) is what clocks may differ.
 
     Where ``issuer`` or ``audience`` is given, a token must name it. ``tier_claim`` and ``organisation_claim`` are
@@ -89,13 +89,15 @@ def _prepared(key: Any, algorithms: tuple[str, ...]) -> Any:
     raise ValueError("a key of none of these algorithms")
 
 
-class Tokens:
+class JwtCredentials:
     """Callers by their tokens; they are of the ``tiers`` that are named. ``clock`` gives seconds since the epoch.
 
     ``keys`` is the secret, or the file that verifies tokens: none is good until ``watch`` has read it.
     """
 
-    def __init__(self, trust: Trust, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, trust: JwtPolicy, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]
+    ) -> None:
         self._keys: Mapping[str, Any] = {} if isinstance(keys, Path) else {_ONLY: keys}
         self._path = keys if isinstance(keys, Path) else None
         self.watch = FileWatch(self._path, self._load, "the file of keys for tokens") if self._path else None

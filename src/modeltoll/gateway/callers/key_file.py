@@ -20,21 +20,21 @@ from pydantic import AwareDatetime, Field, ValidationError, field_validator
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.callers import NORMAL
-from modeltoll.gateway.settings.errors import faults_of
+from modeltoll.gateway.settings.errors import errors_of
 from modeltoll.gateway.settings.field_types import HashedKey, Person, each_once
-from modeltoll.gateway.settings.models import Part
+from modeltoll.gateway.settings.models import SettingsPart
 
 __all__ = [
     "KeyDocument",
-    "KeyFault",
+    "KeyFileError",
     "KeyLine",
-    "added",
     "change_keys",
     "draw_key",
-    "moved",
     "read_keys",
-    "revoked",
-    "rotated",
+    "with_key",
+    "with_new_key",
+    "with_tier",
+    "without_key",
 ]
 
 _PREFIX = "mt_"  # so that scanners for secrets know a key of ours when they find one
@@ -43,11 +43,11 @@ _ID_DIGITS = 8
 _MODE = 0o600
 
 
-class KeyFault(ModeltollError):
+class KeyFileError(ModeltollError):
     """What is asked of a key file cannot be done with the keys that it holds."""
 
 
-class KeyLine(Part):
+class KeyLine(SettingsPart):
     """One key: whose it is and on which terms. Several keys may be one caller's; they share his account."""
 
     name: Person
@@ -68,7 +68,7 @@ class KeyLine(Part):
         return self.expires is not None and self.expires <= now
 
 
-class KeyDocument(Part):
+class KeyDocument(SettingsPart):
     """All keys of a file."""
 
     version: Literal[1] = 1
@@ -102,7 +102,7 @@ def read_keys(path: Path) -> KeyDocument:
     try:
         return KeyDocument.model_validate_json(text)
     except ValidationError as error:
-        raise SettingsError([f"{path}: {fault}" for fault in faults_of(error, "the file")]) from None
+        raise SettingsError([f"{path}: {fault}" for fault in errors_of(error, "the file")]) from None
 
 
 def change_keys(path: Path, change: Callable[[KeyDocument], KeyDocument]) -> KeyDocument:
@@ -153,24 +153,24 @@ def _replace(path: Path, text: bytes) -> None:
         raise
 
 
-def added(document: KeyDocument, line: KeyLine, *, another: bool = False) -> KeyDocument:
+def with_key(document: KeyDocument, line: KeyLine, *, another: bool = False) -> KeyDocument:
     """With one key more.
 
     Raises:
         KeyFault: its caller has a key that is still good, and ``another`` was not asked for.
     """
     if not another and any(key.name == line.name and not key.expired(line.created) for key in document.keys):
-        raise KeyFault(f"{line.name} has a key already: rotate it, or ask for another")
+        raise KeyFileError(f"{line.name} has a key already: rotate it, or ask for another")
     return document.model_copy(update={"keys": (*document.keys, line)})
 
 
-def moved(document: KeyDocument, name: str, tier: str) -> KeyDocument:
+def with_tier(document: KeyDocument, name: str, tier: str) -> KeyDocument:
     """With all keys of the caller in that tier."""
     keys = [key.model_copy(update={"tier": tier}) if key.name == name else key for key in document.keys]
     return document.model_copy(update={"keys": tuple(keys)})
 
 
-def revoked(document: KeyDocument, name: str, identity: str | None = None) -> KeyDocument:
+def without_key(document: KeyDocument, name: str, identity: str | None = None) -> KeyDocument:
     """Without the caller's keys, or without the one whose hash begins with ``identity``.
 
     Raises:
@@ -178,11 +178,11 @@ def revoked(document: KeyDocument, name: str, identity: str | None = None) -> Ke
     """
     kept = tuple(key for key in document.keys if key.name != name or (identity and not key.sha256.startswith(identity)))
     if len(kept) == len(document.keys):
-        raise KeyFault(f"there is no key of {name}" + (f" that begins with {identity}" if identity else ""))
+        raise KeyFileError(f"there is no key of {name}" + (f" that begins with {identity}" if identity else ""))
     return document.model_copy(update={"keys": kept})
 
 
-def rotated(document: KeyDocument, name: str, sha256: str, now: datetime, overlap: timedelta) -> KeyDocument:
+def with_new_key(document: KeyDocument, name: str, sha256: str, now: datetime, overlap: timedelta) -> KeyDocument:
     """With a new key for the caller, on the terms of his latest one and for as long; his others are good for
     ``overlap`` at most.
 
@@ -191,7 +191,7 @@ def rotated(document: KeyDocument, name: str, sha256: str, now: datetime, overla
     """
     own = [key for key in document.keys if key.name == name and not key.expired(now)]
     if not own:
-        raise KeyFault(f"there is no key of {name} that is still good; create one")
+        raise KeyFileError(f"there is no key of {name} that is still good; create one")
     latest, end = max(own, key=lambda key: key.created), now + overlap
     keys = tuple(
         key.model_copy(update={"expires": min(key.expires or end, end)}) if key in own else key for key in document.keys

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.key_file import KeyDocument
     from modeltoll.records import Caller
 
-__all__ = ["KeyRoll"]
+__all__ = ["KeyStore"]
 
 _NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _StoredKey:
     caller: Caller
     until: float
 
 
-class KeyRoll:
+class KeyStore:
     """The keys of one file, whose callers are of the ``tiers`` that it names. ``clock`` gives seconds since the epoch.
 
     None is in force until ``watch`` has read the file.
@@ -40,7 +40,7 @@ class KeyRoll:
         self._path = path
         self._tiers = tiers
         self._clock = clock
-        self._entries: Mapping[str, _Entry] = {}
+        self._entries: Mapping[str, _StoredKey] = {}
 
     @property
     def good(self) -> int:
@@ -60,7 +60,7 @@ class KeyRoll:
     def _load(self) -> None:
         self._entries = self._admitted(read_keys(self._path))
 
-    def _admitted(self, document: KeyDocument) -> Mapping[str, _Entry]:
+    def _admitted(self, document: KeyDocument) -> Mapping[str, _StoredKey]:
         unknown = {key.tier for key in document.keys} - self._tiers.keys()
         if unknown:
             known = ", ".join(self._tiers)
@@ -68,7 +68,7 @@ class KeyRoll:
                 [f"{self._path}: there is no tier {tier!r}; there are: {known}" for tier in sorted(unknown)]
             )
         return {
-            key.sha256: _Entry(
+            key.sha256: _StoredKey(
                 self._tiers[key.tier].caller(f"key:{key.name}", (f"org:{key.organisation}",) * bool(key.organisation)),
                 key.expires.timestamp() if key.expires else _NEVER,
             )

@@ -6,20 +6,20 @@ import math
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import AllowanceSpent
-from modeltoll.records import Spent
+from modeltoll.records import DailyUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.records import Allowance, Caller
+    from modeltoll.records import Caller, DailyQuota
 
-__all__ = ["Allowances"]
+__all__ = ["DailyQuotas"]
 
 _DAY = 86_400  # seconds
 
 
-class Allowances:
+class DailyQuotas:
     """The allowances of one ledger's callers. ``clock`` gives seconds since the epoch; days begin at 00:00 UTC."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
@@ -47,13 +47,13 @@ class Allowances:
         if caller.allowance is None:
             return
         today = self._today()
-        if not await self._ledger.spend(caller, Spent(today, rows, work), caller.allowance):
+        if not await self._ledger.spend(caller, DailyUsage(today, rows, work), caller.allowance):
             raise self._refusal(caller.allowance, await self._ledger.spent(caller, today), rows)
 
     def _today(self) -> int:
         return int(self._clock() // _DAY)
 
-    def _refusal(self, allowance: Allowance, spent: Spent, rows: int) -> AllowanceSpent:
+    def _refusal(self, allowance: DailyQuota, spent: DailyUsage, rows: int) -> AllowanceSpent:
         seconds = max(1, math.ceil((spent.day + 1) * _DAY - self._clock()))
         if allowance.work is not None and spent.work >= allowance.work:
             said = f"this day's {allowance.work:g} s of work are used up"

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Caller
 
-__all__ = ["Entrance", "EntryTerms", "Ticket"]
+__all__ = ["AdmissionControl", "AdmissionTerms", "AdmissionTicket"]
 
 _CALLERS = 100_000  # at most that are remembered; who is forgotten is new again
 
 
 @dataclass(frozen=True, slots=True)
-class EntryTerms:
+class AdmissionTerms:
     """``seconds`` of reference work for an entry. It is asked of anonymous callers for their first ``new_requests``,
     and of any caller who was given tolls of more than ``backlog`` seconds beyond what ``cores`` reference cores could
     have opened meanwhile."""
@@ -37,7 +37,7 @@ class EntryTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class AdmissionTicket:
     """What is left of a solved entry puzzle: its seed, and until when it could be shown (seconds since the epoch)."""
 
     seed: bytes
@@ -45,7 +45,7 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class _Known:
+class _CallerBacklog:
     """A caller, as this process has seen him: requests answered, and core seconds of work that wait to be opened."""
 
     requests: int = 0
@@ -53,24 +53,24 @@ class _Known:
     at: float = 0.0
 
 
-class Entrance:
+class AdmissionControl:
     """Before the gates of all models of one process. ``clock`` gives seconds since the epoch."""
 
-    def __init__(self, terms: EntryTerms, clock: Callable[[], float]) -> None:
+    def __init__(self, terms: AdmissionTerms, clock: Callable[[], float]) -> None:
         self._terms = terms
         self._clock = clock
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[str, _CallerBacklog] = OrderedDict()
         self._taken: OrderedDict[bytes, float] = OrderedDict()
 
     def work(self, caller: Caller, rows: int) -> Work | None:
         """The work that a request of so many rows costs before it is dealt with; None where it costs nothing."""
-        known, terms = self._known.get(caller.name, _Known()), self._terms
+        known, terms = self._known.get(caller.name, _CallerBacklog()), self._terms
         new = caller.anonymous and known.requests < terms.new_requests
         if not new and self._backlog(known) <= terms.backlog:
             return None
         return Work(terms.seconds, rows, 0.0, entry_seconds=terms.seconds)
 
-    def take(self, ticket: Ticket) -> None:
+    def take(self, ticket: AdmissionTicket) -> None:
         """Use a ticket up.
 
         Raises:
@@ -85,13 +85,13 @@ class Entrance:
 
     def let_in(self, caller: Caller, seconds: float) -> None:
         """Note an answered request, and the seconds of its toll."""
-        known = self._known.setdefault(caller.name, _Known())
+        known = self._known.setdefault(caller.name, _CallerBacklog())
         known.backlog, known.at = self._backlog(known) + seconds, self._clock()
         known.requests += 1
         self._known.move_to_end(caller.name)
         if len(self._known) > _CALLERS:
             self._known.popitem(last=False)
 
-    def _backlog(self, known: _Known) -> float:
+    def _backlog(self, known: _CallerBacklog) -> float:
         """What cannot have been opened yet, in core seconds."""
         return max(0.0, known.backlog - self._terms.cores * max(0.0, self._clock() - known.at))

@@ -11,19 +11,19 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from modeltoll.pricing.adaptive_g import Bend
-    from modeltoll.pricing.drift import Drift, DriftReading
+    from modeltoll.pricing.adaptive_g import AdaptiveG
+    from modeltoll.pricing.drift import DriftDetector, DriftReading
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Assessment, Caller, Integers, Work
 
-__all__ = ["Monitor"]
+__all__ = ["DriftMonitor"]
 
 log = logging.getLogger("modeltoll.gateway")
 
 LOOK = 256  # rows between two looks at the evidence
 
 
-class _Waiting:
+class _PendingRows:
     """Fingerprints and bins of rows that are not counted yet: many at once cost little more than one."""
 
     def __init__(self) -> None:
@@ -41,19 +41,21 @@ class _Waiting:
         return list(chain.from_iterable(names for names, _ in requests)), np.concatenate([bins for _, bins in requests])
 
 
-class Monitor:
+class DriftMonitor:
     """What a gate tells of its visits, and what the operator reads of them. ``clock`` gives seconds since the epoch.
 
     Rows of exempt callers and of callers under suspicion stay out of the watch: what the others send is honest, or a
     theft spread so thinly that it looks like drift. ``bend``, where there is one, chooses g from all but exempt rows.
     """
 
-    def __init__(self, model: str, drift: Drift, clock: Callable[[], float], bend: Bend | None = None) -> None:
+    def __init__(
+        self, model: str, drift: DriftDetector, clock: Callable[[], float], bend: AdaptiveG | None = None
+    ) -> None:
         self._model = model
         self._drift = drift
         self._clock = clock
         self._bend = bend
-        self._honest, self._all = _Waiting(), _Waiting()
+        self._honest, self._all = _PendingRows(), _PendingRows()
         self._drifted = False
         self._counted: Integers = np.zeros(drift.shape, np.int64)
 

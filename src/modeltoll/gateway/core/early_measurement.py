@@ -15,25 +15,25 @@ from modeltoll.leak.measure import sees_inputs_alone
 from modeltoll.records import Answer, Evidence
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.protocols.protocol import Question
+    from modeltoll.gateway.protocols.protocol import ParsedRequest
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats
 
-__all__ = ["WORTH", "Foreseen", "Foresight"]
+__all__ = ["WORTH", "EarlyLeaks", "EarlyMeasurement"]
 
-Foreseen = Mapping[str, "Floats"]  # leaks (rows,) by the measure's name
+EarlyLeaks = Mapping[str, "Floats"]  # leaks (rows,) by the measure's name
 
 WORTH = 0.3e-3  # seconds; going to another thread and back takes some 0.1 ms
 
 
-class Foresight:
+class EarlyMeasurement:
     """One model's measures of inputs alone. How long they take is known from the quickest look so far."""
 
     def __init__(self, measures: Sequence[LeakMeasure]) -> None:
         self._measures = tuple(measure for measure in measures if sees_inputs_alone(measure))
         self._least: dict[int, float] = {}  # seconds, by the rows' number of binary digits
 
-    async def beside(self, asking: Awaitable[Answer], question: Question) -> tuple[Answer, Foreseen]:
+    async def beside(self, asking: Awaitable[Answer], question: ParsedRequest) -> tuple[Answer, EarlyLeaks]:
         """Wait for the model server's answer, and with it come the leaks that could be measured meanwhile.
 
         Raises:
@@ -43,7 +43,7 @@ class Foresight:
         if not self._measures or question.inputs is None or self._least.get(rows.bit_length(), math.inf) <= WORTH:
             return await asking, {}
         looking = asyncio.ensure_future(asyncio.to_thread(self._look, question))
-        looking.add_done_callback(_heard)
+        looking.add_done_callback(_log_failure)
         try:
             answer = await asking
         except BaseException:
@@ -51,7 +51,7 @@ class Foresight:
             raise
         return answer, await looking
 
-    def _look(self, question: Question) -> Foreseen:
+    def _look(self, question: ParsedRequest) -> EarlyLeaks:
         begin = time.perf_counter()
         evidence = Evidence(question.fingerprints, inputs=question.inputs)
         found = {measure.name: measure.measure(evidence) for measure in self._measures}
@@ -60,7 +60,7 @@ class Foresight:
         return found
 
 
-def _heard(looking: asyncio.Future[Foreseen]) -> None:
+def _log_failure(looking: asyncio.Future[EarlyLeaks]) -> None:
     """What went wrong with the inputs is of no interest where there is no answer."""
     if not looking.cancelled():
         looking.exception()

@@ -6,134 +6,29 @@ the next one's argument; nothing calls back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec
 
-import numpy as np
-
 from modeltoll.errors import AnswerError, LedgerError, RequestError
-from modeltoll.gateway.callers.quotas import Allowances
-from modeltoll.gateway.core.early_measurement import Foresight
+from modeltoll.gateway.callers.quotas import DailyQuotas
+from modeltoll.gateway.core.early_measurement import EarlyMeasurement
+from modeltoll.gateway.core.request import ENTRY, EXEMPT, FREE, SHADOW, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
-from modeltoll.gateway.core.tolls import Chance, answer_toll, entry_toll
-from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.records import Account, Answer, Bill, Caller, Entry, Leaks, Toll, Work
+from modeltoll.gateway.core.tolls import admission_toll, answer_toll
+from modeltoll.records import Account, Answer, Caller, Charge, Leaks, LogEntry, Work
 
 if TYPE_CHECKING:
-    from modeltoll import wire
-    from modeltoll.gateway.core.admission import Entrance, Ticket
-    from modeltoll.gateway.core.drift_monitor import Monitor
-    from modeltoll.gateway.core.early_measurement import Foreseen
-    from modeltoll.gateway.core.puzzle_selector import Menu
-    from modeltoll.gateway.protocols.protocol import Question, Service, ServingProtocol
-    from modeltoll.gateway.upstream.http_upstream import Upstream
-    from modeltoll.leak.measure import LeakMeasure
+    from modeltoll.gateway.core.early_measurement import EarlyLeaks
+    from modeltoll.gateway.protocols.protocol import ParsedRequest
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Assessment
 
-__all__ = ["ENFORCE", "SHADOW", "Gate", "Passage", "Road", "Subject", "Visit"]
+__all__ = ["Gate"]
 
 P = ParamSpec("P")
-
-ENFORCE, SHADOW = "enforce", "shadow"
-EXEMPT, FREE, ENTRY = "exempt", "free", "entry"
-_NOTHING: Foreseen = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One model: how it is asked, and how its answers are measured."""
-
-    service: Service
-    protocol: ServingProtocol
-    measures: Sequence[LeakMeasure]
-
-    @property
-    def infer_path(self) -> str:
-        """Where the model server is asked for it."""
-        return self.protocol.routes.infer[0].format(model=self.service.model)
-
-    @property
-    def metadata_path(self) -> str | None:
-        """Where it describes itself, if anywhere."""
-        metadata = self.protocol.routes.metadata
-        return None if metadata is None else metadata.format(model=self.service.model)
-
-    @property
-    def ready_path(self) -> str:
-        """Where the model server is asked whether it can answer."""
-        return self.protocol.routes.ready.format(model=self.service.model)
-
-    def leaks(self, question: Question, answer: Answer, foreseen: Foreseen = _NOTHING) -> Leaks:
-        """The leaks of each row under each measure, in the measures' order; those that were foreseen are taken as such.
-
-        Raises:
-            AnswerError, RequestError: they cannot be measured; nothing of the answer may be shown.
-        """
-        evidence = self.protocol.evidence(question, answer, self.service)
-        values = np.empty((evidence.rows, len(self.measures)))
-        for column, measure in enumerate(self.measures):
-            leaks = foreseen[measure.name] if measure.name in foreseen else measure.measure(evidence)
-            if leaks.shape != (evidence.rows,):
-                raise AnswerError("the answer cannot be measured", private=f"{measure.name} gave {leaks.shape}")
-            values[:, column] = leaks
-        return Leaks(tuple(measure.name for measure in self.measures), values)
-
-
-@dataclass(frozen=True, slots=True)
-class Road:
-    """All that one model's requests meet on their way. ``mode`` is ``enforce`` or ``shadow``.
-
-    ``without_ledger`` says what happens while the ledger does not answer: False refuses (503), True goes on at the
-    row price, without what the ledger knows of the caller. ``monitor`` is told of every visit. ``entrance`` says who
-    solves a small puzzle before the model server is asked.
-    """
-
-    subject: Subject
-    tariff: Tariff
-    menu: Menu
-    mode: str = ENFORCE
-    without_ledger: bool = False
-    monitor: Monitor | None = None
-    entrance: Entrance | None = None
-
-    @property
-    def tariff_in_force(self) -> Tariff:
-        """The tariff for the next request: its g may be chosen by the monitor."""
-        return self.tariff if self.monitor is None else self.monitor.in_force(self.tariff)
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One request at the gate: who sends it, to which upstream path, and what the client can do.
-
-    ``content_type`` is one of ``wire.fold_type``; ``ticket`` is what he redeemed to come here, where an entry puzzle was
-    asked of him.
-    """
-
-    caller: Caller
-    path: str
-    body: bytes
-    accept: wire.Accept
-    content_type: str = JSON
-    ticket: Ticket | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """How a visit ended: with the answer as it came, or with a toll, for it or for the entry; never with both.
-
-    ``mode`` says how it was settled, as in the ledger's log. ``remembered`` is False where the ledger did not answer.
-    """
-
-    work: Work
-    mode: str
-    answer: Answer | None
-    toll: Toll | None
-    remembered: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,15 +40,15 @@ class _Priced:
 class Gate:
     """The toll house of one model."""
 
-    def __init__(self, road: Road, upstream: Upstream, ledger: Ledger, chance: Chance) -> None:
+    def __init__(self, road: GateConfig, upstream: Upstream, ledger: Ledger, chance: GateRuntime) -> None:
         self.road = road
         self._upstream = upstream
         self._ledger = ledger
         self._chance = chance
-        self._allowances = Allowances(ledger, chance.clock)
-        self._foresight = Foresight(road.subject.measures)
+        self._allowances = DailyQuotas(ledger, chance.clock)
+        self._foresight = EarlyMeasurement(road.subject.measures)
 
-    async def visit(self, visit: Visit) -> Passage:
+    async def visit(self, visit: GateRequest) -> GateResult:
         """Let one request through.
 
         Raises:
@@ -166,8 +61,10 @@ class Gate:
         )
         await self._within(self._allowances.check, visit.caller, len(question.fingerprints))
         if (entry := self._entry(visit, len(question.fingerprints))) is not None:
-            ticket = await off_loop(True, entry_toll, self._chance, self.road.menu, visit, subject.service.model, entry)
-            return Passage(entry, ENTRY, answer=None, toll=ticket)
+            ticket = await off_loop(
+                True, admission_toll, self._chance, self.road.menu, visit, subject.service.model, entry
+            )
+            return GateResult(entry, ENTRY, answer=None, toll=ticket)
         answer, foreseen = await self._foresight.beside(self._predict(visit, question), question)
         large = len(question.fingerprints) > LARGE_ROWS or len(visit.body) + len(answer.body) > LARGE_BYTES
         priced = await off_loop(large, self._price, tariff, question, answer, foreseen)
@@ -187,9 +84,9 @@ class Gate:
         if self.road.entrance is not None:
             self.road.entrance.let_in(visit.caller, asked)
         remembered = remembered and await self._bill(visit.caller, priced, work, settled)
-        return Passage(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
+        return GateResult(work, settled, answer=None if toll else answer, toll=toll, remembered=remembered)
 
-    def _entry(self, visit: Visit, rows: int) -> Work | None:
+    def _entry(self, visit: GateRequest, rows: int) -> Work | None:
         """The work of the puzzle that this caller solves before the model server is asked; None where he need not."""
         entrance = self.road.entrance
         if entrance is None or visit.caller.exempt or self.road.mode == SHADOW:
@@ -211,7 +108,7 @@ class Gate:
             return False
         return True
 
-    async def _predict(self, visit: Visit, question: Question) -> Answer:
+    async def _predict(self, visit: GateRequest, question: ParsedRequest) -> Answer:
         body = visit.body if question.forward is None else question.forward
         answer = await self._upstream.predict(visit.path, body, visit.content_type)
         if answer.status == 200:
@@ -221,13 +118,13 @@ class Gate:
             raise RequestError(f"the model server refused the request: {said or answer.status}")
         raise AnswerError("the model server failed", private=f"status {answer.status} from {visit.path}")
 
-    def _price(self, tariff: Tariff, question: Question, answer: Answer, foreseen: Foreseen) -> _Priced:
+    def _price(self, tariff: Tariff, question: ParsedRequest, answer: Answer, foreseen: EarlyLeaks) -> _Priced:
         leaks = self.road.subject.leaks(question, answer, foreseen)
         return _Priced(leaks, tariff.assess(leaks, self._chance.generator))
 
-    async def _charge(self, caller: Caller, question: Question, priced: _Priced) -> tuple[Account, bool]:
+    async def _charge(self, caller: Caller, question: ParsedRequest, priced: _Priced) -> tuple[Account, bool]:
         tariff = self.road.tariff
-        entry = Entry(
+        entry = Charge(
             model=self.road.subject.service.model,
             rows=len(question.fingerprints),
             leaks=tuple(priced.leaks.values.sum(axis=0).tolist()),
@@ -242,7 +139,7 @@ class Gate:
         except LedgerError:
             if not self.road.without_ledger:
                 raise
-            return _stranger(caller, entry), False
+            return _unknown_account(caller, entry), False
 
     def _mode(self, caller: Caller, work: Work) -> str | None:
         """Why the answer goes out as it came, or None where it does not."""
@@ -254,7 +151,7 @@ class Gate:
 
     async def _bill(self, caller: Caller, priced: _Priced, work: Work, mode: str) -> bool:
         """Write the log's line; False where the ledger does not answer and the road goes on without it."""
-        bill = Bill(
+        bill = LogEntry(
             at=self._chance.clock(),
             model=self.road.subject.service.model,
             rows=work.rows,
@@ -273,7 +170,7 @@ class Gate:
         return True
 
 
-def _stranger(caller: Caller, entry: Entry) -> Account:
+def _unknown_account(caller: Caller, entry: Charge) -> Account:
     """The account of a caller of whom nothing is remembered."""
     measures, bins = entry.shape
     counts = ((0.0,) * bins,) * measures

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from modeltoll.puzzle.puzzle import Puzzle
     from modeltoll.records import Work
 
-__all__ = ["Menu"]
+__all__ = ["PuzzleSelector"]
 
 _ORDER = (wire.SHA256, wire.ARGON2ID, wire.TIMELOCK, *wire.HASHCASHES)  # what is preferred where several will do
 _FAST = (wire.SHA256, *wire.HASHCASHES)
@@ -20,7 +20,7 @@ _UNFIT = {wire.SEALED: wire.HASHCASHES, wire.REDEEM: (wire.TIMELOCK,)}
 
 
 @dataclass(frozen=True, slots=True)
-class Menu:
+class PuzzleSelector:
     """Which puzzles a road offers; a client only ever chooses among them, or a thief would take what his machines like.
 
     ``sha256_below`` is in reference seconds: no fast hash is offered for dearer tolls where argon2id is. ``modes``

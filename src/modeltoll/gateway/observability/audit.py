@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["AuditLog", "Deed", "Hasher"]
+__all__ = ["AuditLog", "AuditRecord", "NameHasher"]
 
 log = logging.getLogger("modeltoll.gateway")
 
@@ -35,7 +35,7 @@ _END_SECONDS = 5.0  # for a disk that hangs when the gateway stops
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class AuditRecord:
     """What one request came to. ``who`` is a caller's hash, empty where nobody was named.
 
     ``at`` is in seconds since the epoch, ``seconds`` and ``work`` (reference seconds) are durations; ``mode`` is as in
@@ -61,7 +61,7 @@ class Deed:
         return json.dumps(members, separators=(",", ":")).encode() + b"\n"
 
 
-class Hasher:
+class NameHasher:
     """Names callers by a keyed hash: the same caller has the same name for as long as the key stays."""
 
     def __init__(self, key: bytes) -> None:
@@ -87,7 +87,7 @@ class AuditLog:
         self.lost = 0
         self.broken = False
 
-    def note(self, deed: Deed) -> None:
+    def note(self, deed: AuditRecord) -> None:
         """Write a line, soon; never waits and never fails."""
         if len(self._lines) >= self._most:
             self.lost += 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from modeltoll.gateway.settings.operation import OperationSettings
 
-__all__ = ["JsonLines", "write_logs"]
+__all__ = ["JsonFormatter", "configure_logging"]
 
 _OURS = "modeltoll"
 _CONSOLE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -21,7 +21,7 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A record as one JSON object: ``at``, ``level``, ``logger``, ``process``, ``message``, and ``traceback`` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -38,17 +38,17 @@ class JsonLines(logging.Formatter):
         return json.dumps(members)
 
 
-class _Patient(logging.StreamHandler[TextIO]):
+class _ReopeningHandler(logging.StreamHandler[TextIO]):
     """A line that cannot be written is lost; saying so could not be written either."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name is logging's
         """Nothing."""
 
 
-def write_logs(settings: OperationSettings) -> None:
+def configure_logging(settings: OperationSettings) -> None:
     """From now on this process says what its settings ask for; a disk that is full under the log stops nothing."""
-    handler = _Patient(sys.stderr)
-    handler.setFormatter(JsonLines() if settings.log_format == "json" else logging.Formatter(_CONSOLE))
+    handler = _ReopeningHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else logging.Formatter(_CONSOLE))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # of what others say

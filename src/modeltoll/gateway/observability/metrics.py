@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from modeltoll.gateway.core.drift_monitor import Monitor
-    from modeltoll.gateway.core.gate import Passage
+    from modeltoll.gateway.core.drift_monitor import DriftMonitor
+    from modeltoll.gateway.core.request import GateResult
     from modeltoll.records import Work
 
-__all__ = ["Telemetry"]
+__all__ = ["GatewayMetrics"]
 
 _WORK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 _DRIFT = {
@@ -28,7 +28,7 @@ _OWN_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0
 
 
 @dataclass(frozen=True, slots=True)
-class _Meters:
+class _ModelMetrics:
     """What every request of one model and mode moves."""
 
     requests: Counter
@@ -43,7 +43,7 @@ class _Meters:
         self.seconds.observe(seconds)
 
 
-class Telemetry:
+class GatewayMetrics:
     """The gateway's meters, in a registry of their own."""
 
     def __init__(self) -> None:
@@ -81,9 +81,9 @@ class Telemetry:
         self._unit = Gauge(
             "modeltoll_unit_seconds", "Work of an average honest row", ["model"], registry=self._registry
         )
-        self._kept: dict[tuple[str, str], _Meters] = {}
+        self._kept: dict[tuple[str, str], _ModelMetrics] = {}
         self._followed: dict[str, Gauge] = {}
-        self._watched: dict[str, tuple[Sequence[str], Sequence[str], Monitor]] = {}
+        self._watched: dict[str, tuple[Sequence[str], Sequence[str], DriftMonitor]] = {}
         self._drift = {
             name: Gauge(f"modeltoll_drift_{name}", text, ["model"], registry=self._registry)
             for name, text in _DRIFT.items()
@@ -122,7 +122,7 @@ class Telemetry:
         self._unit.labels(model).set(unit_seconds)
         self._eaten.labels(model).set(float(at_minimum))
 
-    def watch(self, model: str, measures: Sequence[str], edges: Sequence[float], monitor: Monitor) -> None:
+    def watch(self, model: str, measures: Sequence[str], edges: Sequence[float], monitor: DriftMonitor) -> None:
         """Show what a monitor counts: the bins of ``edges`` (0 to 1) for each of these measures."""
         bins = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
         self._watched[model] = (measures, bins, monitor)
@@ -139,7 +139,7 @@ class Telemetry:
                 for bin_, rows in zip(bins, counts, strict=True):
                     self._p_values.labels(model, measure, bin_).inc(rows)
 
-    def passed(self, model: str, passage: Passage, seconds: float) -> None:
+    def passed(self, model: str, passage: GateResult, seconds: float) -> None:
         """Count a request that went through the gate in ``seconds``."""
         self._meters(model, passage.mode).count(passage.work, seconds)
         if passage.work.suspected:
@@ -147,12 +147,12 @@ class Telemetry:
         if not passage.remembered:
             self._unremembered.inc()
 
-    def _meters(self, model: str, mode: str) -> _Meters:
+    def _meters(self, model: str, mode: str) -> _ModelMetrics:
         """Those of a model and a mode, looked up once: a look-up by labels takes longer than what it finds."""
         known = self._kept.get((model, mode))
         if known is None:
             rows, work, seconds = self._rows.labels(model), self._work.labels(model), self._seconds.labels(model)
-            known = self._kept[model, mode] = _Meters(self._requests.labels(model, mode), rows, work, seconds)
+            known = self._kept[model, mode] = _ModelMetrics(self._requests.labels(model, mode), rows, work, seconds)
         return known
 
     def redeemed(self) -> None:

@@ -7,25 +7,25 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.gateway.observability.audit import Deed
+from modeltoll.gateway.observability.audit import AuditRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from modeltoll.gateway.core.gate import Passage
-    from modeltoll.gateway.observability.audit import AuditLog, Hasher
-    from modeltoll.gateway.observability.tracing import Tracing
+    from modeltoll.gateway.core.request import GateResult
+    from modeltoll.gateway.observability.audit import AuditLog, NameHasher
+    from modeltoll.gateway.observability.tracing import Tracer
 
-__all__ = ["Witness", "Witnessed", "notes_of"]
+__all__ = ["RequestLogMiddleware", "RequestRecorder", "fields_of"]
 
 _NOTES = "modeltoll.notes"  # in a request's scope
 _BROKEN_OFF = 499
 
 
 @dataclass(slots=True)
-class Notes:
+class RequestFields:
     """What the handlers of one request say of it."""
 
     route: str = ""
@@ -37,32 +37,32 @@ class Notes:
     suspected: bool = False
     error: str = ""
 
-    def passed(self, model: str, passage: Passage) -> None:
+    def passed(self, model: str, passage: GateResult) -> None:
         """It went through a model's gate."""
         work = passage.work
         self.model, self.rows, self.mode = model, work.rows, passage.mode
         self.work, self.suspected = work.seconds, work.suspected
 
 
-def notes_of(scope: Scope) -> Notes:
+def fields_of(scope: Scope) -> RequestFields:
     """The notes of a request; of one that nobody watches they are lost."""
     found = scope.get(_NOTES)
-    return found if isinstance(found, Notes) else Notes()
+    return found if isinstance(found, RequestFields) else RequestFields()
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class RequestRecorder:
     """Where requests are told of; ``who`` names callers there. ``clock`` gives seconds since the epoch."""
 
     clock: Callable[[], float]
-    who: Hasher
+    who: NameHasher
     audit: AuditLog | None = None
-    tracing: Tracing | None = None
+    tracing: Tracer | None = None
 
-    def deed(self, scope: Scope, status: int, seconds: float) -> Deed:
+    def deed(self, scope: Scope, status: int, seconds: float) -> AuditRecord:
         """What came of a request that took so long."""
-        notes = notes_of(scope)
-        return Deed(
+        notes = fields_of(scope)
+        return AuditRecord(
             at=self.clock(),
             who=self.who(notes.caller),
             method=scope["method"],
@@ -78,10 +78,10 @@ class Witness:
         )
 
 
-class Witnessed:
+class RequestLogMiddleware:
     """An application whose requests are watched."""
 
-    def __init__(self, app: ASGIApp, witness: Witness) -> None:
+    def __init__(self, app: ASGIApp, witness: RequestRecorder) -> None:
         self._app = app
         self._witness = witness
 
@@ -91,7 +91,7 @@ class Witnessed:
         if scope["type"] != "http" or (audit is None and tracing is None):
             await self._app(scope, receive, send)
             return
-        scope[_NOTES] = Notes()
+        scope[_NOTES] = RequestFields()
         status, begin = _BROKEN_OFF, time.perf_counter()
 
         async def sending(message: Message) -> None:

@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from starlette.types import Scope
 
-    from modeltoll.gateway.observability.audit import Deed
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.observability.audit import AuditRecord
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer
 
-__all__ = ["Told", "TracedUpstream", "Tracing", "tracing_to"]
+__all__ = ["RequestSpan", "TracedUpstream", "Tracer", "tracer_for"]
 
 _NAME = "modeltoll"
 _CARRIED = ("traceparent", "tracestate")
 
 
-class Told:
+class RequestSpan:
     """The span of one request."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
-    def tell(self, deed: Deed) -> None:
+    def tell(self, deed: AuditRecord) -> None:
         """Say what came of it."""
         self._span.set_attributes(
             {
@@ -67,7 +67,7 @@ class Told:
             self._span.set_status(trace.StatusCode.ERROR)
 
 
-class Tracing:
+class Tracer:
     """Spans for an exporter; ``share`` of the traces that begin here are kept."""
 
     def __init__(self, exporter: SpanExporter, share: float) -> None:
@@ -79,14 +79,14 @@ class Tracing:
         self._carrier = TraceContextTextMapPropagator()
 
     @contextmanager
-    def request(self, scope: Scope) -> Iterator[Told]:
+    def request(self, scope: Scope) -> Iterator[RequestSpan]:
         """The span of a request, for as long as the block lasts; what goes wrong in it is told, never recorded here."""
         heard = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         parent = self._carrier.extract({name: heard[name] for name in _CARRIED if name in heard})
         with self._tracer.start_as_current_span(
             scope["method"], parent, trace.SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
-            yield Told(span)
+            yield RequestSpan(span)
 
     @contextmanager
     def asking(self, path: str) -> Iterator[None]:
@@ -114,7 +114,7 @@ class Tracing:
 class TracedUpstream:
     """A model server with a span around each question."""
 
-    def __init__(self, upstream: Upstream, tracing: Tracing) -> None:
+    def __init__(self, upstream: Upstream, tracing: Tracer) -> None:
         self._upstream = upstream
         self._tracing = tracing
 
@@ -137,7 +137,7 @@ class TracedUpstream:
             return await self._upstream.fetch(path)
 
 
-def tracing_to(endpoint: str, share: float) -> Tracing:
+def tracer_for(endpoint: str, share: float) -> Tracer:
     """Traces sent to a collector's OTLP over HTTP.
 
     Raises:
@@ -147,4 +147,4 @@ def tracing_to(endpoint: str, share: float) -> Tracing:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     except ImportError:
         raise SettingsError(["operation.trace_endpoint: traces need more: pip install 'modeltoll[otel]'"]) from None
-    return Tracing(OTLPSpanExporter(endpoint=endpoint), share)
+    return Tracer(OTLPSpanExporter(endpoint=endpoint), share)

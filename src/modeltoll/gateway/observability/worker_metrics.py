@@ -16,7 +16,7 @@ from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["METRICS", "Chorus", "together"]
+__all__ = ["METRICS", "WorkerMetricsApp", "merge_metrics"]
 
 METRICS = "/metrics"
 _MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -24,7 +24,7 @@ _PATIENCE = 2.0  # seconds for a worker to say its part
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*)(?:\{(.*)\})? (.+)")
 
 
-def together(pages: Mapping[int, str]) -> str:
+def merge_metrics(pages: Mapping[int, str]) -> str:
     """One page in Prometheus' text format from the pages of workers, by their numbers.
 
     Each sample gets the label ``worker``; sums and quantiles over workers are the reader's: ``sum without (worker)``.
@@ -44,7 +44,7 @@ def together(pages: Mapping[int, str]) -> str:
     return "\n".join(line for head, family in families.items() for line in (head, *family)) + "\n"
 
 
-class Chorus:
+class WorkerMetricsApp:
     """The operator's side of one worker; its page of metrics is that of all workers who answer in time.
 
     ``addresses`` are where the workers' own pages are, in the order of their numbers.
@@ -71,7 +71,7 @@ class Chorus:
         pages = await asyncio.gather(*map(_page, self._workers))
         known = {number: page for number, page in enumerate(pages) if page is not None}
         head = "# HELP modeltoll_workers Workers whose metrics are on this page\n# TYPE modeltoll_workers gauge\n"
-        body = f"{head}modeltoll_workers {len(known)}\n{together(known)}"
+        body = f"{head}modeltoll_workers {len(known)}\n{merge_metrics(known)}"
         await Response(body, media_type=_MEDIA_TYPE)(scope, receive, send)
 
 

@@ -19,21 +19,29 @@ from starlette.routing import Route
 
 from modeltoll import wire
 from modeltoll.errors import CallerRefused, ModeltollError, Overloaded, RouteRefused
-from modeltoll.gateway.callers.identify import Callers
-from modeltoll.gateway.core.gate import Gate, Passage, Visit
+from modeltoll.gateway.callers.identify import CallerIdentifier
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
-from modeltoll.gateway.core.tolls import Chance, Entered, redeem
-from modeltoll.gateway.observability.request_log import notes_of
+from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
+from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.public.parsing import accept_of, addressed, content_type_of, knock_of, path_of, read_body
+from modeltoll.gateway.public.parsing import (
+    accept_of,
+    addressed_models,
+    content_type_of,
+    identity_of,
+    path_of,
+    read_body,
+)
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.observability.metrics import Telemetry
+    from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer, Caller
 
-__all__ = ["Door", "House", "application"]
+__all__ = ["AppComponents", "IngressPolicy", "application"]
 
 log = logging.getLogger("modeltoll.gateway")
 
@@ -44,30 +52,30 @@ _PREFLIGHT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class IngressPolicy:
     """What is checked before a request comes to a gate. ``max_body`` is in bytes, ``waiting`` in requests.
 
     ``origins`` are those whose pages may ask from a browser; ``*`` stands for all of them.
     """
 
-    callers: Callers
+    callers: CallerIdentifier
     max_body: int
     waiting: int
     origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class AppComponents:
     """All that the application needs, built by ``assemble``. ``gates``, one or more, are by their models' names."""
 
     gates: Mapping[str, Gate]
     upstream: Upstream
-    door: Door
-    telemetry: Telemetry
-    chance: Chance
+    door: IngressPolicy
+    telemetry: GatewayMetrics
+    chance: GateRuntime
 
 
-def _as_it_came(answer: Answer, **headers: str) -> Response:
+def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(
         answer.body, status_code=answer.status, headers={**wire.type_headers(answer.content_type), **headers}
     )
@@ -76,7 +84,7 @@ def _as_it_came(answer: Answer, **headers: str) -> Response:
 class _Handlers:
     """One handler per kind of route; ``template`` is the route's path, ``gates`` those of the models behind it."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: AppComponents) -> None:
         self._house = house
         self._first = next(iter(house.gates.values())).road.subject.protocol
         self._inside = 0
@@ -88,16 +96,18 @@ class _Handlers:
         accept, content_type = accept_of(request), content_type_of(request, protocol)
         with self._slot():
             body = await read_body(request, self._house.door.max_body)
-            return await self._visit(addressed(gates, body), Visit(caller, path, body, accept, content_type), request)
+            return await self._visit(
+                addressed_models(gates, body), GateRequest(caller, path, body, accept, content_type), request
+            )
 
-    async def _visit(self, gate: Gate, visit: Visit, request: Request) -> Response:
+    async def _visit(self, gate: Gate, visit: GateRequest, request: Request) -> Response:
         service, begin = gate.road.subject.service, time.perf_counter()
         passage = await gate.visit(visit)
         self._house.telemetry.passed(service.model, passage, time.perf_counter() - begin)
-        notes_of(request.scope).passed(service.model, passage)
+        fields_of(request.scope).passed(service.model, passage)
         return await self._response(passage, service.model, gate.road.subject.protocol)
 
-    async def _response(self, passage: Passage, model: str, protocol: ServingProtocol) -> Response:
+    async def _response(self, passage: GateResult, model: str, protocol: ServingProtocol) -> Response:
         toll, answer = passage.toll, passage.answer
         if toll is not None:
             error = protocol.error_member(wire.DETAIL)
@@ -106,7 +116,7 @@ class _Handlers:
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # one of the two there is
         receipt = wire.receipt(passage.work.rows, passage.work.seconds, passage.mode)
-        return _as_it_came(answer, **{wire.RECEIPT_HEADER: receipt})
+        return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, request: Request) -> Response:
         """A token and its solution, for the answer; or for the entry of the request that the token holds."""
@@ -115,19 +125,19 @@ class _Handlers:
             body = await read_body(request, wire.MAX_TOLL_BYTES)
             bought = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
             self._house.telemetry.redeemed()
-            notes_of(request.scope).mode = REDEEMED
-            if isinstance(bought, Entered):
+            fields_of(request.scope).mode = REDEEMED
+            if isinstance(bought, AdmittedRequest):
                 return await self._enter(bought, caller, request)
-        return _as_it_came(bought)
+        return _unchanged_response(bought)
 
-    async def _enter(self, entered: Entered, caller: Caller, request: Request) -> Response:
+    async def _enter(self, entered: AdmittedRequest, caller: Caller, request: Request) -> Response:
         gate = self._house.gates.get(entered.model)
         if gate is None:  # its model is served no longer
             raise RouteRefused("there is no such model here")
         self._spoken([gate], request)
         accept = accept_of(request)
         return await self._visit(
-            gate, Visit(caller, entered.path, entered.body, accept, entered.content_type, entered.ticket), request
+            gate, GateRequest(caller, entered.path, entered.body, accept, entered.content_type, entered.ticket), request
         )
 
     async def passing(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
@@ -136,7 +146,7 @@ class _Handlers:
         self._known(gates, request)
         path, _ = path_of(template, request), self._caller(template, request)
         with self._slot():
-            return _as_it_came(await self._house.upstream.fetch(path))
+            return _unchanged_response(await self._house.upstream.fetch(path))
 
     @staticmethod
     def _spoken(gates: Sequence[Gate], request: Request) -> ServingProtocol:
@@ -155,9 +165,9 @@ class _Handlers:
         return known
 
     def _caller(self, template: str, request: Request) -> Caller:
-        notes = notes_of(request.scope)
+        notes = fields_of(request.scope)
         notes.route = template
-        caller = self._house.door.callers.identify(knock_of(request))
+        caller = self._house.door.callers.identify(identity_of(request))
         notes.caller = caller.name
         return caller
 
@@ -179,7 +189,7 @@ class _Handlers:
         if not isinstance(error, ModeltollError):  # a fault of ours; the server logs its traceback
             error = ModeltollError("the gateway failed")
         self._house.telemetry.refused(type(error).__name__)
-        notes_of(request.scope).error = type(error).__name__
+        fields_of(request.scope).error = type(error).__name__
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
@@ -229,7 +239,7 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
     ]
 
 
-def application(house: House) -> Starlette:
+def application(house: AppComponents) -> Starlette:
     """The gateway's public side."""
     handlers = _Handlers(house)
     app = Starlette(

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from modeltoll import wire
 from modeltoll.errors import BodyTooLarge, RequestError, RouteRefused
-from modeltoll.gateway.callers.identify import Knock
+from modeltoll.gateway.callers.identify import RequestIdentity
 from modeltoll.gateway.protocols.protocol import JSON
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
 
-__all__ = ["accept_of", "addressed", "content_type_of", "knock_of", "path_of", "read_body"]
+__all__ = ["accept_of", "addressed_models", "content_type_of", "identity_of", "path_of", "read_body"]
 
 _BINARY = "application/octet-stream"
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -71,10 +71,10 @@ def path_of(template: str, request: Request) -> str:
     return path
 
 
-def knock_of(request: Request) -> Knock:
+def identity_of(request: Request) -> RequestIdentity:
     """What tells who is asking."""
     headers = request.headers
-    return Knock(
+    return RequestIdentity(
         authorization=headers.get("authorization"),
         api_key=headers.get("x-api-key"),
         peer=request.client.host if request.client else "",
@@ -102,7 +102,7 @@ def content_type_of(request: Request, protocol: ServingProtocol) -> str:
     return folded
 
 
-def addressed(gates: Sequence[Gate], body: bytes) -> Gate:
+def addressed_models(gates: Sequence[Gate], body: bytes) -> Gate:
     """The gate of the model that a request's body names, where there are several at one path.
 
     Raises:
@@ -121,8 +121,8 @@ def addressed(gates: Sequence[Gate], body: bytes) -> Gate:
     raise RouteRefused("there is no such model here")
 
 
-class _Named(msgspec.Struct):
+class _NamedModel(msgspec.Struct):
     model: str
 
 
-_named = msgspec.json.Decoder(_Named)
+_named = msgspec.json.Decoder(_NamedModel)

@@ -8,12 +8,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HEAD_SECONDS", "HurriedProtocol", "allow_connections"]
+__all__ = ["HEAD_SECONDS", "HeadTimeoutProtocol", "raise_file_limit"]
 
 HEAD_SECONDS = 30.0  # for the head of a request, from the connection or from its first byte; a body has its own time
 
 
-class HurriedProtocol(HttpToolsProtocol):
+class HeadTimeoutProtocol(HttpToolsProtocol):
     """HTTP/1.1 as uvicorn speaks it, with an end to waiting for the head of a request."""
 
     _until: asyncio.TimerHandle | None = None
@@ -48,7 +48,7 @@ class HurriedProtocol(HttpToolsProtocol):
             self._until = None
 
 
-def allow_connections() -> None:
+def raise_file_limit() -> None:
     """Let this process have as many file descriptors as the system allows it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

@@ -13,7 +13,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.file_watch import FileWatch
 from modeltoll.gateway.settings.load import load_settings
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from modeltoll.gateway.assembly.gateway import Assembly
+    from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.settings.load import Settings
 
-__all__ = ["Household", "held"]
+__all__ = ["ReloadingGateway", "keep_immutable"]
 
 log = logging.getLogger("modeltoll.gateway")
 
 _EVERY = 1.0  # seconds between two looks at the settings file
 
 
-def held(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]]:
+def keep_immutable(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]]:
     """New settings with what cannot change while a gateway runs as it was, and the names of what would have changed.
 
     Keys that were drawn because none are set are kept too.
@@ -48,10 +48,10 @@ def held(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]]:
     return new.model_copy(update=kept), tuple(changed)
 
 
-class _Turn:
+class _Generation:
     """One gateway's time in force, and after it until nobody is inside."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, assembly: Gateway) -> None:
         self.assembly = assembly
         self._stack = AsyncExitStack()
         self._inside = 0
@@ -76,22 +76,22 @@ class _Turn:
         await self._stack.aclose()
 
 
-class Household:
+class ReloadingGateway:
     """A gateway, and those that follow it whenever the settings file at ``path`` changes; without a file, none does."""
 
-    def __init__(self, assembly: Assembly, path: Path | None = None) -> None:
-        self._turn = _Turn(assembly)
+    def __init__(self, assembly: Gateway, path: Path | None = None) -> None:
+        self._turn = _Generation(assembly)
         self._path = path
         self._standing = assembly.ground.standing
         self._asked = asyncio.Event()
-        self._next: Assembly | None = None
-        self._leaving: dict[_Turn, asyncio.Task[None]] = {}
+        self._next: Gateway | None = None
+        self._leaving: dict[_Generation, asyncio.Task[None]] = {}
         self._watch = None if path is None else FileWatch(path, self._load, "the settings file")
         if self._watch is not None:
             self._watch.trust()
 
     @property
-    def assembly(self) -> Assembly:
+    def assembly(self) -> Gateway:
         """The gateway in force."""
         return self._turn.assembly
 
@@ -115,7 +115,7 @@ class Household:
             await self._turn.begin()
             if self._watch is not None:
                 keeping = asyncio.create_task(self._keep(self._watch, every))
-                stack.push_async_callback(_cancelled, keeping)
+                stack.push_async_callback(_cancel, keeping)
             yield
 
     async def _keep(self, watch: FileWatch, every: float) -> None:
@@ -136,8 +136,8 @@ class Household:
         """In a thread: build what the file now says, beside what is in force."""
         assert self._path is not None  # or nobody looks at it
         now = self._turn.assembly
-        settings, changed = held(load_settings(self._path), now.settings)
-        self._next = assemble(settings, before=now)
+        settings, changed = keep_immutable(load_settings(self._path), now.settings)
+        self._next = build_gateway(settings, before=now)
         for name in changed:
             log.warning("%s has changed in the settings file, and stays as it is until the gateway is restarted", name)
 
@@ -146,7 +146,7 @@ class Household:
         assembly, self._next = self._next, None
         if assembly is None:
             return
-        turn = _Turn(assembly)
+        turn = _Generation(assembly)
         await turn.begin()
         before, self._turn = self._turn, turn
         self._standing.settled = time.time()
@@ -157,11 +157,11 @@ class Household:
 
     async def _end(self) -> None:
         for turn, ending in tuple(self._leaving.items()):
-            await _cancelled(ending)
+            await _cancel(ending)
             await turn.end(patient=False)
         await self._turn.end(patient=False)
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait((task,))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.server.http_protocol import HurriedProtocol, allow_connections
-from modeltoll.gateway.server.reload import Household
+from modeltoll.gateway.server.http_protocol import HeadTimeoutProtocol, raise_file_limit
+from modeltoll.gateway.server.reload import ReloadingGateway
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,23 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
-    from modeltoll.gateway.assembly.gateway import Assembly
+    from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.state import Standing
+    from modeltoll.gateway.state import ServerState
 
-__all__ = ["Duty", "Leave", "Post", "attend", "leave_of", "lent", "listen", "run", "runner", "serve", "served"]
+__all__ = [
+    "Listener",
+    "ShutdownPolicy",
+    "SignalPolicy",
+    "background_server",
+    "event_loop_runner",
+    "listen",
+    "run",
+    "run_servers",
+    "serve",
+    "shutdown_policy",
+    "temporary_server",
+]
 
 log = logging.getLogger("modeltoll.gateway")
 
@@ -36,7 +48,7 @@ _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
 _BACKLOG = 1024
 
-Post = tuple["ASGIApp", socket.socket]  # an application, and where it listens
+Listener = tuple["ASGIApp", socket.socket]  # an application, and where it listens
 
 
 class _Server(uvicorn.Server):
@@ -68,7 +80,7 @@ def listen(setting: str, address: str) -> socket.socket:
 def _server(app: ASGIApp, finish: int = _GRACE_SECONDS) -> _Server:
     config = uvicorn.Config(
         app,
-        http=HurriedProtocol,
+        http=HeadTimeoutProtocol,
         interface="asgi3",
         lifespan="off",
         ws="none",
@@ -84,7 +96,7 @@ def _server(app: ASGIApp, finish: int = _GRACE_SECONDS) -> _Server:
 
 
 @contextlib.asynccontextmanager
-async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
+async def background_server(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
     """Serve an application on that socket for as long as the block lasts."""
     server = _server(app)
     serving = asyncio.create_task(server.serve([listening]))
@@ -96,77 +108,77 @@ async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None
 
 
 @contextlib.asynccontextmanager
-async def lent(app: Starlette) -> AsyncIterator[str]:
+async def temporary_server(app: Starlette) -> AsyncIterator[str]:
     """The same on a loopback port of its own; yields its address."""
     with listen("calibration", "127.0.0.1:0") as listening:
-        async with served(app, listening):
+        async with background_server(app, listening):
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def runner(app: ASGIApp) -> asyncio.Runner:
+def event_loop_runner(app: ASGIApp) -> asyncio.Runner:
     """An event loop of uvicorn's choice, which is uvloop where there is one."""
     return asyncio.Runner(loop_factory=_server(app).config.get_loop_factory())
 
 
 def run(
-    settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None, path: Path | None = None
+    settings: Settings, assembly: Gateway, ready: Callable[[], None] = lambda: None, path: Path | None = None
 ) -> None:
     """As ``serve``, in an event loop of its own."""
-    with runner(assembly.public) as loop:
+    with event_loop_runner(assembly.public) as loop:
         loop.run(serve(settings, assembly, ready, path))
 
 
 async def serve(
-    settings: Settings, assembly: Assembly, ready: Callable[[], None] = lambda: None, path: Path | None = None
+    settings: Settings, assembly: Gateway, ready: Callable[[], None] = lambda: None, path: Path | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM, by the settings in the file at ``path`` as it changes; see ``attend``.
+    """Serve until SIGINT or SIGTERM, by the settings in the file at ``path`` as it changes; see ``run_servers``.
 
     Raises:
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
     """
-    household = Household(assembly, path)
+    household = ReloadingGateway(assembly, path)
     with listen("listen", settings.listen) as public, listen("admin", settings.admin) as private:
         async with household.opened():
             posts = ((household.public, public), (household.admin, private))
-            await attend(posts, ready, Duty(household.read_again, leave_of(assembly)))
+            await run_servers(posts, ready, SignalPolicy(household.read_again, shutdown_policy(assembly)))
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class ShutdownPolicy:
     """How a gateway leaves: for ``drain`` seconds it denies its readiness and serves on, so that nobody sends it more;
     then requests inside have ``finish`` seconds."""
 
-    standing: Standing
+    standing: ServerState
     drain: float = 0.0
     finish: int = 30
 
 
-def leave_of(assembly: Assembly) -> Leave:
+def shutdown_policy(assembly: Gateway) -> ShutdownPolicy:
     """As its settings say."""
     operation = assembly.settings.operation
-    return Leave(assembly.ground.standing, operation.drain_seconds, operation.finish_seconds)
+    return ShutdownPolicy(assembly.ground.standing, operation.drain_seconds, operation.finish_seconds)
 
 
 @dataclass(frozen=True, slots=True)
-class Duty:
+class SignalPolicy:
     """What signals mean: SIGHUP ``again``, SIGTERM and each of ``ends`` the end. It also comes when the file descriptor
     ``until`` can be read."""
 
     again: Callable[[], None]
-    leave: Leave
+    leave: ShutdownPolicy
     ends: Sequence[signal.Signals] = (signal.SIGINT,)
     until: int | None = None
 
 
-async def attend(posts: Sequence[Post], ready: Callable[[], None], duty: Duty) -> None:
+async def run_servers(posts: Sequence[Listener], ready: Callable[[], None], duty: SignalPolicy) -> None:
     """Serve all posts until the end comes.
 
     The first of them is the public side. It leaves first, the others when it has: whoever asks for readiness hears that
     it is denied until the last request is answered. A second signal waits for nobody.
     """
-    allow_connections()
+    raise_file_limit()
     servers = tuple(_server(app, duty.leave.finish) for app, _ in posts)
-    loop, leaving = asyncio.get_running_loop(), _Leaving(servers, duty.leave)
+    loop, leaving = asyncio.get_running_loop(), _Shutdown(servers, duty.leave)
     loop.add_signal_handler(signal.SIGHUP, duty.again)
     loop.add_signal_handler(signal.SIGTERM, leaving.begin, duty.leave.drain)
     for number in duty.ends:
@@ -178,10 +190,10 @@ async def attend(posts: Sequence[Post], ready: Callable[[], None], duty: Duty) -
     await asyncio.gather(*(leaving.serve(server, sock) for server, (_, sock) in zip(servers, posts, strict=True)))
 
 
-class _Leaving:
+class _Shutdown:
     """The end of several servers, of which the first goes first."""
 
-    def __init__(self, servers: Sequence[_Server], leave: Leave) -> None:
+    def __init__(self, servers: Sequence[_Server], leave: ShutdownPolicy) -> None:
         self._first, *self._others = servers
         self._leave = leave
 
@@ -206,6 +218,6 @@ class _Leaving:
         self._first.should_exit = True
 
 
-def _begin_once(loop: asyncio.AbstractEventLoop, until: int, leaving: _Leaving) -> None:
+def _begin_once(loop: asyncio.AbstractEventLoop, until: int, leaving: _Shutdown) -> None:
     loop.remove_reader(until)
     leaving.begin(0.0)

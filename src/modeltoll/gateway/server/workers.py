@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from modeltoll.errors import ModeltollError, SettingsError
-from modeltoll.gateway.assembly.build import assemble
-from modeltoll.gateway.observability.logging_setup import write_logs
-from modeltoll.gateway.observability.worker_metrics import Chorus
-from modeltoll.gateway.server.reload import Household, held
-from modeltoll.gateway.server.serve import Duty, attend, leave_of, listen, runner
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.observability.logging_setup import configure_logging
+from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp
+from modeltoll.gateway.server.reload import ReloadingGateway, keep_immutable
+from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, listen, run_servers, shutdown_policy
 from modeltoll.gateway.settings.load import load_settings
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
 
-    from modeltoll.gateway.assembly.gateway import Assembly
+    from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.settings.load import Settings
 
 __all__ = ["run_workers"]
@@ -226,33 +226,33 @@ def _kill(process: SpawnProcess) -> None:
 
 def _work(site: _Site, number: int, report: Connection) -> None:
     """A worker, from its start to its end."""
-    write_logs(site.settings.operation)
+    configure_logging(site.settings.operation)
     try:
         assembly = _assembled(site)
-        household = Household(assembly, site.path)
+        household = ReloadingGateway(assembly, site.path)
         addresses = [f"http://127.0.0.1:{seat.getsockname()[1]}" for seat in site.seats]
-        chorus = Chorus(household.admin, addresses)
+        chorus = WorkerMetricsApp(household.admin, addresses)
         parent = multiprocessing.parent_process()
         until = parent.sentinel if parent else None  # nobody outlives the parent
         posts = ((household.public, site.public), (chorus, site.admin), (household.admin, site.seats[number]))
 
         async def serve() -> None:
             async with household.opened(), chorus.opened():
-                duty = Duty(household.read_again, leave_of(assembly), ends=(), until=until)
-                await attend(posts, lambda: report.send(""), duty)
+                duty = SignalPolicy(household.read_again, shutdown_policy(assembly), ends=(), until=until)
+                await run_servers(posts, lambda: report.send(""), duty)
 
-        with runner(assembly.public) as loop:
+        with event_loop_runner(assembly.public) as loop:
             loop.run(serve())
     except ModeltollError as error:
         report.send(str(error) or type(error).__name__)
         sys.exit(1)
 
 
-def _assembled(site: _Site) -> Assembly:
+def _assembled(site: _Site) -> Gateway:
     """By the settings file as it is now, for another worker may have had the old one's place; or as it was at the start."""
     if site.path is not None:
         try:
-            return assemble(held(load_settings(site.path), site.settings)[0])
+            return build_gateway(keep_immutable(load_settings(site.path), site.settings)[0])
         except SettingsError as error:
             log.error("the settings file cannot be used, those of the start are in force: %s", error)  # noqa: TRY400
-    return assemble(site.settings)
+    return build_gateway(site.settings)

@@ -9,9 +9,17 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from modeltoll.gateway.settings.field_types import HashedKey, Network, Person, WideIPv4, WideIPv6, each_once
-from modeltoll.gateway.settings.models import Part
+from modeltoll.gateway.settings.models import SettingsPart
 
-__all__ = ["NORMAL", "CallerSettings", "EntrySettings", "JwtSettings", "KeySettings", "PrefixSettings", "TierSettings"]
+__all__ = [
+    "NORMAL",
+    "AdmissionSettings",
+    "CallerSettings",
+    "JwtSettings",
+    "KeySettings",
+    "PrefixSettings",
+    "TierSettings",
+]
 
 NORMAL = "normal"
 _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
@@ -22,7 +30,7 @@ _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class TierSettings(Part):
+class TierSettings(SettingsPart):
     """What the rows of a tier's callers cost, and how much each caller may have in a day."""
 
     exempt: bool = Field(False, description="Callers of the tier are measured and logged, and never charged.")
@@ -55,7 +63,7 @@ def _merged(given: Any) -> Any:
     return tiers
 
 
-class KeySettings(Part):
+class KeySettings(SettingsPart):
     """One API key, kept as its SHA-256."""
 
     name: Person = Field(
@@ -78,7 +86,7 @@ class KeySettings(Part):
     )
 
 
-class JwtSettings(Part):
+class JwtSettings(SettingsPart):
     """Which JSON Web Tokens are accepted, and which of their members name a caller's tier and organisation."""
 
     algorithms: tuple[Literal["HS256", "RS256", "ES256", "EdDSA"], ...] = Field(
@@ -122,7 +130,7 @@ class JwtSettings(Part):
         return self
 
 
-class EntrySettings(Part):
+class AdmissionSettings(SettingsPart):
     """Admission puzzles: small puzzles that some callers solve before the model server is asked."""
 
     seconds: float = Field(
@@ -142,7 +150,7 @@ class EntrySettings(Part):
     )
 
 
-class PrefixSettings(Part):
+class PrefixSettings(SettingsPart):
     """Wider networks whose histogram anonymous callers share, as the keys of an organisation do."""
 
     ipv4: tuple[WideIPv4, ...] = Field((), description="Prefix lengths of IPv4 networks, such as `[16]`.")
@@ -155,7 +163,7 @@ class PrefixSettings(Part):
         return lengths
 
 
-class CallerSettings(Part):
+class CallerSettings(SettingsPart):
     """Who may send requests, and on which terms."""
 
     anonymous: bool = Field(
@@ -163,7 +171,7 @@ class CallerSettings(Part):
         description="Whether callers without a key are served. Their account is that of their network: /24 of IPv4, /48 of IPv6.",
     )
     anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
-    entry: EntrySettings = EntrySettings()
+    entry: AdmissionSettings = AdmissionSettings()
     keys: tuple[KeySettings, ...] = Field(
         (),
         description="API keys. Callers send `Authorization: Bearer KEY` or `X-Api-Key: KEY`. An unknown key gets 401.",

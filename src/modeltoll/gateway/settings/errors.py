@@ -9,10 +9,10 @@ from modeltoll.gateway.settings.yaml_file import UNKNOWN
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-__all__ = ["faults_of"]
+__all__ = ["errors_of"]
 
 
-def faults_of(error: ValidationError, whole: str = "settings") -> list[str]:
+def errors_of(error: ValidationError, whole: str = "settings") -> list[str]:
     """Every fault under its setting's dotted name; ``whole`` is the name of all of them together."""
     faults = []
     for fault in error.errors(include_url=False, include_input=False):

@@ -14,9 +14,9 @@ from pydantic_settings import SettingsError as SourceFault
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings.callers import CallerSettings
-from modeltoll.gateway.settings.errors import faults_of
+from modeltoll.gateway.settings.errors import errors_of
 from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
-from modeltoll.gateway.settings.models import ModelSettings, Part
+from modeltoll.gateway.settings.models import ModelSettings, SettingsPart
 from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
 from modeltoll.gateway.settings.yaml_file import read_document
 
@@ -32,7 +32,7 @@ __all__ = [
 _SQLITE_HERE = re.compile(r"sqlite:///(?!/)(.+)")  # a SQLite file that is not named from the root
 
 
-class UpstreamSettings(Part):
+class UpstreamSettings(SettingsPart):
     """The model server."""
 
     url: UpstreamUrl = Field(
@@ -70,7 +70,7 @@ class UpstreamSettings(Part):
         return self
 
 
-class LedgerSettings(Part):
+class LedgerSettings(SettingsPart):
     """Where accounts are kept, and what happens while the ledger does not answer."""
 
     url: str = Field(
@@ -83,7 +83,7 @@ class LedgerSettings(Part):
     )
 
 
-class CorsSettings(Part):
+class CorsSettings(SettingsPart):
     """Web pages that may call the public side from a browser: none, unless their origins are listed."""
 
     origins: tuple[Origin, ...] = Field(
@@ -92,7 +92,7 @@ class CorsSettings(Part):
     )
 
 
-class LimitSettings(Part):
+class LimitSettings(SettingsPart):
     """Limits on one request, and on all requests inside the gateway."""
 
     body_mib: float = Field(8.0, gt=0, le=1024, description="Largest body of one request. A larger one gets 413.")
@@ -216,6 +216,6 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings(**document)
     except ValidationError as error:
-        raise SettingsError(faults_of(error)) from None
+        raise SettingsError(errors_of(error)) from None
     except SourceFault as error:  # a variable that should hold JSON and does not
         raise SettingsError([f"environment: {error}; write JSON, or set a member of it by MODELTOLL_A__B"]) from None

@@ -9,19 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from modeltoll.gateway.settings.field_types import UrlPath, each_once
 
-__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "Part", "PuzzleSettings"]
+__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
 
 _KIB = 1 << 10  # KiB in a MiB
 _ROW_MEASURES = ("entropy", "gap", "novelty", "pate", "pknn")  # of rows of scores
 
 
-class Part(BaseModel):
+class SettingsPart(BaseModel):
     """A section: frozen, and without unknown names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class OutputSettings(Part):
+class OutputSettings(SettingsPart):
     """The output that shows the model.
 
     Nothing is guessed: an answer that does not hold what is declared here becomes a 502.
@@ -71,7 +71,7 @@ class OutputSettings(Part):
         return self.classes or len(self.labels) or None
 
 
-class JsonPathSettings(Part):
+class JsonPathSettings(SettingsPart):
     """Where a service with JSON of its own is asked, and JMESPath expressions for its inputs and scores."""
 
     route: UrlPath = Field(description="Path at which the service is asked.")
@@ -85,7 +85,7 @@ class JsonPathSettings(Part):
     one_row: bool = Field(False, description="Whether each request is one row, whose numbers the expressions find.")
 
 
-class MeasureSettings(Part):
+class MeasureSettings(SettingsPart):
     """One leak measure."""
 
     name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"] = Field(
@@ -118,7 +118,7 @@ class MeasureSettings(Part):
         return self
 
 
-class PuzzleSettings(Part):
+class PuzzleSettings(SettingsPart):
     """Which puzzles a model's tolls use."""
 
     allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
@@ -185,7 +185,7 @@ class PuzzleSettings(Part):
         return self
 
 
-class ModelSettings(Part):
+class ModelSettings(SettingsPart):
     """One model behind the gateway. A model that is not listed is not served."""
 
     protocol: Literal["oip", "v1", "mlflow", "labels", "vllm-classify", "openai-embeddings", "openai-chat", "json"] = (

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from modeltoll.gateway.settings.models import Part
+from modeltoll.gateway.settings.models import SettingsPart
 
 __all__ = ["OperationSettings", "OperatorToken", "is_loopback"]
 
@@ -31,7 +31,7 @@ def _token(secret: SecretStr) -> SecretStr:
 OperatorToken = Annotated[SecretStr, AfterValidator(_token)]
 
 
-class OperationSettings(Part):
+class OperationSettings(SettingsPart):
     """Logs, traces, and how the gateway stops. A reload changes none of it."""
 
     log_format: Literal["console", "json"] = Field(

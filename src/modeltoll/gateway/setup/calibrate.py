@@ -14,35 +14,45 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.gateway.assembly.build import build_chance, build_house, build_road, build_upstream
-from modeltoll.gateway.assembly.components import build_profile, build_subject
-from modeltoll.gateway.assembly.puzzles import build_menu, build_stock
-from modeltoll.gateway.callers.identify import Callers
+from modeltoll.gateway.assembly.build import build_app_components, build_gate_config, build_runtime, build_upstream
+from modeltoll.gateway.assembly.components import build_profile, build_served_model
+from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
+from modeltoll.gateway.callers.identify import CallerIdentifier
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.public.app import application
-from modeltoll.gateway.server.serve import lent
+from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
-from modeltoll.ledger.locate import locate
-from modeltoll.pricing.calibration import Calibration, Costs, calibrate
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.pricing.calibration import Calibration
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.core.gate import Subject
-    from modeltoll.gateway.public.app import House
+    from modeltoll.gateway.core.request import ServedModel
+    from modeltoll.gateway.public.app import AppComponents
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
-    from modeltoll.pricing.calibration import Provenance, Split, Terms
+    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.pricing.calibration import Provenance
+    from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit
     from modeltoll.records import Floats, Progress
 
-__all__ = ["Observation", "Wishes", "ask_leaks", "calibrate_model", "observe", "price", "read_rows"]
+__all__ = [
+    "CalibrationRequest",
+    "HonestSample",
+    "ask_leaks",
+    "calibrate_model",
+    "fit_tariff",
+    "measure_rows",
+    "read_rows",
+]
 
 _WARM_UP = 20
 _TIMED_VISITS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Observation:
+class HonestSample:
     """What honest rows showed: their leaks, and the seconds that each took, (rows,), one row a request."""
 
     model: str
@@ -71,9 +81,9 @@ def read_rows(path: Path) -> Floats:
     return rows.reshape(len(rows), -1)
 
 
-async def observe(
-    subject: Subject, upstream: Upstream, inputs: Floats, progress: Progress | None = None
-) -> Observation:
+async def measure_rows(
+    subject: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
+) -> HonestSample:
     """Ask the model server for honest rows, (rows, dimensions), one at a time.
 
     Raises:
@@ -98,17 +108,17 @@ async def observe(
         if progress is not None:
             progress(done, len(questions))
     values = np.vstack([leak.values for leak in leaks])
-    return Observation(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions))
+    return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions))
 
 
-async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, house: House) -> float:
+async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, house: AppComponents) -> float:
     """What a gateway adds to one row: the difference of the medians with it and without it, asked in turns.
 
     Both are asked as a caller asks, and the model server does its work in between: a gateway that is asked again and
     again, with nothing else going on, is faster than it will ever be in service.
     """
     without, within = [], []
-    async with lent(application(house)) as address:
+    async with temporary_server(application(house)) as address:
         caller = HttpUpstream(address)
         await caller.open()
         try:
@@ -127,17 +137,17 @@ async def _timed(upstream: Upstream, path: str, question: bytes) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class CalibrationRequest:
     """What the operator asks of a tariff; ``costs`` without the times, which are measured."""
 
-    terms: Terms
-    costs: Costs
-    split: Split
+    terms: CalibrationTerms
+    costs: RowCosts
+    split: HoldoutSplit
     provenance: Provenance
 
 
-async def price(
-    observation: Observation, wishes: Wishes, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
+async def fit_tariff(
+    observation: HonestSample, wishes: CalibrationRequest, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
 ) -> Calibration:
     """A calibration whose unit leaves room for the gateway's own time, which is measured with that tariff in force.
 
@@ -147,13 +157,15 @@ async def price(
 
     def fitted(own: float) -> Calibration:
         costs = replace(wishes.costs, undefended_seconds=observation.undefended_seconds, gate_seconds=own)
-        return calibrate(observation.model, observation.leaks, costs, wishes.terms, wishes.provenance, wishes.split)
+        return fit_calibration(
+            observation.model, observation.leaks, costs, wishes.terms, wishes.provenance, wishes.split
+        )
 
     return fitted(await own_seconds(ConformalTariff(fitted(0.0))))
 
 
 async def calibrate_model(
-    settings: Settings, model: str, inputs: Floats, wishes: Wishes, progress: Progress | None = None
+    settings: Settings, model: str, inputs: Floats, wishes: CalibrationRequest, progress: Progress | None = None
 ) -> Calibration:
     """Ask a running model server for honest rows, (rows, dimensions), that it was not trained on, and fit a tariff.
 
@@ -164,38 +176,40 @@ async def calibrate_model(
     """
     profile = build_profile(settings)
     async with _asked(settings, model) as (subject, upstream):
-        observation = await observe(subject, upstream, inputs, progress)
+        observation = await measure_rows(subject, upstream, inputs, progress)
 
         async def own_seconds(tariff: ConformalTariff) -> float:
             with tempfile.TemporaryDirectory() as folder:  # the real ledger is not to remember these visits
-                ledger = locate(f"sqlite:///{folder}/calibration.db")
+                ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
                 await ledger.open()
                 try:
-                    chance = build_chance(settings, profile)
-                    menu = build_menu(settings.models[model].puzzle, profile, build_stock(settings))
-                    gate = Gate(build_road(settings, subject, tariff, menu), upstream, ledger, chance)
-                    house = build_house(settings, {model: gate}, upstream, chance)
-                    house = replace(house, door=replace(house.door, callers=Callers()))
+                    chance = build_runtime(settings, profile)
+                    menu = build_puzzle_selector(
+                        settings.models[model].puzzle, profile, build_precomputed_pool(settings)
+                    )
+                    gate = Gate(build_gate_config(settings, subject, tariff, menu), upstream, ledger, chance)
+                    house = build_app_components(settings, {model: gate}, upstream, chance)
+                    house = replace(house, door=replace(house.door, callers=CallerIdentifier()))
                     questions = observation.questions[:_TIMED_VISITS]
                     return await _own_seconds(questions, subject.infer_path, upstream, house)
                 finally:
                     await ledger.close()
 
-        return await price(observation, wishes, own_seconds)
+        return await fit_tariff(observation, wishes, own_seconds)
 
 
 async def ask_leaks(settings: Settings, model: str, inputs: Floats, progress: Progress | None = None) -> Leaks:
     """What some rows, (rows, dimensions), give away; raises as ``calibrate_model``."""
     async with _asked(settings, model) as (subject, upstream):
-        return (await observe(subject, upstream, inputs, progress)).leaks
+        return (await measure_rows(subject, upstream, inputs, progress)).leaks
 
 
 @asynccontextmanager
-async def _asked(settings: Settings, model: str) -> AsyncIterator[tuple[Subject, Upstream]]:
+async def _asked(settings: Settings, model: str) -> AsyncIterator[tuple[ServedModel, Upstream]]:
     """A model of the settings and its running server."""
     if model not in settings.models:
         raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
-    subject, upstream = build_subject(settings, model), build_upstream(settings)
+    subject, upstream = build_served_model(settings, model), build_upstream(settings)
     await upstream.open()
     try:
         yield subject, upstream

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import LedgerError, ModeltollError
-from modeltoll.gateway.assembly.build import assemble
+from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.setup.calibrate import read_rows
-from modeltoll.gateway.setup.sample_requests import sample_question
-from modeltoll.ledger.locate import locate
+from modeltoll.gateway.setup.sample_requests import sample_request
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Caller
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from modeltoll.gateway.assembly.gateway import Assembly
+    from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Floats
 
-__all__ = ["Checked", "Tried", "check"]
+__all__ = ["CheckReport", "RouteCheck", "check_gateway"]
 
 _NOBODY = Caller("readiness")
 _NONE_YET = "there is no ledger in"  # as all of them say
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class RouteCheck:
     """One model's route. ``leaks`` are the mean leaks of the sample's rows by measure; ``seconds`` is what the model
     server took for the sample, ``price_seconds`` what a row of it would cost, before suspicion.
 
@@ -54,10 +54,10 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckReport:
     """What came of it. ``ledger`` says how that stands; ``notices`` are what works, but perhaps not as was meant."""
 
-    models: tuple[Tried, ...]
+    models: tuple[RouteCheck, ...]
     ledger: str
     notices: tuple[str, ...]
     faults: tuple[str, ...] = ()
@@ -68,28 +68,28 @@ class Checked:
         return not (self.faults or any(tried.faults for tried in self.models))
 
 
-async def check(settings: Settings, inputs: Path | None = None) -> Checked:
+async def check_gateway(settings: Settings, inputs: Path | None = None) -> CheckReport:
     """Try all models, with the rows of ``inputs`` (.npy) where they take numbers, else with rows that they say they take.
 
     Raises:
         SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows cannot be read.
     """
     rows = None if inputs is None else read_rows(inputs)[:8]
-    assembly = assemble(settings)
+    assembly = build_gateway(settings)
     ledger, fault = await _ledger(settings)
     await assembly.upstream.open()
     try:
-        tried = [await _try(assembly, name, gate, rows) for name, gate in assembly.gates.items()]
+        tried = [await _check_route(assembly, name, gate, rows) for name, gate in assembly.gates.items()]
     finally:
         await assembly.upstream.close()
-    return Checked(tuple(tried), ledger, assembly.notices, (fault,) if fault else ())
+    return CheckReport(tuple(tried), ledger, assembly.notices, (fault,) if fault else ())
 
 
 async def _ledger(settings: Settings) -> tuple[str, str]:
     """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
     if settings.ledger.url.startswith("memory:"):
         return "in memory: forgotten when the gateway stops", ""
-    ledger = locate(settings.ledger.url, make=False)
+    ledger = ledger_from_url(settings.ledger.url, make=False)
     try:
         await ledger.open()
         try:
@@ -103,10 +103,10 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     return "answers", ""
 
 
-async def _try(assembly: Assembly, name: str, gate: Gate, rows: Floats | None) -> Tried:
+async def _check_route(assembly: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
     subject, tariff = gate.road.subject, gate.road.tariff
     calibration = tariff.calibration if isinstance(tariff, ConformalTariff) else None
-    begun = Tried(
+    begun = RouteCheck(
         name,
         subject.infer_path,
         gate.road.mode,
@@ -128,14 +128,14 @@ def _sample(settings: Settings, name: str, rows: Floats | None) -> Floats | None
     return read_rows(raw[0])[:4]
 
 
-async def _asked(upstream: Upstream, gate: Gate, begun: Tried, rows: Floats | None) -> Tried:
+async def _asked(upstream: Upstream, gate: Gate, begun: RouteCheck, rows: Floats | None) -> RouteCheck:
     subject, tariff = gate.road.subject, gate.road.tariff
     ready = await upstream.fetch(subject.ready_path)
     if ready.status != 200:
         return _with_fault(begun, f"the model server is not ready: {subject.ready_path} says {ready.status}")
     described = subject.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    body = sample_question(subject, metadata, rows)
+    body = sample_request(subject, metadata, rows)
     question = subject.protocol.read(body, subject.service)
     begin = time.perf_counter()
     answer = await upstream.predict(begun.route, question.forward or body)
@@ -152,5 +152,5 @@ async def _asked(upstream: Upstream, gate: Gate, begun: Tried, rows: Floats | No
     return replace(begun, rows=len(question.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
 
 
-def _with_fault(begun: Tried, fault: str) -> Tried:
+def _with_fault(begun: RouteCheck, fault: str) -> RouteCheck:
     return replace(begun, faults=(fault,))

@@ -17,26 +17,26 @@ import numpy as np
 from modeltoll.errors import AnswerError, ModeltollError, UpstreamError
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.oip_tensors import NUMERIC
-from modeltoll.gateway.protocols.protocol import Service
+from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.gateway.protocols.v1 import TensorFlowServing
 from modeltoll.gateway.setup.sample_requests import SENTENCE, dimensions_of, sample_rows
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
 
-__all__ = ["Find", "NothingFound", "probe"]
+__all__ = ["DiscoveredModel", "NothingDiscovered", "discover"]
 
 _SURE = re.compile(r"prob|softmax", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _TOLERANCE = 1e-3
 
 
-class NothingFound(ModeltollError):
+class NothingDiscovered(ModeltollError):
     """The server speaks nothing that is known here, or serves no model that it would name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Find:
+class DiscoveredModel:
     """A model that can be put behind a gateway. ``guessed`` says what was not seen in an answer; empty: all was."""
 
     model: str
@@ -56,7 +56,7 @@ class Find:
         return cleaned or "model"
 
 
-async def probe(upstream: Upstream, model: str | None) -> tuple[Find, ...]:
+async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredModel, ...]:
     """The models of a server, or the one that is named.
 
     Raises:
@@ -65,19 +65,19 @@ async def probe(upstream: Upstream, model: str | None) -> tuple[Find, ...]:
     """
     await upstream.fetch("/")  # whatever it says: that it can be reached
     for look in _LOOKS:
-        found = await look(_Asker(upstream), model)
+        found = await look(_ProbeClient(upstream), model)
         if found:
             return tuple(found)
     if model is None:
-        raise NothingFound(
+        raise NothingDiscovered(
             "the server names no model in a protocol that is known here; if it has one, name it: --model"
         )
-    raise NothingFound(
+    raise NothingDiscovered(
         f"no model {model!r} answers in a protocol that is known here; any other JSON over HTTP is protocol: json"
     )
 
 
-class _Asker:
+class _ProbeClient:
     """Asks, and takes whatever is not an answer of JSON for none."""
 
     def __init__(self, upstream: Upstream) -> None:
@@ -134,7 +134,7 @@ def _kind_of(scores: Any) -> tuple[str, int] | None:
     return ("probabilities" if sums else "logits"), table.shape[1]
 
 
-def _seen(find: Find, scores: Any) -> Find:
+def _recognised(find: DiscoveredModel, scores: Any) -> DiscoveredModel:
     """With what an answer showed."""
     kind = _kind_of(scores)
     if kind is None:
@@ -145,7 +145,7 @@ def _seen(find: Find, scores: Any) -> Find:
 # Open Inference Protocol
 
 
-async def _oip(asker: _Asker, model: str | None) -> Sequence[Find]:
+async def _oip(asker: _ProbeClient, model: str | None) -> Sequence[DiscoveredModel]:
     if not await asker.ready("/v2/health/ready"):
         return ()
     names = [model] if model else _names(await asker.post("/v2/repository/index", {}), "name")
@@ -153,7 +153,7 @@ async def _oip(asker: _Asker, model: str | None) -> Sequence[Find]:
     return [find for find in found if find is not None]
 
 
-async def _oip_model(asker: _Asker, name: str) -> Find | None:
+async def _oip_model(asker: _ProbeClient, name: str) -> DiscoveredModel | None:
     described = await asker.get(f"/v2/models/{name}")
     outputs = _at(described, "outputs")
     if not isinstance(outputs, list) or not outputs:
@@ -165,18 +165,18 @@ async def _oip_model(asker: _Asker, name: str) -> Find | None:
     chosen = next((output for output in scores if _SURE.search(output["name"])), scores[0])["name"]
     others = tuple(output["name"] for output in named if output["name"] != chosen)
     guess = "no answer was seen: say what the output holds"
-    find = Find(name, "oip", "probabilities", chosen, others=others, guessed=guess)
+    find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess)
     dimensions = dimensions_of(json.dumps(described).encode())
     if dimensions is None:
         return find
-    service, protocol = Service(name, chosen, "probabilities"), OpenInference()
+    service, protocol = ServiceDescription(name, chosen, "probabilities"), OpenInference()
     try:
         question = protocol.ask(sample_rows(dimensions), json.dumps(described).encode(), service)
         answer = await asker.post(f"/v2/models/{name}/infer", json.loads(question))
     except AnswerError:
         return find
     said = next((each for each in _at(answer, "outputs") or () if _at(each, "name") == chosen), None)
-    return _seen(find, _shaped(_at(said, "data"), _at(said, "shape")))
+    return _recognised(find, _shaped(_at(said, "data"), _at(said, "shape")))
 
 
 def _width(output: Any) -> int:
@@ -194,7 +194,7 @@ def _shaped(data: Any, shape: Any) -> Any:
 # Text Embeddings Inference
 
 
-async def _tei(asker: _Asker, model: str | None) -> Sequence[Find]:
+async def _tei(asker: _ProbeClient, model: str | None) -> Sequence[DiscoveredModel]:
     info = await asker.get("/info")
     name, kind = _at(info, "model_id"), _at(info, "model_type")
     if not isinstance(name, str) or not isinstance(kind, dict):
@@ -205,16 +205,16 @@ async def _tei(asker: _Asker, model: str | None) -> Sequence[Find]:
             labels = tuple(str(numbered[key]) for key in sorted(numbered, key=int))
         except ValueError:
             return ()
-        return [Find(model or name, "labels", "probabilities", labels=labels)]
+        return [DiscoveredModel(model or name, "labels", "probabilities", labels=labels)]
     if "embedding" in kind:
-        return [Find(model or name, "openai-embeddings", "embeddings")]
+        return [DiscoveredModel(model or name, "openai-embeddings", "embeddings")]
     return ()
 
 
 # What lists its models at /v1/models: OpenAI's API, and KServe's protocol V1
 
 
-async def _v1_models(asker: _Asker, model: str | None) -> Sequence[Find]:
+async def _v1_models(asker: _ProbeClient, model: str | None) -> Sequence[DiscoveredModel]:
     listed = await asker.get("/v1/models")
     theirs = _names(_at(listed, "data"), "id")
     if theirs:
@@ -225,24 +225,24 @@ async def _v1_models(asker: _Asker, model: str | None) -> Sequence[Find]:
     return [find for find in found if find is not None]
 
 
-async def _openai_model(asker: _Asker, name: str) -> Find:
+async def _openai_model(asker: _ProbeClient, name: str) -> DiscoveredModel:
     text = {"model": name, "input": SENTENCE}
     classes = _kind_of([_at(await asker.post("/classify", text), "data", 0, "probs")])
     if classes is not None:
-        return Find(name, "vllm-classify", classes[0], classes=classes[1])
+        return DiscoveredModel(name, "vllm-classify", classes[0], classes=classes[1])
     if isinstance(_at(await asker.post("/v1/embeddings", text), "data", 0, "embedding"), list):
-        return Find(name, "openai-embeddings", "embeddings")
+        return DiscoveredModel(name, "openai-embeddings", "embeddings")
     turn = {"model": name, "messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 1, "logprobs": True}
     said = await asker.post("/v1/chat/completions", turn)
     shown = isinstance(_at(said, "choices", 0, "logprobs", "content"), list)
     guess = "" if shown else "no log-probabilities were seen: the model server must give them"
-    return Find(name, "openai-chat", "tokens", guessed=guess)
+    return DiscoveredModel(name, "openai-chat", "tokens", guessed=guess)
 
 
-async def _v1_model(asker: _Asker, name: str) -> Find | None:
+async def _v1_model(asker: _ProbeClient, name: str) -> DiscoveredModel | None:
     if not await asker.ready(f"/v1/models/{name}"):
         return None
-    find = Find(name, "v1", "probabilities", guessed="no answer was seen: say what the predictions hold")
+    find = DiscoveredModel(name, "v1", "probabilities", guessed="no answer was seen: say what the predictions hold")
     signature = _at(await asker.get(f"/v1/models/{name}/metadata"), "metadata", "signature_def", "signature_def")
     inputs = _at(signature, "serving_default", "inputs")
     shapes = [_at(each, "tensor_shape", "dim") for each in inputs.values()] if isinstance(inputs, dict) else []
@@ -252,20 +252,27 @@ async def _v1_model(asker: _Asker, name: str) -> Find | None:
         sizes = []
     if not sizes or min(sizes) < 1:
         return find
-    service = Service(name, "", "probabilities")
+    service = ServiceDescription(name, "", "probabilities")
     question = TensorFlowServing().ask(sample_rows(math.prod(sizes)), b"", service)
-    return _seen(find, _at(await asker.post(f"/v1/models/{name}:predict", json.loads(question)), "predictions"))
+    return _recognised(find, _at(await asker.post(f"/v1/models/{name}:predict", json.loads(question)), "predictions"))
 
 
 # MLflow
 
 
-async def _mlflow(asker: _Asker, model: str | None) -> Sequence[Find]:
+async def _mlflow(asker: _ProbeClient, model: str | None) -> Sequence[DiscoveredModel]:
     if not (await asker.ready("/ping") and await asker.ready("/version")):
         return ()
     return [
-        Find(model or "model", "mlflow", "probabilities", guessed="no answer was seen: say what the predictions hold")
+        DiscoveredModel(
+            model or "model", "mlflow", "probabilities", guessed="no answer was seen: say what the predictions hold"
+        )
     ]
 
 
-_LOOKS: Sequence[Callable[[_Asker, str | None], Awaitable[Sequence[Find]]]] = (_oip, _tei, _v1_models, _mlflow)
+_LOOKS: Sequence[Callable[[_ProbeClient, str | None], Awaitable[Sequence[DiscoveredModel]]]] = (
+    _oip,
+    _tei,
+    _v1_models,
+    _mlflow,
+)

@@ -14,10 +14,10 @@ from modeltoll.errors import AnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from modeltoll.gateway.core.gate import Subject
+    from modeltoll.gateway.core.request import ServedModel
     from modeltoll.records import Floats
 
-__all__ = ["SENTENCE", "dimensions_of", "sample_question", "sample_rows"]
+__all__ = ["SENTENCE", "dimensions_of", "sample_request", "sample_rows"]
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 _ROWS = 4
@@ -31,11 +31,11 @@ class _Metadata(msgspec.Struct):
     inputs: list[_Tensor]
 
 
-def _named(subject: Subject) -> str:
+def _named(subject: ServedModel) -> str:
     return subject.service.served_as or subject.service.model
 
 
-_OF_TEXTS: Mapping[str, Callable[[Subject], Any]] = {
+_OF_TEXTS: Mapping[str, Callable[[ServedModel], Any]] = {
     "labels": lambda _: {"inputs": SENTENCE},
     "vllm-classify": lambda subject: {"model": _named(subject), "input": SENTENCE},
     "openai-embeddings": lambda subject: {"model": _named(subject), "input": SENTENCE},
@@ -62,7 +62,7 @@ def sample_rows(dimensions: int) -> Floats:
     return np.random.default_rng(0).random((_ROWS, dimensions))
 
 
-def sample_question(subject: Subject, metadata: bytes, rows: Floats | None) -> bytes:
+def sample_request(subject: ServedModel, metadata: bytes, rows: Floats | None) -> bytes:
     """A request that the model can answer: of ``rows``, (rows, dimensions), or of what it says that it takes.
 
     Raises:

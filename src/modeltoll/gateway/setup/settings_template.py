@@ -11,7 +11,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modeltoll.gateway.setup.discover import Find
+    from modeltoll.gateway.setup.discover import DiscoveredModel
 
 __all__ = ["first_settings"]
 
@@ -43,12 +43,12 @@ _OF_SCORES = """\
 _TEXTS = ("labels", "vllm-classify")
 
 
-def first_settings(url: str, finds: Sequence[Find]) -> str:
+def first_settings(url: str, finds: Sequence[DiscoveredModel]) -> str:
     """The text of the file, in YAML; every model in shadow mode, in which nothing is charged and no tariff is needed."""
     return _HEAD.format(url=_plain(url)) + "\n".join("\n".join(_model(find)) for find in finds) + "\n"
 
 
-def _model(find: Find) -> Iterator[str]:
+def _model(find: DiscoveredModel) -> Iterator[str]:
     name = find.setting
     yield f"  {_plain(name)}:"
     yield f"    protocol: {find.protocol}"
@@ -73,7 +73,7 @@ def _plain(text: str) -> str:
     return text if simple and not text.endswith(":") else json.dumps(text)
 
 
-def _output(find: Find) -> str:
+def _output(find: DiscoveredModel) -> str:
     members = {
         "name": _plain(find.output) if find.output else "",
         "kind": find.kind,

@@ -11,13 +11,13 @@ from modeltoll.errors import UpstreamBusy
 from modeltoll.gateway.protocols.protocol import JSON
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer
 
-__all__ = ["Queue"]
+__all__ = ["BoundedUpstream"]
 
 
-class Queue:
+class BoundedUpstream:
     """An upstream that is asked by so many requests at once; others wait in the order in which they came.
 
     ``concurrent`` requests are with the model server at most, ``waiting`` wait for one of them to end, for ``seconds``

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak.teachers.fit_torch import Lesson, NetworkPlan, fit_network
+from modeltoll.leak.teachers.fit_torch import NetworkPlan, TrainingBatch, fit_network
 from modeltoll.leak.teachers.partition import check_private
 from modeltoll.leak.teachers.vote_head import VoteHead
 
 if TYPE_CHECKING:
-    from modeltoll.leak.teachers.ensemble import Teachers
-    from modeltoll.leak.teachers.network_stack import Stack
+    from modeltoll.leak.teachers.ensemble import TeacherEnsemble
+    from modeltoll.leak.teachers.network_stack import NetworkStack
     from modeltoll.records import Floats, Progress
 
-__all__ = ["OBSERVER", "VOTE_HEAD", "fit_observer", "fit_vote_head", "perturbed"]
+__all__ = ["OBSERVER", "VOTE_HEAD", "fit_novelty_network", "fit_vote_head", "with_noise"]
 
 VOTE_HEAD = NetworkPlan(hidden=(256, 64), epochs=20, batch=256, rate=2e-3, decay=0.0, shift=0)
 OBSERVER = NetworkPlan(convolutions=((24, 5), (48, 5)), hidden=(128,), epochs=3, batch=128, rate=2e-3)
@@ -29,7 +29,7 @@ _STRENGTHS = (0.15, 0.9)  # how much of a perturbed input is something else
 Shape = tuple[int, int, int]
 
 
-def perturbed(inputs: Floats, shape: Shape, rng: np.random.Generator) -> Floats:
+def with_noise(inputs: Floats, shape: Shape, rng: np.random.Generator) -> Floats:
     """Private inputs made strange, so that a vote head learns what teachers say off the data; one variant per row.
 
     In turn: blended with noise, with another row, inverted, blended with a smooth random field, cut into quarters that
@@ -59,7 +59,7 @@ def perturbed(inputs: Floats, shape: Shape, rng: np.random.Generator) -> Floats:
 
 
 def fit_vote_head(
-    teachers: Teachers,
+    teachers: TeacherEnsemble,
     inputs: Floats,
     shape: Shape,
     plan: NetworkPlan = VOTE_HEAD,
@@ -75,21 +75,21 @@ def fit_vote_head(
     rng = np.random.default_rng(plan.seed)
     inputs = inputs[rng.permutation(len(inputs))[:_MOST_ROWS]]
     rows = np.concatenate(
-        [inputs, perturbed(inputs, shape, rng), perturbed(inputs[rng.permutation(len(inputs))], shape, rng)]
+        [inputs, with_noise(inputs, shape, rng), with_noise(inputs[rng.permutation(len(inputs))], shape, rng)]
     )
     shares = (teachers.votes(rows) / len(teachers)).astype(np.float32)
     absent = np.zeros((1, shares.shape[1]), dtype=bool)
-    lesson = Lesson(rows.astype(np.float32)[None], shares[None], absent, shape)
+    lesson = TrainingBatch(rows.astype(np.float32)[None], shares[None], absent, shape)
     return VoteHead(fit_network(lesson, plan, progress), len(teachers))
 
 
-def fit_observer(
+def fit_novelty_network(
     inputs: Floats,
     labels: NDArray[Any],
     shape: Shape,
     plan: NetworkPlan = OBSERVER,
     progress: Progress = lambda _done, _most: None,
-) -> Stack:
+) -> NetworkStack:
     """Train one classifier on private inputs (n, d) and labels (n,), for ``LayeredNovelty`` to look through.
 
     Images below 16 x 16, and rows that are no images, are looked at by full layers alone.
@@ -104,4 +104,4 @@ def fit_observer(
         plan = replace(plan, convolutions=())
     marks = np.eye(classes.size, dtype=np.float32)[codes]
     absent = np.zeros((1, classes.size), dtype=bool)
-    return fit_network(Lesson(values.astype(np.float32)[None], marks[None], absent, shape), plan, progress)
+    return fit_network(TrainingBatch(values.astype(np.float32)[None], marks[None], absent, shape), plan, progress)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.array_file import load_any, save_arrays
 from modeltoll.leak.inputs import check_inputs
-from modeltoll.leak.teachers.network_stack import Stack
+from modeltoll.leak.teachers.network_stack import NetworkStack
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["ACTIVATIONS", "Classifier", "Members", "Networks", "Separate", "Teachers"]
+__all__ = ["ACTIVATIONS", "Classifier", "EnsembleMembers", "NetworkMembers", "SeparateMembers", "TeacherEnsemble"]
 
 _KIND, _STACK_KIND = "teachers", "teacher networks"
 _ROWS = 128  # rows worked on at a time, so that the hidden layers of all teachers stay small
@@ -47,7 +47,7 @@ class Classifier(Protocol):
         """Labels (rows,) of inputs (rows, d)."""
 
 
-class Members(Protocol):
+class EnsembleMembers(Protocol):
     """The teachers of an ensemble, whatever they are made of."""
 
     @property
@@ -59,7 +59,7 @@ class Members(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Networks:
+class NetworkMembers:
     """Linear classifiers or perceptrons of one shape, computed all at once.
 
     Layer i has ``weights[i]`` of shape (teachers, in, out), but (in, teachers, out) where i = 0, for all share the inputs
@@ -90,7 +90,7 @@ class Networks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Separate:
+class SeparateMembers:
     """Any classifiers, asked one after the other. They live in memory only."""
 
     classifiers: tuple[Classifier, ...]
@@ -108,14 +108,14 @@ class Separate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Teachers:
+class TeacherEnsemble:
     """An ensemble whose members were trained on disjoint parts of the private data.
 
     ``classes`` is the full sorted list of labels, shape (C,), whichever of them a member has seen; ``dimensions`` is
     the length of an input.
     """
 
-    members: Members
+    members: EnsembleMembers
     classes: NDArray[Any]
     dimensions: int
 
@@ -143,10 +143,10 @@ class Teachers:
         Raises:
             CalibrationError: they are classifiers of another library than ours; those live in memory.
         """
-        if isinstance(self.members, Stack):
+        if isinstance(self.members, NetworkStack):
             save_arrays(path, _STACK_KIND, {"classes": self.classes} | self.members.arrays())
             return
-        if not isinstance(self.members, Networks):
+        if not isinstance(self.members, NetworkMembers):
             raise CalibrationError("only linear classifiers and networks can be saved; these teachers live in memory")
         arrays: dict[str, NDArray[Any]] = {"classes": self.classes, "activation": np.array(self.members.activation)}
         for layer, (weights, biases) in enumerate(zip(self.members.weights, self.members.biases, strict=True)):
@@ -154,7 +154,7 @@ class Teachers:
         save_arrays(path, _KIND, arrays)
 
     @classmethod
-    def load(cls, path: Path) -> Teachers:
+    def load(cls, path: Path) -> TeacherEnsemble:
         """Read what ``save`` wrote; the votes are the same.
 
         Raises:
@@ -171,12 +171,12 @@ class Teachers:
         biases = [arrays[f"biases{i}"] for i in layers]
         if not _fit(weights, biases, arrays["classes"]):
             raise CalibrationError("the shapes in the teachers file do not fit each other", private=str(path))
-        members = Networks(tuple(weights), tuple(biases), str(arrays["activation"]))
+        members = NetworkMembers(tuple(weights), tuple(biases), str(arrays["activation"]))
         return cls(members, arrays["classes"], weights[0].shape[0])
 
     @classmethod
-    def _stacked(cls, arrays: Mapping[str, NDArray[Any]], path: Path) -> Teachers:
-        stack = Stack.of_arrays(arrays)
+    def _stacked(cls, arrays: Mapping[str, NDArray[Any]], path: Path) -> TeacherEnsemble:
+        stack = NetworkStack.of_arrays(arrays)
         classes = arrays.get("classes", np.empty(0))
         if classes.ndim != 1 or classes.size < 2 or classes.size != stack.classes:
             raise CalibrationError("the teachers file does not name as many classes as they have", private=str(path))

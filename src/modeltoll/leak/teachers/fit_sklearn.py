@@ -12,13 +12,20 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from modeltoll.leak.teachers.ensemble import ACTIVATIONS, Classifier, Members, Networks, Separate, Teachers
-from modeltoll.leak.teachers.partition import check_private, deal
+from modeltoll.leak.teachers.ensemble import (
+    ACTIVATIONS,
+    Classifier,
+    EnsembleMembers,
+    NetworkMembers,
+    SeparateMembers,
+    TeacherEnsemble,
+)
+from modeltoll.leak.teachers.partition import check_private, partition
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["Make", "TeacherPlan", "Teachers", "fit_teachers", "logistic", "perceptron"]
+__all__ = ["Make", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
 
 Make = Callable[[int], Classifier]  # a seed to an untrained classifier
 _Layers = list[tuple["Floats", "Floats"]]
@@ -53,7 +60,7 @@ def fit_teachers(
     plan: TeacherPlan,
     cores: int = 1,
     progress: Progress | None = None,
-) -> Teachers:
+) -> TeacherEnsemble:
     """Train each teacher on its own part of the private data; the parts are disjoint and share out each class evenly.
 
     Args:
@@ -68,7 +75,7 @@ def fit_teachers(
             teacher to see two classes.
     """
     values, classes, codes = check_private(inputs, labels)
-    parts = deal(codes, plan.teachers, plan.seed)
+    parts = partition(codes, plan.teachers, plan.seed)
     seeds = [int(seed) for seed in np.random.SeedSequence(plan.seed).generate_state(plan.teachers)]
     work = Parallel(n_jobs=cores, return_as="generator")
     jobs = (
@@ -79,7 +86,7 @@ def fit_teachers(
         trained.append(teacher)
         if progress is not None:
             progress(len(trained), plan.teachers)
-    return Teachers(_members(trained, classes), classes, values.shape[1])
+    return TeacherEnsemble(_members(trained, classes), classes, values.shape[1])
 
 
 def _train(make: Make, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
@@ -88,16 +95,16 @@ def _train(make: Make, seed: int, inputs: Floats, labels: NDArray[Any]) -> Class
     return teacher
 
 
-def _members(trained: list[Classifier], classes: NDArray[Any]) -> Members:
+def _members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
     """Stacked networks where all teachers are networks of one shape, else the classifiers themselves."""
     networks = [_network(teacher, classes) for teacher in trained]
     activation, shape = networks[0][1], [w.shape for w, _ in networks[0][0]]
     if not shape or any(a != activation or [w.shape for w, _ in layers] != shape for layers, a in networks):
-        return Separate(tuple(trained), classes)
+        return SeparateMembers(tuple(trained), classes)
     depth = range(len(shape))
     weights = tuple(np.stack([layers[i][0] for layers, _ in networks], axis=int(i == 0)) for i in depth)
     biases = tuple(np.stack([layers[i][1] for layers, _ in networks]) for i in depth)
-    return Networks(weights, biases, activation)
+    return NetworkMembers(weights, biases, activation)
 
 
 def _network(teacher: Any, classes: NDArray[Any]) -> tuple[_Layers, str]:

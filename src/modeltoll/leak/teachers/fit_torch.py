@@ -15,14 +15,14 @@ from torch.nn import functional
 
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.array_file import load_arrays, save_arrays
-from modeltoll.leak.teachers.ensemble import Networks, Teachers
-from modeltoll.leak.teachers.network_stack import Layer, Single, Stack
-from modeltoll.leak.teachers.partition import check_private, deal
+from modeltoll.leak.teachers.ensemble import NetworkMembers, TeacherEnsemble
+from modeltoll.leak.teachers.network_stack import Layer, NetworkStack, Single
+from modeltoll.leak.teachers.partition import check_private, partition
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["MNISTNET", "PERCEPTRON", "Lesson", "NetworkPlan", "fit_network", "fit_network_teachers"]
+__all__ = ["MNISTNET", "PERCEPTRON", "NetworkPlan", "TrainingBatch", "fit_network", "fit_network_teachers"]
 
 _Parameters = list[tuple[Tensor, Tensor]]
 _MOST_WEIGHTS = 12_000_000  # weights trained at once: more do not fit the cache better, and are lost on an interruption
@@ -53,7 +53,7 @@ MNISTNET = NetworkPlan(convolutions=((20, 5), (50, 5)), hidden=(500,), epochs=20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lesson:
+class TrainingBatch:
     """What networks learn: ``inputs`` (networks, n, d), ``targets`` (networks, n, C), shares that sum to 1.
 
     ``absent`` (networks, C) marks classes that a network has no row of; it never answers them.
@@ -75,7 +75,7 @@ def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and 
     teachers: int = 250,
     checkpoints: Path | None = None,
     progress: Progress = lambda _done, _most: None,
-) -> Teachers:
+) -> TeacherEnsemble:
     """Train ``teachers`` networks, each on its own part of the private data, many at a time.
 
     Each gets the same number of rows: where the data does not divide evenly, up to one row per teacher is left out.
@@ -96,7 +96,7 @@ def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and 
     values, classes, codes = check_private(inputs, labels)
     if values.shape[1] != np.prod(shape):
         raise CalibrationError(f"inputs of {values.shape[1]} numbers are not of shape {shape}")
-    parts = deal(codes, teachers, plan.seed)
+    parts = partition(codes, teachers, plan.seed)
     rows = np.stack([part[: codes.size // teachers] for part in parts])
     single, marks = values.astype(np.float32), np.eye(classes.size, dtype=np.float32)
     share = max(1, min(teachers, _MOST_WEIGHTS // _weights(plan, shape, classes.size)))
@@ -105,31 +105,31 @@ def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and 
     for number, start in enumerate(starts):
         chosen = rows[start : start + share]
         targets = marks[codes[chosen]]
-        lesson = Lesson(single[chosen], targets, targets.max(axis=1) == 0.0, shape)
+        lesson = TrainingBatch(single[chosen], targets, targets.max(axis=1) == 0.0, shape)
 
         def told(done: int, most: int, number: int = number) -> None:
             progress(number * most + done, len(starts) * most)
 
-        stacks.append(_kept(lesson, plan, start, checkpoints, told))
-    return Teachers(_joined(stacks, shape), classes, values.shape[1])
+        stacks.append(_checkpointed(lesson, plan, start, checkpoints, told))
+    return TeacherEnsemble(_concatenated(stacks, shape), classes, values.shape[1])
 
 
-def _joined(stacks: list[Stack], shape: tuple[int, int, int]) -> Networks | Stack:
+def _concatenated(stacks: list[NetworkStack], shape: tuple[int, int, int]) -> NetworkMembers | NetworkStack:
     """One ensemble of them all. Without convolutions one product serves all teachers, which is the faster way."""
     same = list(zip(*(stack.layers for stack in stacks), strict=True))
     weights = [np.concatenate([layer.weights for layer in layers]) for layers in same]
     biases = [np.concatenate([layer.biases for layer in layers]) for layers in same]
     kernels = [layers[0].kernel for layers in same]
     if any(kernels):
-        return Stack(tuple(Layer(w, b, k) for w, b, k in zip(weights, biases, kernels, strict=True)), shape)
+        return NetworkStack(tuple(Layer(w, b, k) for w, b, k in zip(weights, biases, kernels, strict=True)), shape)
     first, *later = (w.astype(np.float64) for w in weights)
     wide = np.ascontiguousarray(first.transpose(1, 0, 2))
-    return Networks((wide, *later), tuple(b.astype(np.float64) for b in biases), "relu")
+    return NetworkMembers((wide, *later), tuple(b.astype(np.float64) for b in biases), "relu")
 
 
 def fit_network(
-    lesson: Lesson, plan: NetworkPlan, progress: Progress = lambda _done, _most: None, first: int = 0
-) -> Stack:
+    lesson: TrainingBatch, plan: NetworkPlan, progress: Progress = lambda _done, _most: None, first: int = 0
+) -> NetworkStack:
     """Train the lesson's networks together; none sees another's rows.
 
     Args:
@@ -155,7 +155,7 @@ def fit_network(
         place = step % (rows // batch) * batch
         chosen = order[:, place : place + batch]
         picked = torch.arange(networks)[:, None], chosen
-        seen = _moved(inputs[picked].reshape(networks, batch, *lesson.shape), plan.shift, chance)
+        seen = _augmented(inputs[picked].reshape(networks, batch, *lesson.shape), plan.shift, chance)
         scores = _forward(seen, parameters, plan).masked_fill(absent[:, None], -1e9)
         loss = functional.cross_entropy(scores.flatten(0, 1), targets[picked].flatten(0, 1)) * networks
         optimiser.param_groups[0]["lr"] = plan.rate * (1.0 - step / most)
@@ -163,10 +163,12 @@ def fit_network(
         loss.backward()
         optimiser.step()
         progress(step + 1, most)
-    return _served(parameters, plan, lesson)
+    return _as_stack(parameters, plan, lesson)
 
 
-def _kept(lesson: Lesson, plan: NetworkPlan, start: int, folder: Path | None, progress: Progress) -> Stack:
+def _checkpointed(
+    lesson: TrainingBatch, plan: NetworkPlan, start: int, folder: Path | None, progress: Progress
+) -> NetworkStack:
     """Train a share of the networks, or read it where it was trained before on the same rows by the same plan."""
     if folder is None:
         return fit_network(lesson, plan, progress, start)
@@ -176,7 +178,7 @@ def _kept(lesson: Lesson, plan: NetworkPlan, start: int, folder: Path | None, pr
     path = folder / f"{sha.hexdigest()[:24]}.npz"
     if path.is_file():
         progress(1, 1)
-        return Stack.of_arrays(load_arrays(path, _KIND))
+        return NetworkStack.of_arrays(load_arrays(path, _KIND))
     stack = fit_network(lesson, plan, progress, start)
     folder.mkdir(parents=True, exist_ok=True)
     save_arrays(path, _KIND, stack.arrays())
@@ -203,7 +205,7 @@ def _weights(plan: NetworkPlan, shape: tuple[int, int, int], classes: int) -> in
     return sum(entering * leaving for entering, leaving in _sizes(plan, shape, classes))
 
 
-def _untrained(lesson: Lesson, plan: NetworkPlan, chance: torch.Generator) -> _Parameters:
+def _untrained(lesson: TrainingBatch, plan: NetworkPlan, chance: torch.Generator) -> _Parameters:
     """He et al. 2015: normal weights of variance 2 / in."""
     networks, _, classes = lesson.targets.shape
     return [
@@ -212,7 +214,7 @@ def _untrained(lesson: Lesson, plan: NetworkPlan, chance: torch.Generator) -> _P
     ]
 
 
-def _moved(images: Tensor, most: int, chance: torch.Generator) -> Tensor:
+def _augmented(images: Tensor, most: int, chance: torch.Generator) -> Tensor:
     """Images (networks, rows, height, width, channels), each batch moved by one chance."""
     if most == 0:
         return images
@@ -239,8 +241,8 @@ def _forward(images: Tensor, parameters: _Parameters, plan: NetworkPlan) -> Tens
     return values
 
 
-def _served(parameters: _Parameters, plan: NetworkPlan, lesson: Lesson) -> Stack:
+def _as_stack(parameters: _Parameters, plan: NetworkPlan, lesson: TrainingBatch) -> NetworkStack:
     kernels = [kernel for _, kernel in plan.convolutions] + [0] * (len(plan.hidden) + 1)
     arrays = [(w.detach().numpy(), b.detach().numpy()) for w, b in parameters]
     arrays[-1] = (arrays[-1][0], np.where(lesson.absent, np.float32(-np.inf), arrays[-1][1]))
-    return Stack(tuple(Layer(w, b, k) for (w, b), k in zip(arrays, kernels, strict=True)), lesson.shape)
+    return NetworkStack(tuple(Layer(w, b, k) for (w, b), k in zip(arrays, kernels, strict=True)), lesson.shape)

@@ -15,7 +15,7 @@ from modeltoll.errors import CalibrationError
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Layer", "Single", "Stack"]
+__all__ = ["Layer", "NetworkStack", "Single"]
 
 Single = NDArray[np.float32]
 _Values = NDArray[Any]  # float32, or float64 where doubt is settled
@@ -38,7 +38,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stack:
+class NetworkStack:
     """Networks of one shape, served at once: convolutions, each pooled to half the side, then full layers, all with ReLU.
 
     ``shape`` is (height, width, channels) of an input; it only matters to convolutions. Inputs have
@@ -107,7 +107,7 @@ class Stack:
         return named
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Stack:
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NetworkStack:
         """What ``arrays`` gave.
 
         Raises:

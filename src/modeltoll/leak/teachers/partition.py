@@ -13,7 +13,7 @@ from modeltoll.leak.inputs import check_inputs
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["check_private", "deal"]
+__all__ = ["check_private", "partition"]
 
 
 def check_private(inputs: Floats, labels: NDArray[Any]) -> tuple[Floats, NDArray[Any], Integers]:
@@ -37,7 +37,7 @@ def check_private(inputs: Floats, labels: NDArray[Any]) -> tuple[Floats, NDArray
     return values, classes, codes.astype(np.int64)
 
 
-def deal(codes: Integers, teachers: int, seed: int) -> list[Integers]:
+def partition(codes: Integers, teachers: int, seed: int) -> list[Integers]:
     """Deal shuffled rows round and round, class after class: sizes differ by at most 1, in each class too.
 
     Returns:

@@ -11,8 +11,8 @@ import numpy as np
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.array_file import is_kind, load_arrays, save_arrays
 from modeltoll.leak.inputs import check_inputs
-from modeltoll.leak.teachers.ensemble import Teachers
-from modeltoll.leak.teachers.network_stack import Stack
+from modeltoll.leak.teachers.ensemble import TeacherEnsemble
+from modeltoll.leak.teachers.network_stack import NetworkStack
 
 if TYPE_CHECKING:
     from modeltoll.leak.pate import Voters
@@ -27,7 +27,7 @@ _HEAD = "vote head"
 class VoteHead:
     """A network that tells how an ensemble of ``teachers`` would vote, in one forward pass."""
 
-    stack: Stack
+    stack: NetworkStack
     teachers: int
 
     def votes(self, inputs: Floats) -> Integers:
@@ -61,7 +61,7 @@ class VoteHead:
             CalibrationError: the file is missing, damaged, or of another kind or version.
         """
         arrays = load_arrays(path, _HEAD)
-        stack, teachers = Stack.of_arrays(arrays), arrays.get("teachers", np.array(0))
+        stack, teachers = NetworkStack.of_arrays(arrays), arrays.get("teachers", np.array(0))
         if stack.count != 1 or teachers.ndim or not int(teachers) >= 1:
             raise CalibrationError("a vote head is one network in the place of one or more teachers", private=str(path))
         return cls(stack, int(teachers))
@@ -76,5 +76,5 @@ def load_voters(path: Path) -> tuple[Voters, int]:
     if is_kind(path, _HEAD):
         head = VoteHead.load(path)
         return head.votes, head.teachers
-    teachers = Teachers.load(path)
+    teachers = TeacherEnsemble.load(path)
     return teachers.votes, len(teachers)

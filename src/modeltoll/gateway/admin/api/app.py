@@ -17,33 +17,33 @@ from modeltoll.errors import ModeltollError, RequestError
 from modeltoll.gateway.admin.api import schemas
 from modeltoll.gateway.admin.api.openapi import Endpoint, document
 from modeltoll.gateway.public.parsing import read_body
-from modeltoll.gateway.settings.errors import faults_of
+from modeltoll.gateway.settings.errors import errors_of
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.api.operations import Desk
+    from modeltoll.gateway.admin.api.operations import AdminApi
 
-__all__ = ["desk_application", "endpoints"]
+__all__ = ["api_application", "endpoints"]
 
 _MOST_BYTES = 65_536
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _KEPT = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def endpoints(desk: Desk) -> tuple[Endpoint, ...]:
+def endpoints(desk: AdminApi) -> tuple[Endpoint, ...]:
     """All that can be asked."""
     return (
-        Endpoint("GET", "/status", desk.status, schemas.AskNothing, schemas.Status),
-        Endpoint("GET", "/settings", desk.settings, schemas.AskNothing, schemas.SettingsTold),
-        Endpoint("GET", "/accounts", desk.accounts, schemas.AskAccounts, schemas.Accounts),
-        Endpoint("GET", "/account", desk.account, schemas.AskAccount, schemas.Known),
-        Endpoint("POST", "/account/reset", desk.reset, schemas.AskReset, schemas.Forgotten),
-        Endpoint("POST", "/account/tier", desk.tier, schemas.AskTier, schemas.Moved),
-        Endpoint("GET", "/keys", desk.keys, schemas.AskNothing, schemas.Keys),
-        Endpoint("GET", "/log", desk.log, schemas.AskLog, schemas.Log),
+        Endpoint("GET", "/status", desk.status, schemas.NoParameters, schemas.StatusResponse),
+        Endpoint("GET", "/settings", desk.settings, schemas.NoParameters, schemas.SettingsResponse),
+        Endpoint("GET", "/accounts", desk.accounts, schemas.AccountsQuery, schemas.AccountsResponse),
+        Endpoint("GET", "/account", desk.account, schemas.AccountQuery, schemas.CallerResponse),
+        Endpoint("POST", "/account/reset", desk.reset, schemas.ResetRequest, schemas.ResetResponse),
+        Endpoint("POST", "/account/tier", desk.tier, schemas.TierRequest, schemas.TierResponse),
+        Endpoint("GET", "/keys", desk.keys, schemas.NoParameters, schemas.KeysResponse),
+        Endpoint("GET", "/log", desk.log, schemas.LogQuery, schemas.LogResponse),
     )
 
 
-def desk_application(desk: Desk, base: str) -> Starlette:
+def api_application(desk: AdminApi, base: str) -> Starlette:
     """The desk, to be mounted at the path ``base``."""
     every = endpoints(desk)
     said = document(every, base)
@@ -60,16 +60,16 @@ def desk_application(desk: Desk, base: str) -> Starlette:
     routes = [Route(endpoint.path, _handler(endpoint), methods=[endpoint.method]) for endpoint in every]
     return Starlette(
         routes=[*routes, Route("/openapi.json", openapi), Route("/", shown)],
-        exception_handlers={ModeltollError: _failed, ClientDisconnect: _gone, HTTPException: _elsewhere},
+        exception_handlers={ModeltollError: _failed, ClientDisconnect: _client_gone, HTTPException: _unknown_path},
     )
 
 
 def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         try:
-            told = await endpoint.do(await _asked(endpoint.asks, request))
+            told = await endpoint.do(await _request_model(endpoint.asks, request))
         except ValidationError as error:
-            raise RequestError("; ".join(faults_of(error, "the request"))) from None
+            raise RequestError("; ".join(errors_of(error, "the request"))) from None
         except ValueError as error:  # a name that no store can keep
             raise RequestError(str(error)) from None
         return Response(told.model_dump_json(), media_type="application/json", headers=_KEPT)
@@ -77,7 +77,7 @@ def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     return handle
 
 
-async def _asked(form: type[BaseModel], request: Request) -> BaseModel:
+async def _request_model(form: type[BaseModel], request: Request) -> BaseModel:
     """What is asked, checked; a body must say that it is JSON, which no page of another site can say unasked."""
     if request.method in {"GET", "HEAD"}:
         given = request.query_params.multi_items()
@@ -95,12 +95,12 @@ async def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, error.status, _KEPT)
 
 
-async def _gone(request: Request, error: Exception) -> Response:
+async def _client_gone(request: Request, error: Exception) -> Response:
     del request, error
     return Response(status_code=499)
 
 
-async def _elsewhere(request: Request, error: Exception) -> Response:
+async def _unknown_path(request: Request, error: Exception) -> Response:
     """Another path, or another method."""
     del request
     assert isinstance(error, HTTPException)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from modeltoll._version import __version__
-from modeltoll.gateway.admin.api.schemas import Refused
+from modeltoll.gateway.admin.api.schemas import ErrorResponse
 
 __all__ = ["Endpoint", "document"]
 
@@ -49,7 +49,7 @@ class Endpoint:
 
 def document(endpoints: Sequence[Endpoint], base: str) -> dict[str, Any]:
     """The document of these endpoints below the path ``base``."""
-    forms = {form for endpoint in endpoints for form in (endpoint.asks, endpoint.tells)} | {Refused}
+    forms = {form for endpoint in endpoints for form in (endpoint.asks, endpoint.tells)} | {ErrorResponse}
     _, schemas = models_json_schema(
         [(form, "serialization") for form in sorted(forms, key=lambda form: form.__name__)], ref_template=_SCHEMAS
     )
@@ -79,7 +79,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     else:
         said["requestBody"] = {"required": True, "content": _content(endpoint.asks.__name__)}
     refusals = {
-        status: {"description": words, "content": _content(Refused.__name__)} for status, words in _REFUSALS.items()
+        status: {"description": words, "content": _content(ErrorResponse.__name__)}
+        for status, words in _REFUSALS.items()
     }
     done = {"200": {"description": "Done", "content": _content(endpoint.tells.__name__)}}
     return said | {"responses": done | refusals}

@@ -9,70 +9,70 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 __all__ = [
-    "AccountTold",
-    "Accounts",
-    "AskAccount",
-    "AskAccounts",
-    "AskLog",
-    "AskNothing",
-    "AskReset",
-    "AskTier",
-    "Forgotten",
-    "KeyTold",
-    "Keys",
-    "Known",
-    "LineTold",
-    "Log",
-    "Moved",
-    "Refused",
-    "SettingsTold",
-    "Status",
+    "AccountQuery",
+    "AccountResponse",
+    "AccountsQuery",
+    "AccountsResponse",
+    "CallerResponse",
+    "ErrorResponse",
+    "KeyResponse",
+    "KeysResponse",
+    "LogLineResponse",
+    "LogQuery",
+    "LogResponse",
+    "NoParameters",
+    "ResetRequest",
+    "ResetResponse",
+    "SettingsResponse",
+    "StatusResponse",
+    "TierRequest",
+    "TierResponse",
 ]
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00]+$")]  # no store keeps a NUL
 
 
-class _Shape(BaseModel):
+class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class AskNothing(_Shape):
+class NoParameters(_Schema):
     """Nothing need be said."""
 
 
-class AskAccounts(_Shape):
+class AccountsQuery(_Schema):
     """How many."""
 
     limit: int = Field(20, ge=1, le=1000, description="Those with the most work first.")
 
 
-class AskAccount(_Shape):
+class AccountQuery(_Schema):
     """Whose account."""
 
     caller: Name = Field(description="key:alice, jwt:alice, net:198.51.100.0/24, or a group: org:acme.")
     model: Name | None = Field(None, description="Of this model alone.")
 
 
-class AskReset(AskAccount):
+class ResetRequest(AccountQuery):
     """Whose account is forgotten."""
 
 
-class AskTier(_Shape):
+class TierRequest(_Schema):
     """Whose keys get which tier."""
 
     caller: Name = Field(description="key:alice: a caller whose keys are in the key file.")
     tier: Name = Field(description="exempt, discounted, normal, strict, or one of the settings' own.")
 
 
-class AskLog(_Shape):
+class LogQuery(_Schema):
     """Which lines."""
 
     after: int = Field(0, ge=0, le=2**62, description="The number of the last line that is known already.")
     limit: int = Field(100, ge=1, le=1000)
 
 
-class ModelTold(_Shape):
+class ModelResponse(_Schema):
     """A model as it is served. ``unit_seconds`` is the work of an average honest row, None without a tariff."""
 
     name: str
@@ -82,7 +82,7 @@ class ModelTold(_Shape):
     unit_seconds: float | None
 
 
-class Status(_Shape):
+class StatusResponse(_Schema):
     """How the gateway stands. ``broken``: the settings file cannot be used as it is, those of ``settled`` are in force."""
 
     version: str
@@ -90,16 +90,16 @@ class Status(_Shape):
     broken: bool
     leaving: bool
     ledger: str
-    models: tuple[ModelTold, ...]
+    models: tuple[ModelResponse, ...]
 
 
-class SettingsTold(_Shape):
+class SettingsResponse(_Schema):
     """The settings in force, without secrets."""
 
     settings: dict[str, Any]
 
 
-class AccountTold(_Shape):
+class AccountResponse(_Schema):
     """What the ledger knows of a caller of one model. ``counts`` (measures, bins) are p-value counts as they count now."""
 
     caller: str
@@ -114,33 +114,33 @@ class AccountTold(_Shape):
     counts: tuple[tuple[float, ...], ...]
 
 
-class Accounts(_Shape):
+class AccountsResponse(_Schema):
     """Accounts, those with the most work first."""
 
-    accounts: tuple[AccountTold, ...]
+    accounts: tuple[AccountResponse, ...]
 
 
-class Known(_Shape):
+class CallerResponse(_Schema):
     """All that is known of a caller, and what he has had of his day (UTC), of all models together."""
 
-    accounts: tuple[AccountTold, ...]
+    accounts: tuple[AccountResponse, ...]
     rows_today: int
     work_seconds_today: float
 
 
-class Forgotten(_Shape):
+class ResetResponse(_Schema):
     """The models whose account of the caller was forgotten."""
 
     models: tuple[str, ...]
 
 
-class Moved(_Shape):
+class TierResponse(_Schema):
     """How many keys of the caller are of that tier now."""
 
     keys: int
 
 
-class KeyTold(_Shape):
+class KeyResponse(_Schema):
     """A key of the key file; ``identity`` is the beginning of its hash."""
 
     caller: str
@@ -152,13 +152,13 @@ class KeyTold(_Shape):
     note: str
 
 
-class Keys(_Shape):
+class KeysResponse(_Schema):
     """The keys of the key file."""
 
-    keys: tuple[KeyTold, ...]
+    keys: tuple[KeyResponse, ...]
 
 
-class LineTold(_Shape):
+class LogLineResponse(_Schema):
     """A line of the ledger's log; ``who`` is the caller's hash."""
 
     line: int
@@ -173,13 +173,13 @@ class LineTold(_Shape):
     rarest: tuple[float, ...]
 
 
-class Log(_Shape):
+class LogResponse(_Schema):
     """A page of the log, in the order of its lines."""
 
-    lines: tuple[LineTold, ...]
+    lines: tuple[LogLineResponse, ...]
 
 
-class Refused(_Shape):
+class ErrorResponse(_Schema):
     """Why not."""
 
     error: str

@@ -19,10 +19,10 @@ from modeltoll.gateway.admin.dashboard import formatting
 from modeltoll.gateway.admin.dashboard.caller_history import history
 from modeltoll.gateway.admin.dashboard.callers import SORTS
 from modeltoll.gateway.admin.dashboard.honest_waits import SHARES
-from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReads, Reader, Reading
-from modeltoll.gateway.admin.dashboard.models import Shown
-from modeltoll.gateway.admin.dashboard.overview import FEW, Stand, Wish, overview
-from modeltoll.gateway.admin.security_headers import guarded
+from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader, LedgerReads, LedgerSnapshot
+from modeltoll.gateway.admin.dashboard.models import DashboardModel
+from modeltoll.gateway.admin.dashboard.overview import FEW, ModelSnapshot, ViewOptions, overview
+from modeltoll.gateway.admin.security_headers import with_security_headers
 from modeltoll.records import Account, Caller
 
 __all__ = ["dashboard_application"]
@@ -66,14 +66,14 @@ def _environment() -> jinja2.Environment:
 class _Pages:
     """The pages. One at a time is put together, in a thread: whoever is served by the gateway comes first."""
 
-    def __init__(self, reader: Reader, models: Sequence[Shown], clock: Callable[[], float]) -> None:
+    def __init__(self, reader: LedgerReader, models: Sequence[DashboardModel], clock: Callable[[], float]) -> None:
         self._reader = reader
         self._models = {shown.model: shown for shown in models}
         self._clock = clock
         self._environment = _environment()
         self._turn = asyncio.Lock()
         self._kept: dict[tuple[str, str], Response] = {}  # pages of the reading beside it
-        self._kept_of: Reading | None = None
+        self._kept_of: LedgerSnapshot | None = None
 
     async def overview(self, request: Request) -> Response:
         """All panels of one model, the first one if the query names none."""
@@ -81,7 +81,7 @@ class _Pages:
         if shown is None:
             return self._missing("There is no such model here.")
         reading, fault = await self._read()
-        stand, wish = self._stand(shown, reading), Wish.of(request.query_params)
+        stand, wish = self._stand(shown, reading), ViewOptions.of(request.query_params)
         async with self._turn:
             if reading is None:
                 return await asyncio.to_thread(self._overview, shown, stand, wish, fault)
@@ -92,7 +92,7 @@ class _Pages:
                 self._kept[asked] = await asyncio.to_thread(self._overview, shown, stand, wish, "")
             return self._kept[asked]
 
-    def _overview(self, shown: Shown, stand: Stand, wish: Wish, fault: str) -> Response:
+    def _overview(self, shown: DashboardModel, stand: ModelSnapshot, wish: ViewOptions, fault: str) -> Response:
         members = {"shown": shown, "view": overview(stand, wish), "wish": wish, "fault": fault, "at": stand.at}
         return self._page("overview.html.j2", members, 503 if fault else 200)
 
@@ -119,9 +119,9 @@ class _Pages:
             return await asyncio.to_thread(self._page, "caller.html.j2", members, 200)
 
     async def _who(
-        self, model: str, reading: Reading, name: str | None, hashed: str
+        self, model: str, reading: LedgerSnapshot, name: str | None, hashed: str
     ) -> tuple[str, str, Account | None]:
-        """A caller's name, as far as it is known, his hash, and his account. Raises as ``Reader.account`` does."""
+        """A caller's name, as far as it is known, his hash, and his account. Raises as ``LedgerReader.account`` does."""
         if name is not None:
             caller = Caller(name)
             return name, self._reader.logged_as(caller), await self._reader.account(caller, model)
@@ -129,17 +129,17 @@ class _Pages:
         account = next((one for its, one in known if (its, one.model) == (hashed, model)), None)
         return account.caller.name if account else hashed, hashed, account
 
-    def _shown(self, request: Request) -> Shown | None:
+    def _shown(self, request: Request) -> DashboardModel | None:
         named = request.query_params.get("model")
         return next(iter(self._models.values())) if named is None else self._models.get(named)
 
-    def _stand(self, shown: Shown, reading: Reading | None) -> Stand:
+    def _stand(self, shown: DashboardModel, reading: LedgerSnapshot | None) -> ModelSnapshot:
         """What must be asked for in the event loop, where the gate tells the watch of its visits."""
         drift = shown.watch.reading() if shown.watch else None
         at = reading.at if reading else self._clock()
-        return Stand(shown.model, shown.tariff.measures, at, reading, shown.priced, drift)
+        return ModelSnapshot(shown.model, shown.tariff.measures, at, reading, shown.priced, drift)
 
-    async def _read(self) -> tuple[Reading | None, str]:
+    async def _read(self) -> tuple[LedgerSnapshot | None, str]:
         try:
             return await self._reader.read(), ""
         except LedgerError as error:
@@ -150,7 +150,7 @@ class _Pages:
 
     def _page(self, template: str, members: Mapping[str, Any], status: int) -> Response:
         text = self._environment.get_template(template).render(models=self._models.values(), **members)
-        return guarded(HTMLResponse(text, status), _POLICY, kept=False)
+        return with_security_headers(HTMLResponse(text, status), _POLICY, kept=False)
 
 
 def _file(name: str) -> Handler:
@@ -159,16 +159,18 @@ def _file(name: str) -> Handler:
 
     async def serve(request: Request) -> Response:
         del request
-        return guarded(Response(content, media_type=kind), _POLICY)
+        return with_security_headers(Response(content, media_type=kind), _POLICY)
 
     return serve
 
 
-def dashboard_application(ledger: LedgerReads, models: Sequence[Shown], clock: Callable[[], float]) -> Starlette:
+def dashboard_application(
+    ledger: LedgerReads, models: Sequence[DashboardModel], clock: Callable[[], float]
+) -> Starlette:
     """The dashboard of one model or more, to be served at a path that ends in a slash, to operators only.
 
     ``clock`` gives seconds since the epoch; what it shows of callers is what the ledger holds of them, never a key.
     """
-    pages = _Pages(Reader(ledger, clock), models, clock)
+    pages = _Pages(LedgerReader(ledger, clock), models, clock)
     routes = [Route("/", pages.overview), Route("/caller", pages.caller)]
     return Starlette(routes=routes + [Route(f"/{name}", _file(name)) for name in _FILES])

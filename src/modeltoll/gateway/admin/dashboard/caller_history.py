@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.callers import band, evidence_of
+from modeltoll.gateway.admin.dashboard.callers import evidence_of, suspicion_level
 from modeltoll.gateway.admin.dashboard.charts import Chart, Series, logarithmic, points
 from modeltoll.gateway.admin.dashboard.log_arrays import MODES
-from modeltoll.gateway.admin.dashboard.traffic import Traffic, traffic
+from modeltoll.gateway.admin.dashboard.traffic import TrafficView, traffic_view
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.callers import Evidence
-    from modeltoll.gateway.admin.dashboard.log_arrays import Day
+    from modeltoll.gateway.admin.dashboard.callers import SuspicionEvidence
+    from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.records import Account
 
-__all__ = ["History", "Visit", "history"]
+__all__ = ["History", "HistoryRow", "history"]
 
 _POINTS = 300  # of a chart of leaks
 _VISITS = 25
@@ -26,7 +26,7 @@ _FEW = 5.0  # rows from which on a histogram says something
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class HistoryRow:
     """One line of the log. ``rarest`` is the smallest p of its rows, None where its measures are not the tariff's."""
 
     at: float
@@ -47,14 +47,14 @@ class History:
 
     hash: str
     account: Account | None
-    evidence: Evidence | None
-    traffic: Traffic
+    evidence: SuspicionEvidence | None
+    traffic: TrafficView
     leaks: tuple[Chart, ...]
     rarity: tuple[Chart, ...]
-    visits: tuple[Visit, ...]
+    visits: tuple[HistoryRow, ...]
 
 
-def history(hashed: str, account: Account | None, day: Day, tariff: ConformalTariff | None) -> History:
+def history(hashed: str, account: Account | None, day: DayLog, tariff: ConformalTariff | None) -> History:
     """The caller of that hash, and of that account, if he has one."""
     place = day.names.index(hashed) if hashed in day.names else -1
     his = day.only(day.callers == place)
@@ -63,20 +63,20 @@ def history(hashed: str, account: Account | None, day: Day, tariff: ConformalTar
         hash=hashed,
         account=account,
         evidence=evidence_of(account, tariff) if account and tariff else None,
-        traffic=traffic(his),
+        traffic=traffic_view(his),
         leaks=_leaks(his, tariff) if tariff and len(his.leaks) else (),
         rarity=_rarity(current, tariff) if tariff and current else (),
         visits=_visits(his),
     )
 
 
-def _leaks(his: Day, tariff: ConformalTariff) -> tuple[Chart, ...]:
+def _leaks(his: DayLog, tariff: ConformalTariff) -> tuple[Chart, ...]:
     """Running totals; of many rows, so many evenly placed ones."""
     rows = len(his.leaks)
     places = np.unique(np.linspace(0, rows - 1, min(rows, _POINTS)).round().astype(np.int64))
     totals = np.cumsum(his.leaks, axis=0)[places].T
     numbers = (places + 1).astype(np.float64)
-    mean, low, high = band(tariff, numbers)
+    mean, low, high = suspicion_level(tariff, numbers)
     charts = []
     for place, measure in enumerate(tariff.measures):
         series = (
@@ -127,13 +127,13 @@ def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _visits(his: Day) -> tuple[Visit, ...]:
+def _visits(his: DayLog) -> tuple[HistoryRow, ...]:
     lines = np.arange(len(his.at))[-_VISITS:][::-1]
     modes = (*MODES, "other")
     found = []
     for line in lines.tolist():
         rarest = his.rarest[his.row_lines == line]
-        visit = Visit(
+        visit = HistoryRow(
             at=float(his.at[line]),
             rows=int(his.rows[line]),
             rarest=float(rarest.min()) if len(rarest) else None,

@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.ledger_reader import Reading
-    from modeltoll.gateway.admin.dashboard.log_arrays import Day
+    from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerSnapshot
+    from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.records import Account, Floats
 
-__all__ = ["BAND", "MOST", "SORTS", "Evidence", "Standing", "Strip", "band", "evidence_of", "standings"]
+__all__ = [
+    "BAND",
+    "MOST",
+    "SORTS",
+    "CallerRow",
+    "LeakBand",
+    "SuspicionEvidence",
+    "caller_rows",
+    "evidence_of",
+    "suspicion_level",
+]
 
 BAND = 1.96  # standard errors to both sides: 95 of 100 honest callers, by the normal law
 SORTS = ("work", "evidence", "rows")
@@ -24,7 +34,7 @@ _TEN = math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class LeakBand:
     """A caller's mean leak a row under one measure, and the band where honest callers of as many rows lie.
 
     The ``_at`` are the same as places from 0 to 100, where 100 is three times the honest mean, or more.
@@ -40,7 +50,7 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class SuspicionEvidence:
     """The evidence against a caller, and the threshold from which on he is suspected, both in powers of ten."""
 
     power: float
@@ -54,7 +64,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CallerRow:
     """One caller of one model.
 
     ``hash`` is his name in the log, ``name`` the one of his account, None where that is not among those with the most
@@ -71,21 +81,21 @@ class Standing:
     day_rows: int
     day_work: float
     suspected_today: bool
-    evidence: Evidence | None
-    strips: tuple[Strip, ...]
+    evidence: SuspicionEvidence | None
+    strips: tuple[LeakBand, ...]
 
 
-def evidence_of(account: Account, tariff: ConformalTariff) -> Evidence | None:
+def evidence_of(account: Account, tariff: ConformalTariff) -> SuspicionEvidence | None:
     """What speaks against a caller, by an account whose counts are faded to now."""
     if account.tariff != tariff.identity:
         return None
     suspicion = tariff.suspicion
     log_evidence = suspicion.log_evidence_of(account.counts)
     surcharge = float(suspicion.surcharge_at(log_evidence))
-    return Evidence(log_evidence / _TEN, -math.log10(suspicion.terms.alpha), surcharge)
+    return SuspicionEvidence(log_evidence / _TEN, -math.log10(suspicion.terms.alpha), surcharge)
 
 
-def band(tariff: ConformalTariff, rows: Floats) -> tuple[Floats, Floats, Floats]:
+def suspicion_level(tariff: ConformalTariff, rows: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean, lower and upper end of honest callers' total leaks after so many ``rows`` (n,), each (measures, n)."""
     scores = tariff.calibration.scores
     mean = scores.mean(axis=1)[:, None] * rows
@@ -105,7 +115,7 @@ class _Today:
     leaks: tuple[float, ...] = ()
 
 
-def _today(day: Day) -> dict[str, _Today]:
+def _today(day: DayLog) -> dict[str, _Today]:
     """Of each caller in the day's log, by his hash."""
     count, of_rows = len(day.names), day.callers[day.row_lines]
     last = np.zeros(count)
@@ -122,9 +132,9 @@ def _today(day: Day) -> dict[str, _Today]:
     return {name: _Today(*sums) for name, *sums in lines if sums[2] > 0.0}
 
 
-def standings(
-    reading: Reading, day: Day, tariff: ConformalTariff | None, sort: str, limit: int | None
-) -> tuple[tuple[Standing, ...], int]:
+def caller_rows(
+    reading: LedgerSnapshot, day: DayLog, tariff: ConformalTariff | None, sort: str, limit: int | None
+) -> tuple[tuple[CallerRow, ...], int]:
     """The first ``limit`` callers (None: 200) by one of ``SORTS``, and how many are known in all."""
     today = _today(day)
     accounts = {
@@ -133,23 +143,23 @@ def standings(
         if account.model == day.model
     }
     known = [
-        _standing(hashed, accounts.get(hashed), today.get(hashed, _Today()), tariff)
+        _caller_row(hashed, accounts.get(hashed), today.get(hashed, _Today()), tariff)
         for hashed in accounts.keys() | today.keys()
     ]
     known.sort(key=lambda each: (*_size(each, sort), each.hash))
     first = known[: limit or MOST]
-    return tuple([replace(each, strips=_strips(tariff, today.get(each.hash))) for each in first]), len(known)
+    return tuple([replace(each, strips=_leak_bands(tariff, today.get(each.hash))) for each in first]), len(known)
 
 
-def _size(standing: Standing, sort: str) -> tuple[float, ...]:
+def _size(standing: CallerRow, sort: str) -> tuple[float, ...]:
     """What comes first is smallest."""
     power = standing.evidence.power if standing.evidence else -math.inf
     first = {"work": standing.work, "evidence": power, "rows": standing.rows}[sort]
     return -first, -standing.work, -standing.rows
 
 
-def _standing(hashed: str, account: Account | None, today: _Today, tariff: ConformalTariff | None) -> Standing:
-    return Standing(
+def _caller_row(hashed: str, account: Account | None, today: _Today, tariff: ConformalTariff | None) -> CallerRow:
+    return CallerRow(
         hash=hashed,
         name=account.caller.name if account else None,
         rows=account.rows if account else today.rows,
@@ -163,12 +173,12 @@ def _standing(hashed: str, account: Account | None, today: _Today, tariff: Confo
     )
 
 
-def _strips(tariff: ConformalTariff | None, today: _Today | None) -> tuple[Strip, ...]:
+def _leak_bands(tariff: ConformalTariff | None, today: _Today | None) -> tuple[LeakBand, ...]:
     if tariff is None or today is None or not today.measured:
         return ()
-    mean, low, high = (end[:, 0] / today.measured for end in band(tariff, np.array([float(today.measured)])))
+    mean, low, high = (end[:, 0] / today.measured for end in suspicion_level(tariff, np.array([float(today.measured)])))
     leaks = np.array(today.leaks) / today.measured
     scale = 100.0 / (_WIDEST * np.where(mean > 0.0, mean, 1.0))
     places = [np.clip(values * scale, 0.0, 100.0).round(2).tolist() for values in (leaks, low, high)]
     columns = zip(tariff.measures, leaks.tolist(), low.tolist(), high.tolist(), *places, strict=True)
-    return tuple(Strip(*values) for values in columns)
+    return tuple(LeakBand(*values) for values in columns)

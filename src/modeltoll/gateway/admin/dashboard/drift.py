@@ -10,16 +10,16 @@ import numpy as np
 from modeltoll.gateway.admin.dashboard.charts import Chart, Series, logarithmic, points
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.log_arrays import Day
+    from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.records import Assessment, Floats
 
-__all__ = ["Drifting", "drifting"]
+__all__ = ["DriftView", "drift_view"]
 
 
 @dataclass(frozen=True, slots=True)
-class Drifting:
+class DriftView:
     """How the traffic of callers not under suspicion stands.
 
     ``rows``, ``mean_units``, ``evidence`` and ``drifted`` are the watch's, of this gateway process since it started, faded;
@@ -36,7 +36,7 @@ class Drifting:
     charts: tuple[Chart, ...]
 
 
-def drifting(day: Day, tariff: ConformalTariff, assessment: Assessment, reading: DriftReading) -> Drifting:
+def drift_view(day: DayLog, tariff: ConformalTariff, assessment: Assessment, reading: DriftReading) -> DriftView:
     """What the watch has read, and beside it the ``assessment`` of the rows in the day's log, of all gateways."""
     edges = np.array(tariff.suspicion.edges)
     ends = logarithmic(tariff.suspicion.edges)
@@ -64,7 +64,7 @@ def drifting(day: Day, tariff: ConformalTariff, assessment: Assessment, reading:
         )
         charts.append(chart)
     ten = np.log(10.0)
-    return Drifting(
+    return DriftView(
         reading.rows,
         reading.mean_units,
         reading.tolerated_units,
@@ -80,7 +80,7 @@ def _edged(densities: Floats) -> tuple[float | None, ...]:
     return points([*densities, densities[-1]])
 
 
-def _logged(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Floats:
+def _logged(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> Floats:
     """The share of the honest rows of the log in each bin, (measures, bins); not a number without any."""
     bins = assessment.bins[day.rows_of(day.honest)]
     counts = np.array([np.bincount(column, minlength=tariff.shape[1]) for column in bins.T], np.float64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.charts import Kind
 
-__all__ = ["clock", "count", "decimal", "many", "moment", "percent", "seconds", "short", "value"]
+__all__ = ["abbreviated", "clock", "count", "decimal", "grouped_count", "moment", "percent", "seconds", "value"]
 
 _STEPS = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min"), (172_800.0, 1 / 3600, "h"))
 _DAYS = 1 / 86_400
@@ -45,15 +45,15 @@ def count(number: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share of 0 to 1."""
-    return NONE if share is None else f"{short(100 * share)}%"
+    return NONE if share is None else f"{abbreviated(100 * share)}%"
 
 
-def short(number: float | None) -> str:
+def abbreviated(number: float | None) -> str:
     """Three significant digits at most, and no zeros at the end."""
     return NONE if number is None else f"{number:.3g}"
 
 
-def many(number: int, thing: str) -> str:
+def grouped_count(number: int, thing: str) -> str:
     """So many things; their plural has an s."""
     return f"{count(number)} {thing}{'s' * (number != 1)}"
 

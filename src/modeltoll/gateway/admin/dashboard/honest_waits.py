@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.gateway.admin.dashboard.charts import Chart, Series, points
-from modeltoll.gateway.admin.dashboard.traffic import Slots
+from modeltoll.gateway.admin.dashboard.traffic import TimeSlots
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.log_arrays import Day
+    from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.records import Assessment, Floats
 
-__all__ = ["SHARES", "WaitLine", "Waits", "quantile", "row_waits", "waits"]
+__all__ = ["SHARES", "HonestWaits", "WaitLine", "honest_waits", "quantile", "row_waits"]
 
 SHARES = (0.5, 0.95, 0.99, 0.999)
 
@@ -34,7 +34,7 @@ class WaitLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
+class HonestWaits:
     """Waits of the ``rows`` of callers who pay and were not under suspicion, without entry tolls.
 
     ``mean_units`` is their mean price in units, None without rows; at most 1 is promised, and rows within the tolerance
@@ -76,7 +76,7 @@ def _promised(tariff: ConformalTariff, share: float) -> float:
     return known.get(share, unit * (1.0 - g) * float((1.0 - share) ** -g))
 
 
-def row_waits(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Floats:
+def row_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> Floats:
     """Each row's share, by its price, of the work that its request was asked for, (rows,)."""
     prices = assessment.factors * tariff.multipliers(assessment, day.work[day.row_lines, 3])
     of_request = np.bincount(day.row_lines, prices, len(day.at))
@@ -84,11 +84,11 @@ def row_waits(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Floa
     return each
 
 
-def waits(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Waits:
+def honest_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> HonestWaits:
     """Of lines whose measures are the tariff's; ``assessment`` is its reading of the day's rows."""
     unit, honest = tariff.calibration.unit_seconds, day.rows_of(day.honest)
     each, at = row_waits(day, tariff, assessment)[honest], day.at[day.row_lines][honest]
-    slots = Slots.of(day)
+    slots = TimeSlots.of(day)
     with np.errstate(invalid="ignore"):
         means = slots.sums(at, each) / slots.sums(at) / unit
     tolerated = 1.0 + tariff.suspicion.terms.rho
@@ -105,7 +105,7 @@ def waits(day: Day, tariff: ConformalTariff, assessment: Assessment) -> Waits:
         ),
         y_kind="units",
     )
-    return Waits(
+    return HonestWaits(
         rows=len(each),
         unit_seconds=unit,
         mean_units=float(each.mean() / unit) if len(each) else None,

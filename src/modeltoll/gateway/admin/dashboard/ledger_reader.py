@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.admin.dashboard.log_tail import Bounds, Follower, LogReads
+from modeltoll.gateway.admin.dashboard.log_tail import LogReads, LogTailReader, TailLimits
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.log_arrays import Tail
+    from modeltoll.gateway.admin.dashboard.log_arrays import LogTail
     from modeltoll.records import Account, Caller
 
-__all__ = ["ACCOUNTS", "LedgerReads", "Reader", "Reading"]
+__all__ = ["ACCOUNTS", "LedgerReader", "LedgerReads", "LedgerSnapshot"]
 
 T = TypeVar("T")
 
@@ -42,16 +42,16 @@ class LedgerReads(LogReads, Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class LedgerSnapshot:
     """What the ledger said at the time ``at``: the end of its log, the accounts with the most work, and their hashes."""
 
     at: float
-    tail: Tail
+    tail: LogTail
     accounts: tuple[Account, ...]
     hashes: tuple[str, ...]
 
 
-class Reader:
+class LedgerReader:
     """Asks the ledger, one question at a time.
 
     ``clock`` gives seconds since the epoch, ``timer`` seconds since whenever; ``patience`` is in seconds.
@@ -61,21 +61,21 @@ class Reader:
         self,
         ledger: LedgerReads,
         clock: Callable[[], float],
-        bounds: Bounds | None = None,
+        bounds: TailLimits | None = None,
         patience: float = _PATIENCE,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._follower = Follower(ledger, bounds or Bounds())
+        self._follower = LogTailReader(ledger, bounds or TailLimits())
         self._patience = patience
         self._timer = timer
         self._turn = asyncio.Lock()
-        self._latest: Reading | None = None
+        self._latest: LedgerSnapshot | None = None
         self._accounts: tuple[Account, ...] = ()
         self._accounts_at, self._rest = -math.inf, 0.0
 
-    async def read(self) -> Reading:
+    async def read(self) -> LedgerSnapshot:
         """The latest reading, or a new one where that is some seconds old.
 
         Raises:
@@ -96,14 +96,14 @@ class Reader:
         """The hash that stands for the caller in the log."""
         return self._ledger.logged_as(caller)
 
-    async def _read(self, now: float) -> Reading:
+    async def _read(self, now: float) -> LedgerSnapshot:
         tail = await self._follower.tail(now)
         if not 0.0 <= now - self._accounts_at < self._rest:
             begin = self._timer()
             self._accounts = tuple(await self._ledger.largest(ACCOUNTS, now))
             self._accounts_at, self._rest = now, _REST * (self._timer() - begin)
         hashes = tuple([self.logged_as(account.caller) for account in self._accounts])
-        return Reading(now, tail, self._accounts, hashes)
+        return LedgerSnapshot(now, tail, self._accounts, hashes)
 
     async def _in_time(self, answer: Awaitable[T]) -> T:
         try:

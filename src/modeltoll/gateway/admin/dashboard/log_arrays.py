@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from modeltoll.records import Bill, Floats, Integers
+    from modeltoll.records import Floats, Integers, LogEntry
 
     Bools = NDArray[np.bool_]
 
-__all__ = ["DAY", "MODES", "Day", "Page", "Tail", "pages_of"]
+__all__ = ["DAY", "MODES", "DayLog", "LogPage", "LogTail", "pages_of"]
 
 DAY = 86_400.0  # seconds
 MODES = ("sealed", "redeem", "free", "shadow", "exempt")
@@ -29,7 +29,7 @@ _TRIFLE = 1e-9  # of a surcharge: above it a caller was under suspicion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Page:
+class LogPage:
     """Some lines of the log, of one model and the same measures, in the log's order.
 
     ``callers`` are hashes; ``at`` is in seconds since the epoch, ``work`` (lines, 4) in reference seconds: asked in all,
@@ -48,7 +48,7 @@ class Page:
     rarest: Floats
 
 
-def pages_of(lines: Iterable[tuple[int, str, Bill]]) -> list[Page]:
+def pages_of(lines: Iterable[tuple[int, str, LogEntry]]) -> list[LogPage]:
     """The lines as pages, neighbours of one kind together."""
     return [
         _page(model, measures, [(caller, bill) for _, caller, bill in group])
@@ -56,11 +56,11 @@ def pages_of(lines: Iterable[tuple[int, str, Bill]]) -> list[Page]:
     ]
 
 
-def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, Bill]]) -> Page:
+def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, LogEntry]]) -> LogPage:
     bills = [bill for _, bill in lines]
     work = [(bill.work.seconds, bill.work.rows_seconds, bill.work.entry_seconds, bill.work.surcharge) for bill in bills]
     leaks = [leaks for bill in bills for leaks in bill.leaks]
-    return Page(
+    return LogPage(
         model=model,
         measures=measures,
         callers=tuple([caller for caller, _ in lines]),
@@ -74,7 +74,7 @@ def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, Bill
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Day:
+class DayLog:
     """One model's lines from ``since`` to ``until``, in seconds since the epoch, and the rows of those lines.
 
     ``names`` are the callers' hashes, ``callers`` (lines,) says whose line it is. ``row_lines`` (rows,) says to which line
@@ -142,7 +142,7 @@ class Day:
         rows: Bools = lines[self.row_lines]
         return rows
 
-    def only(self, lines: Bools) -> Day:
+    def only(self, lines: Bools) -> DayLog:
         """The day with these lines (lines,) alone."""
         rows = self.rows_of(lines)
         return replace(
@@ -160,15 +160,15 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tail:
+class LogTail:
     """What was read of the log: all lines from ``since`` to ``until``, or, where not ``whole``, as many as may be held."""
 
-    pages: tuple[Page, ...]
+    pages: tuple[LogPage, ...]
     since: float
     until: float
     whole: bool
 
-    def day(self, model: str, measures: tuple[str, ...]) -> Day:
+    def day(self, model: str, measures: tuple[str, ...]) -> DayLog:
         """One model's lines, and the rows of those with these measures."""
         mine = [page for page in self.pages if page.model == model]
         fitting = [page for page in mine if page.measures == measures]
@@ -176,7 +176,7 @@ class Tail:
         callers = np.array([names.setdefault(name, len(names)) for page in mine for name in page.callers], np.int64)
         measured = np.array([page.measures == measures for page in mine for _ in page.callers], np.bool_)
         at, rows = _joined([page.at for page in mine]), _joined([page.rows for page in mine]).astype(np.int64)
-        every = Day(
+        every = DayLog(
             model=model,
             measures=measures,
             since=self.since,

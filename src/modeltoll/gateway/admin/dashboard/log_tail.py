@@ -8,26 +8,26 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from modeltoll.gateway.admin.dashboard.log_arrays import DAY, Tail, pages_of
+from modeltoll.gateway.admin.dashboard.log_arrays import DAY, LogTail, pages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.gateway.admin.dashboard.log_arrays import Page
-    from modeltoll.records import Bill
+    from modeltoll.gateway.admin.dashboard.log_arrays import LogPage
+    from modeltoll.records import LogEntry
 
-__all__ = ["Bounds", "Follower", "LogReads"]
+__all__ = ["LogReads", "LogTailReader", "TailLimits"]
 
 
 class LogReads(Protocol):
     """A log; see ``Ledger``."""
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class TailLimits:
     """How much of a log is read at once, ``page`` lines and some ``page_rows`` rows, and how much of it is held."""
 
     page: int = 250
@@ -36,19 +36,19 @@ class Bounds:
     rows: int = 200_000
 
 
-class Follower:
+class LogTailReader:
     """Holds what the log says of the last day, as far as the bounds allow, and asks for no line twice."""
 
-    def __init__(self, log: LogReads, bounds: Bounds) -> None:
+    def __init__(self, log: LogReads, bounds: TailLimits) -> None:
         self._log = log
         self._bounds = bounds
-        self._pages: deque[Page] = deque()
+        self._pages: deque[LogPage] = deque()
         self._after: int | None = None  # the number of the last line that was read
         self._cut = -math.inf  # when the newest line was written that was left out
         self._lines = self._rows = 0
         self._size = 1  # of the next page
 
-    async def tail(self, now: float) -> Tail:
+    async def tail(self, now: float) -> LogTail:
         """The lines of the day that ends ``now``, in seconds since the epoch."""
         if self._after is None or not await self._catch_up(self._after):
             await self._catch_up(await self._begin(now - DAY))
@@ -56,7 +56,7 @@ class Follower:
         while self._pages and self._pages[0].at[-1] < since:
             self._drop()
         whole = self._cut < since
-        return Tail(tuple(self._pages), since if whole else self._cut, now, whole)
+        return LogTail(tuple(self._pages), since if whole else self._cut, now, whole)
 
     async def _catch_up(self, after: int) -> bool:
         """Read what is new; False where that is more than may be held."""
@@ -74,7 +74,7 @@ class Follower:
             await asyncio.sleep(0)  # callers first
         return False
 
-    def _take(self, lines: Sequence[tuple[int, str, Bill]]) -> None:
+    def _take(self, lines: Sequence[tuple[int, str, LogEntry]]) -> None:
         pages = pages_of(lines)
         self._pages.extend(pages)
         rows = sum(len(page.rarest) for page in pages)
@@ -85,7 +85,7 @@ class Follower:
         most = int(self._bounds.page_rows * len(lines) / max(1, rows))
         self._size = max(1, min(self._bounds.page, most))
 
-    def _drop(self) -> Page:
+    def _drop(self) -> LogPage:
         page = self._pages.popleft()
         self._lines -= len(page.at)
         self._rows -= len(page.rarest)

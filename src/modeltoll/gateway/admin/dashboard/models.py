@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.pricing.tariff import Tariff
 
-__all__ = ["Shown", "Watch"]
+__all__ = ["DashboardModel", "DriftState"]
 
 
-class Watch(Protocol):
+class DriftState(Protocol):
     """What watches one model's traffic; see ``Monitor``."""
 
     def in_force(self, tariff: Tariff) -> Tariff:
@@ -25,13 +25,13 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DashboardModel:
     """A model: its mode (``enforce`` or ``shadow``), its tariff, and what watches its traffic, if anything does."""
 
     model: str
     mode: str
     tariff: Tariff
-    watch: Watch | None = None
+    watch: DriftState | None = None
 
     @property
     def priced(self) -> ConformalTariff | None:

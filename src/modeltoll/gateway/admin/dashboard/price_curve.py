@@ -12,14 +12,14 @@ from modeltoll.gateway.admin.dashboard.charts import Chart, Series, points
 if TYPE_CHECKING:
     from modeltoll.pricing.conformal import ConformalTariff
 
-__all__ = ["Curve", "CurveLine", "curve"]
+__all__ = ["PriceCurve", "PriceCurveLine", "price_curve"]
 
 _POINTS = 80
 _SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True, slots=True)
-class CurveLine:
+class PriceCurveLine:
     """What a row costs whose leak such a ``share`` of honest rows reaches, in reference seconds.
 
     ``leaks`` are those leaks, one per measure; ``suspected`` is the price for a caller under the highest suspicion.
@@ -32,7 +32,7 @@ class CurveLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class PriceCurve:
     """Prices by rarity. ``honest`` is the number of calibration rows, ``weights`` are one per measure."""
 
     measures: tuple[str, ...]
@@ -43,11 +43,11 @@ class Curve:
     alpha: float
     rho: float
     maximum: float
-    lines: tuple[CurveLine, ...]
+    lines: tuple[PriceCurveLine, ...]
     chart: Chart
 
 
-def curve(tariff: ConformalTariff) -> Curve:
+def price_curve(tariff: ConformalTariff) -> PriceCurve:
     """The price of a row that is equally rare under every measure, unit * (1 - g) p^(-g)."""
     calibration = tariff.calibration
     g, unit, least = calibration.g, calibration.unit_seconds, 1.0 / (calibration.honest + 1)
@@ -61,7 +61,7 @@ def curve(tariff: ConformalTariff) -> Curve:
 
     shares = np.geomspace(least, 1.0, _POINTS).tolist()
     stated = sorted({share for share in _SHARES if share > least} | {least}, reverse=True)
-    lines = tuple(CurveLine(share, _reached(tariff, share), seconds(share), suspected(share)) for share in stated)
+    lines = tuple(PriceCurveLine(share, _reached(tariff, share), seconds(share), suspected(share)) for share in stated)
     chart = Chart(
         "Price of a row, by how rare its leak is",
         "share of honest rows that leak as much",
@@ -76,7 +76,7 @@ def curve(tariff: ConformalTariff) -> Curve:
         x_log=True,
         y_log=True,
     )
-    return Curve(
+    return PriceCurve(
         calibration.measures,
         calibration.weights,
         g,

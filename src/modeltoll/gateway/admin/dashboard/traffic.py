@@ -11,22 +11,22 @@ import numpy as np
 from modeltoll.gateway.admin.dashboard.charts import Chart, Series, points
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.log_arrays import Day
+    from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.records import Floats, Integers
 
-__all__ = ["STEP", "Slots", "Traffic", "traffic"]
+__all__ = ["STEP", "TimeSlots", "TrafficView", "traffic_view"]
 
 STEP = 1800.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Slots:
+class TimeSlots:
     """Half hours that a day is cut into; ``starts`` (slots,) in seconds since the epoch."""
 
     starts: Floats
 
     @classmethod
-    def of(cls, day: Day) -> Slots:
+    def of(cls, day: DayLog) -> TimeSlots:
         first, last = math.floor(day.since / STEP), math.floor(day.until / STEP)
         return cls(np.arange(first, last + 1, dtype=np.float64) * STEP)
 
@@ -42,7 +42,7 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class TrafficView:
     """Totals of a day; work in reference seconds, ``suspected_`` is the part of callers under suspicion at the time.
 
     ``shadow`` says that nothing of the work was charged for, ``exempt`` how many requests paid nothing as agreed.
@@ -58,11 +58,11 @@ class Traffic:
     charts: tuple[Chart, ...]
 
 
-def traffic(day: Day) -> Traffic:
+def traffic_view(day: DayLog) -> TrafficView:
     """What was asked, and what was asked for it."""
-    slots, suspected, seconds = Slots.of(day), day.suspected, day.seconds
+    slots, suspected, seconds = TimeSlots.of(day), day.suspected, day.seconds
     others = ~suspected
-    return Traffic(
+    return TrafficView(
         requests=len(day.at),
         rows=int(day.rows.sum()),
         work=float(seconds.sum()),

@@ -15,17 +15,17 @@ from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Assessment
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.log_arrays import Bools, Day
+    from modeltoll.gateway.admin.dashboard.log_arrays import Bools, DayLog
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.records import Floats, Integers
 
-__all__ = ["FIELDS", "Compared", "Field", "Reckoning", "compare", "fields_of", "other_settings"]
+__all__ = ["FIELDS", "ReplayCost", "WhatIfComparison", "WhatIfField", "compare", "fields_of", "other_settings"]
 
 _WEIGHT = "weight_"
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class WhatIfField:
     """One setting of the form: its name, what it is, and its value as text."""
 
     name: str
@@ -35,7 +35,7 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoning:
+class ReplayCost:
     """What the day cost under some settings, in reference seconds; entry tolls are left out.
 
     ``honest_`` is of the rows of callers whom neither the log nor the settings in force suspect; ``waits`` are theirs at
@@ -54,14 +54,14 @@ class Reckoning:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class WhatIfComparison:
     """The day as it was charged, as the settings in force would charge it, and the others, if there are any."""
 
     honest_callers: int
     honest_rows: int
     suspects: int
     suspect_rows: int
-    reckonings: tuple[Reckoning, ...]
+    reckonings: tuple[ReplayCost, ...]
 
 
 FIELDS = {
@@ -86,7 +86,7 @@ def _in_force(calibration: Calibration) -> dict[str, float]:
     return values | {f"{_WEIGHT}{place}": weight for place, weight in enumerate(weights)}
 
 
-def fields_of(calibration: Calibration, given: Mapping[str, str]) -> tuple[Field, ...]:
+def fields_of(calibration: Calibration, given: Mapping[str, str]) -> tuple[WhatIfField, ...]:
     """The form's fields: what was given, else what is in force."""
     fields = []
     for name, value in _in_force(calibration).items():
@@ -97,7 +97,7 @@ def fields_of(calibration: Calibration, given: Mapping[str, str]) -> tuple[Field
                 f"weight of {calibration.measures[int(name.removeprefix(_WEIGHT))]}",
                 "weights share the price",
             )
-        fields.append(Field(name, label, hint, given.get(name, "").strip()[:24] or f"{value:.6g}"))
+        fields.append(WhatIfField(name, label, hint, given.get(name, "").strip()[:24] or f"{value:.6g}"))
     return tuple(fields)
 
 
@@ -143,8 +143,8 @@ def _number(name: str, text: str) -> float:
 
 
 def compare(
-    day: Day, tariff: ConformalTariff, assessment: Assessment, other: tuple[ConformalTariff, Assessment] | None
-) -> Compared:
+    day: DayLog, tariff: ConformalTariff, assessment: Assessment, other: tuple[ConformalTariff, Assessment] | None
+) -> WhatIfComparison:
     """What the day cost under the settings in force, and others; each with its assessment of the day's rows.
 
     Exempt callers are left out. Every caller is replayed as if he were new when the day began, without markup, discount
@@ -163,13 +163,13 @@ def compare(
         columns.append(("replayed, these settings", *_replayed(other[0], _part(other[1], paying), callers, fresh)))
     guilty = suspects[callers]
     present = _any_of(np.ones(len(callers), np.bool_), callers, count)
-    return Compared(
+    return WhatIfComparison(
         honest_callers=int((present & ~suspects).sum()),
         honest_rows=int((~guilty).sum()),
         suspects=int(suspects.sum()),
         suspect_rows=int(guilty.sum()),
         reckonings=tuple(
-            _reckoned(name, paid, _any_of(alarm, callers, count), suspects, guilty) for name, paid, alarm in columns
+            _replay_cost(name, paid, _any_of(alarm, callers, count), suspects, guilty) for name, paid, alarm in columns
         ),
     )
 
@@ -178,7 +178,7 @@ def _part(assessment: Assessment, rows: Bools) -> Assessment:
     return Assessment(assessment.factors[rows], assessment.rarest[rows], assessment.bins[rows])
 
 
-def _fresh(day: Day) -> Bools:
+def _fresh(day: DayLog) -> Bools:
     """False for rows whose caller has shown the very same leaks before, (rows,)."""
     keys = (*day.leaks.T, day.callers[day.row_lines])
     order = np.lexsort(keys)  # of equal rows the first comes first
@@ -200,10 +200,10 @@ def _any_of(marks: Bools, callers: Integers, count: int) -> Bools:
     return np.bincount(callers, marks, count) > 0
 
 
-def _reckoned(name: str, paid: Floats, alarmed: Bools, suspects: Bools, guilty: Bools) -> Reckoning:
+def _replay_cost(name: str, paid: Floats, alarmed: Bools, suspects: Bools, guilty: Bools) -> ReplayCost:
     """``alarmed`` and ``suspects`` are of callers, (callers,); ``paid`` and ``guilty`` of rows, (rows,)."""
     honest, others = paid[~guilty], paid[guilty]
-    return Reckoning(
+    return ReplayCost(
         name=name,
         honest_work=float(honest.sum()),
         honest_mean=float(honest.mean()) if len(honest) else None,

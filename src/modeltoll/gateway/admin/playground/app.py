@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from modeltoll.gateway.admin.security_headers import guarded
+from modeltoll.gateway.admin.security_headers import with_security_headers
 
-__all__ = ["Demo", "Offer", "OfferedModel", "page_application"]
+__all__ = ["PlaygroundConfig", "PlaygroundDemo", "PlaygroundModel", "playground_application"]
 
 _FILES = Path(__file__).parent / "files"
 _SCRIPT = "text/javascript"
@@ -38,7 +38,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class OfferedModel:
+class PlaygroundModel:
     """A model's name, and the public side's paths where it is asked and where it describes itself, if anywhere."""
 
     name: str
@@ -47,7 +47,7 @@ class OfferedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Demo:
+class PlaygroundDemo:
     """What the demo adds: API keys of callers that nobody has met, and rows to try, as JSON."""
 
     keys: tuple[str, ...]
@@ -55,12 +55,12 @@ class Demo:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PlaygroundConfig:
     """What the page is told. ``listen`` is the public side's ``HOST:PORT``."""
 
     listen: str
-    models: tuple[OfferedModel, ...]
-    demo: Demo | None = None
+    models: tuple[PlaygroundModel, ...]
+    demo: PlaygroundDemo | None = None
 
 
 def _gateway(listen: str, request: Request) -> str:
@@ -73,41 +73,41 @@ def _gateway(listen: str, request: Request) -> str:
     return f"http://{host}:{port}"
 
 
-def _guarded(response: Response, gateway: str) -> Response:
+def _checked(response: Response, gateway: str) -> Response:
     """The same response under the page's policy: own scripts, own styles, and nobody to ask but the gateway."""
-    return guarded(response, _POLICY.format(gateway=gateway))
+    return with_security_headers(response, _POLICY.format(gateway=gateway))
 
 
-def _file(name: str, offer: Offer) -> Handler:
+def _file(name: str, offer: PlaygroundConfig) -> Handler:
     content, kind = (_FILES / name).read_bytes(), _TYPES[name]
 
     async def serve(request: Request) -> Response:
-        return _guarded(Response(content, media_type=kind), _gateway(offer.listen, request))
+        return _checked(Response(content, media_type=kind), _gateway(offer.listen, request))
 
     return serve
 
 
-def _told(offer: Offer) -> Handler:
+def _config_json(offer: PlaygroundConfig) -> Handler:
     models = [{"name": model.name, "infer": model.infer, "metadata": model.metadata} for model in offer.models]
     demo = {"keys": offer.demo.keys, "samples": _SAMPLES} if offer.demo else None
 
     async def tell(request: Request) -> Response:
         gateway = _gateway(offer.listen, request)
-        return _guarded(JSONResponse({"gateway": gateway, "models": models, "demo": demo}), gateway)
+        return _checked(JSONResponse({"gateway": gateway, "models": models, "demo": demo}), gateway)
 
     return tell
 
 
-def _samples(samples: bytes, offer: Offer) -> Handler:
+def _samples(samples: bytes, offer: PlaygroundConfig) -> Handler:
     async def serve(request: Request) -> Response:
-        return _guarded(Response(samples, media_type="application/json"), _gateway(offer.listen, request))
+        return _checked(Response(samples, media_type="application/json"), _gateway(offer.listen, request))
 
     return serve
 
 
-def page_application(offer: Offer) -> Starlette:
+def playground_application(offer: PlaygroundConfig) -> Starlette:
     """The page and its files, to be served at a path that ends in a slash. The gateway must list its origin for CORS."""
-    routes = [Route("/", _file("index.html", offer)), Route("/house.json", _told(offer))]
+    routes = [Route("/", _file("index.html", offer)), Route("/house.json", _config_json(offer))]
     routes += [Route(f"/{name}", _file(name, offer)) for name in _TYPES]
     if offer.demo:
         routes.append(Route(f"/{_SAMPLES}", _samples(offer.demo.samples, offer)))
