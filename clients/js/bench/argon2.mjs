@@ -10,7 +10,7 @@ import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { evaluator, plainEvaluator } from "../build/argon2id.js";
-import { ARGON2ID_RATES } from "../build/profile.js";
+import { ARGON2ID_RATES } from "../build/machineProfile.js";
 
 const MEMORIES_KIB = [256, 1024, 8192];
 const KINDS = { "own, SIMD": evaluator, "hash-wasm": plainEvaluator };

@@ -15,8 +15,8 @@ import { cpus } from "node:os";
 import { parseArgs, promisify } from "node:util";
 import { tollFetch } from "modeltoll";
 import { launch } from "../browser/chromium.mjs";
-import { perform } from "../build/labour.js";
-import { ANSWER, House, makeToll } from "../test/house.mjs";
+import { perform } from "../build/task.js";
+import { ANSWER, House, makeToll } from "../test/testGateway.mjs";
 
 const PYTHON = process.env.PYTHON ?? new URL("../../../.venv/bin/python", import.meta.url).pathname;
 const MEMORIES_KIB = [256, 1024, 8192];

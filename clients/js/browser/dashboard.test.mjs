@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { launch } from "./chromium.mjs";
-import { openStand } from "./dashboardStand.mjs";
+import { openStand } from "./dashboardFixtures.mjs";
 
 const THIEF = "caller?model=digits&name=key%3Amallory";
 const MOMENT = 16_000; // milliseconds after which the figures are asked for anew

@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 import { launch } from "./chromium.mjs";
-import { openStand } from "./dashboardStand.mjs";
+import { openStand } from "./dashboardFixtures.mjs";
 
 const DOCS = fileURLToPath(new URL("../../../docs/", import.meta.url));
 const DESK = { viewport: { width: 1200, height: 900 }, deviceScaleFactor: 1 };

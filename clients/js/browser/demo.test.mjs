@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { House } from "../test/house.mjs";
+import { House } from "../test/testGateway.mjs";
 import { launch } from "./chromium.mjs";
-import { openDemo } from "./demo.mjs";
-import { setUp } from "./stand.mjs";
+import { openDemo } from "./demoProcess.mjs";
+import { setUp } from "./fixtures.mjs";
 
 let browser;
 let demo;

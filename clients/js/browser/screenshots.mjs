@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 import { launch } from "./chromium.mjs";
-import { openDemo } from "./demo.mjs";
+import { openDemo } from "./demoProcess.mjs";
 
 const DOCS = fileURLToPath(new URL("../../../docs/", import.meta.url));
 const DESK = { viewport: { width: 1120, height: 900 }, deviceScaleFactor: 1 };

@@ -1,16 +1,16 @@
 /** The page to try the toll: what its buttons do. */
 
-import { asDigit, asItCame, thumbnail } from "./answers.js";
-import { Counter, type Question } from "./counter.js";
+import { asDigit, asItCame, thumbnail } from "./answerView.js";
+import { Counter, type Question } from "./askPanel.js";
 import { byId, make, seen } from "./dom.js";
-import { Grid } from "./grid.js";
-import { BLANK, cellsOf, FULL, rowOf } from "./ink.js";
-import { type Letter, showLetter } from "./letter.js";
-import { type Demo, type Offer, readJson, readOffer, type Samples } from "./offer.js";
-import { Pad } from "./pad.js";
-import { Race } from "./race.js";
-import { inWords, knowsArgon2id, Till } from "./till.js";
-import { time } from "./words.js";
+import { Grid } from "./pixelGrid.js";
+import { BLANK, cellsOf, FULL, rowOf } from "./rasterize.js";
+import { type Letter, showLetter } from "./requestForm.js";
+import { type Demo, type Offer, readJson, readOffer, type Samples } from "./gatewayInfo.js";
+import { Pad } from "./drawingPad.js";
+import { Race } from "./thiefDemo.js";
+import { inWords, knowsArgon2id, Till } from "./tollClient.js";
+import { time } from "./format.js";
 
 const PATIENCE = 60; // seconds of work that one answer may cost here
 const RACE_LIMIT = 0.5; // the same for an answer of the race

@@ -1,7 +1,7 @@
 /** A plot of what two callers were asked so far, on a logarithmic scale. */
 
 import { draw } from "./dom.js";
-import { time } from "./words.js";
+import { time } from "./format.js";
 
 /** Sums in seconds, one for each query so far. */
 export interface Sums {

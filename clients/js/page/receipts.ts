@@ -1,7 +1,7 @@
 /** What was asked lately, and what it cost. */
 
 import { byId, make, seen } from "./dom.js";
-import { time } from "./words.js";
+import { time } from "./format.js";
 
 const KEPT = 8;
 

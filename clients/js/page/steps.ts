@@ -2,8 +2,8 @@
 
 import type { Toll } from "../src/index.js";
 import { byId, seen } from "./dom.js";
-import type { Purchase } from "./till.js";
-import { count, digits, time } from "./words.js";
+import type { Purchase } from "./tollClient.js";
+import { count, digits, time } from "./format.js";
 
 const SHOWN = 160; // characters of a seal
 const SPOKEN_MS = 4000; // between two words on the progress

@@ -1,8 +1,8 @@
 /** A `fetch` that pays tolls without the caller noticing. */
 
 import { MemoryShort, SealBroken, TollError, TollMalformed, TollTooDear } from "./errors.js";
-import { handsOver, mayBeToll, readBounded, rebuilt, redeemingHeaders, refused, replayed } from "./message.js";
-import { expectedSeconds } from "./profile.js";
+import { handsOver, mayBeToll, readBounded, rebuilt, redeemingHeaders, refused, replayed } from "./httpMessages.js";
+import { expectedSeconds } from "./machineProfile.js";
 import { Purse, type PurseOptions } from "./purse.js";
 import type { Mode, Toll } from "./records.js";
 import { openSeal } from "./seal.js";

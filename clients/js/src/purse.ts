@@ -1,8 +1,8 @@
 /** Decide and pay. No HTTP is known here. */
 
-import { benchOf, coresHere, type Notice } from "./bench.js";
+import { benchOf, coresHere, type Notice } from "./workerPool.js";
 import { TollTooDear } from "./errors.js";
-import { expectedSeconds } from "./profile.js";
+import { expectedSeconds } from "./machineProfile.js";
 import type { Mode, PuzzleName, Solution, Toll } from "./records.js";
 import { solve } from "./solve.js";
 import { PUZZLES } from "./wire.js";

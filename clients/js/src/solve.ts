@@ -1,13 +1,13 @@
 /** The solver: counts up from 0, part by part, watched, with as many hands as it gets. */
 
-import type { Bench, Notice } from "./bench.js";
+import type { Bench, Notice } from "./workerPool.js";
 import { concat, equal, fromInteger, toInteger } from "./bytes.js";
 import { MemoryShort, SolveStopped, TollMalformed } from "./errors.js";
-import { type Hand, sliceHand } from "./hands.js";
-import type { Done, Search } from "./labour.js";
-import { expectedSeconds, rateOf } from "./profile.js";
+import { type Hand, sliceHand } from "./workers.js";
+import type { Done, Search } from "./task.js";
+import { expectedSeconds, rateOf } from "./machineProfile.js";
 import type { Bytes, Challenge, Part, Solution } from "./records.js";
-import { baseOf, valueOf } from "./squaring.js";
+import { baseOf, valueOf } from "./timelock.js";
 
 /** How a solver is watched. `progress` receives (evaluations done, most that can be needed; 0 for no such bound). */
 export interface Watch {

@@ -1,6 +1,6 @@
 /** A worker, of the web or of Node: answers each `[job, budget]` with what was done, or with why not. */
 
-import { type Job, perform } from "./labour.js";
+import { type Job, perform } from "./task.js";
 
 interface Channel {
   post(message: unknown): void;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { Purse, SealBroken, SolveStopped, TollMalformed, tollFetch, TollTooDear } from "modeltoll";
-import { ANSWER, House, KEY, makeToll } from "./house.mjs";
+import { ANSWER, House, KEY, makeToll } from "./testGateway.mjs";
 
 const REDEEM_PATH = "/.well-known/modeltoll/redeem";
 const HUGE = 2 ** 53 - 1;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { Purse, SealBroken, TollError, TollMalformed, tollFetch, TollTooDear } from "modeltoll";
-import { ANSWER, House, makeToll } from "./house.mjs";
+import { ANSWER, House, makeToll } from "./testGateway.mjs";
 
 const HUGE = 2 ** 53 - 1;
 const MIB = 2 ** 20;

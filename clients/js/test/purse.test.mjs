@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Purse, TollTooDear } from "modeltoll";
 import { decodeChallenge, findToll } from "../build/wire.js";
-import { makeToll } from "./house.mjs";
+import { makeToll } from "./testGateway.mjs";
 
 const RATE = 2_012_000; // SHA-256 a second on the reference machine
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { tollFetch } from "modeltoll";
 import OpenAI from "openai";
-import { House } from "./house.mjs";
+import { House } from "./testGateway.mjs";
 
 const USAGE = { prompt_tokens: 1, total_tokens: 1, completion_tokens: 0 };
 const EMBEDDINGS = {

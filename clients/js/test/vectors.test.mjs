@@ -4,14 +4,14 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { evaluator, plainEvaluator } from "../build/argon2id.js";
-import { benchOf } from "../build/bench.js";
+import { benchOf } from "../build/workerPool.js";
 import { fromInteger } from "../build/bytes.js";
 import { TollMalformed } from "../build/errors.js";
-import { perform } from "../build/labour.js";
-import { ARGON2ID_RATES, SHA256_RATE, SQUARING_RATE } from "../build/profile.js";
+import { perform } from "../build/task.js";
+import { ARGON2ID_RATES, SHA256_RATE, SQUARING_RATE } from "../build/machineProfile.js";
 import { openSeal } from "../build/seal.js";
 import { largestDigest, solve } from "../build/solve.js";
-import { baseOf, valueOf } from "../build/squaring.js";
+import { baseOf, valueOf } from "../build/timelock.js";
 import { canonicalChallenge, decodeChallenge, encodeRedemption, findToll } from "../build/wire.js";
 
 const ROOT = new URL("../../../", import.meta.url);

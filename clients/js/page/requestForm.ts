@@ -1,7 +1,7 @@
 /** Asks a model of any kind: the form that an ordinary toll house's page has. */
 
 import { byId, make, seen } from "./dom.js";
-import type { Offer } from "./offer.js";
+import type { Offer } from "./gatewayInfo.js";
 
 export interface Letter {
   readonly path: string;

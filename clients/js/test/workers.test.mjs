@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { Purse, SolveStopped, tollFetch, TollTooDear } from "modeltoll";
 import { evaluator, plainEvaluator } from "../build/argon2id.js";
-import { Bench } from "../build/bench.js";
-import { sliceHand, startWorker } from "../build/hands.js";
-import { perform } from "../build/labour.js";
-import { ANSWER, House, makeToll, send402 } from "./house.mjs";
+import { Bench } from "../build/workerPool.js";
+import { sliceHand, startWorker } from "../build/workers.js";
+import { perform } from "../build/task.js";
+import { ANSWER, House, makeToll, send402 } from "./testGateway.mjs";
 
 const LONG = { counters: [300_000], bound: 2 ** 19 };
 let house;

@@ -1,6 +1,6 @@
 /** The 8 x 8 numbers that the model sees, to look at and to change by keyboard. */
 
-import { BLANK, type Cells, FULL, SIDE } from "./ink.js";
+import { BLANK, type Cells, FULL, SIDE } from "./rasterize.js";
 
 const STEP = FULL / 2; // of one press of the space bar
 

@@ -1,6 +1,6 @@
 /** The workers of this page or process: about as many as it has cores, however many tolls are paid at once. */
 
-import { type Hand, sliceHand, startWorker } from "./hands.js";
+import { type Hand, sliceHand, startWorker } from "./workers.js";
 
 const CROWD = 2; // workers for each core at most: a toll that takes long does not hold up the short ones
 const IDLE_MS = 10_000; // then a worker goes, and its memory with it

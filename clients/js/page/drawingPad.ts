@@ -1,6 +1,6 @@
 /** The drawing pad, for pens, fingers and mice. */
 
-import type { Point, Stroke } from "./ink.js";
+import type { Point, Stroke } from "./rasterize.js";
 
 const LINE = 0.085; // of the pad's width
 

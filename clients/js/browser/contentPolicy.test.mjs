@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { ANSWER, House } from "../test/house.mjs";
+import { ANSWER, House } from "../test/testGateway.mjs";
 import { launch } from "./chromium.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };

@@ -1,6 +1,6 @@
 /** Who works: web workers, Node's worker threads, or slices on the calling thread where there are neither. */
 
-import { type Done, type Job, perform } from "./labour.js";
+import { type Done, type Job, perform } from "./task.js";
 import { WORKER_SOURCE } from "./workerSource.js";
 
 /** One pair of hands, which does one job at a time. */

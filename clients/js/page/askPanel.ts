@@ -1,13 +1,13 @@
 /** The counter of the page: one question at a time, with its way through the steps and its receipt. */
 
 import type { Toll } from "../src/index.js";
-import type { Reading } from "./answers.js";
+import type { Reading } from "./answerView.js";
 import { byId } from "./dom.js";
-import type { Letter } from "./letter.js";
+import type { Letter } from "./requestForm.js";
 import { file } from "./receipts.js";
 import { Steps } from "./steps.js";
-import { inWords, type Purchase, type Till } from "./till.js";
-import { time } from "./words.js";
+import { inWords, type Purchase, type Till } from "./tollClient.js";
+import { time } from "./format.js";
 
 /** Something to ask, how the steps and a receipt call it, and how its answer is read. */
 export interface Question {

@@ -1,7 +1,7 @@
 /** What was bought, to look at: the digit that the model read, the numbers of a row, the text of an answer. */
 
 import { draw, make } from "./dom.js";
-import { count, percent } from "./words.js";
+import { count, percent } from "./format.js";
 
 const LONGEST = 4000; // characters of an answer that are shown
 const SIDE = 8;

@@ -1,10 +1,10 @@
 /** A thief of 50 queries beside an honest caller: what the toll house asks of each, added up. */
 
 import { byId, make, seen } from "./dom.js";
-import { rowOf } from "./ink.js";
-import type { Samples } from "./offer.js";
+import { rowOf } from "./rasterize.js";
+import type { Samples } from "./gatewayInfo.js";
 import { plot, type Sums } from "./plot.js";
-import { count, digits, time } from "./words.js";
+import { count, digits, time } from "./format.js";
 
 export const QUERIES = 50;
 const EVERY = 10; // queries between two rows of the table, and two words on how it goes

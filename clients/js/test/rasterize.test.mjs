@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pageModule } from "../scripts/bundle.mjs";
 
-const script = Buffer.from(await pageModule("ink")).toString("base64");
+const script = Buffer.from(await pageModule("rasterize")).toString("base64");
 const { BLANK, cellsOf, FULL, SIDE } = await import(`data:text/javascript;base64,${script}`);
 
 const LINE = [

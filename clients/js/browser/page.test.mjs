@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { House } from "../test/house.mjs";
+import { House } from "../test/testGateway.mjs";
 import { launch } from "./chromium.mjs";
-import { ANSWER, INFER, sell, setUp } from "./stand.mjs";
+import { ANSWER, INFER, sell, setUp } from "./fixtures.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };
 const ENDLESS = { counters: [2 ** 40], bound: 2 ** 44 };

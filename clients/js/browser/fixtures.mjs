@@ -1,7 +1,7 @@
 /** The page to try the toll, as shipped, before a toll house of the tests' own that sells what they say. */
 
 import { readdirSync, readFileSync } from "node:fs";
-import { makeToll, send402 } from "../test/house.mjs";
+import { makeToll, send402 } from "../test/testGateway.mjs";
 
 const SHIPPED = new URL("../../../src/modeltoll/gateway/page/files/", import.meta.url);
 const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
