@@ -1,9 +1,9 @@
-/** The client in a real browser, under pages' policies. */
+/** The client in a real browser, in pages with different content security policies. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { ANSWER, House } from "../test/testGateway.mjs";
+import { ANSWER, TestGateway } from "../test/testGateway.mjs";
 import { launch } from "./chromium.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };
@@ -11,99 +11,100 @@ const LONG = { counters: [900_000], bound: 2 ** 20 };
 const ARGON2ID = { memoryKib: 1024, counters: [400], bound: 512 };
 const SCRIPTS = "script-src 'self' 'unsafe-inline'";
 let browser;
-let house;
+let gateway;
 
-/** What a page does: pay for an answer, while a timer sees how long the page did not answer. */
+/** A page that pays for an answer, and measures how long its thread was blocked at most. */
 const PAGE = (options) => `<script type="module">
 import { tollFetch } from "/modeltoll.js";
-const said = { notices: [], longest: 0 };
+const report = { notices: [], longest: 0 };
 let last = performance.now();
 const timer = setInterval(() => {
-  said.longest = Math.max(said.longest, performance.now() - last);
+  report.longest = Math.max(report.longest, performance.now() - last);
   last = performance.now();
 }, 1);
 try {
-  const fetch = tollFetch(undefined, { notice: (text) => said.notices.push(text), ...${JSON.stringify(options)} });
-  const response = await fetch("/infer", { headers: { authorization: "Bearer the-key-of-this-house" } });
-  Object.assign(said, { status: response.status, url: response.url, text: await response.text() });
+  const fetch = tollFetch(undefined, { notice: (text) => report.notices.push(text), ...${JSON.stringify(options)} });
+  const response = await fetch("/infer", { headers: { authorization: "Bearer test-key" } });
+  Object.assign(report, { status: response.status, url: response.url, text: await response.text() });
 } catch (error) {
-  said.error = error.name + ": " + error.message;
+  report.error = error.name + ": " + error.message;
 }
 clearInterval(timer);
-await globalThis.fetch("/said", { method: "POST", body: JSON.stringify(said) });
+await globalThis.fetch("/report", { method: "POST", body: JSON.stringify(report) });
 </script>`;
 
 before(async () => {
-  [browser, house] = await Promise.all([launch(), House.open()]);
+  [browser, gateway] = await Promise.all([launch(), TestGateway.open()]);
 });
 after(async () => {
   await browser?.close();
-  await house?.close();
+  await gateway?.close();
 });
 
-/** Open a page of that policy; what it says at its end. */
-async function visit(policy, sold, options = {}) {
-  house.reset().sell(ANSWER, sold);
-  const file = (name) => (_, response) => {
-    response
-      .writeHead(200, { "content-type": "text/javascript" })
-      .end(readFileSync(new URL(`../dist/${name}`, import.meta.url)));
-  };
-  house.handlers["/modeltoll.js"] = file("modeltoll.js");
-  house.handlers["/worker.js"] = file("worker.js");
-  house.handlers["/"] = (_, response) => {
+/** Serves a script of the package. */
+const scriptHandler = (name) => (_, response) => {
+  const script = readFileSync(new URL(`../dist/${name}`, import.meta.url));
+  response.writeHead(200, { "content-type": "text/javascript" }).end(script);
+};
+
+/** Open a page with that policy, which pays `toll`; returns its report. */
+async function visit(policy, toll, options = {}) {
+  gateway.reset().serveToll(ANSWER, toll);
+  gateway.handlers["/modeltoll.js"] = scriptHandler("modeltoll.js");
+  gateway.handlers["/worker.js"] = scriptHandler("worker.js");
+  gateway.handlers["/"] = (_, response) => {
     response.writeHead(200, { "content-type": "text/html", "content-security-policy": policy }).end(PAGE(options));
   };
-  const said = new Promise((resolve) => {
-    house.handlers["/said"] = (_request, response, body) => {
+  const report = new Promise((resolve) => {
+    gateway.handlers["/report"] = (_request, response, body) => {
       response.end();
       resolve(JSON.parse(body));
     };
   });
   const context = await browser.newContext();
   try {
-    await (await context.newPage()).goto(`${house.url}/`);
-    const end = await said;
-    return { ...end, told: house.seen.find(({ path }) => path === "/infer")?.headers["toll-accept"] };
+    await (await context.newPage()).goto(`${gateway.url}/`);
+    const result = await report;
+    return { ...result, accept: gateway.requests.find(({ path }) => path === "/infer")?.headers["toll-accept"] };
   } finally {
     await context.close();
   }
 }
 
-function assertPaid(said) {
-  assert.deepEqual([said.error, said.status, said.text], [undefined, 200, ANSWER.body.toString()]);
-  assert.equal(said.url, `${house.url}/infer`);
+function assertPaid(report) {
+  assert.deepEqual([report.error, report.status, report.text], [undefined, 200, ANSWER.body.toString()]);
+  assert.equal(report.url, `${gateway.url}/infer`);
 }
 
-for (const [name, sold] of Object.entries({ SHORT, LONG, ARGON2ID })) {
-  test(`a page without a policy is paid for by workers: ${name.toLowerCase()}`, async (t) => {
-    const said = await visit("", sold);
-    assertPaid(said);
-    assert.deepEqual(said.notices, []);
-    t.diagnostic(`the page did not answer for at most ${said.longest.toFixed(0)} ms`);
+for (const [name, toll] of Object.entries({ SHORT, LONG, ARGON2ID })) {
+  test(`a page without a policy pays with workers: ${name.toLowerCase()}`, async (t) => {
+    const report = await visit("", toll);
+    assertPaid(report);
+    assert.deepEqual(report.notices, []);
+    t.diagnostic(`the page was blocked for at most ${report.longest.toFixed(0)} ms`);
   });
 }
 
-for (const [name, sold] of Object.entries({ LONG, ARGON2ID })) {
-  test(`a page that forbids workers is paid for in slices: ${name.toLowerCase()}`, async (t) => {
-    const said = await visit(`${SCRIPTS} 'wasm-unsafe-eval'; worker-src 'none'`, sold);
-    assertPaid(said);
-    assert.equal(said.notices.length, 1);
-    t.diagnostic(`the page did not answer for at most ${said.longest.toFixed(0)} ms`);
+for (const [name, toll] of Object.entries({ LONG, ARGON2ID })) {
+  test(`a page that forbids workers pays in slices: ${name.toLowerCase()}`, async (t) => {
+    const report = await visit(`${SCRIPTS} 'wasm-unsafe-eval'; worker-src 'none'`, toll);
+    assertPaid(report);
+    assert.equal(report.notices.length, 1);
+    t.diagnostic(`the page was blocked for at most ${report.longest.toFixed(0)} ms`);
   });
 }
 
-test("a page that allows workers of its own origin only is given its own", async () => {
-  const said = await visit(`${SCRIPTS} 'wasm-unsafe-eval'; worker-src 'self'`, ARGON2ID, { workerUrl: "/worker.js" });
-  assertPaid(said);
-  assert.deepEqual(said.notices, []);
+test("a page that allows workers of its own origin only uses workerUrl", async () => {
+  const report = await visit(`${SCRIPTS} 'wasm-unsafe-eval'; worker-src 'self'`, ARGON2ID, { workerUrl: "/worker.js" });
+  assertPaid(report);
+  assert.deepEqual(report.notices, []);
 });
 
-test("a page that forbids WebAssembly says so to the server", async () => {
-  const said = await visit(`${SCRIPTS}; worker-src blob:`, LONG);
-  assertPaid(said);
-  assert.equal(said.told, "sha256, timelock; mode=sealed; memory=64MiB");
+test("a page that forbids WebAssembly does not announce argon2id", async () => {
+  const report = await visit(`${SCRIPTS}; worker-src blob:`, LONG);
+  assertPaid(report);
+  assert.equal(report.accept, "sha256, timelock; mode=sealed; memory=64MiB");
 });
 
 test("an answer is redeemed", async () =>
-  assertPaid({ ...(await visit("", SHORT, { mode: "redeem" })), url: `${house.url}/infer` }));
+  assertPaid({ ...(await visit("", SHORT, { mode: "redeem" })), url: `${gateway.url}/infer` }));

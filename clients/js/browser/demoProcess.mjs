@@ -1,24 +1,10 @@
-/** `modeltoll demo --web`, in a process of its own: $MODELTOLL names the command. */
+/** `modeltoll demo --web` in a process of its own. */
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
+import { MODELTOLL } from "../scripts/paths.mjs";
+import { startProcess } from "./childProcess.mjs";
 
-const COMMAND = process.env.MODELTOLL ?? new URL("../../../.venv/bin/modeltoll", import.meta.url).pathname;
-
-/** Starts it; `url` is the page's address, `end` interrupts it and gives its exit code. */
+/** Starts it; `url` is the page's address, `end` interrupts it and resolves to its exit code. */
 export async function openDemo() {
-  const demo = spawn(COMMAND, ["demo", "--web", "--no-open"], { stdio: ["ignore", "pipe", "inherit"] });
-  const exited = once(demo, "exit");
-  const gone = exited.then(([code]) => Promise.reject(new Error(`modeltoll demo --web ended with ${code}`)));
-  gone.catch(() => {});
-  const lines = createInterface({ input: demo.stdout });
-  const [url] = await Promise.race([once(lines, "line"), gone]);
-  return {
-    url,
-    end: async () => {
-      demo.kill("SIGINT");
-      return (await exited)[0];
-    },
-  };
+  const { nextLine, end } = startProcess(MODELTOLL, ["demo", "--web", "--no-open"], { signal: "SIGINT" });
+  return { url: await nextLine(), end };
 }

@@ -1,76 +1,78 @@
-/** What was bought, to look at: the digit that the model read, the numbers of a row, the text of an answer. */
+/** Shows an answer: the digit that the model predicts, or the answer's text. */
 
-import { draw, make } from "./dom.js";
-import { count, percent } from "./format.js";
+import { element, svgElement } from "./dom.js";
+import { formatCount, formatPercent } from "./format.js";
+import { isNumberArray, memberOf } from "./json.js";
 
-const LONGEST = 4000; // characters of an answer that are shown
+const MAX_CHARACTERS = 4000; // of an answer's text that are shown
 const SIDE = 8;
 
-/** An answer for people: `words` in a sentence, `brief` for a receipt, `picture` to look at. */
-export interface Reading {
-  readonly words: string;
-  readonly brief: string;
+/** An answer as a `sentence`, as a `summary` for a receipt, and as a `picture`. */
+export interface AnswerView {
+  readonly sentence: string;
+  readonly summary: string;
   readonly picture: Node;
 }
 
-/** An answer as it came. */
-export function asItCame(text: string): Reading {
-  const shown = make("pre", text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
-  shown.tabIndex = 0;
-  const length = count(text.length, "character");
-  return { words: `An answer of ${length}.`, brief: length, picture: shown };
+/** The answer's text, unchanged. */
+export function rawText(text: string): AnswerView {
+  const picture = element("pre", text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}…` : text);
+  picture.tabIndex = 0;
+  const length = formatCount(text.length, "character");
+  return { sentence: `An answer of ${length}.`, summary: length, picture };
 }
 
-/** The demo's answer: how likely each digit is. */
-export function asDigit(text: string): Reading {
-  const shares = probabilities(text);
-  if (!shares) return asItCame(text);
-  const digit = shares.indexOf(Math.max(...shares));
-  const sure = `${percent(shares[digit]!)} sure`;
+/** The demo's answer: the probability of each digit. */
+export function digitView(text: string): AnswerView {
+  const probabilities = readProbabilities(text);
+  if (!probabilities) return rawText(text);
+  const highest = Math.max(...probabilities);
+  const digit = probabilities.indexOf(highest);
+  const percent = formatPercent(highest);
   return {
-    words: `The model reads a ${digit}, and is ${sure}.`,
-    brief: `${digit}, ${sure}`,
-    picture: bars(shares, digit),
+    sentence: `The model predicts a ${digit}, with probability ${percent}.`,
+    summary: `${digit}, ${percent}`,
+    picture: probabilityChart(probabilities, digit),
   };
 }
 
-/** The numbers in an Open Inference answer of one row, or null where it is something else. */
-function probabilities(text: string): readonly number[] | null {
+/** The numbers in an Open Inference answer of one row, or null if it is something else. */
+function readProbabilities(text: string): readonly number[] | null {
   try {
-    const { outputs } = JSON.parse(text) as { outputs: { data: unknown }[] };
-    const data = outputs[0]!.data;
-    return Array.isArray(data) && data.every((share) => typeof share === "number") ? data : null;
+    const outputs = memberOf(JSON.parse(text), "outputs");
+    const data = memberOf(Array.isArray(outputs) ? outputs[0] : undefined, "data");
+    return isNumberArray(data) ? data : null;
   } catch {
     return null;
   }
 }
 
-/** A large digit, and a bar for each. */
-function bars(shares: readonly number[], digit: number): Node {
-  const list = make("ol");
+/** The digit in large, and a bar for each digit's probability. */
+function probabilityChart(probabilities: readonly number[], digit: number): Node {
+  const list = element("ol");
   list.className = "bars";
-  shares.forEach((share, name) => {
-    const bar = make("span");
+  probabilities.forEach((probability, name) => {
+    const bar = element("span");
     bar.className = "bar";
-    bar.style.setProperty("--share", String(share));
-    const item = make("li", make("b", String(name)), bar, make("span", percent(share)));
+    bar.style.setProperty("--share", String(probability));
+    const item = element("li", element("b", String(name)), bar, element("span", formatPercent(probability)));
     if (name === digit) item.className = "best";
     list.append(item);
   });
-  const large = make("p", String(digit));
+  const large = element("p", String(digit));
   large.className = "large";
   large.setAttribute("aria-hidden", "true");
-  const both = make("div", large, list);
-  both.className = "verdict";
-  return both;
+  const chart = element("div", large, list);
+  chart.className = "prediction";
+  return chart;
 }
 
-/** A row of 64 numbers in 0..1 as a small picture, beside words that say what it is. */
+/** A row of 64 numbers in 0..1 as a small picture; text beside it must say what it is. */
 export function thumbnail(row: readonly number[]): Node {
   const squares = row.flatMap((ink, at) =>
     ink > 0
       ? [
-          draw("rect", {
+          svgElement("rect", {
             x: at % SIDE,
             y: Math.floor(at / SIDE),
             width: 1.02,
@@ -80,5 +82,6 @@ export function thumbnail(row: readonly number[]): Node {
         ]
       : [],
   );
-  return draw("svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, class: "thumbnail", "aria-hidden": "true" }, ...squares);
+  const attributes = { viewBox: `0 0 ${SIDE} ${SIDE}`, class: "thumbnail", "aria-hidden": "true" };
+  return svgElement("svg", attributes, ...squares);
 }

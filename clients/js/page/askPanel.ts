@@ -1,72 +1,72 @@
-/** The counter of the page: one question at a time, with its way through the steps and its receipt. */
+/** Asks one question at a time, and shows its steps and its receipt. */
 
 import type { Toll } from "../src/index.js";
-import type { Reading } from "./answerView.js";
+import type { AnswerView } from "./answerView.js";
 import { byId } from "./dom.js";
-import type { Letter } from "./requestForm.js";
-import { file } from "./receipts.js";
+import { formatSeconds } from "./format.js";
+import { addReceipt } from "./receipts.js";
+import type { ModelRequest } from "./requestForm.js";
 import { Steps } from "./steps.js";
-import { inWords, type Purchase, type Till } from "./tollClient.js";
-import { time } from "./format.js";
+import { errorMessage, type PaidAnswer, type TollClient } from "./tollClient.js";
 
-/** Something to ask, how the steps and a receipt call it, and how its answer is read. */
+/** A request, its `description` in the steps, its `picture` in a receipt, and the view of its answer. */
 export interface Question {
-  readonly letter: Letter;
-  readonly what: string;
+  readonly request: ModelRequest;
+  readonly description: string;
   readonly picture: Node;
-  readonly read: (text: string) => Reading;
+  readonly view: (text: string) => AnswerView;
 }
 
-export class Counter {
+export class AskPanel {
   private readonly steps: Steps;
-  private work = new AbortController();
+  private controller = new AbortController();
 
-  /** `say` speaks to a screen reader. */
+  /** `announce` gives a text to screen readers. */
   constructor(
-    private readonly till: Till,
+    private readonly client: TollClient,
     private readonly gateway: string,
-    say: (words: string) => void,
+    announce: (text: string) => void,
   ) {
-    this.steps = new Steps(say);
-    byId("stop").addEventListener("click", () => this.work.abort());
+    this.steps = new Steps(announce);
+    byId("stop").addEventListener("click", () => this.controller.abort());
   }
 
-  /** Ask, and show what happens; a new question takes the place of the old one. */
+  /** Ask a question and show its progress; it replaces a question that is not answered yet. */
   async ask(question: Question): Promise<void> {
-    this.work.abort();
-    const { signal } = (this.work = new AbortController());
-    const still = (): boolean => this.work.signal === signal;
+    this.controller.abort();
+    const { signal } = (this.controller = new AbortController());
+    const isCurrent = (): boolean => this.controller.signal === signal;
     let price = 0;
-    this.steps.begin(question.what);
+    this.steps.start(question.description);
     byId("toll").scrollIntoView({ block: "nearest" });
     try {
-      const sealed = (toll: Toll, seconds: number): void => {
+      const onToll = (toll: Toll, seconds: number): void => {
         price = toll.typicalSeconds;
-        if (still()) this.steps.sealed(toll, seconds);
+        if (isCurrent()) this.steps.showToll(toll, seconds);
       };
-      const worked = (done: number, most: number): void => {
-        if (still()) this.steps.worked(done, most);
+      const onProgress = (evaluations: number, most: number): void => {
+        if (isCurrent()) this.steps.showProgress(evaluations, most);
       };
-      const purchase = await this.till.buy({ ...question.letter, signal }, { sealed, worked });
-      if (still()) this.end(question, purchase);
+      const answer = await this.client.request({ ...question.request, signal }, { onToll, onProgress });
+      if (isCurrent()) this.showAnswer(question, answer);
     } catch (error) {
-      if (price > 0) file({ what: question.picture, price, worked: null, answer: "sealed" });
-      if (still()) this.steps.fail(inWords(error, this.gateway));
+      if (price > 0) addReceipt({ subject: question.picture, price, workSeconds: null, answer: "sealed" });
+      if (isCurrent()) this.steps.fail(errorMessage(error, this.gateway));
     }
   }
 
-  private end({ letter, picture, read }: Question, purchase: Purchase): void {
-    const { status, text, price, worked } = purchase;
+  private showAnswer({ request, picture, view }: Question, answer: PaidAnswer): void {
+    const { status, text, price, workSeconds } = answer;
     if (text === null) {
-      const limit = `this page pays at most ${time(letter.limit)}`;
-      this.steps.fail(`The price is ${time(price)} of work, and ${limit}: the answer stays sealed.`);
-      file({ what: picture, price, worked: null, answer: "sealed" });
+      const limit = `this page pays at most ${formatSeconds(request.limit)}`;
+      this.steps.fail(`The price is ${formatSeconds(price)} of work, and ${limit}: the answer stays sealed.`);
+      addReceipt({ subject: picture, price, workSeconds: null, answer: "sealed" });
     } else if (status >= 400) {
-      this.steps.fail(`The toll house answers with status ${status}: ${text}`);
+      this.steps.fail(`The gateway answers with status ${status}: ${text}`);
     } else {
-      const { words, brief, picture: answer } = read(text);
-      this.steps.end(purchase, words, answer);
-      file({ what: picture, price, worked, answer: brief });
+      const shown = view(text);
+      this.steps.finish(answer, shown);
+      addReceipt({ subject: picture, price, workSeconds, answer: shown.summary });
     }
   }
 }

@@ -1,22 +1,22 @@
-/** The drawing pad, for pens, fingers and mice. */
+/** A canvas to draw on with a pen, a finger or a mouse. */
 
 import type { Point, Stroke } from "./rasterize.js";
 
-const LINE = 0.085; // of the pad's width
+const LINE_WIDTH = 0.085; // share of the pad's width
 
-export class Pad {
+export class DrawingPad {
   private strokes: Point[][] = [];
-  private drawing = false;
+  private isDrawing = false;
 
-  /** `drawn` hears all strokes after each change by hand. */
+  /** `onChange` receives all strokes after each change by the user. */
   constructor(
     private readonly canvas: HTMLCanvasElement,
-    private readonly drawn: (strokes: readonly Stroke[]) => void,
+    private readonly onChange: (strokes: readonly Stroke[]) => void,
   ) {
-    canvas.addEventListener("pointerdown", (event) => this.begin(event));
-    canvas.addEventListener("pointermove", (event) => this.go(event));
-    for (const end of ["pointerup", "pointercancel"] as const) {
-      canvas.addEventListener(end, () => (this.drawing = false));
+    canvas.addEventListener("pointerdown", (event) => this.beginStroke(event));
+    canvas.addEventListener("pointermove", (event) => this.extendStroke(event));
+    for (const type of ["pointerup", "pointercancel"] as const) {
+      canvas.addEventListener(type, () => (this.isDrawing = false));
     }
     new ResizeObserver(() => this.paint()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
@@ -27,38 +27,45 @@ export class Pad {
     this.paint();
   }
 
-  private begin(event: PointerEvent): void {
+  private beginStroke(event: PointerEvent): void {
     if (event.button !== 0) return;
     this.canvas.setPointerCapture(event.pointerId);
-    this.drawing = true;
+    this.isDrawing = true;
     this.strokes.push([]);
-    this.go(event);
+    this.extendStroke(event);
   }
 
-  private go(event: PointerEvent): void {
+  private extendStroke(event: PointerEvent): void {
     const stroke = this.strokes.at(-1);
-    if (!this.drawing || !stroke) return;
-    const between = event.getCoalescedEvents?.() ?? [];
-    for (const { offsetX, offsetY } of between.length > 0 ? between : [event]) {
+    if (!this.isDrawing || !stroke) return;
+    for (const { offsetX, offsetY } of coalescedEvents(event)) {
       stroke.push({ x: offsetX / this.canvas.clientWidth, y: offsetY / this.canvas.clientHeight });
     }
     this.paint();
-    this.drawn(this.strokes);
+    this.onChange(this.strokes);
   }
 
   private paint(): void {
     const { canvas } = this;
     const size = Math.round(canvas.clientWidth * devicePixelRatio);
     if (canvas.width !== size) canvas.width = canvas.height = size;
-    const pen = canvas.getContext("2d")!;
-    pen.clearRect(0, 0, size, size);
-    pen.strokeStyle = getComputedStyle(canvas).color;
-    pen.lineWidth = LINE * size;
-    pen.lineCap = pen.lineJoin = "round";
+    const context = canvas.getContext("2d");
+    if (!context) return;
+    context.clearRect(0, 0, size, size);
+    context.strokeStyle = getComputedStyle(canvas).color;
+    context.lineWidth = LINE_WIDTH * size;
+    context.lineCap = context.lineJoin = "round";
     for (const stroke of this.strokes) {
-      pen.beginPath();
-      for (const { x, y } of [stroke[0]!, ...stroke]) pen.lineTo(x * size, y * size);
-      pen.stroke();
+      context.beginPath();
+      for (const { x, y } of [...stroke.slice(0, 1), ...stroke]) context.lineTo(x * size, y * size); // a dot is a line, too
+      context.stroke();
     }
   }
+}
+
+/** The pointer's positions since the last event; the event itself in browsers that do not report them. */
+function coalescedEvents(event: PointerEvent): readonly PointerEvent[] {
+  const supported: Partial<PointerEvent> = event;
+  const events = supported.getCoalescedEvents?.() ?? [];
+  return events.length > 0 ? events : [event];
 }

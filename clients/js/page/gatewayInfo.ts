@@ -1,4 +1,4 @@
-/** What the server of this page says of the toll house. */
+/** What this page's server says about the gateway. */
 
 /** Rows to try: `digits` in 0..16, `patches` of photographs in 0..1. */
 export interface Samples {
@@ -6,25 +6,33 @@ export interface Samples {
   readonly patches: readonly (readonly number[])[];
 }
 
-/** What the demo adds: keys of callers that nobody has met, and where its samples are. */
-export interface Demo {
+/** Only in the demo: API keys of accounts that are new to the gateway, and the path of the samples. */
+export interface DemoInfo {
   readonly keys: readonly string[];
   readonly samples: string;
 }
 
-/** `gateway` is the public side's address; of each model, where it is asked and where it is described, if anywhere. */
-export interface Offer {
+/** The paths of a model's inference and of its metadata (null if its protocol has none). */
+export interface ModelInfo {
+  readonly name: string;
+  readonly infer: string;
+  readonly metadata: string | null;
+}
+
+/** `gateway` is the URL of the public side. */
+export interface GatewayInfo {
   readonly gateway: string;
-  readonly models: readonly { readonly name: string; readonly infer: string; readonly metadata: string | null }[];
-  readonly demo: Demo | null;
+  readonly models: readonly ModelInfo[];
+  readonly demo: DemoInfo | null;
 }
 
-export async function readOffer(): Promise<Offer> {
-  return readJson<Offer>("house.json");
+export function fetchGatewayInfo(): Promise<GatewayInfo> {
+  return fetchJson<GatewayInfo>("gateway.json");
 }
 
-export async function readJson<T>(path: string): Promise<T> {
+export async function fetchJson<T>(path: string): Promise<T> {
   const response = await fetch(path);
-  if (!response.ok) throw new Error(`${path} is not to be had: ${response.status}`);
+  if (!response.ok) throw new Error(`${path} cannot be loaded: status ${response.status}`);
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- this page's own server writes these files
   return (await response.json()) as T;
 }

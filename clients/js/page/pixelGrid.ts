@@ -1,10 +1,10 @@
-/** The 8 x 8 numbers that the model sees, to look at and to change by keyboard. */
+/** The 8 x 8 numbers of the model's input as a grid that can be changed by keyboard and pointer. */
 
-import { BLANK, type Cells, FULL, SIDE } from "./rasterize.js";
+import { BLANK, type Cells, MAX_INK, SIDE } from "./rasterize.js";
 
-const STEP = FULL / 2; // of one press of the space bar
+const INK_STEP = MAX_INK / 2; // that one press of the space bar adds
 
-/** Where keys lead from a place, within the grid. */
+/** The cell that a key moves to; it may lie outside the grid. */
 const MOVES: Readonly<Record<string, (row: number, column: number) => [number, number]>> = {
   ArrowUp: (row, column) => [row - 1, column],
   ArrowDown: (row, column) => [row + 1, column],
@@ -16,86 +16,95 @@ const MOVES: Readonly<Record<string, (row: number, column: number) => [number, n
   PageDown: (_, column) => [SIDE - 1, column],
 };
 
-export class Grid {
-  private readonly places: HTMLElement[] = [];
-  private shown: Cells = BLANK;
-  private at = 0;
+export class PixelGrid {
+  private readonly elements: readonly HTMLElement[];
+  private values: Cells = BLANK;
+  private current = 0;
 
-  /** `changed` hears of each change by hand, in words. */
+  /** `onChange` receives a description of each change by the user. */
   constructor(
     root: HTMLElement,
-    private readonly changed: (words: string) => void,
+    private readonly onChange: (description: string) => void,
   ) {
+    this.elements = BLANK.map(createCell);
     for (let row = 0; row < SIDE; row++) {
-      const line = document.createElement("div");
-      line.setAttribute("role", "row");
-      for (let column = 0; column < SIDE; column++) line.append(this.place());
-      root.append(line);
+      const rowElement = document.createElement("div");
+      rowElement.setAttribute("role", "row");
+      rowElement.append(...this.elements.slice(row * SIDE, (row + 1) * SIDE));
+      root.append(rowElement);
     }
-    root.addEventListener("keydown", (event) => this.press(event));
+    root.addEventListener("keydown", (event) => this.onKeyDown(event));
     root.addEventListener("click", (event) => {
-      const at = this.places.indexOf(event.target as HTMLElement);
+      const at = this.elements.findIndex((cell) => cell === event.target);
       if (at < 0) return;
-      this.move(at);
-      this.darken();
+      this.moveTo(at);
+      this.addInk();
     });
     this.show(BLANK);
-    this.places[0]!.tabIndex = 0;
+    this.setTabIndex(0);
   }
 
   get cells(): Cells {
-    return this.shown;
+    return this.values;
   }
 
   show(cells: Cells): void {
-    this.shown = cells;
-    this.places.forEach((place, at) => {
-      const ink = cells[at]!;
-      place.style.setProperty("--ink-share", String(ink / FULL));
-      place.setAttribute("aria-label", `row ${Math.floor(at / SIDE) + 1}, column ${(at % SIDE) + 1}: ${words(ink)}`);
+    this.values = cells;
+    this.elements.forEach((cell, at) => {
+      const ink = cells[at] ?? 0;
+      cell.style.setProperty("--ink-share", String(ink / MAX_INK));
+      const position = `row ${Math.floor(at / SIDE) + 1}, column ${(at % SIDE) + 1}`;
+      cell.setAttribute("aria-label", `${position}: ${describeInk(ink)}`);
     });
   }
 
-  private place(): HTMLElement {
-    const place = document.createElement("div");
-    place.setAttribute("role", "gridcell");
-    place.tabIndex = -1;
-    this.places.push(place);
-    return place;
-  }
-
-  private press(event: KeyboardEvent): void {
+  private onKeyDown(event: KeyboardEvent): void {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
     const move = MOVES[event.key];
     if (move) {
-      const [row, column] = move(Math.floor(this.at / SIDE), this.at % SIDE).map((value) =>
-        Math.min(Math.max(value, 0), SIDE - 1),
-      );
-      this.move(row! * SIDE + column!);
-    } else if (event.key === " " || event.key === "Enter") this.darken();
-    else if (event.key === "Delete" || event.key === "Backspace") this.put(0);
+      const [row, column] = move(Math.floor(this.current / SIDE), this.current % SIDE);
+      this.moveTo(clampToGrid(row) * SIDE + clampToGrid(column));
+    } else if (event.key === " " || event.key === "Enter") this.addInk();
+    else if (event.key === "Delete" || event.key === "Backspace") this.setInk(0);
     else return;
     event.preventDefault();
   }
 
-  private move(at: number): void {
-    this.places[this.at]!.tabIndex = -1;
-    this.at = at;
-    this.places[at]!.tabIndex = 0;
-    this.places[at]!.focus();
+  private moveTo(at: number): void {
+    this.setTabIndex(-1);
+    this.current = at;
+    this.setTabIndex(0);
+    this.elements[at]?.focus();
   }
 
-  private darken(): void {
-    const ink = this.shown[this.at]!;
-    this.put(ink >= FULL ? 0 : Math.min(FULL, ink + STEP));
+  private setTabIndex(tabIndex: number): void {
+    const cell = this.elements[this.current];
+    if (cell) cell.tabIndex = tabIndex;
   }
 
-  private put(ink: number): void {
-    this.show(this.shown.with(this.at, ink));
-    this.changed(words(ink));
+  /** Darken the current cell; a full one becomes empty. */
+  private addInk(): void {
+    const ink = this.values[this.current] ?? 0;
+    this.setInk(ink >= MAX_INK ? 0 : Math.min(MAX_INK, ink + INK_STEP));
+  }
+
+  private setInk(ink: number): void {
+    this.show(this.values.with(this.current, ink));
+    this.onChange(describeInk(ink));
   }
 }
 
-function words(ink: number): string {
-  return ink === 0 ? "empty" : `ink ${Math.round(ink)} of ${FULL}`;
+function createCell(): HTMLElement {
+  const cell = document.createElement("div");
+  cell.setAttribute("role", "gridcell");
+  cell.tabIndex = -1;
+  return cell;
+}
+
+function clampToGrid(index: number): number {
+  return Math.min(Math.max(index, 0), SIDE - 1);
+}
+
+function describeInk(ink: number): string {
+  return ink === 0 ? "empty" : `ink ${Math.round(ink)} of ${MAX_INK}`;
 }

@@ -1,57 +1,62 @@
-/** Asks a model of any kind: the form that an ordinary toll house's page has. */
+/** The form of an ordinary gateway's page: a request to any of its models. */
 
-import { byId, make, seen } from "./dom.js";
-import type { Offer } from "./gatewayInfo.js";
+import { byId, byIdAs, element, setVisible } from "./dom.js";
+import type { GatewayInfo } from "./gatewayInfo.js";
+import { isNumberArray, memberOf } from "./json.js";
 
-export interface Letter {
+/** `limit` is the most that is paid, in expected seconds of work. */
+export interface ModelRequest {
   readonly path: string;
   readonly body: string;
   readonly key: string;
   readonly limit: number;
 }
 
-interface Tensor {
-  readonly name: string;
-  readonly datatype: string;
-  readonly shape: readonly number[];
-}
-
-/** Show the form; `send` hears what is to be asked. */
-export function showLetter({ gateway, models }: Offer, send: (letter: Letter) => void): void {
-  const [model, key] = [byId<HTMLSelectElement>("model"), byId<HTMLInputElement>("key")];
-  const [path, body] = [byId<HTMLInputElement>("path"), byId<HTMLTextAreaElement>("body")];
-  model.append(...models.map(({ name }) => make("option", name)));
-  const choose = async (): Promise<void> => {
-    const { infer, metadata } = models[model.selectedIndex]!;
-    path.value = infer;
-    const written = body.value;
-    const draft = metadata === null ? "" : await skeleton(gateway + metadata, key.value);
-    if (body.value === written) body.value = draft;
+/** Show the form; `onSubmit` receives each request. */
+export function showRequestForm({ gateway, models }: GatewayInfo, onSubmit: (request: ModelRequest) => void): void {
+  const [modelSelect, keyInput] = [byIdAs("model", HTMLSelectElement), byIdAs("key", HTMLInputElement)];
+  const [pathInput, bodyInput] = [byIdAs("path", HTMLInputElement), byIdAs("body", HTMLTextAreaElement)];
+  modelSelect.append(...models.map(({ name }) => element("option", name)));
+  const fillIn = async (): Promise<void> => {
+    const model = models[modelSelect.selectedIndex];
+    if (!model) return;
+    pathInput.value = model.infer;
+    const before = bodyInput.value;
+    const template = model.metadata === null ? "" : await requestTemplate(gateway + model.metadata, keyInput.value);
+    if (bodyInput.value === before) bodyInput.value = template; // what the user typed meanwhile stays
   };
-  model.addEventListener("change", () => void choose());
-  key.addEventListener("change", () => void choose());
+  modelSelect.addEventListener("change", () => void fillIn());
+  keyInput.addEventListener("change", () => void fillIn());
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    const limit = byId<HTMLInputElement>("limit").valueAsNumber;
-    send({ path: path.value, body: body.value, key: key.value, limit });
+    const limit = byIdAs("limit", HTMLInputElement).valueAsNumber;
+    onSubmit({ path: pathInput.value, body: bodyInput.value, key: keyInput.value, limit });
   });
-  seen("letter", true);
-  void choose();
+  setVisible("request", true);
+  void fillIn();
 }
 
-/** A request of the Open Inference Protocol with noughts in it, as the model's description has it. */
-async function skeleton(url: string, key: string): Promise<string> {
+/** A request of the Open Inference Protocol, filled with zeros by the model's metadata; empty if that cannot be read. */
+async function requestTemplate(url: string, key: string): Promise<string> {
   try {
     const response = await fetch(url, { headers: key ? { "x-api-key": key } : {} });
-    const { inputs } = (await response.json()) as { inputs: readonly Tensor[] };
-    return JSON.stringify({ inputs: inputs.map(blank) });
+    const inputs = memberOf(await response.json(), "inputs");
+    return Array.isArray(inputs) ? JSON.stringify({ inputs: inputs.map(zeroTensor) }) : "";
   } catch {
-    return ""; // whoever asks knows what the model takes
+    return "";
   }
 }
 
-function blank({ name, datatype, shape }: Tensor): object {
+/** Throws if `metadata` does not describe a tensor. */
+function zeroTensor(metadata: unknown): object {
+  const [name, datatype, shape] = [
+    memberOf(metadata, "name"),
+    memberOf(metadata, "datatype"),
+    memberOf(metadata, "shape"),
+  ];
+  if (!isNumberArray(shape)) throw new Error("the input has no shape");
   const sizes = shape.map((size) => Math.max(size, 1));
-  const nought = datatype === "BYTES" ? "" : datatype === "BOOL" ? false : 0;
-  return { name, shape: sizes, datatype, data: Array(sizes.reduce((all, size) => all * size, 1)).fill(nought) };
+  const zero = datatype === "BYTES" ? "" : datatype === "BOOL" ? false : 0;
+  const length = sizes.reduce((product, size) => product * size, 1);
+  return { name, shape: sizes, datatype, data: Array<unknown>(length).fill(zero) };
 }

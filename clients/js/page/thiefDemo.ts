@@ -1,98 +1,107 @@
-/** A thief of 50 queries beside an honest caller: what the toll house asks of each, added up. */
+/** The card "A thief of 50 queries": the prices of a thief and of an honest caller, added up. */
 
-import { byId, make, seen } from "./dom.js";
-import { rowOf } from "./rasterize.js";
+import { byId, element, setVisible } from "./dom.js";
+import { formatCount, formatNumber, formatSeconds } from "./format.js";
 import type { Samples } from "./gatewayInfo.js";
-import { plot, type Sums } from "./plot.js";
-import { count, digits, time } from "./format.js";
+import { plot } from "./plot.js";
+import { toModelRow } from "./rasterize.js";
 
 export const QUERIES = 50;
-const EVERY = 10; // queries between two rows of the table, and two words on how it goes
+const REPORT_INTERVAL = 10; // queries between two rows of the table, and between two announcements
 
-/** Asks for one row with that key; the price, and whether it was paid. */
-export type Ask = (
+type CallerName = "honest" | "thief";
+
+/** Asks for one row with that API key; the price, and whether it was paid. */
+export type AskRow = (
   row: readonly number[],
   key: string,
   signal: AbortSignal,
-) => Promise<{ price: number; paid: boolean }>;
+) => Promise<{ price: number; isPaid: boolean }>;
 
-/** The card "A thief of 50 queries". */
-export class Race {
-  private honest: number[] = [];
-  private thief: number[] = [];
-  private paid = { honest: 0, thief: 0 };
-  private running: AbortController | null = null;
+export class ThiefDemo {
+  private sums: Record<CallerName, number[]> = { honest: [], thief: [] };
+  private paidCounts: Record<CallerName, number> = { honest: 0, thief: 0 };
+  private controller: AbortController | null = null;
 
+  /** `announce` gives a text to screen readers. */
   constructor(
     private readonly samples: Samples,
-    private readonly ask: Ask,
-    private readonly say: (words: string) => void,
+    private readonly askRow: AskRow,
+    private readonly announce: (text: string) => void,
   ) {
-    byId("cancel").addEventListener("click", () => this.running?.abort());
+    byId("cancel").addEventListener("click", () => this.controller?.abort());
     addEventListener("resize", () => this.paint());
   }
 
-  /** Play it to its end, or until it is stopped; `keys` are the two accounts. Rejects where the house says no. */
-  async play(keys: readonly [string, string], seed: number): Promise<void> {
-    const running = (this.running = new AbortController());
-    [this.honest, this.thief, this.paid] = [[], [], { honest: 0, thief: 0 }];
-    this.buttons(true);
+  /** Run all queries, or as many as there are before it is stopped. Rejects if the gateway refuses a request. */
+  async run(keys: Readonly<Record<CallerName, string>>, firstSample: number): Promise<void> {
+    const controller = (this.controller = new AbortController());
+    this.sums = { honest: [], thief: [] };
+    this.paidCounts = { honest: 0, thief: 0 };
+    this.showButtons(true);
     try {
       for (let at = 0; at < QUERIES; at++) {
-        await this.turn("honest", rowOf(pick(this.samples.digits, seed + at)), keys[0], running.signal);
-        await this.turn("thief", pick(this.samples.patches, seed + at), keys[1], running.signal);
+        const digit = toModelRow(itemAt(this.samples.digits, firstSample + at));
+        await this.query("honest", digit, keys.honest, controller.signal);
+        await this.query("thief", itemAt(this.samples.patches, firstSample + at), keys.thief, controller.signal);
         this.paint();
-        if ((at + 1) % EVERY === 0) this.say(this.standing());
+        if ((at + 1) % REPORT_INTERVAL === 0) this.announce(this.summary());
       }
     } catch (error) {
-      if (!running.signal.aborted) throw error;
+      if (!controller.signal.aborted) throw error;
     } finally {
-      this.running = null;
-      this.buttons(false);
+      this.controller = null;
+      this.showButtons(false);
       this.paint();
-      this.say(this.standing());
+      this.announce(this.summary());
     }
   }
 
-  private async turn(who: "honest" | "thief", row: readonly number[], key: string, signal: AbortSignal): Promise<void> {
-    const { price, paid } = await this.ask(row, key, signal);
-    const sums = this[who];
+  private async query(caller: CallerName, row: readonly number[], key: string, signal: AbortSignal): Promise<void> {
+    const { price, isPaid } = await this.askRow(row, key, signal);
+    const sums = this.sums[caller];
     sums.push((sums.at(-1) ?? 0) + price);
-    if (paid) this.paid[who]++;
+    if (isPaid) this.paidCounts[caller]++;
   }
 
-  private buttons(running: boolean): void {
-    seen("play", !running);
-    seen("cancel", running);
-    if (running) byId("cancel").focus();
-    else byId("play").focus();
+  private showButtons(isRunning: boolean): void {
+    setVisible("play", !isRunning);
+    setVisible("cancel", isRunning);
+    byId(isRunning ? "cancel" : "play").focus();
   }
 
   private paint(): void {
-    const sums: Sums = { honest: this.honest, thief: this.thief };
-    if (this.honest.length === 0) return;
-    seen("plot-figure", true);
-    seen("plot-details", true);
-    byId("plot").replaceChildren(plot(sums, QUERIES, byId("plot-figure").clientWidth));
-    byId("verdict").textContent = this.standing();
-    const rows = this.thief.flatMap((sum, at) =>
-      (at + 1) % EVERY === 0 || at === this.thief.length - 1
-        ? [[String(at + 1), this.honest[at]!.toPrecision(3), sum.toPrecision(3)]]
+    const { honest, thief } = this.sums;
+    if (honest.length === 0) return;
+    setVisible("plot-figure", true);
+    setVisible("plot-details", true);
+    byId("plot").replaceChildren(plot(this.sums, QUERIES, byId("plot-figure").clientWidth));
+    byId("thief-summary").textContent = this.summary();
+    const rows = thief.flatMap((sum, at) =>
+      (at + 1) % REPORT_INTERVAL === 0 || at === thief.length - 1
+        ? [[String(at + 1), itemAt(honest, at).toPrecision(3), sum.toPrecision(3)]]
         : [],
     );
-    byId("plot-rows").replaceChildren(...rows.map((cells) => make("tr", ...cells.map((text) => make("td", text)))));
+    const rowElements = rows.map((cells) => element("tr", ...cells.map((text) => element("td", text))));
+    byId("plot-rows").replaceChildren(...rowElements);
   }
 
-  private standing(): string {
-    const asked = this.thief.length;
-    if (asked === 0) return "Stopped before the first query was answered.";
-    const [honest, thief] = [this.honest[asked - 1]!, this.thief[asked - 1]!];
-    const times = honest > 0 ? `, ${digits(thief / honest)} times as much` : "";
-    const paid = `Worked for here: ${this.paid.honest} of the honest caller's answers, ${this.paid.thief} of the thief's.`;
-    return `After ${count(asked, "query", "queries")} each, the honest caller was asked for ${time(honest)} of work, the thief for ${time(thief)}${times}. ${paid}`;
+  private summary(): string {
+    const queries = this.sums.thief.length;
+    if (queries === 0) return "Stopped before the first query was answered.";
+    const [honest, thief] = [itemAt(this.sums.honest, queries - 1), itemAt(this.sums.thief, queries - 1)];
+    const ratio = honest > 0 ? `, ${formatNumber(thief / honest)} times as much` : "";
+    return (
+      `After ${formatCount(queries, "query", "queries")} each, the honest caller was asked for ` +
+      `${formatSeconds(honest)} of work, the thief for ${formatSeconds(thief)}${ratio}. This page paid for ` +
+      `${this.paidCounts.honest} of the honest caller's answers and ${this.paidCounts.thief} of the thief's.`
+    );
   }
 }
 
-function pick<T>(all: readonly T[], at: number): T {
-  return all[at % all.length]!;
+/** The item at that index; after the last item the first one follows. */
+function itemAt<T>(items: readonly T[], index: number): T {
+  const item = items[index % items.length];
+  if (item === undefined) throw new Error("there are no samples");
+  return item;
 }

@@ -1,9 +1,9 @@
-/** Buys answers, and says what happens meanwhile. */
+/** Requests answers, pays their tolls and reports the progress. */
 
 import { Purse, SealBroken, SolveStopped, TollError, TollTooDear, tollFetch, type Toll } from "../src/index.js";
 
-/** One thing to ask: `limit` is the most that is paid for it, in expected seconds of work; dearer answers stay sealed. */
-export interface Order {
+/** One request: `limit` is the most that is paid for it, in expected seconds of work. */
+export interface RequestOptions {
   readonly path: string;
   readonly body: string;
   readonly key: string;
@@ -11,98 +11,94 @@ export interface Order {
   readonly signal: AbortSignal;
 }
 
-/** Hears what happens to an order, in this order. `most` is 0 where there is no such bound. */
-export interface Watch {
-  readonly sealed?: (toll: Toll, seconds: number) => void;
-  readonly worked?: (done: number, most: number) => void;
+/** Receives the events of a request, in this order. `most` is 0 if there is no bound. */
+export interface RequestListener {
+  readonly onToll?: (toll: Toll, seconds: number) => void;
+  readonly onProgress?: (evaluations: number, most: number) => void;
 }
 
 /**
- * What came of an order. `price` is what was asked and `worked` what was waited for it, both in seconds; `text` is
- * the answer, or null where the price was above the limit.
+ * The result of a request. `price` is what was asked and `workSeconds` the time that the work took, both in seconds;
+ * `text` is the answer, or null if the price was above the limit.
  */
-export interface Purchase {
+export interface PaidAnswer {
   readonly status: number;
   readonly text: string | null;
   readonly price: number;
-  readonly worked: number;
+  readonly workSeconds: number;
 }
 
-const WORKER = "worker.js"; // beside the page: its policy allows workers of its own origin only
+const WORKER_URL = "worker.js"; // beside the page, whose policy allows workers of its own origin only
 const MEMORY_MIB = 64;
-const LEAST_MIB = 1;
-const TOLD = /memory=(\d+)MiB/;
+const MIN_MEMORY_MIB = 1;
+const ANNOUNCED_MEMORY = /memory=(\d+)MiB/;
 
-/** Whether this browser does Argon2id at all; a policy may forbid it WebAssembly. */
-export function knowsArgon2id(): boolean {
+/** Whether this browser can solve Argon2id; a policy may forbid WebAssembly. */
+export function supportsArgon2id(): boolean {
   return new Purse().puzzles.includes("argon2id");
 }
 
-export class Till {
+export class TollClient {
   private memoryMib = MEMORY_MIB;
 
-  /** `notice` hears what is not as it should be, each thing once. */
+  /** `notice` receives each limitation of this browser once, as a sentence. */
   constructor(
     private readonly gateway: string,
     private readonly notice: (text: string) => void,
   ) {}
 
-  /** Rejects with what `fetch` or the client says, where it came to no answer. */
-  async buy(order: Order, watch: Watch = {}): Promise<Purchase> {
-    let [price, worked] = [0, 0];
+  /** Rejects with the error of `fetch` or of the client if there is no answer. */
+  async request(options: RequestOptions, listener: RequestListener = {}): Promise<PaidAnswer> {
+    const { path, body, key, limit, signal } = options;
+    let [price, workSeconds] = [0, 0];
     const begin = performance.now();
     const fetch = tollFetch((input, init) => this.send(input, init), {
-      workerUrl: WORKER,
+      workerUrl: WORKER_URL,
       memoryMib: this.memoryMib,
-      maxSeconds: 0, // so that `allow` is asked about every toll
+      maxSeconds: 0, // so that `allow` is called for every toll
       allow: (toll) => {
         price = toll.typicalSeconds;
-        watch.sealed?.(toll, (performance.now() - begin) / 1000);
-        return price <= order.limit;
+        listener.onToll?.(toll, (performance.now() - begin) / 1000);
+        return price <= limit;
       },
-      progress: (done, most) => watch.worked?.(done, most),
-      paid: ({ seconds }) => (worked = seconds),
-      notice: () => this.notice("Workers are not to be had here: this page itself works, in slices of some 12 ms."),
+      progress: (evaluations, most) => listener.onProgress?.(evaluations, most),
+      paid: ({ seconds }) => (workSeconds = seconds),
+      notice: () =>
+        this.notice("No worker can be started here: this page solves the tolls itself, in slices of 12 ms."),
     });
-    const headers = { "content-type": "application/json", ...(order.key && { "x-api-key": order.key }) };
+    const headers = { "content-type": "application/json", ...(key && { "x-api-key": key }) };
     try {
-      const response = await fetch(this.gateway + order.path, {
-        method: "POST",
-        headers,
-        body: order.body,
-        signal: order.signal,
-      });
-      return { status: response.status, text: await response.text(), price, worked };
+      const response = await fetch(this.gateway + path, { method: "POST", headers, body, signal });
+      return { status: response.status, text: await response.text(), price, workSeconds };
     } catch (error) {
-      if (error instanceof TollTooDear && price > order.limit) return { status: 402, text: null, price, worked };
+      if (error instanceof TollTooDear && price > limit) return { status: 402, text: null, price, workSeconds };
       throw error;
     }
   }
 
-  /** The client asks once more with less memory where a worker does not get what a puzzle takes. */
+  /** Sends a request. It announces less memory than the one before if a worker got too little for a puzzle. */
   private send(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
-    const told = Number(TOLD.exec(new Headers(init?.headers).get("toll-accept") ?? "")?.[1] ?? this.memoryMib);
-    if (told < this.memoryMib) {
-      this.memoryMib = Math.max(told, LEAST_MIB);
-      this.notice(
-        `Here there is not the memory that was asked for: from now on tolls of at most ${this.memoryMib} MiB.`,
-      );
+    const accept = new Headers(init?.headers).get("toll-accept") ?? "";
+    const announcedMib = Number(ANNOUNCED_MEMORY.exec(accept)?.[1] ?? this.memoryMib);
+    if (announcedMib < this.memoryMib) {
+      this.memoryMib = Math.max(announcedMib, MIN_MEMORY_MIB);
+      this.notice(`There is too little memory for the puzzle: from now on tolls of at most ${this.memoryMib} MiB.`);
     }
     return globalThis.fetch(input, init);
   }
 }
 
-/** An error in words for whoever looks at the page. */
-export function inWords(error: unknown, gateway: string): string {
+/** The sentence that the page shows for an error. */
+export function errorMessage(error: unknown, gateway: string): string {
   if (error instanceof DOMException && error.name === "AbortError") return "Stopped. The answer stays sealed.";
-  if (error instanceof SolveStopped) return `The work came to no end: ${error.message}. Ask again.`;
-  if (error instanceof SealBroken) return `What came is not an answer: ${error.message}.`;
+  if (error instanceof SolveStopped) return `The work stopped: ${error.message}. Ask again.`;
+  if (error instanceof SealBroken) return `The response is not an answer: ${error.message}.`;
   if (error instanceof TollError) return `Not paid: ${error.message}.`;
   if (error instanceof TypeError) {
     return (
-      `${gateway} did not let this page read an answer. Either it is not running, or its setting cors.origins does ` +
-      `not list ${location.origin}.`
+      `This page cannot read an answer of ${gateway}. Either the gateway is not running, or its setting cors.origins ` +
+      `does not list ${location.origin}.`
     );
   }
-  return `That failed: ${error instanceof Error ? error.message : String(error)}`;
+  return `The request failed: ${error instanceof Error ? error.message : String(error)}`;
 }

@@ -1,4 +1,4 @@
-/** Reference seconds: what an evaluation is worth on one core of the reference machine. */
+/** Reference seconds: the time that evaluations take on one core of the reference machine. */
 
 import type { Challenge } from "./records.js";
 
@@ -18,26 +18,25 @@ export const ARGON2ID_RATES: Readonly<Record<number, number>> = {
   131072: 9.156,
   262144: 3.976,
 };
+const MEASURED_ARGON2ID = Object.entries(ARGON2ID_RATES).map(([kib, rate]) => ({ kib: Number(kib), rate }));
 
-/** Evaluations per second. Between and beyond the measured rungs the nearest rung's is scaled by the memory. */
-export function rateOf(challenge: Challenge): number {
+/** Evaluations per second. A memory size that was not measured takes the nearest one's rate, scaled by the memory. */
+export function evaluationRate(challenge: Challenge): number {
   if (challenge.puzzle === "timelock") return SQUARING_RATE;
-  const memory = challenge.memoryKib;
-  if (memory === 0) return SHA256_RATE;
-  const far = (kib: number): number => Math.abs(Math.log(kib / memory));
-  const rung = Object.keys(ARGON2ID_RATES)
-    .map(Number)
-    .reduce((best, kib) => (far(kib) < far(best) ? kib : best));
-  return (ARGON2ID_RATES[rung]! * rung) / memory;
+  const { memoryKib } = challenge;
+  if (memoryKib === 0) return SHA256_RATE;
+  const distance = (kib: number): number => Math.abs(Math.log(kib / memoryKib));
+  const nearest = MEASURED_ARGON2ID.reduce((best, size) => (distance(size.kib) < distance(best.kib) ? size : best));
+  return (nearest.rate * nearest.kib) / memoryKib;
 }
 
-/** The mean number of evaluations, as far as the published bounds tell. */
+/** The mean number of evaluations, from the published bounds. */
 export function expectedEvaluations(challenge: Challenge): number {
-  const hidden = challenge.puzzle === "argon2id" || challenge.puzzle === "sha256";
-  return challenge.parts.reduce((sum, part) => sum + (hidden ? (part.bound + 1) / 2 : part.bound), 0);
+  const isHiddenCounter = challenge.puzzle === "argon2id" || challenge.puzzle === "sha256";
+  return challenge.parts.reduce((sum, part) => sum + (isHiddenCounter ? (part.bound + 1) / 2 : part.bound), 0);
 }
 
-/** The mean wait on one core of the reference machine, in seconds. */
+/** The mean time on one core of the reference machine, in seconds. */
 export function expectedSeconds(challenge: Challenge): number {
-  return expectedEvaluations(challenge) / rateOf(challenge);
+  return expectedEvaluations(challenge) / evaluationRate(challenge);
 }

@@ -1,16 +1,15 @@
-/** What a pair of hands does in one go, in a worker or not: search a range of counters, or square on. */
+/** One task of a solver, in a worker or not: search a range of counters, or square repeatedly. */
 
-import type { Evaluator } from "./argon2id.js";
-import { evaluator } from "./argon2id.js";
+import { createEvaluator, type Evaluator } from "./argon2id.js";
 import { equal } from "./bytes.js";
 import type { Bytes, PuzzleName } from "./records.js";
 import { Sha256 } from "./sha256.js";
 
-/** Look at counters from `from` up, at most `count`; F is evaluated at `start` + counter. */
-export interface Search {
+/** Try the counters from `from` on, at most `count` of them; F is evaluated at `start` + counter. */
+export interface SearchTask {
   readonly puzzle: Exclude<PuzzleName, "timelock">;
   readonly seed: Bytes;
-  readonly goal: Bytes; // the published check, or the largest digest that will do
+  readonly target: Bytes; // the published check, or the largest digest that solves the puzzle
   readonly memoryKib: number;
   readonly start: number;
   readonly from: number;
@@ -18,105 +17,111 @@ export interface Search {
 }
 
 /** Square `x` modulo `modulus`, at most `count` times. */
-export interface Squaring {
+export interface SquaringTask {
   readonly puzzle: "timelock";
   readonly x: bigint;
   readonly modulus: bigint;
   readonly count: number;
 }
 
-export type Job = Search | Squaring;
+export type Task = SearchTask | SquaringTask;
 
-/** What came of it: how much of the count was done in the time, and the counter and F's secret half, or x. */
-export interface Done {
-  readonly tried: number;
-  readonly hit?: { readonly counter: number; readonly secret: Bytes };
+/** The counter that solves a part, and the secret half of F there. */
+export interface Hit {
+  readonly counter: number;
+  readonly secret: Bytes;
+}
+
+/** How many of `count` evaluations (or squarings) were done; the hit of a search, if any; the new x of a squaring. */
+export interface TaskResult {
+  readonly evaluations: number;
+  readonly hit?: Hit;
   readonly x?: bigint;
 }
 
 const CHECK_BYTES = 16;
-const HASHES = 2048; // SHA-256 between two looks at the clock: a millisecond
-const SQUARINGS = 256;
+const HASHES_PER_CLOCK_READ = 2048; // SHA-256: about a millisecond
+const SQUARINGS_PER_CLOCK_READ = 256;
 
-let kept: { memoryKib: number; evaluate: Evaluator } | undefined;
+let cached: { memoryKib: number; evaluate: Evaluator } | undefined;
 
-/** Work at a job for at most about `budget` milliseconds, but for one evaluation at least. */
-export async function perform(job: Job, budget: number): Promise<Done> {
+/** Work at a task for about `budget` milliseconds at most, but do at least one evaluation. */
+export async function runTask(task: Task, budget: number): Promise<TaskResult> {
   const end = performance.now() + budget;
-  if (job.puzzle === "timelock") return square(job, end);
-  return job.puzzle === "argon2id" ? searchArgon2id(job, end) : searchSha256(job, end);
+  if (task.puzzle === "timelock") return square(task, end);
+  return task.puzzle === "argon2id" ? searchArgon2id(task, end) : searchSha256(task, end);
 }
 
-async function searchArgon2id(job: Search, end: number): Promise<Done> {
-  if (kept?.memoryKib !== job.memoryKib) {
-    kept = undefined; // its memory may go first
-    kept = { memoryKib: job.memoryKib, evaluate: await evaluator(job.memoryKib) };
+async function searchArgon2id(task: SearchTask, end: number): Promise<TaskResult> {
+  if (cached?.memoryKib !== task.memoryKib) {
+    cached = undefined; // so that its memory can be freed before more is allocated
+    cached = { memoryKib: task.memoryKib, evaluate: await createEvaluator(task.memoryKib) };
   }
-  const { evaluate } = kept;
-  let tried = 0;
+  const { evaluate } = cached;
+  let evaluations = 0;
   do {
-    const value = await evaluate(job.seed, job.start + job.from + tried);
-    tried++;
-    if (equal(value.subarray(0, CHECK_BYTES), job.goal)) {
-      return { tried, hit: { counter: job.from + tried - 1, secret: value.slice(CHECK_BYTES) } };
+    const value = await evaluate(task.seed, task.start + task.from + evaluations);
+    evaluations++;
+    if (equal(value.subarray(0, CHECK_BYTES), task.target)) {
+      return { evaluations, hit: { counter: task.from + evaluations - 1, secret: value.slice(CHECK_BYTES) } };
     }
-  } while (tried < job.count && performance.now() < end);
-  return { tried };
+  } while (evaluations < task.count && performance.now() < end);
+  return { evaluations };
 }
 
-function searchSha256(job: Search, end: number): Done {
-  const hash = new Sha256(job.seed);
-  const reaches = job.puzzle === "sha256" ? meets(job.goal) : staysBelow(job.goal);
-  let tried = 0;
+function searchSha256(task: SearchTask, end: number): TaskResult {
+  const hash = new Sha256(task.seed);
+  const isSolution = task.puzzle === "sha256" ? matchesCheck(task.target) : isAtMost(task.target);
+  let evaluations = 0;
   do {
-    const stop = Math.min(tried + HASHES, job.count);
-    for (; tried < stop; tried++) {
-      const n = job.from + tried;
+    const stop = Math.min(evaluations + HASHES_PER_CLOCK_READ, task.count);
+    for (; evaluations < stop; evaluations++) {
+      const n = task.from + evaluations;
       hash.digest(Math.floor(n / 2 ** 32) | 0, n | 0);
-      if (reaches(hash.words)) {
-        const secret = job.puzzle === "sha256" ? bytesOf(hash.words).slice(CHECK_BYTES) : new Uint8Array();
-        return { tried: tried + 1, hit: { counter: n, secret } };
+      if (isSolution(hash.words)) {
+        const secret = task.puzzle === "sha256" ? digestBytes(hash.words).slice(CHECK_BYTES) : new Uint8Array();
+        return { evaluations: evaluations + 1, hit: { counter: n, secret } };
       }
     }
-  } while (tried < job.count && performance.now() < end);
-  return { tried };
+  } while (evaluations < task.count && performance.now() < end);
+  return { evaluations };
 }
 
-type Reaches = (words: Int32Array) => boolean;
+type DigestTest = (words: Int32Array) => boolean;
 
 /** Whether a digest begins with the check. */
-function meets(check: Bytes): Reaches {
+function matchesCheck(check: Bytes): DigestTest {
   const view = new DataView(check.buffer, check.byteOffset);
   const [a, b, c, d] = [0, 4, 8, 12].map((at) => view.getInt32(at));
   return (words) => words[0] === a && words[1] === b && words[2] === c && words[3] === d;
 }
 
-/** Whether a digest, read as a big-endian integer, is at most the largest. */
-function staysBelow(largest: Bytes): Reaches {
-  const view = new DataView(largest.buffer, largest.byteOffset);
-  const first = view.getUint32(0);
+/** Whether a digest, read as a big-endian integer, is at most `largest`. */
+function isAtMost(largest: Bytes): DigestTest {
+  const limit = new DataView(largest.buffer, largest.byteOffset).getUint32(0);
   return (words) => {
-    if (words[0]! >>> 0 !== first) return words[0]! >>> 0 < first;
-    const digest = bytesOf(words);
-    const place = digest.findIndex((byte, at) => byte !== largest[at]);
-    return place === -1 || digest[place]! < largest[place]!;
+    const first = (words[0] ?? 0) >>> 0;
+    if (first !== limit) return first < limit;
+    const digest = digestBytes(words);
+    const at = digest.findIndex((byte, index) => byte !== largest[index]);
+    return at === -1 || (digest[at] ?? 0) < (largest[at] ?? 0);
   };
 }
 
-function bytesOf(words: Int32Array): Bytes {
+function digestBytes(words: Int32Array): Bytes {
   const bytes = new Uint8Array(4 * words.length);
   const view = new DataView(bytes.buffer);
-  words.forEach((word, place) => view.setInt32(4 * place, word));
+  words.forEach((word, index) => view.setInt32(4 * index, word));
   return bytes;
 }
 
-function square(job: Squaring, end: number): Done {
-  const { modulus, count } = job;
-  let { x } = job;
-  let tried = 0;
+function square(task: SquaringTask, end: number): TaskResult {
+  const { modulus, count } = task;
+  let { x } = task;
+  let evaluations = 0;
   do {
-    const stop = Math.min(tried + SQUARINGS, count);
-    for (; tried < stop; tried++) x = (x * x) % modulus;
-  } while (tried < count && performance.now() < end);
-  return { tried, x };
+    const stop = Math.min(evaluations + SQUARINGS_PER_CLOCK_READ, count);
+    for (; evaluations < stop; evaluations++) x = (x * x) % modulus;
+  } while (evaluations < count && performance.now() < end);
+  return { evaluations, x };
 }

@@ -1,91 +1,102 @@
-/** The workers of this page or process: about as many as it has cores, however many tolls are paid at once. */
+/** The workers of this page or process: at most two for each core, however many tolls are solved at once. */
 
-import { type Hand, sliceHand, startWorker } from "./workers.js";
+import { globals, nodeProcess } from "./environment.js";
+import { inlineWorker, type SolverWorker, startWorker } from "./workers.js";
 
-const CROWD = 2; // workers for each core at most: a toll that takes long does not hold up the short ones
-const IDLE_MS = 10_000; // then a worker goes, and its memory with it
+const MAX_WORKERS_PER_CORE = 2; // so that a long toll does not hold up the short ones
+const IDLE_TIMEOUT_MS = 10_000; // after this an idle worker is ended and its memory freed
 
-/** How many cores there are, as far as one is told. */
-export function coresHere(): number {
-  const told = globalThis.navigator?.hardwareConcurrency;
-  return told || globalThis.process?.getBuiltinModule?.("node:os").availableParallelism() || 1;
+/** The number of cores that the engine reports; 1 if it reports none. */
+export function coreCount(): number {
+  const navigator: Partial<Navigator> | undefined = globals.navigator;
+  return navigator?.hardwareConcurrency || nodeProcess()?.getBuiltinModule("node:os").availableParallelism() || 1;
 }
 
-export type Notice = (text: string) => void;
+/** Receives messages for the developer or the user. */
+export type NoticeListener = (text: string) => void;
 
-/** Where hands wait for work. `start` makes a new worker, or says null where there is none to be had. */
-export class Bench {
-  private readonly idle = new Map<Hand, ReturnType<typeof setTimeout>>();
-  private readonly queue: (() => void)[] = [];
-  private busy = 0;
-  private blocked = false;
-  private readonly start: () => Promise<Hand | null>;
-  private readonly places: number;
+/** Provides workers to solvers. `start` makes a new worker, or returns null if none can be started. */
+export class WorkerPool {
+  private readonly idle = new Map<SolverWorker, ReturnType<typeof setTimeout>>();
+  private readonly waiting: (() => void)[] = [];
+  private busyCount = 0;
+  private unavailable = false;
+  private readonly start: () => Promise<SolverWorker | null>;
+  private readonly cores: number;
 
-  constructor(start: () => Promise<Hand | null> = startWorker, places = coresHere()) {
+  constructor(start: () => Promise<SolverWorker | null> = startWorker, cores = coreCount()) {
     this.start = start;
-    this.places = places;
+    this.cores = cores;
   }
 
   /**
-   * Between 1 and `most` pairs of hands: those that find a core free, one where there is none; waits where it is crowded.
+   * Between 1 and `most` workers: one for each free core, or one if no core is free. Waits while all cores are busy
+   * twice.
    *
-   * `notice` hears once that no worker can be had.
+   * If no worker can be started, `notice` is called once, and the only worker is the calling thread.
    */
-  async hire(most: number, notice: Notice): Promise<Hand[]> {
-    if (this.blocked) return [sliceHand()];
-    while (this.busy >= CROWD * this.places) await new Promise<void>((resolve) => this.queue.push(resolve));
-    const count = Math.max(1, Math.min(most, this.places - this.busy));
-    this.busy += count;
-    const hired = await Promise.all(Array.from({ length: count }, () => this.wake()));
-    const hands = hired.filter((hand) => hand !== null);
-    this.leave(count - hands.length);
-    return hands.length > 0 ? hands : [this.sliced(notice)];
+  async acquire(most: number, notice: NoticeListener): Promise<SolverWorker[]> {
+    if (this.unavailable) return [inlineWorker()];
+    while (this.busyCount >= MAX_WORKERS_PER_CORE * this.cores) {
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+    }
+    const count = Math.max(1, Math.min(most, this.cores - this.busyCount));
+    this.busyCount += count;
+    const started = await Promise.all(Array.from({ length: count }, () => this.takeIdleOrStart()));
+    const workers = started.filter((worker) => worker !== null);
+    this.free(count - workers.length);
+    return workers.length > 0 ? workers : [this.fallBack(notice)];
   }
 
-  /** Take hands back; those that are `spent` are sent away. */
-  release(hand: Hand, spent: boolean): void {
-    if (hand.slices) return;
-    this.leave(1);
-    if (spent) {
-      hand.leave();
+  /** Take a worker back; `discard` ends it instead of keeping it for the next toll. */
+  release(worker: SolverWorker, discard: boolean): void {
+    if (worker.inline) return;
+    this.free(1);
+    if (discard) {
+      worker.terminate();
       return;
     }
     const timer = setTimeout(() => {
-      this.idle.delete(hand);
-      hand.leave();
-    }, IDLE_MS);
-    (timer as { unref?: () => void }).unref?.();
-    this.idle.set(hand, timer);
+      this.idle.delete(worker);
+      worker.terminate();
+    }, IDLE_TIMEOUT_MS);
+    unref(timer);
+    this.idle.set(worker, timer);
   }
 
-  private async wake(): Promise<Hand | null> {
+  private async takeIdleOrStart(): Promise<SolverWorker | null> {
     const [entry] = this.idle;
     if (!entry) return this.start();
-    const [hand, timer] = entry;
-    this.idle.delete(hand);
+    const [worker, timer] = entry;
+    this.idle.delete(worker);
     clearTimeout(timer);
-    return hand;
+    return worker;
   }
 
-  private leave(count: number): void {
-    this.busy -= count;
-    for (let freed = 0; freed < count; freed++) this.queue.shift()?.();
+  private free(count: number): void {
+    this.busyCount -= count;
+    for (const resume of this.waiting.splice(0, count)) resume();
   }
 
-  private sliced(notice: Notice): Hand {
-    if (!this.blocked) notice("modeltoll: no worker can be had here, so tolls are worked for in slices on this thread");
-    this.blocked = true;
-    return sliceHand();
+  private fallBack(notice: NoticeListener): SolverWorker {
+    if (!this.unavailable)
+      notice("modeltoll: no worker can be started here; tolls are solved in slices on this thread");
+    this.unavailable = true;
+    return inlineWorker();
   }
 }
 
-const benches = new Map<string, Bench>();
+/** Let the process end while the timer runs; a timer of a browser is a number. */
+function unref(timer: ReturnType<typeof setTimeout> | number): void {
+  if (typeof timer === "object") timer.unref();
+}
 
-/** The bench of this page or process, or of the workers that are served at that URL. */
-export function benchOf(workerUrl?: string | URL): Bench {
+const pools = new Map<string, WorkerPool>();
+
+/** The pool of this page or process, or of the workers that are served at that URL. */
+export function sharedPool(workerUrl?: string | URL): WorkerPool {
   const name = String(workerUrl ?? "");
-  const bench = benches.get(name) ?? new Bench(() => startWorker(workerUrl));
-  benches.set(name, bench);
-  return bench;
+  const pool = pools.get(name) ?? new WorkerPool(() => startWorker(workerUrl));
+  pools.set(name, pool);
+  return pool;
 }
