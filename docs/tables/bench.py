@@ -125,7 +125,7 @@ def bench_honest(dataset: str) -> str:
         rows.append(
             [ours["workload"], f"{ours['asked']:,}", *_ratios(ours, published), *waits, percent(ours["suspected"])]
         )
-    head = ["honest caller", "rows", "published toll", "our toll", "half wait at most", "99 of 100", "under suspicion"]
+    head = ["honest caller", "rows", "published toll", "our toll", "p50 wait", "p99 wait", "under suspicion"]
     return table(head, rows) + _source(results)
 
 

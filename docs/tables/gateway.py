@@ -58,7 +58,7 @@ def steps() -> str:
     calls = " and ".join(
         f"{result['calls']['sqlite'][kind]} calls of {kind.capitalize()} functions" for kind in ("python", "c")
     )
-    return table(head, rows) + f"\nMicroseconds. With SQLite a visit is {calls}. `{result['command']}`\n"
+    return table(head, rows) + f"\nMicroseconds. With SQLite a request takes {calls}. `{result['command']}`\n"
 
 
 def foresight() -> str:

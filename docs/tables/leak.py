@@ -57,4 +57,4 @@ def speed() -> str:
     for line in read("benchmarks/bench_leak")["figures"]:
         target = "" if line["target"] is None else f"{line['target']:g}"
         rows.append([line["what"], f"{line['rows']:,}", number(line["microseconds"]), target, number(line["plain"])])
-    return table(["measure", "rows at once", "us a row", "target", "plainly, us a row"], rows)
+    return table(["measure", "rows at once", "us a row", "target", "plain formula, us a row"], rows)

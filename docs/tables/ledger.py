@@ -14,16 +14,24 @@ def ledgers() -> str:
     for line in result["ledgers"]:
         waits = [f"{line[name] / 1000:.2f} ms" for name in ("charge_p50_us", "charge_p99_us", "bill_p50_us")]
         rows.append([line["store"], str(line["callers"]), *waits, f"{line['pairs_per_second']:,}"])
-    head = ["ledger", "callers at once", "charge, median", "charge, 99 of 100", "bill, median", "both, a second"]
+    head = ["ledger", "concurrent callers", "charge, median", "charge, p99", "bill, median", "both, a second"]
     return table(head, rows) + (
-        f"\n`{result['command']}`, beside other work of that machine (load average {result['load_average']:.1f}).\n"
+        f"\n`{result['command']}`, on a machine with other load (load average {result['load_average']:.1f}).\n"
     )
 
 
 def counting() -> str:
     """What several gateways with several workers counted."""
     result = read("benchmarks/exact_counting")
-    head = ["ledger", "rows sent", "in accounts", "in the log", "in the metrics", "callers exact", "allowed, granted"]
+    head = [
+        "ledger",
+        "rows sent",
+        "in accounts",
+        "in the log",
+        "in the metrics",
+        "callers exact",
+        "quota: allowed, granted",
+    ]
     rows = [
         [
             line["store"],

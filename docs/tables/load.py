@@ -15,7 +15,7 @@ def kills() -> str:
         "killed",
         "tolls",
         "refused (5xx)",
-        "broken off",
+        "interrupted",
         "charged without an answer",
         "acknowledged and lost",
         "released unpriced",
@@ -31,7 +31,7 @@ def kills() -> str:
 def throughput(name: str = "throughput") -> str:
     """What one worker carried on each ledger."""
     result = read(f"benchmarks/{name}")
-    head = ["ledger", "requests a second", "median", "99 of 100", "CPU time a request", "memory, early, late, most"]
+    head = ["ledger", "requests a second", "median", "p99", "CPU time a request", "memory: early, late, peak"]
     rows = [
         [
             line["store"],
@@ -43,7 +43,5 @@ def throughput(name: str = "throughput") -> str:
         ]
         for line in result["stores"]
     ]
-    said = (
-        f"with {result['cores']} cores, beside other work of that machine (load average {result['load_average']:.1f})"
-    )
+    said = f"with {result['cores']} cores, on a machine with other load (load average {result['load_average']:.1f})"
     return table(head, rows) + f"\n`{result['command']}`, {said}.\n"

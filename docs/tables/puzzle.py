@@ -68,4 +68,7 @@ def waits() -> str:
         [line["puzzle"], f"{line['evaluations_cv']:.2f}", f"{line['theory']:.2f}", f"{line['most_over_mean']:.2f}"]
         for line in _measured()["variation"]
     ]
-    return table(["1000 puzzles of one work", "coefficient of variation", "in theory", "longest, in means"], rows)
+    return table(
+        ["1000 puzzles of equal work", "coefficient of variation", "in theory", "longest, in multiples of the mean"],
+        rows,
+    )

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { launch } from "./chromium.mjs";
 import { openStand } from "./dashboardStand.mjs";
 
-const DOCS = fileURLToPath(new URL("../../../docs/", import.meta.url));
+const IMAGES = fileURLToPath(new URL("../../../docs/images/", import.meta.url));
 const DESK = { viewport: { width: 1200, height: 900 }, deviceScaleFactor: 1 };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 1.5, isMobile: true, hasTouch: true };
 const MARGIN = 10; // pixels above and below what is seen, less than lies between two cards
@@ -44,7 +44,7 @@ try {
     const top = from ? (await card(page, from))[0] - MARGIN : 0;
     const bottom = (await card(page, to))[1] + MARGIN;
     const clip = { x: 0, y: top, width: screen.viewport.width, height: bottom - top };
-    await page.screenshot({ path: `${DOCS}${name}.png`, fullPage: true, clip });
+    await page.screenshot({ path: `${IMAGES}${name}.png`, fullPage: true, clip });
     await context.close();
   }
 } finally {

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { launch } from "./chromium.mjs";
 import { openDemo } from "./demo.mjs";
 
-const DOCS = fileURLToPath(new URL("../../../docs/", import.meta.url));
+const IMAGES = fileURLToPath(new URL("../../../docs/images/", import.meta.url));
 const DESK = { viewport: { width: 1120, height: 900 }, deviceScaleFactor: 1 };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 1.5, isMobile: true, hasTouch: true };
 const MARGIN = 20; // below the last card that is seen
@@ -53,7 +53,7 @@ try {
     const height = await page.locator(last).evaluate((card) => card.offsetTop + card.offsetHeight);
     const clip = { x: 0, y: 0, width: screen.viewport.width, height: height + MARGIN };
     await page.evaluate(() => scrollTo(0, 0));
-    await page.screenshot({ path: `${DOCS}${name}.png`, fullPage: true, clip });
+    await page.screenshot({ path: `${IMAGES}${name}.png`, fullPage: true, clip });
     await context.close();
   }
 } finally {
