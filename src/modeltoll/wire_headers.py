@@ -6,6 +6,19 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from modeltoll.names import (
+    ARGON2ID,
+    HASHCASH,
+    HASHCASH_SHA1,
+    HASHCASHES,
+    MODES,
+    PUZZLES,
+    REDEEM,
+    SEALED,
+    SHA256,
+    TIMELOCK,
+)
+
 __all__ = [
     "ACCEPT_HEADER",
     "ARGON2ID",
@@ -33,11 +46,6 @@ ACCEPT_HEADER = "Toll-Accept"
 RECEIPT_HEADER = "Toll-Receipt"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
-
-SEALED, REDEEM = MODES = ("sealed", "redeem")
-HASHCASH, HASHCASH_SHA1 = HASHCASHES = ("hashcash", "hashcash-sha1")  # for redeem mode only
-ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"  # the last for sealed mode only
-PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)
 
 _MIB = 1024
 _BINARY_PARAMETER = f"; {BINARY_HEADER.lower()}="

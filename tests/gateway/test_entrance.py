@@ -196,7 +196,7 @@ MODEL = {"tariff": "t", "output": {"name": "p", "kind": "logits"}, "measures": [
 
 
 def settings(entry, **model):
-    return Settings(upstream={"url": "http://a"}, models={"m": MODEL | model}, callers={"entry": entry})
+    return Settings(upstream={"url": "http://a"}, models={"m": MODEL | model}, callers={"admission": entry})
 
 
 def test_there_is_an_entrance_where_the_settings_give_it_work():

@@ -52,7 +52,7 @@ def written(tmp_path):
             tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
         keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
-        callers = {"keys": keys, "entry": {"seconds": entry_seconds}}
+        callers = {"keys": keys, "admission": {"seconds": entry_seconds}}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.errors import SettingsError
-
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
 
@@ -47,9 +45,7 @@ def prepare_attack(setup: AttackSetup) -> PreparedAttack:
     from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  imports every attack; not every caller needs one
     from modeltoll.bench.students.registry import student_factory  # noqa: PLC0415
 
-    if setup.attack not in ATTACKS:
-        raise SettingsError([f"there is no attack {setup.attack!r}; there are: {', '.join(ATTACKS)}"])
-    spec, quick = ATTACKS[setup.attack], setup.profile == QUICK
+    spec, quick = ATTACKS.find(setup.attack), setup.profile == QUICK
     scaled = {
         name: (_json_value(paper), _json_value(used)) for name, (paper, used) in spec.scaled_down(quick=quick).items()
     }

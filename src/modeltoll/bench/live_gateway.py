@@ -21,7 +21,7 @@ from modeltoll.client.purse import Purse
 from modeltoll.errors import ModeltollError
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
@@ -32,6 +32,7 @@ from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
 from modeltoll.puzzle.counter import Argon2idCounter
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import Answer, Caller
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
@@ -151,7 +152,12 @@ def _components(
     upstream = _VictimUpstream(live_run.victim, live_run.images.shape[1:])
     generator = np.random.default_rng(secrets.randbits(128))
     chance = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
-    gate = Gate(GateConfig(subject, tariff, PuzzleSelector({puzzle.name: puzzle})), upstream, ledger, chance)
+    gate = Gate(
+        GateConfig(subject, tariff, PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))),
+        upstream,
+        ledger,
+        chance,
+    )
     door = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
     return AppComponents({_MODEL: gate}, upstream, door, GatewayMetrics(), chance)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.attack_setup import FULL, QUICK
-from modeltoll.bench.defences.registry import DEFENCES, DETECTORS, NO_DEFENCE
+from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment
 from modeltoll.bench.honest.workload import WORKLOADS
@@ -75,6 +75,7 @@ class SuiteOptions:
     seeds: int = 3
     queries: int | None = None
     foreign: str = ""
+    defences: tuple[str, ...] = ()
 
 
 def _published(dataset: str) -> TollChoice:
@@ -101,6 +102,7 @@ class _SuiteFrame:
     profile: str
     seed: int
     queries: int
+    defences: tuple[str, ...]
 
     def extraction(
         self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
@@ -154,7 +156,7 @@ def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment
 
 def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack in attacks or _DEFENCE_ATTACKS:
-        for defence in (*DEFENCES, *DETECTORS):
+        for defence in frame.defences:
             yield frame.extraction(attack, _NO_TOLL, defence=defence)
         for tariff in (_informative(frame.dataset), _OUR_TOLL):
             yield frame.extraction(attack, tariff)
@@ -168,7 +170,7 @@ def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
         yield frame.extraction(attack, tariff, evasion)
     yield from _honest(frame, ())
-    for defence in (*DEFENCES, *DETECTORS):
+    for defence in frame.defences:
         yield frame.extraction((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
 
 
@@ -196,7 +198,7 @@ def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     """The experiments of a suite, first all with seed 0, then the further seeds.
 
     Raises:
-        SettingsError: there is no such suite or data set.
+        SettingsError: there is no such suite, data set or defence.
     """
     if name not in SUITES:
         raise SettingsError([f"there is no suite {name!r}; there are: {', '.join(SUITES)}"])
@@ -206,9 +208,10 @@ def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     if missing:
         raise SettingsError([f"there is no data set {', '.join(missing)}; there are: {', '.join(TARGETS)}"])
     profile = choice.profile or suite.profile
+    defences = tuple(DEFENCES.find(defence).name for defence in choice.defences or DEFENCES.built_in)
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
         queries = choice.queries or TARGETS[dataset].queries
-        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries), choice.attacks)
+        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries, defences), choice.attacks)
         experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
     return tuple(experiments)

@@ -52,6 +52,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     cache: Annotated[Path, typer.Option(help="Where victims and stolen queries are kept.")] = Path("build/bench"),
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set. Give several.")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Only this attack. Give several.")] = None,
+    defence: Annotated[
+        list[str] | None, typer.Option(help="Only this defence, in the suites that compare them. Give several.")
+    ] = None,
     foreign: Annotated[
         str,
         typer.Option(
@@ -80,7 +83,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    choice = suites.SuiteOptions(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
+    choice = suites.SuiteOptions(
+        tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign, tuple(defence or ())
+    )
     planned = [experiment for name in names for experiment in suites.plan_experiments(name, choice)]
     found = pending_jobs(planned, folder, live=live > 0)
     left = sum(len(errand.experiments) for errand in found)

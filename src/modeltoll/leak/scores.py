@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltoll.errors import AnswerError, SettingsError
+from modeltoll.names import SCORE_KINDS
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
 __all__ = ["KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
 
-KINDS = ("probabilities", "logits", "labels")  # what ``output.kind`` may declare
+KINDS = SCORE_KINDS  # what ``output.kind`` may declare
 TOLERANCE = 1e-3  # how far from 1 a row of probabilities may sum
 NEGATIVE = 1e-6  # how far below 0 rounding may have brought a probability
 

@@ -1,45 +1,32 @@
-"""From a URL to a ledger. A new store is one file and one line in ``STORES``."""
+"""From a URL to a ledger of the registry."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.url_options import DAY, positive_number
+from modeltoll.plugins import resolve
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
+    from modeltoll.ledger.registry import LedgerSpec, LedgerType
 
-__all__ = ["STORES", "LedgerType", "ledger_from_url"]
-
-STORES = {
-    "memory": "modeltoll.ledger.memory:MemoryLedger",
-    "postgresql": "modeltoll.ledger.postgres:PostgresLedger",
-    "redis": "modeltoll.ledger.valkey:ValkeyLedger",
-    "rediss": "modeltoll.ledger.valkey:ValkeyLedger",
-    "sqlite": "modeltoll.ledger.sqlite:SqliteLedger",
-    "valkey": "modeltoll.ledger.valkey:ValkeyLedger",
-    "valkeys": "modeltoll.ledger.valkey:ValkeyLedger",
-}
-_EXTRAS = {"psycopg": "postgres", "redis": "valkey"}  # what to install for which module
+__all__ = ["ledger_from_url", "ledger_spec"]
 
 
-class LedgerType(Protocol):
-    """What a ledger's class offers so that a URL can name it."""
+def ledger_spec(url: str) -> LedgerSpec:
+    """What the registry says of the ledger that a URL names.
 
-    url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
-
-    @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Ledger:
-        """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``.
-
-        Without ``make``, opening raises ``LedgerError`` where there is no ledger yet, and leaves nothing behind.
-        """
+    Raises:
+        SettingsError: the URL is malformed, or names no ledger that is known and usable.
+    """
+    return _spec(_split(url))
 
 
 def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
@@ -51,23 +38,32 @@ def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
     Raises:
         SettingsError: the URL is malformed, names no store that is known, or has an option that is not.
     """
+    parts = _split(url)
+    spec = _spec(parts)
+    try:
+        store: type[LedgerType] = resolve(spec.store) if isinstance(spec.store, str) else spec.store
+    except ModuleNotFoundError as error:
+        raise SettingsError([f"ledger: {parts.scheme}:// needs {error.name}: pip install '{spec.install}'"]) from error
+    options = _options(parts, store.url_options | {"half_life_days"})
+    return store.from_url(parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
+
+
+def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:
         raise SettingsError(["ledger: this is not a URL; write for example sqlite:///ledger.db"]) from None
-    if parts.scheme not in STORES or not url.startswith(f"{parts.scheme}://"):
-        known = " or ".join(f"{scheme}://" for scheme in sorted(STORES))
+    if parts.scheme not in LEDGERS.names() or not url.startswith(f"{parts.scheme}://"):
+        known = " or ".join(f"{scheme}://" for scheme in sorted(LEDGERS.names()))
         raise SettingsError([f"ledger: the URL must begin with {known}"])
-    module, _, name = STORES[parts.scheme].partition(":")
+    return parts
+
+
+def _spec(parts: SplitResult) -> LedgerSpec:
     try:
-        store: LedgerType = getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(error.name or "", "gateway")
-        raise SettingsError(
-            [f"ledger: {parts.scheme}:// needs {error.name}: pip install 'modeltoll[{extra}]'"]
-        ) from error
-    options = _options(parts, store.url_options | {"half_life_days"})
-    return store.from_url(parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
+        return LEDGERS.find(parts.scheme)
+    except SettingsError as error:
+        raise SettingsError([f"ledger: {fault}" for fault in error.faults]) from error
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""All attacks by name, each with the paper's settings and with quick ones. A new attack is one file and one line here."""
+"""All attacks by name, each with the paper's settings and with quick ones.
+
+A new attack is one file and one line here, or an entry point ``modeltoll.attacks``.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from modeltoll.bench.attacks.query_rounds import PAPER_ROUNDS, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
 from modeltoll.bench.students.student import TrainingSchedule
+from modeltoll.plugins import Registry
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
@@ -31,45 +35,55 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 
+# What result files call a setting, where its field has another name.
+_RECORDED_NAMES = {"schedule": "course", "round_rows": "step", "min_rounds": "fewest"}
+
 _QUICK_ROUNDS = Rounds(round_rows=2500, schedule=TrainingSchedule(epochs=10, half=True), scan=10_000)
 _QUICK_KNOCKOFF_ROUNDS = Rounds(round_rows=5000, min_rounds=2, schedule=TrainingSchedule(epochs=15, half=True))
 
 
 @dataclass(frozen=True, slots=True)
 class AttackSpec:
-    """One line of the table: ``make(school, settings, name)``, and the settings for those with time and without.
+    """One attack: ``make(student_factory, settings, title)``, with the paper's settings and with quick ones.
 
-    ``labels_only``: he looks at nothing but the most probable class. ``knows_cost``: he needs ``Means.cost``.
-    ``needs_torch``: his school must be a ``NetworkSchool``.
+    ``title`` is its name in tables. ``labels_only``: it uses nothing but the most probable class. ``knows_cost``: it
+    needs ``AttackerResources.cost``. ``needs_torch``: its students must be networks.
     """
 
-    make: Callable[..., Attack]
     name: str
+    make: Callable[..., Attack]
+    title: str
     full: Any
     quick: Any
     labels_only: bool = True
     knows_cost: bool = False
     needs_torch: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the registry, here one."""
+        return (self.name,)
+
     def attack(self, student_factory: StudentFactory, *, quick: bool) -> Attack:
-        """The thief, with students of this school."""
-        return self.make(student_factory, self.quick if quick else self.full, self.name)
+        """The attack, with students of this factory."""
+        return self.make(student_factory, self.quick if quick else self.full, self.title)
 
     def scaled_down(self, *, quick: bool) -> dict[str, tuple[Any, Any]]:
-        """Each setting that is not the paper's, by its dotted name: (the paper's, the one used)."""
+        """Each setting that is not the paper's, by its dotted name in result files: (the paper's, the one used)."""
         return scaled_down(self.full, self.quick) if quick else {}
 
 
 def scaled_down(paper: Any, used: Any) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two settings of one class differ, those of nested settings by dotted names."""
+    """The fields in which two settings of one class differ, by their names in result files; nested ones with dots."""
     differences = {}
     for field in dataclasses.fields(paper):
-        theirs, ours = getattr(paper, field.name), getattr(used, field.name)
-        if dataclasses.is_dataclass(theirs):
-            nested = scaled_down(theirs, ours)
-            differences.update({f"{field.name}.{name}": pair for name, pair in nested.items()})
-        elif theirs != ours:
-            differences[field.name] = (theirs, ours)
+        recorded = _RECORDED_NAMES.get(field.name, field.name)
+        paper_value, used_value = getattr(paper, field.name), getattr(used, field.name)
+        if dataclasses.is_dataclass(paper_value):
+            nested = scaled_down(paper_value, used_value)
+            differences.update({f"{recorded}.{name}": pair for name, pair in nested.items()})
+        elif paper_value != used_value:
+            differences[recorded] = (paper_value, used_value)
     return differences
 
 
@@ -77,75 +91,108 @@ def _with_rounds(settings: Any, rounds: Rounds, **changes: Any) -> Any:
     return dataclasses.replace(settings, rounds=rounds, **changes)
 
 
-ATTACKS: dict[str, AttackSpec] = {
-    "standard": AttackSpec(Standard, "Standard", PAPER_ROUNDS, _QUICK_ROUNDS),
-    "entropy": AttackSpec(Entropy, "Entropy", PAPER_ROUNDS, _QUICK_ROUNDS),
-    "gap": AttackSpec(Gap, "Gap", PAPER_ROUNDS, _QUICK_ROUNDS),
-    "k-center": AttackSpec(KCenter, "Greedy k-center", PAPER_ROUNDS, _QUICK_ROUNDS),
-    "deepfool": AttackSpec(
-        DeepFool, "DeepFool", DEEPFOOL_PARAMS, DeepFoolParams(dataclasses.replace(_QUICK_ROUNDS, scan=4000), rivals=3)
-    ),
-    "entropyrev": AttackSpec(
-        EntropyRev,
-        "EntropyRev",
-        entropyrev.ENTROPYREV_PARAMS,
-        _with_rounds(entropyrev.ENTROPYREV_PARAMS, _QUICK_ROUNDS),
-    ),
-    "entropyrev-ood": AttackSpec(
-        EntropyRev,
-        "EntropyRev on OOD",
-        entropyrev.ENTROPYREV_OOD_PARAMS,
-        _with_rounds(entropyrev.ENTROPYREV_OOD_PARAMS, _QUICK_ROUNDS),
-    ),
-    "worstcase": AttackSpec(
-        WorstCase,
-        "WorstCase",
-        worstcase.WORSTCASE_PARAMS,
-        _with_rounds(worstcase.WORSTCASE_PARAMS, _QUICK_ROUNDS),
-        knows_cost=True,
-    ),
-    "worstcase-ood": AttackSpec(
-        WorstCase,
-        "WorstCase on OOD",
-        worstcase.WORSTCASE_OOD_PARAMS,
-        _with_rounds(worstcase.WORSTCASE_OOD_PARAMS, dataclasses.replace(_QUICK_ROUNDS, scan=20_000)),
-        knows_cost=True,
-    ),
-    "inout": AttackSpec(
-        InOut, "InOut", INOUT_PARAMS, _with_rounds(INOUT_PARAMS, dataclasses.replace(_QUICK_ROUNDS, step=3000))
-    ),
-    "jacobian": AttackSpec(
-        Jacobian, "Jacobian", jacobian.JACOBIAN_PARAMS, _with_rounds(jacobian.JACOBIAN_PARAMS, _QUICK_ROUNDS)
-    ),
-    "jacobian-tr": AttackSpec(
-        Jacobian, "Jacobian-TR", jacobian.JACOBIAN_TR_PARAMS, _with_rounds(jacobian.JACOBIAN_TR_PARAMS, _QUICK_ROUNDS)
-    ),
-    "knockoff-random": AttackSpec(
-        KnockoffRandom, "Knockoff random", knockoff.KNOCKOFF_ROUNDS, _QUICK_KNOCKOFF_ROUNDS, labels_only=False
-    ),
-    "knockoff-adaptive": AttackSpec(
-        KnockoffAdaptive,
-        "Knockoff adaptive",
-        KNOCKOFF_ADAPTIVE_PARAMS,
-        _with_rounds(KNOCKOFF_ADAPTIVE_PARAMS, _QUICK_KNOCKOFF_ROUNDS, at_once=8),
-        labels_only=False,
-    ),
-    "copycat": AttackSpec(CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS),
-    "mixmatch": AttackSpec(
-        MixMatch,
-        "MixMatch",
-        MIXMATCH_SCHEDULE,
-        dataclasses.replace(MIXMATCH_SCHEDULE, epochs=4, steps=300, average=0.99, half=True),
-        needs_torch=True,
-    ),
-    "datafree": AttackSpec(
-        DataFree,
-        "DataFree",
-        DATAFREE_PARAMS,
-        dataclasses.replace(
-            DATAFREE_PARAMS, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+ATTACKS: Registry[AttackSpec] = Registry(
+    "attack",
+    "modeltoll.attacks",
+    AttackSpec,
+    (
+        AttackSpec("standard", Standard, "Standard", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("entropy", Entropy, "Entropy", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("gap", Gap, "Gap", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("k-center", KCenter, "Greedy k-center", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec(
+            "deepfool",
+            DeepFool,
+            "DeepFool",
+            DEEPFOOL_PARAMS,
+            DeepFoolParams(dataclasses.replace(_QUICK_ROUNDS, scan=4000), rivals=3),
         ),
-        labels_only=False,
-        needs_torch=True,
+        AttackSpec(
+            "entropyrev",
+            EntropyRev,
+            "EntropyRev",
+            entropyrev.ENTROPYREV_PARAMS,
+            _with_rounds(entropyrev.ENTROPYREV_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "entropyrev-ood",
+            EntropyRev,
+            "EntropyRev on OOD",
+            entropyrev.ENTROPYREV_OOD_PARAMS,
+            _with_rounds(entropyrev.ENTROPYREV_OOD_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "worstcase",
+            WorstCase,
+            "WorstCase",
+            worstcase.WORSTCASE_PARAMS,
+            _with_rounds(worstcase.WORSTCASE_PARAMS, _QUICK_ROUNDS),
+            knows_cost=True,
+        ),
+        AttackSpec(
+            "worstcase-ood",
+            WorstCase,
+            "WorstCase on OOD",
+            worstcase.WORSTCASE_OOD_PARAMS,
+            _with_rounds(worstcase.WORSTCASE_OOD_PARAMS, dataclasses.replace(_QUICK_ROUNDS, scan=20_000)),
+            knows_cost=True,
+        ),
+        AttackSpec(
+            "inout",
+            InOut,
+            "InOut",
+            INOUT_PARAMS,
+            _with_rounds(INOUT_PARAMS, dataclasses.replace(_QUICK_ROUNDS, round_rows=3000)),
+        ),
+        AttackSpec(
+            "jacobian",
+            Jacobian,
+            "Jacobian",
+            jacobian.JACOBIAN_PARAMS,
+            _with_rounds(jacobian.JACOBIAN_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "jacobian-tr",
+            Jacobian,
+            "Jacobian-TR",
+            jacobian.JACOBIAN_TR_PARAMS,
+            _with_rounds(jacobian.JACOBIAN_TR_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "knockoff-random",
+            KnockoffRandom,
+            "Knockoff random",
+            knockoff.KNOCKOFF_ROUNDS,
+            _QUICK_KNOCKOFF_ROUNDS,
+            labels_only=False,
+        ),
+        AttackSpec(
+            "knockoff-adaptive",
+            KnockoffAdaptive,
+            "Knockoff adaptive",
+            KNOCKOFF_ADAPTIVE_PARAMS,
+            _with_rounds(KNOCKOFF_ADAPTIVE_PARAMS, _QUICK_KNOCKOFF_ROUNDS, at_once=8),
+            labels_only=False,
+        ),
+        AttackSpec("copycat", CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec(
+            "mixmatch",
+            MixMatch,
+            "MixMatch",
+            MIXMATCH_SCHEDULE,
+            dataclasses.replace(MIXMATCH_SCHEDULE, epochs=4, steps=300, average=0.99, half=True),
+            needs_torch=True,
+        ),
+        AttackSpec(
+            "datafree",
+            DataFree,
+            "DataFree",
+            DATAFREE_PARAMS,
+            dataclasses.replace(
+                DATAFREE_PARAMS, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+            ),
+            labels_only=False,
+            needs_torch=True,
+        ),
     ),
-}
+)

@@ -61,7 +61,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         float, typer.Option(min=0, help="Time of one row without a gateway, where no server is asked.")
     ] = 0.0,
     unit_ms: Annotated[float | None, typer.Option(help="An absolute unit instead, for very fast models.")] = None,
-    entry: Annotated[
+    new_account_toll: Annotated[
         float,
         typer.Option(
             min=0, metavar="QUERIES", help="What a new caller without a key pays, in times of a row; 0: nothing."
@@ -93,7 +93,9 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     stolen = {} if thieves is None else thief_rows(thieves, goal, asking=inputs is not None)
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
     targets = PriceTargets(wait, tuple(stolen.values())) if stolen or wait is not None else None
-    terms = fit.CalibrationTerms(g=g, weights=None if stolen else goal.weights, entry_queries=entry, targets=targets)
+    terms = fit.CalibrationTerms(
+        g=g, weights=None if stolen else goal.weights, entry_queries=new_account_toll, targets=targets
+    )
     unit_seconds = None if unit_ms is None else unit_ms / 1000
     costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
     made = Provenance(

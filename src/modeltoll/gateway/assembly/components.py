@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.assembly.callers import build_jwt_credentials, build_key_store
-from modeltoll.gateway.assembly.measures import MEASURES
-from modeltoll.gateway.assembly.protocols import PROTOCOLS, build_service, path_conflicts
+from modeltoll.gateway.assembly.measures import build_measure
+from modeltoll.gateway.assembly.protocols import build_protocol, build_service, path_conflicts
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.assembly.shared import build_shared_resources
 from modeltoll.gateway.core.request import SHADOW, ServedModel
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.key_store import KeyStore
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.file_watch import FileWatch
+    from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
@@ -98,16 +99,19 @@ def build_served_model(settings: Settings, name: str) -> ServedModel:
     """How a model is asked and measured.
 
     Raises:
-        SettingsError: every measure of it that cannot be built.
+        SettingsError: every measure of it that cannot be built, and its protocol where that cannot.
     """
     model, faults = settings.models[name], _ErrorCollector()
     measures: list[LeakMeasure] = []
     for number, measure in enumerate(model.measures):
-        with faults.under(f"models.{name}.measures.{number}"):
-            measures.append(MEASURES[measure.name](measure))
+        with faults.under(f"models.{name}.measures.{number}", named=True):
+            measures.append(build_measure(measure))
+    protocol: ServingProtocol | None = None
+    with faults.under(f"models.{name}.protocol", named=True):
+        protocol = build_protocol(model)
     faults.settle()
-    service = build_service(name, model, settings.limits.rows)
-    return ServedModel(service, PROTOCOLS[model.protocol](model), tuple(measures))
+    assert protocol is not None  # or there was a fault
+    return ServedModel(build_service(name, model, settings.limits.rows), protocol, tuple(measures))
 
 
 def build_tariff(settings: Settings, name: str) -> Tariff:
@@ -135,12 +139,15 @@ class _ErrorCollector:
         self.sentences: list[str] = []
 
     @contextmanager
-    def under(self, setting: str) -> Iterator[None]:
-        """Note a fault of what is built here under its setting's name, and go on."""
+    def under(self, setting: str, *, named: bool = False) -> Iterator[None]:
+        """Note a fault of what is built here under its setting's name, and go on.
+
+        The faults of a ``SettingsError`` name their settings themselves; with ``named`` they get this name too.
+        """
         try:
             yield
         except SettingsError as error:
-            self.sentences += error.faults
+            self.sentences += [f"{setting}: {fault}" for fault in error.faults] if named else error.faults
         except ModeltollError as error:
             self.sentences.append(f"{setting}: {error}")
 

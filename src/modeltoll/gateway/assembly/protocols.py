@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from modeltoll.gateway.protocols.json_path import JsonPath
-from modeltoll.gateway.protocols.label_lists import LabelLists
-from modeltoll.gateway.protocols.mlflow import MlflowScoring
-from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.openai_chat import OpenAIChat
-from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
+from modeltoll.errors import SettingsError
 from modeltoll.gateway.protocols.protocol import ServiceDescription
-from modeltoll.gateway.protocols.v1 import TensorFlowServing
-from modeltoll.gateway.protocols.vllm_classify import VllmClassify
+from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.plugins import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,27 +18,23 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.models import ModelSettings
 
-__all__ = ["PROTOCOLS", "build_service", "path_conflicts"]
-
-_NAMES_ITS_MODEL = ("openai-chat", "openai-embeddings", "vllm-classify")  # in the request's body
+__all__ = ["build_protocol", "build_service", "path_conflicts"]
 
 
-def _json_path(model: ModelSettings) -> ServingProtocol:
-    path = model.json_path
-    assert path is not None  # settings_models.py demands it
-    return JsonPath(path.route, path.inputs, path.scores, path.ready, one=path.one_row)
+def build_protocol(model: ModelSettings) -> ServingProtocol:
+    """The protocol that a model's settings name, with its options.
 
-
-PROTOCOLS: Mapping[str, Callable[[ModelSettings], ServingProtocol]] = {
-    "oip": lambda _: OpenInference(),
-    "v1": lambda _: TensorFlowServing(),
-    "mlflow": lambda _: MlflowScoring(),
-    "labels": lambda _: LabelLists(),
-    "vllm-classify": lambda _: VllmClassify(),
-    "openai-embeddings": lambda _: OpenAIEmbeddings(),
-    "openai-chat": lambda _: OpenAIChat(),
-    "json": _json_path,
-}
+    Raises:
+        SettingsError: there is none of that name that can be used, or its options do not fit.
+    """
+    spec = PROTOCOLS.find(model.protocol)
+    options: Mapping[str, Any] = model.protocol_options
+    if model.json_path is not None:
+        options = model.json_path.model_dump()
+    protocol: ServingProtocol = call_factory(spec.factory, options, f"protocol {spec.name}")
+    if protocol.name != spec.name:
+        raise SettingsError([f"protocol {spec.name}: what its factory makes calls itself {protocol.name!r}"])
+    return protocol
 
 
 def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDescription:
@@ -73,7 +64,7 @@ def path_conflicts(subjects: Mapping[str, ServedModel]) -> Iterator[str]:
     for template, those in behind.items():
         names = ", ".join(subject.service.model for subject in those)
         if (
-            any(subject.protocol.name not in _NAMES_ITS_MODEL for subject in those[1:])
+            any(not PROTOCOLS.find(subject.protocol.name).names_model for subject in those[1:])
             or len({subject.protocol.name for subject in those}) > 1
         ):
             yield f"models: {names} are all asked at {template}, and nothing says which is meant"

@@ -17,7 +17,7 @@ from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_r
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["JsonPath"]
+__all__ = ["JsonPath", "from_settings"]
 
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WHOLE = "@"
@@ -106,3 +106,10 @@ class JsonPath:
     def complaint(self, answer: Answer) -> str:
         """The first text that stands where errors do, shortened."""
         return next(filter(None, (complaint_at(answer, member) for member in _ERROR_MEMBERS)), "")
+
+
+def from_settings(
+    *, route: str, inputs: str = "@", scores: str = "@", ready: str = "/", one_row: bool = False
+) -> JsonPath:
+    """As the section ``json_path`` says."""
+    return JsonPath(route, inputs, scores, ready, one=one_row)

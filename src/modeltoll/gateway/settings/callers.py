@@ -171,7 +171,7 @@ class CallerSettings(SettingsPart):
         description="Whether callers without a key are served. Their account is that of their network: /24 of IPv4, /48 of IPv6.",
     )
     anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
-    entry: AdmissionSettings = AdmissionSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     keys: tuple[KeySettings, ...] = Field(
         (),
         description="API keys. Callers send `Authorization: Bearer KEY` or `X-Api-Key: KEY`. An unknown key gets 401.",

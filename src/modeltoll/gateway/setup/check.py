@@ -13,7 +13,7 @@ from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.sample_requests import sample_request
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.locate import ledger_from_url, ledger_spec
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Caller
 
@@ -87,7 +87,7 @@ async def check_gateway(settings: Settings, inputs: Path | None = None) -> Check
 
 async def _ledger(settings: Settings) -> tuple[str, str]:
     """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
-    if settings.ledger.url.startswith("memory:"):
+    if not ledger_spec(settings.ledger.url).shared:
         return "in memory: forgotten when the gateway stops", ""
     ledger = ledger_from_url(settings.ledger.url, make=False)
     try:
