@@ -10,7 +10,7 @@ import pytest
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
-from modeltoll.bench.defences.registry import DEFENCES, answering, detecting
+from modeltoll.bench.defences.registry import DEFENCES, make_defence, make_detector
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
@@ -51,14 +51,14 @@ def test_imitating_fillers_come_from_the_dearer_half_of_the_honest():
 
 @pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.answers])
 def test_defences_keep_the_law(name, baseline):
-    defence = answering(name, baseline)
+    defence = make_defence(name, baseline)
     assert defence.name == name
     check_defence(defence, SCORES)
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.detects])
 def test_detectors_keep_the_law(name, baseline, prepared):
-    detector = detecting(name, baseline)
+    detector = make_detector(name, baseline)
     assert detector.name == name
     honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
@@ -99,9 +99,9 @@ def test_jittered_copies_stay_within_a_grey_step():
 
 
 def test_top_one_tells_the_label_alone():
-    told = TopOne().answer(SCORES)
-    assert np.array_equal(told.argmax(axis=1), SCORES.argmax(axis=1))
-    assert set(np.unique(told)) == {0.0, 1.0}
+    perturbed = TopOne().answer(SCORES)
+    assert np.array_equal(perturbed.argmax(axis=1), SCORES.argmax(axis=1))
+    assert set(np.unique(perturbed)) == {0.0, 1.0}
 
 
 def test_rounding_leaves_few_values_and_a_label_where_nothing_is_left():
@@ -112,9 +112,9 @@ def test_rounding_leaves_few_values_and_a_label_where_nothing_is_left():
 
 def test_the_reverse_sigmoid_makes_sure_answers_less_sure():
     sure = np.array([[0.97, 0.02, 0.01]])
-    told = ReverseSigmoid().answer(sure)
-    assert told[0, 0] < 0.97
-    assert told[0, 0] == told.max()
+    perturbed = ReverseSigmoid().answer(sure)
+    assert perturbed[0, 0] < 0.97
+    assert perturbed[0, 0] == perturbed.max()
 
 
 def test_misinformation_is_for_answers_below_the_threshold():

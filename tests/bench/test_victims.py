@@ -102,7 +102,7 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     assert first.features(x).shape == (7, 500)
     assert [stage.shape for stage in first.stages(x)] == [(7, 20), (7, 50), (7, 500)]
     assert np.allclose(first.stages(x)[-1], first.features(x))
-    served = first.lens(x.shape[1:])
+    served = first.feature_extractor(x.shape[1:])
     assert served.dimensions == x[0].size
     for seen, stage in zip(served.features(x.reshape(7, -1)), first.stages(x)[-3:], strict=True):
         assert np.allclose(seen, stage, rtol=1e-4, atol=1e-5)

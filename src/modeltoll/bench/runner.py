@@ -14,7 +14,7 @@ from modeltoll.bench.artifact_files import remove_partial_files
 from modeltoll.bench.attack_setup import AttackSetup, prepare_attack
 from modeltoll.bench.baseline import Baseline, measure_baseline
 from modeltoll.bench.checks import live_agrees, live_unchanged
-from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, answering
+from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment, Provenance, read_result
@@ -178,7 +178,7 @@ def _stolen_data(extraction: ExtractionRun, run: RunSettings, baseline: Baseline
         prepared_attack = run.prepare(
             AttackSetup(extraction.attack, extraction.profile, target.architecture, prepared.classes)
         )
-        defence = answering(extraction.answers, baseline)
+        defence = make_defence(extraction.answers, baseline)
         assert defence is not None  # as extraction_of says
         return run_extraction(
             extraction,

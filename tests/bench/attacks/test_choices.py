@@ -185,13 +185,13 @@ def test_the_bandit_comes_to_prefer_what_pays():
     bandit, rng = Bandit(4), np.random.default_rng(0)
     allowed = np.ones(4, bool)
     for _ in range(400):
-        chances = bandit.chances(allowed)
-        action = int(rng.choice(4, p=chances))
-        bandit.reward(action, float(action == 2), chances)
-    assert bandit.chances(allowed).argmax() == 2
+        probabilities = bandit.probabilities(allowed)
+        action = int(rng.choice(4, p=probabilities))
+        bandit.update(action, float(action == 2), probabilities)
+    assert bandit.probabilities(allowed).argmax() == 2
     allowed[2] = False
-    assert bandit.chances(allowed)[2] == 0.0
-    assert bandit.chances(allowed).sum() == pytest.approx(1.0)
+    assert bandit.probabilities(allowed)[2] == 0.0
+    assert bandit.probabilities(allowed).sum() == pytest.approx(1.0)
 
 
 def test_rewards_lie_in_0_to_1_and_grow_with_certainty_novelty_and_error():

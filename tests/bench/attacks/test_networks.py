@@ -108,7 +108,7 @@ def test_a_student_has_as_many_classes_as_its_school():
 def hasty(settings):
     """Courses cut to almost nothing."""
     if hasattr(settings, "course"):
-        return replace(settings, schedule=replace(SHORT, epochs=1), fewest=2)
+        return replace(settings, schedule=replace(SHORT, epochs=1), min_rounds=2)
     return replace(settings, rounds=hasty(settings.rounds))
 
 

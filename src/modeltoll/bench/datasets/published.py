@@ -85,8 +85,8 @@ def svhn(folder: Path, *, train: bool) -> Images:
     if not path.is_file():
         raise DataError(f"there is no {path}; {_FETCHED}")
     try:
-        held = io.loadmat(path)
-        x, y = held["X"], held["y"].ravel()
+        arrays = io.loadmat(path)
+        x, y = arrays["X"], arrays["y"].ravel()
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or x.dtype != np.uint8 or x.shape[3] != len(y):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.baseline import Baseline
     from modeltoll.bench.defences.defence import Defence, Detector
 
-__all__ = ["DEFENCES", "NO_DEFENCE", "DefenceSpec", "answering", "detecting"]
+__all__ = ["DEFENCES", "NO_DEFENCE", "DefenceSpec", "make_defence", "make_detector"]
 
 NO_DEFENCE = "none"
 _MISINFORMED = 0.02  # the share of honest rows that adaptive misinformation may answer wrongly
@@ -66,13 +66,13 @@ def _threshold(baseline: Baseline) -> float:
     return float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
 
 
-def answering(name: str, baseline: Baseline) -> Defence | None:
+def make_defence(name: str, baseline: Baseline) -> Defence | None:
     """The defence of that name if it changes answers, else None; raises as ``DEFENCES.find``."""
     make = DEFENCES.find(name).answers
     return make(baseline) if make else None
 
 
-def detecting(name: str, baseline: Baseline) -> Detector | None:
+def make_detector(name: str, baseline: Baseline) -> Detector | None:
     """The detector of that name if it is one, else None; raises as ``DEFENCES.find``."""
     make = DEFENCES.find(name).detects
     return make(baseline) if make else None

@@ -1,4 +1,4 @@
-"""The evasions of the bench. A new one is one line here."""
+"""The evasions of the bench by name. A new one is one file and one line here."""
 
 from __future__ import annotations
 

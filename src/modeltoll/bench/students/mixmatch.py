@@ -1,4 +1,4 @@
-"""Learning from labels and from none: MixMatch."""
+"""MixMatch: semi-supervised training on labelled and unlabelled images."""
 
 from __future__ import annotations
 
@@ -23,29 +23,33 @@ __all__ = ["train_mixmatch"]
 
 def train_mixmatch(
     student: NetworkClone,
-    told: tuple[Floats, Floats],
-    untold: Floats,
+    labelled: tuple[Floats, Floats],
+    unlabelled: Floats,
     schedule: MixMatchSchedule,
     rng: np.random.Generator,
     on_round: Callable[[NetworkClone], None],
 ) -> NetworkClone:
-    """Teach ``student`` what was told, images and their targets (n, classes), and let it guess the untold images.
+    """Train ``student`` on ``labelled`` images with their targets (n, classes) and on ``unlabelled`` images.
 
-    ``on_round`` sees the averaged clone after each epoch; the last is returned.
+    ``on_round`` is called with the averaged student after each epoch; the last average is returned.
     """
-    x, y, u = as_tensor(told[0]), torch.from_numpy(np.asarray(told[1], np.float32)), as_tensor(untold)
+    x, y, u = as_tensor(labelled[0]), torch.from_numpy(np.asarray(labelled[1], np.float32)), as_tensor(unlabelled)
     student.scale(torch.cat([x, u]))
     average = NetworkClone(copy.deepcopy(student.network))
-    luck = torch_generator(rng)
+    torch_rng = torch_generator(rng)
     optimiser = torch.optim.Adam(student.network.parameters(), lr=schedule.rate)
     student.network.train()
     for step in range(schedule.epochs * schedule.steps):
-        some = torch.randint(len(x), (schedule.batch,), generator=luck)
-        others = torch.randint(len(u), (schedule.batch,), generator=luck)
-        seen = [_augmented(images, schedule, luck).to(student.device) for images in (x[some], u[others], u[others])]
+        from_x = torch.randint(len(x), (schedule.batch,), generator=torch_rng)
+        from_u = torch.randint(len(u), (schedule.batch,), generator=torch_rng)
+        batches = [
+            _augmented(images, schedule, torch_rng).to(student.device) for images in (x[from_x], u[from_u], u[from_u])
+        ]
         with precision(student.device, half=schedule.half):
-            targets = _targets(student, y[some].to(student.device), seen[1:], schedule)
-            images, targets = _mixed(torch.cat(seen), targets, float(rng.beta(schedule.alpha, schedule.alpha)), luck)
+            targets = _targets(student, y[from_x].to(student.device), batches[1:], schedule)
+            images, targets = _mix(
+                torch.cat(batches), targets, float(rng.beta(schedule.alpha, schedule.alpha)), torch_rng
+            )
             logits = student.network(images.contiguous(memory_format=torch.channels_last)).float()
         ramp = step / (schedule.epochs * schedule.steps)
         error = (logits[schedule.batch :].softmax(dim=1) - targets[schedule.batch :]).square().mean()
@@ -60,28 +64,28 @@ def train_mixmatch(
     return average
 
 
-def _augmented(images: Tensor, schedule: MixMatchSchedule, luck: torch.Generator) -> Tensor:
-    return augment(images, luck, shift=schedule.shift, flip=images.shape[1] == 3)
+def _augmented(images: Tensor, schedule: MixMatchSchedule, torch_rng: torch.Generator) -> Tensor:
+    return augment(images, torch_rng, shift=schedule.shift, flip=images.shape[1] == 3)
 
 
 def _targets(student: NetworkClone, labels: Tensor, pair: list[Tensor], schedule: MixMatchSchedule) -> Tensor:
-    """The targets of all three batches: the labels, and twice the sharpened mean opinion of the two views."""
+    """The targets of all three batches: the labels, and twice the sharpened mean prediction of the two views."""
     with torch.no_grad():
-        opinion = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
-        sharp = opinion ** (1.0 / schedule.temperature)
-        sharp = sharp / sharp.sum(dim=1, keepdim=True)
-    return torch.cat([labels, sharp, sharp])
+        prediction = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
+        sharpened = prediction ** (1.0 / schedule.temperature)
+        sharpened = sharpened / sharpened.sum(dim=1, keepdim=True)
+    return torch.cat([labels, sharpened, sharpened])
 
 
-def _mixed(images: Tensor, targets: Tensor, share: float, luck: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each row mixed with another, of which it keeps the greater share."""
+def _mix(images: Tensor, targets: Tensor, share: float, torch_rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each row mixed with another one; its own share is the larger of ``share`` and 1 - ``share``."""
     share = max(share, 1.0 - share)
-    order = torch.randperm(len(images), generator=luck).to(images.device)
+    order = torch.randperm(len(images), generator=torch_rng).to(images.device)
     return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
 
 
 def _update_average(average: NetworkClone, student: NetworkClone, schedule: MixMatchSchedule) -> None:
-    """Move the average towards the student, whose weights then decay."""
+    """Update the running average of the student's weights, then apply the weight decay to the student."""
     with torch.no_grad():
         for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):
             mean.lerp_(weight, 1.0 - schedule.average)

@@ -1,4 +1,4 @@
-"""From a name to a school. A new kind of student is one file and one line in ``STUDENT_FACTORIES``."""
+"""The student factories by name. A new kind of student is one file and one line in ``STUDENT_FACTORIES``."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ STUDENT_FACTORIES: dict[str, Callable[[int], StudentFactory]] = {
 
 
 def student_factory(name: str, classes: int) -> StudentFactory:
-    """The school of that name in ``STUDENT_FACTORIES``: ``kernel`` for small images, or the architecture of a network.
+    """The factory of that name in ``STUDENT_FACTORIES``: ``kernel`` for small images, or the architecture of a network.
 
     Raises:
-        SettingsError: there is no such school, or it needs torch, which is not installed.
+        SettingsError: there is no such factory, or it needs torch, which is not installed.
     """
     if name not in STUDENT_FACTORIES:
-        raise SettingsError([f"students: there are no {name!r}; known: {', '.join(sorted(STUDENT_FACTORIES))}"])
+        raise SettingsError([f"students: there is no {name!r}; known: {', '.join(sorted(STUDENT_FACTORIES))}"])
     return STUDENT_FACTORIES[name](classes)
