@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from modeltoll.bench.experiment import read_results
 from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections
+from modeltoll.bench.result_files import read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.section import Section
 from modeltoll.bench.report.tables import defences, live
+from modeltoll.bench.result_files import read_results
 from tables.form import RESULTS, number, table
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ _TARGETS = {
 
 
 def _found(suite: str, dataset: str) -> Results:
-    folder = RESULTS / "bench" / suite / dataset
-    return Results(json.loads(path.read_text()) for path in sorted(folder.glob("*.json")))
+    return Results(read_results(RESULTS / "bench", suite, dataset))
 
 
 def _paired(results: Results) -> Iterator[tuple[Gathered, Gathered]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.experiment import Origin, read_results
+from modeltoll.bench.experiment import Origin
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.running import Run, errands, run_all
 from modeltoll.bench.suites import Choice, plan
 

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from modeltoll.bench import running, suites
-from modeltoll.bench.experiment import read_results
 from modeltoll.bench.lines import HEADINGS, MARK, cells, failures, number, percent, times
 from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.report.tables import defences
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
 from modeltoll.bench.suites import SUITES, Choice, plan
 from modeltoll.bench.thieves import Equipped, equip
@@ -312,9 +312,21 @@ def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
     assert "60 of them done before" in again.stderr
-    shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / "report")])
-    assert shown.exit_code == 0
-    assert (tmp_path / "report" / "report.html").is_file()
+
+    def report(name):
+        shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / name)])
+        assert shown.exit_code == 0
+        assert (tmp_path / name / "report.html").is_file()
+        return (tmp_path / name / "report.md").read_text()
+
+    before = report("report")
+    packed = CliRunner().invoke(app, ["bench", "pack", str(out)])
+    assert packed.exit_code == 0
+    assert [path.name for path in out.rglob("*.*")] == ["digits.jsonl"]
+    assert report("packed") == before
+    packed_too = CliRunner().invoke(app, command)
+    assert "60 of them done before" in packed_too.stderr
+    assert json.loads(packed_too.stdout) == table
 
 
 @pytest.mark.parametrize(

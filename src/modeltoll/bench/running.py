@@ -13,12 +13,13 @@ import numpy as np
 from modeltoll.bench.checks import live_agrees, live_unchanged
 from modeltoll.bench.defences.table import DEFENCES, TRUTH
 from modeltoll.bench.evasions.table import PLAIN
-from modeltoll.bench.experiment import HONEST, Experiment, Origin, read_result
+from modeltoll.bench.experiment import HONEST, Experiment, Origin
 from modeltoll.bench.gauges import measure_all
 from modeltoll.bench.ground import Ground, survey
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
 from modeltoll.bench.pricing import Site, price_honest, price_theft
+from modeltoll.bench.result_files import StoredResults
 from modeltoll.bench.stealing import Loot, Theft, kept, steal, took
 from modeltoll.bench.store import sweep
 from modeltoll.bench.targets import TARGETS, Room, Workshop
@@ -110,24 +111,25 @@ def _drivable(experiment: Experiment) -> bool:
     return plain and experiment.attack != HONEST
 
 
-def _done(experiment: Experiment, results: Path, *, live: bool) -> bool:
-    path = experiment.find(results)
-    return path is not None and not (live and _drivable(experiment) and read_result(path)["live"] is None)
+def _done(experiment: Experiment, stored: StoredResults, *, live: bool) -> bool:
+    document = stored.get(experiment)
+    return document is not None and not (live and _drivable(experiment) and document["live"] is None)
 
 
 def errands(experiments: Iterable[Experiment], results: Path, *, live: bool = False) -> list[Errand]:
-    """What is still to be done, grouped by theft; experiments whose result lies there already are left out.
+    """What is still to be done, grouped by theft; experiments whose result lies there already, packed or not, are left out.
 
     First everything with seed 0, one data set after another, since making one ready takes a while.
 
     ``live``: so are those that were driven through a gateway, not others that could be.
 
     Raises:
-        Damaged: a file there is not a result.
+        Damaged: something there is not a result.
     """
+    stored = StoredResults(results)
     groups: dict[tuple[Theft | None, str], list[Experiment]] = {}
     for experiment in dict.fromkeys(experiments):
-        if not _done(experiment, results, live=live):
+        if not _done(experiment, stored, live=live):
             groups.setdefault((theft_of(experiment), experiment.dataset), []).append(experiment)
     found = [Errand(theft, tuple(group)) for (theft, _), group in groups.items()]
     datasets = list(dict.fromkeys(errand.experiments[0].dataset for errand in found))
