@@ -24,6 +24,7 @@ from modeltoll.bench.store import Damaged, write_document
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError
 
+COMMITTED = Path(__file__).parents[2] / "results" / "bench"
 COPYCAT = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy", "quick", 0, 300)
 OTHERS = (
     replace(COPYCAT, seed=1),
@@ -465,3 +466,16 @@ def test_the_order_is_by_names_for_people_and_then_by_the_whole_key():
     assert COPYCAT.order == ("quick", "digits", "copycat-conformal-s0", canonical(COPYCAT.key))
     assert OTHERS[-1].order < OTHERS[-2].order
     assert OTHERS[-1].slug == OTHERS[-2].slug
+
+
+@pytest.mark.parametrize(
+    "path", sorted(COMMITTED.glob("*/*.jsonl")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_committed_results_are_as_packing_writes_them(path):
+    documents = list(read_results(COMMITTED, path.parent.name, path.stem))
+    assert b"".join(packed_line(one) for one in documents) == path.read_bytes()
+
+
+def test_committed_results_are_packed():
+    assert len(list(COMMITTED.glob("*/*.jsonl"))) == 15
+    assert not list(COMMITTED.glob("*/*/*.json"))
