@@ -26,16 +26,16 @@ from art.estimators.classification import BlackBoxClassifier, PyTorchClassifier
 from torch import Tensor, nn
 
 from modeltoll.bench import datasets
-from modeltoll.bench.attacks.attack import Attack, Means
+from modeltoll.bench.attacks.attack import Attack, AttackerResources
 from modeltoll.bench.attacks.copycat import CopyCat
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
-from modeltoll.bench.attacks.rounds import Rounds
-from modeltoll.bench.students.networks import NetworkSchool
-from modeltoll.bench.students.student import Course
-from modeltoll.bench.victims.shelf import TorchVictim, as_tensor, victim
+from modeltoll.bench.attacks.query_rounds import Rounds
+from modeltoll.bench.students.networks import NetworkCloneFactory
+from modeltoll.bench.students.student import TrainingSchedule
+from modeltoll.bench.victims.registry import TorchVictim, as_tensor, victim
 from modeltoll.testing.attacks import CountingOracle
 
-BUDGET, COURSE, SCHOOL = 5000, Course(epochs=20), NetworkSchool("mnistnet")
+BUDGET, COURSE, SCHOOL = 5000, TrainingSchedule(epochs=20), NetworkCloneFactory("mnistnet")
 OURS: dict[str, type[Attack]] = {"copycat": CopyCat, "knockoff-random": KnockoffRandom}
 THEIRS = {"copycat": CopycatCNN, "knockoff-random": KnockoffNets}
 
@@ -43,7 +43,7 @@ THEIRS = {"copycat": CopycatCNN, "knockoff-random": KnockoffNets}
 def our_clone(name: str, shelf: TorchVictim, foreign: datasets.Images, seed: int, exam: datasets.Images) -> float:
     """Accuracy of our attack's clone."""
     attack = OURS[name](SCHOOL, Rounds(step=BUDGET, fewest=1, course=COURSE))
-    means = Means(10, exam.x[:0], foreign)
+    means = AttackerResources(10, exam.x[:0], foreign)
     clone = attack.run(CountingOracle(shelf.scores, BUDGET), means, np.random.default_rng(seed), lambda _: None)
     return float((clone.scores(exam.x).argmax(axis=1) == exam.y).mean())
 
@@ -99,7 +99,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
         chosen = np.random.default_rng(1000 + seed).permutation(len(natural.x))[:BUDGET]
-        foreign = datasets.Images(datasets.fit(natural.x[chosen], 28), natural.y[chosen])
+        foreign = datasets.Images(datasets.resize(natural.x[chosen], 28), natural.y[chosen])
         for name in OURS:
             for library, steal in (("modeltoll", our_clone), ("art", their_clone)):
                 begin = time.perf_counter()

@@ -23,23 +23,25 @@ import torch
 from scipy.stats import entropy
 
 from modeltoll.bench import datasets
-from modeltoll.bench.attacks.attack import Clone, Means
-from modeltoll.bench.attacks.table import ATTACKS
-from modeltoll.bench.students.enrolling import enrol
-from modeltoll.bench.victims.shelf import VICTIMS, TorchVictim, victim
+from modeltoll.bench.attacks.attack import AttackerResources, Clone
+from modeltoll.bench.attacks.registry import ATTACKS
+from modeltoll.bench.students.registry import student_factory
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
 from modeltoll.testing.attacks import CountingOracle
 
 EXAM, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}
 
 
-def scene(name: str, folder: Path, shelf: TorchVictim) -> tuple[Means, datasets.Images]:
+def scene(name: str, folder: Path, shelf: TorchVictim) -> tuple[AttackerResources, datasets.Images]:
     """What the thief has, and what his clones are examined on."""
     test = VICTIMS[name].load(folder, train=False)
     exam, own = np.split(np.random.default_rng(0).permutation(len(test.x)), [EXAM])
     natural = datasets.tiny_imagenet(folder)
     if test.x.ndim == 3:
-        natural = datasets.Images(datasets.fit(natural.x, test.x.shape[1]), natural.y)
-    means = Means(10, test.x[own], natural, lambda images: np.asarray(entropy(shelf.scores(images), axis=1)))
+        natural = datasets.Images(datasets.resize(natural.x, test.x.shape[1]), natural.y)
+    means = AttackerResources(
+        10, test.x[own], natural, lambda images: np.asarray(entropy(shelf.scores(images), axis=1))
+    )
     return means, datasets.Images(test.x[exam], test.y[exam])
 
 
@@ -48,7 +50,7 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
     folder = datasets.data_folder(arguments.data_dir)
     shelf = victim(name, folder, arguments.cache, lambda _done, _most: None)
     means, exam = scene(name, folder, shelf)
-    school = enrol(VICTIMS[name].recipe.architecture, 10)
+    school = student_factory(VICTIMS[name].recipe.architecture, 10)
     truth, told = exam.y, shelf.scores(exam.x).argmax(axis=1)
     rounds: list[tuple[int, float]] = []
     budget = ROWS_OF.get(thief, ROWS)

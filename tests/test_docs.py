@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.page import sections
 from modeltoll.bench.result_files import read_results
 

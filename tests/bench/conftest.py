@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.ground import survey
-from modeltoll.bench.targets import TARGETS, Workshop
+from modeltoll.bench.baseline import measure_baseline
+from modeltoll.bench.targets import TARGETS, Workspace
 
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory):
-    return Workshop(None, tmp_path_factory.mktemp("cache"))
+    return Workspace(None, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +20,4 @@ def room(workshop):
 
 @pytest.fixture(scope="session")
 def ground(workshop, room):
-    return survey(TARGETS["digits"], workshop.cache, lambda: room)
+    return measure_baseline(TARGETS["digits"], workshop.cache, lambda: room)

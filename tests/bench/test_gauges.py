@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modeltoll.bench.gauges import measure_all
-from modeltoll.leak.pate import EPS_SUM, Reading
+from modeltoll.bench.leak_measures import measure_all
+from modeltoll.leak.pate import EPS_SUM, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
@@ -28,7 +28,7 @@ def test_votes_are_read_in_both_ways_of_the_same_evidence(room):
     k = len(private.x) // 20
     measure = PknnMeasure(log_scores(room.victim.scores(private.x)), private.y, k)
     votes, sigma = measure.votes_of(evidence), 28.0 * k / 300
-    for name, reading in (("pknn", Reading(sigma)), ("pknn-eps", Reading(sigma, EPS_SUM))):
+    for name, reading in (("pknn", VoteReadout(sigma)), ("pknn-eps", VoteReadout(sigma, EPS_SUM))):
         assert np.array_equal(room.gauges[name].measure(evidence), reading.leak(votes))
     other = evidence_of(room, 8)
     assert len(room.gauges["pknn"].measure(other)) == 8

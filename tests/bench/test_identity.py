@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from modeltoll.bench.experiment import Experiment
-from modeltoll.bench.stealing import Theft
+from modeltoll.bench.extraction import ExtractionRun
 
 COPYCAT = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy+novelty", "quick", 0, 300)
 LARGE_HONEST = replace(COPYCAT, suite="honest", dataset="cifar10", attack="honest", queries=0, workload="100,000 rows")
@@ -20,8 +20,10 @@ COMMITTED = {
     "evasions/mnist/copycat-abandoning-1-published-s2-a94d4016.json": replace(ABANDONING, queries=10_000),
 }
 CACHED = {
-    "thefts/mnist-copycat-none-0-19d809517c41.npz": Theft("mnist", "copycat", "full", 10_000, 0),
-    "thefts/digits-knockoff-none-1-4357c35016a7.npz": Theft("digits", "knockoff", "quick", 300, 1, "none", "emnist"),
+    "thefts/mnist-copycat-none-0-19d809517c41.npz": ExtractionRun("mnist", "copycat", "full", 10_000, 0),
+    "thefts/digits-knockoff-none-1-4357c35016a7.npz": ExtractionRun(
+        "digits", "knockoff", "quick", 300, 1, "none", "emnist"
+    ),
 }
 
 

@@ -14,14 +14,14 @@ import pytest
 
 from modeltoll.bench import checks
 from modeltoll.bench import meter as meter_room
+from modeltoll.bench.artifact_files import DamagedFile, pack_images, remove_partial_files, unpack_images, write_document
+from modeltoll.bench.attack_setup import AttackFactory, PreparedAttack, prepare_attack
 from modeltoll.bench.attacks.attack import BudgetSpent
-from modeltoll.bench.defences.told import TopOne
-from modeltoll.bench.gauges import measure_all
-from modeltoll.bench.meter import Counted, Meter, Unfit
-from modeltoll.bench.noticeboard import unwatched
-from modeltoll.bench.stealing import Theft, kept, steal, took
-from modeltoll.bench.store import Damaged, packed, sweep, unpacked, write_document
-from modeltoll.bench.thieves import Equip, Equipped, equip
+from modeltoll.bench.defences.perturbations import TopOne
+from modeltoll.bench.extraction import ExtractionRun, cached_seconds, load_cached, run_extraction
+from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.meter import CountedVictim, InvalidQuery, Meter
+from modeltoll.bench.shared_progress import no_progress
 from modeltoll.errors import SettingsError
 
 
@@ -31,7 +31,7 @@ def truth(scores):
 
 @pytest.fixture
 def meter(room):
-    return Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth, unwatched)
+    return Meter(CountedVictim(room.victim), room.gauges, (8, 8), 20, truth, no_progress)
 
 
 def test_the_meter_counts_and_stops_at_the_budget(meter, room):
@@ -48,7 +48,7 @@ def test_the_meter_counts_and_stops_at_the_budget(meter, room):
 
 
 def test_a_defence_changes_what_is_told_and_not_what_is_measured(room):
-    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 5, TopOne().answer, unwatched)
+    meter = Meter(CountedVictim(room.victim), room.gauges, (8, 8), 5, TopOne().answer, no_progress)
     images = room.pools.foreign.x[:5]
     told = meter.oracle.ask(images)
     assert set(np.unique(told)) == {0.0, 1.0}
@@ -59,7 +59,7 @@ def test_a_defence_changes_what_is_told_and_not_what_is_measured(room):
     "images", [np.full((2, 8, 8), 1.01), np.full((2, 8, 8), -0.1), np.full((1, 8, 8), np.nan), np.zeros((1, 7, 8))]
 )
 def test_queries_are_images_of_the_victims_shape_in_0_to_1(meter, images):
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidQuery):
         meter.oracle.ask(images)
     assert meter.rows == 0
 
@@ -74,7 +74,7 @@ def test_the_oracle_holds_nothing_that_could_be_taken(meter):
 
 def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
     monkeypatch.setattr(meter_room, "KEPT", 7)
-    meter = Meter(Counted(room.victim), room.gauges, (8, 8), 20, truth, unwatched)
+    meter = Meter(CountedVictim(room.victim), room.gauges, (8, 8), 20, truth, no_progress)
     images = room.pools.foreign.x[:12]
     for start in (0, 5, 10):
         meter.oracle.ask(images[start : start + 5])
@@ -85,7 +85,7 @@ def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
 def test_images_that_are_not_remembered_are_let_go(room, monkeypatch):
     monkeypatch.setattr(meter_room, "KEPT", 7)
     rounds, images = 50, np.resize(room.pools.foreign.x, (200, 8, 8))
-    meter = Meter(Counted(room.victim), room.gauges, (8, 8), rounds * len(images), truth, unwatched)
+    meter = Meter(CountedVictim(room.victim), room.gauges, (8, 8), rounds * len(images), truth, no_progress)
     tracemalloc.start()
     try:
         for _ in range(rounds):
@@ -131,12 +131,12 @@ class Intruder(Idler):
 
 
 def theft(attack="standard", queries=60, seed=0):
-    return Theft("digits", attack, "quick", queries, seed)
+    return ExtractionRun("digits", attack, "quick", queries, seed)
 
 
 def loot_of(thief, room, queries=60, seed=0):
     plan = theft(queries=queries, seed=seed)
-    return steal(plan, Equipped(thief), room, truth, lambda images: images.mean(axis=(1, 2)))
+    return run_extraction(plan, PreparedAttack(thief), room, truth, lambda images: images.mean(axis=(1, 2)))
 
 
 def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
@@ -150,8 +150,8 @@ def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
 
 def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
     def run(seed):
-        thief = equip(Equip("knockoff-random", "quick", "kernel", room.classes))
-        return steal(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images)
+        thief = prepare_attack(AttackFactory("knockoff-random", "quick", "kernel", room.classes))
+        return run_extraction(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images)
 
     first, again, other = run(0), run(0), run(1)
     assert np.array_equal(first.images, again.images)
@@ -160,32 +160,32 @@ def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
     assert [point.queries for point in first.curve] == sorted({point.queries for point in first.curve})
     assert first.curve[-1].queries == 60
     plan = theft("knockoff-random")
-    assert took(plan, tmp_path) is None
-    stored = kept(plan, tmp_path, lambda: first)
-    loaded = kept(plan, tmp_path, lambda: pytest.fail("it was kept"))
-    assert took(plan, tmp_path) == first.seconds
+    assert cached_seconds(plan, tmp_path) is None
+    stored = load_cached(plan, tmp_path, lambda: first)
+    loaded = load_cached(plan, tmp_path, lambda: pytest.fail("it was kept"))
+    assert cached_seconds(plan, tmp_path) == first.seconds
     assert stored.curve == loaded.curve == first.curve
     assert np.array_equal(loaded.leaks, first.leaks)
     assert np.allclose(loaded.images, first.images, atol=1e-3)
     assert loaded.scaled == first.scaled
     assert loaded.scaled
     plan.file(tmp_path).write_bytes(b"PK not an archive")
-    with pytest.raises(Damaged, match="delete it"):
-        kept(plan, tmp_path, lambda: first)
+    with pytest.raises(DamagedFile, match="delete it"):
+        load_cached(plan, tmp_path, lambda: first)
 
 
 def test_grey_steps_are_kept_exactly_and_other_numbers_nearly():
     rng = np.random.default_rng(0)
     bytes_ = rng.integers(0, 256, (5, 4, 4)) / 255.0
-    assert packed(bytes_).dtype == np.uint8
-    assert np.array_equal(unpacked(packed(bytes_)), bytes_)
+    assert pack_images(bytes_).dtype == np.uint8
+    assert np.array_equal(unpack_images(pack_images(bytes_)), bytes_)
     others = rng.random((5, 4, 4))
-    assert np.allclose(unpacked(packed(others)), others, atol=1e-3)
+    assert np.allclose(unpack_images(pack_images(others)), others, atol=1e-3)
 
 
 def test_an_attack_or_school_that_is_not_there_is_named():
     with pytest.raises(SettingsError) as refused:
-        equip(Equip("no such", "quick", "kernel", 10))
+        prepare_attack(AttackFactory("no such", "quick", "kernel", 10))
     assert "there is no attack 'no such'; there are: standard" in refused.value.faults[0]
 
 
@@ -211,5 +211,5 @@ def test_what_killed_processes_left_is_swept_and_what_is_being_written_stays(tmp
     names = {f"one.json.{gone.pid}.part", f"one.json.{os.getpid()}.part", "a.part", "one.json"}
     for name in names:
         (tmp_path / name).touch()
-    sweep(tmp_path)
+    remove_partial_files(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == names - {f"one.json.{gone.pid}.part"}

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from modeltoll.bench.experiment import HONEST, Experiment, plan_of
+from modeltoll.bench.artifact_files import DamagedFile, write_document
+from modeltoll.bench.experiment import HONEST, Experiment, experiment_of
 from modeltoll.bench.identity import canonical
 from modeltoll.bench.result_files import StoredResults, packed_line, read_results
 from modeltoll.bench.result_packing import pack_results
-from modeltoll.bench.running import errands
-from modeltoll.bench.store import Damaged, write_document
+from modeltoll.bench.runner import pending_jobs
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError
 
@@ -59,7 +59,7 @@ def write(folder, plan, ratio=1.5, **members):
 
 
 def ratios(folder):
-    return {plan_of(document): document["ratio"] for document in read_results(folder)}
+    return {experiment_of(document): document["ratio"] for document in read_results(folder)}
 
 
 def contents(folder):
@@ -94,7 +94,7 @@ def test_a_packed_file_is_sorted_compact_json_a_line_a_result(folder):
     assert [json.loads(line)["attack"] for line in lines] == ["copycat", "copycat", "honest", "standard"]
     assert [json.dumps(json.loads(line), separators=(",", ":")) for line in lines] == lines
     for path in folder.rglob("*.jsonl"):
-        plans = [plan_of(json.loads(line)) for line in path.read_text().splitlines()]
+        plans = [experiment_of(json.loads(line)) for line in path.read_text().splitlines()]
         assert plans == sorted(plans, key=lambda plan: plan.order)
 
 
@@ -148,12 +148,12 @@ def test_packed_results_of_a_folder_go_along_and_stay(folder, tmp_path):
 
 def test_a_packed_result_is_done_and_one_that_could_be_driven_is_done_again(folder):
     pack_results(folder)
-    assert errands([COPYCAT], folder) == []
-    assert len(errands([COPYCAT, replace(COPYCAT, seed=5)], folder)) == 1
-    assert [errand.experiments for errand in errands([COPYCAT], folder, live=True)] == [(COPYCAT,)]
+    assert pending_jobs([COPYCAT], folder) == []
+    assert len(pending_jobs([COPYCAT, replace(COPYCAT, seed=5)], folder)) == 1
+    assert [errand.experiments for errand in pending_jobs([COPYCAT], folder, live=True)] == [(COPYCAT,)]
     write(folder, COPYCAT, live={"rows": 5})
     pack_results(folder)
-    assert errands([COPYCAT], folder, live=True) == []
+    assert pending_jobs([COPYCAT], folder, live=True) == []
 
 
 def test_stored_results_see_what_is_packed_after_they_were_made(folder):
@@ -186,8 +186,12 @@ def test_a_damaged_line_is_named_and_nothing_is_lost(folder, spoil):
     (folder / PACKED).write_bytes(b"\n".join(spoilt))
     write(folder, replace(COPYCAT, seed=5))
     before = contents(folder)
-    for act in (lambda: list(read_results(folder)), lambda: pack_results(folder), lambda: errands([COPYCAT], folder)):
-        with pytest.raises(Damaged, match=r"digits\.jsonl, line 3"):
+    for act in (
+        lambda: list(read_results(folder)),
+        lambda: pack_results(folder),
+        lambda: pending_jobs([COPYCAT], folder),
+    ):
+        with pytest.raises(DamagedFile, match=r"digits\.jsonl, line 3"):
             act()
     assert contents(folder) == before
 
@@ -208,7 +212,7 @@ def test_everything_that_is_no_result_is_named_at_once_and_nothing_is_written(fo
     moved = folder / "table2" / "mnist" / "renamed.json"
     OTHERS[-1].file(folder).rename(moved)
     before = contents(folder)
-    with pytest.raises(Damaged) as refused:
+    with pytest.raises(DamagedFile) as refused:
         pack_results(folder)
     first, *named = str(refused.value).splitlines()
     assert first == "nothing was packed:"
@@ -242,7 +246,7 @@ def test_the_same_result_in_two_files_is_one_and_different_ones_are_refused(fold
     write_document(legacy_file(COPYCAT, folder), result(COPYCAT, 99.0))
     before = contents(folder)
     for act in (lambda: list(read_results(folder)), lambda: pack_results(folder)):
-        with pytest.raises(Damaged, match="different results of one experiment") as refused:
+        with pytest.raises(DamagedFile, match="different results of one experiment") as refused:
             act()
         assert all(str(path) in str(refused.value) for path in COPYCAT.files(folder))
     assert contents(folder) == before
@@ -260,7 +264,7 @@ def test_the_same_line_twice_is_one_and_different_ones_are_refused(folder):
     assert (folder / PACKED).read_bytes() == whole
     (folder / PACKED).write_bytes(whole + packed_line(result(COPYCAT, 99.0)))
     for act in (lambda: list(read_results(folder)), lambda: pack_results(folder)):
-        with pytest.raises(Damaged, match=r"line 1 and .*digits\.jsonl, line 5 are different results"):
+        with pytest.raises(DamagedFile, match=r"line 1 and .*digits\.jsonl, line 5 are different results"):
             act()
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.datasets import Images
+from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
-from modeltoll.bench.defences.table import DEFENCES, WATCHERS
-from modeltoll.bench.defences.told import Misinformation, ReverseSigmoid, Rounding, TopOne
-from modeltoll.bench.evasions.evasion import Crowd
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
-from modeltoll.bench.honest.kinds import KINDS, jittered
-from modeltoll.testing.bench import check_defence, check_evasion, check_kind, check_victim, check_watcher
+from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
+from modeltoll.bench.evasions.evasion import Cover
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
+from modeltoll.testing.bench_plugins import check_defence, check_evasion, check_kind, check_victim, check_watcher
 
 RNG = np.random.default_rng(0)
 STOLEN = RNG.lognormal(1.0, 1.0, (40, 2))
-CROWD = Crowd(
+CROWD = Cover(
     RNG.lognormal(size=(60, 2)), RNG.random((30, 2)), np.zeros((1, 2)), 0.01, lambda rows: rows.sum(axis=1), False
 )
 SCORES = RNG.dirichlet(np.full(6, 0.3), 50)

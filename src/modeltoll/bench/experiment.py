@@ -11,15 +11,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modeltoll.bench.artifact_files import write_document
 from modeltoll.bench.identity import canonical, digest, first_file, legacy_digest
-from modeltoll.bench.store import write_document
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from modeltoll.bench.checks import Check
-    from modeltoll.bench.machines import Bill
+    from modeltoll.bench.hardware_costs import HardwareCost
 
-__all__ = ["HONEST", "Experiment", "Origin", "Point", "Result", "origin", "plan_of"]
+__all__ = [
+    "HONEST",
+    "CurvePoint",
+    "Experiment",
+    "Provenance",
+    "Result",
+    "experiment_of",
+    "provenance",
+]
 
 FORMAT = 1
 _DIGITS = 8  # of the digest in a file's name
@@ -97,7 +105,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """After so many stolen rows: seconds without and with the toll, the leak by measure, the clone where it was examined."""
 
     queries: int
@@ -109,7 +117,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Where a result was made."""
 
     command: str
@@ -142,18 +150,18 @@ class Result:
     gate_seconds: float
     unit_seconds: float | None
     leak: Mapping[str, float]
-    bills: tuple[Bill, ...]
+    bills: tuple[HardwareCost, ...]
     waits: Mapping[str, float]
     suspected: float
     first_alarm: float | None
     checks: tuple[Check, ...]
-    origin: Origin
+    origin: Provenance
     victim_accuracy: float
     accuracy: float | None = None
     fidelity: float | None = None
     agreement: float | None = None
     honest_cost: Mapping[str, float | None] = field(default_factory=dict)
-    course: tuple[Point, ...] = ()
+    course: tuple[CurvePoint, ...] = ()
     scaled: Mapping[str, Any] = field(default_factory=dict)
     theft_seconds: float | None = None
     live: Mapping[str, float] | None = None
@@ -171,7 +179,7 @@ class Result:
         return path
 
 
-def origin(command: str) -> Origin:
+def provenance(command: str) -> Provenance:
     """This machine, with the versions of what is installed here."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -182,10 +190,10 @@ def origin(command: str) -> Origin:
     machine = (
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
     )
-    return Origin(command, machine, versions)
+    return Provenance(command, machine, versions)
 
 
-def plan_of(document: Mapping[str, Any]) -> Experiment:
+def experiment_of(document: Mapping[str, Any]) -> Experiment:
     """The experiment of a result's document."""
     members = {one.name: document[one.name] for one in fields(Experiment) if one.name != "foreign"}
     return Experiment(**(members | {"queries": document["budget"], "foreign": document.get("foreign", "")}))

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from modeltoll.bench.experiment import Experiment, plan_of
+from modeltoll.bench.artifact_files import DamagedFile
+from modeltoll.bench.experiment import Experiment, experiment_of
 from modeltoll.bench.identity import canonical
-from modeltoll.bench.store import Damaged
 
 __all__ = ["ResultGroup", "StoredResult", "StoredResults", "by_key", "groups_of", "packed_line", "read_results"]
 
@@ -75,31 +75,31 @@ class ResultGroup:
 
         Raises:
             FileNotFoundError: it is gone, which happens when it is packed meanwhile.
-            Damaged: it cannot be read, is no result, or does not belong there.
+            DamagedFile: it cannot be read, is no result, or does not belong there.
         """
         try:
             found = _stored(path, 0, path.read_bytes())
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise Damaged(f"{path} cannot be read: {error.strerror}") from None
+            raise DamagedFile(f"{path} cannot be read: {error.strerror}") from None
         if path not in found.experiment.files(self.folder):
             belongs = found.experiment.file(self.folder)
-            raise Damaged(f"{path} holds the result of another experiment, whose file is {belongs}; move it away")
+            raise DamagedFile(f"{path} holds the result of another experiment, whose file is {belongs}; move it away")
         return found
 
     def read_packed(self) -> dict[str, StoredResult]:
         """The results of the packed file by key; none where there is no file.
 
         Raises:
-            Damaged: a line is no result, belongs to another file, or contradicts another line.
+            DamagedFile: a line is no result, belongs to another file, or contradicts another line.
         """
         try:
             data = self.packed_file.read_bytes()
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise Damaged(f"{self.packed_file} cannot be read: {error.strerror}") from None
+            raise DamagedFile(f"{self.packed_file} cannot be read: {error.strerror}") from None
         lines = data.removesuffix(b"\n").split(b"\n") if data else []
         return by_key(self._read_line(number, line) for number, line in enumerate(lines, start=1))
 
@@ -107,11 +107,11 @@ class ResultGroup:
         found = _stored(self.packed_file, number, line)
         if (found.experiment.suite, found.experiment.dataset) != (self.suite, self.dataset):
             belongs = f"{found.experiment.suite}/{found.experiment.dataset}.jsonl"
-            raise Damaged(f"{found.place} is a result that belongs into {belongs}")
+            raise DamagedFile(f"{found.place} is a result that belongs into {belongs}")
         return found
 
     def read(self) -> dict[str, StoredResult]:
-        """All results by key, a working file before a packed line. Raises ``Damaged`` as those that read either."""
+        """All results by key, a working file before a packed line. Raises ``DamagedFile`` as those that read either."""
         working = []
         for path in self.working_paths():
             with contextlib.suppress(FileNotFoundError):  # packed since, and read below
@@ -123,13 +123,15 @@ def by_key(results: Iterable[StoredResult]) -> dict[str, StoredResult]:
     """Results by key; the same result twice counts once.
 
     Raises:
-        Damaged: two of them are of one experiment and differ.
+        DamagedFile: two of them are of one experiment and differ.
     """
     found: dict[str, StoredResult] = {}
     for result in results:
         other = found.setdefault(result.key, result)
         if other.document != result.document:
-            raise Damaged(f"{other.place} and {result.place} are different results of one experiment; keep one of them")
+            raise DamagedFile(
+                f"{other.place} and {result.place} are different results of one experiment; keep one of them"
+            )
     return found
 
 
@@ -146,7 +148,7 @@ def read_results(folder: Path, suite: str = "*", dataset: str = "*") -> Iterator
     Of any suite and data set, or of those that are named.
 
     Raises:
-        Damaged: something there is not a result; the message names the file, and the line.
+        DamagedFile: something there is not a result; the message names the file, and the line.
     """
     for group in groups_of(folder, suite, dataset):
         for found in sorted(group.read().values(), key=lambda one: one.experiment.order):
@@ -161,7 +163,7 @@ class StoredResults:
         self._packed: dict[ResultGroup, tuple[object, dict[str, StoredResult]]] = {}
 
     def get(self, experiment: Experiment) -> Document | None:
-        """The experiment's result, or None where there is none. Raises ``Damaged`` as ``read_results`` does."""
+        """The experiment's result, or None where there is none. Raises ``DamagedFile`` as ``read_results`` does."""
         group = ResultGroup(self._folder, experiment.suite, experiment.dataset)
         with contextlib.suppress(FileNotFoundError):  # packed since, and read below
             if (path := experiment.find(self._folder)) is not None:
@@ -188,11 +190,11 @@ def packed_line(document: Mapping[str, Any]) -> bytes:
 def _stored(path: Path, line: int, data: bytes) -> StoredResult:
     try:
         document: Document = json.loads(data, parse_constant=_no_number)
-        experiment = plan_of(document)
+        experiment = experiment_of(document)
         _ = experiment.order  # which members of the wrong type have not
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         what, mend = (f"{path}, line {line},", "restore") if line else (path, "move it away or restore")
-        raise Damaged(f"{what} is not a result of the bench; {mend} it", private=str(error)) from None
+        raise DamagedFile(f"{what} is not a result of the bench; {mend} it", private=str(error)) from None
     return StoredResult(experiment, document, path, line, data)
 
 

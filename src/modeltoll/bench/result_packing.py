@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modeltoll.bench.artifact_files import DamagedFile
 from modeltoll.bench.result_files import ResultGroup, StoredResult, by_key, groups_of, packed_line
-from modeltoll.bench.store import Damaged
 from modeltoll.errors import ModeltollError
 from modeltoll.files import create_folder, replace_atomically
 
@@ -58,7 +58,7 @@ def pack_results(folder: Path, destination: Path | None = None, *, keep: bool = 
     result is named, and nothing is written.
 
     Raises:
-        Damaged: something is not a result, or two results compete; the message names all of these, one a line.
+        DamagedFile: something is not a result, or two results compete; the message names all of these, one a line.
         ModeltollError: the destination cannot be written, or another process packs into it.
     """
     into = folder if destination is None else destination
@@ -94,20 +94,20 @@ def _plan(folder: Path, into: Path) -> list[_Merge]:
             try:
                 with contextlib.suppress(FileNotFoundError):  # packed by another process
                     working.append(group.read_working(path))
-            except Damaged as damaged:
+            except DamagedFile as damaged:
                 faults.append(str(damaged))
         target = ResultGroup(into, group.suite, group.dataset)
         try:
             packed, source = target.read_packed(), by_key(working)
             if target != group:
                 source = group.read_packed() | source
-        except Damaged as damaged:
+        except DamagedFile as damaged:
             faults.append(str(damaged))
             continue
         if source or packed:
             merges.append(_Merge(target, source, packed, tuple(working)))
     if faults:
-        raise Damaged("\n".join(["nothing was packed:", *faults]))
+        raise DamagedFile("\n".join(["nothing was packed:", *faults]))
     return merges
 
 

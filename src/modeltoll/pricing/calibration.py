@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.assay import MINIMUM_ROWS, CalibrationReport, assay, check_honest
-from modeltoll.pricing.choosing import Targets, choose
-from modeltoll.pricing.conformal import factors_of
+from modeltoll.pricing.conformal import price_factors
+from modeltoll.pricing.selection import PriceTargets, select_terms
 from modeltoll.pricing.suspicion import SuspicionTerms, bin_edges
+from modeltoll.pricing.validation import MINIMUM_ROWS, CalibrationReport, check_honest, validate
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ __all__ = [
     "MINIMUM_UNIT_SECONDS",
     "Calibration",
     "CalibrationReport",
-    "Costs",
-    "EntryTerms",
+    "CalibrationTerms",
+    "HoldoutSplit",
+    "NewAccountToll",
+    "PriceTargets",
     "Provenance",
-    "Split",
-    "Targets",
-    "Terms",
-    "calibrate",
+    "RowCosts",
+    "fit_calibration",
 ]
 
 ENTRY_QUERIES = 200.0  # over ten rows: whoever asks no more from an account pays 20 times the undefended time for each
@@ -47,7 +47,7 @@ def _require(holds: bool, fault: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class EntryTerms:
+class NewAccountToll:
     """What a new caller pays beside his rows, in units, in equal shares with each of his first ``rows`` rows.
 
     ``anonymous_units`` where only a network prefix is known of the caller, ``keyed_units`` where he has a key.
@@ -80,7 +80,7 @@ class EntryTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CalibrationTerms:
     """What the operator decides. ``weights`` sum to 1, one per measure; None shares equally. 0 < ``g`` < 1 bends the
     price: the larger, the cheaper the ordinary row and the dearer the rare one. With ``targets``, g is chosen for them,
     and so are weights that are not stated. ``entry_queries`` is what an anonymous caller's entry toll is worth: so many
@@ -89,13 +89,13 @@ class Terms:
     g: float = 0.8
     weights: tuple[float, ...] | None = None
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    entry: EntryTerms | None = None
+    entry: NewAccountToll | None = None
     entry_queries: float = ENTRY_QUERIES
-    targets: Targets | None = None
+    targets: PriceTargets | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class RowCosts:
     """What the unit, the work of an average honest row, is made from. All in seconds per row but ``overhead``.
 
     ``undefended_seconds``: median time of one row without a gateway. ``gate_seconds``: the gateway's own time.
@@ -151,7 +151,7 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class HoldoutSplit:
     """Which share of the honest rows is kept back, and the seed of everything that chance decides.
 
     Where g or weights are chosen, as large a share again is set aside to choose on.
@@ -189,7 +189,7 @@ class Calibration:
     g: float
     unit_seconds: float
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    entry: EntryTerms = field(default_factory=EntryTerms)
+    entry: NewAccountToll = field(default_factory=NewAccountToll)
     undefended_seconds: float = 0.0
     gate_seconds: float = 0.0
     provenance: Provenance = field(default_factory=Provenance)
@@ -230,30 +230,30 @@ class Calibration:
         return digest.hexdigest()
 
 
-def _chosen(leaks: Leaks, unit_seconds: float, terms: Terms) -> tuple[float, tuple[float, ...]]:
+def _chosen(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
     """g and weights: those stated, or chosen on these honest rows for the targets."""
     count = len(leaks.measures)
     if terms.targets is None:
         return terms.g, (1.0 / count,) * count if terms.weights is None else terms.weights
-    choice = choose(leaks, unit_seconds, terms.targets, terms.g, terms.weights)
+    choice = select_terms(leaks, unit_seconds, terms.targets, terms.g, terms.weights)
     return choice.g, choice.weights
 
 
-def _entry(costs: Costs, terms: Terms) -> EntryTerms:
+def _new_account_toll(costs: RowCosts, terms: CalibrationTerms) -> NewAccountToll:
     """The entry toll that is stated, or the one worth the queries that are."""
     if terms.entry is not None:
         return terms.entry
     _require(0.0 <= terms.entry_queries < math.inf, "'entry_queries' must be 0 or more")
-    return EntryTerms(anonymous_units=min(costs.units(terms.entry_queries), _MAXIMUM_ENTRY_UNITS))
+    return NewAccountToll(anonymous_units=min(costs.units(terms.entry_queries), _MAXIMUM_ENTRY_UNITS))
 
 
-def calibrate(
+def fit_calibration(
     model: str,
     leaks: Leaks,
-    costs: Costs,
-    terms: Terms | None = None,
+    costs: RowCosts,
+    terms: CalibrationTerms | None = None,
     provenance: Provenance | None = None,
-    split: Split | None = None,
+    split: HoldoutSplit | None = None,
 ) -> Calibration:
     """A calibration from the leaks of honest rows that the victim was not trained on, with a report on rows kept back.
 
@@ -262,7 +262,7 @@ def calibrate(
     Raises:
         CalibrationError: too few rows, a measure that tells no two rows apart, or terms out of range.
     """
-    terms, split = terms or Terms(), split or Split()
+    terms, split = terms or CalibrationTerms(), split or HoldoutSplit()
     warnings = check_honest(leaks)
     most = 0.5 if terms.targets is None else 0.4
     _require(0.05 <= split.holdback <= most, f"'holdback' must lie in 0.05..{most:g}")
@@ -281,10 +281,10 @@ def calibrate(
         g=g,
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
-        entry=_entry(costs, terms),
+        entry=_new_account_toll(costs, terms),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
         provenance=provenance or Provenance(),
     )
-    report = assay(factors_of(calibration, held_back), unit_seconds, rng)
+    report = validate(price_factors(calibration, held_back), unit_seconds, rng)
     return replace(calibration, report=replace(report, warnings=warnings + unit_warnings + report.warnings))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.attack import BudgetSpent, Means
+from modeltoll.bench.attacks.attack import AttackerResources, BudgetSpent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class _Theft:
 def check_attack(
     attack: Attack,
     victim: Callable[[Floats], Floats],
-    means: Means,
+    means: AttackerResources,
     budget: int,
     *,
     labels_only: bool,
@@ -95,7 +95,9 @@ def check_attack(
         _assert_same(blunt, first, "an attack that uses labels only looked at probabilities")
 
 
-def _steal(attack: Attack, victim: Callable[[Floats], Floats], means: Means, budget: int, seed: int) -> _Theft:
+def _steal(
+    attack: Attack, victim: Callable[[Floats], Floats], means: AttackerResources, budget: int, seed: int
+) -> _Theft:
     oracle = CountingOracle(victim, budget)
     exam = means.own[:20]
     watched: list[Floats] = []
@@ -114,7 +116,7 @@ def _steal(attack: Attack, victim: Callable[[Floats], Floats], means: Means, bud
     return _Theft(np.concatenate(oracle.asked), scores, len(watched))
 
 
-def _check_queries(theft: _Theft, means: Means, budget: int) -> None:
+def _check_queries(theft: _Theft, means: AttackerResources, budget: int) -> None:
     assert theft.queries.shape == (budget, *means.own.shape[1:]), (
         f"the queries have shape {theft.queries.shape}, not {(budget, *means.own.shape[1:])}"
     )
@@ -123,7 +125,7 @@ def _check_queries(theft: _Theft, means: Means, budget: int) -> None:
     assert theft.queries.max() <= 1.0, "a query has a value above 1"
 
 
-def _check_clone(theft: _Theft, means: Means) -> None:
+def _check_clone(theft: _Theft, means: AttackerResources) -> None:
     assert theft.scores.shape == (20, means.classes), f"the clone's scores have shape {theft.scores.shape}"
     assert theft.scores.dtype == np.float64, f"the clone's scores are {theft.scores.dtype}, not float64"
     assert (theft.scores >= 0.0).all(), "a score of the clone is negative"
@@ -136,9 +138,9 @@ def _blunted(scores: Floats) -> Floats:
     return blunted
 
 
-def _copy(means: Means) -> Means:
+def _copy(means: AttackerResources) -> AttackerResources:
     foreign = type(means.foreign)(means.foreign.x.copy(), means.foreign.y.copy())
-    return Means(means.classes, means.own.copy(), foreign, means.cost)
+    return AttackerResources(means.classes, means.own.copy(), foreign, means.cost)
 
 
 def _assert_same(found: _Theft, expected: _Theft, fault: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sklearn.neural_network import MLPClassifier
 
 from modeltoll.bench import datasets
-from modeltoll.bench.attacks.attack import Means
+from modeltoll.bench.attacks.attack import AttackerResources
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,7 +17,7 @@ class World:
     """A victim, what its thief has, and digits that neither was trained on."""
 
     victim: object
-    means: Means
+    means: AttackerResources
     exam: datasets.Images
 
 
@@ -41,4 +41,6 @@ def world():
     def victim(images):
         return model.predict_proba(images.reshape(len(images), -1))
 
-    return World(victim, Means(10, digits.x[own], foreign, cost), datasets.Images(digits.x[exam], digits.y[exam]))
+    return World(
+        victim, AttackerResources(10, digits.x[own], foreign, cost), datasets.Images(digits.x[exam], digits.y[exam])
+    )

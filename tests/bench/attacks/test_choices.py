@@ -10,22 +10,22 @@ from scipy.stats import entropy as shannon
 
 from modeltoll.bench.attacks import entropyrev, jacobian, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
-from modeltoll.bench.attacks.deepfool import Border, distances
+from modeltoll.bench.attacks.deepfool import DeepFoolParams, distances
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
 from modeltoll.bench.attacks.gap import Gap
 from modeltoll.bench.attacks.inout import InOut
-from modeltoll.bench.attacks.jacobian import Jacobian, Push
+from modeltoll.bench.attacks.jacobian import Jacobian, JacobianParams
 from modeltoll.bench.attacks.kcenter import farthest_first
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
 from modeltoll.bench.attacks.knockoff_adaptive import Bandit, KnockoffAdaptive, Reward
-from modeltoll.bench.attacks.rounds import Rounds, TooFewImages
+from modeltoll.bench.attacks.query_rounds import Rounds, TooFewImages
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import CostUnknown, WorstCase
-from modeltoll.bench.students.kernel import KernelSchool
+from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.testing.attacks import CountingOracle
 
-SCHOOL = KernelSchool()
+SCHOOL = KernelCloneFactory()
 
 
 def steal(attack, world, budget, victim=None):
@@ -118,7 +118,7 @@ def test_inout_ends_each_round_with_a_third_of_own_images(world):
 
 
 def test_jacobian_doubles_from_its_seed_and_steps_up_the_logit_of_the_label(world):
-    asked, clones, _ = steal(Jacobian(SCHOOL, Push(Rounds(step=1000, fewest=1), seed=30)), world, 200)
+    asked, clones, _ = steal(Jacobian(SCHOOL, JacobianParams(Rounds(step=1000, fewest=1), seed=30)), world, 200)
     assert [len(images) for images in asked] == [30, 30, 60, 80]
     assert of(asked[0], world.means.own).all()
     labels = world.victim(asked[0]).argmax(axis=1)
@@ -127,7 +127,7 @@ def test_jacobian_doubles_from_its_seed_and_steps_up_the_logit_of_the_label(worl
 
 
 def test_targeted_jacobian_steps_down_the_logit_of_another_class(world):
-    settings = Push(Rounds(step=1000, fewest=1), seed=30, targeted=True)
+    settings = JacobianParams(Rounds(step=1000, fewest=1), seed=30, targeted=True)
     asked, clones, _ = steal(Jacobian(SCHOOL, settings), world, 60)
     labels = world.victim(asked[0]).argmax(axis=1)
     found = np.zeros(30, int)
@@ -170,10 +170,10 @@ def test_deepfool_distances_of_a_linear_clone_are_those_to_its_borders():
         w = Linear.weights
         expected.append(min((row[label] - row[k]) / np.linalg.norm(w[label] - w[k]) for k in rivals))
         assert image.shape == (1, 2)
-    found = distances(Linear(), images, Border())
+    found = distances(Linear(), images, DeepFoolParams())
     assert found == pytest.approx(1.02 * np.array(expected), rel=1e-3)
-    assert distances(Linear(), images, Border(rivals=1))[0] >= found[0] - 1e-12
-    assert distances(Linear(), images, Border(steps=0)).tolist() == [0.0, 0.0, 0.0]
+    assert distances(Linear(), images, DeepFoolParams(rivals=1))[0] >= found[0] - 1e-12
+    assert distances(Linear(), images, DeepFoolParams(steps=0)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_the_bandit_comes_to_prefer_what_pays():

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modeltoll.bench.attacks.attack import Means
+from modeltoll.bench.attacks.attack import AttackerResources
 from modeltoll.bench.attacks.datafree import INVENTING, DataFree, as_images, logits_of, slopes_of
 from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
-from modeltoll.bench.attacks.table import ATTACKS
+from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.datasets import Images
-from modeltoll.bench.students.kernel import KernelSchool
+from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.errors import SettingsError
 from modeltoll.testing.attacks import CountingOracle, check_attack
 
@@ -46,7 +46,7 @@ def test_any_raw_value_is_a_pixel():
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["datafree", "mixmatch"])
 def test_they_need_networks_and_say_so(name, world):
-    attack = ATTACKS[name].attack(KernelSchool(), quick=True)
+    attack = ATTACKS[name].attack(KernelCloneFactory(), quick=True)
     oracle = CountingOracle(world.victim, 30)
     with pytest.raises(SettingsError, match="must be networks"):
         attack.run(oracle, world.means, np.random.default_rng(0), lambda _: None)
@@ -63,7 +63,9 @@ def halves(images):
 
 def means(shape):
     rng = np.random.default_rng(0)
-    return Means(10, rng.uniform(size=(60, *shape)), Images(rng.uniform(size=(30, *shape)), np.arange(30) % 3))
+    return AttackerResources(
+        10, rng.uniform(size=(60, *shape)), Images(rng.uniform(size=(30, *shape)), np.arange(30) % 3)
+    )
 
 
 @pytest.mark.torch
@@ -104,7 +106,7 @@ def test_mixmatch_learns_from_few_labels_and_needs_no_others_left():
     x = rng.uniform(size=(120, 28, 28)) * 0.4
     x[::2, :14] += 0.6
     x[1::2, 14:] += 0.6
-    own = Means(10, x[:80], Images(x[:1], np.zeros(1, np.int64)))
+    own = AttackerResources(10, x[:80], Images(x[:1], np.zeros(1, np.int64)))
     settings = replace(MIX_COURSE, epochs=2, steps=40, batch=16, average=0.9)
     for budget in (20, 80):
         oracle, shown = CountingOracle(halves, budget), []

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import Loot, Plan, Pool, Rounds, in_rounds
-from modeltoll.bench.students.student import Course
+from modeltoll.bench.attacks.query_rounds import CandidatePool, QueriedRows, RoundPlan, Rounds, query_in_rounds
+from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["PUSH", "TARGETED", "Jacobian", "Push"]
+__all__ = ["PUSH", "TARGETED", "Jacobian", "JacobianParams"]
 
 
-_ROUNDS = Rounds(course=Course(epochs=20))
+_ROUNDS = Rounds(course=TrainingSchedule(epochs=20))
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class JacobianParams:
     """Settings: ``seed`` own images to begin with, then steps of ``length`` in every pixel.
 
     ``targeted``: down the logit of a random other class (Juuti et al. 2019, *PRADA*), not up that of the label. A round
@@ -35,30 +35,30 @@ class Push:
     targeted: bool = False
 
 
-PUSH = Push()
-TARGETED = Push(targeted=True)
+PUSH = JacobianParams()
+TARGETED = JacobianParams(targeted=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Jacobian:
     """The thief; Papernot et al. 2017, *Practical Black-Box Attacks*, as Dziedzic et al. 2022 run him."""
 
-    school: School
-    settings: Push = PUSH
+    school: StudentFactory
+    settings: JacobianParams = PUSH
     name: str = "Jacobian"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy the seed, then again and again pushed copies of a random part of what was bought."""
-        pool = Pool(means.own, min(self.settings.seed, oracle.left), rng)
+        pool = CandidatePool(means.own, min(self.settings.seed, oracle.left), rng)
 
-        def pick(loot: Loot | None, count: int) -> Floats:
+        def pick(loot: QueriedRows | None, count: int) -> Floats:
             if loot is None:
                 return pool.draw(min(self.settings.seed, count))
             return self._pushed(loot, count, rng)
 
-        return in_rounds(oracle, pick, Plan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.school, self.settings.rounds), rng, watch)
 
-    def _pushed(self, loot: Loot, count: int, rng: np.random.Generator) -> Floats:
+    def _pushed(self, loot: QueriedRows, count: int, rng: np.random.Generator) -> Floats:
         chosen = rng.permutation(len(loot.images))[:count]
         images, labels = loot.images[chosen], loot.targets[chosen].argmax(axis=1)
         classes = loot.targets.shape[1]
