@@ -14,7 +14,7 @@ import pytest
 
 from modeltoll import files
 from modeltoll.errors import ArrayFileError, CalibrationError
-from modeltoll.files import create_folder, read_array, read_arrays, replace_atomically, replacing
+from modeltoll.files import create_folder, read_array, read_arrays, read_numbers, replace_atomically, replacing
 
 ARRAYS = {"x": np.arange(6.0).reshape(2, 3), "y": np.array(["a", "b"])}
 
@@ -124,6 +124,18 @@ def test_arrays_are_read_as_they_were_written(tmp_path):
     assert np.array_equal(read_array(tmp_path / "one.npy"), ARRAYS["x"])
 
 
+def test_numbers_of_any_type_are_floats_and_nothing_else_is_a_number(tmp_path):
+    for array in (np.arange(3, dtype=np.uint8), np.array([[True, False]]), np.float32([0.5])):
+        np.save(tmp_path / "one.npy", array)
+        numbers = read_numbers(tmp_path / "one.npy")
+        assert numbers.dtype == np.float64
+        assert np.array_equal(numbers, array)
+    for array in (np.array(["1.5"]), np.array([1j]), np.array(["2026-01-01"], "datetime64[D]")):
+        np.save(tmp_path / "one.npy", array)
+        with pytest.raises(ArrayFileError, match="cannot be read as numbers"):
+            read_numbers(tmp_path / "one.npy")
+
+
 @pytest.fixture
 def spoilt(tmp_path):
     np.savez(tmp_path / "all.npz", **ARRAYS)
@@ -145,14 +157,14 @@ def spoilt(tmp_path):
     {
         "nowhere": "cannot be read: No such file",
         ".": "cannot be read: Is a directory",
-        "one.npy": "single array .* where an .npz archive",
+        "one.npy": "single array .*, not an .npz archive",
         "objects.npz": "holds Python objects",
         "empty": "damaged",
         "text": "damaged",
         "header": "damaged",
         "cut": "damaged",
         "zip": "holds x, which is no array",
-        "all.npz": "lacks z; it holds x, y",
+        "all.npz": "lacks z and holds x, y",
     }.items(),
 )
 def test_an_archive_that_cannot_be_read_is_named_with_the_reason(spoilt, name, reason):
@@ -167,7 +179,7 @@ def test_an_archive_that_cannot_be_read_is_named_with_the_reason(spoilt, name, r
     ("name", "reason"),
     {
         "nowhere": "No such file",
-        "all.npz": "is an .npz archive where",
+        "all.npz": "is an .npz archive, not",
         "objects.npy": "Python objects",
         "empty": "damaged",
         "cut.npy": "damaged",

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from modeltoll.records import Floats
+
 __all__ = [
     "PART",
     "create_folder",
     "read_array",
     "read_arrays",
+    "read_numbers",
     "replace_atomically",
     "replacing",
     "sync_folder",
@@ -103,9 +106,22 @@ def read_array(path: Path) -> NDArray[Any]:
     """
     with _loaded(path) as content:
         if hasattr(content, "files"):
-            raise ArrayFileError(f"{path} is an .npz archive where an .npy file is needed")
+            raise ArrayFileError(f"{path} cannot be read: it is an .npz archive, not an .npy file")
         array: NDArray[Any] = content
         return array
+
+
+def read_numbers(path: Path) -> Floats:
+    """The real numbers of an .npy file as float64, in any shape.
+
+    Raises:
+        ArrayFileError: as ``read_array``, and where the array holds anything but numbers.
+    """
+    array = read_array(path)
+    if array.dtype.kind not in "fiub":
+        raise ArrayFileError(f"{path} cannot be read as numbers: it holds {array.dtype}")
+    numbers: Floats = array.astype("float64", copy=False)
+    return numbers
 
 
 def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -116,13 +132,13 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, NDA
     """
     with _loaded(path) as content:
         if not hasattr(content, "files"):
-            raise ArrayFileError(f"{path} is a single array (.npy) where an .npz archive is needed")
+            raise ArrayFileError(f"{path} cannot be read: it is a single array (.npy), not an .npz archive")
         if missing := [name for name in names or () if name not in content.files]:
             held = ", ".join(content.files) or "nothing"
-            raise ArrayFileError(f"{path} lacks {', '.join(missing)}; it holds {held}")
+            raise ArrayFileError(f"{path} cannot be read: it lacks {', '.join(missing)} and holds {held}")
         arrays = {name: content[name] for name in (content.files if names is None else names)}
         if strange := [name for name, array in arrays.items() if isinstance(array, bytes)]:
-            raise ArrayFileError(f"{path} holds {', '.join(strange)}, which is no array")
+            raise ArrayFileError(f"{path} cannot be read: it holds {', '.join(strange)}, which is no array")
         return arrays
 
 
