@@ -30,7 +30,8 @@ from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime
 from modeltoll.gateway.assembly.components import build_profile
 from modeltoll.gateway.core import early_measurement
-from modeltoll.gateway.core.gate import Gate, GateRequest
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.protocols import FakeUpstream

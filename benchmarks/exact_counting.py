@@ -36,8 +36,8 @@ from starlette.routing import Route
 from modeltoll.demo.processes import free_port
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.ledger.locate import ledger_from_url
-from modeltoll.pricing.calibration import RowCosts, fit_calibration
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.protocols import serving
 from modeltoll.testing.servers import postgres_server, valkey_server

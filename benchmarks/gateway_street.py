@@ -26,8 +26,9 @@ from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.server.serve import run
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.entropy import EntropyMeasure
-from modeltoll.pricing.calibration import Provenance, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import Provenance
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Evidence, Leaks
 
 MODEL, KEY = "stub", "a-key-for-the-benchmark"

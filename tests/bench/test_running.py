@@ -35,7 +35,7 @@ CHOICE = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 @pytest.fixture
 def run(workshop, ground, tmp_path):
     del ground  # it is in the workshop's cache by now
-    return RunSettings(workshop, tmp_path / "results", runner.Origin("a test", "a machine", {"python": "3"}))
+    return RunSettings(workshop, tmp_path / "results", runner.Provenance("a test", "a machine", {"python": "3"}))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,9 @@ def test_a_board_that_is_gone_is_written_to_by_nobody():
 @pytest.fixture(scope="module")
 def documents(workshop, ground, tmp_path_factory):
     del ground
-    here = RunSettings(workshop, tmp_path_factory.mktemp("all"), runner.Origin("a test", "a machine", {"python": "3"}))
+    here = RunSettings(
+        workshop, tmp_path_factory.mktemp("all"), runner.Provenance("a test", "a machine", {"python": "3"})
+    )
     planned = plan_experiments("quick", replace(CHOICE, queries=100, attacks=()))
     assert not any(outcome.failed for outcome in run_all(pending_jobs(planned, here.results), here, 1))
     return list(read_results(here.results))

@@ -20,8 +20,9 @@ import yaml
 from tritonclient.utils import InferenceServerException
 
 from modeltoll.demo.processes import await_ready, free_port, serving
-from modeltoll.pricing.calibration import CalibrationTerms, NewAccountToll, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
 SERVER = Path(__file__).with_name("kserve_server.py")

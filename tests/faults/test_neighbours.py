@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, LedgerError, TokenExpired, UpstreamError, UpstreamTimeout
-from modeltoll.gateway.core.gate import GateRequest
+from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
 from modeltoll.gateway.public.app import application
 from modeltoll.ledger.locate import ledger_from_url

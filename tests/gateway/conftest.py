@@ -14,17 +14,18 @@ from modeltoll import wire
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
 from modeltoll.gateway.core.admission import AdmissionControl
 from modeltoll.gateway.core.drift_monitor import DriftMonitor
-from modeltoll.gateway.core.gate import Gate, GateConfig, GateRequest, ServedModel
+from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
-from modeltoll.gateway.core.tolls import GateRuntime
+from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.calibration import CalibrationTerms, NewAccountToll, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE

@@ -17,7 +17,7 @@ from modeltoll.gateway.assembly.build import build_callers, build_gateway
 from modeltoll.gateway.assembly.components import build_served_model
 from modeltoll.gateway.assembly.measures import MEASURES
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
-from modeltoll.gateway.core.gate import GateRequest
+from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration

@@ -14,7 +14,8 @@ from modeltoll.cli import app
 from modeltoll.errors import AnswerError, CalibrationError, SettingsError
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model, measure_rows, read_rows
-from modeltoll.pricing.calibration import CalibrationTerms, HoldoutSplit, Provenance, RowCosts
+from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
 from modeltoll.testing.protocols import FakeUpstream, serving
 

@@ -14,7 +14,7 @@ from modeltoll.client.purse import Purse
 from modeltoll.errors import SettingsError, TokenExpired, TokenRefused
 from modeltoll.gateway.assembly.callers import build_admission
 from modeltoll.gateway.core.admission import AdmissionControl, AdmissionTerms, AdmissionTicket
-from modeltoll.gateway.core.gate import GateRequest
+from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
 from modeltoll.gateway.settings.load import Settings
 from modeltoll.puzzle.puzzle import SolveControl

@@ -20,7 +20,7 @@ from modeltoll.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from modeltoll.gateway.core.gate import GateRequest
+from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import NewAccountToll

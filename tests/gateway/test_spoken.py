@@ -24,8 +24,9 @@ from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.middleware import ApplicationUpstream, TollMiddleware
 from modeltoll.gateway.settings.load import load_settings
-from modeltoll.pricing.calibration import CalibrationTerms, NewAccountToll, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
 from modeltoll.testing.protocols import FakeUpstream, serving
 

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import (
-    MINIMUM_UNIT_SECONDS,
-    Calibration,
-    CalibrationTerms,
-    HoldoutSplit,
-    NewAccountToll,
-    RowCosts,
-    fit_calibration,
-)
+from modeltoll.pricing.calibration import Calibration, NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS, CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
 

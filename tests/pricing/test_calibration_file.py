@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Provenance, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import Provenance
 from modeltoll.pricing.calibration_file import (
     decode_calibration,
     encode_calibration,
@@ -18,6 +18,7 @@ from modeltoll.pricing.calibration_file import (
     save_calibration,
 )
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 from modeltoll.testing.tariffs import check_tariff
 

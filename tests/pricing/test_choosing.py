@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import CalibrationTerms, HoldoutSplit, PriceTargets, RowCosts, fit_calibration
 from modeltoll.pricing.conformal import price_factors
-from modeltoll.pricing.selection import select_terms
+from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
+from modeltoll.pricing.selection import PriceTargets, select_terms
 from modeltoll.records import Leaks
 
 NAMES = ("blind", "keen")

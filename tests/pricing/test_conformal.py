@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import CalibrationTerms, HoldoutSplit, NewAccountToll, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.tariffs import check_tariff, new_account

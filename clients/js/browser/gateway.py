@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from modeltoll.demo import processes
 from modeltoll.gateway.callers.identify import hash_key
-from modeltoll.pricing.calibration import RowCosts, fit_calibration
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 from modeltoll.testing.protocols import serving
 

@@ -20,9 +20,9 @@ from modeltoll.client.httpx import AsyncTollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import ModeltollError
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
-from modeltoll.gateway.core.gate import Gate, GateConfig, ServedModel
+from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
-from modeltoll.gateway.core.tolls import GateRuntime
+from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription

@@ -11,8 +11,9 @@ import numpy as np
 from modeltoll.bench.hardware_costs import ARGON2ID, SHA256, gpu_cores
 from modeltoll.bench.leak_measures import ENTROPY, NOVELTY
 from modeltoll.errors import SettingsError
-from modeltoll.pricing.calibration import Calibration, CalibrationTerms, Provenance, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import Calibration, Provenance
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.pricing.unpriced import UnpricedTariff

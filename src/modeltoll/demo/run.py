@@ -30,7 +30,8 @@ from modeltoll.demo.scenario import (
 from modeltoll.demo.servers import DemoServers, train_victim
 from modeltoll.demo.summary import CallerSummary, PaidRequest, SummaryLine, summarise
 from modeltoll.gateway.setup.calibrate import CalibrationRequest
-from modeltoll.pricing.calibration import CalibrationTerms, HoldoutSplit, Provenance, RowCosts
+from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.puzzle.benchmark import measure_profile
 
 if TYPE_CHECKING:

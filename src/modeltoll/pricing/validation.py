@@ -12,7 +12,7 @@ from modeltoll.errors import CalibrationError
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Leaks
 
-__all__ = ["MINIMUM_ROWS", "CalibrationReport", "check_honest", "validate"]
+__all__ = ["MINIMUM_ROWS", "CalibrationReport", "check_honest", "require", "validate"]
 
 MINIMUM_ROWS = 200
 _RESAMPLES = 1000
@@ -37,7 +37,12 @@ class CalibrationReport:
     warnings: tuple[str, ...] = ()
 
 
-def _require(holds: bool, fault: str) -> None:
+def require(holds: bool, fault: str) -> None:
+    """Refuse what a calibration cannot be made from.
+
+    Raises:
+        CalibrationError: it does not hold; ``fault`` says what is wrong.
+    """
     if not holds:
         raise CalibrationError(fault)
 
@@ -50,14 +55,12 @@ def check_honest(leaks: Leaks) -> tuple[str, ...]:
     """
     values = leaks.values
     rows = len(values)
-    _require(values.shape == (rows, len(leaks.measures)), "honest leaks must be of shape (rows, measures)")
-    _require(rows >= MINIMUM_ROWS, f"{rows} honest rows are too few; give {MINIMUM_ROWS} or more")
+    require(values.shape == (rows, len(leaks.measures)), "honest leaks must be of shape (rows, measures)")
+    require(rows >= MINIMUM_ROWS, f"{rows} honest rows are too few; give {MINIMUM_ROWS} or more")
     for name, column in zip(leaks.measures, values.T, strict=True):
         bad = int((~np.isfinite(column) | (column < 0.0)).sum())
-        _require(bad == 0, f"{bad} honest rows have a {name} leak that is negative or not finite")
-        _require(
-            float(np.ptp(column)) > 0.0, f"all honest rows have one {name} leak; use another measure or other rows"
-        )
+        require(bad == 0, f"{bad} honest rows have a {name} leak that is negative or not finite")
+        require(float(np.ptp(column)) > 0.0, f"all honest rows have one {name} leak; use another measure or other rows")
     distinct = len(np.unique(values, axis=0))
     if 2 * distinct >= rows:
         return ()

@@ -83,25 +83,25 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     """Fit the tariff that the settings name to honest rows: asked of the model server, recorded, or logged."""
     with requires_extra("gateway"):
         from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model  # noqa: PLC0415
-        from modeltoll.pricing import calibration as pricing  # noqa: PLC0415
+        from modeltoll.pricing import fit  # noqa: PLC0415
+        from modeltoll.pricing.calibration import Provenance  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import save_calibration  # noqa: PLC0415
+        from modeltoll.pricing.selection import PriceTargets  # noqa: PLC0415
     if sum((inputs is not None, leaks is not None, from_ledger)) != 1:
         raise SettingsError(["calibrate: give one of --inputs, --leaks and --from-ledger"])
     goal = target_from_settings(settings, model, leaks, tariff, measures)
     stolen = {} if thieves is None else thief_rows(thieves, goal, asking=inputs is not None)
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
-    targets = pricing.PriceTargets(wait, tuple(stolen.values())) if stolen or wait is not None else None
-    terms = pricing.CalibrationTerms(
-        g=g, weights=None if stolen else goal.weights, entry_queries=entry, targets=targets
-    )
+    targets = PriceTargets(wait, tuple(stolen.values())) if stolen or wait is not None else None
+    terms = fit.CalibrationTerms(g=g, weights=None if stolen else goal.weights, entry_queries=entry, targets=targets)
     unit_seconds = None if unit_ms is None else unit_ms / 1000
-    costs = pricing.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
-    made = pricing.Provenance(
+    costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
+    made = Provenance(
         source=str(inputs or leaks or f"the shadow log of {goal.model}"),
         command=shlex.join(["modeltoll", *sys.argv[1:]]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    split = pricing.HoldoutSplit(seed=seed)
+    split = fit.HoldoutSplit(seed=seed)
     if inputs is not None:
         rows = unseen_rows(inputs, [*(trained_on or ()), *goal.private])
         with stage("Asking for honest rows") as progress:
@@ -115,7 +115,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
                     "the gateway's own time was not measured: give a smaller --overhead, or --unit-ms, to leave room for it"
                 ]
             )
-        fitted = pricing.fit_calibration(goal.model, honest, costs, terms, made, split)
+        fitted = fit.fit_calibration(goal.model, honest, costs, terms, made, split)
     save_calibration(fitted, goal.tariff)
     print_calibration(fitted, stolen, goal.tariff, json_file)
     if figure is not None:

@@ -17,7 +17,7 @@ from modeltoll.records import Caller
 
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
 
 __all__ = ["admin_application"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assembly.gateway import SharedResources
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
 
 __all__ = ["DASHBOARD", "DESK", "PAGE", "build_admin"]
 

@@ -18,8 +18,8 @@ from modeltoll.gateway.assembly.components import build_components
 from modeltoll.gateway.assembly.gateway import Gateway
 from modeltoll.gateway.assembly.shared import build_drift_monitor, traced_upstream
 from modeltoll.gateway.assembly.startup_warnings import startup_warnings
-from modeltoll.gateway.core.gate import Gate, GateConfig, ServedModel
-from modeltoll.gateway.core.tolls import GateRuntime
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestLogMiddleware
 from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
@@ -27,8 +27,8 @@ from modeltoll.gateway.settings.field_types import IN_PROCESS
 from modeltoll.gateway.settings.load import Settings
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
-from modeltoll.pricing.calibration import MINIMUM_UNIT_SECONDS
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import MachineProfile
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.identify import Credentials
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.observability.tracing import Tracer
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.pricing.tariff import Tariff
 
 __all__ = [

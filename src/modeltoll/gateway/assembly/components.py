@@ -12,7 +12,7 @@ from modeltoll.gateway.assembly.measures import MEASURES
 from modeltoll.gateway.assembly.protocols import PROTOCOLS, build_service, path_conflicts
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.assembly.shared import build_shared_resources
-from modeltoll.gateway.core.gate import SHADOW, ServedModel
+from modeltoll.gateway.core.request import SHADOW, ServedModel
 from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff

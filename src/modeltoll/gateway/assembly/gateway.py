@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.observability.request_log import RequestRecorder
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.gateway.state import ServerState
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.puzzle.precomputed import PrecomputedPool
     from modeltoll.puzzle.seal import KeyRing

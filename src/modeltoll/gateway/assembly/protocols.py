@@ -19,7 +19,7 @@ from modeltoll.gateway.protocols.vllm_classify import VllmClassify
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modeltoll.gateway.core.gate import ServedModel
+    from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.models import ModelSettings
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.observability.tracing import Tracer
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
 
 __all__ = ["build_drift_monitor", "build_shared_resources", "traced_upstream"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.core.gate import SHADOW
+from modeltoll.gateway.core.request import SHADOW
 from modeltoll.pricing.conformal import ConformalTariff
 
 if TYPE_CHECKING:

@@ -15,33 +15,16 @@ from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Answer, Toll
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable
-
-    import numpy as np
-
-    from modeltoll.gateway.core.gate import GateRequest
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.core.request import GateRequest, GateRuntime
     from modeltoll.puzzle.puzzle import Puzzle
-    from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Caller, Challenge, MachineProfile, Solution, Work
+    from modeltoll.records import Caller, Challenge, Solution, Work
 
-__all__ = ["AdmittedRequest", "GateRuntime", "admission_toll", "answer_toll", "redeem"]
+__all__ = ["AdmittedRequest", "admission_toll", "answer_toll", "redeem"]
 
 _TOKEN_SECONDS = 3600.0  # a redeem token lives so long, and ten times its expected work besides
 _ENTRY_SECONDS = 60.0  # the token of an entry likewise: a ticket is remembered for as long as it could be shown
 _TOKEN_WAITS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class GateRuntime:
-    """Time, chance and keys. ``clock`` gives seconds since the epoch."""
-
-    clock: Callable[[], float]
-    rng: random.Random
-    generator: np.random.Generator
-    ring: KeyRing
-    profile: MachineProfile
 
 
 @dataclass(frozen=True, slots=True)

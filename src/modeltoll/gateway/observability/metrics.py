@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
-    from modeltoll.gateway.core.gate import GateResult
+    from modeltoll.gateway.core.request import GateResult
     from modeltoll.records import Work
 
 __all__ = ["GatewayMetrics"]

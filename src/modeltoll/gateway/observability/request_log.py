@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from modeltoll.gateway.core.gate import GateResult
+    from modeltoll.gateway.core.request import GateResult
     from modeltoll.gateway.observability.audit import AuditLog, NameHasher
     from modeltoll.gateway.observability.tracing import Tracer
 

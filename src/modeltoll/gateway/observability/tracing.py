@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from modeltoll.gateway.observability.audit import AuditRecord
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer
 
 __all__ = ["RequestSpan", "TracedUpstream", "Tracer", "tracer_for"]

@@ -20,9 +20,10 @@ from starlette.routing import Route
 from modeltoll import wire
 from modeltoll.errors import CallerRefused, ModeltollError, Overloaded, RouteRefused
 from modeltoll.gateway.callers.identify import CallerIdentifier
-from modeltoll.gateway.core.gate import Gate, GateRequest, GateResult
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
-from modeltoll.gateway.core.tolls import AdmittedRequest, GateRuntime, redeem
+from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.public.parsing import (
@@ -37,7 +38,7 @@ from modeltoll.gateway.public.parsing import (
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer, Caller
 
 __all__ = ["AppComponents", "IngressPolicy", "application"]

@@ -24,16 +24,18 @@ from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.ledger.locate import ledger_from_url
-from modeltoll.pricing.calibration import Calibration, RowCosts, fit_calibration
+from modeltoll.pricing.calibration import Calibration
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.core.gate import ServedModel
+    from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.public.app import AppComponents
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
-    from modeltoll.pricing.calibration import CalibrationTerms, HoldoutSplit, Provenance
+    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.pricing.calibration import Provenance
+    from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit
     from modeltoll.records import Floats, Progress
 
 __all__ = [

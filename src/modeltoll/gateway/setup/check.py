@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Floats
 
 __all__ = ["CheckReport", "RouteCheck", "check_gateway"]

@@ -22,7 +22,7 @@ from modeltoll.gateway.protocols.v1 import TensorFlowServing
 from modeltoll.gateway.setup.sample_requests import SENTENCE, dimensions_of, sample_rows
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
 
 __all__ = ["DiscoveredModel", "NothingDiscovered", "discover"]
 

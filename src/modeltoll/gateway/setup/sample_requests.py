@@ -14,7 +14,7 @@ from modeltoll.errors import AnswerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from modeltoll.gateway.core.gate import ServedModel
+    from modeltoll.gateway.core.request import ServedModel
     from modeltoll.records import Floats
 
 __all__ = ["SENTENCE", "dimensions_of", "sample_request", "sample_rows"]

@@ -11,7 +11,7 @@ from modeltoll.errors import UpstreamBusy
 from modeltoll.gateway.protocols.protocol import JSON
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.upstream.http_upstream import Upstream
+    from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer
 
 __all__ = ["BoundedUpstream"]

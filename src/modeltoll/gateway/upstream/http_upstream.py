@@ -1,9 +1,9 @@
-"""The server that runs the model."""
+"""A model server that is reached over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -15,33 +15,9 @@ from modeltoll.records import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["HttpUpstream", "Upstream"]
-
+__all__ = ["HttpUpstream"]
 
 _KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle connection
-
-
-class Upstream(Protocol):
-    """The server that runs the model."""
-
-    async def open(self) -> None:
-        """Get ready to ask."""
-
-    async def close(self) -> None:
-        """Let go of all connections."""
-
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """Post a request body to a path and return what the server says, whatever its status.
-
-        Content types are those of ``wire.fold_type``.
-
-        Raises:
-            UpstreamError: it is down or broke off (``UpstreamTimeout``: it did not answer in time).
-            AnswerError: its answer is larger than the limit, compressed, or of a content type that cannot be handed on.
-        """
-
-    async def fetch(self, path: str) -> Answer:
-        """The same for a GET."""
 
 
 class HttpUpstream:
