@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import PLAIN
-from modeltoll.bench.formatting import percent, times
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
 from modeltoll.bench.result_files import read_results
-from tables.form import RESULTS, number, table
+from modeltoll.formatting import number, percent, times
+from tables.form import RESULTS, table
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import SeedAggregate

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
-from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import sections, write_report
@@ -27,8 +27,8 @@ from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.formatting import times
 
-DASH = "\N{EN DASH}"
 CHOICE = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 
 
@@ -296,12 +296,6 @@ def test_of_several_budgets_tables_show_all_in_order_and_charts_the_largest(docu
 def test_a_report_of_nothing_is_refused(tmp_path):
     with pytest.raises(SettingsError):
         write_report([], tmp_path)
-
-
-def test_numbers_read_well():
-    assert [times(value) for value in (1.834, 57.31, 1024.4, None)] == ["1.83x", "57.3x", "1,024x", DASH]
-    assert [percent(value) for value in (0.9876, None)] == ["98.8 %", DASH]
-    assert [number(value) for value in (0.012345, 12_345.6, None)] == ["0.0123", "12,346", DASH]
 
 
 def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):

@@ -109,7 +109,7 @@ function draw(element) {
   const direction = chart.x_kind === "share" ? -1 : 1; // the rarer, the further to the right
   const say = (at) => {
     const values = chart.series.map(
-      ({ label, values: known }) => `${label} ${known[at] == null ? "-" : SAY[chart.y_kind](known[at])}`,
+      ({ label, values: known }) => `${label} ${known[at] == null ? "\u2013" : SAY[chart.y_kind](known[at])}`,
     );
     return `${SAY[chart.x_kind](chart.x[at])}: ${values.join(", ")}`;
   };
