@@ -1,4 +1,4 @@
-"""What all tables share."""
+"""Functions that all tables share."""
 
 from __future__ import annotations
 

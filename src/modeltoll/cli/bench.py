@@ -104,7 +104,7 @@ def _run_jobs(found: Sequence[Job], work: RunSettings, jobs: int, ray: str | Non
 
         for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
             with stage(f"Making {name} ready") as progress:
-                prepare(name, work.workshop, progress)
+                prepare(name, work.workspace, progress)
     failed = 0
     with stages("Errands", len(found)) as bars:
 
@@ -113,7 +113,7 @@ def _run_jobs(found: Sequence[Job], work: RunSettings, jobs: int, ray: str | Non
 
         outcomes = run_all(found, work, jobs, bar) if ray is None else _on_cluster(found, work, ray, jobs)
         for done, outcome in enumerate(outcomes, start=1):
-            bars.end(outcome.errand.title)
+            bars.end(outcome.job.title)
             note.print(f"{done}/{len(found)} {escape(_summary(outcome))}", soft_wrap=True)
             failed += outcome.failed
     return failed
@@ -149,8 +149,8 @@ def _command() -> str:
 def _summary(outcome: JobResult) -> str:
     """One line for the screen."""
     if outcome.left:
-        return f"{outcome.errand.title}: {'failed' if outcome.failed else 'left out'}, {outcome.left}"
-    return f"{outcome.errand.title}: {len(outcome.results)} results"
+        return f"{outcome.job.title}: {'failed' if outcome.failed else 'left out'}, {outcome.left}"
+    return f"{outcome.job.title}: {len(outcome.results)} results"
 
 
 @_bench.command(epilog="Example: modeltoll bench pack results/bench")

@@ -28,7 +28,10 @@ verbs = typer.Typer()
 @command_name
 def simulate(  # noqa: PLR0913  each is a choice of the operator's
     recorded: Annotated[
-        Path, typer.Argument(metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/pricing.md.")
+        Path,
+        typer.Argument(
+            metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/explanation/pricing.md."
+        ),
     ],
     *,
     tariff: Annotated[list[str], typer.Option(help="'published', or a tariff's file. Give several to compare them.")],

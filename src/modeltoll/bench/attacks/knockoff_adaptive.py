@@ -112,15 +112,15 @@ class _ImagesByLabel:
 class KnockoffAdaptive:
     """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.2."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: KnockoffAdaptiveParams = WOOING
     name: str = "Knockoff adaptive"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy from the class that the bandit draws, until the budget is spent."""
-        shelves = _ImagesByLabel(means.foreign, oracle.left, rng)
-        bandit, reward = Bandit(len(shelves.stocked)), Reward(means.classes)
-        guesser = self.school.student(rng)
+        shelves = _ImagesByLabel(resources.foreign, oracle.left, rng)
+        bandit, reward = Bandit(len(shelves.stocked)), Reward(resources.classes)
+        guesser = self.student_factory.student(rng)
 
         def draw(count: int) -> tuple[Floats, Floats]:
             chances = bandit.chances(shelves.stocked)
@@ -138,5 +138,5 @@ class KnockoffAdaptive:
             images, told = zip(*drawn, strict=True)
             return np.concatenate(images), np.concatenate(told)
 
-        plan = RoundPlan(self.school, self.settings.rounds, labels_only=False)
+        plan = RoundPlan(self.student_factory, self.settings.rounds, labels_only=False)
         return query_selected(oracle, shop, plan, rng, watch)

@@ -43,7 +43,7 @@ class EvasionPlan:
     ``solves`` (rows,) marks the rows whose puzzle is solved; others pass with an older solution. None: all.
     """
 
-    scene: Scenario
+    scenario: Scenario
     caller: Caller = field(default_factory=lambda: Caller("key:thief"))
     solver: str = CORE
     solves: Bools | None = None
@@ -67,6 +67,6 @@ class Evasion(Protocol):
         """How far it goes: accounts, fillers per row, times the undefended time."""
         ...
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """Ask for the rows (rows, measures), in their order, each once at most; fillers are not wanted."""
         ...

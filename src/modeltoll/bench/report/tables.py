@@ -193,7 +193,7 @@ def euros(results: Results) -> Section | None:
     )
     text = (
         "The work of one theft on a rented processor core and on a rented RTX 4090, and its price for every per cent of "
-        "accuracy that the clone has above a guess. Rates and rents are those of docs/choosing-a-puzzle.md."
+        "accuracy that the clone has above a guess. Rates and rents are those of docs/how-to/choosing-a-puzzle.md."
     )
     return (
         Section("What a point of accuracy costs", text, Table(headings, tuple(dict.fromkeys(rows)), 3))
