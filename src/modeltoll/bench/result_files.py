@@ -5,8 +5,8 @@ interruption loses none. *Packed files*, ``SUITE/DATASET.jsonl``, hold one resul
 ``modeltoll.bench.result_packing`` makes them of working files. A working file takes precedence over a packed line of the
 same experiment. Two working files, or two lines, of one experiment must agree.
 
-Working files are removed only after their results are packed. So whoever reads the working files first and the packed
-file afterwards misses no result.
+Working files are removed only after their results are packed. A reader must read the working files first and the packed
+file afterwards; it then misses no result.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class StoredResults:
 
 
 def packed_line(document: Mapping[str, Any]) -> bytes:
-    """A document as a line of a packed file: without white space, its members in their order, numbers as they are."""
+    """A document as a line of a packed file: no white space, members in their order, numbers unchanged."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
 
 
@@ -191,7 +191,7 @@ def _stored(path: Path, line: int, data: bytes) -> StoredResult:
     try:
         document: Document = json.loads(data, parse_constant=_no_number)
         experiment = experiment_of(document)
-        _ = experiment.order  # which members of the wrong type have not
+        _ = experiment.order  # fails for members of a wrong type
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         what, mend = (f"{path}, line {line},", "restore") if line else (path, "move it away or restore")
         raise DamagedFile(f"{what} is not a result of the bench; {mend} it", private=str(error)) from None

@@ -22,14 +22,14 @@ from modeltoll.bench.result_files import ResultGroup, StoredResult, by_key, grou
 from modeltoll.errors import ModeltollError
 from modeltoll.files import create_folder, replace_atomically
 
-__all__ = ["Packed", "pack_results"]
+__all__ = ["PackSummary", "pack_results"]
 
 _TAKEN = ".taken"  # ends the name of a working file that is being removed
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """What came of packing one suite on one data set: results in the packed file, and what happened to those merged."""
+class PackSummary:
+    """One packed file after a merge: its results, how many were added, replaced or already there, and files removed."""
 
     suite: str
     dataset: str
@@ -43,7 +43,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Merge:
-    """What is to be done for one packed file."""
+    """The input of one packed file: results to merge, results that are packed already, and working files to remove."""
 
     target: ResultGroup
     source: dict[str, StoredResult]
@@ -51,7 +51,7 @@ class _Merge:
     working: tuple[StoredResult, ...]
 
 
-def pack_results(folder: Path, destination: Path | None = None, *, keep: bool = False) -> list[Packed]:
+def pack_results(folder: Path, destination: Path | None = None, *, keep: bool = False) -> list[PackSummary]:
     """Merge the results of a folder into the packed files of a destination (None: of the same folder).
 
     Working files are then removed, unless they are to be kept; packed files of the folder stay as they are. What is not a
@@ -64,15 +64,15 @@ def pack_results(folder: Path, destination: Path | None = None, *, keep: bool = 
     into = folder if destination is None else destination
     try:
         create_folder(into)
-        with _alone(into):
-            return [_carry_out(merge, keep=keep) for merge in _plan(folder, into)]
+        with _locked(into):
+            return [_merge(merge, keep=keep) for merge in _plan(folder, into)]
     except OSError as error:
         raise ModeltollError(f"{error.filename or into} cannot be packed: {error.strerror}") from None
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Alone with a folder, among those who pack into it; two at once would each lose what the other packs."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is packed into: two merges at once would each lose what the other one adds."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -85,7 +85,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _plan(folder: Path, into: Path) -> list[_Merge]:
-    """What is to be merged, everything read and checked before anything is written."""
+    """Every merge to do. Everything is read and checked before anything is written."""
     merges, faults = [], []
     for group in groups_of(folder):
         _put_back_all(group)
@@ -111,7 +111,7 @@ def _plan(folder: Path, into: Path) -> list[_Merge]:
     return merges
 
 
-def _carry_out(merge: _Merge, *, keep: bool) -> Packed:
+def _merge(merge: _Merge, *, keep: bool) -> PackSummary:
     """Write one packed file, then remove the working files that it holds."""
     target, source, packed = merge.target, merge.source, merge.packed
     merged = packed | source
@@ -125,7 +125,7 @@ def _carry_out(merge: _Merge, *, keep: bool) -> Packed:
     known = [key for key in source if key in packed]
     same = sum(source[key].document == packed[key].document for key in known)
     changed, added = len(known) - same, len(source) - len(known)
-    return Packed(target.suite, target.dataset, str(path), len(merged), added, changed, same, removed)
+    return PackSummary(target.suite, target.dataset, str(path), len(merged), added, changed, same, removed)
 
 
 def _remove(results: Sequence[StoredResult]) -> int:
