@@ -27,7 +27,9 @@ def test_slopes_by_differences_are_the_slopes_averaged_over_ways():
     def loss(points):
         return (points * weights).sum(axis=(1, 2))
 
-    directions = np.tile(np.eye(16).reshape(16, 1, 4, 4), (1, 3, 1, 1))  # all unit ways: the mean times the size is exact
+    directions = np.tile(
+        np.eye(16).reshape(16, 1, 4, 4), (1, 3, 1, 1)
+    )  # all unit ways: the mean times the size is exact
     found = estimate_gradients(loss, raw, directions, 1e-3)
     assert found == pytest.approx(np.tile(weights, (3, 1, 1)), abs=1e-9)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.students.student import StudentFactory
-    from modeltoll.records import Floats
+    from modeltoll.records import Bools, Floats
 
 __all__ = ["KNOCKOFF_ADAPTIVE_PARAMS", "Bandit", "KnockoffAdaptive", "KnockoffAdaptiveParams", "Reward"]
 
@@ -48,7 +48,7 @@ class Bandit:
         self._counts = np.zeros(actions)
         self._mean = 0.0
 
-    def probabilities(self, allowed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
+    def probabilities(self, allowed: Bools) -> Floats:
         """The probability (actions,) of each action: the softmax of the preferences over the allowed ones."""
         exponentials = np.where(allowed, np.exp(self._preferences - self._preferences[allowed].max()), 0.0)
         probabilities: Floats = exponentials / exponentials.sum()
@@ -97,7 +97,7 @@ class _ImagesByLabel:
         self._unused = [rng.permutation(np.flatnonzero(foreign.y == label)) for label in np.unique(foreign.y)]
 
     @property
-    def available(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def available(self) -> Bools:
         """Which classes have unused images, (classes,)."""
         return np.array([len(indices) > 0 for indices in self._unused])
 
