@@ -15,7 +15,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepared(workspace):
-    return TARGETS["digits"].ready(workspace, lambda _done, _most: None)
+    return TARGETS["digits"].prepare(workspace, lambda _done, _most: None)
 
 
 @pytest.fixture(scope="session")

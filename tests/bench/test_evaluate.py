@@ -14,7 +14,7 @@ from modeltoll.bench import checks
 from modeltoll.bench.artifact_files import DamagedFile
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import EVASIONS
-from modeltoll.bench.experiment import Experiment, Provenance, experiment_of
+from modeltoll.bench.experiment import Experiment, ResultOrigin, experiment_of
 from modeltoll.bench.extraction import CloneQuality, StolenData
 from modeltoll.bench.hardware_costs import (
     ARGON2ID,
@@ -43,7 +43,7 @@ from modeltoll.simulation.traffic import one_account
 
 USER = Caller("key:user")
 MEASURED = Path(__file__).parents[2] / "results" / "benchmarks" / "bench_gateway.json"
-ORIGIN = Provenance("a test", "a machine", {"python": "3"})
+ORIGIN = ResultOrigin("a test", "a machine", {"python": "3"})
 ROWS = 120
 
 
@@ -78,7 +78,7 @@ def test_without_a_toll_nothing_is_dearer(baseline, stolen):
 def test_the_gates_own_time_is_the_measured_one(baseline):
     ledgers = {each["ledger"]: each["own_p50_ms"] / 1000 for each in json.loads(MEASURED.read_text())["ledgers"]}
     here = context(baseline)
-    measured = sum(baseline.gauge_seconds[name] for name in here.scheme.measures if name != ENTROPY)
+    measured = sum(baseline.measure_seconds[name] for name in here.scheme.measures if name != ENTROPY)
     assert here.scheme.times.gate - measured == pytest.approx(ledgers["sqlite"])
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from modeltoll.bench import live_gateway
-from modeltoll.bench.experiment import Provenance
+from modeltoll.bench.experiment import ResultOrigin
 from modeltoll.bench.leak_measures import measure_all
 from modeltoll.bench.live_gateway import LiveRun, run_live
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_job
@@ -79,7 +79,7 @@ def test_live_runs_are_in_the_result_and_asked_for_once(workspace, baseline, tmp
         for one in plan_experiments("table3", SuiteOptions(("digits",), ("copycat",), "quick", 1, 60))
         if one.tariff == CONFORMAL
     ]
-    still = RunSettings(workspace, tmp_path, Provenance("a test", "a machine", {}))
+    still = RunSettings(workspace, tmp_path, ResultOrigin("a test", "a machine", {}))
     assert run_job(pending_jobs(planned, tmp_path)[0], still).results[0].live is None
     assert pending_jobs(planned, tmp_path) == []
     (todo,) = pending_jobs(planned, tmp_path, live=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from modeltoll.bench import checks
-from modeltoll.bench import meter as meter_room
+from modeltoll.bench import meter as meter_module
 from modeltoll.bench.artifact_files import DamagedFile, pack_images, remove_partial_files, unpack_images, write_document
 from modeltoll.bench.attack_setup import AttackSetup, PreparedAttack, prepare_attack
 from modeltoll.bench.attacks.attack import BudgetSpent
@@ -52,8 +52,8 @@ def test_the_meter_counts_and_stops_at_the_budget(meter, prepared):
 def test_a_defence_changes_what_is_told_and_not_what_is_measured(prepared):
     meter = Meter(CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), 5, TopOne().answer, no_progress)
     images = prepared.data_split.foreign.x[:5]
-    told = meter.oracle.ask(images)
-    assert set(np.unique(told)) == {0.0, 1.0}
+    answers = meter.oracle.ask(images)
+    assert set(np.unique(answers)) == {0.0, 1.0}
     assert np.array_equal(meter.scores, prepared.victim.scores(images))
 
 
@@ -75,7 +75,7 @@ def test_the_oracle_holds_nothing_that_could_be_taken(meter):
 
 
 def test_only_the_first_images_are_remembered_and_all_leaks(prepared, monkeypatch):
-    monkeypatch.setattr(meter_room, "IMAGES_KEPT", 7)
+    monkeypatch.setattr(meter_module, "IMAGES_KEPT", 7)
     meter = Meter(CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), 20, truth, no_progress)
     images = prepared.data_split.foreign.x[:12]
     for start in (0, 5, 10):
@@ -85,7 +85,7 @@ def test_only_the_first_images_are_remembered_and_all_leaks(prepared, monkeypatc
 
 
 def test_images_that_are_not_remembered_are_let_go(prepared, monkeypatch):
-    monkeypatch.setattr(meter_room, "IMAGES_KEPT", 7)
+    monkeypatch.setattr(meter_module, "IMAGES_KEPT", 7)
     rounds, images = 50, np.resize(prepared.data_split.foreign.x, (200, 8, 8))
     meter = Meter(
         CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), rounds * len(images), truth, no_progress

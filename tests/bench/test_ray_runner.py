@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.experiment import Provenance
+from modeltoll.bench.experiment import ResultOrigin
 from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_all
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
@@ -20,7 +20,7 @@ def test_a_local_cluster_makes_the_same_results_as_one_process(workspace, baseli
     planned = plan_experiments("table3", SuiteOptions(("digits",), ("copycat", "standard"), "quick", 1, 60))
     planned = [one for one in planned if one.tariff == "conformal"]
     runs = [
-        RunSettings(workspace, tmp_path / name, Provenance("a test", "a machine", {})) for name in ("cluster", "one")
+        RunSettings(workspace, tmp_path / name, ResultOrigin("a test", "a machine", {})) for name in ("cluster", "one")
     ]
     found = pending_jobs(planned, runs[0].results)
     outcomes = list(run_on_cluster(found, runs[0], LOCAL, cores=1))

@@ -22,7 +22,7 @@ def keys(images):
 
 @pytest.mark.parametrize("name", ["digits", "cells"])
 def test_nobody_has_another_ones_images(name, tmp_path):
-    prepared = TARGETS[name].ready(Workspace(None, tmp_path), lambda _done, _most: None)
+    prepared = TARGETS[name].prepare(Workspace(None, tmp_path), lambda _done, _most: None)
     data_split = prepared.data_split
     parts = [
         data_split.private.x,
@@ -30,7 +30,7 @@ def test_nobody_has_another_ones_images(name, tmp_path):
         data_split.honest.x,
         data_split.own,
         data_split.foreign.x,
-        data_split.strange,
+        data_split.unseen_foreign,
     ]
     assert len({part.shape[1:] for part in parts}) == 1
     assert all(((part >= 0.0) & (part <= 1.0)).all() for part in parts)
@@ -45,7 +45,7 @@ def test_nobody_has_another_ones_images(name, tmp_path):
 
 
 def test_a_target_is_the_same_every_time(tmp_path):
-    rooms = [TARGETS["digits"].ready(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
+    rooms = [TARGETS["digits"].prepare(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
     assert rooms[0].victim.identity == rooms[1].victim.identity
     assert np.array_equal(rooms[0].data_split.own, rooms[1].data_split.own)
 
@@ -97,7 +97,7 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
     natural = RNG.integers(0, 256, (1200, 32, 32, 3), np.uint8)
     np.savez(tmp_path / "tiny-imagenet-32.npz", x=natural, y=np.arange(1200) % 7)
     workspace, steps = Workspace(tmp_path, tmp_path / "cache"), []
-    prepared = TARGETS["mnist"].ready(workspace, lambda done, _most: steps.append(done))
+    prepared = TARGETS["mnist"].prepare(workspace, lambda done, _most: steps.append(done))
     assert steps
     assert set(prepared.leak_measures) == {"entropy", "gap", "novelty", "pknn", "pknn-eps", "pate", "pate-eps"}
     assert [
@@ -105,7 +105,10 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
         len(prepared.data_split.honest.x),
         len(prepared.data_split.own),
     ] == [3500, 100, 20_000]
-    assert [prepared.data_split.foreign.x.shape, prepared.data_split.strange.shape] == [(200, 28, 28), (1000, 28, 28)]
+    assert [prepared.data_split.foreign.x.shape, prepared.data_split.unseen_foreign.shape] == [
+        (200, 28, 28),
+        (1000, 28, 28),
+    ]
     check_victim(prepared.victim, prepared.data_split.honest.x[:4])
-    again = TARGETS["mnist"].ready(workspace, lambda _done, _most: pytest.fail("it was trained before"))
+    again = TARGETS["mnist"].prepare(workspace, lambda _done, _most: pytest.fail("it was trained before"))
     assert again.victim.identity == prepared.victim.identity

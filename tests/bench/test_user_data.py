@@ -95,16 +95,16 @@ def test_colours_stay_where_the_victim_sees_them():
 def test_any_set_can_be_the_foreign_source_of_another(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=RNG.integers(0, 256, (900, 12, 12, 3), np.uint8), y=np.arange(900) % 4)
-    prepared = TARGETS["digits"].ready(Workspace(None, tmp_path, str(path)), quiet)
+    prepared = TARGETS["digits"].prepare(Workspace(None, tmp_path, str(path)), quiet)
     assert prepared.data_split.foreign.x.shape == (700, 8, 8)
-    assert prepared.data_split.strange.shape == (200, 8, 8)
-    noise = TARGETS["digits"].ready(Workspace(None, tmp_path, "noise"), quiet)
+    assert prepared.data_split.unseen_foreign.shape == (200, 8, 8)
+    noise = TARGETS["digits"].prepare(Workspace(None, tmp_path, "noise"), quiet)
     assert not np.array_equal(noise.data_split.foreign.x[:5], prepared.data_split.foreign.x[:5])
     assert np.array_equal(noise.data_split.honest.x, prepared.data_split.honest.x)
     with pytest.raises(DataError, match="there is no source 'nothing'"):
-        TARGETS["digits"].ready(Workspace(None, tmp_path, "nothing"), quiet)
+        TARGETS["digits"].prepare(Workspace(None, tmp_path, "nothing"), quiet)
     with pytest.raises(DataError, match="a table"):
-        TARGETS["cells"].ready(Workspace(None, tmp_path, "noise"), quiet)
+        TARGETS["cells"].prepare(Workspace(None, tmp_path, "noise"), quiet)
 
 
 def published(content, path="mnist/one.gz", *, unpacked=False):

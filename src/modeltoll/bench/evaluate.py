@@ -10,10 +10,10 @@ import numpy as np
 
 from modeltoll.bench import checks
 from modeltoll.bench.defences.registry import make_defence, make_detector
-from modeltoll.bench.evasions.evasion import GPU as BY_CARD
+from modeltoll.bench.evasions.evasion import GPU as ON_GPU
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
-from modeltoll.bench.experiment import CurvePoint, Experiment, Provenance, Result
+from modeltoll.bench.experiment import CurvePoint, Experiment, Result, ResultOrigin
 from modeltoll.bench.hardware_costs import CPU_CORE, GPU, hardware_cost
 from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, pay_for
 from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ExperimentContext", "evaluate_honest", "evaluate_theft"]
 
-_USER = Caller("key:user")
-_POINTS = 10
+_HONEST_CALLER = Caller("key:user")
+_CURVE_POINTS = 10
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-_CALLERS = 5  # honest callers that a watcher looks at
+_HONEST_CALLERS = 5  # honest callers that a watcher looks at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +47,10 @@ class ExperimentContext:
     experiment: Experiment
     baseline: Baseline
     scheme: TollOnTarget
-    origin: Provenance
+    origin: ResultOrigin
 
     @classmethod
-    def of(cls, experiment: Experiment, baseline: Baseline, origin: Provenance) -> ExperimentContext:
+    def of(cls, experiment: Experiment, baseline: Baseline, origin: ResultOrigin) -> ExperimentContext:
         """Lay the toll. Raises as ``tolls.lay`` does."""
         scheme = build_toll(baseline, experiment.tariff, experiment.measure, experiment.dataset)
         return cls(experiment, baseline, scheme, origin)
@@ -60,21 +60,21 @@ class ExperimentContext:
         """What an average honest row costs; None where the toll knows no such thing."""
         return self.scheme.calibration.unit_seconds if self.scheme.calibration else None
 
-    def chance(self, stream: int) -> np.random.Generator:
+    def rng(self, stream: int) -> np.random.Generator:
         """Chance of its own for each purpose."""
         return np.random.default_rng([self.experiment.seed, stream])
 
     def honest(self) -> ScenarioResult:
         """Ordinary honest rows, one a request, of one caller with a key."""
         scenario = Scenario("honest", "honest", "recorded", 1, one_account(self.baseline.honest.leaks))
-        return run_scenario(scenario, self.scheme.toll, _USER, self.scheme.times, self.chance(1))
+        return run_scenario(scenario, self.scheme.toll, _HONEST_CALLER, self.scheme.times, self.rng(1))
 
     def cover(self) -> Cover:
         """What this ground's thieves can hide among."""
         baseline, scheme = self.baseline, self.scheme
 
         def price(rows: Floats) -> Floats:
-            return scheme.toll.charge(split_over_accounts(rows, len(rows)), _USER, self.chance(2)).seconds
+            return scheme.toll.charge(split_over_accounts(rows, len(rows)), _HONEST_CALLER, self.rng(2)).seconds
 
         return Cover(
             baseline.honest.leaks, baseline.jittered, baseline.easy, baseline.undefended, price, scheme.replayable
@@ -92,7 +92,7 @@ def _solver(plan: EvasionPlan, scheme: TollOnTarget) -> Callable[[BatchCharges],
     """Who solves, and which puzzles not at all."""
 
     def seconds(charged: BatchCharges) -> Floats:
-        taken = scheme.by_card(charged) if plan.solver == BY_CARD else charged.seconds
+        taken = scheme.gpu_seconds(charged) if plan.solver == ON_GPU else charged.seconds
         return taken if plan.solves is None else np.where(plan.solves, taken, 0.0)
 
     return seconds
@@ -106,7 +106,7 @@ def _trajectory(
     if not len(got):
         return ()
     known = {quality.queries: quality for quality in curve if quality.queries <= len(got)}
-    counts = sorted({*known, *np.linspace(0, len(got), _POINTS + 1).round().astype(int).tolist()} - {0})
+    counts = sorted({*known, *np.linspace(0, len(got), _CURVE_POINTS + 1).round().astype(int).tolist()} - {0})
     seconds, leaks = outcome.running_seconds(), np.cumsum(outcome.traffic.leaks[got], axis=0)
     points = []
     for count in counts:
@@ -123,15 +123,15 @@ def _honest_cost(context: ExperimentContext, honest_ratio: float) -> dict[str, f
     name, sample = context.experiment.defence, context.baseline.honest
     cost: dict[str, float | None] = {"ratio": honest_ratio}
     if defence := make_defence(name, context.baseline):
-        told = defence.answer(sample.scores)
-        right = told.argmax(axis=1) == sample.truth
+        perturbed = defence.answer(sample.scores)
+        right = perturbed.argmax(axis=1) == sample.truth
         cost["accuracy_lost"] = sample.accuracy - float(right.mean())
-        cost["scores_off"] = float(np.abs(told - sample.scores).sum(axis=1).mean())
+        cost["scores_off"] = float(np.abs(perturbed - sample.scores).sum(axis=1).mean())
     if detector := make_detector(name, context.baseline):
         labels = sample.scores.argmax(axis=1)
-        parts = np.array_split(np.arange(len(labels)), _CALLERS)
+        parts = np.array_split(np.arange(len(labels)), _HONEST_CALLERS)
         alarms = [detector.first_alarm(context.baseline.images[part], labels[part]) for part in parts]
-        cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _CALLERS
+        cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _HONEST_CALLERS
     return cost
 
 
@@ -147,10 +147,8 @@ def _alarms(context: ExperimentContext, stolen: StolenData, outcome: ScenarioRes
 def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
     """A theft under the toll and evasion of its experiment."""
     experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
-    plan = EVASIONS[experiment.evasion].plan(stolen.leaks, context.cover(), context.chance(3))
-    outcome = run_scenario(
-        plan.scenario, scheme.toll, plan.caller, scheme.times, context.chance(4), _solver(plan, scheme)
-    )
+    plan = EVASIONS[experiment.evasion].plan(stolen.leaks, context.cover(), context.rng(3))
+    outcome = run_scenario(plan.scenario, scheme.toll, plan.caller, scheme.times, context.rng(4), _solver(plan, scheme))
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
     charged = outcome.charged.seconds[solved]
@@ -159,7 +157,7 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
     got = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)
     honest_ratio = honest.ratio or 1.0
-    by_card = float(scheme.by_card(outcome.charged)[solved].sum())
+    gpu_seconds = float(scheme.gpu_seconds(outcome.charged)[solved].sum())
     return Result(
         experiment=experiment,
         queries=outcome.queries,
@@ -174,7 +172,7 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
         leak=dict(zip(stolen.measures, outcome.traffic.leaks[got].sum(axis=0).tolist(), strict=True)),
-        bills=(hardware_cost(CPU_CORE, float(charged.sum())), hardware_cost(GPU, by_card)),
+        bills=(hardware_cost(CPU_CORE, float(charged.sum())), hardware_cost(GPU, gpu_seconds)),
         waits=_quantiles(outcome.waits),
         suspected=suspected,
         first_alarm=first_alarm,
@@ -200,11 +198,11 @@ def _charged(context: ExperimentContext, workload: Workload, leaks: Floats) -> P
     scheme, baseline = context.scheme, context.baseline
     if workload.drawn:
         scores = np.sort(baseline.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, context.chance(6)))
+        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, context.rng(6)))
         scenario = Scenario("honest", "honest", "drawn", 1, one_account(rows))
-        return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _USER, scheme.times, context.chance(5)))
+        return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _HONEST_CALLER, scheme.times, context.rng(5)))
     priced = select_measures(baseline.leaks(leaks), scheme.tariff.measures)
-    return pay_for(scheme.tariff, priced, workload.pattern, _USER, scheme.times, context.chance(5))
+    return pay_for(scheme.tariff, priced, workload.pattern, _HONEST_CALLER, scheme.times, context.rng(5))
 
 
 def evaluate_honest(context: ExperimentContext) -> Result:

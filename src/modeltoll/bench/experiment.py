@@ -23,10 +23,10 @@ __all__ = [
     "HONEST",
     "CurvePoint",
     "Experiment",
-    "Provenance",
     "Result",
+    "ResultOrigin",
     "experiment_of",
-    "provenance",
+    "result_origin",
 ]
 
 FORMAT = 1
@@ -117,7 +117,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class ResultOrigin:
     """Where a result was made."""
 
     command: str
@@ -155,7 +155,7 @@ class Result:
     suspected: float
     first_alarm: float | None
     checks: tuple[Check, ...]
-    origin: Provenance
+    origin: ResultOrigin
     victim_accuracy: float
     accuracy: float | None = None
     fidelity: float | None = None
@@ -179,7 +179,7 @@ class Result:
         return path
 
 
-def provenance(command: str) -> Provenance:
+def result_origin(command: str) -> ResultOrigin:
     """This machine, with the versions of what is installed here."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -190,7 +190,7 @@ def provenance(command: str) -> Provenance:
     machine = (
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
     )
-    return Provenance(command, machine, versions)
+    return ResultOrigin(command, machine, versions)
 
 
 def experiment_of(document: Mapping[str, Any]) -> Experiment:

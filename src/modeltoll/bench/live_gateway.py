@@ -148,18 +148,18 @@ def _components(
 ) -> AppComponents:
     """A gateway with this tariff, as ``assemble`` builds one."""
     measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
-    subject = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
+    model = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
     upstream = _VictimUpstream(live_run.victim, live_run.images.shape[1:])
     generator = np.random.default_rng(secrets.randbits(128))
-    chance = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
+    runtime = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
     gate = Gate(
-        GateConfig(subject, tariff, PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))),
+        GateConfig(model, tariff, PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))),
         upstream,
         ledger,
-        chance,
+        runtime,
     )
-    door = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
-    return AppComponents({_MODEL: gate}, upstream, door, GatewayMetrics(), chance)
+    ingress = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
+    return AppComponents({_MODEL: gate}, upstream, ingress, GatewayMetrics(), runtime)
 
 
 async def _ask(
@@ -168,11 +168,11 @@ async def _ask(
     """Ask a new gateway about one image after another, and pay whatever it costs; the seconds and answer of each."""
     ledger, dealer = MemoryLedger(), _RecordingPuzzle(profile)
     await ledger.open()
-    house = _components(live_run, tariff, dealer, profile, ledger)
+    components = _components(live_run, tariff, dealer, profile, ledger)
     purse = Purse(math.inf, profile=profile)
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
-    async with temporary_server(application(house)) as address:
+    async with temporary_server(application(components)) as address:
         client = httpx.AsyncClient(base_url=address, timeout=_TIMEOUT, transport=AsyncTollTransport(purse=purse))
         async with client:
             for image in images:
@@ -198,9 +198,9 @@ def _work(live_run: LiveRun, calibration: Calibration) -> float:
 
 def _changed(live_run: LiveRun, answers: Sequence[bytes]) -> int:
     """How many answers are not what the victim says."""
-    said = np.array([json.loads(answer)["outputs"][0]["data"] for answer in answers])
-    alone_ = np.concatenate([live_run.victim.scores(live_run.images[row : row + 1]) for row in range(len(answers))])
-    return int((said != alone_).any(axis=1).sum())
+    answered = np.array([json.loads(answer)["outputs"][0]["data"] for answer in answers])
+    direct = np.concatenate([live_run.victim.scores(live_run.images[row : row + 1]) for row in range(len(answers))])
+    return int((answered != direct).any(axis=1).sum())
 
 
 def _measure_machine() -> MachineProfile:

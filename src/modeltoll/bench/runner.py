@@ -17,7 +17,7 @@ from modeltoll.bench.checks import live_agrees, live_unchanged
 from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import NO_EVASION
-from modeltoll.bench.experiment import HONEST, Experiment, Provenance
+from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
@@ -58,7 +58,7 @@ class RunSettings:
 
     workspace: Workspace
     results: Path
-    origin: Provenance
+    origin: ResultOrigin
     prepare: AttackFactory = prepare_attack
     live: int = 0
 
@@ -113,7 +113,7 @@ def _can_run_live(experiment: Experiment) -> bool:
     return plain and experiment.attack != HONEST
 
 
-def _done(experiment: Experiment, stored: StoredResults, *, live: bool) -> bool:
+def _is_done(experiment: Experiment, stored: StoredResults, *, live: bool) -> bool:
     document = stored.get(experiment)
     return document is not None and not (live and _can_run_live(experiment) and document["live"] is None)
 
@@ -131,7 +131,7 @@ def pending_jobs(experiments: Iterable[Experiment], results: Path, *, live: bool
     stored = StoredResults(results)
     groups: dict[tuple[ExtractionRun | None, str], list[Experiment]] = {}
     for experiment in dict.fromkeys(experiments):
-        if not _done(experiment, stored, live=live):
+        if not _is_done(experiment, stored, live=live):
             groups.setdefault((extraction_of(experiment), experiment.dataset), []).append(experiment)
     found = [Job(extraction, tuple(group)) for (extraction, _), group in groups.items()]
     datasets = list(dict.fromkeys(job.experiments[0].dataset for job in found))
@@ -140,7 +140,7 @@ def pending_jobs(experiments: Iterable[Experiment], results: Path, *, live: bool
 
 @lru_cache(maxsize=1)
 def _target(name: str, workspace: Workspace) -> PreparedTarget:
-    return TARGETS[name].ready(workspace, no_progress)
+    return TARGETS[name].prepare(workspace, no_progress)
 
 
 @lru_cache(maxsize=4)
@@ -154,7 +154,7 @@ def prepare_target(name: str, workspace: Workspace, progress: Progress) -> None:
     Raises:
         DataError: its data sets are not at hand.
     """
-    measure_baseline(TARGETS[name], workspace.cache, lambda: TARGETS[name].ready(workspace, progress))
+    measure_baseline(TARGETS[name], workspace.cache, lambda: TARGETS[name].prepare(workspace, progress))
 
 
 def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> Callable[[Floats], Floats]:
@@ -222,12 +222,12 @@ def run_job(job: Job, run: RunSettings, progress: Progress = no_progress) -> Job
     rows that a theft has asked for.
     """
     try:
-        return _run(job, run, progress)
+        return _run_job(job, run, progress)
     except ModeltollError as error:
         return JobResult(job, (), str(error), failed=True)
 
 
-def _run(job: Job, run: RunSettings, progress: Progress) -> JobResult:
+def _run_job(job: Job, run: RunSettings, progress: Progress) -> JobResult:
     name, cache, stolen = job.experiments[0].dataset, run.workspace.cache, None
     if job.extraction is not None and _takes_too_long(job.extraction, cache):
         return JobResult(job, (), f"its first seed took more than {LONG_SECONDS:g} s")

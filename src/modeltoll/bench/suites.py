@@ -194,7 +194,7 @@ SUITES: Mapping[str, Suite] = {
 }
 
 
-def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
+def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]:
     """The experiments of a suite, first all with seed 0, then the further seeds.
 
     Raises:
@@ -203,15 +203,15 @@ def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     if name not in SUITES:
         raise SettingsError([f"there is no suite {name!r}; there are: {', '.join(SUITES)}"])
     suite = SUITES[name]
-    datasets = choice.datasets or suite.datasets
+    datasets = options.datasets or suite.datasets
     missing = [dataset for dataset in datasets if dataset not in TARGETS]
     if missing:
         raise SettingsError([f"there is no data set {', '.join(missing)}; there are: {', '.join(TARGETS)}"])
-    profile = choice.profile or suite.profile
-    defences = tuple(DEFENCES.find(defence).name for defence in choice.defences or DEFENCES.built_in)
+    profile = options.profile or suite.profile
+    defences = tuple(DEFENCES.find(defence).name for defence in options.defences or DEFENCES.built_in)
     experiments: list[Experiment] = []
-    for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
-        queries = choice.queries or TARGETS[dataset].queries
-        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries, defences), choice.attacks)
-        experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
+    for seed, dataset in product(range(min(options.seeds, suite.seeds)), datasets):
+        queries = options.queries or TARGETS[dataset].queries
+        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries, defences), options.attacks)
+        experiments += [replace(line, foreign=options.foreign if line.attack != HONEST else "") for line in lines]
     return tuple(experiments)

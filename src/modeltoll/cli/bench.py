@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     with requires_extra("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
-        from modeltoll.bench.experiment import provenance  # noqa: PLC0415
+        from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
         from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
@@ -95,7 +95,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     left = sum(len(errand.experiments) for errand in found)
     said = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
     note.print(said, soft_wrap=True)
-    work = RunSettings(Workspace(data_dir, cache), folder, provenance(_command()), live=live)
+    work = RunSettings(Workspace(data_dir, cache), folder, result_origin(_command()), live=live)
     failed = _run_jobs(found, work, jobs, ray)
     _show(planned, folder, json_file)
     if failed:
