@@ -12,7 +12,7 @@ import pytest
 
 from modeltoll.bench import checks
 from modeltoll.bench.artifact_files import DamagedFile
-from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
+from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest
 from modeltoll.bench.evasions.registry import EVASIONS
 from modeltoll.bench.experiment import Experiment, ResultOrigin, experiment_of
 from modeltoll.bench.extraction import CloneQuality, StolenData
@@ -69,7 +69,7 @@ def stolen(prepared):
 
 
 def test_without_a_toll_nothing_is_dearer(baseline, stolen):
-    result = evaluate_theft(context(baseline, NO_TOLL, ""), stolen)
+    result = evaluate_extraction(context(baseline, NO_TOLL, ""), stolen)
     assert (result.ratio, result.honest_ratio, result.work_seconds) == (pytest.approx(1.0), pytest.approx(1.0), 0.0)
     assert result.accuracy == 0.6
     assert all(check.holds for check in result.checks)
@@ -84,7 +84,7 @@ def test_the_gates_own_time_is_the_measured_one(baseline):
 
 def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
     here = context(baseline)
-    result = evaluate_theft(here, stolen)
+    result = evaluate_extraction(here, stolen)
     own = ROWS * (here.scheme.times.undefended + here.scheme.times.gate)
     assert result.seconds_with == pytest.approx(own + result.work_seconds)
     assert result.ratio == pytest.approx(result.seconds_with / (ROWS * baseline.undefended))
@@ -99,7 +99,7 @@ def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
 @pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT_MEASURES), (PUBLISHED, "entropy"), (NO_TOLL, "")])
 @pytest.mark.parametrize("name", EVASIONS)
 def test_every_evasion_can_be_priced_under_every_toll(baseline, stolen, name, tariff):
-    result = evaluate_theft(context(baseline, *tariff, evasion=name), stolen)
+    result = evaluate_extraction(context(baseline, *tariff, evasion=name), stolen)
     assert result.ratio is None or 1.0 <= result.ratio < 1e6
     assert result.document()["evasion"] == name
     assert (result.accuracy is None) == (result.queries != stolen.asked)
@@ -107,39 +107,42 @@ def test_every_evasion_can_be_priced_under_every_toll(baseline, stolen, name, ta
 
 def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(baseline, stolen):
     theirs = [
-        evaluate_theft(context(baseline, PUBLISHED, "entropy", evasion=name), stolen) for name in ("none", "replay")
+        evaluate_extraction(context(baseline, PUBLISHED, "entropy", evasion=name), stolen)
+        for name in ("none", "replay")
     ]
     assert theirs[1].work_seconds < theirs[0].work_seconds / 50
-    ours = [evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "replay")]
+    ours = [evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "replay")]
     assert ours[1].work_seconds == pytest.approx(ours[0].work_seconds, rel=0.05)
     assert ours[1].asked == 2 * ROWS
     assert ours[1].ratio > ours[0].ratio
 
 
 def test_rows_of_honest_accounts_are_not_the_thiefs_to_pay(baseline, stolen):
-    result = evaluate_theft(context(baseline, NO_TOLL, "", evasion="joining-10"), stolen)
+    result = evaluate_extraction(context(baseline, NO_TOLL, "", evasion="joining-10"), stolen)
     assert (result.queries, result.asked, result.accounts) == (ROWS, ROWS, 10)
     assert result.ratio == pytest.approx(1.0)
 
 
 def test_a_perfect_guess_never_asks_for_the_dearer_half(baseline, stolen):
-    whole, half = (evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "cheap half"))
+    whole, half = (evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "cheap half"))
     assert (half.queries, half.asked) == (ROWS // 2, ROWS // 2)
     assert half.work_seconds < whole.work_seconds / 2
     assert half.accuracy is None
 
 
 def test_a_graphics_card_saves_time_but_not_the_gateways(baseline, stolen):
-    core, card = (evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "graphics card"))
+    core, card = (evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "graphics card"))
     assert 1.0 < card.ratio < core.ratio
     assert card.bills == core.bills
 
 
 def test_other_defences_say_what_they_cost_honest_users(baseline, stolen):
-    told = evaluate_theft(context(baseline, NO_TOLL, "", defence="reverse sigmoid"), stolen).honest_cost
+    told = evaluate_extraction(context(baseline, NO_TOLL, "", defence="reverse sigmoid"), stolen).honest_cost
     assert told["scores_off"] > 0.0
-    assert evaluate_theft(context(baseline, NO_TOLL, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
-    watched = evaluate_theft(context(baseline, NO_TOLL, "", defence="PRADA"), stolen)
+    assert (
+        evaluate_extraction(context(baseline, NO_TOLL, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
+    )
+    watched = evaluate_extraction(context(baseline, NO_TOLL, "", defence="PRADA"), stolen)
     assert 0.0 <= watched.honest_cost["false_alarms"] <= 1.0
     assert watched.suspected in (0.0, 1.0)
 
@@ -191,7 +194,7 @@ def test_a_measure_that_a_target_does_not_have_is_named(baseline):
 
 
 def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):
-    result = evaluate_theft(context(baseline), stolen)
+    result = evaluate_extraction(context(baseline), stolen)
     path = result.write(tmp_path)
     (document,) = read_results(tmp_path)
     agreed = (

@@ -48,26 +48,26 @@ def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
 
 
 def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
-    dealer, chance = live_gateway._RecordingPuzzle(DEFAULT_PROFILE), random.Random(0)
-    assert dealer.within(256) is dealer
-    solved = [dealer.make(Work(0.5, 1, 0.5), chance) for _ in range(40)]
-    assert dealer.expected == pytest.approx(20.0)
+    recorder, chance = live_gateway._RecordingPuzzle(DEFAULT_PROFILE), random.Random(0)
+    assert recorder.within(256) is recorder
+    solved = [recorder.make(Work(0.5, 1, 0.5), chance) for _ in range(40)]
+    assert recorder.expected == pytest.approx(20.0)
     asked = [
         sum(counter + 1 for counter in solution.counters) / DEFAULT_PROFILE.rate(challenge.memory_kib)
         for challenge, solution in solved
     ]
-    assert dealer.drawn == pytest.approx(sum(asked))
-    assert dealer.drawn / dealer.expected == pytest.approx(1.0, abs=0.25)
-    assert 0.0 < dealer.making < 0.2 * dealer.expected
+    assert recorder.drawn == pytest.approx(sum(asked))
+    assert recorder.drawn / recorder.expected == pytest.approx(1.0, abs=0.25)
+    assert 0.0 < recorder.making < 0.2 * recorder.expected
 
 
 def test_an_answer_that_was_changed_is_counted(live_run):
-    said = [
+    answers = [
         json.dumps({"outputs": [{"data": scores.tolist()}]}).encode()
         for scores in live_run.victim.scores(live_run.images)
     ]
-    assert live_gateway._changed(live_run, said) == 0
-    assert live_gateway._changed(live_run, [*said[:-1], said[0]]) == 1
+    assert live_gateway._changed(live_run, answers) == 0
+    assert live_gateway._changed(live_run, [*answers[:-1], answers[0]]) == 1
 
 
 def test_live_runs_are_in_the_result_and_asked_for_once(workspace, baseline, tmp_path, monkeypatch):

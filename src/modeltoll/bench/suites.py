@@ -1,4 +1,4 @@
-"""The suites: which experiments are made, in which order. Everything is data; nothing runs here."""
+"""The suites: which experiments are made, and in which order. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from modeltoll.errors import SettingsError
 
 __all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experiments"]
 
-TollChoice = tuple[str, str]  # a toll and the measures it prices
+TollChoice = tuple[str, str]  # the names of a toll and of the measures it prices
 
 _OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
 _NO_TOLL: TollChoice = (NO_TOLL, "")
 _IMAGE_SETS = ("mnist", "fashion", "cifar10")
-_WITHOUT_TEACHERS = ("digits", "cells")  # the published tariff prices the entropy there
+_WITHOUT_TEACHERS = ("digits", "cells")  # here the published tariff prices the entropy
 _WITHOUT_PATE_SIGNAL = (
     "cifar10",
 )  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
@@ -66,8 +66,10 @@ _QUICK_EVASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class SuiteOptions:
-    """What of a suite is wanted; empty or None: what the suite says. ``seeds``: how many, from 0;
-    ``foreign``: the source of foreign images."""
+    """Restrictions of a suite; empty or None: the suite's default.
+
+    ``seeds``: the number of seeds, from 0; ``queries``: the budget of attacks; ``foreign``: the source of foreign images.
+    """
 
     datasets: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
@@ -78,24 +80,24 @@ class SuiteOptions:
     defences: tuple[str, ...] = ()
 
 
-def _published(dataset: str) -> TollChoice:
-    """The published toll as in the paper's Table 2."""
+def _published_toll(dataset: str) -> TollChoice:
+    """The published toll on the measure of the paper's Table 2."""
     return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
 
 
 def most_informative_measure(dataset: str) -> str:
-    """The cost that tells callers apart: PATE's as in the paper's Table 2, or as in Table 3 where that does not."""
-    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else _published(dataset)[1]
+    """The measure that tells callers apart: PATE's as in the paper's Table 2, else pkNN's as in Table 3."""
+    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else _published_toll(dataset)[1]
 
 
-def _informative(dataset: str) -> TollChoice:
-    """The published toll on that cost."""
+def _informative_toll(dataset: str) -> TollChoice:
+    """The published toll on that measure."""
     return (PUBLISHED, most_informative_measure(dataset))
 
 
 @dataclass(frozen=True, slots=True)
-class _SuiteFrame:
-    """What all experiments of one data set and seed in a suite share."""
+class _ExperimentFrame:
+    """What all experiments of one data set and seed of a suite share."""
 
     suite: str
     dataset: str
@@ -104,7 +106,7 @@ class _SuiteFrame:
     queries: int
     defences: tuple[str, ...]
 
-    def extraction(
+    def attack(
         self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
     ) -> Experiment:
         toll, measure = tariff
@@ -129,59 +131,59 @@ class _SuiteFrame:
         )
 
 
-_Lines = Callable[[_SuiteFrame, tuple[str, ...]], Iterator[Experiment]]
+_SuitePlan = Callable[[_ExperimentFrame, tuple[str, ...]], Iterator[Experiment]]
 
 
-def _table2(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _TABLE_2, (_published(frame.dataset), _OUR_TOLL)):
-        yield frame.extraction(attack, tariff)
+def _table2(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _TABLE_2, (_published_toll(frame.dataset), _OUR_TOLL)):
+        yield frame.attack(attack, tariff)
 
 
-def _table3(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _table3(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OUR_TOLL)):
-        yield frame.extraction(attack, tariff)
+        yield frame.attack(attack, tariff)
 
 
-def _evasions(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    tariffs = (_informative(frame.dataset), _OUR_TOLL)
+def _evasions(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    tariffs = (_informative_toll(frame.dataset), _OUR_TOLL)
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS, EVASIONS, tariffs):
-        yield frame.extraction(attack, tariff, evasion)
+        yield frame.attack(attack, tariff, evasion)
 
 
-def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _honest(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     del attacks
-    for workload, tariff in product(WORKLOADS, (_informative(frame.dataset), _OUR_TOLL)):
+    for workload, tariff in product(WORKLOADS, (_informative_toll(frame.dataset), _OUR_TOLL)):
         yield frame.honest(workload, tariff)
 
 
-def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _defences(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack in attacks or _DEFENCE_ATTACKS:
         for defence in frame.defences:
-            yield frame.extraction(attack, _NO_TOLL, defence=defence)
-        for tariff in (_informative(frame.dataset), _OUR_TOLL):
-            yield frame.extraction(attack, tariff)
+            yield frame.attack(attack, _NO_TOLL, defence=defence)
+        for tariff in (_informative_toll(frame.dataset), _OUR_TOLL):
+            yield frame.attack(attack, tariff)
 
 
-def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    """A little of everything."""
-    both = (_informative(frame.dataset), _OUR_TOLL)
+def _quick(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """A few experiments of every suite."""
+    both = (_informative_toll(frame.dataset), _OUR_TOLL)
     for attack, tariff in product(attacks or _QUICK_ATTACKS, both):
-        yield frame.extraction(attack, tariff)
+        yield frame.attack(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
-        yield frame.extraction(attack, tariff, evasion)
+        yield frame.attack(attack, tariff, evasion)
     yield from _honest(frame, ())
     for defence in frame.defences:
-        yield frame.extraction((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
+        yield frame.attack((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Its usual data sets, profile and most seeds, and its lines."""
+    """A suite: its default data sets, profile and number of seeds, and its experiments for one frame and its attacks."""
 
     datasets: tuple[str, ...]
     profile: str
     seeds: int
-    lines: _Lines
+    plan: _SuitePlan
 
 
 SUITES: Mapping[str, Suite] = {
@@ -195,7 +197,7 @@ SUITES: Mapping[str, Suite] = {
 
 
 def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]:
-    """The experiments of a suite, first all with seed 0, then the further seeds.
+    """The experiments of a suite, first those with seed 0, then the further seeds.
 
     Raises:
         SettingsError: there is no such suite, data set or defence.
@@ -212,6 +214,6 @@ def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(options.seeds, suite.seeds)), datasets):
         queries = options.queries or TARGETS[dataset].queries
-        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries, defences), options.attacks)
-        experiments += [replace(line, foreign=options.foreign if line.attack != HONEST else "") for line in lines]
+        planned = suite.plan(_ExperimentFrame(name, dataset, profile, seed, queries, defences), options.attacks)
+        experiments += [replace(one, foreign=options.foreign if one.attack != HONEST else "") for one in planned]
     return tuple(experiments)

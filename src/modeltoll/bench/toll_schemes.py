@@ -81,7 +81,7 @@ def _no_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.undefended), ())
 
 
-def _published(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+def _published_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     """The paper's toll: summed cost against the standard user's line, absolute, one SHA-256 puzzle per 1000 rows."""
     leaks = select_measures(baseline.leaks(baseline.calibration.leaks), (measure,))
     line = StandardLine(float(leaks.values.mean()), 0.0)
@@ -93,7 +93,7 @@ def _published(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     return TollOnTarget(toll, tariff, times, (measure,), SHA256, replayable=True)
 
 
-def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+def _conformal_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     """Our toll, calibrated on the baseline's calibration rows; a fifth of them is held out for its report."""
     measures = tuple(measure.split("+"))
     times = Times(baseline.undefended, _gate_seconds(baseline, measures))
@@ -112,8 +112,8 @@ def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
 
 TOLLS: Mapping[str, Callable[[Baseline, str, str], TollOnTarget]] = {
     NO_TOLL: _no_toll,
-    PUBLISHED: _published,
-    CONFORMAL: _conformal,
+    PUBLISHED: _published_toll,
+    CONFORMAL: _conformal_toll,
 }
 
 

@@ -1,4 +1,4 @@
-"""The verbs ``bench run``, ``pack`` and ``report``: attacks and defences, tried, kept and shown."""
+"""The verbs ``bench run``, ``pack``, ``report`` and ``fetch``: run attacks against defences and report the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["verbs"]
 
 verbs = typer.Typer()
 _bench = typer.Typer(
-    help="Try attacks against defences, and report what came of it.",
+    help="Run attacks against defences and report the results.",
     epilog="Example: modeltoll bench run quick -o results/bench",
     no_args_is_help=True,
 )
@@ -50,34 +50,38 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     ],
     *,
     folder: Annotated[
-        Path, typer.Option("--out", "-o", help="Where results go, a file each; those that are there stay.")
+        Path, typer.Option("--out", "-o", help="Folder of results, one file each. Existing results are kept.")
     ],
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
-    cache: Annotated[Path, typer.Option(help="Where victims and stolen queries are kept.")] = Path("build/bench"),
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set. Give several.")] = None,
-    attack: Annotated[list[str] | None, typer.Option(help="Only this attack. Give several.")] = None,
+    cache: Annotated[Path, typer.Option(help="Cache of victims and extraction runs.")] = Path("build/bench"),
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this data set. Repeatable.")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="Only this attack. Repeatable.")] = None,
     defence: Annotated[
-        list[str] | None, typer.Option(help="Only this defence, in the suites that compare them. Give several.")
+        list[str] | None, typer.Option(help="Only this defence, in suites that compare defences. Repeatable.")
     ] = None,
     foreign: Annotated[
         str,
         typer.Option(
-            metavar="NAME|FILE.npz|FOLDER", help="Where foreign images come from: any data set, noise, your own."
+            metavar="NAME|FILE.npz|FOLDER", help="Source of foreign images: any data set, noise, or your own."
         ),
     ] = "",
     profile: Annotated[str | None, typer.Option(help="Settings of attacks: full (the paper's) or quick.")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="A thief's budget of rows.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, where a theft does not take too long.")] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    queries: Annotated[int | None, typer.Option(min=1, help="Budget of each attack, in rows.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds. Attacks of more than 10 minutes run once.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Send experiments to a Ray cluster; 'local' starts one here.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run experiments on a Ray cluster; 'local' starts one on this machine."),
     ] = None,
     live: Annotated[
-        int, typer.Option(min=0, help="Drive so many rows of each theft through a real gateway, too; a minute each.")
+        int,
+        typer.Option(
+            min=0, help="Also send this many rows of each attack through a real gateway, about a minute each."
+        ),
     ] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Run suites; what was interrupted goes on where it stopped, and suites share what is stolen."""
+    """Run suites of experiments. An interrupted run resumes with the same command; suites share extraction runs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
     with requires_extra("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
@@ -87,45 +91,50 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    choice = suites.SuiteOptions(
+    options = suites.SuiteOptions(
         tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign, tuple(defence or ())
     )
-    planned = [experiment for name in names for experiment in suites.plan_experiments(name, choice)]
-    found = pending_jobs(planned, folder, live=live > 0)
-    left = sum(len(errand.experiments) for errand in found)
-    said = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
-    note.print(said, soft_wrap=True)
-    work = RunSettings(Workspace(data_dir, cache), folder, result_origin(_command()), live=live)
-    failed = _run_jobs(found, work, jobs, ray)
+    planned = [experiment for name in names for experiment in suites.plan_experiments(name, options)]
+    pending = pending_jobs(planned, folder, live=live > 0)
+    done = len(planned) - sum(len(job.experiments) for job in pending)
+    note.print(f"{', '.join(names)}: {len(planned)} experiments, {done} of them done before", soft_wrap=True)
+    settings = RunSettings(Workspace(data_dir, cache), folder, result_origin(_command()), live=live)
+    failed = _run_jobs(pending, settings, jobs, ray)
     _show(planned, folder, json_file)
     if failed:
-        raise ModeltollError(f"{failed} of {len(found)} errands failed; the rest is kept, and the same command goes on")
+        raise ModeltollError(
+            f"{failed} of {len(pending)} jobs failed; all other results are kept, and the same command resumes"
+        )
 
 
-def _run_jobs(found: Sequence[Job], work: RunSettings, jobs: int, ray: str | None) -> int:
-    """Run all errands; how many failed."""
+def _run_jobs(pending: Sequence[Job], settings: RunSettings, processes: int, ray: str | None) -> int:
+    """Run all jobs; the number that failed."""
     with requires_extra("bench"):
         from modeltoll.bench.runner import prepare_target, run_all  # noqa: PLC0415  an extra
 
-        for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
-            with stage(f"Making {name} ready") as progress:
-                prepare_target(name, work.workspace, progress)
+        for name in dict.fromkeys(job.experiments[0].dataset for job in pending):
+            with stage(f"Preparing {name}") as progress:
+                prepare_target(name, settings.workspace, progress)
     failed = 0
-    with stages("Errands", len(found)) as bars:
+    with stages("Jobs", len(pending)) as bars:
 
-        def bar(errand: Job) -> Progress:
-            return bars.of(errand.title)
+        def bar(job: Job) -> Progress:
+            return bars.of(job.title)
 
-        outcomes = run_all(found, work, jobs, bar) if ray is None else _on_cluster(found, work, ray, jobs)
-        for done, outcome in enumerate(outcomes, start=1):
-            bars.end(outcome.job.title)
-            note.print(f"{done}/{len(found)} {escape(_summary(outcome))}", soft_wrap=True)
-            failed += outcome.failed
+        job_results = (
+            run_all(pending, settings, processes, bar)
+            if ray is None
+            else _on_cluster(pending, settings, ray, processes)
+        )
+        for done, job_result in enumerate(job_results, start=1):
+            bars.end(job_result.job.title)
+            note.print(f"{done}/{len(pending)} {escape(_summary(job_result))}", soft_wrap=True)
+            failed += job_result.failed
     return failed
 
 
 def _show(planned: Sequence[Experiment], folder: Path, json_file: str | None) -> None:
-    """The results that there are as a table, and what does not hold."""
+    """Print the results of the planned experiments as a table, and the failed checks."""
     from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415  an extra
     from modeltoll.bench.result_files import StoredResults  # noqa: PLC0415
 
@@ -138,24 +147,24 @@ def _show(planned: Sequence[Experiment], folder: Path, json_file: str | None) ->
     warn(failures(documents))
 
 
-def _on_cluster(found: Sequence[Job], work: RunSettings, address: str, cores: int) -> Iterator[JobResult]:
+def _on_cluster(pending: Sequence[Job], settings: RunSettings, address: str, cores: int) -> Iterator[JobResult]:
     with requires_extra("ray"):
-        import ray  # noqa: F401, PLC0415  an extra, missed here and not on a machine far away
+        import ray  # noqa: F401, PLC0415  an extra; without it the error is raised here, not on the cluster
 
         from modeltoll.bench.ray_runner import run_on_cluster  # noqa: PLC0415
-    return run_on_cluster(found, work, address, cores)
+    return run_on_cluster(pending, settings, address, cores)
 
 
 def _command() -> str:
-    """As it was given, but for where this machine keeps things."""
+    """The command line, with absolute paths replaced by DIR."""
     return shlex.join(["modeltoll", *("DIR" if Path(word).is_absolute() else word for word in sys.argv[1:])])
 
 
-def _summary(outcome: JobResult) -> str:
-    """One line for the screen."""
-    if outcome.left:
-        return f"{outcome.job.title}: {'failed' if outcome.failed else 'left out'}, {outcome.left}"
-    return f"{outcome.job.title}: {len(outcome.results)} results"
+def _summary(job_result: JobResult) -> str:
+    """One line for the terminal."""
+    if job_result.reason:
+        return f"{job_result.job.title}: {'failed' if job_result.failed else 'skipped'}, {job_result.reason}"
+    return f"{job_result.job.title}: {len(job_result.results)} results"
 
 
 @_bench.command(epilog="Example: modeltoll bench pack results/bench")
@@ -165,12 +174,12 @@ def pack(
     *,
     destination: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Merge into the packed files of this folder, not of the same one."),
+        typer.Option("--out", "-o", help="Merge into the packed files of this folder. Default: the same folder."),
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the files that were merged where they are.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the merged files.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Merge results into one file for each suite and data set, a line a result; a newer result replaces a packed one."""
+    """Merge results into one file per suite and data set, one line per result. A newer result replaces a packed one."""
     with requires_extra("bench"):
         from modeltoll.bench.result_packing import pack_results  # noqa: PLC0415  an extra
     if not results.is_dir():
@@ -189,9 +198,9 @@ def pack(
 def report(
     results: Annotated[Path, typer.Argument(help="The folder that 'bench run' wrote to, packed or not.")],
     *,
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Where report.html, report.md and figures go.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, report.md and figures.")],
 ) -> None:
-    """Make pages of results: the paper's tables next to ours, figures with their numbers, what does not hold."""
+    """Write a report of results: the paper's tables beside ours, figures with their numbers, failed checks."""
     with requires_extra("bench"):
         from modeltoll.bench.report.page import write_report  # noqa: PLC0415  an extra
         from modeltoll.bench.result_files import read_results  # noqa: PLC0415
@@ -208,13 +217,13 @@ def fetch(
     *,
     data_dir: Annotated[Path, typer.Option(help="Folder of the data sets.")],
 ) -> None:
-    """Fetch data sets from their publishers, and check them; what lies there already is left alone."""
+    """Download data sets from their publishers and check their digests. Existing files are kept."""
     with requires_extra("bench"):
         from modeltoll.bench import datasets  # noqa: PLC0415  an extra
     missing = [name for name in names if name not in datasets.PUBLISHERS]
     if missing:
         there_are = ", ".join(datasets.PUBLISHERS)
-        raise SettingsError([f"nobody is known to publish {', '.join(missing)}; can be fetched: {there_are}"])
+        raise SettingsError([f"no publisher is known for {', '.join(missing)}; can be fetched: {there_are}"])
     for name in names:
         for published in datasets.PUBLISHERS[name]:
             with stage(published.url.rpartition("/")[2]) as progress:
