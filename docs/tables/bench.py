@@ -42,13 +42,13 @@ def _found(suite: str, dataset: str) -> Results:
 def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:
     """Each result under our toll, with the same under the published one."""
     shared = ("attack", "evasion", "workload", "budget")
-    others = {tuple(one[name] for name in shared): one for one in results.of(tariff=PUBLISHED)}
-    for one in results.of(tariff=OURS):
+    others = {tuple(one[name] for name in shared): one for one in results.select(tariff=PUBLISHED)}
+    for one in results.select(tariff=OURS):
         yield one, others[tuple(one[name] for name in shared)]
 
 
 def _ratios(ours: SeedAggregate, published: SeedAggregate) -> list[str]:
-    return [one.said(times, "ratio") + one.mark for one in (published, ours)]
+    return [one.format_mean(times, "ratio") + one.mark for one in (published, ours)]
 
 
 def _source(results: Results) -> str:
@@ -62,7 +62,7 @@ def bench_thefts(dataset: str) -> str:
     for ours, published in _paired(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
         said = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
-        found = [ours.said(percent, name) for name in ("accuracy", "fidelity")]
+        found = [ours.format_mean(percent, name) for name in ("accuracy", "fidelity")]
         rows.append([ours["attack"], f"{ours['queries']:,}", *said, *_ratios(ours, published), *found])
     head = ["attack", "queries", "paper: ratio", "accuracy", "here: published toll", "our toll", "accuracy", "fidelity"]
     return table(head, rows) + _source(results)

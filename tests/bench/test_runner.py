@@ -18,7 +18,7 @@ from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
 from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
-from modeltoll.bench.report.page import sections, write_report
+from modeltoll.bench.report.page import report_sections, write_report
 from modeltoll.bench.report.tables import defences
 from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
@@ -219,9 +219,9 @@ def documents(workspace, baseline, tmp_path_factory):
 def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
     html, text = write_report(documents, tmp_path)
     page, markdown = html.read_text(), text.read_text()
-    titles = [section.title for section in sections(Results(documents))]
+    titles = [section.title for section in report_sections(Results(documents))]
     assert len(titles) == 12
-    for section in sections(Results(documents)):
+    for section in report_sections(Results(documents)):
         assert section.title in markdown
         assert all(len(row) == len(section.table.headings) for row in section.table.rows), section.title
         if section.chart:
@@ -260,10 +260,10 @@ def test_live_rows_are_shown_beside_what_was_computed(documents, tmp_path):
 def test_several_seeds_are_shown_as_mean_and_range(documents):
     plain = next(one for one in documents if one["tariff"] == "conformal" and one["attack"] == "copycat")
     other = plain | {"seed": 1, "ratio": 2 * plain["ratio"]}
-    (found,) = Results([plain, other]).gathered
+    (found,) = Results([plain, other]).aggregates
     assert found.mean("ratio") == pytest.approx(1.5 * plain["ratio"])
     assert (
-        found.said(times, "ratio")
+        found.format_mean(times, "ratio")
         == f"{times(1.5 * plain['ratio'])} ({times(plain['ratio'])} to {times(other['ratio'])})"
     )
 
@@ -285,8 +285,8 @@ def test_of_several_budgets_tables_show_all_in_order_and_charts_the_largest(docu
     larger = [one | {"budget": 200, "course": one["course"][:2]} for one in plain]
     smaller = [one | {"budget": 50} for one in plain]
     results = Results([*larger, *plain, *smaller])
-    names = [(one["attack"], one["tariff"], one["defence"]) for one in results.gathered]
-    assert [one["budget"] for one in results.gathered] == [50, 100, 200] * (len(names) // 3)
+    names = [(one["attack"], one["tariff"], one["defence"]) for one in results.aggregates]
+    assert [one["budget"] for one in results.aggregates] == [50, 100, 200] * (len(names) // 3)
     assert names[::3] == names[1::3] == names[2::3]
     (panel,) = leak_against_queries(results).chart.panels
     assert sorted(curve.label for curve in panel.curves) == sorted({one["attack"] for one in plain})

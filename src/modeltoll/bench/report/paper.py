@@ -1,4 +1,4 @@
-"""What Dziedzic et al., ICLR 2022 (arXiv 2201.09243v3), report: Tables 2 and 3, by the names that the bench has."""
+"""Tables 2 and 3 of Dziedzic et al., ICLR 2022 (arXiv 2201.09243v3), by the bench's names of data set and attack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["TABLE_2", "TABLE_3", "Table2Row", "Table3Row"]
 
 @dataclass(frozen=True, slots=True)
 class Table2Row:
-    """A row of Table 2: the summed PATE cost, seconds without and with the proof of work, per cent."""
+    """A row of Table 2: the summed PATE cost, seconds without and with the proof of work, accuracy and fidelity in per cent."""
 
     queries: int
     cost: float
@@ -21,13 +21,13 @@ class Table2Row:
 
     @property
     def ratio(self) -> float:
-        """Seconds with over seconds without."""
+        """Seconds with the proof of work divided by seconds without."""
         return self.within / self.without
 
 
 @dataclass(frozen=True, slots=True)
 class Table3Row:
-    """A row of Table 3: gap and entropy sums, the composed pkNN cost, seconds, per cent; None: not in our copy."""
+    """A row of Table 3: gap and entropy sums, the composed pkNN cost, seconds, accuracy in per cent (None: not given)."""
 
     queries: int
     gap: float
@@ -39,7 +39,7 @@ class Table3Row:
 
     @property
     def ratio(self) -> float:
-        """Seconds with over seconds without."""
+        """Seconds with the proof of work divided by seconds without."""
         return self.within / self.without
 
 
