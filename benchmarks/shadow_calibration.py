@@ -38,17 +38,17 @@ def told(what):
     print(what, file=sys.stderr, flush=True)
 
 
-def switch(street, mode):
+def switch(servers, mode):
     """Write another mode into the settings."""
-    document = yaml.safe_load(street.settings.read_text())
+    document = yaml.safe_load(servers.settings.read_text())
     document["models"][MODEL]["mode"] = mode
-    street.settings.write_text(yaml.safe_dump(document, sort_keys=False))
+    servers.settings.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
-def refused(street, rows, key):
+def refused(servers, rows, key):
     """Ask in enforce mode without paying; how many tolls came."""
     tolls = 0
-    with httpx.Client(base_url=street.gateway_url, timeout=60.0) as client:
+    with httpx.Client(base_url=servers.gateway_url, timeout=60.0) as client:
         for question in requests_for(rows, [key]):
             headers = {"content-type": "application/json", "x-api-key": question.key}
             tolls += client.post(f"/v2/models/{MODEL}/infer", content=question.body, headers=headers).status_code == 402
@@ -58,24 +58,24 @@ def refused(street, rows, key):
 def study(folder, data_dir, requests, seed):
     """The whole road; the figures that came of it."""
     rng = np.random.default_rng(seed)
-    world = DATA_LOADERS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
+    data = DATA_LOADERS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
     unseen = datasets.mnist(data_dir, train=False).x
     unseen = unseen.reshape(len(unseen), -1)[rng.permutation(len(unseen))]
     sent, fresh = unseen[:requests], unseen[requests : requests + PRICED]
-    kept = rng.permutation(len(world.private_x))[:PRIVATE]
-    world = replace(world, private_x=world.private_x[kept], private_y=world.private_y[kept])
+    kept = rng.permutation(len(data.private_x))[:PRIVATE]
+    data = replace(data, private_x=data.private_x[kept], private_y=data.private_y[kept])
     told("training the victim")
-    forest = train_victim(world, TREES, seed, lambda *_: None)
-    street = DemoServers.laid(folder)
+    forest = train_victim(data, TREES, seed, lambda *_: None)
+    servers = DemoServers.on_free_ports(folder)
     names = [f"caller-{number}" for number in range(CALLERS)]
-    street.write_settings(world.private_x, [*names, "fresh", "pictures"], DEFAULT_PROFILE)
-    switch(street, "shadow")
-    with street.victim(forest):
+    servers.write_settings(data.private_x, [*names, "fresh", "pictures"], DEFAULT_PROFILE)
+    switch(servers, "shadow")
+    with servers.victim(forest):
         asked = requests_for(sent, names)
         told(f"{requests} requests to the model server, and the same through the gateway in shadow mode")
-        direct = ask_directly(street.victim_url, asked, lambda: None)
-        with street.gateway():
-            passed = ask_directly(street.gateway_url, asked, lambda: None)
+        direct = ask_directly(servers.victim_url, asked, lambda: None)
+        with servers.gateway():
+            passed = ask_directly(servers.gateway_url, asked, lambda: None)
         undefended = 1000 * float(np.median([purchase.seconds for purchase in direct]))
         command = ["modeltoll", "calibrate", "modeltoll.yaml", "--from-ledger", "--undefended-ms", f"{undefended:.3f}"]
         told(" ".join(command))
@@ -83,15 +83,15 @@ def study(folder, data_dir, requests, seed):
         subprocess.run(
             [sys.executable, "-m", *command, "--json", str(out)], cwd=folder, check=True, stdout=subprocess.DEVNULL
         )
-        switch(street, "enforce")
+        switch(servers, "enforce")
         told("prices in force")
-        with street.gateway():
-            tolls = [refused(street, rows, key) for rows, key in ((fresh, "fresh"), (world.pictures, "pictures"))]
-    bills = street.bills()
+        with servers.gateway():
+            tolls = [refused(servers, rows, key) for rows, key in ((fresh, "fresh"), (data.pictures, "pictures"))]
+    bills = servers.bills()
     calibration = json.loads(out.read_text())
     units = np.array([bill.work.rows_seconds for bill in bills[requests:]]) / calibration["unit_seconds"]
     return {
-        "victim_accuracy": float(forest.score(world.test_x, world.test_y)),
+        "victim_accuracy": float(forest.score(data.test_x, data.test_y)),
         "requests": requests,
         "callers": CALLERS,
         "logged_in_shadow_mode": sum(bill.mode == "shadow" for bill in bills),

@@ -31,10 +31,10 @@ def test_every_opened_answer_is_the_model_servers_byte_for_byte(outcome):
 
 def test_the_honest_caller_solves_everything_and_thieves_are_asked_for_many_times_more_work(outcome):
     assert outcome.honest.solved == SIZES.honest
-    visits = [line.account for line in outcome.thieves]
-    assert sum(account.solved for account in visits) < sum(len(account.visit.asked) for account in visits)
+    traffic = [line.account for line in outcome.thieves]
+    assert sum(account.solved for account in traffic) < sum(len(account.traffic.requests) for account in traffic)
     for line in outcome.thieves:
-        wanted = int(line.account.visit.wanted.sum())
+        wanted = int(line.account.traffic.wanted.sum())
         assert line.account.work.sum() / wanted > 10 * outcome.honest.work.mean(), line.name
 
 

@@ -22,12 +22,12 @@ SIZES = DataSizes(pictures=7, noise=0)
 
 
 def test_samples_are_honest_digits_in_whole_numbers_and_patches_in_shares():
-    world = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
-    document = json.loads(samples(world))
-    assert len(document["digits"]) == len(world.honest)
-    assert np.array_equal(np.array(document["digits"]) / 16, world.honest)
+    data = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
+    document = json.loads(samples(data))
+    assert len(document["digits"]) == len(data.honest)
+    assert np.array_equal(np.array(document["digits"]) / 16, data.honest)
     assert np.array(document["patches"]).shape == (7, 64)
-    assert np.abs(np.array(document["patches"]) - world.pictures).max() <= 5e-5
+    assert np.abs(np.array(document["patches"]) - data.pictures).max() <= 5e-5
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_trained(tmp_path, stage):

@@ -1,4 +1,4 @@
-"""The verb ``demo``: the whole business on embedded data, as a report or as a page."""
+"""The verb ``demo``: an attack on a model behind a gateway, on embedded data, as a report or as a page."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ verbs = typer.Typer()
 
 @verbs.command(epilog="Example: modeltoll demo --out demo-out, or modeltoll demo --web --open")
 @command_name
-def demo(  # noqa: PLR0913  each is a choice of the visitor's
+def demo(  # noqa: PLR0913  each is an option of the command
     *,
     data: Annotated[
         str, typer.Option(help="digits (embedded), or mnist with Tiny-ImageNet from --data-dir.")
     ] = "digits",
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
-    folder: Annotated[
-        Path, typer.Option("--out", help="Where to write result.json, ratios.png and report.html.")
-    ] = Path("demo-out"),
+    folder: Annotated[Path, typer.Option("--out", help="Folder for result.json, ratios.png and report.html.")] = Path(
+        "demo-out"
+    ),
     short: Annotated[bool, typer.Option("--short", help="A quarter of the queries.")] = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same data and same thieves.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same data and the same attacks.")] = 0,
     web: Annotated[
         bool, typer.Option("--web", help="Instead, serve a page to try the toll in a browser, until interrupted.")
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The page's port, with --web; any that is free by default.")
+        int | None, typer.Option(min=0, max=65535, help="The page's port, with --web. Default: any free port.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page, with --web.")] = False,
 ) -> None:
-    """Steal from a model, with and without the toll, and see what it costs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its servers end with it
+    """Steal a model with and without the toll, and compare the costs."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the demo's servers end with it
     if web:
         if data != "digits" or short:
             raise SettingsError(["--web: the page draws digits and has no report; leave out --data and --short"])
@@ -73,7 +73,7 @@ def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short:
 
 
 def _page(port: int, seed: int, *, open_page: bool) -> None:
-    """Serve the page until a signal comes; that is an interruption, however it came."""
+    """Serve the page until a signal arrives, then exit as interrupted."""
     with requires_extra("demo"):
         from modeltoll.demo.web import WebOptions, serve_page  # noqa: PLC0415  an extra
 

@@ -1,4 +1,4 @@
-"""Those who call the demo's API, over HTTP, one row a request."""
+"""The HTTP client of the demo's callers: one row per request, directly to the model server or through the gateway."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TIMEOUT = httpx.Timeout(60.0)
 
 @dataclass(frozen=True, slots=True)
 class DemoRequest:
-    """One request: its body, and the API key under which it is sent."""
+    """One request: its body and the API key it is sent with."""
 
     body: bytes
     key: str
@@ -36,7 +36,7 @@ class DemoRequest:
 
 @dataclass(frozen=True, slots=True)
 class TimedAnswer:
-    """What came of one request. ``seconds`` of waiting, work included; ``body`` is None where the toll was not paid."""
+    """The answer to one request. ``seconds`` is the wait, work included; ``body`` is None if the toll was not paid."""
 
     seconds: float
     body: bytes | None
@@ -44,14 +44,14 @@ class TimedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class GatewayEndpoint:
-    """Where to buy: the gateway's address, and the machine whose seconds a budget means."""
+    """The gateway's URL, and the profile of the machine in whose seconds a budget is stated."""
 
     url: str
     profile: MachineProfile
 
 
 def requests_for(rows: Floats, keys: Sequence[str]) -> list[DemoRequest]:
-    """One request per row, (rows, dimensions), the keys each for an equal run of rows."""
+    """One request per row of (rows, dimensions); each key is used for an equal number of consecutive rows."""
     share = math.ceil(len(rows) / len(keys))
     return [DemoRequest(_body(row), keys[number // share]) for number, row in enumerate(rows)]
 
@@ -62,45 +62,45 @@ def _body(row: Floats) -> bytes:
 
 
 def scores(body: bytes) -> Floats:
-    """The probabilities in an answer, (classes,)."""
+    """The probabilities (classes,) in an answer's body."""
     outputs = msgspec.json.decode(body)["outputs"]
     return np.asarray(next(output["data"] for output in outputs if output["name"] == OUTPUT), np.float64)
 
 
-def _post(client: httpx.Client, question: DemoRequest) -> bytes:
-    headers = {"content-type": "application/json", "x-api-key": question.key}
-    response = client.post(_PATH, content=question.body, headers=headers)
+def _post(client: httpx.Client, request: DemoRequest) -> bytes:
+    headers = {"content-type": "application/json", "x-api-key": request.key}
+    response = client.post(_PATH, content=request.body, headers=headers)
     if response.status_code != 200:
         raise ModeltollError(f"the server answered {response.status_code}: {response.text[:500]}")
     return response.content
 
 
-def ask_directly(url: str, asked: Iterable[DemoRequest], tick: Callable[[], None]) -> list[TimedAnswer]:
-    """Ask the model server itself, the gateway out of the way."""
+def ask_directly(url: str, requests: Iterable[DemoRequest], on_answer: Callable[[], None]) -> list[TimedAnswer]:
+    """Send the requests to the model server, without the gateway; ``on_answer`` is called after each."""
     with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
-        return [_timed(client, question, tick) for question in asked]
+        return [_timed(client, request, on_answer) for request in requests]
 
 
 def ask_with_toll(
-    seller: GatewayEndpoint, asked: Iterable[DemoRequest], tick: Callable[[], None], budget: float = math.inf
+    endpoint: GatewayEndpoint, requests: Iterable[DemoRequest], on_answer: Callable[[], None], budget: float = math.inf
 ) -> list[TimedAnswer]:
-    """Ask through the gateway and solve each toll on one core, until ``budget`` seconds of work are spent.
+    """Send the requests through the gateway and solve each toll on one core, within ``budget`` seconds of work.
 
-    What is dearer than the rest of the budget is not opened; the gateway has charged it all the same.
+    An answer whose toll exceeds the rest of the budget is not opened; the gateway has charged it nevertheless.
     """
     allowance = None if math.isinf(budget) else budget
-    purse = Purse(math.inf, max_seconds_per_hour=allowance, profile=seller.profile)
-    with httpx.Client(base_url=seller.url, timeout=_TIMEOUT, transport=TollTransport(purse=purse)) as client:
-        return [_timed(client, question, tick) for question in asked]
+    purse = Purse(math.inf, max_seconds_per_hour=allowance, profile=endpoint.profile)
+    with httpx.Client(base_url=endpoint.url, timeout=_TIMEOUT, transport=TollTransport(purse=purse)) as client:
+        return [_timed(client, request, on_answer) for request in requests]
 
 
-def _timed(client: httpx.Client, question: DemoRequest, tick: Callable[[], None]) -> TimedAnswer:
+def _timed(client: httpx.Client, request: DemoRequest, on_answer: Callable[[], None]) -> TimedAnswer:
     begin = time.perf_counter()
     body: bytes | None
     try:
-        body = _post(client, question)
+        body = _post(client, request)
     except TollTooDear:
         body = None
     seconds = time.perf_counter() - begin
-    tick()
+    on_answer()
     return TimedAnswer(seconds, body)
