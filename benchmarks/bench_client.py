@@ -29,7 +29,7 @@ import httpx2
 from argon2.low_level import Type, hash_secret_raw
 
 from modeltoll.client.httpx import AsyncTollTransport, TollTransport
-from modeltoll.puzzle.measuring import measure_rate
+from modeltoll.puzzle.benchmark import measure_rate
 
 REPEATS = 11
 MEMORIES = (256, 1024, 8192, 65536)  # KiB

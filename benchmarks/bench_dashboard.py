@@ -25,10 +25,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from modeltoll.gateway.dashboard.shown import Shown
-from modeltoll.gateway.dashboard.site import dashboard_application
+from modeltoll.gateway.admin.dashboard.app import dashboard_application
+from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.testing.believable_day import MODEL, Plan, Town, build_tariff, live_a_day, townspeople
+from modeltoll.testing.believable_day import (
+    MODEL,
+    CallerPlan,
+    SampleTraffic,
+    build_tariff,
+    sample_callers,
+    simulate_day,
+)
 
 ROUNDS = 6
 PAUSE = 0.002  # seconds between two charges
@@ -36,12 +43,12 @@ PAUSE = 0.002  # seconds between two charges
 
 async def charge(town, seconds, latencies):
     """Charge and bill one caller again and again."""
-    caller = Plan(townspeople()[0].caller, 1, (23.0, 24.0))
+    caller = CallerPlan(sample_callers()[0].caller, 1, (23.0, 24.0))
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         begin = time.perf_counter()
         town.clock.now = time.time()
-        await live_a_day(town, [caller], seed=len(latencies))
+        await simulate_day(town, [caller], seed=len(latencies))
         latencies.append(time.perf_counter() - begin)
         await asyncio.sleep(PAUSE)
 
@@ -100,10 +107,10 @@ async def run(lines, seconds, folder):
     await ledger.open()
     try:
         tariff = build_tariff()
-        town = Town.of(ledger, tariff, time.time())
-        share = lines / sum(plan.requests for plan in townspeople())
-        await live_a_day(town, [replace(plan, lift=0.0) for plan in townspeople(share)])
-        shown = [Shown(MODEL, "enforce", tariff, town.monitor)]
+        town = SampleTraffic.of(ledger, tariff, time.time())
+        share = lines / sum(plan.requests for plan in sample_callers())
+        await simulate_day(town, [replace(plan, lift=0.0) for plan in sample_callers(share)])
+        shown = [DashboardModel(MODEL, "enforce", tariff, town.monitor)]
 
         app = dashboard_application(ledger, shown, time.time)
         held, over = [], asyncio.Event()

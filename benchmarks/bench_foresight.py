@@ -27,13 +27,14 @@ import numpy as np
 from gateway_street import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
-from modeltoll.gateway import foresight
-from modeltoll.gateway.assemble import assemble, build_chance
-from modeltoll.gateway.assemble_parts import build_profile
-from modeltoll.gateway.gate import Gate, Visit
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import build_gateway, build_runtime
+from modeltoll.gateway.assembly.components import build_profile
+from modeltoll.gateway.core import early_measurement
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 
 ANSWER_MS, TAKES_MS = 4.0, (0.0, 0.5, 1.0, 2.0, 3.0, 6.0)
 ROUNDS, WARM_UP = 6, 20
@@ -71,7 +72,7 @@ async def visits(gate, requests):
     for number in range(requests + WARM_UP):
         body = question(rng)
         begin = time.perf_counter()
-        await gate.visit(Visit(caller, PATH, body, wire.Accept()))
+        await gate.visit(GateRequest(caller, PATH, body, wire.Accept()))
         if number >= WARM_UP:
             taken.append(time.perf_counter() - begin)
     return 1000 * statistics.median(taken)
@@ -80,8 +81,8 @@ async def visits(gate, requests):
 async def bench(settings, requests):
     """One line for each measure: what it adds, in ms, ahead and after."""
     answers = itertools.cycle(bodies())
-    assembly = assemble(settings, Model(lambda *_: Answer(200, "application/json", next(answers))))
-    chance, road = build_chance(settings, build_profile(settings)), assembly.gates[MODEL].road
+    assembly = build_gateway(settings, Model(lambda *_: Answer(200, "application/json", next(answers))))
+    chance, road = build_runtime(settings, build_profile(settings)), assembly.gates[MODEL].road
     found = {}
     async with assembly.opened():
         await asyncio.sleep(2)  # the puzzles that are made ahead
@@ -90,7 +91,7 @@ async def bench(settings, requests):
         for takes, way in turns:
             measures = (road.subject.measures[0], Load(takes))
             subject = replace(road.subject, measures=measures)
-            foresight.WORTH = -1.0 if way == AHEAD and takes else 1e9
+            early_measurement.WORTH = -1.0 if way == AHEAD and takes else 1e9
             gate = Gate(replace(road, subject=subject), assembly.upstream, assembly.ground.ledger, chance)
             found.setdefault((takes, way), []).append(await visits(gate, requests // ROUNDS))
     nothing = statistics.median(found[0.0, AHEAD] + found[0.0, AFTER])

@@ -26,16 +26,16 @@ import scipy
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import erfc
 
-from modeltoll.leak.ensemble import Networks, Separate, Teachers
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.head import VoteHead
-from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.pate import Reading
+from modeltoll.leak.pate import VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS, gnmax_rdp, log_q
-from modeltoll.leak.stack import Layer, Stack
+from modeltoll.leak.teachers.ensemble import NetworkMembers, SeparateMembers, TeacherEnsemble
+from modeltoll.leak.teachers.network_stack import Layer, NetworkStack
+from modeltoll.leak.teachers.vote_head import VoteHead
 from modeltoll.records import Evidence
 
 
@@ -94,7 +94,7 @@ def rdp_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         ours = per_row(lambda votes=votes: gnmax_rdp(log_q(votes, 10.0), 10.0, ORDERS), 1000, repeats)
         plain = per_row(lambda votes=votes: [plain_rdp(row, 10.0) for row in votes[:100]], 100, repeats)
         yield Figure(f"GNMax RDP, 396 orders, {name}", 1000, ours, plain, 2.0)
-    reading = Reading(10.0)
+    reading = VoteReadout(10.0)
     ours = per_row(lambda: reading.leak(mixed), 1000, repeats)
     yield Figure("votes to leak, reading rdp, 70 % near-unanimous votes", 1000, ours, plain)
     values = -rng.uniform(100.0, 156.0, 1000)
@@ -170,9 +170,9 @@ def novelty_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
 class One:
     """One teacher of a stack, asked alone."""
 
-    def __init__(self, networks: Networks, teacher: int) -> None:
+    def __init__(self, networks: NetworkMembers, teacher: int) -> None:
         pick = slice(teacher, teacher + 1)
-        self._network = Networks(
+        self._network = NetworkMembers(
             tuple(np.ascontiguousarray(w[:, pick] if i == 0 else w[pick]) for i, w in enumerate(networks.weights)),
             tuple(b[pick] for b in networks.biases),
             networks.activation,
@@ -188,15 +188,15 @@ def teacher_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     for name, widths in (("linear", (784, 10)), ("perceptrons of 32 units", (784, 32, 10))):
         first, *later = itertools.pairwise(widths)
         weights = [rng.normal(size=(first[0], 250, first[1])), *(rng.normal(size=(250, *pair)) for pair in later)]
-        networks = Networks(tuple(weights), tuple(np.zeros((250, w.shape[2])) for w in weights), "relu")
+        networks = NetworkMembers(tuple(weights), tuple(np.zeros((250, w.shape[2])) for w in weights), "relu")
         ours, plain = (
-            per_row(lambda m=members: Teachers(m, np.arange(10), 784).votes(inputs), 500, max(3, repeats // 3))
-            for members in (networks, Separate(tuple(One(networks, i) for i in range(250)), np.arange(10)))
+            per_row(lambda m=members: TeacherEnsemble(m, np.arange(10), 784).votes(inputs), 500, max(3, repeats // 3))
+            for members in (networks, SeparateMembers(tuple(One(networks, i) for i in range(250)), np.arange(10)))
         )
         yield Figure(f"votes of 250 teachers, {name}", 500, ours, plain, 600.0)
 
 
-def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, widths: tuple) -> Stack:
+def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, widths: tuple) -> NetworkStack:
     """Networks over 28 x 28 inputs, with weights drawn by chance."""
 
     def layer(entering, leaving, kernel):
@@ -208,10 +208,10 @@ def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, width
         layers.append(layer(channels * kernel**2, leaving, kernel))
         side, channels = (side - kernel + 1) // 2, leaving
     sizes = itertools.pairwise((side * side * channels, *widths))
-    return Stack((*layers, *(layer(i, o, 0) for i, o in sizes)), (28, 28, 1))
+    return NetworkStack((*layers, *(layer(i, o, 0) for i, o in sizes)), (28, 28, 1))
 
 
-def onnx_winners(stack: Stack) -> Callable[[np.ndarray], np.ndarray]:
+def onnx_winners(stack: NetworkStack) -> Callable[[np.ndarray], np.ndarray]:
     """Full layers of many networks as one ONNX model on one core: inputs (rows, d) to winners (networks, rows)."""
     nodes, constants, flow = [], [], "inputs"
     for i, layer in enumerate(stack.layers):
@@ -243,11 +243,11 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     few = max(3, repeats // 3)
 
     def votes(stack, rows):
-        return Teachers(stack, np.arange(10), 784).votes(inputs[:rows])
+        return TeacherEnsemble(stack, np.arange(10), 784).votes(inputs[:rows])
 
     perceptrons = stack_of(rng, 250, (), (32, 10))
     alone = [
-        Stack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1]) for w in perceptrons.layers), (28, 28, 1))
+        NetworkStack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1]) for w in perceptrons.layers), (28, 28, 1))
         for i in range(250)
     ]
     plain = per_row(lambda: [one.winners(inputs) for one in alone], 500, few)
@@ -259,7 +259,9 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     yield Figure("the same perceptrons in ONNX Runtime, winners alone", 500, runtime, plain)
     mnistnets = stack_of(rng, 50, ((20, 5), (50, 5)), (500, 10))
     alone = [
-        Stack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1], w.kernel) for w in mnistnets.layers), (28, 28, 1))
+        NetworkStack(
+            tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1], w.kernel) for w in mnistnets.layers), (28, 28, 1)
+        )
         for i in range(50)
     ]
     plain = per_row(lambda: [one.winners(inputs[:32]) for one in alone], 32, few)

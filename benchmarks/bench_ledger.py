@@ -23,10 +23,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from modeltoll.ledger.locate import locate
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 NOW = 1_750_000_000.0
@@ -36,8 +36,8 @@ async def call(ledger, caller, rng, pairs, charges, bills):
     """One caller: ``pairs`` charges, each with its bill; appends the latencies in seconds."""
     for number in range(pairs):
         at = NOW + number
-        entry = Entry("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
-        bill = Bill(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(0.01, 1, 0.01), "sealed")
+        entry = Charge("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
+        bill = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(0.01, 1, 0.01), "sealed")
         start = time.perf_counter()
         await ledger.charge(caller, entry)
         charged = time.perf_counter()
@@ -92,7 +92,7 @@ def run(pairs, folder):
         lines.append(asyncio.run(measure("sqlite", SqliteLedger(file), callers, pairs)))
         for store, start in (("postgresql", postgres_server), ("valkey", valkey_server)):
             with start() as server:
-                lines.append(asyncio.run(measure(store, locate(server.url), callers, pairs)))
+                lines.append(asyncio.run(measure(store, ledger_from_url(server.url), callers, pairs)))
     return lines
 
 

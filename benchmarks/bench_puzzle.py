@@ -25,14 +25,14 @@ from importlib.metadata import version
 from argon2.low_level import Type, hash_secret_raw
 
 from modeltoll.errors import SolveStopped
+from modeltoll.puzzle.benchmark import measure_rate, measure_squarings
 from modeltoll.puzzle.counter import LADDER, Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.kernel import kernels
-from modeltoll.puzzle.measuring import measure_rate, measure_squarings
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve, unlock
+from modeltoll.puzzle.native_kernels import kernels
+from modeltoll.puzzle.precomputed import PrecomputedPool
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import squarers
-from modeltoll.puzzle.stock import Stock
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Challenge, MachineProfile, Part, Work
 
@@ -149,7 +149,7 @@ def varied(puzzle, work, draws):
     for _ in range(draws):
         challenge, _ = puzzle.make(Work(work, 1, work), rng)
         begin = time.thread_time()
-        solution = puzzle.solve(challenge, Watch())
+        solution = puzzle.solve(challenge, SolveControl())
         seconds.append(time.thread_time() - begin)
         counts.append(sum(n + 1 for n in solution.counters))
     return {
@@ -191,7 +191,7 @@ def making_table(repeats):
     rng = random.Random(8)
     lines = []
     for memory in (256, 8192, 65536, 262144):
-        stock = Stock(rng, memories_kib=(memory,), depth=4 * repeats)
+        stock = PrecomputedPool(rng, memories_kib=(memory,), depth=4 * repeats)
         puzzle = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory)
         stocked = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory, stock=stock)
         work = Work(4 * WORK, 1, 4 * WORK)
@@ -225,7 +225,7 @@ def cancelled(solver, seconds):
 
     begin = time.perf_counter()
     try:
-        solver(Watch(cancelled=stop, cores=solver.keywords["cores"]))
+        solver(SolveControl(cancelled=stop, cores=solver.keywords["cores"]))
     except SolveStopped:
         return 1000 * max(0.0, time.perf_counter() - begin - seconds)
     raise AssertionError("it was not stopped")
@@ -236,7 +236,7 @@ def solve_endless(watch, puzzle, memory, cores, kernel=None, squarer=None):
     del cores  # the watch has them
     part = Part(bytes(16), 2**52, b"" if puzzle.startswith("hashcash") else bytes(16))
     if squarer is not None:
-        return unlock(Challenge(puzzle, (part,), modulus=b"\xff" * 256), watch, squarer)
+        return solve_timelock(Challenge(puzzle, (part,), modulus=b"\xff" * 256), watch, squarer)
     costs = (1, 1) if memory else (0, 0)
     return solve(Challenge(puzzle, (part,), memory, *costs), watch, kernel)
 

@@ -34,12 +34,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
-from modeltoll.gateway.callers import hash_key
-from modeltoll.ledger.locate import locate
-from modeltoll.pricing.calibration import Costs, calibrate
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Caller, Leaks
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 PATH = "/v2/models/digits/infer"
@@ -81,7 +81,7 @@ def settings(folder, upstream, ledger, plan):
     """A settings file for each gateway; they differ in their addresses only."""
     rng = np.random.default_rng(0)
     honest = Leaks(("entropy",), rng.random((200, 1)))
-    save_calibration(calibrate("digits", honest, Costs(unit_seconds=1e-5)), folder / "tariff.json")
+    save_calibration(fit_calibration("digits", honest, RowCosts(unit_seconds=1e-5)), folder / "tariff.json")
     names = [*map(str, range(plan.callers)), CAPPED]
     keys = [{"name": name, "sha256": hash_key(f"key-{name}")} for name in names]
     keys[-1]["tier"] = CAPPED
@@ -163,7 +163,7 @@ def metric_rows(page):
 
 async def accounts(url):
     """What the ledger knows: rows and requests by caller, and rows by the log."""
-    ledger = locate(url, make=False)
+    ledger = ledger_from_url(url, make=False)
     await ledger.open()
     known = {account.caller.name: account for account in await ledger.largest(10_000, time.time())}
     lines, logged = [], 0

@@ -21,13 +21,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.serve import run
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.server.serve import run
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.entropy import EntropyMeasure
-from modeltoll.pricing.calibration import Costs, Provenance, calibrate
+from modeltoll.pricing.calibration import Provenance
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Evidence, Leaks
 
 MODEL, KEY = "stub", "a-key-for-the-benchmark"
@@ -100,7 +101,7 @@ def pass_through(upstream):
 def run_proxy(settings, *, gated):
     """The gateway, or the pass-through in its place."""
     loaded = load_settings(settings)
-    assembly = assemble(loaded)
+    assembly = build_gateway(loaded)
     if not gated:
         assembly = replace(assembly, public=pass_through(assembly.upstream))
     run(loaded, assembly)
@@ -118,8 +119,10 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
         measures.append({"name": "pknn", "file": "private.npz"})
         values = np.hstack([values, values])
     leaks = Leaks(tuple(measure["name"] for measure in measures), values)
-    costs = Costs(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
-    save_calibration(calibrate(MODEL, leaks, costs, provenance=Provenance("benchmark")), folder / f"{name}.tariff.json")
+    costs = RowCosts(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
+    save_calibration(
+        fit_calibration(MODEL, leaks, costs, provenance=Provenance("benchmark")), folder / f"{name}.tariff.json"
+    )
     port, admin = free_port(), free_port()
     model = {"tariff": f"{name}.tariff.json", "output": {"name": "p", "kind": "probabilities"}, "measures": measures}
     document = {

@@ -22,13 +22,13 @@ from leak_record import callers
 from scipy.stats import spearmanr
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.shelf import VICTIMS
-from modeltoll.leak.batched import MNISTNET, PERCEPTRON, fit_network_teachers
-from modeltoll.leak.distil import fit_observer, fit_vote_head
-from modeltoll.leak.ensemble import Teachers
-from modeltoll.leak.head import VoteHead
-from modeltoll.leak.layered import LayeredNovelty
-from modeltoll.leak.pate import Reading
+from modeltoll.bench.victims.registry import VICTIMS
+from modeltoll.leak.layered_novelty import LayeredNovelty
+from modeltoll.leak.pate import VoteReadout
+from modeltoll.leak.teachers.distil import fit_novelty_network, fit_vote_head
+from modeltoll.leak.teachers.ensemble import TeacherEnsemble
+from modeltoll.leak.teachers.fit_torch import MNISTNET, PERCEPTRON, fit_network_teachers
+from modeltoll.leak.teachers.vote_head import VoteHead
 
 KINDS = {"perceptron": PERCEPTRON, "mnistnet": MNISTNET}
 TEACHERS, ROWS, TIMED = 250, 2000, 500
@@ -75,9 +75,9 @@ def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
         )
         trained = timed(row, "teachers", work)
         trained.save(files["teachers"])
-    teachers = Teachers.load(files["teachers"])
+    teachers = TeacherEnsemble.load(files["teachers"])
     if not files["layered"].is_file():
-        stack = timed(row, "observer", lambda: fit_observer(x, private.y, shape))
+        stack = timed(row, "observer", lambda: fit_novelty_network(x, private.y, shape))
         LayeredNovelty(stack, x).save(files["layered"])
     flat = test.x.reshape(len(test.x), -1)[: ROWS if kind == "mnistnet" else None]  # a row of them takes 40 ms
     row["accuracy"] = float((teachers.votes(flat).argmax(axis=1) == test.y[: len(flat)]).mean())
@@ -90,7 +90,7 @@ def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
         head.save(files["head"])
     head = VoteHead.load(files["head"])
     row["head_ms_per_row"] = milliseconds(head.votes, flat[:TIMED])
-    reading = Reading(TEACHERS / 25)
+    reading = VoteReadout(TEACHERS / 25)
     row["rank_correlation"] = {}
     for caller, images in callers(name, folder):
         rows = images[:ROWS].reshape(min(ROWS, len(images)), -1)

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.shelf import VICTIMS, TorchVictim, victim
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.layered import LayeredNovelty
+from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.measure import LeakMeasure
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.pknn import PknnMeasure, log_scores
-from modeltoll.leak.teachers import Teachers
+from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble
 from modeltoll.records import Evidence
 
 SEED = 20260101
@@ -55,7 +55,7 @@ def callers(name: str, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     }
     for caller, load in sources.items():
         images = load()
-        yield caller, datasets.fit_to(images[rng.permutation(len(images))[:STOLEN]], shape)
+        yield caller, datasets.resize_to(images[rng.permutation(len(images))[:STOLEN]], shape)
     yield "noise", rng.random((NOISE, *shape))
 
 
@@ -95,7 +95,7 @@ def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[s
     }
     teachers, layered = (cache / f"{part}-{name}.npz" for part in ("teachers", "layered"))
     if teachers.is_file():
-        ensemble = Teachers.load(teachers)
+        ensemble = TeacherEnsemble.load(teachers)
         found["pate"] = lambda: PateMeasure(ensemble.votes, len(ensemble))
     if layered.is_file():
         found["novelty-layered"] = lambda: LayeredNovelty.load(layered)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.shelf import VICTIMS, victim
+from modeltoll.bench.victims.registry import VICTIMS, victim
 
 
 def main() -> None:

@@ -24,12 +24,13 @@ import numpy as np
 import yaml
 
 from modeltoll import wire
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.settings import load_settings
-from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 
 SURE, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
 LABELS = ["cat", "dog", "eel", "fox"]
@@ -163,8 +164,8 @@ def build(folder, name):
     model, _, _, says = TOWNS[name]
     measure = model["measures"][0]["name"]
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = Terms(entry=EntryTerms(anonymous_units=0.0))
-    tariff = calibrate("m", leaks, Costs(undefended_seconds=1e-5, unit_seconds=1e-5), terms)
+    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    tariff = fit_calibration("m", leaks, RowCosts(undefended_seconds=1e-5, unit_seconds=1e-5), terms)
     save_calibration(tariff, folder / "m.json")
     puzzle = {"allow": ["sha256"]}
     document = {
@@ -174,7 +175,7 @@ def build(folder, name):
     }
     (folder / "modeltoll.yaml").write_text(yaml.safe_dump(document))
     upstream = FakeUpstream(says)
-    return assemble(load_settings(folder / "modeltoll.yaml"), upstream), upstream
+    return build_gateway(load_settings(folder / "modeltoll.yaml"), upstream), upstream
 
 
 async def attack(name, requests, seed):

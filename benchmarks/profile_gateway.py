@@ -28,13 +28,13 @@ import uvloop
 from gateway_street import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
-from modeltoll.gateway import gate as gates
-from modeltoll.gateway.assemble import assemble, build_chance
-from modeltoll.gateway.assemble_parts import build_profile
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import build_gateway, build_runtime
+from modeltoll.gateway.assembly.components import build_profile
+from modeltoll.gateway.core import gate as gates
+from modeltoll.gateway.core.request import GateConfig, GateRequest, ServedModel
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}
@@ -81,10 +81,10 @@ def clocked_gate(assembly, chance, laps):
     road = assembly.gates[MODEL].road
     protocol = Clocked(road.subject.protocol, laps, read="read the request", evidence="evidence")
     measures = tuple(Clocked(measure, laps, measure="leaks") for measure in road.subject.measures)
-    subject = gates.Subject(road.subject.service, protocol, measures)
+    subject = ServedModel(road.subject.service, protocol, measures)
     tariff = Clocked(road.tariff, laps, assess="assess", work="work")
     ledger = Clocked(assembly.ground.ledger, laps, charge="charge", bill="bill")
-    return gates.Gate(gates.Road(subject, tariff, road.menu), assembly.upstream, ledger, chance)
+    return gates.Gate(GateConfig(subject, tariff, road.menu), assembly.upstream, ledger, chance)
 
 
 async def visits(gate, requests, pause, laps):
@@ -98,7 +98,7 @@ async def visits(gate, requests, pause, laps):
         if pause:
             await asyncio.sleep(pause)
         begin = time.perf_counter()
-        passage = await gate.visit(Visit(caller, PATH, body, wire.Accept()))
+        passage = await gate.visit(GateRequest(caller, PATH, body, wire.Accept()))
         laps.setdefault(WHOLE, []).append(time.perf_counter() - begin)
         if passage.toll is not None:
             write(passage.toll, wire.DETAIL)
@@ -118,9 +118,9 @@ async def counted(gate, requests):
 async def profile(settings, requests):
     """Medians in microseconds, {step: {"in a row": us, "with pauses": us}}, and the calls of a plain gate."""
     answers = itertools.cycle(bodies())
-    assembly = assemble(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
+    assembly = build_gateway(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
     laps = {}
-    gate = clocked_gate(assembly, build_chance(settings, build_profile(settings)), laps)
+    gate = clocked_gate(assembly, build_runtime(settings, build_profile(settings)), laps)
     gates.answer_toll = clocked(gates.answer_toll, laps, "toll")
     table = {}
     async with assembly.opened():

@@ -32,16 +32,16 @@ from servers.sites import MODEL, SERVERS, TARIFF, Site
 
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
-from modeltoll.demo.worlds import WORLDS, Sizes
+from modeltoll.demo.data import WORLDS, DataSizes
 from modeltoll.errors import TollTooDear
-from modeltoll.gateway.assemble_parts import build_subject
-from modeltoll.gateway.settings import load_settings
-from modeltoll.ledger.locate import locate
+from modeltoll.gateway.assembly.components import build_served_model
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.records import Bill, Leaks
+from modeltoll.records import Leaks, LogEntry
 
-SIZES = Sizes(honest=100, pictures=40, noise=40)
+SIZES = DataSizes(honest=100, pictures=40, noise=40)
 BUDGET = 20.0  # seconds of work that each caller does
 MEMORY_KIB = 256 * 1024  # callers under suspicion get puzzles of this size
 TIMEOUT = 120.0  # seconds
@@ -65,7 +65,7 @@ def questions(settings: Path, url: str, rows: Mapping[str, np.ndarray]) -> tuple
 
     An Open Inference request has a name: MLServer makes one up, and answers with it, where there is none.
     """
-    subject = build_subject(load_settings(settings), MODEL)
+    subject = build_served_model(load_settings(settings), MODEL)
     metadata = httpx.get(url + subject.metadata_path).content if subject.metadata_path else b""
     bodies = {}
     for who, table in rows.items():
@@ -102,9 +102,9 @@ def visit(url: str, toll_url: str, who: str, bodies: Sequence[bytes]) -> tuple[l
     return direct, paid
 
 
-async def logged(settings: Path) -> list[Bill]:
+async def logged(settings: Path) -> list[LogEntry]:
     """What the gate logged, in order."""
-    ledger = locate(load_settings(settings).ledger.url)
+    ledger = ledger_from_url(load_settings(settings).ledger.url)
     await ledger.open()
     try:
         return [bill for _, _, bill in await ledger.log(0, 10_000)]
@@ -112,7 +112,7 @@ async def logged(settings: Path) -> list[Bill]:
         await ledger.close()
 
 
-def figures(direct: Sequence[Came], paid: Sequence[Came], bills: Sequence[Bill], tariff: ConformalTariff) -> dict:
+def figures(direct: Sequence[Came], paid: Sequence[Came], bills: Sequence[LogEntry], tariff: ConformalTariff) -> dict:
     """One caller: what his rows are worth by themselves, in units, what he was asked, and how much longer he waits.
 
     ``ratio`` is 1 + what the toll adds to a row, measured in turns with the server itself, over a row's calibrated time.

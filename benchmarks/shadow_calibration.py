@@ -23,11 +23,11 @@ import numpy as np
 import yaml
 
 from modeltoll.bench import datasets
-from modeltoll.demo.callers import ask, questions
-from modeltoll.demo.street import Street, train_victim
-from modeltoll.demo.victim import MODEL
-from modeltoll.demo.worlds import WORLDS, Sizes
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.demo.data import WORLDS, DataSizes
+from modeltoll.demo.http_callers import ask, requests_for
+from modeltoll.demo.model_server import MODEL
+from modeltoll.demo.servers import DemoServers, train_victim
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 CALLERS, TREES, PRICED = 20, 60, 300
 PRIVATE = 20_000
@@ -49,7 +49,7 @@ def refused(street, rows, key):
     """Ask in enforce mode without paying; how many tolls came."""
     tolls = 0
     with httpx.Client(base_url=street.gateway_url, timeout=60.0) as client:
-        for question in questions(rows, [key]):
+        for question in requests_for(rows, [key]):
             headers = {"content-type": "application/json", "x-api-key": question.key}
             tolls += client.post(f"/v2/models/{MODEL}/infer", content=question.body, headers=headers).status_code == 402
     return tolls
@@ -58,7 +58,7 @@ def refused(street, rows, key):
 def study(folder, data_dir, requests, seed):
     """The whole road; the figures that came of it."""
     rng = np.random.default_rng(seed)
-    world = WORLDS["mnist"](Sizes(pictures=PRICED), data_dir, rng)
+    world = WORLDS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
     unseen = datasets.mnist(data_dir, train=False).x
     unseen = unseen.reshape(len(unseen), -1)[rng.permutation(len(unseen))]
     sent, fresh = unseen[:requests], unseen[requests : requests + PRICED]
@@ -66,12 +66,12 @@ def study(folder, data_dir, requests, seed):
     world = replace(world, private_x=world.private_x[kept], private_y=world.private_y[kept])
     told("training the victim")
     forest = train_victim(world, TREES, seed, lambda *_: None)
-    street = Street.laid(folder)
+    street = DemoServers.laid(folder)
     names = [f"caller-{number}" for number in range(CALLERS)]
     street.write_settings(world.private_x, [*names, "fresh", "pictures"], DEFAULT_PROFILE)
     switch(street, "shadow")
     with street.victim(forest):
-        asked = questions(sent, names)
+        asked = requests_for(sent, names)
         told(f"{requests} requests to the model server, and the same through the gateway in shadow mode")
         direct = ask(street.victim_url, asked, lambda: None)
         with street.gateway():

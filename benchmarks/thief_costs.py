@@ -3,7 +3,7 @@
     python benchmarks/thief_costs.py [--row-seconds 5] [--json FILE]
 
 The rates of the reference core and of the kernels are DEFAULT_PROFILE's and results/benchmarks/bench_puzzle.json's; those
-of the graphics card are published and named in ``modeltoll.bench.machines``.
+of the graphics card are published and named in ``modeltoll.bench.hardware_costs``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ import argparse
 import json
 from pathlib import Path
 
-from modeltoll.bench.machines import CARD, CARD_SHA256, CORE, EURO_PER_KWH, bill, card_argon2id, card_bounds
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.bench.hardware_costs import (
+    CARD,
+    CARD_SHA256,
+    CORE,
+    EURO_PER_KWH,
+    gpu_argon2id,
+    gpu_bounds,
+    hardware_cost,
+)
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 MEASURED = Path(__file__).parents[1] / "results" / "benchmarks" / "bench_puzzle.json"
 ROWS = 1000
@@ -37,7 +45,7 @@ def gains():
     """The card against the reference core, by puzzle; ``bound`` says what its rate is derived from, None if published."""
     table = [gain("sha256, hashcash", CARD_SHA256, DEFAULT_PROFILE.sha256, {**SHA256_RUN, "bound": None})]
     for memory_kib in RUNGS:
-        bounds = card_bounds(memory_kib)
+        bounds = gpu_bounds(memory_kib)
         bound = min(bounds, key=bounds.get)
         source = {**ARGON2ID_RUN, "bound": bound}
         name = f"argon2id, {memory_kib / 1024:g} MiB"
@@ -47,7 +55,7 @@ def gains():
 
 def line(puzzle, name, speed, machine, row_seconds):
     """What ``ROWS`` rows take on a machine that does ``speed`` reference cores' work."""
-    cost = bill(machine, ROWS * row_seconds / speed)
+    cost = hardware_cost(machine, ROWS * row_seconds / speed)
     return {
         "puzzle": puzzle,
         "machine": name,
@@ -74,7 +82,7 @@ def lines(row_seconds):
     for memory_kib in PRICED_RUNGS:
         name = f"argon2id, {memory_kib / 1024:g} MiB"
         table.append(line(name, "core", 1.0, *core))
-        table.append(line(name, CARD_NAME, card_argon2id(memory_kib) / DEFAULT_PROFILE.rate(memory_kib), *card))
+        table.append(line(name, CARD_NAME, gpu_argon2id(memory_kib) / DEFAULT_PROFILE.rate(memory_kib), *card))
     return table
 
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import modeltoll
-from modeltoll.puzzle.evaluation import check_of, evaluate
-from modeltoll.puzzle.kernel import LIBRARY, PYTHON, kernels
+from modeltoll.puzzle.functions import check_of, evaluate
+from modeltoll.puzzle.native_kernels import LIBRARY, PYTHON, kernels
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 SEED, COUNTER, RANGE = bytes(range(16)), 70_000, 100_000

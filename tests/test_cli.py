@@ -27,9 +27,9 @@ from modeltoll import __version__, wire
 from modeltoll.cli import app
 from modeltoll.cli.terminal import Stages
 from modeltoll.pricing.calibration import ENTRY_QUERIES
-from modeltoll.pricing.reference import DEFAULT_PROFILE
-from modeltoll.puzzle import measuring, seal
+from modeltoll.puzzle import benchmark, seal
 from modeltoll.puzzle.counter import Sha256Counter
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll, Work
 
@@ -64,7 +64,7 @@ def sold(answer):
     """A small toll with a sealed answer."""
     rng = random.Random(0)
     challenge, solution = Sha256Counter(UNIT).make(Work(10.0, 1, 10.0), rng)
-    cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
     return wire.encode_toll(Toll(wire.SEALED, challenge, cargo, 3, 0.1), "toll")
 
 
@@ -264,8 +264,8 @@ def test_the_version_is_the_packages():
 
 
 def test_bench_puzzle_prints_its_json_and_nothing_else(monkeypatch):
-    small = functools.partial(measuring.measure_puzzles, ladder=(256, 512))
-    monkeypatch.setattr(measuring, "measure_puzzles", small)
+    small = functools.partial(benchmark.measure_puzzles, ladder=(256, 512))
+    monkeypatch.setattr(benchmark, "measure_puzzles", small)
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     result = CliRunner().invoke(app, ["bench-puzzle", "--seconds", "0.01", "--json", "-"])
     assert result.exit_code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modeltoll.bench.experiment import read_results
-from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.page import sections
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from modeltoll import wire
-from modeltoll.puzzle import evaluation, seal, squaring
+from modeltoll.puzzle import functions, seal, squaring
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.stock import Stock
+from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll, Work
 
@@ -48,7 +48,7 @@ ANSWERS = {
 def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
     """One challenge of every puzzle and shape, each with its solution where it has a secret one."""
     argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
-    stock = Stock(rng, memories_kib=(256,), depth=1)
+    stock = PrecomputedPool(rng, memories_kib=(256,), depth=1)
     stock.fill()
     stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=stock)
     return {
@@ -76,24 +76,24 @@ def challenges(rng: random.Random) -> list[dict[str, Any]]:
 
 def puzzles(rng: random.Random) -> list[dict[str, Any]]:
     """F(n) and its halves for counters of every width, the target of a hashcash bound, and F of a time lock."""
-    seed = rng.randbytes(evaluation.SEED_BYTES)
+    seed = rng.randbytes(functions.SEED_BYTES)
     rows: list[dict[str, Any]] = []
     for memory_kib in (0, 256, 1024):
         for n in (0, 1, 255, 256, 2**32, 2**53 - 1):
-            value = evaluation.evaluate(seed, n, memory_kib)
-            name = evaluation.ARGON2ID if memory_kib else evaluation.SHA256
+            value = functions.evaluate(seed, n, memory_kib)
+            name = functions.ARGON2ID if memory_kib else functions.SHA256
             row = {"puzzle": name, "m_kib": memory_kib, "seed": seed.hex(), "n": n, "value": value.hex()}
-            rows.append(row | {"check": evaluation.check_of(value).hex(), "secret": evaluation.secret_of(value).hex()})
-    for name in evaluation.HASHCASHES:
+            rows.append(row | {"check": functions.check_of(value).hex(), "secret": functions.secret_of(value).hex()})
+    for name in functions.HASHCASHES:
         for bound in (1, 2, 3, 1000, 2**20, 2**48):
-            largest = evaluation.largest_digest(bound, name).hex()
+            largest = functions.largest_digest(bound, name).hex()
             rows.append({"puzzle": name, "bound": bound, "largest_digest": largest})
     trapdoor = _trapdoor()
-    base = squaring.base_of(seed, trapdoor.modulus)
+    base = squaring.time_lock_base(seed, trapdoor.modulus)
     for squarings in (1, 1000):
-        value = squaring.value_of(trapdoor.power(base, squarings))
+        value = squaring.time_lock_value(trapdoor.power(base, squarings))
         lock = {"seed": seed.hex(), "modulus": f"{trapdoor.modulus:x}", "base": f"{base:x}", "squarings": squarings}
-        rows.append({"puzzle": evaluation.TIMELOCK, **lock, "value": value.hex()})
+        rows.append({"puzzle": functions.TIMELOCK, **lock, "value": value.hex()})
     return rows
 
 
@@ -105,7 +105,7 @@ def seals(rng: random.Random) -> list[dict[str, Any]]:
         assert solution is not None
         associated = wire.canonical_challenge(challenge, wire.SEALED)
         for kind, answer in ANSWERS.items():
-            cargo = seal.close(answer, solution, associated, rng)
+            cargo = seal.seal_answer(answer, solution, associated, rng)
             rows.append(
                 {
                     "name": f"{name}, {kind}",
@@ -129,7 +129,7 @@ def tolls(rng: random.Random) -> list[dict[str, Any]]:
         for mode in _modes(challenge):
             row: dict[str, Any] = {"name": name, "mode": mode}
             if mode == wire.SEALED and solution is not None:
-                cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+                cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
                 row |= {"counters": list(solution.counters), "answer": answer.body.decode("ascii")}
             else:
                 cargo = rng.randbytes(40)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from modeltoll.demo.processes import await_ready, free_port, serving
-from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.callers.identify import hash_key
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.table import PLAIN
-from modeltoll.bench.lines import percent, times
-from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.evasions.registry import PLAIN
+from modeltoll.bench.formatting import percent, times
+from modeltoll.bench.report.aggregate import Results
+from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
-from modeltoll.bench.report.section import Section
 from modeltoll.bench.report.tables import defences, live
 from tables.form import RESULTS, number, table
 
 if TYPE_CHECKING:
-    from modeltoll.bench.report.gathering import Gathered
+    from modeltoll.bench.report.aggregate import SeedAggregate
 
 __all__ = [
     "bench_accounts",
@@ -40,7 +40,7 @@ def _found(suite: str, dataset: str) -> Results:
     return Results(json.loads(path.read_text()) for path in sorted(folder.glob("*.json")))
 
 
-def _paired(results: Results) -> Iterator[tuple[Gathered, Gathered]]:
+def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:
     """What was measured under our toll, beside the same under the published one."""
     shared = ("attack", "evasion", "workload", "budget")
     others = {tuple(one[name] for name in shared): one for one in results.of(tariff=PUBLISHED)}
@@ -48,7 +48,7 @@ def _paired(results: Results) -> Iterator[tuple[Gathered, Gathered]]:
         yield one, others[tuple(one[name] for name in shared)]
 
 
-def _ratios(ours: Gathered, published: Gathered) -> list[str]:
+def _ratios(ours: SeedAggregate, published: SeedAggregate) -> list[str]:
     return [one.said(times, "ratio") + one.mark for one in (published, ours)]
 
 

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUP_SCHEMES",
     "Account",
-    "Allowance",
     "Answer",
     "Assessment",
-    "Bill",
     "Caller",
     "Challenge",
-    "Entry",
+    "Charge",
+    "DailyQuota",
+    "DailyUsage",
     "Evidence",
     "Leaks",
+    "LogEntry",
     "MachineProfile",
     "Part",
     "Solution",
-    "Spent",
     "Toll",
     "Work",
 ]
@@ -53,18 +53,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class DailyQuota:
     """What a caller may have in a day; None for no limit. ``work``, in reference seconds, ends with what reaches it."""
 
     rows: int | None = None
     work: float | None = None
 
-    def covers(self, spent: Spent, rows: int) -> bool:
+    def covers(self, spent: DailyUsage, rows: int) -> bool:
         return (self.rows is None or spent.rows + rows <= self.rows) and (self.work is None or spent.work < self.work)
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class DailyUsage:
     """What a caller has had of a day, counted from the epoch in UTC: rows, and reference seconds of work."""
 
     day: int
@@ -86,7 +86,7 @@ class Caller:
     groups: tuple[str, ...] = ()
     discount: float = 0.0
     markup: float = 1.0
-    allowance: Allowance | None = None
+    allowance: DailyQuota | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -141,7 +141,7 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Charge:
     """What one request writes into the ledger, in one atomic step.
 
     ``leaks`` sums each measure over the rows. ``bins`` holds, per row, one bin per measure; a row whose
@@ -206,7 +206,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class LogEntry:
     """One line of the ledger's append-only log; ``caller`` is hashed by the ledger, payloads never reach it.
 
     ``leaks`` has shape (rows, measures). ``mode`` is ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.

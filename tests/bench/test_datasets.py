@@ -78,11 +78,11 @@ def test_tiny_imagenet_is_read_and_checked(tmp_path):
 
 def test_fit_makes_grey_images_of_the_wanted_size():
     colours = np.random.default_rng(0).random((5, 32, 32, 3))
-    fitted = datasets.fit(colours, 28)
+    fitted = datasets.resize(colours, 28)
     assert fitted.shape == (5, 28, 28)
     assert fitted.min() >= 0.0
     assert fitted.max() <= 1.0 + 1e-9
-    assert np.array_equal(datasets.fit(fitted, 28), fitted)
+    assert np.array_equal(datasets.resize(fitted, 28), fitted)
 
 
 def test_patches_fill_the_range_and_repeat_with_their_seed():

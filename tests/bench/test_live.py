@@ -9,46 +9,46 @@ from dataclasses import replace
 
 import pytest
 
-from modeltoll.bench import live
-from modeltoll.bench.experiment import Origin
-from modeltoll.bench.gauges import measure_all
-from modeltoll.bench.live import Trip, drive
-from modeltoll.bench.running import Run, errands, run_errand
-from modeltoll.bench.suites import Choice, plan
-from modeltoll.bench.tolls import CONFORMAL, DEFAULT, lay
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.bench import live_gateway
+from modeltoll.bench.experiment import Provenance
+from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.live_gateway import LiveRun, run_live
+from modeltoll.bench.runner import RunSettings, pending_jobs, run_job
+from modeltoll.bench.suites import SuiteOptions, plan_experiments
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, build_toll
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.records import Work
 
 ROWS = 12
 
 
 @pytest.fixture
-def trip(room, ground):
-    images = room.pools.foreign.x[:ROWS]
-    laid = lay(ground, CONFORMAL, DEFAULT, "digits")
-    gauges = {name: room.gauges[name] for name in laid.measures}
-    leaks = measure_all(gauges, room.victim.scores(images), images)
-    return Trip(images, leaks, gauges, room.victim, laid.calibration)
+def live_run(prepared, baseline):
+    images = prepared.data_split.foreign.x[:ROWS]
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    leak_measures = {name: prepared.leak_measures[name] for name in scheme.measures}
+    leaks = measure_all(leak_measures, prepared.victim.scores(images), images)
+    return LiveRun(images, leaks, leak_measures, prepared.victim, scheme.calibration)
 
 
-def test_every_answer_that_is_opened_is_the_victims_own(trip, monkeypatch):
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
-    driven = drive(trip, lambda: DEFAULT_PROFILE)
+def test_every_answer_that_is_opened_is_the_victims_own(live_run, monkeypatch):
+    monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
+    driven = run_live(live_run, lambda: DEFAULT_PROFILE)
     assert driven.rows == ROWS
     assert driven.changed == 0
-    assert driven.unit_seconds < trip.calibration.unit_seconds
+    assert driven.unit_seconds < live_run.calibration.unit_seconds
     assert 0.0 < driven.measured_seconds < math.inf
     assert driven.computed_seconds > 0.2
 
 
 def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
     halved = replace(DEFAULT_PROFILE, argon2id={rung: rate / 2 for rung, rate in DEFAULT_PROFILE.argon2id.items()})
-    assert live._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
-    assert live._pace(DEFAULT_PROFILE, halved) == 1.5
+    assert live_gateway._pace(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
+    assert live_gateway._pace(DEFAULT_PROFILE, halved) == 1.5
 
 
 def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
-    dealer, chance = live._Dealer(DEFAULT_PROFILE), random.Random(0)
+    dealer, chance = live_gateway._RecordingPuzzle(DEFAULT_PROFILE), random.Random(0)
     assert dealer.within(256) is dealer
     solved = [dealer.make(Work(0.5, 1, 0.5), chance) for _ in range(40)]
     assert dealer.expected == pytest.approx(20.0)
@@ -61,24 +61,29 @@ def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
     assert 0.0 < dealer.making < 0.2 * dealer.expected
 
 
-def test_an_answer_that_was_changed_is_counted(trip):
-    said = [json.dumps({"outputs": [{"data": scores.tolist()}]}).encode() for scores in trip.victim.scores(trip.images)]
-    assert live._changed(trip, said) == 0
-    assert live._changed(trip, [*said[:-1], said[0]]) == 1
-
-
-def test_live_runs_are_in_the_result_and_asked_for_once(workshop, ground, tmp_path, monkeypatch):
-    del ground
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.2)
-    monkeypatch.setattr(live, "_RUNG_SECONDS", 0.01)
-    planned = [
-        one for one in plan("table3", Choice(("digits",), ("copycat",), "quick", 1, 60)) if one.tariff == CONFORMAL
+def test_an_answer_that_was_changed_is_counted(live_run):
+    said = [
+        json.dumps({"outputs": [{"data": scores.tolist()}]}).encode()
+        for scores in live_run.victim.scores(live_run.images)
     ]
-    still = Run(workshop, tmp_path, Origin("a test", "a machine", {}))
-    assert run_errand(errands(planned, tmp_path)[0], still).results[0].live is None
-    assert errands(planned, tmp_path) == []
-    (todo,) = errands(planned, tmp_path, live=True)
-    (result,) = run_errand(todo, replace(still, live=5)).results
+    assert live_gateway._changed(live_run, said) == 0
+    assert live_gateway._changed(live_run, [*said[:-1], said[0]]) == 1
+
+
+def test_live_runs_are_in_the_result_and_asked_for_once(workspace, baseline, tmp_path, monkeypatch):
+    del baseline
+    monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
+    monkeypatch.setattr(live_gateway, "_RUNG_SECONDS", 0.01)
+    planned = [
+        one
+        for one in plan_experiments("table3", SuiteOptions(("digits",), ("copycat",), "quick", 1, 60))
+        if one.tariff == CONFORMAL
+    ]
+    still = RunSettings(workspace, tmp_path, Provenance("a test", "a machine", {}))
+    assert run_job(pending_jobs(planned, tmp_path)[0], still).results[0].live is None
+    assert pending_jobs(planned, tmp_path) == []
+    (todo,) = pending_jobs(planned, tmp_path, live=True)
+    (result,) = run_job(todo, replace(still, live=5)).results
     assert result.live["rows"] == 5
     assert "live agrees with computed" in {check.name for check in result.checks}
-    assert errands(planned, tmp_path, live=True) == []
+    assert pending_jobs(planned, tmp_path, live=True) == []

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import datasets
 from modeltoll.bench.datasets import DataError
-from modeltoll.bench.datasets.fetching import Published, fetch
-from modeltoll.bench.targets import TARGETS, Workshop
+from modeltoll.bench.datasets.download import PublishedFile, fetch
+from modeltoll.bench.targets import TARGETS, Workspace
 from modeltoll.cli import app
 
 RNG = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_a_folder_of_pictures_has_a_class_for_each_folder(tmp_path):
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3), (28, 28)])
 @pytest.mark.parametrize("given", [(6, 32, 32, 3), (6, 28, 28), (6, 8, 8)])
 def test_any_images_fit_any_victim(shape, given):
-    fitted = datasets.fit_to(RNG.random(given), shape)
+    fitted = datasets.resize_to(RNG.random(given), shape)
     assert fitted.shape == (6, *shape)
     assert fitted.min() >= 0.0
     assert fitted.max() <= 1.0 + 1e-9
@@ -89,27 +89,27 @@ def test_any_images_fit_any_victim(shape, given):
 def test_colours_stay_where_the_victim_sees_them():
     red = np.zeros((2, 32, 32, 3))
     red[..., 0] = 1.0
-    assert np.allclose(datasets.fit_to(red, (16, 16, 3)), red[:, :16, :16])
+    assert np.allclose(datasets.resize_to(red, (16, 16, 3)), red[:, :16, :16])
 
 
 def test_any_set_can_be_the_foreign_source_of_another(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=RNG.integers(0, 256, (900, 12, 12, 3), np.uint8), y=np.arange(900) % 4)
-    room = TARGETS["digits"].ready(Workshop(None, tmp_path, str(path)), quiet)
-    assert room.pools.foreign.x.shape == (700, 8, 8)
-    assert room.pools.strange.shape == (200, 8, 8)
-    noise = TARGETS["digits"].ready(Workshop(None, tmp_path, "noise"), quiet)
-    assert not np.array_equal(noise.pools.foreign.x[:5], room.pools.foreign.x[:5])
-    assert np.array_equal(noise.pools.honest.x, room.pools.honest.x)
+    prepared = TARGETS["digits"].ready(Workspace(None, tmp_path, str(path)), quiet)
+    assert prepared.data_split.foreign.x.shape == (700, 8, 8)
+    assert prepared.data_split.strange.shape == (200, 8, 8)
+    noise = TARGETS["digits"].ready(Workspace(None, tmp_path, "noise"), quiet)
+    assert not np.array_equal(noise.data_split.foreign.x[:5], prepared.data_split.foreign.x[:5])
+    assert np.array_equal(noise.data_split.honest.x, prepared.data_split.honest.x)
     with pytest.raises(DataError, match="there is no source 'nothing'"):
-        TARGETS["digits"].ready(Workshop(None, tmp_path, "nothing"), quiet)
+        TARGETS["digits"].ready(Workspace(None, tmp_path, "nothing"), quiet)
     with pytest.raises(DataError, match="a table"):
-        TARGETS["cells"].ready(Workshop(None, tmp_path, "noise"), quiet)
+        TARGETS["cells"].ready(Workspace(None, tmp_path, "noise"), quiet)
 
 
 def published(content, path="mnist/one.gz", *, unpacked=False):
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return Published("https://publisher.invalid/one.gz", digest, path, unpacked)
+    return PublishedFile("https://publisher.invalid/one.gz", digest, path, unpacked)
 
 
 def test_a_file_is_fetched_once_and_checked(tmp_path):

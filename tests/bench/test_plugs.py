@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.datasets import Images
+from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
-from modeltoll.bench.defences.table import DEFENCES, WATCHERS
-from modeltoll.bench.defences.told import Misinformation, ReverseSigmoid, Rounding, TopOne
-from modeltoll.bench.evasions.evasion import Crowd
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
-from modeltoll.bench.honest.kinds import KINDS, jittered
-from modeltoll.testing.bench import check_defence, check_evasion, check_kind, check_victim, check_watcher
+from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
+from modeltoll.bench.evasions.evasion import Cover
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
+from modeltoll.testing.bench_plugins import check_defence, check_evasion, check_kind, check_victim, check_watcher
 
 RNG = np.random.default_rng(0)
 STOLEN = RNG.lognormal(1.0, 1.0, (40, 2))
-CROWD = Crowd(
+CROWD = Cover(
     RNG.lognormal(size=(60, 2)), RNG.random((30, 2)), np.zeros((1, 2)), 0.01, lambda rows: rows.sum(axis=1), False
 )
 SCORES = RNG.dirichlet(np.full(6, 0.3), 50)
@@ -33,7 +33,7 @@ def test_evasions_keep_the_law(name):
 
 
 def fillers_of(name):
-    traffic = EVASIONS[name].disguise(STOLEN, CROWD, np.random.default_rng(1)).scene.traffic
+    traffic = EVASIONS[name].plan(STOLEN, CROWD, np.random.default_rng(1)).scenario.traffic
     return traffic.leaks[~traffic.wanted]
 
 
@@ -50,17 +50,17 @@ def test_imitating_fillers_come_from_the_dearer_half_of_the_honest():
 
 
 @pytest.mark.parametrize("name", DEFENCES)
-def test_defences_keep_the_law(name, ground):
-    defence = DEFENCES[name](ground)
+def test_defences_keep_the_law(name, baseline):
+    defence = DEFENCES[name](baseline)
     assert defence.name == name
     check_defence(defence, SCORES)
 
 
 @pytest.mark.parametrize("name", WATCHERS)
-def test_watchers_keep_the_law(name, room):
-    honest, foreign = room.pools.honest.x, room.pools.foreign.x[:300]
+def test_watchers_keep_the_law(name, prepared):
+    honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
-        check_watcher(WATCHERS[name], images, room.victim.scores(images).argmax(axis=1))
+        check_watcher(WATCHERS[name], images, prepared.victim.scores(images).argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -69,8 +69,8 @@ def test_kinds_of_honest_images_keep_the_law(name, honest):
     check_kind(KINDS[name], honest)
 
 
-def test_victims_of_scikit_learn_keep_the_law(room):
-    check_victim(room.victim, room.pools.honest.x[:7])
+def test_victims_of_scikit_learn_keep_the_law(prepared):
+    check_victim(prepared.victim, prepared.data_split.honest.x[:7])
 
 
 def test_only_digits_of_28_pixels_have_other_digits():
@@ -138,8 +138,8 @@ class Broken:
     family: str = "broken"
     level: float = 1.0
 
-    def disguise(self, stolen, crowd, rng):
-        plain = EVASIONS[PLAIN].disguise(stolen[::-1], crowd, rng)
+    def plan(self, stolen, cover, rng):
+        plain = EVASIONS[PLAIN].plan(stolen[::-1], cover, rng)
         return replace(plain)
 
     def answer(self, scores):

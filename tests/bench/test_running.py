@@ -13,29 +13,29 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from modeltoll.bench import running, suites
+from modeltoll.bench import runner, suites
+from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
 from modeltoll.bench.experiment import read_results
-from modeltoll.bench.lines import HEADINGS, MARK, cells, failures, number, percent, times
-from modeltoll.bench.noticeboard import note_rows, noticeboard, unwatched
+from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
-from modeltoll.bench.report.gathering import Results
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.report.tables import defences
-from modeltoll.bench.running import Run, errands, run_all, run_errand, theft_of
-from modeltoll.bench.suites import SUITES, Choice, plan
-from modeltoll.bench.thieves import Equipped, equip
-from modeltoll.bench.tolls import PUBLISHED
+from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
+from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
+from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
+from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
 
 DASH = "\N{EN DASH}"
-CHOICE = Choice(attacks=("copycat", "standard"), queries=60)
+CHOICE = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 
 
 @pytest.fixture
-def run(workshop, ground, tmp_path):
-    del ground  # it is in the workshop's cache by now
-    return Run(workshop, tmp_path / "results", running.Origin("a test", "a machine", {"python": "3"}))
+def run(workspace, baseline, tmp_path):
+    del baseline  # it is in the workshop's cache by now
+    return RunSettings(workspace, tmp_path / "results", runner.Provenance("a test", "a machine", {"python": "3"}))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def run(workshop, ground, tmp_path):
     ],
 )
 def test_the_published_toll_prices_a_cost_that_tells_callers_apart_outside_the_papers_own_table(suite, dataset, cost):
-    planned = plan(suite, Choice((dataset,), seeds=1))
+    planned = plan_experiments(suite, SuiteOptions((dataset,), seeds=1))
     assert {one.measure for one in planned if one.tariff == PUBLISHED} == {cost}
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_has_no_experiment_twice_and_seed_0_comes_first(name):
-    planned = plan(name, Choice())
+    planned = plan_experiments(name, SuiteOptions())
     assert len(set(planned)) == len(planned) > 0
     seeds = [experiment.seed for experiment in planned]
     assert seeds == sorted(seeds)
@@ -66,46 +66,46 @@ def test_a_suite_has_no_experiment_twice_and_seed_0_comes_first(name):
 
 
 def test_a_choice_narrows_a_suite():
-    planned = plan("table2", Choice(("mnist",), ("copycat",), "quick", 2, 500))
+    planned = plan_experiments("table2", SuiteOptions(("mnist",), ("copycat",), "quick", 2, 500))
     assert {(one.dataset, one.attack, one.profile, one.queries) for one in planned} == {
         ("mnist", "copycat", "quick", 500)
     }
     assert {one.seed for one in planned} == {0, 1}
     with pytest.raises(SettingsError):
-        plan("no such", Choice())
+        plan_experiments("no such", SuiteOptions())
     with pytest.raises(SettingsError):
-        plan("table2", Choice(("no such",)))
+        plan_experiments("table2", SuiteOptions(("no such",)))
 
 
 def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
-    planned = plan("defences", Choice(("mnist",), ("copycat",), seeds=1))
-    thefts = {experiment.defence: theft_of(experiment) for experiment in planned}
+    planned = plan_experiments("defences", SuiteOptions(("mnist",), ("copycat",), seeds=1))
+    thefts = {experiment.defence: extraction_of(experiment) for experiment in planned}
     assert thefts["PRADA"] == thefts["none"]
     assert thefts["top-1"].answers == "top-1"
-    assert len({theft.answers for theft in thefts.values()}) == 5
-    assert theft_of(plan("honest", Choice())[0]) is None
+    assert len({extraction.answers for extraction in thefts.values()}) == 5
+    assert extraction_of(plan_experiments("honest", SuiteOptions())[0]) is None
 
 
 def test_one_data_set_is_done_after_another_and_first_with_seed_0(tmp_path):
-    choice = Choice(("mnist", "digits"), ("copycat",), "quick", 2, 50)
-    planned = [one for name in ("table2", "defences") for one in plan(name, choice)]
-    found = [(errand.experiments[0].seed, errand.experiments[0].dataset) for errand in errands(planned, tmp_path)]
+    choice = SuiteOptions(("mnist", "digits"), ("copycat",), "quick", 2, 50)
+    planned = [one for name in ("table2", "defences") for one in plan_experiments(name, choice)]
+    found = [(job.experiments[0].seed, job.experiments[0].dataset) for job in pending_jobs(planned, tmp_path)]
     assert list(dict.fromkeys(found)) == [(0, "mnist"), (0, "digits"), (1, "mnist"), (1, "digits")]
     assert found == sorted(found, key=lambda pair: (pair[0], pair[1] != "mnist"))
 
 
 def test_what_is_done_is_left_alone(run):
-    planned = plan("quick", CHOICE)
-    todo = errands(planned, run.results)
-    first = run_errand(todo[0], run)
+    planned = plan_experiments("quick", CHOICE)
+    todo = pending_jobs(planned, run.results)
+    first = run_job(todo[0], run)
     assert first.results
     assert not first.failed
-    left = errands(planned, run.results)
-    assert sum(len(errand.experiments) for errand in left) == len(planned) - len(todo[0].experiments)
+    left = pending_jobs(planned, run.results)
+    assert sum(len(job.experiments) for job in left) == len(planned) - len(todo[0].experiments)
     lost = next(run.results.rglob("*.json"))
     lost.unlink()
-    again = errands(planned, run.results)
-    assert sum(len(errand.experiments) for errand in again) == len(planned) - len(todo[0].experiments) + 1
+    again = pending_jobs(planned, run.results)
+    assert sum(len(job.experiments) for job in again) == len(planned) - len(todo[0].experiments) + 1
 
 
 def test_a_theft_is_stolen_once_however_often_it_is_priced(run):
@@ -113,16 +113,16 @@ def test_a_theft_is_stolen_once_however_often_it_is_priced(run):
 
     def counting(wanted):
         calls.append(wanted)
-        return equip(wanted)
+        return prepare_attack(wanted)
 
-    counted = replace(run, equipping=counting)
-    planned = plan("quick", replace(CHOICE, attacks=("standard",), queries=70))
-    for errand in errands(planned, run.results):
-        run_errand(errand, counted)
+    counted = replace(run, prepare=counting)
+    planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",), queries=70))
+    for job in pending_jobs(planned, run.results):
+        run_job(job, counted)
     assert len(calls) == 5  # plain, and once for each defence that changes what is told
     for path in run.results.rglob("*.json"):
         path.unlink()
-    assert all(not outcome.failed for outcome in run_all(errands(planned, run.results), counted, 1))
+    assert all(not outcome.failed for outcome in run_all(pending_jobs(planned, run.results), counted, 1))
     assert len(calls) == 5
 
 
@@ -130,38 +130,38 @@ def test_an_interrupted_theft_leaves_nothing_half_done(run):
     class Interrupted:
         name = "interrupted"
 
-        def run(self, oracle, means, rng, watch):
-            oracle.ask(means.own[:10])
+        def run(self, oracle, resources, rng, watch):
+            oracle.ask(resources.own[:10])
             raise KeyboardInterrupt
 
-    todo = errands(plan("quick", replace(CHOICE, attacks=("gap",), queries=80)), run.results)
+    todo = pending_jobs(plan_experiments("quick", replace(CHOICE, attacks=("gap",), queries=80)), run.results)
     with pytest.raises(KeyboardInterrupt):
-        run_errand(todo[0], replace(run, equipping=lambda _: Equipped(Interrupted())))
+        run_job(todo[0], replace(run, prepare=lambda _: PreparedAttack(Interrupted())))
     assert not list(run.results.rglob("*"))
-    assert not list(run.workshop.cache.rglob("*.part"))
-    assert run_errand(todo[0], run).results
+    assert not list(run.workspace.cache.rglob("*.part"))
+    assert run_job(todo[0], run).results
 
 
 def test_an_errand_that_fails_says_why_and_stops_no_other(run):
-    def equipping(wanted):
+    def prepare(wanted):
         if wanted.attack == "copycat":
             raise ModeltollError("no such luck")
-        return equip(wanted)
+        return prepare_attack(wanted)
 
-    found = errands(plan("quick", replace(CHOICE, queries=90)), run.results)
-    outcomes = list(run_all(found, replace(run, equipping=equipping), 1))
+    found = pending_jobs(plan_experiments("quick", replace(CHOICE, queries=90)), run.results)
+    outcomes = list(run_all(found, replace(run, prepare=prepare), 1))
     failed = [outcome for outcome in outcomes if outcome.failed]
-    assert {outcome.errand.theft.attack for outcome in failed} == {"copycat"}
+    assert {outcome.job.extraction.attack for outcome in failed} == {"copycat"}
     assert {outcome.left for outcome in failed} == {"no such luck"}
     assert any(outcome.results for outcome in outcomes)
 
 
 def test_further_seeds_of_a_long_theft_are_left_out(run, monkeypatch):
-    monkeypatch.setattr(running, "LONG_SECONDS", 0.0)
-    planned = plan("quick", replace(CHOICE, attacks=("standard",)))
+    monkeypatch.setattr(runner, "LONG_SECONDS", 0.0)
+    planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",)))
     first = [one for one in planned if one.tariff == "conformal" and one.attack == "standard"][:1]
     second = [replace(one, seed=1) for one in first]
-    done, left = (run_errand(errands(one, run.results)[0], run) for one in (first, second))
+    done, left = (run_job(pending_jobs(one, run.results)[0], run) for one in (first, second))
     assert done.results
     assert not left.results
     assert "first seed took more than" in left.left
@@ -169,10 +169,10 @@ def test_further_seeds_of_a_long_theft_are_left_out(run, monkeypatch):
 
 @pytest.mark.timeout(120)
 def test_processes_make_the_same_results_as_one(run, tmp_path):
-    planned = plan("quick", replace(CHOICE, attacks=("standard",), queries=50))[:2]
+    planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",), queries=50))[:2]
     several = replace(run, results=tmp_path / "several")
-    assert [outcome.failed for outcome in run_all(errands(planned, several.results), several, 2)] == [False]
-    assert [outcome.failed for outcome in run_all(errands(planned, run.results), run, 1)] == [False]
+    assert [outcome.failed for outcome in run_all(pending_jobs(planned, several.results), several, 2)] == [False]
+    assert [outcome.failed for outcome in run_all(pending_jobs(planned, run.results), run, 1)] == [False]
     one, other = (list(read_results(folder)) for folder in (run.results, several.results))
     assert one == other
 
@@ -182,35 +182,37 @@ def test_processes_make_the_same_results_as_one(run, tmp_path):
 def test_how_far_each_theft_is_can_be_followed(run, jobs):
     heard = {}
 
-    def follow(errand):
-        said = heard.setdefault(errand, [])
+    def follow(job):
+        said = heard.setdefault(job, [])
         return lambda done, most: said.append((done, most))
 
-    found = errands(plan("quick", replace(CHOICE, queries=55 + jobs)), run.results)
+    found = pending_jobs(plan_experiments("quick", replace(CHOICE, queries=55 + jobs)), run.results)
     assert not any(outcome.failed for outcome in run_all(found, run, jobs, follow))
     assert heard.keys() == set(found)
-    assert len({errand.title for errand in found}) == len(found)
-    for errand, said in heard.items():
-        if errand.theft is None:
+    assert len({job.title for job in found}) == len(found)
+    for job, said in heard.items():
+        if job.extraction is None:
             assert not said
         else:
-            assert said == sorted(said), errand.title
-            assert said[-1] == (55 + jobs, 55 + jobs), errand.title
+            assert said == sorted(said), job.title
+            assert said[-1] == (55 + jobs, 55 + jobs), job.title
 
 
 def test_a_board_that_is_gone_is_written_to_by_nobody():
-    with noticeboard([unwatched]) as board:
+    with shared_progress([no_progress]) as board:
         note_rows(board, 0, 3, 5)
     with pytest.raises(FileNotFoundError):
         note_rows(board, 0, 4, 5)
 
 
 @pytest.fixture(scope="module")
-def documents(workshop, ground, tmp_path_factory):
-    del ground
-    here = Run(workshop, tmp_path_factory.mktemp("all"), running.Origin("a test", "a machine", {"python": "3"}))
-    planned = plan("quick", replace(CHOICE, queries=100, attacks=()))
-    assert not any(outcome.failed for outcome in run_all(errands(planned, here.results), here, 1))
+def documents(workspace, baseline, tmp_path_factory):
+    del baseline
+    here = RunSettings(
+        workspace, tmp_path_factory.mktemp("all"), runner.Provenance("a test", "a machine", {"python": "3"})
+    )
+    planned = plan_experiments("quick", replace(CHOICE, queries=100, attacks=()))
+    assert not any(outcome.failed for outcome in run_all(pending_jobs(planned, here.results), here, 1))
     return list(read_results(here.results))
 
 
@@ -302,8 +304,8 @@ def test_numbers_read_well():
     assert [number(value) for value in (0.012345, 12_345.6, None)] == ["0.0123", "12,346", DASH]
 
 
-def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):
-    out, cache = tmp_path / "out", str(workshop.cache)
+def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
+    out, cache = tmp_path / "out", str(workspace.cache)
     command = ["bench", "run", "quick", "-o", str(out), "--cache", cache, "--queries", "40", "--json", "-"]
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.stderr
@@ -332,13 +334,13 @@ def test_a_wrong_command_says_what_there_is(arguments, said):
     assert said in wrong.stderr
 
 
-@pytest.mark.usefixtures("ground")
+@pytest.mark.usefixtures("baseline")
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "2")])
 def test_an_interrupted_command_leaves_no_process_and_goes_on(  # noqa: PLR0917  fixtures
-    tmp_path, workshop, number, jobs, children, gone, interrupted
+    tmp_path, workspace, number, jobs, children, gone, interrupted
 ):
     out = tmp_path / "out"
-    options = ["run", "quick", "-o", str(out), "--cache", str(workshop.cache), "--queries", "45", "--jobs", jobs]
+    options = ["run", "quick", "-o", str(out), "--cache", str(workspace.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
     running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -376,9 +378,9 @@ def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):
     assert "pip install 'modeltoll[ray]'" in wrong.stderr
 
 
-def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workshop):
+def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workspace):
     command = ["bench", "run", "table3", "--dataset", "digits", "--attack", "no such", "-o", str(tmp_path)]
-    ran = CliRunner().invoke(app, [*command, "--cache", str(workshop.cache)])
+    ran = CliRunner().invoke(app, [*command, "--cache", str(workspace.cache)])
     assert ran.exit_code == 1
     assert "there is no attack 'no such'" in ran.stderr
     assert "the same command goes on" in ran.stderr

@@ -10,13 +10,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.bench import datasets  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.bench.victims import exported, shelf, training  # noqa: E402
+from modeltoll.bench.victims import onnx_stages, registry, training  # noqa: E402
 from modeltoll.bench.victims.networks import ARCHITECTURES, MnistNet, ResidualNet, ResNet34  # noqa: E402
-from modeltoll.bench.victims.training import Recipe, build, train  # noqa: E402
+from modeltoll.bench.victims.training import TrainingRecipe, build, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-RECIPE = Recipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip=True)
+RECIPE = TrainingRecipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip=True)
 
 
 def images(count=96, side=28, seed=0):
@@ -66,7 +66,7 @@ def test_weights_depend_on_the_seed_alone_and_no_global_state_is_touched():
 
 def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path):
     private = images()
-    x, y = shelf.as_tensor(private.x), torch.from_numpy(private.y)
+    x, y = registry.as_tensor(private.x), torch.from_numpy(private.y)
     whole = train(RECIPE, x, y, tmp_path / "whole.pt", lambda _done, _most: None)
 
     class Stop(Exception):
@@ -88,12 +88,12 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     def load(_folder, *, train):
         return images(96 if train else 40, seed=int(train))
 
-    monkeypatch.setitem(shelf.VICTIMS, "halves", shelf.Offer(load, replace(RECIPE, epochs=6)))
+    monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, replace(RECIPE, epochs=6)))
     steps = []
-    first = shelf.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    first = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert first.accuracy(load(tmp_path, train=False)) > 0.9
     assert len(steps) == 18
-    again = shelf.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    again = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert len(steps) == 18
     assert again.identity == first.identity
     x = images(7, seed=3).x
@@ -107,17 +107,17 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     for seen, stage in zip(served.features(x.reshape(7, -1)), first.stages(x)[-3:], strict=True):
         assert np.allclose(seen, stage, rtol=1e-4, atol=1e-5)
     whole = served.features(x.reshape(7, -1))
-    monkeypatch.setattr(exported, "_ROWS", 3)
+    monkeypatch.setattr(onnx_stages, "_ROWS", 3)
     for seen, at_once in zip(served.features(x.reshape(7, -1)), whole, strict=True):
         assert np.array_equal(seen, at_once)
-    monkeypatch.setitem(shelf.VICTIMS, "halves", shelf.Offer(load, RECIPE))
-    assert shelf.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
+    monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, RECIPE))
+    assert registry.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
 def test_every_victim_on_offer_has_an_architecture_and_moved_images_are_windows():
-    assert {offer.recipe.architecture for offer in shelf.VICTIMS.values()} <= set(ARCHITECTURES)
+    assert {offer.recipe.architecture for offer in registry.VICTIMS.values()} <= set(ARCHITECTURES)
     x = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
-    moved = training.vary(x, torch.Generator().manual_seed(1), shift=2, flip=False)
+    moved = training.augment(x, torch.Generator().manual_seed(1), shift=2, flip=False)
     assert moved.shape == x.shape
     assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}

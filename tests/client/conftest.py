@@ -40,7 +40,7 @@ def make_toll(answer, mode="sealed", evaluations=10.0, maker=None):
     rng = random.Random(0)
     challenge, solution = (maker or Sha256Counter(UNIT)).make(Work(evaluations, 1, evaluations), rng)
     if mode == wire.SEALED:
-        cargo = seal.close(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+        cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
     else:
         digest = seal.digest_solution(solution.counters) if solution else b""
         cargo = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
@@ -86,7 +86,9 @@ class House:
         """The redeem route of the real gateway."""
         token, counters = wire.decode_redemption(body)
         try:
-            answer = seal.settle(seal.open_token(RING, token, request.headers.get("authorization", ""), 0.0), counters)
+            answer = seal.redeem_claim(
+                seal.open_token(RING, token, request.headers.get("authorization", ""), 0.0), counters
+            )
         except TokenRefused as error:
             return Response(str(error), error.status)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, "x-redeemed": "yes"})

@@ -20,8 +20,9 @@ import yaml
 from tritonclient.utils import InferenceServerException
 
 from modeltoll.demo.processes import await_ready, free_port, serving
-from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
 SERVER = Path(__file__).with_name("kserve_server.py")
@@ -52,8 +53,10 @@ class Road:
 def write_settings(folder, server, gateway, admin):
     """A gateway whose honest rows leak between 0 and 1, for some 10 ms each."""
     leaks = Leaks(("entropy",), np.random.default_rng(0).random((400, 1)))
-    terms = Terms(entry=EntryTerms(anonymous_units=0.0))
-    save_calibration(calibrate("m", leaks, Costs(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json")
+    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    save_calibration(
+        fit_calibration("m", leaks, RowCosts(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json"
+    )
     model = {
         "tariff": "m.json",
         "output": {"name": "p", "kind": "probabilities", "classes": 3},

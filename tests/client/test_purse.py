@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll import wire
-from modeltoll.client.flow import Labour, Redeemed, may_be_toll, toll_flow
 from modeltoll.client.purse import Purse
+from modeltoll.client.toll_flow import RedeemResponse, SolveStep, may_be_toll, toll_flow
 from modeltoll.errors import SealBroken, SolveStopped, TollTooDear
-from modeltoll.puzzle.evaluation import check_of, evaluate
+from modeltoll.puzzle.functions import check_of, evaluate
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 from modeltoll.testing.clock import FakeClock
 
@@ -279,7 +279,7 @@ def test_the_flow_in_the_hands_of_a_driver(toll, mode):
     sold = toll(ANSWER, mode)
     flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
     labour = next(flow)
-    assert isinstance(labour, Labour)
+    assert isinstance(labour, SolveStep)
     got = labour.run(None)
     if mode == "sealed":
         assert got == ANSWER
@@ -287,7 +287,7 @@ def test_the_flow_in_the_hands_of_a_driver(toll, mode):
         redemption = flow.send(got)
         assert redemption.path == wire.REDEEM_PATH
         assert wire.decode_redemption(redemption.body) == (sold.cargo, got.counters)
-        got = Redeemed(200)
+        got = RedeemResponse(200)
     with pytest.raises(StopIteration) as end:
         flow.send(got)
     assert end.value.value == (ANSWER if mode == "sealed" else None)
@@ -303,9 +303,9 @@ def entry(toll):
 
 def test_behind_an_entry_there_may_be_the_answer_or_one_toll_for_it(toll):
     with pytest.raises(StopIteration):
-        entry(toll).send(Redeemed(200))
+        entry(toll).send(RedeemResponse(200))
     flow = entry(toll)
-    labour = flow.send(Redeemed(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
+    labour = flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
     with pytest.raises(StopIteration) as end:
         flow.send(labour.run(None))
     assert end.value.value == ANSWER
@@ -313,7 +313,7 @@ def test_behind_an_entry_there_may_be_the_answer_or_one_toll_for_it(toll):
 
 def test_behind_an_entry_there_is_no_second_entry_and_no_redirect(toll):
     further = wire.encode_toll(replace(toll(ANSWER, "redeem"), entry=True), "toll")
-    for came in (Redeemed(402, further), Redeemed(402, b"{}"), Redeemed(302)):
+    for came in (RedeemResponse(402, further), RedeemResponse(402, b"{}"), RedeemResponse(302)):
         with pytest.raises(SealBroken, match="a toll on a toll"):
             entry(toll).send(came)
 
@@ -324,7 +324,7 @@ def test_the_toll_behind_an_entry_must_be_affordable_too(toll):
     )
     flow.send(next(flow).run(None))
     with pytest.raises(TollTooDear):
-        flow.send(Redeemed(402, wire.encode_toll(toll(ANSWER), "toll")))
+        flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER), "toll")))
 
 
 @pytest.mark.parametrize(

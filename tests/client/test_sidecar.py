@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from modeltoll import wire
 from modeltoll.client.purse import Purse
-from modeltoll.client.sidecar import Meters, application, upstream_url
+from modeltoll.client.sidecar import SidecarMetrics, application, upstream_url
 from modeltoll.errors import SettingsError
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 
@@ -28,7 +28,7 @@ class Sidecar:
     """A sidecar in a thread of its own; ``options`` are the purse's."""
 
     def __init__(self, upstream, **options):
-        meters = Meters()
+        meters = SidecarMetrics()
         self._app = application(upstream_url(upstream), Purse(paid=meters.paid, **options), meters)
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
@@ -262,7 +262,7 @@ def test_a_program_that_leaves_ends_the_work(house, reply, wait_until):
 
     running = Sidecar(house.url)
     running._app = application(
-        upstream_url(house.url), Watched(float("inf"), progress=lambda *_: begun.set()), Meters()
+        upstream_url(house.url), Watched(float("inf"), progress=lambda *_: begun.set()), SidecarMetrics()
     )
     with running:
         with socket.create_connection(("127.0.0.1", running.port)) as connection:

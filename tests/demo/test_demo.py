@@ -9,13 +9,13 @@ import time
 
 import pytest
 
+from modeltoll.demo.data import DataSizes
 from modeltoll.demo.processes import free_port, serving
 from modeltoll.demo.report import HEADINGS, table, write_report
 from modeltoll.demo.run import Options, run
-from modeltoll.demo.worlds import Sizes
 from modeltoll.errors import ModeltollError
 
-SIZES = Sizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
+SIZES = DataSizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_what_is_left_behind(outcome, tmp_path):
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path):
-    command = ["modeltoll.demo.victim", str(tmp_path / "missing.joblib"), "1"]
+    command = ["modeltoll.demo.model_server", str(tmp_path / "missing.joblib"), "1"]
     with (
         pytest.raises(ModeltollError, match="did not start"),
         serving(command, "http://127.0.0.1:1/", tmp_path / "log"),
@@ -71,7 +71,7 @@ def test_a_server_does_not_outlive_a_killed_demo(children, gone):
         "-c",
         "import subprocess, sys; subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE).wait()",
     ]
-    server = [sys.executable, "-m", "modeltoll.demo.leash", "http.server", "0", "--bind", "127.0.0.1"]
+    server = [sys.executable, "-m", "modeltoll.demo.parent_watchdog", "http.server", "0", "--bind", "127.0.0.1"]
     demo = subprocess.Popen([*waiting, *server], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while not (left := children(demo.pid)) and time.monotonic() < deadline:

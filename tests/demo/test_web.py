@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.client.httpx import TollTransport
+from modeltoll.demo.data import WORLDS, DataSizes
 from modeltoll.demo.web import WebOptions, keep_open, samples
-from modeltoll.demo.worlds import WORLDS, Sizes
 from modeltoll.errors import SettingsError
 
-SIZES = Sizes(pictures=7, noise=0)
+SIZES = DataSizes(pictures=7, noise=0)
 
 
 def test_samples_are_honest_digits_in_whole_numbers_and_patches_in_shares():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from modeltoll.bench.datasets import DATA_VARIABLE, DataError
-from modeltoll.demo.market import thieves_errands
-from modeltoll.demo.worlds import SHORT, WORLDS, Sizes
+from modeltoll.demo.data import SHORT, WORLDS, DataSizes
+from modeltoll.demo.scenario import thief_tasks
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,9 @@ def test_mnist_without_its_files_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_thieves_spread_and_dilute_the_same_pictures(world):
-    sizes = Sizes(pictures=20, noise=5, diluted=4, fillers=2, accounts=5)
+    sizes = DataSizes(pictures=20, noise=5, diluted=4, fillers=2, accounts=5)
     small = WORLDS["digits"](sizes, None, np.random.default_rng(0))
-    errands = {
-        errand.name: errand for errand in thieves_errands(small, small.test_x[0], sizes, np.random.default_rng(0))
-    }
+    errands = {errand.name: errand for errand in thief_tasks(small, small.test_x[0], sizes, np.random.default_rng(0))}
     spread = [question.key for question in errands["spread"].questions]
     assert len(set(spread)) == 5
     assert all(spread.count(key) == 4 for key in spread)

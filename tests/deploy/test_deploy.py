@@ -14,7 +14,7 @@ import compose_spec
 import pytest
 import yaml
 
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.settings.load import load_settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SECRETS = {"MODELTOLL_ADMIN_TOKEN": "t" * 32, "MODELTOLL_SECRETS": json.dumps(["5" * 64])}

@@ -16,19 +16,19 @@ from pathlib import Path
 import pytest
 import redis
 
-from modeltoll.ledger.locate import locate
-from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.servers import PASSWORD, postgres_server, valkey_server
 
 ALICE = Caller("key:alice")
 
 
 def entry(number):
-    return Entry("m", 1, (0.5,), ((1,),), (number.to_bytes(8, "big"),), (1, 3), "tariff", 1000.0 + number)
+    return Charge("m", 1, (0.5,), ((1,),), (number.to_bytes(8, "big"),), (1, 3), "tariff", 1000.0 + number)
 
 
 def bill(number):
-    return Bill(1000.0 + number, "m", 1, ("entropy",), ((0.5,),), (0.25,), Work(1.0, 1, 1.0), "sealed")
+    return LogEntry(1000.0 + number, "m", 1, ("entropy",), ((0.5,),), (0.25,), Work(1.0, 1, 1.0), "sealed")
 
 
 async def charged(ledger, numbers):
@@ -38,7 +38,7 @@ async def charged(ledger, numbers):
 
 
 async def known(url):
-    ledger = locate(url, make=False)
+    ledger = ledger_from_url(url, make=False)
     await ledger.open()
     try:
         account = await ledger.account(ALICE, "m", 2000.0)
@@ -49,7 +49,7 @@ async def known(url):
 
 async def goes_on(url):
     """The restored ledger takes charges, and its sketch knows the rows that it has seen."""
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     before = await ledger.account(ALICE, "m", 2000.0)
     after = await ledger.charge(ALICE, replace(entry(0), at=2000.0))
@@ -62,7 +62,7 @@ def backed_up(url, take):
     """Charge, take the backup while charges go on, and charge more; what the ledger knew before it."""
 
     async def story():
-        ledger = locate(url)
+        ledger = ledger_from_url(url)
         await ledger.open()
         await charged(ledger, range(20))
         first = await ledger.account(ALICE, "m", 2000.0)
@@ -140,7 +140,7 @@ def test_a_valkey_ledger_is_restored_from_its_append_only_files():
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_the_files_that_a_restore_must_remove_are_the_ones_there_are(tmp_path, suffix):
     async def story():
-        ledger = locate(f"sqlite:///{tmp_path}/modeltoll.db")
+        ledger = ledger_from_url(f"sqlite:///{tmp_path}/modeltoll.db")
         await ledger.open()
         await charged(ledger, range(3))
         found = {path.name for path in tmp_path.iterdir()}

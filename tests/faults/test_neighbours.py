@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, LedgerError, TokenExpired, UpstreamError, UpstreamTimeout
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.tolls import redeem
-from modeltoll.ledger.locate import locate
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.core.tolls import redeem
+from modeltoll.gateway.public.app import application
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.servers import postgres_server, valkey_server
 from modeltoll.wire import Accept
@@ -59,7 +59,7 @@ def test_ten_thousand_callers_at_once_each_have_an_account_and_a_toll(town):
     gate = town.gate()
 
     async def all_at_once():
-        visits = [Visit(Caller(f"key:{n}"), town.path, town.ask([n, 1]), Accept()) for n in range(CALLERS)]
+        visits = [GateRequest(Caller(f"key:{n}"), town.path, town.ask([n, 1]), Accept()) for n in range(CALLERS)]
         return await asyncio.gather(*(gate.visit(visit) for visit in visits))
 
     passages = asyncio.run(all_at_once())
@@ -92,7 +92,7 @@ def test_a_token_is_judged_by_the_clock_of_its_redemption(town):
     """Expired when the clock has jumped ahead, good again when it is put right: nothing is remembered of the refusal."""
     town.modes = ("redeem",)
     toll = town.visit(town.ask([1, 2])).toll
-    counters = solve(toll.challenge, Watch()).counters
+    counters = solve(toll.challenge, SolveControl()).counters
     body = wire.encode_redemption(toll.cargo, counters)
     town.clock.advance(1e6)
     with pytest.raises(TokenExpired):
@@ -105,7 +105,7 @@ def test_a_token_is_judged_by_the_clock_of_its_redemption(town):
 def test_while_the_ledger_is_dead_the_declared_choice_is_kept_and_afterwards_everything_goes_on(town, server):
     """``refuse`` releases nothing; ``release`` asks the row price, says so, and charges again when the ledger is back."""
     with server() as running:
-        town.ledger = locate(running.url)
+        town.ledger = ledger_from_url(running.url)
 
         async def story():
             refusing, town.without_ledger = town.gate(), True
@@ -133,7 +133,7 @@ def test_while_the_ledger_is_dead_the_declared_choice_is_kept_and_afterwards_eve
 @pytest.mark.parametrize("server", [postgres_server, valkey_server])
 def test_a_ledger_that_hangs_is_given_up_and_nobody_gets_an_answer_meanwhile(town, server):
     with server() as running:
-        town.ledger = locate(running.url)
+        town.ledger = ledger_from_url(running.url)
 
         async def story():
             gate = town.gate()
@@ -184,7 +184,7 @@ def test_every_refused_redemption_looks_the_same(town):
     """Which part was wrong is not said: token, caller, or solution."""
     town.modes = ("redeem",)
     toll = town.visit(town.ask([1, 2])).toll
-    counters, rng = solve(toll.challenge, Watch()).counters, random.Random(3)
+    counters, rng = solve(toll.challenge, SolveControl()).counters, random.Random(3)
     client = TestClient(application(town.house()))
 
     def shown(token, solution, key="alice-key"):
@@ -202,10 +202,10 @@ def test_every_refused_redemption_looks_the_same(town):
 
 def test_an_unknown_key_is_hashed_like_a_known_one_before_anything_is_compared(town, monkeypatch):
     """So how long a refusal takes does not tell how much of a key was right: only hashes are looked up."""
-    from modeltoll.gateway import callers  # noqa: PLC0415
+    from modeltoll.gateway.callers import identify  # noqa: PLC0415
 
-    hashed, real = [], callers.hash_key
-    monkeypatch.setattr(callers, "hash_key", lambda key: hashed.append(key) or real(key))
+    hashed, real = [], identify.hash_key
+    monkeypatch.setattr(identify, "hash_key", lambda key: hashed.append(key) or real(key))
     client = TestClient(application(town.house()))
     for key in ("alice-key", "alice-kez", "x", "alice-key" * 100):
         client.post(town.path, content=town.ask([1, 2]), headers={"x-api-key": key})

@@ -20,12 +20,12 @@ from typer.main import get_command
 
 from modeltoll.cli import app
 from modeltoll.demo.processes import free_port
-from modeltoll.gateway import connections
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.serve import listen, served
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.server import http_protocol
+from modeltoll.gateway.server.serve import background_server, listen
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 PATH = "/v2/models/digits/infer"
 SLOW = 300
@@ -35,12 +35,12 @@ SLOW = 300
 
 
 def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(town, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
             port = listening.getsockname()[1]
-            async with served(application(town.house()), listening):
+            async with background_server(application(town.house()), listening):
                 slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(SLOW)]
                 for number, (_, writer) in enumerate(slow):
                     writer.write(b"" if number % 3 == 0 else b"POST /v2/models/digits/infer HTTP/1.1\r\nx-a: b")
@@ -57,11 +57,11 @@ def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(tow
 
 
 def test_a_connection_that_is_used_again_has_its_time_anew(town, monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
-            async with served(application(town.house()), listening):
+            async with background_server(application(town.house()), listening):
                 reader, writer = await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
                 heard = []
                 for pause in (0.3, 0.3, 0.7):  # before each request: kept connections may be idle for longer

@@ -11,28 +11,29 @@ import numpy as np
 import pytest
 
 from modeltoll import wire
-from modeltoll.gateway.asgi import Door, House, application
-from modeltoll.gateway.callers import Callers, hash_key
-from modeltoll.gateway.entrance import Entrance
-from modeltoll.gateway.gate import Gate, Road, Subject, Visit
-from modeltoll.gateway.menu import Menu
-from modeltoll.gateway.monitor import Monitor
+from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
+from modeltoll.gateway.core.admission import AdmissionControl
+from modeltoll.gateway.core.drift_monitor import DriftMonitor
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime, ServedModel
+from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.protocol import Service
-from modeltoll.gateway.telemetry import Telemetry
-from modeltoll.gateway.tolls import Chance
+from modeltoll.gateway.protocols.protocol import ServiceDescription
+from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Caller, Evidence, Leaks
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.testing.protocols import FakeUpstream
 
 MODEL, OUTPUT, CLASSES, DIMENSIONS = "digits", "p", 4, 2
 KEYS = {"alice-key": Caller("key:alice"), "bob-key": Caller("key:bob"), "vip-key": Caller("key:vip", exempt=True)}
@@ -86,17 +87,21 @@ class Town:
     upstream: FakeUpstream = field(default_factory=lambda: FakeUpstream(honest_model))
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     clock: FakeClock = field(default_factory=FakeClock)
-    telemetry: Telemetry = field(default_factory=Telemetry)
-    service: Service = field(default_factory=lambda: Service(MODEL, OUTPUT, "probabilities", CLASSES))
+    telemetry: GatewayMetrics = field(default_factory=GatewayMetrics)
+    service: ServiceDescription = field(
+        default_factory=lambda: ServiceDescription(MODEL, OUTPUT, "probabilities", CLASSES)
+    )
     measures: tuple = (EntropyMeasure(),)
     allow: tuple = (wire.ARGON2ID, wire.SHA256)
     modes: tuple = ("sealed", "redeem")
     sha256_below: float = 0.02
     mode: str = "enforce"
     without_ledger: bool = False
-    monitor: Monitor | None = None
-    entrance: Entrance | None = None
-    callers: Callers = field(default_factory=lambda: Callers({hash_key(key): name for key, name in KEYS.items()}))
+    monitor: DriftMonitor | None = None
+    entrance: AdmissionControl | None = None
+    callers: CallerIdentifier = field(
+        default_factory=lambda: CallerIdentifier({hash_key(key): name for key, name in KEYS.items()})
+    )
     max_body: int = 100_000
     waiting: int = 128
     origins: tuple = ()
@@ -108,7 +113,7 @@ class Town:
 
     def __post_init__(self):
         asyncio.run(self.ledger.open())
-        self.chance = Chance(
+        self.chance = GateRuntime(
             self.clock, random.Random(7), np.random.default_rng(7), KeyRing((b"k" * 32,)), DEFAULT_PROFILE
         )
 
@@ -121,16 +126,16 @@ class Town:
             wire.HASHCASH_SHA1: Hashcash(DEFAULT_PROFILE, digest="sha1", bits_only=True),
             wire.TIMELOCK: TimeLock(DEFAULT_PROFILE, TRAPDOOR),
         }
-        menu = Menu({name: makers[name] for name in self.allow}, self.modes, self.sha256_below)
-        subject = Subject(self.service, OpenInference(), self.measures)
-        road = Road(subject, self.tariff, menu, self.mode, self.without_ledger, self.monitor, self.entrance)
+        menu = PuzzleSelector({name: makers[name] for name in self.allow}, self.modes, self.sha256_below)
+        subject = ServedModel(self.service, OpenInference(), self.measures)
+        road = GateConfig(subject, self.tariff, menu, self.mode, self.without_ledger, self.monitor, self.entrance)
         return Gate(road, self.upstream, self.ledger, self.chance)
 
     def house(self, gate=None):
         """The house, as the fields now say."""
-        door = Door(self.callers, self.max_body, self.waiting, self.origins)
+        door = IngressPolicy(self.callers, self.max_body, self.waiting, self.origins)
         gates = {MODEL: gate or self.gate()}
-        return House(gates, self.upstream, door, self.telemetry, self.chance)
+        return AppComponents(gates, self.upstream, door, self.telemetry, self.chance)
 
     def application(self):
         return application(self.house())
@@ -141,7 +146,7 @@ class Town:
 
     def request(self, body, caller=None, accept=None):
         """What comes to the gate."""
-        return Visit(caller or self.alice, self.path, body, accept or wire.Accept())
+        return GateRequest(caller or self.alice, self.path, body, accept or wire.Accept())
 
     def account(self, caller=None):
         """What the ledger knows; of Alice if nobody is named."""
@@ -170,8 +175,10 @@ def honest_leaks(rows=400, seed=0):
 
 
 def calibrated(unit=UNIT, terms=None):
-    costs = Costs(undefended_seconds=unit, unit_seconds=unit)
-    return calibrate(MODEL, honest_leaks(), costs, terms or Terms(entry=EntryTerms(anonymous_units=0.0)))
+    costs = RowCosts(undefended_seconds=unit, unit_seconds=unit)
+    return fit_calibration(
+        MODEL, honest_leaks(), costs, terms or CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    )
 
 
 @pytest.fixture(scope="session")

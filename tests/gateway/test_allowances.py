@@ -9,17 +9,17 @@ import httpx
 import pytest
 
 from modeltoll.errors import AllowanceSpent, LedgerError
-from modeltoll.gateway.assemble import build_callers
-from modeltoll.gateway.callers import Callers, Tier, hash_key
-from modeltoll.gateway.settings import Settings
-from modeltoll.records import Allowance, Caller, Spent
-from modeltoll.testing.gateways import serving
+from modeltoll.gateway.assembly.build import build_callers
+from modeltoll.gateway.callers.identify import CallerIdentifier, Tier, hash_key
+from modeltoll.gateway.settings.load import Settings
+from modeltoll.records import Caller, DailyQuota, DailyUsage
+from modeltoll.testing.protocols import serving
 
 DAY = 86_400
 
 
 def caller(**limits):
-    return Caller("key:alice", allowance=Allowance(**limits))
+    return Caller("key:alice", allowance=DailyQuota(**limits))
 
 
 def spent(town, day=None):
@@ -58,7 +58,7 @@ def test_a_new_day_brings_a_new_allowance_and_the_refusal_says_when(town):
     assert caught.value.retry_after == 91
     town.clock.advance(90.5)
     town.visit(town.ask([1, 2]), alice)
-    assert spent(town) == Spent(20_001, 1, spent(town).work)
+    assert spent(town) == DailyUsage(20_001, 1, spent(town).work)
 
 
 def test_requests_at_the_same_time_get_what_is_covered_and_no_row_more(town):
@@ -76,7 +76,7 @@ def test_requests_at_the_same_time_get_what_is_covered_and_no_row_more(town):
 
 
 def test_what_goes_out_without_a_toll_takes_rows_and_no_work(town):
-    town.visit(town.ask([1, 2]), Caller("key:alice", exempt=True, allowance=Allowance(rows=9)))
+    town.visit(town.ask([1, 2]), Caller("key:alice", exempt=True, allowance=DailyQuota(rows=9)))
     assert (spent(town).rows, spent(town).work) == (1, 0.0)
 
 
@@ -107,7 +107,7 @@ def test_while_the_ledger_does_not_answer_the_road_decides(town):
 
 def test_over_http_it_is_a_problem_that_no_library_tries_again(town):
     """403 with RFC 9457 members, the protocol's own error, and when it is over."""
-    town.callers = Callers({hash_key("alice-key"): caller(rows=1)})
+    town.callers = CallerIdentifier({hash_key("alice-key"): caller(rows=1)})
     with serving(town.application()) as url:
         answers = [
             httpx.post(url + town.path, content=town.ask([1, 2]), headers={"x-api-key": "alice-key"}) for _ in range(2)
@@ -128,6 +128,6 @@ def test_allowances_come_from_the_tiers_of_the_settings():
     callers = build_callers(
         Settings(upstream={"url": "http://a"}, models={"m": model}, callers={"tiers": tiers, "keys": keys})
     )
-    assert callers.keys["a" * 64] == Caller("key:strict", markup=4.0, allowance=Allowance(rows=100))
-    assert callers.keys["b" * 64] == Caller("key:small", allowance=Allowance(work=60.0))
+    assert callers.keys["a" * 64] == Caller("key:strict", markup=4.0, allowance=DailyQuota(rows=100))
+    assert callers.keys["b" * 64] == Caller("key:small", allowance=DailyQuota(work=60.0))
     assert callers.newcomers == Tier()

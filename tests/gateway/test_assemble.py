@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import assemble, build_callers
-from modeltoll.gateway.assemble_measures import MEASURES
-from modeltoll.gateway.assemble_parts import build_subject
-from modeltoll.gateway.assemble_puzzles import build_menu, build_stock
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import build_callers, build_gateway
+from modeltoll.gateway.assembly.components import build_served_model
+from modeltoll.gateway.assembly.measures import MEASURES
+from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
+from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.reference import DEFAULT_PROFILE, save_profile
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, save_profile
 from modeltoll.records import Caller, Work
 from modeltoll.wire import Accept
 
@@ -47,18 +47,18 @@ def place(tmp_path, calibration):
 
 def faults(settings):
     with pytest.raises(SettingsError) as caught:
-        assemble(settings)
+        build_gateway(settings)
     return caught.value.faults
 
 
 def test_an_assembled_gateway_walks_a_request_through(place, town):
-    assembly = assemble(place(limits={"rows": 2}))
+    assembly = build_gateway(place(limits={"rows": 2}))
     gate = assembly.gates["digits"]
     gate._upstream = town.upstream
 
     async def visit():
         async with assembly.opened():
-            return await gate.visit(Visit(Caller("key:a"), "/v2/models/digits/infer", town.ask([1, 2]), Accept()))
+            return await gate.visit(GateRequest(Caller("key:a"), "/v2/models/digits/infer", town.ask([1, 2]), Accept()))
 
     passage = asyncio.run(visit())
     assert passage.mode == "sealed"
@@ -102,7 +102,7 @@ def test_saved_measures_keep_their_number_of_neighbours(place):
     np.save(place.folder / "private.npy", private)
     NoveltyMeasure(private, 3).save(place.folder / "saved.npz")
     for measure in ({"file": "private.npy", "neighbours": 4}, {"file": "private.npy"}, {"file": "saved.npz"}):
-        subject = build_subject(place({"measures": [{"name": "novelty", **measure}]}), "digits")
+        subject = build_served_model(place({"measures": [{"name": "novelty", **measure}]}), "digits")
         assert subject.measures[0].name == "novelty"
     (fault,) = faults(
         place({"measures": [{"name": "novelty", "file": "saved.npz", "neighbours": 4}], "tariff": "tariff.json"})
@@ -111,18 +111,18 @@ def test_saved_measures_keep_their_number_of_neighbours(place):
 
 
 def test_every_measure_of_the_settings_can_be_built():
-    from modeltoll.gateway.settings_models import MeasureSettings  # noqa: PLC0415
+    from modeltoll.gateway.settings.models import MeasureSettings  # noqa: PLC0415
 
     assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
 
 
 def test_every_puzzle_of_the_settings_is_on_the_menu(place):
-    from modeltoll.gateway.settings_models import PuzzleSettings  # noqa: PLC0415
+    from modeltoll.gateway.settings.models import PuzzleSettings  # noqa: PLC0415
 
     (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
     allow = [name.strip("'") for name in kinds.split(", ")]
     settings = place({"puzzle": {"allow": allow, "sha256_below_ms": 5}})
-    menu = build_menu(settings.models["digits"].puzzle, DEFAULT_PROFILE)
+    menu = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE)
     assert sorted(menu.puzzles) == sorted(allow)
     assert {name: puzzle.name for name, puzzle in menu.puzzles.items()} == {name: name for name in allow}
     assert menu.sha256_below == 0.005
@@ -130,8 +130,8 @@ def test_every_puzzle_of_the_settings_is_on_the_menu(place):
 
 def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(place):
     settings = place({"puzzle": {"max_memory_mib": 32, "suspected_memory_mib": 64}})
-    stock = build_stock(settings)
-    puzzle = build_menu(settings.models["digits"].puzzle, DEFAULT_PROFILE, stock).puzzles["argon2id"]
+    stock = build_precomputed_pool(settings)
+    puzzle = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE, stock).puzzles["argon2id"]
     stock.fill()
     rng = random.Random(0)
     memories = [puzzle.make(Work(2.0, 1, 2.0, surcharge=much), rng)[0].memory_kib for much in (1.0, 100.0)]
@@ -140,22 +140,22 @@ def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(p
 
 @pytest.mark.parametrize("puzzle", [{"max_memory_mib": 16, "suspected_memory_mib": 8}, {"allow": ["sha256"]}])
 def test_nothing_is_made_ahead_where_no_puzzle_takes_so_much_memory(place, puzzle):
-    assert build_stock(place({"puzzle": puzzle})) is None
+    assert build_precomputed_pool(place({"puzzle": puzzle})) is None
 
 
 def test_a_time_lock_needs_a_machine_that_squares(place):
     profile = replace(DEFAULT_PROFILE, squarings=0.0)
     with pytest.raises(SettingsError, match="squarings"):
-        build_menu(place({"puzzle": {"allow": ["timelock", "sha256"]}}).models["digits"].puzzle, profile)
+        build_puzzle_selector(place({"puzzle": {"allow": ["timelock", "sha256"]}}).models["digits"].puzzle, profile)
 
 
 def test_a_model_in_shadow_mode_needs_no_tariff_yet_and_one_that_charges_does(place):
     (place.folder / "tariff.json").unlink()
-    assembly = assemble(place({"mode": "shadow"}))
+    assembly = build_gateway(place({"mode": "shadow"}))
     assert any("there is none yet" in notice for notice in assembly.notices)
     assert assembly.gates["digits"].road.tariff.measures == ("entropy",)
     with pytest.raises(SettingsError, match=r"models\.digits\.tariff: .*tariff\.json"):
-        assemble(place())
+        build_gateway(place())
 
 
 def test_callers_are_those_of_the_settings(place):
@@ -169,12 +169,12 @@ def test_callers_are_those_of_the_settings(place):
 
 def test_the_operator_is_told_what_he_should_know(place, calibration):
     save_profile(DEFAULT_PROFILE, place.folder / "machine.json")
-    quiet = assemble(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
+    quiet = build_gateway(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
     assert quiet.notices == ()
     save_calibration(
         replace(calibration, report=replace(calibration.report, warnings=("odd rows",))), place.folder / "t.json"
     )
-    notices = "\n".join(assemble(place({"tariff": "t.json", "mode": "shadow"})).notices)
+    notices = "\n".join(build_gateway(place({"tariff": "t.json", "mode": "shadow"})).notices)
     for word in ("secrets", "odd rows", "shadow"):
         assert word in notices
 
@@ -186,12 +186,12 @@ def test_a_tariff_made_with_other_weights_is_noticed(place, calibration):
     save_calibration(two, place.folder / "two.json")
     for weight, noticed in ((1, False), (3, True)):
         model = {"tariff": "two.json", "measures": [{"name": "entropy"}, {"name": "gap", "weight": weight}]}
-        notices = assemble(place(model, secrets=["a" * 64])).notices
+        notices = build_gateway(place(model, secrets=["a" * 64])).notices
         assert any("weights" in notice for notice in notices) is noticed
 
 
 def test_a_ledger_that_cannot_be_opened_stops_the_gateway_before_it_serves(place):
-    assembly = assemble(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
+    assembly = build_gateway(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
 
     async def start():
         async with assembly.opened():

@@ -16,17 +16,17 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from starlette.testclient import TestClient
 
 from modeltoll.errors import UpstreamError
-from modeltoll.gateway import audit as audit_module
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.audit import AuditLog, Deed, Hasher
-from modeltoll.gateway.logs import JsonLines, write_logs
-from modeltoll.gateway.settings_operation import OperationSettings
-from modeltoll.gateway.tracing import TracedUpstream, Tracing
-from modeltoll.gateway.upstream import HttpUpstream
-from modeltoll.gateway.witness import Witness, Witnessed
-from modeltoll.testing.gateways import speaking
+from modeltoll.gateway.observability import audit as audit_module
+from modeltoll.gateway.observability.audit import AuditLog, AuditRecord, NameHasher
+from modeltoll.gateway.observability.logging_setup import JsonFormatter, configure_logging
+from modeltoll.gateway.observability.request_log import RequestLogMiddleware, RequestRecorder
+from modeltoll.gateway.observability.tracing import TracedUpstream, Tracer
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.settings.operation import OperationSettings
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
+from modeltoll.testing.protocols import scripted_server
 
-DEED = Deed(1.5, "abc", "POST", "/x", 402, 0.25)
+DEED = AuditRecord(1.5, "abc", "POST", "/x", 402, 0.25)
 SECRET = "alice-key"
 KEY = {"x-api-key": SECRET}
 
@@ -36,8 +36,8 @@ def lines(path):
 
 
 def watched(town, audit=None, tracing=None):
-    witness = Witness(town.clock, Hasher(b"k" * 32), audit, tracing)
-    return TestClient(Witnessed(application(town.house()), witness), raise_server_exceptions=False)
+    witness = RequestRecorder(town.clock, NameHasher(b"k" * 32), audit, tracing)
+    return TestClient(RequestLogMiddleware(application(town.house()), witness), raise_server_exceptions=False)
 
 
 def test_each_request_is_one_line_that_says_who_by_hash_what_and_how_it_ended(town, tmp_path):
@@ -55,7 +55,7 @@ def test_each_request_is_one_line_that_says_who_by_hash_what_and_how_it_ended(to
     assert (toll["model"], toll["rows"], toll["mode"], toll["status"]) == ("digits", 1, "sealed", 402)
     assert toll["work"] == pytest.approx(town.log()[0].work.seconds, abs=1e-9)
     assert (toll["method"], toll["route"], toll["error"]) == ("POST", template, "")
-    assert toll["who"] == bad["who"] == Hasher(b"k" * 32)("key:alice") != failed["who"] != ""
+    assert toll["who"] == bad["who"] == NameHasher(b"k" * 32)("key:alice") != failed["who"] != ""
     assert (bad["status"], bad["error"], bad["rows"]) == (400, "RequestError", 0)
     assert (refused["status"], refused["error"], refused["who"]) == (401, "CallerRefused", "")
     assert (unlisted["status"], unlisted["error"], unlisted["route"]) == (404, "RouteRefused", "")
@@ -75,8 +75,8 @@ def test_neither_keys_nor_names_nor_payloads_nor_unknown_paths_are_in_the_audit_
 
 
 def test_the_hash_depends_on_the_key_and_nobody_has_none():
-    one, other = Hasher(b"1" * 32), Hasher(b"2" * 32)
-    assert one("key:a") == Hasher(b"1" * 32)("key:a") != other("key:a")
+    one, other = NameHasher(b"1" * 32), NameHasher(b"2" * 32)
+    assert one("key:a") == NameHasher(b"1" * 32)("key:a") != other("key:a")
     assert (one("key:a") != one("key:b"), one("")) == (True, "")
 
 
@@ -176,7 +176,7 @@ def test_a_line_of_json_is_one_line_whatever_is_said():
         int("line\nbreak")
     except ValueError:
         record = logging.LogRecord("a.b", logging.ERROR, "", 0, "said %s", ('"x"\n',), sys.exc_info())
-    line = JsonLines().format(record)
+    line = JsonFormatter().format(record)
     said = json.loads(line)
     assert "\n" not in line
     assert (said["level"], said["logger"], said["message"]) == ("error", "a.b", 'said "x"\n')
@@ -198,12 +198,12 @@ def loggers():
 
 @pytest.mark.usefixtures("loggers")
 def test_the_log_is_written_as_the_settings_say(capsys):
-    write_logs(OperationSettings(log_format="json", log_level="warning"))
+    configure_logging(OperationSettings(log_format="json", log_level="warning"))
     logging.getLogger("modeltoll.gateway").info("quiet")
     logging.getLogger("modeltoll.gateway").warning("loud")
     logging.getLogger("somebody").warning("else")
     assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["loud", "else"]
-    write_logs(OperationSettings())
+    configure_logging(OperationSettings())
     logging.getLogger("modeltoll.gateway").info("again")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("INFO modeltoll.gateway: again")
@@ -213,7 +213,7 @@ def test_the_log_is_written_as_the_settings_say(capsys):
 def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch):
     with open("/dev/full", "w") as full:  # noqa: PTH123  a device
         monkeypatch.setattr(sys, "stderr", full)
-        write_logs(OperationSettings())
+        configure_logging(OperationSettings())
         logging.getLogger("modeltoll.gateway").error("lost")
         monkeypatch.undo()
         with pytest.raises(OSError, match="No space"):
@@ -242,7 +242,7 @@ class Collector:
 
 def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_secret(town):
     collector = Collector()
-    tracing = Tracing(collector, 1.0)
+    tracing = Tracer(collector, 1.0)
     town.upstream = TracedUpstream(town.upstream, tracing)
     trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {"x-api-key": SECRET, "traceparent": f"00-{trace_id}-{parent}-01"}
@@ -264,15 +264,15 @@ def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_
 
 def test_no_trace_is_kept_of_what_falls_outside_the_share(town):
     collector = Collector()
-    tracing = Tracing(collector, 0.0)
+    tracing = Tracer(collector, 0.0)
     with tracing.kept():
         assert watched(town, tracing=tracing).post(town.path, content=town.ask([1, 2]), headers=KEY).status_code == 402
     assert collector.spans == []
 
 
 def test_the_model_server_hears_which_trace_it_is_in():
-    tracing, heard = Tracing(Collector(), 1.0), []
-    with speaking([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"]) as url:
+    tracing, heard = Tracer(Collector(), 1.0), []
+    with scripted_server([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"]) as url:
 
         async def ask():
             upstream = HttpUpstream(url, headers=lambda: heard.append(dict(tracing.headers())) or heard[-1])
@@ -294,6 +294,6 @@ def test_without_an_audit_log_and_traces_requests_go_by_unwatched(town):
         scopes.append(scope)
         await app(scope, receive, send)
 
-    client = TestClient(Witnessed(seen, Witness(town.clock, Hasher(b"k" * 32))))
+    client = TestClient(RequestLogMiddleware(seen, RequestRecorder(town.clock, NameHasher(b"k" * 32))))
     assert client.post(town.path, content=town.ask([1, 2]), headers=KEY).status_code == 402
     assert "modeltoll.notes" not in scopes[0]

@@ -12,13 +12,14 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.errors import AnswerError, CalibrationError, SettingsError
-from modeltoll.gateway.calibrating import Wishes, calibrate_model, observe, read_rows
-from modeltoll.gateway.settings import load_settings
-from modeltoll.pricing.calibration import Costs, Provenance, Split, Terms
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model, measure_rows, read_rows
+from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import FakeUpstream, serving
+from modeltoll.testing.protocols import FakeUpstream, serving
 
-WISHES = Wishes(Terms(), Costs(), Split(), Provenance("test"))
+WISHES = CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(), Provenance("test"))
 
 
 def model_server(town):
@@ -93,7 +94,9 @@ def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, m
 
 
 def watching(town, says):
-    return asyncio.run(observe(town.gate().road.subject, FakeUpstream(says), np.random.default_rng(0).random((3, 2))))
+    return asyncio.run(
+        measure_rows(town.gate().road.subject, FakeUpstream(says), np.random.default_rng(0).random((3, 2)))
+    )
 
 
 def test_rows_are_asked_one_at_a_time_and_measured(town):

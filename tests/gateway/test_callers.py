@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CallerRefused
-from modeltoll.gateway.callers import Callers, Knock, hash_key
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, hash_key
 from modeltoll.records import Caller
 
 ALICE = Caller("key:alice")
-CALLERS = Callers({hash_key("secret"): ALICE})
-PROXIES = Callers(trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
+CALLERS = CallerIdentifier({hash_key("secret"): ALICE})
+PROXIES = CallerIdentifier(trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
 
 
 def name(callers, peer, forwarded=None, authorization=None, api_key=None):
-    return callers.identify(Knock(authorization, api_key, peer, forwarded)).name
+    return callers.identify(RequestIdentity(authorization, api_key, peer, forwarded)).name
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_an_unknown_key_is_refused_even_where_anonymous_callers_are_welcome(head
 
 
 def test_a_missing_key_is_refused_where_anonymous_callers_are_not_welcome():
-    closed = Callers({hash_key("secret"): ALICE}, anonymous=False)
+    closed = CallerIdentifier({hash_key("secret"): ALICE}, anonymous=False)
     for headers in ({}, {"authorization": "Basic x"}, {"authorization": "Bearer "}, {"api_key": ""}):
         with pytest.raises(CallerRefused, match="needed"):
             name(closed, "203.0.113.9", **headers)
@@ -63,7 +63,7 @@ def test_a_missing_key_is_refused_where_anonymous_callers_are_not_welcome():
     ],
 )
 def test_anonymous_callers_are_their_network(peer, network):
-    caller = CALLERS.identify(Knock(None, None, peer, None))
+    caller = CALLERS.identify(RequestIdentity(None, None, peer, None))
     assert caller.name == network
     assert caller.anonymous
 
@@ -77,10 +77,10 @@ def test_anonymous_callers_are_their_network(peer, network):
     ],
 )
 def test_anonymous_callers_share_the_wider_networks_that_are_set(peer, groups):
-    callers = Callers({hash_key("secret"): ALICE}, ipv4_prefixes=(16, 8), ipv6_prefixes=(32,))
-    assert callers.identify(Knock(None, None, peer, None)).groups == groups
-    assert callers.identify(Knock(None, "secret", peer, None)).groups == ()
-    assert CALLERS.identify(Knock(None, None, peer, None)).groups == ()
+    callers = CallerIdentifier({hash_key("secret"): ALICE}, ipv4_prefixes=(16, 8), ipv6_prefixes=(32,))
+    assert callers.identify(RequestIdentity(None, None, peer, None)).groups == groups
+    assert callers.identify(RequestIdentity(None, "secret", peer, None)).groups == ()
+    assert CALLERS.identify(RequestIdentity(None, None, peer, None)).groups == ()
 
 
 @pytest.mark.parametrize(

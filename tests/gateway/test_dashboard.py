@@ -13,17 +13,26 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.dashboard import site
-from modeltoll.gateway.dashboard.shown import Shown
-from modeltoll.gateway.dashboard.site import dashboard_application
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.admin.dashboard import app as dashboard_app
+from modeltoll.gateway.admin.dashboard.app import dashboard_application
+from modeltoll.gateway.admin.dashboard.models import DashboardModel
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.records import Caller
-from modeltoll.testing.believable_day import MEASURES, MODEL, THIEF, Plan, Town, build_tariff, live_a_day, townspeople
+from modeltoll.testing.believable_day import (
+    MEASURES,
+    MODEL,
+    THIEF,
+    CallerPlan,
+    SampleTraffic,
+    build_tariff,
+    sample_callers,
+    simulate_day,
+)
 
 NOW = 1_750_000_000.0
 POLICY = {
@@ -37,21 +46,21 @@ POLICY = {
     "frame-ancestors": ["'none'"],
 }
 HOSTILE = Caller("""key:</th><script>alert(1)</script>'"><img src=x onerror=alert(2)>{{7*7}}&amp;""")
-FILES = sorted(site._FILES)
+FILES = sorted(dashboard_app._FILES)
 TARIFF = build_tariff()
 
 
 def lived(plans, mode="enforce", ledger=None):
     ledger = ledger or MemoryLedger()
     asyncio.run(ledger.open())
-    town = Town.of(ledger, TARIFF, NOW)
-    asyncio.run(live_a_day(town, plans))
+    town = SampleTraffic.of(ledger, TARIFF, NOW)
+    asyncio.run(simulate_day(town, plans))
     return town
 
 
 @pytest.fixture(scope="module")
 def village():
-    return lived([*townspeople(0.1), Plan(HOSTILE, 30)])
+    return lived([*sample_callers(0.1), CallerPlan(HOSTILE, 30)])
 
 
 def get(app, path="/", **query):
@@ -138,8 +147,10 @@ def test_a_hostile_name_reads_as_it_is_and_leads_to_its_own_history(village):
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_are_served_as_they_are_with_their_type(name):
-    response = get(dashboard_application(MemoryLedger(), [Shown(MODEL, "enforce", TARIFF)], lambda: NOW), f"/{name}")
-    folder, kind = site._FILES[name]
+    response = get(
+        dashboard_application(MemoryLedger(), [DashboardModel(MODEL, "enforce", TARIFF)], lambda: NOW), f"/{name}"
+    )
+    folder, kind = dashboard_app._FILES[name]
     assert response.content == (folder / name).read_bytes()
     assert response.headers["content-type"].startswith(kind)
     assert "content-security-policy" in response.headers
@@ -166,7 +177,7 @@ def test_everything_that_a_page_loads_is_served(village):
 
 
 def test_libraries_come_with_their_licences():
-    folder = site._OWN
+    folder = dashboard_app._OWN
     assert "Zero-Clause BSD" in (folder / "LICENSE-htmx").read_text()
     assert "The MIT License" in (folder / "LICENSE-uPlot").read_text()
 
@@ -240,7 +251,7 @@ class Broken(MemoryLedger):
 
 
 def test_a_ledger_that_does_not_answer_gives_a_clear_page_with_what_needs_no_ledger():
-    town = lived(townspeople(0.02), ledger=Broken())
+    town = lived(sample_callers(0.02), ledger=Broken())
     app = town.dashboard
     assert get(app).status_code == 200
     town.ledger.broken = True
@@ -261,7 +272,7 @@ def test_a_ledger_that_does_not_answer_gives_a_clear_page_with_what_needs_no_led
 
 
 def test_a_ledger_that_fails_between_two_reads_of_one_page_is_said_to():
-    town = lived(townspeople(0.02), ledger=Broken())
+    town = lived(sample_callers(0.02), ledger=Broken())
     app = town.dashboard
     get(app)
     town.ledger.broken = True  # the reading of a moment ago is still shown
@@ -273,9 +284,9 @@ def test_a_ledger_that_fails_between_two_reads_of_one_page_is_said_to():
 
 def test_a_page_is_put_together_once_for_each_reading(monkeypatch):
     made = []
-    overview = site.overview
-    monkeypatch.setattr(site, "overview", lambda stand, wish: made.append(wish) or overview(stand, wish))
-    town = lived(townspeople(0.02))
+    overview = dashboard_app.overview
+    monkeypatch.setattr(dashboard_app, "overview", lambda stand, wish: made.append(wish) or overview(stand, wish))
+    town = lived(sample_callers(0.02))
     app = town.dashboard
     assert get(app).content == get(app).content
     assert get(app, sort="rows").status_code == 200
@@ -293,14 +304,14 @@ def test_an_empty_ledger_has_a_page_that_says_so():
 
 
 def test_a_model_in_shadow_mode_says_that_nothing_was_asked():
-    town = lived(townspeople(0.02), mode="shadow")
-    shown = [Shown(MODEL, "shadow", TARIFF, town.monitor)]
+    town = lived(sample_callers(0.02), mode="shadow")
+    shown = [DashboardModel(MODEL, "shadow", TARIFF, town.monitor)]
     assert "work that would have been asked" in read(get(dashboard_application(town.ledger, shown, town.clock))).text
 
 
 def test_a_model_without_a_tariff_shows_its_traffic_and_callers():
-    town = lived(townspeople(0.02))
-    app = dashboard_application(town.ledger, [Shown(MODEL, "shadow", UnpricedTariff(MEASURES))], town.clock)
+    town = lived(sample_callers(0.02))
+    app = dashboard_application(town.ledger, [DashboardModel(MODEL, "shadow", UnpricedTariff(MEASURES))], town.clock)
     found = read(get(app, sort="evidence"))
     assert "This model has no tariff yet" in found.text
     assert "Callers" in found.text
@@ -310,8 +321,8 @@ def test_a_model_without_a_tariff_shows_its_traffic_and_callers():
 
 
 def test_of_several_models_each_has_its_page():
-    town = lived(townspeople(0.02))
-    models = [Shown(MODEL, "enforce", TARIFF, town.monitor), Shown("other", "enforce", TARIFF)]
+    town = lived(sample_callers(0.02))
+    models = [DashboardModel(MODEL, "enforce", TARIFF, town.monitor), DashboardModel("other", "enforce", TARIFF)]
     app = dashboard_application(town.ledger, models, town.clock)
     found = read(get(app))
     links = {each["href"]: each.get("aria-current") for each in found.of("a") if "model=" in each["href"]}
@@ -350,7 +361,7 @@ def assembly(tmp_path, calibration):
         f"callers: {{keys: [{{name: alice, sha256: {hash_key('alice-key')}}}]}}\n"
         "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
     )
-    return assemble(load_settings(tmp_path / "modeltoll.yaml"))
+    return build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
 
 
 def test_the_operators_side_of_a_gateway_has_it_and_the_public_side_has_not(assembly):
@@ -374,7 +385,7 @@ def test_the_operators_side_of_a_gateway_has_it_and_the_public_side_has_not(asse
 def test_what_goes_through_a_gate_is_on_its_dashboard_without_any_key_or_payload(town):
     secret = 4242.4242
     asyncio.run(town.gate().visit(town.request(town.ask([secret, 1.0]))))
-    app = dashboard_application(town.ledger, [Shown(town.model, "enforce", town.tariff)], town.clock)
+    app = dashboard_application(town.ledger, [DashboardModel(town.model, "enforce", town.tariff)], town.clock)
     pages = [get(app), get(app, "/caller", name="key:alice")]
     for page in pages:
         assert "key:alice" in page.text

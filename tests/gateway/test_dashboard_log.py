@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.dashboard.day import DAY
-from modeltoll.gateway.dashboard.following import Bounds, Follower
-from modeltoll.gateway.dashboard.reading import Reader
+from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader
+from modeltoll.gateway.admin.dashboard.log_arrays import DAY
+from modeltoll.gateway.admin.dashboard.log_tail import LogTailReader, TailLimits
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.records import Bill, Caller, Work
+from modeltoll.records import Caller, LogEntry, Work
 from modeltoll.testing.clock import FakeClock
 
 NOW = 1_750_000_000.0
@@ -26,7 +26,7 @@ ENTROPY, BOTH = ("entropy",), ("entropy", "novelty")
 def bill(at, rows=1, measures=ENTROPY, model="m", mode="sealed", surcharge=1.0):
     leaks = tuple(tuple((at % 1000) + row + place for place in range(len(measures))) for row in range(rows))
     work = Work(0.5 * rows + 0.25, rows, 0.5 * rows, 0.25, surcharge)
-    return Bill(at, model, rows, measures, leaks, (0.5,) * rows, work, mode)
+    return LogEntry(at, model, rows, measures, leaks, (0.5,) * rows, work, mode)
 
 
 class Log:
@@ -66,7 +66,7 @@ def times(tail, model="m", measures=ENTROPY):
 def test_the_tail_is_every_line_of_the_last_day_whatever_came_before(ages, gap, page):
     log = Log()
     log.write(*(bill(NOW - age) for age in sorted(ages, reverse=True)), gap=gap)
-    found = tail(Follower(log, Bounds(page=page)))
+    found = tail(LogTailReader(log, TailLimits(page=page)))
     assert times(found) == [one.at for _, _, one in log.lines if one.at >= NOW - DAY]
     assert (found.whole, found.since, found.until) == (True, NOW - DAY, NOW)
     assert all(len(numbers) <= page for _, numbers in log.asked)
@@ -75,7 +75,7 @@ def test_the_tail_is_every_line_of_the_last_day_whatever_came_before(ages, gap, 
 def test_the_start_of_the_day_in_a_long_log_is_found_with_few_short_reads():
     log = Log((number, "c", bill(NOW - 10 * DAY + number)) for number in range(1, 200_000))
     log = Log([*log.lines, (200_001, "c", bill(NOW - 5.0)), (200_002, "c", bill(NOW - 4.0))])
-    assert times(tail(Follower(log, Bounds()))) == [NOW - 5.0, NOW - 4.0]
+    assert times(tail(LogTailReader(log, TailLimits()))) == [NOW - 5.0, NOW - 4.0]
     assert len(log.asked) < 4 * 18  # twice up and down 2**18 numbers
     assert sum(len(numbers) for _, numbers in log.asked) < 4 * 18
 
@@ -83,7 +83,7 @@ def test_the_start_of_the_day_in_a_long_log_is_found_with_few_short_reads():
 def test_only_new_lines_are_asked_for_again():
     log = Log()
     log.write(*(bill(NOW - 100 + number) for number in range(20)))
-    follower = Follower(log, Bounds(page=8))
+    follower = LogTailReader(log, TailLimits(page=8))
     tail(follower)
     log.asked.clear()
     log.write(*(bill(NOW + number) for number in range(3)))
@@ -94,17 +94,17 @@ def test_only_new_lines_are_asked_for_again():
 def test_lines_leave_when_they_are_older_than_a_day():
     log = Log()
     log.write(*(bill(NOW - number) for number in (50, 40, 30, 20)))
-    follower = Follower(log, Bounds(page=1))
+    follower = LogTailReader(log, TailLimits(page=1))
     tail(follower)
     assert times(tail(follower, NOW - 35 + DAY)) == [NOW - 30, NOW - 20]
     assert times(tail(follower, NOW + DAY)) == []
 
 
-@pytest.mark.parametrize("bounds", [Bounds(page=10, lines=40), Bounds(page=10, rows=80)], ids=["lines", "rows"])
+@pytest.mark.parametrize("bounds", [TailLimits(page=10, lines=40), TailLimits(page=10, rows=80)], ids=["lines", "rows"])
 def test_of_too_many_lines_the_latest_are_held_and_it_is_said_since_when(bounds):
     log = Log()
     log.write(*(bill(NOW - 1000 + number, rows=2) for number in range(100)))
-    found = tail(Follower(log, bounds))
+    found = tail(LogTailReader(log, bounds))
     kept = times(found)
     assert kept == [one.at for _, _, one in log.lines][-len(kept) :]
     assert 20 <= len(kept) <= 41
@@ -115,7 +115,7 @@ def test_of_too_many_lines_the_latest_are_held_and_it_is_said_since_when(bounds)
 def test_a_log_that_was_too_long_is_whole_again_once_the_day_holds_little_enough():
     log = Log()
     log.write(*(bill(NOW - 1000 + number) for number in range(100)))
-    follower = Follower(log, Bounds(page=10, lines=40))
+    follower = LogTailReader(log, TailLimits(page=10, lines=40))
     assert not tail(follower).whole
     log.write(bill(NOW + DAY))
     later = tail(follower, NOW + DAY + 1)
@@ -125,7 +125,7 @@ def test_a_log_that_was_too_long_is_whole_again_once_the_day_holds_little_enough
 def test_whoever_looks_after_a_long_time_does_not_read_all_that_was_missed():
     log = Log()
     log.write(bill(NOW - 1))
-    follower = Follower(log, Bounds(page=10, lines=50))
+    follower = LogTailReader(log, TailLimits(page=10, lines=50))
     tail(follower)
     log.write(*(bill(NOW + number) for number in range(5000)))
     log.asked.clear()
@@ -159,7 +159,7 @@ def test_a_reading_that_was_interrupted_loses_no_line():
         log = Halting()
         log.write(*(bill(NOW - 2 * DAY + number) for number in range(30)))
         log.write(*(bill(NOW - 100 + number) for number in range(6)))
-        follower = Follower(log, Bounds(page=4, lines=8))
+        follower = LogTailReader(log, TailLimits(page=4, lines=8))
         asyncio.run(interrupted(follower, steps))
         assert len(times(tail(follower))) == 6
         log.write(*(bill(NOW - 50 + number) for number in range(14)))
@@ -174,7 +174,7 @@ def test_a_reading_that_was_interrupted_loses_no_line():
 def test_pages_of_large_batches_are_short():
     log = Log()
     log.write(*(bill(NOW - 100 + number, rows=50) for number in range(64)))
-    assert len(times(tail(Follower(log, Bounds(page=32, page_rows=200))))) == 64
+    assert len(times(tail(LogTailReader(log, TailLimits(page=32, page_rows=200))))) == 64
     assert max(len(numbers) for _, numbers in log.asked) <= 4
 
 
@@ -182,7 +182,7 @@ def test_lines_of_other_models_and_measures_do_not_mix():
     log = Log()
     log.write(bill(NOW - 9, rows=2), bill(NOW - 8, model="other"), bill(NOW - 7, rows=3, measures=BOTH), caller="a")
     log.write(bill(NOW - 6, rows=1, surcharge=2.0), caller="b")
-    day = tail(Follower(log, Bounds())).day("m", ENTROPY)
+    day = tail(LogTailReader(log, TailLimits())).day("m", ENTROPY)
     assert day.at.tolist() == [NOW - 9, NOW - 7, NOW - 6]
     assert day.rows.tolist() == [2, 3, 1]
     assert day.measured.tolist() == [True, False, True]
@@ -202,7 +202,7 @@ def opened():
 
 def test_a_reading_is_shown_again_for_some_seconds():
     ledger, clock = opened(), FakeClock(NOW)
-    reader = Reader(ledger, clock)
+    reader = LedgerReader(ledger, clock)
     first = asyncio.run(reader.read())
     asyncio.run(ledger.bill(Caller("key:a"), bill(NOW)))
     clock.advance(4.9)
@@ -226,7 +226,7 @@ def test_many_who_look_at_once_are_one_reading():
 
     async def look():
         await ledger.open()
-        reader = Reader(ledger, FakeClock(NOW))
+        reader = LedgerReader(ledger, FakeClock(NOW))
         return await asyncio.gather(*(reader.read() for _ in range(50)))
 
     assert len({id(reading) for reading in asyncio.run(look())}) == 1
@@ -241,7 +241,7 @@ def test_a_ledger_that_takes_too_long_is_said_to():
         async def account(self, caller, model, at):
             await asyncio.Event().wait()
 
-    reader = Reader(Stuck(), FakeClock(NOW), patience=0.01)
+    reader = LedgerReader(Stuck(), FakeClock(NOW), patience=0.01)
     with pytest.raises(LedgerError, match="takes too long"):
         asyncio.run(reader.read())
     with pytest.raises(LedgerError, match="takes too long"):
@@ -250,7 +250,7 @@ def test_a_ledger_that_takes_too_long_is_said_to():
 
 def test_a_name_that_nobody_can_have_is_a_value_error():
     with pytest.raises(ValueError, match="names"):
-        asyncio.run(Reader(opened(), FakeClock(NOW)).account(Caller("key:\0"), "m"))
+        asyncio.run(LedgerReader(opened(), FakeClock(NOW)).account(Caller("key:\0"), "m"))
 
 
 def test_the_largest_accounts_are_asked_for_the_more_rarely_the_longer_that_takes():
@@ -264,7 +264,7 @@ def test_the_largest_accounts_are_asked_for_the_more_rarely_the_longer_that_take
 
     ledger, clock, timer = Slow(), FakeClock(NOW), FakeClock(0.0)
     asyncio.run(ledger.open())
-    reader = Reader(ledger, clock, timer=timer)
+    reader = LedgerReader(ledger, clock, timer=timer)
     for _ in range(12):
         asyncio.run(reader.read())
         clock.advance(10.0)

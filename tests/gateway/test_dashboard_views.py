@@ -13,22 +13,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.gateway.dashboard import words
-from modeltoll.gateway.dashboard.callers import SORTS, band, standings
-from modeltoll.gateway.dashboard.charts import Chart, Series
-from modeltoll.gateway.dashboard.curve import curve
-from modeltoll.gateway.dashboard.day import DAY
-from modeltoll.gateway.dashboard.drifting import drifting
-from modeltoll.gateway.dashboard.history import history
-from modeltoll.gateway.dashboard.reading import Reader
-from modeltoll.gateway.dashboard.traffic import STEP, traffic
-from modeltoll.gateway.dashboard.views import Stand, Wish, overview
-from modeltoll.gateway.dashboard.waits import SHARES, quantile, waits
-from modeltoll.gateway.dashboard.whatif import compare, fields_of, other_settings
+from modeltoll.gateway.admin.dashboard import formatting
+from modeltoll.gateway.admin.dashboard.caller_history import history
+from modeltoll.gateway.admin.dashboard.callers import SORTS, caller_rows, suspicion_level
+from modeltoll.gateway.admin.dashboard.charts import Chart, Series
+from modeltoll.gateway.admin.dashboard.drift import drift_view
+from modeltoll.gateway.admin.dashboard.honest_waits import SHARES, honest_waits, quantile
+from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader
+from modeltoll.gateway.admin.dashboard.log_arrays import DAY
+from modeltoll.gateway.admin.dashboard.overview import ModelSnapshot, ViewOptions, overview
+from modeltoll.gateway.admin.dashboard.price_curve import price_curve
+from modeltoll.gateway.admin.dashboard.traffic import STEP, traffic_view
+from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_settings
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.explaining import explain_caller
+from modeltoll.pricing.explain import explain_caller
 from modeltoll.records import Account, Caller, Leaks
-from modeltoll.testing.believable_day import MEASURES, MODEL, THIEF, Town, build_tariff, live_a_day, townspeople
+from modeltoll.testing.believable_day import (
+    MEASURES,
+    MODEL,
+    THIEF,
+    SampleTraffic,
+    build_tariff,
+    sample_callers,
+    simulate_day,
+)
 
 NOW = 1_750_000_000.0
 
@@ -40,9 +48,9 @@ class Lived:
         self.tariff = build_tariff()
         self.ledger = MemoryLedger()
         asyncio.run(self.ledger.open())
-        self.town = Town.of(self.ledger, self.tariff, NOW)
-        asyncio.run(live_a_day(self.town, plans))
-        self.reading = asyncio.run(Reader(self.ledger, self.town.clock).read())
+        self.town = SampleTraffic.of(self.ledger, self.tariff, NOW)
+        asyncio.run(simulate_day(self.town, plans))
+        self.reading = asyncio.run(LedgerReader(self.ledger, self.town.clock).read())
         self.day = self.reading.tail.day(MODEL, MEASURES)
         self.bills = [bill for _, _, bill in asyncio.run(self.ledger.log(0, 100_000))]
 
@@ -55,7 +63,7 @@ class Lived:
 
 @pytest.fixture(scope="module")
 def lived():
-    return Lived([replace(plan, lift=0.0) for plan in townspeople(0.4)])
+    return Lived([replace(plan, lift=0.0) for plan in sample_callers(0.4)])
 
 
 def assessed(day, tariff=None):
@@ -76,7 +84,7 @@ def rng():
 
 
 def test_requests_and_work_over_time_add_up_to_those_of_the_log(lived):
-    seen = traffic(lived.day)
+    seen = traffic_view(lived.day)
     asked = [bill for bill in lived.bills if bill.mode != "exempt"]
     suspected = [bill for bill in asked if bill.work.suspected]
     assert seen.requests == len(lived.bills)
@@ -90,7 +98,7 @@ def test_requests_and_work_over_time_add_up_to_those_of_the_log(lived):
 
 
 def test_what_happened_stands_in_its_half_hour(lived):
-    chart = traffic(lived.day).charts[0]
+    chart = traffic_view(lived.day).charts[0]
     for start, (others, suspected) in chart.table:
         inside = [bill for bill in lived.bills if start <= bill.at < start + STEP]
         assert others + suspected == len(inside)
@@ -100,7 +108,7 @@ def test_what_happened_stands_in_its_half_hour(lived):
 
 
 def test_honest_waits_are_those_of_payers_who_were_not_suspected_beside_the_calibrations_promise(lived):
-    seen = waits(lived.day, lived.tariff, assessed(lived.day))
+    seen = honest_waits(lived.day, lived.tariff, assessed(lived.day))
     honest = [bill for bill in lived.bills if bill.mode != "exempt" and not bill.work.suspected]
     alone = [lived.tariff.assess(Leaks(MEASURES, np.array(bill.leaks)), rng()).factors for bill in honest]
     discounts = [
@@ -122,13 +130,13 @@ def test_honest_waits_are_those_of_payers_who_were_not_suspected_beside_the_cali
 
 def test_without_a_report_the_promise_is_the_price_itself(lived):
     bare = type(lived.tariff)(replace(lived.tariff.calibration, report=None))
-    for line in waits(lived.day, bare, assessed(lived.day)).lines:
+    for line in honest_waits(lived.day, bare, assessed(lived.day)).lines:
         g, unit = bare.calibration.g, bare.calibration.unit_seconds
         assert line.promised == pytest.approx(unit * (1 - g) * (1 - line.share) ** -g)
 
 
 def test_waits_that_even_tolerated_traffic_would_not_have_are_marked(lived):
-    line = waits(lived.day, lived.tariff, assessed(lived.day)).lines[0]
+    line = honest_waits(lived.day, lived.tariff, assessed(lived.day)).lines[0]
     assert not replace(line, seen=1.25 * line.promised).broken(1.25)
     assert replace(line, seen=1.26 * line.promised).broken(1.25)
     assert not replace(line, seen=None).broken(1.25)
@@ -147,9 +155,9 @@ def test_there_is_no_quantile_of_nothing():
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_callers_come_in_the_order_asked_for_each_with_what_ledger_and_log_say(lived, sort):
-    found, count = standings(lived.reading, lived.day, lived.tariff, sort, None)
+    found, count = caller_rows(lived.reading, lived.day, lived.tariff, sort, None)
     accounts = {account.caller.name: account for account in lived.reading.accounts}
-    assert count == len(found) == len(accounts) == len(townspeople())
+    assert count == len(found) == len(accounts) == len(sample_callers())
     sizes = {
         "work": [-each.work for each in found],
         "rows": [-each.rows for each in found],
@@ -171,7 +179,7 @@ def test_callers_come_in_the_order_asked_for_each_with_what_ledger_and_log_say(l
 
 
 def test_the_thiefs_leak_lies_above_the_honest_band_and_most_honest_ones_in_it(lived):
-    found, _ = standings(lived.reading, lived.day, lived.tariff, "work", None)
+    found, _ = caller_rows(lived.reading, lived.day, lived.tariff, "work", None)
     strips = {each.name: each.strips for each in found}
     assert all(strip.leak > strip.high for strip in strips.pop(THIEF.name))
     inside = [strip.low <= strip.leak <= strip.high for each in strips.values() for strip in each]
@@ -184,20 +192,20 @@ def test_the_thiefs_leak_lies_above_the_honest_band_and_most_honest_ones_in_it(l
 def test_the_band_holds_95_of_100_honest_callers(lived):
     scores, chance = lived.tariff.calibration.scores, rng()
     for rows in (30, 300):
-        _, low, high = band(lived.tariff, np.array([float(rows)]))
+        _, low, high = suspicion_level(lived.tariff, np.array([float(rows)]))
         totals = chance.choice(scores[0], (2000, rows)).sum(axis=1)
         assert 0.93 <= np.mean((low[0] <= totals) & (totals <= high[0])) <= 0.97
 
 
 def test_a_few_callers_are_listed_first_and_all_are_counted(lived):
-    found, count = standings(lived.reading, lived.day, lived.tariff, "work", 3)
-    assert (len(found), count) == (3, len(townspeople()))
+    found, count = caller_rows(lived.reading, lived.day, lived.tariff, "work", 3)
+    assert (len(found), count) == (3, len(sample_callers()))
     assert found[0].name == THIEF.name
 
 
 def test_a_caller_whose_account_is_gone_is_known_by_his_hash(lived):
     reading = replace(lived.reading, accounts=(), hashes=())
-    found, _ = standings(reading, lived.day, lived.tariff, "work", None)
+    found, _ = caller_rows(reading, lived.day, lived.tariff, "work", None)
     assert found[0].hash == lived.hash(THIEF)
     assert (found[0].name, found[0].evidence, found[0].suspected_today) == (None, None, True)
     assert found[0].rows == found[0].day_rows > 0
@@ -205,12 +213,12 @@ def test_a_caller_whose_account_is_gone_is_known_by_his_hash(lived):
 
 def test_evidence_of_another_tariff_is_not_evidence(lived):
     other = build_tariff(seed=1)
-    found, _ = standings(lived.reading, lived.day, other, "evidence", None)
+    found, _ = caller_rows(lived.reading, lived.day, other, "evidence", None)
     assert {each.evidence for each in found} == {None}
 
 
 def test_without_a_tariff_callers_are_listed_without_bands_and_evidence(lived):
-    found, _ = standings(lived.reading, lived.day, None, "evidence", None)
+    found, _ = caller_rows(lived.reading, lived.day, None, "evidence", None)
     assert found[0].name == THIEF.name
     assert {(each.evidence, each.strips) for each in found} == {(None, ())}
 
@@ -249,7 +257,7 @@ def test_a_caller_without_an_account_or_without_a_day_still_has_a_history(lived)
 
 
 def test_a_row_with_the_leaks_of_the_price_table_costs_what_the_table_says(lived):
-    seen = curve(lived.tariff)
+    seen = price_curve(lived.tariff)
     rows = Leaks(MEASURES, np.array([line.leaks for line in seen.lines]))
     factors = lived.tariff.assess(rows, rng()).factors
     p_values = (1 + lived.tariff.at_least(rows)) / (seen.honest + 1)
@@ -265,7 +273,7 @@ def test_a_row_with_the_leaks_of_the_price_table_costs_what_the_table_says(lived
 
 def test_drift_is_the_watchs_reading_beside_the_logs_honest_rows(lived):
     reading = lived.town.monitor.reading()
-    seen = drifting(lived.day, lived.tariff, assessed(lived.day), reading)
+    seen = drift_view(lived.day, lived.tariff, assessed(lived.day), reading)
     widths = np.diff(lived.tariff.suspicion.edges)
     for place, chart in enumerate(seen.charts):
         watched, logged = (np.array(series.values[:-1]) * widths for series in chart.series[:2])
@@ -285,7 +293,7 @@ def test_the_settings_in_force_replay_what_honest_callers_were_charged(lived):
     assert replayed.honest_work == pytest.approx(charged.honest_work)
     assert replayed.waits == pytest.approx(charged.waits)
     assert replayed.suspect_work == pytest.approx(charged.suspect_work, rel=0.1)  # chance places his ties anew
-    assert compared.honest_callers == len(townspeople()) - 3  # but the thief, the partner and the exempt one
+    assert compared.honest_callers == len(sample_callers()) - 3  # but the thief, the partner and the exempt one
     assert compared.honest_rows + compared.suspect_rows == plain.rows[~plain.exempt].sum()
 
 
@@ -367,10 +375,10 @@ def test_a_page_of_an_empty_log_has_every_panel():
     tariff = build_tariff()
     ledger = MemoryLedger()
     asyncio.run(ledger.open())
-    town = Town.of(ledger, tariff, NOW)
-    reading = asyncio.run(Reader(ledger, town.clock).read())
-    stand = Stand(MODEL, MEASURES, NOW, reading, tariff, town.monitor.reading())
-    view = overview(stand, Wish.of({"g": "0.5"}))
+    town = SampleTraffic.of(ledger, tariff, NOW)
+    reading = asyncio.run(LedgerReader(ledger, town.clock).read())
+    stand = ModelSnapshot(MODEL, MEASURES, NOW, reading, tariff, town.monitor.reading())
+    view = overview(stand, ViewOptions.of({"g": "0.5"}))
     assert (view.traffic.requests, view.callers, view.standings) == (0, 0, ())
     assert [line.seen for line in view.waits.lines] == [None] * len(SHARES)
     assert [each.honest_mean for each in view.compared.reckonings] == [None] * 3
@@ -382,18 +390,18 @@ def test_a_page_of_an_empty_log_has_every_panel():
 
 def test_a_page_without_a_ledger_or_without_a_tariff_has_what_there_is(lived):
     drift = lived.town.monitor.reading()
-    blind = overview(Stand(MODEL, MEASURES, NOW, None, lived.tariff, drift), Wish.of({}))
+    blind = overview(ModelSnapshot(MODEL, MEASURES, NOW, None, lived.tariff, drift), ViewOptions.of({}))
     assert (blind.traffic, blind.waits, blind.compared, blind.standings) == (None, None, None, ())
     assert blind.curve is not None
     assert blind.drift.rows > 0
-    unpriced = overview(Stand(MODEL, MEASURES, NOW, lived.reading, None, None), Wish.of({}))
+    unpriced = overview(ModelSnapshot(MODEL, MEASURES, NOW, lived.reading, None, None), ViewOptions.of({}))
     assert (unpriced.waits, unpriced.curve, unpriced.drift, unpriced.compared) == (None, None, None, None)
     assert unpriced.traffic.requests == len(lived.bills)
 
 
 def test_what_a_query_says_wrongly_is_as_if_it_were_not_said():
-    assert Wish.of({"sort": "name; DROP", "callers": "1"}).sort == "work"
-    assert Wish.of({"sort": "rows", "callers": "all"}).every
+    assert ViewOptions.of({"sort": "name; DROP", "callers": "1"}).sort == "work"
+    assert ViewOptions.of({"sort": "rows", "callers": "all"}).every
 
 
 def test_a_chart_is_json_without_numbers_that_json_does_not_have():
@@ -411,18 +419,18 @@ def test_a_chart_is_json_without_numbers_that_json_does_not_have():
     ],
 )  # fmt: skip
 def test_spans_of_time_are_said_in_their_unit(number, said):
-    assert words.seconds(number) == said.replace("1.2e+10", "1.16e+10")
+    assert formatting.seconds(number) == said.replace("1.2e+10", "1.16e+10")
 
 
 def test_numbers_and_shares_are_said_shortly():
-    assert [words.decimal(number) for number in (0.0, 0.123456, 12345.6, 1e-9, 1e9)] == [
+    assert [formatting.decimal(number) for number in (0.0, 0.123456, 12345.6, 1e-9, 1e9)] == [
         "0", "0.123", "12,346", "1.00e-09", "1.00e+09",
     ]  # fmt: skip
-    assert [words.percent(share) for share in (0.5, 0.999, 1 / 1601, None)] == ["50%", "99.9%", "0.0625%", "-"]
-    assert words.count(1234567) == "1,234,567"
-    assert [words.many(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
-    assert words.moment(NOW) == "2025-06-15 15:06:40"
-    assert words.value(NOW, "time") == "15:06"
+    assert [formatting.percent(share) for share in (0.5, 0.999, 1 / 1601, None)] == ["50%", "99.9%", "0.0625%", "-"]
+    assert formatting.count(1234567) == "1,234,567"
+    assert [formatting.grouped_count(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert formatting.moment(NOW) == "2025-06-15 15:06:40"
+    assert formatting.value(NOW, "time") == "15:06"
 
 
 def test_an_account_of_another_shape_is_not_explained(lived):

@@ -19,14 +19,14 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway import operators
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.desk.desk import Desk, without_password
-from modeltoll.gateway.desk.site import desk_application
-from modeltoll.gateway.keyfile import KeyLine, change_keys, read_keys
-from modeltoll.gateway.operators import Guarded
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.standing import Standing
+from modeltoll.gateway.admin import auth
+from modeltoll.gateway.admin.api.app import api_application
+from modeltoll.gateway.admin.api.operations import AdminApi, without_password
+from modeltoll.gateway.admin.auth import AdminAuth
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.callers.key_file import KeyLine, change_keys, read_keys
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.calibration_file import save_calibration
 
 TOKEN = "the-operators-token"
@@ -44,10 +44,10 @@ class Office:
         self.path = folder / "modeltoll.yaml"
         self.write()
         self.settings = load_settings(self.path)
-        self.standing = Standing(settled=1.5e9)
+        self.standing = ServerState(settled=1.5e9)
         gates = {town.model: town.gate()}
-        self.desk = Desk(self.settings, gates, town.ledger, self.standing, town.clock)
-        self.application = desk_application(self.desk, "/api")
+        self.desk = AdminApi(self.settings, gates, town.ledger, self.standing, town.clock)
+        self.application = api_application(self.desk, "/api")
         self.client = TestClient(self.application, headers=HERE)
 
     def write(self, **members):
@@ -127,7 +127,7 @@ def test_without_a_key_file_there_are_no_keys_to_move(tmp_path, town, calibratio
     office = Office(tmp_path, town, calibration)
     callers = office.settings.callers.model_copy(update={"key_file": None})
     settings = office.settings.model_copy(update={"callers": callers})
-    client = TestClient(desk_application(Desk(settings, {}, town.ledger, Standing(), town.clock), "/api"))
+    client = TestClient(api_application(AdminApi(settings, {}, town.ledger, ServerState(), town.clock), "/api"))
     assert client.get("/keys").json() == {"keys": []}
     assert client.post("/account/tier", json={"caller": "key:carol", "tier": "exempt"}).status_code == 409
 
@@ -216,7 +216,7 @@ def test_every_answer_is_one_that_the_document_promises(office, mode):
 
 
 def guarded(office, token):
-    return TestClient(Guarded(office.application, token))
+    return TestClient(AdminAuth(office.application, token))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_every_token_is_compared_in_constant_time_and_as_hashes_of_one_length(of
         compared.append((len(left), len(right)))
         return real(left, right)
 
-    monkeypatch.setattr(operators.hmac, "compare_digest", compare)
+    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     client = guarded(office, TOKEN)
     for shown in ("", "Bearer x", f"Bearer {TOKEN}", "Basic !!!", "Bearer " + "x" * 5000):
         client.get("/status", headers={"authorization": shown})
@@ -285,7 +285,7 @@ def test_a_page_of_another_site_changes_nothing(office):
 
 def test_a_whole_gateway_asks_for_the_token_everywhere_but_for_health_and_metrics(office, monkeypatch):
     monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", TOKEN)
-    assembly = assemble(load_settings(office.path))
+    assembly = build_gateway(load_settings(office.path))
 
     async def statuses(**headers):
         async with assembly.ground.opened():

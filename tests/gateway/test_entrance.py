@@ -12,18 +12,18 @@ from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import SettingsError, TokenExpired, TokenRefused
-from modeltoll.gateway.assemble_callers import build_entrance
-from modeltoll.gateway.entrance import Entrance, EntryTerms, Ticket
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.settings import Settings
-from modeltoll.gateway.tolls import redeem
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.gateway.assembly.callers import build_admission
+from modeltoll.gateway.core.admission import AdmissionControl, AdmissionTerms, AdmissionTicket
+from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.core.tolls import redeem
+from modeltoll.gateway.settings.load import Settings
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
-TERMS = EntryTerms(seconds=1e-4, new_requests=2, cores=4.0, backlog=60.0)
+TERMS = AdmissionTerms(seconds=1e-4, new_requests=2, cores=4.0, backlog=60.0)
 NOBODY = Caller("net:198.51.100.0/24")
 ALICE = Caller("key:alice")
 
@@ -35,7 +35,7 @@ def clock():
 
 @pytest.fixture
 def entrance(clock):
-    return Entrance(TERMS, clock)
+    return AdmissionControl(TERMS, clock)
 
 
 # Who is asked
@@ -73,17 +73,17 @@ def test_work_at_the_pace_of_his_cores_never_brings_a_caller_to_the_entrance(ent
 
 
 def test_a_ticket_lets_in_once_and_is_remembered_while_it_could_be_shown(entrance, clock):
-    entrance.take(Ticket(b"one", clock() + 60))
-    entrance.take(Ticket(b"two", clock() + 60))
+    entrance.take(AdmissionTicket(b"one", clock() + 60))
+    entrance.take(AdmissionTicket(b"two", clock() + 60))
     with pytest.raises(TokenRefused):
-        entrance.take(Ticket(b"one", clock() + 60))
+        entrance.take(AdmissionTicket(b"one", clock() + 60))
     clock.advance(60)
-    entrance.take(Ticket(b"three", clock() + 60))
+    entrance.take(AdmissionTicket(b"three", clock() + 60))
     assert list(entrance._taken) == [b"three"]
 
 
 def test_the_memory_of_callers_is_bounded_and_who_is_forgotten_is_new(entrance, monkeypatch):
-    monkeypatch.setattr("modeltoll.gateway.entrance._CALLERS", 3)
+    monkeypatch.setattr("modeltoll.gateway.core.admission._CALLERS", 3)
     for number in range(5):
         for _ in range(2):
             entrance.let_in(Caller(f"net:10.0.{number}.0/24"), 0.0)
@@ -96,13 +96,13 @@ def test_the_memory_of_callers_is_bounded_and_who_is_forgotten_is_new(entrance, 
 
 @pytest.fixture
 def guarded(town):
-    town.entrance = Entrance(TERMS, town.clock)
+    town.entrance = AdmissionControl(TERMS, town.clock)
     return town
 
 
 def solved(passage):
     toll = passage.toll
-    return wire.encode_redemption(toll.cargo, solve(toll.challenge, Watch()).counters)
+    return wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
 
 
 def test_nobody_is_asked_and_nothing_is_charged_before_the_entry_is_solved(guarded):
@@ -116,7 +116,7 @@ def test_a_redeemed_entry_is_the_request_as_it_was_and_passes_the_gate_once(guar
     passage = guarded.visit(body, NOBODY, gate=gate)
     entered = redeem(guarded.chance, NOBODY, solved(passage))
     assert (entered.model, entered.path, entered.body) == (guarded.model, guarded.path, body)
-    visit = Visit(NOBODY, entered.path, entered.body, wire.Accept(), entered.content_type, entered.ticket)
+    visit = GateRequest(NOBODY, entered.path, entered.body, wire.Accept(), entered.content_type, entered.ticket)
     inside = asyncio.run(gate.visit(visit))
     assert (inside.mode, inside.toll.entry) == ("sealed", False)
     assert guarded.upstream.asked == [(guarded.path, body)]
@@ -157,7 +157,7 @@ def test_shadow_mode_and_exempt_callers_know_no_entrance(guarded, case):
 
 
 def test_what_the_gate_gives_out_counts_against_the_caller(guarded):
-    guarded.entrance = Entrance(EntryTerms(1e-4, 0, cores=1.0, backlog=0.0), guarded.clock)
+    guarded.entrance = AdmissionControl(AdmissionTerms(1e-4, 0, cores=1.0, backlog=0.0), guarded.clock)
     gate, body = guarded.gate(), guarded.ask([1, 2])
     assert [guarded.visit(body, gate=gate).mode for _ in range(2)] == ["sealed", "entry"]
     guarded.clock.advance(1.0)
@@ -200,9 +200,9 @@ def settings(entry, **model):
 
 
 def test_there_is_an_entrance_where_the_settings_give_it_work():
-    assert build_entrance(settings({})) is None
-    entrance = build_entrance(settings({"seconds": 0.05, "new_requests": 3, "cores": 8, "backlog_seconds": 5}))
-    assert entrance._terms == EntryTerms(0.05, 3, 8.0, 5.0)
+    assert build_admission(settings({})) is None
+    entrance = build_admission(settings({"seconds": 0.05, "new_requests": 3, "cores": 8, "backlog_seconds": 5}))
+    assert entrance._terms == AdmissionTerms(0.05, 3, 8.0, 5.0)
 
 
 @pytest.mark.parametrize("members", [{"seconds": -1}, {"seconds": math.inf}, {"cores": 0}, {"new_requests": -1}])
@@ -214,4 +214,4 @@ def test_terms_that_mean_nothing_are_refused(members):
 def test_a_model_whose_tolls_cannot_be_redeemed_has_no_entrance():
     with pytest.raises(ValueError, match=r"add redeem to models\.m\.puzzle\.modes"):
         settings({"seconds": 0.05}, puzzle={"modes": ["sealed"]})
-    assert build_entrance(settings({}, puzzle={"modes": ["sealed"]})) is None
+    assert build_admission(settings({}, puzzle={"modes": ["sealed"]})) is None

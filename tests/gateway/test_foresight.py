@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import RequestError, UpstreamError
-from modeltoll.gateway import foresight
-from modeltoll.testing.gateways import FakeUpstream
+from modeltoll.gateway.core import early_measurement
+from modeltoll.testing.protocols import FakeUpstream
 
 
 class Depth:
@@ -57,7 +57,7 @@ def depth(town):
 @pytest.fixture
 def always(monkeypatch):
     """However short the work, it is done ahead."""
-    monkeypatch.setattr(foresight, "WORTH", -1.0)
+    monkeypatch.setattr(early_measurement, "WORTH", -1.0)
 
 
 def test_inputs_are_measured_while_the_model_server_works(town, depth):
@@ -74,7 +74,7 @@ def test_inputs_are_measured_while_the_model_server_works(town, depth):
 
 def test_what_is_measured_quickly_is_measured_afterwards_in_the_same_thread(town, depth, monkeypatch):
     """The first look finds out how long it takes; the leaks are the same."""
-    monkeypatch.setattr(foresight, "WORTH", 1e9)
+    monkeypatch.setattr(early_measurement, "WORTH", 1e9)
     gate = town.gate()
     for _ in range(2):
         town.visit(town.ask([[1, 2]]), gate=gate)

@@ -20,20 +20,22 @@ from modeltoll.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from modeltoll.gateway.gate import Visit
-from modeltoll.gateway.tolls import redeem
+from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.core.tolls import redeem
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.calibration import EntryTerms
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle import seal
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller, Work
 
 
 def opened(toll):
     """The answer that a sealed toll gives to whoever solves it."""
-    return seal.open_(toll.cargo, solve(toll.challenge, Watch()), wire.canonical_challenge(toll.challenge, toll.mode))
+    return seal.open_answer(
+        toll.cargo, solve(toll.challenge, SolveControl()), wire.canonical_challenge(toll.challenge, toll.mode)
+    )
 
 
 def test_a_sealed_answer_opens_to_what_the_model_server_said_byte_for_byte(town):
@@ -77,7 +79,7 @@ def test_a_hundred_parallel_requests_of_one_caller_see_a_hundred_accounts(town, 
         "work",
         lambda tariff, assessment, account: seen.append(account) or Work(1e-5, 1, 1e-5),
     )
-    visits = [Visit(town.alice, town.path, town.ask([n, 0]), wire.Accept()) for n in range(100)]
+    visits = [GateRequest(town.alice, town.path, town.ask([n, 0]), wire.Accept()) for n in range(100)]
 
     async def all_at_once():
         return await asyncio.gather(*(gate.visit(visit) for visit in visits))
@@ -248,7 +250,7 @@ def test_a_redeemed_toll_says_when_it_expires_and_is_not_good_before_it_was_issu
     toll = priced(town, monkeypatch, 1e-5)(puzzle)
     assert toll.challenge.puzzle == puzzle
     assert 3600 <= toll.expires - town.clock() < 3700
-    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, Watch()).counters)
+    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
     assert redeem(town.chance, town.alice, body).status == 200
     town.clock.advance(-3600)
     with pytest.raises(TokenRefused):
@@ -302,7 +304,7 @@ def test_with_release_a_silent_ledger_still_costs_the_row_price_and_is_noticed(t
 
 def test_nobody_is_a_newcomer_while_the_ledger_is_silent(calibration, town):
     """The entry toll is for those whom the ledger has not seen; when it sees nobody, nobody pays it."""
-    town.tariff = ConformalTariff(replace(calibration, entry=EntryTerms(anonymous_units=200.0)))
+    town.tariff = ConformalTariff(replace(calibration, entry=NewAccountToll(anonymous_units=200.0)))
     anonymous = Caller("net:198.51.100.0/24")
     newcomer = town.visit(town.ask([1, 2]), anonymous).work
     assert newcomer.entry_seconds > 0
@@ -328,7 +330,7 @@ def test_large_batches_are_read_measured_and_sealed_beside_the_event_loop(town, 
         gate.road.subject.protocol, "read", noting("read", gate.road.subject.protocol.read), raising=False
     )
     monkeypatch.setattr(ConformalTariff, "assess", noting("price", ConformalTariff.assess))
-    monkeypatch.setattr(seal, "close", noting("seal", seal.close))
+    monkeypatch.setattr(seal, "seal_answer", noting("seal", seal.seal_answer))
     rng = np.random.default_rng(0)
     town.visit(town.ask(rng.random((rows, 2)).tolist(), id="x" * 70_000 * beside), gate=gate)
     assert threads == {"read": beside, "price": beside, "seal": beside}

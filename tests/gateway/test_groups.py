@@ -7,12 +7,12 @@ import logging
 import numpy as np
 import pytest
 
-from modeltoll.gateway.assemble import build_callers
-from modeltoll.gateway.callers import Knock, Tier
-from modeltoll.gateway.monitor import LOOK, Monitor
-from modeltoll.gateway.settings import Settings
-from modeltoll.pricing.bend import Bend
-from modeltoll.pricing.drift import Drift
+from modeltoll.gateway.assembly.build import build_callers
+from modeltoll.gateway.callers.identify import RequestIdentity, Tier
+from modeltoll.gateway.core.drift_monitor import LOOK, DriftMonitor
+from modeltoll.gateway.settings.load import Settings
+from modeltoll.pricing.adaptive_g import AdaptiveG
+from modeltoll.pricing.drift import DriftDetector
 from modeltoll.records import Caller
 
 SETTINGS = {
@@ -60,7 +60,7 @@ def test_callers_have_the_terms_of_their_tier():
     assert callers.keys["b" * 64] == Caller("key:b", discount=0.5, markup=2.0)
     assert callers.keys["c" * 64] == Caller("key:c", discount=0.875)
     assert callers.keys["d" * 64] == Caller("key:d", exempt=True)
-    assert callers.identify(Knock(None, None, "192.0.2.1", None)) == Caller("net:192.0.2.0/24", markup=2.0)
+    assert callers.identify(RequestIdentity(None, None, "192.0.2.1", None)) == Caller("net:192.0.2.0/24", markup=2.0)
 
 
 def test_a_tier_multiplies_the_price_of_rows(town):
@@ -103,7 +103,7 @@ def test_a_discount_is_taken_off_the_toll(town):
 @pytest.fixture
 def watched(town):
     """A town whose gate has a monitor that the telemetry shows."""
-    monitor = Monitor(town.model, Drift(town.tariff), town.clock)
+    monitor = DriftMonitor(town.model, DriftDetector(town.tariff), town.clock)
     town.telemetry.watch(town.model, town.tariff.measures, town.tariff.suspicion.edges, monitor)
     town.monitor = monitor
     return town
@@ -150,7 +150,7 @@ def test_drift_is_told_once_in_the_log_and_shown_in_the_metrics(watched, caplog)
 
 def test_where_it_is_asked_for_the_traffic_chooses_g_for_the_next_rows(town):
     """Rows at p = 1, from callers under suspicion or not: a small g earns most of them."""
-    monitor = Monitor("digits", Drift(town.tariff), town.clock, Bend(town.tariff))
+    monitor = DriftMonitor("digits", DriftDetector(town.tariff), town.clock, AdaptiveG(town.tariff))
     town.monitor = monitor
     town.telemetry.watch("digits", town.tariff.measures, town.tariff.suspicion.edges, monitor)
     town.upstream.says = lambda path, body: town.say(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from modeltoll import wire
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.household import Household
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.upstream import HttpUpstream
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.server.reload import ReloadingGateway
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 
 PATH = "/v2/models/digits/infer"
 
@@ -34,7 +34,7 @@ class Place:
         save_calibration(calibration, folder / "tariff.json")
         self.path = folder / "modeltoll.yaml"
         self.write()
-        self.household = Household(assemble(load_settings(self.path)), self.path)
+        self.household = ReloadingGateway(build_gateway(load_settings(self.path)), self.path)
 
     async def _ask(self, method, path, body, headers):
         self.inside += 1
@@ -186,7 +186,7 @@ def test_counts_accounts_tokens_and_the_watch_on_drift_outlive_a_change(place):
         await place.moved(before)
         after = place.household.assembly
         await place.ask([5, 6])
-        solution = list(solve(wire.decode_challenge(toll["puzzle"]), Watch()).counters)
+        solution = list(solve(wire.decode_challenge(toll["puzzle"]), SolveControl()).counters)
         redeemed = await place.public.post(toll["redeem"], json={"token": toll["token"], "solution": solution})
         accounts = await after.ledger.largest(10, 0.0)
         page = (await place.admin.get("/metrics")).text

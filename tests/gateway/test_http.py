@@ -18,13 +18,14 @@ from starlette.applications import Starlette
 from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.errors import LedgerError
-from modeltoll.gateway import arriving, asgi
-from modeltoll.gateway.admin import admin_application
-from modeltoll.gateway.callers import Callers, hash_key
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.gateway.admin.health import admin_application
+from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
+from modeltoll.gateway.public import app as public_app
+from modeltoll.gateway.public import parsing
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 ALICE = {"x-api-key": "alice-key"}
 
@@ -185,7 +186,7 @@ def test_a_body_longer_than_it_claims_is_cut_and_the_rest_is_no_request(town, ga
 
 
 def test_a_body_that_does_not_arrive_is_given_up(town, gateway, monkeypatch):
-    monkeypatch.setattr(arriving, "_READ_SECONDS", 0.1)
+    monkeypatch.setattr(parsing, "_READ_SECONDS", 0.1)
     status, said = say_raw(gateway, request_of(town, b"{", "Content-Length: 100"))
     assert (status, "in time" in error_of(said)) == (400, True)
 
@@ -282,7 +283,7 @@ def test_metadata_and_health_go_through_as_they_are(town, gateway):
 
 
 def test_keys_are_asked_for_and_nobody_learns_them(town):
-    town.callers = Callers({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
+    town.callers = CallerIdentifier({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
     with serving(town.application()) as url:
         for headers in ({}, {"x-api-key": "wrong-key"}, {"authorization": "Bearer wrong-key"}):
             for response in (
@@ -299,7 +300,7 @@ def test_keys_are_asked_for_and_nobody_learns_them(town):
 
 def test_every_line_of_forwarded_for_counts(town):
     """A proxy may append a line of its own to the one that the caller made up."""
-    town.callers = Callers(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    town.callers = CallerIdentifier(trusted_proxies=(ip_network("127.0.0.0/8"),))
     body = town.ask([1, 2])
     lines = ("X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 203.0.113.1", f"Content-Length: {len(body)}")
     with serving(town.application()) as url:
@@ -309,7 +310,7 @@ def test_every_line_of_forwarded_for_counts(town):
 
 def redemption(town, url, caller="alice-key"):
     toll = wire.decode_toll(post(town, url, town.ask([1, 2]), **{wire.ACCEPT_HEADER: "sha256; mode=redeem"}).content)
-    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, Watch()).counters)
+    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
     return lambda key=caller: httpx.post(url + wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
 
 
@@ -400,7 +401,7 @@ def test_a_fault_of_the_gateway_itself_says_nothing_of_it(town, caplog):
     gate = town.gate()
     gate.road.subject.protocol.read = read
     house = town.house(gate)
-    with serving(asgi.application(house)) as url:
+    with serving(public_app.application(house)) as url:
         response = post(town, url, town.ask([1, 2]))
     assert (response.status_code, error_of(response.content)) == (500, "the gateway failed")
     assert town.metric('modeltoll_refusals_total{error="ModeltollError"}') == 1
@@ -475,7 +476,7 @@ def test_readiness_says_which_of_the_two_is_not_ready(town, monkeypatch):
 
 
 def test_readiness_does_not_wait_for_those_who_sleep(town, monkeypatch):
-    monkeypatch.setattr("modeltoll.gateway.admin._PATIENCE", 0.01)
+    monkeypatch.setattr("modeltoll.gateway.admin.health._PATIENCE", 0.01)
 
     class Asleep:
         async def fetch(self, path):

@@ -13,11 +13,11 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.gateway.initial import first_settings
-from modeltoll.gateway.probing import Find
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.setup.discover import DiscoveredModel
+from modeltoll.gateway.setup.settings_template import first_settings
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 RUNNER = CliRunner()
 
@@ -192,7 +192,10 @@ def test_a_server_of_something_else_is_said_to_be_not_known(tmp_path, said, opti
 @pytest.mark.parametrize("name", ["ordinary", "org/name with: {odd} #signs", 'quote"\\', "ünïcode", "-x", "."])
 def test_any_name_of_a_model_can_be_written(tmp_path, name):
     path = tmp_path / "modeltoll.yaml"
-    for find in (Find(name, "openai-chat", "tokens"), Find(name, "labels", "probabilities", labels=(name, "b"))):
+    for find in (
+        DiscoveredModel(name, "openai-chat", "tokens"),
+        DiscoveredModel(name, "labels", "probabilities", labels=(name, "b")),
+    ):
         path.write_text(first_settings("http://h:1", [find]), encoding="utf-8")
         ((key, model),) = load_settings(path).models.items()
         assert key == find.setting

@@ -14,19 +14,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.callers import Callers, Knock, Tier, hash_key
-from modeltoll.gateway.keyfile import (
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
+from modeltoll.gateway.callers.key_file import (
     KeyDocument,
-    KeyFault,
+    KeyFileError,
     KeyLine,
-    added,
     change_keys,
     draw_key,
     read_keys,
-    revoked,
-    rotated,
+    with_key,
+    with_new_key,
+    without_key,
 )
-from modeltoll.gateway.keyroll import KeyRoll
+from modeltoll.gateway.callers.key_store import KeyStore
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
 
@@ -56,7 +56,7 @@ def clock():
 
 @pytest.fixture
 def roll(file, clock):
-    roll = KeyRoll(file, TIERS, clock)
+    roll = KeyStore(file, TIERS, clock)
     roll.watch.read()
     return roll
 
@@ -87,7 +87,7 @@ def test_a_change_keeps_the_files_rights_and_a_link_stays_a_link(tmp_path, file)
     file.chmod(0o640)
     link = tmp_path / "link.json"
     link.symlink_to(file)
-    change_keys(link, lambda document: added(document, line("bob", "other")))
+    change_keys(link, lambda document: with_key(document, line("bob", "other")))
     assert link.is_symlink()
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert [key.name for key in read_keys(file).keys] == ["alice", "bob"]
@@ -104,7 +104,7 @@ def test_many_changes_at_once_are_all_kept_and_no_reader_sees_half_a_file(tmp_pa
     reader.start()
     try:
         with ThreadPoolExecutor(8) as pool:
-            jobs = [lambda doc, n=n: added(doc, line(f"caller-{n}", f"key-{n}")) for n in range(40)]
+            jobs = [lambda doc, n=n: with_key(doc, line(f"caller-{n}", f"key-{n}")) for n in range(40)]
             list(pool.map(lambda job: change_keys(file, job), jobs))
     finally:
         over.set()
@@ -115,8 +115,8 @@ def test_many_changes_at_once_are_all_kept_and_no_reader_sees_half_a_file(tmp_pa
 
 def test_a_change_that_fails_leaves_the_file_as_it_was(file):
     before = file.read_bytes()
-    with pytest.raises(KeyFault):
-        change_keys(file, lambda document: revoked(document, "nobody"))
+    with pytest.raises(KeyFileError):
+        change_keys(file, lambda document: without_key(document, "nobody"))
     assert file.read_bytes() == before
 
 
@@ -156,27 +156,27 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
 
 def test_a_caller_gets_a_second_key_only_where_that_is_asked_for():
     document = KeyDocument(keys=(line(),))
-    with pytest.raises(KeyFault, match="alice has a key already"):
-        added(document, line(key="other"))
-    assert len(added(document, line(key="other"), another=True).keys) == 2
+    with pytest.raises(KeyFileError, match="alice has a key already"):
+        with_key(document, line(key="other"))
+    assert len(with_key(document, line(key="other"), another=True).keys) == 2
     expired = KeyDocument(keys=(line(expires=NOW),))
-    assert len(added(expired, line(key="other")).keys) == 2
+    assert len(with_key(expired, line(key="other")).keys) == 2
 
 
 def test_revoking_takes_all_keys_of_a_name_or_the_one_that_is_named():
     document = KeyDocument(keys=(line(), line(key="other"), line("bob", "third")))
-    assert [key.name for key in revoked(document, "alice").keys] == ["bob"]
-    left = revoked(document, "alice", hash_key("other")[:8])
+    assert [key.name for key in without_key(document, "alice").keys] == ["bob"]
+    left = without_key(document, "alice", hash_key("other")[:8])
     assert [key.sha256 for key in left.keys] == [hash_key("secret"), hash_key("third")]
     for name, identity in (("carol", None), ("bob", hash_key("other")[:8])):
-        with pytest.raises(KeyFault, match=f"no key of {name}"):
-            revoked(document, name, identity)
+        with pytest.raises(KeyFileError, match=f"no key of {name}"):
+            without_key(document, name, identity)
 
 
 def test_rotation_keeps_the_terms_and_gives_the_keys_before_an_end():
     old = line(tier="strict", organisation="acme", note="word", expires=NOW + 90 * DAY)
     later = NOW + 30 * DAY
-    before, bob, new = rotated(KeyDocument(keys=(old, line("bob", "b"))), "alice", "0" * 64, later, 7 * DAY).keys
+    before, bob, new = with_new_key(KeyDocument(keys=(old, line("bob", "b"))), "alice", "0" * 64, later, 7 * DAY).keys
     assert (before.sha256, before.expires) == (old.sha256, later + 7 * DAY)
     assert bob == line("bob", "b")
     assert (new.tier, new.organisation, new.note) == ("strict", "acme", "word")
@@ -185,16 +185,16 @@ def test_rotation_keeps_the_terms_and_gives_the_keys_before_an_end():
 
 def test_rotation_never_prolongs_a_key_and_needs_one():
     soon = line(expires=NOW + timedelta(hours=1))
-    assert rotated(KeyDocument(keys=(soon,)), "alice", "0" * 64, NOW, 7 * DAY).keys[0].expires == soon.expires
-    with pytest.raises(KeyFault, match="still good"):
-        rotated(KeyDocument(keys=(line(expires=NOW),)), "alice", "0" * 64, NOW, DAY)
+    assert with_new_key(KeyDocument(keys=(soon,)), "alice", "0" * 64, NOW, 7 * DAY).keys[0].expires == soon.expires
+    with pytest.raises(KeyFileError, match="still good"):
+        with_new_key(KeyDocument(keys=(line(expires=NOW),)), "alice", "0" * 64, NOW, DAY)
 
 
 # The roll
 
 
 def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
-    roll = KeyRoll(write(tmp_path / "k", line(tier="strict", organisation="acme"), line("bob", "b")), TIERS, clock)
+    roll = KeyStore(write(tmp_path / "k", line(tier="strict", organisation="acme"), line("bob", "b")), TIERS, clock)
     roll.watch.read()
     assert roll.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
     assert roll.caller("b") == Caller("key:bob")
@@ -202,7 +202,7 @@ def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
 
 
 def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
-    roll = KeyRoll(write(tmp_path / "k", line(expires=NOW + DAY)), TIERS, clock)
+    roll = KeyStore(write(tmp_path / "k", line(expires=NOW + DAY)), TIERS, clock)
     roll.watch.read()
     clock.advance(DAY.total_seconds() - 0.5)
     assert (roll.caller("secret").name, roll.good) == ("key:alice", 1)
@@ -213,7 +213,7 @@ def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
 
 
 def test_a_changed_file_is_in_force_after_the_next_look_and_not_before(file, roll):
-    change_keys(file, lambda document: added(revoked(document, "alice"), line("bob", "b")))
+    change_keys(file, lambda document: with_key(without_key(document, "alice"), line("bob", "b")))
     assert (roll.caller("secret").name, roll.caller("b")) == ("key:alice", None)
     roll.watch.look()
     assert (roll.caller("secret"), roll.caller("b").name) == (None, "key:bob")
@@ -235,7 +235,7 @@ def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file,
 
 
 def test_a_tier_that_is_not_known_spoils_the_whole_file(file, roll):
-    change_keys(file, lambda document: added(document, line("bob", "b", tier="gold")))
+    change_keys(file, lambda document: with_key(document, line("bob", "b", tier="gold")))
     with pytest.raises(SettingsError, match="no tier 'gold'; there are: normal, strict, exempt"):
         roll.watch.read()
     roll.watch.look()
@@ -257,7 +257,7 @@ def test_the_roll_looks_by_itself_for_as_long_as_it_is_kept(file, roll, monkeypa
         look = roll.watch.look
         monkeypatch.setattr(roll.watch, "look", lambda: (look(), loop.call_soon_threadsafe(looked.set)))
         async with roll.watch.kept(every=0.0):
-            change_keys(file, lambda document: added(document, line("bob", "b")))
+            change_keys(file, lambda document: with_key(document, line("bob", "b")))
             looked.clear()
             await asyncio.wait_for(looked.wait(), 60)
             looked.clear()
@@ -269,10 +269,10 @@ def test_the_roll_looks_by_itself_for_as_long_as_it_is_kept(file, roll, monkeypa
 
 
 def test_the_door_asks_the_roll_for_whom_the_settings_do_not_list(roll):
-    callers = Callers({hash_key("listed"): Caller("key:listed")}, credentials=(roll,))
+    callers = CallerIdentifier({hash_key("listed"): Caller("key:listed")}, credentials=(roll,))
 
     def name(key):
-        return callers.identify(Knock(f"Bearer {key}", None, "203.0.113.9", None)).name
+        return callers.identify(RequestIdentity(f"Bearer {key}", None, "203.0.113.9", None)).name
 
     assert (name("listed"), name("secret")) == ("key:listed", "key:alice")
     with pytest.raises(CallerRefused, match="not known"):

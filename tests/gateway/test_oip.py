@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.protocol import Question, Service
+from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
 from modeltoll.records import Answer, Evidence
-from modeltoll.testing.gateways import ProtocolTrial, check_protocol
+from modeltoll.testing.protocols import ProtocolTrial, check_protocol
 
 OIP = OpenInference()
-SERVICE = Service("digits", "p", "probabilities", classes=4, max_rows=64)
+SERVICE = ServiceDescription("digits", "p", "probabilities", classes=4, max_rows=64)
 METADATA = b'{"name":"digits","inputs":[{"name":"x","datatype":"FP64","shape":[-1,3]}]}'
 
 
@@ -39,7 +39,7 @@ def answer(scores, output="p", **members):
 
 
 def evidence(said, rows=1, service=SERVICE):
-    return OIP.evidence(Question(tuple(bytes([n] * 8) for n in range(rows)), None), said, service)
+    return OIP.evidence(ParsedRequest(tuple(bytes([n] * 8) for n in range(rows)), None), said, service)
 
 
 def trial(protocol=OIP):
@@ -396,7 +396,7 @@ def test_what_cannot_be_measured_is_no_answer(body):
 
 def test_an_answer_to_other_rows_is_not_cut_to_fit():
     """Four logits of one row are not two logits of two rows, though their number fits."""
-    logits = Service("digits", "p", "logits")
+    logits = ServiceDescription("digits", "p", "logits")
     with pytest.raises(AnswerError):
         evidence(answer([[1, 2, 3, 4]]), rows=2, service=logits)
     assert evidence(answer([[1, 2], [3, 4]]), rows=2, service=logits).scores.shape == (2, 2)
@@ -409,7 +409,7 @@ def test_dimensions_of_one_do_not_count():
 
 @pytest.mark.parametrize("shape", [[3], [3, 1]])
 def test_labels_are_one_per_row(shape):
-    labels = Service("digits", "p", "labels", classes=4)
+    labels = ServiceDescription("digits", "p", "labels", classes=4)
     assert evidence(answer([2, 0, 3], shape=shape), rows=3, service=labels).scores.argmax(axis=1).tolist() == [2, 0, 3]
     for wrong in ([2, 0, 4], [2, 0, 0.5], [2, 0, -1]):
         with pytest.raises(AnswerError):
@@ -484,7 +484,7 @@ def test_any_bytes_are_a_sound_question_or_a_request_error(body):
     st.integers(1, 3),
 )
 def test_any_bytes_are_sound_evidence_or_an_answer_error(body, kind, rows):
-    service = Service("digits", "x", kind, classes=3)
+    service = ServiceDescription("digits", "x", kind, classes=3)
     try:
         found = evidence(Answer(200, "application/json", body), rows, service)
     except AnswerError:
@@ -518,7 +518,7 @@ class Positional(OpenInference):
 
     def read(self, body, service, content_type="application/json"):
         question = super().read(body, service)
-        return Question(tuple(n.to_bytes(8, "big") for n in range(len(question.fingerprints))), question.inputs)
+        return ParsedRequest(tuple(n.to_bytes(8, "big") for n in range(len(question.fingerprints))), question.inputs)
 
 
 class Chatty(OpenInference):

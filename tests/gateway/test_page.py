@@ -9,21 +9,26 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.page import site
-from modeltoll.gateway.page.site import Demo, Offer, OfferedModel, page_application
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.admin.playground import app as playground_app
+from modeltoll.gateway.admin.playground.app import (
+    PlaygroundConfig,
+    PlaygroundDemo,
+    PlaygroundModel,
+    playground_application,
+)
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.pricing.calibration_file import save_calibration
 
-MODEL = OfferedModel("digits", "/v2/models/digits/infer", "/v2/models/digits")
-OFFER = Offer("127.0.0.1:8080", (MODEL,))
-DEMO = Demo(("one", "two"), b'{"digits": [], "patches": []}')
-FILES = Path(site.__file__).parent / "files"
+MODEL = PlaygroundModel("digits", "/v2/models/digits/infer", "/v2/models/digits")
+OFFER = PlaygroundConfig("127.0.0.1:8080", (MODEL,))
+DEMO = PlaygroundDemo(("one", "two"), b'{"digits": [], "patches": []}')
+FILES = Path(playground_app.__file__).parent / "files"
 
 
 def get(path, offer=OFFER, base="http://127.0.0.1:9090", **headers):
     async def ask():
-        transport = httpx.ASGITransport(page_application(offer))
+        transport = httpx.ASGITransport(playground_application(offer))
         async with httpx.AsyncClient(transport=transport, base_url=base) as client:
             return await client.get(path, headers=headers)
 
@@ -69,7 +74,7 @@ def test_the_page_is_told_where_the_public_side_is_and_what_it_serves():
 
 
 def test_the_demo_adds_keys_and_rows_to_try():
-    offer = Offer(OFFER.listen, OFFER.models, DEMO)
+    offer = PlaygroundConfig(OFFER.listen, OFFER.models, DEMO)
     assert get("/house.json", offer).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
     assert get("/samples.json", offer).content == DEMO.samples
 
@@ -86,7 +91,7 @@ def test_the_demo_adds_keys_and_rows_to_try():
     ],
 )
 def test_a_house_that_listens_everywhere_is_asked_under_the_name_that_the_visitor_came_by(listen, came_by, gateway):
-    response = get("/house.json", Offer(listen, OFFER.models), host=came_by)
+    response = get("/house.json", PlaygroundConfig(listen, OFFER.models), host=came_by)
     assert response.json()["gateway"] == gateway
     assert policy(response)["connect-src"] == ["'self'", gateway]
 
@@ -102,7 +107,7 @@ def test_the_operators_side_of_a_gateway_has_the_page(tmp_path, calibration):
         "upstream: {url: 'http://127.0.0.1:1'}\n"
         "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
     )
-    assembly = assemble(load_settings(tmp_path / "modeltoll.yaml"))
+    assembly = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
 
     async def ask(app, path):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

@@ -18,17 +18,17 @@ from modeltoll.gateway.protocols.label_lists import LabelLists
 from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
-from modeltoll.gateway.protocols.protocol import Question, Service
+from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.v1 import TensorFlowServing
 from modeltoll.gateway.protocols.vllm_classify import VllmClassify
-from modeltoll.leak.tokens import TokensMeasure
+from modeltoll.leak.token_entropy import TokensMeasure
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import ProtocolTrial, check_protocol
+from modeltoll.testing.protocols import ProtocolTrial, check_protocol
 
 NUMBERS = np.random.default_rng(0).normal(size=(5, 3))
 TEXTS = ["a", "b", 'with "quotes" and ümläuts', "日本", "e"]
 LABELS = ("cat", "dog", "eel", "fox")
-SERVICE = Service("digits", "p", "probabilities", classes=4, max_rows=64)
+SERVICE = ServiceDescription("digits", "p", "probabilities", classes=4, max_rows=64)
 V1, MLFLOW, LISTS, VLLM = TensorFlowServing(), MlflowScoring(), LabelLists(), VllmClassify()
 EMBEDDINGS, CHAT = OpenAIEmbeddings(), OpenAIChat()
 PATH = JsonPath("/predict", "rows[*].x", "result.rows[*].p", "/health")
@@ -207,7 +207,7 @@ def test_any_json_is_a_sound_question_or_a_request_error(text, spoken):
 @given(DOCUMENTS.map(json.dumps), st.sampled_from(ALL), st.integers(1, 3))
 def test_any_json_is_evidence_or_an_answer_error(text, spoken, rows):
     protocol, service = spoken
-    question = Question(tuple(bytes([n] * 8) for n in range(rows)), None)
+    question = ParsedRequest(tuple(bytes([n] * 8) for n in range(rows)), None)
     try:
         found = protocol.evidence(question, Answer(200, "application/json", text.encode()), service)
     except AnswerError:
@@ -262,7 +262,7 @@ def test_what_is_no_request_is_refused(protocol, document):
         protocol.read(body(document), SERVICE)
 
 
-ONE = Question((b"8 bytes!",), None)
+ONE = ParsedRequest((b"8 bytes!",), None)
 LIE = {
     "NaN": (V1, b'{"predictions": [[NaN, 1, 0, 0]]}'),
     "an error with status 200": (V1, b'{"error": "no"}'),

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from modeltoll.errors import UpstreamBusy, UpstreamError
-from modeltoll.gateway.queueing import Queue
+from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import FakeUpstream, serving
+from modeltoll.testing.protocols import FakeUpstream, serving
 
 
 class Held:
@@ -36,7 +36,7 @@ async def turns(count=20):
 def test_so_many_are_inside_so_many_wait_in_order_and_the_next_is_refused_at_once():
     async def story():
         held = Held()
-        queue = Queue(held, concurrent=2, waiting=2, seconds=60.0)
+        queue = BoundedUpstream(held, concurrent=2, waiting=2, seconds=60.0)
         asked = [asyncio.create_task(queue.predict("/", body)) for body in (b"a", b"b", b"c", b"d")]
         await turns()
         assert (held.begun, queue.inside, queue.waiting) == ([b"a", b"b"], 2, 2)
@@ -57,7 +57,7 @@ def test_so_many_are_inside_so_many_wait_in_order_and_the_next_is_refused_at_onc
 def test_who_waits_too_long_is_refused_and_his_place_is_free_again():
     async def story():
         held = Held()
-        queue = Queue(held, concurrent=1, waiting=1, seconds=0.0)
+        queue = BoundedUpstream(held, concurrent=1, waiting=1, seconds=0.0)
         first = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
         for _ in range(2):
@@ -75,7 +75,7 @@ def test_who_waits_too_long_is_refused_and_his_place_is_free_again():
 def test_callers_who_leave_and_model_servers_that_fail_give_their_places_back():
     async def story():
         held = Held()
-        queue = Queue(held, concurrent=1, waiting=5, seconds=60.0)
+        queue = BoundedUpstream(held, concurrent=1, waiting=5, seconds=60.0)
         inside, waiting = [asyncio.create_task(queue.predict("/", body)) for body in (b"a", b"b")]
         await turns()
         for gone in (waiting, inside):
@@ -84,7 +84,7 @@ def test_callers_who_leave_and_model_servers_that_fail_give_their_places_back():
         assert (queue.inside, queue.waiting) == (0, 0)
         held.let(b"c")
         assert (await queue.predict("/", b"c")).body == b"c"
-        broken = Queue(FakeUpstream(UpstreamError("down")), concurrent=1, waiting=0, seconds=1.0)
+        broken = BoundedUpstream(FakeUpstream(UpstreamError("down")), concurrent=1, waiting=0, seconds=1.0)
         for _ in range(3):
             with pytest.raises(UpstreamError, match="down"):
                 await broken.predict("/", b"")
@@ -96,7 +96,7 @@ def test_health_does_not_stand_in_the_queue():
     async def story():
         held = Held()
         held.fetch = lambda path: asyncio.sleep(0, Answer(200, "text/plain", path.encode()))
-        queue = Queue(held, concurrent=1, waiting=0, seconds=1.0)
+        queue = BoundedUpstream(held, concurrent=1, waiting=0, seconds=1.0)
         inside = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
         assert (await queue.fetch("/ready")).body == b"/ready"

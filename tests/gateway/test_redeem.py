@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import RequestError, TokenExpired, TokenRefused
-from modeltoll.gateway.tolls import redeem
-from modeltoll.puzzle.puzzle import Watch
+from modeltoll.gateway.core.tolls import redeem
+from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.seal import REFUSED
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.solver import solve
 
 REDEEMED = wire.Accept(mode="redeem")
 
@@ -25,7 +25,7 @@ def issued(town, request):
     town.modes = ("redeem",)
     toll = town.visit(town.ask([1, 2]), accept=REDEEMED).toll
     assert (toll.mode, toll.challenge.puzzle) == ("redeem", request.param)
-    return town, toll, solve(toll.challenge, Watch()).counters
+    return town, toll, solve(toll.challenge, SolveControl()).counters
 
 
 def refused(town, token, counters, caller=None):

@@ -23,15 +23,15 @@ from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
-from modeltoll.gateway.keyfile import change_keys
-from modeltoll.gateway.serve import serve
-from modeltoll.gateway.settings import load_settings
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.callers.key_file import change_keys
+from modeltoll.gateway.server.serve import serve
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Caller
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 HELD = -13.0  # a row that the model server thinks about until it is let go
 KEY = {"x-api-key": "alice-key"}
@@ -238,7 +238,7 @@ def test_a_port_that_is_taken_is_a_fault_of_its_setting(tmp_path, calibration, s
         path, _, _ = write_settings(tmp_path, calibration, "http://127.0.0.1:1", **{setting: address})
         settings = load_settings(path)
         with pytest.raises(SettingsError) as caught:
-            asyncio.run(serve(settings, assemble(settings)))
+            asyncio.run(serve(settings, build_gateway(settings)))
     (fault,) = caught.value.faults
     assert fault.startswith(f"{setting}: cannot listen on {address}")
 
@@ -247,7 +247,7 @@ def test_an_address_that_is_not_this_machines_is_a_fault_too(tmp_path, calibrati
     path, _, _ = write_settings(tmp_path, calibration, "http://127.0.0.1:1", listen="192.0.2.1:80")
     settings = load_settings(path)
     with pytest.raises(SettingsError, match="listen: cannot listen"):
-        asyncio.run(serve(settings, assemble(settings)))
+        asyncio.run(serve(settings, build_gateway(settings)))
 
 
 def lock(ledger, path):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.settings import Settings, load_settings
+from modeltoll.gateway.settings.load import Settings, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 GOOD = """

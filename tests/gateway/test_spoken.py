@@ -20,14 +20,15 @@ from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import AnswerError, SettingsError, UpstreamError
-from modeltoll.gateway.assemble import assemble
-from modeltoll.gateway.callers import hash_key
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.middleware import ApplicationUpstream, TollMiddleware
-from modeltoll.gateway.settings import load_settings
-from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
-from modeltoll.testing.gateways import FakeUpstream, serving
+from modeltoll.testing.protocols import FakeUpstream, serving
 
 ENTROPY = {"output": {"kind": "probabilities"}, "measures": [{"name": "entropy"}]}
 TOKENS = {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"}
@@ -38,8 +39,8 @@ SURE = [0.97, 0.01, 0.01, 0.01]
 def tariff(model, measure, path):
     """A tariff whose honest rows leak between 0 and 1, for a unit of some hundred hashes."""
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = Terms(entry=EntryTerms(anonymous_units=0.0))
-    save_calibration(calibrate(model, leaks, Costs(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
+    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    save_calibration(fit_calibration(model, leaks, RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def written(tmp_path):
 def gateway(settings, says):
     """A gateway in front of a double, its ledger open; and the double."""
     upstream = FakeUpstream(says)
-    assembly = assemble(load_settings(settings), upstream)
+    assembly = build_gateway(load_settings(settings), upstream)
     asyncio.run(assembly.ledger.open())
     return assembly.public, upstream
 
@@ -246,7 +247,7 @@ FAULTS = {
 def test_settings_that_do_not_fit_together_are_refused(written, models, fault):
     path = written(**models)
     with pytest.raises(SettingsError, match=fault):
-        assemble(load_settings(path))
+        build_gateway(load_settings(path))
 
 
 # The same gate as middleware
@@ -324,7 +325,7 @@ def test_the_gate_opens_and_closes_with_the_applications_lifespan(written):
 
 def test_a_gateway_of_its_own_needs_a_model_servers_address(written):
     with pytest.raises(SettingsError, match="TollMiddleware"):
-        assemble(load_settings(written("app", digits=own_service())))
+        build_gateway(load_settings(written("app", digits=own_service())))
 
 
 BROKEN_APPS = {

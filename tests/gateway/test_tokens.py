@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.assemble_callers import build_callers, build_tokens
-from modeltoll.gateway.callers import Callers, Knock, Tier, hash_key
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.tokens import Tokens, Trust, read_keys
+from modeltoll.gateway.assembly.callers import build_callers, build_jwt_credentials
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
+from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy, read_keys
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 NOW = 1_800_000_000
 SECRET = "s" * 32
@@ -52,7 +52,9 @@ def signed(members=None, key=SECRET, algorithm="HS256", **headers):
 
 
 def tokens(algorithms=("HS256",), keys=None, **terms):
-    desk = Tokens(Trust(tuple(algorithms), "normal", **terms), TIERS, keys or SECRET.encode(), FakeClock(NOW))
+    desk = JwtCredentials(
+        JwtPolicy(tuple(algorithms), "normal", **terms), TIERS, keys or SECRET.encode(), FakeClock(NOW)
+    )
     if desk.watch:
         desk.watch.read()
     return desk
@@ -188,10 +190,10 @@ def test_any_text_is_a_caller_a_refusal_or_somebody_elses(text):
 
 
 def test_api_keys_go_before_tokens_and_what_is_neither_is_not_known():
-    callers = Callers({hash_key("a.b.c"): Caller("key:dots")}, credentials=(tokens(),))
+    callers = CallerIdentifier({hash_key("a.b.c"): Caller("key:dots")}, credentials=(tokens(),))
 
     def name(key):
-        return callers.identify(Knock(f"Bearer {key}", None, "203.0.113.9", None)).name
+        return callers.identify(RequestIdentity(f"Bearer {key}", None, "203.0.113.9", None)).name
 
     assert (name("a.b.c"), name(signed())) == ("key:dots", "jwt:alice")
     for key, match in (("nobody", "API key is not known"), ("a.b.d", "token is not valid here")):
@@ -200,7 +202,7 @@ def test_api_keys_go_before_tokens_and_what_is_neither_is_not_known():
 
 
 def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(town):
-    town.callers = Callers(credentials=(tokens(),))
+    town.callers = CallerIdentifier(credentials=(tokens(),))
     with serving(town.application()) as url:
 
         def ask(token):
@@ -278,7 +280,7 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
     monkeypatch.setenv("MODELTOLL_CALLERS__JWT__SECRET", SECRET)
     from_environment = settings(tmp_path, tier="strict", leeway_seconds=7)
     for loaded in (from_file, from_environment):
-        desk = build_tokens(loaded)
+        desk = build_jwt_credentials(loaded)
         assert desk._keys == {"": SECRET.encode()}
         assert (desk._trust.tier, desk._trust.leeway) == ("strict", 7.0)
         assert SECRET not in repr(loaded) + repr(desk._trust)

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
-from modeltoll.gateway.asgi import application
-from modeltoll.gateway.upstream import HttpUpstream
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.records import Answer
-from modeltoll.testing.gateways import speaking
+from modeltoll.testing.protocols import scripted_server
 
 LIMIT = 1000
 SECRET = b"scores-4711"
@@ -56,7 +56,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize(("script", "error"), SCRIPTS.values(), ids=SCRIPTS)
 def test_what_goes_wrong_on_the_way_has_its_place_in_the_error_tree(script, error):
-    with speaking(script) as url, pytest.raises(error) as caught:
+    with scripted_server(script) as url, pytest.raises(error) as caught:
         asyncio.run(predict(url))
     assert caught.value.status == 502
     assert SECRET.decode() not in str(caught.value) + caught.value.private
@@ -72,14 +72,14 @@ def test_a_server_that_is_down_is_an_upstream_error():
 
 @pytest.mark.parametrize("script", [[], [reply(length=500)]], ids=["before the head", "in the body"])
 def test_a_server_that_is_slow_is_a_timeout(script):
-    with speaking([*script, threading.Event()]) as url, pytest.raises(UpstreamTimeout) as caught:
+    with scripted_server([*script, threading.Event()]) as url, pytest.raises(UpstreamTimeout) as caught:
         asyncio.run(predict(url, patience=0.2))
     assert caught.value.status == 504
 
 
 def test_status_type_and_body_are_handed_on_as_they_came():
     for status in (200, 307, 418, 500):
-        with speaking([reply(SECRET, f"{status} Said", "Location: http://elsewhere/")]) as url:
+        with scripted_server([reply(SECRET, f"{status} Said", "Location: http://elsewhere/")]) as url:
             assert asyncio.run(predict(url)) == Answer(status, "application/json", SECRET)  # redirects too
 
 
@@ -121,7 +121,7 @@ def test_the_caller_of_a_faulty_model_server_sees_an_error_of_his_protocol_and_n
         finally:
             await town.upstream.close()
 
-    with speaking(script) as url:
+    with scripted_server(script) as url:
         response = asyncio.run(post(url))
     assert response.status_code == status
     assert list(response.json()) == ["error"]

@@ -22,11 +22,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.chorus import Chorus, together
-from modeltoll.gateway.settings import load_settings
-from modeltoll.gateway.telemetry import Telemetry
-from modeltoll.gateway.workers import run_workers
-from modeltoll.testing.gateways import serving
+from modeltoll.gateway.observability.metrics import GatewayMetrics
+from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp, merge_metrics
+from modeltoll.gateway.server.workers import run_workers
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.testing.protocols import serving
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "exact_counting.py"
 
@@ -194,10 +194,10 @@ def test_a_token_of_one_worker_is_good_at_the_others(gateway):
 
 def solved(toll):
     from modeltoll import wire  # noqa: PLC0415
-    from modeltoll.puzzle.puzzle import Watch  # noqa: PLC0415
-    from modeltoll.puzzle.solve import solve  # noqa: PLC0415
+    from modeltoll.puzzle.puzzle import SolveControl  # noqa: PLC0415
+    from modeltoll.puzzle.solver import solve  # noqa: PLC0415
 
-    return list(solve(wire.decode_challenge(toll["puzzle"]), Watch()).counters)
+    return list(solve(wire.decode_challenge(toll["puzzle"]), SolveControl()).counters)
 
 
 def test_a_memory_ledger_cannot_be_shared(tmp_path):
@@ -221,7 +221,7 @@ def test_workers_that_cannot_start_end_the_gateway_with_their_reason(tmp_path):
 
 
 def page(**numbers):
-    telemetry = Telemetry()
+    telemetry = GatewayMetrics()
     for name, number in numbers.items():
         telemetry.refused(name) if number else None
         for _ in range(number - 1):
@@ -231,19 +231,19 @@ def page(**numbers):
 
 def test_the_page_of_all_workers_has_every_sample_of_each_once_and_reads_as_metrics():
     pages = {0: page(A=2, B=1), 1: page(A=3)}
-    families = {family.name: family for family in text_string_to_metric_families(together(pages))}
+    families = {family.name: family for family in text_string_to_metric_families(merge_metrics(pages))}
     samples = families["modeltoll_refusals"].samples
     found = {
         (sample.labels["worker"], sample.labels["error"]): sample.value for sample in samples if "_total" in sample.name
     }
     assert found == {("0", "A"): 2.0, ("0", "B"): 1.0, ("1", "A"): 3.0}
     assert families["modeltoll_refusals"].type == "counter"
-    assert len(together(pages).splitlines()) == len(set(together(pages).splitlines()))
+    assert len(merge_metrics(pages).splitlines()) == len(set(merge_metrics(pages).splitlines()))
 
 
 def test_odd_label_values_stay_as_they_are():
     odd = '# HELP a b\n# TYPE a gauge\na{x="} 1 {\\"",y=","} 2.0\na 1e-05\n'
-    assert together({7: odd}).splitlines()[2:] == ['a{worker="7",x="} 1 {\\"",y=","} 2.0', 'a{worker="7"} 1e-05']
+    assert merge_metrics({7: odd}).splitlines()[2:] == ['a{worker="7",x="} 1 {\\"",y=","} 2.0', 'a{worker="7"} 1e-05']
 
 
 def test_a_worker_that_does_not_answer_is_left_out_and_counted():
@@ -255,7 +255,7 @@ def test_a_worker_that_does_not_answer_is_left_out_and_counted():
 
     worker = Starlette(routes=[Route("/metrics", metrics)])
     with serving(worker) as alive:
-        chorus = Chorus(Starlette(routes=[Route("/livez", other)]), [alive, "http://127.0.0.1:1"])
+        chorus = WorkerMetricsApp(Starlette(routes=[Route("/livez", other)]), [alive, "http://127.0.0.1:1"])
 
         async def ask():
             transport = httpx.ASGITransport(chorus)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import AnswerError, RequestError, SettingsError
-from modeltoll.leak.accounting import BucketAccountant, EpsilonAccountant, GainAccountant
-from modeltoll.leak.pate import EPS_SUM, PateMeasure, Reading
+from modeltoll.leak.accountants import BucketAccountant, EpsilonAccountant, GainAccountant
+from modeltoll.leak.pate import EPS_SUM, PateMeasure, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS
 from modeltoll.records import Evidence
@@ -29,7 +29,7 @@ def pknn():
 
 
 ACCOUNTANTS = {
-    "eps-composed, teachers": EpsilonAccountant(PateMeasure(voters, 250, Reading(10.0))),
+    "eps-composed, teachers": EpsilonAccountant(PateMeasure(voters, 250, VoteReadout(10.0))),
     "eps-composed, pknn": EpsilonAccountant(pknn()),
     "gain": GainAccountant(3, noise=0.5, prior=2.0),
     "buckets": BucketAccountant(np.full(3, 1 / 3), bits=6),
@@ -107,7 +107,7 @@ def reference_rdp(votes, sigma):
 
 def test_composed_epsilon_is_below_the_sum_and_equals_it_for_one_row():
     accountant = ACCOUNTANTS["eps-composed, teachers"]
-    single = PateMeasure(voters, 250, Reading(10.0, EPS_SUM))
+    single = PateMeasure(voters, 250, VoteReadout(10.0, EPS_SUM))
     for count in (1, 40):
         whole = evidence(count, 8)
         composed = accountant.total(accountant.add(accountant.nothing(), whole))

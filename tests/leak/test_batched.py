@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.errors import CalibrationError  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.leak import batched, distil  # noqa: E402
-from modeltoll.leak.batched import Lesson, NetworkPlan, fit_network_teachers  # noqa: E402
-from modeltoll.leak.layered import LayeredNovelty  # noqa: E402
+from modeltoll.leak.layered_novelty import LayeredNovelty  # noqa: E402
 from modeltoll.leak.pate import PateMeasure  # noqa: E402
-from modeltoll.leak.stack import Stack  # noqa: E402
+from modeltoll.leak.teachers import distil, fit_torch  # noqa: E402
+from modeltoll.leak.teachers.fit_torch import NetworkPlan, TrainingBatch, fit_network_teachers  # noqa: E402
+from modeltoll.leak.teachers.network_stack import NetworkStack  # noqa: E402
 from modeltoll.records import Evidence  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -35,7 +35,7 @@ def stripes(count, seed=0):
 
 def parameters_of(members):
     """Weights (teachers, in, out) and biases of either kind of ensemble, as torch trained them."""
-    if isinstance(members, Stack):
+    if isinstance(members, NetworkStack):
         return [(torch.from_numpy(layer.weights), torch.from_numpy(layer.biases)) for layer in members.layers]
     weights = [members.weights[0].transpose(1, 0, 2), *members.weights[1:]]
     pairs = zip(weights, members.biases, strict=True)
@@ -50,7 +50,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
     queries = np.random.default_rng(5).normal(size=(10_000, 256))
     parameters = parameters_of(teachers.members)
     images = torch.from_numpy(queries.astype(np.float32)).reshape(1, -1, *SHAPE).expand(8, -1, -1, -1, -1)
-    scores = batched._forward(images, parameters, plan)
+    scores = fit_torch._forward(images, parameters, plan)
     top = scores.topk(2, dim=2).values
     clear = (top[..., 0] - top[..., 1] > 1e-5 * top[..., 0].abs()).numpy().T
     same = teachers.members.winners(queries) == scores.argmax(dim=2).numpy().T
@@ -62,7 +62,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
 
 def test_training_that_was_interrupted_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     inputs, labels = stripes(120)
-    monkeypatch.setattr(batched, "_MOST_WEIGHTS", 1)  # one teacher at a time
+    monkeypatch.setattr(fit_torch, "_MOST_WEIGHTS", 1)  # one teacher at a time
     whole = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=4)
     done = []
 
@@ -102,9 +102,9 @@ def test_a_teachers_training_does_not_depend_on_its_neighbours():
     marks = np.eye(3, dtype=np.float32)[labels][None]
     rows = inputs.astype(np.float32)[None]
     plan = replace(FLAT, epochs=2, batch=60)
-    lesson = Lesson(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
-    other = Lesson(np.concatenate([rows, -rows]), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
-    first, second = (batched.fit_network(which, plan) for which in (lesson, other))
+    lesson = TrainingBatch(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
+    other = TrainingBatch(np.concatenate([rows, -rows]), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
+    first, second = (fit_torch.fit_network(which, plan) for which in (lesson, other))
     assert first.layers[0].weights[0] == pytest.approx(second.layers[0].weights[0], abs=1e-6)
     assert not np.allclose(first.layers[0].weights[1], second.layers[0].weights[1])
 
@@ -134,7 +134,7 @@ def test_a_vote_head_tells_what_its_teachers_would():
 def test_novelty_in_what_a_trained_network_sees_tells_what_is_strange():
     inputs, labels = stripes(300)
     measure = LayeredNovelty(
-        distil.fit_observer(inputs, labels, SHAPE, replace(distil.OBSERVER, hidden=(16,), epochs=3)), inputs
+        distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.OBSERVER, hidden=(16,), epochs=3)), inputs
     )
     usual, strange = stripes(60, 7)[0], np.random.default_rng(2).normal(size=(60, 256)) * 2
     ours, theirs = (measure.measure(Evidence((b"",) * 60, inputs=rows)) for rows in (usual, strange))
@@ -144,7 +144,7 @@ def test_novelty_in_what_a_trained_network_sees_tells_what_is_strange():
 @pytest.mark.parametrize("shape", [(16, 16, 1), (1, 1, 256), (8, 8, 4)])
 def test_perturbed_inputs_are_finite_other_inputs_within_the_range(shape):
     inputs = np.random.default_rng(0).uniform(-1, 3, (30, 256))
-    strange = distil.perturbed(inputs, shape, np.random.default_rng(1))
+    strange = distil.with_noise(inputs, shape, np.random.default_rng(1))
     assert strange.shape == inputs.shape
     assert strange.min() >= inputs.min() - 1e-9
     assert strange.max() <= inputs.max() + 1e-9

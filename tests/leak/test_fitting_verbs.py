@@ -6,9 +6,9 @@ from typer.testing import CliRunner
 
 from modeltoll.bench.datasets import digits
 from modeltoll.cli import app
-from modeltoll.leak.head import load_voters
-from modeltoll.leak.layered import load_novelty
+from modeltoll.leak.layered_novelty import load_novelty
 from modeltoll.leak.pate import PateMeasure
+from modeltoll.leak.teachers.vote_head import load_voters
 from modeltoll.records import Evidence
 
 

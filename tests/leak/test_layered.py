@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError, RequestError
-from modeltoll.leak.layered import LayeredNovelty, load_novelty
+from modeltoll.leak.array_file import load_arrays, save_arrays
+from modeltoll.leak.layered_novelty import LayeredNovelty, load_novelty
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.stack import Layer, Stack
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.teachers.network_stack import Layer, NetworkStack
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -19,7 +19,7 @@ def stack():
     rng = np.random.default_rng(0)
     sizes = [(8, 6), (6, 5), (5, 3)]
     layers = [Layer(rng.normal(size=(1, i, o)).astype(np.float32), np.ones((1, o), np.float32)) for i, o in sizes]
-    return Stack(tuple(layers), (1, 1, 8))
+    return NetworkStack(tuple(layers), (1, 1, 8))
 
 
 def normal(count, seed=0):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modeltoll.leak.neighbours import TREE_DIMENSIONS, Neighbours, _Preview
+from modeltoll.leak.nearest_neighbours import TREE_DIMENSIONS, Neighbours, _CoarseDistances
 
 
 def full_search(points, query, k):
@@ -106,7 +106,7 @@ def test_a_few_directions_leave_few_points_to_settle():
     points = slanted(5000, 64, rng, "normal")
     search = Neighbours(points)
     sure, doubtful = next(search._sorter.sort(points[:1] + 0.01, 5))
-    assert isinstance(search._sorter, _Preview)
+    assert isinstance(search._sorter, _CoarseDistances)
     assert sure.size == 0
     assert 5 <= doubtful.size < 250
 

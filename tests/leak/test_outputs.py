@@ -12,10 +12,10 @@ from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.multilabel import MultilabelMeasure
 from modeltoll.leak.novelty import NoveltyMeasure
-from modeltoll.leak.onnx import OnnxEmbedding
-from modeltoll.leak.pate import PateMeasure, Reading
-from modeltoll.leak.scores import probabilities, shown
-from modeltoll.leak.spread import SpreadMeasure
+from modeltoll.leak.onnx_embedding import OnnxEmbedding
+from modeltoll.leak.pate import PateMeasure, VoteReadout
+from modeltoll.leak.regression_spread import SpreadMeasure
+from modeltoll.leak.scores import probabilities, top_k_scores
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -34,7 +34,7 @@ def test_multilabel_is_the_sum_of_binary_gnmax_over_the_labels():
     measure = MultilabelMeasure(yes, 250)
     check_measure(measure, evidence_of(inputs))
     binary = [
-        PateMeasure(lambda x, j=j: np.stack([250 - yes(x)[:, j], yes(x)[:, j]], axis=1), 250, Reading(10.0))
+        PateMeasure(lambda x, j=j: np.stack([250 - yes(x)[:, j], yes(x)[:, j]], axis=1), 250, VoteReadout(10.0))
         for j in range(4)
     ]
     expected = sum(one.measure(evidence_of(inputs)) for one in binary)
@@ -86,7 +86,7 @@ def test_what_is_not_shown_is_not_charged(seed):
     """The less of an answer is shown, the less it costs; all of it shown costs what it costs; a label costs nothing."""
     scores = np.random.default_rng(seed).dirichlet(np.full(6, 0.7), 5)
     for whole, partial in ((EntropyMeasure(), EntropyMeasure(partial=True)), (GapMeasure(), GapMeasure(partial=True))):
-        leaks = [partial.measure(evidence_of(scores=shown(scores, most))) for most in range(1, 7)]
+        leaks = [partial.measure(evidence_of(scores=top_k_scores(scores, most))) for most in range(1, 7)]
         assert (np.diff(leaks, axis=0) >= -1e-12).all()
         assert leaks[-1] == pytest.approx(whole.measure(evidence_of(scores=scores)), abs=1e-12)
         labels = probabilities(scores.argmax(axis=1), "labels", 6)
@@ -102,7 +102,7 @@ def test_a_partial_answer_is_measured_only_where_it_is_declared():
         with pytest.raises(AnswerError, match="more than 1"):
             partial.measure(evidence_of(scores=scores * 2))
     with pytest.raises(SettingsError):
-        shown(scores, 0)
+        top_k_scores(scores, 0)
 
 
 def projection(path, weights):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError, RequestError
-from modeltoll.leak.ensemble import Teachers
-from modeltoll.leak.head import VoteHead, load_voters
+from modeltoll.leak.array_file import load_arrays, save_arrays
 from modeltoll.leak.pate import PateMeasure
-from modeltoll.leak.stack import Layer, Stack
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.teachers.ensemble import TeacherEnsemble
+from modeltoll.leak.teachers.network_stack import Layer, NetworkStack
+from modeltoll.leak.teachers.vote_head import VoteHead, load_voters
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -24,7 +24,7 @@ def stack(networks=7, seed=0):
     def normal(*shape):
         return (rng.normal(size=shape) / shape[-2] ** 0.5).astype(np.float32)
 
-    return Stack(tuple(Layer(normal(networks, i, o), normal(networks, o), k) for i, o, k in SIZES), SHAPE)
+    return NetworkStack(tuple(Layer(normal(networks, i, o), normal(networks, o), k) for i, o, k in SIZES), SHAPE)
 
 
 def rows(count, seed=1):
@@ -62,7 +62,7 @@ def test_the_outputs_are_convolution_pooling_and_products_as_written_plainly():
 
 
 def test_votes_keep_the_law_of_measures_and_sum_to_the_teachers():
-    teachers = Teachers(stack(23), np.array([2, 5, 9]), 240)
+    teachers = TeacherEnsemble(stack(23), np.array([2, 5, 9]), 240)
     inputs = rows(70)
     assert (teachers.votes(inputs).sum(axis=1) == 23).all()
     check_measure(PateMeasure(teachers.votes, 23), evidence_of(inputs))
@@ -73,7 +73,7 @@ def test_ties_of_float32_are_decided_in_float64():
     last = served.layers[-1]
     weights = np.concatenate([last.weights[..., :1]] * 3, axis=2)  # three classes that tie but for the biases
     biases = np.array([[0.0, 1e-9, -1.0]], np.float32)
-    tied = Stack((*served.layers[:-1], Layer(weights, biases, 0)), SHAPE)
+    tied = NetworkStack((*served.layers[:-1], Layer(weights, biases, 0)), SHAPE)
     assert (tied.winners(rows(50) * 100.0) == 1).all()
 
 
@@ -83,16 +83,16 @@ def test_a_class_that_was_never_seen_is_never_voted_for():
     biases = last.biases.copy()
     biases[:, 2] = -np.inf
     biases[0, 1] = -np.inf
-    winners = Stack((*served.layers[:-1], Layer(last.weights, biases, 0)), SHAPE).winners(rows(100))
+    winners = NetworkStack((*served.layers[:-1], Layer(last.weights, biases, 0)), SHAPE).winners(rows(100))
     assert not (winners == 2).any()
     assert (winners[:, 0] == 0).all()
 
 
 def test_saved_teachers_vote_the_same_and_are_asked_through_one_door(tmp_path):
     path, head_path, inputs = tmp_path / "teachers.npz", tmp_path / "head.npz", rows(40)
-    teachers = Teachers(stack(), np.array(["ant", "bee", "cow"]), 240)
+    teachers = TeacherEnsemble(stack(), np.array(["ant", "bee", "cow"]), 240)
     teachers.save(path)
-    assert np.array_equal(Teachers.load(path).votes(inputs), teachers.votes(inputs))
+    assert np.array_equal(TeacherEnsemble.load(path).votes(inputs), teachers.votes(inputs))
     votes, count = load_voters(path)
     assert count == 7
     assert np.array_equal(votes(inputs), teachers.votes(inputs))
@@ -115,7 +115,7 @@ def test_a_vote_head_gives_whole_votes_nearest_to_its_shares():
 
 
 def test_inputs_of_another_shape_or_not_finite_are_refused():
-    for served in (Teachers(stack(), np.arange(3), 240), VoteHead(stack(1), 9)):
+    for served in (TeacherEnsemble(stack(), np.arange(3), 240), VoteHead(stack(1), 9)):
         for wrong in (np.zeros((2, 239)), np.zeros(240), np.full((1, 240), np.nan)):
             with pytest.raises(RequestError):
                 served.votes(wrong)
@@ -138,12 +138,12 @@ def test_inputs_of_another_shape_or_not_finite_are_refused():
 )
 def test_files_whose_arrays_do_not_fit_are_refused(tmp_path, spoil):
     path = tmp_path / "teachers.npz"
-    Teachers(stack(), np.arange(3), 240).save(path)
+    TeacherEnsemble(stack(), np.arange(3), 240).save(path)
     arrays = load_arrays(path, "teacher networks")
     spoil(arrays)
     save_arrays(path, "teacher networks", arrays)
     with pytest.raises(CalibrationError):
-        Teachers.load(path)
+        TeacherEnsemble.load(path)
 
 
 def test_a_vote_head_is_one_network_for_one_or_more_teachers(tmp_path):
@@ -157,7 +157,7 @@ def test_features_are_the_channels_means_and_deviations_and_the_units():
     served, inputs = stack(2), rows(70)
     first, second, third = served.features(inputs)
     assert [part.shape for part in (first, second, third)] == [(70, 8), (70, 10), (70, 6)]
-    images = np.array([plainly(Stack(served.layers[:1], SHAPE), 0, row) for row in inputs[:1]])
+    images = np.array([plainly(NetworkStack(served.layers[:1], SHAPE), 0, row) for row in inputs[:1]])
     assert images.size == 5 * 4 * 4
     channels = images.reshape(20, 4)
     assert first[0] == pytest.approx(np.concatenate([channels.mean(axis=0), channels.std(axis=0)]), rel=1e-4)

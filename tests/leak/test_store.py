@@ -7,11 +7,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak import store
+from modeltoll.leak import array_file
+from modeltoll.leak.array_file import load_arrays, save_arrays
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pknn import PknnMeasure
-from modeltoll.leak.store import load_arrays, save_arrays
-from modeltoll.leak.teachers import TeacherPlan, Teachers, fit_teachers
+from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble, TeacherPlan, fit_teachers
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "names": np.array(["x", "yz"]), "k": np.array(3), "none": np.empty((0, 2))}
 
@@ -74,7 +74,7 @@ def test_another_kind_version_or_no_file_of_ours_is_refused(tmp_path, monkeypatc
     save_arrays(path, "things", ARRAYS)
     with pytest.raises(CalibrationError, match="a things file where a novelty file"):
         load_arrays(path, "novelty")
-    monkeypatch.setattr(store, "VERSION", 2)
+    monkeypatch.setattr(array_file, "VERSION", 2)
     with pytest.raises(CalibrationError, match="version 1"):
         load_arrays(path, "things")
     np.savez(path, a=np.zeros(3))
@@ -112,7 +112,7 @@ def saved(tmp_path, kind):
     return path
 
 
-LOADERS = {"novelty": NoveltyMeasure.load, "pknn": PknnMeasure.load, "teachers": Teachers.load}
+LOADERS = {"novelty": NoveltyMeasure.load, "pknn": PknnMeasure.load, "teachers": TeacherEnsemble.load}
 CHANGES = [
     ("novelty", {"spread": np.ones(4)}),
     ("novelty", {"points": np.ones(3)}),

@@ -11,9 +11,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from modeltoll.errors import CalibrationError, RequestError
-from modeltoll.leak.ensemble import Networks
 from modeltoll.leak.pate import PateMeasure
-from modeltoll.leak.teachers import TeacherPlan, Teachers, fit_teachers, logistic, perceptron
+from modeltoll.leak.teachers.ensemble import NetworkMembers
+from modeltoll.leak.teachers.fit_sklearn import TeacherEnsemble, TeacherPlan, fit_teachers, logistic, perceptron
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
@@ -126,8 +126,8 @@ def test_saved_teachers_have_the_same_bits_and_votes(tmp_path, make):
     inputs, labels = blobs()
     teachers = fit_teachers(inputs, labels, TeacherPlan(5, make))
     teachers.save(tmp_path / "teachers.npz")
-    again = Teachers.load(tmp_path / "teachers.npz")
-    assert isinstance(teachers.members, Networks)
+    again = TeacherEnsemble.load(tmp_path / "teachers.npz")
+    assert isinstance(teachers.members, NetworkMembers)
     for mine, theirs in zip(teachers.members.weights, again.members.weights, strict=True):
         assert mine.tobytes() == theirs.tobytes()
     assert np.array_equal(again.classes, teachers.classes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import AnswerError, CalibrationError, RequestError, SettingsError
-from modeltoll.leak.pate import EPS_SUM, PateMeasure, Reading
+from modeltoll.leak.pate import EPS_SUM, PateMeasure, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp, log_q
 from modeltoll.records import Evidence
@@ -27,7 +27,12 @@ def private(rng, rows=400, classes=4):
     return rng.dirichlet(np.full(classes, 0.4), rows), rng.integers(0, classes, rows)
 
 
-READINGS = [Reading(0.4), Reading(2.0, order=5.0), Reading(0.4, EPS_SUM), Reading(2.0, EPS_SUM, delta=1e-6)]
+READINGS = [
+    VoteReadout(0.4),
+    VoteReadout(2.0, order=5.0),
+    VoteReadout(0.4, EPS_SUM),
+    VoteReadout(2.0, EPS_SUM, delta=1e-6),
+]
 
 
 @pytest.mark.parametrize("reading", [None, *READINGS])
@@ -47,8 +52,8 @@ def test_pknn_keeps_the_law_of_measures(reading):
 def test_readings_are_the_published_mathematics():
     votes = np.random.default_rng(2).multinomial(250, [0.9, 0.06, 0.04], size=50)
     rdp = gnmax_rdp(log_q(votes, 10.0), 10.0, ORDERS)
-    assert np.array_equal(Reading(10.0, order=20.0).leak(votes), rdp[:, np.flatnonzero(ORDERS == 20.0)[0]])
-    assert np.array_equal(Reading(10.0, EPS_SUM).leak(votes), epsilon(rdp, ORDERS, 1e-5))
+    assert np.array_equal(VoteReadout(10.0, order=20.0).leak(votes), rdp[:, np.flatnonzero(ORDERS == 20.0)[0]])
+    assert np.array_equal(VoteReadout(10.0, EPS_SUM).leak(votes), epsilon(rdp, ORDERS, 1e-5))
 
 
 def test_the_default_noise_is_the_papers():
@@ -73,7 +78,7 @@ def test_the_default_order_tells_votes_apart_almost_as_early_as_any(sigma):
 
 def test_unanimous_teachers_leak_next_to_nothing_and_tied_ones_the_ceiling():
     votes = np.array([[250, 0, 0], [125, 125, 0]])
-    leak = Reading(10.0).leak(votes)
+    leak = VoteReadout(10.0).leak(votes)
     assert leak[0] < 1e-40
     assert leak[1] == pytest.approx(10.0 / 100.0)
 
@@ -83,7 +88,7 @@ def test_composition_is_addition_of_rdp():
     votes = np.random.default_rng(0).multinomial(250, [0.8, 0.2], size=100)
     rdp = gnmax_rdp(log_q(votes, 10.0), 10.0, ORDERS)
     composed = epsilon(rdp.sum(axis=0), ORDERS, 1e-5)
-    assert composed < Reading(10.0, EPS_SUM).leak(votes).sum()
+    assert composed < VoteReadout(10.0, EPS_SUM).leak(votes).sum()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_pate_refuses_inputs_that_cannot_be_voted_on(inputs):
 
 def test_a_reading_that_cannot_be_used_names_every_fault():
     with pytest.raises(SettingsError) as caught:
-        Reading(0.0, "eps", order=1.0, delta=1.0)
+        VoteReadout(0.0, "eps", order=1.0, delta=1.0)
     assert len(caught.value.faults) == 4
     with pytest.raises(SettingsError):
         PateMeasure(ten_voters, 0)

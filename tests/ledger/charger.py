@@ -16,9 +16,9 @@ import resource
 from pathlib import Path
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.locate import locate
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Caller, Entry
+from modeltoll.records import Caller, Charge
 
 
 def say(line):
@@ -31,12 +31,12 @@ def lift_limit():
 
 
 async def charge(store, caller, count):
-    ledger = locate(store) if "://" in store else SqliteLedger(Path(store))
+    ledger = ledger_from_url(store) if "://" in store else SqliteLedger(Path(store))
     try:
         await ledger.open()
         for number in range(count):
             fingerprint = f"{caller[:4]:_<4}".encode() + number.to_bytes(4, "big")
-            entry = Entry("m", 1, (0.5,), ((number % 3,),), (fingerprint,), (1, 3), "t", 1e9)
+            entry = Charge("m", 1, (0.5,), ((number % 3,),), (fingerprint,), (1, 3), "t", 1e9)
             try:
                 say((await ledger.charge(Caller("key:shared"), entry)).rows)
             except LedgerError as error:

@@ -14,8 +14,8 @@ import redis
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.ledger.locate import locate
-from modeltoll.records import Allowance, Caller, Spent
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.records import Caller, DailyQuota, DailyUsage
 from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
 from modeltoll.testing.servers import PASSWORD
 
@@ -38,7 +38,7 @@ def url(request, stores):
     """A store in which Alice of Acme asked two models, and Bob one."""
 
     async def fill():
-        ledger = locate(stores[request.param])
+        ledger = ledger_from_url(stores[request.param])
         await ledger.open()
         await ledger.charge(ALICE, entry(1, 2, at=NOW))
         await ledger.bill(ALICE, bill(3.5))
@@ -73,9 +73,9 @@ def test_a_caller_or_a_group_is_shown_for_every_model_or_for_one(url):
 
 def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
     async def spend():
-        ledger = locate(url)
+        ledger = ledger_from_url(url)
         await ledger.open()
-        await ledger.spend(ALICE, Spent(int(time.time() // 86_400), 7, 2.5), Allowance(rows=100))
+        await ledger.spend(ALICE, DailyUsage(int(time.time() // 86_400), 7, 2.5), DailyQuota(rows=100))
         await ledger.close()
 
     asyncio.run(spend())
@@ -155,7 +155,7 @@ def test_the_settings_name_the_ledger_too(tmp_path):
 
 
 async def _opened(url):
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     await ledger.close()
 
@@ -179,7 +179,7 @@ def test_a_cell_that_a_spreadsheet_would_take_for_a_formula_is_quoted(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
 
     async def fill():
-        ledger = locate(url)
+        ledger = ledger_from_url(url)
         await ledger.open()
         await ledger.charge(Caller("=cmd()"), entry(1))
         await ledger.close()

@@ -8,8 +8,8 @@ import random
 
 import pytest
 
-from modeltoll.ledger.locate import locate
-from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.records import Caller, Charge, LogEntry, Work
 
 CALLERS = [
     Caller("key:a", groups=("org:é", "prefix:198.51.0.0/16")),
@@ -24,7 +24,7 @@ MODELS = ["digits", "}:account:\\ $1 %s {0} \U0001f40d", "m" * 9000]
 def entry(dice, at):
     shape = dice.choice([(2, 14), (2, 14), (2, 14), (1, 3), (0, 5)])
     rows = dice.choice([1, 1, 1, 2, 40])
-    return Entry(
+    return Charge(
         model=dice.choice(MODELS),
         rows=rows,
         leaks=tuple(dice.random() * rows for _ in range(shape[0])),
@@ -41,7 +41,7 @@ def entry(dice, at):
 def bill(dice, at):
     seconds = dice.random() * 10 ** dice.randrange(-9, 9)
     work = Work(seconds, 1, seconds, 0.0, 1 + dice.random(), 1.0)
-    return Bill(
+    return LogEntry(
         at, dice.choice(MODELS), 1, ("gap", 'no"velty'), ((dice.random(), 5e-324),), (dice.random(),), work, "free"
     )
 
@@ -60,7 +60,7 @@ def alike(one, other):
 async def story(url, seed):
     """What a ledger says at each step of a story that the seed tells; times leap, mostly forward, up to 40 years."""
     dice, at, said = random.Random(seed), 1e9, []
-    ledger = locate(f"{url}?half_life_days=3")
+    ledger = ledger_from_url(f"{url}?half_life_days=3")
     await ledger.open()
     for _ in range(150):
         at += dice.choice([0.0, 1.0, 3600.0, -3600.0, 1e5, 1e5, 1e7, 1e9])

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeltoll.ledger import book
+from modeltoll.ledger import account_math
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Account, Bill, Caller, Entry, Work
+from modeltoll.records import Account, Caller, Charge, LogEntry, Work
 
 CALLER = Caller("key:a")
 DAY = 86_400.0
@@ -31,7 +31,7 @@ def entries(draw):
     measures, bins = draw(st.sampled_from([(1, 3), (2, 3), (2, 14), (0, 0)]))
     rows = draw(st.lists(st.sampled_from(SEEN), min_size=0, max_size=6))
     hits = st.tuples(*[st.integers(0, max(0, bins - 1))] * measures)
-    return Entry(
+    return Charge(
         model=draw(st.sampled_from(["m", "n"])),
         rows=len(rows),
         leaks=tuple(draw(st.lists(st.floats(0, 1e6), min_size=measures, max_size=measures))),
@@ -51,14 +51,14 @@ def test_fading_in_steps_is_fading_at_once(count, steps):
     at, stepped = 0.0, account(((count,),))
     for step in steps:
         at += step
-        stepped = replace(book.faded(stepped, at, 30 * DAY), last_seen=at)
-    at_once = book.faded(account(((count,),)), at, 30 * DAY)
+        stepped = replace(account_math.decayed(stepped, at, 30 * DAY), last_seen=at)
+    at_once = account_math.decayed(account(((count,),)), at, 30 * DAY)
     assert math.isclose(stepped.counts[0][0], at_once.counts[0][0], rel_tol=1e-12, abs_tol=1e-300)
 
 
 @given(at=st.floats(-1e12, 1e12), last=st.floats(-1e12, 1e12))
 def test_time_never_makes_counts_grow(at, last):
-    (row,) = book.faded(account(((3.0, 0.0, 7.0),), last), at, DAY).counts
+    (row,) = account_math.decayed(account(((3.0, 0.0, 7.0),), last), at, DAY).counts
     assert all(0.0 <= now <= then for now, then in zip(row, (3.0, 0.0, 7.0), strict=True))
 
 
@@ -66,7 +66,7 @@ def test_time_never_makes_counts_grow(at, last):
 def test_totals_are_sums_and_counts_never_exceed_rows(sequence):
     after = None
     for entry in sequence:
-        after, fresh = book.charge(after, CALLER, entry, (), 30 * DAY)
+        after, fresh = account_math.charge(after, CALLER, entry, (), 30 * DAY)
         assert sorted(fresh) == sorted(set(entry.fingerprints))
     assert after.rows == sum(entry.rows for entry in sequence)
     assert after.requests == len(sequence)
@@ -85,7 +85,7 @@ def test_totals_are_sums_and_counts_never_exceed_rows(sequence):
 def test_any_sequence_gives_the_same_accounts_in_memory_and_in_sqlite(sequence):
     """Entries and bills in any order, with a sketch so small that its ring turns."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(book, "SKETCH", 4)
+        patch.setattr(account_math, "SKETCH", 4)
         asyncio.run(_compare(sequence, MemoryLedger(salt=b"s"), SqliteLedger(Path(folder) / "ledger.db")))
 
 
@@ -94,10 +94,10 @@ async def _compare(sequence, memory, sqlite):
     await sqlite.open()
     for name, step in sequence:
         caller = Caller(name)
-        if isinstance(step, Entry):
+        if isinstance(step, Charge):
             assert await memory.charge(caller, step) == await sqlite.charge(caller, step)
         else:
-            bill = Bill(step, "m", 1, ("gap",), ((step,),), (0.5,), Work(step, 1, step), "sealed")
+            bill = LogEntry(step, "m", 1, ("gap",), ((step,),), (0.5,), Work(step, 1, step), "sealed")
             await memory.bill(caller, bill)
             await sqlite.bill(caller, bill)
     assert await memory.largest(9, 500 * DAY) == await sqlite.largest(9, 500 * DAY)
@@ -111,30 +111,30 @@ async def _compare(sequence, memory, sqlite):
 
 
 def test_the_ring_takes_the_latest_fingerprints_in_order(monkeypatch):
-    monkeypatch.setattr(book, "SKETCH", 4)
+    monkeypatch.setattr(account_math, "SKETCH", 4)
     fresh = tuple(bytes([n]) * 8 for n in range(6))
-    assert list(book.slots(3, fresh[:2])) == [(3, fresh[0]), (0, fresh[1])]
-    assert list(book.slots(0, fresh)) == [(2, fresh[2]), (3, fresh[3]), (0, fresh[4]), (1, fresh[5])]
+    assert list(account_math.slots(3, fresh[:2])) == [(3, fresh[0]), (0, fresh[1])]
+    assert list(account_math.slots(0, fresh)) == [(2, fresh[2]), (3, fresh[3]), (0, fresh[4]), (1, fresh[5])]
 
 
 def test_a_hash_depends_on_the_salt_and_on_the_caller():
-    hashes = {book.hashed(Caller(name), salt) for name in ("key:a", "key:b") for salt in (b"one", b"two")}
+    hashes = {account_math.hashed_name(Caller(name), salt) for name in ("key:a", "key:b") for salt in (b"one", b"two")}
     assert len(hashes) == 4
-    assert book.hashed(CALLER, b"one") == book.hashed(Caller("key:a", exempt=True), b"one")
+    assert account_math.hashed_name(CALLER, b"one") == account_math.hashed_name(Caller("key:a", exempt=True), b"one")
 
 
 @pytest.mark.parametrize("name", ["", "key:\0", "key:\ud800"])
 def test_names_that_a_store_cannot_keep_are_refused(name):
     with pytest.raises(ValueError):
-        book.check_names(Caller(name), "m")
+        account_math.check_names(Caller(name), "m")
 
 
 @pytest.mark.parametrize(
     "work", [Work(math.nan, 1, 0.0), Work(-1.0, 1, 0.0), Work(1.0, 1, math.inf), Work(1.0, 1, 1.0, surcharge=math.nan)]
 )
 def test_bills_that_would_spoil_the_book_are_refused(work):
-    good = Bill(0.0, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "sealed")
-    book.check_bill(CALLER, good)
+    good = LogEntry(0.0, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "sealed")
+    account_math.check_bill(CALLER, good)
     for bad in (replace(good, work=work), replace(good, at=math.inf), replace(good, leaks=((math.nan,),))):
         with pytest.raises(ValueError):
-            book.check_bill(CALLER, bad)
+            account_math.check_bill(CALLER, bad)

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from modeltoll.ledger.locate import locate
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.testing.ledgers import LASTING_LAWS, LAWS, check_ledger
@@ -25,18 +25,18 @@ def test_sqlite_obeys(law, tmp_path):
 
 @pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
 def test_postgresql_obeys(law, postgres):
-    asyncio.run(law(partial(locate, postgres.url)))
+    asyncio.run(law(partial(ledger_from_url, postgres.url)))
 
 
 @pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
 def test_valkey_obeys(law, valkey):
-    asyncio.run(law(partial(locate, valkey.url)))
+    asyncio.run(law(partial(ledger_from_url, valkey.url)))
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql", "valkey"])
 def test_the_suite_may_be_called_again_on_a_store_in_use(store, stores):
     for _ in range(2):
-        check_ledger(partial(locate, stores[store]), survives_reopen=True)
+        check_ledger(partial(ledger_from_url, stores[store]), survives_reopen=True)
 
 
 class Forgetful(MemoryLedger):

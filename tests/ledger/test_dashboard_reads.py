@@ -6,21 +6,21 @@ import asyncio
 
 import numpy as np
 
-from modeltoll.gateway.dashboard.following import Bounds
-from modeltoll.gateway.dashboard.reading import Reader
-from modeltoll.ledger.locate import locate
-from modeltoll.testing.believable_day import MEASURES, MODEL, Town, build_tariff, live_a_day, townspeople
+from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader
+from modeltoll.gateway.admin.dashboard.log_tail import TailLimits
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.testing.believable_day import MEASURES, MODEL, SampleTraffic, build_tariff, sample_callers, simulate_day
 
 NOW = 1_750_000_000.0
 
 
 async def read(url, tariff):
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     try:
-        town = Town.of(ledger, tariff, NOW)
-        await live_a_day(town, townspeople(0.03))
-        reading = await Reader(ledger, town.clock, Bounds(page=16)).read()
+        town = SampleTraffic.of(ledger, tariff, NOW)
+        await simulate_day(town, sample_callers(0.03))
+        reading = await LedgerReader(ledger, town.clock, TailLimits(page=16)).read()
         day = reading.tail.day(MODEL, MEASURES)
         hashes = [ledger.logged_as(account.caller) for account in reading.accounts]
     finally:
@@ -32,7 +32,7 @@ async def read(url, tariff):
 def test_a_day_reads_back_the_same_from_every_ledger(stores):
     tariff = build_tariff()
     expected, day, names = asyncio.run(read(stores.pop("memory"), tariff))
-    assert len(day.at) == sum(plan.requests for plan in townspeople(0.03))
+    assert len(day.at) == sum(plan.requests for plan in sample_callers(0.03))
     assert len(stores) == 3
     for url in stores.values():
         reading, other, others = asyncio.run(read(url, tariff))

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger.locate import locate
-from modeltoll.records import Caller, Entry
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.records import Caller, Charge
 
-ENTRY = Entry("m", 1, (0.5,), ((1,),), (b"12345678",), (1, 3), "t", 1e9)
+ENTRY = Charge("m", 1, (0.5,), ((1,),), (b"12345678",), (1, 3), "t", 1e9)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_an_encrypted_url_speaks_tls_to_a_server_whose_certificate_it_knows(sche
     async def go():
         async with relay(valkey.port, certificate) as port:
             url = keyspace.replace("valkey://", f"{scheme}://").replace(f":{valkey.port}/", f":{port}/")
-            ledger = locate(f"{url}?ssl_ca_certs={certificate[0]}")
+            ledger = ledger_from_url(f"{url}?ssl_ca_certs={certificate[0]}")
             await ledger.open()
             assert (await ledger.charge(Caller("key:a"), ENTRY)).rows == 1
             await ledger.close()
@@ -85,11 +85,11 @@ def test_a_certificate_that_nobody_vouches_for_and_one_of_another_host_are_refus
             other = url.replace("127.0.0.1", "localhost")
             for refused in (url, f"{other}?ssl_ca_certs={certificate[0]}"):
                 with pytest.raises(LedgerError, match="do not accept each other's certificates"):
-                    await locate(refused).open()
+                    await ledger_from_url(refused).open()
 
     asyncio.run(go())
 
 
 def test_a_file_of_certificates_that_is_not_there_is_missed_aloud(keyspace):
     with pytest.raises(SettingsError, match="ssl_ca_certs: there is no such file"):
-        locate(keyspace.replace("valkey://", "valkeys://") + "?ssl_ca_certs=/none.pem")
+        ledger_from_url(keyspace.replace("valkey://", "valkeys://") + "?ssl_ca_certs=/none.pem")

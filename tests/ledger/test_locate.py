@@ -9,8 +9,8 @@ import traceback
 import pytest
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger.book import HALF_LIFE
-from modeltoll.ledger.locate import STORES, locate
+from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.ledger.locate import STORES, ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.testing.clock import FakeClock
@@ -19,7 +19,7 @@ from modeltoll.testing.ledgers import check_ledger
 
 def test_every_line_of_the_table_names_a_ledger(stores):
     for scheme, url in stores.items():
-        check_ledger(lambda url=url: locate(url), survives_reopen=scheme != "memory")
+        check_ledger(lambda url=url: ledger_from_url(url), survives_reopen=scheme != "memory")
     assert {*stores, "redis", "rediss", "valkeys"} == STORES.keys()
     assert len({STORES[scheme] for scheme in ("redis", "rediss", "valkey", "valkeys")}) == 1
 
@@ -32,7 +32,7 @@ def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch
         ("sqlite:///with%20blank%3F%23.db", "with blank?#.db"),
         ("sqlite:///file:odd.db?half_life_days=1", "file:odd.db"),
     ]:
-        ledger = locate(url)
+        ledger = ledger_from_url(url)
         assert isinstance(ledger, SqliteLedger)
         asyncio.run(ledger.open())
         assert (tmp_path / name).is_file()
@@ -40,10 +40,10 @@ def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch
 
 
 def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
-    assert isinstance(locate("memory://"), MemoryLedger)
-    assert locate("memory://")._half_life == HALF_LIFE == 30 * 86_400
-    assert locate("memory://?half_life_days=0.5")._half_life == 43_200
-    assert locate("sqlite:///a.db?half_life_days=7")._half_life == 7 * 86_400
+    assert isinstance(ledger_from_url("memory://"), MemoryLedger)
+    assert ledger_from_url("memory://")._half_life == HALF_LIFE == 30 * 86_400
+    assert ledger_from_url("memory://?half_life_days=0.5")._half_life == 43_200
+    assert ledger_from_url("sqlite:///a.db?half_life_days=7")._half_life == 7 * 86_400
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
 )
 def test_a_wrong_url_is_refused_with_its_mend(url, mend):
     with pytest.raises(SettingsError, match=r"^ledger: ") as refusal:
-        locate(url)
+        ledger_from_url(url)
     assert mend in str(refusal.value)
 
 
@@ -107,7 +107,7 @@ def test_a_wrong_url_is_refused_with_its_mend(url, mend):
 )
 def test_a_password_in_a_url_is_never_shown(url):
     with pytest.raises(SettingsError) as refusal:
-        locate(url)
+        ledger_from_url(url)
     assert "hunter2" not in "".join(traceback.format_exception(refusal.value))
 
 
@@ -119,7 +119,7 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(scheme, module, 
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SettingsError, match=rf"{scheme}:// needs {module}: pip install 'modeltoll\[{extra}\]'"):
-        locate(f"{scheme}://host/0")
+        ledger_from_url(f"{scheme}://host/0")
 
 
 def test_the_fake_clock_moves_only_when_told():

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from modeltoll.ledger import postgresserver, sqlitedoor
-from modeltoll.ledger.locate import locate
-from modeltoll.records import Allowance, Caller, Spent
+from modeltoll.ledger import postgres_pool, sqlite_open
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.records import Caller, DailyQuota, DailyUsage
 from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
 
 ALICE = Caller("key:alice")
@@ -16,7 +16,7 @@ ALICE = Caller("key:alice")
 
 async def ask(url, *steps):
     """What the steps say, one after the other, of a ledger that is opened for them."""
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     try:
         return [await step(ledger) for step in steps]
@@ -24,7 +24,7 @@ async def ask(url, *steps):
         await ledger.close()
 
 
-@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlitedoor), ("postgresql", postgresserver)])
+@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlite_open), ("postgresql", postgres_pool)])
 def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stores, store, module, monkeypatch):
     url = stores[store]
     with monkeypatch.context() as before:
@@ -40,16 +40,16 @@ def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stor
         ask(
             url,
             lambda ledger: ledger.account(ALICE, MODEL, NOW),
-            lambda ledger: ledger.spend(ALICE, Spent(20_000, 3, 0.5), Allowance(rows=3)),
+            lambda ledger: ledger.spend(ALICE, DailyUsage(20_000, 3, 0.5), DailyQuota(rows=3)),
             lambda ledger: ledger.spent(ALICE, 20_000),
             lambda ledger: ledger.log(0, 10),
         )
     )
     assert (account.rows, account.work, len(log)) == (2, 2.5, 1)
-    assert (spent, day) == (True, Spent(20_000, 3, 0.5))
+    assert (spent, day) == (True, DailyUsage(20_000, 3, 0.5))
 
 
-@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlitedoor), ("postgresql", postgresserver)])
+@pytest.mark.parametrize(("store", "module"), [("sqlite", sqlite_open), ("postgresql", postgres_pool)])
 def test_many_gateways_that_bring_a_ledger_up_to_date_at_once_do_it_once(stores, store, module, monkeypatch):
     url = stores[store]
     with monkeypatch.context() as before:
@@ -57,7 +57,9 @@ def test_many_gateways_that_bring_a_ledger_up_to_date_at_once_do_it_once(stores,
         asyncio.run(ask(url))
 
     async def at_once():
-        spend = [ask(url, lambda ledger: ledger.spend(ALICE, Spent(20_000, 1), Allowance(rows=5))) for _ in range(8)]
+        spend = [
+            ask(url, lambda ledger: ledger.spend(ALICE, DailyUsage(20_000, 1), DailyQuota(rows=5))) for _ in range(8)
+        ]
         return await asyncio.gather(*spend)
 
     assert sum(granted for (granted,) in asyncio.run(at_once())) == 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modeltoll.ledger.mounts import filesystem, is_shared
+from modeltoll.ledger.filesystems import filesystem_of, is_network_filesystem
 
 MOUNTS = """\
 overlay / overlay rw,relatime 0 0
@@ -34,16 +34,16 @@ broken
     ],
 )
 def test_the_innermost_and_latest_mount_decides(path, kind, shared):
-    assert filesystem(Path(path), MOUNTS) == kind
-    assert is_shared(kind) is shared
+    assert filesystem_of(Path(path), MOUNTS) == kind
+    assert is_network_filesystem(kind) is shared
 
 
 @pytest.mark.parametrize(
     "kind", ["", "ext4", "xfs", "btrfs", "zfs", "apfs", "tmpfs", "overlay", "fuseblk", "fuse.nfs2x"]
 )
 def test_local_and_unknown_file_systems_are_not_refused(kind):
-    assert is_shared(kind) is False
+    assert is_network_filesystem(kind) is False
 
 
 def test_an_empty_list_names_nothing():
-    assert filesystem(Path("/anywhere"), "") == ""
+    assert filesystem_of(Path("/anywhere"), "") == ""

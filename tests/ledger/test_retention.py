@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger import retention
-from modeltoll.ledger.locate import locate
-from modeltoll.ledger.retention import Retention
-from modeltoll.records import Bill, Caller, Work
+from modeltoll.ledger import log_retention
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.log_retention import Retention
+from modeltoll.records import Caller, LogEntry, Work
 
 DAY = 86_400.0
 CALLER = Caller("key:a")
@@ -18,12 +18,12 @@ STORES = ["sqlite", "postgresql", "valkey"]
 
 
 def bill(day):
-    return Bill(1e9 + day * DAY, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "free")
+    return LogEntry(1e9 + day * DAY, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "free")
 
 
 async def days_left(url, days):
     """(line number, day) of the lines that are left after bills of these days."""
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     for day in days:
         await ledger.bill(CALLER, bill(day))
@@ -34,7 +34,7 @@ async def days_left(url, days):
 
 @pytest.mark.parametrize("store", STORES)
 def test_lines_older_than_asked_for_go_and_the_others_keep_their_numbers(store, stores, monkeypatch):
-    monkeypatch.setattr(retention, "_EVERY", 3)
+    monkeypatch.setattr(log_retention, "_EVERY", 3)
     first, *_ = whole = asyncio.run(days_left(stores[store], range(5)))
     assert [day for _, day in whole] == [0, 1, 2, 3, 4]
     left = asyncio.run(days_left(f"{stores[store]}?keep_log_days=2.5", [5, 8.5, 6, 10]))
@@ -44,7 +44,7 @@ def test_lines_older_than_asked_for_go_and_the_others_keep_their_numbers(store, 
 
 @pytest.mark.parametrize("store", STORES)
 def test_the_last_line_stays_however_old_and_no_number_is_given_twice(store, stores, monkeypatch):
-    monkeypatch.setattr(retention, "_EVERY", 1)
+    monkeypatch.setattr(log_retention, "_EVERY", 1)
     url = f"{stores[store]}?keep_log_days=1"
     ((last, _),) = asyncio.run(days_left(url, [0, 10, 20]))
     assert asyncio.run(days_left(url, [-100]))[-1] == (last + 1, -100)
@@ -52,8 +52,8 @@ def test_the_last_line_stays_however_old_and_no_number_is_given_twice(store, sto
 
 
 def test_the_old_end_goes_in_cuts_and_the_cuts_outrun_the_bills(monkeypatch):
-    assert retention.CUT > retention._EVERY
-    monkeypatch.setattr(retention, "_EVERY", 3)
+    assert log_retention.CUT > log_retention._EVERY
+    monkeypatch.setattr(log_retention, "_EVERY", 3)
     kept = Retention(10.0)
     assert [kept.before(at) for at in (100.0, 101.0, 102.0, 103.0)] == [90.0, None, None, 93.0]
     assert Retention().before(100.0) is None
@@ -63,4 +63,4 @@ def test_the_old_end_goes_in_cuts_and_the_cuts_outrun_the_bills(monkeypatch):
 def test_days_that_are_none_are_refused(store, stores):
     for days in ("0", "-1", "ever", ""):
         with pytest.raises(SettingsError, match="keep_log_days must be a number above 0"):
-            locate(f"{stores[store]}?keep_log_days={days}")
+            ledger_from_url(f"{stores[store]}?keep_log_days={days}")

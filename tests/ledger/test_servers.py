@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger import postgresserver, valkeyserver
-from modeltoll.ledger.locate import locate
-from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.ledger import postgres_pool, valkey_connection
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
@@ -29,12 +29,12 @@ SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "wrong-secret")
 def entry(number, rows=1, **changes):
     fingerprints = tuple((number * 1000 + row).to_bytes(8, "big") for row in range(rows))
     given = {"model": "m", "leaks": (0.5,), "bins": ((1,),) * rows, "shape": (1, 3), "tariff": "t", "at": 1e9}
-    return Entry(rows=rows, fingerprints=fingerprints, **(given | changes))
+    return Charge(rows=rows, fingerprints=fingerprints, **(given | changes))
 
 
 def bill(seconds, **changes):
     given = {"model": "m", "measures": ("gap",), "mode": "sealed"}
-    return Bill(at=1e9, rows=1, leaks=((0.5,),), rarest=(0.5,), work=Work(seconds, 1, seconds), **(given | changes))
+    return LogEntry(at=1e9, rows=1, leaks=((0.5,),), rarest=(0.5,), work=Work(seconds, 1, seconds), **(given | changes))
 
 
 @pytest.fixture(params=["postgresql", "valkey"])
@@ -63,7 +63,7 @@ def refused(step, caplog):
 
 
 async def opened(url):
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     return ledger
 
@@ -159,7 +159,7 @@ def test_two_processes_on_one_server_add_up_exactly(url):
 
 def test_gateways_that_start_at_once_make_one_ledger(url):
     async def go():
-        ledgers = [locate(url) for _ in range(12)]
+        ledgers = [ledger_from_url(url) for _ in range(12)]
         await asyncio.gather(*(ledger.open() for ledger in ledgers))
         accounts = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n, ledger in enumerate(ledgers)))
         assert sorted(account.rows for account in accounts) == list(range(1, 13))
@@ -311,7 +311,7 @@ def test_a_database_of_a_newer_version_is_refused(database, caplog):
 
     asyncio.run(make())
     with direct(database) as newer:
-        newer.execute("UPDATE modeltoll.meta SET version = %s", (len(postgresserver.MIGRATIONS) + 1,))
+        newer.execute("UPDATE modeltoll.meta SET version = %s", (len(postgres_pool.MIGRATIONS) + 1,))
     newer.close()
     assert "upgrade Modeltoll" in refused(opened(database), caplog)
 
@@ -412,7 +412,7 @@ def test_keys_of_a_newer_version_are_refused(keyspace, keys, caplog):
         await (await opened(keyspace)).close()
 
     asyncio.run(make())
-    keys.hset("{modeltoll}:ledger", "version", valkeyserver.VERSION + 1)
+    keys.hset("{modeltoll}:ledger", "version", valkey_connection.VERSION + 1)
     assert "upgrade Modeltoll" in refused(opened(keyspace), caplog)
 
 
@@ -434,7 +434,7 @@ def test_a_user_without_the_right_to_scripts_is_told_what_he_needs(keyspace, key
     keys.acl_setuser(
         "guest", enabled=True, passwords=["+wrong-secret"], keys=["{modeltoll}:*"], commands=rights, reset=True
     )
-    check_ledger(lambda: locate(theirs), survives_reopen=True)
+    check_ledger(lambda: ledger_from_url(theirs), survives_reopen=True)
     keys.acl_deluser("guest")
 
 

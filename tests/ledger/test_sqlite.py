@@ -9,16 +9,16 @@ import threading
 import pytest
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger import sqlitedoor, sqlitefile
+from modeltoll.ledger import sqlite_connection, sqlite_open
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Bill, Caller, Entry, Work
+from modeltoll.records import Caller, Charge, LogEntry, Work
 
 CALLER = Caller("key:a")
 
 
 def entry(number, rows=1):
     fingerprints = tuple((number * 1000 + row).to_bytes(8, "big") for row in range(rows))
-    return Entry("m", rows, (0.5,), ((1,),) * rows, fingerprints, (1, 3), "t", 1e9)
+    return Charge("m", rows, (0.5,), ((1,),) * rows, fingerprints, (1, 3), "t", 1e9)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def made(file):
         await ledger.charge(CALLER, entry(0))
         for seconds in (1.0, 2.0, 3.0):
             await ledger.bill(
-                CALLER, Bill(1e9, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(seconds, 1, seconds), "sealed")
+                CALLER, LogEntry(1e9, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(seconds, 1, seconds), "sealed")
             )
         await ledger.close()
 
@@ -94,7 +94,7 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(file):
 
 def test_the_file_of_a_newer_version_is_refused(made):
     newer = sqlite3.connect(made)
-    newer.execute(f"PRAGMA user_version = {len(sqlitedoor.MIGRATIONS) + 1}")
+    newer.execute(f"PRAGMA user_version = {len(sqlite_open.MIGRATIONS) + 1}")
     newer.close()
     assert "upgrade Modeltoll" in refusal(made)
 
@@ -111,13 +111,13 @@ def test_a_network_file_system_is_refused_with_its_mend(made, tmp_path, kind):
     mounts = tmp_path / "mounts"
     mounts.write_text(f"rootfs / ext4 rw 0 0\nserver:/x {made.parent.resolve()} {kind} rw 0 0\n")
     with pytest.raises(LedgerError, match=f"network file system \\({kind}\\).*local disk") as caught:
-        asyncio.run(sqlitefile.SqliteFile(made, mounts=mounts).open())
+        asyncio.run(sqlite_connection.SqliteConnection(made, mounts=mounts).open())
     assert "secret" not in str(caught.value)
 
 
 def test_a_system_that_lists_no_mounts_is_taken_at_its_word(made, tmp_path):
     async def go():
-        opened = sqlitefile.SqliteFile(made, mounts=tmp_path / "none")
+        opened = sqlite_connection.SqliteConnection(made, mounts=tmp_path / "none")
         await opened.open()
         await opened.close()
 
@@ -352,7 +352,7 @@ def test_a_file_that_is_removed_while_in_use_is_noticed(made):
 
 
 def test_the_write_ahead_log_is_emptied_as_it_grows(made, monkeypatch):
-    monkeypatch.setattr(sqlitefile, "WAL_BYTES", 100_000)
+    monkeypatch.setattr(sqlite_connection, "WAL_BYTES", 100_000)
     wal = made.with_name(made.name + "-wal")
 
     async def go():
@@ -371,8 +371,8 @@ def test_the_write_ahead_log_is_emptied_as_it_grows(made, monkeypatch):
 
 
 def test_a_reader_that_holds_on_to_the_log_does_not_stop_the_charges(made, monkeypatch):
-    monkeypatch.setattr(sqlitefile, "WAL_BYTES", 50_000)
-    monkeypatch.setattr(sqlitefile, "CHECKPOINT_PATIENCE_MS", 1)
+    monkeypatch.setattr(sqlite_connection, "WAL_BYTES", 50_000)
+    monkeypatch.setattr(sqlite_connection, "CHECKPOINT_PATIENCE_MS", 1)
 
     async def go():
         ledger = SqliteLedger(made)

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import (
-    MINIMUM_UNIT_SECONDS,
-    Calibration,
-    Costs,
-    EntryTerms,
-    Split,
-    Terms,
-    calibrate,
-)
+from modeltoll.pricing.calibration import Calibration, NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS, CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
 
@@ -28,7 +21,7 @@ def honest(rows=1000, measures=1, seed=0):
 
 
 def test_every_row_is_either_calibrated_on_or_kept_back():
-    fitted = calibrate("model", honest(1000), Costs(0.01), split=Split(holdback=0.3))
+    fitted = fit_calibration("model", honest(1000), RowCosts(0.01), split=HoldoutSplit(holdback=0.3))
     assert fitted.honest == 700
     assert fitted.report.held_back == 300
     assert np.isin(fitted.scores, honest(1000).values).all()
@@ -36,7 +29,7 @@ def test_every_row_is_either_calibrated_on_or_kept_back():
 
 def test_the_report_is_what_the_served_tariff_charges_on_rows_kept_back():
     leaks = honest(1000, 2)
-    fitted = calibrate("model", leaks, Costs(0.01))
+    fitted = fit_calibration("model", leaks, RowCosts(0.01))
     back = leaks.values[~np.isin(leaks.values[:, 0], fitted.scores[0])]
     tariff = ConformalTariff(fitted)
     factors = tariff.assess(Leaks(leaks.measures, back), np.random.default_rng(0)).factors
@@ -53,14 +46,16 @@ def test_the_interval_of_the_mean_covers_the_true_mean():
     """The true mean, from 100,000 fresh rows, lies in most of 40 intervals. Heavy tails: 80 % are asked for."""
     covered = 0
     for seed in range(40):
-        fitted = calibrate("model", honest(1000, seed=seed), Costs(0.01), split=Split(seed=seed))
+        fitted = fit_calibration("model", honest(1000, seed=seed), RowCosts(0.01), split=HoldoutSplit(seed=seed))
         fresh = ConformalTariff(fitted).assess(honest(100_000, seed=1000 + seed), np.random.default_rng(0))
         covered += fitted.report.low <= fresh.factors.mean() <= fitted.report.high
     assert covered >= 32
 
 
 def test_the_same_seed_gives_the_same_calibration_and_another_seed_another():
-    one, two, three = (calibrate("model", honest(), Costs(0.01), split=Split(seed=seed)) for seed in (1, 1, 2))
+    one, two, three = (
+        fit_calibration("model", honest(), RowCosts(0.01), split=HoldoutSplit(seed=seed)) for seed in (1, 1, 2)
+    )
     assert one.identity == two.identity != three.identity
     assert one.report == two.report
 
@@ -70,18 +65,18 @@ def test_a_shift_between_what_is_calibrated_on_and_what_is_kept_back_is_told():
     order = np.random.default_rng(0).permutation(1000)
     leaks = honest(1000)
     leaks.values[order[800:]] *= 100.0
-    report = calibrate("model", leaks, Costs(0.01), split=Split(holdback=0.2, seed=0)).report
+    report = fit_calibration("model", leaks, RowCosts(0.01), split=HoldoutSplit(holdback=0.2, seed=0)).report
     assert report.low > 1.0
     assert any("kept back" in warning for warning in report.warnings)
 
 
 def test_the_unit_is_the_overhead_less_the_gates_own_time():
-    assert Costs(0.01, gate_seconds=0.002, overhead=1.5).unit() == (pytest.approx(0.013), ())
-    assert Costs(unit_seconds=0.25).unit() == (0.25, ())
+    assert RowCosts(0.01, gate_seconds=0.002, overhead=1.5).unit() == (pytest.approx(0.013), ())
+    assert RowCosts(unit_seconds=0.25).unit() == (0.25, ())
 
 
 def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
-    fitted = calibrate("model", honest(), Costs(0.001, gate_seconds=0.0009))
+    fitted = fit_calibration("model", honest(), RowCosts(0.001, gate_seconds=0.0009))
     assert fitted.unit_seconds == MINIMUM_UNIT_SECONDS
     assert any("minimum of 0.5 ms" in warning for warning in fitted.report.warnings)
 
@@ -89,16 +84,16 @@ def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
 @pytest.mark.parametrize(
     ("costs", "terms", "units"),
     [
-        (Costs(0.01), Terms(), 200.0),
-        (Costs(0.01, gate_seconds=0.006), Terms(), 500.0),
-        (Costs(0.01, gate_seconds=0.006), Terms(entry_queries=10.0), 25.0),
-        (Costs(0.01, gate_seconds=0.006), Terms(entry=EntryTerms(anonymous_units=7.0)), 7.0),
-        (Costs(0.01, unit_seconds=0.25), Terms(), 200.0),
-        (Costs(3600.0, overhead=1e-6), Terms(entry_queries=1e3), 1e6),
+        (RowCosts(0.01), CalibrationTerms(), 200.0),
+        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(), 500.0),
+        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(entry_queries=10.0), 25.0),
+        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(entry=NewAccountToll(anonymous_units=7.0)), 7.0),
+        (RowCosts(0.01, unit_seconds=0.25), CalibrationTerms(), 200.0),
+        (RowCosts(3600.0, overhead=1e-6), CalibrationTerms(entry_queries=1e3), 1e6),
     ],
 )
 def test_what_an_account_without_a_key_pays_first_is_worth_so_many_queries(costs, terms, units):
-    entry = calibrate("model", honest(), costs, terms).entry
+    entry = fit_calibration("model", honest(), costs, terms).entry
     assert entry.anonymous_units == pytest.approx(units)
     assert entry.keyed_units == 0.0
 
@@ -106,7 +101,7 @@ def test_what_an_account_without_a_key_pays_first_is_worth_so_many_queries(costs
 def test_repeated_rows_are_told():
     leaks = honest(250)
     fourfold = Leaks(leaks.measures, np.tile(leaks.values, (4, 1)))
-    warnings = calibrate("model", fourfold, Costs(0.01)).report.warnings
+    warnings = fit_calibration("model", fourfold, RowCosts(0.01)).report.warnings
     assert any("only 250 of 1000" in warning for warning in warnings)
 
 
@@ -122,30 +117,30 @@ def test_repeated_rows_are_told():
 )
 def test_honest_rows_that_cannot_carry_a_tariff_are_refused(leaks, fault):
     with pytest.raises(CalibrationError, match=fault):
-        calibrate("model", leaks, Costs(0.01))
+        fit_calibration("model", leaks, RowCosts(0.01))
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"costs": Costs()}, "'undefended_seconds'"),
-        ({"costs": Costs(math.nan)}, "'undefended_seconds'"),
-        ({"costs": Costs(0.01, overhead=0.0)}, "'overhead'"),
-        ({"costs": Costs(0.01, gate_seconds=-1.0)}, "'gate_seconds'"),
-        ({"costs": Costs(unit_seconds=math.inf)}, "'unit_seconds'"),
-        ({"terms": Terms(g=1.0)}, "'g'"),
-        ({"terms": Terms(weights=(0.5, 0.4))}, "'weights'"),
-        ({"terms": Terms(weights=())}, "'weights'"),
-        ({"terms": Terms(entry_queries=-1.0)}, "'entry_queries'"),
-        ({"terms": Terms(entry_queries=math.inf)}, "'entry_queries'"),
-        ({"split": Split(holdback=0.9)}, "'holdback'"),
+        ({"costs": RowCosts()}, "'undefended_seconds'"),
+        ({"costs": RowCosts(math.nan)}, "'undefended_seconds'"),
+        ({"costs": RowCosts(0.01, overhead=0.0)}, "'overhead'"),
+        ({"costs": RowCosts(0.01, gate_seconds=-1.0)}, "'gate_seconds'"),
+        ({"costs": RowCosts(unit_seconds=math.inf)}, "'unit_seconds'"),
+        ({"terms": CalibrationTerms(g=1.0)}, "'g'"),
+        ({"terms": CalibrationTerms(weights=(0.5, 0.4))}, "'weights'"),
+        ({"terms": CalibrationTerms(weights=())}, "'weights'"),
+        ({"terms": CalibrationTerms(entry_queries=-1.0)}, "'entry_queries'"),
+        ({"terms": CalibrationTerms(entry_queries=math.inf)}, "'entry_queries'"),
+        ({"split": HoldoutSplit(holdback=0.9)}, "'holdback'"),
         ({"model": ""}, "'model'"),
     ],
 )
 def test_terms_out_of_range_are_refused_by_name(changes, fault):
-    arguments = {"model": "model", "leaks": honest(300, 2), "costs": Costs(0.01)} | changes
+    arguments = {"model": "model", "leaks": honest(300, 2), "costs": RowCosts(0.01)} | changes
     with pytest.raises(CalibrationError, match=fault):
-        calibrate(**arguments)
+        fit_calibration(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -171,4 +166,4 @@ def test_a_calibration_whose_members_do_not_fit_cannot_be_made(changes):
 @pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}, {"rows": 0}])
 def test_entry_terms_out_of_range_are_refused_by_name(terms):
     with pytest.raises(CalibrationError, match=f"'entry.{next(iter(terms))}'"):
-        EntryTerms(**terms)
+        NewAccountToll(**terms)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Costs, Provenance, calibrate
+from modeltoll.pricing.calibration import Provenance
 from modeltoll.pricing.calibration_file import (
     decode_calibration,
     encode_calibration,
@@ -18,13 +18,14 @@ from modeltoll.pricing.calibration_file import (
     save_calibration,
 )
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 from modeltoll.testing.tariffs import check_tariff
 
-FITTED = calibrate(
+FITTED = fit_calibration(
     "digits",
     Leaks(("entropy", "novelty"), np.random.default_rng(0).lognormal(size=(200, 2))),
-    Costs(0.001, gate_seconds=0.0009),
+    RowCosts(0.001, gate_seconds=0.0009),
     provenance=Provenance("rows of May", "modeltoll calibrate …", "2026-11-23", "bench"),
 )
 SOUND = json.loads(encode_calibration(FITTED))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Costs, EntryTerms, Split, Terms, calibrate
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.tariffs import check_tariff, new_account
@@ -51,14 +52,18 @@ def test_an_honest_row_costs_at_most_one_unit_on_average(make_calibration, drawn
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_honest_rows_cost_at_most_one_unit_over_calibration_sets(tied):
-    """Monte Carlo, through ``calibrate``: 100 calibrations, each with rows of its own, dependent measures."""
+    """Monte Carlo, through ``fit_calibration``: 100 calibrations, each with rows of its own, dependent measures."""
     means = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
         values = rng.gamma(0.5, size=(1300, 2)).cumsum(axis=1)
         values = np.floor(2.0 * values) if tied else values
-        fitted = calibrate(
-            "model", Leaks(("a", "b"), values[:300]), Costs(0.01), Terms(weights=(0.3, 0.7)), split=Split(seed=seed)
+        fitted = fit_calibration(
+            "model",
+            Leaks(("a", "b"), values[:300]),
+            RowCosts(0.01),
+            CalibrationTerms(weights=(0.3, 0.7)),
+            split=HoldoutSplit(seed=seed),
         )
         means.append(ConformalTariff(fitted).assess(Leaks(("a", "b"), values[300:]), rng).factors.mean())
     assert np.mean(means) <= 1.0 + 3.0 * np.std(means) / np.sqrt(len(means))
@@ -119,7 +124,7 @@ def test_the_smoothed_p_values_of_honest_rows_are_uniform_even_where_tied(make_c
 def test_conformal_tariffs_keep_the_law_of_tariffs(tariff, make_calibration):
     check_tariff(tariff)
     check_tariff(ConformalTariff(make_calibration([np.arange(3.0)], g=0.3)))
-    keyed = EntryTerms(anonymous_units=0.0, keyed_units=7.0, rows=3)
+    keyed = NewAccountToll(anonymous_units=0.0, keyed_units=7.0, rows=3)
     check_tariff(ConformalTariff(make_calibration([np.arange(50.0)] * 3, entry=keyed)))
 
 
@@ -173,7 +178,7 @@ def test_an_account_kept_under_another_tariff_is_refused(tariff):
         {"unit_seconds": 0.02},
         {"weights": (0.4, 0.6)},
         {"suspicion": SuspicionTerms(rho=0.5)},
-        {"entry": EntryTerms(keyed_units=1.0)},
+        {"entry": NewAccountToll(keyed_units=1.0)},
     ],
 )
 def test_other_prices_for_the_same_counts_keep_the_identity(calibration, terms):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.drift import HALF_LIFE, REMEMBERED, Drift
+from modeltoll.pricing.drift import HALF_LIFE, REMEMBERED, DriftDetector
 from modeltoll.records import Leaks
 
 
@@ -29,7 +29,7 @@ def traffic(tariff, p_values):
 
 
 def test_before_any_row_nothing_has_drifted(tariff):
-    drift = Drift(tariff)
+    drift = DriftDetector(tariff)
     reading = drift.reading()
     assert (reading.rows, reading.mean_units, reading.drifted) == (0.0, 0.0, False)
     assert reading.log_evidence == pytest.approx(0.0, abs=1e-9)
@@ -39,7 +39,7 @@ def test_before_any_row_nothing_has_drifted(tariff):
 @pytest.mark.parametrize("seed", range(5))
 def test_honest_traffic_earns_a_unit_at_most_at_every_g_and_is_not_drift(tariff, seed):
     """Exactly the mean of the prices that there are, of which 3,000 rows give the rarest row p = 1 / 3001."""
-    drift, rng = Drift(tariff), np.random.default_rng(seed)
+    drift, rng = DriftDetector(tariff), np.random.default_rng(seed)
     for start in range(0, 50_000, 5_000):
         drift.add(names(start, 5_000), traffic(tariff, rng.random(5_000)), 0.0)
     reading = drift.reading()
@@ -55,7 +55,7 @@ def test_honest_traffic_earns_a_unit_at_most_at_every_g_and_is_not_drift(tariff,
 
 def test_honest_rows_that_leak_somewhat_more_are_drift_by_what_they_pay(tariff):
     """Three times as many rows below p = 0.1 as there should be: no single caller would be suspected, the price tells."""
-    drift, rng = Drift(tariff), np.random.default_rng(0)
+    drift, rng = DriftDetector(tariff), np.random.default_rng(0)
     p_values = np.where(rng.random(20_000) < 0.3, 0.1 * rng.random(20_000), 0.1 + 0.9 * rng.random(20_000))
     drift.add(names(0, 20_000), traffic(tariff, p_values), 0.0)
     reading = drift.reading()
@@ -65,14 +65,14 @@ def test_honest_rows_that_leak_somewhat_more_are_drift_by_what_they_pay(tariff):
 
 
 def test_traffic_of_another_kind_is_drift_within_a_hundred_rows(tariff):
-    drift = Drift(tariff)
+    drift = DriftDetector(tariff)
     drift.add(names(0, 100), traffic(tariff, 0.1 * np.random.default_rng(0).random(100)), 0.0)
     assert drift.reading().log_evidence > drift.reading().log_threshold
     assert drift.reading().drifted
 
 
 def test_an_input_counts_once_until_it_is_forgotten(tariff):
-    drift = Drift(tariff)
+    drift = DriftDetector(tariff)
     bins = np.zeros((2, 2), np.int64)
     assert drift.add((b"a", b"a"), bins, 0.0).sum() == 2  # one row, two measures
     assert drift.add((b"a", b"b"), bins, 0.0)[:, 0].tolist() == [1, 1]
@@ -82,7 +82,7 @@ def test_an_input_counts_once_until_it_is_forgotten(tariff):
 
 @given(st.lists(st.tuples(st.floats(-3.0, 3.0), st.integers(1, 5)), min_size=1, max_size=20))
 def test_counts_halve_with_each_half_life_and_never_grow_by_themselves(tariff, steps):
-    drift, now, latest, expected, start = Drift(tariff), 1e9, -np.inf, 0.0, 0
+    drift, now, latest, expected, start = DriftDetector(tariff), 1e9, -np.inf, 0.0, 0
     for step, rows in steps:
         now += step * HALF_LIFE
         expected = expected * 0.5 ** max(0.0, (now - latest) / HALF_LIFE) + rows
@@ -110,7 +110,7 @@ def test_earnings_are_what_the_tariff_charges(make_calibration, kind, g):
         drawn = rng.choice(pool, (40_000, 1))
         near = 1e-3 * rng.normal(size=drawn.shape) if kind == "different" else 0.0  # else they tie where they did not
         leaks = Leaks(tariff.measures, np.abs(drawn + near))
-        assessment, drift = tariff.assess(leaks, rng), Drift(tariff)
+        assessment, drift = tariff.assess(leaks, rng), DriftDetector(tariff)
         drift.add(names(0, 40_000), assessment.bins, 0.0)
         assert drift.earnings(g) == pytest.approx(assessment.factors.mean(), rel=0.08)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import AnswerError, CalibrationError
-from modeltoll.pricing.explaining import explain_caller, explain_row
+from modeltoll.pricing.explain import explain_caller, explain_row
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.tariffs import new_account
 

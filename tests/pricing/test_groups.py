@@ -14,7 +14,7 @@ from modeltoll.errors import CalibrationError
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.suspicion import SuspicionTerms
-from modeltoll.records import Caller, Entry, Leaks
+from modeltoll.records import Caller, Charge, Leaks
 from modeltoll.testing.tariffs import new_account
 
 LEAKS = st.lists(st.tuples(st.floats(0.0, 50.0), st.floats(0.0, 50.0)), min_size=1, max_size=20)
@@ -83,7 +83,7 @@ async def walk(tariff, steps):
     await ledger.open()
     for place, (caller, leaks) in enumerate(steps):
         assessment = assessed(tariff, [leaks], seed=round(1000 * leaks[0]))
-        entry = Entry(
+        entry = Charge(
             "model", 1, leaks, (tuple(assessment.bins[0].tolist()),), (place.to_bytes(8, "big"),), tariff.shape,
             tariff.identity, 0.0,
         )  # fmt: skip

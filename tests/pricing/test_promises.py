@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Leaks
-from modeltoll.simulation.distribution import Distribution, leaks_at
-from modeltoll.simulation.tolls import ConformalToll
-from modeltoll.simulation.traffic import Traffic, alone, diluted
+from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
+from modeltoll.simulation.p_value_mixture import PValueMixture, leaks_at
+from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account
 
 BENDS = np.array([0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
 STOLEN = 300
@@ -59,7 +59,7 @@ def test_the_g_that_earned_most_lately_keeps_the_mean_on_finite_calibrations(gre
 @pytest.fixture(scope="module")
 def toll(make_calibration):
     """A tariff of 3,000 rows without ties."""
-    return ConformalToll(ConformalTariff(make_calibration([np.arange(1.0, 3001.0)])), ("measure 0",))
+    return ConformalBatchTariff(ConformalTariff(make_calibration([np.arange(1.0, 3001.0)])), ("measure 0",))
 
 
 def stolen_price(toll, fillers, each, repeated):
@@ -68,12 +68,12 @@ def stolen_price(toll, fillers, each, repeated):
     scores = toll.tariff.calibration.scores
     stolen = leaks_at(scores, 0.1 * rng.random(STOLEN))
     drawn = leaks_at(scores, fillers.draw(STOLEN * each, rng)).reshape(STOLEN, each, 1)
-    traffic = diluted(stolen, drawn, repeated=repeated) if each else alone(stolen)
+    traffic = mixed_with_fillers(stolen, drawn, repeated=repeated) if each else one_account(stolen)
     charged = toll.charge(traffic, Caller("key:thief"), np.random.default_rng(4))
     return charged.seconds.sum() / toll.tariff.calibration.unit_seconds / STOLEN, charged.suspected
 
 
-POINT = Distribution(((1.0, 1.0, 1.0),))
+POINT = PValueMixture(((1.0, 1.0, 1.0),))
 
 
 @settings(max_examples=40)
@@ -81,7 +81,7 @@ POINT = Distribution(((1.0, 1.0, 1.0),))
 def test_fillers_of_one_kind_never_make_a_stolen_row_cheaper(toll, low, width, each, repeated):
     """Repeated, jittered, easy, middling or rare fillers: whatever lies within 0.15 of one p, one to eight per row."""
     undiluted, _ = stolen_price(toll, POINT, 0, repeated=False)
-    band = Distribution(((1.0, low, min(1.0, low + width)),))
+    band = PValueMixture(((1.0, low, min(1.0, low + width)),))
     diluted_price, _ = stolen_price(toll, band, each, repeated)
     assert diluted_price >= 0.8 * undiluted
 
@@ -90,13 +90,15 @@ def test_fillers_of_one_kind_never_make_a_stolen_row_cheaper(toll, low, width, e
 def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under_it(toll, low, each, make_calibration):
     """The exception that the design names: they need honest rows that nobody has seen, and pay for them."""
     undiluted, _ = stolen_price(toll, POINT, 0, repeated=False)
-    imitation = Distribution(((1.0, low, 1.0),))
+    imitation = PValueMixture(((1.0, low, 1.0),))
     price, suspected = stolen_price(toll, imitation, each, repeated=False)
     assert not suspected[-1]
     assert price < 0.8 * undiluted
     assert price > 1.0, "the row's own price is the floor"
     scores = [np.arange(1.0, 3001.0)]
-    strict = ConformalToll(ConformalTariff(make_calibration(scores, suspicion=SuspicionTerms(rho=0.0))), ("measure 0",))
+    strict = ConformalBatchTariff(
+        ConformalTariff(make_calibration(scores, suspicion=SuspicionTerms(rho=0.0))), ("measure 0",)
+    )
     price, suspected = stolen_price(strict, imitation, each, repeated=False)
     assert suspected[-1]
 
@@ -133,7 +135,7 @@ def test_no_caller_can_raise_anothers_price(toll, rows):
 def test_the_simulators_charge_is_additive_over_units(toll):
     """Twice the unit, twice the seconds: nothing else enters."""
     leaks = leaks_at(toll.tariff.calibration.scores, np.linspace(0.0, 1.0, 50))
-    double = ConformalToll(
+    double = ConformalBatchTariff(
         ConformalTariff(dataclasses.replace(toll.tariff.calibration, unit_seconds=0.02)), toll.recorded
     )
     traffic = Traffic(leaks, np.zeros(50, np.int64), np.ones(50, bool), np.ones(50, bool))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine, leading_zero_bits
-from modeltoll.pricing.traces import fit_standard, read_trace, replay
 from modeltoll.records import Caller, Leaks
+from modeltoll.simulation.attack_traces import fit_standard, read_trace, replay_modes
 from modeltoll.testing.tariffs import check_tariff, new_account
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -23,7 +23,7 @@ MNIST = StandardLine(0.25867, -16.50)
 
 def costs_of(dataset, terms, at):
     traces = read_trace(REFERENCE / f"model_extraction_attack_accuracy_{dataset}.csv")
-    return replay(traces, fit_standard(REFERENCE / f"time_privacy_cost_{dataset}.csv"), terms, at)
+    return replay_modes(traces, fit_standard(REFERENCE / f"time_privacy_cost_{dataset}.csv"), terms, at)
 
 
 @pytest.mark.parametrize(("dataset", "slope", "intercept"), [("mnist", 0.25867, -16.50), ("cifar10", 2.80287, -46.01)])

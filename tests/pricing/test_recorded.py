@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.pricing.recorded import (
-    chosen,
+from modeltoll.pricing.leak_samples import (
     first_places,
+    leaks_from_json,
     leaks_of_log,
     measures_of,
     read_leaks,
     save_leaks,
-    stated_leaks,
+    select_measures,
     thieves_of,
     trained_on,
 )
-from modeltoll.records import Bill, Leaks, Work
+from modeltoll.records import Leaks, LogEntry, Work
 
 NAMES = ("entropy", "novelty")
 ROWS = np.random.default_rng(0).lognormal(size=(20, 2))
@@ -81,13 +81,13 @@ def test_only_honest_samples_are_no_thieves(tmp_path):
 
 
 def test_measures_are_chosen_by_name_in_the_order_asked_for():
-    assert np.array_equal(chosen(Leaks(NAMES, ROWS), ("novelty", "entropy")).values, ROWS[:, ::-1])
+    assert np.array_equal(select_measures(Leaks(NAMES, ROWS), ("novelty", "entropy")).values, ROWS[:, ::-1])
     with pytest.raises(CalibrationError, match="leaks of gap were not recorded; there are those of entropy, novelty"):
-        chosen(Leaks(NAMES, ROWS), ("entropy", "gap"))
+        select_measures(Leaks(NAMES, ROWS), ("entropy", "gap"))
 
 
 def test_a_row_is_stated_once_for_each_measure():
-    assert stated_leaks(["novelty=2", "entropy=0.5"], NAMES).values.tolist() == [[0.5, 2.0]]
+    assert leaks_from_json(["novelty=2", "entropy=0.5"], NAMES).values.tolist() == [[0.5, 2.0]]
     for wrong in (
         ["entropy=1"],
         ["entropy=1", "novelty=x"],
@@ -98,7 +98,7 @@ def test_a_row_is_stated_once_for_each_measure():
         ["entropy"],
     ):
         with pytest.raises(SettingsError):
-            stated_leaks(wrong, NAMES)
+            leaks_from_json(wrong, NAMES)
 
 
 def line(caller, rows, model="digits", mode="shadow", surcharge=1.0, measures=NAMES):
@@ -106,7 +106,7 @@ def line(caller, rows, model="digits", mode="shadow", surcharge=1.0, measures=NA
     return (
         0,
         caller,
-        Bill(1.0, model, rows, measures, leaks, (0.5,) * rows, Work(1.0, rows, 1.0, 0.0, surcharge), mode),
+        LogEntry(1.0, model, rows, measures, leaks, (0.5,) * rows, Work(1.0, rows, 1.0, 0.0, surcharge), mode),
     )
 
 

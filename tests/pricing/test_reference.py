@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.reference import (
+from modeltoll.puzzle.machine_profile import (
     DEFAULT_PROFILE,
     PROFILES,
     decode_profile,
@@ -68,5 +68,5 @@ def test_any_bytes_are_refused_with_a_calibration_error(data):
 
 
 def test_a_client_reads_profiles_without_numpy():
-    program = "import sys, modeltoll.pricing.reference; sys.exit('numpy' in sys.modules or 'scipy' in sys.modules)"
+    program = "import sys, modeltoll.puzzle.machine_profile; sys.exit('numpy' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltoll.pricing.running import earlier, running
+from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
 from modeltoll.pricing.suspicion import Suspicion, SuspicionTerms
 
 ROWS = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.floats(0.0, 1.0), st.floats(0.0, 1.0)), max_size=60)
@@ -23,11 +23,11 @@ def test_totals_and_ranks_are_those_of_a_walk_through_the_rows(rows):
     totals, ranks, counted_ranks = defaultdict(float), Counter(), Counter()
     for place, account in enumerate(accounts.tolist()):
         totals[account] += values[place]
-        assert running(values, accounts)[place] == pytest.approx(totals[account])
-        assert earlier(accounts)[place] == ranks[account]
+        assert grouped_cumsum(values, accounts)[place] == pytest.approx(totals[account])
+        assert grouped_rank(accounts)[place] == ranks[account]
         ranks[account] += 1
         if counted[place]:
-            assert earlier(accounts, counted)[place] == counted_ranks[account]
+            assert grouped_rank(accounts, counted)[place] == counted_ranks[account]
             counted_ranks[account] += 1
 
 

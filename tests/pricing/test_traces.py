@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.traces import fit_standard, read_trace
+from modeltoll.simulation.attack_traces import fit_standard, read_trace
 
 
 def write(tmp_path, text):

@@ -8,10 +8,10 @@ import pytest
 from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
 
-from modeltoll.puzzle import argon2id, stock
+from modeltoll.puzzle import argon2id, precomputed
 from modeltoll.puzzle.argon2id import KEPT_KIB, Argon2id
 from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.puzzle.puzzle import Watch
+from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.records import MachineProfile, Work
 
 
@@ -29,8 +29,8 @@ def test_the_values_are_argon2_cffis_own_however_often_the_memory_is_used(memory
 def test_large_memory_is_taken_once_and_given_back(monkeypatch):
     """However many evaluations; and nothing is left when it is done with."""
     taken = []
-    real = argon2id._map
-    monkeypatch.setattr(argon2id, "_map", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
+    real = argon2id._map_memory
+    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
     function = Argon2id(KEPT_KIB)
     for n in range(3):
         function.evaluate(bytes(16), n)
@@ -47,12 +47,12 @@ class Kept:
 def test_solving_gives_its_memory_back(monkeypatch):
     """On two cores each has one piece of memory, and both are free afterwards."""
     taken = []
-    real = argon2id._map
-    monkeypatch.setattr(argon2id, "_map", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
+    real = argon2id._map_memory
+    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
     maker = Argon2idCounter(MachineProfile("", "", 1.0, {KEPT_KIB: 1.0}), ladder=[KEPT_KIB], max_memory_kib=KEPT_KIB)
     challenge, solution = maker.make(Work(2.0, 1, 2.0), random.Random(1))
     made = len(taken)
-    assert maker.solve(challenge, Watch(cores=2)) == solution
+    assert maker.solve(challenge, SolveControl(cores=2)) == solution
     assert len(taken) - made <= 2
     for kept in taken:
         kept.pages.close()
@@ -83,4 +83,4 @@ def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
 
 
 def test_all_that_is_stocked_is_kept():
-    assert min(stock.STOCKED_KIB) >= KEPT_KIB
+    assert min(precomputed.STOCKED_KIB) >= KEPT_KIB

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeltoll.puzzle import evaluation
+from modeltoll.puzzle import functions
 from modeltoll.puzzle.counter import (
     LADDER,
     PARTS_ABOVE,
@@ -155,12 +155,12 @@ def test_the_function_is_the_published_one():
 
 def test_the_published_check_holds_no_byte_of_the_key():
     """Check and secret are disjoint and of 16 bytes each."""
-    value = evaluation.evaluate(bytes(16), 1, 0)
-    assert evaluation.check_of(value) + evaluation.secret_of(value) == value
-    assert len(evaluation.check_of(value)) == len(evaluation.secret_of(value)) == 16
+    value = functions.evaluate(bytes(16), 1, 0)
+    assert functions.check_of(value) + functions.secret_of(value) == value
+    assert len(functions.check_of(value)) == len(functions.secret_of(value)) == 16
 
 
-@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), evaluation.MAX_EVALUATIONS])
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), functions.MAX_EVALUATIONS])
 def test_absurd_work_is_refused(seconds):
     with pytest.raises(ValueError):
         Sha256Counter(PROFILE).make(work(seconds), random.Random(9))

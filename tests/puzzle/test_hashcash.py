@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import TokenExpired, TokenRefused
-from modeltoll.puzzle.evaluation import largest_digest
+from modeltoll.puzzle.functions import largest_digest
 from modeltoll.puzzle.hashcash import Hashcash, bits_bound
-from modeltoll.puzzle.puzzle import Watch, expected_evaluations
-from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_token, seal_token, settle
+from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations
+from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_token, redeem_claim, seal_token
 from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
 
@@ -83,14 +83,14 @@ def test_the_solution_is_the_first_digest_below_the_target(digest):
     (part,) = challenge.parts
     digests = (function(part.seed + n.to_bytes(8, "big")).digest() for n in range(2**20))
     first = next(n for n, value in enumerate(digests) if int.from_bytes(value, "big") * part.bound < 2**bits)
-    assert puzzle.solve(challenge, Watch()) == Solution((first,))
+    assert puzzle.solve(challenge, SolveControl()) == Solution((first,))
 
 
 def test_the_papers_profile_asks_for_leading_zero_bits_of_sha1():
     """floor(log2 700) = 9 of them, over the challenge string and the counter."""
     puzzle = Hashcash(PROFILE, digest="sha1", bits_only=True)
     challenge, _ = puzzle.make(work(0.7), random.Random(5))
-    (n,) = puzzle.solve(challenge, Watch()).counters
+    (n,) = puzzle.solve(challenge, SolveControl()).counters
     value = hashlib.sha1(challenge.parts[0].seed + n.to_bytes(8, "big")).digest()
     assert challenge.puzzle == "hashcash-sha1"
     assert int.from_bytes(value, "big") < 2 ** (160 - 9)
@@ -105,7 +105,7 @@ def test_the_two_digests_are_two_puzzles():
     """A stamp of one is none of the other."""
     old, new = Hashcash(PROFILE, digest="sha1"), Hashcash(PROFILE)
     challenge, _ = old.make(work(50.0), random.Random(6))
-    solution = old.solve(challenge, Watch())
+    solution = old.solve(challenge, SolveControl())
     assert old.check(challenge, solution)
     assert not new.check(challenge, solution)
     assert not new.check(replace(challenge, puzzle=new.name), solution)
@@ -118,11 +118,11 @@ def issued(request):
     puzzle = Hashcash(PROFILE, digest=request.param)
     challenge, _ = puzzle.make(work(5.0), rng)
     claim = RedeemClaim(ANSWER, challenge, b"", NOW + 60, "key:alice", b"q" * 32, issued=NOW)
-    return seal_token(RING, claim, rng), puzzle.solve(challenge, Watch()).counters, puzzle, claim
+    return seal_token(RING, claim, rng), puzzle.solve(challenge, SolveControl()).counters, puzzle, claim
 
 
 def redeemed(token, counters, *, now=NOW + 1, caller="key:alice"):
-    return settle(open_token(RING, token, caller, now), counters)
+    return redeem_claim(open_token(RING, token, caller, now), counters)
 
 
 def test_the_stamp_of_the_issued_challenge_buys_its_answer(issued):
@@ -147,13 +147,15 @@ def test_a_self_made_challenge_is_refused(issued):
     easy, _ = puzzle.make(work(0.001), rng)
     forged = seal_token(KeyRing((b"f" * 32,)), replace(claim, challenge=easy), rng)
     with pytest.raises(TokenRefused):
-        redeemed(forged, puzzle.solve(easy, Watch()).counters)
+        redeemed(forged, puzzle.solve(easy, SolveControl()).counters)
 
 
 def test_a_stamp_made_before_its_challenge_is_refused(issued):
     """Work done ahead, on seeds of one's own, solves no challenge whose seed the server draws later."""
     token, counters, puzzle, _ = issued
-    ahead = {puzzle.solve(puzzle.make(work(5.0), random.Random(seed))[0], Watch()).counters for seed in range(20, 30)}
+    ahead = {
+        puzzle.solve(puzzle.make(work(5.0), random.Random(seed))[0], SolveControl()).counters for seed in range(20, 30)
+    }
     for stamp in ahead - {counters}:
         with pytest.raises(TokenRefused):
             redeemed(token, stamp)

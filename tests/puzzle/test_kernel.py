@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modeltoll.puzzle import scan
-from modeltoll.puzzle.evaluation import check_of, evaluate, largest_digest
-from modeltoll.puzzle.kernel import LIBRARY, PYTHON, kernels
+from modeltoll.puzzle import hash_scan
+from modeltoll.puzzle.functions import check_of, evaluate, largest_digest
+from modeltoll.puzzle.native_kernels import LIBRARY, PYTHON, kernels
 
 SOURCE = LIBRARY.with_name("kernel.c")
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -48,7 +48,7 @@ def test_a_hidden_counter_is_found_wherever_the_range_begins_and_ends(every, see
     """And nothing outside of [start, start + count) is."""
     n = max(0, start + place)
     goal = check_of(evaluate(seed, n, 0))
-    expected = n if start <= n < start + count else scan.MISS
+    expected = n if start <= n < start + count else hash_scan.MISS
     assert [kernel.scan("sha256", seed, goal, start, start + count) for kernel in every[:-1]] == [expected] * (
         len(every) - 1
     )
@@ -60,7 +60,7 @@ def test_a_hashcash_counter_is_the_first_that_will_do(every, seed, block, count,
     goal = largest_digest(bound)
     found = {kernel.scan("hashcash", seed, goal, start, start + count) for kernel in every}
     digests = (hashlib.sha256(seed + n.to_bytes(8, "big")).digest() for n in range(start, start + count))
-    first = next((start + n for n, digest in enumerate(digests) if digest <= goal), scan.MISS)
+    first = next((start + n for n, digest in enumerate(digests) if digest <= goal), hash_scan.MISS)
     assert found == {first}
 
 
@@ -71,18 +71,18 @@ def test_a_digest_that_only_begins_like_the_goal_will_not_do(every):
     below = (int.from_bytes(digest, "big") - 1).to_bytes(32, "big")
     for kernel in every[:-1]:
         assert kernel.scan("hashcash", seed, digest, n, n + 1) == n
-        assert kernel.scan("hashcash", seed, below, n, n + 1) == scan.MISS
-        assert kernel.scan("sha256", seed, digest[:15] + bytes((digest[15] ^ 1,)), n, n + 1) == scan.MISS
+        assert kernel.scan("hashcash", seed, below, n, n + 1) == hash_scan.MISS
+        assert kernel.scan("sha256", seed, digest[:15] + bytes((digest[15] ^ 1,)), n, n + 1) == hash_scan.MISS
 
 
 def test_plain_python_stays_within_its_range():
     """[start, stop) is searched, wherever the blocks of 256 begin and end."""
     seed, n = b"s" * 16, 700
     check = check_of(evaluate(seed, n, 0))
-    assert scan.scan("sha256", seed, check, 0, 701) == n
-    assert scan.scan("sha256", seed, check, 512, 701) == n
-    assert scan.scan("sha256", seed, check, 0, 700) == scan.MISS
-    assert scan.scan("sha256", seed, check, 768, 2000) == scan.MISS
+    assert hash_scan.scan("sha256", seed, check, 0, 701) == n
+    assert hash_scan.scan("sha256", seed, check, 512, 701) == n
+    assert hash_scan.scan("sha256", seed, check, 0, 700) == hash_scan.MISS
+    assert hash_scan.scan("sha256", seed, check, 768, 2000) == hash_scan.MISS
 
 
 def test_without_a_library_there_is_plain_python(tmp_path):
@@ -107,7 +107,7 @@ def test_importing_loads_nothing():
     """The library is opened when the first long search asks for it."""
     import sys  # noqa: PLC0415  as below
 
-    code = "import sys, modeltoll.puzzle.solve; print('ctypes' in sys.modules)"
+    code = "import sys, modeltoll.puzzle.solver; print('ctypes' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

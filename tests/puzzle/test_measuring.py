@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from modeltoll.puzzle import kernel, squaring
-from modeltoll.puzzle.measuring import measure_profile, measure_puzzles, measure_rate
+from modeltoll.puzzle import native_kernels, squaring
+from modeltoll.puzzle.benchmark import measure_profile, measure_puzzles, measure_rate
 
 
 class Ticking:
@@ -47,13 +47,13 @@ def test_a_profile_holds_every_rung_and_says_how_it_was_measured():
 def test_a_profile_is_that_of_a_plain_install():
     """Whatever this machine has besides: 2^12 hashes and 2^8 squarings lie between two looks of plain Python."""
     profile = measure_profile(2.0, "here", Ticking(), ladder=(256,))
-    assert (profile.sha256, profile.squarings) == (kernel.PYTHON.chunk, squaring.PYTHON.chunk) == (2**12, 2**8)
+    assert (profile.sha256, profile.squarings) == (native_kernels.PYTHON.chunk, squaring.PYTHON.chunk) == (2**12, 2**8)
 
 
 def test_there_is_a_row_for_every_puzzle_rung_kernel_and_number_of_cores():
     """And the variation is near its theory: 0.58 with one part, 0.29 with four, 1 for hashcash, 0 for time locks."""
     rows = measure_puzzles(0.02, (1, 2), Ticking(), random.Random(1), ladder=(256,))
-    names = [one.name for one in kernel.kernels()]
+    names = [one.name for one in native_kernels.kernels()]
     assert [(row.puzzle, row.parameters) for row in rows[::2]] == [
         ("argon2id", "m=256KiB t=1 p=1 parts=1"),
         ("argon2id", "m=256KiB t=1 p=1 parts=4"),

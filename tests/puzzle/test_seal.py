@@ -14,9 +14,18 @@ from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpire
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.seal import KeyRing, RedeemClaim, close, digest_solution, open_, open_token, seal_token, settle
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.seal import (
+    KeyRing,
+    RedeemClaim,
+    digest_solution,
+    open_answer,
+    open_token,
+    redeem_claim,
+    seal_answer,
+    seal_token,
+)
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Solution, Work
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
@@ -49,34 +58,36 @@ def counter_claim(rng, seconds=0.3):
 
 def hashcash_claim(rng):
     challenge, _ = Hashcash(PROFILE).make(Work(0.5, 1, 0.5), rng)
-    return RedeemClaim(ANSWER, challenge, b"", NOW + 60, "key:alice", b"q" * 32), solve(challenge, Watch()).counters
+    return RedeemClaim(ANSWER, challenge, b"", NOW + 60, "key:alice", b"q" * 32), solve(
+        challenge, SolveControl()
+    ).counters
 
 
 @given(answers, st.binary(max_size=50), st.integers(0, 2**32))
 def test_what_is_closed_opens_byte_for_byte(answer, associated, seed):
-    cargo = close(answer, SOLUTION, associated, random.Random(seed))
-    assert open_(cargo, SOLUTION, associated) == answer
+    cargo = seal_answer(answer, SOLUTION, associated, random.Random(seed))
+    assert open_answer(cargo, SOLUTION, associated) == answer
 
 
 @given(st.integers(0), st.integers(1, 255))
 def test_any_changed_byte_breaks_the_seal(position, change):
-    cargo = bytearray(close(ANSWER, SOLUTION, ASSOCIATED, random.Random(1)))
+    cargo = bytearray(seal_answer(ANSWER, SOLUTION, ASSOCIATED, random.Random(1)))
     cargo[position % len(cargo)] ^= change
     with pytest.raises(SealBroken):
-        open_(bytes(cargo), SOLUTION, ASSOCIATED)
+        open_answer(bytes(cargo), SOLUTION, ASSOCIATED)
 
 
 @given(st.binary(max_size=100))
 def test_foreign_bytes_never_open(cargo):
     with pytest.raises(SealBroken):
-        open_(cargo, SOLUTION, ASSOCIATED)
+        open_answer(cargo, SOLUTION, ASSOCIATED)
 
 
 def test_every_truncation_breaks_the_seal(rng):
-    cargo = close(ANSWER, SOLUTION, ASSOCIATED, rng)
+    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     for length in range(len(cargo)):
         with pytest.raises(SealBroken):
-            open_(cargo[:length], SOLUTION, ASSOCIATED)
+            open_answer(cargo[:length], SOLUTION, ASSOCIATED)
 
 
 @pytest.mark.parametrize(
@@ -92,16 +103,16 @@ def test_every_truncation_breaks_the_seal(rng):
     ids=["other", "exchanged parts", "one part", "short", "no secret", "nothing"],
 )
 def test_another_solution_does_not_open(solution, rng):
-    cargo = close(ANSWER, SOLUTION, ASSOCIATED, rng)
+    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
-        open_(cargo, solution, ASSOCIATED)
+        open_answer(cargo, solution, ASSOCIATED)
 
 
 def test_another_challenge_does_not_open(rng):
     """Every published parameter is covered: the associated bytes are the whole challenge."""
-    cargo = close(ANSWER, SOLUTION, ASSOCIATED, rng)
+    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
-        open_(cargo, SOLUTION, ASSOCIATED + b" ")
+        open_answer(cargo, SOLUTION, ASSOCIATED + b" ")
 
 
 CHALLENGES = {
@@ -129,28 +140,28 @@ def varied(challenge):
 def test_no_parameter_can_be_changed(name, rng):
     """Every one is covered by authentication, and so is the mode."""
     challenge = CHALLENGES[name]
-    cargo = close(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    assert open_(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
+    cargo = seal_answer(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    assert open_answer(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
     for changed in varied(challenge):
         with pytest.raises(SealBroken):
-            open_(cargo, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
+            open_answer(cargo, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
     with pytest.raises(SealBroken):
-        open_(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
+        open_answer(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
 
 
 def test_a_solution_without_secret_seals_nothing(rng):
     with pytest.raises(ValueError, match="secret"):
-        close(ANSWER, Solution((5,)), ASSOCIATED, rng)
+        seal_answer(ANSWER, Solution((5,)), ASSOCIATED, rng)
 
 
 def test_a_puzzle_used_twice_does_not_repeat_its_nonce(rng):
-    assert close(ANSWER, SOLUTION, ASSOCIATED, rng)[:12] != close(ANSWER, SOLUTION, ASSOCIATED, rng)[:12]
+    assert seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)[:12] != seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)[:12]
 
 
 @pytest.mark.parametrize("kind", ["text/ü", "a\r\nSet-Cookie: b", "x" * 2**16])
 def test_a_content_type_that_does_not_fit_is_the_upstreams_fault(kind, rng):
     with pytest.raises(AnswerError):
-        close(Answer(200, kind, b""), SOLUTION, ASSOCIATED, rng)
+        seal_answer(Answer(200, kind, b""), SOLUTION, ASSOCIATED, rng)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +173,7 @@ def test_a_hostile_server_can_seal_nothing_but_answers(text, rng):
     nonce = bytes(12)
     cargo = nonce + seal.AESGCM(seal._seal_key(SOLUTION)).encrypt(nonce, text, ASSOCIATED)
     with pytest.raises(SealBroken, match="not an answer"):
-        open_(cargo, SOLUTION, ASSOCIATED)
+        open_answer(cargo, SOLUTION, ASSOCIATED)
 
 
 @pytest.mark.parametrize("make", [counter_claim, hashcash_claim])
@@ -172,7 +183,7 @@ def test_a_token_gives_its_answer_for_the_solution_however_often(make, rng):
     for _ in range(2):
         opened = open_token(RING, token, "key:alice", NOW)
         assert opened == claim
-        assert settle(opened, counters) == ANSWER
+        assert redeem_claim(opened, counters) == ANSWER
 
 
 @given(answers, st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.floats(NOW + 1, NOW + 1e6))
@@ -191,7 +202,7 @@ def test_no_other_counters_settle(make, rng):
         wrong.append(counters[::-1])
     for attempt in wrong:
         with pytest.raises(TokenRefused) as refused:
-            settle(claim, attempt)
+            redeem_claim(claim, attempt)
         assert str(refused.value) == seal.REFUSED
 
 
@@ -199,7 +210,7 @@ def test_hashcash_claims_cannot_be_settled_by_an_empty_digest(rng):
     """Nor can a counter's claim without a digest be settled at all."""
     claim, counters = counter_claim(rng)
     with pytest.raises(TokenRefused):
-        settle(replace(claim, solution_digest=b""), counters)
+        redeem_claim(replace(claim, solution_digest=b""), counters)
 
 
 @given(st.binary(max_size=200))

@@ -16,13 +16,13 @@ import pytest
 
 from modeltoll import wire
 from modeltoll.errors import SolveStopped, TollMalformed
-from modeltoll.puzzle import crew, evaluation, squaring
-from modeltoll.puzzle import solve as solving
+from modeltoll.puzzle import functions, searchers, squaring
+from modeltoll.puzzle import solver as solving
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.kernel import PYTHON, kernels
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.native_kernels import PYTHON, kernels
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Work
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
@@ -68,7 +68,7 @@ def helpers(monkeypatch):
         started.append(popen(*given, **options))
         return started[-1]
 
-    monkeypatch.setattr(crew.subprocess, "Popen", start)
+    monkeypatch.setattr(searchers.subprocess, "Popen", start)
     return started
 
 
@@ -82,7 +82,7 @@ def after(looks):
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.12])
 def test_argon2id_is_solved_on_any_number_of_cores(cores, seconds):
     challenge, solution = ARGON2ID.make(work(seconds), random.Random(1))
-    assert solve(challenge, Watch(cores=cores)) == solution
+    assert solve(challenge, SolveControl(cores=cores)) == solution
 
 
 SCANNED = [
@@ -96,9 +96,9 @@ def test_one_core_and_two_solve_the_same(puzzle, kernel, helpers):
     """Long work on two cores goes to two threads, or two processes which are gone when it is done."""
     kernel = replace(kernel, chunk=1 << 8)  # so that little work is long
     challenge, _ = puzzle.make(work(30.0), random.Random(2))
-    alone = solve(challenge, Watch(), kernel)
+    alone = solve(challenge, SolveControl(), kernel)
     assert not helpers
-    together = solve(challenge, Watch(cores=2), kernel)
+    together = solve(challenge, SolveControl(cores=2), kernel)
     assert len(helpers) == (0 if kernel.threads else 2)
     assert helpers.all_ended
     assert puzzle.check(challenge, together)
@@ -108,14 +108,14 @@ def test_one_core_and_two_solve_the_same(puzzle, kernel, helpers):
 
 def test_short_work_starts_no_process(helpers):
     challenge, solution = Sha256Counter(PROFILE).make(work(1.0), random.Random(3))
-    assert solve(challenge, Watch(cores=8)) == solution
+    assert solve(challenge, SolveControl(cores=8)) == solution
     assert not helpers
 
 
 def test_a_frozen_application_is_never_started_again(helpers, monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(SolveStopped):
-        solve(ENDLESS["sha256"], Watch(cores=2, cancelled=after(2)), PYTHON)
+        solve(ENDLESS["sha256"], SolveControl(cores=2, cancelled=after(2)), PYTHON)
     assert not helpers
 
 
@@ -124,7 +124,7 @@ def test_a_frozen_application_is_never_started_again(helpers, monkeypatch):
 def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, helpers):
     before = threads()
     with pytest.raises(SolveStopped, match="cancelled"):
-        solve(ENDLESS[puzzle], Watch(cores=cores, cancelled=after(3)))
+        solve(ENDLESS[puzzle], SolveControl(cores=cores, cancelled=after(3)))
     assert helpers.all_ended
     assert soon(lambda: threads() == before)
 
@@ -133,10 +133,10 @@ def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, help
 def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
     """One of 256 MiB takes longer than anybody waits who has cancelled: it ends by itself, and its thread with it."""
     ended = threading.Event()
-    monkeypatch.setattr(crew, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
+    monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
     before = threads()
     with pytest.raises(SolveStopped, match="cancelled"):
-        solve(replace(ENDLESS["argon2id"], memory_kib=262144), Watch(cores=cores, cancelled=after(2)))
+        solve(replace(ENDLESS["argon2id"], memory_kib=262144), SolveControl(cores=cores, cancelled=after(2)))
     assert threads() == before + cores
     ended.set()
     assert soon(lambda: threads() == before)
@@ -148,7 +148,7 @@ def test_a_kernel_is_looked_after_every_few_milliseconds(name):
     (kernel,) = (kernel for kernel in kernels() if kernel.name == name)
     heard = []
     with pytest.raises(SolveStopped):
-        solve(ENDLESS["sha256"], Watch(progress=lambda done, _: heard.append(done), cancelled=after(2)), kernel)
+        solve(ENDLESS["sha256"], SolveControl(progress=lambda done, _: heard.append(done), cancelled=after(2)), kernel)
     slowest = {"python": 0.1e6, "plain": 0.5e6}.get(name, 2e6)
     assert heard[1] - heard[0] <= 0.05 * slowest
 
@@ -162,7 +162,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing_behind(puzzle, cores, he
 
     before = threads()
     with pytest.raises(KeyboardInterrupt):
-        solve(ENDLESS[puzzle], Watch(cores=cores, progress=interrupt))
+        solve(ENDLESS[puzzle], SolveControl(cores=cores, progress=interrupt))
     assert helpers.all_ended
     assert soon(lambda: threads() == before)
 
@@ -178,7 +178,7 @@ def test_whenever_an_interrupt_comes_no_thread_goes_on(puzzle):
 
     def interrupted_after(seconds):
         signal.setitimer(signal.ITIMER_REAL, seconds)
-        solve(ENDLESS[puzzle], Watch(cores=2))
+        solve(ENDLESS[puzzle], SolveControl(cores=2))
 
     rng = random.Random(5)
     before, handler = threads(), signal.signal(signal.SIGALRM, strike)
@@ -205,20 +205,20 @@ def test_a_machine_that_gives_no_thread_stops_the_work(monkeypatch):
     before = threads()
     monkeypatch.setattr(solving, "start_new_thread", start)
     with pytest.raises(SolveStopped, match="thread"):
-        solve(ENDLESS["argon2id"], Watch(cores=2))
+        solve(ENDLESS["argon2id"], SolveControl(cores=2))
     assert soon(lambda: threads() == before)
 
 
 def test_a_deadline_that_has_passed_stops_before_any_work(monkeypatch):
-    monkeypatch.setattr(crew, "evaluator", lambda _: lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: pytest.fail("work was done"))
     with pytest.raises(SolveStopped, match="deadline"):
-        solve(ENDLESS["argon2id"], Watch(deadline=5.0, clock=lambda: 5.0))
+        solve(ENDLESS["argon2id"], SolveControl(deadline=5.0, clock=lambda: 5.0))
 
 
 def test_a_deadline_is_kept_on_the_given_clock():
     ticks = iter(range(100))
     with pytest.raises(SolveStopped, match="deadline"):
-        solve(ENDLESS["sha256"], Watch(deadline=3.0, clock=lambda: next(ticks)))
+        solve(ENDLESS["sha256"], SolveControl(deadline=3.0, clock=lambda: next(ticks)))
     assert next(ticks) == 4
 
 
@@ -228,16 +228,16 @@ def test_a_puzzle_without_solution_is_the_servers_fault(cores):
         costs = (1, 1) if memory else (0, 0)
         challenge = Challenge(puzzle, (Part(bytes(16), 5, bytes(16)),), memory, *costs)
         with pytest.raises(TollMalformed, match="no counter"):
-            solve(challenge, Watch(cores=cores))
+            solve(challenge, SolveControl(cores=cores))
 
 
 def test_nothing_at_or_above_the_bound_is_tried():
     """A bound that is one too low hides the solution: the published bound is the server's promise."""
     challenge, solution = Sha256Counter(PROFILE).make(work(0.05), random.Random(4))
     (part,), (n,) = challenge.parts, solution.counters
-    assert solve(replace(challenge, parts=(replace(part, bound=n + 1),)), Watch()) == solution
+    assert solve(replace(challenge, parts=(replace(part, bound=n + 1),)), SolveControl()) == solution
     with pytest.raises(TollMalformed):
-        solve(replace(challenge, parts=(replace(part, bound=n),)), Watch())
+        solve(replace(challenge, parts=(replace(part, bound=n),)), SolveControl())
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_nothing_at_or_above_the_bound_is_tried():
 )
 def test_unknown_puzzles_and_parameters_are_refused(challenge):
     with pytest.raises(TollMalformed):
-        solve(challenge, Watch())
+        solve(challenge, SolveControl())
 
 
 @pytest.mark.parametrize("cores", [1, 2])
@@ -261,9 +261,9 @@ def test_memory_that_the_machine_does_not_give_stops_the_work(cores, monkeypatch
     def refuse(*_given):
         raise argon2.exceptions.HashingError("Memory allocation error")
 
-    monkeypatch.setattr(crew, "evaluator", lambda _: refuse)
+    monkeypatch.setattr(searchers, "evaluator", lambda _: refuse)
     with pytest.raises(SolveStopped, match="memory"):
-        solve(ENDLESS["argon2id"], Watch(cores=cores))
+        solve(ENDLESS["argon2id"], SolveControl(cores=cores))
 
 
 def test_a_helper_that_breaks_off_stops_the_work(helpers):
@@ -272,7 +272,7 @@ def test_a_helper_that_breaks_off_stops_the_work(helpers):
             helpers[0].kill()
 
     with pytest.raises(SolveStopped, match="helper"):
-        solve(ENDLESS["sha256"], Watch(cores=2, progress=kill), PYTHON)
+        solve(ENDLESS["sha256"], SolveControl(cores=2, progress=kill), PYTHON)
     assert helpers.all_ended
 
 
@@ -280,7 +280,7 @@ def test_a_helper_that_breaks_off_stops_the_work(helpers):
 def test_progress_grows_and_never_passes_its_end(cores):
     challenge, _ = ARGON2ID.make(work(0.3), random.Random(5))
     heard = []
-    solve(challenge, Watch(cores=cores, progress=lambda done, most: heard.append((done, most))))
+    solve(challenge, SolveControl(cores=cores, progress=lambda done, most: heard.append((done, most))))
     assert [most for _, most in heard] == [sum(part.bound for part in challenge.parts)] * len(heard)
     assert all(0 <= done <= most for done, most in heard)
     assert cores > 1 or heard == sorted(heard)
@@ -289,21 +289,21 @@ def test_progress_grows_and_never_passes_its_end(cores):
 def test_hashcash_tells_of_no_end():
     challenge, _ = Hashcash(PROFILE).make(work(0.1), random.Random(6))
     heard = []
-    solve(challenge, Watch(progress=lambda _done, most: heard.append(most)))
+    solve(challenge, SolveControl(progress=lambda _done, most: heard.append(most)))
     assert set(heard) == {0}
 
 
 def test_the_names_are_those_of_the_wire():
-    assert evaluation.PUZZLES == wire.PUZZLES
-    assert evaluation.HASHCASHES == wire.HASHCASHES
-    assert evaluation.SEED_BYTES == wire.SEED_BYTES
+    assert functions.PUZZLES == wire.PUZZLES
+    assert functions.HASHCASHES == wire.HASHCASHES
+    assert functions.SEED_BYTES == wire.SEED_BYTES
     assert squaring.MODULUS_BYTES == wire.MODULUS_BYTES
 
 
 def test_a_payer_loads_no_numpy():
     """The solver, the seal and the wire, in a fresh interpreter."""
     code = (
-        "import sys, modeltoll.puzzle.solve, modeltoll.puzzle.seal, modeltoll.wire;"
+        "import sys, modeltoll.puzzle.solver, modeltoll.puzzle.seal, modeltoll.wire;"
         "print(sorted({'numpy', 'scipy', 'sklearn', 'msgspec', 'starlette', 'asyncio'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

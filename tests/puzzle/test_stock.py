@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 from argon2.exceptions import HashingError
 
-from modeltoll.puzzle import stock as stocking
+from modeltoll.puzzle import precomputed as stocking
 from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.puzzle.evaluation import evaluate
-from modeltoll.puzzle.puzzle import Watch, expected_seconds
-from modeltoll.puzzle.stock import MOST_EVALUATIONS, STOCKED_KIB, Stock
+from modeltoll.puzzle.functions import evaluate
+from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, STOCKED_KIB, PrecomputedPool
+from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
 from modeltoll.records import MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
 
@@ -21,7 +21,7 @@ PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 
 
 def small(seed=1, depth=4):
-    return Stock(random.Random(seed), memories_kib=(256,), depth=depth)
+    return PrecomputedPool(random.Random(seed), memories_kib=(256,), depth=depth)
 
 
 def counter(stock, disclose="coarse"):
@@ -72,7 +72,7 @@ def test_what_is_missing_is_not_made_while_a_caller_waits(evaluations):
 
 def test_where_the_stock_has_run_out_a_puzzle_has_less_memory_and_the_same_work():
     profile = MachineProfile("test", "made up", 1000.0, {256: 4000.0, 512: 2000.0, 1024: 1000.0})
-    stock = Stock(random.Random(1), memories_kib=(512, 1024), depth=4)
+    stock = PrecomputedPool(random.Random(1), memories_kib=(512, 1024), depth=4)
     puzzle = Argon2idCounter(profile, ladder=(256, 512, 1024), max_memory_kib=1024, disclose="exact", stock=stock)
     stock.fill()
     rng, work = random.Random(2), Work(0.1, 1, 0.1)  # four parts at every rung
@@ -157,7 +157,7 @@ def test_the_start_tells_nothing_of_the_counter(evaluations):
 
 def test_only_what_is_stocked_comes_from_stock(evaluations):
     """Smaller memory begins at 0, and so does work beyond what a blank leaves room for."""
-    stock = Stock(random.Random(5))
+    stock = PrecomputedPool(random.Random(5))
     assert [memory for memory in (256, 16384, 32768, 262144) if stock.holds(memory)] == [32768, 262144]
     assert STOCKED_KIB == (32768, 65536, 131072, 262144)
     challenge, solution = counter(small(), "exact").make(Work(1e7, 1, 1e7), random.Random(6))
@@ -171,4 +171,4 @@ def test_a_solver_counts_from_the_start():
     challenge, solution = puzzle.make(Work(0.02, 1, 0.02), random.Random(7))
     (part,), (n,) = challenge.parts, solution.counters
     assert part.start + n > MOST_EVALUATIONS > part.bound
-    assert puzzle.solve(challenge, Watch(cores=2)) == solution
+    assert puzzle.solve(challenge, SolveControl(cores=2)) == solution

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import SolveStopped, TollMalformed
-from modeltoll.puzzle.puzzle import Watch, expected_evaluations, expected_seconds
-from modeltoll.puzzle.seal import KeyRing, RedeemClaim, close, open_, seal_token
-from modeltoll.puzzle.solve import solve, unlock
-from modeltoll.puzzle.squaring import base_of, square_up, squarers, value_of
+from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations, expected_seconds
+from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_answer, seal_answer, seal_token
+from modeltoll.puzzle.solver import solve, solve_timelock
+from modeltoll.puzzle.squaring import square_repeatedly, squarers, time_lock_base, time_lock_value
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
@@ -40,7 +40,7 @@ def test_time_locks_keep_the_law_of_puzzles(evaluations):
 @given(st.integers(1, 700), st.binary(min_size=16, max_size=16))
 def test_the_trapdoor_is_a_short_way_to_the_same_place(squarings, seed):
     """By definition: x, squared so many times, one after the other."""
-    x = base_of(seed, TRAPDOOR.modulus)
+    x = time_lock_base(seed, TRAPDOOR.modulus)
     slow = x
     for _ in range(squarings):
         slow = slow * slow % TRAPDOOR.modulus
@@ -51,7 +51,7 @@ def test_the_trapdoor_is_a_short_way_to_the_same_place(squarings, seed):
 def test_every_squarer_comes_to_the_makers_value(squarer, squarings):
     challenge, solution = LOCK.make(work(squarings / 1000), random.Random(2))
     assert challenge.parts[0].bound == squarings
-    assert unlock(challenge, Watch(), squarer) == solution
+    assert solve_timelock(challenge, SolveControl(), squarer) == solution
 
 
 def test_the_length_is_known_beforehand_and_never_varies():
@@ -64,14 +64,14 @@ def test_the_length_is_known_beforehand_and_never_varies():
 
 def test_a_second_core_changes_nothing():
     challenge, solution = LOCK.make(work(3.0), random.Random(3))
-    assert solve(challenge, Watch(cores=2)) == solve(challenge, Watch()) == solution
+    assert solve(challenge, SolveControl(cores=2)) == solve(challenge, SolveControl()) == solution
 
 
 def test_it_seals_an_answer():
     answer, rng = Answer(200, "text/plain", b"42"), random.Random(4)
     challenge, solution = LOCK.make(work(0.5), rng)
-    cargo = close(answer, solution, b"the challenge", rng)
-    assert open_(cargo, LOCK.solve(challenge, Watch()), b"the challenge") == answer
+    cargo = seal_answer(answer, solution, b"the challenge", rng)
+    assert open_answer(cargo, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
 
 
 def test_no_token_settles_it():
@@ -102,7 +102,7 @@ def test_a_changed_lock_does_not_open(change):
         "modulus": replace(challenge, modulus=bytes((challenge.modulus[0] ^ 1,)) + challenge.modulus[1:]),
     }[change]
     with pytest.raises(TollMalformed):
-        solve(changed, Watch())
+        solve(changed, SolveControl())
     assert not LOCK.check(changed, solution) or change == "check"
 
 
@@ -110,24 +110,26 @@ def test_a_changed_lock_does_not_open(change):
 def test_a_modulus_of_another_size_is_refused_before_any_work(modulus):
     challenge, _ = LOCK.make(work(0.1), random.Random(9))
     with pytest.raises(TollMalformed):
-        solve(replace(challenge, modulus=modulus), Watch())
+        solve(replace(challenge, modulus=modulus), SolveControl())
 
 
 def test_it_stops_between_two_chunks_when_it_is_told_to(squarer):
     challenge, _ = LOCK.make(work(1e9), random.Random(10))
     heard = []
     with pytest.raises(SolveStopped):
-        unlock(
-            challenge, Watch(progress=lambda done, _: heard.append(done), cancelled=lambda: len(heard) == 3), squarer
+        solve_timelock(
+            challenge,
+            SolveControl(progress=lambda done, _: heard.append(done), cancelled=lambda: len(heard) == 3),
+            squarer,
         )
     assert heard == [0, squarer.chunk, 2 * squarer.chunk]
 
 
 def test_squaring_ends_at_the_last_squaring(squarer):
     challenge, _ = LOCK.make(work(0.3), random.Random(11))
-    x = base_of(challenge.parts[0].seed, TRAPDOOR.modulus)
-    value = square_up(challenge, challenge.parts[0], lambda _done: None, squarer)
-    assert value == value_of(pow(x, 1 << 300, TRAPDOOR.modulus))
+    x = time_lock_base(challenge.parts[0].seed, TRAPDOOR.modulus)
+    value = square_repeatedly(challenge, challenge.parts[0], lambda _done: None, squarer)
+    assert value == time_lock_value(pow(x, 1 << 300, TRAPDOOR.modulus))
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), 1e18])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import SettingsError
-from modeltoll.simulation.distribution import Distribution, leaks_at, parse_distribution
+from modeltoll.simulation.p_value_mixture import PValueMixture, leaks_at, parse_mixture
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from modeltoll.simulation.distribution import Distribution, leaks_at, parse_dist
     ],
 )
 def test_points_ranges_and_mixtures_are_read(text, parts):
-    assert parse_distribution(text) == Distribution(parts)
+    assert parse_mixture(text) == PValueMixture(parts)
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_points_ranges_and_mixtures_are_read(text, parts):
 )
 def test_what_is_no_distribution_is_refused_with_an_example(text):
     with pytest.raises(SettingsError, match=r"write 0\.5"):
-        parse_distribution(text)
+        parse_mixture(text)
 
 
 def test_a_mixture_is_drawn_in_its_shares():
-    drawn = parse_distribution("1*0..0.1 + 3*0.5").draw(40_000, np.random.default_rng(0))
+    drawn = parse_mixture("1*0..0.1 + 3*0.5").draw(40_000, np.random.default_rng(0))
     assert (drawn == 0.5).mean() == pytest.approx(0.75, abs=0.01)
     low = drawn[drawn != 0.5]
     assert ((low >= 0.0) & (low <= 0.1)).all()

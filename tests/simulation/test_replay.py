@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.ledger import book
-from modeltoll.pricing.calibration import Costs, Terms, calibrate
+from modeltoll.ledger import account_math
 from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.pricing.suspicion import SuspicionTerms
-from modeltoll.records import Assessment, Caller, Entry, Leaks
-from modeltoll.simulation.replay import replay
-from modeltoll.simulation.scenes import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST, Plan, Times
-from modeltoll.simulation.tolls import ConformalToll, PublishedToll
-from modeltoll.simulation.traffic import Traffic, alone, diluted, drawn, spread
+from modeltoll.records import Assessment, Caller, Charge, Leaks
+from modeltoll.simulation.batch_tariffs import ConformalBatchTariff, PublishedBatchTariff
+from modeltoll.simulation.replay import replay_attackers
+from modeltoll.simulation.scenarios import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST, ThiefPlan, Times
+from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account, sample_rows, split_over_accounts
 
 NAMES = ("entropy", "novelty")
-PLAN = Plan(rows=600, accounts=(1, 20, 5000), fillers=(1, 4), honest_callers=5, honest_rows=500)
+PLAN = ThiefPlan(rows=600, accounts=(1, 20, 5000), fillers=(1, 4), honest_callers=5, honest_rows=500)
 TIMES = Times(0.01, 0.001)
 MEMBER = Caller("key:member", groups=("org:acme",), discount=0.25)
 
@@ -35,7 +35,9 @@ def rows(count, shift=0.0, seed=0):
 def tariff():
     suspicion = SuspicionTerms(alpha=1e-3)
     return ConformalTariff(
-        calibrate("m", Leaks(NAMES, rows(1000)), Costs(unit_seconds=0.01), Terms(suspicion=suspicion))
+        fit_calibration(
+            "m", Leaks(NAMES, rows(1000)), RowCosts(unit_seconds=0.01), CalibrationTerms(suspicion=suspicion)
+        )
     )
 
 
@@ -50,7 +52,7 @@ def samples():
 
 @pytest.fixture(scope="module")
 def lines(tariff, samples):
-    return replay(samples, [ConformalToll(tariff, NAMES)], TIMES, PLAN, 0)
+    return replay_attackers(samples, [ConformalBatchTariff(tariff, NAMES)], TIMES, PLAN, 0)
 
 
 def one(lines, family, level=None, kind=None):
@@ -66,20 +68,22 @@ def walk(tariff, traffic, caller):
     accounts, seen, seconds, suspected = {}, {}, [], []
     for place, number in enumerate(traffic.accounts.tolist()):
         fingerprint = (place if traffic.fresh[place] else 10**6).to_bytes(8, "big")
-        entry = Entry(
+        entry = Charge(
             "m", 1, tuple(traffic.leaks[place]), (tuple(assessment.bins[place].tolist()),), (fingerprint,),
             tariff.shape, tariff.identity, 1.0,
         )  # fmt: skip
         after = []
-        for name, party in zip((number, *caller.groups), book.parties(caller), strict=True):
+        for name, party in zip((number, *caller.groups), account_math.affected_accounts(caller), strict=True):
             known = seen.setdefault(name, {(10**6).to_bytes(8, "big")})
-            accounts[name], learned = book.charge(accounts.get(name), party, entry, known, book.HALF_LIFE)
+            accounts[name], learned = account_math.charge(
+                accounts.get(name), party, entry, known, account_math.HALF_LIFE
+            )
             known.update(learned)
             after.append(accounts[name])
         single = Assessment(
             *(part[place : place + 1] for part in (assessment.factors, assessment.rarest, assessment.bins))
         )
-        work = tariff.work(single, book.together(after[0], after[1:]))
+        work = tariff.work(single, account_math.with_groups(after[0], after[1:]))
         seconds.append(work.seconds)
         suspected.append(work.suspected)
     return np.array(seconds), np.array(suspected)
@@ -99,7 +103,7 @@ def test_all_rows_at_once_cost_what_a_gateway_charges_one_by_one(tariff, drawn_r
         np.ones(len(drawn_rows), bool),
         np.array([row[3] for row in drawn_rows]),
     )
-    charged = ConformalToll(tariff, NAMES).charge(traffic, caller, np.random.default_rng(7))
+    charged = ConformalBatchTariff(tariff, NAMES).charge(traffic, caller, np.random.default_rng(7))
     seconds, suspected = walk(tariff, traffic, caller)
     assert np.allclose(charged.seconds, seconds, rtol=1e-9)
     assert np.array_equal(charged.suspected, suspected)
@@ -107,8 +111,8 @@ def test_all_rows_at_once_cost_what_a_gateway_charges_one_by_one(tariff, drawn_r
 
 @pytest.mark.parametrize("caller", [Caller("key:a"), MEMBER], ids=lambda caller: caller.name)
 def test_a_long_theft_costs_what_a_gateway_charges_one_by_one(tariff, caller):
-    traffic = spread(rows(300, 2.0), 3)
-    charged = ConformalToll(tariff, NAMES).charge(traffic, caller, np.random.default_rng(7))
+    traffic = split_over_accounts(rows(300, 2.0), 3)
+    charged = ConformalBatchTariff(tariff, NAMES).charge(traffic, caller, np.random.default_rng(7))
     seconds, suspected = walk(tariff, traffic, caller)
     assert charged.suspected.any()
     assert np.allclose(charged.seconds, seconds, rtol=1e-9)
@@ -118,8 +122,8 @@ def test_a_long_theft_costs_what_a_gateway_charges_one_by_one(tariff, caller):
 @pytest.mark.parametrize("signed", [True, False])
 def test_the_published_tariff_is_charged_row_by_row_too(signed):
     tariff = PublishedTariff("novelty", StandardLine(1.6, 0.0), PublishedTerms(base=1.02, signed=signed))
-    traffic = spread(rows(200, 1.0), 4)
-    charged = PublishedToll(tariff, NAMES).charge(traffic, Caller("key:a"), np.random.default_rng(0))
+    traffic = split_over_accounts(rows(200, 1.0), 4)
+    charged = PublishedBatchTariff(tariff, NAMES).charge(traffic, Caller("key:a"), np.random.default_rng(0))
     for account in range(4):
         own = traffic.leaks[traffic.accounts == account][:, 1]
         leaks, queries = np.cumsum(own), np.arange(1.0, len(own) + 1)
@@ -129,9 +133,9 @@ def test_the_published_tariff_is_charged_row_by_row_too(signed):
 
 def test_a_toll_on_a_measure_that_was_not_recorded_is_refused(tariff):
     with pytest.raises(CalibrationError, match="leaks of novelty were not recorded"):
-        ConformalToll(tariff, ("entropy",))
+        ConformalBatchTariff(tariff, ("entropy",))
     with pytest.raises(CalibrationError, match="leaks of pate were not recorded"):
-        PublishedToll(PublishedTariff("pate", StandardLine(1.0, 0.0)), NAMES)
+        PublishedBatchTariff(PublishedTariff("pate", StandardLine(1.0, 0.0)), NAMES)
 
 
 def test_every_plan_has_its_line(lines):
@@ -180,46 +184,50 @@ def test_choosy_thieves_get_fewer_rows_and_wait_for_all(lines):
 def test_a_thief_who_buys_nothing_has_no_ratio(tariff, samples):
     hard = samples | {"thief": Leaks(NAMES, np.full((50, 2), 1e6))}
     line = one(
-        replay(hard, [ConformalToll(tariff, NAMES)], TIMES, dataclasses.replace(PLAN, rows=None), 0), ABANDON, 1.0
+        replay_attackers(hard, [ConformalBatchTariff(tariff, NAMES)], TIMES, dataclasses.replace(PLAN, rows=None), 0),
+        ABANDON,
+        1.0,
     )
     assert (line.queries, line.ratio) == (0, None)
 
 
 def test_the_same_seed_gives_the_same_table_and_every_tariff_meets_the_same_rows(tariff, samples):
-    tolls = [ConformalToll(tariff, NAMES, "one"), ConformalToll(tariff, NAMES, "two")]
-    lines = replay(samples, tolls, TIMES, PLAN, 3)
+    tolls = [ConformalBatchTariff(tariff, NAMES, "one"), ConformalBatchTariff(tariff, NAMES, "two")]
+    lines = replay_attackers(samples, tolls, TIMES, PLAN, 3)
     one_half, other_half = lines[: len(lines) // 2], lines[len(lines) // 2 :]
     assert [dataclasses.replace(line, tariff="two") for line in one_half] == other_half
-    assert lines == replay(samples, tolls, TIMES, PLAN, 3)
+    assert lines == replay_attackers(samples, tolls, TIMES, PLAN, 3)
 
 
 def test_accounts_of_one_organisation_pay_more_than_accounts_without_one(tariff, samples):
     """Too few rows each to be suspected one by one, they are together."""
-    toll, plan = ConformalToll(tariff, NAMES), dataclasses.replace(PLAN, accounts=(300,), fillers=())
-    apart = one(replay(samples, [toll], TIMES, plan, 0), ACCOUNTS)
-    together = one(replay(samples, [toll], TIMES, dataclasses.replace(plan, caller=MEMBER), 0), ACCOUNTS)
+    toll, plan = ConformalBatchTariff(tariff, NAMES), dataclasses.replace(PLAN, accounts=(300,), fillers=())
+    apart = one(replay_attackers(samples, [toll], TIMES, plan, 0), ACCOUNTS)
+    together = one(replay_attackers(samples, [toll], TIMES, dataclasses.replace(plan, caller=MEMBER), 0), ACCOUNTS)
     assert together.ratio > 3.0 * apart.ratio
     assert together.suspected == apart.suspected == 0.0
 
 
 def test_anonymous_accounts_pay_the_entry_toll(tariff, samples):
-    toll, plan = ConformalToll(tariff, NAMES), dataclasses.replace(PLAN, rows=600, accounts=(20,), fillers=())
-    keyed = one(replay(samples, [toll], TIMES, plan, 0), ACCOUNTS)
-    anonymous = one(replay(samples, [toll], TIMES, dataclasses.replace(plan, caller=Caller("net:x")), 0), ACCOUNTS)
+    toll, plan = ConformalBatchTariff(tariff, NAMES), dataclasses.replace(PLAN, rows=600, accounts=(20,), fillers=())
+    keyed = one(replay_attackers(samples, [toll], TIMES, plan, 0), ACCOUNTS)
+    anonymous = one(
+        replay_attackers(samples, [toll], TIMES, dataclasses.replace(plan, caller=Caller("net:x")), 0), ACCOUNTS
+    )
     assert anonymous.seconds_with - keyed.seconds_with == pytest.approx(20 * 200 * 0.01)
 
 
 def test_samples_without_honest_rows_are_refused(tariff, samples):
     with pytest.raises(CalibrationError, match="'honest' is needed; there are: thief"):
-        replay({"thief": samples["thief"]}, [ConformalToll(tariff, NAMES)], TIMES, PLAN, 0)
+        replay_attackers({"thief": samples["thief"]}, [ConformalBatchTariff(tariff, NAMES)], TIMES, PLAN, 0)
 
 
 def test_traffic_is_what_it_says():
     leaks = rows(6)
-    assert spread(leaks, 4).accounts.tolist() == [0, 1, 2, 3, 0, 1]
-    assert alone(leaks).accounts.tolist() == [0] * 6
+    assert split_over_accounts(leaks, 4).accounts.tolist() == [0, 1, 2, 3, 0, 1]
+    assert one_account(leaks).accounts.tolist() == [0] * 6
     fillers = np.zeros((6, 2, 2))
-    repeated, others = (diluted(leaks, fillers, repeated=repeated) for repeated in (True, False))
+    repeated, others = (mixed_with_fillers(leaks, fillers, repeated=repeated) for repeated in (True, False))
     assert repeated.wanted.tolist() == [False, False, True] * 6
     assert repeated.fresh.tolist() == [True, False, True] + [False, False, True] * 5
     assert others.fresh.all()
@@ -229,7 +237,7 @@ def test_traffic_is_what_it_says():
 @given(st.integers(1, 40), st.integers(0, 100))
 def test_rows_are_drawn_evenly_from_what_was_recorded(recorded, wanted):
     leaks = np.arange(float(recorded))[:, None]
-    counts = np.bincount(drawn(leaks, wanted, np.random.default_rng(0))[:, 0].astype(int), minlength=recorded)
+    counts = np.bincount(sample_rows(leaks, wanted, np.random.default_rng(0))[:, 0].astype(int), minlength=recorded)
     assert counts.sum() == wanted
     assert counts.max() - counts.min() <= 1
-    assert np.array_equal(drawn(leaks, None, np.random.default_rng(0)), leaks)
+    assert np.array_equal(sample_rows(leaks, None, np.random.default_rng(0)), leaks)

@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.ledger.locate import locate
+from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.recorded import save_leaks
-from modeltoll.records import Bill, Caller, Entry, Leaks, Work
+from modeltoll.pricing.leak_samples import save_leaks
+from modeltoll.records import Caller, Charge, Leaks, LogEntry, Work
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 NAMES = ("entropy", "novelty")
@@ -75,12 +75,12 @@ def place(tmp_path_factory):
 
 
 async def _serve(url, tariff, leaks):
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     for place, row in enumerate(leaks):
         caller = Caller(f"key:{'mallory' if place < 100 else f'honest-{place % 7}'}")
         bins = tariff.assess(Leaks(NAMES, row[None]), np.random.default_rng(place)).bins
-        entry = Entry(
+        entry = Charge(
             "digits",
             1,
             tuple(row),
@@ -91,7 +91,7 @@ async def _serve(url, tariff, leaks):
             time.time(),
         )
         await ledger.charge(caller, entry)
-        await ledger.bill(caller, Bill(1.0, "digits", 1, NAMES, (tuple(row),), (0.5,), Work(0.1, 1, 0.1), "shadow"))
+        await ledger.bill(caller, LogEntry(1.0, "digits", 1, NAMES, (tuple(row),), (0.5,), Work(0.1, 1, 0.1), "shadow"))
     await ledger.close()
 
 
@@ -298,12 +298,12 @@ def test_the_groups_and_the_discount_of_a_caller_are_explained(place):
 
 async def _member(url, tariff):
     """60 callers of one group, each with one row of the rarest bin."""
-    ledger = locate(url)
+    ledger = ledger_from_url(url)
     await ledger.open()
     for place in range(60):
         name = "key:member" if place == 0 else f"key:member-{place}"
         fingerprints = ((10**6 + place).to_bytes(8, "big"),)
-        entry = Entry("digits", 1, (9.0, 9.0), ((0, 0),), fingerprints, tariff.shape, tariff.identity, time.time())
+        entry = Charge("digits", 1, (9.0, 9.0), ((0, 0),), fingerprints, tariff.shape, tariff.identity, time.time())
         await ledger.charge(Caller(name, groups=("org:thieves",)), entry)
     await ledger.close()
 

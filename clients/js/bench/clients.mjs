@@ -39,7 +39,7 @@ with httpx.Client(transport=TollTransport()) as client:
 `;
 const PYTHON_RATE = `
 import sys, time
-from modeltoll.puzzle.measuring import measure_rate
+from modeltoll.puzzle.benchmark import measure_rate
 
 print(measure_rate("argon2id", int(sys.argv[1]), 1, float(sys.argv[2]), time.perf_counter))
 `;

@@ -17,11 +17,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from modeltoll.demo import processes
-from modeltoll.gateway.callers import hash_key
-from modeltoll.pricing.calibration import Costs, calibrate
+from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
-from modeltoll.testing.gateways import serving
+from modeltoll.testing.protocols import serving
 
 MODEL, UNIT_SECONDS = "chat", 0.02
 KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))]
@@ -41,8 +41,8 @@ async def chat(_):
 def written(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
     """Settings with a tariff; their file, the gateway's port and its admin port."""
     leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)))
-    costs = Costs(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
-    save_calibration(calibrate(MODEL, leaks, costs), folder / "tariff.json")
+    costs = RowCosts(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
+    save_calibration(fit_calibration(MODEL, leaks, costs), folder / "tariff.json")
     port, admin = processes.free_port(), processes.free_port()
     model = {"protocol": "openai-chat", "output": {"kind": "tokens"}, "measures": [{"name": "tokens"}]}
     document = {

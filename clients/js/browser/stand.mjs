@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { makeToll, send402 } from "../test/house.mjs";
 
-const SHIPPED = new URL("../../../src/modeltoll/gateway/page/files/", import.meta.url);
+const SHIPPED = new URL("../../../src/modeltoll/gateway/admin/playground/files/", import.meta.url);
 const TYPES = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
 const POLICY = {
   "default-src": "'none'",

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { page, ROOT, worker } from "./bundle.mjs";
 
-const SHIPPED = join(ROOT, "../../src/modeltoll/gateway/page/files");
+const SHIPPED = join(ROOT, "../../src/modeltoll/gateway/admin/playground/files");
 const AS_THEY_ARE = ["index.html", "page.css", "icon.svg"];
 const LIMIT = 60_000; // bytes, gzipped, of all that a visitor loads: the client and hash-wasm are there twice
 
@@ -32,7 +32,7 @@ if (process.argv.includes("--check")) {
     ([name, content]) => there.includes(name) && readFileSync(join(SHIPPED, name)).equals(content),
   );
   if (!same || there.length !== files.size) {
-    throw new Error("src/modeltoll/gateway/page/files is not what its source makes: npm run page");
+    throw new Error("src/modeltoll/gateway/admin/playground/files is not what its source makes: npm run page");
   }
 } else {
   mkdirSync(SHIPPED, { recursive: true });

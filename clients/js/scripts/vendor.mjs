@@ -8,7 +8,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./bundle.mjs";
 
-const SHIPPED = join(ROOT, "../../src/modeltoll/gateway/dashboard/files");
+const SHIPPED = join(ROOT, "../../src/modeltoll/gateway/admin/dashboard/files");
 const FILES = {
   "htmx.min.js": "htmx.org/dist/htmx.min.js",
   "LICENSE-htmx": "htmx.org/LICENSE",
@@ -23,6 +23,6 @@ for (const [name, source] of Object.entries(FILES)) {
   if (!process.argv.includes("--check")) {
     writeFileSync(target, content);
   } else if (!readFileSync(target).equals(content)) {
-    throw new Error(`src/modeltoll/gateway/dashboard/files/${name} is not what its package has: npm run vendor`);
+    throw new Error(`src/modeltoll/gateway/admin/dashboard/files/${name} is not what its package has: npm run vendor`);
   }
 }

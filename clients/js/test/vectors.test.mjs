@@ -122,7 +122,7 @@ test("a stamp's digest stays below its target", async () => {
 });
 
 test("the reference machine is the Python package's own", () => {
-  const source = read("src/modeltoll/pricing/reference.py").replaceAll("_", "");
+  const source = read("src/modeltoll/puzzle/machine_profile.py").replaceAll("_", "");
   const said = (name) => Number(new RegExp(`\\b${name}=([\\d.]+),`).exec(source)[1]);
   const rungs = [...source.matchAll(/^\s+(\d+): ([\d.]+),$/gm)].map(([, kib, rate]) => [kib, Number(rate)]);
   assert.deepEqual([said("sha256"), said("squarings")], [SHA256_RATE, SQUARING_RATE]);

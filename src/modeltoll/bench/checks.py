@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modeltoll.bench.stealing import Loot
-    from modeltoll.bench.tolls import Laid
+    from modeltoll.bench.extraction import StolenData
+    from modeltoll.bench.toll_schemes import TollOnTarget
 
-__all__ = ["Check", "across", "budget_spent", "honest_promise", "live_agrees", "live_unchanged", "nothing_unmetered"]
+__all__ = [
+    "Check",
+    "budget_spent",
+    "check_across_results",
+    "honest_promise",
+    "live_agrees",
+    "live_unchanged",
+    "nothing_unmetered",
+]
 
 HONEST_TARGET = 2.0  # times the undefended API, measuring included
 LIVE_TOLERANCE = 0.1
@@ -34,21 +42,21 @@ class Check:
     note: str
 
 
-def budget_spent(loot: Loot, queries: int) -> Check:
+def budget_spent(stolen: StolenData, queries: int) -> Check:
     """A thief who stops early looks better defended against than he is."""
-    return Check("budget spent", loot.asked == queries, f"{loot.asked:,} of {queries:,} rows were asked")
+    return Check("budget spent", stolen.asked == queries, f"{stolen.asked:,} of {queries:,} rows were asked")
 
 
-def nothing_unmetered(loot: Loot) -> Check:
+def nothing_unmetered(stolen: StolenData) -> Check:
     """Every row that the victim answered while the thief was at work went through the meter."""
-    note = f"the victim answered {loot.scored:,} rows, the meter counted {loot.asked:,}"
-    return Check("no answer unmetered", loot.scored == loot.asked, note)
+    note = f"the victim answered {stolen.scored:,} rows, the meter counted {stolen.asked:,}"
+    return Check("no answer unmetered", stolen.scored == stolen.asked, note)
 
 
-def honest_promise(laid: Laid, honest_ratio: float) -> tuple[Check, ...]:
+def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ...]:
     """Honest rows pay at most one unit on average, and at most twice the undefended time with everything."""
     checks = []
-    report = laid.calibration.report if laid.calibration else None
+    report = scheme.calibration.report if scheme.calibration else None
     if report is not None:
         note = f"rows kept back pay {report.mean:.2f} units on average, {report.low:.2f} to {report.high:.2f} (95 %)"
         checks.append(Check("honest mean within its promise", report.low <= 1.0, note))
@@ -69,7 +77,7 @@ def live_unchanged(changed: int) -> Check:
     return Check("opened answers are the victim's", changed == 0, f"{changed} opened answers differ")
 
 
-def across(documents: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Check]:
+def check_across_results(documents: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Check]:
     """Checks that need two results: no random attacker is better than the adaptive one from the same pool.
 
     By (dataset, attack, profile, seed, budget) of the adaptive attack, undefended and without evasion.

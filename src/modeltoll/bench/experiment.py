@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -13,18 +12,30 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.bench.store import Damaged, write_document
-from modeltoll.pricing.reference import DEFAULT_PROFILE
+from modeltoll.bench.artifact_files import DamagedFile, write_document
+from modeltoll.bench.identity import digest, first_file, legacy_digest
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from modeltoll.bench.checks import Check
-    from modeltoll.bench.machines import Bill
+    from modeltoll.bench.hardware_costs import HardwareCost
 
-__all__ = ["HONEST", "Experiment", "Origin", "Point", "Result", "origin", "plan_of", "read_result", "read_results"]
+__all__ = [
+    "HONEST",
+    "CurvePoint",
+    "Experiment",
+    "Provenance",
+    "Result",
+    "experiment_of",
+    "provenance",
+    "read_result",
+    "read_results",
+]
 
 FORMAT = 1
+_DIGITS = 8  # of the digest in a file's name
 HONEST = "honest"  # the attack of those who are not thieves
 _PACKAGES = ("modeltoll", "numpy", "scipy", "scikit-learn", "torch")
 
@@ -51,17 +62,43 @@ class Experiment:
     workload: str = ""
     foreign: str = ""
 
+    @property
+    def key(self) -> dict[str, str | int]:
+        """What tells it from every other experiment, in words that stay whatever the fields are called."""
+        return {
+            "v": 1,
+            "suite": self.suite,
+            "dataset": self.dataset,
+            "attack": self.attack,
+            "evasion": self.evasion,
+            "defence": self.defence,
+            "tariff": self.tariff,
+            "measure": self.measure,
+            "profile": self.profile,
+            "seed": self.seed,
+            "queries": self.queries,
+            "workload": self.workload,
+            "foreign": self.foreign,
+        }
+
     def file(self, folder: Path) -> Path:
-        """Where its result belongs: names for people, and a digest of everything."""
+        """Where its result is written: names for people, and a digest of everything."""
+        return self._named(folder, digest(self.key, _DIGITS))
+
+    def find(self, folder: Path) -> Path | None:
+        """Where its result lies, under today's name or the one of before keys; None where there is none."""
+        legacy = legacy_digest("Experiment", self.key, _DIGITS)
+        return first_file(self.file(folder), self._named(folder, legacy))
+
+    def _named(self, folder: Path, digits: str) -> Path:
         said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
         words = "-".join(word for word in said if word not in ("", "none"))
-        digest = hashlib.sha256(repr(self).replace(", foreign=''", "").encode()).hexdigest()[:8]
         slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-        return folder / self.suite / self.dataset / f"{slug}-{digest}.json"
+        return folder / self.suite / self.dataset / f"{slug}-{digits}.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """After so many stolen rows: seconds without and with the toll, the leak by measure, the clone where it was examined."""
 
     queries: int
@@ -73,7 +110,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Where a result was made."""
 
     command: str
@@ -106,18 +143,18 @@ class Result:
     gate_seconds: float
     unit_seconds: float | None
     leak: Mapping[str, float]
-    bills: tuple[Bill, ...]
+    bills: tuple[HardwareCost, ...]
     waits: Mapping[str, float]
     suspected: float
     first_alarm: float | None
     checks: tuple[Check, ...]
-    origin: Origin
+    origin: Provenance
     victim_accuracy: float
     accuracy: float | None = None
     fidelity: float | None = None
     agreement: float | None = None
     honest_cost: Mapping[str, float | None] = field(default_factory=dict)
-    course: tuple[Point, ...] = ()
+    course: tuple[CurvePoint, ...] = ()
     scaled: Mapping[str, Any] = field(default_factory=dict)
     theft_seconds: float | None = None
     live: Mapping[str, float] | None = None
@@ -130,12 +167,12 @@ class Result:
 
     def write(self, folder: Path) -> Path:
         """Write it where the experiment belongs."""
-        path = self.experiment.file(folder)
+        path = self.experiment.find(folder) or self.experiment.file(folder)
         write_document(path, self.document())
         return path
 
 
-def origin(command: str) -> Origin:
+def provenance(command: str) -> Provenance:
     """This machine, with the versions of what is installed here."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -146,10 +183,10 @@ def origin(command: str) -> Origin:
     machine = (
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
     )
-    return Origin(command, machine, versions)
+    return Provenance(command, machine, versions)
 
 
-def plan_of(document: Mapping[str, Any]) -> Experiment:
+def experiment_of(document: Mapping[str, Any]) -> Experiment:
     """The experiment of a result's document."""
     members = {one.name: document[one.name] for one in fields(Experiment) if one.name != "foreign"}
     return Experiment(**(members | {"queries": document["budget"], "foreign": document.get("foreign", "")}))
@@ -163,9 +200,9 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        plan_of(document)
+        experiment_of(document)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path} is not a result of the bench; move it away", private=str(error)) from None
+        raise DamagedFile(f"{path} is not a result of the bench; move it away", private=str(error)) from None
     return document
 
 

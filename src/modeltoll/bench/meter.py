@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.attack import BudgetSpent
-from modeltoll.bench.gauges import measure_all
+from modeltoll.bench.leak_measures import measure_all
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Oracle
-    from modeltoll.bench.gauges import Gauges
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
-__all__ = ["KEPT", "Counted", "Meter", "Unfit"]
+__all__ = ["KEPT", "CountedVictim", "InvalidQuery", "Meter"]
 
 KEPT = 20_000  # images that are remembered; a theft of millions would not fit into memory
 
 Answering = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to those that are told, of one shape
 
 
-class Unfit(ModeltollError):
+class InvalidQuery(ModeltollError):
     """Images that are not of the victim's shape, or not finite numbers in 0..1."""
 
 
-class Counted:
+class CountedVictim:
     """A victim that counts every row it is asked for, by whomever."""
 
     def __init__(self, victim: Victim) -> None:
@@ -51,7 +51,7 @@ class Meter:
     def __init__(
         self,
         victim: Victim,
-        gauges: Gauges,
+        leak_measures: Measures,
         shape: tuple[int, ...],
         budget: int,
         answering: Answering,
@@ -60,7 +60,7 @@ class Meter:
         """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told;
         ``progress`` hears how much of the budget is spent.
         """
-        self._victim, self._gauges, self._shape = victim, gauges, shape
+        self._victim, self._gauges, self._shape = victim, leak_measures, shape
         self._budget, self._answering, self._progress = budget, answering, progress
         self._images: list[Floats] = []  # the first KEPT
         self._scores: list[Floats] = []
@@ -77,7 +77,7 @@ class Meter:
             raise BudgetSpent(f"{len(images)} rows were asked for, and {self._budget - self.rows} are left")
         asked = np.array(images, np.float64)
         if asked.shape[1:] != self._shape or not ((asked >= 0.0) & (asked <= 1.0)).all():
-            raise Unfit(f"a query must hold images of {self._shape}, numbers in 0..1")
+            raise InvalidQuery(f"a query must hold images of {self._shape}, numbers in 0..1")
         scores = self._victim.scores(asked)
         leaks = measure_all(self._gauges, scores, asked)
         told = self._answering(scores)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
-from modeltoll.bench.defences.table import DEFENCES, TRUTH, WATCHERS
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.attack_setup import FULL, QUICK
+from modeltoll.bench.defences.registry import DEFENCES, TRUTH, WATCHERS
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST, Experiment
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.targets import TARGETS
-from modeltoll.bench.thieves import FULL, QUICK
-from modeltoll.bench.tolls import CONFORMAL, DEFAULT, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED
 from modeltoll.errors import SettingsError
 
-__all__ = ["SUITES", "Choice", "plan", "telling_cost"]
+__all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experiments"]
 
 Tariff = tuple[str, str]  # a toll and the measures it prices
 
@@ -63,7 +63,7 @@ _QUICK_EVASIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SuiteOptions:
     """What of a suite is wanted; empty or None: what the suite says. ``seeds``: how many, from 0;
     ``foreign``: the source of foreign images."""
 
@@ -80,18 +80,18 @@ def _published(dataset: str) -> Tariff:
     return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
 
 
-def telling_cost(dataset: str) -> str:
+def most_informative_measure(dataset: str) -> str:
     """The cost that tells callers apart: PATE's as in the paper's Table 2, or as in Table 3 where that does not."""
     return "pknn-eps" if dataset in _DIVIDED else _published(dataset)[1]
 
 
-def _telling(dataset: str) -> Tariff:
+def _informative(dataset: str) -> Tariff:
     """The published toll on that cost."""
-    return (PUBLISHED, telling_cost(dataset))
+    return (PUBLISHED, most_informative_measure(dataset))
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _SuiteFrame:
     """What all experiments of one data set and seed in a suite share."""
 
     suite: str
@@ -100,7 +100,7 @@ class _Frame:
     seed: int
     queries: int
 
-    def theft(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
+    def extraction(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
         toll, measure = tariff
         return Experiment(
             self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
@@ -113,49 +113,49 @@ class _Frame:
         )
 
 
-_Lines = Callable[[_Frame, tuple[str, ...]], Iterator[Experiment]]
+_Lines = Callable[[_SuiteFrame, tuple[str, ...]], Iterator[Experiment]]
 
 
-def _table2(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _table2(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack, tariff in product(attacks or _EVERY, (_published(frame.dataset), _OURS)):
-        yield frame.theft(attack, tariff)
+        yield frame.extraction(attack, tariff)
 
 
-def _table3(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _table3(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OURS)):
-        yield frame.theft(attack, tariff)
+        yield frame.extraction(attack, tariff)
 
 
-def _evasions(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    tariffs = (_telling(frame.dataset), _OURS)
+def _evasions(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    tariffs = (_informative(frame.dataset), _OURS)
     for attack, evasion, tariff in product(attacks or _EVADING, EVASIONS, tariffs):
-        yield frame.theft(attack, tariff, evasion)
+        yield frame.extraction(attack, tariff, evasion)
 
 
-def _honest(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     del attacks
-    for workload, tariff in product(WORKLOADS, (_telling(frame.dataset), _OURS)):
+    for workload, tariff in product(WORKLOADS, (_informative(frame.dataset), _OURS)):
         yield frame.honest(workload, tariff)
 
 
-def _defences(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack in attacks or _DEFENDED:
         for defence in (*DEFENCES, *WATCHERS):
-            yield frame.theft(attack, _FREE, defence=defence)
-        for tariff in (_telling(frame.dataset), _OURS):
-            yield frame.theft(attack, tariff)
+            yield frame.extraction(attack, _FREE, defence=defence)
+        for tariff in (_informative(frame.dataset), _OURS):
+            yield frame.extraction(attack, tariff)
 
 
-def _quick(frame: _Frame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A little of everything."""
-    both = (_telling(frame.dataset), _OURS)
+    both = (_informative(frame.dataset), _OURS)
     for attack, tariff in product(attacks or _QUICK, both):
-        yield frame.theft(attack, tariff)
+        yield frame.extraction(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVADING[1:], _QUICK_EVASIONS, both):
-        yield frame.theft(attack, tariff, evasion)
+        yield frame.extraction(attack, tariff, evasion)
     yield from _honest(frame, ())
     for defence in (*DEFENCES, *WATCHERS):
-        yield frame.theft((attacks or _EVADING[1:])[0], _FREE, defence=defence)
+        yield frame.extraction((attacks or _EVADING[1:])[0], _FREE, defence=defence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ SUITES: Mapping[str, Suite] = {
 }
 
 
-def plan(name: str, choice: Choice) -> tuple[Experiment, ...]:
+def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     """The experiments of a suite, first all with seed 0, then the further seeds.
 
     Raises:
@@ -195,6 +195,6 @@ def plan(name: str, choice: Choice) -> tuple[Experiment, ...]:
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
         queries = choice.queries or TARGETS[dataset].queries
-        lines = suite.lines(_Frame(name, dataset, profile, seed, queries), choice.attacks)
+        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries), choice.attacks)
         experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
     return tuple(experiments)

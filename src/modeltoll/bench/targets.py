@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
+from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images
 from modeltoll.bench.datasets import DataError, Images
-from modeltoll.bench.gauges import standard_gauges
-from modeltoll.bench.pools import Pools, Shares, divide, mirrored, moved
+from modeltoll.bench.leak_measures import standard_measures
 
 if TYPE_CHECKING:
-    from modeltoll.bench.gauges import Gauges
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
-__all__ = ["TARGETS", "Room", "Target", "Workshop"]
+__all__ = ["TARGETS", "PreparedTarget", "Target", "Workspace"]
 
 
 _SEED = 20260101  # of who gets which images; the same in every experiment
@@ -28,7 +28,7 @@ _TENTHS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Workspace:
     """Where data sets are read and where what is trained or measured is kept. ``data`` None: what is embedded will do.
 
     ``foreign``: the source of foreign images, see ``datasets.source``; empty: the target's usual one.
@@ -45,16 +45,16 @@ class Workshop:
 
     def source(self, usual: Callable[[], Images]) -> Images:
         """Foreign images, as they come."""
-        return datasets.source(self.foreign, lambda: self.folder) if self.foreign else usual()
+        return datasets.foreign_images(self.foreign, lambda: self.folder) if self.foreign else usual()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Room:
+class PreparedTarget:
     """A target made ready: its images, its victim, the measures, and the number of classes."""
 
-    pools: Pools
+    data_split: DataSplit
     victim: Victim
-    gauges: Gauges
+    leak_measures: Measures
     classes: int
 
 
@@ -63,7 +63,7 @@ class Target:
     """How to make one ready, and what is known of it beforehand.
 
     ``undefended`` are seconds of a row without a gateway (None: measured on this machine); ``source`` says whose.
-    ``queries`` are a thief's budget where a suite names no other. ``school``: the students that thieves train, see
+    ``queries`` are a thief's budget where a suite names no other. ``architecture``: the students that thieves train, see
     ``students.enrolling``. ``levels``: grey steps of a pixel.
     """
 
@@ -71,84 +71,86 @@ class Target:
     queries: int
     undefended: float | None
     source: str
-    school: str
+    architecture: str
     levels: int
-    ready: Callable[[Workshop, Progress], Room]
+    ready: Callable[[Workspace, Progress], PreparedTarget]
 
 
 def _foreign(images: Images, shape: tuple[int, ...], strange: int, rng: np.random.Generator) -> tuple[Images, Floats]:
     """Natural images of the victim's shape for thieves, and so many that are kept from them."""
     order = rng.permutation(len(images.x))
     theirs, kept = order[strange:], order[:strange]
-    return Images(datasets.fit_to(images.x[theirs], shape), images.y[theirs]), datasets.fit_to(images.x[kept], shape)
+    return Images(datasets.resize_to(images.x[theirs], shape), images.y[theirs]), datasets.resize_to(
+        images.x[kept], shape
+    )
 
 
-def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Workshop, Progress], Room]:
+def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Workspace, Progress], PreparedTarget]:
     """A published data set with its torch victim from the shelf, and Tiny-ImageNet as the foreign source."""
 
-    def ready(workshop: Workshop, progress: Progress) -> Room:
-        from modeltoll.bench.victims import shelf  # noqa: PLC0415  torch is an extra
-        from modeltoll.bench.victims.watchmen import observer_file, teachers_file  # noqa: PLC0415
+    def ready(workspace: Workspace, progress: Progress) -> PreparedTarget:
+        from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
+        from modeltoll.bench.victims.measure_files import layered_novelty_file, teachers_file  # noqa: PLC0415
 
-        folder, rng, shares = workshop.folder, np.random.default_rng(_SEED), Shares(3500, 4000, 1000)
-        victim = shelf.victim(name, folder, workshop.cache, progress)
-        load = shelf.VICTIMS[name].load
+        folder, rng, shares = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
+        victim = registry.victim(name, folder, workspace.cache, progress)
+        load = registry.VICTIMS[name].load
         private = load(folder, train=True)
-        calibration, own, honest = divide(load(folder, train=False), shares, rng)
+        calibration, own, honest = split_images(load(folder, train=False), shares, rng)
         foreign, strange = _foreign(
-            workshop.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
+            workspace.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
         )
-        observer = observer_file(name, private, workshop.cache) if private.x.ndim == 3 else None
-        teachers = teachers_file(name, private, workshop.cache, progress)
-        gauges = standard_gauges(victim, private, observer, teachers)
-        pools = Pools(private, calibration, honest, vary(own.x), foreign, strange)
-        return Room(pools, victim, gauges, int(private.y.max()) + 1)
+        observer = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
+        teachers = teachers_file(name, private, workspace.cache, progress)
+        leak_measures = standard_measures(victim, private, observer, teachers)
+        data_split = DataSplit(private, calibration, honest, vary(own.x), foreign, strange)
+        return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1)
 
     return ready
 
 
-def _tenths(images: Floats) -> Images:
+def _smaller(images: Floats) -> Images:
     """Labels for images that have none: which tenth of the mean brightness they fall into."""
     ranks = images.reshape(len(images), -1).mean(axis=1).argsort().argsort()
     return Images(images, ranks * _TENTHS // len(images))
 
 
-def _digits(workshop: Workshop, progress: Progress) -> Room:
+def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     """The 8 x 8 digits of scikit-learn, a forest, and patches of its two photographs."""
     del progress
     rng = np.random.default_rng(_SEED)
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
-    calibration, own, honest = divide(Images(images.x[unseen], images.y[unseen]), Shares(450, 400, 200), rng)
-    usual = lambda: _tenths(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
-    foreign, strange = _foreign(workshop.source(usual), images.x.shape[1:], 200, rng)
+    calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
+    usual = lambda: _smaller(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
+    foreign, strange = _foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
     known = Images(images.x[private], images.y[private])
-    pools = Pools(known, calibration, honest, own.x, foreign, strange)
-    return _forest_room(pools)
+    data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
+    return _forest_target(data_split)
 
 
-def _cells(workshop: Workshop, progress: Progress) -> Room:
+def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     """A table: scikit-learn's breast cancer cells, every column scaled to 0..1; foreign rows mix the columns' values."""
     del progress
     rng = np.random.default_rng(_SEED)
     table = datasets.cells()
     private, unseen = np.split(rng.permutation(len(table.x)), [150])
-    calibration, own, honest = divide(Images(table.x[unseen], table.y[unseen]), Shares(250, 80, 200), rng)
+    calibration, own, honest = split_images(Images(table.x[unseen], table.y[unseen]), SplitSizes(250, 80, 200), rng)
     known = Images(table.x[private], table.y[private])
-    if workshop.foreign:
+    if workspace.foreign:
         raise DataError("a table has no other foreign rows than its own, mixed")
-    mixed = _tenths(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
+    mixed = _smaller(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
     foreign, strange = _foreign(mixed, known.x.shape[1:], 200, rng)
-    pools = Pools(known, calibration, honest, own.x, foreign, strange)
-    return _forest_room(pools)
+    data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
+    return _forest_target(data_split)
 
 
-def _forest_room(pools: Pools) -> Room:
+def _forest_target(data_split: DataSplit) -> PreparedTarget:
     from modeltoll.bench.victims.classical import forest  # noqa: PLC0415  scikit-learn is slow to import
 
-    victim = forest(pools.private, _TREES, seed=0)
-    gauges = standard_gauges(victim, pools.private, None, None)
-    return Room(pools, victim, gauges, int(pools.private.y.max()) + 1)
+    victim = forest(data_split.private, _TREES, seed=0)
+    leak_measures = standard_measures(victim, data_split.private, None, None)
+    return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1)
 
 
 _TABLE_5 = "Dziedzic et al. 2022, Table 5, 64 queries"
@@ -158,12 +160,12 @@ TARGETS: Mapping[str, Target] = {
     for target in (
         Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits),
         Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells),
-        Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", moved)),
-        Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", moved)),
+        Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", shifted)),
+        Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", shifted)),
         Target("cifar10", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10", mirrored)),
         Target(
             "cifar10-resnet34", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10-resnet34", mirrored)
         ),
-        Target("svhn", 10_000, 0.250 / 64, _TABLE_5, "residual", 255, _published("svhn", moved)),
+        Target("svhn", 10_000, 0.250 / 64, _TABLE_5, "residual", 255, _published("svhn", shifted)),
     )
 }

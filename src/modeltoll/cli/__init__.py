@@ -1,5 +1,5 @@
 """The command line."""
 
-from modeltoll.cli.verbs import app, main
+from modeltoll.cli.main import app, main
 
 __all__ = ["app", "main"]

@@ -18,12 +18,12 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import JsonFile, needs, note, print_table, verb_of, write_json
+from modeltoll.cli.terminal import JsonFile, command_name, note, print_table, requires_extra, write_json
 from modeltoll.errors import LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.records import Account, Bill, Spent
+    from modeltoll.records import Account, DailyUsage, LogEntry
 
 __all__ = ["verbs"]
 
@@ -49,14 +49,14 @@ _PAGE = 1000
 _DAY = 86_400
 
 
-class Form(StrEnum):
+class ExportFormat(StrEnum):
     """How lines are written."""
 
     jsonl = "jsonl"
     csv = "csv"
 
 
-class What(StrEnum):
+class ExportSource(StrEnum):
     """What is exported."""
 
     accounts = "accounts"
@@ -64,7 +64,7 @@ class What(StrEnum):
 
 
 @verbs.command("list", epilog="Example: modeltoll accounts list modeltoll.yaml --limit 50")
-@verb_of
+@command_name
 def list_accounts(
     ledger: Where,
     *,
@@ -81,7 +81,7 @@ def list_accounts(
 
 
 @verbs.command(epilog="Example: modeltoll accounts show sqlite:///modeltoll.db key:alice")
-@verb_of
+@command_name
 def show(ledger: Where, caller: Who, model: Which = None, json_file: JsonFile = None) -> None:
     """All that is known of a caller, or of a group: totals, and the histogram of his p-values as it counts now."""
     found, today = _ask(ledger, lambda store: _known_today(store, caller, model))
@@ -97,7 +97,7 @@ def show(ledger: Where, caller: Who, model: Which = None, json_file: JsonFile = 
 
 
 @verbs.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
-@verb_of
+@command_name
 def reset(ledger: Where, caller: Who, model: Which = None) -> None:
     """Forget a caller, or a group: from now on he is new. The log stays, and so does his day's allowance."""
     forgotten = _ask(ledger, lambda store: _forget(store, caller, model))
@@ -105,18 +105,20 @@ def reset(ledger: Where, caller: Who, model: Which = None) -> None:
 
 
 @verbs.command(epilog="Example: modeltoll accounts export sqlite:///modeltoll.db --format csv --out accounts.csv")
-@verb_of
+@command_name
 def export(
     ledger: Where,
     *,
-    what: Annotated[What, typer.Option(help="The accounts, or the log of all tolls.")] = What.accounts,
-    form: Annotated[Form, typer.Option("--format", help="JSON lines, or CSV with a head.")] = Form.jsonl,
+    what: Annotated[ExportSource, typer.Option(help="The accounts, or the log of all tolls.")] = ExportSource.accounts,
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="JSON lines, or CSV with a head.")
+    ] = ExportFormat.jsonl,
     out: Annotated[Path | None, typer.Option(help="The file; standard output if not given.")] = None,
 ) -> None:
     """Write all accounts, or the log, one a line. No payload and no key is in either."""
     with _destination(out) as file:
         write = _writer(file, form)
-        if what is What.accounts:
+        if what is ExportSource.accounts:
             for account in _ask(ledger, lambda store: store.largest(_ALL, time.time())):
                 write(_members(account))
         else:
@@ -125,9 +127,9 @@ def export(
 
 def _ask(where: str, question: Callable[[Ledger], Awaitable[T]]) -> T:
     """Open the ledger, if there is one, and ask it."""
-    with needs("gateway"):
-        from modeltoll.ledger.locate import locate  # noqa: PLC0415
-    store = locate(_url(where), make=False)
+    with requires_extra("gateway"):
+        from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
+    store = ledger_from_url(_url(where), make=False)
 
     async def ask() -> T:
         await store.open()
@@ -142,8 +144,8 @@ def _ask(where: str, question: Callable[[Ledger], Awaitable[T]]) -> T:
 def _url(where: str) -> str:
     if "://" in where or Path(where).suffix not in {".yaml", ".yml"}:
         return where
-    with needs("gateway"):
-        from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
+    with requires_extra("gateway"):
+        from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     return load_settings(Path(where)).ledger.url
 
 
@@ -163,7 +165,7 @@ async def _known(store: Ledger, name: str, model: str | None) -> Sequence[Accoun
     return known
 
 
-async def _known_today(store: Ledger, name: str, model: str | None) -> tuple[Sequence[Account], Spent]:
+async def _known_today(store: Ledger, name: str, model: str | None) -> tuple[Sequence[Account], DailyUsage]:
     from modeltoll.records import Caller  # noqa: PLC0415
 
     return await _known(store, name, model), await store.spent(Caller(name), int(time.time() // _DAY))
@@ -174,7 +176,7 @@ async def _forget(store: Ledger, name: str, model: str | None) -> Sequence[str]:
     return [account.model for account in known if await store.reset(account.caller, account.model)]
 
 
-async def _each_line(store: Ledger, tell: Callable[[int, str, Bill], None]) -> None:
+async def _each_line(store: Ledger, tell: Callable[[int, str, LogEntry], None]) -> None:
     last = 0
     while page := await store.log(last, _PAGE):
         for line in page:
@@ -204,7 +206,7 @@ def _members(account: Account) -> dict[str, Any]:
     }
 
 
-def _line(number: int, who: str, bill: Bill) -> dict[str, Any]:
+def _line(number: int, who: str, bill: LogEntry) -> dict[str, Any]:
     members = asdict(bill)
     work = members.pop("work")
     del work["rows"]
@@ -258,9 +260,9 @@ def _destination(out: Path | None) -> Iterator[IO[str]]:
         raise SettingsError([f"--out: {out} cannot be written: {error.strerror}"]) from None
 
 
-def _writer(file: IO[str], form: Form) -> Callable[[dict[str, Any]], None]:
+def _writer(file: IO[str], form: ExportFormat) -> Callable[[dict[str, Any]], None]:
     """What writes one line; of CSV the first one brings the head. Lists are JSON in it."""
-    if form is Form.jsonl:
+    if form is ExportFormat.jsonl:
         return lambda members: print(json.dumps(members), file=file)
     rows = csv.writer(file, lineterminator="\n")
     begun: list[bool] = []

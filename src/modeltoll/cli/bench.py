@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import JsonFile, needs, note, print_table, stage, stages, verb_of, warn, write_json
+from modeltoll.cli.terminal import (
+    JsonFile,
+    command_name,
+    note,
+    print_table,
+    requires_extra,
+    stage,
+    stages,
+    warn,
+    write_json,
+)
 from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.running import Errand, Outcome, Run
+    from modeltoll.bench.runner import Job, JobResult, RunSettings
     from modeltoll.records import Progress
 
 __all__ = ["verbs"]
@@ -31,7 +41,7 @@ verbs.add_typer(_bench, name="bench")
 
 
 @_bench.command(epilog="Example: modeltoll bench run quick -o results/bench")
-@verb_of
+@command_name
 def run(  # noqa: PLR0913  each is a choice of the operator's
     names: Annotated[
         list[str], typer.Argument(metavar="SUITE...", help="table2, table3, evasions, honest, defences, quick.")
@@ -62,45 +72,45 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
 ) -> None:
     """Run suites; what was interrupted goes on where it stopped, and suites share what is stolen."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its processes end with it
-    with needs("bench"):
+    with requires_extra("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
-        from modeltoll.bench.experiment import origin  # noqa: PLC0415
-        from modeltoll.bench.running import Run, errands  # noqa: PLC0415
-        from modeltoll.bench.targets import Workshop  # noqa: PLC0415
-        from modeltoll.bench.thieves import PROFILES  # noqa: PLC0415
+        from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
+        from modeltoll.bench.experiment import provenance  # noqa: PLC0415
+        from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
+        from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    choice = suites.Choice(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
-    planned = [experiment for name in names for experiment in suites.plan(name, choice)]
-    found = errands(planned, folder, live=live > 0)
+    choice = suites.SuiteOptions(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
+    planned = [experiment for name in names for experiment in suites.plan_experiments(name, choice)]
+    found = pending_jobs(planned, folder, live=live > 0)
     left = sum(len(errand.experiments) for errand in found)
     said = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
     note.print(said, soft_wrap=True)
-    work = Run(Workshop(data_dir, cache), folder, origin(_command()), live=live)
-    failed = _carry_out(found, work, jobs, ray)
+    work = RunSettings(Workspace(data_dir, cache), folder, provenance(_command()), live=live)
+    failed = _run_jobs(found, work, jobs, ray)
     _show([path for path in (experiment.file(folder) for experiment in planned) if path.is_file()], json_file)
     if failed:
         raise ModeltollError(f"{failed} of {len(found)} errands failed; the rest is kept, and the same command goes on")
 
 
-def _carry_out(found: Sequence[Errand], work: Run, jobs: int, ray: str | None) -> int:
+def _run_jobs(found: Sequence[Job], work: RunSettings, jobs: int, ray: str | None) -> int:
     """Run all errands; how many failed."""
-    with needs("bench"):
-        from modeltoll.bench.running import prepare, run_all  # noqa: PLC0415  an extra
+    with requires_extra("bench"):
+        from modeltoll.bench.runner import prepare, run_all  # noqa: PLC0415  an extra
 
         for name in dict.fromkeys(errand.experiments[0].dataset for errand in found):
             with stage(f"Making {name} ready") as progress:
-                prepare(name, work.workshop, progress)
+                prepare(name, work.workspace, progress)
     failed = 0
     with stages("Errands", len(found)) as bars:
 
-        def bar(errand: Errand) -> Progress:
+        def bar(errand: Job) -> Progress:
             return bars.of(errand.title)
 
         outcomes = run_all(found, work, jobs, bar) if ray is None else _on_cluster(found, work, ray, jobs)
         for done, outcome in enumerate(outcomes, start=1):
-            bars.end(outcome.errand.title)
-            note.print(f"{done}/{len(found)} {escape(_said(outcome))}", soft_wrap=True)
+            bars.end(outcome.job.title)
+            note.print(f"{done}/{len(found)} {escape(_summary(outcome))}", soft_wrap=True)
             failed += outcome.failed
     return failed
 
@@ -108,7 +118,7 @@ def _carry_out(found: Sequence[Errand], work: Run, jobs: int, ray: str | None) -
 def _show(files: Sequence[Path], json_file: str | None) -> None:
     """The results as a table, and what does not hold."""
     from modeltoll.bench.experiment import read_result  # noqa: PLC0415  an extra
-    from modeltoll.bench.lines import HEADINGS, cells, failures  # noqa: PLC0415
+    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415
 
     documents = [read_result(path) for path in files]
     if json_file is not None:
@@ -118,11 +128,11 @@ def _show(files: Sequence[Path], json_file: str | None) -> None:
     warn(failures(documents))
 
 
-def _on_cluster(found: Sequence[Errand], work: Run, address: str, cores: int) -> Iterator[Outcome]:
-    with needs("ray"):
+def _on_cluster(found: Sequence[Job], work: RunSettings, address: str, cores: int) -> Iterator[JobResult]:
+    with requires_extra("ray"):
         import ray  # noqa: F401, PLC0415  an extra, missed here and not on a machine far away
 
-        from modeltoll.bench.cluster import run_on_cluster  # noqa: PLC0415
+        from modeltoll.bench.ray_runner import run_on_cluster  # noqa: PLC0415
     return run_on_cluster(found, work, address, cores)
 
 
@@ -131,22 +141,22 @@ def _command() -> str:
     return shlex.join(["modeltoll", *("DIR" if Path(word).is_absolute() else word for word in sys.argv[1:])])
 
 
-def _said(outcome: Outcome) -> str:
+def _summary(outcome: JobResult) -> str:
     """One line for the screen."""
     if outcome.left:
-        return f"{outcome.errand.title}: {'failed' if outcome.failed else 'left out'}, {outcome.left}"
-    return f"{outcome.errand.title}: {len(outcome.results)} results"
+        return f"{outcome.job.title}: {'failed' if outcome.failed else 'left out'}, {outcome.left}"
+    return f"{outcome.job.title}: {len(outcome.results)} results"
 
 
 @_bench.command(epilog="Example: modeltoll bench report results/bench -o report")
-@verb_of
+@command_name
 def report(
     results: Annotated[Path, typer.Argument(help="The folder that 'bench run' wrote to.")],
     *,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where report.html, report.md and figures go.")],
 ) -> None:
     """Make pages of results: the paper's tables next to ours, figures with their numbers, what does not hold."""
-    with needs("bench"):
+    with requires_extra("bench"):
         from modeltoll.bench.experiment import read_results  # noqa: PLC0415  an extra
         from modeltoll.bench.report.page import write_report  # noqa: PLC0415
     if not results.is_dir():
@@ -156,14 +166,14 @@ def report(
 
 
 @_bench.command(epilog="Example: modeltoll bench fetch mnist fashion --data-dir data")
-@verb_of
+@command_name
 def fetch(
     names: Annotated[list[str], typer.Argument(help="mnist, fashion, cifar10, svhn.")],
     *,
     data_dir: Annotated[Path, typer.Option(help="Folder of the data sets.")],
 ) -> None:
     """Fetch data sets from their publishers, and check them; what lies there already is left alone."""
-    with needs("bench"):
+    with requires_extra("bench"):
         from modeltoll.bench import datasets  # noqa: PLC0415  an extra
     missing = [name for name in names if name not in datasets.PUBLISHERS]
     if missing:

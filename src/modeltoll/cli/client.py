@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import needs, note, stage, verb_of
+from modeltoll.cli.terminal import command_name, note, requires_extra, stage
 from modeltoll.client.purse import Payment, Purse
 from modeltoll.errors import ModeltollError, SettingsError, TollTooDear
 from modeltoll.wire import RECEIPT_HEADER
@@ -34,7 +34,7 @@ Cores = Annotated[int, typer.Option(min=1, help="How many cores to work on.")]
 
 
 @verbs.command(epilog="Example: modeltoll call http://127.0.0.1:8080/v2/models/digits/infer --data request.json")
-@verb_of
+@command_name
 def call(  # noqa: PLR0913  each is a choice of the caller's
     url: Annotated[str, typer.Argument(help="Where to post the request.")],
     *,
@@ -48,14 +48,14 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
     ] = False,
 ) -> None:
     """Post one request, pay its toll, print the answer."""
-    with needs("cli"):
+    with requires_extra("cli"):
         import httpx  # noqa: PLC0415
     body, headers = _call_body(data), _call_headers(key)
     with stage("Working for the answer") as progress:
-        kind = _Explaining if explain else Purse
+        kind = _ExplainingPurse if explain else Purse
         purse = _purse(lambda: kind(max_seconds, memory_kib=1024 * memory_mib, cores=cores, progress=progress))
         try:
-            response = _posted(url, body, headers, purse)
+            response = _post(url, body, headers, purse)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a name that no host can have
             raise ModeltollError(f"{url}: {str(error) or type(error).__name__}") from None
         except TollTooDear as error:
@@ -72,7 +72,7 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
         raise ModeltollError(f"the server answered {response.status_code} {response.reason_phrase}")
 
 
-class _Explaining(Purse):
+class _ExplainingPurse(Purse):
     """Says what each toll asks, also of those that are refused."""
 
     _said: Toll | None = None
@@ -107,7 +107,7 @@ def _purse(make: Callable[[], Purse]) -> Purse:
         raise SettingsError([f"--max-seconds: {error}"]) from None
 
 
-def _posted(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
+def _post(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
     import httpx  # noqa: PLC0415  an extra
 
     from modeltoll.client.httpx import TollTransport  # noqa: PLC0415
@@ -130,7 +130,7 @@ def _call_body(data: Path | None) -> bytes:
 
 
 @verbs.command(epilog="Example: modeltoll proxy --upstream https://api.example.org --listen 127.0.0.1:8081")
-@verb_of
+@command_name
 def proxy(
     *,
     upstream: Annotated[str, typer.Option(metavar="URL", help="The API that asks tolls.")],
@@ -143,9 +143,9 @@ def proxy(
     cores: Cores = 1,
 ) -> None:
     """Pay the tolls of an API for any program, until interrupted or terminated. Metrics are at /metrics."""
-    with needs("proxy"):
-        from modeltoll.client.sidecar import Meters, application, serve, upstream_url  # noqa: PLC0415
-    url, meters = upstream_url(upstream), Meters()
+    with requires_extra("proxy"):
+        from modeltoll.client.sidecar import SidecarMetrics, application, serve, upstream_url  # noqa: PLC0415
+    url, meters = upstream_url(upstream), SidecarMetrics()
     purse = _purse(
         lambda: Purse(
             max_seconds,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from modeltoll.cli.terminal import needs, note, out, print_table, stage, verb_of
+from modeltoll.cli.terminal import command_name, note, out, print_table, requires_extra, stage
 from modeltoll.errors import SettingsError
 
 __all__ = ["verbs"]
@@ -20,7 +20,7 @@ verbs = typer.Typer()
 
 
 @verbs.command(epilog="Example: modeltoll demo --out demo-out, or modeltoll demo --web --open")
-@verb_of
+@command_name
 def demo(  # noqa: PLR0913  each is a choice of the visitor's
     *,
     data: Annotated[
@@ -52,13 +52,13 @@ def demo(  # noqa: PLR0913  each is a choice of the visitor's
 
 
 def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short: bool) -> None:
-    with needs("demo"):
+    with requires_extra("demo"):
+        from modeltoll.demo.data import SHORT, WORLDS, DataSizes  # noqa: PLC0415
         from modeltoll.demo.report import HEADINGS, table, write_report  # noqa: PLC0415  an extra
         from modeltoll.demo.run import Options, run  # noqa: PLC0415
-        from modeltoll.demo.worlds import SHORT, WORLDS, Sizes  # noqa: PLC0415
     if data not in WORLDS:
         raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(WORLDS)}"])
-    options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else Sizes(), seed=seed)
+    options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else DataSizes(), seed=seed)
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
         outcome = run(
             options, Path(place), stage, shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
@@ -74,7 +74,7 @@ def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short:
 
 def _page(port: int, seed: int, *, open_page: bool) -> None:
     """Serve the page until a signal comes; that is an interruption, however it came."""
-    with needs("demo"):
+    with requires_extra("demo"):
         from modeltoll.demo.web import WebOptions, keep_open  # noqa: PLC0415  an extra
 
     def ready(url: str) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import JsonFile, SettingsFile, needs, note, print_table, verb_of, write_json
+from modeltoll.cli.terminal import JsonFile, SettingsFile, command_name, note, print_table, requires_extra, write_json
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.keyfile import KeyDocument, KeyLine
-    from modeltoll.gateway.settings_callers import CallerSettings
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.settings.callers import CallerSettings
 
 __all__ = ["verbs"]
 
@@ -33,7 +33,7 @@ _UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @verbs.command(epilog="Example: modeltoll keys create modeltoll.yaml alice --organisation acme --expires 90d")
-@verb_of
+@command_name
 def create(  # noqa: PLR0913  each is a choice of the operator's
     settings: SettingsFile,
     name: Name,
@@ -47,30 +47,30 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
     """Make a key. It is printed once, on standard output; the file holds its hash."""
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
-    callers, path = _of(settings)
-    from modeltoll.gateway import keyfile  # noqa: PLC0415
-    from modeltoll.gateway.settings_faults import faults_of  # noqa: PLC0415
+    callers, path = _owner(settings)
+    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
+    from modeltoll.gateway.settings.errors import errors_of  # noqa: PLC0415
 
     if tier not in callers.tiers:
         raise SettingsError([f"--tier: there is no {tier!r}; there are: {', '.join(callers.tiers)}"])
-    now, (key, sha256) = _now(), keyfile.draw_key()
-    end = None if expires is None else _end(expires, now)
+    now, (key, sha256) = _now(), key_file.draw_key()
+    end = None if expires is None else _expiry(expires, now)
     try:
-        line = keyfile.KeyLine(
+        line = key_file.KeyLine(
             name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
         )
     except ValidationError as error:
-        raise SettingsError(faults_of(error)) from None
-    keyfile.change_keys(path, lambda document: keyfile.added(document, line, another=another))
-    _hand_out(key, f"a key of {name} ({line.identity}, {tier})")
+        raise SettingsError(errors_of(error)) from None
+    key_file.change_keys(path, lambda document: key_file.with_key(document, line, another=another))
+    _print_key(key, f"a key of {name} ({line.identity}, {tier})")
 
 
 @verbs.command("list", epilog="Example: modeltoll keys list modeltoll.yaml")
-@verb_of
+@command_name
 def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
     """Show the keys: whose, on which terms, and until when. The keys themselves nobody can show."""
-    _, path = _of(settings)
-    from modeltoll.gateway.keyfile import read_keys  # noqa: PLC0415
+    _, path = _owner(settings)
+    from modeltoll.gateway.callers.key_file import read_keys  # noqa: PLC0415
 
     document, now = read_keys(path), _now()
     if json_file is not None:
@@ -84,42 +84,42 @@ def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
 
 
 @verbs.command(epilog="Example: modeltoll keys revoke modeltoll.yaml alice")
-@verb_of
+@command_name
 def revoke(
     settings: SettingsFile,
     name: Name,
     identity: Annotated[str | None, typer.Option("--id", help="This key alone, by its id in the list.")] = None,
 ) -> None:
     """Take back all keys of a name, or one of them."""
-    _, path = _of(settings)
-    from modeltoll.gateway import keyfile  # noqa: PLC0415
+    _, path = _owner(settings)
+    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
 
-    before = len(keyfile.read_keys(path).keys)
-    after: KeyDocument = keyfile.change_keys(path, lambda document: keyfile.revoked(document, name, identity))
+    before = len(key_file.read_keys(path).keys)
+    after: KeyDocument = key_file.change_keys(path, lambda document: key_file.without_key(document, name, identity))
     note.print(escape(f"{name}: {before - len(after.keys)} taken back"), soft_wrap=True)
 
 
 @verbs.command(epilog="Example: modeltoll keys rotate modeltoll.yaml alice --overlap 7d")
-@verb_of
+@command_name
 def rotate(
     settings: SettingsFile,
     name: Name,
     overlap: Annotated[str, typer.Option(help="How long the keys before stay good: 7d, 12h, 30m or 0m.")] = "1d",
 ) -> None:
     """Make a new key on the terms of the one before, which stays good for a while."""
-    _, path = _of(settings)
-    from modeltoll.gateway import keyfile  # noqa: PLC0415
+    _, path = _owner(settings)
+    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
 
-    now, (key, sha256) = _now(), keyfile.draw_key()
-    span = _span(overlap, "--overlap")
-    keyfile.change_keys(path, lambda document: keyfile.rotated(document, name, sha256, now, span))
-    _hand_out(key, f"a new key of {name} ({sha256[:8]}); the keys before end {now + span:%Y-%m-%d %H:%M} UTC")
+    now, (key, sha256) = _now(), key_file.draw_key()
+    span = _duration(overlap, "--overlap")
+    key_file.change_keys(path, lambda document: key_file.with_new_key(document, name, sha256, now, span))
+    _print_key(key, f"a new key of {name} ({sha256[:8]}); the keys before end {now + span:%Y-%m-%d %H:%M} UTC")
 
 
-def _of(settings: Path) -> tuple[CallerSettings, Path]:
+def _owner(settings: Path) -> tuple[CallerSettings, Path]:
     """What the settings say of callers, and their key file."""
-    with needs("gateway"):
-        from modeltoll.gateway.settings import load_settings  # noqa: PLC0415
+    with requires_extra("gateway"):
+        from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     callers = load_settings(settings).callers
     if callers.key_file is None:
         raise SettingsError(["callers.key_file: is not set; say where the keys are kept, such as key_file: keys.json"])
@@ -130,7 +130,7 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _hand_out(key: str, what: str) -> None:
+def _print_key(key: str, what: str) -> None:
     sys.stdout.write(key + "\n")
     sys.stdout.flush()
     note.print(escape(f"{what}; it is shown this once"), soft_wrap=True)
@@ -149,19 +149,19 @@ def _cells(key: KeyLine, now: datetime) -> tuple[str, ...]:
     )
 
 
-def _span(text: str, option: str) -> timedelta:
+def _duration(text: str, option: str) -> timedelta:
     found = re.fullmatch(r"([0-9]{1,6})([mhd])", text)
     if found is None:
         raise SettingsError([f"{option}: {text!r} is not a time such as 90d, 12h or 30m"])
     return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
-def _end(text: str, now: datetime) -> datetime:
+def _expiry(text: str, now: datetime) -> datetime:
     """A time from now, or the beginning of a day."""
     try:
         end = datetime.fromisoformat(text)
     except ValueError:
-        end = now + _span(text, "--expires")
+        end = now + _duration(text, "--expires")
     end = end if end.tzinfo else end.replace(tzinfo=UTC)
     if end <= now:
         raise SettingsError([f"--expires: {text} is over already"])

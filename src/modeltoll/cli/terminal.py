@@ -36,13 +36,13 @@ __all__ = [
     "JsonFile",
     "SettingsFile",
     "Stages",
-    "needs",
+    "command_name",
     "note",
     "out",
     "print_table",
+    "requires_extra",
     "stage",
     "stages",
-    "verb_of",
     "warn",
     "write_json",
 ]
@@ -59,7 +59,7 @@ if not out.is_terminal:
     out.width = _PAGE_WIDTH  # a table in a file need not fit a screen
 
 
-def verb_of(function: Callable[P, R]) -> Callable[P, R]:
+def command_name(function: Callable[P, R]) -> Callable[P, R]:
     """Errors as one line and an exit code: 1 it failed, 2 the command or its settings are wrong, 130 interrupted."""
 
     @functools.wraps(function)
@@ -81,7 +81,7 @@ def verb_of(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def needs(extra: str) -> Iterator[None]:
+def requires_extra(extra: str) -> Iterator[None]:
     """What is imported here comes with an extra; say which, where it is missing."""
     try:
         yield

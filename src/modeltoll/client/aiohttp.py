@@ -19,10 +19,10 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from modeltoll.client.flow import Labour, Redemption, hands_over, may_be_toll
-from modeltoll.client.message import Bounded, goes_along, opened
+from modeltoll.client.http_messages import BoundedBody, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
-from modeltoll.client.steps import Steps
+from modeltoll.client.toll_flow import RedeemStep, SolveStep, is_final_status, may_be_toll
+from modeltoll.client.toll_session import TollSession
 from modeltoll.records import Answer, Solution
 from modeltoll.wire import ACCEPT_HEADER, STATUS
 
@@ -64,28 +64,28 @@ class TollMiddleware:
         if not may_be_toll(response.status, response.headers):
             return response
         raw = await _read(response)
-        _carry(response, raw)
+        _copied(response, raw)
         steps = await self._steps(raw)
         while (step := steps.step) is not None:
-            if isinstance(step, Labour):
+            if isinstance(step, SolveStep):
                 steps.earned(await self._labour(step))
                 continue
             response = await _redeem(request, step, handler)
             body = b""
             if response.status == STATUS:
                 body = _unpacked(await _read(response))
-            elif not hands_over(response.status):
+            elif not is_final_status(response.status):
                 response.close()
             steps.redeemed(response.status, body)
-        return response if steps.answer is None else _opened(response, steps.answer)
+        return response if steps.answer is None else _with_plain_headers(response, steps.answer)
 
-    async def _steps(self, raw: bytes) -> Steps:
+    async def _steps(self, raw: bytes) -> TollSession:
         if len(raw) <= _LARGE:
-            return Steps(self.purse, _unpacked(raw))
+            return TollSession(self.purse, _unpacked(raw))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._benches, lambda: Steps(self.purse, _unpacked(raw)))
+        return await loop.run_in_executor(self._benches, lambda: TollSession(self.purse, _unpacked(raw)))
 
-    async def _labour(self, labour: Labour) -> Answer | Solution:
+    async def _labour(self, labour: SolveStep) -> Answer | Solution:
         stop = threading.Event()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._benches, labour.run, stop.is_set)
@@ -93,12 +93,12 @@ class TollMiddleware:
             stop.set()
 
 
-async def _redeem(original: ClientRequest, redemption: Redemption, handler: ClientHandlerType) -> ClientResponse:
+async def _redeem(original: ClientRequest, redemption: RedeemStep, handler: ClientHandlerType) -> ClientResponse:
     """Fetch what the original bought, from the same origin, with the same credentials."""
     request = type(original)(
         "POST",
         original.url.origin().with_path(redemption.path),
-        headers=CIMultiDict((name, value) for name, value in original.headers.items() if goes_along(name)),
+        headers=CIMultiDict((name, value) for name, value in original.headers.items() if is_forwarded(name)),
         data=redemption.body,
         loop=original.loop,
         response_class=original.response_class,
@@ -125,7 +125,7 @@ async def _redeem(original: ClientRequest, redemption: Redemption, handler: Clie
 
 async def _read(response: ClientResponse) -> bytes:
     """The body, as aiohttp decodes it; the connection goes back to its pool."""
-    body = Bounded()
+    body = BoundedBody()
     whole = False
     try:
         body.expect(response.headers.get("content-length", ""))
@@ -142,7 +142,7 @@ def _unpacked(raw: bytes) -> bytes:
     """The body without gzip, which a session that does not decompress leaves on it."""
     if not raw.startswith(_GZIP):
         return raw
-    body, gzip = Bounded(), zlib.decompressobj(16 + zlib.MAX_WBITS)
+    body, gzip = BoundedBody(), zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         for start in range(0, len(raw), _BLOCK):
             body.add(gzip.decompress(raw[start : start + _BLOCK]))
@@ -151,7 +151,7 @@ def _unpacked(raw: bytes) -> bytes:
     return body.joined()
 
 
-def _carry(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, str]] | None = None) -> None:
+def _copied(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, str]] | None = None) -> None:
     """Put a body, and perhaps other headers, into a response that was read."""
     loop = asyncio.get_running_loop()
     response.content = StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
@@ -167,9 +167,9 @@ def _carry(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, s
         response._cache.clear()  # noqa: SLF001
 
 
-def _opened(response: ClientResponse, answer: Answer) -> ClientResponse:
+def _with_plain_headers(response: ClientResponse, answer: Answer) -> ClientResponse:
     """The response with the answer in it, and with the other headers of the 402 that it came in."""
     response.status = answer.status
     response.reason = phrases.get(answer.status, "")
-    _carry(response, answer.body, opened(response.headers.items(), answer))
+    _copied(response, answer.body, opened_headers(response.headers.items(), answer))
     return response

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 import anyio.to_thread
 
-from modeltoll.client.flow import Labour, hands_over, may_be_toll
-from modeltoll.client.message import Bounded
+from modeltoll.client.http_messages import BoundedBody
+from modeltoll.client.httpx_exchange import HttpxExchange, library_of, with_accept_header
 from modeltoll.client.purse import Purse
-from modeltoll.client.walk import Walk, greeted, library_of
+from modeltoll.client.toll_flow import SolveStep, is_final_status, may_be_toll
 from modeltoll.records import Answer, Solution
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     def handle_request(self, request: httpx.Request) -> Any:
         """Send, pay, open."""
         transport = self._inner or self._made(request)
-        response = transport.handle_request(greeted(request, self.purse))
+        response = transport.handle_request(with_accept_header(request, self.purse))
         if not may_be_toll(response.status_code, response.headers):
             return response
-        walk = Walk(request, response, self._read(response), self.purse)
+        walk = HttpxExchange(request, response, self._read(response), self.purse)
         while (step := walk.step) is not None:
-            if isinstance(step, Labour):
+            if isinstance(step, SolveStep):
                 walk.earned(step.run(None))
                 continue
             response = transport.handle_request(walk.redeeming(step))
-            walk.redeemed(response, b"" if hands_over(response.status_code) else self._read(response))
+            walk.redeemed(response, b"" if is_final_status(response.status_code) else self._read(response))
         return walk.response
 
     def _made(self, request: httpx.Request) -> Any:
@@ -84,7 +84,7 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
 
     @staticmethod
     def _read(response: httpx.Response) -> bytes:
-        body = Bounded()
+        body = BoundedBody()
         try:
             body.expect(response.headers.get("content-length", ""))
             for chunk in response.iter_raw():
@@ -133,25 +133,25 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
         if self._inner is None:
             self._inner = library_of(request).AsyncHTTPTransport()
         transport = self._inner
-        response = await transport.handle_async_request(greeted(request, self.purse))
+        response = await transport.handle_async_request(with_accept_header(request, self.purse))
         if not may_be_toll(response.status_code, response.headers):
             return response
         walk = await self._walk(request, response)
         while (step := walk.step) is not None:
-            if isinstance(step, Labour):
+            if isinstance(step, SolveStep):
                 walk.earned(await self._labour(step))
                 continue
             response = await transport.handle_async_request(walk.redeeming(step))
-            walk.redeemed(response, b"" if hands_over(response.status_code) else await self._read(response))
+            walk.redeemed(response, b"" if is_final_status(response.status_code) else await self._read(response))
         return walk.response
 
-    async def _walk(self, request: httpx.Request, response: httpx.Response) -> Walk:
+    async def _walk(self, request: httpx.Request, response: httpx.Response) -> HttpxExchange:
         raw = await self._read(response)
         if len(raw) <= _LARGE:
-            return Walk(request, response, raw, self.purse)
-        return await anyio.to_thread.run_sync(Walk, request, response, raw, self.purse, limiter=self._benches)
+            return HttpxExchange(request, response, raw, self.purse)
+        return await anyio.to_thread.run_sync(HttpxExchange, request, response, raw, self.purse, limiter=self._benches)
 
-    async def _labour(self, labour: Labour) -> Answer | Solution:
+    async def _labour(self, labour: SolveStep) -> Answer | Solution:
         stop = threading.Event()
         try:
             return await anyio.to_thread.run_sync(
@@ -162,7 +162,7 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
 
     @staticmethod
     async def _read(response: httpx.Response) -> bytes:
-        body = Bounded()
+        body = BoundedBody()
         try:
             body.expect(response.headers.get("content-length", ""))
             async with aclosing(response.aiter_raw()) as chunks:  # type: ignore[type-var]  # a generator in both

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll import wire
 from modeltoll.errors import TollTooDear
-from modeltoll.pricing.reference import DEFAULT_PROFILE
-from modeltoll.puzzle.puzzle import Watch, expected_seconds
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import MachineProfile, Solution, Toll
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class _Share:
     seconds: float
 
 
-class _Allowance:
+class _SharedLimit:
     """At most ``limit`` seconds within any hour. Each call is one step, however many threads call."""
 
     def __init__(self, limit: float, clock: Callable[[], float]) -> None:
@@ -142,11 +142,11 @@ class Purse:
         self.deadline_seconds = deadline_seconds
         self.memory_kib = memory_kib
         self.wishes = wire.format_accept(wire.Accept(memory_kib=memory_kib))
-        self._watch = Watch(progress=progress, cores=cores, clock=clock)
+        self._watch = SolveControl(progress=progress, cores=cores, clock=clock)
         self._allow = allow
         self._paid = paid
         self._profile = profile
-        self._hour = _Allowance(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
+        self._hour = _SharedLimit(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
         self._payments: deque[Payment] = deque(maxlen=_REMEMBERED)
 
     @property

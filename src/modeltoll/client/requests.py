@@ -20,10 +20,10 @@ from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
-from modeltoll.client.flow import Labour, Redemption, hands_over, may_be_toll
-from modeltoll.client.message import Bounded, goes_along, opened
+from modeltoll.client.http_messages import BoundedBody, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
-from modeltoll.client.steps import Steps
+from modeltoll.client.toll_flow import RedeemStep, SolveStep, is_final_status, may_be_toll
+from modeltoll.client.toll_session import TollSession
 from modeltoll.records import Answer
 from modeltoll.wire import ACCEPT_HEADER, STATUS
 
@@ -74,10 +74,10 @@ class TollAdapter(BaseAdapter):
         if not may_be_toll(response.status_code, response.headers):
             return response
         raw = _read(response)
-        _carry(response, raw, response.raw.headers.items())
-        steps = Steps(self.purse, _decoded(response, raw))
+        _copied(response, raw, response.raw.headers.items())
+        steps = TollSession(self.purse, _decoded(response, raw))
         while (step := steps.step) is not None:
-            if isinstance(step, Labour):
+            if isinstance(step, SolveStep):
                 steps.earned(step.run(None))
                 continue
             response = ask(_redeeming(request, step))
@@ -85,22 +85,24 @@ class TollAdapter(BaseAdapter):
             body = b""
             if response.status_code == STATUS:
                 body = _decoded(response, _read(response))
-            elif not hands_over(response.status_code):
+            elif not is_final_status(response.status_code):
                 response.close()
             steps.redeemed(response.status_code, body)
-        return response if steps.answer is None else _opened(response, steps.answer)
+        return response if steps.answer is None else _with_plain_headers(response, steps.answer)
 
     def close(self) -> None:
         """Close the adapter inside."""
         self._inner.close()
 
 
-def _redeeming(original: PreparedRequest, redemption: Redemption) -> PreparedRequest:
+def _redeeming(original: PreparedRequest, redemption: RedeemStep) -> PreparedRequest:
     """The request for what the original bought, to the same origin, with the same credentials."""
     request = original.copy()
     request.method = "POST"
     request.url = urlsplit(str(original.url))._replace(path=redemption.path, query="", fragment="").geturl()
-    request.headers = CaseInsensitiveDict((name, value) for name, value in original.headers.items() if goes_along(name))
+    request.headers = CaseInsensitiveDict(
+        (name, value) for name, value in original.headers.items() if is_forwarded(name)
+    )
     request.headers["Content-Type"] = "application/json"
     request.headers["Content-Length"] = str(len(redemption.body))
     request.body = redemption.body
@@ -108,7 +110,7 @@ def _redeeming(original: PreparedRequest, redemption: Redemption) -> PreparedReq
 
 
 @contextmanager
-def _as_requests_says_it() -> Iterator[None]:
+def _as_requests_error() -> Iterator[None]:
     """What reading a body raises is what requests itself would raise."""
     try:
         yield
@@ -124,11 +126,11 @@ def _as_requests_says_it() -> Iterator[None]:
 
 def _read(response: Response) -> bytes:
     """The body as it came; the connection goes back to its pool."""
-    body = Bounded()
+    body = BoundedBody()
     whole = False
     try:
         body.expect(response.headers.get("content-length", ""))
-        with _as_requests_says_it():
+        with _as_requests_error():
             for chunk in response.raw.stream(_BLOCK, decode_content=False):
                 body.add(chunk)
         whole = True
@@ -143,15 +145,15 @@ def _decoded(response: Response, raw: bytes) -> bytes:
     encoding = response.headers.get("content-encoding")
     if encoding is None or not raw:
         return raw
-    body = Bounded()
+    body = BoundedBody()
     packed = HTTPResponse(BytesIO(raw), {"content-encoding": encoding}, 200, preload_content=False)
-    with _as_requests_says_it():
+    with _as_requests_error():
         for chunk in packed.stream(_BLOCK, decode_content=True):
             body.add(chunk)
     return body.joined()
 
 
-def _carry(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
+def _copied(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
     """Put a body, and headers, into a response that was read."""
     came: Any = response.raw
     response.raw = HTTPResponse(
@@ -168,9 +170,9 @@ def _carry(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) 
     response.encoding = get_encoding_from_headers(response.headers)
 
 
-def _opened(response: Response, answer: Answer) -> Response:
+def _with_plain_headers(response: Response, answer: Answer) -> Response:
     """The response with the answer in it, and with the other headers of the 402 that it came in."""
     response.status_code = answer.status
     response.reason = phrases.get(answer.status, "")
-    _carry(response, answer.body, opened(response.raw.headers.items(), answer))
+    _copied(response, answer.body, opened_headers(response.raw.headers.items(), answer))
     return response

@@ -27,7 +27,7 @@ from modeltoll.wire import STATUS
 if TYPE_CHECKING:
     from modeltoll.client.purse import Payment, Purse
 
-__all__ = ["Meters", "application", "serve", "upstream_url"]
+__all__ = ["SidecarMetrics", "application", "serve", "upstream_url"]
 
 _HOP_BY_HOP = frozenset(
     (
@@ -70,7 +70,7 @@ def upstream_url(text: str) -> URL:
     return url
 
 
-class Meters:
+class SidecarMetrics:
     """What the sidecar counts; no key, path or payload is ever in it. ``paid`` is for a purse to call."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ def _refusal(status: int, reason: str) -> web.Response:
     return web.Response(status=status, text=json.dumps({"error": reason}), content_type="application/json")
 
 
-class _Passed(web.StreamResponse):
+class _PassedResponse(web.StreamResponse):
     """An answer of the upstream's. ``bare``: what it came without, and shall go without."""
 
     def __init__(self, came: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
@@ -123,15 +123,15 @@ class _Passed(web.StreamResponse):
         self.bare = [name for name in ("Server", "Content-Type") if name not in headers]
 
 
-async def _as_it_came(_request: web.Request, response: web.StreamResponse) -> None:
+async def _unchanged_response(_request: web.Request, response: web.StreamResponse) -> None:
     """Take back what aiohttp adds of its own accord."""
-    if isinstance(response, _Passed):
+    if isinstance(response, _PassedResponse):
         for name in response.bare:
             response.headers.popall(name, None)
 
 
 class _Sidecar:
-    def __init__(self, upstream: URL, purse: Purse, meters: Meters) -> None:
+    def __init__(self, upstream: URL, purse: Purse, meters: SidecarMetrics) -> None:
         self._base = str(upstream).rstrip("/")
         self._origin = str(upstream.origin())
         self._purse = purse
@@ -193,7 +193,7 @@ class _Sidecar:
         location = headers.get("Location", "")
         if location.startswith(self._origin + "/"):  # a program that follows it comes back here
             headers["Location"] = location.removeprefix(self._origin)
-        response = _Passed(came, headers)
+        response = _PassedResponse(came, headers)
         await response.prepare(request)
         return response
 
@@ -211,12 +211,12 @@ class _Sidecar:
         return True
 
 
-def application(upstream: URL, purse: Purse, meters: Meters) -> web.Application:
+def application(upstream: URL, purse: Purse, meters: SidecarMetrics) -> web.Application:
     """The sidecar, for any aiohttp server that does not decompress what it receives."""
     sidecar = _Sidecar(upstream, purse, meters)
     app = web.Application()
     app.cleanup_ctx.append(sidecar.opened)
-    app.on_response_prepare.append(_as_it_came)
+    app.on_response_prepare.append(_unchanged_response)
     app.router.add_get("/metrics", sidecar.metrics)
     app.router.add_route("*", "/{path:.*}", sidecar.handle)
     return app

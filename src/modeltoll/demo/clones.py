@@ -11,13 +11,13 @@ from sklearn.ensemble import ExtraTreesRegressor
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Clone", "Exam", "train_clone"]
+__all__ = ["TestSet", "TrainedClone", "train_clone"]
 
 _TREES = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exam:
+class TestSet:
     """Digits that nobody was trained on: rows (n, dimensions), true labels (n,), the victim's labels (n,)."""
 
     x: Floats
@@ -26,7 +26,7 @@ class Exam:
 
 
 @dataclass(frozen=True, slots=True)
-class Clone:
+class TrainedClone:
     """How good a clone is, in 0..1: ``accuracy`` against the truth, ``fidelity`` against the victim."""
 
     queries: int
@@ -34,7 +34,7 @@ class Clone:
     fidelity: float
 
 
-def train_clone(rows: Floats, scores: Floats, exam: Exam, seed: int, *, labels_only: bool) -> Clone:
+def train_clone(rows: Floats, scores: Floats, exam: TestSet, seed: int, *, labels_only: bool) -> TrainedClone:
     """Train on (rows, dimensions) and the (rows, classes) that the victim answered.
 
     ``labels_only`` is CopyCat (Correia-Silva et al. 2018), else Knockoff with random queries (Orekondy et al. 2019).
@@ -43,4 +43,4 @@ def train_clone(rows: Floats, scores: Floats, exam: Exam, seed: int, *, labels_o
     targets = np.eye(scores.shape[1])[scores.argmax(axis=1)] if labels_only else scores
     student = ExtraTreesRegressor(_TREES, n_jobs=-1, random_state=seed).fit(rows, targets)
     said = student.predict(exam.x).argmax(axis=1)
-    return Clone(len(rows), float((said == exam.truth).mean()), float((said == exam.victim).mean()))
+    return TrainedClone(len(rows), float((said == exam.truth).mean()), float((said == exam.victim).mean()))

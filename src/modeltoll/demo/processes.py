@@ -68,7 +68,7 @@ def serving(arguments: Sequence[str], ready_url: str, log: Path) -> Iterator[sub
     Raises:
         ModeltollError: it did not start; the message holds the end of what it printed.
     """
-    command = [sys.executable, "-m", "modeltoll.demo.leash", *arguments]
+    command = [sys.executable, "-m", "modeltoll.demo.parent_watchdog", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own modules
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT

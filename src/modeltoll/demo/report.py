@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from modeltoll.demo.run import Outcome
-    from modeltoll.demo.tally import Account, Line
+    from modeltoll.demo.run import DemoOutcome
+    from modeltoll.demo.summary import CallerSummary, SummaryLine
 
 __all__ = ["HEADINGS", "result", "table", "write_report"]
 
@@ -22,7 +22,7 @@ HEADINGS = ("caller", "accounts", "queries", "leak", "s without", "s with", "sol
 _COLOURS = ("#0b6e4f", "#c1440e", "#7a3b9b", "#1f5fa8", "#9a6a00", "#5a5a5a")
 
 
-def _thief(line: Line) -> dict[str, Any]:
+def _thief(line: SummaryLine) -> dict[str, Any]:
     account = line.account
     return {
         "name": line.name,
@@ -37,7 +37,7 @@ def _thief(line: Line) -> dict[str, Any]:
     }
 
 
-def result(outcome: Outcome) -> dict[str, Any]:
+def result(outcome: DemoOutcome) -> dict[str, Any]:
     """What ``result.json`` holds."""
     honest = outcome.honest
     p50, p99 = np.quantile(honest.seconds_with, (0.5, 0.99)) * 1000
@@ -60,7 +60,7 @@ def result(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _cells(name: str, account: Account, quality: tuple[str, str]) -> tuple[str, ...]:
+def _cells(name: str, account: CallerSummary, quality: tuple[str, str]) -> tuple[str, ...]:
     without = float(account.seconds_without[account.visit.wanted].sum())
     requests, wanted = len(account.visit.asked), int(account.visit.wanted.sum())
     return (
@@ -76,7 +76,7 @@ def _cells(name: str, account: Account, quality: tuple[str, str]) -> tuple[str, 
     )
 
 
-def table(outcome: Outcome) -> list[tuple[str, ...]]:
+def table(outcome: DemoOutcome) -> list[tuple[str, ...]]:
     """One row of cells per caller, under ``HEADINGS``. The leak is entropy / novelty, each summed over the rows."""
     thieves = [
         _cells(line.name, line.account, (f"{line.clone.accuracy:.1%}", f"{line.clone.fidelity:.1%}"))
@@ -85,7 +85,7 @@ def table(outcome: Outcome) -> list[tuple[str, ...]]:
     return [_cells("honest caller", outcome.honest, ("", "")), *thieves]
 
 
-def _figure(outcome: Outcome) -> Figure:
+def _figure(outcome: DemoOutcome) -> Figure:
     """Clone accuracy against seconds, with the toll (solid) and without (dashed)."""
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9.5, 5.0), layout="constrained")
@@ -118,7 +118,7 @@ def _figure(outcome: Outcome) -> Figure:
     return figure
 
 
-def write_report(outcome: Outcome, folder: Path) -> None:
+def write_report(outcome: DemoOutcome, folder: Path) -> None:
     """Write the three files into ``folder``, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result(outcome), indent=2) + "\n")

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from modeltoll.demo.run import Stage, wishes
-from modeltoll.demo.street import Street, train_victim
-from modeltoll.demo.victim import MODEL
-from modeltoll.demo.worlds import WORLDS, Sizes, World
-from modeltoll.gateway.page.site import Demo, Offer, OfferedModel, page_application
-from modeltoll.gateway.serve import listen, served
-from modeltoll.puzzle.measuring import measure_profile
+from modeltoll.demo.data import WORLDS, DataSizes, DemoData
+from modeltoll.demo.model_server import MODEL
+from modeltoll.demo.run import Stage, requested_lines
+from modeltoll.demo.servers import DemoServers, train_victim
+from modeltoll.gateway.admin.playground.app import (
+    PlaygroundConfig,
+    PlaygroundDemo,
+    PlaygroundModel,
+    playground_application,
+)
+from modeltoll.gateway.server.serve import background_server, listen
+from modeltoll.puzzle.benchmark import measure_profile
 
 if TYPE_CHECKING:
     import socket
@@ -52,8 +57,8 @@ def keep_open(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[
     with listen("--port", f"127.0.0.1:{options.port}") as listening:
         port = listening.getsockname()[1]
         origins = [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost")]
-        world = WORLDS["digits"](Sizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
-        street, keys = Street.laid(folder), tuple(f"visitor-{number}" for number in range(_ACCOUNTS))
+        world = WORLDS["digits"](DataSizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
+        street, keys = DemoServers.laid(folder), tuple(f"visitor-{number}" for number in range(_ACCOUNTS))
         with stage("Training the victim") as progress:
             forest = train_victim(world, options.trees, options.seed, progress)
         with stage("Measuring this machine"):
@@ -61,21 +66,21 @@ def keep_open(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[
         street.write_settings(world.private_x, keys, profile, origins)
         with street.victim(forest):
             with stage("Calibrating on unseen digits") as progress:
-                street.calibrate(world.calibration, wishes(options.seed, "modeltoll demo --web"), progress)
+                street.calibrate(world.calibration, requested_lines(options.seed, "modeltoll demo --web"), progress)
             with street.gateway():
-                page = page_application(_offer(street, Demo(keys, samples(world))))
+                page = playground_application(_playground_config(street, PlaygroundDemo(keys, samples(world))))
                 asyncio.run(_serve(page, listening, lambda: ready(f"{origins[0]}/")))
 
 
-def samples(world: World) -> bytes:
+def samples(world: DemoData) -> bytes:
     """Rows to try, as JSON: honest digits in whole numbers of 0..16, photograph patches in 0..1."""
     digits = np.rint(_GREYS * world.honest).astype(int)
     return msgspec.json.encode({"digits": digits.tolist(), "patches": world.pictures.round(4).tolist()})
 
 
-def _offer(street: Street, demo: Demo) -> Offer:
+def _playground_config(street: DemoServers, demo: PlaygroundDemo) -> PlaygroundConfig:
     path = f"/v2/models/{MODEL}"
-    return Offer(f"127.0.0.1:{street.gateway_port}", (OfferedModel(MODEL, f"{path}/infer", path),), demo)
+    return PlaygroundConfig(f"127.0.0.1:{street.gateway_port}", (PlaygroundModel(MODEL, f"{path}/infer", path),), demo)
 
 
 async def _serve(page: Starlette, listening: socket.socket, ready: Callable[[], None]) -> None:
@@ -83,6 +88,6 @@ async def _serve(page: Starlette, listening: socket.socket, ready: Callable[[], 
     enough, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, enough.set)
-    async with served(page, listening):
+    async with background_server(page, listening):
         ready()
         await enough.wait()

@@ -12,9 +12,9 @@ from starlette.routing import compile_path
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
-from modeltoll.gateway.assemble import assemble
+from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.settings import Settings, load_settings
+from modeltoll.gateway.settings.load import Settings, load_settings
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class TollMiddleware:
         chosen = settings if isinstance(settings, Settings) else load_settings(Path(settings))
         self._app = app
         upstream = ApplicationUpstream(app, int(chosen.upstream.max_answer_mib * (1 << 20)))
-        self._assembly = assemble(chosen, upstream)
+        self._assembly = build_gateway(chosen, upstream)
         templates = {wire.REDEEM_PATH}
         for gate in self._assembly.gates.values():
             templates |= set(gate.road.subject.protocol.routes.infer)

@@ -8,10 +8,10 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.leak.inputs import inputs_of
-from modeltoll.leak.pate import reading_for
+from modeltoll.leak.pate import vote_readout
 
 if TYPE_CHECKING:
-    from modeltoll.leak.pate import Reading, Voters
+    from modeltoll.leak.pate import VoteReadout, Voters
     from modeltoll.records import Evidence, Floats
 
 __all__ = ["MultilabelMeasure"]
@@ -27,14 +27,16 @@ class MultilabelMeasure:
 
     __slots__ = ("_voters", "name", "reading", "teachers")
 
-    def __init__(self, voters: Voters, teachers: int, reading: Reading | None = None, name: str = "multilabel") -> None:
+    def __init__(
+        self, voters: Voters, teachers: int, reading: VoteReadout | None = None, name: str = "multilabel"
+    ) -> None:
         """``voters`` tells how many of the ``teachers`` say yes to each label, (rows, labels).
 
         ``reading`` defaults to ``rdp`` at sigma = teachers / 25.
         """
         self.name = name
         self.teachers = teachers
-        self.reading = reading_for(teachers, reading)
+        self.reading = vote_readout(teachers, reading)
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:

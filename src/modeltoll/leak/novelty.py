@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from modeltoll.errors import CalibrationError, RequestError
+from modeltoll.leak.array_file import load_arrays, save_arrays
 from modeltoll.leak.inputs import LARGEST, check_inputs, inputs_of
-from modeltoll.leak.neighbours import Neighbours
-from modeltoll.leak.store import load_arrays, save_arrays
+from modeltoll.leak.nearest_neighbours import Neighbours
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
@@ -26,7 +26,7 @@ _REFERENCES = 2000  # private points whose own distances the scale is the median
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Fitted:
+class _FittedNovelty:
     """What fitting found out: ``points`` (n, e) divided by ``spread`` (e,), and the unit of distance."""
 
     points: Floats
@@ -89,9 +89,9 @@ class NoveltyMeasure:
         spread = np.where(deviation > 0.0, deviation, 1.0) if standardise else np.ones(points.shape[1])
         points = np.ascontiguousarray(points / spread)
         search = Neighbours(points)
-        self._install(_Fitted(points, spread, _unit(points, search, k, rng), k, inputs.shape[1]), search, embed)
+        self._install(_FittedNovelty(points, spread, _unit(points, search, k, rng), k, inputs.shape[1]), search, embed)
 
-    def _install(self, fitted: _Fitted, search: Neighbours, embed: Embed | None) -> None:
+    def _install(self, fitted: _FittedNovelty, search: Neighbours, embed: Embed | None) -> None:
         self.name = "novelty"
         self._fitted = fitted
         self._search = search
@@ -117,7 +117,7 @@ class NoveltyMeasure:
 
     def save(self, path: Path) -> None:
         """Write the fitted measure. An embedding is code and is not saved."""
-        arrays = {name: np.asarray(getattr(self._fitted, name)) for name in _Fitted.__slots__}
+        arrays = {name: np.asarray(getattr(self._fitted, name)) for name in _FittedNovelty.__slots__}
         save_arrays(path, _KIND, arrays | {"embedded": np.array(self._embed is not None)})
 
     @classmethod
@@ -129,13 +129,16 @@ class NoveltyMeasure:
                 embedding and none is given, or the other way round.
         """
         arrays = load_arrays(path, _KIND)
-        if set(arrays) != {*_Fitted.__slots__, "embedded"} or arrays["points"].shape[1:] != arrays["spread"].shape:
+        if (
+            set(arrays) != {*_FittedNovelty.__slots__, "embedded"}
+            or arrays["points"].shape[1:] != arrays["spread"].shape
+        ):
             raise CalibrationError("the novelty file does not hold what a novelty measure needs", private=str(path))
         if bool(arrays["embedded"]) != (embed is not None):
             needs = "with an embedding" if arrays["embedded"] else "without an embedding"
             raise CalibrationError(f"the novelty measure was fitted {needs}")
         points, scale = arrays["points"], float(arrays["scale"])
-        fitted = _Fitted(points, arrays["spread"], scale, int(arrays["k"]), int(arrays["dimensions"]))
+        fitted = _FittedNovelty(points, arrays["spread"], scale, int(arrays["k"]), int(arrays["dimensions"]))
         measure = cls.__new__(cls)
         measure._install(fitted, Neighbours(points), embed)  # noqa: SLF001  its own: a second way to be made
         return measure

@@ -14,7 +14,7 @@ from modeltoll.leak.rdp import ORDERS, epsilon, gnmax_rdp, log_q
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats, Integers
 
-__all__ = ["EPS_SUM", "RDP", "TEACHERS_PER_SIGMA", "PateMeasure", "Reading", "Voters", "reading_for"]
+__all__ = ["EPS_SUM", "RDP", "TEACHERS_PER_SIGMA", "PateMeasure", "VoteReadout", "Voters", "vote_readout"]
 
 RDP, EPS_SUM = "rdp", "eps-sum"
 _KINDS = (RDP, EPS_SUM)
@@ -30,7 +30,7 @@ class Voters(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class VoteReadout:
     """How votes are read as a leak.
 
     ``rdp``: Rényi divergence of one GNMax query at one fixed order. It is additive and composes exactly.
@@ -80,7 +80,7 @@ class Reading:
         return gnmax_rdp(log_q(votes, self.sigma), self.sigma, ORDERS)
 
 
-def reading_for(teachers: int, reading: Reading | None) -> Reading:
+def vote_readout(teachers: int, reading: VoteReadout | None) -> VoteReadout:
     """The reading of that many teachers' votes: the one that is given, else ``rdp`` at sigma = teachers / 25.
 
     Raises:
@@ -88,7 +88,7 @@ def reading_for(teachers: int, reading: Reading | None) -> Reading:
     """
     if teachers < 1:
         raise SettingsError(["there must be at least one teacher"])
-    return Reading(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
+    return VoteReadout(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
 
 
 class PateMeasure:
@@ -102,11 +102,11 @@ class PateMeasure:
 
     __slots__ = ("_voters", "name", "reading", "teachers")
 
-    def __init__(self, voters: Voters, teachers: int, reading: Reading | None = None, name: str = "pate") -> None:
+    def __init__(self, voters: Voters, teachers: int, reading: VoteReadout | None = None, name: str = "pate") -> None:
         """``voters`` votes with ``teachers`` votes per row. ``reading`` defaults to ``rdp`` at sigma = teachers / 25."""
         self.name = name
         self.teachers = teachers
-        self.reading = reading_for(teachers, reading)
+        self.reading = vote_readout(teachers, reading)
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:

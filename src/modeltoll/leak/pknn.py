@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.leak.neighbours import Neighbours
-from modeltoll.leak.pate import Reading
+from modeltoll.leak.array_file import load_arrays, save_arrays
+from modeltoll.leak.nearest_neighbours import Neighbours
+from modeltoll.leak.pate import VoteReadout
 from modeltoll.leak.scores import check_scores, scores_of
-from modeltoll.leak.store import load_arrays, save_arrays
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats, Integers
@@ -45,7 +45,7 @@ class PknnMeasure:
     __slots__ = ("_labels", "_points", "_search", "k", "name", "reading")
 
     def __init__(
-        self, points: Floats, labels: Integers, k: int = 300, reading: Reading | None = None, name: str = "pknn"
+        self, points: Floats, labels: Integers, k: int = 300, reading: VoteReadout | None = None, name: str = "pknn"
     ) -> None:
         """Prepare the search.
 
@@ -66,7 +66,7 @@ class PknnMeasure:
         self._search = Neighbours(self._points)
         self.k = k
         self.name = name
-        self.reading = Reading(28.0 * k / 300.0) if reading is None else reading
+        self.reading = VoteReadout(28.0 * k / 300.0) if reading is None else reading
 
     def votes(self, scores: Floats) -> Integers:
         """How many of the k nearest private points bear each label, shape (rows, classes).
@@ -99,7 +99,7 @@ class PknnMeasure:
         save_arrays(path, _KIND, {"points": self._points, "labels": self._labels, "k": np.array(self.k)})
 
     @classmethod
-    def load(cls, path: Path, reading: Reading | None = None, name: str = "pknn") -> PknnMeasure:
+    def load(cls, path: Path, reading: VoteReadout | None = None, name: str = "pknn") -> PknnMeasure:
         """Read what ``save`` wrote.
 
         Raises:

@@ -12,7 +12,7 @@ from modeltoll.errors import AnswerError, SettingsError
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["KINDS", "check_scores", "probabilities", "scores_of", "shown"]
+__all__ = ["KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
 
 KINDS = ("probabilities", "logits", "labels")  # what ``output.kind`` may declare
 TOLERANCE = 1e-3  # how far from 1 a row of probabilities may sum
@@ -84,7 +84,7 @@ def probabilities(raw: object, kind: str, classes: int | None = None, *, partial
     return _one_hot(raw, classes)
 
 
-def shown(scores: Floats, most: int) -> Floats:
+def top_k_scores(scores: Floats, most: int) -> Floats:
     """The answer of a model that shows its ``most`` largest scores only: the others are 0, shape (rows, classes).
 
     Of equal scores the first are shown. Measures with ``partial`` price such answers.

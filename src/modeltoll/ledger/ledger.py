@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Account, Allowance, Bill, Caller, Entry, Spent
+    from modeltoll.records import Account, Caller, Charge, DailyQuota, DailyUsage, LogEntry
 
 __all__ = ["Ledger"]
 
@@ -25,7 +25,7 @@ class Ledger(Protocol):
     async def close(self) -> None:
         """Let go of the store; nothing that was acknowledged is lost."""
 
-    async def charge(self, caller: Caller, entry: Entry) -> Account:
+    async def charge(self, caller: Caller, entry: Charge) -> Account:
         """Add an entry to the accounts of the caller and of his groups, and return them after it, in one atomic step.
 
         Counts fade by age first; rows whose fingerprint is in an account's sketch are not counted in that account.
@@ -35,7 +35,7 @@ class Ledger(Protocol):
             ValueError: the entry would spoil the account (see ``book.check_entry``); it was not written.
         """
 
-    async def bill(self, caller: Caller, bill: Bill) -> None:
+    async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """Add the issued work to the account and a line to the log, in one atomic step.
 
         Where the account is not known (never charged, or reset since) the line is all that is written.
@@ -44,7 +44,7 @@ class Ledger(Protocol):
             LedgerError, ValueError: as for ``charge``.
         """
 
-    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
         """Add to what the caller has had of his day, where the allowance covers it, in one atomic step; else False.
 
         A later day starts from nothing; what is spent on a day that is over already counts in the latest one.
@@ -53,7 +53,7 @@ class Ledger(Protocol):
             LedgerError: it may or may not have been written. ValueError: it would spoil the store.
         """
 
-    async def spent(self, caller: Caller, day: int) -> Spent:
+    async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """What the caller has had of a day, or of the latest one where that is later."""
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
@@ -65,7 +65,7 @@ class Ledger(Protocol):
         What a caller's tier, his groups and his discount are, is not known here.
         """
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
 
     def logged_as(self, caller: Caller) -> str:

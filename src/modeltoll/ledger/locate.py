@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger.book import HALF_LIFE
-from modeltoll.ledger.options import DAY, positive
+from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.ledger.url_options import DAY, positive_number
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
 
-__all__ = ["STORES", "Store", "locate"]
+__all__ = ["STORES", "LedgerType", "ledger_from_url"]
 
 STORES = {
     "memory": "modeltoll.ledger.memory:MemoryLedger",
@@ -29,7 +29,7 @@ STORES = {
 _EXTRAS = {"psycopg": "postgres", "redis": "valkey"}  # what to install for which module
 
 
-class Store(Protocol):
+class LedgerType(Protocol):
     """What a ledger's class offers so that a URL can name it."""
 
     url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
@@ -42,7 +42,7 @@ class Store(Protocol):
         """
 
 
-def locate(url: str, *, make: bool = True) -> Ledger:
+def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
     """The ledger that a URL names, not yet opened: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
 
     The option ``?half_life_days=30`` says how fast p-value counts fade. Who only looks at a ledger says so by ``make``:
@@ -60,14 +60,14 @@ def locate(url: str, *, make: bool = True) -> Ledger:
         raise SettingsError([f"ledger: the URL must begin with {known}"])
     module, _, name = STORES[parts.scheme].partition(":")
     try:
-        store: Store = getattr(import_module(module), name)
+        store: LedgerType = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "", "gateway")
         raise SettingsError(
             [f"ledger: {parts.scheme}:// needs {error.name}: pip install 'modeltoll[{extra}]'"]
         ) from error
     options = _options(parts, store.url_options | {"half_life_days"})
-    return store.from_url(parts, half_life=positive(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
+    return store.from_url(parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

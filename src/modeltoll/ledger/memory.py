@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger import book
+from modeltoll.ledger import account_math
 from modeltoll.records import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Allowance, Bill, Entry, Spent
+    from modeltoll.records import Account, Charge, DailyQuota, DailyUsage, LogEntry
 
 __all__ = ["LOG_LINES", "MemoryLedger"]
 
@@ -23,16 +23,16 @@ LOG_LINES = 100_000
 
 
 @dataclass(slots=True)
-class _Page:
+class _AccountPage:
     """An account and its sketch: the ring in the order of arrival, and the same fingerprints as a set."""
 
     account: Account
-    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=book.SKETCH))
+    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=account_math.SKETCH))
     seen: set[bytes] = field(default_factory=set)
 
     def learn(self, fresh: tuple[bytes, ...]) -> None:
         for fingerprint in fresh:
-            if len(self.ring) == book.SKETCH:
+            if len(self.ring) == account_math.SKETCH:
                 self.seen.discard(self.ring[0])
             self.ring.append(fingerprint)
             self.seen.add(fingerprint)
@@ -47,12 +47,12 @@ class MemoryLedger:
 
     url_options: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, *, half_life: float = book.HALF_LIFE, salt: bytes | None = None) -> None:
+    def __init__(self, *, half_life: float = account_math.HALF_LIFE, salt: bytes | None = None) -> None:
         self._half_life = half_life
         self._salt = secrets.token_bytes(32) if salt is None else salt
-        self._pages: dict[tuple[str, str], _Page] = {}
-        self._days: dict[str, Spent] = {}
-        self._lines: deque[tuple[int, str, Bill]] = deque(maxlen=LOG_LINES)
+        self._pages: dict[tuple[str, str], _AccountPage] = {}
+        self._days: dict[str, DailyUsage] = {}
+        self._lines: deque[tuple[int, str, LogEntry]] = deque(maxlen=LOG_LINES)
         self._written = 0
         self._open = False
 
@@ -79,79 +79,81 @@ class MemoryLedger:
         """See ``Ledger.close``."""
         self._open = False
 
-    async def charge(self, caller: Caller, entry: Entry) -> Account:
+    async def charge(self, caller: Caller, entry: Charge) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
+        account_math.check_charge(caller, entry)
         pages = self._opened()
-        own, *shared = [self._charge(pages, party, entry) for party in book.parties(caller)]
-        return book.together(own, shared)
+        own, *shared = [self._charge(pages, party, entry) for party in account_math.affected_accounts(caller)]
+        return account_math.with_groups(own, shared)
 
-    def _charge(self, pages: dict[tuple[str, str], _Page], caller: Caller, entry: Entry) -> Account:
+    def _charge(self, pages: dict[tuple[str, str], _AccountPage], caller: Caller, entry: Charge) -> Account:
         key = caller.name, entry.model
         page = pages.get(key)
         if page is None:
-            account, fresh = book.charge(None, caller, entry, (), self._half_life)
-            page = pages[key] = _Page(account)
+            account, fresh = account_math.charge(None, caller, entry, (), self._half_life)
+            page = pages[key] = _AccountPage(account)
         else:
-            page.account, fresh = book.charge(page.account, caller, entry, page.seen, self._half_life)
+            page.account, fresh = account_math.charge(page.account, caller, entry, page.seen, self._half_life)
         page.learn(fresh)
         return page.account
 
-    async def bill(self, caller: Caller, bill: Bill) -> None:
+    async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         page = self._opened().get((caller.name, bill.model))
         if page is not None:
             page.account = replace(page.account, work=page.account.work + bill.work.seconds)
         self._written += 1
         self._lines.append((self._written, self.logged_as(caller), bill))
 
-    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         self._opened()
-        after = book.spend(self._days.get(caller.name), more, allowance)
+        after = account_math.spend(self._days.get(caller.name), more, allowance)
         if after is not None:
             self._days[caller.name] = after
         return after is not None
 
-    async def spent(self, caller: Caller, day: int) -> Spent:
+    async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
         self._opened()
-        return book.spent(self._days.get(caller.name), day)
+        return account_math.usage_on(self._days.get(caller.name), day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         pages = self._opened()
-        own, *shared = [self._read(pages.get((party.name, model)), party, at) for party in book.parties(caller)]
-        return None if own is None else book.together(own, shared)
+        own, *shared = [
+            self._read(pages.get((party.name, model)), party, at) for party in account_math.affected_accounts(caller)
+        ]
+        return None if own is None else account_math.with_groups(own, shared)
 
-    def _read(self, page: _Page | None, caller: Caller, at: float) -> Account | None:
-        return None if page is None else replace(book.faded(page.account, at, self._half_life), caller=caller)
+    def _read(self, page: _AccountPage | None, caller: Caller, at: float) -> Account | None:
+        return None if page is None else replace(account_math.decayed(page.account, at, self._half_life), caller=caller)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         accounts = [page.account for page in self._opened().values() if not page.account.caller.is_group]
         accounts.sort(key=lambda account: (-account.work, account.caller.name, account.model))
         found = [replace(account, caller=Caller(account.caller.name)) for account in accounts[: max(0, limit)]]
-        return [book.faded(account, at, self._half_life) for account in found]
+        return [account_math.decayed(account, at, self._half_life) for account in found]
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
         self._opened()
         return [line for line in self._lines if line[0] > after][: max(0, limit)]
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt)
+        return account_math.hashed_name(caller, self._salt)
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         return self._opened().pop((caller.name, model), None) is not None
 
-    def _opened(self) -> dict[tuple[str, str], _Page]:
+    def _opened(self) -> dict[tuple[str, str], _AccountPage]:
         if not self._open:
             raise LedgerError("the ledger is not open")
         return self._pages

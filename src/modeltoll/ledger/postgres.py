@@ -17,18 +17,18 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, signed
-from modeltoll.ledger.options import given, positive, whole
-from modeltoll.ledger.postgresserver import CONNECTIONS, TIMEOUT, PostgresServer
-from modeltoll.ledger.retention import CUT, KEEP, Retention
-from modeltoll.records import GROUP_SCHEMES, Caller, Spent
+from modeltoll.ledger import account_math
+from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.postgres_pool import CONNECTIONS, TIMEOUT, PostgresPool
+from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, signed
+from modeltoll.ledger.url_options import positive_number, read_options, whole_number
+from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Allowance, Bill, Entry
+    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
 
 __all__ = ["PostgresLedger"]
 
@@ -78,13 +78,13 @@ class PostgresLedger:
         self,
         parameters: Mapping[str, Any],
         *,
-        half_life: float = book.HALF_LIFE,
+        half_life: float = account_math.HALF_LIFE,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
         make: bool = True,
     ) -> None:
-        self._server = PostgresServer(parameters, timeout=timeout, connections=connections, make=make)
+        self._server = PostgresPool(parameters, timeout=timeout, connections=connections, make=make)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
@@ -96,18 +96,18 @@ class PostgresLedger:
         Raises:
             SettingsError: PostgreSQL's library does not understand the URL, or an option of ours is no number.
         """
-        options = given(url)
+        options = read_options(url)
         return cls(
             _parameters(url),
             half_life=half_life,
-            timeout=positive(options, "timeout", TIMEOUT),
-            connections=whole(options, "connections", CONNECTIONS),
+            timeout=positive_number(options, "timeout", TIMEOUT),
+            connections=whole_number(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
             make=make,
         )
 
     async def open(self) -> None:
-        """See ``Ledger.open`` and ``PostgresServer.open``."""
+        """See ``Ledger.open`` and ``PostgresPool.open``."""
         if self._salt is None:
             self._salt = await self._server.open()
 
@@ -116,10 +116,10 @@ class PostgresLedger:
         self._salt = None
         await self._server.close()
 
-    async def charge(self, caller: Caller, entry: Entry) -> Account:
+    async def charge(self, caller: Caller, entry: Charge) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
-        parties = {_key(party, entry.model): party for party in book.parties(caller)}
+        account_math.check_charge(caller, entry)
+        parties = {_key(party, entry.model): party for party in account_math.affected_accounts(caller)}
         keys = sorted(parties)  # as the function wants them
         values = (
             _array(rf"\x{key.hex()}" for key in keys),
@@ -133,51 +133,51 @@ class PostgresLedger:
             entry.tariff,
             float(entry.at),
             self._half_life,
-            str(book.SKETCH),
+            str(account_math.SKETCH),
         )
         found = {row[0]: row[1:] for row in await self._server.fetch(_CHARGE, values)}
         own, *shared = [decode_account(party, found[key]) for key, party in parties.items()]
-        return book.together(own, shared)
+        return account_math.with_groups(own, shared)
 
-    async def bill(self, caller: Caller, bill: Bill) -> None:
+    async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         line = encode_line(self.logged_as(caller), bill)
         columns = [Int8(value) if kind is int else kind(value) for value, kind in zip(line, LINE.values(), strict=True)]
         await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
         if (before := self._retention.before(bill.at)) is not None:
             await self._server.fetch(_SHORTEN, (before,))
 
-    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         had = (str(more.day), Int8(more.rows), float(more.work))
         ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(allowance)))
         return bool(covered)
 
-    async def spent(self, caller: Caller, day: int) -> Spent:
+    async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
         found = await self._server.fetch(_DAY, (_day_key(caller),))
-        return book.spent(Spent(*found[0]) if found else None, day)
+        return account_math.usage_on(DailyUsage(*found[0]) if found else None, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
-        parties = book.parties(caller)
+        account_math.check_names(caller, model)
+        parties = account_math.affected_accounts(caller)
         keys = [_key(party, model) for party in parties]
         found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,))}
         own, *shared = [
-            book.faded(decode_account(party, found[key]), at, self._half_life) if key in found else None
+            account_math.decayed(decode_account(party, found[key]), at, self._half_life) if key in found else None
             for key, party in zip(keys, parties, strict=True)
         ]
-        return None if own is None else book.together(own, shared)
+        return None if own is None else account_math.with_groups(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),))
-        return [book.faded(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
+        return [account_math.decayed(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
         return [
             decode_line(row) for row in await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
@@ -185,11 +185,11 @@ class PostgresLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt or b"")
+        return account_math.hashed_name(caller, self._salt or b"")
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         ((known,),) = await self._server.fetch(_RESET, (_key(caller, model),))
         return bool(known)
 
@@ -211,7 +211,7 @@ def _key(caller: Caller, model: str) -> bytes:
     return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
 
 
-def _most(allowance: Allowance) -> tuple[Int8, float]:
+def _most(allowance: DailyQuota) -> tuple[Int8, float]:
     """The limits as the function takes them: where there is none, numbers that nothing reaches."""
     rows = bounded(2**63 - 1 if allowance.rows is None else allowance.rows)
     return Int8(rows), math.inf if allowance.work is None else float(allowance.work)

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
-from modeltoll.ledger.options import given
-from modeltoll.ledger.retention import CUT, KEEP, Retention
-from modeltoll.ledger.sqlitefile import PATIENCE, SqliteFile
-from modeltoll.records import GROUP_SCHEMES, Caller, Spent
+from modeltoll.ledger import account_math
+from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
+from modeltoll.ledger.sqlite_connection import PATIENCE, SqliteConnection
+from modeltoll.ledger.url_options import read_options
+from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Allowance, Bill, Entry
+    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
 
 __all__ = ["SqliteLedger"]
 
@@ -74,12 +74,12 @@ class SqliteLedger:
         self,
         path: Path,
         *,
-        half_life: float = book.HALF_LIFE,
+        half_life: float = account_math.HALF_LIFE,
         patience: float = PATIENCE,
         retention: Retention | None = None,
         make: bool = True,
     ) -> None:
-        self._file = SqliteFile(path, patience=patience, make=make)
+        self._file = SqliteConnection(path, patience=patience, make=make)
         self._half_life = half_life
         self._retention = retention or Retention()
         self._salt = b""
@@ -98,10 +98,10 @@ class SqliteLedger:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
         if name == ":memory:":
             raise SettingsError(["ledger: for a ledger without a file write memory://"])
-        return cls(Path(name), half_life=half_life, retention=Retention.from_options(given(url)), make=make)
+        return cls(Path(name), half_life=half_life, retention=Retention.from_options(read_options(url)), make=make)
 
     async def open(self) -> None:
-        """See ``Ledger.open`` and ``SqliteFile.open``."""
+        """See ``Ledger.open`` and ``SqliteConnection.open``."""
         await self._file.open()
         self._salt = await self._file.do(_salt)
 
@@ -109,42 +109,42 @@ class SqliteLedger:
         """See ``Ledger.close``."""
         await self._file.close()
 
-    async def charge(self, caller: Caller, entry: Entry) -> Account:
+    async def charge(self, caller: Caller, entry: Charge) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
+        account_math.check_charge(caller, entry)
         job = partial(_charge, caller, entry, self._half_life)
         return await self._file.do(job, large=entry.rows > LARGE_ROWS)
 
-    async def bill(self, caller: Caller, bill: Bill) -> None:
+    async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         line = encode_line(self.logged_as(caller), bill)
         before = self._retention.before(bill.at)
         await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
-    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         return await self._file.do(partial(_spend, caller, more, allowance))
 
-    async def spent(self, caller: Caller, day: int) -> Spent:
+    async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
-        return book.spent(await self._file.do(partial(_day, caller)), day)
+        return account_math.usage_on(await self._file.do(partial(_day, caller)), day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         found = await self._file.do(partial(_read, caller, model))
-        own, *shared = [account and book.faded(account, at, self._half_life) for account in found]
-        return None if own is None else book.together(own, shared)
+        own, *shared = [account and account_math.decayed(account, at, self._half_life) for account in found]
+        return None if own is None else account_math.with_groups(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         page = (bounded(limit),)
         found = await self._file.look(lambda connection: connection.execute(_LARGEST, page).fetchall())
-        return [book.faded(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
+        return [account_math.decayed(_decode_account(row, Caller(row[2])), at, self._half_life) for row in found]
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
         page = (bounded(after), bounded(limit))
         found = await self._file.look(lambda connection: connection.execute(_READ, page).fetchall())
@@ -152,11 +152,11 @@ class SqliteLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt)
+        return account_math.hashed_name(caller, self._salt)
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         return await self._file.do(partial(_reset, caller, model))
 
 
@@ -169,16 +169,21 @@ def _salt(connection: sqlite3.Connection) -> bytes:
 
 
 def _read(caller: Caller, model: str, connection: sqlite3.Connection) -> list[Account | None]:
-    found = [(connection.execute(_FIND, (party.name, model)).fetchone(), party) for party in book.parties(caller)]
+    found = [
+        (connection.execute(_FIND, (party.name, model)).fetchone(), party)
+        for party in account_math.affected_accounts(caller)
+    ]
     return [None if row is None else _decode_account(row, party) for row, party in found]
 
 
-def _charge(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
-    own, *shared = [_charge_one(party, entry, half_life, connection) for party in book.parties(caller)]
-    return book.together(own, shared)
+def _charge(caller: Caller, entry: Charge, half_life: float, connection: sqlite3.Connection) -> Account:
+    own, *shared = [
+        _charge_one(party, entry, half_life, connection) for party in account_math.affected_accounts(caller)
+    ]
+    return account_math.with_groups(own, shared)
 
 
-def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqlite3.Connection) -> Account:
+def _charge_one(caller: Caller, entry: Charge, half_life: float, connection: sqlite3.Connection) -> Account:
     found = connection.execute(_FIND, (caller.name, entry.model)).fetchone()
     if found is None:
         number, learned, before, seen = None, 0, None, set[bytes]()
@@ -187,7 +192,7 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
         before = _decode_account(found, caller)
         seen = _seen(number, entry.fingerprints, connection)
 
-    after, fresh = book.charge(before, caller, entry, seen, half_life)
+    after, fresh = account_math.charge(before, caller, entry, seen, half_life)
     values = (
         learned + len(fresh),
         after.rows,
@@ -203,7 +208,7 @@ def _charge_one(caller: Caller, entry: Entry, half_life: float, connection: sqli
         number = connection.execute(_ADD, values + new).lastrowid
     else:
         connection.execute(_CHANGE, (*values, number))
-    ring = book.slots(learned, fresh)
+    ring = account_math.slots(learned, fresh)
     connection.executemany(_LEARN, [(number, slot, signed(fingerprint)) for slot, fingerprint in ring])
     return after
 
@@ -219,7 +224,7 @@ def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Conne
 
 
 def _bill(
-    caller: Caller, bill: Bill, line: tuple[Any, ...], before: float | None, connection: sqlite3.Connection
+    caller: Caller, bill: LogEntry, line: tuple[Any, ...], before: float | None, connection: sqlite3.Connection
 ) -> None:
     connection.execute(_WORK, (bill.work.seconds, caller.name, bill.model))
     connection.execute(_WRITE, line)
@@ -227,13 +232,13 @@ def _bill(
         connection.execute(_SHORTEN, (before,))
 
 
-def _day(caller: Caller, connection: sqlite3.Connection) -> Spent | None:
+def _day(caller: Caller, connection: sqlite3.Connection) -> DailyUsage | None:
     found = connection.execute(_DAY, (caller.name,)).fetchone()
-    return None if found is None else Spent(*found)
+    return None if found is None else DailyUsage(*found)
 
 
-def _spend(caller: Caller, more: Spent, allowance: Allowance, connection: sqlite3.Connection) -> bool:
-    after = book.spend(_day(caller, connection), more, allowance)
+def _spend(caller: Caller, more: DailyUsage, allowance: DailyQuota, connection: sqlite3.Connection) -> bool:
+    after = account_math.spend(_day(caller, connection), more, allowance)
     if after is None:
         return False
     connection.execute(_SPEND, (caller.name, after.day, after.rows, float(after.work)))
@@ -267,4 +272,4 @@ def _unpack(blob: bytes) -> tuple[float, ...]:
 
 
 def _fingerprint(number: int) -> bytes:
-    return number.to_bytes(book.FINGERPRINT_BYTES, "big", signed=True)
+    return number.to_bytes(account_math.FINGERPRINT_BYTES, "big", signed=True)

@@ -15,18 +15,18 @@ from urllib.parse import unquote
 import msgspec
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger import book
-from modeltoll.ledger.columns import LINE, bounded, decode_account, decode_line, encode_line
-from modeltoll.ledger.options import given, positive, whole
-from modeltoll.ledger.retention import CUT, KEEP, Retention
-from modeltoll.ledger.valkeyserver import CONNECTIONS, TIMEOUT, ValkeyServer
-from modeltoll.records import Caller, Spent
+from modeltoll.ledger import account_math
+from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line
+from modeltoll.ledger.url_options import positive_number, read_options, whole_number
+from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
+from modeltoll.records import Caller, DailyUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Allowance, Bill, Entry
+    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
 
 __all__ = ["ValkeyLedger"]
 
@@ -40,7 +40,7 @@ _CERTIFICATES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _PORT = 6379
 
 
-class _Kept(msgspec.Struct):
+class _StoredAccount(msgspec.Struct):
     """An account as the server keeps it; counts row after row. ``learned`` counts what the sketch has ever taken in."""
 
     caller: str
@@ -57,7 +57,7 @@ class _Kept(msgspec.Struct):
     learned: int
 
 
-class _Numbers(msgspec.Struct):
+class _LuaNumbers(msgspec.Struct):
     """The numbers of an entry."""
 
     rows: int
@@ -68,7 +68,7 @@ class _Numbers(msgspec.Struct):
 
 
 _PACKER = msgspec.msgpack.Encoder(enc_hook=float)  # numpy has floats of its own
-_UNPACKER = msgspec.msgpack.Decoder(_Kept)
+_UNPACKER = msgspec.msgpack.Decoder(_StoredAccount)
 
 
 class ValkeyLedger:
@@ -84,13 +84,13 @@ class ValkeyLedger:
         self,
         parameters: Mapping[str, Any],
         *,
-        half_life: float = book.HALF_LIFE,
+        half_life: float = account_math.HALF_LIFE,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
         make: bool = True,
     ) -> None:
-        self._server = ValkeyServer(parameters, timeout=timeout, connections=connections, make=make)
+        self._server = ValkeyConnection(parameters, timeout=timeout, connections=connections, make=make)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
@@ -102,18 +102,18 @@ class ValkeyLedger:
         Raises:
             SettingsError: the URL names no host, or has a port, number, file or option that cannot be.
         """
-        options = given(url)
+        options = read_options(url)
         return cls(
             {**_address(url), **_encryption(url.scheme, options)},
             half_life=half_life,
-            timeout=positive(options, "timeout", TIMEOUT),
-            connections=whole(options, "connections", CONNECTIONS),
+            timeout=positive_number(options, "timeout", TIMEOUT),
+            connections=whole_number(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
             make=make,
         )
 
     async def open(self) -> None:
-        """See ``Ledger.open`` and ``ValkeyServer.open``."""
+        """See ``Ledger.open`` and ``ValkeyConnection.open``."""
         if self._salt is None:
             self._salt = await self._server.open(_MARK)
 
@@ -122,30 +122,30 @@ class ValkeyLedger:
         self._salt = None
         await self._server.close()
 
-    async def charge(self, caller: Caller, entry: Entry) -> Account:
+    async def charge(self, caller: Caller, entry: Charge) -> Account:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        book.check_entry(caller, entry)
-        parties = book.parties(caller)
+        account_math.check_charge(caller, entry)
+        parties = account_math.affected_accounts(caller)
         places = [_place(party, entry.model) for party in parties]
         keys = [_RANKING, *chain.from_iterable((_ACCOUNT + place, _SKETCH + place) for place in places)]
         ranked = "" if caller.is_group else places[0]
         values = [
-            _PACKER.encode(_Numbers(entry.rows, entry.leaks, entry.bins, entry.shape, entry.at)),
+            _PACKER.encode(_LuaNumbers(entry.rows, entry.leaks, entry.bins, entry.shape, entry.at)),
             b"".join(entry.fingerprints),
             entry.model,
             entry.tariff,
             self._half_life,
-            book.SKETCH,
+            account_math.SKETCH,
             ranked,
             *(party.name for party in parties),
         ]
         after = await self._server.run("charge", keys, values)
         own, *shared = map(_decode, parties, after)
-        return book.together(own, shared)
+        return account_math.with_groups(own, shared)
 
-    async def bill(self, caller: Caller, bill: Bill) -> None:
+    async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        book.check_bill(caller, bill)
+        account_math.check_bill(caller, bill)
         place = _place(caller, bill.model)
         line = encode_line(self.logged_as(caller), bill)
         fields = chain.from_iterable(
@@ -155,38 +155,38 @@ class ValkeyLedger:
         values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
         await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
 
-    async def spend(self, caller: Caller, more: Spent, allowance: Allowance) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        book.check_spending(caller, more)
+        account_math.check_spending(caller, more)
         most = ["" if limit is None else limit for limit in (allowance.rows, allowance.work)]
         had = [more.day, more.rows, float(more.work)]
         return bool(await self._server.run("spend", [_DAY + caller.name], [*had, *most, _DAY_SECONDS]))
 
-    async def spent(self, caller: Caller, day: int) -> Spent:
+    async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
         kept = await self._server.ask("HMGET", _DAY + caller.name, "day", "rows", "work")
-        known = None if kept[0] is None else Spent(int(kept[0]), int(kept[1]), float(kept[2]))
-        return book.spent(known, day)
+        known = None if kept[0] is None else DailyUsage(int(kept[0]), int(kept[1]), float(kept[2]))
+        return account_math.usage_on(known, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
-        book.check_names(caller, model)
-        parties = book.parties(caller)
+        account_math.check_names(caller, model)
+        parties = account_math.affected_accounts(caller)
         found = await self._server.ask("MGET", *(_ACCOUNT + _place(party, model) for party in parties))
         own, *shared = [
-            None if kept is None else book.faded(_decode(party, kept), at, self._half_life)
+            None if kept is None else account_math.decayed(_decode(party, kept), at, self._half_life)
             for party, kept in zip(parties, found, strict=True)
         ]
-        return None if own is None else book.together(own, shared)
+        return None if own is None else account_math.with_groups(own, shared)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
         found = await self._server.run("largest", [_RANKING], [bounded(limit) - 1, _ACCOUNT])
-        return [book.faded(_decode(None, kept), at, self._half_life) for kept in found]
+        return [account_math.decayed(_decode(None, kept), at, self._half_life) for kept in found]
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
         if limit <= 0:
             return []
@@ -196,11 +196,11 @@ class ValkeyLedger:
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
-        return book.hashed(caller, self._salt or b"")
+        return account_math.hashed_name(caller, self._salt or b"")
 
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
-        book.check_names(caller, model)
+        account_math.check_names(caller, model)
         place = _place(caller, model)
         return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + place, _SKETCH + place], [place]))
 
@@ -245,7 +245,7 @@ def _place(caller: Caller, model: str) -> str:
 
 def _decode(caller: Caller | None, kept: bytes) -> Account:
     try:
-        account: _Kept = _UNPACKER.decode(kept)
+        account: _StoredAccount = _UNPACKER.decode(kept)
     except msgspec.MsgspecError as error:
         raise LedgerError("the ledger holds an account that is damaged", private=str(error)) from error
     return decode_account(
@@ -265,6 +265,6 @@ def _decode(caller: Caller | None, kept: bytes) -> Account:
     )
 
 
-def _decode_line(number: bytes, values: Iterable[bytes]) -> tuple[int, str, Bill]:
+def _decode_line(number: bytes, values: Iterable[bytes]) -> tuple[int, str, LogEntry]:
     columns = (kind(value.decode()) for kind, value in zip(LINE.values(), values, strict=True))
     return decode_line((int(number.partition(b"-")[0]), *columns))

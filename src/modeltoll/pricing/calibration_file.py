@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.assay import CalibrationReport
-from modeltoll.pricing.calibration import Calibration, EntryTerms, Provenance
-from modeltoll.pricing.document import Members, decode_document, encode_document, read_bytes, write_bytes
+from modeltoll.json_document import StrictObject, decode_document, encode_document, read_bytes, write_bytes
+from modeltoll.pricing.calibration import Calibration, NewAccountToll, Provenance
 from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.pricing.validation import CalibrationReport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def encode_calibration(calibration: Calibration) -> bytes:
     return encode_document(members)
 
 
-def _report(members: Members) -> CalibrationReport:
+def _report(members: StrictObject) -> CalibrationReport:
     waits = members.table("waits")
     if any(len(wait) != 2 for wait in waits):
         raise members.fault("waits", "must hold pairs of a share and seconds")
@@ -69,25 +69,25 @@ def _report(members: Members) -> CalibrationReport:
     return report
 
 
-def _suspicion(members: Members) -> SuspicionTerms:
+def _suspicion(members: StrictObject) -> SuspicionTerms:
     terms = SuspicionTerms(**{term.name: members.number(term.name) for term in fields(SuspicionTerms)})
     members.done()
     return terms
 
 
-def _entry(members: Members) -> EntryTerms:
-    terms = EntryTerms(members.number("anonymous_units"), members.number("keyed_units"), members.integer("rows"))
+def _new_account_toll(members: StrictObject) -> NewAccountToll:
+    terms = NewAccountToll(members.number("anonymous_units"), members.number("keyed_units"), members.integer("rows"))
     members.done()
     return terms
 
 
-def _provenance(members: Members) -> Provenance:
+def _provenance(members: StrictObject) -> Provenance:
     provenance = Provenance(*(members.text(name) for name in ("source", "command", "created", "machine")))
     members.done()
     return provenance
 
 
-def _calibration(members: Members) -> Calibration:
+def _calibration(members: StrictObject) -> Calibration:
     if members.text("format") != FORMAT:
         raise members.fault("format", f"must be {FORMAT!r}")
     if members.integer("version") != VERSION:
@@ -105,7 +105,7 @@ def _calibration(members: Members) -> Calibration:
         undefended_seconds=members.number("undefended_seconds"),
         gate_seconds=members.number("gate_seconds"),
         suspicion=_suspicion(members.object("suspicion")),
-        entry=_entry(members.object("entry")),
+        entry=_new_account_toll(members.object("entry")),
         provenance=_provenance(members.object("provenance")),
         report=None if report is None else _report(report),
     )

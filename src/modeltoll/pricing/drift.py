@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Drift", "DriftReading"]
+__all__ = ["DriftDetector", "DriftReading"]
 
 HALF_LIFE = 7 * 86_400.0  # seconds in which a row's count fades to a half
 REMEMBERED = 65_536  # how many of the latest different inputs are not counted again
@@ -48,7 +48,7 @@ class DriftReading:
         return dear or self.log_evidence >= self.log_threshold
 
 
-class Drift:
+class DriftDetector:
     """The faded histogram of one model's traffic, in the memory of one gateway. ``half_life`` is in seconds."""
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.tariff import checked_values
+from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class PublishedTariff:
             CalibrationError: the leaks are of another measure.
             AnswerError: a leak is negative or not finite.
         """
-        values = checked_values(leaks, self.measures)
+        values = check_leak_values(leaks, self.measures)
         rows = len(values)
         return Assessment(values[:, 0].copy(), np.ones(rows), np.zeros((rows, 1), dtype=np.int64))
 

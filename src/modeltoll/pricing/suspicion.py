@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.running import earlier, running
+from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,13 +133,13 @@ class Suspicion:
         that their caller has sent before. M is multiplied up row by row, by each bin's predictive chance over its
         width, which is the closed form of ``log_evidence``.
         """
-        rows_before = running(counted, accounts) - counted
+        rows_before = grouped_cumsum(counted, accounts) - counted
         spread = np.log(self._prior_total + rows_before)
         factors = []
         for column in bins.T:
-            same_before = earlier(accounts * self.bins + column, counted)
+            same_before = grouped_rank(accounts * self.bins + column, counted)
             gains = np.log(self._prior[column] + same_before) - spread - self._log_widths[column]
-            factors.append(running(np.where(counted, gains, 0.0), accounts))
+            factors.append(grouped_cumsum(np.where(counted, gains, 0.0), accounts))
         mean = np.logaddexp.reduce(factors, axis=0) - math.log(len(factors))
         log_evidence: Floats = mean - (rows_before + counted) * self._log_tolerance
         return log_evidence

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Account, Assessment, Floats, Leaks, Work
 
-__all__ = ["Tariff", "checked_values"]
+__all__ = ["Tariff", "check_leak_values"]
 
 
-def checked_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
+def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
     """The leaks' values (rows, measures), once they are what every tariff may count on.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.pricing.tariff import checked_values
+from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class UnpricedTariff:
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:  # noqa: ARG002  the plug's signature
         """Factors of 0, p-values of 1. Raises as ``Tariff.assess`` does."""
-        rows = len(checked_values(leaks, self.measures))
+        rows = len(check_leak_values(leaks, self.measures))
         return Assessment(np.zeros(rows), np.ones(rows), np.zeros((rows, len(self.measures)), dtype=np.int64))
 
     def work(self, assessment: Assessment, account: Account) -> Work:  # noqa: ARG002  the plug's signature

@@ -34,7 +34,7 @@ class Argon2id:
         self._out = ffi.new("uint8_t[]", _VALUE_BYTES)
         self._counter = ffi.new("uint8_t[]", _COUNTER_BYTES)
         self._salt = ffi.new("uint8_t[]", _SALT_BYTES)
-        memory = _kept(memory_kib) if memory_kib >= KEPT_KIB else None
+        memory = _reusable_memory(memory_kib) if memory_kib >= KEPT_KIB else None
         self._memory = memory  # the context refers to what it holds
         self._context = ffi.new(
             "argon2_context *",
@@ -70,17 +70,17 @@ class Argon2id:
 
 
 @dataclass(frozen=True, slots=True)
-class _Memory:
+class _MemoryArea:
     """Memory that is lent for each evaluation and never given back in between; the two are the C library's."""
 
     allocate: Any
     free: Any
 
 
-def _kept(memory_kib: int) -> _Memory | None:
+def _reusable_memory(memory_kib: int) -> _MemoryArea | None:
     """Memory to keep, or None where the system forbids a library to make callbacks: then malloc's must do."""
     try:
-        held = ffi.from_buffer("uint8_t[]", _map(1024 * memory_kib))
+        held = ffi.from_buffer("uint8_t[]", _map_memory(1024 * memory_kib))
     except OSError as error:
         raise HashingError(str(error)) from None
 
@@ -91,7 +91,7 @@ def _kept(memory_kib: int) -> _Memory | None:
         return _OK
 
     try:
-        return _Memory(
+        return _MemoryArea(
             ffi.callback("int(uint8_t **, size_t)", allocate),
             ffi.callback("void(uint8_t *, size_t)", lambda _memory, _size: None),
         )
@@ -99,7 +99,7 @@ def _kept(memory_kib: int) -> _Memory | None:
         return None
 
 
-def _map(size: int) -> mmap.mmap:
+def _map_memory(size: int) -> mmap.mmap:
     if not hasattr(mmap, "MAP_PRIVATE"):  # not a Unix
         return mmap.mmap(-1, size)
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

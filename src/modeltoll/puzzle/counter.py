@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from modeltoll.puzzle.evaluation import (
+from modeltoll.puzzle.functions import (
     ARGON2ID,
     LANES,
     MAX_EVALUATIONS,
@@ -24,9 +24,9 @@ from modeltoll.puzzle.evaluation import (
     secret_of,
     solves,
 )
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
-from modeltoll.puzzle.stock import MOST_EVALUATIONS, Blank, Stock
+from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, PrecomputedEvaluation, PrecomputedPool
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class _HiddenCounter:
         challenge = Challenge(self.name, parts, rung.memory_kib, passes, lanes)
         return challenge, Solution(counters, b"".join([secret_of(blank.value) for blank in blanks]))
 
-    def solve(self, challenge: Challenge, watch: Watch) -> Solution:
+    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
         """As ``Puzzle.solve``."""
         return solve(challenge, watch)
 
@@ -115,7 +115,7 @@ class _HiddenCounter:
         """As ``Puzzle.check``."""
         return challenge.puzzle == self.name and solves(challenge, solution.counters)
 
-    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[Blank]]:
+    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
         """The rung to use, and its evaluations where they were made ahead."""
         return _fitting(rungs, seconds)[0], []
 
@@ -137,12 +137,12 @@ def _parts(evaluations: float) -> int:
     return PARTS if evaluations > PARTS_ABOVE else 1
 
 
-def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[Blank]:
+def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
     """One evaluation per part, where the count from 0 comes to its counter."""
     function = evaluator(memory_kib)
     drawn = rng.randbytes(SEED_BYTES * len(counters))
     seeds = [drawn[at : at + SEED_BYTES] for at in range(0, len(drawn), SEED_BYTES)]
-    return [Blank(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
+    return [PrecomputedEvaluation(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
 
 
 def _size(evaluations: float, rng: random.Random) -> int:
@@ -183,7 +183,7 @@ class Argon2idCounter(_HiddenCounter):
         suspected_memory_kib: int = 0,
         disclose: Disclose = "coarse",
         blind_seconds: float = 0.0,
-        stock: Stock | None = None,
+        stock: PrecomputedPool | None = None,
     ) -> None:
         highest = max(max_memory_kib, suspected_memory_kib)
         steep = tuple(_Rung(memory, profile.rate(memory)) for memory in sorted(ladder) if memory <= highest)
@@ -208,7 +208,7 @@ class Argon2idCounter(_HiddenCounter):
             self._lower[height] = lower
         return self._lower[height]
 
-    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[Blank]]:
+    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
         """What is made ahead is used only as long as it lasts; then the memory is the most that is made at once."""
         fitting, stock = _fitting(rungs, seconds), self._stock
         for rung in fitting:

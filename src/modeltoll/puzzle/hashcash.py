@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from modeltoll.puzzle.evaluation import HASHCASH, HASHCASH_SHA1, HASHCASHES, MAX_EVALUATIONS, SEED_BYTES, solves
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
+from modeltoll.puzzle.functions import HASHCASH, HASHCASH_SHA1, HASHCASHES, MAX_EVALUATIONS, SEED_BYTES, solves
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Hashcash:
             raise ValueError(f"work of {work.seconds} seconds is not what a puzzle can carry")
         return Challenge(self.name, (Part(rng.randbytes(SEED_BYTES), self._bound(evaluations, rng)),)), None
 
-    def solve(self, challenge: Challenge, watch: Watch) -> Solution:
+    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
         """As ``Puzzle.solve``."""
         return solve(challenge, watch)
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Challenge, MachineProfile, Progress, Solution, Work
 
-__all__ = ["Puzzle", "Watch", "expected_evaluations", "expected_seconds"]
+__all__ = ["Puzzle", "SolveControl", "expected_evaluations", "expected_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class SolveControl:
     """How a solver is watched: who hears of its progress, when it must stop, on how many cores it may work.
 
     ``progress`` receives (evaluations done, most that can be needed; 0 where there is no such bound).
@@ -65,7 +65,7 @@ class Puzzle(Protocol):
             ValueError: the work is negative, not finite, or more than a puzzle can carry.
         """
 
-    def solve(self, challenge: Challenge, watch: Watch) -> Solution:
+    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
         """Do the work.
 
         Raises:

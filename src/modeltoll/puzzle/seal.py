@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpired, TokenRefused
-from modeltoll.puzzle.evaluation import COUNTERS, HASHCASHES, SECRET_BYTES, TIMELOCK, solves
+from modeltoll.puzzle.functions import COUNTERS, HASHCASHES, SECRET_BYTES, TIMELOCK, solves
 from modeltoll.records import Answer, Challenge, Part, Solution
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ __all__ = [
     "TOKEN_VERSION",
     "KeyRing",
     "RedeemClaim",
-    "close",
     "digest_solution",
-    "open_",
+    "open_answer",
     "open_token",
+    "redeem_claim",
+    "seal_answer",
     "seal_token",
-    "settle",
 ]
 
 KEY_BYTES = 32
@@ -55,7 +55,7 @@ _SKEW_SECONDS = 60.0  # between the clocks of two gateways
 REFUSED = "the token is not valid here, or its puzzle is not solved"
 
 
-def close(answer: Answer, solution: Solution, associated: bytes, rng: random.Random) -> bytes:
+def seal_answer(answer: Answer, solution: Solution, associated: bytes, rng: random.Random) -> bytes:
     """Seal an answer: only who finds the solution's secret can open it.
 
     ``associated`` is the canonical form of the challenge (``wire.canonical_challenge``); it is covered, not carried.
@@ -73,8 +73,8 @@ def close(answer: Answer, solution: Solution, associated: bytes, rng: random.Ran
     return nonce + AESGCM(_seal_key(solution)).encrypt(nonce, text, associated)
 
 
-def open_(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
-    """Open what ``close`` sealed, with the same ``associated`` bytes.
+def open_answer(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
+    """Open what ``seal_answer`` sealed, with the same ``associated`` bytes.
 
     Raises:
         SealBroken: another solution, another challenge, or any byte changed.
@@ -197,7 +197,7 @@ def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemCl
     return claim
 
 
-def settle(claim: RedeemClaim, counters: tuple[int, ...]) -> Answer:
+def redeem_claim(claim: RedeemClaim, counters: tuple[int, ...]) -> Answer:
     """The answer, for whoever brings the solution; the same bytes however often it is shown.
 
     Raises:

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from modeltoll.records import Challenge, Part
 
-__all__ = ["MODULUS_BYTES", "PYTHON", "Squarer", "base_of", "square_up", "squarers", "value_of"]
+__all__ = ["MODULUS_BYTES", "PYTHON", "Squarer", "square_repeatedly", "squarers", "time_lock_base", "time_lock_value"]
 
 MODULUS_BYTES = 256
 _BASE_LABEL = b"modeltoll timelock base v1"
@@ -47,23 +47,23 @@ def squarers() -> tuple[Squarer, ...]:
     return (Squarer("gmpy2", power, 1 << 11), PYTHON)
 
 
-def base_of(seed: bytes, modulus: int) -> int:
+def time_lock_base(seed: bytes, modulus: int) -> int:
     """x: SHA-256(label || seed || i) for i = 0 to 8 (one byte each), in a row as a big-endian integer, modulo N."""
     blocks = (sha256(_BASE_LABEL + seed + bytes((block,))).digest() for block in range(_BLOCKS))
     return int.from_bytes(b"".join(blocks), "big") % modulus
 
 
-def value_of(result: int) -> bytes:
+def time_lock_value(result: int) -> bytes:
     """F: SHA-256(label || x^(2^T), 256 bytes big-endian). Like any F, half check and half secret."""
     return sha256(_VALUE_LABEL + result.to_bytes(MODULUS_BYTES, "big")).digest()
 
 
-def square_up(challenge: Challenge, part: Part, look: Callable[[int], None], squarer: Squarer) -> bytes:
+def square_repeatedly(challenge: Challenge, part: Part, look: Callable[[int], None], squarer: Squarer) -> bytes:
     """F of a part, by squaring. ``look`` hears every few milliseconds how many squarings are done, and may raise."""
     modulus = int.from_bytes(challenge.modulus, "big")
-    x, done = base_of(part.seed, modulus), 0
+    x, done = time_lock_base(part.seed, modulus), 0
     while done < part.bound:
         look(done)
         count = min(squarer.chunk, part.bound - done)
         x, done = squarer.power(x, count, modulus), done + count
-    return value_of(x)
+    return time_lock_value(x)

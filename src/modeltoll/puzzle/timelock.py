@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from modeltoll.puzzle.evaluation import MAX_EVALUATIONS, SEED_BYTES, TIMELOCK, check_of, secret_of
-from modeltoll.puzzle.puzzle import Watch
-from modeltoll.puzzle.solve import solve
-from modeltoll.puzzle.squaring import MODULUS_BYTES, base_of, value_of
+from modeltoll.puzzle.functions import MAX_EVALUATIONS, SEED_BYTES, TIMELOCK, check_of, secret_of
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
+from modeltoll.puzzle.squaring import MODULUS_BYTES, time_lock_base, time_lock_value
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class TimeLock:
         part = Part(seed, squarings, check_of(value))
         return Challenge(self.name, (part,), modulus=self._modulus), Solution((squarings - 1,), secret_of(value))
 
-    def solve(self, challenge: Challenge, watch: Watch) -> Solution:
+    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
         """As ``Puzzle.solve``: on one core, for a second one would not help."""
         return solve(challenge, watch)
 
@@ -107,4 +107,4 @@ class TimeLock:
 
     def _value(self, seed: bytes, squarings: int) -> bytes:
         trapdoor = self._trapdoor
-        return value_of(trapdoor.power(base_of(seed, trapdoor.modulus), squarings))
+        return time_lock_value(trapdoor.power(time_lock_base(seed, trapdoor.modulus), squarings))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from modeltoll.simulation.scenes import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST
+from modeltoll.simulation.scenarios import ABANDON, ACCOUNTS, CHEAPEST, FILLERS, HONEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from modeltoll.records import Floats
-    from modeltoll.simulation.replay import Line
+    from modeltoll.simulation.replay import ReplayLine
 
 __all__ = ["draw_factors", "draw_lines"]
 
@@ -28,10 +28,10 @@ _MARKS = "osD^vPX*"  # one per kind of filler
 _STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
 
 
-class _Pens:
+class _PlotStyle:
     """A colour for each thief, a stroke for each tariff."""
 
-    def __init__(self, lines: Sequence[Line]) -> None:
+    def __init__(self, lines: Sequence[ReplayLine]) -> None:
         thieves = dict.fromkeys(line.sample for line in lines if line.family != HONEST)
         self.colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(thieves)}
         self.strokes = {
@@ -39,9 +39,9 @@ class _Pens:
         }
 
 
-def _curves(axes: Axes, lines: Sequence[Line], pens: _Pens, *, marked: bool) -> None:
+def _curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked: bool) -> None:
     """One curve per thief, kind and tariff."""
-    curves: dict[tuple[str, str, str], list[Line]] = {}
+    curves: dict[tuple[str, str, str], list[ReplayLine]] = {}
     for line in lines:
         curves.setdefault((line.sample, line.kind, line.tariff), []).append(line)
     kinds = list(dict.fromkeys(kind for _, kind, _ in curves))
@@ -71,7 +71,7 @@ def _curves(axes: Axes, lines: Sequence[Line], pens: _Pens, *, marked: bool) -> 
         )
 
 
-def _choosy(axes: Axes, lines: Sequence[Line], pens: _Pens) -> None:
+def _selective(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle) -> None:
     """Bars: what is paid by those who leave dear rows."""
     manners = list(dict.fromkeys((line.family, line.level) for line in lines))
     groups = list(dict.fromkeys((line.sample, line.tariff) for line in lines))
@@ -94,15 +94,15 @@ def _choosy(axes: Axes, lines: Sequence[Line], pens: _Pens) -> None:
     axes.set_xticks(range(len(manners)), names, fontsize=7)
 
 
-def draw_lines(lines: Sequence[Line], path: Path, title: str = "") -> None:
+def draw_lines(lines: Sequence[ReplayLine], path: Path, title: str = "") -> None:
     """Ratios against accounts, against fillers, and for choosy thieves; honest callers beside them in grey."""
-    pens = _Pens(lines)
+    pens = _PlotStyle(lines)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11.5, 4.2), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         _curves(panels[0], [line for line in lines if line.family == ACCOUNTS], pens, marked=False)
         _curves(panels[1], [line for line in lines if line.family == FILLERS], pens, marked=True)
-        _choosy(panels[2], [line for line in lines if line.family in (ABANDON, CHEAPEST)], pens)
+        _selective(panels[2], [line for line in lines if line.family in (ABANDON, CHEAPEST)], pens)
         for axes, label in zip(panels, ("accounts", "fillers per stolen row", "what a choosy thief buys"), strict=True):
             axes.set_yscale("log")
             axes.set_xlabel(label)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.recorded import CALIBRATION, HONEST
-from modeltoll.simulation.playing import play
-from modeltoll.simulation.scenes import Plan, Source, Times, honest_scenes, thief_scenes
-from modeltoll.simulation.traffic import drawn
+from modeltoll.pricing.leak_samples import CALIBRATION, HONEST
+from modeltoll.simulation.engine import run_scenario
+from modeltoll.simulation.scenarios import RowSource, ThiefPlan, Times, honest_scenarios, thief_scenarios
+from modeltoll.simulation.traffic import sample_rows
 
 if TYPE_CHECKING:
     from modeltoll.records import Leaks
-    from modeltoll.simulation.scenes import Scene
-    from modeltoll.simulation.tolls import Toll
+    from modeltoll.simulation.batch_tariffs import BatchTariff
+    from modeltoll.simulation.scenarios import Scenario
 
-__all__ = ["Line", "replay"]
+__all__ = ["ReplayLine", "replay_attackers"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReplayLine:
     """One line of the table.
 
     ``queries`` are the wanted rows that were bought; ``seconds_without`` their undefended time. ``seconds_with`` is
@@ -50,10 +50,12 @@ class Line:
     first_alarm: float | None
 
 
-def _line(scene: Scene, sample: str, toll: Toll, plan: Plan, times: Times, rng: np.random.Generator) -> Line:
-    played = play(scene, toll, plan.caller, times, rng)
+def _line(
+    scene: Scenario, sample: str, toll: BatchTariff, plan: ThiefPlan, times: Times, rng: np.random.Generator
+) -> ReplayLine:
+    played = run_scenario(scene, toll, plan.caller, times, rng)
     waits, alarms = played.waits, played.first_alarms()
-    return Line(
+    return ReplayLine(
         mode=scene.mode,
         queries=played.queries,
         seconds_without=played.seconds_without,
@@ -72,7 +74,9 @@ def _line(scene: Scene, sample: str, toll: Toll, plan: Plan, times: Times, rng: 
     )
 
 
-def replay(samples: Mapping[str, Leaks], tolls: Sequence[Toll], times: Times, plan: Plan, seed: int) -> list[Line]:
+def replay_attackers(
+    samples: Mapping[str, Leaks], tolls: Sequence[BatchTariff], times: Times, plan: ThiefPlan, seed: int
+) -> list[ReplayLine]:
     """Replay every plan of every sample through each tariff; one line each.
 
     ``samples`` as ``recorded.read_leaks`` gives them: ``honest`` ones are needed; those for ``calibration`` are not
@@ -84,14 +88,14 @@ def replay(samples: Mapping[str, Leaks], tolls: Sequence[Toll], times: Times, pl
     if HONEST not in samples:
         raise CalibrationError(f"a sample called {HONEST!r} is needed; there are: {', '.join(samples)}")
     reference = samples.get(CALIBRATION, samples[HONEST])
-    source = Source(samples[HONEST].values, np.sort(reference.values.T, axis=1))
+    source = RowSource(samples[HONEST].values, np.sort(reference.values.T, axis=1))
     lines = []
     for toll in tolls:
         rows, chance = (np.random.default_rng([seed, stream]) for stream in range(2))
-        lines += [_line(scene, HONEST, toll, plan, times, chance) for scene in honest_scenes(source, plan, rows)]
+        lines += [_line(scene, HONEST, toll, plan, times, chance) for scene in honest_scenarios(source, plan, rows)]
         for sample, leaks in samples.items():
             if sample not in (CALIBRATION, HONEST):
-                stolen = drawn(leaks.values, plan.rows, rows)
-                scenes = thief_scenes(sample, stolen, source, plan, times, rows)
+                stolen = sample_rows(leaks.values, plan.rows, rows)
+                scenes = thief_scenarios(sample, stolen, source, plan, times, rows)
                 lines += [_line(scene, sample, toll, plan, times, chance) for scene in scenes]
     return lines

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.pricing.explaining import CallerExplanation, RowExplanation
-    from modeltoll.pricing.traces import ModeCost
-    from modeltoll.simulation.replay import Line
+    from modeltoll.pricing.explain import CallerExplanation, RowExplanation
+    from modeltoll.simulation.attack_traces import ModeCost
+    from modeltoll.simulation.replay import ReplayLine
 
 __all__ = ["LINE_HEADINGS", "MODE_HEADINGS", "caller_cells", "line_cells", "mode_cells", "row_cells"]
 
@@ -39,7 +39,7 @@ def mode_cells(costs: Sequence[ModeCost]) -> Cells:
     ]
 
 
-def line_cells(lines: Sequence[Line]) -> Cells:
+def line_cells(lines: Sequence[ReplayLine]) -> Cells:
     """One line per plan and tariff."""
     return [
         (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Bools = NDArray[np.bool_]
 
-__all__ = ["Traffic", "alone", "diluted", "drawn", "spread"]
+__all__ = ["Traffic", "mixed_with_fillers", "one_account", "sample_rows", "split_over_accounts"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,19 +31,19 @@ class Traffic:
     fresh: Bools
 
 
-def alone(leaks: Floats) -> Traffic:
+def one_account(leaks: Floats) -> Traffic:
     """One account asks for all rows (rows, measures), each once."""
-    return spread(leaks, 1)
+    return split_over_accounts(leaks, 1)
 
 
-def spread(leaks: Floats, accounts: int) -> Traffic:
+def split_over_accounts(leaks: Floats, accounts: int) -> Traffic:
     """So many accounts take the rows (rows, measures) in turns."""
     rows = len(leaks)
     every = np.ones(rows, np.bool_)
     return Traffic(leaks, np.arange(rows) % accounts, every, every)
 
 
-def diluted(stolen: Floats, fillers: Floats, *, repeated: bool) -> Traffic:
+def mixed_with_fillers(stolen: Floats, fillers: Floats, *, repeated: bool) -> Traffic:
     """One account asks for fillers (rows, each, measures) before each stolen row (rows, measures).
 
     ``repeated`` fillers are one and the same input, which the ledger counts once; others are always new to it.
@@ -55,7 +55,7 @@ def diluted(stolen: Floats, fillers: Floats, *, repeated: bool) -> Traffic:
     return Traffic(rows.reshape(-1, rows.shape[-1]), np.zeros(len(wanted), np.int64), wanted, fresh)
 
 
-def drawn(leaks: Floats, rows: int | None, rng: np.random.Generator) -> Floats:
+def sample_rows(leaks: Floats, rows: int | None, rng: np.random.Generator) -> Floats:
     """So many of the recorded rows (n, measures) in a new order; beyond n, rows are drawn again. None: all, as they are."""
     if rows is None:
         return leaks

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.dashboard.shown import Shown
-from modeltoll.gateway.dashboard.site import dashboard_application
-from modeltoll.gateway.monitor import Monitor
-from modeltoll.pricing.calibration import Costs, EntryTerms, Terms, calibrate
+from modeltoll.gateway.admin.dashboard.app import dashboard_application
+from modeltoll.gateway.admin.dashboard.models import DashboardModel
+from modeltoll.gateway.core.drift_monitor import DriftMonitor
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.drift import Drift
-from modeltoll.records import Bill, Caller, Entry, Leaks
+from modeltoll.pricing.drift import DriftDetector
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
+from modeltoll.records import Caller, Charge, Leaks, LogEntry
 from modeltoll.testing.clock import FakeClock
 
 if TYPE_CHECKING:
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.records import Floats
 
-__all__ = ["MEASURES", "MODEL", "THIEF", "Plan", "Town", "build_tariff", "live_a_day", "townspeople"]
+__all__ = [
+    "MEASURES",
+    "MODEL",
+    "THIEF",
+    "CallerPlan",
+    "SampleTraffic",
+    "build_tariff",
+    "sample_callers",
+    "simulate_day",
+]
 
 MODEL, MEASURES = "digits", ("entropy", "novelty")
 THIEF = Caller("key:mallory")
@@ -48,12 +58,12 @@ def stolen_leaks(rows: int, rng: np.random.Generator) -> Leaks:
 def build_tariff(seed: int = 0) -> ConformalTariff:
     """A tariff of 1600 honest rows, and 400 kept back, with a unit of 10 ms."""
     leaks = honest_leaks(_HONEST_ROWS, np.random.default_rng(seed))
-    costs, terms = Costs(unit_seconds=UNIT), Terms(entry=EntryTerms(anonymous_units=50.0))
-    return ConformalTariff(calibrate(MODEL, leaks, costs, terms))
+    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(entry=NewAccountToll(anonymous_units=50.0))
+    return ConformalTariff(fit_calibration(MODEL, leaks, costs, terms))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CallerPlan:
     """What one caller does: so many ``requests`` from hour to hour of the day, of ``rows`` rows each.
 
     ``lift`` is by how much his leaks have risen at the day's end.
@@ -67,44 +77,46 @@ class Plan:
     stolen: bool = False
 
 
-def townspeople(share: float = 1.0) -> Sequence[Plan]:
+def sample_callers(share: float = 1.0) -> Sequence[CallerPlan]:
     """Who asks on that day; ``share`` is how many of their requests they send."""
     honest = [
-        Plan(Caller(f"key:{name}"), round(share * 60 * (12 - place)), (6.0, 20.0 + place / 4), 1 + place % 3, 0.2)
+        CallerPlan(Caller(f"key:{name}"), round(share * 60 * (12 - place)), (6.0, 20.0 + place / 4), 1 + place % 3, 0.2)
         for place, name in enumerate(_NAMES)
     ]
     others = [
-        Plan(Caller("net:198.51.100.0/24"), round(share * 40), (9.0, 11.0)),
-        Plan(Caller("key:nightly-job", exempt=True), round(share * 48), rows=8),
-        Plan(Caller("key:partner", discount=0.5), round(share * 200), (2.0, 23.0)),
-        Plan(THIEF, round(share * 700), (13.5, 19.0), stolen=True),
+        CallerPlan(Caller("net:198.51.100.0/24"), round(share * 40), (9.0, 11.0)),
+        CallerPlan(Caller("key:nightly-job", exempt=True), round(share * 48), rows=8),
+        CallerPlan(Caller("key:partner", discount=0.5), round(share * 200), (2.0, 23.0)),
+        CallerPlan(THIEF, round(share * 700), (13.5, 19.0), stolen=True),
     ]
     return [*honest, *others]
 
 
 @dataclass(frozen=True, slots=True)
-class Town:
+class SampleTraffic:
     """Where the day is lived: a ledger that is open, a tariff, a clock, and what watches the traffic."""
 
     ledger: Ledger
     tariff: ConformalTariff
     clock: FakeClock
-    monitor: Monitor
+    monitor: DriftMonitor
     mode: str = "enforce"
 
     @classmethod
-    def of(cls, ledger: Ledger, tariff: ConformalTariff, now: float) -> Town:
+    def of(cls, ledger: Ledger, tariff: ConformalTariff, now: float) -> SampleTraffic:
         """A town whose clock shows ``now``, in seconds since the epoch."""
         clock = FakeClock(now)
-        return cls(ledger, tariff, clock, Monitor(MODEL, Drift(tariff), clock))
+        return cls(ledger, tariff, clock, DriftMonitor(MODEL, DriftDetector(tariff), clock))
 
     @property
     def dashboard(self) -> Starlette:
         """Its dashboard."""
-        return dashboard_application(self.ledger, [Shown(MODEL, self.mode, self.tariff, self.monitor)], self.clock)
+        return dashboard_application(
+            self.ledger, [DashboardModel(MODEL, self.mode, self.tariff, self.monitor)], self.clock
+        )
 
 
-async def live_a_day(town: Town, plans: Sequence[Plan], seed: int = 0) -> None:
+async def simulate_day(town: SampleTraffic, plans: Sequence[CallerPlan], seed: int = 0) -> None:
     """Let everybody ask, one request after the other, in the day that ends now."""
     rng, end = np.random.default_rng(seed), town.clock.now
     visits = [
@@ -114,17 +126,17 @@ async def live_a_day(town: Town, plans: Sequence[Plan], seed: int = 0) -> None:
     ]
     for at, plan in sorted(visits, key=lambda visit: visit[0]):
         town.clock.now = at
-        await _visit(town, plan, (at - end) / _DAY + 1.0, rng)
+        await _request(town, plan, (at - end) / _DAY + 1.0, rng)
     town.clock.now = end
 
 
-async def _visit(town: Town, plan: Plan, past: float, rng: np.random.Generator) -> None:
+async def _request(town: SampleTraffic, plan: CallerPlan, past: float, rng: np.random.Generator) -> None:
     """One request, as a gate deals with it, without a puzzle; ``past`` is the share of the day that is over."""
     tariff, at = town.tariff, town.clock()
     leaks = stolen_leaks(plan.rows, rng) if plan.stolen else honest_leaks(plan.rows, rng, plan.lift * past**3)
     assessment = tariff.assess(leaks, rng)
     fingerprints = tuple(rng.bytes(8) for _ in range(plan.rows))
-    entry = Entry(
+    entry = Charge(
         MODEL,
         plan.rows,
         tuple(leaks.values.sum(axis=0).tolist()),
@@ -138,4 +150,4 @@ async def _visit(town: Town, plan: Plan, past: float, rng: np.random.Generator) 
     town.monitor.saw(plan.caller, fingerprints, assessment, work)
     mode = "exempt" if plan.caller.exempt else "shadow" if town.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
-    await town.ledger.bill(plan.caller, Bill(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))
+    await town.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))

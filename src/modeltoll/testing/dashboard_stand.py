@@ -15,57 +15,57 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.serve import listen, served
+from modeltoll.gateway.server.serve import background_server, listen
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.records import Caller
-from modeltoll.testing.believable_day import Plan, Town, build_tariff, live_a_day, townspeople
+from modeltoll.testing.believable_day import CallerPlan, SampleTraffic, build_tariff, sample_callers, simulate_day
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Bill
+    from modeltoll.records import LogEntry
 
-__all__ = ["STRANGER", "TalkingLedger", "obey"]
+__all__ = ["STRANGER", "ScriptedLedger", "run_commands"]
 
 STRANGER = Caller("key:<img src=x onerror=alert(1)>\"'><script>alert(2)</script>")
 _MIDNIGHT = 1_795_478_400.0  # the day's end, 2026-11-24
 _SEED = 0
 
 
-class TalkingLedger(MemoryLedger):
+class ScriptedLedger(MemoryLedger):
     """A ledger whose log can be silenced."""
 
     silent = False
 
-    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, Bill]]:
+    async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
         if self.silent:
             raise LedgerError("the ledger's server cannot be reached")
         return await super().log(after, limit)
 
 
-async def obey(word: str, town: Town, ledger: TalkingLedger) -> None:
+async def run_commands(word: str, town: SampleTraffic, ledger: ScriptedLedger) -> None:
     """Do what one line says; anything else is passed over."""
     if word in {"more", "stranger"}:
         town.clock.advance(60.0)
         caller = STRANGER if word == "stranger" else Caller("key:alice")
-        await live_a_day(town, [Plan(caller, 5, (23.99, 24.0))], _SEED)
+        await simulate_day(town, [CallerPlan(caller, 5, (23.99, 24.0))], _SEED)
     elif word in {"silence", "speak"}:
         town.clock.advance(60.0)
         ledger.silent = word == "silence"
 
 
 async def _serve() -> None:
-    ledger = TalkingLedger()
+    ledger = ScriptedLedger()
     await ledger.open()
-    town = Town.of(ledger, build_tariff(_SEED), _MIDNIGHT)
-    await live_a_day(town, townspeople(), _SEED)
+    town = SampleTraffic.of(ledger, build_tariff(_SEED), _MIDNIGHT)
+    await simulate_day(town, sample_callers(), _SEED)
     app = Starlette(routes=[Mount("/dashboard", town.dashboard)])
     with listen("admin", "127.0.0.1:0") as listening:
-        async with served(app, listening):
+        async with background_server(app, listening):
             _say(f"http://127.0.0.1:{listening.getsockname()[1]}/dashboard/")
             while line := await asyncio.to_thread(sys.stdin.readline):
-                await obey(line.strip(), town, ledger)
+                await run_commands(line.strip(), town, ledger)
                 _say("done")
 
 

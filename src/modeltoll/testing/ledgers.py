@@ -10,9 +10,9 @@ import math
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.book import HALF_LIFE
+from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.records import Caller
-from modeltoll.testing.ledger_charges import CHARGE_LAWS, MODEL, NOW, Law, Make, bill, entry, known, opened
+from modeltoll.testing.ledger_charges import CHARGE_LAWS, MODEL, NOW, Law, Make, bill, caller_named, entry, open_ledger
 from modeltoll.testing.ledger_days import DAY_LAWS, a_day_is_shared_and_lasts
 from modeltoll.testing.ledger_groups import GROUP_LAWS
 
@@ -38,14 +38,14 @@ def check_ledger(make: Make, *, survives_reopen: bool) -> None:
 async def bills_add_work_and_lines(make: Make) -> None:
     """Bills add their work to the account and read back from the log as they were, in order, page by page."""
     caller, other = Caller("key:suite-bills"), Caller("net:198.51.100.0/24")
-    async with opened(make, caller, other) as ledger:
+    async with open_ledger(make, caller, other) as ledger:
         start = await _last_line(ledger)
         await ledger.charge(caller, entry(1))
         issued = [bill(0.5 + number, NOW + number, mode) for number, mode in enumerate(("sealed", "shadow", "free"))]
         for one in issued:
             await ledger.bill(caller, one)
         await ledger.bill(other, bill(9.0))
-        assert (await known(ledger, caller)).work == 4.5
+        assert (await caller_named(ledger, caller)).work == 4.5
         assert await ledger.account(other, MODEL, NOW) is None  # never charged: the log has its bill, no account does
         lines = list(await ledger.log(start, 10))
         assert [line for _, _, line in lines] == [*issued, bill(9.0)]
@@ -60,7 +60,7 @@ async def bills_add_work_and_lines(make: Make) -> None:
 async def the_log_hides_who_asked(make: Make) -> None:
     """The log tells callers apart by a hash of their own and never names them."""
     caller, other = Caller("key:suite-hidden"), Caller("key:suite-hidden-2")
-    async with opened(make) as ledger:
+    async with open_ledger(make) as ledger:
         start = await _last_line(ledger)
         for name in (caller, other, caller):
             await ledger.bill(name, bill(1.0))
@@ -75,7 +75,7 @@ async def the_log_hides_who_asked(make: Make) -> None:
 async def the_largest_come_first(make: Make) -> None:
     """The accounts with the most work issued come first, with their counts faded to the time asked for."""
     callers = [Caller(f"key:suite-largest-{number}") for number in range(3)]
-    async with opened(make, *callers) as ledger:
+    async with open_ledger(make, *callers) as ledger:
         for caller, seconds in zip(callers, (1e12, 3e12, 2e12), strict=True):
             await ledger.charge(caller, entry(1, 2))
             await ledger.bill(caller, bill(seconds))
@@ -91,7 +91,7 @@ async def the_largest_come_first(make: Make) -> None:
 async def reset_forgets_an_account_and_its_sketch(make: Make) -> None:
     """After a reset the caller is unknown and its old rows count again; the log stays."""
     caller = Caller("key:suite-reset")
-    async with opened(make, caller) as ledger:
+    async with open_ledger(make, caller) as ledger:
         start = await _last_line(ledger)
         await ledger.charge(caller, entry(1))
         await ledger.bill(caller, bill(1.0))
@@ -116,14 +116,14 @@ async def a_closed_ledger_says_so(make: Make) -> None:
 async def it_survives_a_reopen(make: Make) -> None:
     """Account, sketch, work and log are there again after closing and opening."""
     caller = Caller("key:suite-reopen")
-    async with opened(make, caller) as ledger:
+    async with open_ledger(make, caller) as ledger:
         start = await _last_line(ledger)
         await ledger.charge(caller, entry(1, 2))
         await ledger.bill(caller, bill(2.0))
-        before = await known(ledger, caller)
+        before = await caller_named(ledger, caller)
         lines = list(await ledger.log(start, 10))
-    async with opened(make) as ledger:
-        assert await known(ledger, caller) == before
+    async with open_ledger(make) as ledger:
+        assert await caller_named(ledger, caller) == before
         assert list(await ledger.log(start, 10)) == lines
         assert (await ledger.charge(caller, entry(2, 3))).counts[0][0] == 3.0
 
@@ -131,12 +131,12 @@ async def it_survives_a_reopen(make: Make) -> None:
 async def gateways_share_one_store(make: Make) -> None:
     """Two gateways on one store add up exactly, and no two charges see the same row count."""
     caller = Caller("key:suite-gateways")
-    async with opened(make, caller) as one, opened(make) as other:
+    async with open_ledger(make, caller) as one, open_ledger(make) as other:
         charges = [ledger.charge(caller, entry(number)) for number in range(50) for ledger in (one, other)]
         accounts = await asyncio.gather(*charges)
         assert sorted(account.rows for account in accounts) == list(range(1, 101))
-        last = await known(other, caller)
-        assert last == await known(one, caller)
+        last = await caller_named(other, caller)
+        assert last == await caller_named(one, caller)
         assert last.counts[0][0] == 50.0  # each row was sent through both, and counted once
 
 

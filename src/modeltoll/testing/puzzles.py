@@ -7,7 +7,7 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from modeltoll.puzzle.puzzle import Puzzle, Watch
+from modeltoll.puzzle.puzzle import Puzzle, SolveControl
 from modeltoll.records import Challenge, MachineProfile, Solution, Work
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check_names_and_memory(puzzle: Puzzle, work: Work, rng: random.Random) -> No
 
 def check_only_the_solution_solves(puzzle: Puzzle, challenge: Challenge, known: Solution | None) -> None:
     """What the solver finds is accepted; nothing before it is, and no part can be skipped, doubled or exchanged."""
-    found = puzzle.solve(challenge, Watch())
+    found = puzzle.solve(challenge, SolveControl())
     assert puzzle.check(challenge, found), "the solver's solution is refused"
     if known is not None:
         assert puzzle.check(challenge, known), "the maker's solution is refused"
@@ -105,7 +105,9 @@ def check_mean(
 
     A solver counts up from 0 in every part, so a known solution tells how many it needs.
     """
-    needed = [_evaluations(challenge, solution or puzzle.solve(challenge, Watch())) for challenge, solution in made]
+    needed = [
+        _evaluations(challenge, solution or puzzle.solve(challenge, SolveControl())) for challenge, solution in made
+    ]
     asked = statistics.fmean(work.seconds * profile.rate(challenge.memory_kib) for challenge, _ in made)
     error = statistics.stdev(needed) / math.sqrt(len(needed))
     assert abs(statistics.fmean(needed) - asked) <= _SIGMAS * error + 1e-9, (

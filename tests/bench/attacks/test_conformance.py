@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.attacks.table import ATTACKS
-from modeltoll.bench.students.kernel import KernelSchool
+from modeltoll.bench.attacks.registry import ATTACKS
+from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.testing.attacks import check_attack
 
 CLASSICAL = sorted(name for name, entry in ATTACKS.items() if not entry.needs_torch)
@@ -14,5 +14,5 @@ CLASSICAL = sorted(name for name, entry in ATTACKS.items() if not entry.needs_to
 @pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_every_attack_keeps_the_law(name, quick, world):
-    attack = ATTACKS[name].attack(KernelSchool(), quick=quick)
-    check_attack(attack, world.victim, world.means, 90, labels_only=ATTACKS[name].labels_only)
+    attack = ATTACKS[name].attack(KernelCloneFactory(), quick=quick)
+    check_attack(attack, world.victim, world.resources, 90, labels_only=ATTACKS[name].labels_only)

@@ -9,17 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from modeltoll.bench.attacks.attack import Means  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.bench.attacks.table import ATTACKS  # noqa: E402
+from modeltoll.bench.attacks.attack import AttackerResources  # noqa: E402  torch first: without it there is nothing to test
+from modeltoll.bench.attacks.registry import ATTACKS  # noqa: E402
 from modeltoll.bench.datasets import Images  # noqa: E402
-from modeltoll.bench.students.networks import NetworkSchool  # noqa: E402
-from modeltoll.bench.students.student import Course  # noqa: E402
+from modeltoll.bench.students.networks import NetworkCloneFactory  # noqa: E402
+from modeltoll.bench.students.student import TrainingSchedule  # noqa: E402
 from modeltoll.bench.victims import training  # noqa: E402
 from modeltoll.testing.attacks import check_attack  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-SHORT = Course(epochs=2, batch=16, rate=0.05)
+SHORT = TrainingSchedule(epochs=2, batch=16, rate=0.05)
 
 
 def two_kinds(count, shape, seed=0):
@@ -40,7 +40,7 @@ def two_kinds(count, shape, seed=0):
 @pytest.mark.parametrize(("architecture", "shape"), [("mnistnet", (28, 28)), ("residual", (32, 32, 3))])
 def test_a_network_learns_and_its_slopes_are_those_of_its_logits(architecture, shape, half):
     rng = np.random.default_rng(0)
-    student = NetworkSchool(architecture).student(rng)
+    student = NetworkCloneFactory(architecture).student(rng)
     x, y = two_kinds(64, shape)
     before = student.scores(x)
     student.learn(x, y, replace(SHORT, epochs=6, half=half), rng)
@@ -64,7 +64,7 @@ def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched
 
     def scores(seed):
         rng = np.random.default_rng(seed)
-        student = NetworkSchool("mnistnet").student(rng)
+        student = NetworkCloneFactory("mnistnet").student(rng)
         student.learn(x, y, SHORT, rng)
         return student.scores(x)
 
@@ -85,7 +85,7 @@ def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatc
 
     def learnt(half):
         rng = np.random.default_rng(0)
-        student = NetworkSchool("mnistnet").student(rng)
+        student = NetworkCloneFactory("mnistnet").student(rng)
         student.learn(x, y, replace(SHORT, half=half), rng)
         assert all(weight.dtype == torch.float32 for weight in student.network.parameters())
         return student.scores(x)
@@ -101,7 +101,7 @@ def test_a_processor_computes_in_half_if_it_has_the_instructions(has, can, monke
 
 
 def test_a_student_has_as_many_classes_as_its_school():
-    student = NetworkSchool("mnistnet", 4).student(np.random.default_rng(0))
+    student = NetworkCloneFactory("mnistnet", 4).student(np.random.default_rng(0))
     assert student.scores(np.zeros((2, 28, 28))).shape == (2, 4)
 
 
@@ -124,5 +124,5 @@ def test_attacks_keep_the_law_with_networks(name):
     own, _ = two_kinds(40, (28, 28))
     foreign = Images(np.random.default_rng(1).uniform(size=(60, 28, 28)), np.arange(60) % 3)
     entry = ATTACKS[name]
-    attack = replace(entry, quick=hasty(entry.quick)).attack(NetworkSchool("mnistnet"), quick=True)
-    check_attack(attack, upper_or_lower, Means(10, own, foreign), 40, labels_only=entry.labels_only)
+    attack = replace(entry, quick=hasty(entry.quick)).attack(NetworkCloneFactory("mnistnet"), quick=True)
+    check_attack(attack, upper_or_lower, AttackerResources(10, own, foreign), 40, labels_only=entry.labels_only)

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modeltoll.bench.attacks.attack import Means
+from modeltoll.bench.attacks.attack import AttackerResources
 from modeltoll.bench.attacks.datafree import INVENTING, DataFree, as_images, logits_of, slopes_of
 from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
-from modeltoll.bench.attacks.table import ATTACKS
+from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.datasets import Images
-from modeltoll.bench.students.kernel import KernelSchool
+from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.errors import SettingsError
 from modeltoll.testing.attacks import CountingOracle, check_attack
 
@@ -46,10 +46,10 @@ def test_any_raw_value_is_a_pixel():
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["datafree", "mixmatch"])
 def test_they_need_networks_and_say_so(name, world):
-    attack = ATTACKS[name].attack(KernelSchool(), quick=True)
+    attack = ATTACKS[name].attack(KernelCloneFactory(), quick=True)
     oracle = CountingOracle(world.victim, 30)
     with pytest.raises(SettingsError, match="must be networks"):
-        attack.run(oracle, world.means, np.random.default_rng(0), lambda _: None)
+        attack.run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
     assert oracle.left == 30
 
 
@@ -61,9 +61,11 @@ def halves(images):
     return scores / scores.sum(axis=1, keepdims=True)
 
 
-def means(shape):
+def resources(shape):
     rng = np.random.default_rng(0)
-    return Means(10, rng.uniform(size=(60, *shape)), Images(rng.uniform(size=(30, *shape)), np.arange(30) % 3))
+    return AttackerResources(
+        10, rng.uniform(size=(60, *shape)), Images(rng.uniform(size=(30, *shape)), np.arange(30) % 3)
+    )
 
 
 @pytest.mark.torch
@@ -74,7 +76,7 @@ def means(shape):
 def test_they_keep_the_law(attack, settings, labels_only, architecture, shape):
     networks = pytest.importorskip("modeltoll.bench.students.networks")
     thief = attack(networks.NetworkSchool(architecture), settings)
-    check_attack(thief, halves, means(shape), 59, labels_only=labels_only)
+    check_attack(thief, halves, resources(shape), 59, labels_only=labels_only)
 
 
 @pytest.mark.torch
@@ -82,7 +84,7 @@ def test_datafree_invents_squares_only():
     networks = pytest.importorskip("modeltoll.bench.students.networks")
     attack = DataFree(networks.NetworkSchool("mnistnet"), HASTY_INVENTING)
     with pytest.raises(SettingsError, match="side divisible by 4"):
-        attack.run(CountingOracle(halves, 30), means((28, 26)), np.random.default_rng(0), lambda _: None)
+        attack.run(CountingOracle(halves, 30), resources((28, 26)), np.random.default_rng(0), lambda _: None)
 
 
 @pytest.mark.torch
@@ -91,7 +93,7 @@ def test_datafree_shows_its_clone_at_each_tenth_of_the_budget_and_its_rates_fall
     shown = []
     oracle = CountingOracle(halves, 640)
     attack = DataFree(networks.NetworkSchool("mnistnet"), HASTY_INVENTING)
-    attack.run(oracle, means((28, 28)), np.random.default_rng(0), lambda _: shown.append(oracle.left))
+    attack.run(oracle, resources((28, 28)), np.random.default_rng(0), lambda _: shown.append(oracle.left))
     assert len(shown) == 10
     assert shown[-1] == 0
     assert {len(images) for images in oracle.asked[:6]} == {8, 16}
@@ -104,7 +106,7 @@ def test_mixmatch_learns_from_few_labels_and_needs_no_others_left():
     x = rng.uniform(size=(120, 28, 28)) * 0.4
     x[::2, :14] += 0.6
     x[1::2, 14:] += 0.6
-    own = Means(10, x[:80], Images(x[:1], np.zeros(1, np.int64)))
+    own = AttackerResources(10, x[:80], Images(x[:1], np.zeros(1, np.int64)))
     settings = replace(MIX_COURSE, epochs=2, steps=40, batch=16, average=0.9)
     for budget in (20, 80):
         oracle, shown = CountingOracle(halves, budget), []
@@ -121,7 +123,7 @@ def test_no_budget_teaches_them_nothing():
     for attack in (MixMatch, DataFree):
         oracle = CountingOracle(halves, 0)
         clone = attack(networks.NetworkSchool("mnistnet")).run(
-            oracle, means((28, 28)), np.random.default_rng(0), lambda _: None
+            oracle, resources((28, 28)), np.random.default_rng(0), lambda _: None
         )
         assert clone.scores(np.zeros((2, 28, 28))).shape == (2, 10)
         assert oracle.asked == []

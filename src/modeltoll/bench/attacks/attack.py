@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.records import Floats
 
-__all__ = ["Attack", "BudgetSpent", "Clone", "Means", "Oracle", "Watch"]
+__all__ = ["Attack", "AttackerResources", "BudgetSpent", "Clone", "Oracle", "Watch"]
 
 
 class BudgetSpent(ModeltollError):
@@ -53,7 +53,7 @@ Watch = Callable[[Clone], None]  # called after each round of training, so that 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Means:
+class AttackerResources:
     """What a thief has before he asks.
 
     ``own`` are images of the victim's kind that it was not trained on, without labels; ``foreign`` are natural images
@@ -79,6 +79,6 @@ class Attack(Protocol):
         """As the tables name it."""
         ...
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Steal; the clone after the last round."""
         ...

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import buy
-from modeltoll.bench.attacks.torches import networks_of
+from modeltoll.bench.attacks.query_rounds import query
+from modeltoll.bench.attacks.require_torch import networks_of
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.inventing import Follower, Inventor
-    from modeltoll.bench.students.student import School, Student
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.generator import CloneNetwork, GeneratorTraining
+    from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats
 
-__all__ = ["INVENTING", "DataFree", "Inventing", "as_images", "logits_of", "slopes_of"]
+__all__ = ["INVENTING", "DataFree", "DataFreeParams", "as_images", "logits_of", "slopes_of"]
 
 _LEAST = 1e-12  # the least probability that is taken for more than nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Inventing:
+class DataFreeParams:
     """Settings; Truong et al. 2021, section 4 and their published defaults.
 
     For each step of the generator there are ``student_steps`` of the clone, all on ``batch`` images. The generator's
@@ -49,7 +49,7 @@ class Inventing:
     rounds: int = 10
 
 
-INVENTING = Inventing()
+INVENTING = DataFreeParams()
 
 
 def as_images(raw: Floats) -> Floats:
@@ -81,17 +81,17 @@ def slopes_of(loss: Callable[[Floats], Floats], raw: Floats, ways: Floats, reach
 class DataFree:
     """The thief; Truong et al. 2021, *Data-Free Model Extraction*."""
 
-    school: School
-    settings: Inventing = INVENTING
+    student_factory: StudentFactory
+    settings: DataFreeParams = INVENTING
     name: str = "DataFree"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Invent, ask and learn until the budget is spent; of the means, only the shape of an image is looked at.
 
         Raises:
             SettingsError: the students are no networks, or the images are not square with a side divisible by 4.
         """
-        follower, inventor = self._hands(means.own.shape[1:], rng)
+        follower, inventor = self._hands(resources.own.shape[1:], rng)
         budget, shown = oracle.left, 0
         while oracle.left:
             done = 1.0 - oracle.left / budget
@@ -100,23 +100,23 @@ class DataFree:
             for _ in range(self.settings.student_steps):
                 if count := min(self.settings.batch, oracle.left):
                     images = as_images(inventor.raw(count, learning=False))
-                    follower.learn(images, logits_of(buy(oracle, images, labels_only=False)), share)
+                    follower.learn(images, logits_of(query(oracle, images, labels_only=False)), share)
             if (due := int(self.settings.rounds * (1.0 - oracle.left / budget))) > shown:
                 shown = due
                 watch(follower.student)
         return follower.student
 
-    def _hands(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Follower, Inventor]:
-        settings, school = self.settings, networks_of(self.school)
+    def _hands(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[CloneNetwork, GeneratorTraining]:
+        settings, student_factory = self.settings, networks_of(self.student_factory)
         if shape[0] != shape[1] or shape[0] % 4:
             raise SettingsError([f"attacks: DataFree invents squares with a side divisible by 4, not {shape}"])
-        from modeltoll.bench.students.inventing import Follower, Inventor  # noqa: PLC0415  torch is optional
+        from modeltoll.bench.students.generator import CloneNetwork, GeneratorTraining  # noqa: PLC0415  torch is optional
 
-        follower = Follower(school.student(rng), settings.student_rate, settings.momentum, settings.decay)
-        return follower, Inventor(shape, settings.noise, settings.width, settings.generator_rate, rng)
+        follower = CloneNetwork(student_factory.student(rng), settings.student_rate, settings.momentum, settings.decay)
+        return follower, GeneratorTraining(shape, settings.noise, settings.width, settings.generator_rate, rng)
 
     def _invent(
-        self, oracle: Oracle, inventor: Inventor, clone: Student, rng: np.random.Generator, share: float
+        self, oracle: Oracle, inventor: GeneratorTraining, clone: TrainableClone, rng: np.random.Generator, share: float
     ) -> None:
         """One step of the generator, towards images on which clone and victim disagree; none where it is too dear."""
         count = min(self.settings.batch, oracle.left // (1 + self.settings.directions))
@@ -128,7 +128,7 @@ class DataFree:
 
         def agreement(points: Floats) -> Floats:
             images = as_images(points)
-            told = logits_of(buy(oracle, images, labels_only=False))
+            told = logits_of(query(oracle, images, labels_only=False))
             agreed: Floats = -np.abs(told - clone.logits(images)).mean(axis=1)
             return agreed
 

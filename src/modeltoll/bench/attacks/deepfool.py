@@ -7,20 +7,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
+from modeltoll.bench.attacks.query_rounds import (
+    PAPER,
+    CandidatePool,
+    QueriedRows,
+    RoundPlan,
+    Rounds,
+    indices_of_lowest,
+    query_in_rounds,
+)
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School, Student
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats, Integers
 
-__all__ = ["BORDER", "Border", "DeepFool", "distances"]
+__all__ = ["BORDER", "DeepFool", "DeepFoolParams", "distances"]
 
 _BEYOND = 1e-4  # added to each step, so that it does not end on the border itself
 
 
 @dataclass(frozen=True, slots=True)
-class Border:
+class DeepFoolParams:
     """Settings: steps at most, how far beyond the border they go, and how many rival classes are tried: None for all."""
 
     rounds: Rounds = PAPER
@@ -29,10 +37,10 @@ class Border:
     rivals: int | None = None
 
 
-BORDER = Border()
+BORDER = DeepFoolParams()
 
 
-def distances(student: Student, images: Floats, border: Border) -> Floats:
+def distances(student: TrainableClone, images: Floats, border: DeepFoolParams) -> Floats:
     """The L2 norm (n,) of the least push that DeepFool finds to change the student's mind about each image.
 
     Moosavi-Dezfooli et al. 2016, algorithm 2. Where ``border.steps`` do not suffice: how far they went.
@@ -54,7 +62,7 @@ def distances(student: Student, images: Floats, border: Border) -> Floats:
     return norms
 
 
-def _least_step(student: Student, images: Floats, logits: Floats, classes: Integers) -> Floats:
+def _least_step(student: TrainableClone, images: Floats, logits: Floats, classes: Integers) -> Floats:
     """The step to the nearest border between the first of each image's ``classes`` (n, k) and the others."""
     count = len(images)
     one, rows = np.eye(logits.shape[1]), np.arange(count)
@@ -73,15 +81,17 @@ def _least_step(student: Student, images: Floats, logits: Floats, classes: Integ
 class DeepFool:
     """The thief; Ducoffe and Precioso 2018, *Adversarial Active Learning*."""
 
-    school: School
-    settings: Border = BORDER
+    student_factory: StudentFactory
+    settings: DeepFoolParams = BORDER
     name: str = "DeepFool"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the least push would change the clone's mind about."""
 
-        def nearest(loot: Loot, candidates: Floats, count: int) -> Integers:
-            return lowest(distances(loot.student, candidates, self.settings), count)
+        def nearest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+            return indices_of_lowest(distances(stolen.student, candidates, self.settings), count)
 
-        pool = Pool(means.own, oracle.left, rng, self.settings.rounds.scan)
-        return in_rounds(oracle, pool.chosen_by(nearest), Plan(self.school, self.settings.rounds), rng, watch)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.rounds.scan)
+        return query_in_rounds(
+            oracle, pool.chosen_by(nearest), RoundPlan(self.student_factory, self.settings.rounds), rng, watch
+        )

@@ -8,34 +8,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import entropy
 
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
+from modeltoll.bench.attacks.query_rounds import (
+    PAPER,
+    CandidatePool,
+    QueriedRows,
+    RoundPlan,
+    Rounds,
+    indices_of_lowest,
+    query_in_rounds,
+)
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Entropy", "sureness"]
+__all__ = ["Entropy", "certainty"]
 
 
-def sureness(loot: Loot, candidates: Floats) -> Floats:
+def certainty(stolen: QueriedRows, candidates: Floats) -> Floats:
     """The negative entropy of the clone's scores, (n,), in nats: low where the clone is unsure."""
-    return -np.asarray(entropy(loot.student.scores(candidates), axis=1), np.float64)
+    return -np.asarray(entropy(stolen.student.scores(candidates), axis=1), np.float64)
 
 
-def _least_sure(loot: Loot, candidates: Floats, count: int) -> Integers:
-    return lowest(sureness(loot, candidates), count)
+def _least_certain(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    return indices_of_lowest(certainty(stolen, candidates), count)
 
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
     """The thief; uncertainty sampling, Lewis and Gale 1994."""
 
-    school: School
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Entropy"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the clone finds hardest."""
-        pool = Pool(means.own, oracle.left, rng, self.settings.scan)
-        return in_rounds(oracle, pool.chosen_by(_least_sure), Plan(self.school, self.settings), rng, watch)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
+        return query_in_rounds(
+            oracle, pool.chosen_by(_least_certain), RoundPlan(self.student_factory, self.settings), rng, watch
+        )

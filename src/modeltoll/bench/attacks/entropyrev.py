@@ -5,21 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modeltoll.bench.attacks.entropy import sureness
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
+from modeltoll.bench.attacks.entropy import certainty
+from modeltoll.bench.attacks.query_rounds import (
+    PAPER,
+    CandidatePool,
+    QueriedRows,
+    RoundPlan,
+    Rounds,
+    indices_of_lowest,
+    query_in_rounds,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
-__all__ = ["FOREIGN", "OWN", "EntropyRev", "Sure"]
+__all__ = ["FOREIGN", "OWN", "EntropyRev", "EntropyRevParams"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sure:
+class EntropyRevParams:
     """Settings: whose images, and which share of the budget is spent at random before the clone is asked."""
 
     rounds: Rounds = PAPER
@@ -27,25 +35,25 @@ class Sure:
     at_random: float = 0.0
 
 
-OWN = Sure()
-FOREIGN = Sure(pool="foreign", at_random=0.4)  # the authors' 4,000 of 10,000 rows on MNIST
+OWN = EntropyRevParams()
+FOREIGN = EntropyRevParams(pool="foreign", at_random=0.4)  # the authors' 4,000 of 10,000 rows on MNIST
 
 
-def _surest(loot: Loot, candidates: Floats, count: int) -> Integers:
-    return lowest(-sureness(loot, candidates), count)
+def _most_certain(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    return indices_of_lowest(-certainty(stolen, candidates), count)
 
 
 @dataclass(frozen=True, slots=True)
 class EntropyRev:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: School
-    settings: Sure = OWN
+    student_factory: StudentFactory
+    settings: EntropyRevParams = OWN
     name: str = "EntropyRev"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the clone finds easiest."""
-        images = means.own if self.settings.pool == "own" else means.foreign.x
-        pool = Pool(images, oracle.left, rng, self.settings.rounds.scan)
-        pick = pool.chosen_by(_surest, int(self.settings.at_random * oracle.left))
-        return in_rounds(oracle, pick, Plan(self.school, self.settings.rounds), rng, watch)
+        images = resources.own if self.settings.pool == "own" else resources.foreign.x
+        pool = CandidatePool(images, oracle.left, rng, self.settings.rounds.scan)
+        pick = pool.chosen_by(_most_certain, int(self.settings.at_random * oracle.left))
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)

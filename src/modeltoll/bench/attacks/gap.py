@@ -7,30 +7,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
+from modeltoll.bench.attacks.query_rounds import (
+    PAPER,
+    CandidatePool,
+    QueriedRows,
+    RoundPlan,
+    Rounds,
+    indices_of_lowest,
+    query_in_rounds,
+)
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
 __all__ = ["Gap"]
 
 
-def _narrowest(loot: Loot, candidates: Floats, count: int) -> Integers:
-    second, first = np.partition(loot.student.scores(candidates), -2, axis=1)[:, -2:].T
-    return lowest(first - second, count)
+def _narrowest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    second, first = np.partition(stolen.student.scores(candidates), -2, axis=1)[:, -2:].T
+    return indices_of_lowest(first - second, count)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """The thief; margin sampling, Scheffer et al. 2001."""
 
-    school: School
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Gap"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy where the two most probable classes are closest."""
-        pool = Pool(means.own, oracle.left, rng, self.settings.scan)
-        return in_rounds(oracle, pool.chosen_by(_narrowest), Plan(self.school, self.settings), rng, watch)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
+        return query_in_rounds(
+            oracle, pool.chosen_by(_narrowest), RoundPlan(self.student_factory, self.settings), rng, watch
+        )

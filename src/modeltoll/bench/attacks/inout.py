@@ -7,47 +7,47 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import Loot, Plan, Pool, Rounds, in_rounds
+from modeltoll.bench.attacks.query_rounds import CandidatePool, QueriedRows, RoundPlan, Rounds, query_in_rounds
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["MIXED", "InOut", "Mixed"]
+__all__ = ["MIXED", "InOut", "InOutParams"]
 
 
 _ROUNDS = Rounds(step=1500)
 
 
 @dataclass(frozen=True, slots=True)
-class Mixed:
+class InOutParams:
     """Settings: the share of own images, which end each round. By default 500 of 1,500, after 1,000 foreign ones."""
 
     rounds: Rounds = _ROUNDS
     own: float = 1 / 3
 
 
-MIXED = Mixed()
+MIXED = InOutParams()
 
 
 @dataclass(frozen=True, slots=True)
 class InOut:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: School
-    settings: Mixed = MIXED
+    student_factory: StudentFactory
+    settings: InOutParams = MIXED
     name: str = "InOut"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy both at random, in turns."""
         budget, share = oracle.left, self.settings.own
-        own = Pool(means.own, int(share * budget), rng)
-        foreign = Pool(means.foreign.x, budget - int(share * budget), rng)
+        own = CandidatePool(resources.own, int(share * budget), rng)
+        foreign = CandidatePool(resources.foreign.x, budget - int(share * budget), rng)
 
-        def pick(loot: Loot | None, count: int) -> Floats:
-            done = 0 if loot is None else len(loot.images)
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            done = 0 if stolen is None else len(stolen.images)
             inside = int(share * (done + count)) - int(share * done)  # so that the roundings never add up
             return np.concatenate([foreign.draw(count - inside), own.draw(inside)])
 
-        return in_rounds(oracle, pick, Plan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import Loot, Plan, Pool, Rounds, in_rounds
-from modeltoll.bench.students.student import Course
+from modeltoll.bench.attacks.query_rounds import CandidatePool, QueriedRows, RoundPlan, Rounds, query_in_rounds
+from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["PUSH", "TARGETED", "Jacobian", "Push"]
+__all__ = ["PUSH", "TARGETED", "Jacobian", "JacobianParams"]
 
 
-_ROUNDS = Rounds(course=Course(epochs=20))
+_ROUNDS = Rounds(course=TrainingSchedule(epochs=20))
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class JacobianParams:
     """Settings: ``seed`` own images to begin with, then steps of ``length`` in every pixel.
 
     ``targeted``: down the logit of a random other class (Juuti et al. 2019, *PRADA*), not up that of the label. A round
@@ -35,36 +35,36 @@ class Push:
     targeted: bool = False
 
 
-PUSH = Push()
-TARGETED = Push(targeted=True)
+PUSH = JacobianParams()
+TARGETED = JacobianParams(targeted=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Jacobian:
     """The thief; Papernot et al. 2017, *Practical Black-Box Attacks*, as Dziedzic et al. 2022 run him."""
 
-    school: School
-    settings: Push = PUSH
+    student_factory: StudentFactory
+    settings: JacobianParams = PUSH
     name: str = "Jacobian"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy the seed, then again and again pushed copies of a random part of what was bought."""
-        pool = Pool(means.own, min(self.settings.seed, oracle.left), rng)
+        pool = CandidatePool(resources.own, min(self.settings.seed, oracle.left), rng)
 
-        def pick(loot: Loot | None, count: int) -> Floats:
-            if loot is None:
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            if stolen is None:
                 return pool.draw(min(self.settings.seed, count))
-            return self._pushed(loot, count, rng)
+            return self._pushed(stolen, count, rng)
 
-        return in_rounds(oracle, pick, Plan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)
 
-    def _pushed(self, loot: Loot, count: int, rng: np.random.Generator) -> Floats:
-        chosen = rng.permutation(len(loot.images))[:count]
-        images, labels = loot.images[chosen], loot.targets[chosen].argmax(axis=1)
-        classes = loot.targets.shape[1]
+    def _pushed(self, stolen: QueriedRows, count: int, rng: np.random.Generator) -> Floats:
+        chosen = rng.permutation(len(stolen.images))[:count]
+        images, labels = stolen.images[chosen], stolen.targets[chosen].argmax(axis=1)
+        classes = stolen.targets.shape[1]
         if self.settings.targeted:
             labels = (labels + rng.integers(1, classes, len(labels))) % classes
         direction = -1.0 if self.settings.targeted else 1.0
-        steps = np.sign(loot.student.slopes(images, np.eye(classes)[labels]))
+        steps = np.sign(stolen.student.slopes(images, np.eye(classes)[labels]))
         pushed: Floats = np.clip(images + direction * self.settings.length * steps, 0.0, 1.0)
         return pushed

@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.knockoff import FULL
-from modeltoll.bench.attacks.rounds import Loot, Plan, Rounds, TooFewImages, buy, shopping
-from modeltoll.bench.students.student import Course
+from modeltoll.bench.attacks.query_rounds import QueriedRows, RoundPlan, Rounds, TooFewImages, query, query_selected
+from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
     from modeltoll.bench.datasets import Images
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["WOOING", "Bandit", "KnockoffAdaptive", "Reward", "Wooing"]
+__all__ = ["WOOING", "Bandit", "KnockoffAdaptive", "KnockoffAdaptiveParams", "Reward"]
 
-_ONCE = Course(epochs=1)
+_ONCE = TrainingSchedule(epochs=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Wooing:
+class KnockoffAdaptiveParams:
     """Settings: the bandit draws ``at_once`` images of one class, and a first clone learns each draw by ``online``.
 
     After each of the ``rounds`` another clone is trained on everything.
     """
 
     rounds: Rounds = FULL
-    online: Course = _ONCE
+    online: TrainingSchedule = _ONCE
     at_once: int = 1
 
 
-WOOING = Wooing()
+WOOING = KnockoffAdaptiveParams()
 
 
 class Bandit:
@@ -87,7 +87,7 @@ class Reward:
         return float(np.mean(np.where(span > 0.0, (parts - self._low) / np.where(span > 0.0, span, 1.0), 0.5)))
 
 
-class _Shelves:
+class _ImagesByLabel:
     """Foreign images by class, each in a random order, none twice."""
 
     def __init__(self, foreign: Images, need: int, rng: np.random.Generator) -> None:
@@ -112,31 +112,31 @@ class _Shelves:
 class KnockoffAdaptive:
     """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.2."""
 
-    school: School
-    settings: Wooing = WOOING
+    student_factory: StudentFactory
+    settings: KnockoffAdaptiveParams = WOOING
     name: str = "Knockoff adaptive"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy from the class that the bandit draws, until the budget is spent."""
-        shelves = _Shelves(means.foreign, oracle.left, rng)
-        bandit, reward = Bandit(len(shelves.stocked)), Reward(means.classes)
-        guesser = self.school.student(rng)
+        shelves = _ImagesByLabel(resources.foreign, oracle.left, rng)
+        bandit, reward = Bandit(len(shelves.stocked)), Reward(resources.classes)
+        guesser = self.student_factory.student(rng)
 
         def draw(count: int) -> tuple[Floats, Floats]:
             chances = bandit.chances(shelves.stocked)
             action = int(rng.choice(len(chances), p=chances))
             images = shelves.take(action, min(self.settings.at_once, count))
-            told = buy(oracle, images, labels_only=False)
+            told = query(oracle, images, labels_only=False)
             bandit.reward(action, reward.of(told, guesser.scores(images)), chances)
             guesser.learn(images, told, self.settings.online, rng)
             return images, told
 
-        def shop(_: Loot | None, count: int) -> tuple[Floats, Floats]:
+        def shop(_: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
             drawn = [draw(count)]
             while (missing := count - sum(len(images) for images, _ in drawn)) > 0:
                 drawn.append(draw(missing))
             images, told = zip(*drawn, strict=True)
             return np.concatenate(images), np.concatenate(told)
 
-        plan = Plan(self.school, self.settings.rounds, labels_only=False)
-        return shopping(oracle, shop, plan, rng, watch)
+        plan = RoundPlan(self.student_factory, self.settings.rounds, labels_only=False)
+        return query_selected(oracle, shop, plan, rng, watch)

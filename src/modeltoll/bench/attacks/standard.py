@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.bench.attacks.rounds import PAPER, Plan, Pool, Rounds, in_rounds
+from modeltoll.bench.attacks.query_rounds import PAPER, CandidatePool, RoundPlan, Rounds, query_in_rounds
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
 
 __all__ = ["Standard"]
 
@@ -20,11 +20,13 @@ __all__ = ["Standard"]
 class Standard:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: School
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Standard"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy own images at random."""
-        pool = Pool(means.own, oracle.left, rng)
-        return in_rounds(oracle, lambda _, count: pool.draw(count), Plan(self.school, self.settings), rng, watch)
+        pool = CandidatePool(resources.own, oracle.left, rng)
+        return query_in_rounds(
+            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, watch
+        )

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from modeltoll.bench.attacks.rounds import PAPER, Loot, Plan, Pool, Rounds, in_rounds, lowest
+from modeltoll.bench.attacks.query_rounds import (
+    PAPER,
+    CandidatePool,
+    QueriedRows,
+    RoundPlan,
+    Rounds,
+    indices_of_lowest,
+    query_in_rounds,
+)
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Means, Oracle, Watch
-    from modeltoll.bench.students.student import School
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["FOREIGN", "OWN", "Cheapest", "CostUnknown", "WorstCase"]
+__all__ = ["FOREIGN", "OWN", "CostUnknown", "WorstCase", "WorstCaseParams"]
 
 
 class CostUnknown(ModeltollError):
@@ -23,40 +31,40 @@ class CostUnknown(ModeltollError):
 
 
 @dataclass(frozen=True, slots=True)
-class Cheapest:
+class WorstCaseParams:
     """Settings: whose images he chooses from. Where ``rounds.scan`` is given, he looks at that many all in all."""
 
     rounds: Rounds = PAPER
     pool: Literal["own", "foreign"] = "own"
 
 
-OWN = Cheapest()
-FOREIGN = Cheapest(pool="foreign")
+OWN = WorstCaseParams()
+FOREIGN = WorstCaseParams(pool="foreign")
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: School
-    settings: Cheapest = OWN
+    student_factory: StudentFactory
+    settings: WorstCaseParams = OWN
     name: str = "WorstCase"
 
-    def run(self, oracle: Oracle, means: Means, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy in the order of ``means.cost``.
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+        """Buy in the order of ``resources.cost``.
 
         Raises:
             CostUnknown: the means do not tell the cost.
         """
-        if means.cost is None:
+        if resources.cost is None:
             raise CostUnknown("WorstCase needs to know what each image leaks: give the means a cost")
-        images, budget = means.own if self.settings.pool == "own" else means.foreign.x, oracle.left
+        images, budget = resources.own if self.settings.pool == "own" else resources.foreign.x, oracle.left
         seen = len(images) if self.settings.rounds.scan is None else max(budget, self.settings.rounds.scan)
-        looked_at = Pool(images, budget, rng).draw(seen)
-        bought = looked_at[lowest(means.cost(looked_at), budget)]
+        looked_at = CandidatePool(images, budget, rng).draw(seen)
+        bought = looked_at[indices_of_lowest(resources.cost(looked_at), budget)]
 
-        def pick(loot: Loot | None, count: int) -> Floats:
-            done = 0 if loot is None else len(loot.images)
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            done = 0 if stolen is None else len(stolen.images)
             return bought[done : done + count]
 
-        return in_rounds(oracle, pick, Plan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)

@@ -3,13 +3,13 @@
 Images are arrays of shape (n, height, width) or (n, height, width, 3), float64 in 0..1; labels are int64.
 """
 
+from modeltoll.bench.datasets.download import PUBLISHERS, fetch
 from modeltoll.bench.datasets.embedded import cells, digits, photograph_patches
-from modeltoll.bench.datasets.fetching import PUBLISHERS, fetch
-from modeltoll.bench.datasets.fitting import fit, fit_to
+from modeltoll.bench.datasets.foreign import SOURCES, foreign_images
 from modeltoll.bench.datasets.images import DATA_VARIABLE, DataError, Images, data_folder
-from modeltoll.bench.datasets.own import archive, image_folder
 from modeltoll.bench.datasets.published import cifar10, emnist_letters, fashion, mnist, svhn, tiny_imagenet
-from modeltoll.bench.datasets.sources import SOURCES, source
+from modeltoll.bench.datasets.resize import resize, resize_to
+from modeltoll.bench.datasets.user_data import archive, image_folder
 
 __all__ = [
     "DATA_VARIABLE",
@@ -25,12 +25,12 @@ __all__ = [
     "emnist_letters",
     "fashion",
     "fetch",
-    "fit",
-    "fit_to",
+    "foreign_images",
     "image_folder",
     "mnist",
     "photograph_patches",
-    "source",
+    "resize",
+    "resize_to",
     "svhn",
     "tiny_imagenet",
 ]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeltoll.bench.datasets.fitting import LUMA
 from modeltoll.bench.datasets.images import Images
+from modeltoll.bench.datasets.resize import LUMA
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats

@@ -12,7 +12,7 @@ from scipy import io
 from scipy.io.matlab import MatReadError
 
 from modeltoll.bench.datasets.images import DataError, Images
-from modeltoll.bench.datasets.own import archive
+from modeltoll.bench.datasets.user_data import archive
 
 __all__ = ["cifar10", "emnist_letters", "fashion", "mnist", "svhn", "tiny_imagenet"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Defence", "Watcher"]
+__all__ = ["Defence", "Detector"]
 
 
 class Defence(Protocol):
@@ -23,7 +23,7 @@ class Defence(Protocol):
         ...
 
 
-class Watcher(Protocol):
+class Detector(Protocol):
     """Who looks at one caller's rows and says when he is taken for a thief."""
 
     @property

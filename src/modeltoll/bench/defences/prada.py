@@ -18,7 +18,7 @@ _MOST = 5000  # distances that scipy's Shapiro-Wilk test is accurate for
 _DEVIATIONS = 3.0  # distances further out than so many are left out
 
 
-class _Growing:
+class _GrowingSet:
     """The queries of one class that were far from those before them."""
 
     def __init__(self, dimensions: int) -> None:
@@ -61,10 +61,10 @@ class Prada:
     def first_alarm(self, images: Floats, labels: Integers) -> int | None:
         """As ``Watcher.first_alarm``."""
         flat = images.reshape(len(images), math.prod(images.shape[1:]))
-        classes: dict[int, _Growing] = {}
+        classes: dict[int, _GrowingSet] = {}
         distances: list[float] = []
         for row, (point, label) in enumerate(zip(flat, labels.tolist(), strict=True), start=1):
-            nearest = classes.setdefault(label, _Growing(flat.shape[1])).add(point)
+            nearest = classes.setdefault(label, _GrowingSet(flat.shape[1])).add(point)
             if nearest is not None:
                 distances.append(nearest)
                 if len(distances) >= self.least and len(distances) % self.every == 0 and self._strange(distances):

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import numpy as np
 
     from modeltoll.records import Floats
-    from modeltoll.simulation.scenes import Scene
+    from modeltoll.simulation.scenarios import Scenario
     from modeltoll.simulation.traffic import Bools
 
-__all__ = ["CARD", "CORE", "Crowd", "Disguise", "Evasion"]
+__all__ = ["CARD", "CORE", "Cover", "Evasion", "EvasionPlan"]
 
 CORE, CARD = "core", "card"  # who solves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crowd:
+class Cover:
     """What a thief can hide among.
 
     ``honest`` (n, measures) are unseen rows of the victim's kind, ``jittered`` (n, measures) ever new copies of one
@@ -38,13 +38,13 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Disguise:
+class EvasionPlan:
     """How the rows are asked for: the scene, of which kind the accounts are, and who solves (``CORE`` or ``CARD``).
 
     ``solves`` (rows,) marks the rows whose puzzle is solved; others pass with an older solution. None: all.
     """
 
-    scene: Scene
+    scenario: Scenario
     caller: Caller = field(default_factory=lambda: Caller("key:thief"))
     solver: str = CORE
     solves: Bools | None = None
@@ -68,6 +68,6 @@ class Evasion(Protocol):
         """How far it goes: accounts, fillers per row, times the undefended time."""
         ...
 
-    def disguise(self, stolen: Floats, crowd: Crowd, rng: np.random.Generator) -> Disguise:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """Ask for the rows (rows, measures), in their order, each once at most; fillers are not wanted."""
         ...

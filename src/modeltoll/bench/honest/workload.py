@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.honest.kinds import KINDS, ORDINARY
-from modeltoll.ledger import book
-from modeltoll.records import Assessment, Entry
+from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY
+from modeltoll.ledger import account_math
+from modeltoll.records import Assessment, Charge
 
 if TYPE_CHECKING:
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.records import Account, Caller, Floats, Leaks
-    from modeltoll.simulation.playing import Played
-    from modeltoll.simulation.scenes import Times
+    from modeltoll.simulation.engine import ScenarioResult
+    from modeltoll.simulation.scenarios import Times
 
-__all__ = ["WORKLOADS", "Paid", "Pattern", "Workload", "pay"]
+__all__ = ["WORKLOADS", "PaidWorkload", "RequestPattern", "Workload", "pay_for"]
 
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
+class RequestPattern:
     """Requests of ``rows`` rows, ``burst`` of them at once and then none for ``pause`` seconds."""
 
     rows: int = 1
@@ -40,7 +40,7 @@ class Workload:
 
     name: str
     kind: str
-    pattern: Pattern = Pattern()
+    pattern: RequestPattern = RequestPattern()
     drawn: int = 0
 
 
@@ -48,16 +48,16 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         *(Workload(kind, kind) for kind in KINDS),
-        Workload("bursts of 500", ORDINARY, Pattern(burst=500, pause=7 * _DAY)),
-        Workload("one row a day", ORDINARY, Pattern(pause=_DAY)),
-        Workload("batches of 1000", ORDINARY, Pattern(rows=1000)),
+        Workload("bursts of 500", ORDINARY, RequestPattern(burst=500, pause=7 * _DAY)),
+        Workload("one row a day", ORDINARY, RequestPattern(pause=_DAY)),
+        Workload("batches of 1000", ORDINARY, RequestPattern(rows=1000)),
         Workload("100,000 rows", ORDINARY, drawn=100_000),
     )
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Paid:
+class PaidWorkload:
     """What an honest caller paid: reference seconds of work for each request, its rows, the surcharge, all (requests,)."""
 
     work: Floats
@@ -66,10 +66,10 @@ class Paid:
     times: Times
 
     @classmethod
-    def at_once(cls, played: Played) -> Paid:
+    def at_once(cls, outcome: ScenarioResult) -> PaidWorkload:
         """Rows that were charged all at once, one a request; a surcharge is said, but not which."""
-        surcharges = np.where(played.charged.suspected, np.inf, 1.0)
-        return cls(played.charged.seconds, np.ones(len(surcharges)), surcharges, played.times)
+        surcharges = np.where(outcome.charged.suspected, np.inf, 1.0)
+        return cls(outcome.charged.seconds, np.ones(len(surcharges)), surcharges, outcome.times)
 
     @property
     def waits(self) -> Floats:
@@ -87,7 +87,9 @@ class Paid:
         return float((self.surcharges > 1.0).mean())
 
 
-def pay(tariff: Tariff, leaks: Leaks, pattern: Pattern, caller: Caller, times: Times, rng: np.random.Generator) -> Paid:
+def pay_for(
+    tariff: Tariff, leaks: Leaks, pattern: RequestPattern, caller: Caller, times: Times, rng: np.random.Generator
+) -> PaidWorkload:
     """Send the rows (rows, measures) of one caller through the tariff as a gateway does: assess, charge, work."""
     assessment = tariff.assess(leaks, rng)
     account: Account | None = None
@@ -95,7 +97,7 @@ def pay(tariff: Tariff, leaks: Leaks, pattern: Pattern, caller: Caller, times: T
     for number, start in enumerate(range(0, len(leaks.values), pattern.rows)):
         part = slice(start, start + pattern.rows)
         bins = tuple(map(tuple, assessment.bins[part].tolist()))
-        entry = Entry(
+        entry = Charge(
             model="bench",
             rows=len(bins),
             leaks=tuple(leaks.values[part].sum(axis=0).tolist()),
@@ -105,12 +107,12 @@ def pay(tariff: Tariff, leaks: Leaks, pattern: Pattern, caller: Caller, times: T
             tariff=tariff.identity,
             at=_DAY + number // pattern.burst * pattern.pause,
         )
-        account, _ = book.charge(account, caller, entry, (), book.HALF_LIFE)
+        account, _ = account_math.charge(account, caller, entry, (), account_math.HALF_LIFE)
         priced = tariff.work(_part(assessment, part), account)
         work.append(priced.seconds)
         sizes.append(float(priced.rows))
         surcharges.append(priced.surcharge)
-    return Paid(np.array(work), np.array(sizes), np.array(surcharges), times)
+    return PaidWorkload(np.array(work), np.array(sizes), np.array(surcharges), times)
 
 
 def _part(assessment: Assessment, part: slice) -> Assessment:

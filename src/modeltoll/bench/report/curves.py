@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
+from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.honest.workload import WORKLOADS
-from modeltoll.bench.lines import number, percent, times
-from modeltoll.bench.report.section import Chart, Curve, Panel, Section, Table
-from modeltoll.bench.suites import telling_cost
-from modeltoll.bench.tolls import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.report.model import Chart, Curve, Panel, Section, Table
+from modeltoll.bench.suites import most_informative_measure
+from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
 
 if TYPE_CHECKING:
-    from modeltoll.bench.report.gathering import Gathered, Results
+    from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
 __all__ = [
     "accounts",
@@ -30,10 +30,10 @@ _LEAKS = ("pate-eps", "entropy")
 _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 
 
-def _thefts(results: Results, tariff: str) -> list[Gathered]:
+def _thefts(results: Results, tariff: str) -> list[SeedAggregate]:
     """Plain thefts, each attack of a data set once: with the largest budget."""
     found = results.of("table2", "table3", "quick", evasion=PLAIN, defence=NONE, tariff=tariff)
-    thefts: dict[tuple[Any, ...], Gathered] = {}
+    thefts: dict[tuple[Any, ...], SeedAggregate] = {}
     for one in found:
         name = (one["dataset"], one["attack"], one["profile"])
         if one["attack"] != HONEST and (name not in thefts or one["budget"] > thefts[name]["budget"]):
@@ -41,16 +41,16 @@ def _thefts(results: Results, tariff: str) -> list[Gathered]:
     return list(thefts.values())
 
 
-def _leak_of(one: Gathered) -> str:
-    return next(name for name in (telling_cost(one["dataset"]), *_LEAKS) if name in one["leak"])
+def _leak_of(one: SeedAggregate) -> str:
+    return next(name for name in (most_informative_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
 
 
-def _examined(one: Gathered) -> list[Any]:
+def _examined(one: SeedAggregate) -> list[Any]:
     """Points of the first seed at which the clone was examined."""
     return [point for point in one["course"] if point["accuracy"] is not None]
 
 
-def _panels(found: Iterable[Gathered], curves: Callable[[Gathered], Iterable[Curve]]) -> tuple[Panel, ...]:
+def _panels(found: Iterable[SeedAggregate], curves: Callable[[SeedAggregate], Iterable[Curve]]) -> tuple[Panel, ...]:
     panels: dict[str, list[Curve]] = {}
     for one in found:
         panels.setdefault(one["dataset"], []).extend(curve for curve in curves(one) if curve.points)
@@ -61,7 +61,7 @@ def leak_against_queries(results: Results) -> Section | None:
     """Figure 3."""
     found = _thefts(results, CONFORMAL)
 
-    def curves(one: Gathered) -> Iterable[Curve]:
+    def curves(one: SeedAggregate) -> Iterable[Curve]:
         measure = _leak_of(one)
         yield Curve(one["attack"], tuple((point["queries"], point["leak"][measure]) for point in one["course"]))
 
@@ -83,7 +83,7 @@ def accuracy_against_leak(results: Results) -> Section | None:
     """Figure 4."""
     found = _thefts(results, CONFORMAL)
 
-    def curves(one: Gathered) -> Iterable[Curve]:
+    def curves(one: SeedAggregate) -> Iterable[Curve]:
         measure = _leak_of(one)
         yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _examined(one)))
 
@@ -108,7 +108,7 @@ def accuracy_against_time(results: Results) -> Section | None:
     """Figure 8."""
     found = _thefts(results, CONFORMAL)
 
-    def curves(one: Gathered) -> Iterable[Curve]:
+    def curves(one: SeedAggregate) -> Iterable[Curve]:
         at = _examined(one)
         yield Curve(one["attack"], tuple((point["seconds_with"], 100 * point["accuracy"]) for point in at))
         yield Curve(
@@ -129,7 +129,7 @@ def accuracy_against_time(results: Results) -> Section | None:
     return Section("Accuracy against time", text, table, chart) if rows else None
 
 
-def _evading(results: Results, families: tuple[str, ...]) -> list[Gathered]:
+def _evading(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]:
     """Thefts with these evasions, and those without any by the same thieves."""
     found = results.of("evasions", "quick", defence=NONE)
     thieves = {(one["dataset"], one["attack"]) for one in found if one["evasion"] != PLAIN}
@@ -185,7 +185,7 @@ def honest_waits(results: Results) -> Section | None:
     found = [one for one in results.of("honest", "quick", attack=HONEST) if one["tariff"] in _TOLL_NAMES]
     shares = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
 
-    def curves(one: Gathered) -> Iterable[Curve]:
+    def curves(one: SeedAggregate) -> Iterable[Curve]:
         if one["tariff"] == CONFORMAL and WORKLOADS[one["workload"]].pattern.rows == 1:
             yield Curve(one["workload"], tuple((100 * share, one["waits"][name]) for name, share in shares))
 

@@ -12,9 +12,9 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from modeltoll.bench.report.section import Chart, Panel
+    from modeltoll.bench.report.model import Chart, Panel
 
-__all__ = ["THEMES", "draw"]
+__all__ = ["THEMES", "draw_chart"]
 
 THEMES = {"light": "#222222", "dark": "#dddddd"}  # ink; the ground is the page's
 _COLOURS = {
@@ -62,7 +62,7 @@ def _fill(axes: Axes, panel: Panel, chart: Chart, looks: dict[str, tuple[str, st
     axes.grid(alpha=0.25)
 
 
-def draw(chart: Chart, folder: Path) -> dict[str, str]:
+def draw_chart(chart: Chart, folder: Path) -> dict[str, str]:
     """Write the chart for each theme; the files' names by theme."""
     names = {}
     labels = _labels(chart)

@@ -10,15 +10,15 @@ import jinja2
 from markupsafe import Markup, escape
 
 from modeltoll.bench.report import curves, tables
-from modeltoll.bench.report.drawing import draw
-from modeltoll.bench.report.gathering import Results
+from modeltoll.bench.report.aggregate import Results
+from modeltoll.bench.report.drawing import draw_chart
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from modeltoll.bench.report.section import Section
+    from modeltoll.bench.report.model import Section
 
 __all__ = ["sections", "write_report"]
 
@@ -77,7 +77,7 @@ def write_report(documents: Iterable[Mapping[str, Any]], folder: Path) -> tuple[
     if not results.documents:
         raise SettingsError(["there are no results to report; modeltoll bench run makes some"])
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [(section, draw(section.chart, folder) if section.chart else {}) for section in sections(results)]
+    shown = [(section, draw_chart(section.chart, folder) if section.chart else {}) for section in sections(results)]
     written = []
     for name, escaped in (("report.html", True), ("report.md", False)):
         environment = jinja2.Environment(

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.table import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
-from modeltoll.bench.lines import number, percent, times
+from modeltoll.bench.formatting import number, percent, times
+from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
-from modeltoll.bench.report.section import Section, Table
-from modeltoll.bench.tolls import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
 
 if TYPE_CHECKING:
-    from modeltoll.bench.report.gathering import Gathered, Results
+    from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
 __all__ = ["defences", "doubts", "euros", "evasions", "live", "scaled_down", "table2", "table3"]
 
@@ -22,7 +22,7 @@ _COSTS = ("pate-eps", "pknn-eps", "entropy")  # what is called the cost, the fir
 _CURVES = ("accounts", "anonymous", "organisation", "joining", *FILLERS)
 
 
-def _pairs(found: list[Gathered]) -> Iterator[tuple[Gathered, Gathered | None]]:
+def _pairs(found: list[SeedAggregate]) -> Iterator[tuple[SeedAggregate, SeedAggregate | None]]:
     """Each experiment under our toll, and the same under the published one where it was made."""
     others = {_key(one): one for one in found if one["tariff"] == PUBLISHED}
     for one in found:
@@ -30,15 +30,15 @@ def _pairs(found: list[Gathered]) -> Iterator[tuple[Gathered, Gathered | None]]:
             yield one, others.get(_key(one))
 
 
-def _key(one: Gathered) -> tuple[str, ...]:
+def _key(one: SeedAggregate) -> tuple[str, ...]:
     return tuple(one[name] for name in ("suite", "dataset", "attack", "evasion", "profile", "budget", "workload"))
 
 
-def _ratio(one: Gathered | None) -> str:
+def _ratio(one: SeedAggregate | None) -> str:
     return "\N{EN DASH}" if one is None else one.said(times, "ratio") + one.mark
 
 
-def _cost(one: Gathered) -> str:
+def _cost(one: SeedAggregate) -> str:
     """The summed cost as the paper has it, and of which measure."""
     measure = next(name for name in _COSTS if name in one["leak"])
     return f"{number(one.mean('leak', measure))} {'' if measure == _COSTS[0] else measure}".strip()
@@ -143,7 +143,7 @@ def evasions(results: Results) -> Section | None:
     )
 
 
-def _shield(one: Gathered) -> str:
+def _shield(one: SeedAggregate) -> str:
     return str({PUBLISHED: "published toll", CONFORMAL: "our toll"}.get(one["tariff"], one["defence"]))
 
 
@@ -202,7 +202,7 @@ def euros(results: Results) -> Section | None:
     )
 
 
-def _points(one: Gathered) -> float | None:
+def _points(one: SeedAggregate) -> float | None:
     """Per cent of accuracy above a guess among ten classes (two of cells); None for what stole none."""
     accuracy = one.mean("accuracy")
     if accuracy is None:

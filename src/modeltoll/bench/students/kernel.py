@@ -10,15 +10,15 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import rbf_kernel
 
 if TYPE_CHECKING:
-    from modeltoll.bench.students.student import Course
+    from modeltoll.bench.students.student import TrainingSchedule
     from modeltoll.records import Floats
 
-__all__ = ["KernelSchool", "KernelStudent"]
+__all__ = ["KernelClone", "KernelCloneFactory"]
 
 _FLOOR = 1e-3  # the least that a class has before the probabilities are made to sum to 1
 
 
-class KernelStudent:
+class KernelClone:
     """Remembers every row it was taught and fits them all at once; its logits are the regression itself.
 
     The kernel is a Gaussian one, as wide as the images vary. Time grows with the cube of the rows: a second for 5,000.
@@ -31,7 +31,7 @@ class KernelStudent:
         self._targets: list[Floats] = []
         self._fitted: Any = None  # made when first asked for after a lesson
 
-    def learn(self, images: Floats, targets: Floats, course: Course, rng: np.random.Generator) -> None:
+    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
         """Remember the rows; there is a closed form, so that neither ``course`` nor chance has a say."""
         del course, rng
         self._images.append(images.reshape(len(images), -1))
@@ -71,13 +71,13 @@ class KernelStudent:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelSchool:
+class KernelCloneFactory:
     """Students of one number of classes; ``ridge`` is the weight of the penalty."""
 
     classes: int = 10
     ridge: float = 0.01
 
-    def student(self, rng: np.random.Generator) -> KernelStudent:
+    def student(self, rng: np.random.Generator) -> KernelClone:
         """One that has learnt nothing; chance has no part in it."""
         del rng
-        return KernelStudent(self.classes, self.ridge)
+        return KernelClone(self.classes, self.ridge)

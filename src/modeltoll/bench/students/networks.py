@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from modeltoll.bench.victims.networks import MnistNet, Network, ResidualNet
-from modeltoll.bench.victims.shelf import as_tensor
-from modeltoll.bench.victims.training import device_at_hand, precision
+from modeltoll.bench.victims.registry import as_tensor
+from modeltoll.bench.victims.training import available_device, precision
 
 if TYPE_CHECKING:
-    from modeltoll.bench.students.student import Course
+    from modeltoll.bench.students.student import TrainingSchedule
     from modeltoll.records import Floats
 
 __all__ = [
     "ARCHITECTURES",
-    "NetworkSchool",
-    "NetworkStudent",
-    "chance",
+    "NetworkClone",
+    "NetworkCloneFactory",
+    "new_network",
     "soft_cross_entropy",
-    "untrained",
+    "torch_generator",
 ]
 
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}
@@ -32,16 +32,16 @@ _ROWS = 500  # images asked about at a time
 _LEAST_DEVIATION = 0.1  # that of a channel, where the first lesson is a single pale image
 
 
-def chance(rng: np.random.Generator) -> torch.Generator:
+def torch_generator(rng: np.random.Generator) -> torch.Generator:
     """A torch generator whose seed is the next number of ``rng``."""
     return torch.Generator().manual_seed(int(rng.integers(2**63)))
 
 
-def untrained(make: Callable[[], torch.nn.Module], rng: np.random.Generator) -> torch.nn.Module:
+def new_network(make: Callable[[], torch.nn.Module], rng: np.random.Generator) -> torch.nn.Module:
     """What ``make`` builds, with weights that depend on ``rng`` alone; torch's global state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
-        return make().to(device_at_hand(), memory_format=torch.channels_last)
+        return make().to(available_device(), memory_format=torch.channels_last)
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
 
 
-class NetworkStudent:
+class NetworkClone:
     """A network that learns by stochastic gradient descent; the scale of images is taken from its first lesson."""
 
     def __init__(self, network: Network) -> None:
@@ -68,7 +68,7 @@ class NetworkStudent:
             self.network.deviation.clamp_(min=_LEAST_DEVIATION)
             self._scaled = True
 
-    def learn(self, images: Floats, targets: Floats, course: Course, rng: np.random.Generator) -> None:
+    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
         """Minimise the soft cross entropy; each epoch has an order of its own."""
         x, y = as_tensor(images), torch.from_numpy(np.asarray(targets, np.float32))
         self.scale(x)
@@ -116,12 +116,12 @@ class NetworkStudent:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkSchool:
+class NetworkCloneFactory:
     """Students of one architecture of ``ARCHITECTURES``."""
 
     architecture: str
     classes: int = 10
 
-    def student(self, rng: np.random.Generator) -> NetworkStudent:
+    def student(self, rng: np.random.Generator) -> NetworkClone:
         """One with weights drawn by ``rng``."""
-        return NetworkStudent(untrained(lambda: ARCHITECTURES[self.architecture](self.classes), rng))
+        return NetworkClone(new_network(lambda: ARCHITECTURES[self.architecture](self.classes), rng))

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["PAPER_COURSE", "Course", "MixCourse", "School", "Student"]
+__all__ = ["PAPER_COURSE", "MixMatchSchedule", "StudentFactory", "TrainableClone", "TrainingSchedule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingSchedule:
     """How long and how fast a student learns: stochastic gradient descent with momentum, on batches of rows.
 
     ``half``: a network's layers compute in bfloat16 where the machine has instructions for it, else in float32.
@@ -28,13 +28,13 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class MixCourse:
+class MixMatchSchedule:
     """How a student learns from images with labels and others without; Berthelot et al. 2019, *MixMatch*, section 4.
 
     Each of ``epochs * steps`` steps of Adam sees ``batch`` images with labels, and as many without, twice. Guesses are
     sharpened by ``temperature``; pairs are mixed by a Beta(``alpha``, ``alpha``); ``weight`` of the guesses' loss is
     reached after all epochs, in a line from 0; the clone is the running ``average`` of the weights. Images are moved by
-    up to ``shift`` pixels; colours are mirrored too. ``half``: as in a ``Course``.
+    up to ``shift`` pixels; colours are mirrored too. ``half``: as in a ``TrainingSchedule``.
     """
 
     epochs: int = 128
@@ -50,10 +50,10 @@ class MixCourse:
     half: bool = False
 
 
-PAPER_COURSE = Course()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
+PAPER_COURSE = TrainingSchedule()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
 
 
-class Student(Protocol):
+class TrainableClone(Protocol):
     """A clone that can learn, and shows how its opinion changes with an image."""
 
     def scores(self, images: Floats) -> Floats:
@@ -68,14 +68,14 @@ class Student(Protocol):
         """Gradient, in the image, of each image's logits weighted by ``weights`` (n, classes) and added; shape of images."""
         ...
 
-    def learn(self, images: Floats, targets: Floats, course: Course, rng: np.random.Generator) -> None:
+    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
         """Go on learning, from images and the probabilities (n, classes) that they shall have."""
         ...
 
 
-class School(Protocol):
+class StudentFactory(Protocol):
     """Where students come from."""
 
-    def student(self, rng: np.random.Generator) -> Student:
+    def student(self, rng: np.random.Generator) -> TrainableClone:
         """One that has learnt nothing yet."""
         ...

@@ -1,5 +1,5 @@
 """The verb ``calibrate``."""
 
-from modeltoll.cli.calibrate.verb import verbs
+from modeltoll.cli.calibrate.command import verbs
 
 __all__ = ["verbs"]

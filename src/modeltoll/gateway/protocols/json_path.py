@@ -10,8 +10,8 @@ import msgspec
 from jmespath.exceptions import JMESPathError
 
 from modeltoll.errors import AnswerError, RequestError, SettingsError
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import classified, question_of
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import classification_evidence, parsed_request
 from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_request
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class JsonPath:
         except JMESPathError as error:
             raise SettingsError([f"json: not a JMESPath expression: {error}"]) from None
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; members that the expression does not find go along as they are."""
         del content_type
         document = load_request(body)
@@ -67,9 +67,9 @@ class JsonPath:
             raise RequestError("the request does not hold the inputs where they should be") from None
         if found is None:
             raise RequestError("the request does not hold the inputs where they should be")
-        return question_of([found] if self._one else found, service)
+        return parsed_request([found] if self._one else found, service)
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The scores. Every number of the answer is one of them, or below a member of ``service.unmeasured``."""
         document = load_answer(answer)
         try:
@@ -77,7 +77,7 @@ class JsonPath:
         except (JMESPathError, RecursionError) as error:
             raise AnswerError("the model server's answer cannot be searched", private=str(error)) from None
         rows: Any = [found] if self._one else found
-        evidence = classified(question, rows, service)
+        evidence = classification_evidence(question, rows, service)
         if _numbers_in(document, service.unmeasured) > _numbers_in(rows, ()):
             raise AnswerError(
                 "the model server's answer holds numbers that are not measured",
@@ -85,7 +85,7 @@ class JsonPath:
             )
         return evidence
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """The rows at the expression's place, where that is a member of the request, or the whole of it."""
         del metadata, service
         rows = inputs[0].tolist() if self._one else inputs.tolist()

@@ -8,10 +8,10 @@ import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import labelled
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import label_evidence
 from modeltoll.gateway.protocols.strict import load_answer, load_object
-from modeltoll.gateway.protocols.texts import OfTexts, fingerprints_of, texts_in
+from modeltoll.gateway.protocols.texts import TextProtocol, fingerprints_of, texts_in
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Evidence
 
@@ -24,7 +24,7 @@ _LOGITS, _PROBABILITIES = "logits", "probabilities"
 _FUNCTIONS = {"softmax": _PROBABILITIES, "none": _LOGITS}  # ``function_to_apply``: what the scores then are
 
 
-def _kind(document: dict[str, Any], service: Service) -> str:
+def _kind(document: dict[str, Any], service: ServiceDescription) -> str:
     """What the scores will be, by what the caller wants of them."""
     parameters = document.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
@@ -55,20 +55,20 @@ def _pairs(row: object) -> list[tuple[str, float]]:
     return pairs
 
 
-class LabelLists(PlainErrors, OfTexts):
+class LabelLists(PlainErrors, TextProtocol):
     """``{"inputs": text or texts}`` in, ``[{"label": ..., "score": ...}]`` out, one list per text."""
 
     name = "labels"
     routes = Routes(infer=("/predict", "/models/{model}"), passing=("/health", "/info"), metadata=None, ready="/health")
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; what the caller wants to see (``top_k``, ``raw_scores``) goes along as it is."""
         del content_type
         document = load_object(body)
         texts = texts_in(document.get("inputs"), "inputs")
-        return Question(fingerprints_of(texts, service), None, note=_kind(document, service))
+        return ParsedRequest(fingerprints_of(texts, service), None, note=_kind(document, service))
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The scores that are shown, in the order of ``service.labels``; raw scores need every label."""
         rows, document = len(question.fingerprints), load_answer(answer)
         if not isinstance(document, list):
@@ -79,7 +79,7 @@ class LabelLists(PlainErrors, OfTexts):
             raise AnswerError("the model server's answer has not one list of labels per input")
         if not all(lists):
             raise AnswerError("the model server's answer shows no label for an input")
-        table = labelled(lists, service.labels)
+        table = label_evidence(lists, service.labels)
         if question.note == _LOGITS:
             if any(len(row) != len(service.labels) for row in lists):
                 raise AnswerError("raw scores are measured only where all labels are shown")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.named import declared_in_rows
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import across, classified, question_of
+from modeltoll.gateway.protocols.named import declared_row_inputs
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
 from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_object
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class MlflowScoring:
     name = "mlflow"
     routes = Routes(infer=("/invocations",), passing=("/ping", "/health", "/version"), metadata=None, ready="/ping")
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a scoring request; ``params`` go along as they are."""
         del content_type
         document = load_object(body)
@@ -64,17 +64,17 @@ class MlflowScoring:
         elif forms[0] == _RECORDS:
             rows = _records(given)
         else:
-            rows = across(given)
-        return question_of(rows, service)
+            rows = columns_as_rows(given)
+        return parsed_request(rows, service)
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The predictions: rows of scores, or objects of named columns."""
         document = load_answer(answer)
         if not isinstance(document, dict) or document.keys() != {"predictions"}:
             raise AnswerError("the model server's answer does not hold 'predictions', and nothing else")
-        return classified(question, declared_in_rows(document["predictions"], service), service)
+        return classification_evidence(question, declared_row_inputs(document["predictions"], service), service)
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """The form of tensors, or of split frames where columns are declared."""
         del metadata
         if service.columns:

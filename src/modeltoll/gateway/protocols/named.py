@@ -9,12 +9,12 @@ from modeltoll.errors import AnswerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from modeltoll.gateway.protocols.protocol import Service
+    from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["declared", "declared_in_rows"]
+__all__ = ["declared_inputs", "declared_row_inputs"]
 
 
-def declared(outputs: Mapping[str, Any], service: Service) -> Any:
+def declared_inputs(outputs: Mapping[str, Any], service: ServiceDescription) -> Any:
     """The declared output among named ones.
 
     Raises:
@@ -30,13 +30,13 @@ def declared(outputs: Mapping[str, Any], service: Service) -> Any:
     return outputs[service.output]
 
 
-def declared_in_rows(rows: object, service: Service) -> object:
+def declared_row_inputs(rows: object, service: ServiceDescription) -> object:
     """The declared output of each row: the row itself, or where rows are objects, what stands there.
 
     An object of all declared labels is one row of scores, in their order.
 
     Raises:
-        AnswerError: as ``declared``.
+        AnswerError: as ``declared_inputs``.
     """
     if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
         return rows
@@ -44,4 +44,4 @@ def declared_in_rows(rows: object, service: Service) -> object:
         raise AnswerError("the model server's answer has rows of different kinds")
     if service.labels and all(row.keys() == set(service.labels) for row in rows):
         return [[row[label] for label in service.labels] for row in rows]
-    return [declared(row, service) for row in rows]
+    return [declared_inputs(row, service) for row in rows]

@@ -14,14 +14,14 @@ from modeltoll.gateway.protocols.oip_tensors import (
     DIMENSIONS,
     NUMERIC,
     TEXT,
-    Tail,
-    divided,
+    BinaryTail,
     numbers,
+    split_body,
     texts,
 )
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import fingerprint, within_limit
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
 from modeltoll.gateway.protocols.strict import load_object
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Answer, Evidence
@@ -98,7 +98,7 @@ def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _data(tensor: dict[str, Any], tail: Tail | None) -> object:
+def _data(tensor: dict[str, Any], tail: BinaryTail | None) -> object:
     """An input's data: its JSON, or its part of the raw bytes."""
     size = _parameters(tensor).get(_SIZE)
     if size is None:
@@ -108,7 +108,7 @@ def _data(tensor: dict[str, Any], tail: Tail | None) -> object:
     return tail.take(size)
 
 
-def _classes_shown(document: dict[str, Any], service: Service) -> int | None:
+def _classes_shown(document: dict[str, Any], service: ServiceDescription) -> int | None:
     """How many classes the caller wants to see of each row, by the classification extension; None: all their scores.
 
     Raises:
@@ -174,10 +174,10 @@ class OpenInference(PlainErrors):
         binary=True,
     )
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read an inference request: every input tensor has the same first dimension, its rows."""
         try:
-            head, tail = divided(body, content_type)
+            head, tail = split_body(body, content_type)
         except ValueError as error:
             raise RequestError(f"the request {error}") from None
         document = load_object(head)
@@ -190,7 +190,7 @@ class OpenInference(PlainErrors):
         rows = shapes[0][0]
         if any(shape[0] != rows for shape in shapes):
             raise RequestError("the inputs do not have the same number of rows")
-        within_limit(rows, service)
+        check_row_limit(rows, service)
         shown = _classes_shown(document, service)
         try:
             question = self._question(tensors, shapes, tail)
@@ -200,9 +200,11 @@ class OpenInference(PlainErrors):
             raise RequestError(f"an input's 'data' {error}") from None
         except OverflowError:
             raise RequestError("an input holds a number that is too large") from None
-        return Question(question.fingerprints, question.inputs, note=shown)
+        return ParsedRequest(question.fingerprints, question.inputs, note=shown)
 
-    def _question(self, tensors: list[dict[str, Any]], shapes: list[tuple[int, ...]], tail: Tail | None) -> Question:
+    def _question(
+        self, tensors: list[dict[str, Any]], shapes: list[tuple[int, ...]], tail: BinaryTail | None
+    ) -> ParsedRequest:
         rows = shapes[0][0]
         parts: list[Floats] = []
         written: list[list[bytes]] = []
@@ -219,12 +221,12 @@ class OpenInference(PlainErrors):
         inputs = np.hstack(parts) if len(parts) > 1 else parts[0] if parts else None
         lines = [row.tobytes() for row in inputs] if inputs is not None else [b""] * rows
         prints = tuple(fingerprint(line, *(column[i] for column in written)) for i, line in enumerate(lines))
-        return Question(prints, None if written else inputs)
+        return ParsedRequest(prints, None if written else inputs)
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The declared output, as probabilities, one row per row of the question."""
         try:
-            head, tail = divided(answer.body, answer.content_type)
+            head, tail = split_body(answer.body, answer.content_type)
             outputs = _answers.decode(head).outputs
         except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
             raise AnswerError("the model server's answer is not of the protocol", private=str(error)) from None
@@ -245,7 +247,7 @@ class OpenInference(PlainErrors):
             ) from None
         return Evidence(question.fingerprints, scores=scores, inputs=question.inputs)
 
-    def _scores(self, output: _Tensor, data: object, question: Question, service: Service) -> Floats:
+    def _scores(self, output: _Tensor, data: object, question: ParsedRequest, service: ServiceDescription) -> Floats:
         rows = len(question.fingerprints)
         if not isinstance(question.note, int) or output.datatype != TEXT:  # servers without the extension show them all
             table = _table(output, rows, data)
@@ -255,7 +257,7 @@ class OpenInference(PlainErrors):
         table = _ranked(said, rows, question.note, service.classes)
         return check_scores(table, service.classes, partial=question.note < service.classes or service.partial)
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """One input tensor, named, shaped and typed as the model's metadata says; the declared output is asked for."""
         try:
             described = _metadata.decode(metadata).inputs
@@ -271,7 +273,7 @@ class OpenInference(PlainErrors):
         return msgspec.json.encode({"inputs": [body], "outputs": [{"name": service.output}]})
 
 
-def _pieces(outputs: list[_Tensor], tail: Tail | None) -> list[object]:
+def _pieces(outputs: list[_Tensor], tail: BinaryTail | None) -> list[object]:
     """The data of each output: its JSON, or its part of the raw bytes.
 
     Raises:

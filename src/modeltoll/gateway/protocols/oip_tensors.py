@@ -17,7 +17,18 @@ from modeltoll import wire
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["BROKEN", "DIMENSIONS", "NUMERIC", "TEXT", "Tail", "divided", "flat", "numbers", "texts", "unpacked_texts"]
+__all__ = [
+    "BROKEN",
+    "DIMENSIONS",
+    "NUMERIC",
+    "TEXT",
+    "BinaryTail",
+    "flattened",
+    "numbers",
+    "split_body",
+    "texts",
+    "unpacked_texts",
+]
 
 DIMENSIONS = 32  # of a tensor
 TEXT = "BYTES"
@@ -34,7 +45,7 @@ _LENGTH_BYTES = 4
 _NUMBERS, _TEXTS = frozenset((bool, int, float)), frozenset((str,))
 
 
-class Tail:
+class BinaryTail:
     """The raw tensors behind the JSON of a message, taken one after the other."""
 
     def __init__(self, raw: memoryview) -> None:
@@ -57,7 +68,7 @@ class Tail:
             raise ValueError("is followed by bytes that belong to no tensor")
 
 
-def divided(body: bytes, content_type: str) -> tuple[bytes, Tail | None]:
+def split_body(body: bytes, content_type: str) -> tuple[bytes, BinaryTail | None]:
     """The JSON of a message, and the raw tensors behind it; None where its type names no length of the JSON.
 
     Raises:
@@ -69,10 +80,10 @@ def divided(body: bytes, content_type: str) -> tuple[bytes, Tail | None]:
     head = int(length)
     if head > len(body):
         raise ValueError(f"is shorter than its {wire.BINARY_HEADER}")
-    return body[:head], Tail(memoryview(body)[head:])
+    return body[:head], BinaryTail(memoryview(body)[head:])
 
 
-def flat(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> list[Any]:
+def flattened(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> list[Any]:
     """A tensor's items row by row, be they written flat or nested as the shape says.
 
     The items' types are checked one by one: an array made of text and numbers would take the longest text's memory
@@ -107,7 +118,7 @@ def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozense
     if isinstance(data, memoryview):
         read = _unpacked(data, datatype, shape)
     else:
-        kind, sent = NUMERIC[datatype], np.array(flat(data, shape, kinds), dtype=np.float64)
+        kind, sent = NUMERIC[datatype], np.array(flattened(data, shape, kinds), dtype=np.float64)
         read = sent if kind == sent.dtype else _rounded(sent, kind)
     if not np.isfinite(read).all():
         raise ValueError(f"holds a number that is no {datatype}, or not finite")
@@ -142,7 +153,7 @@ def texts(data: object, shape: tuple[int, ...]) -> list[str]:
         ValueError: not such a tensor.
     """
     if not isinstance(data, memoryview):
-        return flat(data, shape, _TEXTS)
+        return flattened(data, shape, _TEXTS)
     found = [bytes(item).decode("latin-1") for item in unpacked_texts(data, math.prod(shape))]
     if len(found) != math.prod(shape):
         raise ValueError("does not fill its 'shape'")

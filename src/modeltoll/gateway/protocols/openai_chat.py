@@ -17,10 +17,10 @@ import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import fingerprint, within_limit
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
 from modeltoll.gateway.protocols.strict import load_answer, load_object
-from modeltoll.gateway.protocols.texts import OfTexts, check_model
+from modeltoll.gateway.protocols.texts import TextProtocol, check_model
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ _ROUNDING = 1e-3
 _PROMPT = "prompt_logprobs"  # vLLM: what the model would have said in the caller's stead
 
 
-def _choices(document: dict[str, Any], service: Service) -> int:
+def _choices(document: dict[str, Any], service: ServiceDescription) -> int:
     wanted = document.get("n", 1)
     if type(wanted) is not int:
         raise RequestError("'n' is not a whole number")
-    within_limit(wanted, service)
+    check_row_limit(wanted, service)
     return wanted
 
 
@@ -103,7 +103,7 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
     return replace(answer, body=msgspec.json.encode(document))
 
 
-class OpenAIChat(OpenAIErrors, OfTexts):
+class OpenAIChat(OpenAIErrors, TextProtocol):
     """``/v1/chat/completions``, whole answers only. A row is one completion."""
 
     name = "openai-chat"
@@ -111,7 +111,7 @@ class OpenAIChat(OpenAIErrors, OfTexts):
         infer=("/v1/chat/completions",), passing=("/v1/models", "/health"), metadata=None, ready="/v1/models"
     )
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; it goes on with all the log-probabilities that there are."""
         del content_type
         document = load_object(body)
@@ -127,14 +127,14 @@ class OpenAIChat(OpenAIErrors, OfTexts):
         said = json.dumps(messages, sort_keys=True).encode()
         prints = tuple(fingerprint(said, b"%d" % number) for number in range(choices))
         if asked == _MOST:
-            return Question(prints, None)
+            return ParsedRequest(prints, None)
         try:
             forward = msgspec.json.encode(document | {"logprobs": True, "top_logprobs": _MOST})
         except (OverflowError, ValueError):
             raise RequestError("the request holds a number that is too large") from None
-        return Question(prints, None, forward=forward, strip=partial(_stripped, asked))
+        return ParsedRequest(prints, None, forward=forward, strip=partial(_stripped, asked))
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The tokens of each completion."""
         del service
         choices = numbered(answer, "choices", len(question.fingerprints))

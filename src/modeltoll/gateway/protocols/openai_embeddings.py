@@ -9,10 +9,10 @@ import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import table_of
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import score_table
 from modeltoll.gateway.protocols.strict import load_object
-from modeltoll.gateway.protocols.texts import OfTexts, check_model, fingerprints_of, texts_in
+from modeltoll.gateway.protocols.texts import TextProtocol, check_model, fingerprints_of, texts_in
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def _vector(written: object) -> object:
         raise AnswerError("the model server's answer holds a vector that is not base64 of numbers") from None
 
 
-class OpenAIEmbeddings(OpenAIErrors, OfTexts):
+class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
     """``/v1/embeddings``. Measures of inputs, such as novelty, read the vectors: they are the inputs' embedding."""
 
     name = "openai-embeddings"
     routes = Routes(infer=("/v1/embeddings",), passing=("/v1/models", "/health"), metadata=None, ready="/v1/models")
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request for the embeddings of texts or of lists of token numbers."""
         del content_type
         document = load_object(body)
@@ -48,16 +48,16 @@ class OpenAIEmbeddings(OpenAIErrors, OfTexts):
         if document.get("encoding_format", "float") not in _FORMATS:
             raise RequestError("'encoding_format' is not float or base64")
         texts = texts_in(document.get("input"), "input", tokens=True)
-        return Question(fingerprints_of(texts, service), None)
+        return ParsedRequest(fingerprints_of(texts, service), None)
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The vectors, as inputs (rows, dimensions)."""
         del service
         rows = len(question.fingerprints)
         data = numbered(answer, "data", rows)
         if any(not item.keys() <= _DATUM for item in data):
             raise AnswerError("the model server's answer shows more than vectors")
-        vectors = table_of([_vector(item.get("embedding")) for item in data], rows)
+        vectors = score_table([_vector(item.get("embedding")) for item in data], rows)
         if not np.isfinite(vectors).all():
             raise AnswerError("the model server's answer holds a vector that is not finite")
         return Evidence(question.fingerprints, inputs=vectors)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["JSON", "Question", "Routes", "Service", "ServingProtocol"]
+__all__ = ["JSON", "ParsedRequest", "Routes", "ServiceDescription", "ServingProtocol"]
 
 JSON = "application/json"
 
@@ -32,7 +32,7 @@ class Routes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class ParsedRequest:
     """A request that has been read and checked: what the measures may see of it.
 
     ``inputs`` (rows, dimensions) is None where the inputs are not numbers. ``fingerprints`` are one hash per row.
@@ -49,7 +49,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceDescription:
     """One model as its owner declares it. Nothing here is ever guessed from an answer.
 
     ``kind`` says what the output holds: ``probabilities``, ``logits``, ``labels``, ``embeddings`` or ``tokens``;
@@ -82,21 +82,21 @@ class ServingProtocol(Protocol):
     def routes(self) -> Routes:
         """Everything that is served."""
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request. May run beside the event loop.
 
         Raises:
             RequestError: not a request of this protocol, or not one that can be measured.
         """
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """What question and answer show of the model. May run beside the event loop.
 
         Raises:
             AnswerError: the answer is not what the protocol and the service promise; it must not be released.
         """
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """A request for the declared output of some rows, (rows, dimensions); the model describes itself by ``metadata``.
 
         Raises:

@@ -11,17 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.protocol import Question
+from modeltoll.gateway.protocols.protocol import ParsedRequest
 from modeltoll.leak.scores import probabilities
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from modeltoll.gateway.protocols.protocol import Service
+    from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Floats
 
-__all__ = ["across", "classified", "fingerprint", "labelled", "question_of", "table_of", "within_limit"]
+__all__ = [
+    "check_row_limit",
+    "classification_evidence",
+    "columns_as_rows",
+    "fingerprint",
+    "label_evidence",
+    "parsed_request",
+    "score_table",
+]
 
 _DEPTH = 32  # of a row's nesting
 _DIGEST_BYTES = 8
@@ -33,7 +41,7 @@ def fingerprint(*parts: bytes) -> bytes:
     return blake2b(b"\0".join(parts), digest_size=_DIGEST_BYTES).digest()
 
 
-def within_limit(rows: int, service: Service) -> None:
+def check_row_limit(rows: int, service: ServiceDescription) -> None:
     """Refuse a request of no rows, or of too many.
 
     Raises:
@@ -45,7 +53,7 @@ def within_limit(rows: int, service: Service) -> None:
         raise RequestError(f"the request has {rows} rows; at most {service.max_rows} are served at once")
 
 
-def question_of(rows: object, service: Service) -> Question:
+def parsed_request(rows: object, service: ServiceDescription) -> ParsedRequest:
     """Rows of nested numbers, or of texts, base64 objects, nulls and named columns, in any mixture but of one shape.
 
     A row of named columns is read in the order of ``service.columns``, or of the names where none are declared.
@@ -55,17 +63,17 @@ def question_of(rows: object, service: Service) -> Question:
     """
     if not isinstance(rows, list):
         raise RequestError("the request's rows are not a list")
-    within_limit(len(rows), service)
+    check_row_limit(len(rows), service)
     if dict in set(map(type, rows)):
         named = [_ordered(row, service.columns) for row in rows]
         return _answered(named, _side_by_side(named))
     return _answered(rows, _numeric(rows))
 
 
-def _answered(rows: list[Any], numbers: Floats | None) -> Question:
+def _answered(rows: list[Any], numbers: Floats | None) -> ParsedRequest:
     if numbers is not None:
-        return Question(tuple(fingerprint(row.tobytes()) for row in numbers), numbers)
-    return Question(tuple(fingerprint(_written(row).encode()) for row in rows), None)
+        return ParsedRequest(tuple(fingerprint(row.tobytes()) for row in numbers), numbers)
+    return ParsedRequest(tuple(fingerprint(_written(row).encode()) for row in rows), None)
 
 
 def _side_by_side(rows: list[Any]) -> Floats | None:
@@ -143,7 +151,7 @@ def _check_base64(value: dict[str, Any]) -> None:
         raise RequestError("a value called 'b64' is not base64") from None
 
 
-def across(columns: object) -> list[Any]:
+def columns_as_rows(columns: object) -> list[Any]:
     """Rows out of columns: a list of rows as it is, an object of named columns turned round.
 
     Raises:
@@ -158,7 +166,7 @@ def across(columns: object) -> list[Any]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def table_of(rows: object, count: int) -> Floats:
+def score_table(rows: object, count: int) -> Floats:
     """A model server's scores, one line of numbers per row of the question, (count, scores).
 
     Raises:
@@ -182,18 +190,18 @@ def table_of(rows: object, count: int) -> Floats:
         raise fault from None
 
 
-def classified(question: Question, rows: object, service: Service) -> Evidence:
+def classification_evidence(question: ParsedRequest, rows: object, service: ServiceDescription) -> Evidence:
     """The evidence of an answer whose rows are scores of the declared kind.
 
     Raises:
         AnswerError: they are not.
     """
-    table = table_of(rows, len(question.fingerprints))
+    table = score_table(rows, len(question.fingerprints))
     scores = probabilities(table, service.kind, service.classes, partial=service.partial)
     return Evidence(question.fingerprints, scores=scores, inputs=question.inputs)
 
 
-def labelled(rows: Iterable[Sequence[tuple[str, float]]], labels: tuple[str, ...]) -> Floats:
+def label_evidence(rows: Iterable[Sequence[tuple[str, float]]], labels: tuple[str, ...]) -> Floats:
     """Scores by label as a table in the order of ``labels``; a label that is not shown has 0.
 
     Raises:

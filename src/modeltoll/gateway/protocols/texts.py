@@ -6,13 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.rows import fingerprint, within_limit
+from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.protocols.protocol import Service
+    from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Floats
 
-__all__ = ["OfTexts", "check_model", "fingerprints_of", "is_tokens", "texts_in"]
+__all__ = ["TextProtocol", "check_model", "fingerprints_of", "is_tokens", "texts_in"]
 
 
 def is_tokens(value: object) -> bool:
@@ -20,13 +20,13 @@ def is_tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(item) is int and item >= 0 for item in value)
 
 
-def fingerprints_of(texts: list[Any], service: Service) -> tuple[bytes, ...]:
+def fingerprints_of(texts: list[Any], service: ServiceDescription) -> tuple[bytes, ...]:
     """One hash per text, pair of texts or list of token numbers.
 
     Raises:
         RequestError: none, too many, or something else among them.
     """
-    within_limit(len(texts), service)
+    check_row_limit(len(texts), service)
     for text in texts:
         several = isinstance(text, list) and bool(text) and all(isinstance(part, str) for part in text)
         if not (isinstance(text, str) or several or is_tokens(text)):
@@ -34,7 +34,7 @@ def fingerprints_of(texts: list[Any], service: Service) -> tuple[bytes, ...]:
     return tuple(fingerprint(json.dumps(text).encode()) for text in texts)
 
 
-def check_model(document: dict[str, Any], service: Service) -> None:
+def check_model(document: dict[str, Any], service: ServiceDescription) -> None:
     """Refuse a request for another model than the one that is measured.
 
     Raises:
@@ -57,10 +57,10 @@ def texts_in(given: object, member: str, *, tokens: bool = False) -> list[Any]:
     return given
 
 
-class OfTexts:
+class TextProtocol:
     """A serving protocol for which no request can be written of rows of numbers."""
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """It takes texts."""
         del inputs, metadata, service
         raise AnswerError("the model takes texts, not rows of numbers; let it be asked in shadow mode instead")

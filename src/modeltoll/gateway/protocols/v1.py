@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.named import declared, declared_in_rows
+from modeltoll.gateway.protocols.named import declared_inputs, declared_row_inputs
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
-from modeltoll.gateway.protocols.protocol import JSON, Question, Routes, Service
-from modeltoll.gateway.protocols.rows import across, classified, question_of
+from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
 from modeltoll.gateway.protocols.strict import load_answer, load_object
 
 if TYPE_CHECKING:
@@ -34,28 +34,28 @@ class TensorFlowServing(PlainErrors):
         ready=_MODEL,
     )
 
-    def read(self, body: bytes, service: Service, content_type: str = JSON) -> Question:
+    def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a prediction request."""
         del content_type
         document = load_object(body)
         if len({_ROWS, _COLUMNS} & document.keys()) != 1:
             raise RequestError(f"the request has not just one of {_ROWS!r} and {_COLUMNS!r}")
         form = _ROWS if _ROWS in document else _COLUMNS
-        rows = document[_ROWS] if form == _ROWS else across(document[_COLUMNS])
-        question = question_of(rows, service)
-        return Question(question.fingerprints, question.inputs, note=form)
+        rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS])
+        question = parsed_request(rows, service)
+        return ParsedRequest(question.fingerprints, question.inputs, note=form)
 
-    def evidence(self, question: Question, answer: Answer, service: Service) -> Evidence:
+    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The declared output; where rows or outputs have no names, it is all there is."""
         document = load_answer(answer)
         member = "outputs" if question.note == _COLUMNS else "predictions"
         if not isinstance(document, dict) or document.keys() != {member}:
             raise AnswerError(f"the model server's answer does not hold {member!r}, and nothing else")
         found = document[member]
-        rows = declared(found, service) if isinstance(found, dict) else declared_in_rows(found, service)
-        return classified(question, rows, service)
+        rows = declared_inputs(found, service) if isinstance(found, dict) else declared_row_inputs(found, service)
+        return classification_evidence(question, rows, service)
 
-    def ask(self, inputs: Floats, metadata: bytes, service: Service) -> bytes:
+    def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """Row form."""
         del metadata, service
         return msgspec.json.encode({_ROWS: inputs.tolist()})

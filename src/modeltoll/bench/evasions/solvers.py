@@ -1,0 +1,70 @@
+"""Thieves who solve in another way: not at all, with old solutions, or on a graphics card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.bench.evasions.evasion import CARD, EvasionPlan
+from modeltoll.simulation.scenarios import Scenario
+from modeltoll.simulation.traffic import Traffic, one_account
+
+if TYPE_CHECKING:
+    from modeltoll.bench.evasions.evasion import Cover
+    from modeltoll.records import Floats
+
+__all__ = ["GpuSolver", "NoEvasion", "Replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoEvasion:
+    """No evasion: one account with a key, one core, everything solved."""
+
+    name: str = "none"
+    family: str = "accounts"
+    level: float = 1.0
+
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+        """As ``Evasion.disguise``."""
+        del cover, rng
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)))
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The first toll is solved, and its solution is shown again for every other row.
+
+    A toll that takes it again is paid once. One that does not is asked twice: the first time with the old solution,
+    which buys nothing, and then as it should be.
+    """
+
+    name: str = "replay"
+    family: str = "replay"
+    level: float = 1.0
+
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+        """As ``Evasion.disguise``."""
+        del rng
+        rows = len(stolen)
+        if cover.replayable:
+            scenario = Scenario(self.name, self.family, self.family, self.level, one_account(stolen))
+            return EvasionPlan(scenario, solves=np.arange(rows) == 0)
+        second = np.arange(2 * rows) % 2 == 1
+        traffic = Traffic(np.repeat(stolen, 2, axis=0), np.zeros(2 * rows, np.int64), second, ~second)
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic), solves=second)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSolver:
+    """An RTX 4090 solves, at published rates; the model and the gateway are as slow as ever."""
+
+    name: str = "graphics card"
+    family: str = "graphics card"
+    level: float = 1.0
+
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+        """As ``Evasion.disguise``."""
+        del cover, rng
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=CARD)

@@ -1,0 +1,81 @@
+"""Results as lines of a table, for terminals and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from modeltoll.bench.checks import check_across_results
+
+__all__ = ["HEADINGS", "MARK", "cells", "failed_checks", "failures", "number", "percent", "times"]
+
+HEADINGS = (
+    "data set",
+    "caller",
+    "evasion or defence",
+    "toll",
+    "seed",
+    "rows",
+    "ratio",
+    "honest",
+    "accuracy",
+    "fidelity",
+)
+MARK = "\N{WARNING SIGN}"  # beside every result that fails a check
+
+
+def times(ratio: float | None) -> str:
+    """A ratio: ``1.83x``, ``1,024x``; a dash where nothing was bought."""
+    if ratio is None:
+        return "\N{EN DASH}"
+    return f"{ratio:.2f}x" if ratio < 10.0 else f"{ratio:.1f}x" if ratio < 100.0 else f"{ratio:,.0f}x"
+
+
+def percent(share: float | None) -> str:
+    """A share of 0..1 in per cent; a dash where it is not known."""
+    return "\N{EN DASH}" if share is None else f"{100.0 * share:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands apart; a dash where it is not known."""
+    if value is None:
+        return "\N{EN DASH}"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
+
+
+def failed_checks(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The checks that a result fails."""
+    return [check for check in document["checks"] if not check["holds"]]
+
+
+def cells(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line under ``HEADINGS``; a result that fails a check bears a mark."""
+    rows, asked = document["queries"], document["asked"]
+    changed = [document[part] for part in ("evasion", "defence") if document[part] != "none"]
+    ratio = times(document["ratio"]) + (f" {MARK}" if failed_checks(document) else "")
+    return (
+        document["dataset"],
+        document["workload"] or document["attack"],
+        ", ".join(changed),
+        document["tariff"],
+        str(document["seed"]),
+        f"{rows:,}" if rows == asked else f"{rows:,} of {asked:,}",
+        ratio,
+        times(document["honest_ratio"]),
+        percent(document["accuracy"]),
+        percent(document["fidelity"]),
+    )
+
+
+def failures(documents: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What does not hold, each said once."""
+    found = list(documents)
+    said = {
+        f"{one['dataset']}, {one['attack']}: {check['name']}: {check['note']}"
+        for one in found
+        for check in failed_checks(one)
+    }
+    for (dataset, attack, *_), check in check_across_results(found).items():
+        if not check.holds:
+            said.add(f"{dataset}, {attack}: {check.name}: {check.note}")
+    yield from sorted(said)

@@ -1,0 +1,37 @@
+"""What names results and cached extractions: digests of explicit keys, so that renaming a class or a field renames no file.
+
+A key is a mapping of plain JSON values with its version under ``v``. A new member takes a new version. Files from before
+keys are named by a text that spelled a class and its fields; ``legacy_digest`` still finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["digest", "first_file", "legacy_digest"]
+
+Key = Mapping[str, str | int]
+
+
+def digest(key: Key, length: int) -> str:
+    """The first ``length`` hexadecimal digits of the SHA-256 of a key as canonical JSON (sorted, without white space)."""
+    return _sha256(json.dumps(key, sort_keys=True, separators=(",", ":")), length)
+
+
+def legacy_digest(name: str, key: Key, length: int, *, template: str = "{}") -> str:
+    """The digits of files from before keys: of ``name(member='value', ...)`` in a template, without ``v`` and an empty ``foreign``."""
+    members = {member: value for member, value in key.items() if member != "v" and (member, value) != ("foreign", "")}
+    text = f"{name}({', '.join(f'{member}={value!r}' for member, value in members.items())})"
+    return _sha256(template.format(text), length)
+
+
+def first_file(*paths: Path) -> Path | None:
+    """The first of some paths at which a file lies, or None."""
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _sha256(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

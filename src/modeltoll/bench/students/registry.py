@@ -1,0 +1,43 @@
+"""From a name to a school. A new kind of student is one file and one line in ``SCHOOLS``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from modeltoll.bench.students.kernel import KernelCloneFactory
+from modeltoll.errors import SettingsError
+
+if TYPE_CHECKING:
+    from modeltoll.bench.students.student import StudentFactory
+
+__all__ = ["SCHOOLS", "student_factory"]
+
+
+def _networks(architecture: str) -> Callable[[int], StudentFactory]:
+    def network_factory(classes: int) -> StudentFactory:
+        try:
+            from modeltoll.bench.students.networks import NetworkCloneFactory  # noqa: PLC0415  torch is optional
+        except ModuleNotFoundError as error:
+            raise SettingsError([f"students: {architecture} needs torch: pip install 'modeltoll[bench]'"]) from error
+        return NetworkCloneFactory(architecture, classes)
+
+    return network_factory
+
+
+SCHOOLS: dict[str, Callable[[int], StudentFactory]] = {
+    "kernel": KernelCloneFactory,
+    "mnistnet": _networks("mnistnet"),
+    "residual": _networks("residual"),
+}
+
+
+def student_factory(name: str, classes: int) -> StudentFactory:
+    """The school of that name in ``SCHOOLS``: ``kernel`` for small images, or the architecture of a network.
+
+    Raises:
+        SettingsError: there is no such school, or it needs torch, which is not installed.
+    """
+    if name not in SCHOOLS:
+        raise SettingsError([f"students: there are no {name!r}; known: {', '.join(sorted(SCHOOLS))}"])
+    return SCHOOLS[name](classes)

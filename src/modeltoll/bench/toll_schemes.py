@@ -1,0 +1,127 @@
+"""The tolls that are compared: none, the published one, ours; each laid on the ground of one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.bench.hardware_costs import ARGON2ID, SHA256, gpu_cores
+from modeltoll.bench.leak_measures import ENTROPY, NOVELTY
+from modeltoll.errors import SettingsError
+from modeltoll.pricing.calibration import Calibration, Provenance
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
+from modeltoll.pricing.leak_samples import select_measures
+from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
+from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.simulation.batch_tariffs import BatchCharges, ConformalBatchTariff, PublishedBatchTariff
+from modeltoll.simulation.scenarios import Times
+
+if TYPE_CHECKING:
+    from modeltoll.bench.baseline import Baseline
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.records import Caller, Floats
+    from modeltoll.simulation.batch_tariffs import BatchTariff
+    from modeltoll.simulation.traffic import Traffic
+
+__all__ = ["CONFORMAL", "DEFAULT", "NONE", "PUBLISHED", "TOLLS", "FreeToll", "TollOnTarget", "build_toll"]
+
+NONE, PUBLISHED, CONFORMAL = "none", "published", "conformal"
+DEFAULT = f"{ENTROPY}+{NOVELTY}"  # the measures that our tariff prices, joined; entropy with a third of the weight
+_WEIGHTS = {DEFAULT: (1 / 3, 2 / 3)}
+_GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json; its entropy is measured within
+_ROWS_PER_STEP = 1000  # a row of the authors' traces
+_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
+
+
+@dataclass(frozen=True, slots=True)
+class FreeToll:
+    """No toll at all."""
+
+    name: str = NONE
+
+    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:  # noqa: ARG002  the plug's
+        """Nothing."""
+        return BatchCharges(np.zeros(len(traffic.leaks)), np.zeros(len(traffic.leaks), np.bool_))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TollOnTarget:
+    """A toll on one ground: for many rows at once (``toll``), request by request (``tariff``), and its seconds.
+
+    ``measures`` are those it prices. ``puzzle`` is what its work is made of. ``replayable``: a solution that was paid
+    for once passes again. ``calibration`` is our tariff's, with its promise.
+    """
+
+    toll: BatchTariff
+    tariff: Tariff
+    times: Times
+    measures: tuple[str, ...]
+    puzzle: str = ARGON2ID
+    replayable: bool = False
+    calibration: Calibration | None = None
+
+    def by_card(self, charged: BatchCharges) -> Floats:
+        """The seconds (rows,) that a graphics card takes for the work."""
+        return charged.seconds / gpu_cores(self.puzzle, charged.seconds, charged.suspected)
+
+
+def _gate(baseline: Baseline, measures: tuple[str, ...]) -> float:
+    """The gateway's own seconds for a row: what it takes beside the model, and the measures of its tariff."""
+    return _GATE_SECONDS + sum(baseline.gauge_seconds[name] for name in measures if name != ENTROPY)
+
+
+def _free(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+    del measure, target
+    return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.undefended), ())
+
+
+def _published(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+    """The paper's: summed cost against the standard user's line, absolute, one puzzle per 1000 rows, SHA-256, any stamp."""
+    leaks = select_measures(baseline.leaks(baseline.calibration.leaks), (measure,))
+    line = StandardLine(float(leaks.values.mean()), 0.0)
+    base = _BASES.get(f"{measure} {target}", _BASES.get(measure, PublishedTerms().base))
+    terms = PublishedTerms(base=base, signed=False, rows_per_step=_ROWS_PER_STEP)
+    tariff = PublishedTariff(measure, line, terms)
+    toll = PublishedBatchTariff(tariff, baseline.measures)
+    times = Times(baseline.undefended, _gate(baseline, (measure,)))
+    return TollOnTarget(toll, tariff, times, (measure,), SHA256, replayable=True)
+
+
+def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+    """Ours, calibrated on the ground's calibration rows, a fifth of them kept back for its report."""
+    measures = tuple(measure.split("+"))
+    times = Times(baseline.undefended, _gate(baseline, measures))
+    calibration = fit_calibration(
+        target,
+        select_measures(baseline.leaks(baseline.calibration.leaks), measures),
+        RowCosts(undefended_seconds=times.undefended, gate_seconds=times.gate),
+        CalibrationTerms(weights=_WEIGHTS.get(measure)),
+        Provenance("unseen images of the bench"),
+    )
+    tariff = ConformalTariff(calibration)
+    return TollOnTarget(
+        ConformalBatchTariff(tariff, baseline.measures), tariff, times, measures, calibration=calibration
+    )
+
+
+TOLLS: Mapping[str, Callable[[Baseline, str, str], TollOnTarget]] = {
+    NONE: _free,
+    PUBLISHED: _published,
+    CONFORMAL: _conformal,
+}
+
+
+def build_toll(baseline: Baseline, toll: str, measure: str, target: str) -> TollOnTarget:
+    """A toll of ``TOLLS`` on the ground of ``target``, pricing ``measure`` (several joined by +; empty for none).
+
+    Raises:
+        SettingsError: the ground has no such measure. CalibrationError: its honest rows cannot carry a tariff.
+    """
+    missing = [name for name in measure.split("+") if name and name not in baseline.measures]
+    if missing:
+        raise SettingsError([f"{target} has no measure {', '.join(missing)}; it has: {', '.join(baseline.measures)}"])
+    return TOLLS[toll](baseline, measure, target)

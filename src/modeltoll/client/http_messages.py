@@ -1,0 +1,68 @@
+"""What a toll changes in HTTP messages, whichever library carries them: header names and the size of a body."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modeltoll.errors import TollMalformed
+from modeltoll.wire import MAX_TOLL_BYTES, type_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modeltoll.records import Answer
+
+__all__ = ["BoundedBody", "is_forwarded", "is_kept", "opened_headers"]
+
+_OF_THE_BODY = frozenset(("content-encoding", "content-length", "content-type", "transfer-encoding"))
+_OF_THE_REQUEST = _OF_THE_BODY | {"expect", "range"}
+_OF_THE_TOLL = _OF_THE_BODY | {"cache-control", "etag", "trailer", "www-authenticate"}
+
+
+def _text(name: str | bytes) -> str:
+    return (name if isinstance(name, str) else name.decode("latin-1")).lower()
+
+
+def is_forwarded(name: str | bytes) -> bool:
+    """Whether a redemption takes this header over from the request whose answer it fetches."""
+    return _text(name) not in _OF_THE_REQUEST
+
+
+def is_kept(name: str | bytes) -> bool:
+    """Whether an opened answer takes this header over from the 402 that it came in."""
+    return _text(name) not in _OF_THE_TOLL
+
+
+def opened_headers(headers: Iterable[tuple[str, str]], answer: Answer) -> list[tuple[str, str]]:
+    """The headers of an opened answer: its own, and those that stay of the 402 that it came in."""
+    kept = [(name, value) for name, value in headers if is_kept(name)]
+    kept.append(("Content-Length", str(len(answer.body))))
+    if answer.content_type:
+        kept += type_headers(answer.content_type).items()
+    return kept
+
+
+class BoundedBody:
+    """Collects a body that must not grow beyond what a toll may take."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._left = MAX_TOLL_BYTES
+
+    def expect(self, size: str) -> None:
+        """Refuse at once what says of itself, in its ``Content-Length``, that it is too large."""
+        if size.isdecimal() and int(size[:20]) > self._left:
+            self._refuse()
+
+    def add(self, chunk: bytes) -> None:
+        self._left -= len(chunk)
+        if self._left < 0:
+            self._refuse()
+        self._chunks.append(chunk)
+
+    def joined(self) -> bytes:
+        return b"".join(self._chunks)
+
+    @staticmethod
+    def _refuse() -> None:
+        raise TollMalformed(f"the toll is larger than {MAX_TOLL_BYTES} bytes")

@@ -1,0 +1,158 @@
+"""The servers of the demo: the victim's, and the gateway in front of it, each in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import yaml
+from sklearn.ensemble import RandomForestClassifier
+
+from modeltoll.demo.model_server import MODEL, OUTPUT
+from modeltoll.demo.processes import free_port, serving
+from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model
+from modeltoll.ledger.sqlite import SqliteLedger
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.puzzle.machine_profile import save_profile
+
+if TYPE_CHECKING:
+    from modeltoll.demo.data import DemoData
+    from modeltoll.pricing.calibration import Calibration
+    from modeltoll.records import Floats, LogEntry, MachineProfile, Progress
+
+__all__ = ["DemoServers", "train_victim"]
+
+
+_BATCH_OF_TREES = 10
+_MEMORY_MIB = 2  # far below the default: thousands of tolls are made here that nobody opens, on two cores in all
+_PAGE_MEMORY_MIB = 8  # where people look on: enough to see what it is about, on phones too
+
+
+def train_victim(world: DemoData, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
+    """A random forest on the private rows. It predicts on one core, as a server that carries many requests does."""
+    forest = RandomForestClassifier(n_estimators=0, warm_start=True, n_jobs=-1, random_state=seed)
+    while forest.n_estimators < trees:
+        forest.set_params(n_estimators=min(trees, forest.n_estimators + _BATCH_OF_TREES))
+        forest.fit(world.private_x, world.private_y)
+        progress(forest.n_estimators, trees)
+    return forest.set_params(n_jobs=1)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoServers:
+    """Files and addresses of one run; ``folder`` holds everything and is the demo's own."""
+
+    folder: Path
+    victim_port: int
+    gateway_port: int
+    admin_port: int
+
+    @classmethod
+    def laid(cls, folder: Path) -> DemoServers:
+        """On ports that are free at the moment."""
+        return cls(folder, free_port(), free_port(), free_port())
+
+    @property
+    def victim_url(self) -> str:
+        """The model server itself."""
+        return f"http://127.0.0.1:{self.victim_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The toll house in front of it."""
+        return f"http://127.0.0.1:{self.gateway_port}"
+
+    @property
+    def ledger(self) -> Path:
+        """The gateway's SQLite file."""
+        return self.folder / "ledger.db"
+
+    @property
+    def settings(self) -> Path:
+        """The gateway's settings."""
+        return self.folder / "modeltoll.yaml"
+
+    @contextmanager
+    def victim(self, forest: RandomForestClassifier) -> Iterator[None]:
+        """Run the model server."""
+        model = self.folder / "victim.joblib"
+        joblib.dump(forest, model)
+        ready = f"{self.victim_url}/v2/health/ready"
+        command = ["modeltoll.demo.model_server", str(model), str(self.victim_port)]
+        with serving(command, ready, self.folder / "victim.log"):
+            yield
+
+    def write_settings(
+        self, private: Floats, keys: Sequence[str], profile: MachineProfile, origins: Sequence[str] = ()
+    ) -> None:
+        """Settings as an operator would write them: entropy and novelty, API keys, SQLite.
+
+        For pages of ``origins`` tolls say exactly what they cost, and take the memory that they commonly do.
+        """
+        memory = _PAGE_MEMORY_MIB if origins else _MEMORY_MIB
+        np.save(self.folder / "private.npy", private)
+        save_profile(profile, self.folder / "machine.json")
+        model: dict[str, Any] = {
+            "tariff": "tariff.json",
+            "output": {"name": OUTPUT, "kind": "probabilities"},
+            "measures": [{"name": "entropy"}, {"name": "novelty", "file": "private.npy"}],
+            "puzzle": {
+                "max_memory_mib": memory,
+                "suspected_memory_mib": memory,
+                "disclose": "exact" if origins else "coarse",
+            },
+        }
+        document = {
+            "listen": f"127.0.0.1:{self.gateway_port}",
+            "admin": f"127.0.0.1:{self.admin_port}",
+            "upstream": {"url": self.victim_url},
+            "ledger": {"url": f"sqlite:///{self.ledger}"},
+            "profile": "machine.json",
+            "callers": {
+                "anonymous": False,
+                "keys": [{"name": key, "sha256": hash_key(key)} for key in keys],
+            },
+            "models": {MODEL: model},
+            "cors": {"origins": list(origins)},
+        }
+        self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
+
+    def calibrate(self, honest: Floats, wishes: CalibrationRequest, progress: Progress) -> Calibration:
+        """Ask the running victim for honest rows and save the tariff that they give."""
+        settings = load_settings(self.settings)
+        calibration = asyncio.run(calibrate_model(settings, MODEL, honest, wishes, progress))
+        save_calibration(calibration, settings.models[MODEL].tariff)
+        return calibration
+
+    def bills(self) -> list[LogEntry]:
+        """What the gateway logged, in order."""
+        return asyncio.run(_log(self.ledger))
+
+    @contextmanager
+    def gateway(self) -> Iterator[None]:
+        """Run the gateway."""
+        ready = f"http://127.0.0.1:{self.admin_port}/readyz"
+        with serving(["modeltoll", "serve", str(self.settings)], ready, self.folder / "gateway.log"):
+            yield
+
+
+async def _log(path: Path) -> list[LogEntry]:
+    ledger = SqliteLedger(path)
+    bills: list[LogEntry] = []
+    await ledger.open()
+    try:
+        last = 0
+        while page := await ledger.log(last, 1000):
+            bills += [bill for _, _, bill in page]
+            last = page[-1][0]
+    finally:
+        await ledger.close()
+    return bills

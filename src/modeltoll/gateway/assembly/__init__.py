@@ -1,0 +1,1 @@
+"""Builds a gateway from its settings: the only package that names implementations."""

@@ -1,0 +1,150 @@
+"""What a gateway is put together from: everything that the settings name, or all that is wrong with it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.gateway.assembly.callers import build_jwt_credentials, build_key_store
+from modeltoll.gateway.assembly.measures import MEASURES
+from modeltoll.gateway.assembly.protocols import PROTOCOLS, build_service, path_conflicts
+from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
+from modeltoll.gateway.assembly.shared import build_shared_resources
+from modeltoll.gateway.core.request import SHADOW, ServedModel
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.pricing.calibration_file import load_calibration
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, load_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from modeltoll.gateway.assembly.gateway import Gateway, SharedResources
+    from modeltoll.gateway.callers.identify import Credentials
+    from modeltoll.gateway.callers.json_web_tokens import JwtCredentials
+    from modeltoll.gateway.callers.key_store import KeyStore
+    from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.file_watch import FileWatch
+    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.leak.measure import LeakMeasure
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.puzzle.precomputed import PrecomputedPool
+    from modeltoll.records import MachineProfile
+
+__all__ = ["Components", "build_components", "build_profile", "build_served_model", "build_tariff"]
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """All that was built, by the models' names where each has its own."""
+
+    ground: SharedResources
+    profile: MachineProfile
+    subjects: Mapping[str, ServedModel]
+    tariffs: Mapping[str, Tariff]
+    menus: Mapping[str, PuzzleSelector]
+    stock: PrecomputedPool | None
+    roll: KeyStore | None
+    tokens: JwtCredentials | None
+
+    @property
+    def credentials(self) -> Sequence[Credentials]:
+        """The kinds of keys and tokens that there are, beside the keys of the settings."""
+        return [kind for kind in (self.roll, self.tokens) if kind]
+
+    @property
+    def watches(self) -> tuple[FileWatch, ...]:
+        """The files that are read again when they change."""
+        return tuple(kind.watch for kind in (self.roll, self.tokens) if kind and kind.watch)
+
+
+def build_components(settings: Settings, before: Gateway | None) -> Components:
+    """Everything that the settings name, on the ground of the gateway ``before``, if there is one.
+
+    Raises:
+        SettingsError: all that cannot be built, at once.
+    """
+    faults = _ErrorCollector()
+    profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
+    stock = build_precomputed_pool(settings)
+    ground = before.ground if before else None
+    roll: KeyStore | None = None
+    tokens: JwtCredentials | None = None
+    with faults.under("callers.key_file"):
+        roll = build_key_store(settings)
+    with faults.under("callers.jwt"):
+        tokens = build_jwt_credentials(settings)
+    with faults.under("profile"):
+        profile = build_profile(settings)
+    with faults.under("ledger.url"):
+        ground = ground or build_shared_resources(settings, ledger_from_url(settings.ledger.url))
+    for name, model in settings.models.items():
+        with faults.under(f"models.{name}"):
+            subjects[name] = build_served_model(settings, name)
+        with faults.under(f"models.{name}.tariff"):
+            tariffs[name] = build_tariff(settings, name)
+        with faults.under(f"models.{name}.puzzle"):
+            menus[name] = build_puzzle_selector(model.puzzle, profile, stock)
+    faults.sentences += path_conflicts(subjects)
+    faults.settle()
+    assert ground is not None  # or there was a fault
+    return Components(ground, profile, subjects, tariffs, menus, stock, roll, tokens)
+
+
+def build_served_model(settings: Settings, name: str) -> ServedModel:
+    """How a model is asked and measured.
+
+    Raises:
+        SettingsError: every measure of it that cannot be built.
+    """
+    model, faults = settings.models[name], _ErrorCollector()
+    measures: list[LeakMeasure] = []
+    for number, measure in enumerate(model.measures):
+        with faults.under(f"models.{name}.measures.{number}"):
+            measures.append(MEASURES[measure.name](measure))
+    faults.settle()
+    service = build_service(name, model, settings.limits.rows)
+    return ServedModel(service, PROTOCOLS[model.protocol](model), tuple(measures))
+
+
+def build_tariff(settings: Settings, name: str) -> Tariff:
+    """A model's tariff; without a file of one, a model in shadow mode is measured all the same.
+
+    Raises:
+        CalibrationError: the file cannot be read, or is of another model or other measures.
+    """
+    model = settings.models[name]
+    measures = tuple(measure.name for measure in model.measures)
+    if model.mode == SHADOW and not model.tariff.exists():
+        return UnpricedTariff(measures)
+    return ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
+
+
+def build_profile(settings: Settings) -> MachineProfile:
+    """The machine whose seconds all prices mean."""
+    return load_profile(settings.profile) if settings.profile else DEFAULT_PROFILE
+
+
+class _ErrorCollector:
+    """Collects what is wrong, so that all of it can be said at once."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    @contextmanager
+    def under(self, setting: str) -> Iterator[None]:
+        """Note a fault of what is built here under its setting's name, and go on."""
+        try:
+            yield
+        except SettingsError as error:
+            self.sentences += error.faults
+        except ModeltollError as error:
+            self.sentences.append(f"{setting}: {error}")
+
+    def settle(self) -> None:
+        """Raise what was collected."""
+        if self.sentences:
+            raise SettingsError(self.sentences)

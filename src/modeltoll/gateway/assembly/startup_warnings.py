@@ -1,0 +1,41 @@
+"""What an operator should read when the gateway starts: what works, but perhaps not as was meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.gateway.core.request import SHADOW
+from modeltoll.pricing.conformal import ConformalTariff
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.pricing.calibration import Calibration
+    from modeltoll.pricing.tariff import Tariff
+
+__all__ = ["startup_warnings"]
+
+
+def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
+    """A sentence for each."""
+    said = []
+    if not settings.secrets:
+        said.append("secrets: none is set; tokens of redeem mode are good only at this gateway, until it stops")
+    for name, tariff in tariffs.items():
+        if isinstance(tariff, ConformalTariff):
+            said += _tariff_warnings(name, tariff.calibration, settings.models[name].weights)
+        else:
+            said.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
+        if settings.models[name].mode == SHADOW:
+            said.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
+    return tuple(said)
+
+
+def _tariff_warnings(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:
+    for warning in calibration.report.warnings if calibration.report else ():
+        yield f"models.{name}.tariff: {warning}"
+    if not np.allclose(calibration.weights, weights):
+        yield f"models.{name}.measures: the tariff was made with other weights, and its own are in force"

@@ -1,0 +1,1 @@
+"""Who sends a request: API keys, JSON web tokens, network addresses, daily quotas."""

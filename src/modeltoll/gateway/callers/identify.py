@@ -1,0 +1,132 @@
+"""Who is asking: whoever a key or a token names, else the network that the request comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from modeltoll.errors import CallerRefused
+from modeltoll.records import Caller, DailyQuota
+
+__all__ = ["CallerIdentifier", "Credentials", "RequestIdentity", "Tier", "hash_key"]
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_IPV4_PREFIX = 24
+_IPV6_PREFIX = 48
+
+
+def hash_key(key: str) -> str:
+    """How API keys are kept: their SHA-256 in hexadecimal. Keys are random, so no salt or stretching is needed."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What callers of one kind pay for their rows, as a multiple of the price, and may have in a day."""
+
+    exempt: bool = False
+    multiplier: float = 1.0
+    allowance: DailyQuota | None = None
+
+    def caller(self, name: str, groups: tuple[str, ...] = (), *, discount: float = 0.0) -> Caller:
+        """A caller of this tier. A multiplier below 1 is a discount, beside his own: it ends with suspicion."""
+        if self.multiplier < 1.0:
+            discount = 1.0 - self.multiplier * (1.0 - discount)
+        return Caller(name, self.exempt, groups, discount, max(1.0, self.multiplier), self.allowance)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIdentity:
+    """What a request says of who sends it; ``peer`` is the address of the TCP connection."""
+
+    authorization: str | None
+    api_key: str | None
+    peer: str
+    forwarded_for: str | None
+
+
+class Credentials(Protocol):
+    """One kind of key or token that names callers."""
+
+    def caller(self, credential: str) -> Caller | None:
+        """Who shows this, or None where it is not one of this kind.
+
+        Raises:
+            CallerRefused: it is, and it is not good, or not good any more.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CallerIdentifier:
+    """The list at the door.
+
+    ``keys`` maps hashed API keys to callers; what is not among them is shown to ``credentials``, one after the other.
+    Anonymous callers are known by their network (/24 or /48), if they are admitted at all, and are of the tier
+    ``newcomers``. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``. ``ipv4_prefixes``
+    and ``ipv6_prefixes`` are lengths of wider networks: the groups that anonymous callers belong to.
+    """
+
+    keys: Mapping[str, Caller] = field(default_factory=dict)
+    anonymous: bool = True
+    trusted_proxies: Sequence[_Network] = ()
+    ipv4_prefixes: Sequence[int] = ()
+    ipv6_prefixes: Sequence[int] = ()
+    newcomers: Tier = Tier()
+    credentials: Sequence[Credentials] = ()
+
+    def identify(self, knock: RequestIdentity) -> Caller:
+        """Name the caller.
+
+        Raises:
+            CallerRefused: the key is not known, or there is none and anonymous callers are not admitted.
+        """
+        credential = _presented(knock)
+        if credential is not None:
+            return self._known(credential)
+        if not self.anonymous:
+            raise CallerRefused("an API key is needed")
+        network = self._network(knock)
+        prefixes = self.ipv4_prefixes if network.version == 4 else self.ipv6_prefixes
+        groups = tuple([f"prefix:{network.supernet(new_prefix=length)}" for length in prefixes])
+        return self.newcomers.caller(f"net:{network}", groups)
+
+    def _known(self, credential: str) -> Caller:
+        caller = self.keys.get(hash_key(credential))
+        if caller is not None:
+            return caller
+        for kind in self.credentials:
+            caller = kind.caller(credential)
+            if caller is not None:
+                return caller
+        raise CallerRefused("the API key is not known")
+
+    def _network(self, knock: RequestIdentity) -> _Network:
+        address = _address(knock.peer)
+        hops = [part.strip() for part in (knock.forwarded_for or "").split(",") if part.strip()]
+        while hops and self._trusted(address):
+            address = _address(hops.pop())
+        prefix = _IPV4_PREFIX if address.version == 4 else _IPV6_PREFIX
+        return ipaddress.ip_network((address, prefix), strict=False)
+
+    def _trusted(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+        return any(address in network for network in self.trusted_proxies)
+
+
+def _presented(knock: RequestIdentity) -> str | None:
+    """The key from ``Authorization: Bearer KEY`` or ``X-Api-Key: KEY``."""
+    scheme, _, value = (knock.authorization or "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return value.strip()
+    return knock.api_key or None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise CallerRefused("the caller's address cannot be read") from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,1 @@
+"""What happens to one request, without HTTP: measure, price, charge, seal."""

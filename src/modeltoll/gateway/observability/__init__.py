@@ -1,0 +1,1 @@
+"""Metrics, audit log, traces and logging of a gateway."""

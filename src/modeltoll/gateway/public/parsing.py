@@ -1,0 +1,128 @@
+"""What a request says before a gate sees it, each word of it checked: its body, path, caller, type and model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from modeltoll import wire
+from modeltoll.errors import BodyTooLarge, RequestError, RouteRefused
+from modeltoll.gateway.callers.identify import RequestIdentity
+from modeltoll.gateway.protocols.protocol import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeltoll.gateway.core.gate import Gate
+    from modeltoll.gateway.protocols.protocol import ServingProtocol
+
+__all__ = ["accept_of", "addressed_models", "content_type_of", "identity_of", "path_of", "read_body"]
+
+_BINARY = "application/octet-stream"
+_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_READ_SECONDS = 30.0
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body, no longer than the limit, however long it claims to be and however slowly it comes."""
+    too_large = BodyTooLarge(f"the request's body is larger than {limit} bytes")
+    headers = request.headers
+    claimed = headers.get("content-length", "0")
+    if claimed.isdecimal() and (len(claimed) > 18 or int(claimed) > limit):
+        raise too_large
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError("compressed requests are not served here")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > limit:
+                    raise too_large
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise RequestError("the request's body did not arrive in time") from None
+    return b"".join(chunks)
+
+
+def path_of(template: str, request: Request) -> str:
+    """The path to ask upstream for, written anew from the route's template: nothing climbs out of it.
+
+    Raises:
+        RouteRefused: what was asked for is written in another way, or with a version that is no name.
+    """
+    parameters = request.path_params
+    version = parameters.get("version")
+    if version is not None and not _VERSION_NAME.fullmatch(version):
+        raise RouteRefused("there is no such version here")
+    path = template.format(**parameters)
+    if path != request.scope["path"]:
+        raise RouteRefused("this route is not served here")
+    return path
+
+
+def identity_of(request: Request) -> RequestIdentity:
+    """What tells who is asking."""
+    headers = request.headers
+    return RequestIdentity(
+        authorization=headers.get("authorization"),
+        api_key=headers.get("x-api-key"),
+        peer=request.client.host if request.client else "",
+        forwarded_for=", ".join(headers.getlist("x-forwarded-for")),  # proxies may append a line of their own
+    )
+
+
+def accept_of(request: Request) -> wire.Accept:
+    """What the client says that it can do."""
+    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
+
+
+def content_type_of(request: Request, protocol: ServingProtocol) -> str:
+    """What is asked of the model server: JSON, or what may have raw tensors behind its JSON.
+
+    Raises:
+        RequestError: it says that it has, in a protocol that has no such thing, or not how long its JSON is.
+    """
+    length = request.headers.get(wire.BINARY_HEADER)
+    if length is None:
+        return JSON
+    folded = wire.fold_type(_BINARY, length)
+    if not protocol.routes.binary or folded == _BINARY:
+        raise RequestError(f"{wire.BINARY_HEADER} is not served here, or not a length")
+    return folded
+
+
+def addressed_models(gates: Sequence[Gate], body: bytes) -> Gate:
+    """The gate of the model that a request's body names, where there are several at one path.
+
+    Raises:
+        RouteRefused: it names none of them.
+    """
+    if len(gates) == 1:
+        return gates[0]
+    try:
+        model = _named.decode(body).model
+    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
+        model = ""
+    for gate in gates:
+        service = gate.road.subject.service
+        if model == (service.served_as or service.model):
+            return gate
+    raise RouteRefused("there is no such model here")
+
+
+class _NamedModel(msgspec.Struct):
+    model: str
+
+
+_named = msgspec.json.Decoder(_NamedModel)

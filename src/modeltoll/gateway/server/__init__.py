@@ -1,0 +1,1 @@
+"""Runs a gateway: listeners, worker processes, signals, reload."""

@@ -1,0 +1,1 @@
+"""What prepares a gateway: discovery of models, a first settings file, the check, the calibration."""

@@ -1,0 +1,217 @@
+"""Measure what honest rows give away and what asking costs, by asking the running model server."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.errors import CalibrationError, SettingsError
+from modeltoll.gateway.assembly.build import build_app_components, build_gate_config, build_runtime, build_upstream
+from modeltoll.gateway.assembly.components import build_profile, build_served_model
+from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
+from modeltoll.gateway.callers.identify import CallerIdentifier
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.server.serve import temporary_server
+from modeltoll.gateway.upstream.http_upstream import HttpUpstream
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.pricing.calibration import Calibration
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.fit import RowCosts, fit_calibration
+from modeltoll.records import Leaks
+
+if TYPE_CHECKING:
+    from modeltoll.gateway.core.request import ServedModel
+    from modeltoll.gateway.public.app import AppComponents
+    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.pricing.calibration import Provenance
+    from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit
+    from modeltoll.records import Floats, Progress
+
+__all__ = [
+    "CalibrationRequest",
+    "HonestSample",
+    "ask_leaks",
+    "calibrate_model",
+    "fit_tariff",
+    "measure_rows",
+    "read_rows",
+]
+
+_WARM_UP = 20
+_TIMED_VISITS = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HonestSample:
+    """What honest rows showed: their leaks, and the seconds that each took, (rows,), one row a request."""
+
+    model: str
+    leaks: Leaks
+    seconds: Floats
+    questions: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def undefended_seconds(self) -> float:
+        """The median time of one row without a gateway."""
+        return float(np.median(self.seconds))
+
+
+def read_rows(path: Path) -> Floats:
+    """Rows from an .npy file, (rows, dimensions); further dimensions are flattened.
+
+    Raises:
+        CalibrationError: no such file, or no table of finite numbers.
+    """
+    try:
+        rows = np.asarray(np.load(path, allow_pickle=False), np.float64)
+    except (OSError, ValueError, EOFError) as error:
+        raise CalibrationError(f"{path} cannot be read as an array of numbers: {error}") from None
+    if rows.ndim < 2 or not rows.size or not np.isfinite(rows).all():
+        raise CalibrationError(f"{path} does not hold one row of finite numbers per input")
+    return rows.reshape(len(rows), -1)
+
+
+async def measure_rows(
+    subject: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
+) -> HonestSample:
+    """Ask the model server for honest rows, (rows, dimensions), one at a time.
+
+    Raises:
+        UpstreamError, AnswerError: the model server does not answer, or not as its settings say.
+        CalibrationError: it refused a row.
+    """
+    model, path, described = subject.service.model, subject.infer_path, subject.metadata_path
+    metadata = b"" if described is None else (await upstream.fetch(described)).body
+    questions = [subject.protocol.ask(row[None], metadata, subject.service) for row in inputs]
+    for question in questions[:_WARM_UP]:
+        await upstream.predict(path, question)
+    seconds, leaks = [], []
+    for done, question in enumerate(questions, start=1):
+        begin = time.perf_counter()
+        answer = await upstream.predict(path, question)
+        seconds.append(time.perf_counter() - begin)
+        if answer.status != 200:
+            said = subject.protocol.complaint(answer)
+            raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {said}")
+        read = subject.protocol.read(question, subject.service)
+        leaks.append(subject.leaks(read, answer))
+        if progress is not None:
+            progress(done, len(questions))
+    values = np.vstack([leak.values for leak in leaks])
+    return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions))
+
+
+async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, house: AppComponents) -> float:
+    """What a gateway adds to one row: the difference of the medians with it and without it, asked in turns.
+
+    Both are asked as a caller asks, and the model server does its work in between: a gateway that is asked again and
+    again, with nothing else going on, is faster than it will ever be in service.
+    """
+    without, within = [], []
+    async with temporary_server(application(house)) as address:
+        caller = HttpUpstream(address)
+        await caller.open()
+        try:
+            for question in questions:
+                without.append(await _timed(upstream, path, question))
+                within.append(await _timed(caller, path, question))
+        finally:
+            await caller.close()
+    return max(0.0, statistics.median(within) - statistics.median(without))
+
+
+async def _timed(upstream: Upstream, path: str, question: bytes) -> float:
+    begin = time.perf_counter()
+    await upstream.predict(path, question)
+    return time.perf_counter() - begin
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRequest:
+    """What the operator asks of a tariff; ``costs`` without the times, which are measured."""
+
+    terms: CalibrationTerms
+    costs: RowCosts
+    split: HoldoutSplit
+    provenance: Provenance
+
+
+async def fit_tariff(
+    observation: HonestSample, wishes: CalibrationRequest, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
+) -> Calibration:
+    """A calibration whose unit leaves room for the gateway's own time, which is measured with that tariff in force.
+
+    Raises:
+        CalibrationError: the rows cannot carry a tariff.
+    """
+
+    def fitted(own: float) -> Calibration:
+        costs = replace(wishes.costs, undefended_seconds=observation.undefended_seconds, gate_seconds=own)
+        return fit_calibration(
+            observation.model, observation.leaks, costs, wishes.terms, wishes.provenance, wishes.split
+        )
+
+    return fitted(await own_seconds(ConformalTariff(fitted(0.0))))
+
+
+async def calibrate_model(
+    settings: Settings, model: str, inputs: Floats, wishes: CalibrationRequest, progress: Progress | None = None
+) -> Calibration:
+    """Ask a running model server for honest rows, (rows, dimensions), that it was not trained on, and fit a tariff.
+
+    Raises:
+        SettingsError: the model, its measures or its files are not as they should be.
+        UpstreamError, AnswerError: the model server does not answer, or not as its settings say.
+        CalibrationError: the rows cannot carry a tariff.
+    """
+    profile = build_profile(settings)
+    async with _asked(settings, model) as (subject, upstream):
+        observation = await measure_rows(subject, upstream, inputs, progress)
+
+        async def own_seconds(tariff: ConformalTariff) -> float:
+            with tempfile.TemporaryDirectory() as folder:  # the real ledger is not to remember these visits
+                ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
+                await ledger.open()
+                try:
+                    chance = build_runtime(settings, profile)
+                    menu = build_puzzle_selector(
+                        settings.models[model].puzzle, profile, build_precomputed_pool(settings)
+                    )
+                    gate = Gate(build_gate_config(settings, subject, tariff, menu), upstream, ledger, chance)
+                    house = build_app_components(settings, {model: gate}, upstream, chance)
+                    house = replace(house, door=replace(house.door, callers=CallerIdentifier()))
+                    questions = observation.questions[:_TIMED_VISITS]
+                    return await _own_seconds(questions, subject.infer_path, upstream, house)
+                finally:
+                    await ledger.close()
+
+        return await fit_tariff(observation, wishes, own_seconds)
+
+
+async def ask_leaks(settings: Settings, model: str, inputs: Floats, progress: Progress | None = None) -> Leaks:
+    """What some rows, (rows, dimensions), give away; raises as ``calibrate_model``."""
+    async with _asked(settings, model) as (subject, upstream):
+        return (await measure_rows(subject, upstream, inputs, progress)).leaks
+
+
+@asynccontextmanager
+async def _asked(settings: Settings, model: str) -> AsyncIterator[tuple[ServedModel, Upstream]]:
+    """A model of the settings and its running server."""
+    if model not in settings.models:
+        raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
+    subject, upstream = build_served_model(settings, model), build_upstream(settings)
+    await upstream.open()
+    try:
+        yield subject, upstream
+    finally:
+        await upstream.close()

@@ -1,0 +1,156 @@
+"""Tries settings against the running model server and the ledger, before anybody else asks: what each model's route will
+measure, and what it will cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.errors import LedgerError, ModeltollError
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.setup.calibrate import read_rows
+from modeltoll.gateway.setup.sample_requests import sample_request
+from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.records import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from modeltoll.gateway.assembly.gateway import Gateway
+    from modeltoll.gateway.core.gate import Gate
+    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.records import Floats
+
+__all__ = ["CheckReport", "RouteCheck", "check_gateway"]
+
+_NOBODY = Caller("readiness")
+_NONE_YET = "there is no ledger in"  # as all of them say
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCheck:
+    """One model's route. ``leaks`` are the mean leaks of the sample's rows by measure; ``seconds`` is what the model
+    server took for the sample, ``price_seconds`` what a row of it would cost, before suspicion.
+
+    ``waits`` are (share of honest rows, seconds at most), as calibrated. ``faults``: why it would not work; empty: it does.
+    """
+
+    model: str
+    route: str
+    mode: str
+    rows: int = 0
+    leaks: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    price_seconds: float | None = None
+    unit_seconds: float | None = None
+    waits: tuple[tuple[float, float], ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What came of it. ``ledger`` says how that stands; ``notices`` are what works, but perhaps not as was meant."""
+
+    models: tuple[RouteCheck, ...]
+    ledger: str
+    notices: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether a gateway with these settings would serve all its models."""
+        return not (self.faults or any(tried.faults for tried in self.models))
+
+
+async def check_gateway(settings: Settings, inputs: Path | None = None) -> CheckReport:
+    """Try all models, with the rows of ``inputs`` (.npy) where they take numbers, else with rows that they say they take.
+
+    Raises:
+        SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows cannot be read.
+    """
+    rows = None if inputs is None else read_rows(inputs)[:8]
+    assembly = build_gateway(settings)
+    ledger, fault = await _ledger(settings)
+    await assembly.upstream.open()
+    try:
+        tried = [await _check_route(assembly, name, gate, rows) for name, gate in assembly.gates.items()]
+    finally:
+        await assembly.upstream.close()
+    return CheckReport(tuple(tried), ledger, assembly.notices, (fault,) if fault else ())
+
+
+async def _ledger(settings: Settings) -> tuple[str, str]:
+    """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
+    if settings.ledger.url.startswith("memory:"):
+        return "in memory: forgotten when the gateway stops", ""
+    ledger = ledger_from_url(settings.ledger.url, make=False)
+    try:
+        await ledger.open()
+        try:
+            await ledger.account(_NOBODY, "none", time.time())
+        finally:
+            await ledger.close()
+    except LedgerError as error:
+        if str(error).startswith(_NONE_YET):
+            return "not there yet: made when the gateway starts", ""
+        return "", f"ledger: {error}"
+    return "answers", ""
+
+
+async def _check_route(assembly: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
+    subject, tariff = gate.road.subject, gate.road.tariff
+    calibration = tariff.calibration if isinstance(tariff, ConformalTariff) else None
+    begun = RouteCheck(
+        name,
+        subject.infer_path,
+        gate.road.mode,
+        unit_seconds=calibration.unit_seconds if calibration else None,
+        waits=calibration.report.waits if calibration and calibration.report else (),
+    )
+    try:
+        return await _asked(assembly.upstream, gate, begun, _sample(assembly.settings, name, rows))
+    except ModeltollError as error:
+        fault = f"{error} ({error.private})" if error.private else str(error)
+        return _with_fault(begun, fault)
+
+
+def _sample(settings: Settings, name: str, rows: Floats | None) -> Floats | None:
+    """Rows to ask for: those that were given, or else some of the measures' own private data."""
+    raw = [measure.file for measure in settings.models[name].measures if measure.file and measure.file.suffix == ".npy"]
+    if rows is not None or not raw or settings.models[name].output.kind == "embeddings":
+        return rows
+    return read_rows(raw[0])[:4]
+
+
+async def _asked(upstream: Upstream, gate: Gate, begun: RouteCheck, rows: Floats | None) -> RouteCheck:
+    subject, tariff = gate.road.subject, gate.road.tariff
+    ready = await upstream.fetch(subject.ready_path)
+    if ready.status != 200:
+        return _with_fault(begun, f"the model server is not ready: {subject.ready_path} says {ready.status}")
+    described = subject.metadata_path
+    metadata = b"" if described is None else (await upstream.fetch(described)).body
+    body = sample_request(subject, metadata, rows)
+    question = subject.protocol.read(body, subject.service)
+    begin = time.perf_counter()
+    answer = await upstream.predict(begun.route, question.forward or body)
+    seconds = time.perf_counter() - begin
+    if answer.status != 200:
+        said = subject.protocol.complaint(answer)
+        return _with_fault(begun, f"the model server refused a sample with status {answer.status}: {said}")
+    leaks = subject.leaks(question, answer)
+    price = None
+    if begun.unit_seconds is not None:
+        factors = tariff.assess(leaks, np.random.default_rng(0)).factors
+        price = begun.unit_seconds * float(factors.mean())
+    means = dict(zip(leaks.measures, leaks.values.mean(axis=0).tolist(), strict=True))
+    return replace(begun, rows=len(question.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
+
+
+def _with_fault(begun: RouteCheck, fault: str) -> RouteCheck:
+    return replace(begun, faults=(fault,))

@@ -1,0 +1,83 @@
+"""A first settings file for a model server, with a comment for whoever reads it first."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from modeltoll.gateway.setup.discover import DiscoveredModel
+
+__all__ = ["first_settings"]
+
+_HEAD = """\
+# Modeltoll's settings for the model server at {url}
+# Every setting, with its default: docs/settings.md. `modeltoll check FILE` tries them against the model server.
+
+upstream:
+  url: {url}
+
+# listen: 127.0.0.1:8080      # where callers ask
+# admin: 127.0.0.1:9090       # health, metrics, the operator's API: for you alone
+
+# Where callers are remembered: a file beside this one. Gateways on several machines share postgresql:// or valkey://
+# ledger: {{url: "sqlite:///modeltoll.db"}}
+
+# Who may ask. Keys are made by: modeltoll keys create FILE alice
+# callers: {{anonymous: false, key_file: keys.json}}
+
+models:
+"""
+_MEASURES = {
+    "embeddings": "      - {name: novelty, file: private-embeddings.npy}   # embeddings of private texts, (rows, dimensions)",
+    "tokens": "      - {name: tokens}",
+}
+_OF_SCORES = """\
+      - {name: entropy}                                # how unsure the model is
+      # - {name: novelty, file: private.npy}           # how far an input is from rows that the model was trained on"""
+_TEXTS = ("labels", "vllm-classify")
+
+
+def first_settings(url: str, finds: Sequence[DiscoveredModel]) -> str:
+    """The text of the file, in YAML; every model in shadow mode, in which nothing is charged and no tariff is needed."""
+    return _HEAD.format(url=_plain(url)) + "\n".join("\n".join(_model(find)) for find in finds) + "\n"
+
+
+def _model(find: DiscoveredModel) -> Iterator[str]:
+    name = find.setting
+    yield f"  {_plain(name)}:"
+    yield f"    protocol: {find.protocol}"
+    if find.model != name and find.protocol in ("vllm-classify", "openai-embeddings", "openai-chat"):
+        yield f"    served_as: {_plain(find.model)}"
+    yield "    mode: shadow                # measures and logs, charges nothing. Then: calibrate, and enforce"
+    yield f"    tariff: {_plain(name + '.tariff.json')}   # made by: modeltoll calibrate FILE --from-ledger (or --inputs)"
+    if find.guessed:
+        yield f"    # NOT SURE: {find.guessed} (probabilities, logits or labels)"
+    yield f"    output: {_output(find)}"
+    if find.others:
+        others = ", ".join(json.dumps(other) for other in find.others)
+        yield f"    # An answer with {others} beside it is refused. What may go out unmeasured: output.unmeasured"
+    yield "    measures:"
+    measures = _MEASURES.get(find.kind, _OF_SCORES)
+    yield measures if find.protocol not in _TEXTS else measures.splitlines()[0]
+
+
+def _plain(text: str) -> str:
+    """A text as YAML has it, in quotes where it needs them."""
+    simple = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./:-]*", text) and yaml.safe_load(text) == text
+    return text if simple and not text.endswith(":") else json.dumps(text)
+
+
+def _output(find: DiscoveredModel) -> str:
+    members = {
+        "name": _plain(find.output) if find.output else "",
+        "kind": find.kind,
+        "classes": str(find.classes or ""),
+        "labels": json.dumps(find.labels) if find.labels else "",
+    }
+    return "{" + ", ".join(f"{name}: {value}" for name, value in members.items() if value) + "}"

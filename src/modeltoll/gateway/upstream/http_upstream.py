@@ -1,0 +1,101 @@
+"""A model server that is reached over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from modeltoll import wire
+from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
+from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.records import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["HttpUpstream"]
+
+_KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle connection
+
+
+class HttpUpstream:
+    """An HTTP server, through a pool of kept connections.
+
+    ``timeout`` is in seconds, for one request with all it takes; ``max_body`` bounds an answer in bytes. ``headers``
+    gives what is to be said beside each request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        connections: int = 64,
+        max_body: int = 64 << 20,
+        headers: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._connections = connections
+        self._max_body = max_body
+        self._headers = headers
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the pool; connections are opened when they are needed."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept": "*/*", "Accept-Encoding": "identity"},
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Close the pool."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
+        """Post a body."""
+        return await self._ask("POST", path, body, {**self._headers(), **wire.type_headers(content_type)})
+
+    async def fetch(self, path: str) -> Answer:
+        """Get a path."""
+        return await self._ask("GET", path, None, self._headers())
+
+    async def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        if self._session is None:
+            raise UpstreamError("the gateway is not open")
+        try:
+            async with self._session.request(
+                method, self._url + path, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                return await self._read(response)
+        except TimeoutError:
+            raise UpstreamTimeout("the model server did not answer in time") from None
+        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+            raise UpstreamError("the model server does not answer", private=repr(error)) from None
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
+        headers = response.headers
+        if headers.get("Content-Encoding", "identity") != "identity":
+            raise AnswerError("the model server's answer is compressed, though it was not asked for")
+        content_type = headers.get("Content-Type", "application/octet-stream")
+        if not (content_type.isascii() and content_type.isprintable()):
+            raise AnswerError("the model server's content type cannot be read")
+        too_large = AnswerError(f"the model server's answer is larger than {self._max_body} bytes")
+        if (response.content_length or 0) > self._max_body:
+            raise too_large
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._max_body:
+                raise too_large
+            chunks.append(chunk)
+        folded = wire.fold_type(content_type, headers.get(wire.BINARY_HEADER))
+        return Answer(response.status, folded, b"".join(chunks))

@@ -1,0 +1,1 @@
+"""Teacher ensembles for PATE: how they are fitted, stored and asked."""

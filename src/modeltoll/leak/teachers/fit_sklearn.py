@@ -1,0 +1,129 @@
+"""Training a teacher ensemble from the private data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+
+from modeltoll.leak.teachers.ensemble import (
+    ACTIVATIONS,
+    Classifier,
+    EnsembleMembers,
+    NetworkMembers,
+    SeparateMembers,
+    TeacherEnsemble,
+)
+from modeltoll.leak.teachers.partition import check_private, partition
+
+if TYPE_CHECKING:
+    from modeltoll.records import Floats, Progress
+
+__all__ = ["Make", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
+
+Make = Callable[[int], Classifier]  # a seed to an untrained classifier
+_Layers = list[tuple["Floats", "Floats"]]
+
+
+def logistic(seed: int) -> Classifier:
+    """Logistic regression, the default teacher: quick, and good with the few rows that one teacher gets."""
+    return LogisticRegression(max_iter=1000, random_state=seed)  # type: ignore[no-any-return]
+
+
+def perceptron(seed: int) -> Classifier:
+    """A perceptron with 32 hidden units, trained by L-BFGS, which suits the few rows that one teacher gets."""
+    return MLPClassifier((32,), solver="lbfgs", alpha=0.01, max_iter=5000, random_state=seed)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherPlan:
+    """What to train: how many teachers, of which kind, from which seed.
+
+    ``make`` may return any scikit-learn classifier. Logistic regressions and perceptrons are served by matrix products
+    and can be saved; others are asked one by one and live in memory only.
+    """
+
+    teachers: int = 250
+    make: Make = logistic
+    seed: int = 0
+
+
+def fit_teachers(
+    inputs: Floats,
+    labels: NDArray[Any],
+    plan: TeacherPlan,
+    cores: int = 1,
+    progress: Progress | None = None,
+) -> TeacherEnsemble:
+    """Train each teacher on its own part of the private data; the parts are disjoint and share out each class evenly.
+
+    Args:
+        inputs: shape (n, d).
+        labels: numbers or text, shape (n,). The ensemble votes over all labels that occur, sorted.
+        plan: what to train. The same plan and data give the same teachers, on any number of cores.
+        cores: processes to train in; -1 for as many as the machine has.
+        progress: told after each teacher.
+
+    Raises:
+        CalibrationError: shapes that do not fit, numbers that are not finite, one class only, or too few rows for each
+            teacher to see two classes.
+    """
+    values, classes, codes = check_private(inputs, labels)
+    parts = partition(codes, plan.teachers, plan.seed)
+    seeds = [int(seed) for seed in np.random.SeedSequence(plan.seed).generate_state(plan.teachers)]
+    work = Parallel(n_jobs=cores, return_as="generator")
+    jobs = (
+        delayed(_train)(plan.make, seed, values[p], classes[codes[p]]) for seed, p in zip(seeds, parts, strict=True)
+    )
+    trained: list[Classifier] = []
+    for teacher in work(jobs):
+        trained.append(teacher)
+        if progress is not None:
+            progress(len(trained), plan.teachers)
+    return TeacherEnsemble(_members(trained, classes), classes, values.shape[1])
+
+
+def _train(make: Make, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
+    teacher = make(seed)
+    teacher.fit(inputs, labels)
+    return teacher
+
+
+def _members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
+    """Stacked networks where all teachers are networks of one shape, else the classifiers themselves."""
+    networks = [_network(teacher, classes) for teacher in trained]
+    activation, shape = networks[0][1], [w.shape for w, _ in networks[0][0]]
+    if not shape or any(a != activation or [w.shape for w, _ in layers] != shape for layers, a in networks):
+        return SeparateMembers(tuple(trained), classes)
+    depth = range(len(shape))
+    weights = tuple(np.stack([layers[i][0] for layers, _ in networks], axis=int(i == 0)) for i in depth)
+    biases = tuple(np.stack([layers[i][1] for layers, _ in networks]) for i in depth)
+    return NetworkMembers(weights, biases, activation)
+
+
+def _network(teacher: Any, classes: NDArray[Any]) -> tuple[_Layers, str]:
+    """A teacher's layers, the last one widened to the full list of classes; none where it is not a network."""
+    if type(teacher) is LogisticRegression:
+        layers, activation = [(teacher.coef_.T, teacher.intercept_)], "relu"  # without hidden layers none is applied
+    elif type(teacher) is MLPClassifier and teacher.activation in ACTIVATIONS:
+        layers, activation = list(zip(teacher.coefs_, teacher.intercepts_, strict=True)), teacher.activation
+    else:
+        return [], ""
+    weights, biases = layers.pop()
+    if weights.shape[1] == 1:  # two classes share one output, which is positive for the second
+        weights = np.hstack([np.zeros_like(weights), weights])
+        biases = np.append(0.0, biases)
+    seen = np.searchsorted(classes, teacher.classes_)
+    wide = np.zeros((len(weights), classes.size))
+    wide[:, seen] = weights
+    floor = np.full(classes.size, -np.inf)
+    floor[seen] = biases
+    return [
+        (np.asarray(w, dtype=np.float64), np.asarray(b, dtype=np.float64)) for w, b in [*layers, (wide, floor)]
+    ], activation

@@ -1,0 +1,158 @@
+"""Connections to one Valkey or Redis server, and the scripts that run there.
+
+redis-py is told not to send anything twice: a charge whose answer was lost may have been written. A connection that
+broke while it was idle is found out before it is used, so that a restart of the server costs nobody an error unless
+his own step was under way. Scripts that a restarted server has forgotten are sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions as faults
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from modeltoll.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from redis.commands.core import AsyncScript
+
+__all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyConnection"]
+
+TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
+CONNECTIONS = 8  # at most, for each gateway process
+VERSION = 1  # of the keys and what they hold
+PROGRAM = "modeltoll"
+_SCRIPTS = ("open", "charge", "bill", "spend", "largest", "reset")
+
+# What is said aloud, the first that fits. No address in it: callers may read it.
+_SLOW = "the ledger's server takes too long"
+_FAULTS: tuple[tuple[type[Exception], str], ...] = (
+    (faults.AuthenticationError, "the ledger's server refuses the user or the password"),
+    (faults.AuthorizationError, "the ledger's server refuses the user or the password"),
+    (faults.NoPermissionError, "the ledger's server does not let its user do that; he needs scripts and {modeltoll}:*"),
+    (faults.ReadOnlyError, "the ledger's server is read-only; name the primary server in the ledger's URL"),
+    (faults.BusyLoadingError, "the ledger's server is starting"),
+    (faults.OutOfMemoryError, "the memory of the ledger's server is full; give it more"),
+    (faults.TimeoutError, _SLOW),
+    (TimeoutError, _SLOW),
+    (faults.ConnectionError, "the ledger's server cannot be reached"),
+    (OSError, "the ledger's server cannot be reached"),
+)
+_REFUSALS = {
+    "CERTIFICATE_VERIFY_FAILED": "the ledger's server and the gateway do not accept each other's certificates",
+    "MISCONF": "the ledger's server cannot write to its disk and takes nothing more",
+    "max number of clients": "the ledger's server takes no more connections",
+    "DB index is out of range": "the ledger's server has no database of that number",
+}
+
+
+class ValkeyConnection:
+    """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds.
+
+    Without ``make`` the ledger must be there already.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int, make: bool = True) -> None:
+        self._parameters = dict(parameters)
+        self._encrypted = self._parameters.pop("ssl", False)
+        self._make = make
+        self._timeout = timeout
+        self._connections = connections
+        self._slots = asyncio.Semaphore(connections)
+        self._client: Redis | None = None
+        self._scripts: dict[str, AsyncScript] = {}
+
+    async def open(self, mark: str) -> bytes:
+        """Connect, and mark the ledger or check its mark; the salt of the log's hashes.
+
+        Raises:
+            LedgerError: the server cannot be reached or written, or it has no ledger that is known.
+        """
+        pool = ConnectionPool(
+            max_connections=self._connections,
+            socket_timeout=None,  # the timeout of the whole step counts
+            socket_connect_timeout=None,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            connection_class=SSLConnection if self._encrypted else Connection,
+            **self._parameters,
+        )
+        self._client = Redis.from_pool(pool)
+        self._slots = asyncio.Semaphore(self._connections)  # first come, first served; redis-py's own queue is not
+        for name in _SCRIPTS:
+            text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+            self._scripts[name] = self._client.register_script(text)
+        try:
+            if not self._make:
+                self._refuse_empty(await self.ask("EXISTS", mark))
+            program, version, salt = await self.run("open", [mark], [PROGRAM, VERSION, secrets.token_bytes(32)])
+            self._check(program.decode("utf-8", "replace"), int(version))
+        except BaseException:
+            await self.close()
+            raise
+        return bytes(salt)
+
+    async def close(self) -> None:
+        """Let go of the server."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def run(self, script: str, keys: Sequence[str], values: Sequence[Any]) -> Any:
+        """Run a script, as one atomic step.
+
+        Raises:
+            LedgerError: the server does not answer in time, or refuses; the step may or may not have been done.
+        """
+        client = self._opened()
+        return await self._in_time(lambda: self._scripts[script](keys=keys, args=values, client=client))
+
+    async def ask(self, *command: Any) -> Any:
+        """Run one command, a read. Raises as ``run`` does."""
+        client = self._opened()
+        return await self._in_time(lambda: client.execute_command(*command))  # type: ignore[no-untyped-call]
+
+    def _opened(self) -> Redis:
+        if self._client is None:
+            raise LedgerError("the ledger is not open")
+        return self._client
+
+    async def _in_time(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout), self._slots:
+                return await step()
+        except (faults.RedisError, OSError) as error:  # TimeoutError is an OSError
+            raise self._fault(error) from error
+
+    def _refuse_empty(self, marked: int) -> None:
+        if not marked:
+            raise LedgerError("there is no ledger in that server's database; see whether its number is right")
+
+    def _check(self, program: str, version: int) -> None:
+        if program != PROGRAM:
+            raise LedgerError(
+                "the keys of the ledger are another program's; give the ledger a server or a database of its own"
+            )
+        if version > VERSION:
+            raise LedgerError(
+                f"the ledger has version {version} and this Modeltoll knows none above {VERSION}; "
+                "upgrade Modeltoll or give the ledger another database"
+            )
+
+    def _fault(self, error: Exception) -> LedgerError:
+        said = str(error)
+        public = next((mend for words, mend in _REFUSALS.items() if words in said), None)
+        if public is None:
+            public = next((mend for kind, mend in _FAULTS if isinstance(error, kind)), None)
+        place = f"{self._parameters.get('host')}:{self._parameters.get('port')}"
+        return LedgerError(
+            public or "the ledger's server does not answer", private=f"{place}: {type(error).__name__}: {said}"
+        )

@@ -1,0 +1,88 @@
+"""Whether honest rows can carry a tariff, and what the tariff does to those that were kept back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modeltoll.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from modeltoll.records import Floats, Leaks
+
+__all__ = ["MINIMUM_ROWS", "CalibrationReport", "check_honest", "require", "validate"]
+
+MINIMUM_ROWS = 200
+_RESAMPLES = 1000
+_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """What the tariff does to the ``held_back`` honest rows that it was not calibrated on.
+
+    ``mean`` is their mean price factor in units, ``low`` to ``high`` its 95 % interval (percentile bootstrap); the
+    promise is at most 1. ``waits`` are (share of rows, seconds): that share waits no longer, without surcharge.
+    ``factors`` are all of theirs, ascending, or 512 evenly placed ones where there are more.
+    """
+
+    held_back: int
+    mean: float
+    low: float
+    high: float
+    waits: tuple[tuple[float, float], ...]
+    factors: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def require(holds: bool, fault: str) -> None:
+    """Refuse what a calibration cannot be made from.
+
+    Raises:
+        CalibrationError: it does not hold; ``fault`` says what is wrong.
+    """
+    if not holds:
+        raise CalibrationError(fault)
+
+
+def check_honest(leaks: Leaks) -> tuple[str, ...]:
+    """Refuse honest rows that cannot carry a tariff; the warnings are about those that hardly can.
+
+    Raises:
+        CalibrationError: too few rows, leaks that are not finite and >= 0, or a measure that tells no two rows apart.
+    """
+    values = leaks.values
+    rows = len(values)
+    require(values.shape == (rows, len(leaks.measures)), "honest leaks must be of shape (rows, measures)")
+    require(rows >= MINIMUM_ROWS, f"{rows} honest rows are too few; give {MINIMUM_ROWS} or more")
+    for name, column in zip(leaks.measures, values.T, strict=True):
+        bad = int((~np.isfinite(column) | (column < 0.0)).sum())
+        require(bad == 0, f"{bad} honest rows have a {name} leak that is negative or not finite")
+        require(float(np.ptp(column)) > 0.0, f"all honest rows have one {name} leak; use another measure or other rows")
+    distinct = len(np.unique(values, axis=0))
+    if 2 * distinct >= rows:
+        return ()
+    warning = (
+        f"only {distinct} of {rows} honest rows have leaks of their own; where inputs are repeated, remove the copies, "
+        "otherwise add a finer measure"
+    )
+    return (warning,)
+
+
+def validate(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:
+    """What rows kept back pay: ``factors`` (rows,) are theirs under the tariff as it will be served."""
+    rows = len(factors)
+    means = [factors[rng.integers(rows, size=rows)].mean() for _ in range(_RESAMPLES)]
+    low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
+    shares = (0.5, 0.95, 0.99, 0.999)
+    waits = unit_seconds * np.quantile(factors, shares, method="higher")
+    warning = (
+        f"honest rows that were kept back pay {low:.2f} to {high:.2f} units on average, not at most 1: they are not "
+        "like the rows that the tariff was calibrated on; use more rows, of one time and source"
+    )
+    warnings = (warning,) if low > 1.0 else ()
+    paired = tuple((share, float(wait)) for share, wait in zip(shares, waits, strict=True))
+    kept = np.sort(factors)[np.linspace(0, rows - 1, min(rows, _KEPT)).round().astype(np.int64)]
+    return CalibrationReport(rows, float(factors.mean()), low, high, paired, tuple(kept.tolist()), warnings)

@@ -1,0 +1,55 @@
+"""What names a result or a cached extraction stays, whatever the code calls its classes and fields."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from modeltoll.bench.experiment import Experiment
+from modeltoll.bench.extraction import ExtractionRun
+
+COPYCAT = Experiment("quick", "digits", "copycat", "none", "none", "conformal", "entropy+novelty", "quick", 0, 300)
+LARGE_HONEST = replace(COPYCAT, suite="honest", dataset="cifar10", attack="honest", queries=0, workload="100,000 rows")
+ABANDONING = replace(
+    COPYCAT, suite="evasions", dataset="mnist", evasion="abandoning-1", tariff="published", measure="pate-eps", seed=2
+)
+COMMITTED = {
+    "quick/digits/copycat-conformal-s0-2e2a2c4e.json": COPYCAT,
+    "honest/cifar10/honest-100-000-rows-conformal-s0-91307f65.json": LARGE_HONEST,
+    "evasions/mnist/copycat-abandoning-1-published-s2-a94d4016.json": replace(ABANDONING, queries=10_000),
+}
+CACHED = {
+    "thefts/mnist-copycat-none-0-19d809517c41.npz": ExtractionRun("mnist", "copycat", "full", 10_000, 0),
+    "thefts/digits-knockoff-none-1-4357c35016a7.npz": ExtractionRun(
+        "digits", "knockoff", "quick", 300, 1, "none", "emnist"
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "plan"), (COMMITTED | CACHED).items())
+def test_files_from_before_keys_are_found_by_their_names(tmp_path, name, plan):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    assert plan.find(tmp_path) is None
+    path.touch()
+    assert plan.find(tmp_path) == path
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    {
+        "quick/digits/copycat-conformal-s0-43be3ece.json": COPYCAT,
+        "thefts/digits-knockoff-none-1-398fc92eb1d3.npz": CACHED["thefts/digits-knockoff-none-1-4357c35016a7.npz"],
+    }.items(),
+)
+def test_new_names_are_pinned(tmp_path, name, plan):
+    path = tmp_path / name
+    assert plan.file(tmp_path) == path
+
+
+@pytest.mark.parametrize("plan", [COPYCAT, CACHED["thefts/mnist-copycat-none-0-19d809517c41.npz"]])
+def test_every_field_is_in_the_key(plan):
+    for one in fields(plan):
+        other = "else" if isinstance(getattr(plan, one.name), str) else 77
+        assert replace(plan, **{one.name: other}).key != plan.key
