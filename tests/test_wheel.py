@@ -39,7 +39,7 @@ def test_two_builds_in_two_places_give_one_wheel(tmp_path):
 def test_the_wheel_holds_what_a_gateway_reads_beside_its_code(tmp_path):
     with zipfile.ZipFile(built(tmp_path / "one", "1700000000")) as wheel:
         names = set(wheel.namelist())
-    for name in ("gateway/page/files/index.html", "ledger/sql/sqlite_1.sql", "gateway/desk/site.py"):
+    for name in ("gateway/admin/playground/files/index.html", "ledger/sql/sqlite_1.sql", "gateway/admin/api/app.py"):
         assert f"modeltoll/{name}" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
 
