@@ -1,4 +1,4 @@
-"""The demo's data: no part overlaps another, and the same seed gives the same world."""
+"""The demo's data: the parts are disjoint, and the same seed gives the same data."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_private_calibration_and_test_rows_are_all_the_digits_once(data):
     assert np.array_equal(data.honest, data.test_x[: SHORT_SIZES.honest])
 
 
-def test_the_same_seed_gives_the_same_world(data):
+def test_the_same_seed_gives_the_same_data(data):
     again = DATA_LOADERS["digits"](SHORT_SIZES, None, np.random.default_rng(0))
     assert np.array_equal(data.pictures, again.pictures)
     assert np.array_equal(data.private_x, again.private_x)
