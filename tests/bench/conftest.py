@@ -1,4 +1,4 @@
-"""The digits as the bench has them: made once, for all tests."""
+"""The digits target and its baseline, prepared once for all tests of the bench."""
 
 from __future__ import annotations
 

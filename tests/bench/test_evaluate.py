@@ -1,4 +1,4 @@
-"""What a theft costs is what the tariff says, whoever asks; and honest callers are charged as a gateway charges them."""
+"""Evaluations charge extractions and honest callers as the tariff and the gateway do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def context(baseline, *args, **kwargs):
 
 @pytest.fixture(scope="module")
 def stolen(prepared):
-    """Foreign images, and a clone that gets better."""
+    """Stolen foreign images, with a clone that improves."""
     images = prepared.data_split.foreign.x[:ROWS]
     scores = prepared.victim.scores(images)
     curve = (CloneQuality(60, 0.4, 0.5, 0.6), CloneQuality(ROWS, 0.6, 0.7, 0.8))
@@ -68,21 +68,21 @@ def stolen(prepared):
     )
 
 
-def test_without_a_toll_nothing_is_dearer(baseline, stolen):
+def test_without_a_toll_every_ratio_is_1(baseline, stolen):
     result = evaluate_extraction(context(baseline, NO_TOLL, ""), stolen)
     assert (result.ratio, result.honest_ratio, result.work_seconds) == (pytest.approx(1.0), pytest.approx(1.0), 0.0)
     assert result.accuracy == 0.6
     assert all(check.holds for check in result.checks)
 
 
-def test_the_gates_own_time_is_the_measured_one(baseline):
+def test_the_gateways_own_time_is_that_of_the_benchmark(baseline):
     ledgers = {each["ledger"]: each["own_p50_ms"] / 1000 for each in json.loads(MEASURED.read_text())["ledgers"]}
     here = context(baseline)
     measured = sum(baseline.measure_seconds[name] for name in here.scheme.measures if name != ENTROPY)
     assert here.scheme.times.gate - measured == pytest.approx(ledgers["sqlite"])
 
 
-def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
+def test_an_extraction_costs_the_sum_of_its_rows(baseline, stolen):
     here = context(baseline)
     result = evaluate_extraction(here, stolen)
     own = ROWS * (here.scheme.times.undefended + here.scheme.times.gate)
@@ -98,14 +98,14 @@ def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
 
 @pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT_MEASURES), (PUBLISHED, "entropy"), (NO_TOLL, "")])
 @pytest.mark.parametrize("name", EVASIONS)
-def test_every_evasion_can_be_priced_under_every_toll(baseline, stolen, name, tariff):
+def test_every_evasion_can_be_evaluated_under_every_toll(baseline, stolen, name, tariff):
     result = evaluate_extraction(context(baseline, *tariff, evasion=name), stolen)
     assert result.ratio is None or 1.0 <= result.ratio < 1e6
     assert result.document()["evasion"] == name
     assert (result.accuracy is None) == (result.queries != stolen.asked)
 
 
-def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(baseline, stolen):
+def test_the_published_toll_accepts_replayed_solutions_and_ours_does_not(baseline, stolen):
     theirs = [
         evaluate_extraction(context(baseline, PUBLISHED, "entropy", evasion=name), stolen)
         for name in ("none", "replay")
@@ -117,38 +117,38 @@ def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(baselin
     assert ours[1].ratio > ours[0].ratio
 
 
-def test_rows_of_honest_accounts_are_not_the_thiefs_to_pay(baseline, stolen):
+def test_the_thief_does_not_pay_the_honest_rows_of_shared_accounts(baseline, stolen):
     result = evaluate_extraction(context(baseline, NO_TOLL, "", evasion="joining-10"), stolen)
     assert (result.queries, result.asked, result.accounts) == (ROWS, ROWS, 10)
     assert result.ratio == pytest.approx(1.0)
 
 
-def test_a_perfect_guess_never_asks_for_the_dearer_half(baseline, stolen):
+def test_the_cheaper_half_is_chosen_by_known_prices(baseline, stolen):
     whole, half = (evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "cheap half"))
     assert (half.queries, half.asked) == (ROWS // 2, ROWS // 2)
     assert half.work_seconds < whole.work_seconds / 2
     assert half.accuracy is None
 
 
-def test_a_graphics_card_saves_time_but_not_the_gateways(baseline, stolen):
+def test_a_gpu_reduces_the_solving_time_only(baseline, stolen):
     core, card = (evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "graphics card"))
     assert 1.0 < card.ratio < core.ratio
     assert card.bills == core.bills
 
 
-def test_other_defences_say_what_they_cost_honest_users(baseline, stolen):
-    told = evaluate_extraction(context(baseline, NO_TOLL, "", defence="reverse sigmoid"), stolen).honest_cost
-    assert told["scores_off"] > 0.0
+def test_other_defences_state_their_cost_to_honest_callers(baseline, stolen):
+    cost = evaluate_extraction(context(baseline, NO_TOLL, "", defence="reverse sigmoid"), stolen).honest_cost
+    assert cost["scores_off"] > 0.0
     assert (
         evaluate_extraction(context(baseline, NO_TOLL, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
     )
-    watched = evaluate_extraction(context(baseline, NO_TOLL, "", defence="PRADA"), stolen)
-    assert 0.0 <= watched.honest_cost["false_alarms"] <= 1.0
-    assert watched.suspected in (0.0, 1.0)
+    detected = evaluate_extraction(context(baseline, NO_TOLL, "", defence="PRADA"), stolen)
+    assert 0.0 <= detected.honest_cost["false_alarms"] <= 1.0
+    assert detected.suspected in (0.0, 1.0)
 
 
 def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
-    """The exact path, through accounts as a ledger keeps them, against the fast one."""
+    """The exact path, through accounts as in a ledger, agrees with the batch path."""
     scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
     paid = pay_for(scheme.tariff, leaks, RequestPattern(pause=0.0), USER, scheme.times, np.random.default_rng(0))
@@ -174,7 +174,7 @@ def test_batches_cost_honest_callers_the_same_work(baseline):
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_honest_workloads_are_priced(baseline, workload):
+def test_honest_workloads_are_evaluated(baseline, workload):
     if WORKLOADS[workload].kind not in baseline.kinds:
         assert workload == "other digits"
         return
@@ -214,7 +214,7 @@ def test_experiments_that_differ_have_different_files(tmp_path):
     assert len({experiment(**change).file(tmp_path) for change in changes}) == len(changes)
 
 
-def test_bills_and_cards_follow_the_published_rates():
+def test_hardware_costs_follow_the_published_rates():
     cost = hardware_cost(GPU, 3600.0)
     assert (cost.joules, cost.euros) == (3600 * 450.0, 0.40)
     seconds, suspected = np.array([1e-4, 0.1, 60.0, 600.0, 600.0]), np.array([False, False, False, False, True])
@@ -233,7 +233,7 @@ def test_the_memory_of_a_toll_is_what_the_gateways_puzzle_takes(seconds):
     assert challenge.memory_kib == memory_of(np.array([seconds]), np.array([False]))[0]
 
 
-def test_a_random_attacker_who_beats_the_adaptive_one_is_noticed():
+def test_a_random_attack_better_than_the_adaptive_one_fails_a_check():
     def document(attack, accuracy, **changes):
         plain = {"dataset": "mnist", "attack": attack, "profile": "quick", "seed": 0, "budget": 10, "defence": "none"}
         return plain | {"accuracy": accuracy} | changes

@@ -1,4 +1,4 @@
-"""A theft through a real gateway: the answers are the victim's, and the seconds are counted."""
+"""Live runs through a real gateway: answers are the victim's, and seconds are measured and computed."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def live_run(prepared, baseline):
 
 def test_every_answer_that_is_opened_is_the_victims_own(live_run, monkeypatch):
     monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
-    driven = run_live(live_run, lambda: DEFAULT_PROFILE)
-    assert driven.rows == ROWS
-    assert driven.changed == 0
-    assert driven.unit_seconds < live_run.calibration.unit_seconds
-    assert 0.0 < driven.measured_seconds < math.inf
-    assert driven.computed_seconds > 0.2
+    live_result = run_live(live_run, lambda: DEFAULT_PROFILE)
+    assert live_result.rows == ROWS
+    assert live_result.changed == 0
+    assert live_result.unit_seconds < live_run.calibration.unit_seconds
+    assert 0.0 < live_result.measured_seconds < math.inf
+    assert live_result.computed_seconds > 0.2
 
 
-def test_a_machine_that_slowed_down_takes_longer_than_it_was_priced_at():
+def test_the_slowdown_is_the_mean_of_start_and_end():
     halved = replace(DEFAULT_PROFILE, argon2id={rung: rate / 2 for rung, rate in DEFAULT_PROFILE.argon2id.items()})
     assert live_gateway._slowdown(DEFAULT_PROFILE, DEFAULT_PROFILE) == 1.0
     assert live_gateway._slowdown(DEFAULT_PROFILE, halved) == 1.5
 
 
-def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
+def test_drawn_work_is_recorded_beside_expected_work():
     recorder, chance = live_gateway._RecordingPuzzle(DEFAULT_PROFILE), random.Random(0)
     assert recorder.within(256) is recorder
     solved = [recorder.make(Work(0.5, 1, 0.5), chance) for _ in range(40)]
@@ -70,7 +70,7 @@ def test_an_answer_that_was_changed_is_counted(live_run):
     assert live_gateway._changed(live_run, [*answers[:-1], answers[0]]) == 1
 
 
-def test_live_runs_are_in_the_result_and_asked_for_once(workspace, baseline, tmp_path, monkeypatch):
+def test_a_live_run_is_in_the_result_and_made_once(workspace, baseline, tmp_path, monkeypatch):
     del baseline
     monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
     monkeypatch.setattr(live_gateway, "_RUNG_SECONDS", 0.01)
@@ -82,8 +82,8 @@ def test_live_runs_are_in_the_result_and_asked_for_once(workspace, baseline, tmp
     still = RunSettings(workspace, tmp_path, ResultOrigin("a test", "a machine", {}))
     assert run_job(pending_jobs(planned, tmp_path)[0], still).results[0].live is None
     assert pending_jobs(planned, tmp_path) == []
-    (todo,) = pending_jobs(planned, tmp_path, live=True)
-    (result,) = run_job(todo, replace(still, live=5)).results
+    (pending,) = pending_jobs(planned, tmp_path, live=True)
+    (result,) = run_job(pending, replace(still, live=5)).results
     assert result.live["rows"] == 5
     assert "live agrees with computed" in {check.name for check in result.checks}
     assert pending_jobs(planned, tmp_path, live=True) == []

@@ -1,4 +1,4 @@
-"""Targets give everybody images of one shape, nobody another's, and keep what they trained."""
+"""Targets split their images into disjoint parts of one shape, and cache what they train."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def keys(images):
 
 
 @pytest.mark.parametrize("name", ["digits", "cells"])
-def test_nobody_has_another_ones_images(name, tmp_path):
+def test_the_parts_of_a_target_are_disjoint(name, tmp_path):
     prepared = TARGETS[name].prepare(Workspace(None, tmp_path), lambda _done, _most: None)
     data_split = prepared.data_split
     parts = [
@@ -36,7 +36,7 @@ def test_nobody_has_another_ones_images(name, tmp_path):
     assert all(((part >= 0.0) & (part <= 1.0)).all() for part in parts)
     seen: set[bytes] = set()
     for part in parts:
-        assert not seen & keys(part), "an image is in two hands"
+        assert not seen & keys(part), "an image is in two parts"
         seen |= keys(part)
     assert prepared.classes == int(data_split.private.y.max()) + 1
     assert len(data_split.own) >= TARGETS[name].queries
@@ -45,12 +45,12 @@ def test_nobody_has_another_ones_images(name, tmp_path):
 
 
 def test_a_target_is_the_same_every_time(tmp_path):
-    rooms = [TARGETS["digits"].prepare(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
-    assert rooms[0].victim.identity == rooms[1].victim.identity
-    assert np.array_equal(rooms[0].data_split.own, rooms[1].data_split.own)
+    targets = [TARGETS["digits"].prepare(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
+    assert targets[0].victim.identity == targets[1].victim.identity
+    assert np.array_equal(targets[0].data_split.own, targets[1].data_split.own)
 
 
-def test_divided_images_are_whole_and_apart():
+def test_split_images_are_complete_and_disjoint():
     unseen = Images(RNG.random((30, 3, 3)), np.arange(30))
     parts = split_images(unseen, SplitSizes(10, 15, 0), RNG)
     assert [len(part.y) for part in parts] == [10, 15, 5]
@@ -58,12 +58,12 @@ def test_divided_images_are_whole_and_apart():
     assert all(np.array_equal(part.x, unseen.x[part.y]) for part in parts)
 
 
-def test_variants_keep_the_images_and_their_shape():
+def test_augmented_images_begin_with_the_originals_and_keep_their_shape():
     for images in (RNG.random((4, 6, 6)), RNG.random((4, 6, 6, 3))):
-        for vary, times in ((shifted, 5), (mirrored, 4)):
-            varied = vary(images)
-            assert varied.shape == (4 * times, *images.shape[1:])
-            assert np.array_equal(varied[:4], images)
+        for augment, factor in ((shifted, 5), (mirrored, 4)):
+            augmented = augment(images)
+            assert augmented.shape == (4 * factor, *images.shape[1:])
+            assert np.array_equal(augmented[:4], images)
     image = np.zeros((1, 3, 3))
     image[0, 1, 1] = 1.0
     places = [tuple(np.argwhere(copy)[0]) for copy in shifted(image)]
@@ -75,7 +75,7 @@ def idx(array):
 
 
 def halves(count):
-    """Bright upper or lower halves, as bytes."""
+    """Two classes: images with bright upper or lower halves, as bytes."""
     labels = (np.arange(count) % 2).astype(np.uint8)
     x = RNG.integers(0, 100, (count, 28, 28), np.uint8)
     x[labels == 0, :14] += 150

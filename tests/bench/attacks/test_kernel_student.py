@@ -1,4 +1,4 @@
-"""Students: they learn what they are taught, and their slopes are the slopes of their logits."""
+"""The kernel student: it learns its targets, and its input gradients are those of its logits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_kernel_student_learns_digits_and_gives_probabilities(world):
     assert (student.logits(world.evaluation_set.x).argmax(axis=1) == scores.argmax(axis=1)).all()
 
 
-def test_lessons_add_up(world):
+def test_training_in_parts_equals_training_at_once(world):
     x, y = world.resources.own[:100], world.victim(world.resources.own[:100])
     rng = np.random.default_rng(0)
     whole, parts = KernelCloneFactory().student(rng), KernelCloneFactory().student(rng)
@@ -30,7 +30,7 @@ def test_lessons_add_up(world):
     assert np.array_equal(parts.scores(x), whole.scores(x))
 
 
-def test_the_slopes_of_a_kernel_student_are_those_of_its_logits(world):
+def test_the_input_gradients_of_a_kernel_student_are_those_of_its_logits(world):
     rng = np.random.default_rng(0)
     student = KernelCloneFactory().student(rng)
     student.train(world.resources.own[:200], world.victim(world.resources.own[:200]), PAPER_SCHEDULE, rng)
@@ -40,14 +40,14 @@ def test_the_slopes_of_a_kernel_student_are_those_of_its_logits(world):
     assert (student.input_gradients(images, weights) * way).sum(axis=(1, 2)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_who_has_learnt_nothing_has_no_opinion():
+def test_an_untrained_student_gives_equal_scores_and_no_gradient():
     student = KernelCloneFactory(4).student(np.random.default_rng(0))
     images = np.zeros((3, 8, 8))
     assert np.array_equal(student.scores(images), np.full((3, 4), 0.25))
     assert not student.input_gradients(images, np.ones((3, 4))).any()
 
 
-def test_images_that_are_all_alike_can_be_learnt():
+def test_constant_images_can_be_learnt():
     student, rng = KernelCloneFactory(2).student(np.random.default_rng(0)), np.random.default_rng(0)
     student.train(np.ones((5, 8, 8)), np.tile([0.2, 0.8], (5, 1)), PAPER_SCHEDULE, rng)
     assert student.scores(np.ones((1, 8, 8)))[0] == pytest.approx([0.2, 0.8], abs=0.01)

@@ -1,4 +1,4 @@
-"""What each thief asks for."""
+"""Which images each attack queries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STUDENT_FACTORY = KernelCloneFactory()
 
 
 def steal(attack, world, budget, victim=None):
-    """Queries in rounds, the clones after each, and the last one's accuracy."""
+    """The queries by round, the clone after each, and the last one's accuracy."""
     clones = []
     oracle = CountingOracle(victim or world.victim, budget)
     clone = attack.run(oracle, world.resources, np.random.default_rng(5), clones.append)
@@ -38,13 +38,13 @@ def steal(attack, world, budget, victim=None):
 
 
 def of(images, source):
-    """Which of the images are, each of them, one of the source."""
+    """Which of the images are in the source, (n,)."""
     known = {image.tobytes() for image in source}
     return np.array([image.tobytes() in known for image in images])
 
 
 @pytest.mark.parametrize(("attack", "source"), [(Standard, "own"), (CopyCat, "foreign"), (KnockoffRandom, "foreign")])
-def test_random_thieves_ask_for_their_own_kind_of_images_each_once(attack, source, world):
+def test_random_attacks_query_images_of_their_pool_once_each(attack, source, world):
     asked, _, _ = steal(attack(STUDENT_FACTORY), world, 200)
     queries = np.concatenate(asked)
     assert of(queries, world.resources.own if source == "own" else world.resources.foreign.x).all()
@@ -57,17 +57,17 @@ def test_digits_make_a_better_clone_than_photographs(world):
 
 
 @pytest.mark.parametrize(("attack", "sign"), [(Entropy, 1.0), (Gap, 1.0), (EntropyRev, -1.0)])
-def test_what_is_chosen_is_less_sure_than_the_rest_or_surer(attack, sign, world):
+def test_the_queried_images_have_the_most_or_the_least_uncertainty(attack, sign, world):
     asked, clones, _ = steal(attack(STUDENT_FACTORY), world, 200)
     scores = clones[0].scores(world.resources.own)
     if attack is Gap:
         ordered = np.sort(scores, axis=1)
-        doubt = ordered[:, -2] - ordered[:, -1]
+        uncertainty = ordered[:, -2] - ordered[:, -1]
     else:
-        doubt = shannon(scores, axis=1)
+        uncertainty = shannon(scores, axis=1)
     chosen = of(world.resources.own, asked[1])
     others = ~chosen & ~of(world.resources.own, asked[0])
-    assert (sign * doubt[chosen]).min() >= (sign * doubt[others]).max() - 1e-12
+    assert (sign * uncertainty[chosen]).min() >= (sign * uncertainty[others]).max() - 1e-12
 
 
 def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
@@ -76,13 +76,13 @@ def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
     assert of(np.concatenate(asked), world.resources.foreign.x).all()
     pool = world.resources.foreign.x
     for number in (1, 2):
-        doubt = shannon(clones[number - 1].scores(pool), axis=1)
+        uncertainty = shannon(clones[number - 1].scores(pool), axis=1)
         chosen, before = of(pool, asked[number]), of(pool, np.concatenate(asked[:number]))
-        surest = doubt[chosen].max() <= doubt[~chosen & ~before].min() + 1e-12
-        assert surest == (number == 2)
+        most_certain = uncertainty[chosen].max() <= uncertainty[~chosen & ~before].min() + 1e-12
+        assert most_certain == (number == 2)
 
 
-def test_worstcase_buys_the_cheapest_in_the_order_of_their_cost(world):
+def test_worstcase_queries_the_cheapest_images_in_the_order_of_their_price(world):
     for settings, images in (
         (worstcase.WORSTCASE_PARAMS, world.resources.own),
         (worstcase.WORSTCASE_OOD_PARAMS, world.resources.foreign.x),
@@ -92,25 +92,27 @@ def test_worstcase_buys_the_cheapest_in_the_order_of_their_cost(world):
         assert costs.tolist() == np.sort(world.resources.cost(images))[:100].tolist()
 
 
-def test_worstcase_with_a_scan_looks_at_that_many(world):
-    seen = []
+def test_worstcase_with_a_scan_considers_that_many_images(world):
+    considered = []
 
     def cost(images):
-        seen.append(len(images))
+        considered.append(len(images))
         return np.zeros(len(images))
 
-    knowing = replace(world, resources=replace(world.resources, cost=cost))
-    steal(WorstCase(STUDENT_FACTORY, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=120))), knowing, 100)
-    steal(WorstCase(STUDENT_FACTORY, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=20))), knowing, 100)
-    assert seen == [120, 100]
+    world_with_cost = replace(world, resources=replace(world.resources, cost=cost))
+    steal(
+        WorstCase(STUDENT_FACTORY, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=120))), world_with_cost, 100
+    )
+    steal(WorstCase(STUDENT_FACTORY, replace(worstcase.WORSTCASE_PARAMS, rounds=Rounds(scan=20))), world_with_cost, 100)
+    assert considered == [120, 100]
 
 
 def test_worstcase_without_a_cost_is_refused(world):
-    with pytest.raises(CostUnknown, match="give the means a cost"):
+    with pytest.raises(CostUnknown, match=r"set AttackerResources\.cost"):
         steal(WorstCase(STUDENT_FACTORY), replace(world, resources=replace(world.resources, cost=None)), 50)
 
 
-def test_inout_ends_each_round_with_a_third_of_own_images(world):
+def test_inout_ends_each_round_with_own_images_a_third_of_it(world):
     asked, _, _ = steal(InOut(STUDENT_FACTORY), world, 200)
     own = [of(images, world.resources.own) for images in asked]
     assert [len(flags) for flags in own] == [50, 50, 50, 50]
@@ -154,7 +156,7 @@ def test_farthest_first_covers_corners_before_the_middle_and_repeats_nothing():
 
 
 class Linear:
-    """Logits that are linear in the image, whose distances to the border are known."""
+    """Logits that are linear in the image, with known distances to the decision boundaries."""
 
     weights = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
 
@@ -165,7 +167,7 @@ class Linear:
         return (weights @ self.weights).reshape(images.shape)
 
 
-def test_deepfool_distances_of_a_linear_clone_are_those_to_its_borders():
+def test_deepfool_distances_of_a_linear_clone_are_those_to_its_decision_boundaries():
     images = np.array([[[3.0, 1.0]], [[1.0, 1.5]], [[-2.0, 0.5]]])
     logits = Linear().logits(images)
     expected = []
@@ -181,7 +183,7 @@ def test_deepfool_distances_of_a_linear_clone_are_those_to_its_borders():
     assert boundary_distances(Linear(), images, DeepFoolParams(steps=0)).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_the_bandit_comes_to_prefer_what_pays():
+def test_the_bandit_learns_to_prefer_the_rewarded_action():
     bandit, rng = Bandit(4), np.random.default_rng(0)
     allowed = np.ones(4, bool)
     for _ in range(400):
@@ -194,7 +196,7 @@ def test_the_bandit_comes_to_prefer_what_pays():
     assert bandit.probabilities(allowed).sum() == pytest.approx(1.0)
 
 
-def test_rewards_lie_in_0_to_1_and_grow_with_certainty_novelty_and_error():
+def test_rewards_are_in_0_to_1_and_grow_with_certainty_diversity_and_loss():
     rng = np.random.default_rng(0)
     reward = Reward(3)
     assert reward.of(np.full((1, 3), 1 / 3), np.full((1, 3), 1 / 3)) == 0.5
@@ -209,7 +211,7 @@ def test_rewards_lie_in_0_to_1_and_grow_with_certainty_novelty_and_error():
     assert reward.of(sure[:, ::-1], sure[:, ::-1]) > reward.of(sure, sure)
 
 
-def test_adaptive_knockoff_asks_most_about_the_class_that_pays(world):
+def test_adaptive_knockoff_queries_the_rewarded_class_most(world):
     foreign = replace(world.resources.foreign, x=world.resources.own[:600], y=np.repeat([3, 8], 300))
     bright = foreign.x[300:]
 
@@ -227,7 +229,7 @@ def test_adaptive_knockoff_asks_most_about_the_class_that_pays(world):
     assert len({image.tobytes() for image in np.concatenate(asked)}) > 110
 
 
-def test_adaptive_knockoff_goes_on_when_a_class_is_sold_out_and_refuses_too_few_images(world):
+def test_adaptive_knockoff_continues_when_a_class_is_used_up_and_refuses_too_few_images(world):
     few = replace(world.resources.foreign, x=world.resources.foreign.x[:60], y=np.repeat([0, 1, 2], [2, 3, 55]))
     scarce = replace(world, resources=replace(world.resources, foreign=few))
     asked, _, _ = steal(KnockoffAdaptive(STUDENT_FACTORY), scarce, 60)

@@ -1,4 +1,4 @@
-"""Buying in rounds: budgets, pools and choices."""
+"""Query rounds: budgets, pools and choices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def places(images):
     return (images[:, 0, 0] * 20).round().astype(int).tolist()
 
 
-def test_a_small_budget_still_makes_rounds_and_a_large_one_keeps_the_step():
+def test_a_small_budget_is_split_into_rounds_and_a_large_one_keeps_the_round_size():
     assert PAPER_ROUNDS.round_size(10_000) == 1000
     assert PAPER_ROUNDS.round_size(9_000) == 1000
     assert PAPER_ROUNDS.round_size(90) == 23
@@ -39,39 +39,39 @@ def test_a_small_budget_still_makes_rounds_and_a_large_one_keeps_the_step():
     assert Rounds().round_size(0) == 1
 
 
-def test_the_clone_is_shown_after_each_round_and_learns_from_all_that_was_bought(world):
+def test_a_new_clone_is_trained_on_all_rows_and_reported_after_each_round(world):
     learnt = []
 
-    class Student:
+    class RecordingStudent:
         def train(self, images, targets, schedule, rng):
             learnt.append((len(images), len(targets)))
 
         def scores(self, images):
             return np.full((len(images), 10), 0.1)
 
-    class School:
+    class RecordingFactory:
         def student(self, rng):
-            return Student()
+            return RecordingStudent()
 
-    watched = []
+    reported = []
     oracle = CountingOracle(world.victim, 10)
-    plan = RoundPlan(School(), Rounds(round_rows=4, min_rounds=1))
+    plan = RoundPlan(RecordingFactory(), Rounds(round_rows=4, min_rounds=1))
     clone = query_in_rounds(
-        oracle, lambda _, count: world.resources.own[:count], plan, np.random.default_rng(0), watched.append
+        oracle, lambda _, count: world.resources.own[:count], plan, np.random.default_rng(0), reported.append
     )
     assert learnt == [(4, 4), (8, 8), (10, 10)]
-    assert watched[-1] is clone
-    assert len({id(student) for student in watched}) == 3
+    assert reported[-1] is clone
+    assert len({id(student) for student in reported}) == 3
 
 
-def test_no_budget_gives_a_clone_that_has_learnt_nothing(world):
+def test_no_budget_gives_an_untrained_clone(world):
     oracle = CountingOracle(world.victim, 0)
     clone = Standard(KernelCloneFactory()).run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
     assert np.allclose(clone.scores(world.resources.own[:3]), 0.1)
     assert not oracle.queries
 
 
-def test_a_pool_smaller_than_the_budget_is_refused_before_anything_is_asked(world):
+def test_a_pool_smaller_than_the_budget_is_refused_before_any_query(world):
     oracle = CountingOracle(world.victim, 701)
     with pytest.raises(TooFewImages, match="needs 701 images, but there are 700"):
         Standard(KernelCloneFactory()).run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
@@ -88,7 +88,7 @@ def test_a_pool_gives_every_image_once():
     assert sorted(first + second + rest) == list(range(20))
 
 
-def test_choices_are_random_until_the_given_number_of_rows_is_bought():
+def test_choices_are_random_until_the_given_number_of_rows_is_queried():
     asked = []
 
     def select(_, candidates, count):
@@ -102,7 +102,7 @@ def test_choices_are_random_until_the_given_number_of_rows_is_bought():
     assert asked == [4]
 
 
-def test_a_scan_looks_at_that_many_but_never_at_fewer_than_it_buys():
+def test_a_scan_considers_that_many_images_but_never_fewer_than_it_chooses():
     seen = []
 
     def select(_, candidates, count):
@@ -119,7 +119,7 @@ def test_a_scan_looks_at_that_many_but_never_at_fewer_than_it_buys():
     assert sorted(bought) == list(range(20))
 
 
-def test_labels_are_ones_for_the_most_probable_class():
+def test_labels_are_one_hot_vectors_of_the_most_probable_class():
     oracle = CountingOracle(lambda images: np.tile([0.2, 0.5, 0.3], (len(images), 1)), 4)
     assert query(oracle, IMAGES[:2], labels_only=True).tolist() == [[0, 1, 0], [0, 1, 0]]
     assert query(oracle, IMAGES[:2], labels_only=False).tolist() == [[0.2, 0.5, 0.3], [0.2, 0.5, 0.3]]
