@@ -247,7 +247,7 @@ def test_a_failed_check_is_marked_wherever_the_result_is_shown(documents, tmp_pa
     assert text.read_text().index("Failed checks") < text.read_text().index("Table 2")
     marked = [cells(document) for document in spoilt if document["attack"] == "jacobian"]
     assert all(MARK in row[HEADINGS.index("ratio")] for row in marked)
-    assert [calls for calls in failures(spoilt) if "jacobian" in calls]
+    assert [line for line in failures(spoilt) if "jacobian" in line]
     assert not list(failures(documents))
 
 
@@ -326,7 +326,7 @@ def test_the_command_runs_reports_and_resumes(tmp_path, workspace):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["run", "no such", "-o", "x"], "there is no suite"),
         (["run", "quick", "-o", "x", "--dataset", "no such"], "there is no data set no such"),
@@ -334,10 +334,10 @@ def test_the_command_runs_reports_and_resumes(tmp_path, workspace):
         (["report", "no such folder", "-o", "x"], "there is no folder"),
     ],
 )
-def test_a_usage_error_lists_the_known_names(arguments, calls):
+def test_a_usage_error_lists_the_known_names(arguments, message):
     wrong = CliRunner().invoke(app, ["bench", *arguments])
     assert wrong.exit_code == 2
-    assert calls in wrong.stderr
+    assert message in wrong.stderr
 
 
 @pytest.mark.usefixtures("baseline")
@@ -348,17 +348,17 @@ def test_an_interrupted_command_leaves_no_process_and_resumes(  # noqa: PLR0917 
     out = tmp_path / "out"
     options = ["run", "quick", "-o", str(out), "--cache", str(workspace.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
-    running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(out.rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    left = children(running_.pid)
+    left = children(process.pid)
     assert bool(left) == (jobs != "1")
-    running_.send_signal(number)
-    _, calls = running_.communicate(timeout=60)
+    process.send_signal(number)
+    _, output = process.communicate(timeout=60)
     done = len(list(out.rglob("*.json")))
-    assert running_.returncode in interrupted, calls
-    assert "Traceback" not in calls
+    assert process.returncode in interrupted, output
+    assert "Traceback" not in output
     assert gone(left), "a process is still running"
     assert not list(tmp_path.rglob("*.part"))
     assert 0 < done < 60
