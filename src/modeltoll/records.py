@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUP_SCHEMES",
+    "PROBE_CALLER",
     "Account",
     "Answer",
     "Assessment",
@@ -97,6 +98,9 @@ class Caller:
     def is_group(self) -> bool:
         """Whether the name is that of a group, whose account its callers share."""
         return self.name.startswith(GROUP_SCHEMES)
+
+
+PROBE_CALLER = Caller("readiness")  # asks a ledger for its account to see whether the ledger answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -147,7 +147,7 @@ async def _request(town: SampleTraffic, plan: CallerPlan, past: float, rng: np.r
         at,
     )
     work = tariff.work(assessment, await town.ledger.charge(plan.caller, entry))
-    town.monitor.saw(plan.caller, fingerprints, assessment, work)
+    town.monitor.record(plan.caller, fingerprints, assessment, work)
     mode = "exempt" if plan.caller.exempt else "shadow" if town.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
     await town.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))

@@ -58,7 +58,7 @@ class Components:
     @property
     def watches(self) -> tuple[FileWatch, ...]:
         """The files that are read again when they change."""
-        return tuple(kind.watch for kind in (self.roll, self.tokens) if kind and kind.watch)
+        return tuple(kind.file_watch for kind in (self.roll, self.tokens) if kind and kind.file_watch)
 
 
 def build_components(settings: Settings, before: Gateway | None) -> Components:
@@ -70,7 +70,7 @@ def build_components(settings: Settings, before: Gateway | None) -> Components:
     faults = _ErrorCollector()
     profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
     stock = build_precomputed_pool(settings)
-    ground = before.ground if before else None
+    ground = before.shared if before else None
     roll: KeyStore | None = None
     tokens: JwtCredentials | None = None
     with faults.under("callers.key_file"):

@@ -14,11 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.gateway.assembly.build import build_app_components, build_gate_config, build_runtime, build_upstream
+from modeltoll.gateway.assembly.build import (
+    build_gate_config,
+    build_ingress,
+    build_runtime,
+    build_upstream,
+    single_model_components,
+)
 from modeltoll.gateway.assembly.components import build_profile, build_served_model
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.callers.identify import CallerIdentifier
-from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
@@ -111,14 +116,14 @@ async def measure_rows(
     return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions))
 
 
-async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, house: AppComponents) -> float:
+async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
     """What a gateway adds to one row: the difference of the medians with it and without it, asked in turns.
 
     Both are asked as a caller asks, and the model server does its work in between: a gateway that is asked again and
     again, with nothing else going on, is faster than it will ever be in service.
     """
     without, within = [], []
-    async with temporary_server(application(house)) as address:
+    async with temporary_server(application(components)) as address:
         caller = HttpUpstream(address)
         await caller.open()
         try:
@@ -183,15 +188,14 @@ async def calibrate_model(
                 ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
                 await ledger.open()
                 try:
-                    chance = build_runtime(settings, profile)
-                    menu = build_puzzle_selector(
+                    selector = build_puzzle_selector(
                         settings.models[model].puzzle, profile, build_precomputed_pool(settings)
                     )
-                    gate = Gate(build_gate_config(settings, subject, tariff, menu), upstream, ledger, chance)
-                    house = build_app_components(settings, {model: gate}, upstream, chance)
-                    house = replace(house, door=replace(house.door, callers=CallerIdentifier()))
+                    config = build_gate_config(settings, subject, tariff, selector)
+                    runtime, ingress = build_runtime(settings, profile), build_ingress(settings, CallerIdentifier())
+                    components = single_model_components(config, upstream, ledger, runtime, ingress)
                     questions = observation.questions[:_TIMED_VISITS]
-                    return await _own_seconds(questions, subject.infer_path, upstream, house)
+                    return await _own_seconds(questions, subject.infer_path, upstream, components)
                 finally:
                     await ledger.close()
 

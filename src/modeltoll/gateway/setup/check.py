@@ -15,7 +15,7 @@ from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.sample_requests import sample_request
 from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.records import Caller
+from modeltoll.records import PROBE_CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckReport", "RouteCheck", "check_gateway"]
 
-_NOBODY = Caller("readiness")
 _NONE_YET = "there is no ledger in"  # as all of them say
 
 
@@ -75,14 +74,14 @@ async def check_gateway(settings: Settings, inputs: Path | None = None) -> Check
         SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows cannot be read.
     """
     rows = None if inputs is None else read_rows(inputs)[:8]
-    assembly = build_gateway(settings)
+    gateway = build_gateway(settings)
     ledger, fault = await _ledger(settings)
-    await assembly.upstream.open()
+    await gateway.upstream.open()
     try:
-        tried = [await _check_route(assembly, name, gate, rows) for name, gate in assembly.gates.items()]
+        tried = [await _check_route(gateway, name, gate, rows) for name, gate in gateway.gates.items()]
     finally:
-        await assembly.upstream.close()
-    return CheckReport(tuple(tried), ledger, assembly.notices, (fault,) if fault else ())
+        await gateway.upstream.close()
+    return CheckReport(tuple(tried), ledger, gateway.warnings, (fault,) if fault else ())
 
 
 async def _ledger(settings: Settings) -> tuple[str, str]:
@@ -93,7 +92,7 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     try:
         await ledger.open()
         try:
-            await ledger.account(_NOBODY, "none", time.time())
+            await ledger.account(PROBE_CALLER, "none", time.time())
         finally:
             await ledger.close()
     except LedgerError as error:
@@ -103,18 +102,18 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     return "answers", ""
 
 
-async def _check_route(assembly: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
-    subject, tariff = gate.road.subject, gate.road.tariff
+async def _check_route(gateway: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
+    subject, tariff = gate.config.served_model, gate.config.tariff
     calibration = tariff.calibration if isinstance(tariff, ConformalTariff) else None
     begun = RouteCheck(
         name,
         subject.infer_path,
-        gate.road.mode,
+        gate.config.mode,
         unit_seconds=calibration.unit_seconds if calibration else None,
         waits=calibration.report.waits if calibration and calibration.report else (),
     )
     try:
-        return await _asked(assembly.upstream, gate, begun, _sample(assembly.settings, name, rows))
+        return await _asked(gateway.upstream, gate, begun, _sample(gateway.settings, name, rows))
     except ModeltollError as error:
         fault = f"{error} ({error.private})" if error.private else str(error)
         return _with_fault(begun, fault)
@@ -129,7 +128,7 @@ def _sample(settings: Settings, name: str, rows: Floats | None) -> Floats | None
 
 
 async def _asked(upstream: Upstream, gate: Gate, begun: RouteCheck, rows: Floats | None) -> RouteCheck:
-    subject, tariff = gate.road.subject, gate.road.tariff
+    subject, tariff = gate.config.served_model, gate.config.tariff
     ready = await upstream.fetch(subject.ready_path)
     if ready.status != 200:
         return _with_fault(begun, f"the model server is not ready: {subject.ready_path} says {ready.status}")
