@@ -86,7 +86,7 @@ class Caller:
     groups: tuple[str, ...] = ()
     discount: float = 0.0
     markup: float = 1.0
-    allowance: DailyQuota | None = None
+    quota: DailyQuota | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -180,14 +180,14 @@ class Account:
     tariff: str
     first_seen: float
     last_seen: float
-    shared: tuple[Account, ...] = ()
+    groups: tuple[Account, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one request costs, in expected reference seconds, and how that came about.
 
-    ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion of the
+    ``seconds`` = ``rows_seconds`` + ``new_account_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion of the
     caller put on the rare rows, ``group_surcharge`` the one that suspicion of his groups put on the rarest; the larger
     of them is already inside ``rows_seconds``, and so are the caller's markup and discount.
     """
@@ -195,7 +195,7 @@ class Work:
     seconds: float
     rows: int
     rows_seconds: float
-    entry_seconds: float = 0.0
+    new_account_seconds: float = 0.0
     surcharge: float = 1.0
     group_surcharge: float = 1.0
 
@@ -292,16 +292,16 @@ class Solution:
 class Toll:
     """A challenge with the answer it seals.
 
-    ``mode`` is ``sealed`` (``cargo`` opens with the solution) or ``redeem`` (``cargo`` is a token that the gateway
+    ``mode`` is ``sealed`` (``payload`` opens with the solution) or ``redeem`` (``payload`` is a token that the gateway
     exchanges for the answer). ``typical_seconds`` is the expected wait on one reference core, as far as disclosed.
     ``expires`` says when the token does, in seconds since the epoch; None where nothing expires, or it is not said.
-    An ``entry`` toll buys no answer yet: its token holds the request, which is dealt with when it is redeemed.
+    An ``admission`` toll buys no answer yet: its token holds the request, which is dealt with when it is redeemed.
     """
 
     mode: str
     challenge: Challenge
-    cargo: bytes
+    payload: bytes
     rows: int
     typical_seconds: float
     expires: int | None = None
-    entry: bool = False
+    admission: bool = False

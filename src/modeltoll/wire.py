@@ -142,13 +142,13 @@ def encode_toll(toll: Toll, error: object) -> bytes:
         "mode": _text(toll.mode),
         "rows": f"{toll.rows}",
         "typical_seconds": repr(float(f"{toll.typical_seconds:.4g}")),
-        "sealed" if toll.mode == SEALED else "token": _text(encode_base64url(toll.cargo)),
+        "sealed" if toll.mode == SEALED else "token": _text(encode_base64url(toll.payload)),
     }
     if toll.mode == REDEEM:
         members["redeem"] = _text(REDEEM_PATH)
         if toll.expires is not None:
             members["expires"] = f"{toll.expires}"
-        if toll.entry:
+        if toll.admission:
             members["entry"] = "true"
     return f'{_HEAD},"error":{compact_json(error)},"toll":{_object(members.items())}}}'.encode("ascii")
 
@@ -253,10 +253,12 @@ def _decode_members(members: dict[str, Any]) -> Toll:
     challenge = decode_challenge(members.get("puzzle"))
     if challenge.puzzle in (HASHCASHES if mode == SEALED else (TIMELOCK,)):
         raise TollMalformed(f"a {challenge.puzzle} puzzle cannot open a toll of mode {mode}")
-    cargo = read_bytes(members, "sealed" if mode == SEALED else "token")
+    payload = read_bytes(members, "sealed" if mode == SEALED else "token")
     rows = read_integer(members, "rows", 1, MAX_BOUND)
     expires = read_integer(members, "expires", 0, MAX_BOUND) if mode == REDEEM and "expires" in members else None
-    return Toll(mode, challenge, cargo, rows, float(typical), expires, mode == REDEEM and members.get("entry") is True)
+    return Toll(
+        mode, challenge, payload, rows, float(typical), expires, mode == REDEEM and members.get("entry") is True
+    )
 
 
 def encode_redemption(token: bytes, counters: tuple[int, ...]) -> bytes:

@@ -310,7 +310,7 @@ def test_every_line_of_forwarded_for_counts(town):
 
 def redemption(town, url, caller="alice-key"):
     toll = wire.decode_toll(post(town, url, town.ask([1, 2]), **{wire.ACCEPT_HEADER: "sha256; mode=redeem"}).content)
-    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
+    body = wire.encode_redemption(toll.payload, solve(toll.challenge, SolveControl()).counters)
     return lambda key=caller: httpx.post(url + wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
 
 

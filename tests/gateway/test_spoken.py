@@ -39,7 +39,7 @@ SURE = [0.97, 0.01, 0.01, 0.01]
 def tariff(model, measure, path):
     """A tariff whose honest rows leak between 0 and 1, for a unit of some hundred hashes."""
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     save_calibration(fit_calibration(model, leaks, RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
 
 

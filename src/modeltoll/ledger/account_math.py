@@ -71,7 +71,7 @@ def affected_accounts(caller: Caller) -> tuple[Caller, ...]:
 def with_groups(own: Account, shared: Iterable[Account | None]) -> Account:
     """The caller's own account with those of his groups that are known."""
     known = tuple([account for account in shared if account is not None])
-    return replace(own, shared=known) if known else own
+    return replace(own, groups=known) if known else own
 
 
 def check_charge(caller: Caller, entry: Charge) -> None:
@@ -102,7 +102,7 @@ def check_bill(caller: Caller, bill: LogEntry) -> None:
     """
     check_names(caller, bill.model)
     work = bill.work
-    numbers = (bill.at, work.seconds, work.rows_seconds, work.entry_seconds, work.surcharge, work.group_surcharge)
+    numbers = (bill.at, work.seconds, work.rows_seconds, work.new_account_seconds, work.surcharge, work.group_surcharge)
     if not all(map(math.isfinite, chain(numbers, bill.rarest, chain.from_iterable(bill.leaks)))):
         raise ValueError("the numbers of a bill must be finite")
     if work.seconds < 0.0:
@@ -183,10 +183,10 @@ def usage_on(kept: DailyUsage | None, day: int) -> DailyUsage:
     return kept if kept is not None and kept.day >= day else DailyUsage(day)
 
 
-def spend(kept: DailyUsage | None, more: DailyUsage, allowance: DailyQuota) -> DailyUsage | None:
-    """The day after more was had, or None where the allowance does not cover it."""
+def spend(kept: DailyUsage | None, more: DailyUsage, quota: DailyQuota) -> DailyUsage | None:
+    """The day after more was had, or None where the quota does not cover it."""
     before = usage_on(kept, more.day)
-    if not allowance.covers(before, more.rows):
+    if not quota.covers(before, more.rows):
         return None
     return DailyUsage(before.day, before.rows + more.rows, before.work + more.work)
 

@@ -106,11 +106,11 @@ class MemoryLedger:
         self._written += 1
         self._lines.append((self._written, self.logged_as(caller), bill))
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
         account_math.check_spending(caller, more)
         self._opened()
-        after = account_math.spend(self._days.get(caller.name), more, allowance)
+        after = account_math.spend(self._days.get(caller.name), more, quota)
         if after is not None:
             self._days[caller.name] = after
         return after is not None

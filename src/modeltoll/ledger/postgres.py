@@ -148,11 +148,11 @@ class PostgresLedger:
         if (before := self._retention.before(bill.at)) is not None:
             await self._server.fetch(_SHORTEN, (before,))
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
         account_math.check_spending(caller, more)
         had = (str(more.day), Int8(more.rows), float(more.work))
-        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(allowance)))
+        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(quota)))
         return bool(covered)
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
@@ -211,10 +211,10 @@ def _key(caller: Caller, model: str) -> bytes:
     return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
 
 
-def _most(allowance: DailyQuota) -> tuple[Int8, float]:
+def _most(quota: DailyQuota) -> tuple[Int8, float]:
     """The limits as the function takes them: where there is none, numbers that nothing reaches."""
-    rows = bounded(2**63 - 1 if allowance.rows is None else allowance.rows)
-    return Int8(rows), math.inf if allowance.work is None else float(allowance.work)
+    rows = bounded(2**63 - 1 if quota.rows is None else quota.rows)
+    return Int8(rows), math.inf if quota.work is None else float(quota.work)
 
 
 def _day_key(caller: Caller) -> bytes:

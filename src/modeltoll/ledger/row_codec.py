@@ -66,7 +66,7 @@ def encode_line(hashed: str, bill: LogEntry) -> tuple[Any, ...]:
         work.seconds,
         work.rows,
         work.rows_seconds,
-        work.entry_seconds,
+        work.new_account_seconds,
         work.surcharge,
         work.group_surcharge,
     )

@@ -122,10 +122,10 @@ class SqliteLedger:
         before = self._retention.before(bill.at)
         await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
         account_math.check_spending(caller, more)
-        return await self._file.do(partial(_spend, caller, more, allowance))
+        return await self._file.do(partial(_spend, caller, more, quota))
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
@@ -237,8 +237,8 @@ def _day(caller: Caller, connection: sqlite3.Connection) -> DailyUsage | None:
     return None if found is None else DailyUsage(*found)
 
 
-def _spend(caller: Caller, more: DailyUsage, allowance: DailyQuota, connection: sqlite3.Connection) -> bool:
-    after = account_math.spend(_day(caller, connection), more, allowance)
+def _spend(caller: Caller, more: DailyUsage, quota: DailyQuota, connection: sqlite3.Connection) -> bool:
+    after = account_math.spend(_day(caller, connection), more, quota)
     if after is None:
         return False
     connection.execute(_SPEND, (caller.name, after.day, after.rows, float(after.work)))

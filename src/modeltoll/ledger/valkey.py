@@ -155,10 +155,10 @@ class ValkeyLedger:
         values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
         await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
         account_math.check_spending(caller, more)
-        most = ["" if limit is None else limit for limit in (allowance.rows, allowance.work)]
+        most = ["" if limit is None else limit for limit in (quota.rows, quota.work)]
         had = [more.day, more.rows, float(more.work)]
         return bool(await self._server.run("spend", [_DAY + caller.name], [*had, *most, _DAY_SECONDS]))
 

@@ -160,8 +160,8 @@ class ConformalTariff:
         suspicion = self.suspicion
         surcharge = float(suspicion.surcharge_at(self._log_evidence(account)))
         group_surcharge = 1.0
-        if account.shared:
-            most = max([self._log_evidence(shared) for shared in account.shared])
+        if account.groups:
+            most = max([self._log_evidence(shared) for shared in account.groups])
             group_surcharge = float(suspicion.surcharge_at(most, group=True))
         units = assessment.factors
         if max(surcharge, group_surcharge) > 1.0:
@@ -170,8 +170,10 @@ class ConformalTariff:
         rows_seconds = unit * float(units.sum()) * account.caller.markup
         if surcharge <= 1.0:
             rows_seconds *= 1.0 - account.caller.discount
-        entry_seconds = unit * self.calibration.entry.units(account, rows)
-        return Work(rows_seconds + entry_seconds, rows, rows_seconds, entry_seconds, surcharge, group_surcharge)
+        new_account_seconds = unit * self.calibration.new_account_toll.units(account, rows)
+        return Work(
+            rows_seconds + new_account_seconds, rows, rows_seconds, new_account_seconds, surcharge, group_surcharge
+        )
 
     def _log_evidence(self, account: Account) -> float:
         measures, bins = self.shape

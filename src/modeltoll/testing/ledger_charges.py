@@ -57,7 +57,7 @@ def entry(*numbers: int, hit: int = 0, at: float = NOW, tariff: str = "first", m
 
 
 def bill(seconds: float, at: float = NOW, mode: str = "sealed") -> LogEntry:
-    work = Work(seconds, 2, rows_seconds=seconds - 0.1, entry_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
+    work = Work(seconds, 2, rows_seconds=seconds - 0.1, new_account_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
     return LogEntry(at, MODEL, 2, ("entropy", "gap"), ((0.1, 1 / 3), (0.0, 1e-300)), (0.2, 1 / 601), work, mode)
 
 

@@ -68,7 +68,7 @@ class AdmissionControl:
         new = caller.anonymous and known.requests < terms.new_requests
         if not new and self._backlog(known) <= terms.backlog:
             return None
-        return Work(terms.seconds, rows, 0.0, entry_seconds=terms.seconds)
+        return Work(terms.seconds, rows, 0.0, new_account_seconds=terms.seconds)
 
     def take(self, ticket: AdmissionTicket) -> None:
         """Use a ticket up.

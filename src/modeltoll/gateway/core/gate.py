@@ -73,7 +73,7 @@ class Gate:
         account, remembered = await self._charge(visit.caller, question, priced)
         work = tariff.work(priced.assessment, account)
         if not remembered:  # nobody is a newcomer, or known for anything, while nothing is remembered
-            work = replace(work, seconds=work.rows_seconds, entry_seconds=0.0)
+            work = replace(work, seconds=work.rows_seconds, new_account_seconds=0.0)
         if self.road.monitor is not None:
             self.road.monitor.saw(visit.caller, question.fingerprints, priced.assessment, work)
         mode = self._mode(visit.caller, work)

@@ -73,7 +73,7 @@ def admission_toll(chance: GateRuntime, menu: PuzzleSelector, visit: GateRequest
         chance, visit, request, (challenge, solution), _ENTRY_SECONDS + _TOKEN_WAITS * typical, (model, visit.path)
     )
     token = seal.seal_token(chance.ring, claim, chance.rng)
-    return Toll(mode, challenge, token, work.rows, typical, int(claim.expires), entry=True)
+    return Toll(mode, challenge, token, work.rows, typical, int(claim.expires), admission=True)
 
 
 def _claim(
@@ -93,7 +93,7 @@ def _claim(
         caller=visit.caller.name,
         request_digest=hashlib.sha256(visit.body).digest(),
         issued=now,
-        entry=entry,
+        admission=entry,
     )
 
 
@@ -111,9 +111,9 @@ def redeem(chance: GateRuntime, caller: Caller, body: bytes) -> Answer | Admitte
         raise RequestError(str(error)) from None
     claim = seal.open_token(chance.ring, token, caller.name, chance.clock())
     bought = seal.redeem_claim(claim, counters)
-    if claim.entry is None:
+    if claim.admission is None:
         return bought
-    model, path = claim.entry
+    model, path = claim.admission
     return AdmittedRequest(
         model, path, bought.body, bought.content_type, AdmissionTicket(claim.challenge.parts[0].seed, claim.expires)
     )

@@ -111,7 +111,7 @@ class _Handlers:
         toll, answer = passage.toll, passage.answer
         if toll is not None:
             error = protocol.error_member(wire.DETAIL)
-            body = await off_loop(len(toll.cargo) > LARGE_BYTES, wire.encode_toll, toll, error)
+            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error)
             headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # one of the two there is
