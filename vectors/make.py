@@ -137,14 +137,14 @@ def tolls(rng: random.Random) -> list[dict[str, Any]]:
             expires = 1893456000 if mode == wire.REDEEM else None
             toll = Toll(mode, challenge, payload, rows=1, typical_seconds=0.1, expires=expires)
             row["body"] = wire.encode_toll(toll, error="a toll is due").decode("ascii")
-            row["authenticate"] = wire.authenticate(toll, "digits")
+            row["authenticate"] = wire.format_authenticate(toll, "digits")
             rows.append(row)
     challenge, _ = made(rng)["argon2id, made ahead"]
     token = rng.randbytes(40)
     entry = Toll(wire.REDEEM, challenge, token, rows=1, typical_seconds=0.1, expires=1893456000, admission=True)
     row = {"name": "entry", "mode": wire.REDEEM, "entry": True, "token": token.hex()}
     row["body"] = wire.encode_toll(entry, error="a toll is due").decode("ascii")
-    return [*rows, row | {"authenticate": wire.authenticate(entry, "digits")}]
+    return [*rows, row | {"authenticate": wire.format_authenticate(entry, "digits")}]
 
 
 FILES = {"challenge.json": challenges, "puzzle.json": puzzles, "seal.json": seals, "toll.json": tolls}

@@ -49,7 +49,11 @@ def make_toll(answer, mode="sealed", evaluations=10.0, maker=None):
 
 def respond(toll, body=None, **headers):
     """The 402 that carries a toll, or another body in its place."""
-    own = {"cache-control": "no-store", "www-authenticate": wire.authenticate(toll, "m"), "x-served-by": "toll house"}
+    own = {
+        "cache-control": "no-store",
+        "www-authenticate": wire.format_authenticate(toll, "m"),
+        "x-served-by": "toll house",
+    }
     return Response(body or wire.encode_toll(toll, "toll"), 402, own | headers, media_type="application/json")
 
 

@@ -45,7 +45,7 @@ class ApplicationUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """As ``Upstream.predict``."""
-        return await self._ask("POST", path, body, wire.type_headers(content_type))
+        return await self._ask("POST", path, body, wire.content_headers(content_type))
 
     async def fetch(self, path: str) -> Answer:
         """As ``Upstream.fetch``."""
@@ -119,7 +119,7 @@ class _Heard:
         kind = headers.get("content-type", "application/octet-stream")
         if not (kind.isascii() and kind.isprintable()):
             raise AnswerError("the application's content type cannot be read")
-        folded = wire.fold_type(kind, headers.get(wire.BINARY_HEADER.lower()))
+        folded = wire.with_binary_length(kind, headers.get(wire.BINARY_HEADER.lower()))
         return Answer(int(self._start["status"]), folded, b"".join(self._chunks))
 
 

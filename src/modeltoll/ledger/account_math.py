@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 __all__ = [
     "FINGERPRINT_BYTES",
     "HALF_LIFE",
-    "SKETCH",
+    "SKETCH_SIZE",
     "affected_accounts",
     "charge",
-    "check_bill",
     "check_charge",
+    "check_log_entry",
     "check_names",
-    "check_spending",
+    "check_usage",
     "decayed",
     "hashed_name",
-    "slots",
+    "sketch_slots",
     "spend",
     "usage_on",
     "with_groups",
 ]
 
 HALF_LIFE = 30 * 86_400.0  # seconds in which a row's count fades to a half
-SKETCH = 4096  # how many of its latest different fingerprints an account remembers
+SKETCH_SIZE = 4096  # how many of its latest different fingerprints an account remembers
 FINGERPRINT_BYTES = 8
 
 
@@ -94,7 +94,7 @@ def check_charge(caller: Caller, entry: Charge) -> None:
         raise ValueError("the time and the leaks of an entry must be finite, and leaks not negative")
 
 
-def check_bill(caller: Caller, bill: LogEntry) -> None:
+def check_log_entry(caller: Caller, bill: LogEntry) -> None:
     """Refuse a bill that would spoil an account or the log.
 
     Raises:
@@ -161,13 +161,13 @@ def _share(account: Account, at: float, half_life: float) -> float:
     return float(0.5 ** (max(0.0, at - account.last_seen) / half_life))
 
 
-def slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:
-    """Where fresh fingerprints go in a ring of ``SKETCH`` slots that has learned ``learned`` fingerprints so far."""
-    start = max(0, len(fresh) - SKETCH)
-    return (((learned + turn) % SKETCH, fresh[turn]) for turn in range(start, len(fresh)))
+def sketch_slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:
+    """Where fresh fingerprints go in a ring of ``SKETCH_SIZE`` slots that has learned ``learned`` fingerprints so far."""
+    start = max(0, len(fresh) - SKETCH_SIZE)
+    return (((learned + turn) % SKETCH_SIZE, fresh[turn]) for turn in range(start, len(fresh)))
 
 
-def check_spending(caller: Caller, more: DailyUsage) -> None:
+def check_usage(caller: Caller, more: DailyUsage) -> None:
     """Refuse what would spoil a day.
 
     Raises:

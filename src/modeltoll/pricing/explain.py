@@ -179,7 +179,7 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
         for (low, high), rows in zip(pairwise(edges), histogram, strict=True)
     )
     surcharge = float(suspicion.surcharge(counts))
-    groups = tuple(_group(tariff, shared) for shared in account.groups)
+    groups = tuple(_group_reading(tariff, shared) for shared in account.groups)
     entry_rows = max(0, entry.rows - account.rows)
     return CallerExplanation(
         caller=account.caller.name,
@@ -204,7 +204,7 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
     )
 
 
-def _group(tariff: ConformalTariff, account: Account) -> GroupReading:
+def _group_reading(tariff: ConformalTariff, account: Account) -> GroupReading:
     log_evidence = tariff.suspicion.log_evidence_of(account.counts)
     return GroupReading(
         group=account.caller.name,

@@ -106,7 +106,7 @@ class HoldoutSplit:
         return kept, chosen_on, held_back
 
 
-def _chosen(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
+def _select(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
     """g and weights: those stated, or chosen on these honest rows for the targets."""
     count = len(leaks.measures)
     if terms.targets is None:
@@ -148,7 +148,7 @@ def fit_calibration(
     kept, chosen_on, held_back = split.parts(leaks, rng, choosing=terms.targets is not None)
     scores = np.sort(kept.values.T.astype(np.float64), axis=1)
     scores.setflags(write=False)
-    g, weights = _chosen(chosen_on, unit_seconds, terms)
+    g, weights = _select(chosen_on, unit_seconds, terms)
     calibration = Calibration(
         model=model,
         measures=leaks.measures,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from modeltoll.leak.measure import sees_inputs_alone
+from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.records import Answer, Evidence
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class EarlyMeasurement:
     """One model's measures of inputs alone. How long they take is known from the quickest look so far."""
 
     def __init__(self, measures: Sequence[LeakMeasure]) -> None:
-        self._measures = tuple(measure for measure in measures if sees_inputs_alone(measure))
+        self._measures = tuple(measure for measure in measures if reads_inputs_alone(measure))
         self._least: dict[int, float] = {}  # seconds, by the rows' number of binary digits
 
     async def beside(self, asking: Awaitable[Answer], question: ParsedRequest) -> tuple[Answer, EarlyLeaks]:

@@ -77,7 +77,7 @@ class AppComponents:
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(
-        answer.body, status_code=answer.status, headers={**wire.type_headers(answer.content_type), **headers}
+        answer.body, status_code=answer.status, headers={**wire.content_headers(answer.content_type), **headers}
     )
 
 
@@ -112,10 +112,10 @@ class _Handlers:
         if toll is not None:
             error = protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error)
-            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.authenticate(toll, model)}
+            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # one of the two there is
-        receipt = wire.receipt(passage.work.rows, passage.work.seconds, passage.mode)
+        receipt = wire.format_receipt(passage.work.rows, passage.work.seconds, passage.mode)
         return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, request: Request) -> Response:
