@@ -164,7 +164,7 @@ def build(folder, name):
     model, _, _, says = TOWNS[name]
     measure = model["measures"][0]["name"]
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     tariff = fit_calibration("m", leaks, RowCosts(undefended_seconds=1e-5, unit_seconds=1e-5), terms)
     save_calibration(tariff, folder / "m.json")
     puzzle = {"allow": ["sha256"]}

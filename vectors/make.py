@@ -98,14 +98,14 @@ def puzzles(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def seals(rng: random.Random) -> list[dict[str, Any]]:
-    """Sealed answers: the challenge's canonical bytes, what solves it, and the cargo."""
+    """Sealed answers: the challenge's canonical bytes, what solves it, and the payload."""
     rows: list[dict[str, Any]] = []
     sealed = {name: pair for name, pair in made(rng).items() if pair[1] is not None}
     for name, (challenge, solution) in sealed.items():
         assert solution is not None
         associated = wire.canonical_challenge(challenge, wire.SEALED)
         for kind, answer in ANSWERS.items():
-            cargo = seal.seal_answer(answer, solution, associated, rng)
+            payload = seal.seal_answer(answer, solution, associated, rng)
             rows.append(
                 {
                     "name": f"{name}, {kind}",
@@ -115,7 +115,7 @@ def seals(rng: random.Random) -> list[dict[str, Any]]:
                     "status": answer.status,
                     "content_type": answer.content_type,
                     "body": answer.body.hex(),
-                    "cargo": cargo.hex(),
+                    "cargo": payload.hex(),
                 }
             )
     return rows
@@ -129,22 +129,22 @@ def tolls(rng: random.Random) -> list[dict[str, Any]]:
         for mode in _modes(challenge):
             row: dict[str, Any] = {"name": name, "mode": mode}
             if mode == wire.SEALED and solution is not None:
-                cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+                payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
                 row |= {"counters": list(solution.counters), "answer": answer.body.decode("ascii")}
             else:
-                cargo = rng.randbytes(40)
-                row["token"] = cargo.hex()
+                payload = rng.randbytes(40)
+                row["token"] = payload.hex()
             expires = 1893456000 if mode == wire.REDEEM else None
-            toll = Toll(mode, challenge, cargo, rows=1, typical_seconds=0.1, expires=expires)
+            toll = Toll(mode, challenge, payload, rows=1, typical_seconds=0.1, expires=expires)
             row["body"] = wire.encode_toll(toll, error="a toll is due").decode("ascii")
-            row["authenticate"] = wire.authenticate(toll, "digits")
+            row["authenticate"] = wire.format_authenticate(toll, "digits")
             rows.append(row)
     challenge, _ = made(rng)["argon2id, made ahead"]
     token = rng.randbytes(40)
-    entry = Toll(wire.REDEEM, challenge, token, rows=1, typical_seconds=0.1, expires=1893456000, entry=True)
+    entry = Toll(wire.REDEEM, challenge, token, rows=1, typical_seconds=0.1, expires=1893456000, admission=True)
     row = {"name": "entry", "mode": wire.REDEEM, "entry": True, "token": token.hex()}
     row["body"] = wire.encode_toll(entry, error="a toll is due").decode("ascii")
-    return [*rows, row | {"authenticate": wire.authenticate(entry, "digits")}]
+    return [*rows, row | {"authenticate": wire.format_authenticate(entry, "digits")}]
 
 
 FILES = {"challenge.json": challenges, "puzzle.json": puzzles, "seal.json": seals, "toll.json": tolls}

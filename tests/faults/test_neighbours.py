@@ -93,7 +93,7 @@ def test_a_token_is_judged_by_the_clock_of_its_redemption(town):
     town.modes = ("redeem",)
     toll = town.visit(town.ask([1, 2])).toll
     counters = solve(toll.challenge, SolveControl()).counters
-    body = wire.encode_redemption(toll.cargo, counters)
+    body = wire.encode_redemption(toll.payload, counters)
     town.clock.advance(1e6)
     with pytest.raises(TokenExpired):
         redeem(town.chance, town.alice, body)
@@ -191,10 +191,10 @@ def test_every_refused_redemption_looks_the_same(town):
         body = wire.encode_redemption(token, solution)
         return client.post(wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
 
-    assert shown(toll.cargo, counters).status_code == 200
-    refused = [shown(toll.cargo, counters, "bob-key"), shown(toll.cargo, [n + 1 for n in counters])]
+    assert shown(toll.payload, counters).status_code == 200
+    refused = [shown(toll.payload, counters, "bob-key"), shown(toll.payload, [n + 1 for n in counters])]
     for _ in range(20):
-        spoilt = bytearray(toll.cargo)
+        spoilt = bytearray(toll.payload)
         spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
         refused.append(shown(bytes(spoilt), counters))
     assert {(each.status_code, each.content) for each in refused} == {(403, refused[0].content)}

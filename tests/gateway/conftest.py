@@ -177,7 +177,7 @@ def honest_leaks(rows=400, seed=0):
 def calibrated(unit=UNIT, terms=None):
     costs = RowCosts(undefended_seconds=unit, unit_seconds=unit)
     return fit_calibration(
-        MODEL, honest_leaks(), costs, terms or CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+        MODEL, honest_leaks(), costs, terms or CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     )
 
 

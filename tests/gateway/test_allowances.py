@@ -19,7 +19,7 @@ DAY = 86_400
 
 
 def caller(**limits):
-    return Caller("key:alice", allowance=DailyQuota(**limits))
+    return Caller("key:alice", quota=DailyQuota(**limits))
 
 
 def spent(town, day=None):
@@ -76,7 +76,7 @@ def test_requests_at_the_same_time_get_what_is_covered_and_no_row_more(town):
 
 
 def test_what_goes_out_without_a_toll_takes_rows_and_no_work(town):
-    town.visit(town.ask([1, 2]), Caller("key:alice", exempt=True, allowance=DailyQuota(rows=9)))
+    town.visit(town.ask([1, 2]), Caller("key:alice", exempt=True, quota=DailyQuota(rows=9)))
     assert (spent(town).rows, spent(town).work) == (1, 0.0)
 
 
@@ -128,6 +128,6 @@ def test_allowances_come_from_the_tiers_of_the_settings():
     callers = build_callers(
         Settings(upstream={"url": "http://a"}, models={"m": model}, callers={"tiers": tiers, "keys": keys})
     )
-    assert callers.keys["a" * 64] == Caller("key:strict", markup=4.0, allowance=DailyQuota(rows=100))
-    assert callers.keys["b" * 64] == Caller("key:small", allowance=DailyQuota(work=60.0))
+    assert callers.keys["a" * 64] == Caller("key:strict", markup=4.0, quota=DailyQuota(rows=100))
+    assert callers.keys["b" * 64] == Caller("key:small", quota=DailyQuota(work=60.0))
     assert callers.newcomers == Tier()

@@ -119,7 +119,7 @@ def test_honest_waits_are_those_of_payers_who_were_not_suspected_beside_the_cali
     assert seen.rows == len(each)
     assert np.isclose(seen.mean_seconds, each.mean())
     assert np.isclose(seen.mean_units * seen.unit_seconds, each.mean())
-    assert np.isclose(seen.entry_seconds, sum(bill.work.entry_seconds for bill in honest))
+    assert np.isclose(seen.entry_seconds, sum(bill.work.new_account_seconds for bill in honest))
     assert seen.entry_seconds > 0.0
     for line, (share, promised) in zip(seen.lines, lived.tariff.calibration.report.waits, strict=True):
         assert (line.share, line.promised) == (share, promised)

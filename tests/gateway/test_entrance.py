@@ -56,7 +56,7 @@ def test_whoever_got_more_work_than_his_cores_could_do_is_asked_until_they_could
     assert entrance.work(ALICE, 1) is None
     entrance.let_in(ALICE, 31.0)
     work = entrance.work(ALICE, 1)
-    assert (work.seconds, work.entry_seconds, work.rows_seconds, work.rows) == (1e-4, 1e-4, 0.0, 1)
+    assert (work.seconds, work.new_account_seconds, work.rows_seconds, work.rows) == (1e-4, 1e-4, 0.0, 1)
     clock.advance(0.25)
     assert entrance.work(ALICE, 1) is None
     entrance.let_in(ALICE, 0.5)
@@ -102,12 +102,12 @@ def guarded(town):
 
 def solved(passage):
     toll = passage.toll
-    return wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
+    return wire.encode_redemption(toll.payload, solve(toll.challenge, SolveControl()).counters)
 
 
 def test_nobody_is_asked_and_nothing_is_charged_before_the_entry_is_solved(guarded):
     passage = guarded.visit(guarded.ask([1, 2]), NOBODY)
-    assert (passage.mode, passage.toll.entry, passage.toll.mode) == ("entry", True, "redeem")
+    assert (passage.mode, passage.toll.admission, passage.toll.mode) == ("entry", True, "redeem")
     assert (guarded.upstream.asked, guarded.account(NOBODY), guarded.log()) == ([], None, [])
 
 
@@ -118,7 +118,7 @@ def test_a_redeemed_entry_is_the_request_as_it_was_and_passes_the_gate_once(guar
     assert (entered.model, entered.path, entered.body) == (guarded.model, guarded.path, body)
     visit = GateRequest(NOBODY, entered.path, entered.body, wire.Accept(), entered.content_type, entered.ticket)
     inside = asyncio.run(gate.visit(visit))
-    assert (inside.mode, inside.toll.entry) == ("sealed", False)
+    assert (inside.mode, inside.toll.admission) == ("sealed", False)
     assert guarded.upstream.asked == [(guarded.path, body)]
     with pytest.raises(TokenRefused):
         asyncio.run(gate.visit(visit))
@@ -131,7 +131,7 @@ def test_an_entry_is_its_callers_own_and_ends(guarded):
         redeem(guarded.chance, ALICE, redemption)
     toll = guarded.visit(guarded.ask([1, 2]), NOBODY).toll
     with pytest.raises(TokenRefused):
-        redeem(guarded.chance, NOBODY, wire.encode_redemption(toll.cargo, (2**60,) * len(toll.challenge.parts)))
+        redeem(guarded.chance, NOBODY, wire.encode_redemption(toll.payload, (2**60,) * len(toll.challenge.parts)))
     guarded.clock.advance(120)
     with pytest.raises(TokenExpired):
         redeem(guarded.chance, NOBODY, redemption)

@@ -34,7 +34,7 @@ from modeltoll.records import Answer, Caller, Work
 def opened(toll):
     """The answer that a sealed toll gives to whoever solves it."""
     return seal.open_answer(
-        toll.cargo, solve(toll.challenge, SolveControl()), wire.canonical_challenge(toll.challenge, toll.mode)
+        toll.payload, solve(toll.challenge, SolveControl()), wire.canonical_challenge(toll.challenge, toll.mode)
     )
 
 
@@ -86,7 +86,7 @@ def test_a_hundred_parallel_requests_of_one_caller_see_a_hundred_accounts(town, 
 
     passages = asyncio.run(all_at_once())
     assert sorted(account.rows for account in seen) == list(range(1, 101))
-    assert len({passage.toll.cargo for passage in passages}) == 100
+    assert len({passage.toll.payload for passage in passages}) == 100
     assert (town.account().rows, len(town.log())) == (100, 100)
 
 
@@ -250,7 +250,7 @@ def test_a_redeemed_toll_says_when_it_expires_and_is_not_good_before_it_was_issu
     toll = priced(town, monkeypatch, 1e-5)(puzzle)
     assert toll.challenge.puzzle == puzzle
     assert 3600 <= toll.expires - town.clock() < 3700
-    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
+    body = wire.encode_redemption(toll.payload, solve(toll.challenge, SolveControl()).counters)
     assert redeem(town.chance, town.alice, body).status == 200
     town.clock.advance(-3600)
     with pytest.raises(TokenRefused):
@@ -304,14 +304,14 @@ def test_with_release_a_silent_ledger_still_costs_the_row_price_and_is_noticed(t
 
 def test_nobody_is_a_newcomer_while_the_ledger_is_silent(calibration, town):
     """The entry toll is for those whom the ledger has not seen; when it sees nobody, nobody pays it."""
-    town.tariff = ConformalTariff(replace(calibration, entry=NewAccountToll(anonymous_units=200.0)))
+    town.tariff = ConformalTariff(replace(calibration, new_account_toll=NewAccountToll(anonymous_units=200.0)))
     anonymous = Caller("net:198.51.100.0/24")
     newcomer = town.visit(town.ask([1, 2]), anonymous).work
-    assert newcomer.entry_seconds > 0
+    assert newcomer.new_account_seconds > 0
     town.ledger, town.without_ledger = LameLedger("charge"), True
     asyncio.run(town.ledger.open())
     work = town.visit(town.ask([1, 2]), anonymous).work
-    assert (work.entry_seconds, work.seconds) == (0.0, newcomer.rows_seconds)
+    assert (work.new_account_seconds, work.seconds) == (0.0, newcomer.rows_seconds)
 
 
 @pytest.mark.parametrize(("rows", "beside"), [(1, False), (1000, True)])

@@ -108,7 +108,7 @@ def test_a_client_that_cannot_pay_is_told_why(town, gateway):
     assert response.status_code == 402
     assert response.json()["error"] == wire.DETAIL
     assert response.headers["cache-control"] == "no-store"
-    assert response.headers["www-authenticate"] == wire.authenticate(toll, town.model)
+    assert response.headers["www-authenticate"] == wire.format_authenticate(toll, town.model)
     assert wire.RECEIPT_HEADER not in response.headers
     assert town.say(town.sure(1)).body not in response.content
 
@@ -119,7 +119,7 @@ def test_shadow_mode_gives_the_answer_with_a_receipt(town):
         response = post(town, url, town.ask([1, 2]))
     assert response.content == town.say(town.sure(1)).body
     (bill,) = town.log()
-    assert response.headers["toll-receipt"] == wire.receipt(1, bill.work.seconds, "shadow")
+    assert response.headers["toll-receipt"] == wire.format_receipt(1, bill.work.seconds, "shadow")
 
 
 def test_an_exempt_caller_gets_the_answer_with_a_receipt(town, gateway):
@@ -310,7 +310,7 @@ def test_every_line_of_forwarded_for_counts(town):
 
 def redemption(town, url, caller="alice-key"):
     toll = wire.decode_toll(post(town, url, town.ask([1, 2]), **{wire.ACCEPT_HEADER: "sha256; mode=redeem"}).content)
-    body = wire.encode_redemption(toll.cargo, solve(toll.challenge, SolveControl()).counters)
+    body = wire.encode_redemption(toll.payload, solve(toll.challenge, SolveControl()).counters)
     return lambda key=caller: httpx.post(url + wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
 
 

@@ -37,7 +37,7 @@ def refused(town, token, counters, caller=None):
 
 def test_the_solution_buys_the_answer_as_often_as_it_is_shown(issued):
     town, toll, counters = issued
-    body = wire.encode_redemption(toll.cargo, counters)
+    body = wire.encode_redemption(toll.payload, counters)
     answers = [redeem(town.chance, town.alice, body) for _ in range(3)]
     assert answers == [town.say(town.sure(1))] * 3
     assert len(town.log()) == 1  # it was priced when it was asked for
@@ -46,19 +46,19 @@ def test_the_solution_buys_the_answer_as_often_as_it_is_shown(issued):
 def test_a_wrong_solution_buys_nothing_and_no_reason_is_given(issued):
     town, toll, counters = issued
     for wrong in ((counters[0] + 1,), (*counters, 0), (*counters, *counters), (2**64 - 1,)):
-        assert refused(town, toll.cargo, wrong)[0] == REFUSED
+        assert refused(town, toll.payload, wrong)[0] == REFUSED
 
 
 def test_a_token_of_another_caller_buys_nothing(issued):
     town, toll, counters = issued
-    public, _ = refused(town, toll.cargo, counters, town.bob)
+    public, _ = refused(town, toll.payload, counters, town.bob)
     assert public == REFUSED
     assert "alice" not in public
 
 
 def test_a_forged_or_truncated_token_buys_nothing(issued):
     town, toll, counters = issued
-    token = toll.cargo
+    token = toll.payload
     for forged in (b"", token[:4], token[:20], token[:-1], token + b"\0", bytes(len(token))):
         assert refused(town, forged, counters)[0] == REFUSED
     for place in range(0, len(token), 7):
@@ -70,10 +70,10 @@ def test_a_forged_or_truncated_token_buys_nothing(issued):
 def test_a_token_expires(issued):
     town, toll, counters = issued
     town.clock.advance(3599)
-    assert redeem(town.chance, town.alice, wire.encode_redemption(toll.cargo, counters)).status == 200
+    assert redeem(town.chance, town.alice, wire.encode_redemption(toll.payload, counters)).status == 200
     town.clock.advance(60 + 10 * toll.typical_seconds)
     with pytest.raises(TokenExpired) as caught:
-        redeem(town.chance, town.alice, wire.encode_redemption(toll.cargo, counters))
+        redeem(town.chance, town.alice, wire.encode_redemption(toll.payload, counters))
     assert caught.value.status == 410
 
 

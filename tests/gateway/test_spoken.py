@@ -39,7 +39,7 @@ SURE = [0.97, 0.01, 0.01, 0.01]
 def tariff(model, measure, path):
     """A tariff whose honest rows leak between 0 and 1, for a unit of some hundred hashes."""
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     save_calibration(fit_calibration(model, leaks, RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
 
 
@@ -161,7 +161,7 @@ def raw_answer(path, body):
     """One row of scores as raw bytes, however it was asked."""
     output = {"name": "p", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
     head = json.dumps({"outputs": [output]}).encode()
-    kind = wire.fold_type("application/octet-stream", str(len(head)))
+    kind = wire.with_binary_length("application/octet-stream", str(len(head)))
     return Answer(200, kind, head + np.array(SURE, "<f4").tobytes())
 
 
@@ -179,7 +179,7 @@ def test_raw_tensors_go_in_and_come_out_with_the_length_of_their_json(written, m
     assert found.headers["content-type"] == "application/octet-stream"
     json_length = int(found.headers["inference-header-content-length"])
     assert json.loads(found.content[:json_length])["outputs"][0]["name"] == "p"
-    assert upstream.types == [wire.fold_type("application/octet-stream", length)]
+    assert upstream.types == [wire.with_binary_length("application/octet-stream", length)]
     assert [answer.status_code for answer in wrong] == [400, 400]
 
 
@@ -199,7 +199,7 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
         found = client.post(url + "/v2/models/digits/infer", content=question, headers=headers)
         fault = client.post(url + "/v1/chat/completions", json={"model": "chat", "messages": HELLO})
     assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
-    assert upstream.types[0] == wire.fold_type("application/octet-stream", length)
+    assert upstream.types[0] == wire.with_binary_length("application/octet-stream", length)
     assert (fault.status_code, fault.json()["error"]["type"]) == (400, "invalid_request_error")
     assert len(purse.payments) == 3  # two entries and an answer
 

@@ -62,7 +62,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
 
 def test_training_that_was_interrupted_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     inputs, labels = stripes(120)
-    monkeypatch.setattr(fit_torch, "_MOST_WEIGHTS", 1)  # one teacher at a time
+    monkeypatch.setattr(fit_torch, "_MAX_WEIGHTS", 1)  # one teacher at a time
     whole = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=4)
     done = []
 
@@ -134,7 +134,8 @@ def test_a_vote_head_tells_what_its_teachers_would():
 def test_novelty_in_what_a_trained_network_sees_tells_what_is_strange():
     inputs, labels = stripes(300)
     measure = LayeredNovelty(
-        distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.OBSERVER, hidden=(16,), epochs=3)), inputs
+        distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.NOVELTY_NETWORK, hidden=(16,), epochs=3)),
+        inputs,
     )
     usual, strange = stripes(60, 7)[0], np.random.default_rng(2).normal(size=(60, 256)) * 2
     ours, theirs = (measure.measure(Evidence((b"",) * 60, inputs=rows)) for rows in (usual, strange))

@@ -219,7 +219,7 @@ def test_a_caller_that_hangs_up_leaves_the_ledger_whole(url):
             await asyncio.gather(charge, return_exceptions=True)
             assert (await ledger.account(CALLER, "m", 1e9)).rows == (await ledger.account(CALLER, "m", 1e9)).requests
         account = await ledger.charge(CALLER, entry(99))
-        assert 2 <= account.rows == account.shared[0].rows <= 22
+        assert 2 <= account.rows == account.groups[0].rows <= 22
         await ledger.close()
 
     asyncio.run(go())

@@ -12,7 +12,7 @@ from argon2.exceptions import HashingError
 from modeltoll.puzzle import precomputed as stocking
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.functions import evaluate
-from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, STOCKED_KIB, PrecomputedPool
+from modeltoll.puzzle.precomputed import MAX_PRECOMPUTED_BOUND, PRECOMPUTED_KIB, PrecomputedPool
 from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
 from modeltoll.records import MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
@@ -149,7 +149,7 @@ def test_the_start_tells_nothing_of_the_counter(evaluations):
     for _ in range(4000):
         challenge, solution = puzzle.make(Work(0.0015, 1, 0.0015), rng)
         seen[solution.counters[0]][challenge.parts[0].start % 16] += 1
-        assert challenge.parts[0].start >= MOST_EVALUATIONS - 2
+        assert challenge.parts[0].start >= MAX_PRECOMPUTED_BOUND - 2
     for starts in seen.values():
         mean = starts.total() / 16
         assert sum((starts[place] - mean) ** 2 / mean for place in range(16)) < 50  # chi-squared, 15 degrees: p 1e-5
@@ -159,7 +159,7 @@ def test_only_what_is_stocked_comes_from_stock(evaluations):
     """Smaller memory begins at 0, and so does work beyond what a blank leaves room for."""
     stock = PrecomputedPool(random.Random(5))
     assert [memory for memory in (256, 16384, 32768, 262144) if stock.holds(memory)] == [32768, 262144]
-    assert STOCKED_KIB == (32768, 65536, 131072, 262144)
+    assert PRECOMPUTED_KIB == (32768, 65536, 131072, 262144)
     challenge, solution = counter(small(), "exact").make(Work(1e7, 1, 1e7), random.Random(6))
     assert [part.start for part in challenge.parts] == [0] * 4
     assert not evaluations
@@ -170,5 +170,5 @@ def test_a_solver_counts_from_the_start():
     puzzle = counter(filled(1), "exact")
     challenge, solution = puzzle.make(Work(0.02, 1, 0.02), random.Random(7))
     (part,), (n,) = challenge.parts, solution.counters
-    assert part.start + n > MOST_EVALUATIONS > part.bound
+    assert part.start + n > MAX_PRECOMPUTED_BOUND > part.bound
     assert puzzle.solve(challenge, SolveControl(cores=2)) == solution

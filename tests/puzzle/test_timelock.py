@@ -70,8 +70,8 @@ def test_a_second_core_changes_nothing():
 def test_it_seals_an_answer():
     answer, rng = Answer(200, "text/plain", b"42"), random.Random(4)
     challenge, solution = LOCK.make(work(0.5), rng)
-    cargo = seal_answer(answer, solution, b"the challenge", rng)
-    assert open_answer(cargo, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
+    payload = seal_answer(answer, solution, b"the challenge", rng)
+    assert open_answer(payload, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
 
 
 def test_no_token_settles_it():

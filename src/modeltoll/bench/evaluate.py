@@ -20,7 +20,7 @@ from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Caller
 from modeltoll.simulation.engine import ScenarioResult, run_scenario
-from modeltoll.simulation.p_value_mixture import EVERYWHERE, leaks_at
+from modeltoll.simulation.p_value_mixture import UNIFORM, leaks_at
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import one_account, split_over_accounts
 
@@ -198,7 +198,7 @@ def _charged(site: ExperimentContext, workload: Workload, leaks: Floats) -> Paid
     laid, ground = site.laid, site.ground
     if workload.drawn:
         scores = np.sort(ground.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, site.chance(6)))
+        rows = leaks_at(scores, UNIFORM.draw(workload.drawn, site.chance(6)))
         scene = Scenario("honest", "honest", "drawn", 1, one_account(rows))
         return PaidWorkload.at_once(run_scenario(scene, laid.toll, _USER, laid.times, site.chance(5)))
     priced = select_measures(ground.leaks(leaks), laid.tariff.measures)

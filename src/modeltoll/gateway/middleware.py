@@ -45,7 +45,7 @@ class ApplicationUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """See ``Upstream.predict``."""
-        return await self._ask("POST", path, body, wire.type_headers(content_type))
+        return await self._ask("POST", path, body, wire.content_headers(content_type))
 
     async def fetch(self, path: str) -> Answer:
         """See ``Upstream.fetch``."""
@@ -127,7 +127,7 @@ class _Exchange:
         content_type = headers.get("content-type", "application/octet-stream")
         if not (content_type.isascii() and content_type.isprintable()):
             raise AnswerError("the application's content type cannot be read")
-        folded = wire.fold_type(content_type, headers.get(wire.BINARY_HEADER.lower()))
+        folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
         return Answer(int(self._start["status"]), folded, b"".join(self._chunks))
 
 

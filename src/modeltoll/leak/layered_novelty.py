@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["VIEWS", "FeatureExtractor", "LayeredNovelty", "load_novelty"]
+__all__ = ["FEATURE_VIEWS", "FeatureExtractor", "LayeredNovelty", "load_novelty"]
 
 _KIND = "layered novelty"
 _REFERENCES = 2000  # private points whose own distances the units are taken from
@@ -32,7 +32,7 @@ _MOST_POWER = 16.0
 _RIDGE = 1e-3  # added to the variance of every direction, in parts of the mean variance, before whitening
 
 DIRECTION = "direction"
-VIEWS = ("position", DIRECTION)
+FEATURE_VIEWS = ("position", DIRECTION)
 
 
 class FeatureExtractor(Protocol):
@@ -91,7 +91,7 @@ class LayeredNovelty:
         private: Floats,
         k: int = 5,
         *,
-        views: tuple[str, ...] = VIEWS,
+        views: tuple[str, ...] = FEATURE_VIEWS,
         power: float = 2.0,
         max_points: int = 5_000,
         seed: int = 0,
@@ -118,12 +118,12 @@ class LayeredNovelty:
             raise CalibrationError(f"the private data cannot be used: {error}") from None
         if not 1 <= k < min(len(inputs), max_points):
             raise CalibrationError(f"distances to neighbour {k} need more than {len(inputs)} private points")
-        if not views or not set(views) <= set(VIEWS) or not 1.0 <= power <= _MOST_POWER:
-            raise CalibrationError(f"views are {' and '.join(VIEWS)}, and 'power' lies in 1..{_MOST_POWER:g}")
+        if not views or not set(views) <= set(FEATURE_VIEWS) or not 1.0 <= power <= _MOST_POWER:
+            raise CalibrationError(f"views are {' and '.join(FEATURE_VIEWS)}, and 'power' lies in 1..{_MOST_POWER:g}")
         rng = np.random.default_rng(seed)
         every = lens.features(inputs[rng.permutation(len(inputs))[:max_points]])
         fitted = [
-            _fit(layer, features, k, directed=view == DIRECTION)
+            _fit_view(layer, features, k, directed=view == DIRECTION)
             for layer, features in enumerate(every)
             for view in views
         ]
@@ -214,10 +214,10 @@ def load_novelty(path: Path) -> LeakMeasure:
     return LayeredNovelty.load(path) if is_kind(path, _KIND) else NoveltyMeasure.load(path)
 
 
-def _fit(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureView:
+def _fit_view(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureView:
     """See one layer in one way, and take the units from the points' own distances, each without itself."""
     width = features.shape[1]
-    centre, mixing = (np.zeros(width), np.eye(width)) if directed else _whitening(features)
+    centre, mixing = (np.zeros(width), np.eye(width)) if directed else _whitening_transform(features)
     points = np.ascontiguousarray(_FeatureView(layer, directed, centre, mixing, features, 1.0, 2.0).seen(features))
     own = Neighbours(points).nearest(points[:_REFERENCES], k + 1)[0]
     usual, far = float(np.median(own)), float(np.quantile(own, _FAR))
@@ -226,7 +226,7 @@ def _fit(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureVie
     return _FeatureView(layer, directed, centre, mixing, points, usual, far)
 
 
-def _whitening(features: Floats) -> tuple[Floats, Floats]:
+def _whitening_transform(features: Floats) -> tuple[Floats, Floats]:
     centre = features.mean(axis=0)
     spread = np.atleast_2d(np.cov(features, rowvar=False))
     ridge = _RIDGE * float(np.trace(spread)) / len(spread)

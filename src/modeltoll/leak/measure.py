@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LeakMeasure", "sees_inputs_alone"]
+__all__ = ["LeakMeasure", "reads_inputs_alone"]
 
 
 class LeakMeasure(Protocol):
@@ -32,6 +32,6 @@ class LeakMeasure(Protocol):
         """
 
 
-def sees_inputs_alone(measure: LeakMeasure) -> bool:
+def reads_inputs_alone(measure: LeakMeasure) -> bool:
     """Whether a measure says that it looks at nothing but the inputs."""
     return getattr(measure, "inputs_alone", False) is True

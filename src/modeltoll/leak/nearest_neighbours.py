@@ -27,24 +27,26 @@ Single: TypeAlias = NDArray[np.float32]
 
 TREE_DIMENSIONS = 6  # measured on 60,000 normal points: above this the product is the faster one
 _TIE = 1e-9  # relative difference up to which two distances of the tree are in doubt
-_SHEET = 2**20  # float32 scores held at once: 4 MiB
+_SCORES_AT_ONCE = 2**20  # float32 scores held at once: 4 MiB
 _BLOCKS = 512  # fewest blocks whose minima bound the k-th distance
 _FARTHEST = 1e9  # in radii of the points
 _DOUBT = 1e30  # a margin above every difference of scores, finite in float32
 _MOST_SCALE = 600  # so that 1e100 times the scale is finite
-_SETTLE = 2**20  # float64 differences held at once: 8 MiB
-_PREVIEWED = 64  # dimensions from which on a preview may be worth its while, and
-_MANY = 4096  # so many points
+_DIFFERENCES_AT_ONCE = 2**20  # float64 differences held at once: 8 MiB
+_COARSE_DIMENSIONS = 64  # dimensions from which on a preview may be worth its while, and
+_COARSE_POINTS = 4096  # so many points
 _VARIANCE = 0.9  # what the previewed directions hold of it; these are at most
-_HEAD = 0.5  # that part of all
-_FEW = 8  # queries at once, or
-_WIDE = 512  # dimensions: otherwise the whole product reads the points once for all queries, and is as fast
-_SAMPLE = 2000  # points that show the directions
-_KNOWN = 16  # nearest points of a preview, at least, whose true distances bound the k-th
-_LEFT = 0.125  # the part of the points that a preview may leave; with more the whole product is as fast
+_MAX_MAIN_SHARE = 0.5  # that part of all
+_COARSE_QUERIES = 8  # queries at once, or
+_COARSE_DIRECTIONS = (
+    512  # dimensions: otherwise the whole product reads the points once for all queries, and is as fast
+)
+_SVD_SAMPLE = 2000  # points that show the directions
+_EXACT_DISTANCES = 16  # nearest points of a preview, at least, whose true distances bound the k-th
+_MAX_REMAINING = 0.125  # the part of the points that a preview may leave; with more the whole product is as fast
 
 
-class _Sorter(Protocol):
+class _CandidateSearch(Protocol):
     def sort(self, queries: Floats, k: int) -> Iterator[tuple[Integers, Integers]]:
         """For each query, indices of points surely among its k nearest (fewer than k), and of those in doubt.
 
@@ -60,7 +62,7 @@ class Neighbours:
     def __init__(self, points: Floats) -> None:
         """Keep ``points`` of shape (n, d), n and d at least 1, finite, at most 1e100 in size."""
         self._points: Floats = np.ascontiguousarray(points, dtype=np.float64)
-        self._sorter = _sorter(self._points)
+        self._sorter = _candidate_search(self._points)
 
     def nearest(self, queries: Floats, k: int) -> tuple[Floats, Integers]:
         """Each query's distance to its k-th nearest point, shape (rows,), and the indices of its k nearest, (rows, k).
@@ -80,7 +82,7 @@ class Neighbours:
         radii = np.empty(len(queries))
         indices = np.empty((len(queries), k), dtype=np.int64)
         for row, (sure, doubtful) in enumerate(self._sorter.sort(queries, k)):
-            squares = _squares(self._points, queries[row], doubtful)
+            squares = _squared_distances(self._points, queries[row], doubtful)
             taken = np.argsort(squares, kind="stable")[: k - sure.size]
             radii[row] = squares[taken[-1]]
             indices[row, : sure.size] = sure
@@ -88,20 +90,20 @@ class Neighbours:
         return np.sqrt(radii), indices
 
 
-def _sorter(points: Floats) -> _Sorter:
+def _candidate_search(points: Floats) -> _CandidateSearch:
     """What sorts these points fastest."""
     count, dimensions = points.shape
     if dimensions <= TREE_DIMENSIONS:
-        return _Tree(points)
-    frame, moved, lengths = _MainAxes.around(points)
+        return _KdTree(points)
+    frame, moved, lengths = _UnitBallScaling.around(points)
     whole = _MatrixProduct(frame, moved, lengths)
-    directions = _main_directions(moved) if dimensions >= _PREVIEWED and count >= _MANY else None
+    directions = _main_directions(moved) if dimensions >= _COARSE_DIMENSIONS and count >= _COARSE_POINTS else None
     return whole if directions is None else _CoarseDistances(points, frame, whole, directions)
 
 
-def _squares(points: Floats, query: Floats, chosen: Integers) -> Floats:
+def _squared_distances(points: Floats, query: Floats, chosen: Integers) -> Floats:
     """Squared distances from one query to some of the points, in float64."""
-    step = max(1, _SETTLE // points.shape[1])
+    step = max(1, _DIFFERENCES_AT_ONCE // points.shape[1])
     parts = []
     for start in range(0, chosen.size, step):
         difference = points[chosen[start : start + step]]
@@ -110,7 +112,7 @@ def _squares(points: Floats, query: Floats, chosen: Integers) -> Floats:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class _Tree:
+class _KdTree:
     """Sorts by a k-d tree, whose distances may differ from ours in the last digits."""
 
     __slots__ = ("_count", "_tree")
@@ -131,7 +133,7 @@ class _Tree:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _MainAxes:
+class _UnitBallScaling:
     """Where points lie in the unit ball: moved to their ``centre``, then multiplied by ``scale``.
 
     So a common offset costs float32 no digits. ``top`` is the longest point's length there, ``moving`` what moving one
@@ -145,7 +147,7 @@ class _MainAxes:
     rounding: float
 
     @classmethod
-    def around(cls, points: Floats) -> tuple[_MainAxes, Floats, Floats]:
+    def around(cls, points: Floats) -> tuple[_UnitBallScaling, Floats, Floats]:
         """A frame, the points (n, d) in it, and the squares of their lengths there (n,).
 
         Rounding is bounded: with u = 2^-24, a float32 product of d + 1 terms whose factors were rounded errs by at most
@@ -182,13 +184,13 @@ class _MatrixProduct:
 
     __slots__ = ("_frame", "_sheet")
 
-    def __init__(self, frame: _MainAxes, moved: Floats, lengths: Floats) -> None:
+    def __init__(self, frame: _UnitBallScaling, moved: Floats, lengths: Floats) -> None:
         self._frame = frame
-        self._sheet = _sheet(moved, lengths)
+        self._sheet = _score_matrix(moved, lengths)
 
     def sort(self, queries: Floats, k: int) -> Iterator[tuple[Integers, Integers]]:
         moved, _, margins = self._frame.place(queries)
-        scored = _scored(moved, self._sheet, k)
+        scored = _score_rows(moved, self._sheet, k)
         for (line, bound), margin in zip(scored, margins.tolist(), strict=True):
             near = np.flatnonzero(line <= bound + margin)
             values = line[near]
@@ -207,11 +209,11 @@ class _CoarseDistances:
 
     __slots__ = ("_directions", "_frame", "_points", "_sheet", "_whole")
 
-    def __init__(self, points: Floats, frame: _MainAxes, whole: _Sorter, directions: Floats) -> None:
+    def __init__(self, points: Floats, frame: _UnitBallScaling, whole: _CandidateSearch, directions: Floats) -> None:
         """``directions`` (d, h) are orthogonal and of unit length; ``whole`` sorts where too many points are left."""
         self._points, self._frame, self._whole, self._directions = points, frame, whole, directions
         moved, lengths, _ = frame.place(points)
-        self._sheet = _sheet(self._seen(moved, lengths), lengths)
+        self._sheet = _score_matrix(self._seen(moved, lengths), lengths)
 
     def _seen(self, moved: Floats, lengths: Floats) -> Floats:
         """The main directions, and the length of the rest, (rows, h + 1)."""
@@ -219,11 +221,11 @@ class _CoarseDistances:
         return np.column_stack([main, np.sqrt(np.maximum(lengths - np.einsum("ij,ij->i", main, main), 0.0))])
 
     def sort(self, queries: Floats, k: int) -> Iterator[tuple[Integers, Integers]]:
-        if len(queries) > _FEW and len(self._directions) < _WIDE:
+        if len(queries) > _COARSE_QUERIES and len(self._directions) < _COARSE_DIRECTIONS:
             yield from self._whole.sort(queries, k)
             return
         moved, lengths, margins = self._frame.place(queries)
-        scored = _scored(self._seen(moved, lengths), self._sheet, max(k, _KNOWN))
+        scored = _score_rows(self._seen(moved, lengths), self._sheet, max(k, _EXACT_DISTANCES))
         found = [
             self._left(query, line, bound, margin - length, k)
             for query, (line, bound), length, margin in zip(
@@ -235,22 +237,22 @@ class _CoarseDistances:
 
     def _left(self, query: Floats, line: Single, bound: float, slack: float, k: int) -> Integers | None:
         """The points that may be among the k nearest; None where they are too many."""
-        known = _squares(self._points, query, np.flatnonzero(line <= bound))
+        known = _squared_distances(self._points, query, np.flatnonzero(line <= bound))
         last = float(np.sqrt(np.partition(known, k - 1)[k - 1])) * self._frame.scale
         left = np.flatnonzero(line <= min(last * last + slack, _DOUBT))
-        return left if k <= left.size <= _LEFT * line.size else None
+        return left if k <= left.size <= _MAX_REMAINING * line.size else None
 
 
 def _main_directions(moved: Floats) -> Floats | None:
     """The directions (d, h) that hold most of the variance of centred points; None where it takes too many of them."""
-    sample = moved[:: max(1, len(moved) // _SAMPLE)]
+    sample = moved[:: max(1, len(moved) // _SVD_SAMPLE)]
     _, values, directions = np.linalg.svd(sample, full_matrices=False)
     held = np.cumsum(values**2)
     count = 1 + int(np.searchsorted(held, _VARIANCE * held[-1]))
-    return np.ascontiguousarray(directions[:count].T) if count <= _HEAD * moved.shape[1] else None
+    return np.ascontiguousarray(directions[:count].T) if count <= _MAX_MAIN_SHARE * moved.shape[1] else None
 
 
-def _sheet(points: Floats, lengths: Floats) -> Single:
+def _score_matrix(points: Floats, lengths: Floats) -> Single:
     """What gives |x|^2 - 2 x.q of all points at once, (d + 1, n)."""
     sheet = np.empty((points.shape[1] + 1, len(points)), np.float32)
     np.multiply(points.T, -2.0, out=sheet[:-1], casting="same_kind")
@@ -258,17 +260,17 @@ def _sheet(points: Floats, lengths: Floats) -> Single:
     return sheet
 
 
-def _scored(queries: Floats, sheet: Single, k: int) -> Iterator[tuple[Single, float]]:
+def _score_rows(queries: Floats, sheet: Single, k: int) -> Iterator[tuple[Single, float]]:
     """Each query's scores of all points in float32, and a bound of its k-th smallest."""
     factors = np.ones((len(queries), len(sheet)), np.float32)
     factors[:, :-1] = queries
-    step = max(1, _SHEET // sheet.shape[1])
+    step = max(1, _SCORES_AT_ONCE // sheet.shape[1])
     for start in range(0, len(queries), step):
         scores = factors[start : start + step] @ sheet
-        yield from zip(scores, _bound(scores, k).tolist(), strict=True)
+        yield from zip(scores, _upper_bound(scores, k).tolist(), strict=True)
 
 
-def _bound(scores: Single, k: int) -> Single:
+def _upper_bound(scores: Single, k: int) -> Single:
     """An upper bound of each row's k-th smallest score: the k-th smallest of the minima of disjoint blocks.
 
     Twice as many blocks as neighbours let through about 1.4 k points; selecting among all scores would take longer

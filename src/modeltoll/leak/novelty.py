@@ -89,7 +89,9 @@ class NoveltyMeasure:
         spread = np.where(deviation > 0.0, deviation, 1.0) if standardise else np.ones(points.shape[1])
         points = np.ascontiguousarray(points / spread)
         search = Neighbours(points)
-        self._install(_FittedNovelty(points, spread, _unit(points, search, k, rng), k, inputs.shape[1]), search, embed)
+        self._install(
+            _FittedNovelty(points, spread, _distance_unit(points, search, k, rng), k, inputs.shape[1]), search, embed
+        )
 
     def _install(self, fitted: _FittedNovelty, search: Neighbours, embed: Embed | None) -> None:
         self.name = "novelty"
@@ -144,7 +146,7 @@ class NoveltyMeasure:
         return measure
 
 
-def _unit(points: Floats, search: Neighbours, k: int, rng: np.random.Generator) -> float:
+def _distance_unit(points: Floats, search: Neighbours, k: int, rng: np.random.Generator) -> float:
     """Median of the leave-one-out distances: a point's nearest is itself, so its k-th other one is the k + 1-th."""
     chosen = rng.permutation(len(points))[:_REFERENCES]
     distances = search.nearest(points[chosen], k + 1)[0]

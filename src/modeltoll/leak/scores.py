@@ -12,9 +12,9 @@ from modeltoll.errors import AnswerError, SettingsError
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
+__all__ = ["OUTPUT_KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
 
-KINDS = ("probabilities", "logits", "labels")  # what ``output.kind`` may declare
+OUTPUT_KINDS = ("probabilities", "logits", "labels")  # what ``output.kind`` may declare
 TOLERANCE = 1e-3  # how far from 1 a row of probabilities may sum
 NEGATIVE = 1e-6  # how far below 0 rounding may have brought a probability
 
@@ -78,7 +78,7 @@ def probabilities(raw: object, kind: str, classes: int | None = None, *, partial
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     if kind != "labels":
-        raise SettingsError([f"output.kind is {kind!r}; it may be {', '.join(KINDS)}"])
+        raise SettingsError([f"output.kind is {kind!r}; it may be {', '.join(OUTPUT_KINDS)}"])
     if classes is None or classes < 2:
         raise SettingsError(["output.classes must be given, at least 2, where output.kind is labels"])
     return _one_hot(raw, classes)

@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 __all__ = [
     "FINGERPRINT_BYTES",
     "HALF_LIFE",
-    "SKETCH",
+    "SKETCH_SIZE",
     "affected_accounts",
     "charge",
-    "check_bill",
     "check_charge",
+    "check_log_entry",
     "check_names",
-    "check_spending",
+    "check_usage",
     "decayed",
     "hashed_name",
-    "slots",
+    "sketch_slots",
     "spend",
     "usage_on",
     "with_groups",
 ]
 
 HALF_LIFE = 30 * 86_400.0  # seconds in which a row's count fades to a half
-SKETCH = 4096  # how many of its latest different fingerprints an account remembers
+SKETCH_SIZE = 4096  # how many of its latest different fingerprints an account remembers
 FINGERPRINT_BYTES = 8
 
 
@@ -71,7 +71,7 @@ def affected_accounts(caller: Caller) -> tuple[Caller, ...]:
 def with_groups(own: Account, shared: Iterable[Account | None]) -> Account:
     """The caller's own account with those of his groups that are known."""
     known = tuple([account for account in shared if account is not None])
-    return replace(own, shared=known) if known else own
+    return replace(own, groups=known) if known else own
 
 
 def check_charge(caller: Caller, entry: Charge) -> None:
@@ -94,7 +94,7 @@ def check_charge(caller: Caller, entry: Charge) -> None:
         raise ValueError("the time and the leaks of an entry must be finite, and leaks not negative")
 
 
-def check_bill(caller: Caller, bill: LogEntry) -> None:
+def check_log_entry(caller: Caller, bill: LogEntry) -> None:
     """Refuse a bill that would spoil an account or the log.
 
     Raises:
@@ -102,7 +102,7 @@ def check_bill(caller: Caller, bill: LogEntry) -> None:
     """
     check_names(caller, bill.model)
     work = bill.work
-    numbers = (bill.at, work.seconds, work.rows_seconds, work.entry_seconds, work.surcharge, work.group_surcharge)
+    numbers = (bill.at, work.seconds, work.rows_seconds, work.new_account_seconds, work.surcharge, work.group_surcharge)
     if not all(map(math.isfinite, chain(numbers, bill.rarest, chain.from_iterable(bill.leaks)))):
         raise ValueError("the numbers of a bill must be finite")
     if work.seconds < 0.0:
@@ -161,13 +161,13 @@ def _share(account: Account, at: float, half_life: float) -> float:
     return float(0.5 ** (max(0.0, at - account.last_seen) / half_life))
 
 
-def slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:
-    """Where fresh fingerprints go in a ring of ``SKETCH`` slots that has learned ``learned`` fingerprints so far."""
-    start = max(0, len(fresh) - SKETCH)
-    return (((learned + turn) % SKETCH, fresh[turn]) for turn in range(start, len(fresh)))
+def sketch_slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:
+    """Where fresh fingerprints go in a ring of ``SKETCH_SIZE`` slots that has learned ``learned`` fingerprints so far."""
+    start = max(0, len(fresh) - SKETCH_SIZE)
+    return (((learned + turn) % SKETCH_SIZE, fresh[turn]) for turn in range(start, len(fresh)))
 
 
-def check_spending(caller: Caller, more: DailyUsage) -> None:
+def check_usage(caller: Caller, more: DailyUsage) -> None:
     """Refuse what would spoil a day.
 
     Raises:
@@ -183,10 +183,10 @@ def usage_on(kept: DailyUsage | None, day: int) -> DailyUsage:
     return kept if kept is not None and kept.day >= day else DailyUsage(day)
 
 
-def spend(kept: DailyUsage | None, more: DailyUsage, allowance: DailyQuota) -> DailyUsage | None:
-    """The day after more was had, or None where the allowance does not cover it."""
+def spend(kept: DailyUsage | None, more: DailyUsage, quota: DailyQuota) -> DailyUsage | None:
+    """The day after more was had, or None where the quota does not cover it."""
     before = usage_on(kept, more.day)
-    if not allowance.covers(before, more.rows):
+    if not quota.covers(before, more.rows):
         return None
     return DailyUsage(before.day, before.rows + more.rows, before.work + more.work)
 

@@ -44,8 +44,8 @@ class Ledger(Protocol):
             LedgerError, ValueError: as for ``charge``.
         """
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
-        """Add to what the caller has had of his day, where the allowance covers it, in one atomic step; else False.
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
+        """Add to what the caller has had of his day, where the quota covers it, in one atomic step; else False.
 
         A later day starts from nothing; what is spent on a day that is over already counts in the latest one.
 

@@ -9,10 +9,10 @@ from modeltoll.ledger.url_options import DAY, positive_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CUT", "KEEP", "Retention"]
+__all__ = ["KEEP_LOG_DAYS", "MAX_LINES_AT_ONCE", "Retention"]
 
-KEEP = "keep_log_days"  # the option's name
-CUT = 2000  # lines at most that go at once, so that no bill takes long
+KEEP_LOG_DAYS = "keep_log_days"  # the option's name
+MAX_LINES_AT_ONCE = 2000  # lines at most that go at once, so that no bill takes long
 _EVERY = 1000  # bills of one gateway; fewer than go at once, so that the log cannot outgrow the cuts
 
 
@@ -26,7 +26,7 @@ class Retention:
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> Retention:
         """By ``keep_log_days``; raises ``SettingsError`` where that is no number above 0."""
-        return cls(positive_number(options, KEEP, 0.0, unit=DAY) or None)
+        return cls(positive_number(options, KEEP_LOG_DAYS, 0.0, unit=DAY) or None)
 
     def before(self, at: float) -> float | None:
         """To be asked at each bill, of the time ``at``: lines that are older than this may go now; None for no lines."""

@@ -27,12 +27,12 @@ class _AccountPage:
     """An account and its sketch: the ring in the order of arrival, and the same fingerprints as a set."""
 
     account: Account
-    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=account_math.SKETCH))
+    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=account_math.SKETCH_SIZE))
     seen: set[bytes] = field(default_factory=set)
 
     def learn(self, fresh: tuple[bytes, ...]) -> None:
         for fingerprint in fresh:
-            if len(self.ring) == account_math.SKETCH:
+            if len(self.ring) == account_math.SKETCH_SIZE:
                 self.seen.discard(self.ring[0])
             self.ring.append(fingerprint)
             self.seen.add(fingerprint)
@@ -99,18 +99,18 @@ class MemoryLedger:
 
     async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
+        account_math.check_log_entry(caller, bill)
         page = self._opened().get((caller.name, bill.model))
         if page is not None:
             page.account = replace(page.account, work=page.account.work + bill.work.seconds)
         self._written += 1
         self._lines.append((self._written, self.logged_as(caller), bill))
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
+        account_math.check_usage(caller, more)
         self._opened()
-        after = account_math.spend(self._days.get(caller.name), more, allowance)
+        after = account_math.spend(self._days.get(caller.name), more, quota)
         if after is not None:
             self._days[caller.name] = after
         return after is not None

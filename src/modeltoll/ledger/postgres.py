@@ -18,9 +18,16 @@ from psycopg.types.numeric import Int8
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
 from modeltoll.ledger.postgres_pool import CONNECTIONS, TIMEOUT, PostgresPool
-from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, signed
+from modeltoll.ledger.row_codec import (
+    LOG_COLUMNS,
+    bounded,
+    decode_account,
+    decode_line,
+    encode_line,
+    signed_fingerprint,
+)
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
 
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLedger"]
 
-_OURS = frozenset({"half_life_days", "timeout", "connections", KEEP})
+_OURS = frozenset({"half_life_days", "timeout", "connections", KEEP_LOG_DAYS})
 _MALFORMED = (
     "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
     " an @ in a password"
@@ -53,12 +60,12 @@ _LARGEST = (
 )
 _BILL = (
     "WITH paid AS (UPDATE modeltoll.accounts SET work = work + %s WHERE key = %s)"  # noqa: S608
-    f" INSERT INTO modeltoll.log ({', '.join(LINE)}) VALUES ({', '.join(['%s'] * len(LINE))}) RETURNING line"
+    f" INSERT INTO modeltoll.log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join(['%s'] * len(LOG_COLUMNS))}) RETURNING line"
 )
-_LOG = f"SELECT line, {', '.join(LINE)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
-_SHORTEN = (
+_LOG = f"SELECT line, {', '.join(LOG_COLUMNS)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
+_PRUNE = (
     "DELETE FROM modeltoll.log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= %s), max(line))"  # noqa: S608
-    f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {CUT}) AS oldest) RETURNING line"
+    f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {MAX_LINES_AT_ONCE}) AS oldest) RETURNING line"
 )
 _DAY = "SELECT day, rows, work FROM modeltoll.days WHERE key = %s"
 _SPEND = "SELECT modeltoll.spend(%s, %s, %s::int, %s, %s, %s, %s)"
@@ -122,18 +129,18 @@ class PostgresLedger:
         parties = {_key(party, entry.model): party for party in account_math.affected_accounts(caller)}
         keys = sorted(parties)  # as the function wants them
         values = (
-            _array(rf"\x{key.hex()}" for key in keys),
-            _array(parties[key].name for key in keys),
+            _array_literal(rf"\x{key.hex()}" for key in keys),
+            _array_literal(parties[key].name for key in keys),
             entry.model,
             Int8(entry.rows),
-            _array(map(float, entry.leaks)),
-            _array(map(int, chain.from_iterable(entry.bins))),
-            _array(map(signed, entry.fingerprints)),
+            _array_literal(map(float, entry.leaks)),
+            _array_literal(map(int, chain.from_iterable(entry.bins))),
+            _array_literal(map(signed_fingerprint, entry.fingerprints)),
             *map(str, entry.shape),
             entry.tariff,
             float(entry.at),
             self._half_life,
-            str(account_math.SKETCH),
+            str(account_math.SKETCH_SIZE),
         )
         found = {row[0]: row[1:] for row in await self._server.fetch(_CHARGE, values)}
         own, *shared = [decode_account(party, found[key]) for key, party in parties.items()]
@@ -141,18 +148,20 @@ class PostgresLedger:
 
     async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
+        account_math.check_log_entry(caller, bill)
         line = encode_line(self.logged_as(caller), bill)
-        columns = [Int8(value) if kind is int else kind(value) for value, kind in zip(line, LINE.values(), strict=True)]
+        columns = [
+            Int8(value) if kind is int else kind(value) for value, kind in zip(line, LOG_COLUMNS.values(), strict=True)
+        ]
         await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
         if (before := self._retention.before(bill.at)) is not None:
-            await self._server.fetch(_SHORTEN, (before,))
+            await self._server.fetch(_PRUNE, (before,))
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
+        account_math.check_usage(caller, more)
         had = (str(more.day), Int8(more.rows), float(more.work))
-        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(allowance)))
+        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_quota_limits(quota)))
         return bool(covered)
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
@@ -211,17 +220,17 @@ def _key(caller: Caller, model: str) -> bytes:
     return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
 
 
-def _most(allowance: DailyQuota) -> tuple[Int8, float]:
+def _quota_limits(quota: DailyQuota) -> tuple[Int8, float]:
     """The limits as the function takes them: where there is none, numbers that nothing reaches."""
-    rows = bounded(2**63 - 1 if allowance.rows is None else allowance.rows)
-    return Int8(rows), math.inf if allowance.work is None else float(allowance.work)
+    rows = bounded(2**63 - 1 if quota.rows is None else quota.rows)
+    return Int8(rows), math.inf if quota.work is None else float(quota.work)
 
 
 def _day_key(caller: Caller) -> bytes:
     return blake2b(caller.name.encode(), digest_size=32).digest()
 
 
-def _array(values: Iterable[float | str]) -> str:
+def _array_literal(values: Iterable[float | str]) -> str:
     """An array as PostgreSQL reads it: a quarter of the time that the driver takes for a list."""
     return f"{{{','.join([_quoted(value) if isinstance(value, str) else repr(value) for value in values])}}}"
 

@@ -40,7 +40,7 @@ PROGRAM = "modeltoll"
 LOCK = 0x4D544F4C  # advisory locks: (LOCK, 0) for migrations, (LOCK, 1) for the numbers of the log
 GRACE = 1.0  # seconds in which a statement that took too long may be cancelled before its connection is dropped
 
-_LOOK = """
+_INSPECT = """
 SELECT current_setting('transaction_read_only') = 'on', current_setting('server_encoding'),
     EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('modeltoll')),
     EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('modeltoll') AND relname = 'meta')
@@ -48,7 +48,7 @@ SELECT current_setting('transaction_read_only') = 'on', current_setting('server_
 _SESSION = r"-c synchronous_commit=off -c default_transaction_isolation=read\ committed -c statement_timeout={}"
 
 # What is said aloud, by SQLSTATE, whole or by its class. No address in it: callers may read it.
-_FAULTS = {
+_MESSAGES = {
     "25006": "the ledger's database is read-only; name the primary server in the ledger's URL",
     "28": "the ledger's server refuses the user or the password",
     "3D000": "the ledger's database does not exist; create it",
@@ -62,20 +62,20 @@ _FAULTS = {
     "57P03": "the ledger's server is starting or stopping",
 }
 # The same for connecting, where PostgreSQL's library says no code but only words; in another language, the last one.
-_REFUSALS = {
-    "password authentication failed": _FAULTS["28"],
-    "no password supplied": _FAULTS["28"],
-    "no pg_hba.conf entry": _FAULTS["28"],
-    "authentication failed": _FAULTS["28"],
-    "starting up": _FAULTS["57P03"],
-    "shutting down": _FAULTS["57P03"],
-    "too many clients": _FAULTS["53300"],
-    "too many connections": _FAULTS["53300"],
-    "remaining connection slots": _FAULTS["53300"],
+_CONNECTION_MESSAGES = {
+    "password authentication failed": _MESSAGES["28"],
+    "no password supplied": _MESSAGES["28"],
+    "no pg_hba.conf entry": _MESSAGES["28"],
+    "authentication failed": _MESSAGES["28"],
+    "starting up": _MESSAGES["57P03"],
+    "shutting down": _MESSAGES["57P03"],
+    "too many clients": _MESSAGES["53300"],
+    "too many connections": _MESSAGES["53300"],
+    "remaining connection slots": _MESSAGES["53300"],
     "certificate": "the ledger's server and the gateway do not accept each other's certificates",
     "SSL": "the ledger's server and the gateway do not agree on encryption (sslmode)",
     "does not exist": "the ledger's database or its user does not exist; create it",
-    "read-only": _FAULTS["25006"],
+    "read-only": _MESSAGES["25006"],
 }
 _UNREACHABLE = "the ledger's server cannot be reached"
 
@@ -143,7 +143,7 @@ class PostgresPool:
         task.add_done_callback(partial(self._done, late))
         await asyncio.wait((task,), timeout=self._timeout)
         if not task.done() or task.cancelled():
-            raise LedgerError(_FAULTS["57014"], private=f"{self._place()}: nothing within {self._timeout} s")
+            raise LedgerError(_MESSAGES["57014"], private=f"{self._place()}: nothing within {self._timeout} s")
         try:
             return task.result()
         except psycopg.DataError as error:
@@ -212,10 +212,10 @@ class PostgresPool:
 
     async def _version(self, connection: AsyncConnection) -> int:
         """The version of the ledger in the database, 0 where there is none; nothing is written."""
-        cursor = await connection.execute(_LOOK)
+        cursor = await connection.execute(_INSPECT)
         read_only, encoding, taken, marked = await cursor.fetchone() or (True, "", True, False)
         if read_only:
-            raise LedgerError(_FAULTS["25006"], private=self._place())
+            raise LedgerError(_MESSAGES["25006"], private=self._place())
         if encoding != "UTF8":
             raise LedgerError(f"the ledger's database must have the encoding UTF8, not {encoding}")
         if not taken:
@@ -246,9 +246,9 @@ class PostgresPool:
 
     def _fault(self, error: Exception) -> LedgerError:
         code, said = getattr(error, "sqlstate", None) or "", str(error)
-        public = _FAULTS.get(code) or _FAULTS.get(code[:2])
+        public = _MESSAGES.get(code) or _MESSAGES.get(code[:2])
         if public is None and not code:
-            public = next((mend for words, mend in _REFUSALS.items() if words in said), _UNREACHABLE)
+            public = next((mend for words, mend in _CONNECTION_MESSAGES.items() if words in said), _UNREACHABLE)
         private = f"{self._place()}: {type(error).__name__} {code}: {said}"
         return LedgerError(public or "the ledger's server does not answer", private=private)
 

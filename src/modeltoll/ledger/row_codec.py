@@ -11,10 +11,10 @@ from modeltoll.records import Account, LogEntry, Work
 if TYPE_CHECKING:
     from modeltoll.records import Caller
 
-__all__ = ["LINE", "bounded", "decode_account", "decode_line", "encode_line", "json_text", "signed"]
+__all__ = ["LOG_COLUMNS", "bounded", "decode_account", "decode_line", "encode_line", "json_text", "signed_fingerprint"]
 
 # The columns of a line of the log, in the order of encode_line, and what they hold; measures, leaks and rarest are JSON.
-LINE: dict[str, type[float | int | str]] = {
+LOG_COLUMNS: dict[str, type[float | int | str]] = {
     "at": float,
     "caller": str,
     "model": str,
@@ -52,7 +52,7 @@ def decode_account(caller: Caller, columns: tuple[Any, ...]) -> Account:
 
 
 def encode_line(hashed: str, bill: LogEntry) -> tuple[Any, ...]:
-    """The columns of ``LINE``; ``hashed`` is the caller's hash."""
+    """The columns of ``LOG_COLUMNS``; ``hashed`` is the caller's hash."""
     work = bill.work
     return (
         bill.at,
@@ -66,14 +66,14 @@ def encode_line(hashed: str, bill: LogEntry) -> tuple[Any, ...]:
         work.seconds,
         work.rows,
         work.rows_seconds,
-        work.entry_seconds,
+        work.new_account_seconds,
         work.surcharge,
         work.group_surcharge,
     )
 
 
 def decode_line(found: tuple[Any, ...]) -> tuple[int, str, LogEntry]:
-    """(line number, hashed caller, bill) from a line's number and the columns of ``LINE``."""
+    """(line number, hashed caller, bill) from a line's number and the columns of ``LOG_COLUMNS``."""
     number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = found
     bill = LogEntry(
         at=at,
@@ -93,7 +93,7 @@ def json_text(value: object) -> str:
     return msgspec.json.encode(value, enc_hook=float).decode()  # numpy has floats of its own
 
 
-def signed(fingerprint: bytes) -> int:
+def signed_fingerprint(fingerprint: bytes) -> int:
     """A fingerprint as a column of 8 bytes holds it."""
     return int.from_bytes(fingerprint, "big", signed=True)
 

@@ -14,8 +14,16 @@ from urllib.parse import unquote
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import CUT, KEEP, Retention
-from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, json_text, signed
+from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
+from modeltoll.ledger.row_codec import (
+    LOG_COLUMNS,
+    bounded,
+    decode_account,
+    decode_line,
+    encode_line,
+    json_text,
+    signed_fingerprint,
+)
 from modeltoll.ledger.sqlite_connection import PATIENCE, SqliteConnection
 from modeltoll.ledger.url_options import read_options
 from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
@@ -53,11 +61,11 @@ _FORGET = ("DELETE FROM sketch WHERE account = ?", "DELETE FROM accounts WHERE i
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
 _DAY = "SELECT day, rows, work FROM days WHERE caller = ?"
 _SPEND = "INSERT OR REPLACE INTO days (caller, day, rows, work) VALUES (?, ?, ?, ?)"
-_LINE = ", ".join(LINE)
-_WRITE = f"INSERT INTO log ({_LINE}) VALUES ({', '.join('?' * len(LINE))})"  # noqa: S608  names of ours
-_SHORTEN = (
+_LINE = ", ".join(LOG_COLUMNS)
+_WRITE = f"INSERT INTO log ({_LINE}) VALUES ({', '.join('?' * len(LOG_COLUMNS))})"  # noqa: S608  names of ours
+_PRUNE = (
     "DELETE FROM log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= ?), max(line))"  # noqa: S608  a number of ours
-    f" FROM (SELECT line, at FROM log ORDER BY line LIMIT {CUT}))"
+    f" FROM (SELECT line, at FROM log ORDER BY line LIMIT {MAX_LINES_AT_ONCE}))"
 )
 _READ = f"SELECT line, {_LINE} FROM log WHERE line > ? ORDER BY line LIMIT ?"  # noqa: S608  names of ours
 
@@ -68,7 +76,7 @@ class SqliteLedger:
     Without ``make`` the file must be a ledger already.
     """
 
-    url_options: ClassVar[frozenset[str]] = frozenset({KEEP})
+    url_options: ClassVar[frozenset[str]] = frozenset({KEEP_LOG_DAYS})
 
     def __init__(
         self,
@@ -117,15 +125,15 @@ class SqliteLedger:
 
     async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
+        account_math.check_log_entry(caller, bill)
         line = encode_line(self.logged_as(caller), bill)
         before = self._retention.before(bill.at)
         await self._file.do(partial(_bill, caller, bill, line, before), large=before is not None)
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
-        return await self._file.do(partial(_spend, caller, more, allowance))
+        account_math.check_usage(caller, more)
+        return await self._file.do(partial(_spend, caller, more, quota))
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
@@ -208,14 +216,14 @@ def _charge_one(caller: Caller, entry: Charge, half_life: float, connection: sql
         number = connection.execute(_ADD, values + new).lastrowid
     else:
         connection.execute(_CHANGE, (*values, number))
-    ring = account_math.slots(learned, fresh)
-    connection.executemany(_LEARN, [(number, slot, signed(fingerprint)) for slot, fingerprint in ring])
+    ring = account_math.sketch_slots(learned, fresh)
+    connection.executemany(_LEARN, [(number, slot, signed_fingerprint(fingerprint)) for slot, fingerprint in ring])
     return after
 
 
 def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> set[bytes]:
     """Those of the fingerprints that the account's sketch holds."""
-    numbers = [signed(fingerprint) for fingerprint in fingerprints]
+    numbers = [signed_fingerprint(fingerprint) for fingerprint in fingerprints]
     if len(numbers) == 1:  # as most requests have; it spares a table made of JSON
         found = connection.execute(_SEEN_ONE, (account, numbers[0]))
     else:
@@ -229,7 +237,7 @@ def _bill(
     connection.execute(_WORK, (bill.work.seconds, caller.name, bill.model))
     connection.execute(_WRITE, line)
     if before is not None:
-        connection.execute(_SHORTEN, (before,))
+        connection.execute(_PRUNE, (before,))
 
 
 def _day(caller: Caller, connection: sqlite3.Connection) -> DailyUsage | None:
@@ -237,8 +245,8 @@ def _day(caller: Caller, connection: sqlite3.Connection) -> DailyUsage | None:
     return None if found is None else DailyUsage(*found)
 
 
-def _spend(caller: Caller, more: DailyUsage, allowance: DailyQuota, connection: sqlite3.Connection) -> bool:
-    after = account_math.spend(_day(caller, connection), more, allowance)
+def _spend(caller: Caller, more: DailyUsage, quota: DailyQuota, connection: sqlite3.Connection) -> bool:
+    after = account_math.spend(_day(caller, connection), more, quota)
     if after is None:
         return False
     connection.execute(_SPEND, (caller.name, after.day, after.rows, float(after.work)))

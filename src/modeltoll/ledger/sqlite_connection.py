@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.sqlite_errors import FAULTS, is_busy, primary_code
+from modeltoll.ledger.sqlite_errors import MESSAGES, is_busy, primary_code
 from modeltoll.ledger.sqlite_open import SqliteOpener
 
 if TYPE_CHECKING:
@@ -215,5 +215,5 @@ class SqliteConnection:
         self._checkpoint_above = WAL_BYTES + self._wal.stat().st_size  # more, where a reader holds on to the log
 
     def _fault(self, error: sqlite3.Error) -> LedgerError:
-        public = FAULTS.get(primary_code(error), "the ledger does not answer")
+        public = MESSAGES.get(primary_code(error), "the ledger does not answer")
         return LedgerError(public, private=f"{self._path}: {getattr(error, 'sqlite_errorname', 'sqlite3')}: {error}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["FAULTS", "NO_LEDGER", "is_busy", "primary_code"]
+__all__ = ["MESSAGES", "NO_LEDGER", "is_busy", "primary_code"]
 
 NO_LEDGER = "there is no ledger in a file of that name; see whether the path is right"
 
 # What is said aloud, by SQLite's primary result code. No path in it: callers may read it.
-FAULTS = {
+MESSAGES = {
     sqlite3.SQLITE_NOTADB: "the ledger's file is not a SQLite database; give the ledger another file",
     sqlite3.SQLITE_CORRUPT: "the ledger's file is damaged; restore it from a copy or give the ledger another file",
     sqlite3.SQLITE_READONLY: "the ledger's file cannot be written; let the gateway's user write it and its folder",

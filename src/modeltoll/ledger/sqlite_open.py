@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.filesystems import filesystem_of, is_network_filesystem
-from modeltoll.ledger.sqlite_errors import FAULTS, NO_LEDGER, is_busy
+from modeltoll.ledger.sqlite_errors import MESSAGES, NO_LEDGER, is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +111,7 @@ class SqliteOpener:
                 connection.execute("ROLLBACK")
             else:
                 return
-        raise LedgerError(FAULTS[sqlite3.SQLITE_BUSY], private=str(self.path))
+        raise LedgerError(MESSAGES[sqlite3.SQLITE_BUSY], private=str(self.path))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         """Bring the file to the latest version, in one transaction; of many gateways that start at once, one does."""

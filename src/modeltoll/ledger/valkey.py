@@ -16,8 +16,8 @@ import msgspec
 
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import CUT, KEEP, Retention
-from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line
+from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
+from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, decode_account, decode_line, encode_line
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
 from modeltoll.records import Caller, DailyUsage
@@ -78,7 +78,7 @@ class ValkeyLedger:
     ``make`` the ledger must be there already.
     """
 
-    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP}
+    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP_LOG_DAYS}
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ValkeyLedger:
         """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
         account_math.check_charge(caller, entry)
         parties = account_math.affected_accounts(caller)
-        places = [_place(party, entry.model) for party in parties]
+        places = [_account_name(party, entry.model) for party in parties]
         keys = [_RANKING, *chain.from_iterable((_ACCOUNT + place, _SKETCH + place) for place in places)]
         ranked = "" if caller.is_group else places[0]
         values = [
@@ -135,7 +135,7 @@ class ValkeyLedger:
             entry.model,
             entry.tariff,
             self._half_life,
-            account_math.SKETCH,
+            account_math.SKETCH_SIZE,
             ranked,
             *(party.name for party in parties),
         ]
@@ -145,20 +145,20 @@ class ValkeyLedger:
 
     async def bill(self, caller: Caller, bill: LogEntry) -> None:
         """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
-        place = _place(caller, bill.model)
+        account_math.check_log_entry(caller, bill)
+        place = _account_name(caller, bill.model)
         line = encode_line(self.logged_as(caller), bill)
         fields = chain.from_iterable(
-            (name, kind(value)) for (name, kind), value in zip(LINE.items(), line, strict=True)
+            (name, kind(value)) for (name, kind), value in zip(LOG_COLUMNS.items(), line, strict=True)
         )
         before = self._retention.before(bill.at)
-        values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
+        values = [float(bill.work.seconds), place, "" if before is None else before, MAX_LINES_AT_ONCE, *fields]
         await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
-        most = ["" if limit is None else limit for limit in (allowance.rows, allowance.work)]
+        account_math.check_usage(caller, more)
+        most = ["" if limit is None else limit for limit in (quota.rows, quota.work)]
         had = [more.day, more.rows, float(more.work)]
         return bool(await self._server.run("spend", [_DAY + caller.name], [*had, *most, _DAY_SECONDS]))
 
@@ -172,7 +172,7 @@ class ValkeyLedger:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
         parties = account_math.affected_accounts(caller)
-        found = await self._server.ask("MGET", *(_ACCOUNT + _place(party, model) for party in parties))
+        found = await self._server.ask("MGET", *(_ACCOUNT + _account_name(party, model) for party in parties))
         own, *shared = [
             None if kept is None else account_math.decayed(_decode(party, kept), at, self._half_life)
             for party, kept in zip(parties, found, strict=True)
@@ -201,7 +201,7 @@ class ValkeyLedger:
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
         account_math.check_names(caller, model)
-        place = _place(caller, model)
+        place = _account_name(caller, model)
         return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + place, _SKETCH + place], [place]))
 
 
@@ -238,7 +238,7 @@ def _encryption(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
     return {}
 
 
-def _place(caller: Caller, model: str) -> str:
+def _account_name(caller: Caller, model: str) -> str:
     """The account's member in the ranking and the end of its keys; names hold no NUL, so that no two are alike."""
     return f"{caller.name}\0{model}"
 
@@ -266,5 +266,5 @@ def _decode(caller: Caller | None, kept: bytes) -> Account:
 
 
 def _decode_line(number: bytes, values: Iterable[bytes]) -> tuple[int, str, LogEntry]:
-    columns = (kind(value.decode()) for kind, value in zip(LINE.values(), values, strict=True))
+    columns = (kind(value.decode()) for kind, value in zip(LOG_COLUMNS.values(), values, strict=True))
     return decode_line((int(number.partition(b"-")[0]), *columns))

@@ -34,7 +34,7 @@ _SCRIPTS = ("open", "charge", "bill", "spend", "largest", "reset")
 
 # What is said aloud, the first that fits. No address in it: callers may read it.
 _SLOW = "the ledger's server takes too long"
-_FAULTS: tuple[tuple[type[Exception], str], ...] = (
+_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (faults.AuthenticationError, "the ledger's server refuses the user or the password"),
     (faults.AuthorizationError, "the ledger's server refuses the user or the password"),
     (faults.NoPermissionError, "the ledger's server does not let its user do that; he needs scripts and {modeltoll}:*"),
@@ -46,7 +46,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (faults.ConnectionError, "the ledger's server cannot be reached"),
     (OSError, "the ledger's server cannot be reached"),
 )
-_REFUSALS = {
+_MESSAGES_BY_TEXT = {
     "CERTIFICATE_VERIFY_FAILED": "the ledger's server and the gateway do not accept each other's certificates",
     "MISCONF": "the ledger's server cannot write to its disk and takes nothing more",
     "max number of clients": "the ledger's server takes no more connections",
@@ -149,9 +149,9 @@ class ValkeyConnection:
 
     def _fault(self, error: Exception) -> LedgerError:
         said = str(error)
-        public = next((mend for words, mend in _REFUSALS.items() if words in said), None)
+        public = next((mend for words, mend in _MESSAGES_BY_TEXT.items() if words in said), None)
         if public is None:
-            public = next((mend for kind, mend in _FAULTS if isinstance(error, kind)), None)
+            public = next((mend for kind, mend in _MESSAGES if isinstance(error, kind)), None)
         place = f"{self._parameters.get('host')}:{self._parameters.get('port')}"
         return LedgerError(
             public or "the ledger's server does not answer", private=f"{place}: {type(error).__name__}: {said}"

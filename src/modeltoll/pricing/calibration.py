@@ -16,11 +16,13 @@ from modeltoll.pricing.validation import CalibrationReport, require
 if TYPE_CHECKING:
     from modeltoll.records import Account, Caller, Floats
 
-__all__ = ["ENTRY_QUERIES", "MAXIMUM_ENTRY_UNITS", "Calibration", "NewAccountToll", "Provenance"]
+__all__ = ["MAXIMUM_NEW_ACCOUNT_UNITS", "NEW_ACCOUNT_QUERIES", "Calibration", "NewAccountToll", "Provenance"]
 
-ENTRY_QUERIES = 200.0  # over ten rows: whoever asks no more from an account pays 20 times the undefended time for each
+NEW_ACCOUNT_QUERIES = (
+    200.0  # over ten rows: whoever asks no more from an account pays 20 times the undefended time for each
+)
 _MAXIMUM_UNIT_SECONDS = 86_400.0
-MAXIMUM_ENTRY_UNITS = 1e6
+MAXIMUM_NEW_ACCOUNT_UNITS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,14 @@ class NewAccountToll:
         CalibrationError: a term is out of range.
     """
 
-    anonymous_units: float = ENTRY_QUERIES
+    anonymous_units: float = NEW_ACCOUNT_QUERIES
     keyed_units: float = 0.0
     rows: int = 10
 
     def __post_init__(self) -> None:
         for name in ("anonymous_units", "keyed_units"):
-            sound = 0.0 <= getattr(self, name) <= MAXIMUM_ENTRY_UNITS
-            require(sound, f"'entry.{name}' must lie in 0..{MAXIMUM_ENTRY_UNITS:,.0f} units")
+            sound = 0.0 <= getattr(self, name) <= MAXIMUM_NEW_ACCOUNT_UNITS
+            require(sound, f"'entry.{name}' must lie in 0..{MAXIMUM_NEW_ACCOUNT_UNITS:,.0f} units")
         require(1 <= self.rows <= 1_000_000, "'entry.rows' must lie in 1..1000000")
 
     def units(self, account: Account, rows: int) -> float:
@@ -85,7 +87,7 @@ class Calibration:
     g: float
     unit_seconds: float
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    entry: NewAccountToll = field(default_factory=NewAccountToll)
+    new_account_toll: NewAccountToll = field(default_factory=NewAccountToll)
     undefended_seconds: float = 0.0
     gate_seconds: float = 0.0
     provenance: Provenance = field(default_factory=Provenance)

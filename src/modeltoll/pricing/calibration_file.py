@@ -44,7 +44,7 @@ def encode_calibration(calibration: Calibration) -> bytes:
         "undefended_seconds": calibration.undefended_seconds,
         "gate_seconds": calibration.gate_seconds,
         "suspicion": asdict(calibration.suspicion),
-        "entry": asdict(calibration.entry),
+        "entry": asdict(calibration.new_account_toll),
         "provenance": asdict(calibration.provenance),
         "report": None if report is None else asdict(report),
         "scores": calibration.scores.tolist(),
@@ -105,7 +105,7 @@ def _calibration(members: StrictObject) -> Calibration:
         undefended_seconds=members.number("undefended_seconds"),
         gate_seconds=members.number("gate_seconds"),
         suspicion=_suspicion(members.object("suspicion")),
-        entry=_new_account_toll(members.object("entry")),
+        new_account_toll=_new_account_toll(members.object("entry")),
         provenance=_provenance(members.object("provenance")),
         report=None if report is None else _report(report),
     )

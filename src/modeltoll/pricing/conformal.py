@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["ConformalTariff", "price_factors"]
 
 _DROPPED_BITS = 28  # of a double's 52: what is left tells values apart that differ by 6e-8 of their size
-_FEW_ROWS = 8
+_SMALL_BATCH_ROWS = 8
 _HALF = np.int64(1 << (_DROPPED_BITS - 1))
 
 
-def _granularity(values: Floats) -> Integers:
+def _rounded_leaks(values: Floats) -> Integers:
     """Leaks >= 0 as integers in the same order, rounded to 24 bits.
 
     Two readings of one leak that differ in their last bits, as by another batch size, must remain a tie: where many
@@ -44,14 +44,14 @@ def _granularity(values: Floats) -> Integers:
 
 
 @dataclass(frozen=True, slots=True)
-class _SmallBatch:
+class _PlainLists:
     """The honest grains, ascending, and the weighted factor for each number of them at or above a row's, by measure."""
 
     honest: list[list[int]]
     shares: list[list[float]]
 
     @classmethod
-    def of(cls, honest: Sequence[Integers], shares: Sequence[Floats]) -> _SmallBatch:
+    def of(cls, honest: Sequence[Integers], shares: Sequence[Floats]) -> _PlainLists:
         return cls([scores.tolist() for scores in honest], [share.tolist() for share in shares])
 
 
@@ -64,12 +64,12 @@ class ConformalTariff:
         self.measures = calibration.measures
         self.suspicion = Suspicion(calibration.honest, calibration.suspicion)
         self.shape = (len(calibration.measures), self.suspicion.bins)
-        self._honest = [_granularity(scores) for scores in calibration.scores]
+        self._honest = [_rounded_leaks(scores) for scores in calibration.scores]
         # By the number of honest scores at or above a row's:
         self._p_values = np.arange(1, calibration.honest + 2) / (calibration.honest + 1)
         factors = (1.0 - calibration.g) * self._p_values**-calibration.g
         self._shares = [weight * factors for weight in calibration.weights]
-        self._few = _SmallBatch.of(self._honest, self._shares)
+        self._few = _PlainLists.of(self._honest, self._shares)
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
         """Price each row: p = (1 + #{s_i >= s}) / (n + 1) per measure, factor = weighted mean of (1 - g) p^(-g).
@@ -81,8 +81,8 @@ class ConformalTariff:
             CalibrationError: the leaks are of other measures than this tariff prices.
             AnswerError: a leak is negative or not finite.
         """
-        grains = _granularity(check_leak_values(leaks, self.measures))
-        if 0 < len(grains) <= _FEW_ROWS:
+        grains = _rounded_leaks(check_leak_values(leaks, self.measures))
+        if 0 < len(grains) <= _SMALL_BATCH_ROWS:
             return self._assess_few(grains.tolist(), rng.random(grains.shape).tolist())
         at_least, above = self._count(grains, "left"), self._count(grains, "right")
         factors = np.zeros(len(grains))
@@ -128,7 +128,7 @@ class ConformalTariff:
 
     def at_least(self, leaks: Leaks) -> Integers:
         """How many calibration rows leak as much as each row or more, (rows, measures). Raises as ``assess`` does."""
-        return self._count(_granularity(check_leak_values(leaks, self.measures)), "left")
+        return self._count(_rounded_leaks(check_leak_values(leaks, self.measures)), "left")
 
     def _count(self, grains: Integers, side: Literal["left", "right"]) -> Integers:
         counts = np.empty_like(grains)
@@ -160,8 +160,8 @@ class ConformalTariff:
         suspicion = self.suspicion
         surcharge = float(suspicion.surcharge_at(self._log_evidence(account)))
         group_surcharge = 1.0
-        if account.shared:
-            most = max([self._log_evidence(shared) for shared in account.shared])
+        if account.groups:
+            most = max([self._log_evidence(shared) for shared in account.groups])
             group_surcharge = float(suspicion.surcharge_at(most, group=True))
         units = assessment.factors
         if max(surcharge, group_surcharge) > 1.0:
@@ -170,8 +170,10 @@ class ConformalTariff:
         rows_seconds = unit * float(units.sum()) * account.caller.markup
         if surcharge <= 1.0:
             rows_seconds *= 1.0 - account.caller.discount
-        entry_seconds = unit * self.calibration.entry.units(account, rows)
-        return Work(rows_seconds + entry_seconds, rows, rows_seconds, entry_seconds, surcharge, group_surcharge)
+        new_account_seconds = unit * self.calibration.new_account_toll.units(account, rows)
+        return Work(
+            rows_seconds + new_account_seconds, rows, rows_seconds, new_account_seconds, surcharge, group_surcharge
+        )
 
     def _log_evidence(self, account: Account) -> float:
         measures, bins = self.shape

@@ -163,13 +163,13 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
     Raises:
         CalibrationError: an account was kept under another tariff or for another model.
     """
-    for kept in (account, *account.shared):
+    for kept in (account, *account.groups):
         if kept.tariff != tariff.identity or kept.model != tariff.calibration.model:
             raise CalibrationError(
                 f"{kept.caller.name}: the account was kept under another tariff; "
                 "explain it with the one that the gateway uses"
             )
-    suspicion, entry = tariff.suspicion, tariff.calibration.entry
+    suspicion, entry = tariff.suspicion, tariff.calibration.new_account_toll
     counts = np.array(account.counts)
     counted = float(counts[0].sum())
     edges = suspicion.edges
@@ -179,7 +179,7 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
         for (low, high), rows in zip(pairwise(edges), histogram, strict=True)
     )
     surcharge = float(suspicion.surcharge(counts))
-    groups = tuple(_group(tariff, shared) for shared in account.shared)
+    groups = tuple(_group_reading(tariff, shared) for shared in account.groups)
     entry_rows = max(0, entry.rows - account.rows)
     return CallerExplanation(
         caller=account.caller.name,
@@ -204,7 +204,7 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
     )
 
 
-def _group(tariff: ConformalTariff, account: Account) -> GroupReading:
+def _group_reading(tariff: ConformalTariff, account: Account) -> GroupReading:
     log_evidence = tariff.suspicion.log_evidence_of(account.counts)
     return GroupReading(
         group=account.caller.name,

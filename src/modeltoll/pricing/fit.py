@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from modeltoll.pricing.calibration import (
-    ENTRY_QUERIES,
-    MAXIMUM_ENTRY_UNITS,
+    MAXIMUM_NEW_ACCOUNT_UNITS,
+    NEW_ACCOUNT_QUERIES,
     Calibration,
     NewAccountToll,
     Provenance,
@@ -29,14 +29,14 @@ MINIMUM_UNIT_SECONDS = 0.0005
 class CalibrationTerms:
     """What the operator decides. ``weights`` sum to 1, one per measure; None shares equally. 0 < ``g`` < 1 bends the
     price: the larger, the cheaper the ordinary row and the dearer the rare one. With ``targets``, g is chosen for them,
-    and so are weights that are not stated. ``entry_queries`` is what an anonymous caller's entry toll is worth: so many
-    rows' time without a gateway, or so many units where the unit itself was stated; ``entry`` states the toll instead."""
+    and so are weights that are not stated. ``new_account_queries`` is what an anonymous caller's entry toll is worth: so many
+    rows' time without a gateway, or so many units where the unit itself was stated; ``new_account_toll`` states the toll instead."""
 
     g: float = 0.8
     weights: tuple[float, ...] | None = None
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    entry: NewAccountToll | None = None
-    entry_queries: float = ENTRY_QUERIES
+    new_account_toll: NewAccountToll | None = None
+    new_account_queries: float = NEW_ACCOUNT_QUERIES
     targets: PriceTargets | None = None
 
 
@@ -106,7 +106,7 @@ class HoldoutSplit:
         return kept, chosen_on, held_back
 
 
-def _chosen(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
+def _select(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
     """g and weights: those stated, or chosen on these honest rows for the targets."""
     count = len(leaks.measures)
     if terms.targets is None:
@@ -117,10 +117,10 @@ def _chosen(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple
 
 def _new_account_toll(costs: RowCosts, terms: CalibrationTerms) -> NewAccountToll:
     """The entry toll that is stated, or the one worth the queries that are."""
-    if terms.entry is not None:
-        return terms.entry
-    require(0.0 <= terms.entry_queries < math.inf, "'entry_queries' must be 0 or more")
-    return NewAccountToll(anonymous_units=min(costs.units(terms.entry_queries), MAXIMUM_ENTRY_UNITS))
+    if terms.new_account_toll is not None:
+        return terms.new_account_toll
+    require(0.0 <= terms.new_account_queries < math.inf, "'new_account_queries' must be 0 or more")
+    return NewAccountToll(anonymous_units=min(costs.units(terms.new_account_queries), MAXIMUM_NEW_ACCOUNT_UNITS))
 
 
 def fit_calibration(
@@ -148,7 +148,7 @@ def fit_calibration(
     kept, chosen_on, held_back = split.parts(leaks, rng, choosing=terms.targets is not None)
     scores = np.sort(kept.values.T.astype(np.float64), axis=1)
     scores.setflags(write=False)
-    g, weights = _chosen(chosen_on, unit_seconds, terms)
+    g, weights = _select(chosen_on, unit_seconds, terms)
     calibration = Calibration(
         model=model,
         measures=leaks.measures,
@@ -157,7 +157,7 @@ def fit_calibration(
         g=g,
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
-        entry=_new_account_toll(costs, terms),
+        new_account_toll=_new_account_toll(costs, terms),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
         provenance=provenance or Provenance(),

@@ -30,16 +30,16 @@ __all__ = [
     "CALIBRATION",
     "HONEST",
     "LoggedLeaks",
-    "first_places",
+    "count_training_rows",
+    "first_occurrences",
     "leak_columns",
-    "leaks_from_json",
     "leaks_of_log",
     "measures_of",
+    "parse_leaks",
     "read_leaks",
     "save_leaks",
     "select_measures",
-    "thieves_of",
-    "trained_on",
+    "thief_samples",
 ]
 
 CALIBRATION, HONEST = "calibration", "honest"
@@ -111,7 +111,7 @@ def select_measures(leaks: Leaks, wanted: tuple[str, ...]) -> Leaks:
     return Leaks(wanted, leaks.values[:, leak_columns(leaks.measures, wanted)])
 
 
-def thieves_of(path: Path) -> dict[str, Leaks]:
+def thief_samples(path: Path) -> dict[str, Leaks]:
     """The thieves' samples of a file. Raises as ``read_leaks`` does, and where there are none."""
     thieves = {name: leaks for name, leaks in read_leaks(path).items() if name not in (CALIBRATION, HONEST)}
     if not thieves:
@@ -119,7 +119,7 @@ def thieves_of(path: Path) -> dict[str, Leaks]:
     return thieves
 
 
-def leaks_from_json(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
+def parse_leaks(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
     """One row from texts such as ``entropy=0.4``, one for each measure.
 
     Raises:
@@ -179,7 +179,7 @@ def leaks_of_log(
     return LoggedLeaks(Leaks(measures, values), tuple(warnings))
 
 
-def first_places(inputs: Floats) -> Integers:
+def first_occurrences(inputs: Floats) -> Integers:
     """Where each different row of (rows, dimensions) stands for the first time, ascending."""
     places: dict[bytes, int] = {}
     for place, row in enumerate(np.ascontiguousarray(inputs + 0.0)):
@@ -187,7 +187,7 @@ def first_places(inputs: Floats) -> Integers:
     return np.fromiter(places.values(), np.int64, len(places))
 
 
-def trained_on(inputs: Floats, private: Floats) -> int:
+def count_training_rows(inputs: Floats, private: Floats) -> int:
     """How many rows of (rows, dimensions) are, number for number, among the private rows (n, dimensions)."""
     if inputs.shape[1] != private.shape[1]:
         return 0

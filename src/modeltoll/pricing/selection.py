@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PriceTargets", "TermsChoice", "select_terms"]
 
-_BENDS = tuple(step / 50 for step in range(1, 50))  # the g that are tried
+_EXPONENTS = tuple(step / 50 for step in range(1, 50))  # the g that are tried
 _STEPS = {1: 1, 2: 20, 3: 10, 4: 6}  # by measures: weights are tried in shares of one over so many
-_SHARE, _SURE = 0.99, 0.9  # of honest rows wait no longer than was asked for; how sure to be of it
+_SHARE, _CONFIDENCE = 0.99, 0.9  # of honest rows wait no longer than was asked for; how sure to be of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,15 +77,15 @@ def _cheaper_half(factors: Floats) -> Floats:
     return mean
 
 
-def _bound(rows: int) -> int:
+def _quantile_index(rows: int) -> int:
     """Which of so many ascending honest prices lies above 99 % of all honest ones, with a confidence of 90 %."""
     places = np.arange(rows)
-    return int(np.searchsorted(bdtr(places, rows, _SHARE), _SURE).clip(0, rows - 1))
+    return int(np.searchsorted(bdtr(places, rows, _SHARE), _CONFIDENCE).clip(0, rows - 1))
 
 
-def _tried(own: Floats, others: list[Floats], g: float, grid: Floats) -> Iterator[TermsChoice]:
+def _candidates(own: Floats, others: list[Floats], g: float, grid: Floats) -> Iterator[TermsChoice]:
     """What each line of weights does at one g; p-values ``own`` (n, measures) and ``others`` of the same width."""
-    place = _bound(len(own))
+    place = _quantile_index(len(own))
     p99 = np.partition(grid @ ((1.0 - g) * own**-g).T, place, axis=1)[:, place]
     worth = [_cheaper_half(grid @ ((1.0 - g) * p_values**-g).T) for p_values in others]
     least = np.min(worth, axis=0) if worth else None
@@ -111,8 +111,8 @@ def select_terms(
     own = _at_least(rows, rows) / len(rows)  # each against all the others
     others = [(1.0 + _at_least(rows, thief.values)) / (len(rows) + 1.0) for thief in targets.thieves]
     grid = np.array(list(_weights(len(honest.measures), weights, free=bool(others))))
-    bends = sorted({*_BENDS, g}, key=lambda bend: (abs(bend - g), bend))
-    choices = [choice for bend in bends for choice in _tried(own, others, bend, grid)]
+    bends = sorted({*_EXPONENTS, g}, key=lambda bend: (abs(bend - g), bend))
+    choices = [choice for bend in bends for choice in _candidates(own, others, bend, grid)]
     if targets.p99_wait is None:
         allowed = choices
     else:

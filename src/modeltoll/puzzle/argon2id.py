@@ -15,10 +15,10 @@ from typing import Any
 from argon2.exceptions import HashingError
 from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
 
-__all__ = ["KEPT_KIB", "LANES", "PASSES", "Argon2id"]
+__all__ = ["LANES", "PASSES", "REUSED_KIB", "Argon2id"]
 
 PASSES, LANES = 1, 1
-KEPT_KIB = 2 * 1024  # a large page; taking less costs a third of an evaluation
+REUSED_KIB = 2 * 1024  # a large page; taking less costs a third of an evaluation
 _OK, _NO_MEMORY = 0, -22  # of argon2.h
 _VALUE_BYTES, _COUNTER_BYTES, _SALT_BYTES = 32, 8, 16
 
@@ -34,7 +34,7 @@ class Argon2id:
         self._out = ffi.new("uint8_t[]", _VALUE_BYTES)
         self._counter = ffi.new("uint8_t[]", _COUNTER_BYTES)
         self._salt = ffi.new("uint8_t[]", _SALT_BYTES)
-        memory = _reusable_memory(memory_kib) if memory_kib >= KEPT_KIB else None
+        memory = _reusable_memory(memory_kib) if memory_kib >= REUSED_KIB else None
         self._memory = memory  # the context refers to what it holds
         self._context = ffi.new(
             "argon2_context *",

@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 MEASURED_LADDER = LADDER[:9]  # 256 KiB to 64 MiB, what a caller meets who is not under suspicion
-_ENDLESS = 2**52  # counters: no machine comes to their end
-_FEWEST = 8  # evaluations that a rate is taken over, however long they last
+_UNREACHABLE = 2**52  # counters: no machine comes to their end
+_MIN_EVALUATIONS = 8  # evaluations that a rate is taken over, however long they last
 _REPEATS = 7  # makes and checks, of which the median counts
 _DRAWS, _FEW_DRAWS = 1000, 20  # puzzles behind a coefficient of variation; few where it is 0 by design
 _SMALL, _LARGE = 48.0, 256.0  # expected evaluations of a puzzle of one part, and of four
@@ -88,7 +88,7 @@ class _Meter:
         self._elapsed = now - self._first[1]
 
     def full(self) -> bool:
-        return self._elapsed >= self._seconds and self._evaluations >= _FEWEST
+        return self._elapsed >= self._seconds and self._evaluations >= _MIN_EVALUATIONS
 
     def rate(self) -> float:
         return self._evaluations / self._elapsed
@@ -111,18 +111,20 @@ def measure_rate(
     """
     check = b"" if puzzle in HASHCASHES else bytes(CHECK_BYTES)
     costs = (PASSES, LANES) if puzzle == ARGON2ID else (0, 0)
-    challenge = Challenge(puzzle, (Part(bytes(SEED_BYTES), _ENDLESS, check),), memory_kib, *costs)
-    return _metered(lambda watch: solve(challenge, watch, kernel), cores, seconds, clock)
+    challenge = Challenge(puzzle, (Part(bytes(SEED_BYTES), _UNREACHABLE, check),), memory_kib, *costs)
+    return _measured_rate(lambda watch: solve(challenge, watch, kernel), cores, seconds, clock)
 
 
 def measure_squarings(squarer: Squarer, seconds: float, clock: Callable[[], float]) -> float:
     """Squarings per second modulo 2048 bits; a second core would not help."""
-    part = Part(bytes(SEED_BYTES), _ENDLESS, bytes(CHECK_BYTES))
+    part = Part(bytes(SEED_BYTES), _UNREACHABLE, bytes(CHECK_BYTES))
     challenge = Challenge(TIMELOCK, (part,), modulus=b"\xff" * MODULUS_BYTES)
-    return _metered(lambda watch: solve_timelock(challenge, watch, squarer), 1, seconds, clock)
+    return _measured_rate(lambda watch: solve_timelock(challenge, watch, squarer), 1, seconds, clock)
 
 
-def _metered(work: Callable[[SolveControl], Solution], cores: int, seconds: float, clock: Callable[[], float]) -> float:
+def _measured_rate(
+    work: Callable[[SolveControl], Solution], cores: int, seconds: float, clock: Callable[[], float]
+) -> float:
     if seconds <= 0:
         raise ValueError("a rate is measured over more than 0 seconds")
     meter = _Meter(seconds, clock)
@@ -177,7 +179,7 @@ class _Case:
         return 1 / math.sqrt(3 * self.parts) if self.theory is None else self.theory
 
 
-def _of(puzzle: str, memory_kib: int, kernel: Kernel | None = None) -> _Rate:
+def _counter_rate(puzzle: str, memory_kib: int, kernel: Kernel | None = None) -> _Rate:
     known: dict[int, float] = {}  # by cores: shapes of one puzzle share it
 
     def rate(cores: int, seconds: float, clock: Callable[[], float]) -> float:
@@ -188,7 +190,7 @@ def _of(puzzle: str, memory_kib: int, kernel: Kernel | None = None) -> _Rate:
     return rate
 
 
-def _squaring(squarer: Squarer, _cores: int, seconds: float, clock: Callable[[], float]) -> float:
+def _squaring_rate(squarer: Squarer, _cores: int, seconds: float, clock: Callable[[], float]) -> float:
     return measure_squarings(squarer, seconds, clock)
 
 
@@ -198,19 +200,19 @@ def _cases(ladder: Sequence[int]) -> Iterator[_Case]:
     unit = MachineProfile("unit", "an evaluation a second", 1.0, dict.fromkeys(ladder, 1.0), 1.0)
     fast = Sha256Counter(unit)
     for memory in ladder:
-        slow, rate = Argon2idCounter(unit, ladder=(memory,), max_memory_kib=memory), _of(ARGON2ID, memory)
+        slow, rate = Argon2idCounter(unit, ladder=(memory,), max_memory_kib=memory), _counter_rate(ARGON2ID, memory)
         for parts in (1, PARTS) if memory == ladder[-1] else (1,):
             yield _Case(slow, fast, f"m={memory}KiB t=1 p=1 parts={parts}", rate, parts)
     for number, here in enumerate(kernels()):
-        rate = _of(SHA256, 0, here)
+        rate = _counter_rate(SHA256, 0, here)
         for parts in (1, PARTS) if number == 0 else (1,):
             yield _Case(fast, fast, f"kernel={here.name} parts={parts}", rate, parts)
     for digest in ("sha256", "sha1"):
         paper = Hashcash(unit, digest=digest)
-        yield _Case(paper, paper, digest, _of(paper.name, 0), theory=1.0)
+        yield _Case(paper, paper, digest, _counter_rate(paper.name, 0), theory=1.0)
     lock = TimeLock(unit, Trapdoor.draw())
     for squarer in squarers():
-        rate = partial(_squaring, squarer)
+        rate = partial(_squaring_rate, squarer)
         yield _Case(lock, lock, f"2048 bits, {squarer.name}", rate, draws=_FEW_DRAWS, theory=0.0)
 
 

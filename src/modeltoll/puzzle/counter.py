@@ -24,7 +24,7 @@ from modeltoll.puzzle.functions import (
     secret_of,
     solves,
 )
-from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, PrecomputedEvaluation, PrecomputedPool
+from modeltoll.puzzle.precomputed import MAX_PRECOMPUTED_BOUND, PrecomputedEvaluation, PrecomputedPool
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LADDER",
+    "MIN_EVALUATIONS",
     "PARTS",
     "PARTS_ABOVE",
-    "RUNG_EVALUATIONS",
     "Argon2idCounter",
     "Disclose",
     "Sha256Counter",
@@ -46,7 +46,7 @@ Disclose = Literal["exact", "coarse", "blind"]
 
 PARTS, PARTS_ABOVE = 4, 64  # so many parts above so many expected evaluations
 LADDER = tuple(256 << step for step in range(11))  # KiB: 256 KiB to 256 MiB
-RUNG_EVALUATIONS = 8  # expected evaluations that a rung of the ladder must leave
+MIN_EVALUATIONS = 8  # expected evaluations that a rung of the ladder must leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,10 @@ class _HiddenCounter:
         evaluations = seconds * rung.rate
         if evaluations > MAX_EVALUATIONS:
             raise ValueError(f"work of {seconds} seconds is more than a puzzle can carry")
-        count = 1 if blind else _parts(evaluations)
-        size = _size(evaluations / count, rng)
+        count = 1 if blind else _part_count(evaluations)
+        size = _range_size(evaluations / count, rng)
         counters = tuple([rng.randrange(size) for _ in range(count)])
-        blanks = ahead or _blanks(rung.memory_kib, counters, rng)
+        blanks = ahead or _evaluate_at(rung.memory_kib, counters, rng)
         bound = self._bound(size)
         parts = tuple(
             [
@@ -117,7 +117,7 @@ class _HiddenCounter:
 
     def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
         """The rung to use, and its evaluations where they were made ahead."""
-        return _fitting(rungs, seconds)[0], []
+        return _usable_rungs(rungs, seconds)[0], []
 
     def _bound(self, size: int) -> int:
         if self._disclose == "exact":
@@ -127,17 +127,17 @@ class _HiddenCounter:
         return max(size, math.ceil(2 * self._blind_seconds * self._rungs[0].rate - 1))
 
 
-def _fitting(rungs: tuple[_Rung, ...], seconds: float) -> list[_Rung]:
+def _usable_rungs(rungs: tuple[_Rung, ...], seconds: float) -> list[_Rung]:
     """Those that leave enough evaluations, the most memory first, else the first of all."""
-    fitting = [rung for rung in reversed(rungs) if seconds * rung.rate >= RUNG_EVALUATIONS]
+    fitting = [rung for rung in reversed(rungs) if seconds * rung.rate >= MIN_EVALUATIONS]
     return fitting or [rungs[0]]
 
 
-def _parts(evaluations: float) -> int:
+def _part_count(evaluations: float) -> int:
     return PARTS if evaluations > PARTS_ABOVE else 1
 
 
-def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
+def _evaluate_at(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
     """One evaluation per part, where the count from 0 comes to its counter."""
     function = evaluator(memory_kib)
     drawn = rng.randbytes(SEED_BYTES * len(counters))
@@ -145,7 +145,7 @@ def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> l
     return [PrecomputedEvaluation(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
 
 
-def _size(evaluations: float, rng: random.Random) -> int:
+def _range_size(evaluations: float, rng: random.Random) -> int:
     """N with mean (N + 1) / 2 = ``evaluations`` exactly, for 1 and more: 2W - 1 rounded up or down by chance."""
     exact = 2 * evaluations - 1
     low = math.floor(exact)
@@ -210,11 +210,11 @@ class Argon2idCounter(_HiddenCounter):
 
     def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
         """What is made ahead is used only as long as it lasts; then the memory is the most that is made at once."""
-        fitting, stock = _fitting(rungs, seconds), self._stock
+        fitting, stock = _usable_rungs(rungs, seconds), self._stock
         for rung in fitting:
             evaluations = seconds * rung.rate
-            if stock is None or not stock.holds(rung.memory_kib) or evaluations > MOST_EVALUATIONS / 2:
+            if stock is None or not stock.holds(rung.memory_kib) or evaluations > MAX_PRECOMPUTED_BOUND / 2:
                 return rung, []
-            if blanks := stock.take(rung.memory_kib, _parts(evaluations)):
+            if blanks := stock.take(rung.memory_kib, _part_count(evaluations)):
                 return rung, blanks
         return fitting[-1], []

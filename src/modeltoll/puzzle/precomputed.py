@@ -24,12 +24,12 @@ from modeltoll.puzzle.functions import SEED_BYTES, evaluator
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MOST_EVALUATIONS", "STOCKED_KIB", "PrecomputedEvaluation", "PrecomputedPool"]
+__all__ = ["MAX_PRECOMPUTED_BOUND", "PRECOMPUTED_KIB", "PrecomputedEvaluation", "PrecomputedPool"]
 
 log = logging.getLogger("modeltoll.puzzle")
 
-STOCKED_KIB = (32 << 10, 64 << 10, 128 << 10, 256 << 10)
-MOST_EVALUATIONS = 2**32  # what a blank's counter leaves room for below it
+PRECOMPUTED_KIB = (32 << 10, 64 << 10, 128 << 10, 256 << 10)
+MAX_PRECOMPUTED_BOUND = 2**32  # what a blank's counter leaves room for below it
 _COUNTERS = 2**51
 _NICE = 10
 
@@ -50,7 +50,7 @@ class PrecomputedPool:
     ``rng`` is ``random.SystemRandom()`` outside of tests.
     """
 
-    def __init__(self, rng: random.Random, *, memories_kib: Sequence[int] = STOCKED_KIB, depth: int = 8) -> None:
+    def __init__(self, rng: random.Random, *, memories_kib: Sequence[int] = PRECOMPUTED_KIB, depth: int = 8) -> None:
         self._rng = rng
         self._depth = depth
         self._shelves: dict[int, deque[PrecomputedEvaluation]] = {memory: deque() for memory in sorted(memories_kib)}
@@ -89,7 +89,7 @@ class PrecomputedPool:
         ended = threading.Event()
 
         def keep() -> None:
-            _yield_to_others()
+            _lower_priority()
             while True:
                 self._taken.clear()
                 if ended.is_set():  # after clearing: what is set from now on ends the wait
@@ -110,11 +110,11 @@ class PrecomputedPool:
             keeper.join()
 
     def _blank(self, function: Callable[[bytes, int], bytes]) -> PrecomputedEvaluation:
-        seed, counter = self._rng.randbytes(SEED_BYTES), MOST_EVALUATIONS + self._rng.randrange(_COUNTERS)
+        seed, counter = self._rng.randbytes(SEED_BYTES), MAX_PRECOMPUTED_BOUND + self._rng.randrange(_COUNTERS)
         return PrecomputedEvaluation(seed, counter, function(seed, counter))
 
 
-def _yield_to_others() -> None:
+def _lower_priority() -> None:
     """Let this thread have what the requests leave of the processor, where the system can tell threads apart."""
     if sys.platform == "linux":
         with suppress(OSError):

@@ -73,7 +73,7 @@ def seal_answer(answer: Answer, solution: Solution, associated: bytes, rng: rand
     return nonce + AESGCM(_seal_key(solution)).encrypt(nonce, text, associated)
 
 
-def open_answer(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
+def open_answer(payload: bytes, solution: Solution, associated: bytes) -> Answer:
     """Open what ``seal_answer`` sealed, with the same ``associated`` bytes.
 
     Raises:
@@ -81,7 +81,7 @@ def open_answer(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
     """
     try:
         key = _seal_key(solution)
-        text = AESGCM(key).decrypt(cargo[:_NONCE_BYTES], cargo[_NONCE_BYTES:], associated)
+        text = AESGCM(key).decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], associated)
     except (InvalidTag, ValueError):
         raise SealBroken("the solution does not open the seal") from None
     head = 2 + int.from_bytes(text[:2], "big")
@@ -150,7 +150,7 @@ class RedeemClaim:
     caller: str
     request_digest: bytes
     issued: float = 0.0
-    entry: tuple[str, str] | None = None
+    admission: tuple[str, str] | None = None
 
 
 def digest_solution(counters: tuple[int, ...]) -> bytes:
@@ -232,8 +232,8 @@ def _pack(claim: RedeemClaim) -> bytes:
         "caller": claim.caller,
         "request": claim.request_digest.hex(),
     }
-    if claim.entry is not None:
-        head["entry"] = claim.entry
+    if claim.admission is not None:
+        head["entry"] = claim.admission
     encoded = json.dumps(head, separators=(",", ":")).encode()
     return len(encoded).to_bytes(4, "big") + encoded + claim.answer.body
 

@@ -28,10 +28,10 @@ from modeltoll.puzzle.native_kernels import PYTHON, Kernel, kernels
 from modeltoll.puzzle.puzzle import expected_evaluations
 from modeltoll.records import Challenge, Part
 
-__all__ = ["HELPED_CHUNKS", "Match", "Search", "SearcherPool", "start_searchers"]
+__all__ = ["PARALLEL_CHUNKS", "Match", "Search", "SearcherPool", "start_searchers"]
 
-HELPED_CHUNKS = 64  # of SHA-256, some 0.15 s of plain Python: above it helper processes and threads earn their start
-_ALONE_KIB = 8192  # an evaluation of up to some 10 ms can be waited for, also on a slow machine
+PARALLEL_CHUNKS = 64  # of SHA-256, some 0.15 s of plain Python: above it helper processes and threads earn their start
+_INLINE_KIB = 8192  # an evaluation of up to some 10 ms can be waited for, also on a slow machine
 _CHUNK_KIB = 4096  # evaluations of a few milliseconds together
 _SHARED_CHUNK_KIB = 1024  # the same where searchers hand each other their turns
 _NO_MEMORY = "the machine does not give the memory that the puzzle needs"
@@ -66,11 +66,11 @@ def start_searchers(challenge: Challenge, cores: int, stack: ExitStack, kernel: 
         return _argon2id_searchers(challenge, min(cores, max(part.bound for part in challenge.parts)))
     if kernel is None:
         kernel = PYTHON if challenge.puzzle == HASHCASH_SHA1 else kernels()[0]
-    helped = cores > 1 and expected_evaluations(challenge) > HELPED_CHUNKS * kernel.chunk
+    helped = cores > 1 and expected_evaluations(challenge) > PARALLEL_CHUNKS * kernel.chunk
     if helped and kernel.threads:
         return SearcherPool((_hash_search(challenge, kernel.scan),) * cores, kernel.chunk, beside=True)
     if helped and _can_start_python():
-        helpers = [stack.enter_context(_Helper()) for _ in range(cores)]
+        helpers = [stack.enter_context(_ScanProcess()) for _ in range(cores)]
         return SearcherPool(
             tuple(_hash_search(challenge, helper.scan) for helper in helpers), kernel.chunk, beside=True
         )
@@ -79,7 +79,7 @@ def start_searchers(challenge: Challenge, cores: int, stack: ExitStack, kernel: 
 
 def _argon2id_searchers(challenge: Challenge, count: int) -> SearcherPool:
     memory = challenge.memory_kib
-    beside = count > 1 or memory > _ALONE_KIB
+    beside = count > 1 or memory > _INLINE_KIB
     searches = tuple(_argon2id_search(memory) for _ in range(max(1, count)))
     return SearcherPool(searches, max(1, (_SHARED_CHUNK_KIB if beside else _CHUNK_KIB) // memory), beside)
 
@@ -121,7 +121,7 @@ def _can_start_python() -> bool:
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
-class _Helper:
+class _ScanProcess:
     """A process that scans on a further core, from entering to leaving the context."""
 
     def __init__(self) -> None:

@@ -37,8 +37,8 @@ __all__ = ["solve", "solve_timelock"]
 _POLL_SECONDS = 0.01
 _GRACE_SECONDS = 0.02  # for threads to end after a stop; what is still evaluating then ends by itself
 
-_Look: TypeAlias = Callable[[int], None]
-_End: TypeAlias = Match | Exception | None  # of one thread's search
+_Report: TypeAlias = Callable[[int], None]
+_Outcome: TypeAlias = Match | Exception | None  # of one thread's search
 
 
 def solve(challenge: Challenge, watch: SolveControl, kernel: Kernel | None = None) -> Solution:
@@ -130,11 +130,11 @@ class _ChunkQueue:
             return start, self.issued
 
 
-def _solve_alone(crew: SearcherPool) -> Callable[[Part, _ChunkQueue, _Look], Match | None]:
+def _solve_alone(crew: SearcherPool) -> Callable[[Part, _ChunkQueue, _Report], Match | None]:
     """Search in the calling thread."""
     (search,) = crew.searches
 
-    def run(part: Part, chunks: _ChunkQueue, look: _Look) -> Match | None:
+    def run(part: Part, chunks: _ChunkQueue, look: _Report) -> Match | None:
         look(0)
         for start, stop in chunks:
             hit = search(part, start, stop)
@@ -157,16 +157,16 @@ class _ParallelSearch:
     def __init__(self, crew: SearcherPool, stack: ExitStack) -> None:
         self._crew = crew
         self._chunks = _ChunkQueue(0, 1)
-        self._ends: SimpleQueue[_End] = SimpleQueue()
+        self._ends: SimpleQueue[_Outcome] = SimpleQueue()
         self._started = 0
         stack.callback(self._leave)
 
-    def run(self, part: Part, chunks: _ChunkQueue, look: _Look) -> Match | None:
+    def run(self, part: Part, chunks: _ChunkQueue, look: _Report) -> Match | None:
         """As ``_solve_alone`` does it."""
         look(0)
         self._chunks = chunks
         for search in self._crew.searches:
-            _start(search, part, chunks, self._ends)
+            _start_thread(search, part, chunks, self._ends)
             self._started += 1
         hits: list[Match] = []
         while self._started:
@@ -191,15 +191,15 @@ class _ParallelSearch:
                 self._started -= 1
 
 
-def _start(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_End]) -> None:
+def _start_thread(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_Outcome]) -> None:
     try:
-        start_new_thread(_run, (search, part, chunks, ends))
+        start_new_thread(_run_thread, (search, part, chunks, ends))
     except RuntimeError as error:
         raise SolveStopped("the machine gives no further thread") from error
 
 
-def _run(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_End]) -> None:
-    end: _End = None
+def _run_thread(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_Outcome]) -> None:
+    end: _Outcome = None
     try:
         for start, last in chunks:
             end = search(part, start, last)

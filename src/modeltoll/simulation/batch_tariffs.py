@@ -72,7 +72,7 @@ class ConformalBatchTariff:
             group_surcharge = suspicion.surcharge_at(log_evidence, group=True)
         units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge) * caller.markup
         units[surcharge <= 1.0] *= 1.0 - caller.discount
-        entry = tariff.calibration.entry
+        entry = tariff.calibration.new_account_toll
         new = grouped_rank(traffic.accounts) < entry.rows
         units += new * (entry.whole(caller) / entry.rows)
         return BatchCharges(tariff.calibration.unit_seconds * units, surcharge > 1.0)

@@ -82,7 +82,7 @@ class ScenarioResult:
         return alarms
 
 
-def _reference(charged: BatchCharges) -> Floats:
+def _reference_seconds(charged: BatchCharges) -> Floats:
     return charged.seconds
 
 
@@ -92,7 +92,7 @@ def run_scenario(
     caller: Caller,
     times: Times,
     rng: np.random.Generator,
-    solver: Solver = _reference,
+    solver: Solver = _reference_seconds,
 ) -> ScenarioResult:
     """Charge every row of a scene, and buy what the scene buys at the reference seconds that are asked for."""
     charged = toll.charge(scene.traffic, caller, rng)

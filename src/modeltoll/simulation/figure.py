@@ -39,7 +39,7 @@ class _PlotStyle:
         }
 
 
-def _curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked: bool) -> None:
+def _draw_curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked: bool) -> None:
     """One curve per thief, kind and tariff."""
     curves: dict[tuple[str, str, str], list[ReplayLine]] = {}
     for line in lines:
@@ -71,7 +71,7 @@ def _curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked
         )
 
 
-def _selective(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle) -> None:
+def _draw_selective(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle) -> None:
     """Bars: what is paid by those who leave dear rows."""
     manners = list(dict.fromkeys((line.family, line.level) for line in lines))
     groups = list(dict.fromkeys((line.sample, line.tariff) for line in lines))
@@ -100,9 +100,9 @@ def draw_lines(lines: Sequence[ReplayLine], path: Path, title: str = "") -> None
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11.5, 4.2), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
-        _curves(panels[0], [line for line in lines if line.family == ACCOUNTS], pens, marked=False)
-        _curves(panels[1], [line for line in lines if line.family == FILLERS], pens, marked=True)
-        _selective(panels[2], [line for line in lines if line.family in (ABANDON, CHEAPEST)], pens)
+        _draw_curves(panels[0], [line for line in lines if line.family == ACCOUNTS], pens, marked=False)
+        _draw_curves(panels[1], [line for line in lines if line.family == FILLERS], pens, marked=True)
+        _draw_selective(panels[2], [line for line in lines if line.family in (ABANDON, CHEAPEST)], pens)
         for axes, label in zip(panels, ("accounts", "fillers per stolen row", "what a choosy thief buys"), strict=True):
             axes.set_yscale("log")
             axes.set_xlabel(label)

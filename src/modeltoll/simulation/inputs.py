@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PUBLISHED",
-    "GivenTimes",
     "PublishedTollOptions",
     "SimulationInputs",
+    "TimeOptions",
     "load_inputs",
     "parse_counts",
     "parse_numbers",
@@ -54,7 +54,7 @@ class PublishedTollOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenTimes:
+class TimeOptions:
     """Seconds of a row without a gateway, and of the gateway's own work on it; None where a tariff may know."""
 
     undefended: float | None
@@ -110,7 +110,7 @@ def _published(honest: Leaks, wanted: PublishedTollOptions) -> PublishedBatchTar
     return PublishedBatchTariff(PublishedTariff(chosen, StandardLine(slope, 0.0), wanted.terms), honest.measures)
 
 
-def _times(given: GivenTimes, conformal: Sequence[ConformalBatchTariff]) -> Times:
+def _times(given: TimeOptions, conformal: Sequence[ConformalBatchTariff]) -> Times:
     """Seconds of a row: as given, else as the first tariff was calibrated, else its unit as if it were all overhead."""
     undefended, gate = given.undefended, given.gate
     if conformal:
@@ -124,7 +124,7 @@ def _times(given: GivenTimes, conformal: Sequence[ConformalBatchTariff]) -> Time
 
 
 def load_inputs(
-    tariffs: Sequence[str], samples: Mapping[str, Leaks], published: PublishedTollOptions, given: GivenTimes
+    tariffs: Sequence[str], samples: Mapping[str, Leaks], published: PublishedTollOptions, given: TimeOptions
 ) -> SimulationInputs:
     """Everything but the plan.
 

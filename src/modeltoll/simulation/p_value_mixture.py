@@ -13,7 +13,7 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["EVERYWHERE", "PValueMixture", "leaks_at", "parse_mixture"]
+__all__ = ["UNIFORM", "PValueMixture", "leaks_at", "parse_mixture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class PValueMixture:
         return p_values
 
 
-EVERYWHERE = PValueMixture(((1.0, 0.0, 1.0),))  # an honest caller's
+UNIFORM = PValueMixture(((1.0, 0.0, 1.0),))  # an honest caller's
 
 
 def _number(text: str) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.records import Caller
-from modeltoll.simulation.p_value_mixture import EVERYWHERE, PValueMixture, leaks_at
+from modeltoll.simulation.p_value_mixture import UNIFORM, PValueMixture, leaks_at
 from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account, sample_rows, split_over_accounts
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def honest_scenarios(source: RowSource, plan: ThiefPlan, rng: np.random.Generato
     yield Scenario("honest, as recorded", HONEST, "recorded", 1, one_account(source.honest))
     callers, rows = plan.honest_callers, plan.honest_rows
     if callers * rows:
-        generated = leaks_at(source.scores, EVERYWHERE.draw(callers * rows, rng))
+        generated = leaks_at(source.scores, UNIFORM.draw(callers * rows, rng))
         title = f"honest, {callers:,} callers of {rows:,} rows"
         yield Scenario(title, HONEST, "drawn", callers, split_over_accounts(generated, callers))
 

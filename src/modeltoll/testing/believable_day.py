@@ -58,7 +58,7 @@ def stolen_leaks(rows: int, rng: np.random.Generator) -> Leaks:
 def build_tariff(seed: int = 0) -> ConformalTariff:
     """A tariff of 1600 honest rows, and 400 kept back, with a unit of 10 ms."""
     leaks = honest_leaks(_HONEST_ROWS, np.random.default_rng(seed))
-    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(entry=NewAccountToll(anonymous_units=50.0))
+    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=50.0))
     return ConformalTariff(fit_calibration(MODEL, leaks, costs, terms))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.ledger.account_math import HALF_LIFE, SKETCH
+from modeltoll.ledger.account_math import HALF_LIFE, SKETCH_SIZE
 from modeltoll.ledger.ledger import Ledger
 from modeltoll.records import Account, Caller, Charge, LogEntry, Work
 
@@ -57,7 +57,7 @@ def entry(*numbers: int, hit: int = 0, at: float = NOW, tariff: str = "first", m
 
 
 def bill(seconds: float, at: float = NOW, mode: str = "sealed") -> LogEntry:
-    work = Work(seconds, 2, rows_seconds=seconds - 0.1, entry_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
+    work = Work(seconds, 2, rows_seconds=seconds - 0.1, new_account_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
     return LogEntry(at, MODEL, 2, ("entropy", "gap"), ((0.1, 1 / 3), (0.0, 1e-300)), (0.2, 1 / 601), work, mode)
 
 
@@ -130,21 +130,21 @@ async def repeated_rows_are_charged_and_not_counted(make: Make) -> None:
 
 
 async def the_sketch_remembers_its_size_and_no_more(make: Make) -> None:
-    """The last ``SKETCH`` different rows are remembered, whether they came in one request or in many."""
+    """The last ``SKETCH_SIZE`` different rows are remembered, whether they came in one request or in many."""
     caller = Caller("key:suite-sketch")
     async with open_ledger(make, caller) as ledger:
         await ledger.charge(caller, entry(0))
-        await ledger.charge(caller, entry(*range(SKETCH)))
-        full = await ledger.charge(caller, entry(0, SKETCH - 1))
-        assert full.counts[0][0] == SKETCH
-        over = await ledger.charge(caller, entry(SKETCH))  # the oldest, 0, is forgotten
-        assert over.counts[0][0] == SKETCH + 1
-        assert (await ledger.charge(caller, entry(1, SKETCH))).counts[0][0] == SKETCH + 1
-        assert (await ledger.charge(caller, entry(0))).counts[0][0] == SKETCH + 2
-        flood = await ledger.charge(caller, entry(*range(10_000, 10_001 + SKETCH)))
-        assert flood.counts[0][0] == 2 * SKETCH + 3
+        await ledger.charge(caller, entry(*range(SKETCH_SIZE)))
+        full = await ledger.charge(caller, entry(0, SKETCH_SIZE - 1))
+        assert full.counts[0][0] == SKETCH_SIZE
+        over = await ledger.charge(caller, entry(SKETCH_SIZE))  # the oldest, 0, is forgotten
+        assert over.counts[0][0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, entry(1, SKETCH_SIZE))).counts[0][0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, entry(0))).counts[0][0] == SKETCH_SIZE + 2
+        flood = await ledger.charge(caller, entry(*range(10_000, 10_001 + SKETCH_SIZE)))
+        assert flood.counts[0][0] == 2 * SKETCH_SIZE + 3
         again = await ledger.charge(caller, entry(10_000, 10_001))
-        assert again.counts[0][0] == 2 * SKETCH + 4
+        assert again.counts[0][0] == 2 * SKETCH_SIZE + 4
 
 
 async def another_tariff_starts_counts_and_leaks_anew(make: Make) -> None:

@@ -26,8 +26,8 @@ async def concurrent_charges_add_up_in_groups_too(make: Make) -> None:
         charges = [ledger.charge(callers[number % 4], entry(number, hit=number % 3)) for number in range(100)]
         accounts = await asyncio.gather(*charges)
         for place in range(2):
-            assert sorted(account.shared[place].rows for account in accounts) == list(range(1, 101))
-            assert all(sum(account.shared[place].counts[0]) == account.shared[place].rows for account in accounts)
+            assert sorted(account.groups[place].rows for account in accounts) == list(range(1, 101))
+            assert all(sum(account.groups[place].counts[0]) == account.groups[place].rows for account in accounts)
         for group in groups:
             found = await caller_named(ledger, group)
             assert (found.rows, found.requests, found.leaks, found.work) == (100, 100, (50.0, 25.0), 0.0)
@@ -35,7 +35,7 @@ async def concurrent_charges_add_up_in_groups_too(make: Make) -> None:
         for caller in callers:
             found = await caller_named(ledger, caller)
             assert (found.rows, sum(found.counts[0])) == (25, 25.0)
-            assert [group.rows for group in found.shared] == [100, 100]
+            assert [group.rows for group in found.groups] == [100, 100]
 
 
 async def callers_of_one_group_share_nothing_else(make: Make) -> None:
@@ -43,16 +43,16 @@ async def callers_of_one_group_share_nothing_else(make: Make) -> None:
     alice, bob = (Caller(f"key:suite-shares-{name}", groups=("org:suite-shares",)) for name in ("alice", "bob"))
     stranger, group = Caller("key:suite-shares-stranger"), Caller("org:suite-shares")
     async with open_ledger(make, alice, bob, stranger, group) as ledger:
-        assert (await ledger.charge(alice, entry(1, 2))).shared[0].counts[0][0] == 2.0
+        assert (await ledger.charge(alice, entry(1, 2))).groups[0].counts[0][0] == 2.0
         before = await caller_named(ledger, alice)
         after = await ledger.charge(bob, entry(2, 3))
         assert after.counts[0][0] == 2.0  # both are new to Bob
-        assert (after.shared[0].rows, after.shared[0].counts[0][0]) == (4, 3.0)  # and one of them to the group
-        assert (await ledger.charge(stranger, entry(1))).shared == ()
+        assert (after.groups[0].rows, after.groups[0].counts[0][0]) == (4, 3.0)  # and one of them to the group
+        assert (await ledger.charge(stranger, entry(1))).groups == ()
         again = await caller_named(ledger, alice)
         assert (again.rows, again.counts, again.leaks) == (before.rows, before.counts, before.leaks)
-        assert again.shared == after.shared
-        assert (await caller_named(ledger, Caller(alice.name))).shared == ()
+        assert again.groups == after.groups
+        assert (await caller_named(ledger, Caller(alice.name))).groups == ()
 
 
 async def groups_fade_and_stand_apart_from_the_largest(make: Make) -> None:
@@ -63,13 +63,13 @@ async def groups_fade_and_stand_apart_from_the_largest(make: Make) -> None:
         assert charged == await caller_named(ledger, caller)
         await ledger.bill(caller, bill(1.0))
         later = await caller_named(ledger, caller, NOW + HALF_LIFE)
-        assert later.shared[0].counts[0][0] == later.counts[0][0] == 1.0
-        assert (later.work, later.shared[0].work) == (1.0, 0.0)
+        assert later.groups[0].counts[0][0] == later.counts[0][0] == 1.0
+        assert (later.work, later.groups[0].work) == (1.0, 0.0)
         largest = [account.caller.name for account in await ledger.largest(10_000, NOW)]
         assert caller.name in largest
         assert group.name not in largest
         assert await ledger.reset(group, MODEL) is True
-        assert (await caller_named(ledger, caller)).shared == ()
+        assert (await caller_named(ledger, caller)).groups == ()
         assert await ledger.reset(group, MODEL) is False
 
 

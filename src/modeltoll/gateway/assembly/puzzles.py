@@ -11,7 +11,7 @@ from modeltoll.errors import SettingsError
 from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
-from modeltoll.puzzle.precomputed import STOCKED_KIB, PrecomputedPool
+from modeltoll.puzzle.precomputed import PRECOMPUTED_KIB, PrecomputedPool
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 
 if TYPE_CHECKING:
@@ -63,5 +63,5 @@ def build_puzzle_selector(
 def build_precomputed_pool(settings: Settings) -> PrecomputedPool | None:
     """What is made ahead for the puzzles of all models, or None where none of them takes so much memory."""
     highest = max(model.puzzle.highest_memory_kib for model in settings.models.values())
-    memories = tuple(memory for memory in STOCKED_KIB if memory <= highest)
+    memories = tuple(memory for memory in PRECOMPUTED_KIB if memory <= highest)
     return PrecomputedPool(random.SystemRandom(), memories_kib=memories) if memories else None

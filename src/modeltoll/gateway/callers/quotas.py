@@ -32,11 +32,11 @@ class DailyQuotas:
         Raises:
             AllowanceSpent: the quota does not cover them. LedgerError: the ledger does not answer.
         """
-        if caller.allowance is None:
+        if caller.quota is None:
             return
         spent = await self._ledger.spent(caller, self._today())
-        if not caller.allowance.covers(spent, rows):
-            raise self._refusal(caller.allowance, spent, rows)
+        if not caller.quota.covers(spent, rows):
+            raise self._refusal(caller.quota, spent, rows)
 
     async def spend(self, caller: Caller, rows: int, work: float) -> None:
         """Add rows, and ``work`` in reference seconds, to today's usage in one atomic step.
@@ -44,11 +44,11 @@ class DailyQuotas:
         Raises:
             AllowanceSpent, LedgerError: as ``check``; nothing was added.
         """
-        if caller.allowance is None:
+        if caller.quota is None:
             return
         today = self._today()
-        if not await self._ledger.spend(caller, DailyUsage(today, rows, work), caller.allowance):
-            raise self._refusal(caller.allowance, await self._ledger.spent(caller, today), rows)
+        if not await self._ledger.spend(caller, DailyUsage(today, rows, work), caller.quota):
+            raise self._refusal(caller.quota, await self._ledger.spent(caller, today), rows)
 
     def _today(self) -> int:
         return int(self._clock() // _DAY)

@@ -70,7 +70,7 @@ class AdmissionControl:
         new = caller.anonymous and backlog.requests < terms.new_requests
         if not new and self._seconds_left(backlog) <= terms.backlog_seconds:
             return None
-        return Work(terms.seconds, rows, 0.0, entry_seconds=terms.seconds)
+        return Work(terms.seconds, rows, 0.0, new_account_seconds=terms.seconds)
 
     def use_ticket(self, ticket: AdmissionTicket) -> None:
         """Mark a ticket as used.

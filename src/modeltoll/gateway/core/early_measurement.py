@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from modeltoll.leak.measure import sees_inputs_alone
+from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.records import Answer, Evidence
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class EarlyMeasurement:
     """One model's measures of inputs alone. Their duration is estimated by the shortest so far."""
 
     def __init__(self, measures: Sequence[LeakMeasure]) -> None:
-        self._measures = tuple(measure for measure in measures if sees_inputs_alone(measure))
+        self._measures = tuple(measure for measure in measures if reads_inputs_alone(measure))
         self._shortest: dict[int, float] = {}  # seconds, by the number of binary digits of the rows
 
     async def measure_during(self, ask: Awaitable[Answer], parsed: ParsedRequest) -> tuple[Answer, EarlyLeaks]:

@@ -84,7 +84,7 @@ class Gate:
         account, in_ledger = await self._charge(request.caller, parsed, measured)
         work = tariff.work(measured.assessment, account)
         if not in_ledger:  # without the ledger no caller is new or suspected: the rows' own price is charged
-            work = replace(work, seconds=work.rows_seconds, entry_seconds=0.0)
+            work = replace(work, seconds=work.rows_seconds, new_account_seconds=0.0)
         if self.config.drift_monitor is not None:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
         mode = self._mode_without_toll(request.caller, work)

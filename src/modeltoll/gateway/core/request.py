@@ -124,7 +124,7 @@ class GateConfig:
 class GateRequest:
     """One request at the gate: its caller, its upstream path, its body, and what the client can do.
 
-    ``content_type`` is one of ``wire.fold_type``. ``ticket`` is given where the caller has solved an admission puzzle
+    ``content_type`` is one of ``wire.with_binary_length``. ``ticket`` is given where the caller has solved an admission puzzle
     for this request.
     """
 

@@ -75,7 +75,7 @@ def admission_toll(
     seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
     claim = _claim(runtime, request, request_in_token, (challenge, solution), seconds, (model, request.path))
     token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
-    return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), entry=True)
+    return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 
 def _claim(
@@ -84,9 +84,9 @@ def _claim(
     answer: Answer,
     puzzle: tuple[Challenge, Solution | None],
     seconds: float,
-    entry: tuple[str, str] | None = None,
+    admission: tuple[str, str] | None = None,
 ) -> seal.RedeemClaim:
-    """What a token holds; it expires in ``seconds``. ``entry`` is (model, path) of a request to be admitted."""
+    """What a token holds; it expires in ``seconds``. ``admission`` is (model, path) of a request to be admitted."""
     (challenge, solution), now = puzzle, runtime.clock()
     return seal.RedeemClaim(
         answer=answer,
@@ -96,7 +96,7 @@ def _claim(
         caller=request.caller.name,
         request_digest=hashlib.sha256(request.body).digest(),
         issued=now,
-        entry=entry,
+        admission=admission,
     )
 
 
@@ -115,9 +115,9 @@ def redeem(runtime: GateRuntime, caller: Caller, body: bytes) -> Answer | Admitt
         raise RequestError(str(error)) from None
     claim = seal.open_token(runtime.key_ring, token, caller.name, runtime.clock())
     answer = seal.redeem_claim(claim, counters)
-    if claim.entry is None:
+    if claim.admission is None:
         return answer
-    model, path = claim.entry
+    model, path = claim.admission
     return AdmittedRequest(
         model, path, answer.body, answer.content_type, AdmissionTicket(claim.challenge.parts[0].seed, claim.expires)
     )

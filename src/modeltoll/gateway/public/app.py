@@ -78,7 +78,7 @@ class AppComponents:
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
     return Response(
-        answer.body, status_code=answer.status, headers={**wire.type_headers(answer.content_type), **headers}
+        answer.body, status_code=answer.status, headers={**wire.content_headers(answer.content_type), **headers}
     )
 
 
@@ -111,11 +111,11 @@ class _Handlers:
         toll, answer = result.toll, result.answer
         if toll is not None:
             error = protocol.error_member(wire.DETAIL)
-            body = await off_loop(len(toll.cargo) > LARGE_BYTES, wire.encode_toll, toll, error)
-            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.authenticate(toll, model)}
+            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error)
+            headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
-        receipt = wire.receipt(result.work.rows, result.work.seconds, result.mode)
+        receipt = wire.format_receipt(result.work.rows, result.work.seconds, result.mode)
         return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, http_request: Request) -> Response:

@@ -101,7 +101,7 @@ def content_type_of(request: Request, protocol: ServingProtocol) -> str:
     length = request.headers.get(wire.BINARY_HEADER)
     if length is None:
         return JSON
-    folded = wire.fold_type(_BINARY, length)
+    folded = wire.with_binary_length(_BINARY, length)
     if not protocol.routes.binary or folded == _BINARY:
         raise RequestError(f"{wire.BINARY_HEADER} is not served here, or not a length")
     return folded

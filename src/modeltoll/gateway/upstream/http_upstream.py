@@ -61,7 +61,7 @@ class HttpUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """See ``Upstream.predict``."""
-        return await self._ask("POST", path, body, {**self._headers(), **wire.type_headers(content_type)})
+        return await self._ask("POST", path, body, {**self._headers(), **wire.content_headers(content_type)})
 
     async def fetch(self, path: str) -> Answer:
         """See ``Upstream.fetch``."""
@@ -97,5 +97,5 @@ class HttpUpstream:
             if size > self._max_body:
                 raise too_large
             chunks.append(chunk)
-        folded = wire.fold_type(content_type, headers.get(wire.BINARY_HEADER))
+        folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER))
         return Answer(response.status, folded, b"".join(chunks))

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from modeltoll.leak.teachers.network_stack import NetworkStack
     from modeltoll.records import Floats, Progress
 
-__all__ = ["OBSERVER", "VOTE_HEAD", "fit_novelty_network", "fit_vote_head", "with_noise"]
+__all__ = ["NOVELTY_NETWORK", "VOTE_HEAD", "fit_novelty_network", "fit_vote_head", "with_noise"]
 
 VOTE_HEAD = NetworkPlan(hidden=(256, 64), epochs=20, batch=256, rate=2e-3, decay=0.0, shift=0)
-OBSERVER = NetworkPlan(convolutions=((24, 5), (48, 5)), hidden=(128,), epochs=3, batch=128, rate=2e-3)
+NOVELTY_NETWORK = NetworkPlan(convolutions=((24, 5), (48, 5)), hidden=(128,), epochs=3, batch=128, rate=2e-3)
 _SMALLEST_IMAGE = 16
 _MOST_ROWS = 20_000  # private rows that a vote head learns from; there are twice as many perturbed ones
 _STRENGTHS = (0.15, 0.9)  # how much of a perturbed input is something else
@@ -87,7 +87,7 @@ def fit_novelty_network(
     inputs: Floats,
     labels: NDArray[Any],
     shape: Shape,
-    plan: NetworkPlan = OBSERVER,
+    plan: NetworkPlan = NOVELTY_NETWORK,
     progress: Progress = lambda _done, _most: None,
 ) -> NetworkStack:
     """Train one classifier on private inputs (n, d) and labels (n,), for ``LayeredNovelty`` to look through.

@@ -169,7 +169,7 @@ class TeacherEnsemble:
             raise CalibrationError("the teachers file does not hold what teachers need", private=str(path))
         weights = [arrays[f"weights{i}"] for i in layers]
         biases = [arrays[f"biases{i}"] for i in layers]
-        if not _fit(weights, biases, arrays["classes"]):
+        if not _shapes_match(weights, biases, arrays["classes"]):
             raise CalibrationError("the shapes in the teachers file do not fit each other", private=str(path))
         members = NetworkMembers(tuple(weights), tuple(biases), str(arrays["activation"]))
         return cls(members, arrays["classes"], weights[0].shape[0])
@@ -183,7 +183,7 @@ class TeacherEnsemble:
         return cls(stack, classes, stack.dimensions)
 
 
-def _fit(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], classes: NDArray[Any]) -> bool:
+def _shapes_match(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], classes: NDArray[Any]) -> bool:
     """Whether the layers follow on each other, have one number of teachers, and end in the classes."""
     if classes.ndim != 1 or classes.size < 2 or any(w.ndim != 3 for w in weights):
         return False

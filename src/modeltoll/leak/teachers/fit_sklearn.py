@@ -25,9 +25,9 @@ from modeltoll.leak.teachers.partition import check_private, partition
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["Make", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
+__all__ = ["ClassifierFactory", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
 
-Make = Callable[[int], Classifier]  # a seed to an untrained classifier
+ClassifierFactory = Callable[[int], Classifier]  # a seed to an untrained classifier
 _Layers = list[tuple["Floats", "Floats"]]
 
 
@@ -50,7 +50,7 @@ class TeacherPlan:
     """
 
     teachers: int = 250
-    make: Make = logistic
+    make: ClassifierFactory = logistic
     seed: int = 0
 
 
@@ -86,16 +86,16 @@ def fit_teachers(
         trained.append(teacher)
         if progress is not None:
             progress(len(trained), plan.teachers)
-    return TeacherEnsemble(_members(trained, classes), classes, values.shape[1])
+    return TeacherEnsemble(_ensemble_members(trained, classes), classes, values.shape[1])
 
 
-def _train(make: Make, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
+def _train(make: ClassifierFactory, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
     teacher = make(seed)
     teacher.fit(inputs, labels)
     return teacher
 
 
-def _members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
+def _ensemble_members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
     """Stacked networks where all teachers are networks of one shape, else the classifiers themselves."""
     networks = [_network(teacher, classes) for teacher in trained]
     activation, shape = networks[0][1], [w.shape for w, _ in networks[0][0]]

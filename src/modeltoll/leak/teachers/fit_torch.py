@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MNISTNET", "PERCEPTRON", "NetworkPlan", "TrainingBatch", "fit_network", "fit_network_teachers"]
 
 _Parameters = list[tuple[Tensor, Tensor]]
-_MOST_WEIGHTS = 12_000_000  # weights trained at once: more do not fit the cache better, and are lost on an interruption
+_MAX_WEIGHTS = 12_000_000  # weights trained at once: more do not fit the cache better, and are lost on an interruption
 _KIND = "teacher networks in training"
 
 
@@ -99,7 +99,7 @@ def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and 
     parts = partition(codes, teachers, plan.seed)
     rows = np.stack([part[: codes.size // teachers] for part in parts])
     single, marks = values.astype(np.float32), np.eye(classes.size, dtype=np.float32)
-    share = max(1, min(teachers, _MOST_WEIGHTS // _weights(plan, shape, classes.size)))
+    share = max(1, min(teachers, _MAX_WEIGHTS // _weights(plan, shape, classes.size)))
     starts = range(0, teachers, share)
     stacks = []
     for number, start in enumerate(starts):
@@ -140,7 +140,7 @@ def fit_network(
     """
     networks, rows, _ = lesson.inputs.shape
     chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + first)
-    parameters = _untrained(lesson, plan, chance)
+    parameters = _initial_parameters(lesson, plan, chance)
     optimiser = torch.optim.Adam(
         [p.requires_grad_() for pair in parameters for p in pair], lr=plan.rate, weight_decay=plan.decay
     )
@@ -205,7 +205,7 @@ def _weights(plan: NetworkPlan, shape: tuple[int, int, int], classes: int) -> in
     return sum(entering * leaving for entering, leaving in _sizes(plan, shape, classes))
 
 
-def _untrained(lesson: TrainingBatch, plan: NetworkPlan, chance: torch.Generator) -> _Parameters:
+def _initial_parameters(lesson: TrainingBatch, plan: NetworkPlan, chance: torch.Generator) -> _Parameters:
     """He et al. 2015: normal weights of variance 2 / in."""
     networks, _, classes = lesson.targets.shape
     return [

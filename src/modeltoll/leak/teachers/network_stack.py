@@ -96,7 +96,7 @@ class NetworkStack:
         parts = []
         for row in range(len(inputs)):  # one at a time: a product of several may round each otherwise
             stages = self._run(inputs[row : row + 1], slice(0, 1))[:-1]
-            parts.append([_summary(stage[0]) for stage in stages])
+            parts.append([_pooled_features(stage[0]) for stage in stages])
         return [np.concatenate(same) for same in zip(*parts, strict=True)]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -121,7 +121,7 @@ class NetworkStack:
             ]
         except (KeyError, TypeError, ValueError):
             raise CalibrationError("the file does not hold what networks need") from None
-        if len(shape) != 3 or not layers or not _follow(layers, *shape):
+        if len(shape) != 3 or not layers or not _shapes_match(layers, *shape):
             raise CalibrationError("the shapes of the networks in the file do not fit each other")
         return cls(tuple(layers), (shape[0], shape[1], shape[2]))
 
@@ -164,11 +164,11 @@ def _convolve(values: _Values, weights: _Values, biases: _Values, kernel: int) -
     return np.asarray(pooled + biases[:, None, None, None])
 
 
-def _summary(stage: _Values) -> _Values:
+def _pooled_features(stage: _Values) -> _Values:
     return np.concatenate([stage.mean(axis=(1, 2)), stage.std(axis=(1, 2))], axis=1) if stage.ndim == 4 else stage
 
 
-def _follow(layers: list[Layer], height: int, width: int, channels: int) -> bool:
+def _shapes_match(layers: list[Layer], height: int, width: int, channels: int) -> bool:
     """Whether each layer takes what the one before gives, for one number of networks, all in float32."""
     networks, flat = len(layers[0].biases), False
     for layer in layers:
