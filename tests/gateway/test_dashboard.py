@@ -23,7 +23,7 @@ from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.records import Caller
-from modeltoll.testing.believable_day import (
+from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,
@@ -53,7 +53,7 @@ TARIFF = build_tariff()
 def lived(plans, mode="enforce", ledger=None):
     ledger = ledger or MemoryLedger()
     asyncio.run(ledger.open())
-    town = SampleTraffic.of(ledger, TARIFF, NOW)
+    town = SampleTraffic.start(ledger, TARIFF, NOW)
     asyncio.run(simulate_day(town, plans))
     return town
 

@@ -28,7 +28,7 @@ from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.explain import explain_caller
 from modeltoll.records import Account, Caller, Leaks
-from modeltoll.testing.believable_day import (
+from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,
@@ -48,7 +48,7 @@ class Lived:
         self.tariff = build_tariff()
         self.ledger = MemoryLedger()
         asyncio.run(self.ledger.open())
-        self.town = SampleTraffic.of(self.ledger, self.tariff, NOW)
+        self.town = SampleTraffic.start(self.ledger, self.tariff, NOW)
         asyncio.run(simulate_day(self.town, plans))
         self.reading = asyncio.run(LedgerReader(self.ledger, self.town.clock).read())
         self.day = self.reading.tail.day(MODEL, MEASURES)
@@ -63,7 +63,7 @@ class Lived:
 
 @pytest.fixture(scope="module")
 def lived():
-    return Lived([replace(plan, lift=0.0) for plan in sample_callers(0.4)])
+    return Lived([replace(plan, drift=0.0) for plan in sample_callers(0.4)])
 
 
 def assessed(day, tariff=None):
@@ -375,7 +375,7 @@ def test_a_page_of_an_empty_log_has_every_panel():
     tariff = build_tariff()
     ledger = MemoryLedger()
     asyncio.run(ledger.open())
-    town = SampleTraffic.of(ledger, tariff, NOW)
+    town = SampleTraffic.start(ledger, tariff, NOW)
     reading = asyncio.run(LedgerReader(ledger, town.clock).read())
     stand = ModelSnapshot(MODEL, MEASURES, NOW, reading, tariff, town.monitor.reading())
     view = overview(stand, ViewOptions.of({"g": "0.5"}))

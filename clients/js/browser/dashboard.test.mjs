@@ -107,14 +107,14 @@ test("refreshing is paused by a button, and goes on by it", async () => {
 
 test("a ledger that falls silent is said to, and the page recovers by itself", async () => {
   const { page } = await visit();
-  await stand.tell("silence");
+  await stand.tell("stop-ledger");
   try {
     await refreshed(page);
     await page.getByText("The ledger does not answer: the ledger's server cannot be reached.").waitFor();
     assert.equal(await page.locator("#requests").count(), 0);
     assert.equal(await page.locator("#price canvas").count(), 1);
   } finally {
-    await stand.tell("speak");
+    await stand.tell("start-ledger");
   }
   await refreshed(page);
   await page.locator("#requests canvas").waitFor();
@@ -305,7 +305,7 @@ test("without JavaScript there is everything but the charts, and the form works"
 });
 
 test("a hostile name is text, wherever it comes", async () => {
-  await stand.tell("stranger");
+  await stand.tell("hostile");
   const { page, wrong } = await visit("?callers=all");
   const name = `key:<img src=x onerror=alert(1)>"'><script>alert(2)</script>`;
   await page.getByRole("link", { name }).click();
