@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.assembly.gateway import SharedResources
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["build_drift_monitor", "build_shared_resources", "traced_upstream"]
 
 _KEY_BYTES = 32
-_PRICING = attrgetter("identity", "weights", "g", "unit_seconds", "suspicion", "entry")  # determines all prices
 
 
 def build_shared_resources(settings: Settings, ledger: Ledger) -> SharedResources:
@@ -70,12 +68,16 @@ def build_drift_monitor(settings: Settings, tariff: ConformalTariff, before: Gat
     choose_g = settings.models[model].choose_g
     if before is not None and model in before.gates:
         config = before.gates[model].config
-        same_prices = isinstance(config.tariff, ConformalTariff) and _PRICING(config.tariff.calibration) == _PRICING(
-            tariff.calibration
-        )
+        same_prices = isinstance(config.tariff, ConformalTariff) and _pricing(config.tariff) == _pricing(tariff)
         if config.drift_monitor is not None and same_prices and before.settings.models[model].choose_g == choose_g:
             return config.drift_monitor
     return DriftMonitor(model, DriftDetector(tariff), time.time, AdaptiveG(tariff) if choose_g else None)
+
+
+def _pricing(tariff: ConformalTariff) -> tuple[object, ...]:
+    """All that the tariff's prices are computed from."""
+    data = tariff.calibration
+    return data.identity, data.weights, data.g, data.unit_seconds, data.suspicion, data.new_account_toll
 
 
 def traced_upstream(upstream: Upstream, tracer: Tracer) -> Upstream:
