@@ -28,7 +28,7 @@ from pathlib import Path
 
 import aiohttp
 import httpx
-from gateway_street import (
+from gateway_fixtures import (
     KEY,
     PATH,
     cpu_seconds,

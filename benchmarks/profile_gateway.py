@@ -2,7 +2,7 @@
 
     python benchmarks/profile_gateway.py [--requests 5000] [--json FILE] [--figure FILE]
 
-One gate for each ledger, in this process, with a model server's answers at hand (``gateway_street.py``): each step of a
+One gate for each ledger, in this process, with a model server's answers at hand (``gateway_fixtures.py``): each step of a
 request is timed by itself, so that the table adds up to the whole but for what lies between the steps. Beside the
 median of many requests in a row it shows that of requests with a pause of 2 ms between them, as one connection has
 them, in which the processor's caches go to other work: what the same steps take longer then is no work of theirs.
@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 import uvloop
-from gateway_street import MODEL, PATH, bodies, question, write_settings
+from gateway_fixtures import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime

@@ -2,7 +2,7 @@
 
     python benchmarks/load/throughput.py [--seconds 5] [--connections 32] [--unit-ms 5] [--json FILE]
 
-The proxies and the stub of a model server are those of benchmarks/gateway_street.py: entropy, one row a request, an API key.
+The proxies and the stub of a model server are those of benchmarks/gateway_fixtures.py: entropy, one row a request, an API key.
 Each proxy is loaded alone for the given time; latencies and statuses are those of the load generator, and the resident memory
 of the proxy is read ten times a second: its mean in the second and in the last quarter of the time, and the largest. A minute
 shows the throughput, ten whether the memory is steady. Ends with 1 where any answer was neither a toll nor, of the
@@ -30,7 +30,7 @@ import aiohttp
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import gateway_street as street
+import gateway_fixtures as street
 
 from modeltoll.testing.servers import postgres_server, valkey_server
 

@@ -6,9 +6,9 @@ import logging
 
 import numpy as np
 import pytest
-from modeltoll.gateway.callers.identify import RequestIdentity, Tier
 
 from modeltoll.gateway.assembly.build import build_identifier
+from modeltoll.gateway.callers.identify import RequestIdentity, Tier
 from modeltoll.gateway.core.drift_monitor import CHECK_ROWS, DriftMonitor
 from modeltoll.gateway.settings.load import Settings
 from modeltoll.pricing.adaptive_g import AdaptiveG

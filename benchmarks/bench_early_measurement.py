@@ -1,6 +1,6 @@
 """What a slow measure of inputs adds to a request when it is taken after the answer, and while the model server works.
 
-    python benchmarks/bench_foresight.py [--requests 400] [--json FILE]
+    python benchmarks/bench_early_measurement.py [--requests 400] [--json FILE]
 
 One gate in this process, with SQLite and a model server that answers after 4 ms. The measure reads a matrix of 16 MiB
 again and again, as a search for neighbours does, for so many milliseconds; each line is the median of
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from gateway_street import MODEL, PATH, bodies, question, write_settings
+from gateway_fixtures import MODEL, PATH, bodies, question, write_settings
 
 from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime
@@ -112,7 +112,7 @@ def main():
         path, *_ = write_settings(place, "sqlite", 1, 5.0, f"sqlite:///{place}/ledger.db", private=True)
         lines = asyncio.run(bench(load_settings(path), given.requests))
     result = {
-        "command": f"python benchmarks/bench_foresight.py --requests {given.requests}",
+        "command": f"python benchmarks/bench_early_measurement.py --requests {given.requests}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "answer_ms": ANSWER_MS,

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
 
 from modeltoll.errors import CallerRefused, SettingsError
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
 from modeltoll.gateway.callers.key_file import (
     KeyDocument,
     KeyFileError,
