@@ -115,13 +115,13 @@ def test_while_the_ledger_is_dead_the_declared_choice_is_kept_and_afterwards_eve
             refusing, harness.without_ledger = harness.gate(), True
             releasing = harness.gate()
             await harness.ledger.open()
-            before = await refusing.visit(harness.request(harness.infer_body([1, 1])))
+            before = await refusing.handle(harness.request(harness.infer_body([1, 1])))
             await asyncio.to_thread(running.kill)
             with pytest.raises(LedgerError) as caught:
-                await refusing.visit(harness.request(harness.infer_body([2, 2])))
-            meanwhile = await releasing.visit(harness.request(harness.infer_body([3, 3])))
+                await refusing.handle(harness.request(harness.infer_body([2, 2])))
+            meanwhile = await releasing.handle(harness.request(harness.infer_body([3, 3])))
             await asyncio.to_thread(running.start)
-            after = await refusing.visit(harness.request(harness.infer_body([4, 4])))
+            after = await refusing.handle(harness.request(harness.infer_body([4, 4])))
             await harness.ledger.close()
             return before, caught.value, meanwhile, after
 
