@@ -179,7 +179,7 @@ class One:
         )
 
     def predict(self, inputs):
-        return self._network.winners(inputs)[:, 0]
+        return self._network.predict(inputs)[:, 0]
 
 
 def teacher_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
@@ -250,11 +250,11 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         NetworkStack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1]) for w in perceptrons.layers), (28, 28, 1))
         for i in range(250)
     ]
-    plain = per_row(lambda: [one.winners(inputs) for one in alone], 500, few)
+    plain = per_row(lambda: [one.predict(inputs) for one in alone], 500, few)
     whole = per_row(lambda: votes(perceptrons, 500), 500, few)
     yield Figure("votes of 250 perceptrons of 32 units, float32", 500, whole, plain, 600.0)
     winners, single = onnx_winners(perceptrons), inputs.astype(np.float32)
-    assert (perceptrons.winners(inputs) == winners(single).T).mean() > 0.999  # but for ties within float32's rounding
+    assert (perceptrons.predict(inputs) == winners(single).T).mean() > 0.999  # but for ties within float32's rounding
     runtime = per_row(lambda: winners(single), 500, few)
     yield Figure("the same perceptrons in ONNX Runtime, winners alone", 500, runtime, plain)
     mnistnets = stack_of(rng, 50, ((20, 5), (50, 5)), (500, 10))
@@ -264,7 +264,7 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         )
         for i in range(50)
     ]
-    plain = per_row(lambda: [one.winners(inputs[:32]) for one in alone], 32, few)
+    plain = per_row(lambda: [one.predict(inputs[:32]) for one in alone], 32, few)
     yield Figure("votes of 50 MnistNets, 32 rows", 32, per_row(lambda: votes(mnistnets, 32), 32, few), plain)
     head = VoteHead(stack_of(rng, 1, (), (256, 64, 10)), 250)
     yield Figure("vote head of 256 and 64 units", 500, per_row(lambda: head.votes(inputs), 500, few), whole)

@@ -53,7 +53,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
     scores = fit_torch._forward(images, parameters, plan)
     top = scores.topk(2, dim=2).values
     clear = (top[..., 0] - top[..., 1] > 1e-5 * top[..., 0].abs()).numpy().T
-    same = teachers.members.winners(queries) == scores.argmax(dim=2).numpy().T
+    same = teachers.members.predict(queries) == scores.argmax(dim=2).numpy().T
     assert same[clear].all()
     assert clear.mean() > 0.999
     held = stripes(300, 9)
@@ -93,7 +93,7 @@ def test_a_teacher_never_votes_for_a_class_that_it_has_not_seen():
     teachers = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=10)
     absent = np.isneginf(teachers.members.biases[-1][:, 2])
     assert absent.sum() >= 8
-    assert not (teachers.members.winners(np.random.default_rng(0).normal(size=(500, 256)))[:, absent] == 2).any()
+    assert not (teachers.members.predict(np.random.default_rng(0).normal(size=(500, 256)))[:, absent] == 2).any()
 
 
 def test_a_teachers_training_does_not_depend_on_its_neighbours():

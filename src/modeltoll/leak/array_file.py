@@ -1,4 +1,4 @@
-"""Fitted arrays as files: one .npz with a kind, a version and a checksum, and never a pickle."""
+"""Files of fitted arrays: one .npz archive with a kind, a version and a checksum, without pickles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Arrays", "is_kind", "load_any", "load_arrays", "save_arrays"]
 VERSION = 1
 _KIND, _VERSION, _DIGEST = "modeltoll_kind", "modeltoll_version", "modeltoll_sha256"
 
-# What numpy and zipfile raise on files that are not as they wrote them.
+# What numpy and zipfile raise on damaged files.
 _DAMAGE = (
     OSError,
     EOFError,
@@ -37,7 +37,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def save_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of numbers or text to ``path``, in one step: another file of that name is replaced whole.
+    """Write arrays of numbers or text to ``path`` atomically; an existing file is replaced.
 
     Raises:
         ValueError: an array holds objects.
@@ -55,16 +55,16 @@ def save_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> No
 
 
 def load_arrays(path: Path, kind: str) -> Arrays:
-    """Read what ``save_arrays`` wrote under the same kind; the arrays have the same bits.
+    """Read a file that ``save_arrays`` wrote with the same kind.
 
     Raises:
-        CalibrationError: no such file, damaged, of another kind, or of a version that is not understood.
+        CalibrationError: the file is missing, damaged, of another kind or of an unknown version.
     """
     return load_any(path, (kind,))[1]
 
 
 def is_kind(path: Path, kind: str) -> bool:
-    """Whether a file says that it is of this kind; False where it cannot be read, which loading it will tell."""
+    """Whether the file is of this kind; False if it cannot be read (``load_arrays`` reports why)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             return str(members[_KIND]) == kind
@@ -73,15 +73,17 @@ def is_kind(path: Path, kind: str) -> bool:
 
 
 def load_any(path: Path, kinds: Sequence[str]) -> tuple[str, Arrays]:
-    """Read what ``save_arrays`` wrote under one of the kinds, and say which. Raises as ``load_arrays`` does."""
+    """Read a file of one of the kinds; returns its kind and arrays. Raises as ``load_arrays`` does."""
     kind = kinds[0]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             arrays: Arrays = {name: members[name] for name in members.files}
     except FileNotFoundError:
-        raise CalibrationError(f"there is no {kind} file here", private=str(path)) from None
+        raise CalibrationError(f"the {kind} file does not exist", private=str(path)) from None
     except _DAMAGE as error:
-        raise CalibrationError(f"the {kind} file is damaged or not one of ours", private=f"{path}: {error}") from error
+        raise CalibrationError(
+            f"the {kind} file is damaged or not of Modeltoll's format", private=f"{path}: {error}"
+        ) from error
     header = [arrays.pop(name, None) for name in (_KIND, _VERSION, _DIGEST)]
     if any(part is None or part.ndim for part in header):
         raise CalibrationError(f"this is not a {kind} file", private=str(path))
