@@ -22,7 +22,7 @@ def honest(rows=1000, measures=1, seed=0):
 
 def test_every_row_is_either_calibrated_on_or_kept_back():
     fitted = fit_calibration("model", honest(1000), RowCosts(0.01), split=HoldoutSplit(holdback=0.3))
-    assert fitted.honest == 700
+    assert fitted.honest_rows == 700
     assert fitted.report.held_back == 300
     assert np.isin(fitted.scores, honest(1000).values).all()
 

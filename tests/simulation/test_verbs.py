@@ -224,7 +224,7 @@ def test_a_gateways_shadow_log_makes_a_tariff_of_the_settings_weights(place):
         "calibrate", place / "modeltoll.yaml", "--from-ledger", "--unit-ms", 5, "--out", place / "logged.json"
     )
     fitted = load_calibration(place / "logged.json", model="digits", measures=NAMES)
-    assert fitted.honest == 240
+    assert fitted.honest_rows == 240
     assert fitted.weights == (0.75, 0.25)
     assert "sent 100 of the 300 rows" in " ".join(result.stderr.split())
     assert fitted.provenance.source == "the shadow log of digits"
@@ -317,5 +317,5 @@ def test_what_cannot_be_explained_is_refused(place):
     other = ("--out", place / "other.json", "--unit-ms", 8, "--model", "digits", "--seed", 1)
     done("calibrate", "--leaks", place / "leaks.npz", *other)
     refused(
-        1, "kept under another tariff", "explain", place / "other.json", "--caller", "key:mallory", "--ledger", ledger
+        1, "belongs to another tariff", "explain", place / "other.json", "--caller", "key:mallory", "--ledger", ledger
     )

@@ -74,7 +74,7 @@ class ConformalBatchTariff:
         units[surcharge <= 1.0] *= 1.0 - caller.discount
         entry = tariff.calibration.new_account_toll
         new = grouped_rank(traffic.accounts) < entry.rows
-        units += new * (entry.whole(caller) / entry.rows)
+        units += new * (entry.total_units(caller) / entry.rows)
         return BatchCharges(tariff.calibration.unit_seconds * units, surcharge > 1.0)
 
 

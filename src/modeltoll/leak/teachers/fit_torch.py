@@ -35,7 +35,7 @@ class NetworkPlan:
 
     ``convolutions``: (channels, kernel side) each, followed by 2 x 2 max pooling. ``hidden``: widths of dense layers.
     ``batch``: rows per step. ``rate``: initial learning rate. ``decay``: weight decay. ``shift``: augmentation by a
-    cyclic shift of up to so many pixels, one per batch; 0 for rows that are no images.
+    cyclic shift of up to so many pixels, one per batch, without effect on rows of shape (1, 1, d).
     """
 
     convolutions: tuple[tuple[int, int], ...] = ()
