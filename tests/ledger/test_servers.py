@@ -293,7 +293,7 @@ def test_an_empty_schema_made_for_a_user_who_may_make_none_is_enough(database, c
         theirs = database.replace("postgres:", f"guest_of_{owner.info.dbname}:").replace(
             quote(PASSWORD, safe=""), "wrong-secret"
         )
-        assert "let him create the schema" in refused(opened(theirs), caplog)
+        assert "allow the user to create the schema" in refused(opened(theirs), caplog)
         owner.execute(f"CREATE SCHEMA modeltoll AUTHORIZATION guest_of_{owner.info.dbname}")
 
     async def go():
@@ -337,7 +337,7 @@ def test_tables_that_go_while_in_use_are_missed_aloud(database, caplog):
         finally:
             await ledger.close()
 
-    assert refused(go(), caplog) == "the ledger's tables are gone; restart the gateway"
+    assert refused(go(), caplog) == "the ledger's tables are missing; restart the gateway"
 
 
 def test_the_log_is_append_only_and_loses_its_oldest_lines_only_and_never_all(database):

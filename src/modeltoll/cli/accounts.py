@@ -130,7 +130,7 @@ def _ask(where: str, question: Callable[[Ledger], Awaitable[T]]) -> T:
     """Open the ledger, if there is one, and ask it."""
     with requires_extra("gateway"):
         from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
-    store = ledger_from_url(_url(where), make=False)
+    store = ledger_from_url(_url(where), create=False)
 
     async def ask() -> T:
         await store.open()

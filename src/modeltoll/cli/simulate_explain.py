@@ -156,7 +156,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 async def _account(url: str, caller: Caller, model: str) -> Account:
     from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
 
-    ledger = ledger_from_url(url, make=False)
+    ledger = ledger_from_url(url, create=False)
     await ledger.open()
     try:
         account = await ledger.account(caller, model, time.time())

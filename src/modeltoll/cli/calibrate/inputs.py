@@ -70,7 +70,7 @@ async def logged_leaks(goal: CalibrationTarget) -> Leaks:
 
     if goal.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    ledger = ledger_from_url(goal.loaded.ledger.url, make=False)
+    ledger = ledger_from_url(goal.loaded.ledger.url, create=False)
     lines: list[tuple[int, str, LogEntry]] = []
     await ledger.open()
     try:

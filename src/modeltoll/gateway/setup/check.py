@@ -89,7 +89,7 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
     if settings.ledger.url.startswith("memory:"):
         return "in memory: forgotten when the gateway stops", ""
-    ledger = ledger_from_url(settings.ledger.url, make=False)
+    ledger = ledger_from_url(settings.ledger.url, create=False)
     try:
         await ledger.open()
         try:
