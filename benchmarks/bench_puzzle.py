@@ -164,7 +164,7 @@ def varied(puzzle, work, draws):
 def variation_table(draws):
     """Solving puzzles of one work, one part and four, against theory."""
     argon2id = Argon2idCounter(UNIT, ladder=(256,), max_memory_kib=256)
-    lock = TimeLock(UNIT, Trapdoor.draw())
+    lock = TimeLock(UNIT, Trapdoor.generate())
     cases = [
         ("argon2id 256 KiB, one part", argon2id, WORK, 0.577),
         ("argon2id 256 KiB, four parts", argon2id, 4 * WORK, 0.289),
@@ -193,7 +193,7 @@ def making_table(repeats):
     for memory in (256, 8192, 65536, 262144):
         stock = PrecomputedPool(rng, memories_kib=(memory,), depth=4 * repeats)
         puzzle = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory)
-        stocked = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory, stock=stock)
+        stocked = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory, precomputed=stock)
         work = Work(4 * WORK, 1, 4 * WORK)
         challenge, solution = puzzle.make(work, rng)
         line = {
@@ -205,7 +205,10 @@ def making_table(repeats):
             stock.fill()
             line["from_stock_ms"] = milliseconds(partial(stocked.make, work, rng), repeats)
         lines.append(line)
-    for name, puzzle in (("sha256, four parts", Sha256Counter(UNIT)), ("timelock", TimeLock(UNIT, Trapdoor.draw()))):
+    for name, puzzle in (
+        ("sha256, four parts", Sha256Counter(UNIT)),
+        ("timelock", TimeLock(UNIT, Trapdoor.generate())),
+    ):
         challenge, solution = puzzle.make(work, rng)
         make, check = partial(puzzle.make, work, rng), partial(puzzle.check, challenge, solution)
         lines.append({"puzzle": name, "make_ms": milliseconds(make, 50), "check_ms": milliseconds(check, 50)})

@@ -50,7 +50,7 @@ def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
     argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
     stock = PrecomputedPool(rng, memories_kib=(256,), depth=1)
     stock.fill()
-    stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=stock)
+    stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, precomputed=stock)
     return {
         "argon2id, one part": argon2id.make(_work(0.012), rng),
         "argon2id, four parts": argon2id.make(_work(0.08), rng),

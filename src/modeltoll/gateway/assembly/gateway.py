@@ -82,7 +82,7 @@ class Gateway:
             await self.upstream.open()
             stack.push_async_callback(self.upstream.close)
             if self.stock:
-                stack.enter_context(self.stock.kept())
+                stack.enter_context(self.stock.refilling())
             for watch in self.watches:
                 await stack.enter_async_context(watch.kept())
             yield
