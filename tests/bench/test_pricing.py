@@ -146,13 +146,13 @@ def test_request_by_request_costs_what_all_rows_at_once_cost(ground):
     paid = pay_for(laid.tariff, leaks, RequestPattern(pause=0.0), USER, laid.times, np.random.default_rng(0))
     scene = Scenario("honest", "honest", "", 1, one_account(ground.honest.leaks))
     played = run_scenario(scene, laid.toll, USER, laid.times, np.random.default_rng(0))
-    assert np.allclose(paid.work, played.charged.seconds)
+    assert np.allclose(paid.work, played.charges.seconds)
     assert paid.ratio == pytest.approx(played.ratio)
     published = build_toll(ground, PUBLISHED, "entropy", "digits")
     rows = select_measures(ground.leaks(ground.honest.leaks), published.measures)
     slowly = pay_for(published.tariff, rows, RequestPattern(), USER, published.times, np.random.default_rng(0))
     at_once = run_scenario(scene, published.toll, USER, published.times, np.random.default_rng(0))
-    assert np.allclose(slowly.work, at_once.charged.seconds)
+    assert np.allclose(slowly.work, at_once.charges.seconds)
 
 
 def test_batches_cost_honest_callers_the_same_work(ground):

@@ -158,7 +158,7 @@ def test_without_a_thief_or_a_filler_honest_callers_are_simulated_all_the_same(p
 def test_what_cannot_be_simulated_is_refused(place, tmp_path):
     trace, leaks, tariff = REFERENCE / "time_privacy_cost_mnist.csv", place / "leaks.npz", place / "tariff.json"
     refused(2, "--standard: give the standard user's trace", "simulate", trace, "--tariff", "published")
-    refused(2, "a trace holds totals", "simulate", trace, "--standard", trace, "--tariff", tariff)
+    refused(2, "a trace has totals", "simulate", trace, "--standard", trace, "--tariff", tariff)
     refused(
         2,
         "--figure: a figure is drawn of an .npz",

@@ -105,7 +105,7 @@ def _trajectory(
         return ()
     known = {quality.queries: quality for quality in curve if quality.queries <= len(got)}
     counts = sorted({*known, *np.linspace(0, len(got), _POINTS + 1).round().astype(int).tolist()} - {0})
-    seconds, leaks = played.running_seconds(), np.cumsum(played.traffic.leaks[got], axis=0)
+    seconds, leaks = played.cumulative_seconds(), np.cumsum(played.traffic.leaks[got], axis=0)
     points = []
     for count in counts:
         leak = dict(zip(measures, leaks[count - 1].tolist(), strict=True))
@@ -151,13 +151,13 @@ def evaluate_theft(site: ExperimentContext, loot: StolenData) -> Result:
     )
     honest = site.honest()
     solved = played.bought & played.paid & (played.work > 0.0)
-    charged = played.charged.seconds[solved]
+    charged = played.charges.seconds[solved]
     whole, plain = played.queries == loot.asked, experiment.evasion == PLAIN
     final = loot.curve[-1] if whole else None
     got = played.bought & played.traffic.wanted
     suspected, first_alarm = _alarms(site, loot, played)
     honest_ratio = honest.ratio or 1.0
-    by_card = float(laid.by_card(played.charged)[solved].sum())
+    by_card = float(laid.by_card(played.charges)[solved].sum())
     return Result(
         experiment=experiment,
         queries=played.queries,

@@ -85,7 +85,7 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
         rows=rows or None,
         accounts=inputs.parse_counts(accounts, "--accounts"),
         fillers=inputs.parse_counts(fillers, "--fillers"),
-        stated={text: parse_mixture(text) for text in filler_p or ()},
+        distributions={text: parse_mixture(text) for text in filler_p or ()},
         abandon=inputs.parse_numbers(abandon, "--abandon"),
         honest_callers=honest_callers,
         honest_rows=honest_rows,
@@ -94,7 +94,7 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
     times = inputs.TimeOptions(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
     street = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
     with stage("Replaying callers"):
-        lines = replay_attackers(samples, street.tolls, street.times, plan, seed)
+        lines = replay_attackers(samples, street.tariffs, street.times, plan, seed)
     _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), json_file)
     if figure is not None:
         with requires_extra("demo"):

@@ -57,7 +57,7 @@ class PknnMeasure:
             name: the measure's name.
 
         Raises:
-            CalibrationError: fewer points than k, shapes that do not fit, fewer than 2 classes among the labels, a
+            CalibrationError: fewer points than k, shapes that do not match, fewer than 2 classes among the labels, a
                 label that is no class, or a log score that is not finite.
         """
         self._points, self._labels = _check_private(points, labels)

@@ -35,7 +35,7 @@ from modeltoll.records import Challenge, Part, Solution
 __all__ = ["solve", "solve_timelock"]
 
 _POLL_SECONDS = 0.01
-_GRACE_SECONDS = 0.02  # wait for threads after a stop; an evaluation in progress then outcomes later
+_GRACE_SECONDS = 0.02  # wait for threads after a stop; an evaluation in progress then ends later
 
 _Report: TypeAlias = Callable[[int], None]
 _Outcome: TypeAlias = Match | Exception | None  # of one thread's search
@@ -44,7 +44,7 @@ _Outcome: TypeAlias = Match | Exception | None  # of one thread's search
 def solve(challenge: Challenge, control: SolveControl, kernel: Kernel | None = None) -> Solution:
     """Solve a challenge. The secret is the concatenation of the secret halves of F(n); it is empty for hashcash.
 
-    ``control`` is polled about every 20 ms and takes effect within 50 ms; an evaluation in progress may outcome later.
+    ``control`` is polled about every 20 ms and takes effect within 50 ms; an evaluation in progress may end later.
     ``kernel`` defaults to the fastest one for SHA-256.
 
     Raises:
@@ -109,9 +109,9 @@ def _refuse_unknown(challenge: Challenge) -> None:
 class _ChunkQueue:
     """The counters of one part, as chunks (start, stop) in order. Thread-safe."""
 
-    def __init__(self, outcome: int, size: int) -> None:
+    def __init__(self, end: int, size: int) -> None:
         self.issued = 0
-        self._end = outcome
+        self._end = end
         self._size = size
         self._lock = threading.Lock()
 
@@ -152,7 +152,7 @@ class _ParallelSearch:
 
     An interrupt may occur anywhere in the calling thread. Inside ``threading`` or ``concurrent.futures`` it may leave
     a lock acquired for ever, which keeps Python from exiting. Therefore the calling thread takes no lock: it starts
-    low-level threads, which outcome when there are no more chunks and report their outcome through a queue written in C.
+    low-level threads, which end when there are no more chunks and report their outcome through a queue written in C.
     """
 
     def __init__(self, pool: SearcherPool, stack: ExitStack) -> None:

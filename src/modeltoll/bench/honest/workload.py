@@ -68,8 +68,8 @@ class PaidWorkload:
     @classmethod
     def at_once(cls, played: ScenarioResult) -> PaidWorkload:
         """Rows that were charged all at once, one a request; a surcharge is said, but not which."""
-        surcharges = np.where(played.charged.suspected, np.inf, 1.0)
-        return cls(played.charged.seconds, np.ones(len(surcharges)), surcharges, played.times)
+        surcharges = np.where(played.charges.suspected, np.inf, 1.0)
+        return cls(played.charges.seconds, np.ones(len(surcharges)), surcharges, played.times)
 
     @property
     def waits(self) -> Floats:
