@@ -169,7 +169,7 @@ def test_what_cannot_be_simulated_is_refused(place, tmp_path):
         "--figure",
         tmp_path / "f.png",
     )
-    refused(2, "--undefended-ms: say how long", "simulate", leaks, "--tariff", "published")
+    refused(2, "--undefended-ms: give the time", "simulate", leaks, "--tariff", "published")
     refused(
         2,
         "--measure: the leaks are of entropy, novelty, not of pate",
