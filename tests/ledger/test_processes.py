@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-CHARGER = Path(__file__).with_name("charger.py")
+CHARGER = Path(__file__).with_name("charging_process.py")
 NOBODY = 65534
 
 

@@ -21,7 +21,7 @@ from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
-CHARGER = Path(__file__).with_name("charger.py")
+CHARGER = Path(__file__).with_name("charging_process.py")
 CALLER = Caller("key:a", groups=("org:b",))
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "wrong-secret")
 
