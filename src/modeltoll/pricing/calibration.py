@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAXIMUM_NEW_ACCOUNT_UNITS", "NEW_ACCOUNT_QUERIES", "Calibration", "NewAccountToll", "Provenance"]
 
-NEW_ACCOUNT_QUERIES = (
-    200.0  # over ten rows: whoever asks no more from an account pays 20 times the undefended time for each
-)
+# Over ten rows, so that accounts of at most ten rows pay 20 times the undefended time for each row.
+NEW_ACCOUNT_QUERIES = 200.0
 _MAXIMUM_UNIT_SECONDS = 86_400.0
 MAXIMUM_NEW_ACCOUNT_UNITS = 1e6
 
