@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Progress = Callable[[int, int], None]  # (done, total); total is 0 where it is unknown
 
 __all__ = [
     "GROUP_SCHEMES",
+    "READINESS_PROBE",
     "Account",
     "Answer",
     "Assessment",
@@ -97,6 +99,9 @@ class Caller:
     @property
     def is_group(self) -> bool:
         return self.name.startswith(GROUP_SCHEMES)
+
+
+READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whether it answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,7 +28,10 @@ verbs = typer.Typer()
 @command_name
 def simulate(  # noqa: PLR0913  each is a choice of the operator's
     recorded: Annotated[
-        Path, typer.Argument(metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/pricing.md.")
+        Path,
+        typer.Argument(
+            metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/explanation/pricing.md."
+        ),
     ],
     *,
     tariff: Annotated[list[str], typer.Option(help="'published', or a tariff's file. Give several to compare them.")],
@@ -154,14 +157,10 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 
 
 async def _account(url: str, caller: Caller, model: str) -> Account:
-    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
+    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
 
-    ledger = ledger_from_url(url, create=False)
-    await ledger.open()
-    try:
+    async with open_ledger(url, create=False) as ledger:
         account = await ledger.account(caller, model, time.time())
-    finally:
-        await ledger.close()
     if account is None:
         raise CalibrationError(f"the ledger knows no caller {caller.name!r} of {model!r}")
     return account

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -11,11 +12,12 @@ from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.ledger.url_options import DAY, positive_number
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
 
-__all__ = ["STORES", "LedgerType", "ledger_from_url"]
+__all__ = ["STORES", "LedgerType", "ledger_from_url", "open_ledger"]
 
 STORES = {
     "memory": "modeltoll.ledger.memory:MemoryLedger",
@@ -73,6 +75,22 @@ def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
     return store.from_url(
         parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), create=create
     )
+
+
+@asynccontextmanager
+async def open_ledger(url: str, *, create: bool = True) -> AsyncIterator[Ledger]:
+    """The ledger of a URL, opened for the context and then closed. ``create`` as in ``ledger_from_url``.
+
+    Raises:
+        SettingsError: as ``ledger_from_url``.
+        LedgerError: the ledger cannot be opened.
+    """
+    ledger = ledger_from_url(url, create=create)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

@@ -76,34 +76,34 @@ def check_watcher(watcher: Detector, images: Floats, labels: Integers) -> None:
     assert watcher.first_alarm(images[: alarm - 1], labels[: alarm - 1]) is None, "an alarm came earlier than the first"
 
 
-def check_evasion(evasion: Evasion, stolen: Floats, crowd: Cover, seed: int = 0) -> None:
+def check_evasion(evasion: Evasion, stolen: Floats, cover: Cover, seed: int = 0) -> None:
     """Hold an evasion to its law, on stolen rows (10 or more, measures), all different. Raises as ``check_victim`` does."""
     assert evasion.name, "an evasion without a name"
     assert evasion.family, "an evasion without a family"
     for replayable in (False, True):
-        _check_disguise(evasion, stolen, replace(crowd, replayable=replayable), seed)
+        _check_disguise(evasion, stolen, replace(cover, replayable=replayable), seed)
 
 
-def _check_disguise(evasion: Evasion, stolen: Floats, crowd: Cover, seed: int) -> None:
+def _check_disguise(evasion: Evasion, stolen: Floats, cover: Cover, seed: int) -> None:
     before = stolen.copy()
-    disguise = evasion.disguise(stolen, crowd, np.random.default_rng(seed))
-    again = evasion.disguise(stolen, crowd, np.random.default_rng(seed))
-    scene, traffic = disguise.scene, disguise.scene.traffic
+    plan = evasion.plan(stolen, cover, np.random.default_rng(seed))
+    again = evasion.plan(stolen, cover, np.random.default_rng(seed))
+    scenario, traffic = plan.scenario, plan.scenario.traffic
     rows = len(traffic.leaks)
     assert np.array_equal(stolen, before), "disguising changed the stolen rows"
-    assert np.array_equal(again.scene.traffic.leaks, traffic.leaks), "one seed gives two disguises"
+    assert np.array_equal(again.scenario.traffic.leaks, traffic.leaks), "one seed gives two disguises"
     assert len(traffic.accounts) == len(traffic.wanted) == len(traffic.fresh) == rows, (
         "the traffic is not of one length"
     )
-    for mask in (scene.pays, disguise.solves):
+    for mask in (scenario.pays, plan.solves):
         assert mask is None or mask.shape == (rows,), "a mask is not of the traffic's length"
     places = {row.tobytes(): place for place, row in enumerate(stolen)}
     found = [places.get(row.tobytes(), -1) for row in traffic.leaks[traffic.wanted]]
     assert found, "nothing is stolen"
     assert -1 not in found, "a wanted row is none of the stolen ones"
     assert found == sorted(set(found)), "stolen rows are asked out of order, or wanted twice"
-    assert scene.pays is None or scene.pays[traffic.wanted].all(), "somebody else pays for a stolen row"
-    bought = scene.buys(np.linspace(0.0, 1.0, rows))
+    assert scenario.pays is None or scenario.pays[traffic.wanted].all(), "somebody else pays for a stolen row"
+    bought = scenario.buys(np.linspace(0.0, 1.0, rows))
     assert bought.shape == (rows,), "what is bought is not of the traffic's length"
     assert bought.dtype == np.bool_, "what is bought is no mask"
 
