@@ -1,16 +1,17 @@
 # Every target makes and reuses .venv by itself; nothing but Python 3.11+ is needed beforehand
-# (`make js`: Node 20.16+ with npm).
+# (`make js`: Node 20.19+ with npm).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
+DOCS   := $(VENV)/.docs
 DEMO   ?=
 # What ships, by itself: the wheel with all that a gateway may need, and nothing of its development.
 SHIPPED := build/shipped
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: demo test test-bench js browser lint format bench deploy wheel audit sbom vectors clean
+.PHONY: demo test coverage test-bench js browser lint lint-github format docs bench deploy wheel audit sbom vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -22,11 +23,22 @@ $(TORCH): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench,ray]'
 	touch $@
 
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 demo: $(READY)
 	$(BIN)/modeltoll demo $(DEMO)
 
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not torch'
+
+# The same tests, with the lines counted that they reach outside of the bench; fails below pyproject's fail_under.
+coverage: $(READY)
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -m 'not torch'
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 test-bench: $(TORCH)
 	$(BIN)/python -m pytest -m torch
@@ -47,10 +59,26 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory lint-github
+
+# What GitHub reads, without the network: schemas, time limits, and the security of workflows.
+lint-github: $(READY)
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/zizmor --offline --quiet .github
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation site, in build/site. A broken link, a missing anchor or a page outside of the navigation is an error.
+docs: $(DOCS)
+	rm -rf build/report build/site
+	$(BIN)/modeltoll bench report results/bench -o build/report
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	for script in benchmarks/bench_*.py; do \

@@ -3,6 +3,7 @@
 ModeltollError
 ├── SettingsError               unusable settings; lists every error found
 ├── CalibrationError            unusable honest rows, private data, teachers or tariff file
+│   └── ArrayFileError          unreadable file of arrays
 ├── EvidenceError               a request or an answer that cannot be measured
 │   ├── RequestError            malformed request (400)
 │   └── AnswerError             malformed answer of the upstream (502)
@@ -34,6 +35,7 @@ from typing import ClassVar
 __all__ = [
     "AllowanceSpent",
     "AnswerError",
+    "ArrayFileError",
     "BodyTooLarge",
     "CalibrationError",
     "CallerRefused",
@@ -83,6 +85,10 @@ class SettingsError(ModeltollError):
 
 class CalibrationError(ModeltollError):
     """Honest rows, private data, teachers or a tariff file cannot be used."""
+
+
+class ArrayFileError(CalibrationError):
+    """A file of arrays cannot be read. The message names the file and the reason."""
 
 
 class EvidenceError(ModeltollError):

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Progress = Callable[[int, int], None]  # (done, total); total is 0 where it is unknown
 
 __all__ = [
     "GROUP_SCHEMES",
-    "PROBE_CALLER",
+    "READINESS_PROBE",
     "Account",
     "Answer",
     "Assessment",
@@ -100,7 +101,7 @@ class Caller:
         return self.name.startswith(GROUP_SCHEMES)
 
 
-PROBE_CALLER = Caller("readiness")  # asks a ledger for its account to see whether the ledger answers; never charged
+READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whether it answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,7 +37,7 @@ from modeltoll.testing.protocols import FakeUpstream
 
 MODEL, OUTPUT, CLASSES, DIMENSIONS = "digits", "p", 4, 2
 KEYS = {"alice-key": Caller("key:alice"), "bob-key": Caller("key:bob"), "vip-key": Caller("key:vip", exempt=True)}
-TRAPDOOR = Trapdoor.draw()
+TRAPDOOR = Trapdoor.generate()
 UNIT = 1e-4  # reference seconds: some hundred hashes
 
 

@@ -21,7 +21,7 @@ from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
-CHARGER = Path(__file__).with_name("charger.py")
+CHARGER = Path(__file__).with_name("charging_process.py")
 CALLER = Caller("key:a", groups=("org:b",))
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "wrong-secret")
 
@@ -293,7 +293,7 @@ def test_an_empty_schema_made_for_a_user_who_may_make_none_is_enough(database, c
         theirs = database.replace("postgres:", f"guest_of_{owner.info.dbname}:").replace(
             quote(PASSWORD, safe=""), "wrong-secret"
         )
-        assert "let him create the schema" in refused(opened(theirs), caplog)
+        assert "allow the user to create the schema" in refused(opened(theirs), caplog)
         owner.execute(f"CREATE SCHEMA modeltoll AUTHORIZATION guest_of_{owner.info.dbname}")
 
     async def go():
@@ -337,7 +337,7 @@ def test_tables_that_go_while_in_use_are_missed_aloud(database, caplog):
         finally:
             await ledger.close()
 
-    assert refused(go(), caplog) == "the ledger's tables are gone; restart the gateway"
+    assert refused(go(), caplog) == "the ledger's tables are missing; restart the gateway"
 
 
 def test_the_log_is_append_only_and_loses_its_oldest_lines_only_and_never_all(database):
@@ -430,7 +430,7 @@ def test_a_user_without_the_right_to_scripts_is_told_what_he_needs(keyspace, key
     keys.acl_setuser("guest", enabled=True, passwords=["+wrong-secret"], keys=["*"], commands=["+get"], reset=True)
     theirs = keyspace.replace(f":{quote(PASSWORD, safe='')}@", "guest:wrong-secret@")
     assert "needs scripts" in refused(opened(theirs), caplog)
-    rights = ["+@read", "+@write", "+@scripting", "+@connection"]  # as docs/ledgers.md says
+    rights = ["+@read", "+@write", "+@scripting", "+@connection"]  # as docs/how-to/ledgers.md says
     keys.acl_setuser(
         "guest", enabled=True, passwords=["+wrong-secret"], keys=["{modeltoll}:*"], commands=rights, reset=True
     )

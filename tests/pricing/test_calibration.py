@@ -22,7 +22,7 @@ def honest(rows=1000, measures=1, seed=0):
 
 def test_every_row_is_either_calibrated_on_or_kept_back():
     fitted = fit_calibration("model", honest(1000), RowCosts(0.01), split=HoldoutSplit(holdback=0.3))
-    assert fitted.honest == 700
+    assert fitted.honest_rows == 700
     assert fitted.report.held_back == 300
     assert np.isin(fitted.scores, honest(1000).values).all()
 
@@ -60,14 +60,14 @@ def test_the_same_seed_gives_the_same_calibration_and_another_seed_another():
     assert one.report == two.report
 
 
-def test_a_shift_between_what_is_calibrated_on_and_what_is_kept_back_is_told():
-    """Rows kept back that leak ten times as much: the interval lies above 1, and a warning says so."""
+def test_a_shift_between_what_is_calibrated_on_and_what_is_held_back_is_reported():
+    """Rows held back that leak ten times as much: the interval lies above 1, and a warning says so."""
     order = np.random.default_rng(0).permutation(1000)
     leaks = honest(1000)
     leaks.values[order[800:]] *= 100.0
     report = fit_calibration("model", leaks, RowCosts(0.01), split=HoldoutSplit(holdback=0.2, seed=0)).report
     assert report.low > 1.0
-    assert any("kept back" in warning for warning in report.warnings)
+    assert any("held back" in warning for warning in report.warnings)
 
 
 def test_the_unit_is_the_overhead_less_the_gates_own_time():

@@ -19,7 +19,7 @@ from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0}, squarings=1000.0)
-TRAPDOOR = Trapdoor.draw()
+TRAPDOOR = Trapdoor.generate()
 LOCK = TimeLock(PROFILE, TRAPDOOR)
 
 
@@ -88,7 +88,7 @@ def test_only_its_own_locks_and_values_are_confirmed():
     assert LOCK.check(challenge, solution)
     assert not LOCK.check(challenge, Solution(solution.counters, changed))
     assert not LOCK.check(challenge, Solution(solution.counters))
-    assert not TimeLock(PROFILE, Trapdoor.draw()).check(challenge, solution)
+    assert not TimeLock(PROFILE, Trapdoor.generate()).check(challenge, solution)
 
 
 @pytest.mark.parametrize("change", ["seed", "bound", "check", "modulus"])

@@ -28,7 +28,10 @@ verbs = typer.Typer()
 @command_name
 def simulate(  # noqa: PLR0913  each is a choice of the operator's
     recorded: Annotated[
-        Path, typer.Argument(metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/pricing.md.")
+        Path,
+        typer.Argument(
+            metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/explanation/pricing.md."
+        ),
     ],
     *,
     tariff: Annotated[list[str], typer.Option(help="'published', or a tariff's file. Give several to compare them.")],
@@ -85,7 +88,7 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
         rows=rows or None,
         accounts=inputs.parse_counts(accounts, "--accounts"),
         fillers=inputs.parse_counts(fillers, "--fillers"),
-        stated={text: parse_mixture(text) for text in filler_p or ()},
+        distributions={text: parse_mixture(text) for text in filler_p or ()},
         abandon=inputs.parse_numbers(abandon, "--abandon"),
         honest_callers=honest_callers,
         honest_rows=honest_rows,
@@ -94,7 +97,7 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
     times = inputs.TimeOptions(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
     street = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
     with stage("Replaying callers"):
-        lines = replay_attackers(samples, street.tolls, street.times, plan, seed)
+        lines = replay_attackers(samples, street.tariffs, street.times, plan, seed)
     _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), json_file)
     if figure is not None:
         with requires_extra("demo"):
@@ -154,14 +157,10 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 
 
 async def _account(url: str, caller: Caller, model: str) -> Account:
-    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
+    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
 
-    ledger = ledger_from_url(url, make=False)
-    await ledger.open()
-    try:
+    async with open_ledger(url, create=False) as ledger:
         account = await ledger.account(caller, model, time.time())
-    finally:
-        await ledger.close()
     if account is None:
         raise CalibrationError(f"the ledger knows no caller {caller.name!r} of {model!r}")
     return account

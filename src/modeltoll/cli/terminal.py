@@ -170,5 +170,5 @@ JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON; - is standard output.")
 ]
 SettingsFile = Annotated[
-    Path, typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings; docs/settings.md.")
+    Path, typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings; docs/reference/settings.md.")
 ]

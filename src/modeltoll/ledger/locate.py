@@ -1,7 +1,8 @@
-"""From a URL to a ledger. A new store is one file and one line in ``STORES``."""
+"""Make a ledger from a URL. A new type of ledger is one module and one line in ``STORES``."""
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -11,11 +12,12 @@ from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.ledger.url_options import DAY, positive_number
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
 
-__all__ = ["STORES", "LedgerType", "ledger_from_url"]
+__all__ = ["STORES", "LedgerType", "ledger_from_url", "open_ledger"]
 
 STORES = {
     "memory": "modeltoll.ledger.memory:MemoryLedger",
@@ -30,26 +32,29 @@ _EXTRAS = {"psycopg": "postgres", "redis": "valkey"}  # what to install for whic
 
 
 class LedgerType(Protocol):
-    """What a ledger's class offers so that a URL can name it."""
+    """The interface of a ledger class that ``ledger_from_url`` uses."""
 
     url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Ledger:
-        """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``.
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Ledger:
+        """The ledger of a URL whose options are all known. ``half_life`` is in seconds.
 
-        Without ``make``, opening raises ``LedgerError`` where there is no ledger yet, and leaves nothing behind.
+        Without ``create``, opening raises ``LedgerError`` if the ledger does not exist, and creates nothing.
+
+        Raises:
+            SettingsError: the URL is not valid for this type of ledger.
         """
 
 
-def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
+def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
     """The ledger that a URL names, not yet opened: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
 
-    The option ``?half_life_days=30`` says how fast p-value counts fade. Who only looks at a ledger says so by ``make``:
-    False makes none where there is none, as at the end of a mistyped path.
+    The option ``?half_life_days=30`` sets the half-life of p-value counts. With ``create=False``, opening a ledger that
+    does not exist fails; for commands that only read, so that a mistyped path creates nothing.
 
     Raises:
-        SettingsError: the URL is malformed, names no store that is known, or has an option that is not.
+        SettingsError: the URL is malformed, of an unknown scheme, or has an unknown option.
     """
     try:
         parts = urlsplit(url)
@@ -67,7 +72,25 @@ def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
             [f"ledger: {parts.scheme}:// needs {error.name}: pip install 'modeltoll[{extra}]'"]
         ) from error
     options = _options(parts, store.url_options | {"half_life_days"})
-    return store.from_url(parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
+    return store.from_url(
+        parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), create=create
+    )
+
+
+@asynccontextmanager
+async def open_ledger(url: str, *, create: bool = True) -> AsyncIterator[Ledger]:
+    """The ledger of a URL, opened for the context and then closed. ``create`` as in ``ledger_from_url``.
+
+    Raises:
+        SettingsError: as ``ledger_from_url``.
+        LedgerError: the ledger cannot be opened.
+    """
+    ledger = ledger_from_url(url, create=create)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

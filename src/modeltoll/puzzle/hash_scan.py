@@ -1,8 +1,8 @@
-"""The tight loops over SHA-256, in the standard library alone.
+"""Search over SHA-256 and SHA-1 in pure Python, with the standard library alone.
 
-Run as a program, this file is a helper on a further core: it answers each line ``puzzle seed goal start stop`` with
-the counter that it found, or -1. It imports nothing of the package, so it starts in some 20 ms whatever the package
-needs, never runs the caller's script again (as ``multiprocessing`` would), and ends when its standard input does.
+Run as a program, this file is a helper process for another core: it answers each line ``puzzle seed goal start stop``
+with the counter that it found, or -1. It imports nothing of the package. So it starts in about 20 ms, does not run the
+caller's script again (as ``multiprocessing`` would), and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _LAST = [bytes((value,)) for value in range(_BLOCK)]  # the last byte of a count
 
 
 def scan(puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
-    """The first counter in [start, stop) that reaches the goal, or -1. ``start`` is a multiple of 256.
+    """The first counter in [start, stop) that meets the goal, or -1. ``start`` is a multiple of 256.
 
-    Hidden counter: ``goal`` is the published check of 16 bytes. Hashcash: the largest digest that will do.
+    ``goal``: for a hidden counter the published check of 16 bytes, for hashcash the largest valid digest.
     """
     digest = DIGESTS[puzzle]
     least, most = (goal, goal + _FULL) if puzzle == SHA256 else (b"", goal)
@@ -41,9 +41,9 @@ def scan(puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
 
 
 def main() -> None:
-    """Serve standard input until it ends. An interrupt is the parent's business, who then closes the input."""
+    """Answer the lines of standard input until it ends. Interrupts are ignored; the parent then closes the input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(BrokenPipeError):  # the parent is gone
+    with suppress(BrokenPipeError):  # the parent has ended
         for line in sys.stdin.buffer:
             puzzle, seed, goal, start, stop = line.decode("ascii").split()
             found = scan(puzzle, bytes.fromhex(seed), bytes.fromhex(goal), int(start), int(stop))

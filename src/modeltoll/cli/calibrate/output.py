@@ -48,7 +48,7 @@ def print_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], target:
         *((f"wait of {share:.1%} of honest rows, ms, at most", f"{1000 * wait:.1f}") for share, wait in report.waits),
         *((f"mean price of {name}, units, before suspicion", f"{mean:,.1f}") for name, mean in stolen.items()),
     ]
-    print_table(("", "value"), rows, title=f"{target}: {fitted.honest} honest rows of {fitted.model}")
+    print_table(("", "value"), rows, title=f"{target}: {fitted.honest_rows} honest rows of {fitted.model}")
 
 
 def draw_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], path: Path) -> None:

@@ -82,7 +82,7 @@ class Gateway:
             await self.upstream.open()
             stack.push_async_callback(self.upstream.close)
             if self.precomputed:
-                stack.enter_context(self.precomputed.kept())
+                stack.enter_context(self.precomputed.refilling())
             for watch in self.file_watches:
                 await stack.enter_async_context(watch.running())
             yield

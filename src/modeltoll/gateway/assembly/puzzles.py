@@ -47,13 +47,13 @@ def build_puzzle_selector(
             profile,
             max_memory_kib=settings.max_memory_kib,
             suspected_memory_kib=settings.suspected_memory_kib,
-            stock=stock,
+            precomputed=stock,
             **told,
         ),
         wire.SHA256: lambda: Sha256Counter(profile, **told),
         wire.HASHCASH: lambda: Hashcash(profile),
         wire.HASHCASH_SHA1: lambda: Hashcash(profile, digest="sha1", bits_only=True),
-        wire.TIMELOCK: lambda: TimeLock(profile, Trapdoor.draw()),
+        wire.TIMELOCK: lambda: TimeLock(profile, Trapdoor.generate()),
     }
     return PuzzleSelector(
         {name: makers[name]() for name in settings.allow}, settings.modes, settings.sha256_below_ms / 1000
