@@ -89,7 +89,10 @@ class GatewayMetrics:
             for name, text in _DRIFT.items()
         }
         self._g = Gauge(
-            "modeltoll_g", "Bend of the price in force, where it is chosen anew", ["model"], registry=self._registry
+            "modeltoll_g",
+            "Exponent g of the active tariff, where it is chosen automatically",
+            ["model"],
+            registry=self._registry,
         )
         self._p_values = Counter(
             "modeltoll_p_values",
@@ -99,7 +102,7 @@ class GatewayMetrics:
         )
         self._unit_at_minimum = Gauge(
             "modeltoll_unit_at_minimum",
-            "1 where the gateway's own time eats the unit and a stated minimum is in force",
+            "1 where the gateway's own time exceeds the unit and a stated minimum is used instead",
             ["model"],
             registry=self._registry,
         )
