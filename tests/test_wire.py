@@ -286,7 +286,7 @@ def test_seeds_are_sixteen_bytes_of_strict_base64url(text):
 
 @pytest.mark.parametrize("name", wire.HASHCASHES)
 def test_hashcash_cannot_seal(name):
-    """Its counter unlocks nothing, so a sealed answer under it could be opened by nobody."""
+    """Its counter unlocks nothing, so a sealed answer under it could not be opened."""
     with pytest.raises(TollMalformed, match="hashcash"):
         wire.decode_toll(changed(("toll", "puzzle", "name"), name))
 

@@ -1,4 +1,4 @@
-"""Accountants: totals that depend on what was answered, never on its order or its packing."""
+"""Accountants: totals depend neither on the order of the answers nor on their split into requests."""
 
 from __future__ import annotations
 

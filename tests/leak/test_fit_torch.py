@@ -44,7 +44,7 @@ def parameters_of(members):
 
 @pytest.mark.parametrize("plan", [SMALL, FLAT], ids=["convolution", "perceptron"])
 def test_served_without_torch_they_vote_as_with_it(plan):
-    """The same winner for every teacher and row, over 10,000 rows, but where torch's float32 cannot tell two classes."""
+    """The same winner for every teacher and row, over 10,000 rows, except where torch's float32 cannot distinguish two classes."""
     inputs, labels = stripes(240)
     teachers = fit_network_teachers(inputs, labels, SHAPE, plan, teachers=8)
     queries = np.random.default_rng(5).normal(size=(10_000, 256))
@@ -102,9 +102,9 @@ def test_a_teachers_training_does_not_depend_on_its_neighbours():
     marks = np.eye(3, dtype=np.float32)[labels][None]
     rows = inputs.astype(np.float32)[None]
     plan = replace(FLAT, epochs=2, batch=60)
-    lesson = TrainingBatch(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
+    batch = TrainingBatch(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
     other = TrainingBatch(np.concatenate([rows, -rows]), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
-    first, second = (fit_torch.fit_network(which, plan) for which in (lesson, other))
+    first, second = (fit_torch.fit_network(which, plan) for which in (batch, other))
     assert first.layers[0].weights[0] == pytest.approx(second.layers[0].weights[0], abs=1e-6)
     assert not np.allclose(first.layers[0].weights[1], second.layers[0].weights[1])
 

@@ -100,8 +100,8 @@ def test_the_result_is_that_of_a_full_search_where_a_few_directions_rule_points_
             assert_exact(points, queries[start : start + at_once], k, search)
 
 
-def test_a_few_directions_leave_few_points_to_settle():
-    """The quick way is taken: what is settled in float64 is a small part of the points, for queries near them."""
+def test_the_coarse_search_leaves_few_candidates():
+    """The coarse search is used: for queries near points, few candidates are compared in float64."""
     rng = np.random.default_rng(7)
     points = slanted(5000, 64, rng, "normal")
     search = Neighbours(points)

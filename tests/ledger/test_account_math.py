@@ -1,4 +1,4 @@
-"""The arithmetic of accounts, and that SQLite keeps to it bit by bit."""
+"""The arithmetic of accounts, which SQLite follows bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of ``accounts``, on every ledger that lasts: they show what is there, and make nothing that is not."""
+"""The ``accounts`` commands on every stored ledger: they show what exists and create nothing."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def _opened(url):
 
 
 @pytest.mark.parametrize(
-    ("where", "mend"),
+    ("where", "remedy"),
     [
         ("ledger.db", "the URL must begin with"),
         ("memory://", "the memory of another process"),
@@ -169,10 +169,10 @@ async def _opened(url):
         ("nowhere.yaml", "cannot be read"),
     ],
 )
-def test_a_ledger_that_cannot_be_meant_is_a_wrong_command(where, mend):
+def test_a_ledger_that_cannot_be_meant_is_a_wrong_command(where, remedy):
     result = accounts("list", where)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert mend in result.stderr
+    assert remedy in result.stderr
 
 
 def test_a_cell_that_a_spreadsheet_would_take_for_a_formula_is_quoted(tmp_path):

@@ -1,4 +1,4 @@
-"""All ledgers obey every law of the room."""
+"""Every ledger passes the conformance suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""File systems that several machines share are known by their type."""
+"""Network file systems are recognised by their type."""
 
 from __future__ import annotations
 

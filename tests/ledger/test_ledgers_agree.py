@@ -1,4 +1,4 @@
-"""Whatever happens, every ledger tells the same story: that of ``book.py``, as the memory keeps it."""
+"""Random steps: every ledger gives the same results as the one in memory, which follows ``account_math``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def alike(one, other):
 
 
 async def story(url, seed):
-    """What a ledger says at each step of a story that the seed tells; times leap, mostly forward, up to 40 years."""
+    """The results of a ledger for random steps of a seed; times jump, mostly forward, by up to 40 years."""
     dice, at, said = random.Random(seed), 1e9, []
     ledger = ledger_from_url(f"{url}?half_life_days=3")
     await ledger.open()
@@ -84,6 +84,6 @@ async def story(url, seed):
 @pytest.mark.parametrize("store", ["sqlite", "postgresql", "valkey"])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_ledger_says_what_the_memory_says(store, seed, stores):
-    told, known = asyncio.run(story(stores[store], seed)), asyncio.run(story("memory://", seed))
-    for step, (one, other) in enumerate(zip(told, known, strict=True)):
+    found, expected = asyncio.run(story(stores[store], seed)), asyncio.run(story("memory://", seed))
+    for step, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert alike(one, other), step

@@ -1,4 +1,4 @@
-"""One URL opens any ledger, and a wrong one says how to mend it."""
+"""A URL opens any ledger, and an invalid one is refused with a remedy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("url", "mend"),
+    ("url", "remedy"),
     [
         ("", "memory:// or postgresql:// or redis:// or"),
         ("ledger.db", "memory:// or postgresql:// or redis:// or"),
@@ -88,10 +88,10 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
         ("redis://host/0?ssl_ca_certs=ca.pem", "rediss:// and valkeys:// only"),
     ],
 )
-def test_a_wrong_url_is_refused_with_its_mend(url, mend):
+def test_a_wrong_url_is_refused_with_a_remedy(url, remedy):
     with pytest.raises(SettingsError, match=r"^ledger: ") as refusal:
         ledger_from_url(url)
-    assert mend in str(refusal.value)
+    assert remedy in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A log may be kept for a time; it is shortened from its old end, now and then, and its numbers go on."""
+"""Retention: old lines are deleted from time to time, and line numbers continue."""
 
 from __future__ import annotations
 

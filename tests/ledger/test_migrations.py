@@ -1,4 +1,4 @@
-"""Ledgers of the first version are brought up to date when they are opened, with all that they hold."""
+"""Ledgers of the first version are migrated when they are opened, with all their data."""
 
 from __future__ import annotations
 

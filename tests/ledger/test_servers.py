@@ -1,4 +1,4 @@
-"""Ledgers on servers: who is refused, what a crash leaves, and that nobody reads a password."""
+"""Ledgers on servers: refusals, crashes, and secrecy of the password."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def refused(step, caplog):
     """What a step is refused with; no part of it, nor of what was logged, may hold a password."""
     with caplog.at_level(logging.DEBUG), pytest.raises(LedgerError) as caught:
         asyncio.run(step)
-    told = "".join(traceback.format_exception(caught.value)) + caught.value.private + caplog.text
-    assert not any(secret in told for secret in SECRETS)
+    shown = "".join(traceback.format_exception(caught.value)) + caught.value.private + caplog.text
+    assert not any(secret in shown for secret in SECRETS)
     assert "127.0.0.1" not in str(caught.value)
     return str(caught.value)
 
@@ -103,7 +103,7 @@ def test_a_server_that_does_not_answer_is_waited_for_as_long_as_the_url_says(url
         await ledger.close()
         return rows
 
-    assert asyncio.run(go()) in (1, 2)  # the charge that nobody waited for may have been done
+    assert asyncio.run(go()) in (1, 2)  # the abandoned charge may have been executed
 
 
 def test_a_restart_of_the_server_costs_an_open_gateway_nothing(url, server):

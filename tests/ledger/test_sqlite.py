@@ -240,7 +240,7 @@ def test_large_requests_leave_the_event_loop_free_and_keep_their_turn(made):
 
 
 def test_a_long_look_keeps_nobody_waiting_and_sees_what_was_there(made):
-    """While somebody reads everything, charges go on in the event loop's own thread, and he sees none of them."""
+    """While a reader reads everything, charges go on in the event loop's own thread, and the reader sees none of them."""
 
     async def go():
         ledger = SqliteLedger(made)

@@ -1,4 +1,4 @@
-"""An encrypted URL speaks TLS and believes only those whose certificate it is told to believe.
+"""An encrypted URL uses TLS and accepts only certificates that it is configured to trust.
 
 The servers of the tests speak no TLS themselves: a relay in front of Valkey does.
 """

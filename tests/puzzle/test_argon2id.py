@@ -1,4 +1,4 @@
-"""The laws of Argon2id in memory that is kept."""
+"""Argon2id with reused memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of measuring a machine."""
+"""The benchmark of a machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Ticking:
 
 
 def test_a_rate_is_evaluations_over_the_clocks_seconds():
-    """On one core 16 evaluations of 256 KiB lie between two looks at the watch."""
+    """On one core 16 evaluations of 256 KiB are done between two polls of the control."""
     assert measure_rate("argon2id", 256, 1, 3.0, Ticking()) == pytest.approx(16.0)
 
 

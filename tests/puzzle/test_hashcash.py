@@ -141,7 +141,7 @@ def test_a_stamp_shown_again_buys_the_same_bytes_and_nothing_else(issued):
 
 
 def test_a_self_made_challenge_is_refused(issued):
-    """Whoever makes his own, however easy, has no key to put it into a token."""
+    """A challenge of the caller's own is useless without a key to put it into a token."""
     _, _, puzzle, claim = issued
     rng = random.Random(9)
     easy, _ = puzzle.make(work(0.001), rng)

@@ -1,4 +1,4 @@
-"""The laws of the SHA-256 kernels: whichever runs, it finds what plain Python finds."""
+"""The SHA-256 kernels find what pure Python finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs ``simulate``, ``calibrate`` on recorded leaks and logs, and ``explain``: as a user types them."""
+"""The commands ``simulate``, ``calibrate`` on recorded leaks and logs, and ``explain``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The laws of stated distributions of p."""
+"""Distributions of p-values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_mixture_is_drawn_in_its_shares():
 
 @given(st.integers(1, 500), st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))
 def test_a_leak_has_the_p_value_that_was_stated(honest, p_values):
-    """To the grain of 1 / (n + 1), and the easiest and the rarest exactly."""
+    """To a resolution of 1 / (n + 1), and exactly for the smallest and the largest p."""
     scores = np.sort(np.random.default_rng(honest).lognormal(size=(2, honest)), axis=1)
     leaks = leaks_at(scores, np.array([*p_values, 0.0, 1.0]))
     at_least = (scores[None] >= leaks[:, :, None]).sum(axis=2)

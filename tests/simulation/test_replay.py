@@ -1,4 +1,4 @@
-"""The simulator charges what a gateway would, and its table says what it says it says."""
+"""The simulation charges what a gateway would, and its table is consistent."""
 
 from __future__ import annotations
 
