@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.calibration_file import (
     decode_calibration,
     encode_calibration,
@@ -26,7 +26,7 @@ FITTED = fit_calibration(
     "digits",
     Leaks(("entropy", "novelty"), np.random.default_rng(0).lognormal(size=(200, 2))),
     RowCosts(0.001, gate_seconds=0.0009),
-    provenance=Provenance("rows of May", "modeltoll calibrate …", "2026-11-23", "bench"),
+    provenance=CalibrationProvenance("rows of May", "modeltoll calibrate …", "2026-11-23", "bench"),
 )
 VALID = json.loads(encode_calibration(FITTED))
 PATHS = [(name,) for name in VALID] + [

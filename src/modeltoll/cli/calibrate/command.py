@@ -84,7 +84,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     with requires_extra("gateway"):
         from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model  # noqa: PLC0415
         from modeltoll.pricing import fit  # noqa: PLC0415
-        from modeltoll.pricing.calibration import Provenance  # noqa: PLC0415
+        from modeltoll.pricing.calibration import CalibrationProvenance  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import save_calibration  # noqa: PLC0415
         from modeltoll.pricing.selection import PriceTargets  # noqa: PLC0415
     if sum((inputs is not None, leaks is not None, from_ledger)) != 1:
@@ -98,7 +98,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     )
     unit_seconds = None if unit_ms is None else unit_ms / 1000
     costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
-    made = Provenance(
+    made = CalibrationProvenance(
         source=str(inputs or leaks or f"the shadow log of {goal.model}"),
         command=shlex.join(["modeltoll", *sys.argv[1:]]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -124,7 +124,7 @@ class GateConfig:
 class GateRequest:
     """One request at the gate: who sends it, to which upstream path, and what the client can do.
 
-    ``content_type`` is one of ``wire.fold_type``; ``ticket`` is what he redeemed to come here, where an entry puzzle was
+    ``content_type`` is one of ``wire.with_binary_length``; ``ticket`` is what he redeemed to come here, where an entry puzzle was
     asked of him.
     """
 

@@ -24,7 +24,7 @@ class Upstream(Protocol):
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """Post a request body to a path and return what the server says, whatever its status.
 
-        Content types are those of ``wire.fold_type``.
+        Content types are those of ``wire.with_binary_length``.
 
         Raises:
             UpstreamError: it is down or broke off (``UpstreamTimeout``: it did not answer in time).
