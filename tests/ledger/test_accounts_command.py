@@ -51,7 +51,7 @@ def url(request, stores):
     return stores[request.param]
 
 
-def test_the_list_begins_with_the_most_work_and_knows_no_groups(url):
+def test_the_list_begins_with_the_most_work_and_has_no_groups(url):
     listed = json.loads(done("list", url, "--json", "-"))
     assert [(one["caller"], one["model"], one["rows"], one["work_seconds"]) for one in listed] == [
         ("key:bob", MODEL, 1, 9.0),
@@ -71,7 +71,7 @@ def test_a_caller_or_a_group_is_shown_for_every_model_or_for_one(url):
     assert "key:alice, asking suite" in done("show", url, "key:alice")
 
 
-def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
+def test_the_usage_of_a_callers_day_is_shown(url):
     async def spend():
         ledger = ledger_from_url(url)
         await ledger.open()
@@ -84,7 +84,7 @@ def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
     assert "has had 7 rows and 2.500 s of work today" in accounts("show", url, "key:alice").stderr
 
 
-def test_a_reset_forgets_the_one_who_is_named_and_nobody_else(url):
+def test_a_reset_deletes_the_named_account_and_no_other(url):
     assert accounts("reset", url, "key:alice", "--model", "letters").exit_code == 0
     assert [one["model"] for one in json.loads(done("show", url, "key:alice", "--json", "-"))] == [MODEL]
     result = accounts("reset", url, "key:alice")
@@ -94,7 +94,7 @@ def test_a_reset_forgets_the_one_who_is_named_and_nobody_else(url):
 
 
 def known(members):
-    """All that does not fade from one look to the next."""
+    """All that does not decay between two reads."""
     return {name: value for name, value in members.items() if name != "counts"}
 
 
@@ -114,7 +114,7 @@ def test_accounts_and_log_are_exported_as_lines_and_as_a_table(url, tmp_path):
     assert "alice" not in out.read_text()  # the log knows hashes only
 
 
-def test_who_is_not_known_is_a_failure(url):
+def test_an_unknown_caller_is_a_failure(url):
     for verb in ("show", "reset"):
         result = accounts(verb, url, "key:nobody")
         assert (result.exit_code, result.stdout) == (1, "")
@@ -123,7 +123,7 @@ def test_who_is_not_known_is_a_failure(url):
 
 @pytest.mark.parametrize("store", LASTING)
 @pytest.mark.parametrize("verb", ["list", "show", "reset", "export"])
-def test_where_there_is_no_ledger_none_is_made(stores, store, verb, tmp_path):
+def test_where_there_is_no_ledger_none_is_created(stores, store, verb, tmp_path):
     result = accounts(verb, stores[store], *(["key:alice"] if verb in {"show", "reset"} else []))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "there is no ledger" in result.stderr
@@ -169,7 +169,7 @@ async def _opened(url):
         ("nowhere.yaml", "cannot be read"),
     ],
 )
-def test_a_ledger_that_cannot_be_meant_is_a_wrong_command(where, remedy):
+def test_an_unusable_ledger_is_a_wrong_command(where, remedy):
     result = accounts("list", where)
     assert (result.exit_code, result.stdout) == (2, "")
     assert remedy in result.stderr

@@ -39,8 +39,8 @@ def test_the_suite_may_be_called_again_on_a_store_in_use(store, stores):
         check_ledger(partial(ledger_from_url, stores[store]), survives_reopen=True)
 
 
-class Forgetful(MemoryLedger):
-    """Reads, waits, and then writes: the fault that the suite is there for."""
+class Racy(MemoryLedger):
+    """Reads, waits, and then writes: the error that the suite must find."""
 
     async def charge(self, caller, entry):
         key = caller.name, entry.model
@@ -55,9 +55,9 @@ class Forgetful(MemoryLedger):
 
 def test_the_suite_finds_a_ledger_that_reads_and_then_writes():
     with pytest.raises(AssertionError):
-        check_ledger(Forgetful, survives_reopen=False)
+        check_ledger(Racy, survives_reopen=False)
 
 
-def test_the_suite_finds_a_ledger_that_only_claims_to_last():
+def test_the_suite_finds_a_ledger_that_is_not_persistent():
     with pytest.raises(AssertionError):
         check_ledger(MemoryLedger, survives_reopen=True)

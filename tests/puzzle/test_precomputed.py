@@ -30,14 +30,14 @@ def counter(pool, disclose="coarse"):
 
 @pytest.fixture
 def evaluations(monkeypatch):
-    """The evaluations that stocks make, counted instead of made."""
+    """The evaluations of pools, counted instead of computed."""
     made = []
     monkeypatch.setattr(stocking, "evaluator", lambda memory: lambda seed, n: made.append((memory, n)) or bytes(32))
     return made
 
 
 @pytest.mark.parametrize("disclose", ["exact", "coarse"])
-def test_puzzles_from_stock_keep_the_law_of_puzzles(disclose):
+def test_puzzles_from_the_pool_pass_the_suite(disclose):
     """Solver, checker, mean and bounds: where the count begins makes no difference."""
     pool = small(depth=40)
     pool.fill()
@@ -50,12 +50,12 @@ def filled(depth):
     return pool
 
 
-def test_a_blank_is_an_evaluation():
+def test_a_precomputed_evaluation_is_an_evaluation():
     (evaluation,) = filled(1).take(256, 1)
     assert evaluation.value == evaluate(evaluation.seed, evaluation.counter, 256)
 
 
-def test_what_is_in_stock_is_not_evaluated_again(evaluations):
+def test_what_is_in_the_pool_is_not_evaluated_again(evaluations):
     pool = small(depth=5)
     pool.fill()
     assert len(evaluations) == 5
@@ -63,14 +63,14 @@ def test_what_is_in_stock_is_not_evaluated_again(evaluations):
     assert len(evaluations) == 5
 
 
-def test_what_is_missing_is_not_made_while_a_caller_waits(evaluations):
+def test_what_is_missing_is_not_computed_while_a_caller_waits(evaluations):
     """Three are there and four are asked for: none is given, and the three are there for the next."""
     pool = filled(3)
     assert pool.take(256, 4) == []
     assert len(pool.take(256, 3)) == len(evaluations) == 3
 
 
-def test_where_the_stock_has_run_out_a_puzzle_has_less_memory_and_the_same_work():
+def test_where_the_pool_is_empty_a_puzzle_has_less_memory_and_the_same_work():
     profile = MachineProfile("test", "made up", 1000.0, {256: 4000.0, 512: 2000.0, 1024: 1000.0})
     pool = PrecomputedPool(random.Random(1), memories_kib=(512, 1024), depth=4)
     puzzle = Argon2idCounter(profile, ladder=(256, 512, 1024), max_memory_kib=1024, disclose="exact", precomputed=pool)
@@ -81,12 +81,12 @@ def test_where_the_stock_has_run_out_a_puzzle_has_less_memory_and_the_same_work(
     assert [expected_seconds(challenge, profile) for challenge in made] == pytest.approx([0.1] * 3, rel=0.03)
 
 
-def test_where_all_memories_are_made_ahead_and_none_is_left_the_least_is_made_at_once(evaluations):
+def test_where_all_memories_are_precomputed_and_none_is_left_the_least_is_computed(evaluations):
     challenge, _ = counter(small(depth=0)).make(Work(0.3, 1, 0.3), random.Random(3))
     assert (challenge.memory_kib, len(challenge.parts), len(evaluations)) == (256, 4, 0)
 
 
-def test_nothing_is_given_out_twice_even_to_threads(evaluations):
+def test_nothing_is_returned_twice_even_to_threads(evaluations):
     pool, taken = filled(100), []
 
     def take():
@@ -101,7 +101,7 @@ def test_nothing_is_given_out_twice_even_to_threads(evaluations):
     assert len({evaluation.seed for evaluation in taken}) == len(taken) == 100
 
 
-def test_it_is_kept_full_while_the_block_lasts_and_no_thread_stays(evaluations):
+def test_it_is_refilled_within_the_context_and_no_thread_stays(evaluations):
     before = threading.active_count()
     pool, full = small(depth=3), threading.Event()
     real = pool.fill
@@ -120,7 +120,7 @@ def test_it_is_kept_full_while_the_block_lasts_and_no_thread_stays(evaluations):
     assert len(evaluations) >= 7  # three, and two for each pair that was taken and noticed
 
 
-def test_a_machine_without_the_memory_is_told_of_and_asked_again(monkeypatch, caplog):
+def test_a_lack_of_memory_is_logged_and_retried(monkeypatch, caplog):
     asked = threading.Semaphore(0)
 
     def none(memory):
@@ -136,13 +136,13 @@ def test_a_machine_without_the_memory_is_told_of_and_asked_again(monkeypatch, ca
     assert "no memory to precompute puzzles" in caplog.text
 
 
-def test_filling_stops_when_it_is_told_to(evaluations):
+def test_filling_stops_on_request(evaluations):
     left = iter([False, False, True])
     small(depth=10).fill(lambda: next(left))
     assert len(evaluations) == 2
 
 
-def test_the_start_tells_nothing_of_the_counter(evaluations):
+def test_the_start_reveals_nothing_about_the_counter(evaluations):
     """The start modulo 16 is nearly uniform for each n, so that it does not reveal the last bits of n."""
     puzzle, rng = counter(filled(4000), "exact"), random.Random(4)
     seen = {n: Counter() for n in range(2)}
@@ -155,7 +155,7 @@ def test_the_start_tells_nothing_of_the_counter(evaluations):
         assert sum((starts[place] - mean) ** 2 / mean for place in range(16)) < 50  # chi-squared, 15 degrees: p 1e-5
 
 
-def test_only_what_is_stocked_comes_from_stock(evaluations):
+def test_only_covered_memories_come_from_the_pool(evaluations):
     """Smaller memory begins at 0, and so does work above the largest precomputed bound."""
     pool = PrecomputedPool(random.Random(5))
     assert [memory for memory in (256, 16384, 32768, 262144) if pool.covers(memory)] == [32768, 262144]

@@ -190,7 +190,7 @@ def test_what_cannot_be_simulated_is_refused(place, tmp_path):
     refused(1, "'honest' is needed", "simulate", tmp_path / "thieves.npz", "--tariff", tariff)
 
 
-def test_a_tariff_says_from_what_when_and_by_which_command_it_came(place):
+def test_a_tariff_has_its_source_date_and_command(place):
     made = load_calibration(place / "tariff.json").provenance
     assert made.source == str(place / "leaks.npz")
     assert made.command.startswith("modeltoll ")
@@ -198,7 +198,7 @@ def test_a_tariff_says_from_what_when_and_by_which_command_it_came(place):
     assert load_calibration(place / "tariff.json").undefended_seconds == 0.008
 
 
-def test_recorded_measures_are_weighted_as_stated(place, tmp_path):
+def test_recorded_measures_are_weighted_as_given(place, tmp_path):
     first, second = NAMES
     chosen = ("--measures", f"{second}=3,{first}", "--unit-ms", 10, "--json", "-")
     found = json.loads(done("calibrate", "--leaks", place / "leaks.npz", "--out", tmp_path / "t.json", *chosen).stdout)
