@@ -1,4 +1,4 @@
-"""The command line: what goes where, and which exit code says what."""
+"""The command line: standard output, standard error, exit codes and help."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ def test_a_key_that_cannot_be_sent_is_not_shown(server, key):
         ("/sealed-fault", b"broken", "the server answered 500"),
         ("/money", b"five dollars", "the server answered 402"),
         ("/moved", b"elsewhere", "the server answered 307"),
-        ("/dear", b"", f"(max_seconds); to pay it all the same: {ENOUGH}"),
-        ("/large", b"", "(memory_kib); to pay it all the same: --memory-mib"),
+        ("/dear", b"", f"(max_seconds); to pay it, set {ENOUGH}"),
+        ("/large", b"", "(memory_kib); to pay it, set --memory-mib"),
         ("/spoilt", b"", "the toll is not of version 1"),
     ],
 )
@@ -316,7 +316,7 @@ def test_a_reader_who_leaves_is_no_traceback(server):
 def test_the_sidecar_pays_until_it_is_terminated(server):
     with module("proxy", "--upstream", server.url, "--listen", "127.0.0.1:0") as process:
         said = process.stderr.readline().decode()
-        url = re.search(r"on (http://[0-9.:]+), asking", said)[1]
+        url = re.search(r"proxy on (http://[0-9.:]+) for", said)[1]
         request = urllib.request.Request(url + "/toll", b"{}", {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as response:
             assert (response.status, response.read()) == (200, BODY)

@@ -323,7 +323,7 @@ def test_cancelling_the_call_ends_the_work(house, reply, wait_until):
                 await call
 
     asyncio.run(main())
-    middleware._benches.shutdown()  # waits for the work to end
+    middleware._workers.shutdown()  # waits for the work to end
     assert purse.payments == ()
 
 
@@ -335,7 +335,7 @@ def test_aiohttps_total_time_out_counts_the_work(house, reply):
         async with aiohttp.ClientSession(middlewares=[middleware]) as session:
             with pytest.raises(TimeoutError):
                 await session.get(url, timeout=aiohttp.ClientTimeout(total=0.2))
-        middleware._benches.shutdown()
+        middleware._workers.shutdown()
 
     asyncio.run(main())
 

@@ -36,7 +36,7 @@ def test_behind_an_entry_the_answer_is_paid_for_and_arrives_as_it_was(any_way, h
     assert house.paths() == ["/infer", *[wire.REDEEM_PATH] * (1 if mode == "sealed" else 2)]
     assert len(purse.payments) == 2
     assert all(headers.get("authorization") == key["authorization"] for _, _, headers, _ in house.seen)
-    assert all(headers["toll-accept"] == purse.wishes for _, _, headers, _ in house.seen)
+    assert all(headers["toll-accept"] == purse.accept_header for _, _, headers, _ in house.seen)
     if mode == "sealed":
         assert response.headers["x-behind"] == "yes"
 

@@ -28,8 +28,8 @@ class Sidecar:
     """A sidecar in a thread of its own; ``options`` are the purse's."""
 
     def __init__(self, upstream, **options):
-        meters = SidecarMetrics()
-        self._app = application(upstream_url(upstream), Purse(paid=meters.paid, **options), meters)
+        metrics = SidecarMetrics()
+        self._app = application(upstream_url(upstream), Purse(paid=metrics.record_payment, **options), metrics)
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 

@@ -65,7 +65,7 @@ def test_a_key_is_taken_back_alone_or_with_all_others_of_its_name(place):
     done(place, "create", "alice", "--another")
     done(place, "revoke", "alice", "--id", hash_key(first)[:8])
     assert [line.sha256 == hash_key(first) for line in lines(place)] == [False]
-    assert "1 taken back" in done(place, "revoke", "alice").stderr
+    assert "1 revoked" in done(place, "revoke", "alice").stderr
     assert lines(place) == ()
 
 
@@ -87,7 +87,7 @@ def test_rotation_hands_out_a_new_key_and_leaves_the_old_one_its_overlap(place):
         (("create", "alice", "--organisation", "a b"), 2, "organisation: "),
         (("create", "alice", "--note", "x" * 201), 2, "note: "),
         (("create", "alice", "--expires", "soon"), 2, "90d, 12h or 30m"),
-        (("create", "alice", "--expires", "2001-01-01"), 2, "over already"),
+        (("create", "alice", "--expires", "2001-01-01"), 2, "in the past"),
         (("rotate", "alice", "--overlap", "-1d"), 2, "--overlap: "),
         (("list",), 2, "modeltoll keys create makes a key file"),
         (("revoke", "alice"), 2, "modeltoll keys create makes a key file"),

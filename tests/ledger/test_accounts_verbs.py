@@ -68,7 +68,7 @@ def test_a_caller_or_a_group_is_shown_for_every_model_or_for_one(url):
     assert [one["model"] for one in json.loads(done("show", url, "key:alice", "--json", "-"))] == ["letters", MODEL]
     (shown,) = json.loads(done("show", url, "org:acme", "--model", MODEL, "--json", "-"))
     assert (shown["caller"], shown["rows"], shown["work_seconds"]) == ("org:acme", 2, 0.0)
-    assert "key:alice, asking suite" in done("show", url, "key:alice")
+    assert "key:alice, model suite" in done("show", url, "key:alice")
 
 
 def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
@@ -81,14 +81,14 @@ def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
     asyncio.run(spend())
     (shown,) = json.loads(done("show", url, "key:alice", "--model", MODEL, "--json", "-"))
     assert (shown["rows_today"], shown["work_seconds_today"]) == (7, 2.5)
-    assert "has had 7 rows and 2.500 s of work today" in accounts("show", url, "key:alice").stderr
+    assert "has used 7 rows and 2.500 s of work of its daily quota" in accounts("show", url, "key:alice").stderr
 
 
 def test_a_reset_forgets_the_one_who_is_named_and_nobody_else(url):
     assert accounts("reset", url, "key:alice", "--model", "letters").exit_code == 0
     assert [one["model"] for one in json.loads(done("show", url, "key:alice", "--json", "-"))] == [MODEL]
     result = accounts("reset", url, "key:alice")
-    assert (result.exit_code, "asking suite" in result.stderr) == (0, True)
+    assert (result.exit_code, "deleted for suite" in result.stderr) == (0, True)
     assert [one["caller"] for one in json.loads(done("list", url, "--json", "-"))] == ["key:bob"]
     assert json.loads(done("show", url, "org:acme", "--json", "-"))[0]["rows"] == 2
 
