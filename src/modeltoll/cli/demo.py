@@ -76,7 +76,7 @@ def _write_report(data: str, data_dir: Path | None, folder: Path, seed: int, *, 
     write_report(result, folder)
     print_table(HEADINGS, table(result))
     out.print(
-        f"{result.compared} answers compared with the model server's, {result.changed} differ; "
+        f"{result.compared} opened answers compared with the model server's own, {result.changed} differ; "
         f"{result.seconds:.0f} s; see {folder / 'report.html'}",
         soft_wrap=True,
     )

@@ -37,8 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (accounts, bench, calibrate, client, demo, fit_measures, keys, setup, simulate_explain):
-    app.add_typer(module.commands)
+_serve_command, _bench_puzzle_command = typer.Typer(), typer.Typer()
 
 
 def _version(wanted: bool) -> None:
@@ -56,7 +55,7 @@ def _global(
     del version
 
 
-@app.command(epilog="Example: modeltoll serve modeltoll.yaml")
+@_serve_command.command(epilog="Example: modeltoll serve modeltoll.yaml")
 @with_exit_codes
 def serve(
     settings: SettingsFile,
@@ -96,7 +95,7 @@ def _print_note(text: str) -> None:
         note.print(text, soft_wrap=True)
 
 
-@app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")
+@_bench_puzzle_command.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")
 @with_exit_codes
 def bench_puzzle(
     seconds: Annotated[float, typer.Option(min=0.01, help="Seconds to measure each puzzle and size.")] = 0.5,
@@ -136,6 +135,22 @@ def bench_puzzle(
             for rate in rates
         ]  # fmt: skip
         print_table(headings, rows)
+
+
+for commands in (  # in the order of --help
+    demo.commands,
+    setup.commands,
+    _serve_command,
+    calibrate.commands,
+    fit_measures.commands,
+    simulate_explain.commands,
+    accounts.commands,
+    keys.commands,
+    client.commands,
+    _bench_puzzle_command,
+    bench.commands,
+):
+    app.add_typer(commands)
 
 
 def main() -> None:

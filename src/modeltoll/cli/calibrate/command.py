@@ -28,9 +28,7 @@ commands = typer.Typer()
 def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     settings: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[SETTINGS.yaml]", help="The gateway's settings file; not needed for --leaks with --out."
-        ),
+        typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings file; not needed for --leaks with --out."),
     ] = None,
     *,
     inputs: Annotated[

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them."""
+"""Formats numbers and times for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE = "-"
 
 
 def decimal(number: float | None, digits: int = 3) -> str:
-    """So many significant digits, without an exponent as long as that is readable."""
+    """A number with ``digits`` significant digits; with an exponent only if it is very small or large."""
     if number is None or not math.isfinite(number):
         return NONE
     if number == 0 or 1e-4 <= abs(number) < 10 ** (digits + 3):
@@ -27,7 +27,7 @@ def decimal(number: float | None, digits: int = 3) -> str:
 
 
 def seconds(number: float | None) -> str:
-    """A time span, from microseconds to days."""
+    """A time span in seconds, with a unit from microseconds to days."""
     if number is None or not math.isfinite(number):
         return NONE
     if number == 0:
@@ -39,36 +39,36 @@ def seconds(number: float | None) -> str:
 
 
 def count(number: float | None) -> str:
-    """A whole number, in groups of three."""
+    """A whole number with thousands separators."""
     return NONE if number is None else f"{number:,.0f}"
 
 
 def percent(share: float | None) -> str:
-    """A share of 0 to 1."""
+    """A share of 0..1 in percent."""
     return NONE if share is None else f"{abbreviated(100 * share)}%"
 
 
 def abbreviated(number: float | None) -> str:
-    """Three significant digits at most, and no zeros at the end."""
+    """A number with at most three significant digits, without trailing zeros."""
     return NONE if number is None else f"{number:.3g}"
 
 
 def grouped_count(number: int, thing: str) -> str:
-    """So many things; their plural has an s."""
+    """A count with a noun, whose plural gets an s."""
     return f"{count(number)} {thing}{'s' * (number != 1)}"
 
 
 def moment(at: float) -> str:
-    """Date and time of day, UTC."""
+    """Date and time, UTC, of seconds since the epoch."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def clock(at: float) -> str:
-    """Time of day, UTC."""
+    """Time of day, UTC, of seconds since the epoch."""
     return f"{datetime.fromtimestamp(at, UTC):%H:%M}"
 
 
 def value(number: float | None, kind: Kind) -> str:
-    """A number of a chart, by its kind."""
+    """A number of a chart in the format of its kind."""
     kinds = {"time": clock, "count": count, "seconds": seconds, "units": decimal, "share": percent, "number": decimal}
     return NONE if number is None else kinds[kind](number)
