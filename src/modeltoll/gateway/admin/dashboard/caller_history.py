@@ -119,7 +119,7 @@ def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
         chart = Chart(
             f"p-values of the caller's rows: {measure}",
             "p-value: share of honest rows that leak as much",
-            "density, relative to calibration",
+            "relative density",
             ends,
             series,
             x_kind="share",

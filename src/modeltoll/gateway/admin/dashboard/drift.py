@@ -55,7 +55,7 @@ def drift_view(day: DayLog, tariff: ConformalTariff, assessment: Assessment, rea
         chart = Chart(
             f"p-values of honest rows: {measure}",
             "p-value: share of honest rows that leak as much",
-            "density, relative to calibration",
+            "relative density",
             x_edges,
             tuple(series),
             x_kind="share",
