@@ -1,4 +1,4 @@
-"""Entry tolls: a request that is dealt with only when its token is redeemed, and may then cost a toll for its answer."""
+"""Admission tolls: the request is processed once its token is redeemed, and the answer may then cost another toll."""
 
 from __future__ import annotations
 
@@ -15,47 +15,49 @@ ANSWER = Answer(200, "application/json", b"[1]")
 
 
 @pytest.fixture
-def entrance(house, toll, reply):
-    """``entrance(toll)``: the URL of a request whose entry costs a toll; behind it stands another one, or the answer."""
+def admission_url(toll_server, toll, toll_response):
+    """``entrance(toll)``: the URL of a request with an admission toll, after which come further tolls or the answer."""
 
-    def offer(*behind):
-        left = [reply(one, **{"x-behind": "yes"}) for one in behind]
-        house.handlers[wire.REDEEM_PATH] = lambda request, body: left.pop(0) if left else house.redeem(request, body)
-        return house.say(reply(replace(toll(ANSWER, "redeem"), entry=True)))
+    def serve(*further):
+        remaining = [toll_response(each, **{"x-behind": "yes"}) for each in further]
+        toll_server.handlers[wire.REDEEM_PATH] = lambda request, body: (
+            remaining.pop(0) if remaining else toll_server.redeem(request, body)
+        )
+        return toll_server.serve_response(toll_response(replace(toll(ANSWER, "redeem"), entry=True)))
 
-    return offer
+    return serve
 
 
 @pytest.mark.parametrize("mode", ["sealed", "redeem"])
-def test_behind_an_entry_the_answer_is_paid_for_and_arrives_as_it_was(any_way, house, key, toll, entrance, mode):
+def test_the_toll_after_an_admission_toll_is_paid(any_driver, toll_server, key, toll, admission_url, mode):
     purse = Purse()
-    url = entrance(toll(ANSWER, mode))
-    response = any_way.send(any_way.toll(purse), "POST", url, headers=key)
+    url = admission_url(toll(ANSWER, mode))
+    response = any_driver.send(any_driver.toll(purse), "POST", url, headers=key)
     assert response.content == ANSWER.body
     assert response.headers["content-type"] == ANSWER.content_type
-    assert house.paths() == ["/infer", *[wire.REDEEM_PATH] * (1 if mode == "sealed" else 2)]
+    assert toll_server.paths() == ["/infer", *[wire.REDEEM_PATH] * (1 if mode == "sealed" else 2)]
     assert len(purse.payments) == 2
-    assert all(headers.get("authorization") == key["authorization"] for _, _, headers, _ in house.seen)
-    assert all(headers["toll-accept"] == purse.accept_header for _, _, headers, _ in house.seen)
+    assert all(headers.get("authorization") == key["authorization"] for _, _, headers, _ in toll_server.received)
+    assert all(headers["toll-accept"] == purse.accept_header for _, _, headers, _ in toll_server.received)
     if mode == "sealed":
         assert response.headers["x-behind"] == "yes"
 
 
-def test_behind_an_entry_there_may_be_the_answer_itself(any_way, house, key, entrance):
-    response = any_way.send(any_way.toll(), "GET", entrance(), headers=key)
+def test_the_answer_may_follow_an_admission_toll(any_driver, toll_server, key, admission_url):
+    response = any_driver.send(any_driver.toll(), "GET", admission_url(), headers=key)
     assert (response.content, response.headers["x-redeemed"]) == (ANSWER.body, "yes")
-    assert house.paths() == ["/infer", wire.REDEEM_PATH]
+    assert toll_server.paths() == ["/infer", wire.REDEEM_PATH]
 
 
-def test_behind_an_entry_there_is_no_second_one(any_way, house, key, toll, entrance):
+def test_a_second_admission_toll_is_an_error(any_driver, toll_server, key, toll, admission_url):
     purse = Purse()
     again = replace(toll(ANSWER, "redeem"), entry=True)
-    with pytest.raises(SealBroken, match="a toll on a toll"):
-        any_way.send(any_way.toll(purse), "GET", entrance(again), headers=key)
-    assert (house.paths(), len(purse.payments)) == (["/infer", wire.REDEEM_PATH], 1)
+    with pytest.raises(SealBroken, match="another toll"):
+        any_driver.send(any_driver.toll(purse), "GET", admission_url(again), headers=key)
+    assert (toll_server.paths(), len(purse.payments)) == (["/infer", wire.REDEEM_PATH], 1)
 
 
-def test_the_toll_behind_an_entry_has_the_same_limits(any_way, key, toll, entrance):
-    url = entrance(toll(ANSWER, "sealed", 1e12))
+def test_the_toll_after_an_admission_toll_has_the_same_limits(any_driver, key, toll, admission_url):
+    url = admission_url(toll(ANSWER, "sealed", 1e12))
     with pytest.raises(TollTooDear):
-        any_way.send(any_way.toll(Purse(1.0)), "GET", url, headers=key)
+        any_driver.send(any_driver.toll(Purse(1.0)), "GET", url, headers=key)
