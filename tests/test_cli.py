@@ -38,8 +38,8 @@ COMMANDS = sorted(typer.main.get_command(app).commands)
 UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
 BODY = bytes(range(256)) + b"\r\n\n"
 SEED, NEVER = b"s" * 16, b"\0" * 16
-DEAR = Challenge("sha256", (Part(SEED, 10**9, NEVER),))
-ENOUGH = f"--max-seconds {math.ceil(expected_seconds(DEAR, DEFAULT_PROFILE))}"
+EXPENSIVE = Challenge("sha256", (Part(SEED, 10**9, NEVER),))
+ENOUGH = f"--max-seconds {math.ceil(expected_seconds(EXPENSIVE, DEFAULT_PROFILE))}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,9 +82,9 @@ ANSWERS = {
     "/fault": (503, "text/plain", b"no [model] today"),
     "/money": (402, "text/html", b"five dollars"),
     "/moved": (307, "text/plain", b"elsewhere"),
-    "/dear": unsolvable_toll(DEAR),
+    "/expensive": unsolvable_toll(EXPENSIVE),
     "/large": unsolvable_toll(Challenge("argon2id", (Part(SEED, 1, NEVER),), 128 * 1024, 1, 1)),
-    "/spoilt": (402, "application/json", b'{"toll": {"v": 9}}'),
+    "/malformed": (402, "application/json", b'{"toll": {"v": 9}}'),
     "/endless": unsolvable_toll(Challenge("sha256", (Part(SEED, 2**50, NEVER),))),
 }
 
@@ -184,9 +184,9 @@ def test_a_key_that_cannot_be_sent_is_not_shown(server, key):
         ("/sealed-fault", b"broken", "the server answered 500"),
         ("/money", b"five dollars", "the server answered 402"),
         ("/moved", b"elsewhere", "the server answered 307"),
-        ("/dear", b"", f"(max_seconds); to pay it, set {ENOUGH}"),
+        ("/expensive", b"", f"(max_seconds); to pay it, set {ENOUGH}"),
         ("/large", b"", "(memory_kib); to pay it, set --memory-mib"),
-        ("/spoilt", b"", "the toll is not of version 1"),
+        ("/malformed", b"", "the toll is not of version 1"),
     ],
 )
 def test_failures_exit_with_1_and_a_reason(server, path, body, message):
@@ -254,8 +254,8 @@ def test_each_command_shows_an_example(command):
 
 
 def test_invalid_settings_exit_with_2(tmp_path):
-    for verb in (["serve"], ["calibrate", "--inputs", "x.npy"]):
-        result = CliRunner().invoke(app, [*verb, str(tmp_path / "missing[/].yaml")])
+    for command in (["serve"], ["calibrate", "--inputs", "x.npy"]):
+        result = CliRunner().invoke(app, [*command, str(tmp_path / "missing[/].yaml")])
         assert (result.exit_code, result.stdout) == (2, "")
         assert "missing[/].yaml: cannot be read" in result.stderr
 

@@ -196,8 +196,8 @@ def test_a_toll_behind_a_redirect_is_redeemed_where_it_was_asked(other_driver, t
 def test_a_toll_accept_header_of_the_caller_is_kept(other_driver, toll_server):
     other_driver.send(other_driver.toll(), "GET", toll_server.url + "/a", headers=REDEEM)
     other_driver.send(other_driver.toll(Purse(memory_kib=3 * 1024)), "GET", toll_server.url + "/a")
-    wishes = [headers["toll-accept"] for _, _, headers, _ in toll_server.received]
-    assert wishes == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
+    accept_headers = [headers["toll-accept"] for _, _, headers, _ in toll_server.received]
+    assert accept_headers == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
 
 
 def test_a_refused_connection_is_the_librarys_own_error(other_driver):

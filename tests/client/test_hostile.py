@@ -201,14 +201,14 @@ def test_errors_return_their_connection_to_the_pool(any_driver, toll_server, key
     good, odd = toll_server.serve_toll(ANSWER, "/good"), toll_server.serve_toll(ANSWER, "/odd")
     toll_server.serve_response(RedirectResponse("/"), wire.REDEEM_PATH)
     part("n", HUGE)(document["toll"])
-    dear, plain = (
+    expensive, plain = (
         toll_server.serve_response(toll_402(document), "/dear"),
         toll_server.serve_response(Response(b"hi"), "/plain"),
     )
     large = toll_server.serve_response(
         StreamingResponse(repeat(b" " * MIB, 100), 402, None, "application/json"), "/large"
     )
-    urls = [dear, odd, large, good, plain]
+    urls = [expensive, odd, large, good, plain]
     raised = any_driver.errors_of(any_driver.toll(inner=pool), urls, headers=key | REDEEM, timeout=5.0)
     assert raised == [TollTooDear, SealBroken, TollMalformed, SealBroken, None]
 

@@ -278,18 +278,18 @@ def test_a_body_without_toll_ends_the_flow():
 def test_the_flow_yields_its_steps_to_a_driver(toll, mode):
     sold = toll(ANSWER, mode)
     flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
-    labour = next(flow)
-    assert isinstance(labour, SolveStep)
-    got = labour.run(None)
+    step = next(flow)
+    assert isinstance(step, SolveStep)
+    result = step.run(None)
     if mode == "sealed":
-        assert got == ANSWER
+        assert result == ANSWER
     else:
-        redemption = flow.send(got)
+        redemption = flow.send(result)
         assert redemption.path == wire.REDEEM_PATH
-        assert wire.decode_redemption(redemption.body) == (sold.cargo, got.counters)
-        got = RedeemResponse(200)
+        assert wire.decode_redemption(redemption.body) == (sold.cargo, result.counters)
+        result = RedeemResponse(200)
     with pytest.raises(StopIteration) as end:
-        flow.send(got)
+        flow.send(result)
     assert end.value.value == (ANSWER if mode == "sealed" else None)
 
 
@@ -305,9 +305,9 @@ def test_after_an_admission_toll_comes_the_answer_or_one_more_toll(toll):
     with pytest.raises(StopIteration):
         admission_toll(toll).send(RedeemResponse(200))
     flow = admission_toll(toll)
-    labour = flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
+    step = flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
     with pytest.raises(StopIteration) as end:
-        flow.send(labour.run(None))
+        flow.send(step.run(None))
     assert end.value.value == ANSWER
 
 

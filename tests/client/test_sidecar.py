@@ -21,7 +21,7 @@ from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 BODY = bytes(range(256)) * 3
 ANSWER = Answer(200, "application/x-tensor; a=1", BODY)
 UNIT = MachineProfile("unit", "an evaluation takes a second", 1.0, {256: 1.0})
-DEAR = Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**46 - 1, b"\0" * 16),)), b"", 1, 1.0)
+EXPENSIVE = Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**46 - 1, b"\0" * 16),)), b"", 1, 1.0)
 
 
 class Sidecar:
@@ -191,7 +191,7 @@ def test_a_compressed_request_stays_compressed(toll_server, sidecar):
 @pytest.mark.parametrize("options", [{"max_seconds": 1.0}, {"max_seconds": 1e30, "max_seconds_per_hour": 1.0}])
 def test_what_is_above_a_limit_is_refused_with_402_and_the_reason(toll_server, toll_response, options):
     """Not a status that programs retry on, and nothing that another client takes for a toll."""
-    toll_server.serve_response(toll_response(DEAR))
+    toll_server.serve_response(toll_response(EXPENSIVE))
     with Sidecar(toll_server.url, profile=UNIT, **options) as sidecar:
         got = sidecar.ask("POST", "/infer")
         assert (got.status_code, wire.find_toll(got.content)) == (402, None)
@@ -255,7 +255,7 @@ def test_an_incomplete_answer_is_not_passed_as_complete(toll_server, sidecar, he
 
 def test_work_ends_when_the_program_hangs_up(toll_server, toll_response, wait_until):
     work_started, over = threading.Event(), threading.Event()
-    toll_server.serve_response(toll_response(DEAR))
+    toll_server.serve_response(toll_response(EXPENSIVE))
 
     class Watched(Purse):
         def pay(self, toll, cancelled=None):

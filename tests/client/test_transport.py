@@ -146,8 +146,8 @@ def test_a_toll_after_a_redirect_is_redeemed_at_its_origin(driver, toll_server, 
 def test_a_toll_accept_header_of_the_caller_is_kept(driver, toll_server):
     driver.send(driver.toll(), "GET", toll_server.url + "/a", headers={wire.ACCEPT_HEADER: "sha256; mode=redeem"})
     driver.send(driver.toll(Purse(memory_kib=3 * 1024)), "GET", toll_server.url + "/a")
-    wishes = [headers["toll-accept"] for _, _, headers, _ in toll_server.received]
-    assert wishes == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
+    accept_headers = [headers["toll-accept"] for _, _, headers, _ in toll_server.received]
+    assert accept_headers == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)

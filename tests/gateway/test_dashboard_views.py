@@ -169,10 +169,10 @@ def test_callers_are_sorted_and_have_the_figures_of_ledger_and_log(sample, sort)
         assert (each.hash, each.rows, each.work) == (sample.hash(account.caller), account.rows, account.work)
         assert each.last == account.last_seen
         assert each.day_rows == account.rows  # all its requests are of that day
-        standing = explain_caller(sample.tariff, account)
-        assert each.evidence.power == pytest.approx(standing.log_evidence / math.log(10))
+        explanation = explain_caller(sample.tariff, account)
+        assert each.evidence.power == pytest.approx(explanation.log_evidence / math.log(10))
         assert each.evidence.threshold == pytest.approx(6)
-        assert each.evidence.surcharge == standing.surcharge
+        assert each.evidence.surcharge == explanation.surcharge
         assert each.evidence.suspected == (each.name == THIEF.name) == each.suspected_today
         for band, leak in zip(each.bands, account.leaks, strict=True):
             assert band.leak == pytest.approx(leak / account.rows)
@@ -190,10 +190,10 @@ def test_the_thiefs_leak_lies_above_the_honest_band_and_most_honest_ones_in_it(s
 
 
 def test_the_band_holds_95_of_100_honest_callers(sample):
-    scores, chance = sample.tariff.calibration.scores, rng()
+    scores, generator = sample.tariff.calibration.scores, rng()
     for rows in (30, 300):
         _, low, high = suspicion_level(sample.tariff, np.array([float(rows)]))
-        totals = chance.choice(scores[0], (2000, rows)).sum(axis=1)
+        totals = generator.choice(scores[0], (2000, rows)).sum(axis=1)
         assert 0.93 <= np.mean((low[0] <= totals) & (totals <= high[0])) <= 0.97
 
 

@@ -54,7 +54,7 @@ def rows(count, shift=0.0, seed=0):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with leaks, their tariff, settings, and a ledger with the log of a gateway in shadow mode."""
-    folder = tmp_path_factory.mktemp("verbs")
+    folder = tmp_path_factory.mktemp("commands")
     samples = {"calibration": rows(800), "honest": rows(400, seed=1), "thief": rows(300, 2.0, seed=2)}
     save_leaks(folder / "leaks.npz", NAMES, samples)
     (folder / "modeltoll.yaml").write_text(SETTINGS.replace("LEDGER", str(folder / "ledger.db")))

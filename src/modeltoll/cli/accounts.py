@@ -104,7 +104,7 @@ def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = No
 @commands.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
 @with_exit_codes
 def reset(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None) -> None:
-    """Delete the account of a caller or a group, so that it starts anew. The log and today's quota usage stay."""
+    """Delete the account of a caller or a group, so that it starts empty. The log and today's quota usage stay."""
     models = _with_ledger(ledger, lambda store: _reset(store, caller, model))
     note.print(escape(f"{caller}: account deleted for {', '.join(models)}"), soft_wrap=True)
 

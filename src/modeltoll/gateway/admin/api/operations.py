@@ -99,7 +99,7 @@ class AdminApi:
         )
 
     async def reset_account(self, request: schemas.ResetRequest) -> schemas.ResetResponse:
-        """Delete the account of a caller or a group, so that it starts anew. The log and today's quota usage stay."""
+        """Delete the account of a caller or a group, so that it starts empty. The log and today's quota usage stay."""
         accounts = await self._accounts_of(request)
         models = [account.model for account in accounts if await self._ledger.reset(account.caller, account.model)]
         return schemas.ResetResponse(models=tuple(models))
