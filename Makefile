@@ -1,16 +1,17 @@
 # Every target makes and reuses .venv by itself; nothing but Python 3.11+ is needed beforehand
-# (`make js`: Node 20.16+ with npm).
+# (`make js`: Node 20.19+ with npm).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
+DOCS   := $(VENV)/.docs
 DEMO   ?=
 # What ships, by itself: the wheel with all that a gateway may need, and nothing of its development.
 SHIPPED := build/shipped
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-.PHONY: demo test test-bench js browser lint format bench deploy wheel audit sbom vectors clean
+.PHONY: demo test test-bench js browser lint format docs bench deploy wheel audit sbom vectors clean
 
 $(READY): pyproject.toml src/modeltoll/_version.py
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +21,10 @@ $(READY): pyproject.toml src/modeltoll/_version.py
 
 $(TORCH): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[bench,ray]'
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 demo: $(READY)
@@ -51,6 +56,12 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation site, in build/site. A broken link, a missing anchor or a page outside of the navigation is an error.
+docs: $(DOCS)
+	rm -rf build/report build/site
+	$(BIN)/modeltoll bench report results/bench -o build/report
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	for script in benchmarks/bench_*.py; do \

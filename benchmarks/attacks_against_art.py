@@ -40,15 +40,19 @@ OURS: dict[str, type[Attack]] = {"copycat": CopyCat, "knockoff-random": Knockoff
 THEIRS = {"copycat": CopycatCNN, "knockoff-random": KnockoffNets}
 
 
-def our_clone(name: str, shelf: TorchVictim, foreign: datasets.Images, seed: int, exam: datasets.Images) -> float:
+def our_clone(
+    name: str, shelf: TorchVictim, foreign: datasets.Images, seed: int, evaluation_set: datasets.Images
+) -> float:
     """Accuracy of our attack's clone."""
     attack = OURS[name](SCHOOL, Rounds(step=BUDGET, fewest=1, course=COURSE))
-    means = AttackerResources(10, exam.x[:0], foreign)
-    clone = attack.run(CountingOracle(shelf.scores, BUDGET), means, np.random.default_rng(seed), lambda _: None)
-    return float((clone.scores(exam.x).argmax(axis=1) == exam.y).mean())
+    resources = AttackerResources(10, evaluation_set.x[:0], foreign)
+    clone = attack.run(CountingOracle(shelf.scores, BUDGET), resources, np.random.default_rng(seed), lambda _: None)
+    return float((clone.scores(evaluation_set.x).argmax(axis=1) == evaluation_set.y).mean())
 
 
-def their_clone(name: str, shelf: TorchVictim, foreign: datasets.Images, seed: int, exam: datasets.Images) -> float:
+def their_clone(
+    name: str, shelf: TorchVictim, foreign: datasets.Images, seed: int, evaluation_set: datasets.Images
+) -> float:
     """Accuracy of the toolbox's clone; it draws from the global generators of numpy and torch."""
     rng = np.random.default_rng(seed)
     rng.permutation(BUDGET)  # as our pool does before its student is made
@@ -69,8 +73,8 @@ def their_clone(name: str, shelf: TorchVictim, foreign: datasets.Images, seed: i
         use_probability=name != "copycat",
     )
     attack.extract(foreign.x[:, None].astype(np.float32), thieved_classifier=thief)
-    said = thief.predict(exam.x[:, None].astype(np.float32), batch_size=500).argmax(axis=1)
-    return float((said == exam.y).mean())
+    said = thief.predict(evaluation_set.x[:, None].astype(np.float32), batch_size=500).argmax(axis=1)
+    return float((said == evaluation_set.y).mean())
 
 
 class _Flat(nn.Module):
@@ -94,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = datasets.data_folder(arguments.data_dir)
     shelf = victim("mnist", folder, arguments.cache, lambda _done, _most: None)
-    exam = datasets.mnist(folder, train=False)
+    evaluation_set = datasets.mnist(folder, train=False)
     natural = datasets.tiny_imagenet(folder)
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
@@ -103,7 +107,7 @@ def main() -> None:
         for name in OURS:
             for library, steal in (("modeltoll", our_clone), ("art", their_clone)):
                 begin = time.perf_counter()
-                accuracy = steal(name, shelf, foreign, seed, exam)
+                accuracy = steal(name, shelf, foreign, seed, evaluation_set)
                 seconds = round(time.perf_counter() - begin, 1)
                 row = {"attack": name, "library": library, "seed": seed, "accuracy": accuracy, "seconds": seconds}
                 rows.append(row)

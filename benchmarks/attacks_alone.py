@@ -32,39 +32,41 @@ from modeltoll.testing.attacks import CountingOracle
 EXAM, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}
 
 
-def scene(name: str, folder: Path, shelf: TorchVictim) -> tuple[AttackerResources, datasets.Images]:
+def scenario(name: str, folder: Path, shelf: TorchVictim) -> tuple[AttackerResources, datasets.Images]:
     """What the thief has, and what his clones are examined on."""
     test = VICTIMS[name].load(folder, train=False)
-    exam, own = np.split(np.random.default_rng(0).permutation(len(test.x)), [EXAM])
+    evaluation_set, own = np.split(np.random.default_rng(0).permutation(len(test.x)), [EXAM])
     natural = datasets.tiny_imagenet(folder)
     if test.x.ndim == 3:
         natural = datasets.Images(datasets.resize(natural.x, test.x.shape[1]), natural.y)
-    means = AttackerResources(
+    resources = AttackerResources(
         10, test.x[own], natural, lambda images: np.asarray(entropy(shelf.scores(images), axis=1))
     )
-    return means, datasets.Images(test.x[exam], test.y[exam])
+    return resources, datasets.Images(test.x[evaluation_set], test.y[evaluation_set])
 
 
 def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One attack on the victim of one data set."""
     folder = datasets.data_folder(arguments.data_dir)
     shelf = victim(name, folder, arguments.cache, lambda _done, _most: None)
-    means, exam = scene(name, folder, shelf)
-    school = student_factory(VICTIMS[name].recipe.architecture, 10)
-    truth, told = exam.y, shelf.scores(exam.x).argmax(axis=1)
+    resources, evaluation_set = scenario(name, folder, shelf)
+    factory = student_factory(VICTIMS[name].recipe.architecture, 10)
+    truth, told = evaluation_set.y, shelf.scores(evaluation_set.x).argmax(axis=1)
     rounds: list[tuple[int, float]] = []
     budget = ROWS_OF.get(thief, ROWS)
     oracle = CountingOracle(shelf.scores, budget)
 
     def watch(clone: Clone) -> None:
-        rounds.append((budget - oracle.left, float((clone.scores(exam.x).argmax(axis=1) == truth).mean())))
+        rounds.append((budget - oracle.left, float((clone.scores(evaluation_set.x).argmax(axis=1) == truth).mean())))
         print(f"  {thief} seed {seed}: {rounds[-1]}, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
 
     begin, worked = time.perf_counter(), time.process_time()
     clone = (
-        ATTACKS[thief].attack(school, quick=not arguments.full).run(oracle, means, np.random.default_rng(seed), watch)
+        ATTACKS[thief]
+        .attack(factory, quick=not arguments.full)
+        .run(oracle, resources, np.random.default_rng(seed), watch)
     )
-    said = clone.scores(exam.x).argmax(axis=1)
+    said = clone.scores(evaluation_set.x).argmax(axis=1)
     return {
         "attack": thief,
         "settings": "full" if arguments.full else "quick",

@@ -31,7 +31,7 @@ from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime
 from modeltoll.gateway.assembly.components import build_profile
 from modeltoll.gateway.core import gate as gates
-from modeltoll.gateway.core.request import GateRequest
+from modeltoll.gateway.core.request import GateConfig, GateRequest, ServedModel
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.protocols import FakeUpstream
@@ -81,10 +81,10 @@ def clocked_gate(assembly, chance, laps):
     road = assembly.gates[MODEL].road
     protocol = Clocked(road.subject.protocol, laps, read="read the request", evidence="evidence")
     measures = tuple(Clocked(measure, laps, measure="leaks") for measure in road.subject.measures)
-    subject = gates.ServedModel(road.subject.service, protocol, measures)
+    subject = ServedModel(road.subject.service, protocol, measures)
     tariff = Clocked(road.tariff, laps, assess="assess", work="work")
     ledger = Clocked(assembly.ground.ledger, laps, charge="charge", bill="bill")
-    return gates.Gate(gates.GateConfig(subject, tariff, road.menu), assembly.upstream, ledger, chance)
+    return gates.Gate(GateConfig(subject, tariff, road.menu), assembly.upstream, ledger, chance)
 
 
 async def visits(gate, requests, pause, laps):

@@ -2,7 +2,7 @@
 
     python benchmarks/walk_quickstart.py [--work DIR] [--modeltoll WHAT] [--json FILE]
 
-Commands and files are taken from ``docs/quickstart.md``; what the page asks a reader to change by hand in the settings is
+Commands and files are taken from ``docs/tutorials/quickstart.md``; what the page asks a reader to change by hand in the settings is
 done here. ``--modeltoll`` is what pip installs where the page says modeltoll, this checkout otherwise. The ports 8000,
 8080 and 9090 must be free. It ends with an error where a command fails, says something else, or was left out.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "quickstart.md"
+PAGE = ROOT / "docs" / "tutorials" / "quickstart.md"
 MODEL_SERVER, TOLL_HOUSE = "http://127.0.0.1:8000/v2/health/ready", "http://127.0.0.1:9090/readyz"
 PATIENCE = 120.0  # seconds that a server may take to start
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

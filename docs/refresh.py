@@ -34,7 +34,7 @@ def refreshed(document: str) -> str:
 
 def documents() -> list[Path]:
     """Every document that may hold tables."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         (ROOT / "results" / "demo").mkdir(parents=True, exist_ok=True)
         shutil.copy(out / "result.json", ROOT / "results" / "demo" / f"{data}.json")
         if data == "digits":
-            shutil.copy(out / "ratios.png", ROOT / "docs" / "demo.png")
+            shutil.copy(out / "ratios.png", ROOT / "docs" / "images" / "demo.png")
     for path in documents():
         path.write_text(refreshed(path.read_text()))
 

@@ -1,8 +1,9 @@
-"""What clients make of Argon2id on one machine: results/benchmarks/bench_clients.json."""
+"""Argon2id rates of the clients on one machine: results/benchmarks/bench_clients.json."""
 
 from __future__ import annotations
 
-from tables.form import number, read, table
+from modeltoll.formatting import number
+from tables.form import read, table
 
 __all__ = ["clients"]
 

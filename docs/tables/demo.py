@@ -1,4 +1,4 @@
-"""What the demo's callers paid: results/demo."""
+"""Prices of the demo's callers: results/demo."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def demo(data: str) -> str:
             [thief["name"], str(thief["accounts"]), queries, f"**{thief['ratio']:,.0f}x**", f"{thief['accuracy']:.0%}"]
         )
     return table(["caller", "accounts", "queries", "time with toll / without", "clone accuracy"], rows) + (
-        f"\nA victim of {result['victim']['accuracy']:.1%} that takes {result['undefended_ms_per_row']:.1f} ms a row; "
-        f"{result['answers_compared']} opened answers compared with the model server's own, "
-        f"{result['answers_changed']} differ; half of the honest rows waited at most {honest['p50_ms']:.0f} ms, "
-        f"99 of 100 at most {honest['p99_ms']:.0f} ms.\n"
+        f"\nThe victim is right on {result['victim']['accuracy']:.1%} of test rows and takes {result['undefended_ms_per_row']:.1f} ms a row. "
+        f"{result['answers_compared']} opened answers were compared with the model server's own; "
+        f"{result['answers_changed']} differ. Half of the honest rows waited at most {honest['p50_ms']:.0f} ms, "
+        f"99 % at most {honest['p99_ms']:.0f} ms.\n"
     )

@@ -1,4 +1,4 @@
-"""What the gate costs on each ledger, and where its time goes: results/benchmarks."""
+"""The time of the gate on each ledger, whole and by step: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def steps() -> str:
     calls = " and ".join(
         f"{result['calls']['sqlite'][kind]} calls of {kind.capitalize()} functions" for kind in ("python", "c")
     )
-    return table(head, rows) + f"\nMicroseconds. With SQLite a visit is {calls}. `{result['command']}`\n"
+    return table(head, rows) + f"\nMicroseconds. With SQLite a request takes {calls}. `{result['command']}`\n"
 
 
 def foresight() -> str:
-    """What a slow measure of inputs adds, before and after the answer."""
+    """The time that a slow measure of inputs adds, measured beside or after the answer."""
     result = read("benchmarks/bench_foresight")
     ways = [name for name in result["adds_ms"][0] if name != "takes_ms"]
     rows = [[f"{line['takes_ms']:g} ms", *(f"{line[way]:.2f} ms" for way in ways)] for line in result["adds_ms"]]

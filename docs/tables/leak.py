@@ -1,8 +1,9 @@
-"""What the measures see, and what they cost: results/leak."""
+"""Leaks and times of the measures: results/leak."""
 
 from __future__ import annotations
 
-from tables.form import number, read, table
+from modeltoll.formatting import number
+from tables.form import read, table
 
 __all__ = ["factors", "heads", "speed", "training"]
 
@@ -16,7 +17,7 @@ CALLERS = {
 
 
 def factors(data: str) -> str:
-    """Mean price factor of each caller under each choice of measures; in brackets that of his cheaper half."""
+    """Mean price factor of each caller under each choice of measures; in brackets that of the cheaper half of its rows."""
     found = read(f"leak/factors-{data}")
     rows = []
     for measures, row in found["factors"].items():
@@ -39,7 +40,7 @@ def heads(*studies: str) -> str:
 
 
 def training(*studies: str) -> str:
-    """What it took to train teachers, observers and heads."""
+    """Training times of teachers, observers and heads."""
     rows = []
     for study in studies:
         found = read(f"leak/models-{study}")
@@ -52,9 +53,9 @@ PARTS = ("teachers_cpu_seconds", "observer_cpu_seconds", "head_cpu_seconds")
 
 
 def speed() -> str:
-    """Microseconds a row, ours and the published formula written plainly."""
+    """Microseconds a row, of ours and of the published formula in plain Python."""
     rows = []
     for line in read("benchmarks/bench_leak")["figures"]:
         target = "" if line["target"] is None else f"{line['target']:g}"
         rows.append([line["what"], f"{line['rows']:,}", number(line["microseconds"]), target, number(line["plain"])])
-    return table(["measure", "rows at once", "us a row", "target", "plainly, us a row"], rows)
+    return table(["measure", "rows at once", "us a row", "target", "plain formula, us a row"], rows)

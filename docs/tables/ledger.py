@@ -1,4 +1,4 @@
-"""What a step of each ledger takes: results/benchmarks."""
+"""Times of the ledgers' steps, and exactness of their counts: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -8,22 +8,30 @@ __all__ = ["counting", "ledgers"]
 
 
 def ledgers() -> str:
-    """What the benchmark of the ledgers measured."""
+    """Times of charge and bill on each ledger."""
     result = read("benchmarks/bench_ledger")
     rows = []
     for line in result["ledgers"]:
         waits = [f"{line[name] / 1000:.2f} ms" for name in ("charge_p50_us", "charge_p99_us", "bill_p50_us")]
         rows.append([line["store"], str(line["callers"]), *waits, f"{line['pairs_per_second']:,}"])
-    head = ["ledger", "callers at once", "charge, median", "charge, 99 of 100", "bill, median", "both, a second"]
+    head = ["ledger", "concurrent callers", "charge, median", "charge, p99", "bill, median", "both, a second"]
     return table(head, rows) + (
-        f"\n`{result['command']}`, beside other work of that machine (load average {result['load_average']:.1f}).\n"
+        f"\n`{result['command']}`, on a machine with other load (load average {result['load_average']:.1f}).\n"
     )
 
 
 def counting() -> str:
-    """What several gateways with several workers counted."""
+    """Counts of several gateways with several workers."""
     result = read("benchmarks/exact_counting")
-    head = ["ledger", "rows sent", "in accounts", "in the log", "in the metrics", "callers exact", "allowed, granted"]
+    head = [
+        "ledger",
+        "rows sent",
+        "in accounts",
+        "in the log",
+        "in the metrics",
+        "callers exact",
+        "quota: allowed, granted",
+    ]
     rows = [
         [
             line["store"],

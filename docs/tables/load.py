@@ -1,4 +1,4 @@
-"""What a gateway carries, and what is left of its books when something is killed: results/benchmarks."""
+"""Throughput of a gateway, and its accounts after a process is killed: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["kills", "throughput"]
 
 
 def kills() -> str:
-    """What kill -9 in the middle of load left."""
+    """Requests and charges after kill -9 under load."""
     result = read("benchmarks/kills")
     head = [
         "ledger",
         "killed",
         "tolls",
         "refused (5xx)",
-        "broken off",
+        "interrupted",
         "charged without an answer",
         "acknowledged and lost",
         "released unpriced",
@@ -29,9 +29,9 @@ def kills() -> str:
 
 
 def throughput(name: str = "throughput") -> str:
-    """What one worker carried on each ledger."""
+    """Throughput, times and memory of one worker on each ledger."""
     result = read(f"benchmarks/{name}")
-    head = ["ledger", "requests a second", "median", "99 of 100", "CPU time a request", "memory, early, late, most"]
+    head = ["ledger", "requests a second", "median", "p99", "CPU time a request", "memory: early, late, peak"]
     rows = [
         [
             line["store"],
@@ -43,7 +43,5 @@ def throughput(name: str = "throughput") -> str:
         ]
         for line in result["stores"]
     ]
-    said = (
-        f"with {result['cores']} cores, beside other work of that machine (load average {result['load_average']:.1f})"
-    )
+    said = f"with {result['cores']} cores, on a machine with other load (load average {result['load_average']:.1f})"
     return table(head, rows) + f"\n`{result['command']}`, {said}.\n"

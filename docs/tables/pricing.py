@@ -1,7 +1,8 @@
-"""What callers pay, under the published tariff and ours: results/pricing."""
+"""Prices of callers under the published tariff and ours: results/pricing."""
 
 from __future__ import annotations
 
+from modeltoll.formatting import times
 from tables.form import read, table
 
 __all__ = ["callers", "published"]
@@ -10,13 +11,11 @@ STEPS = {"paper": "per trace row", "64": "64", "1000": "1000", "10000": "10,000"
 
 
 def _ratio(ratio: float | None) -> str:
-    if ratio is None:
-        return "buys nothing"
-    return f"{ratio:.3f}x" if ratio < 10 else f"{ratio:.1f}x" if ratio < 1000 else f"{ratio:,.0f}x"
+    return times(ratio, decimals=3, whole_from=1000.0, missing="buys nothing")
 
 
 def published(data: str) -> str:
-    """What the sign and the rows per step change, for each mode and count of queries."""
+    """Ratios of the published tariff by sign and rows per step, for each mode and count of queries."""
     variants = [(sign, step) for sign in ("unsigned", "signed") for step in STEPS]
     columns = [read(f"pricing/published-{data}-{sign}-{step}") for sign, step in variants]
     rows = [

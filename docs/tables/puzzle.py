@@ -1,10 +1,11 @@
-"""What puzzles cost to make, to solve and to break: results/puzzle."""
+"""Cost of making and solving puzzles: results/puzzle."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tables.form import number, read, table
+from modeltoll.formatting import number
+from tables.form import read, table
 
 __all__ = ["argon2id", "cards", "kernels", "making", "thief", "waits"]
 
@@ -14,7 +15,7 @@ def _measured() -> Any:
 
 
 def cards() -> str:
-    """How many reference cores a graphics card is worth, by puzzle, and where its rate is from."""
+    """The number of reference cores that a graphics card replaces, by puzzle, with the source of its rate."""
     found = read("puzzle/thief_costs")
     rows = []
     for line in found["gains"]:
@@ -26,7 +27,7 @@ def cards() -> str:
 
 
 def thief() -> str:
-    """What a thousand rows cost a thief, by puzzle and machine."""
+    """The cost of a thousand rows for a thief, by puzzle and machine."""
     rows = [
         [line["puzzle"], line["machine"]]
         + [f"{line[name]:,g}" for name in ("seconds", "joules", "euro_electricity", "euro_rented")]
@@ -36,7 +37,7 @@ def thief() -> str:
 
 
 def making() -> str:
-    """What a toll costs the server."""
+    """The time that a toll takes on the server."""
     rows = [
         [line["puzzle"], f"{number(line['make_ms'])} ms", f"{number(line['check_ms'])} ms"]
         for line in _measured()["making"]
@@ -63,9 +64,12 @@ def argon2id() -> str:
 
 
 def waits() -> str:
-    """How evenly puzzles of one work wait."""
+    """Variation of the work of puzzles with equal expected work."""
     rows = [
         [line["puzzle"], f"{line['evaluations_cv']:.2f}", f"{line['theory']:.2f}", f"{line['most_over_mean']:.2f}"]
         for line in _measured()["variation"]
     ]
-    return table(["1000 puzzles of one work", "coefficient of variation", "in theory", "longest, in means"], rows)
+    return table(
+        ["1000 puzzles of equal work", "coefficient of variation", "in theory", "longest, in multiples of the mean"],
+        rows,
+    )

@@ -1,4 +1,4 @@
-"""What real model servers said through the toll house, and at what price: results/benchmarks/real_servers.json."""
+"""Real model servers behind the gateway, with prices and compared answers: results/benchmarks/real_servers.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def servers() -> str:
     rows = []
     for server in found["servers"]:
         callers = server["callers"]
-        name = server["server"] + (", the gate within" if server["within"] else "")
+        name = server["server"] + (", with TollMiddleware" if server["within"] else "")
         sums = [str(sum(caller[what] for caller in callers.values())) for what in ("opened", "changed")]
         prices = [_paid(callers[who]) for who in CALLERS]
         rows.append([name, f"`{server['protocol']}`", f"{server['undefended_ms']:.1f} ms", *prices, *sums])
@@ -30,5 +30,5 @@ def servers() -> str:
     asked = ", ".join(f"{found['servers'][0]['callers'][who]['rows']} of {name}" for who, name in CALLERS.items())
     return table(head, rows, 2) + (
         f"\nRows: {asked}; each caller paid for {found['budget_seconds']:g} s of work. "
-        f"`{found['command']}`, beside other work of that machine (load average {found['load_average']:.1f}).\n"
+        f"`{found['command']}`, on a machine with other load (load average {found['load_average']:.1f}).\n"
     )

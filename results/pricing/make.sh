@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes what docs/published-tariff.md and docs/pricing.md show, from recorded traces and leaks. Run from the project's folder.
+# Makes what docs/explanation/published-tariff.md and docs/explanation/pricing.md show, from recorded traces and leaks. Run from the project's folder.
 # leaks-*.npz were recorded by benchmarks/leak_record.py; see leaks-*.json.
 set -euo pipefail
 here=results/pricing
@@ -26,7 +26,7 @@ leaks() {
   for kind in keyed anonymous; do
     option=(--anonymous)
     figure=()
-    [ "$kind" = keyed ] && option=() && figure=(--figure "docs/pricing-$1.png")
+    [ "$kind" = keyed ] && option=() && figure=(--figure "docs/images/pricing-$1.png")
     "$modeltoll" simulate "$here/leaks-$1.npz" --tariff "$here/tariff-$1.json" --tariff published \
       --filler-p 0.1..1 "${option[@]}" "${figure[@]}" --json "$here/callers-$1-$kind.json" > /dev/null
   done

@@ -9,15 +9,15 @@ from modeltoll.bench.targets import TARGETS, Workspace
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory):
+def workspace(tmp_path_factory):
     return Workspace(None, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
-def room(workshop):
-    return TARGETS["digits"].ready(workshop, lambda _done, _most: None)
+def prepared(workspace):
+    return TARGETS["digits"].ready(workspace, lambda _done, _most: None)
 
 
 @pytest.fixture(scope="session")
-def ground(workshop, room):
-    return measure_baseline(TARGETS["digits"], workshop.cache, lambda: room)
+def baseline(workspace, prepared):
+    return measure_baseline(TARGETS["digits"], workspace.cache, lambda: prepared)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.experiment import Provenance, read_results
+from modeltoll.bench.experiment import Provenance
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_all
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
 
 
 @pytest.mark.torch  # its extra is installed with that of the bench
 @pytest.mark.filterwarnings("ignore")  # ray's own
-def test_a_local_cluster_makes_the_same_results_as_one_process(workshop, ground, tmp_path):
+def test_a_local_cluster_makes_the_same_results_as_one_process(workspace, baseline, tmp_path):
     pytest.importorskip("ray")
     from modeltoll.bench.ray_runner import LOCAL, run_on_cluster  # noqa: PLC0415  ray first
 
-    del ground
+    del baseline
     planned = plan_experiments("table3", SuiteOptions(("digits",), ("copycat", "standard"), "quick", 1, 60))
     planned = [one for one in planned if one.tariff == "conformal"]
     runs = [
-        RunSettings(workshop, tmp_path / name, Provenance("a test", "a machine", {})) for name in ("cluster", "one")
+        RunSettings(workspace, tmp_path / name, Provenance("a test", "a machine", {})) for name in ("cluster", "one")
     ]
     found = pending_jobs(planned, runs[0].results)
     outcomes = list(run_on_cluster(found, runs[0], LOCAL, cores=1))

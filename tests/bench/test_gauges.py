@@ -12,31 +12,31 @@ from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
 
 
-def evidence_of(room, rows):
-    images = room.pools.honest.x[:rows]
+def evidence_of(prepared, rows):
+    images = prepared.data_split.honest.x[:rows]
     prints = tuple(row.to_bytes(8, "big") for row in range(rows))
-    return Evidence(prints, room.victim.scores(images), images.reshape(rows, -1))
+    return Evidence(prints, prepared.victim.scores(images), images.reshape(rows, -1))
 
 
 @pytest.mark.parametrize("name", ["entropy", "gap", "novelty", "pknn", "pknn-eps"])
-def test_gauges_are_measures(room, name):
-    check_measure(room.gauges[name], evidence_of(room, 8))
+def test_gauges_are_measures(prepared, name):
+    check_measure(prepared.leak_measures[name], evidence_of(prepared, 8))
 
 
-def test_votes_are_read_in_both_ways_of_the_same_evidence(room):
-    evidence, private = evidence_of(room, 20), room.pools.private
+def test_votes_are_read_in_both_ways_of_the_same_evidence(prepared):
+    evidence, private = evidence_of(prepared, 20), prepared.data_split.private
     k = len(private.x) // 20
-    measure = PknnMeasure(log_scores(room.victim.scores(private.x)), private.y, k)
+    measure = PknnMeasure(log_scores(prepared.victim.scores(private.x)), private.y, k)
     votes, sigma = measure.votes_of(evidence), 28.0 * k / 300
     for name, reading in (("pknn", VoteReadout(sigma)), ("pknn-eps", VoteReadout(sigma, EPS_SUM))):
-        assert np.array_equal(room.gauges[name].measure(evidence), reading.leak(votes))
-    other = evidence_of(room, 8)
-    assert len(room.gauges["pknn"].measure(other)) == 8
+        assert np.array_equal(prepared.leak_measures[name].measure(evidence), reading.leak(votes))
+    other = evidence_of(prepared, 8)
+    assert len(prepared.leak_measures["pknn"].measure(other)) == 8
 
 
-def test_all_measures_stand_beside_each_other_in_their_order(room):
-    images = room.pools.honest.x[:5]
-    leaks = measure_all(room.gauges, room.victim.scores(images), images)
-    assert leaks.shape == (5, len(room.gauges))
-    assert np.array_equal(leaks[:, 0], room.gauges["entropy"].measure(evidence_of(room, 5)))
-    assert measure_all(room.gauges, np.empty((0, 10)), images[:0]).shape == (0, len(room.gauges))
+def test_all_measures_stand_beside_each_other_in_their_order(prepared):
+    images = prepared.data_split.honest.x[:5]
+    leaks = measure_all(prepared.leak_measures, prepared.victim.scores(images), images)
+    assert leaks.shape == (5, len(prepared.leak_measures))
+    assert np.array_equal(leaks[:, 0], prepared.leak_measures["entropy"].measure(evidence_of(prepared, 5)))
+    assert measure_all(prepared.leak_measures, np.empty((0, 10)), images[:0]).shape == (0, len(prepared.leak_measures))

@@ -23,20 +23,20 @@ ROWS = 12
 
 
 @pytest.fixture
-def trip(room, ground):
-    images = room.pools.foreign.x[:ROWS]
-    laid = build_toll(ground, CONFORMAL, DEFAULT, "digits")
-    gauges = {name: room.gauges[name] for name in laid.measures}
-    leaks = measure_all(gauges, room.victim.scores(images), images)
-    return LiveRun(images, leaks, gauges, room.victim, laid.calibration)
+def live_run(prepared, baseline):
+    images = prepared.data_split.foreign.x[:ROWS]
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    leak_measures = {name: prepared.leak_measures[name] for name in scheme.measures}
+    leaks = measure_all(leak_measures, prepared.victim.scores(images), images)
+    return LiveRun(images, leaks, leak_measures, prepared.victim, scheme.calibration)
 
 
-def test_every_answer_that_is_opened_is_the_victims_own(trip, monkeypatch):
+def test_every_answer_that_is_opened_is_the_victims_own(live_run, monkeypatch):
     monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
-    driven = run_live(trip, lambda: DEFAULT_PROFILE)
+    driven = run_live(live_run, lambda: DEFAULT_PROFILE)
     assert driven.rows == ROWS
     assert driven.changed == 0
-    assert driven.unit_seconds < trip.calibration.unit_seconds
+    assert driven.unit_seconds < live_run.calibration.unit_seconds
     assert 0.0 < driven.measured_seconds < math.inf
     assert driven.computed_seconds > 0.2
 
@@ -61,14 +61,17 @@ def test_what_puzzles_turned_out_to_ask_is_told_from_what_was_expected():
     assert 0.0 < dealer.making < 0.2 * dealer.expected
 
 
-def test_an_answer_that_was_changed_is_counted(trip):
-    said = [json.dumps({"outputs": [{"data": scores.tolist()}]}).encode() for scores in trip.victim.scores(trip.images)]
-    assert live_gateway._changed(trip, said) == 0
-    assert live_gateway._changed(trip, [*said[:-1], said[0]]) == 1
+def test_an_answer_that_was_changed_is_counted(live_run):
+    said = [
+        json.dumps({"outputs": [{"data": scores.tolist()}]}).encode()
+        for scores in live_run.victim.scores(live_run.images)
+    ]
+    assert live_gateway._changed(live_run, said) == 0
+    assert live_gateway._changed(live_run, [*said[:-1], said[0]]) == 1
 
 
-def test_live_runs_are_in_the_result_and_asked_for_once(workshop, ground, tmp_path, monkeypatch):
-    del ground
+def test_live_runs_are_in_the_result_and_asked_for_once(workspace, baseline, tmp_path, monkeypatch):
+    del baseline
     monkeypatch.setattr(live_gateway, "LIVE_SECONDS", 0.2)
     monkeypatch.setattr(live_gateway, "_RUNG_SECONDS", 0.01)
     planned = [
@@ -76,7 +79,7 @@ def test_live_runs_are_in_the_result_and_asked_for_once(workshop, ground, tmp_pa
         for one in plan_experiments("table3", SuiteOptions(("digits",), ("copycat",), "quick", 1, 60))
         if one.tariff == CONFORMAL
     ]
-    still = RunSettings(workshop, tmp_path, Provenance("a test", "a machine", {}))
+    still = RunSettings(workspace, tmp_path, Provenance("a test", "a machine", {}))
     assert run_job(pending_jobs(planned, tmp_path)[0], still).results[0].live is None
     assert pending_jobs(planned, tmp_path) == []
     (todo,) = pending_jobs(planned, tmp_path, live=True)

@@ -30,13 +30,13 @@ def truth(scores):
 
 
 @pytest.fixture
-def meter(room):
-    return Meter(CountedVictim(room.victim), room.gauges, (8, 8), 20, truth, no_progress)
+def meter(prepared):
+    return Meter(CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), 20, truth, no_progress)
 
 
-def test_the_meter_counts_and_stops_at_the_budget(meter, room):
-    oracle, images = meter.oracle, room.pools.foreign.x
-    assert np.array_equal(oracle.ask(images[:12]), room.victim.scores(images[:12]))
+def test_the_meter_counts_and_stops_at_the_budget(meter, prepared):
+    oracle, images = meter.oracle, prepared.data_split.foreign.x
+    assert np.array_equal(oracle.ask(images[:12]), prepared.victim.scores(images[:12]))
     assert (oracle.left, meter.rows) == (8, 12)
     with pytest.raises(BudgetSpent, match="9 rows were asked for, and 8 are left"):
         oracle.ask(images[:9])
@@ -44,15 +44,17 @@ def test_the_meter_counts_and_stops_at_the_budget(meter, room):
     oracle.ask(images[12:20])
     assert oracle.left == 0
     assert np.array_equal(meter.images, images[:20])
-    assert np.allclose(meter.leaks, measure_all(room.gauges, room.victim.scores(images[:20]), images[:20]))
+    assert np.allclose(
+        meter.leaks, measure_all(prepared.leak_measures, prepared.victim.scores(images[:20]), images[:20])
+    )
 
 
-def test_a_defence_changes_what_is_told_and_not_what_is_measured(room):
-    meter = Meter(CountedVictim(room.victim), room.gauges, (8, 8), 5, TopOne().answer, no_progress)
-    images = room.pools.foreign.x[:5]
+def test_a_defence_changes_what_is_told_and_not_what_is_measured(prepared):
+    meter = Meter(CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), 5, TopOne().answer, no_progress)
+    images = prepared.data_split.foreign.x[:5]
     told = meter.oracle.ask(images)
     assert set(np.unique(told)) == {0.0, 1.0}
-    assert np.array_equal(meter.scores, room.victim.scores(images))
+    assert np.array_equal(meter.scores, prepared.victim.scores(images))
 
 
 @pytest.mark.parametrize(
@@ -72,20 +74,22 @@ def test_the_oracle_holds_nothing_that_could_be_taken(meter):
         oracle.left = 100
 
 
-def test_only_the_first_images_are_remembered_and_all_leaks(room, monkeypatch):
+def test_only_the_first_images_are_remembered_and_all_leaks(prepared, monkeypatch):
     monkeypatch.setattr(meter_room, "KEPT", 7)
-    meter = Meter(CountedVictim(room.victim), room.gauges, (8, 8), 20, truth, no_progress)
-    images = room.pools.foreign.x[:12]
+    meter = Meter(CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), 20, truth, no_progress)
+    images = prepared.data_split.foreign.x[:12]
     for start in (0, 5, 10):
         meter.oracle.ask(images[start : start + 5])
     assert np.array_equal(meter.images, images[:7])
     assert len(meter.leaks) == len(meter.scores) == meter.rows == 12
 
 
-def test_images_that_are_not_remembered_are_let_go(room, monkeypatch):
+def test_images_that_are_not_remembered_are_let_go(prepared, monkeypatch):
     monkeypatch.setattr(meter_room, "KEPT", 7)
-    rounds, images = 50, np.resize(room.pools.foreign.x, (200, 8, 8))
-    meter = Meter(CountedVictim(room.victim), room.gauges, (8, 8), rounds * len(images), truth, no_progress)
+    rounds, images = 50, np.resize(prepared.data_split.foreign.x, (200, 8, 8))
+    meter = Meter(
+        CountedVictim(prepared.victim), prepared.leak_measures, (8, 8), rounds * len(images), truth, no_progress
+    )
     tracemalloc.start()
     try:
         for _ in range(rounds):
@@ -97,11 +101,11 @@ def test_images_that_are_not_remembered_are_let_go(room, monkeypatch):
     assert held < rounds * images.nbytes / 2
 
 
-def test_changing_an_answer_changes_nothing_that_is_remembered(meter, room):
-    images = room.pools.foreign.x[:3].copy()
+def test_changing_an_answer_changes_nothing_that_is_remembered(meter, prepared):
+    images = prepared.data_split.foreign.x[:3].copy()
     meter.oracle.ask(images)[:] = 0.0
     images[:] = 0.0
-    assert np.array_equal(meter.images, room.pools.foreign.x[:3])
+    assert np.array_equal(meter.images, prepared.data_split.foreign.x[:3])
     assert (meter.scores.sum(axis=1) > 0.99).all()
 
 
@@ -110,12 +114,12 @@ class Idler:
 
     name = "idler"
 
-    def run(self, oracle, means, rng, watch):
-        oracle.ask(means.foreign.x[: oracle.left // 2])
+    def run(self, oracle, resources, rng, watch):
+        oracle.ask(resources.foreign.x[: oracle.left // 2])
 
         class Clone:
             def scores(self, images):
-                return np.full((len(images), means.classes), 1 / means.classes)
+                return np.full((len(images), resources.classes), 1 / resources.classes)
 
         watch(Clone())
         return Clone()
@@ -124,34 +128,34 @@ class Idler:
 class Intruder(Idler):
     """One who gets hold of the victim behind the oracle and asks it, too."""
 
-    def run(self, oracle, means, rng, watch):
+    def run(self, oracle, resources, rng, watch):
         meter = type(oracle).ask.__closure__[0].cell_contents.__self__
-        meter._victim.scores(means.foreign.x[:7])
-        return super().run(oracle, means, rng, watch)
+        meter._victim.scores(resources.foreign.x[:7])
+        return super().run(oracle, resources, rng, watch)
 
 
-def theft(attack="standard", queries=60, seed=0):
+def extraction(attack="standard", queries=60, seed=0):
     return ExtractionRun("digits", attack, "quick", queries, seed)
 
 
-def loot_of(thief, room, queries=60, seed=0):
-    plan = theft(queries=queries, seed=seed)
-    return run_extraction(plan, PreparedAttack(thief), room, truth, lambda images: images.mean(axis=(1, 2)))
+def loot_of(thief, prepared, queries=60, seed=0):
+    plan = extraction(queries=queries, seed=seed)
+    return run_extraction(plan, PreparedAttack(thief), prepared, truth, lambda images: images.mean(axis=(1, 2)))
 
 
-def test_who_goes_round_the_meter_or_leaves_budget_is_marked(room):
-    idle = loot_of(Idler(), room)
+def test_who_goes_round_the_meter_or_leaves_budget_is_marked(prepared):
+    idle = loot_of(Idler(), prepared)
     assert not checks.budget_spent(idle, 60).holds
     assert checks.nothing_unmetered(idle).holds
-    intruder = checks.nothing_unmetered(loot_of(Intruder(), room))
+    intruder = checks.nothing_unmetered(loot_of(Intruder(), prepared))
     assert not intruder.holds
     assert "the victim answered 37 rows, the meter counted 30" in intruder.note
 
 
-def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
+def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(prepared, tmp_path):
     def run(seed):
-        thief = prepare_attack(AttackFactory("knockoff-random", "quick", "kernel", room.classes))
-        return run_extraction(theft("knockoff-random", seed=seed), thief, room, truth, lambda images: images)
+        thief = prepare_attack(AttackFactory("knockoff-random", "quick", "kernel", prepared.classes))
+        return run_extraction(extraction("knockoff-random", seed=seed), thief, prepared, truth, lambda images: images)
 
     first, again, other = run(0), run(0), run(1)
     assert np.array_equal(first.images, again.images)
@@ -159,7 +163,7 @@ def test_a_theft_is_the_same_with_the_same_seed_and_is_kept(room, tmp_path):
     assert not np.array_equal(first.images, other.images)
     assert [point.queries for point in first.curve] == sorted({point.queries for point in first.curve})
     assert first.curve[-1].queries == 60
-    plan = theft("knockoff-random")
+    plan = extraction("knockoff-random")
     assert cached_seconds(plan, tmp_path) is None
     stored = load_cached(plan, tmp_path, lambda: first)
     loaded = load_cached(plan, tmp_path, lambda: pytest.fail("it was kept"))
@@ -193,12 +197,11 @@ def test_a_file_whose_writing_is_interrupted_leaves_nothing_and_the_old_one_stay
     path = tmp_path / "deep" / "one.json"
     write_document(path, {"a": 1})
 
-    def interrupted(self, *_, **__):
-        self.touch()
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", interrupted)
+        patched.setattr(Path, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_document(path, {"a": 2})
     assert [one.name for one in path.parent.iterdir()] == ["one.json"]

@@ -95,12 +95,12 @@ def test_colours_stay_where_the_victim_sees_them():
 def test_any_set_can_be_the_foreign_source_of_another(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=RNG.integers(0, 256, (900, 12, 12, 3), np.uint8), y=np.arange(900) % 4)
-    room = TARGETS["digits"].ready(Workspace(None, tmp_path, str(path)), quiet)
-    assert room.pools.foreign.x.shape == (700, 8, 8)
-    assert room.pools.strange.shape == (200, 8, 8)
+    prepared = TARGETS["digits"].ready(Workspace(None, tmp_path, str(path)), quiet)
+    assert prepared.data_split.foreign.x.shape == (700, 8, 8)
+    assert prepared.data_split.strange.shape == (200, 8, 8)
     noise = TARGETS["digits"].ready(Workspace(None, tmp_path, "noise"), quiet)
-    assert not np.array_equal(noise.pools.foreign.x[:5], room.pools.foreign.x[:5])
-    assert np.array_equal(noise.pools.honest.x, room.pools.honest.x)
+    assert not np.array_equal(noise.data_split.foreign.x[:5], prepared.data_split.foreign.x[:5])
+    assert np.array_equal(noise.data_split.honest.x, prepared.data_split.honest.x)
     with pytest.raises(DataError, match="there is no source 'nothing'"):
         TARGETS["digits"].ready(Workspace(None, tmp_path, "nothing"), quiet)
     with pytest.raises(DataError, match="a table"):

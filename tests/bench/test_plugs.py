@@ -33,7 +33,7 @@ def test_evasions_keep_the_law(name):
 
 
 def fillers_of(name):
-    traffic = EVASIONS[name].disguise(STOLEN, CROWD, np.random.default_rng(1)).scene.traffic
+    traffic = EVASIONS[name].plan(STOLEN, CROWD, np.random.default_rng(1)).scenario.traffic
     return traffic.leaks[~traffic.wanted]
 
 
@@ -50,17 +50,17 @@ def test_imitating_fillers_come_from_the_dearer_half_of_the_honest():
 
 
 @pytest.mark.parametrize("name", DEFENCES)
-def test_defences_keep_the_law(name, ground):
-    defence = DEFENCES[name](ground)
+def test_defences_keep_the_law(name, baseline):
+    defence = DEFENCES[name](baseline)
     assert defence.name == name
     check_defence(defence, SCORES)
 
 
 @pytest.mark.parametrize("name", WATCHERS)
-def test_watchers_keep_the_law(name, room):
-    honest, foreign = room.pools.honest.x, room.pools.foreign.x[:300]
+def test_watchers_keep_the_law(name, prepared):
+    honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
-        check_detector(WATCHERS[name], images, room.victim.scores(images).argmax(axis=1))
+        check_detector(WATCHERS[name], images, prepared.victim.scores(images).argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -69,8 +69,8 @@ def test_kinds_of_honest_images_keep_the_law(name, honest):
     check_kind(KINDS[name], honest)
 
 
-def test_victims_of_scikit_learn_keep_the_law(room):
-    check_victim(room.victim, room.pools.honest.x[:7])
+def test_victims_of_scikit_learn_keep_the_law(prepared):
+    check_victim(prepared.victim, prepared.data_split.honest.x[:7])
 
 
 def test_only_digits_of_28_pixels_have_other_digits():
@@ -138,8 +138,8 @@ class Broken:
     family: str = "broken"
     level: float = 1.0
 
-    def disguise(self, stolen, crowd, rng):
-        plain = EVASIONS[PLAIN].disguise(stolen[::-1], crowd, rng)
+    def plan(self, stolen, cover, rng):
+        plain = EVASIONS[PLAIN].plan(stolen[::-1], cover, rng)
         return replace(plain)
 
     def answer(self, scores):

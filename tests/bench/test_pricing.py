@@ -14,7 +14,7 @@ from modeltoll.bench import checks
 from modeltoll.bench.artifact_files import DamagedFile
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import EVASIONS
-from modeltoll.bench.experiment import Experiment, Provenance, experiment_of, read_result, read_results
+from modeltoll.bench.experiment import Experiment, Provenance, experiment_of
 from modeltoll.bench.extraction import CloneQuality, StolenData
 from modeltoll.bench.hardware_costs import (
     ARGON2ID,
@@ -30,6 +30,7 @@ from modeltoll.bench.hardware_costs import (
 from modeltoll.bench.honest.distribution_shifts import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, RequestPattern, pay_for
 from modeltoll.bench.leak_measures import ENTROPY, measure_all
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED, build_toll
 from modeltoll.errors import SettingsError
 from modeltoll.pricing.leak_samples import select_measures
@@ -51,126 +52,130 @@ def experiment(tariff=CONFORMAL, measure=DEFAULT, **changes):
     return replace(plain, **changes)
 
 
-def site(ground, *args, **kwargs):
-    return ExperimentContext.of(experiment(*args, **kwargs), ground, ORIGIN)
+def context(baseline, *args, **kwargs):
+    return ExperimentContext.of(experiment(*args, **kwargs), baseline, ORIGIN)
 
 
 @pytest.fixture(scope="module")
-def loot(room):
+def stolen(prepared):
     """Foreign images, and a clone that gets better."""
-    images = room.pools.foreign.x[:ROWS]
-    scores = room.victim.scores(images)
+    images = prepared.data_split.foreign.x[:ROWS]
+    scores = prepared.victim.scores(images)
     curve = (CloneQuality(60, 0.4, 0.5, 0.6), CloneQuality(ROWS, 0.6, 0.7, 0.8))
-    leaks = measure_all(room.gauges, scores, images)
-    return StolenData(tuple(room.gauges), images, scores.argmax(axis=1), leaks, curve, ROWS, 1.0, {"epochs": (50, 10)})
+    leaks = measure_all(prepared.leak_measures, scores, images)
+    return StolenData(
+        tuple(prepared.leak_measures), images, scores.argmax(axis=1), leaks, curve, ROWS, 1.0, {"epochs": (50, 10)}
+    )
 
 
-def test_without_a_toll_nothing_is_dearer(ground, loot):
-    result = evaluate_theft(site(ground, NONE, ""), loot)
+def test_without_a_toll_nothing_is_dearer(baseline, stolen):
+    result = evaluate_theft(context(baseline, NONE, ""), stolen)
     assert (result.ratio, result.honest_ratio, result.work_seconds) == (pytest.approx(1.0), pytest.approx(1.0), 0.0)
     assert result.accuracy == 0.6
     assert all(check.holds for check in result.checks)
 
 
-def test_the_gates_own_time_is_the_measured_one(ground):
+def test_the_gates_own_time_is_the_measured_one(baseline):
     ledgers = {each["ledger"]: each["own_p50_ms"] / 1000 for each in json.loads(MEASURED.read_text())["ledgers"]}
-    here = site(ground)
-    measured = sum(ground.gauge_seconds[name] for name in here.laid.measures if name != ENTROPY)
-    assert here.laid.times.gate - measured == pytest.approx(ledgers["sqlite"])
+    here = context(baseline)
+    measured = sum(baseline.gauge_seconds[name] for name in here.scheme.measures if name != ENTROPY)
+    assert here.scheme.times.gate - measured == pytest.approx(ledgers["sqlite"])
 
 
-def test_a_theft_costs_what_the_toll_charges_row_by_row(ground, loot):
-    here = site(ground)
-    result = evaluate_theft(here, loot)
-    own = ROWS * (here.laid.times.undefended + here.laid.times.gate)
+def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
+    here = context(baseline)
+    result = evaluate_theft(here, stolen)
+    own = ROWS * (here.scheme.times.undefended + here.scheme.times.gate)
     assert result.seconds_with == pytest.approx(own + result.work_seconds)
-    assert result.ratio == pytest.approx(result.seconds_with / (ROWS * ground.undefended))
+    assert result.ratio == pytest.approx(result.seconds_with / (ROWS * baseline.undefended))
     assert result.ratio > 100 * result.honest_ratio
-    assert result.leak["entropy"] == pytest.approx(loot.leaks[:, loot.measures.index("entropy")].sum())
+    assert result.leak["entropy"] == pytest.approx(stolen.leaks[:, stolen.measures.index("entropy")].sum())
     assert result.bills[0].joules == pytest.approx(CORE.watts * result.work_seconds)
     assert result.course[-1].seconds_with == pytest.approx(result.seconds_with)
     assert [point.accuracy for point in result.course if point.accuracy is not None] == [0.4, 0.6]
-    assert result.unit_seconds == pytest.approx(ground.undefended - here.laid.times.gate)
+    assert result.unit_seconds == pytest.approx(baseline.undefended - here.scheme.times.gate)
 
 
 @pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT), (PUBLISHED, "entropy"), (NONE, "")])
 @pytest.mark.parametrize("name", EVASIONS)
-def test_every_evasion_can_be_priced_under_every_toll(ground, loot, name, tariff):
-    result = evaluate_theft(site(ground, *tariff, evasion=name), loot)
+def test_every_evasion_can_be_priced_under_every_toll(baseline, stolen, name, tariff):
+    result = evaluate_theft(context(baseline, *tariff, evasion=name), stolen)
     assert result.ratio is None or 1.0 <= result.ratio < 1e6
     assert result.document()["evasion"] == name
-    assert (result.accuracy is None) == (result.queries != loot.asked)
+    assert (result.accuracy is None) == (result.queries != stolen.asked)
 
 
-def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(ground, loot):
-    theirs = [evaluate_theft(site(ground, PUBLISHED, "entropy", evasion=name), loot) for name in ("none", "replay")]
+def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(baseline, stolen):
+    theirs = [
+        evaluate_theft(context(baseline, PUBLISHED, "entropy", evasion=name), stolen) for name in ("none", "replay")
+    ]
     assert theirs[1].work_seconds < theirs[0].work_seconds / 50
-    ours = [evaluate_theft(site(ground, evasion=name), loot) for name in ("none", "replay")]
+    ours = [evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "replay")]
     assert ours[1].work_seconds == pytest.approx(ours[0].work_seconds, rel=0.05)
     assert ours[1].asked == 2 * ROWS
     assert ours[1].ratio > ours[0].ratio
 
 
-def test_rows_of_honest_accounts_are_not_the_thiefs_to_pay(ground, loot):
-    result = evaluate_theft(site(ground, NONE, "", evasion="joining-10"), loot)
+def test_rows_of_honest_accounts_are_not_the_thiefs_to_pay(baseline, stolen):
+    result = evaluate_theft(context(baseline, NONE, "", evasion="joining-10"), stolen)
     assert (result.queries, result.asked, result.accounts) == (ROWS, ROWS, 10)
     assert result.ratio == pytest.approx(1.0)
 
 
-def test_a_perfect_guess_never_asks_for_the_dearer_half(ground, loot):
-    whole, half = (evaluate_theft(site(ground, evasion=name), loot) for name in ("none", "cheap half"))
+def test_a_perfect_guess_never_asks_for_the_dearer_half(baseline, stolen):
+    whole, half = (evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "cheap half"))
     assert (half.queries, half.asked) == (ROWS // 2, ROWS // 2)
     assert half.work_seconds < whole.work_seconds / 2
     assert half.accuracy is None
 
 
-def test_a_graphics_card_saves_time_but_not_the_gateways(ground, loot):
-    core, card = (evaluate_theft(site(ground, evasion=name), loot) for name in ("none", "graphics card"))
+def test_a_graphics_card_saves_time_but_not_the_gateways(baseline, stolen):
+    core, card = (evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "graphics card"))
     assert 1.0 < card.ratio < core.ratio
     assert card.bills == core.bills
 
 
-def test_other_defences_say_what_they_cost_honest_users(ground, loot):
-    told = evaluate_theft(site(ground, NONE, "", defence="reverse sigmoid"), loot).honest_cost
+def test_other_defences_say_what_they_cost_honest_users(baseline, stolen):
+    told = evaluate_theft(context(baseline, NONE, "", defence="reverse sigmoid"), stolen).honest_cost
     assert told["scores_off"] > 0.0
-    assert evaluate_theft(site(ground, NONE, "", defence="top-1"), loot).honest_cost["accuracy_lost"] == 0.0
-    watched = evaluate_theft(site(ground, NONE, "", defence="PRADA"), loot)
+    assert evaluate_theft(context(baseline, NONE, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
+    watched = evaluate_theft(context(baseline, NONE, "", defence="PRADA"), stolen)
     assert 0.0 <= watched.honest_cost["false_alarms"] <= 1.0
     assert watched.suspected in (0.0, 1.0)
 
 
-def test_request_by_request_costs_what_all_rows_at_once_cost(ground):
+def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
     """The exact path, through accounts as a ledger keeps them, against the fast one."""
-    laid = build_toll(ground, CONFORMAL, DEFAULT, "digits")
-    leaks = select_measures(ground.leaks(ground.honest.leaks), laid.measures)
-    paid = pay_for(laid.tariff, leaks, RequestPattern(pause=0.0), USER, laid.times, np.random.default_rng(0))
-    scene = Scenario("honest", "honest", "", 1, one_account(ground.honest.leaks))
-    played = run_scenario(scene, laid.toll, USER, laid.times, np.random.default_rng(0))
-    assert np.allclose(paid.work, played.charged.seconds)
-    assert paid.ratio == pytest.approx(played.ratio)
-    published = build_toll(ground, PUBLISHED, "entropy", "digits")
-    rows = select_measures(ground.leaks(ground.honest.leaks), published.measures)
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
+    paid = pay_for(scheme.tariff, leaks, RequestPattern(pause=0.0), USER, scheme.times, np.random.default_rng(0))
+    scenario = Scenario("honest", "honest", "", 1, one_account(baseline.honest.leaks))
+    outcome = run_scenario(scenario, scheme.toll, USER, scheme.times, np.random.default_rng(0))
+    assert np.allclose(paid.work, outcome.charged.seconds)
+    assert paid.ratio == pytest.approx(outcome.ratio)
+    published = build_toll(baseline, PUBLISHED, "entropy", "digits")
+    rows = select_measures(baseline.leaks(baseline.honest.leaks), published.measures)
     slowly = pay_for(published.tariff, rows, RequestPattern(), USER, published.times, np.random.default_rng(0))
-    at_once = run_scenario(scene, published.toll, USER, published.times, np.random.default_rng(0))
+    at_once = run_scenario(scenario, published.toll, USER, published.times, np.random.default_rng(0))
     assert np.allclose(slowly.work, at_once.charged.seconds)
 
 
-def test_batches_cost_honest_callers_the_same_work(ground):
-    laid = build_toll(ground, CONFORMAL, DEFAULT, "digits")
-    leaks = select_measures(ground.leaks(ground.honest.leaks), laid.measures)
+def test_batches_cost_honest_callers_the_same_work(baseline):
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
     work = [
-        pay_for(laid.tariff, leaks, pattern, USER, laid.times, np.random.default_rng(0)).work.sum()
+        pay_for(scheme.tariff, leaks, pattern, USER, scheme.times, np.random.default_rng(0)).work.sum()
         for pattern in (RequestPattern(), RequestPattern(rows=100), RequestPattern(burst=50, pause=86_400.0))
     ]
     assert np.allclose(work, work[0])
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_honest_workloads_are_priced(ground, workload):
-    if WORKLOADS[workload].kind not in ground.kinds:
+def test_honest_workloads_are_priced(baseline, workload):
+    if WORKLOADS[workload].kind not in baseline.kinds:
         assert workload == "other digits"
         return
-    result = evaluate_honest(site(ground, attack="honest", workload=workload))
+    result = evaluate_honest(context(baseline, attack="honest", workload=workload))
     assert result.ratio >= 1.0
     assert result.waits["p50"] <= result.waits["p99"] <= result.waits["p999"]
     assert ("ratio_to_batched" in result.honest_cost) == (workload == "batches of 1000")
@@ -179,23 +184,22 @@ def test_honest_workloads_are_priced(ground, workload):
         assert all(check.holds for check in result.checks)
 
 
-def test_a_measure_that_a_target_does_not_have_is_named(ground):
+def test_a_measure_that_a_target_does_not_have_is_named(baseline):
     with pytest.raises(SettingsError) as refused:
-        build_toll(ground, PUBLISHED, "pate-eps", "digits")
+        build_toll(baseline, PUBLISHED, "pate-eps", "digits")
     assert "digits has no measure pate-eps" in refused.value.faults[0]
 
 
-def test_a_result_is_one_file_with_the_agreed_keys(ground, loot, tmp_path):
-    result = evaluate_theft(site(ground), loot)
+def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):
+    result = evaluate_theft(context(baseline), stolen)
     path = result.write(tmp_path)
-    document = read_result(path)
+    (document,) = read_results(tmp_path)
     agreed = (
         "suite dataset attack evasion defence tariff measure seed queries accounts ratio honest_ratio accuracy fidelity "
         "checks machine command versions"
     )
     assert set(agreed.split()) <= set(document)
     assert experiment_of(document) == result.experiment
-    assert [found["ratio"] for found in read_results(tmp_path)] == [document["ratio"]]
     assert path.parent == tmp_path / "quick" / "digits"
     path.write_text("{}")
     with pytest.raises(DamagedFile, match="not a result"):

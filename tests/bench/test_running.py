@@ -15,27 +15,27 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
-from modeltoll.bench.experiment import read_results
-from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.report.tables import defences
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
 from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
 from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.formatting import times
 
-DASH = "\N{EN DASH}"
 CHOICE = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 
 
 @pytest.fixture
-def run(workshop, ground, tmp_path):
-    del ground  # it is in the workshop's cache by now
-    return RunSettings(workshop, tmp_path / "results", runner.Origin("a test", "a machine", {"python": "3"}))
+def run(workspace, baseline, tmp_path):
+    del baseline  # it is in the workshop's cache by now
+    return RunSettings(workspace, tmp_path / "results", runner.Provenance("a test", "a machine", {"python": "3"}))
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
     thefts = {experiment.defence: extraction_of(experiment) for experiment in planned}
     assert thefts["PRADA"] == thefts["none"]
     assert thefts["top-1"].answers == "top-1"
-    assert len({theft.answers for theft in thefts.values()}) == 5
+    assert len({extraction.answers for extraction in thefts.values()}) == 5
     assert extraction_of(plan_experiments("honest", SuiteOptions())[0]) is None
 
 
 def test_one_data_set_is_done_after_another_and_first_with_seed_0(tmp_path):
     choice = SuiteOptions(("mnist", "digits"), ("copycat",), "quick", 2, 50)
     planned = [one for name in ("table2", "defences") for one in plan_experiments(name, choice)]
-    found = [(errand.experiments[0].seed, errand.experiments[0].dataset) for errand in pending_jobs(planned, tmp_path)]
+    found = [(job.experiments[0].seed, job.experiments[0].dataset) for job in pending_jobs(planned, tmp_path)]
     assert list(dict.fromkeys(found)) == [(0, "mnist"), (0, "digits"), (1, "mnist"), (1, "digits")]
     assert found == sorted(found, key=lambda pair: (pair[0], pair[1] != "mnist"))
 
@@ -101,11 +101,11 @@ def test_what_is_done_is_left_alone(run):
     assert first.results
     assert not first.failed
     left = pending_jobs(planned, run.results)
-    assert sum(len(errand.experiments) for errand in left) == len(planned) - len(todo[0].experiments)
+    assert sum(len(job.experiments) for job in left) == len(planned) - len(todo[0].experiments)
     lost = next(run.results.rglob("*.json"))
     lost.unlink()
     again = pending_jobs(planned, run.results)
-    assert sum(len(errand.experiments) for errand in again) == len(planned) - len(todo[0].experiments) + 1
+    assert sum(len(job.experiments) for job in again) == len(planned) - len(todo[0].experiments) + 1
 
 
 def test_a_theft_is_stolen_once_however_often_it_is_priced(run):
@@ -115,10 +115,10 @@ def test_a_theft_is_stolen_once_however_often_it_is_priced(run):
         calls.append(wanted)
         return prepare_attack(wanted)
 
-    counted = replace(run, equipping=counting)
+    counted = replace(run, prepare=counting)
     planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",), queries=70))
-    for errand in pending_jobs(planned, run.results):
-        run_job(errand, counted)
+    for job in pending_jobs(planned, run.results):
+        run_job(job, counted)
     assert len(calls) == 5  # plain, and once for each defence that changes what is told
     for path in run.results.rglob("*.json"):
         path.unlink()
@@ -130,28 +130,28 @@ def test_an_interrupted_theft_leaves_nothing_half_done(run):
     class Interrupted:
         name = "interrupted"
 
-        def run(self, oracle, means, rng, watch):
-            oracle.ask(means.own[:10])
+        def run(self, oracle, resources, rng, watch):
+            oracle.ask(resources.own[:10])
             raise KeyboardInterrupt
 
     todo = pending_jobs(plan_experiments("quick", replace(CHOICE, attacks=("gap",), queries=80)), run.results)
     with pytest.raises(KeyboardInterrupt):
-        run_job(todo[0], replace(run, equipping=lambda _: PreparedAttack(Interrupted())))
+        run_job(todo[0], replace(run, prepare=lambda _: PreparedAttack(Interrupted())))
     assert not list(run.results.rglob("*"))
-    assert not list(run.workshop.cache.rglob("*.part"))
+    assert not list(run.workspace.cache.rglob("*.part"))
     assert run_job(todo[0], run).results
 
 
 def test_an_errand_that_fails_says_why_and_stops_no_other(run):
-    def equipping(wanted):
+    def prepare(wanted):
         if wanted.attack == "copycat":
             raise ModeltollError("no such luck")
         return prepare_attack(wanted)
 
     found = pending_jobs(plan_experiments("quick", replace(CHOICE, queries=90)), run.results)
-    outcomes = list(run_all(found, replace(run, equipping=equipping), 1))
+    outcomes = list(run_all(found, replace(run, prepare=prepare), 1))
     failed = [outcome for outcome in outcomes if outcome.failed]
-    assert {outcome.errand.theft.attack for outcome in failed} == {"copycat"}
+    assert {outcome.job.extraction.attack for outcome in failed} == {"copycat"}
     assert {outcome.left for outcome in failed} == {"no such luck"}
     assert any(outcome.results for outcome in outcomes)
 
@@ -182,20 +182,20 @@ def test_processes_make_the_same_results_as_one(run, tmp_path):
 def test_how_far_each_theft_is_can_be_followed(run, jobs):
     heard = {}
 
-    def follow(errand):
-        said = heard.setdefault(errand, [])
+    def follow(job):
+        said = heard.setdefault(job, [])
         return lambda done, most: said.append((done, most))
 
     found = pending_jobs(plan_experiments("quick", replace(CHOICE, queries=55 + jobs)), run.results)
     assert not any(outcome.failed for outcome in run_all(found, run, jobs, follow))
     assert heard.keys() == set(found)
-    assert len({errand.title for errand in found}) == len(found)
-    for errand, said in heard.items():
-        if errand.theft is None:
+    assert len({job.title for job in found}) == len(found)
+    for job, said in heard.items():
+        if job.extraction is None:
             assert not said
         else:
-            assert said == sorted(said), errand.title
-            assert said[-1] == (55 + jobs, 55 + jobs), errand.title
+            assert said == sorted(said), job.title
+            assert said[-1] == (55 + jobs, 55 + jobs), job.title
 
 
 def test_a_board_that_is_gone_is_written_to_by_nobody():
@@ -206,9 +206,11 @@ def test_a_board_that_is_gone_is_written_to_by_nobody():
 
 
 @pytest.fixture(scope="module")
-def documents(workshop, ground, tmp_path_factory):
-    del ground
-    here = RunSettings(workshop, tmp_path_factory.mktemp("all"), runner.Origin("a test", "a machine", {"python": "3"}))
+def documents(workspace, baseline, tmp_path_factory):
+    del baseline
+    here = RunSettings(
+        workspace, tmp_path_factory.mktemp("all"), runner.Provenance("a test", "a machine", {"python": "3"})
+    )
     planned = plan_experiments("quick", replace(CHOICE, queries=100, attacks=()))
     assert not any(outcome.failed for outcome in run_all(pending_jobs(planned, here.results), here, 1))
     return list(read_results(here.results))
@@ -296,14 +298,8 @@ def test_a_report_of_nothing_is_refused(tmp_path):
         write_report([], tmp_path)
 
 
-def test_numbers_read_well():
-    assert [times(value) for value in (1.834, 57.31, 1024.4, None)] == ["1.83x", "57.3x", "1,024x", DASH]
-    assert [percent(value) for value in (0.9876, None)] == ["98.8 %", DASH]
-    assert [number(value) for value in (0.012345, 12_345.6, None)] == ["0.0123", "12,346", DASH]
-
-
-def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):
-    out, cache = tmp_path / "out", str(workshop.cache)
+def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
+    out, cache = tmp_path / "out", str(workspace.cache)
     command = ["bench", "run", "quick", "-o", str(out), "--cache", cache, "--queries", "40", "--json", "-"]
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.stderr
@@ -312,9 +308,21 @@ def test_the_command_runs_reports_and_goes_on(tmp_path, workshop):
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
     assert "60 of them done before" in again.stderr
-    shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / "report")])
-    assert shown.exit_code == 0
-    assert (tmp_path / "report" / "report.html").is_file()
+
+    def report(name):
+        shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / name)])
+        assert shown.exit_code == 0
+        assert (tmp_path / name / "report.html").is_file()
+        return (tmp_path / name / "report.md").read_text()
+
+    before = report("report")
+    packed = CliRunner().invoke(app, ["bench", "pack", str(out)])
+    assert packed.exit_code == 0
+    assert [path.name for path in out.rglob("*.*")] == ["digits.jsonl"]
+    assert report("packed") == before
+    packed_too = CliRunner().invoke(app, command)
+    assert "60 of them done before" in packed_too.stderr
+    assert json.loads(packed_too.stdout) == table
 
 
 @pytest.mark.parametrize(
@@ -332,13 +340,13 @@ def test_a_wrong_command_says_what_there_is(arguments, said):
     assert said in wrong.stderr
 
 
-@pytest.mark.usefixtures("ground")
+@pytest.mark.usefixtures("baseline")
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "2")])
 def test_an_interrupted_command_leaves_no_process_and_goes_on(  # noqa: PLR0917  fixtures
-    tmp_path, workshop, number, jobs, children, gone, interrupted
+    tmp_path, workspace, number, jobs, children, gone, interrupted
 ):
     out = tmp_path / "out"
-    options = ["run", "quick", "-o", str(out), "--cache", str(workshop.cache), "--queries", "45", "--jobs", jobs]
+    options = ["run", "quick", "-o", str(out), "--cache", str(workspace.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
     running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -376,9 +384,9 @@ def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):
     assert "pip install 'modeltoll[ray]'" in wrong.stderr
 
 
-def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workshop):
+def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workspace):
     command = ["bench", "run", "table3", "--dataset", "digits", "--attack", "no such", "-o", str(tmp_path)]
-    ran = CliRunner().invoke(app, [*command, "--cache", str(workshop.cache)])
+    ran = CliRunner().invoke(app, [*command, "--cache", str(workspace.cache)])
     assert ran.exit_code == 1
     assert "there is no attack 'no such'" in ran.stderr
     assert "the same command goes on" in ran.stderr

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from modeltoll.bench.data_split import SplitSizes, mirrored, shifted, split
+from modeltoll.bench.data_split import SplitSizes, mirrored, shifted, split_images
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.targets import TARGETS, Workspace
 from modeltoll.testing.bench_plugins import check_victim
@@ -22,30 +22,37 @@ def keys(images):
 
 @pytest.mark.parametrize("name", ["digits", "cells"])
 def test_nobody_has_another_ones_images(name, tmp_path):
-    room = TARGETS[name].ready(Workspace(None, tmp_path), lambda _done, _most: None)
-    pools = room.pools
-    parts = [pools.private.x, pools.calibration.x, pools.honest.x, pools.own, pools.foreign.x, pools.strange]
+    prepared = TARGETS[name].ready(Workspace(None, tmp_path), lambda _done, _most: None)
+    data_split = prepared.data_split
+    parts = [
+        data_split.private.x,
+        data_split.calibration.x,
+        data_split.honest.x,
+        data_split.own,
+        data_split.foreign.x,
+        data_split.strange,
+    ]
     assert len({part.shape[1:] for part in parts}) == 1
     assert all(((part >= 0.0) & (part <= 1.0)).all() for part in parts)
     seen: set[bytes] = set()
     for part in parts:
         assert not seen & keys(part), "an image is in two hands"
         seen |= keys(part)
-    assert room.classes == int(pools.private.y.max()) + 1
-    assert len(pools.own) >= TARGETS[name].queries
-    assert len(pools.foreign.x) >= TARGETS[name].queries
-    check_victim(room.victim, pools.honest.x[:5])
+    assert prepared.classes == int(data_split.private.y.max()) + 1
+    assert len(data_split.own) >= TARGETS[name].queries
+    assert len(data_split.foreign.x) >= TARGETS[name].queries
+    check_victim(prepared.victim, data_split.honest.x[:5])
 
 
 def test_a_target_is_the_same_every_time(tmp_path):
     rooms = [TARGETS["digits"].ready(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
     assert rooms[0].victim.identity == rooms[1].victim.identity
-    assert np.array_equal(rooms[0].pools.own, rooms[1].pools.own)
+    assert np.array_equal(rooms[0].data_split.own, rooms[1].data_split.own)
 
 
 def test_divided_images_are_whole_and_apart():
     unseen = Images(RNG.random((30, 3, 3)), np.arange(30))
-    parts = split(unseen, SplitSizes(10, 15, 0), RNG)
+    parts = split_images(unseen, SplitSizes(10, 15, 0), RNG)
     assert [len(part.y) for part in parts] == [10, 15, 5]
     assert sorted(np.concatenate([part.y for part in parts])) == list(range(30))
     assert all(np.array_equal(part.x, unseen.x[part.y]) for part in parts)
@@ -89,12 +96,16 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
         (tmp_path / "mnist" / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(y), 1))
     natural = RNG.integers(0, 256, (1200, 32, 32, 3), np.uint8)
     np.savez(tmp_path / "tiny-imagenet-32.npz", x=natural, y=np.arange(1200) % 7)
-    workshop, steps = Workspace(tmp_path, tmp_path / "cache"), []
-    room = TARGETS["mnist"].ready(workshop, lambda done, _most: steps.append(done))
+    workspace, steps = Workspace(tmp_path, tmp_path / "cache"), []
+    prepared = TARGETS["mnist"].ready(workspace, lambda done, _most: steps.append(done))
     assert steps
-    assert set(room.gauges) == {"entropy", "gap", "novelty", "pknn", "pknn-eps", "pate", "pate-eps"}
-    assert [len(room.pools.calibration.x), len(room.pools.honest.x), len(room.pools.own)] == [3500, 100, 20_000]
-    assert [room.pools.foreign.x.shape, room.pools.strange.shape] == [(200, 28, 28), (1000, 28, 28)]
-    check_victim(room.victim, room.pools.honest.x[:4])
-    again = TARGETS["mnist"].ready(workshop, lambda _done, _most: pytest.fail("it was trained before"))
-    assert again.victim.identity == room.victim.identity
+    assert set(prepared.leak_measures) == {"entropy", "gap", "novelty", "pknn", "pknn-eps", "pate", "pate-eps"}
+    assert [
+        len(prepared.data_split.calibration.x),
+        len(prepared.data_split.honest.x),
+        len(prepared.data_split.own),
+    ] == [3500, 100, 20_000]
+    assert [prepared.data_split.foreign.x.shape, prepared.data_split.strange.shape] == [(200, 28, 28), (1000, 28, 28)]
+    check_victim(prepared.victim, prepared.data_split.honest.x[:4])
+    again = TARGETS["mnist"].ready(workspace, lambda _done, _most: pytest.fail("it was trained before"))
+    assert again.victim.identity == prepared.victim.identity

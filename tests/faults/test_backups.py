@@ -148,4 +148,4 @@ def test_the_files_that_a_restore_must_remove_are_the_ones_there_are(tmp_path, s
         return found
 
     assert asyncio.run(story()) == {"modeltoll.db", "modeltoll.db-wal", "modeltoll.db-shm"}
-    assert f"modeltoll.db{suffix}" in Path(__file__).parents[2].joinpath("docs", "operating.md").read_text()
+    assert f"modeltoll.db{suffix}" in Path(__file__).parents[2].joinpath("docs", "how-to", "operating.md").read_text()

@@ -64,7 +64,7 @@ def test_the_page_has_no_inline_script_or_style_and_no_other_host():
 
 
 def test_the_configuration_has_the_public_address_and_the_models():
-    document = get("/house.json").json()
+    document = get("/gateway.json").json()
     assert document == {
         "gateway": "http://127.0.0.1:8080",
         "models": [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}],
@@ -75,7 +75,7 @@ def test_the_configuration_has_the_public_address_and_the_models():
 
 def test_the_demo_adds_keys_and_samples():
     config = PlaygroundConfig(CONFIG.listen, CONFIG.models, DEMO)
-    assert get("/house.json", config).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
+    assert get("/gateway.json", config).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
     assert get("/samples.json", config).content == DEMO.samples
 
 
@@ -91,7 +91,7 @@ def test_the_demo_adds_keys_and_samples():
     ],
 )
 def test_a_wildcard_address_is_replaced_by_the_host_name_of_the_request(listen, host_header, gateway):
-    response = get("/house.json", PlaygroundConfig(listen, CONFIG.models), host=host_header)
+    response = get("/gateway.json", PlaygroundConfig(listen, CONFIG.models), host=host_header)
     assert response.json()["gateway"] == gateway
     assert policy(response)["connect-src"] == ["'self'", gateway]
 
@@ -115,6 +115,6 @@ def test_the_admin_address_serves_the_page(tmp_path, calibration):
 
     page = asyncio.run(ask(assembly.admin, "/try"))
     assert (page.status_code, page.url.path) == (200, "/try/")
-    document = asyncio.run(ask(assembly.admin, "/try/house.json")).json()
+    document = asyncio.run(ask(assembly.admin, "/try/gateway.json")).json()
     assert document["models"] == [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}]
     assert asyncio.run(ask(assembly.public, "/try/")).status_code == 404

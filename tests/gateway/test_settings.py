@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args, get_origin
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.settings.load import Settings, load_settings
 
-DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 GOOD = """
 upstream: {url: "http://127.0.0.1:8000"}
 models:
@@ -304,14 +306,23 @@ def nested(annotation):
             yield inner, places.get(get_origin(annotation), "")
 
 
-def test_every_setting_is_in_the_manual_with_its_default():
-    manual = DOCS.read_text(encoding="utf-8")
+def reference():
+    """The site's reference of the settings, as it is made when the documentation is built."""
+    spec = importlib.util.spec_from_file_location(
+        "settings_reference", DOCS.parents[1] / "site" / "settings_reference.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.settings_tables()
+
+
+def test_every_setting_is_in_the_reference_once_with_its_meaning():
+    listed = dict(re.findall(r"^\| `([a-zN.A-Z_0-9]+)` \|.*\| (.+) \|$", reference(), re.MULTILINE))
     names = list(every_setting())
     assert len(names) > 40
-    missing = [name for name in names if f"`{name}`" not in manual]
-    assert missing == []
-    for name in re.findall(r"^\| `([a-zN.A-Z_0-9]+)` \|", manual, re.MULTILINE):
-        assert name in names, f"{name} is in the manual and nowhere else"
+    assert sorted(listed) == sorted(names)
+    assert all(len(meaning) > 10 for meaning in listed.values())
 
 
 def test_the_manuals_examples_are_good_settings():

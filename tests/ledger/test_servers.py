@@ -430,7 +430,7 @@ def test_a_user_without_the_right_to_scripts_is_told_what_he_needs(keyspace, key
     keys.acl_setuser("guest", enabled=True, passwords=["+wrong-secret"], keys=["*"], commands=["+get"], reset=True)
     theirs = keyspace.replace(f":{quote(PASSWORD, safe='')}@", "guest:wrong-secret@")
     assert "needs scripts" in refused(opened(theirs), caplog)
-    rights = ["+@read", "+@write", "+@scripting", "+@connection"]  # as docs/ledgers.md says
+    rights = ["+@read", "+@write", "+@scripting", "+@connection"]  # as docs/how-to/ledgers.md says
     keys.acl_setuser(
         "guest", enabled=True, passwords=["+wrong-secret"], keys=["{modeltoll}:*"], commands=rights, reset=True
     )

@@ -1,6 +1,6 @@
-"""Runs `modeltoll serve` in front of a model server with OpenAI's chat API; prints its URL, ends with standard input.
+"""Runs `modeltoll serve` in front of a server of OpenAI chat completions: ``python gateway.py API-KEY``.
 
-Usage: python gateway.py API-KEY
+Prints the gateway's address, and ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -24,24 +24,22 @@ from modeltoll.records import Leaks
 from modeltoll.testing.protocols import serving
 
 MODEL, UNIT_SECONDS = "chat", 0.02
-LOGPROBS = [
-    {"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))
-]
+KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))]
 
 
 async def chat(_):
-    """Return a fixed answer."""
+    """The same completion for every request."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": "hello"},
         "finish_reason": "stop",
-        "logprobs": {"content": [{**LOGPROBS[0], "top_logprobs": LOGPROBS}]},
+        "logprobs": {"content": [{**KNOWN[0], "top_logprobs": KNOWN}]},
     }
     return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]})
 
 
 def write_settings(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
-    """Write settings and a tariff; returns the settings file, the gateway's port and its admin port."""
+    """Write settings and a tariff; returns the settings' path, the gateway's port and its admin port."""
     leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)))
     costs = RowCosts(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
     save_calibration(fit_calibration(MODEL, leaks, costs), folder / "tariff.json")

@@ -31,11 +31,11 @@ class AttackFactory:
 
     attack: str
     profile: str
-    school: str
+    architecture: str
     classes: int
 
 
-Equipping = Callable[[AttackFactory], PreparedAttack]
+AttackPreparation = Callable[[AttackFactory], PreparedAttack]
 
 
 def prepare_attack(wanted: AttackFactory) -> PreparedAttack:
@@ -54,7 +54,7 @@ def prepare_attack(wanted: AttackFactory) -> PreparedAttack:
         name: (_without_parameters(paper), _without_parameters(used))
         for name, (paper, used) in entry.scaled_down(quick=quick).items()
     }
-    return PreparedAttack(entry.attack(student_factory(wanted.school, wanted.classes), quick=quick), scaled)
+    return PreparedAttack(entry.attack(student_factory(wanted.architecture, wanted.classes), quick=quick), scaled)
 
 
 def _without_parameters(value: Any) -> Any:

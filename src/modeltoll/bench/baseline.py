@@ -80,7 +80,7 @@ def baseline_file(target: Target, cache: Path) -> Path:
     return cache / f"ground-{target.name}-{_FORMAT}.npz"
 
 
-def measure_baseline(target: Target, cache: Path, room: Callable[[], PreparedTarget]) -> Baseline:
+def measure_baseline(target: Target, cache: Path, prepared: Callable[[], PreparedTarget]) -> Baseline:
     """The ground of a target: read from the cache, else measured in its room and kept.
 
     Raises:
@@ -88,13 +88,13 @@ def measure_baseline(target: Target, cache: Path, room: Callable[[], PreparedTar
     """
     path = baseline_file(target, cache)
     if not path.is_file():
-        _write(path, _measure(target, room()))
+        _write(path, _measure(target, prepared()))
     return _read(path)
 
 
-def _sample(room: PreparedTarget, images: Floats, truth: Integers) -> BaselineSample:
-    scores = room.victim.scores(images)
-    return BaselineSample(measure_all(room.gauges, scores, images), scores, truth)
+def _sample(prepared: PreparedTarget, images: Floats, truth: Integers) -> BaselineSample:
+    scores = prepared.victim.scores(images)
+    return BaselineSample(measure_all(prepared.leak_measures, scores, images), scores, truth)
 
 
 def _seconds(ask: Callable[[Floats], object], images: Floats, rows: int) -> float:
@@ -113,41 +113,43 @@ def _measure_seconds(gauge: LeakMeasure, scores: Floats, images: Floats) -> floa
     return _seconds(lambda rows: measure_all({"one": gauge}, scores[: len(rows)], rows), images, 1)
 
 
-def _measure(target: Target, room: PreparedTarget) -> Baseline:
-    honest, rng = room.pools.honest, np.random.default_rng(_SEED)
+def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
+    honest, rng = prepared.data_split.honest, np.random.default_rng(_SEED)
     found = {name: kind(honest, rng) for name, kind in KINDS.items()}
-    kinds = {name: _sample(room, images.x, images.y) for name, images in found.items() if images is not None}
+    kinds = {name: _sample(prepared, images.x, images.y) for name, images in found.items() if images is not None}
     ordinary = kinds[ORDINARY]
     surest = honest.x[ordinary.scores.max(axis=1).argmax()]
     near = jittered(surest, _JITTERED, target.levels, rng)
     asked = honest.x[:_TIMED]
-    unmeasured = _seconds(room.victim.scores, asked, 1) if target.undefended is None else target.undefended
-    gauge_seconds = {name: _measure_seconds(gauge, ordinary.scores, asked) for name, gauge in room.gauges.items()}
+    unmeasured = _seconds(prepared.victim.scores, asked, 1) if target.undefended is None else target.undefended
+    gauge_seconds = {
+        name: _measure_seconds(gauge, ordinary.scores, asked) for name, gauge in prepared.leak_measures.items()
+    }
     return Baseline(
-        victim=room.victim.identity,
-        measures=tuple(room.gauges),
+        victim=prepared.victim.identity,
+        measures=tuple(prepared.leak_measures),
         kinds=kinds,
-        calibration=_sample(room, room.pools.calibration.x, room.pools.calibration.y),
-        jittered=_sample(room, near, np.zeros(len(near), np.int64)).leaks,
-        easy=_sample(room, surest[None], np.zeros(1, np.int64)).leaks,
+        calibration=_sample(prepared, prepared.data_split.calibration.x, prepared.data_split.calibration.y),
+        jittered=_sample(prepared, near, np.zeros(len(near), np.int64)).leaks,
+        easy=_sample(prepared, surest[None], np.zeros(1, np.int64)).leaks,
         images=honest.x,
         undefended=unmeasured,
-        batched=_seconds(room.victim.scores, np.resize(honest.x, (3 * _BATCH, *honest.x.shape[1:])), _BATCH),
+        batched=_seconds(prepared.victim.scores, np.resize(honest.x, (3 * _BATCH, *honest.x.shape[1:])), _BATCH),
         gauge_seconds=gauge_seconds,
     )
 
 
-def _write(path: Path, ground: Baseline) -> None:
-    arrays = {_JITTER: ground.jittered, _EASY: ground.easy, "images": pack_images(ground.images)}
-    for name, sample in {**ground.kinds, _CALIBRATION: ground.calibration}.items():
+def _write(path: Path, baseline: Baseline) -> None:
+    arrays = {_JITTER: baseline.jittered, _EASY: baseline.easy, "images": pack_images(baseline.images)}
+    for name, sample in {**baseline.kinds, _CALIBRATION: baseline.calibration}.items():
         arrays |= {f"{name}/leaks": sample.leaks, f"{name}/scores": sample.scores, f"{name}/truth": sample.truth}
     note = {
-        "victim": ground.victim,
-        "measures": ground.measures,
-        "kinds": list(ground.kinds),
-        "undefended": ground.undefended,
-        "batched": ground.batched,
-        "gauge_seconds": dict(ground.gauge_seconds),
+        "victim": baseline.victim,
+        "measures": baseline.measures,
+        "kinds": list(baseline.kinds),
+        "undefended": baseline.undefended,
+        "batched": baseline.batched,
+        "gauge_seconds": dict(baseline.gauge_seconds),
     }
     write_arrays(path, arrays, note)
 

@@ -42,21 +42,21 @@ class Check:
     note: str
 
 
-def budget_spent(loot: StolenData, queries: int) -> Check:
+def budget_spent(stolen: StolenData, queries: int) -> Check:
     """A thief who stops early looks better defended against than he is."""
-    return Check("budget spent", loot.asked == queries, f"{loot.asked:,} of {queries:,} rows were asked")
+    return Check("budget spent", stolen.asked == queries, f"{stolen.asked:,} of {queries:,} rows were asked")
 
 
-def nothing_unmetered(loot: StolenData) -> Check:
+def nothing_unmetered(stolen: StolenData) -> Check:
     """Every row that the victim answered while the thief was at work went through the meter."""
-    note = f"the victim answered {loot.scored:,} rows, the meter counted {loot.asked:,}"
-    return Check("no answer unmetered", loot.scored == loot.asked, note)
+    note = f"the victim answered {stolen.scored:,} rows, the meter counted {stolen.asked:,}"
+    return Check("no answer unmetered", stolen.scored == stolen.asked, note)
 
 
-def honest_promise(laid: TollOnTarget, honest_ratio: float) -> tuple[Check, ...]:
+def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ...]:
     """Honest rows pay at most one unit on average, and at most twice the undefended time with everything."""
     checks = []
-    report = laid.calibration.report if laid.calibration else None
+    report = scheme.calibration.report if scheme.calibration else None
     if report is not None:
         note = f"rows kept back pay {report.mean:.2f} units on average, {report.low:.2f} to {report.high:.2f} (95 %)"
         checks.append(Check("honest mean within its promise", report.low <= 1.0, note))

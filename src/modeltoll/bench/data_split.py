@@ -12,7 +12,7 @@ from modeltoll.bench.datasets import Images
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["DataSplit", "SplitSizes", "mirrored", "shifted", "split"]
+__all__ = ["DataSplit", "SplitSizes", "mirrored", "shifted", "split_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def mirrored(images: Floats) -> Floats:
     return np.concatenate([both, aside])
 
 
-def split(unseen: Images, shares: SplitSizes, rng: np.random.Generator) -> tuple[Images, Images, Images]:
+def split_images(unseen: Images, shares: SplitSizes, rng: np.random.Generator) -> tuple[Images, Images, Images]:
     """Unseen images for the tariff, for thieves and for honest callers, in an order that chance decides."""
     order = np.split(rng.permutation(len(unseen.x)), [shares.calibration, shares.calibration + shares.own])
     calibration, own, honest = (Images(unseen.x[part], unseen.y[part]) for part in order)

@@ -45,20 +45,20 @@ class ExperimentContext:
     """One experiment's toll on its ground, and where the result will say it was made."""
 
     experiment: Experiment
-    ground: Baseline
-    laid: TollOnTarget
+    baseline: Baseline
+    scheme: TollOnTarget
     origin: Provenance
 
     @classmethod
-    def of(cls, experiment: Experiment, ground: Baseline, origin: Provenance) -> ExperimentContext:
+    def of(cls, experiment: Experiment, baseline: Baseline, origin: Provenance) -> ExperimentContext:
         """Lay the toll. Raises as ``tolls.lay`` does."""
-        laid = build_toll(ground, experiment.tariff, experiment.measure, experiment.dataset)
-        return cls(experiment, ground, laid, origin)
+        scheme = build_toll(baseline, experiment.tariff, experiment.measure, experiment.dataset)
+        return cls(experiment, baseline, scheme, origin)
 
     @property
     def unit_seconds(self) -> float | None:
         """What an average honest row costs; None where the toll knows no such thing."""
-        return self.laid.calibration.unit_seconds if self.laid.calibration else None
+        return self.scheme.calibration.unit_seconds if self.scheme.calibration else None
 
     def chance(self, stream: int) -> np.random.Generator:
         """Chance of its own for each purpose."""
@@ -66,17 +66,19 @@ class ExperimentContext:
 
     def honest(self) -> ScenarioResult:
         """Ordinary honest rows, one a request, of one caller with a key."""
-        scene = Scenario("honest", "honest", "recorded", 1, one_account(self.ground.honest.leaks))
-        return run_scenario(scene, self.laid.toll, _USER, self.laid.times, self.chance(1))
+        scenario = Scenario("honest", "honest", "recorded", 1, one_account(self.baseline.honest.leaks))
+        return run_scenario(scenario, self.scheme.toll, _USER, self.scheme.times, self.chance(1))
 
-    def crowd(self) -> Cover:
+    def cover(self) -> Cover:
         """What this ground's thieves can hide among."""
-        ground, laid = self.ground, self.laid
+        baseline, scheme = self.baseline, self.scheme
 
         def price(rows: Floats) -> Floats:
-            return laid.toll.charge(split_over_accounts(rows, len(rows)), _USER, self.chance(2)).seconds
+            return scheme.toll.charge(split_over_accounts(rows, len(rows)), _USER, self.chance(2)).seconds
 
-        return Cover(ground.honest.leaks, ground.jittered, ground.easy, ground.undefended, price, laid.replayable)
+        return Cover(
+            baseline.honest.leaks, baseline.jittered, baseline.easy, baseline.undefended, price, scheme.replayable
+        )
 
 
 def _quantiles(waits: Floats) -> dict[str, float]:
@@ -86,137 +88,137 @@ def _quantiles(waits: Floats) -> dict[str, float]:
     }
 
 
-def _solver(disguise: EvasionPlan, laid: TollOnTarget) -> Callable[[BatchCharges], Floats]:
+def _solver(plan: EvasionPlan, scheme: TollOnTarget) -> Callable[[BatchCharges], Floats]:
     """Who solves, and which puzzles not at all."""
 
     def seconds(charged: BatchCharges) -> Floats:
-        taken = laid.by_card(charged) if disguise.solver == BY_CARD else charged.seconds
-        return taken if disguise.solves is None else np.where(disguise.solves, taken, 0.0)
+        taken = scheme.by_card(charged) if plan.solver == BY_CARD else charged.seconds
+        return taken if plan.solves is None else np.where(plan.solves, taken, 0.0)
 
     return seconds
 
 
 def _trajectory(
-    played: ScenarioResult, curve: tuple[CloneQuality, ...], measures: tuple[str, ...]
+    outcome: ScenarioResult, curve: tuple[CloneQuality, ...], measures: tuple[str, ...]
 ) -> tuple[CurvePoint, ...]:
     """The theft at even steps and wherever the clone was examined."""
-    got = np.flatnonzero(played.bought & played.traffic.wanted)
+    got = np.flatnonzero(outcome.bought & outcome.traffic.wanted)
     if not len(got):
         return ()
     known = {quality.queries: quality for quality in curve if quality.queries <= len(got)}
     counts = sorted({*known, *np.linspace(0, len(got), _POINTS + 1).round().astype(int).tolist()} - {0})
-    seconds, leaks = played.running_seconds(), np.cumsum(played.traffic.leaks[got], axis=0)
+    seconds, leaks = outcome.running_seconds(), np.cumsum(outcome.traffic.leaks[got], axis=0)
     points = []
     for count in counts:
         leak = dict(zip(measures, leaks[count - 1].tolist(), strict=True))
         quality = known.get(count)
         found = (quality.accuracy, quality.fidelity) if quality else (None, None)
         paid = float(seconds[got[count - 1]])
-        points.append(CurvePoint(count, count * played.times.undefended, paid, leak, *found))
+        points.append(CurvePoint(count, count * outcome.times.undefended, paid, leak, *found))
     return tuple(points)
 
 
-def _honest_cost(site: ExperimentContext, honest_ratio: float) -> dict[str, float | None]:
+def _honest_cost(context: ExperimentContext, honest_ratio: float) -> dict[str, float | None]:
     """What the defence costs honest users: their labels, how far scores are off, alarms, time."""
-    name, sample = site.experiment.defence, site.ground.honest
+    name, sample = context.experiment.defence, context.baseline.honest
     cost: dict[str, float | None] = {"ratio": honest_ratio}
     if name in DEFENCES:
-        told = DEFENCES[name](site.ground).answer(sample.scores)
+        told = DEFENCES[name](context.baseline).answer(sample.scores)
         right = told.argmax(axis=1) == sample.truth
         cost["accuracy_lost"] = sample.accuracy - float(right.mean())
         cost["scores_off"] = float(np.abs(told - sample.scores).sum(axis=1).mean())
     else:
         labels = sample.scores.argmax(axis=1)
         parts = np.array_split(np.arange(len(labels)), _CALLERS)
-        alarms = [WATCHERS[name].first_alarm(site.ground.images[part], labels[part]) for part in parts]
+        alarms = [WATCHERS[name].first_alarm(context.baseline.images[part], labels[part]) for part in parts]
         cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _CALLERS
     return cost
 
 
-def _alarms(site: ExperimentContext, loot: StolenData, played: ScenarioResult) -> tuple[float, float | None]:
+def _alarms(context: ExperimentContext, stolen: StolenData, outcome: ScenarioResult) -> tuple[float, float | None]:
     """The share of accounts that come under suspicion, and the median row at which they do."""
-    if site.experiment.defence in WATCHERS:
-        first = WATCHERS[site.experiment.defence].first_alarm(loot.images, loot.labels[: len(loot.images)])
+    if context.experiment.defence in WATCHERS:
+        first = WATCHERS[context.experiment.defence].first_alarm(stolen.images, stolen.labels[: len(stolen.images)])
         return (0.0, None) if first is None else (1.0, float(first))
-    alarms = played.first_alarms()
-    return len(alarms) / played.accounts, float(np.median(alarms)) if len(alarms) else None
+    alarms = outcome.first_alarms()
+    return len(alarms) / outcome.accounts, float(np.median(alarms)) if len(alarms) else None
 
 
-def evaluate_theft(site: ExperimentContext, loot: StolenData) -> Result:
+def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
     """A theft under the toll and evasion of its experiment."""
-    experiment, laid, ground = site.experiment, site.laid, site.ground
-    disguise = EVASIONS[experiment.evasion].disguise(loot.leaks, site.crowd(), site.chance(3))
-    played = run_scenario(
-        disguise.scene, laid.toll, disguise.caller, laid.times, site.chance(4), _solver(disguise, laid)
+    experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
+    plan = EVASIONS[experiment.evasion].plan(stolen.leaks, context.cover(), context.chance(3))
+    outcome = run_scenario(
+        plan.scenario, scheme.toll, plan.caller, scheme.times, context.chance(4), _solver(plan, scheme)
     )
-    honest = site.honest()
-    solved = played.bought & played.paid & (played.work > 0.0)
-    charged = played.charged.seconds[solved]
-    whole, plain = played.queries == loot.asked, experiment.evasion == PLAIN
-    final = loot.curve[-1] if whole else None
-    got = played.bought & played.traffic.wanted
-    suspected, first_alarm = _alarms(site, loot, played)
+    honest = context.honest()
+    solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
+    charged = outcome.charged.seconds[solved]
+    whole, plain = outcome.queries == stolen.asked, experiment.evasion == PLAIN
+    final = stolen.curve[-1] if whole else None
+    got = outcome.bought & outcome.traffic.wanted
+    suspected, first_alarm = _alarms(context, stolen, outcome)
     honest_ratio = honest.ratio or 1.0
-    by_card = float(laid.by_card(played.charged)[solved].sum())
+    by_card = float(scheme.by_card(outcome.charged)[solved].sum())
     return Result(
         experiment=experiment,
-        queries=played.queries,
-        asked=int(played.paid.sum()),
-        accounts=played.accounts,
-        ratio=played.ratio,
+        queries=outcome.queries,
+        asked=int(outcome.paid.sum()),
+        accounts=outcome.accounts,
+        ratio=outcome.ratio,
         honest_ratio=honest_ratio,
-        seconds_without=played.seconds_without,
-        seconds_with=played.seconds_with,
+        seconds_without=outcome.seconds_without,
+        seconds_with=outcome.seconds_with,
         work_seconds=float(charged.sum()),
-        undefended_seconds=laid.times.undefended,
-        gate_seconds=laid.times.gate,
-        unit_seconds=site.unit_seconds,
-        leak=dict(zip(loot.measures, played.traffic.leaks[got].sum(axis=0).tolist(), strict=True)),
+        undefended_seconds=scheme.times.undefended,
+        gate_seconds=scheme.times.gate,
+        unit_seconds=context.unit_seconds,
+        leak=dict(zip(stolen.measures, outcome.traffic.leaks[got].sum(axis=0).tolist(), strict=True)),
         bills=(hardware_cost(CORE, float(charged.sum())), hardware_cost(CARD, by_card)),
-        waits=_quantiles(played.waits),
+        waits=_quantiles(outcome.waits),
         suspected=suspected,
         first_alarm=first_alarm,
         checks=(
-            checks.budget_spent(loot, experiment.queries),
-            checks.nothing_unmetered(loot),
-            *checks.honest_promise(laid, honest_ratio),
+            checks.budget_spent(stolen, experiment.queries),
+            checks.nothing_unmetered(stolen),
+            *checks.honest_promise(scheme, honest_ratio),
         ),
-        origin=site.origin,
-        victim_accuracy=ground.honest.accuracy,
+        origin=context.origin,
+        victim_accuracy=baseline.honest.accuracy,
         accuracy=final.accuracy if final else None,
         fidelity=final.fidelity if final else None,
         agreement=final.agreement if final else None,
-        honest_cost=_honest_cost(site, honest_ratio) if plain else {},
-        course=_trajectory(played, loot.curve, loot.measures) if plain else (),
-        scaled=loot.scaled,
-        theft_seconds=loot.seconds,
+        honest_cost=_honest_cost(context, honest_ratio) if plain else {},
+        course=_trajectory(outcome, stolen.curve, stolen.measures) if plain else (),
+        scaled=stolen.scaled,
+        theft_seconds=stolen.seconds,
     )
 
 
-def _charged(site: ExperimentContext, workload: Workload, leaks: Floats) -> PaidWorkload:
+def _charged(context: ExperimentContext, workload: Workload, leaks: Floats) -> PaidWorkload:
     """What the workload's requests cost: one by one, as a gateway charges them, or drawn rows all at once."""
-    laid, ground = site.laid, site.ground
+    scheme, baseline = context.scheme, context.baseline
     if workload.drawn:
-        scores = np.sort(ground.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, site.chance(6)))
-        scene = Scenario("honest", "honest", "drawn", 1, one_account(rows))
-        return PaidWorkload.at_once(run_scenario(scene, laid.toll, _USER, laid.times, site.chance(5)))
-    priced = select_measures(ground.leaks(leaks), laid.tariff.measures)
-    return pay_for(laid.tariff, priced, workload.pattern, _USER, laid.times, site.chance(5))
+        scores = np.sort(baseline.calibration.leaks.T, axis=1)
+        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, context.chance(6)))
+        scenario = Scenario("honest", "honest", "drawn", 1, one_account(rows))
+        return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _USER, scheme.times, context.chance(5)))
+    priced = select_measures(baseline.leaks(leaks), scheme.tariff.measures)
+    return pay_for(scheme.tariff, priced, workload.pattern, _USER, scheme.times, context.chance(5))
 
 
-def evaluate_honest(site: ExperimentContext) -> Result:
+def evaluate_honest(context: ExperimentContext) -> Result:
     """What an honest caller with the experiment's workload pays, request by request."""
-    experiment, laid, ground = site.experiment, site.laid, site.ground
+    experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
     workload = WORKLOADS[experiment.workload]
-    sample = ground.kinds[workload.kind]
-    paid = _charged(site, workload, sample.leaks)
-    honest_ratio = site.honest().ratio or 1.0
-    without = float(paid.rows.sum()) * laid.times.undefended
+    sample = baseline.kinds[workload.kind]
+    paid = _charged(context, workload, sample.leaks)
+    honest_ratio = context.honest().ratio or 1.0
+    without = float(paid.rows.sum()) * scheme.times.undefended
     alarms = np.flatnonzero(paid.surcharges > 1.0)
     cost: dict[str, float | None] = {"ratio": paid.ratio}
     if workload.pattern.rows > 1:  # a model server is faster at many rows in one request
-        cost["ratio_to_batched"] = float(paid.waits.sum() / (paid.rows.sum() * ground.batched))
+        cost["ratio_to_batched"] = float(paid.waits.sum() / (paid.rows.sum() * baseline.batched))
     return Result(
         experiment=experiment,
         queries=int(paid.rows.sum()),
@@ -227,16 +229,16 @@ def evaluate_honest(site: ExperimentContext) -> Result:
         seconds_without=without,
         seconds_with=float(paid.waits.sum()),
         work_seconds=float(paid.work.sum()),
-        undefended_seconds=laid.times.undefended,
-        gate_seconds=laid.times.gate,
-        unit_seconds=site.unit_seconds,
-        leak={} if workload.drawn else dict(zip(ground.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
+        undefended_seconds=scheme.times.undefended,
+        gate_seconds=scheme.times.gate,
+        unit_seconds=context.unit_seconds,
+        leak={} if workload.drawn else dict(zip(baseline.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
         bills=(hardware_cost(CORE, float(paid.work.sum())),),
         waits=_quantiles(paid.waits),
         suspected=paid.suspected,
         first_alarm=float(paid.rows[: alarms[0] + 1].sum()) if len(alarms) else None,
-        checks=checks.honest_promise(laid, honest_ratio),
-        origin=site.origin,
+        checks=checks.honest_promise(scheme, honest_ratio),
+        origin=context.origin,
         victim_accuracy=sample.accuracy,
         honest_cost=cost,
     )

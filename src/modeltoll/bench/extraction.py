@@ -129,24 +129,26 @@ class EvaluationSet:
     said_strange: Integers
 
     @classmethod
-    def of(cls, room: PreparedTarget) -> EvaluationSet:
+    def of(cls, prepared: PreparedTarget) -> EvaluationSet:
         """The honest callers' images, which no thief has."""
-        honest, strange = room.pools.honest, room.pools.strange
-        said, said_strange = (room.victim.scores(images).argmax(axis=1) for images in (honest.x, strange))
+        honest, strange = prepared.data_split.honest, prepared.data_split.strange
+        said, said_strange = (prepared.victim.scores(images).argmax(axis=1) for images in (honest.x, strange))
         return cls(honest.x, honest.y, said, strange, said_strange)
 
 
-def evaluate_clone(clone: Clone, exam: EvaluationSet, queries: int) -> CloneQuality:
+def evaluate_clone(clone: Clone, evaluation_set: EvaluationSet, queries: int) -> CloneQuality:
     """The clone's quality."""
-    says, says_strange = (clone.scores(images).argmax(axis=1) for images in (exam.images, exam.strange))
-    shares = (says == exam.truth, says == exam.said, says_strange == exam.said_strange)
+    says, says_strange = (
+        clone.scores(images).argmax(axis=1) for images in (evaluation_set.images, evaluation_set.strange)
+    )
+    shares = (says == evaluation_set.truth, says == evaluation_set.said, says_strange == evaluation_set.said_strange)
     return CloneQuality(queries, *(float(share.mean()) for share in shares))
 
 
 def run_extraction(
-    theft: ExtractionRun,
-    equipped: PreparedAttack,
-    room: PreparedTarget,
+    extraction: ExtractionRun,
+    prepared_attack: PreparedAttack,
+    prepared: PreparedTarget,
     answering: Answering,
     cost: Callable[[Floats], Floats],
     progress: Progress = no_progress,
@@ -157,52 +159,58 @@ def run_extraction(
     Raises:
         BudgetSpent, Unfit: the attack breaks the rules of its plug.
     """
-    exam, counted, pools = EvaluationSet.of(room), CountedVictim(room.victim), room.pools
-    meter = Meter(counted, room.gauges, pools.private.x.shape[1:], theft.queries, answering, progress)
+    evaluation_set, counted, data_split = (
+        EvaluationSet.of(prepared),
+        CountedVictim(prepared.victim),
+        prepared.data_split,
+    )
+    meter = Meter(
+        counted, prepared.leak_measures, data_split.private.x.shape[1:], extraction.queries, answering, progress
+    )
     curve: list[CloneQuality] = []
 
     def watch(clone: Clone) -> None:
         last = curve[-1].queries if curve else 0
-        if meter.rows - last >= theft.queries / _POINTS:
-            curve.append(evaluate_clone(clone, exam, meter.rows))
+        if meter.rows - last >= extraction.queries / _POINTS:
+            curve.append(evaluate_clone(clone, evaluation_set, meter.rows))
 
-    means = AttackerResources(room.classes, pools.own, pools.foreign, cost)
+    resources = AttackerResources(prepared.classes, data_split.own, data_split.foreign, cost)
     begin = time.perf_counter()
-    clone = equipped.attack.run(meter.oracle, means, np.random.default_rng(theft.seed), watch)
+    clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), watch)
     seconds = time.perf_counter() - begin
-    final = evaluate_clone(clone, exam, meter.rows)
+    final = evaluate_clone(clone, evaluation_set, meter.rows)
     before = tuple(quality for quality in curve if quality.queries < final.queries)
     images = meter.images
     labels = meter.scores.argmax(axis=1)
-    measures = tuple(room.gauges)
+    measures = tuple(prepared.leak_measures)
     return StolenData(
-        measures, images, labels, meter.leaks, (*before, final), counted.rows, seconds, dict(equipped.scaled)
+        measures, images, labels, meter.leaks, (*before, final), counted.rows, seconds, dict(prepared_attack.scaled)
     )
 
 
-def cached_seconds(theft: ExtractionRun, cache: Path) -> float | None:
+def cached_seconds(extraction: ExtractionRun, cache: Path) -> float | None:
     """The seconds that a theft in the cache took; None where it is not there. Raises as ``load_cached`` does."""
-    path = theft.find(cache)
+    path = extraction.find(cache)
     return None if path is None else float(read_note(path)["seconds"])
 
 
-def load_cached(theft: ExtractionRun, cache: Path, run: Callable[[], StolenData]) -> StolenData:
+def load_cached(extraction: ExtractionRun, cache: Path, run: Callable[[], StolenData]) -> StolenData:
     """The loot of a theft: read from the cache, else made by ``run`` and kept.
 
     Raises:
         Damaged: the file in the cache cannot be read.
     """
-    path = theft.find(cache)
+    path = extraction.find(cache)
     if path is None:
-        path, loot = theft.file(cache), run()
+        path, stolen = extraction.file(cache), run()
         note: dict[str, Any] = {
-            "measures": loot.measures,
-            "curve": [asdict(quality) for quality in loot.curve],
-            "scored": loot.scored,
-            "seconds": loot.seconds,
-            "scaled": loot.scaled,
+            "measures": stolen.measures,
+            "curve": [asdict(quality) for quality in stolen.curve],
+            "scored": stolen.scored,
+            "seconds": stolen.seconds,
+            "scaled": stolen.scaled,
         }
-        write_arrays(path, {"images": pack_images(loot.images), "labels": loot.labels, "leaks": loot.leaks}, note)
+        write_arrays(path, {"images": pack_images(stolen.images), "labels": stolen.labels, "leaks": stolen.leaks}, note)
     arrays, found = read_arrays(path)
     return StolenData(
         measures=tuple(found["measures"]),

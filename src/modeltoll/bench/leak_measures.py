@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats, Integers
 
-__all__ = ["ENTROPY", "NOVELTY", "Gauges", "measure_all", "standard_measures"]
+__all__ = ["ENTROPY", "NOVELTY", "Measures", "measure_all", "standard_measures"]
 
 ENTROPY, NOVELTY = "entropy", "novelty"
 _BATCH = 500
 _NEIGHBOURS, _PKNN_SIGMA = 300, 28.0  # Dziedzic et al. 2022, section 3.2
 _POINTS = 10_000  # private points kept for novelty in the victim's own features
 
-Gauges = Mapping[str, "LeakMeasure"]
+Measures = Mapping[str, "LeakMeasure"]
 
 
 def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure:
@@ -104,11 +104,11 @@ def standard_measures(
     return found
 
 
-def measure_all(gauges: Gauges, scores: Floats, images: Floats) -> Floats:
+def measure_all(leak_measures: Measures, scores: Floats, images: Floats) -> Floats:
     """What answers with these scores (rows, classes) to these images give away, (rows, measures)."""
-    parts = [np.empty((0, len(gauges)))]
+    parts = [np.empty((0, len(leak_measures)))]
     for start in range(0, len(images), _BATCH):
         batch, said = images[start : start + _BATCH], scores[start : start + _BATCH]
         evidence = Evidence((b"",) * len(batch), said, batch.reshape(len(batch), -1))
-        parts.append(np.stack([gauge.measure(evidence) for gauge in gauges.values()], axis=1))
+        parts.append(np.stack([gauge.measure(evidence) for gauge in leak_measures.values()], axis=1))
     return np.concatenate(parts)

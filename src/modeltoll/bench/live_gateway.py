@@ -38,7 +38,7 @@ from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
 from modeltoll.simulation.traffic import one_account
 
 if TYPE_CHECKING:
-    from modeltoll.bench.leak_measures import Gauges
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
@@ -62,11 +62,11 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveRun:
-    """What is driven: images (rows, ...) and their leaks (rows, measures) under ``gauges``, as they were recorded."""
+    """What is driven: images (rows, ...) and their leaks (rows, measures) under ``leak_measures``, as they were recorded."""
 
     images: Floats
     leaks: Floats
-    gauges: Gauges
+    leak_measures: Measures
     victim: Victim
     calibration: Calibration
 
@@ -143,12 +143,12 @@ def _question(image: Floats) -> bytes:
 
 
 def _components(
-    trip: LiveRun, tariff: Tariff, puzzle: _RecordingPuzzle, profile: MachineProfile, ledger: Ledger
+    live_run: LiveRun, tariff: Tariff, puzzle: _RecordingPuzzle, profile: MachineProfile, ledger: Ledger
 ) -> AppComponents:
     """A gateway with this tariff, as ``assemble`` builds one."""
-    measures = tuple(trip.gauges[name] for name in tariff.measures)
+    measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
     subject = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
-    upstream = _Upstream(trip.victim, trip.images.shape[1:])
+    upstream = _Upstream(live_run.victim, live_run.images.shape[1:])
     generator = np.random.default_rng(secrets.randbits(128))
     chance = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
     gate = Gate(GateConfig(subject, tariff, PuzzleSelector({puzzle.name: puzzle})), upstream, ledger, chance)
@@ -157,12 +157,12 @@ def _components(
 
 
 async def _ask(
-    trip: LiveRun, tariff: Tariff, profile: MachineProfile, images: Floats
+    live_run: LiveRun, tariff: Tariff, profile: MachineProfile, images: Floats
 ) -> tuple[list[float], list[bytes], _RecordingPuzzle]:
     """Ask a new gateway about one image after another, and pay whatever it costs; the seconds and answer of each."""
     ledger, dealer = MemoryLedger(), _RecordingPuzzle(profile)
     await ledger.open()
-    house = _components(trip, tariff, dealer, profile, ledger)
+    house = _components(live_run, tariff, dealer, profile, ledger)
     purse = Purse(math.inf, profile=profile)
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
@@ -184,16 +184,16 @@ async def _ask(
     return seconds, answers, dealer
 
 
-def _work(trip: LiveRun, calibration: Calibration) -> float:
+def _work(live_run: LiveRun, calibration: Calibration) -> float:
     """Reference seconds of all rows, as they are computed for every result: one new caller with a key."""
-    toll = ConformalBatchTariff(ConformalTariff(calibration), tuple(trip.gauges))
-    return float(toll.charge(one_account(trip.leaks), Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
+    toll = ConformalBatchTariff(ConformalTariff(calibration), tuple(live_run.leak_measures))
+    return float(toll.charge(one_account(live_run.leaks), Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
 
 
-def _changed(trip: LiveRun, answers: Sequence[bytes]) -> int:
+def _changed(live_run: LiveRun, answers: Sequence[bytes]) -> int:
     """How many answers are not what the victim says."""
     said = np.array([json.loads(answer)["outputs"][0]["data"] for answer in answers])
-    alone_ = np.concatenate([trip.victim.scores(trip.images[row : row + 1]) for row in range(len(answers))])
+    alone_ = np.concatenate([live_run.victim.scores(live_run.images[row : row + 1]) for row in range(len(answers))])
     return int((said != alone_).any(axis=1).sum())
 
 
@@ -207,7 +207,7 @@ def _pace(before: MachineProfile, after: MachineProfile) -> float:
     return (1.0 + slower) / 2.0
 
 
-def run_live(trip: LiveRun, measured: Callable[[], MachineProfile] = _measured) -> LiveResult:
+def run_live(live_run: LiveRun, measured: Callable[[], MachineProfile] = _measured) -> LiveResult:
     """Drive the rows through a gateway whose unit is made so small that they cost ``LIVE_SECONDS`` together, or less.
 
     ``measured`` takes this machine's profile, before and after: tolls are priced by the first, and where other work
@@ -217,17 +217,17 @@ def run_live(trip: LiveRun, measured: Callable[[], MachineProfile] = _measured) 
         ModeltollError: the gateway refused a row, or did not answer.
     """
     here = measured()
-    unit = trip.calibration.unit_seconds
-    whole = _work(trip, trip.calibration)
-    calibration = replace(trip.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
+    unit = live_run.calibration.unit_seconds
+    whole = _work(live_run, live_run.calibration)
+    calibration = replace(live_run.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
     least = ConformalTariff(replace(calibration, unit_seconds=_NO_WORK))
-    own, _, _ = asyncio.run(_ask(trip, least, here, trip.images[:_FREE_ROWS]))
+    own, _, _ = asyncio.run(_ask(live_run, least, here, live_run.images[:_FREE_ROWS]))
     begin = time.perf_counter()
-    seconds, answers, dealer = asyncio.run(_ask(trip, ConformalTariff(calibration), here, trip.images))
+    seconds, answers, dealer = asyncio.run(_ask(live_run, ConformalTariff(calibration), here, live_run.images))
     wall = time.perf_counter() - begin
     luck = dealer.drawn / dealer.expected
-    work = (_work(trip, calibration) * luck + dealer.making) * _pace(here, measured())
+    work = (_work(live_run, calibration) * luck + dealer.making) * _pace(here, measured())
     computed = len(seconds) * statistics.fmean(own[_WARM_UP:] or own) + work
     return LiveResult(
-        len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(trip, answers), luck
+        len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(live_run, answers), luck
     )

@@ -13,7 +13,7 @@ from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Oracle
-    from modeltoll.bench.leak_measures import Gauges
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
@@ -51,7 +51,7 @@ class Meter:
     def __init__(
         self,
         victim: Victim,
-        gauges: Gauges,
+        leak_measures: Measures,
         shape: tuple[int, ...],
         budget: int,
         answering: Answering,
@@ -60,7 +60,7 @@ class Meter:
         """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told;
         ``progress`` hears how much of the budget is spent.
         """
-        self._victim, self._gauges, self._shape = victim, gauges, shape
+        self._victim, self._gauges, self._shape = victim, leak_measures, shape
         self._budget, self._answering, self._progress = budget, answering, progress
         self._images: list[Floats] = []  # the first KEPT
         self._scores: list[Floats] = []

@@ -18,10 +18,10 @@ __all__ = ["LOCAL", "run_on_cluster"]
 LOCAL = "local"  # an address: a cluster on this machine, that ends with the command
 
 
-def _run_remotely(errand: Job, run: RunSettings) -> JobResult:
+def _run_remotely(job: Job, run: RunSettings) -> JobResult:
     """An errand on a machine of the cluster, which has its own cache and data folder, under the same paths."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_job(errand, replace(run, results=Path(folder)))
+        return run_job(job, replace(run, results=Path(folder)))
 
 
 def run_on_cluster(
@@ -37,7 +37,7 @@ def run_on_cluster(
     cluster.init(address=address, num_cpus=cores if address == LOCAL else None, log_to_driver=False)
     try:
         afar = cluster.remote(_run_remotely)
-        waiting = [afar.remote(errand, run) for errand in found]
+        waiting = [afar.remote(job, run) for job in found]
         while waiting:
             done, waiting = cluster.wait(waiting, num_returns=1)
             outcome: JobResult = cluster.get(done[0])

@@ -100,7 +100,7 @@ class _SuiteFrame:
     seed: int
     queries: int
 
-    def theft(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
+    def extraction(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
         toll, measure = tariff
         return Experiment(
             self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
@@ -118,18 +118,18 @@ _Lines = Callable[[_SuiteFrame, tuple[str, ...]], Iterator[Experiment]]
 
 def _table2(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack, tariff in product(attacks or _EVERY, (_published(frame.dataset), _OURS)):
-        yield frame.theft(attack, tariff)
+        yield frame.extraction(attack, tariff)
 
 
 def _table3(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OURS)):
-        yield frame.theft(attack, tariff)
+        yield frame.extraction(attack, tariff)
 
 
 def _evasions(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     tariffs = (_informative(frame.dataset), _OURS)
     for attack, evasion, tariff in product(attacks or _EVADING, EVASIONS, tariffs):
-        yield frame.theft(attack, tariff, evasion)
+        yield frame.extraction(attack, tariff, evasion)
 
 
 def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
@@ -141,21 +141,21 @@ def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment
 def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack in attacks or _DEFENDED:
         for defence in (*DEFENCES, *WATCHERS):
-            yield frame.theft(attack, _FREE, defence=defence)
+            yield frame.extraction(attack, _FREE, defence=defence)
         for tariff in (_informative(frame.dataset), _OURS):
-            yield frame.theft(attack, tariff)
+            yield frame.extraction(attack, tariff)
 
 
 def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     """A little of everything."""
     both = (_informative(frame.dataset), _OURS)
     for attack, tariff in product(attacks or _QUICK, both):
-        yield frame.theft(attack, tariff)
+        yield frame.extraction(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVADING[1:], _QUICK_EVASIONS, both):
-        yield frame.theft(attack, tariff, evasion)
+        yield frame.extraction(attack, tariff, evasion)
     yield from _honest(frame, ())
     for defence in (*DEFENCES, *WATCHERS):
-        yield frame.theft((attacks or _EVADING[1:])[0], _FREE, defence=defence)
+        yield frame.extraction((attacks or _EVADING[1:])[0], _FREE, defence=defence)
 
 
 @dataclass(frozen=True, slots=True)

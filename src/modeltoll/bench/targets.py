@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
-from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split
+from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images
 from modeltoll.bench.datasets import DataError, Images
 from modeltoll.bench.leak_measures import standard_measures
 
 if TYPE_CHECKING:
-    from modeltoll.bench.leak_measures import Gauges
+    from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
@@ -52,9 +52,9 @@ class Workspace:
 class PreparedTarget:
     """A target made ready: its images, its victim, the measures, and the number of classes."""
 
-    pools: DataSplit
+    data_split: DataSplit
     victim: Victim
-    gauges: Gauges
+    leak_measures: Measures
     classes: int
 
 
@@ -63,7 +63,7 @@ class Target:
     """How to make one ready, and what is known of it beforehand.
 
     ``undefended`` are seconds of a row without a gateway (None: measured on this machine); ``source`` says whose.
-    ``queries`` are a thief's budget where a suite names no other. ``school``: the students that thieves train, see
+    ``queries`` are a thief's budget where a suite names no other. ``architecture``: the students that thieves train, see
     ``students.enrolling``. ``levels``: grey steps of a pixel.
     """
 
@@ -71,7 +71,7 @@ class Target:
     queries: int
     undefended: float | None
     source: str
-    school: str
+    architecture: str
     levels: int
     ready: Callable[[Workspace, Progress], PreparedTarget]
 
@@ -88,23 +88,23 @@ def _foreign(images: Images, shape: tuple[int, ...], strange: int, rng: np.rando
 def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Workspace, Progress], PreparedTarget]:
     """A published data set with its torch victim from the shelf, and Tiny-ImageNet as the foreign source."""
 
-    def ready(workshop: Workspace, progress: Progress) -> PreparedTarget:
+    def ready(workspace: Workspace, progress: Progress) -> PreparedTarget:
         from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
         from modeltoll.bench.victims.measure_files import layered_novelty_file, teachers_file  # noqa: PLC0415
 
-        folder, rng, shares = workshop.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
-        victim = registry.victim(name, folder, workshop.cache, progress)
+        folder, rng, shares = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
+        victim = registry.victim(name, folder, workspace.cache, progress)
         load = registry.VICTIMS[name].load
         private = load(folder, train=True)
-        calibration, own, honest = split(load(folder, train=False), shares, rng)
+        calibration, own, honest = split_images(load(folder, train=False), shares, rng)
         foreign, strange = _foreign(
-            workshop.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
+            workspace.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
         )
-        observer = layered_novelty_file(name, private, workshop.cache) if private.x.ndim == 3 else None
-        teachers = teachers_file(name, private, workshop.cache, progress)
-        gauges = standard_measures(victim, private, observer, teachers)
-        pools = DataSplit(private, calibration, honest, vary(own.x), foreign, strange)
-        return PreparedTarget(pools, victim, gauges, int(private.y.max()) + 1)
+        observer = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
+        teachers = teachers_file(name, private, workspace.cache, progress)
+        leak_measures = standard_measures(victim, private, observer, teachers)
+        data_split = DataSplit(private, calibration, honest, vary(own.x), foreign, strange)
+        return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1)
 
     return ready
 
@@ -115,42 +115,42 @@ def _smaller(images: Floats) -> Images:
     return Images(images, ranks * _TENTHS // len(images))
 
 
-def _digits(workshop: Workspace, progress: Progress) -> PreparedTarget:
+def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     """The 8 x 8 digits of scikit-learn, a forest, and patches of its two photographs."""
     del progress
     rng = np.random.default_rng(_SEED)
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
-    calibration, own, honest = split(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
+    calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
     usual = lambda: _smaller(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
-    foreign, strange = _foreign(workshop.source(usual), images.x.shape[1:], 200, rng)
+    foreign, strange = _foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
     known = Images(images.x[private], images.y[private])
-    pools = DataSplit(known, calibration, honest, own.x, foreign, strange)
-    return _forest_target(pools)
+    data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
+    return _forest_target(data_split)
 
 
-def _cells(workshop: Workspace, progress: Progress) -> PreparedTarget:
+def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     """A table: scikit-learn's breast cancer cells, every column scaled to 0..1; foreign rows mix the columns' values."""
     del progress
     rng = np.random.default_rng(_SEED)
     table = datasets.cells()
     private, unseen = np.split(rng.permutation(len(table.x)), [150])
-    calibration, own, honest = split(Images(table.x[unseen], table.y[unseen]), SplitSizes(250, 80, 200), rng)
+    calibration, own, honest = split_images(Images(table.x[unseen], table.y[unseen]), SplitSizes(250, 80, 200), rng)
     known = Images(table.x[private], table.y[private])
-    if workshop.foreign:
+    if workspace.foreign:
         raise DataError("a table has no other foreign rows than its own, mixed")
     mixed = _smaller(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
     foreign, strange = _foreign(mixed, known.x.shape[1:], 200, rng)
-    pools = DataSplit(known, calibration, honest, own.x, foreign, strange)
-    return _forest_target(pools)
+    data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
+    return _forest_target(data_split)
 
 
-def _forest_target(pools: DataSplit) -> PreparedTarget:
+def _forest_target(data_split: DataSplit) -> PreparedTarget:
     from modeltoll.bench.victims.classical import forest  # noqa: PLC0415  scikit-learn is slow to import
 
-    victim = forest(pools.private, _TREES, seed=0)
-    gauges = standard_measures(victim, pools.private, None, None)
-    return PreparedTarget(pools, victim, gauges, int(pools.private.y.max()) + 1)
+    victim = forest(data_split.private, _TREES, seed=0)
+    leak_measures = standard_measures(victim, data_split.private, None, None)
+    return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1)
 
 
 _TABLE_5 = "Dziedzic et al. 2022, Table 5, 64 queries"

@@ -69,41 +69,43 @@ class TollOnTarget:
         return charged.seconds / gpu_cores(self.puzzle, charged.seconds, charged.suspected)
 
 
-def _gate(ground: Baseline, measures: tuple[str, ...]) -> float:
+def _gate(baseline: Baseline, measures: tuple[str, ...]) -> float:
     """The gateway's own seconds for a row: what it takes beside the model, and the measures of its tariff."""
-    return _GATE_SECONDS + sum(ground.gauge_seconds[name] for name in measures if name != ENTROPY)
+    return _GATE_SECONDS + sum(baseline.gauge_seconds[name] for name in measures if name != ENTROPY)
 
 
-def _free(ground: Baseline, measure: str, target: str) -> TollOnTarget:
+def _free(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     del measure, target
-    return TollOnTarget(FreeToll(), UnpricedTariff(ground.measures), Times(ground.undefended), ())
+    return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.undefended), ())
 
 
-def _published(ground: Baseline, measure: str, target: str) -> TollOnTarget:
+def _published(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     """The paper's: summed cost against the standard user's line, absolute, one puzzle per 1000 rows, SHA-256, any stamp."""
-    leaks = select_measures(ground.leaks(ground.calibration.leaks), (measure,))
+    leaks = select_measures(baseline.leaks(baseline.calibration.leaks), (measure,))
     line = StandardLine(float(leaks.values.mean()), 0.0)
     base = _BASES.get(f"{measure} {target}", _BASES.get(measure, PublishedTerms().base))
     terms = PublishedTerms(base=base, signed=False, rows_per_step=_ROWS_PER_STEP)
     tariff = PublishedTariff(measure, line, terms)
-    toll = PublishedBatchTariff(tariff, ground.measures)
-    times = Times(ground.undefended, _gate(ground, (measure,)))
+    toll = PublishedBatchTariff(tariff, baseline.measures)
+    times = Times(baseline.undefended, _gate(baseline, (measure,)))
     return TollOnTarget(toll, tariff, times, (measure,), SHA256, replayable=True)
 
 
-def _conformal(ground: Baseline, measure: str, target: str) -> TollOnTarget:
+def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     """Ours, calibrated on the ground's calibration rows, a fifth of them kept back for its report."""
     measures = tuple(measure.split("+"))
-    times = Times(ground.undefended, _gate(ground, measures))
+    times = Times(baseline.undefended, _gate(baseline, measures))
     calibration = fit_calibration(
         target,
-        select_measures(ground.leaks(ground.calibration.leaks), measures),
+        select_measures(baseline.leaks(baseline.calibration.leaks), measures),
         RowCosts(undefended_seconds=times.undefended, gate_seconds=times.gate),
         CalibrationTerms(weights=_WEIGHTS.get(measure)),
         Provenance("unseen images of the bench"),
     )
     tariff = ConformalTariff(calibration)
-    return TollOnTarget(ConformalBatchTariff(tariff, ground.measures), tariff, times, measures, calibration=calibration)
+    return TollOnTarget(
+        ConformalBatchTariff(tariff, baseline.measures), tariff, times, measures, calibration=calibration
+    )
 
 
 TOLLS: Mapping[str, Callable[[Baseline, str, str], TollOnTarget]] = {
@@ -113,13 +115,13 @@ TOLLS: Mapping[str, Callable[[Baseline, str, str], TollOnTarget]] = {
 }
 
 
-def build_toll(ground: Baseline, toll: str, measure: str, target: str) -> TollOnTarget:
+def build_toll(baseline: Baseline, toll: str, measure: str, target: str) -> TollOnTarget:
     """A toll of ``TOLLS`` on the ground of ``target``, pricing ``measure`` (several joined by +; empty for none).
 
     Raises:
         SettingsError: the ground has no such measure. CalibrationError: its honest rows cannot carry a tariff.
     """
-    missing = [name for name in measure.split("+") if name and name not in ground.measures]
+    missing = [name for name in measure.split("+") if name and name not in baseline.measures]
     if missing:
-        raise SettingsError([f"{target} has no measure {', '.join(missing)}; it has: {', '.join(ground.measures)}"])
-    return TOLLS[toll](ground, measure, target)
+        raise SettingsError([f"{target} has no measure {', '.join(missing)}; it has: {', '.join(baseline.measures)}"])
+    return TOLLS[toll](baseline, measure, target)

@@ -140,15 +140,12 @@ def export(
 def _with_ledger(location: str, ask: Callable[[Ledger], Awaitable[T]]) -> T:
     """Open an existing ledger, call ``ask`` with it, and close it."""
     with requires_extra("gateway"):
-        from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
-    store = ledger_from_url(_url(location), make=False)
+        from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
+    url = _url(location)
 
     async def run() -> T:
-        await store.open()
-        try:
+        async with open_ledger(url, make=False) as store:
             return await ask(store)
-        finally:
-            await store.close()
 
     return asyncio.run(run())
 

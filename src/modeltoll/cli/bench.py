@@ -1,4 +1,4 @@
-"""The commands ``bench``: run attacks against defences, report the results, fetch data sets."""
+"""The commands ``bench``: run attacks against defences, pack and report the results, download data sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from modeltoll.cli.terminal import (
 from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
+    from modeltoll.bench.experiment import Experiment
     from modeltoll.bench.runner import Job, JobResult, RunSettings
     from modeltoll.records import Progress
 
@@ -50,7 +52,11 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     *,
     folder: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder for the results; experiments with a result there are not run again."),
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for the results, one file each; experiments with a result there are not run again.",
+        ),
     ],
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; by default $MODELTOLL_DATA.")] = None,
     cache: Annotated[Path, typer.Option(help="Folder that caches trained victims and extraction runs.")] = Path(
@@ -111,7 +117,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     note.print(message, soft_wrap=True)
     run_settings = RunSettings(Workspace(data_dir, cache), folder, provenance(_command()), live=live)
     failed = _run_jobs(jobs_left, run_settings, jobs, ray)
-    _show([path for path in (experiment.file(folder) for experiment in planned) if path.is_file()], json_file)
+    _show(planned, folder, json_file)
     if failed:
         raise ModeltollError(
             f"{failed} of {len(jobs_left)} jobs failed; finished results are kept, and the same command goes on with the others"
@@ -125,7 +131,7 @@ def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ra
 
         for name in dict.fromkeys(job.experiments[0].dataset for job in jobs_left):
             with stage(f"Preparing {name}") as progress:
-                prepare(name, run_settings.workshop, progress)
+                prepare(name, run_settings.workspace, progress)
     failed = 0
     with stages("Jobs", len(jobs_left)) as bars:
 
@@ -138,18 +144,19 @@ def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ra
             else _on_cluster(jobs_left, run_settings, ray, jobs)
         )
         for done, result in enumerate(results_done, start=1):
-            bars.end(result.errand.title)
+            bars.end(result.job.title)
             note.print(f"{done}/{len(jobs_left)} {escape(_summary(result))}", soft_wrap=True)
             failed += result.failed
     return failed
 
 
-def _show(files: Sequence[Path], json_file: str | None) -> None:
-    """Print the results as a table, and failed checks as warnings."""
-    from modeltoll.bench.experiment import read_result  # noqa: PLC0415  an extra
-    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415
+def _show(planned: Sequence[Experiment], folder: Path, json_file: str | None) -> None:
+    """Print the results that exist as a table, and failed checks as warnings."""
+    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415  an extra
+    from modeltoll.bench.result_files import StoredResults  # noqa: PLC0415
 
-    documents = [read_result(path) for path in files]
+    stored = StoredResults(folder)
+    documents = [document for document in map(stored.get, planned) if document is not None]
     if json_file is not None:
         write_json(documents, json_file)
     if json_file != "-":
@@ -173,21 +180,48 @@ def _command() -> str:
 def _summary(result: JobResult) -> str:
     """One line about a finished job."""
     if result.left:
-        return f"{result.errand.title}: {'failed' if result.failed else 'left out'}, {result.left}"
-    return f"{result.errand.title}: {len(result.results)} results"
+        return f"{result.job.title}: {'failed' if result.failed else 'left out'}, {result.left}"
+    return f"{result.job.title}: {len(result.results)} results"
+
+
+@bench_commands.command(epilog="Example: modeltoll bench pack results/bench")
+@with_exit_codes
+def pack(
+    results: Annotated[Path, typer.Argument(help="Folder of results that 'bench run' wrote.")],
+    *,
+    destination: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the packed files; by default the same folder.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the files that were merged.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Merge results into one file per suite and data set, one result per line; newer results replace packed ones."""
+    with requires_extra("bench"):
+        from modeltoll.bench.result_packing import pack_results  # noqa: PLC0415  an extra
+    if not results.is_dir():
+        raise SettingsError([f"there is no folder {results}; modeltoll bench run writes one"])
+    packed = pack_results(results, destination, keep=keep)
+    if json_file is not None:
+        write_json([asdict(file) for file in packed], json_file)
+    if json_file != "-":
+        headings = ("file", "results", "added", "replaced", "unchanged", "files removed")
+        rows = [
+            (each.file, each.results, each.added, each.replaced, each.unchanged, each.removed_files) for each in packed
+        ]
+        print_table(headings, [tuple(map(str, row)) for row in rows])
 
 
 @bench_commands.command(epilog="Example: modeltoll bench report results/bench -o report")
 @with_exit_codes
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder of results that 'bench run' wrote.")],
+    results: Annotated[Path, typer.Argument(help="Folder of results that 'bench run' wrote, packed or not.")],
     *,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Output folder for report.html, report.md and figures.")],
 ) -> None:
     """Write a report of results: tables beside the paper's, figures with their data, and failed checks."""
     with requires_extra("bench"):
-        from modeltoll.bench.experiment import read_results  # noqa: PLC0415  an extra
-        from modeltoll.bench.report.page import write_report  # noqa: PLC0415
+        from modeltoll.bench.report.page import write_report  # noqa: PLC0415  an extra
+        from modeltoll.bench.result_files import read_results  # noqa: PLC0415
     if not results.is_dir():
         raise SettingsError([f"there is no folder {results}; modeltoll bench run writes one"])
     page, text = write_report(read_results(results), folder)

@@ -176,5 +176,5 @@ JsonFile = Annotated[
     ),
 ]
 SettingsFile = Annotated[
-    Path, typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings file; see docs/settings.md.")
+    Path, typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings file; see docs/reference/settings.md.")
 ]

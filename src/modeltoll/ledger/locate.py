@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from urllib.parse import parse_qsl, urlsplit
@@ -11,11 +12,12 @@ from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.ledger.url_options import DAY, positive_number
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
 
-__all__ = ["STORES", "LedgerType", "ledger_from_url"]
+__all__ = ["STORES", "LedgerType", "ledger_from_url", "open_ledger"]
 
 STORES = {
     "memory": "modeltoll.ledger.memory:MemoryLedger",
@@ -68,6 +70,21 @@ def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
         ) from error
     options = _options(parts, store.url_options | {"half_life_days"})
     return store.from_url(parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
+
+
+@asynccontextmanager
+async def open_ledger(url: str, *, make: bool = True) -> AsyncIterator[Ledger]:
+    """The ledger that a URL names, open within the block and closed at its end.
+
+    Raises:
+        SettingsError: as ``ledger_from_url``. LedgerError: the ledger cannot be opened.
+    """
+    ledger = ledger_from_url(url, make=make)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

@@ -90,24 +90,24 @@ def check_evasion(evasion: Evasion, stolen: Floats, cover: Cover, seed: int = 0)
 
 def _check_plan(evasion: Evasion, stolen: Floats, cover: Cover, seed: int) -> None:
     before = stolen.copy()
-    plan = evasion.disguise(stolen, cover, np.random.default_rng(seed))
-    again = evasion.disguise(stolen, cover, np.random.default_rng(seed))
-    scene, traffic = plan.scene, plan.scene.traffic
+    plan = evasion.plan(stolen, cover, np.random.default_rng(seed))
+    again = evasion.plan(stolen, cover, np.random.default_rng(seed))
+    scenario, traffic = plan.scenario, plan.scenario.traffic
     rows = len(traffic.leaks)
     assert np.array_equal(stolen, before), "the evasion changed the stolen rows"
-    assert np.array_equal(again.scene.traffic.leaks, traffic.leaks), "the same seed gives different plans"
+    assert np.array_equal(again.scenario.traffic.leaks, traffic.leaks), "the same seed gives different plans"
     assert len(traffic.accounts) == len(traffic.wanted) == len(traffic.fresh) == rows, (
         "the traffic's arrays differ in length"
     )
-    for mask in (scene.pays, plan.solves):
+    for mask in (scenario.pays, plan.solves):
         assert mask is None or mask.shape == (rows,), "a mask has another length than the traffic"
     positions = {row.tobytes(): position for position, row in enumerate(stolen)}
     found = [positions.get(row.tobytes(), -1) for row in traffic.leaks[traffic.wanted]]
     assert found, "the plan has no wanted row"
     assert -1 not in found, "a wanted row is not a stolen row"
     assert found == sorted(set(found)), "stolen rows are out of order, or wanted twice"
-    assert scene.pays is None or scene.pays[traffic.wanted].all(), "a stolen row is paid by another caller"
-    solved = scene.buys(np.linspace(0.0, 1.0, rows))
+    assert scenario.pays is None or scenario.pays[traffic.wanted].all(), "a stolen row is paid by another caller"
+    solved = scenario.buys(np.linspace(0.0, 1.0, rows))
     assert solved.shape == (rows,), "the mask of solved rows has another length than the traffic"
     assert solved.dtype == np.bool_, "the mask of solved rows is not boolean"
 

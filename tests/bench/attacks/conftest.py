@@ -17,8 +17,8 @@ class World:
     """A victim, what its thief has, and digits that neither was trained on."""
 
     victim: object
-    means: AttackerResources
-    exam: datasets.Images
+    resources: AttackerResources
+    evaluation_set: datasets.Images
 
 
 def cost(images):
@@ -31,7 +31,7 @@ def world():
     """The 8 x 8 digits: 700 for the victim, 700 for the thief, the rest to examine his clone; 600 photographs' patches."""
     rng = np.random.default_rng(0)
     digits = datasets.digits()
-    private, own, exam = np.split(rng.permutation(len(digits.x)), [700, 1400])
+    private, own, evaluation_set = np.split(rng.permutation(len(digits.x)), [700, 1400])
     model = MLPClassifier((64,), max_iter=2000, random_state=0).fit(
         digits.x[private].reshape(-1, 64), digits.y[private]
     )
@@ -42,5 +42,7 @@ def world():
         return model.predict_proba(images.reshape(len(images), -1))
 
     return World(
-        victim, AttackerResources(10, digits.x[own], foreign, cost), datasets.Images(digits.x[exam], digits.y[exam])
+        victim,
+        AttackerResources(10, digits.x[own], foreign, cost),
+        datasets.Images(digits.x[evaluation_set], digits.y[evaluation_set]),
     )

@@ -32,8 +32,8 @@ def steal(attack, world, budget, victim=None):
     """Queries in rounds, the clones after each, and the last one's accuracy."""
     clones = []
     oracle = CountingOracle(victim or world.victim, budget)
-    clone = attack.run(oracle, world.means, np.random.default_rng(5), clones.append)
-    right = clone.scores(world.exam.x).argmax(axis=1) == world.exam.y
+    clone = attack.run(oracle, world.resources, np.random.default_rng(5), clones.append)
+    right = clone.scores(world.evaluation_set.x).argmax(axis=1) == world.evaluation_set.y
     return oracle.queries, clones, float(right.mean())
 
 
@@ -47,7 +47,7 @@ def of(images, source):
 def test_random_thieves_ask_for_their_own_kind_of_images_each_once(attack, source, world):
     asked, _, _ = steal(attack(SCHOOL), world, 200)
     queries = np.concatenate(asked)
-    assert of(queries, world.means.own if source == "own" else world.means.foreign.x).all()
+    assert of(queries, world.resources.own if source == "own" else world.resources.foreign.x).all()
     assert len({image.tobytes() for image in queries}) == 200
 
 
@@ -59,22 +59,22 @@ def test_digits_make_a_better_clone_than_photographs(world):
 @pytest.mark.parametrize(("attack", "sign"), [(Entropy, 1.0), (Gap, 1.0), (EntropyRev, -1.0)])
 def test_what_is_chosen_is_less_sure_than_the_rest_or_surer(attack, sign, world):
     asked, clones, _ = steal(attack(SCHOOL), world, 200)
-    scores = clones[0].scores(world.means.own)
+    scores = clones[0].scores(world.resources.own)
     if attack is Gap:
         ordered = np.sort(scores, axis=1)
         doubt = ordered[:, -2] - ordered[:, -1]
     else:
         doubt = shannon(scores, axis=1)
-    chosen = of(world.means.own, asked[1])
-    others = ~chosen & ~of(world.means.own, asked[0])
+    chosen = of(world.resources.own, asked[1])
+    others = ~chosen & ~of(world.resources.own, asked[0])
     assert (sign * doubt[chosen]).min() >= (sign * doubt[others]).max() - 1e-12
 
 
 def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
     settings = replace(entropyrev.FOREIGN, rounds=Rounds(step=20, fewest=1))
     asked, clones, _ = steal(EntropyRev(SCHOOL, settings), world, 100)
-    assert of(np.concatenate(asked), world.means.foreign.x).all()
-    pool = world.means.foreign.x
+    assert of(np.concatenate(asked), world.resources.foreign.x).all()
+    pool = world.resources.foreign.x
     for number in (1, 2):
         doubt = shannon(clones[number - 1].scores(pool), axis=1)
         chosen, before = of(pool, asked[number]), of(pool, np.concatenate(asked[:number]))
@@ -83,10 +83,10 @@ def test_foreign_entropyrev_is_random_for_the_first_four_tenths(world):
 
 
 def test_worstcase_buys_the_cheapest_in_the_order_of_their_cost(world):
-    for settings, images in ((worstcase.OWN, world.means.own), (worstcase.FOREIGN, world.means.foreign.x)):
+    for settings, images in ((worstcase.OWN, world.resources.own), (worstcase.FOREIGN, world.resources.foreign.x)):
         asked, _, _ = steal(WorstCase(SCHOOL, settings), world, 100)
-        costs = world.means.cost(np.concatenate(asked))
-        assert costs.tolist() == np.sort(world.means.cost(images))[:100].tolist()
+        costs = world.resources.cost(np.concatenate(asked))
+        assert costs.tolist() == np.sort(world.resources.cost(images))[:100].tolist()
 
 
 def test_worstcase_with_a_scan_looks_at_that_many(world):
@@ -96,7 +96,7 @@ def test_worstcase_with_a_scan_looks_at_that_many(world):
         seen.append(len(images))
         return np.zeros(len(images))
 
-    knowing = replace(world, means=replace(world.means, cost=cost))
+    knowing = replace(world, resources=replace(world.resources, cost=cost))
     steal(WorstCase(SCHOOL, replace(worstcase.OWN, rounds=Rounds(scan=120))), knowing, 100)
     steal(WorstCase(SCHOOL, replace(worstcase.OWN, rounds=Rounds(scan=20))), knowing, 100)
     assert seen == [120, 100]
@@ -104,12 +104,12 @@ def test_worstcase_with_a_scan_looks_at_that_many(world):
 
 def test_worstcase_without_a_cost_is_refused(world):
     with pytest.raises(CostUnknown, match="give the means a cost"):
-        steal(WorstCase(SCHOOL), replace(world, means=replace(world.means, cost=None)), 50)
+        steal(WorstCase(SCHOOL), replace(world, resources=replace(world.resources, cost=None)), 50)
 
 
 def test_inout_ends_each_round_with_a_third_of_own_images(world):
     asked, _, _ = steal(InOut(SCHOOL), world, 200)
-    own = [of(images, world.means.own) for images in asked]
+    own = [of(images, world.resources.own) for images in asked]
     assert [len(flags) for flags in own] == [50, 50, 50, 50]
     assert sum(int(flags.sum()) for flags in own) == 66
     for flags in own:
@@ -120,7 +120,7 @@ def test_inout_ends_each_round_with_a_third_of_own_images(world):
 def test_jacobian_doubles_from_its_seed_and_steps_up_the_logit_of_the_label(world):
     asked, clones, _ = steal(Jacobian(SCHOOL, JacobianParams(Rounds(step=1000, fewest=1), seed=30)), world, 200)
     assert [len(images) for images in asked] == [30, 30, 60, 80]
-    assert of(asked[0], world.means.own).all()
+    assert of(asked[0], world.resources.own).all()
     labels = world.victim(asked[0]).argmax(axis=1)
     steps = np.sign(clones[0].slopes(asked[0], np.eye(10)[labels]))
     assert of(asked[1], np.clip(asked[0] + 0.1 * steps, 0.0, 1.0)).all()
@@ -205,7 +205,7 @@ def test_rewards_lie_in_0_to_1_and_grow_with_certainty_novelty_and_error():
 
 
 def test_adaptive_knockoff_asks_most_about_the_class_that_pays(world):
-    foreign = replace(world.means.foreign, x=world.means.own[:600], y=np.repeat([3, 8], 300))
+    foreign = replace(world.resources.foreign, x=world.resources.own[:600], y=np.repeat([3, 8], 300))
     bright = foreign.x[300:]
 
     def victim(images):
@@ -213,15 +213,15 @@ def test_adaptive_knockoff_asks_most_about_the_class_that_pays(world):
         return np.where(of(images, bright)[:, None], certain, 0.1)
 
     asked, _, _ = steal(
-        KnockoffAdaptive(SCHOOL), replace(world, means=replace(world.means, foreign=foreign)), 120, victim
+        KnockoffAdaptive(SCHOOL), replace(world, resources=replace(world.resources, foreign=foreign)), 120, victim
     )
     assert of(np.concatenate(asked), bright).mean() > 0.6
     assert len({image.tobytes() for image in np.concatenate(asked)}) > 110
 
 
 def test_adaptive_knockoff_goes_on_when_a_class_is_sold_out_and_refuses_too_few_images(world):
-    few = replace(world.means.foreign, x=world.means.foreign.x[:60], y=np.repeat([0, 1, 2], [2, 3, 55]))
-    scarce = replace(world, means=replace(world.means, foreign=few))
+    few = replace(world.resources.foreign, x=world.resources.foreign.x[:60], y=np.repeat([0, 1, 2], [2, 3, 55]))
+    scarce = replace(world, resources=replace(world.resources, foreign=few))
     asked, _, _ = steal(KnockoffAdaptive(SCHOOL), scarce, 60)
     assert of(few.x, np.concatenate(asked)).all()
     with pytest.raises(TooFewImages, match="needs 61"):

@@ -15,4 +15,4 @@ CLASSICAL = sorted(name for name, entry in ATTACKS.items() if not entry.needs_to
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_every_attack_keeps_the_law(name, quick, world):
     attack = ATTACKS[name].attack(KernelCloneFactory(), quick=quick)
-    check_attack(attack, world.victim, world.means, 90, labels_only=ATTACKS[name].labels_only)
+    check_attack(attack, world.victim, world.resources, 90, labels_only=ATTACKS[name].labels_only)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "writing-an-attack.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "writing-an-attack.md"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from modeltoll.testing.attacks import CountingOracle
 IMAGES = np.arange(20.0)[:, None, None] / 20.0 * np.ones((20, 2, 2))
 
 
-def loot(count=1):
+def stolen(count=1):
     return QueriedRows(IMAGES[:count], np.eye(10)[:count], KernelCloneFactory().student(np.random.default_rng(0)))
 
 
@@ -57,7 +57,7 @@ def test_the_clone_is_shown_after_each_round_and_learns_from_all_that_was_bought
     oracle = CountingOracle(world.victim, 10)
     plan = RoundPlan(School(), Rounds(step=4, fewest=1))
     clone = query_in_rounds(
-        oracle, lambda _, count: world.means.own[:count], plan, np.random.default_rng(0), watched.append
+        oracle, lambda _, count: world.resources.own[:count], plan, np.random.default_rng(0), watched.append
     )
     assert learnt == [(4, 4), (8, 8), (10, 10)]
     assert watched[-1] is clone
@@ -66,15 +66,15 @@ def test_the_clone_is_shown_after_each_round_and_learns_from_all_that_was_bought
 
 def test_no_budget_gives_a_clone_that_has_learnt_nothing(world):
     oracle = CountingOracle(world.victim, 0)
-    clone = Standard(KernelCloneFactory()).run(oracle, world.means, np.random.default_rng(0), lambda _: None)
-    assert np.allclose(clone.scores(world.means.own[:3]), 0.1)
+    clone = Standard(KernelCloneFactory()).run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
+    assert np.allclose(clone.scores(world.resources.own[:3]), 0.1)
     assert not oracle.queries
 
 
 def test_a_pool_smaller_than_the_budget_is_refused_before_anything_is_asked(world):
     oracle = CountingOracle(world.victim, 701)
     with pytest.raises(TooFewImages, match="needs 701 images, but there are 700"):
-        Standard(KernelCloneFactory()).run(oracle, world.means, np.random.default_rng(0), lambda _: None)
+        Standard(KernelCloneFactory()).run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
     assert oracle.left == 701
 
 
@@ -82,7 +82,7 @@ def test_a_pool_gives_every_image_once():
     pool = CandidatePool(IMAGES, 20, np.random.default_rng(1))
     pick = pool.chosen_by(lambda _, candidates, count: indices_of_lowest(candidates[:, 0, 0], count))
     first = places(pick(None, 5))
-    second = places(pick(loot(5), 5))
+    second = places(pick(stolen(5), 5))
     rest = places(pool.draw(10))
     assert second == sorted(set(range(20)) - set(first))[:5]
     assert sorted(first + second + rest) == list(range(20))
@@ -96,9 +96,9 @@ def test_choices_are_random_until_the_given_number_of_rows_is_bought():
         return np.arange(count)
 
     pick = CandidatePool(IMAGES, 20, np.random.default_rng(1)).chosen_by(select, at_random=8)
-    pick(loot(7), 4)
+    pick(stolen(7), 4)
     assert asked == []
-    pick(loot(8), 4)
+    pick(stolen(8), 4)
     assert asked == [4]
 
 
@@ -110,7 +110,7 @@ def test_a_scan_looks_at_that_many_but_never_at_fewer_than_it_buys():
         return np.arange(count)
 
     pick = CandidatePool(IMAGES, 20, np.random.default_rng(1), scan=6).chosen_by(select)
-    bought = [*places(pick(loot(), 3)), *places(pick(loot(), 8)), *places(pick(loot(), 9))]
+    bought = [*places(pick(stolen(), 3)), *places(pick(stolen(), 8)), *places(pick(stolen(), 9))]
     assert seen == [6, 8, 9]
     assert sorted(bought) == list(range(20))
 

@@ -49,7 +49,7 @@ def test_they_need_networks_and_say_so(name, world):
     attack = ATTACKS[name].attack(KernelCloneFactory(), quick=True)
     oracle = CountingOracle(world.victim, 30)
     with pytest.raises(SettingsError, match="must be networks"):
-        attack.run(oracle, world.means, np.random.default_rng(0), lambda _: None)
+        attack.run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
     assert oracle.left == 30
 
 
@@ -61,7 +61,7 @@ def halves(images):
     return scores / scores.sum(axis=1, keepdims=True)
 
 
-def means(shape):
+def resources(shape):
     rng = np.random.default_rng(0)
     return AttackerResources(
         10, rng.uniform(size=(60, *shape)), Images(rng.uniform(size=(30, *shape)), np.arange(30) % 3)
@@ -76,7 +76,7 @@ def means(shape):
 def test_they_keep_the_law(attack, settings, labels_only, architecture, shape):
     networks = pytest.importorskip("modeltoll.bench.students.networks")
     thief = attack(networks.NetworkSchool(architecture), settings)
-    check_attack(thief, halves, means(shape), 59, labels_only=labels_only)
+    check_attack(thief, halves, resources(shape), 59, labels_only=labels_only)
 
 
 @pytest.mark.torch
@@ -84,7 +84,7 @@ def test_datafree_invents_squares_only():
     networks = pytest.importorskip("modeltoll.bench.students.networks")
     attack = DataFree(networks.NetworkSchool("mnistnet"), HASTY_INVENTING)
     with pytest.raises(SettingsError, match="side divisible by 4"):
-        attack.run(CountingOracle(halves, 30), means((28, 26)), np.random.default_rng(0), lambda _: None)
+        attack.run(CountingOracle(halves, 30), resources((28, 26)), np.random.default_rng(0), lambda _: None)
 
 
 @pytest.mark.torch
@@ -93,7 +93,7 @@ def test_datafree_shows_its_clone_at_each_tenth_of_the_budget_and_its_rates_fall
     shown = []
     oracle = CountingOracle(halves, 640)
     attack = DataFree(networks.NetworkSchool("mnistnet"), HASTY_INVENTING)
-    attack.run(oracle, means((28, 28)), np.random.default_rng(0), lambda _: shown.append(oracle.left))
+    attack.run(oracle, resources((28, 28)), np.random.default_rng(0), lambda _: shown.append(oracle.left))
     assert len(shown) == 10
     assert shown[-1] == 0
     assert {len(images) for images in oracle.queries[:6]} == {8, 16}
@@ -123,7 +123,7 @@ def test_no_budget_teaches_them_nothing():
     for attack in (MixMatch, DataFree):
         oracle = CountingOracle(halves, 0)
         clone = attack(networks.NetworkSchool("mnistnet")).run(
-            oracle, means((28, 28)), np.random.default_rng(0), lambda _: None
+            oracle, resources((28, 28)), np.random.default_rng(0), lambda _: None
         )
         assert clone.scores(np.zeros((2, 28, 28))).shape == (2, 10)
         assert oracle.queries == []

@@ -11,16 +11,16 @@ from modeltoll.bench.students.student import PAPER_COURSE
 
 def test_a_kernel_student_learns_digits_and_gives_probabilities(world):
     student = KernelCloneFactory().student(np.random.default_rng(0))
-    student.learn(world.means.own, world.victim(world.means.own), PAPER_COURSE, np.random.default_rng(0))
-    scores = student.scores(world.exam.x)
-    assert (scores.argmax(axis=1) == world.exam.y).mean() > 0.9
+    student.learn(world.resources.own, world.victim(world.resources.own), PAPER_COURSE, np.random.default_rng(0))
+    scores = student.scores(world.evaluation_set.x)
+    assert (scores.argmax(axis=1) == world.evaluation_set.y).mean() > 0.9
     assert scores.sum(axis=1) == pytest.approx(np.ones(len(scores)))
     assert scores.min() > 0.0
-    assert (student.logits(world.exam.x).argmax(axis=1) == scores.argmax(axis=1)).all()
+    assert (student.logits(world.evaluation_set.x).argmax(axis=1) == scores.argmax(axis=1)).all()
 
 
 def test_lessons_add_up(world):
-    x, y = world.means.own[:100], world.victim(world.means.own[:100])
+    x, y = world.resources.own[:100], world.victim(world.resources.own[:100])
     rng = np.random.default_rng(0)
     whole, parts = KernelCloneFactory().student(rng), KernelCloneFactory().student(rng)
     whole.learn(x, y, PAPER_COURSE, rng)
@@ -33,8 +33,8 @@ def test_lessons_add_up(world):
 def test_the_slopes_of_a_kernel_student_are_those_of_its_logits(world):
     rng = np.random.default_rng(0)
     student = KernelCloneFactory().student(rng)
-    student.learn(world.means.own[:200], world.victim(world.means.own[:200]), PAPER_COURSE, rng)
-    images, weights, way = world.exam.x[:5], rng.normal(size=(5, 10)), rng.normal(size=(5, 8, 8))
+    student.learn(world.resources.own[:200], world.victim(world.resources.own[:200]), PAPER_COURSE, rng)
+    images, weights, way = world.evaluation_set.x[:5], rng.normal(size=(5, 10)), rng.normal(size=(5, 8, 8))
     up, down = (student.logits(images + sign * 1e-5 * way) for sign in (1.0, -1.0))
     expected = ((up - down) * weights).sum(axis=1) / 2e-5
     assert (student.slopes(images, weights) * way).sum(axis=(1, 2)) == pytest.approx(expected, rel=1e-5)

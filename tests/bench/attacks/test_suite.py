@@ -53,22 +53,22 @@ class Broken:
     name: str = "broken"
     runs: int = 0
 
-    def run(self, oracle, means, rng, watch):
+    def run(self, oracle, resources, rng, watch):
         self.runs += 1
         if self.fault == "chance":
             rng = np.random.default_rng(self.runs)
         if self.fault == "means":
-            means.own[0] = 0.0
+            resources.own[0] = 0.0
         if self.fault == "greedy":
-            oracle.ask(means.own[: oracle.left + 1])
+            oracle.ask(resources.own[: oracle.left + 1])
         if self.fault == "thrifty":
             oracle.left -= 1
         change = CHANGES.get(self.fault, np.array)
-        school = DeafSchool() if self.fault in CHANGES else SCHOOL
-        plan = RoundPlan(school, Rounds(), labels_only=self.fault != "probabilities")
+        factory = DeafSchool() if self.fault in CHANGES else SCHOOL
+        plan = RoundPlan(factory, Rounds(), labels_only=self.fault != "probabilities")
 
         def pick(_, count):
-            return change(means.own[rng.permutation(len(means.own))[:count]])
+            return change(resources.own[rng.permutation(len(resources.own))[:count]])
 
         shown = (lambda _: None) if self.fault == "secretive" else watch
         clone = query_in_rounds(oracle, pick, plan, rng, shown)
@@ -103,23 +103,23 @@ class Tolerant:
     ],
 )
 def test_the_suite_finds_each_fault(fault, message, world):
-    means = replace(world.means, own=world.means.own.copy())
+    resources = replace(world.resources, own=world.resources.own.copy())
     with pytest.raises(AssertionError, match=message):
-        check_attack(Broken(fault), Tolerant(world), means, 40, labels_only=True)
+        check_attack(Broken(fault), Tolerant(world), resources, 40, labels_only=True)
 
 
 def test_the_suite_passes_a_faultless_attack_and_wants_enough_to_judge(world):
-    check_attack(Broken("none"), world.victim, world.means, 40, labels_only=True)
+    check_attack(Broken("none"), world.victim, world.resources, 40, labels_only=True)
     with pytest.raises(AssertionError, match="20 rows or more"):
-        check_attack(Broken("none"), world.victim, world.means, 19, labels_only=True)
+        check_attack(Broken("none"), world.victim, world.resources, 19, labels_only=True)
 
 
 def test_the_counting_oracle_refuses_more_than_is_left_and_counts_nothing_then(world):
     oracle = CountingOracle(world.victim, 5)
     with pytest.raises(BudgetSpent, match="6 rows were queried, but 5 are left"):
-        oracle.ask(world.means.own[:6])
+        oracle.ask(world.resources.own[:6])
     assert oracle.left == 5
-    assert oracle.ask(world.means.own[:5]).shape == (5, 10)
+    assert oracle.ask(world.resources.own[:5]).shape == (5, 10)
     assert oracle.left == 0
 
 
@@ -154,9 +154,9 @@ def test_the_table_needs_no_torch():
         "            raise ModuleNotFoundError('hidden', name='torch')\n"
         "sys.meta_path.insert(0, Hidden())\n"
         "from modeltoll.bench.attacks.registry import ATTACKS\n"
-        "from modeltoll.bench.students.registry import enrol\n"
-        "[entry.attack(enrol('kernel', 10), quick=True) for entry in ATTACKS.values()]\n"
-        "try:\n    enrol('mnistnet', 10)\nexcept Exception as error:\n    print(error)\n"
+        "from modeltoll.bench.students.registry import student_factory\n"
+        "[entry.attack(student_factory('kernel', 10), quick=True) for entry in ATTACKS.values()]\n"
+        "try:\n    student_factory('mnistnet', 10)\nexcept Exception as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'modeltoll[bench]'" in done.stdout
@@ -166,4 +166,4 @@ def test_an_unknown_school_is_refused_with_those_that_are_known():
     with pytest.raises(SettingsError, match="known: kernel, mnistnet, residual"):
         student_factory("perceptron", 10)
     assert student_factory("kernel", 4) == KernelCloneFactory(4)
-    assert Standard(KernelCloneFactory(4)).school.classes == 4
+    assert Standard(KernelCloneFactory(4)).student_factory.classes == 4

@@ -79,6 +79,6 @@ class Attack(Protocol):
         """As the tables name it."""
         ...
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Steal; the clone after the last round."""
         ...

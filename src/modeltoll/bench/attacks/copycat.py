@@ -20,13 +20,13 @@ __all__ = ["CopyCat"]
 class CopyCat:
     """The thief; Correia-Silva et al. 2018, *Copycat CNN*."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "CopyCat"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy foreign images at random."""
-        pool = CandidatePool(means.foreign.x, oracle.left, rng)
+        pool = CandidatePool(resources.foreign.x, oracle.left, rng)
         return query_in_rounds(
-            oracle, lambda _, count: pool.draw(count), RoundPlan(self.school, self.settings), rng, watch
+            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, watch
         )

@@ -81,17 +81,17 @@ def slopes_of(loss: Callable[[Floats], Floats], raw: Floats, ways: Floats, reach
 class DataFree:
     """The thief; Truong et al. 2021, *Data-Free Model Extraction*."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: DataFreeParams = INVENTING
     name: str = "DataFree"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Invent, ask and learn until the budget is spent; of the means, only the shape of an image is looked at.
 
         Raises:
             SettingsError: the students are no networks, or the images are not square with a side divisible by 4.
         """
-        follower, inventor = self._hands(means.own.shape[1:], rng)
+        follower, inventor = self._hands(resources.own.shape[1:], rng)
         budget, shown = oracle.left, 0
         while oracle.left:
             done = 1.0 - oracle.left / budget
@@ -107,12 +107,12 @@ class DataFree:
         return follower.student
 
     def _hands(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[CloneNetwork, GeneratorTraining]:
-        settings, school = self.settings, networks_of(self.school)
+        settings, student_factory = self.settings, networks_of(self.student_factory)
         if shape[0] != shape[1] or shape[0] % 4:
             raise SettingsError([f"attacks: DataFree invents squares with a side divisible by 4, not {shape}"])
         from modeltoll.bench.students.generator import CloneNetwork, GeneratorTraining  # noqa: PLC0415  torch is optional
 
-        follower = CloneNetwork(school.student(rng), settings.student_rate, settings.momentum, settings.decay)
+        follower = CloneNetwork(student_factory.student(rng), settings.student_rate, settings.momentum, settings.decay)
         return follower, GeneratorTraining(shape, settings.noise, settings.width, settings.generator_rate, rng)
 
     def _invent(

@@ -81,17 +81,17 @@ def _least_step(student: TrainableClone, images: Floats, logits: Floats, classes
 class DeepFool:
     """The thief; Ducoffe and Precioso 2018, *Adversarial Active Learning*."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: DeepFoolParams = BORDER
     name: str = "DeepFool"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the least push would change the clone's mind about."""
 
-        def nearest(loot: QueriedRows, candidates: Floats, count: int) -> Integers:
-            return indices_of_lowest(distances(loot.student, candidates, self.settings), count)
+        def nearest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+            return indices_of_lowest(distances(stolen.student, candidates, self.settings), count)
 
-        pool = CandidatePool(means.own, oracle.left, rng, self.settings.rounds.scan)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.rounds.scan)
         return query_in_rounds(
-            oracle, pool.chosen_by(nearest), RoundPlan(self.school, self.settings.rounds), rng, watch
+            oracle, pool.chosen_by(nearest), RoundPlan(self.student_factory, self.settings.rounds), rng, watch
         )

@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 __all__ = ["Entropy", "certainty"]
 
 
-def certainty(loot: QueriedRows, candidates: Floats) -> Floats:
+def certainty(stolen: QueriedRows, candidates: Floats) -> Floats:
     """The negative entropy of the clone's scores, (n,), in nats: low where the clone is unsure."""
-    return -np.asarray(entropy(loot.student.scores(candidates), axis=1), np.float64)
+    return -np.asarray(entropy(stolen.student.scores(candidates), axis=1), np.float64)
 
 
-def _least_certain(loot: QueriedRows, candidates: Floats, count: int) -> Integers:
-    return indices_of_lowest(certainty(loot, candidates), count)
+def _least_certain(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    return indices_of_lowest(certainty(stolen, candidates), count)
 
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
     """The thief; uncertainty sampling, Lewis and Gale 1994."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Entropy"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the clone finds hardest."""
-        pool = CandidatePool(means.own, oracle.left, rng, self.settings.scan)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
         return query_in_rounds(
-            oracle, pool.chosen_by(_least_certain), RoundPlan(self.school, self.settings), rng, watch
+            oracle, pool.chosen_by(_least_certain), RoundPlan(self.student_factory, self.settings), rng, watch
         )

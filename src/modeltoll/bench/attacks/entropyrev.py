@@ -39,21 +39,21 @@ OWN = EntropyRevParams()
 FOREIGN = EntropyRevParams(pool="foreign", at_random=0.4)  # the authors' 4,000 of 10,000 rows on MNIST
 
 
-def _most_certain(loot: QueriedRows, candidates: Floats, count: int) -> Integers:
-    return indices_of_lowest(-certainty(loot, candidates), count)
+def _most_certain(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    return indices_of_lowest(-certainty(stolen, candidates), count)
 
 
 @dataclass(frozen=True, slots=True)
 class EntropyRev:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: EntropyRevParams = OWN
     name: str = "EntropyRev"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the clone finds easiest."""
-        images = means.own if self.settings.pool == "own" else means.foreign.x
+        images = resources.own if self.settings.pool == "own" else resources.foreign.x
         pool = CandidatePool(images, oracle.left, rng, self.settings.rounds.scan)
         pick = pool.chosen_by(_most_certain, int(self.settings.at_random * oracle.left))
-        return query_in_rounds(oracle, pick, RoundPlan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)

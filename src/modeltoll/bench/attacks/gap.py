@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Gap"]
 
 
-def _narrowest(loot: QueriedRows, candidates: Floats, count: int) -> Integers:
-    second, first = np.partition(loot.student.scores(candidates), -2, axis=1)[:, -2:].T
+def _narrowest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    second, first = np.partition(stolen.student.scores(candidates), -2, axis=1)[:, -2:].T
     return indices_of_lowest(first - second, count)
 
 
@@ -34,11 +34,13 @@ def _narrowest(loot: QueriedRows, candidates: Floats, count: int) -> Integers:
 class Gap:
     """The thief; margin sampling, Scheffer et al. 2001."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Gap"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy where the two most probable classes are closest."""
-        pool = CandidatePool(means.own, oracle.left, rng, self.settings.scan)
-        return query_in_rounds(oracle, pool.chosen_by(_narrowest), RoundPlan(self.school, self.settings), rng, watch)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
+        return query_in_rounds(
+            oracle, pool.chosen_by(_narrowest), RoundPlan(self.student_factory, self.settings), rng, watch
+        )

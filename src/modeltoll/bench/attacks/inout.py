@@ -35,19 +35,19 @@ MIXED = InOutParams()
 class InOut:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: InOutParams = MIXED
     name: str = "InOut"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy both at random, in turns."""
         budget, share = oracle.left, self.settings.own
-        own = CandidatePool(means.own, int(share * budget), rng)
-        foreign = CandidatePool(means.foreign.x, budget - int(share * budget), rng)
+        own = CandidatePool(resources.own, int(share * budget), rng)
+        foreign = CandidatePool(resources.foreign.x, budget - int(share * budget), rng)
 
-        def pick(loot: QueriedRows | None, count: int) -> Floats:
-            done = 0 if loot is None else len(loot.images)
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            done = 0 if stolen is None else len(stolen.images)
             inside = int(share * (done + count)) - int(share * done)  # so that the roundings never add up
             return np.concatenate([foreign.draw(count - inside), own.draw(inside)])
 
-        return query_in_rounds(oracle, pick, RoundPlan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)

@@ -43,28 +43,28 @@ TARGETED = JacobianParams(targeted=True)
 class Jacobian:
     """The thief; Papernot et al. 2017, *Practical Black-Box Attacks*, as Dziedzic et al. 2022 run him."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: JacobianParams = PUSH
     name: str = "Jacobian"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy the seed, then again and again pushed copies of a random part of what was bought."""
-        pool = CandidatePool(means.own, min(self.settings.seed, oracle.left), rng)
+        pool = CandidatePool(resources.own, min(self.settings.seed, oracle.left), rng)
 
-        def pick(loot: QueriedRows | None, count: int) -> Floats:
-            if loot is None:
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            if stolen is None:
                 return pool.draw(min(self.settings.seed, count))
-            return self._pushed(loot, count, rng)
+            return self._pushed(stolen, count, rng)
 
-        return query_in_rounds(oracle, pick, RoundPlan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)
 
-    def _pushed(self, loot: QueriedRows, count: int, rng: np.random.Generator) -> Floats:
-        chosen = rng.permutation(len(loot.images))[:count]
-        images, labels = loot.images[chosen], loot.targets[chosen].argmax(axis=1)
-        classes = loot.targets.shape[1]
+    def _pushed(self, stolen: QueriedRows, count: int, rng: np.random.Generator) -> Floats:
+        chosen = rng.permutation(len(stolen.images))[:count]
+        images, labels = stolen.images[chosen], stolen.targets[chosen].argmax(axis=1)
+        classes = stolen.targets.shape[1]
         if self.settings.targeted:
             labels = (labels + rng.integers(1, classes, len(labels))) % classes
         direction = -1.0 if self.settings.targeted else 1.0
-        steps = np.sign(loot.student.slopes(images, np.eye(classes)[labels]))
+        steps = np.sign(stolen.student.slopes(images, np.eye(classes)[labels]))
         pushed: Floats = np.clip(images + direction * self.settings.length * steps, 0.0, 1.0)
         return pushed

@@ -33,19 +33,21 @@ def farthest_first(points: Floats, centres: Floats, count: int) -> Integers:
     return chosen
 
 
-def _uncovered(loot: QueriedRows, candidates: Floats, count: int) -> Integers:
-    return farthest_first(loot.student.scores(candidates), loot.student.scores(loot.images), count)
+def _uncovered(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
+    return farthest_first(stolen.student.scores(candidates), stolen.student.scores(stolen.images), count)
 
 
 @dataclass(frozen=True, slots=True)
 class KCenter:
     """The thief; core sets, Sener and Savarese 2018."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Greedy k-center"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy what the clone's scores of the rows bought so far cover worst."""
-        pool = CandidatePool(means.own, oracle.left, rng, self.settings.scan)
-        return query_in_rounds(oracle, pool.chosen_by(_uncovered), RoundPlan(self.school, self.settings), rng, watch)
+        pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
+        return query_in_rounds(
+            oracle, pool.chosen_by(_uncovered), RoundPlan(self.student_factory, self.settings), rng, watch
+        )

@@ -23,12 +23,12 @@ FULL = Rounds(course=TrainingSchedule(epochs=100))
 class KnockoffRandom:
     """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.1."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: Rounds = FULL
     name: str = "Knockoff random"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy foreign images at random, and learn their probabilities by a soft cross entropy."""
-        pool = CandidatePool(means.foreign.x, oracle.left, rng)
-        plan = RoundPlan(self.school, self.settings, labels_only=False)
+        pool = CandidatePool(resources.foreign.x, oracle.left, rng)
+        plan = RoundPlan(self.student_factory, self.settings, labels_only=False)
         return query_in_rounds(oracle, lambda _, count: pool.draw(count), plan, rng, watch)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.students.student import StudentFactory
-    from modeltoll.records import Floats
+    from modeltoll.records import Bools, Floats
 
 __all__ = ["WOOING", "Bandit", "KnockoffAdaptive", "KnockoffAdaptiveParams", "Reward"]
 
@@ -48,7 +48,7 @@ class Bandit:
         self._taken = np.zeros(actions)
         self._mean = 0.0
 
-    def chances(self, allowed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
+    def chances(self, allowed: Bools) -> Floats:
         """The probability of each action: none for those that are not allowed."""
         raised = np.where(allowed, np.exp(self._preferences - self._preferences[allowed].max()), 0.0)
         chances: Floats = raised / raised.sum()
@@ -97,7 +97,7 @@ class _ImagesByLabel:
         self._left = [rng.permutation(np.flatnonzero(foreign.y == label)) for label in np.unique(foreign.y)]
 
     @property
-    def stocked(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def stocked(self) -> Bools:
         """Which classes have images left."""
         return np.array([len(left) > 0 for left in self._left])
 
@@ -112,15 +112,15 @@ class _ImagesByLabel:
 class KnockoffAdaptive:
     """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.2."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: KnockoffAdaptiveParams = WOOING
     name: str = "Knockoff adaptive"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy from the class that the bandit draws, until the budget is spent."""
-        shelves = _ImagesByLabel(means.foreign, oracle.left, rng)
-        bandit, reward = Bandit(len(shelves.stocked)), Reward(means.classes)
-        guesser = self.school.student(rng)
+        shelves = _ImagesByLabel(resources.foreign, oracle.left, rng)
+        bandit, reward = Bandit(len(shelves.stocked)), Reward(resources.classes)
+        guesser = self.student_factory.student(rng)
 
         def draw(count: int) -> tuple[Floats, Floats]:
             chances = bandit.chances(shelves.stocked)
@@ -138,5 +138,5 @@ class KnockoffAdaptive:
             images, told = zip(*drawn, strict=True)
             return np.concatenate(images), np.concatenate(told)
 
-        plan = RoundPlan(self.school, self.settings.rounds, labels_only=False)
+        plan = RoundPlan(self.student_factory, self.settings.rounds, labels_only=False)
         return query_selected(oracle, shop, plan, rng, watch)

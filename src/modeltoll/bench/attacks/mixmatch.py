@@ -24,19 +24,19 @@ MIX_COURSE = MixMatchSchedule()
 class MixMatch:
     """The thief; Berthelot et al. 2019, *MixMatch*, as Dziedzic et al. 2022 run him."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: MixMatchSchedule = MIX_COURSE
     name: str = "MixMatch"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy own images at random, all at once; own images that are left, else those bought, are the unlabelled ones."""
-        student = networks_of(self.school).student(rng)
+        student = networks_of(self.student_factory).student(rng)
         from modeltoll.bench.students.mixmatch import train_mixmatch  # noqa: PLC0415  torch is optional
 
         budget = oracle.left
         if not budget:
             return student
-        pool = CandidatePool(means.own, budget, rng)
+        pool = CandidatePool(resources.own, budget, rng)
         bought = pool.draw(budget)
         targets = query(oracle, bought, labels_only=True)
         untold = np.concatenate([pool.draw(budget), bought])[:budget]

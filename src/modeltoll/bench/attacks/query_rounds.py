@@ -81,7 +81,7 @@ Select = Callable[[QueriedRows, "Floats", int], "Integers"]  # of candidates (n,
 class RoundPlan:
     """Whose students learn from what; ``labels_only`` throws away all but the most probable class."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     rounds: Rounds
     labels_only: bool = True
 
@@ -110,10 +110,10 @@ class CandidatePool:
     def chosen_by(self, select: Select, at_random: int = 0) -> Pick:
         """A clone's choice; the first round, and those that begin before ``at_random`` rows are bought, are random."""
 
-        def pick(loot: QueriedRows | None, count: int) -> Floats:
-            if loot is None or len(loot.images) < at_random:
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            if stolen is None or len(stolen.images) < at_random:
                 return self.draw(count)
-            return self._choose(lambda candidates: select(loot, candidates, count), count)
+            return self._choose(lambda candidates: select(stolen, candidates, count), count)
 
         return pick
 
@@ -140,8 +140,8 @@ def query(oracle: Oracle, images: Floats, *, labels_only: bool) -> Floats:
 def query_in_rounds(oracle: Oracle, pick: Pick, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
     """Spend the whole budget on what ``pick`` says, and learn after each round."""
 
-    def shop(loot: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
-        images = pick(loot, count)
+    def shop(stolen: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
+        images = pick(stolen, count)
         return images, query(oracle, images, labels_only=plan.labels_only)
 
     return query_selected(oracle, shop, plan, rng, watch)
@@ -153,13 +153,13 @@ def query_selected(oracle: Oracle, shop: Shop, plan: RoundPlan, rng: np.random.G
     Returns the clone after the last round: untrained where the budget is nothing.
     """
     step = plan.rounds.rows(oracle.left)
-    loot: QueriedRows | None = None
+    stolen: QueriedRows | None = None
     while oracle.left:
-        images, targets = shop(loot, min(step, oracle.left))
-        if loot is not None:
-            images, targets = np.concatenate([loot.images, images]), np.concatenate([loot.targets, targets])
-        student = plan.school.student(rng)
+        images, targets = shop(stolen, min(step, oracle.left))
+        if stolen is not None:
+            images, targets = np.concatenate([stolen.images, images]), np.concatenate([stolen.targets, targets])
+        student = plan.student_factory.student(rng)
         student.learn(images, targets, plan.rounds.course, rng)
         watch(student)
-        loot = QueriedRows(images, targets, student)
-    return plan.school.student(rng) if loot is None else loot.student
+        stolen = QueriedRows(images, targets, student)
+    return plan.student_factory.student(rng) if stolen is None else stolen.student

@@ -51,9 +51,9 @@ class AttackSpec:
     knows_cost: bool = False
     needs_torch: bool = False
 
-    def attack(self, school: StudentFactory, *, quick: bool) -> Attack:
+    def attack(self, student_factory: StudentFactory, *, quick: bool) -> Attack:
         """The thief, with students of this school."""
-        return self.make(school, self.quick if quick else self.full, self.name)
+        return self.make(student_factory, self.quick if quick else self.full, self.name)
 
     def scaled_down(self, *, quick: bool) -> dict[str, tuple[Any, Any]]:
         """Each setting that is not the paper's, by its dotted name: (the paper's, the one used)."""

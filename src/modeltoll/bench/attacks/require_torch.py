@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["networks_of"]
 
 
-def networks_of(school: StudentFactory) -> NetworkCloneFactory:
+def networks_of(student_factory: StudentFactory) -> NetworkCloneFactory:
     """The school, if its students are networks.
 
     Raises:
@@ -23,6 +23,6 @@ def networks_of(school: StudentFactory) -> NetworkCloneFactory:
         from modeltoll.bench.students.networks import NetworkCloneFactory  # noqa: PLC0415  torch is optional
     except ModuleNotFoundError as error:
         raise SettingsError(["attacks: this one needs torch: pip install 'modeltoll[bench]'"]) from error
-    if not isinstance(school, NetworkCloneFactory):
+    if not isinstance(student_factory, NetworkCloneFactory):
         raise SettingsError(["attacks: the students of this one must be networks: enrol mnistnet or residual"])
-    return school
+    return student_factory

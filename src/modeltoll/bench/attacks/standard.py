@@ -20,13 +20,13 @@ __all__ = ["Standard"]
 class Standard:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Standard"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
         """Buy own images at random."""
-        pool = CandidatePool(means.own, oracle.left, rng)
+        pool = CandidatePool(resources.own, oracle.left, rng)
         return query_in_rounds(
-            oracle, lambda _, count: pool.draw(count), RoundPlan(self.school, self.settings), rng, watch
+            oracle, lambda _, count: pool.draw(count), RoundPlan(self.student_factory, self.settings), rng, watch
         )

@@ -46,25 +46,25 @@ FOREIGN = WorstCaseParams(pool="foreign")
 class WorstCase:
     """The thief; Dziedzic et al. 2022, section 4."""
 
-    school: StudentFactory
+    student_factory: StudentFactory
     settings: WorstCaseParams = OWN
     name: str = "WorstCase"
 
-    def run(self, oracle: Oracle, means: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy in the order of ``means.cost``.
+    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+        """Buy in the order of ``resources.cost``.
 
         Raises:
             CostUnknown: the means do not tell the cost.
         """
-        if means.cost is None:
+        if resources.cost is None:
             raise CostUnknown("WorstCase needs to know what each image leaks: give the means a cost")
-        images, budget = means.own if self.settings.pool == "own" else means.foreign.x, oracle.left
+        images, budget = resources.own if self.settings.pool == "own" else resources.foreign.x, oracle.left
         seen = len(images) if self.settings.rounds.scan is None else max(budget, self.settings.rounds.scan)
         looked_at = CandidatePool(images, budget, rng).draw(seen)
-        bought = looked_at[indices_of_lowest(means.cost(looked_at), budget)]
+        bought = looked_at[indices_of_lowest(resources.cost(looked_at), budget)]
 
-        def pick(loot: QueriedRows | None, count: int) -> Floats:
-            done = 0 if loot is None else len(loot.images)
+        def pick(stolen: QueriedRows | None, count: int) -> Floats:
+            done = 0 if stolen is None else len(stolen.images)
             return bought[done : done + count]
 
-        return query_in_rounds(oracle, pick, RoundPlan(self.school, self.settings.rounds), rng, watch)
+        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)

@@ -24,8 +24,8 @@ DEFENCES: Mapping[str, Callable[[Baseline], Defence]] = {
     "top-1": lambda _: TopOne(),
     "rounding": lambda _: Rounding(),
     "reverse sigmoid": lambda _: ReverseSigmoid(),
-    "misinformation": lambda ground: Misinformation(
-        float(np.quantile(ground.calibration.scores.max(axis=1), _MISINFORMED))
+    "misinformation": lambda baseline: Misinformation(
+        float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
     ),
 }
 WATCHERS: Mapping[str, Detector] = {"PRADA": Prada()}

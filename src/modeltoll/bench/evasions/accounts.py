@@ -44,15 +44,15 @@ class ManyAccounts:
         """The accounts."""
         return float(self.accounts)
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``; no more accounts than rows."""
-        del crowd, rng
+        del cover, rng
         accounts = min(self.accounts, len(stolen))
         caller = _ANONYMOUS if self.anonymous else _KEYED
         if self.together:
             caller = Caller(caller.name, groups=("org:thief",))
-        scene = Scenario(self.name, self.family, self.family, self.level, split_over_accounts(stolen, accounts))
-        return EvasionPlan(scene, caller)
+        scenario = Scenario(self.name, self.family, self.family, self.level, split_over_accounts(stolen, accounts))
+        return EvasionPlan(scenario, caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +73,10 @@ class JoinedAccounts:
         """The accounts."""
         return float(self.accounts)
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
         accounts = min(self.accounts, len(stolen))
-        own = sample_rows(crowd.honest, self.honest_rows * len(stolen), rng).reshape(len(stolen), self.honest_rows, -1)
+        own = sample_rows(cover.honest, self.honest_rows * len(stolen), rng).reshape(len(stolen), self.honest_rows, -1)
         rows = np.concatenate([own, stolen[:, None]], axis=1)
         turns = np.repeat(np.arange(len(stolen)) % accounts, self.honest_rows + 1)
         his = np.arange(len(turns)) % (self.honest_rows + 1) == self.honest_rows

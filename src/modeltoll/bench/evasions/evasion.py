@@ -11,9 +11,8 @@ from modeltoll.records import Caller
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.records import Floats
+    from modeltoll.records import Bools, Floats
     from modeltoll.simulation.scenarios import Scenario
-    from modeltoll.simulation.traffic import Bools
 
 __all__ = ["CARD", "CORE", "Cover", "Evasion", "EvasionPlan"]
 
@@ -44,7 +43,7 @@ class EvasionPlan:
     ``solves`` (rows,) marks the rows whose puzzle is solved; others pass with an older solution. None: all.
     """
 
-    scene: Scenario
+    scenario: Scenario
     caller: Caller = field(default_factory=lambda: Caller("key:thief"))
     solver: str = CORE
     solves: Bools | None = None
@@ -68,6 +67,6 @@ class Evasion(Protocol):
         """How far it goes: accounts, fillers per row, times the undefended time."""
         ...
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """Ask for the rows (rows, measures), in their order, each once at most; fillers are not wanted."""
         ...

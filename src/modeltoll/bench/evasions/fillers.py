@@ -22,24 +22,24 @@ __all__ = ["FILLERS", "Fillers"]
 _Source = Callable[["Cover", int, np.random.Generator], "Floats"]
 
 
-def _typical_honest(crowd: Cover, count: int, rng: np.random.Generator) -> Floats:
+def _typical_honest(cover: Cover, count: int, rng: np.random.Generator) -> Floats:
     """The one row of the victim's kind that is nearest to the middle under every measure."""
     del rng
-    ranks = rankdata(crowd.honest, axis=0) / (len(crowd.honest) + 1)
-    middle = crowd.honest[np.abs(ranks - 0.5).max(axis=1).argmin()]
+    ranks = rankdata(cover.honest, axis=0) / (len(cover.honest) + 1)
+    middle = cover.honest[np.abs(ranks - 0.5).max(axis=1).argmin()]
     return np.broadcast_to(middle, (count, len(middle)))
 
 
-def _imitation(crowd: Cover, count: int, rng: np.random.Generator) -> Floats:
+def _imitation(cover: Cover, count: int, rng: np.random.Generator) -> Floats:
     """Rows of the victim's kind from their dearer half, so that the caller's p-values look as if all were honest."""
-    prices = crowd.price(crowd.honest)
-    return sample_rows(crowd.honest[prices >= np.median(prices)], count, rng)
+    prices = cover.price(cover.honest)
+    return sample_rows(cover.honest[prices >= np.median(prices)], count, rng)
 
 
 FILLERS: Mapping[str, _Source] = {
-    "repeated": lambda crowd, count, _: np.broadcast_to(crowd.easy, (count, crowd.easy.shape[1])),
-    "jittered": lambda crowd, count, rng: sample_rows(crowd.jittered, count, rng),
-    "unseen": lambda crowd, count, rng: sample_rows(crowd.honest, count, rng),
+    "repeated": lambda cover, count, _: np.broadcast_to(cover.easy, (count, cover.easy.shape[1])),
+    "jittered": lambda cover, count, rng: sample_rows(cover.jittered, count, rng),
+    "unseen": lambda cover, count, rng: sample_rows(cover.honest, count, rng),
     "middling": _typical_honest,
     "imitating": _imitation,
 }
@@ -68,8 +68,8 @@ class Fillers:
         """Fillers per stolen row."""
         return float(self.each)
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``, from one account."""
-        fillers = FILLERS[self.kind](crowd, len(stolen) * self.each, rng).reshape(len(stolen), self.each, -1)
+        fillers = FILLERS[self.kind](cover, len(stolen) * self.each, rng).reshape(len(stolen), self.each, -1)
         traffic = mixed_with_fillers(stolen, fillers, repeated=self.kind == "repeated")
         return EvasionPlan(Scenario(self.name, self.family, self.kind, self.level, traffic))

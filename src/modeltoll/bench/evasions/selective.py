@@ -30,10 +30,10 @@ class AbandonExpensive:
         """``abandoning-10``."""
         return f"{self.family}-{self.level:g}"
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``; rows that are left count as asked."""
         del rng
-        buys = take_up_to(self.level * crowd.undefended)
+        buys = take_up_to(self.level * cover.undefended)
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen), buys))
 
 
@@ -48,8 +48,8 @@ class CheaperHalf:
     family: str = "cheap half"
     level: float = 0.5
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``, of half of the rows; of equals the earlier."""
         del rng
-        cheap = stolen[take_cheaper_half(crowd.price(stolen))]
+        cheap = stolen[take_cheaper_half(cover.price(stolen))]
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(cheap)))

@@ -26,9 +26,9 @@ class NoEvasion:
     family: str = "accounts"
     level: float = 1.0
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
-        del crowd, rng
+        del cover, rng
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)))
 
 
@@ -44,13 +44,13 @@ class Replay:
     family: str = "replay"
     level: float = 1.0
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
         del rng
         rows = len(stolen)
-        if crowd.replayable:
-            scene = Scenario(self.name, self.family, self.family, self.level, one_account(stolen))
-            return EvasionPlan(scene, solves=np.arange(rows) == 0)
+        if cover.replayable:
+            scenario = Scenario(self.name, self.family, self.family, self.level, one_account(stolen))
+            return EvasionPlan(scenario, solves=np.arange(rows) == 0)
         second = np.arange(2 * rows) % 2 == 1
         traffic = Traffic(np.repeat(stolen, 2, axis=0), np.zeros(2 * rows, np.int64), second, ~second)
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic), solves=second)
@@ -64,7 +64,7 @@ class GpuSolver:
     family: str = "graphics card"
     level: float = 1.0
 
-    def disguise(self, stolen: Floats, crowd: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.disguise``."""
-        del crowd, rng
+        del cover, rng
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=CARD)

@@ -66,10 +66,10 @@ class PaidWorkload:
     times: Times
 
     @classmethod
-    def at_once(cls, played: ScenarioResult) -> PaidWorkload:
+    def at_once(cls, outcome: ScenarioResult) -> PaidWorkload:
         """Rows that were charged all at once, one a request; a surcharge is said, but not which."""
-        surcharges = np.where(played.charged.suspected, np.inf, 1.0)
-        return cls(played.charged.seconds, np.ones(len(surcharges)), surcharges, played.times)
+        surcharges = np.where(outcome.charged.suspected, np.inf, 1.0)
+        return cls(outcome.charged.seconds, np.ones(len(surcharges)), surcharges, outcome.times)
 
     @property
     def waits(self) -> Floats:

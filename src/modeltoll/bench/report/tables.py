@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
-from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
 from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.formatting import number, percent, times
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
@@ -193,7 +193,7 @@ def euros(results: Results) -> Section | None:
     )
     text = (
         "The work of one theft on a rented processor core and on a rented RTX 4090, and its price for every per cent of "
-        "accuracy that the clone has above a guess. Rates and rents are those of docs/choosing-a-puzzle.md."
+        "accuracy that the clone has above a guess. Rates and rents are those of docs/how-to/choosing-a-puzzle.md."
     )
     return (
         Section("What a point of accuracy costs", text, Table(headings, tuple(dict.fromkeys(rows)), 3))

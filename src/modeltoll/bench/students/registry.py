@@ -15,14 +15,14 @@ __all__ = ["SCHOOLS", "student_factory"]
 
 
 def _networks(architecture: str) -> Callable[[int], StudentFactory]:
-    def school(classes: int) -> StudentFactory:
+    def network_factory(classes: int) -> StudentFactory:
         try:
             from modeltoll.bench.students.networks import NetworkCloneFactory  # noqa: PLC0415  torch is optional
         except ModuleNotFoundError as error:
             raise SettingsError([f"students: {architecture} needs torch: pip install 'modeltoll[bench]'"]) from error
         return NetworkCloneFactory(architecture, classes)
 
-    return school
+    return network_factory
 
 
 SCHOOLS: dict[str, Callable[[int], StudentFactory]] = {

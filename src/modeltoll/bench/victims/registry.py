@@ -74,8 +74,8 @@ class TorchVictim:
 
     def _means(self, images: Floats) -> list[Floats]:
         stages = self.network.stages(as_tensor(images).to(next(self.network.parameters()).device))
-        means = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
-        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in means]
+        resources = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
+        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in resources]
 
     def accuracy(self, images: datasets.Images) -> float:
         """Share of images whose most probable class is their label."""

@@ -75,19 +75,15 @@ def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> 
 
 async def logged_leaks(target: CalibrationTarget) -> Leaks:
     """Leaks that a gateway in shadow mode wrote to its ledger's log."""
-    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
+    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import leaks_of_log  # noqa: PLC0415
 
     if target.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    ledger = ledger_from_url(target.loaded.ledger.url, make=False)
     entries: list[tuple[int, str, LogEntry]] = []
-    await ledger.open()
-    try:
+    async with open_ledger(target.loaded.ledger.url, make=False) as ledger:
         while page := await ledger.log(entries[-1][0] if entries else 0, 1000):
             entries += page
-    finally:
-        await ledger.close()
     logged = leaks_of_log(entries, target.model, target.measures, "shadow")
     warn(logged.warnings)
     return logged.leaks

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.state import ServerState
-from modeltoll.records import Caller
+from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["admin_application"]
 
-_PROBE_CALLER = Caller("readiness")
 _TIMEOUT = 2.0  # seconds that the model server and the ledger have to answer a readiness probe
 
 
@@ -63,7 +62,7 @@ class _Handlers:
     async def _ledger_ready(self) -> bool:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                await self._ledger.account(_PROBE_CALLER, "none", time.time())
+                await self._ledger.account(READINESS_PROBE, "none", time.time())
         except (LedgerError, TimeoutError):
             return False
         return True

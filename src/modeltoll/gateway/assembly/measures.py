@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
+from modeltoll.files import read_arrays, read_numbers
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.layered_novelty import load_novelty
@@ -42,12 +42,12 @@ def _novelty(settings: MeasureSettings) -> LeakMeasure:
         if settings.neighbours is not None:
             raise CalibrationError("'neighbours' is fixed in a saved measure; leave it out")
         return load_novelty(path)
-    return NoveltyMeasure(_array(path), settings.neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
+    return NoveltyMeasure(read_numbers(path), settings.neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
 
 
 def _pknn(settings: MeasureSettings) -> LeakMeasure:
     """From an .npz file with ``scores`` (n, classes), the victim's probabilities, and ``labels`` (n,) of private rows."""
-    archive = _archive(_file(settings), ("scores", "labels"))
+    archive = read_arrays(_file(settings), ("scores", "labels"))
     return PknnMeasure(
         log_scores(archive["scores"]), archive["labels"].astype(np.int64), k=settings.neighbours or _PKNN_NEIGHBOURS
     )
@@ -56,21 +56,6 @@ def _pknn(settings: MeasureSettings) -> LeakMeasure:
 def _pate(settings: MeasureSettings) -> LeakMeasure:
     """From saved teachers, or from the head that was distilled from them."""
     return PateMeasure(*load_voters(_file(settings)))
-
-
-def _array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{path} cannot be read as an array: {error}") from None
-
-
-def _archive(path: Path, members: tuple[str, ...]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {member: archive[member] for member in members}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path} cannot be read as an archive of {', '.join(members)}: {error}") from None
 
 
 MEASURES: Mapping[str, Callable[[MeasureSettings], LeakMeasure]] = {

@@ -31,12 +31,26 @@ _BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 
 
 class TierSettings(SettingsPart):
-    """What callers of one tier pay for their rows, and how much they may have in a day."""
+    """What the rows of a tier's callers cost, and how much each caller may have in a day."""
 
-    exempt: bool = False
-    multiplier: float = Field(1.0, ge=0, le=1000)
-    daily_rows: int | None = Field(None, ge=1, le=10**15)
-    daily_work_seconds: float | None = Field(None, gt=0)
+    exempt: bool = Field(False, description="Callers of the tier are measured and logged, and never charged.")
+    multiplier: float = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="Factor on the price of the tier's rows. Below 1 it is a discount, which ends while the caller is under suspicion. Above 1 the bound on the honest mean is multiplied too.",
+    )
+    daily_rows: int | None = Field(
+        None,
+        ge=1,
+        le=10**15,
+        description="Most rows of one caller in a day (UTC), of all models together. Further requests get 403 until the day ends. Without it there is no limit.",
+    )
+    daily_work_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Most work of one caller's tolls in a day, in reference seconds. The toll that reaches it is the day's last. Without it there is no limit.",
+    )
 
 
 def _merged(given: Any) -> Any:
@@ -50,28 +64,60 @@ def _merged(given: Any) -> Any:
 
 
 class KeySettings(SettingsPart):
-    """One API key, kept as its SHA-256, with the organisation that it shares a histogram with."""
+    """One API key, kept as its SHA-256."""
 
-    name: Person
-    sha256: HashedKey
-    tier: Person = NORMAL
-    exempt: bool = False
-    organisation: Person | None = None
-    discount: float = Field(0.0, ge=0, le=1)
+    name: Person = Field(
+        description="The caller's name in the ledger: letters, digits, `_ . @ -`, at most 64. All keys of one name share one account."
+    )
+    sha256: HashedKey = Field(
+        description="SHA-256 of the key, 64 hexadecimal digits: `printf %s KEY | sha256sum`. Keys must be random."
+    )
+    tier: Person = Field(NORMAL, description="The key's tier.")
+    exempt: bool = Field(False, description="The same as the tier `exempt`.")
+    organisation: Person | None = Field(
+        None,
+        description="The organisation that the key belongs to. Keys of one organisation share a histogram. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much.",
+    )
+    discount: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the price that is taken off this caller's rows while the caller is not under suspicion.",
+    )
 
 
 class JwtSettings(SettingsPart):
-    """Whose tokens are believed, and which members of them say on which terms."""
+    """Which JSON Web Tokens are accepted, and which of their members name a caller's tier and organisation."""
 
-    algorithms: tuple[Literal["HS256", "RS256", "ES256", "EdDSA"], ...] = Field(min_length=1)
-    key_file: Path | None = None
-    secret: SecretStr | None = Field(None, min_length=32)
-    issuer: str | None = Field(None, min_length=1)
-    audience: str | None = Field(None, min_length=1)
-    leeway_seconds: float = Field(30.0, ge=0, le=300)
-    tier: Person = NORMAL
-    tier_claim: str | None = None
-    organisation_claim: str | None = None
+    algorithms: tuple[Literal["HS256", "RS256", "ES256", "EdDSA"], ...] = Field(
+        min_length=1,
+        description="Accepted signature algorithms: one or more of `RS256`, `ES256`, `EdDSA`, or `HS256` alone.",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="The issuer's public key in PEM or its JWK set; for `HS256` the secret. It is read again when it changes.",
+    )
+    secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="The secret of `HS256`, 32 characters or more, instead of `key_file`. Set it in the environment: `MODELTOLL_CALLERS__JWT__SECRET`.",
+    )
+    issuer: str | None = Field(
+        None, min_length=1, description="The `iss` that a token must have. Without it every issuer is accepted."
+    )
+    audience: str | None = Field(
+        None,
+        min_length=1,
+        description="The `aud` that a token must have. Without it tokens with an `aud` are refused, because they are meant for another service.",
+    )
+    leeway_seconds: float = Field(
+        30.0, ge=0, le=300, description="Accepted difference between the issuer's clock and the gateway's."
+    )
+    tier: Person = Field(NORMAL, description="Tier of the callers that tokens name.")
+    tier_claim: str | None = Field(
+        None, description="Member of a token that names its caller's tier instead. An unknown tier gets 401."
+    )
+    organisation_claim: str | None = Field(None, description="Member of a token that names its caller's organisation.")
 
     @model_validator(mode="after")
     def _one_kind_of_key(self) -> JwtSettings:
@@ -85,19 +131,30 @@ class JwtSettings(SettingsPart):
 
 
 class AdmissionSettings(SettingsPart):
-    """Who solves a small puzzle before the model server is asked, and how small it is."""
+    """Admission puzzles: small puzzles that some callers solve before the model server is asked."""
 
-    seconds: float = Field(0.0, ge=0, le=10)
-    new_requests: int = Field(10, ge=0)
-    cores: float = Field(64.0, gt=0)
-    backlog_seconds: float = Field(60.0, gt=0)
+    seconds: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Work of an admission puzzle in reference seconds; 0 turns them off. Each model's `puzzle.modes` must include `redeem`.",
+    )
+    new_requests: int = Field(
+        10, ge=0, description="How many first requests of an anonymous caller need an admission puzzle."
+    )
+    cores: float = Field(64.0, gt=0, description="How many reference cores a caller is assumed to solve tolls with.")
+    backlog_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Unfinished work, in reference core seconds, from which on a caller's new requests need an admission puzzle.",
+    )
 
 
 class PrefixSettings(SettingsPart):
-    """Wider networks whose histogram anonymous callers share, as prefix lengths."""
+    """Wider networks whose histogram anonymous callers share, as the keys of an organisation do."""
 
-    ipv4: tuple[WideIPv4, ...] = ()
-    ipv6: tuple[WideIPv6, ...] = ()
+    ipv4: tuple[WideIPv4, ...] = Field((), description="Prefix lengths of IPv4 networks, such as `[16]`.")
+    ipv6: tuple[WideIPv6, ...] = Field((), description="Prefix lengths of IPv6 networks, such as `[32]`.")
 
     @field_validator("ipv4", "ipv6")
     @classmethod
@@ -107,16 +164,33 @@ class PrefixSettings(SettingsPart):
 
 
 class CallerSettings(SettingsPart):
-    """Who may ask, and on which terms."""
+    """Who may send requests, and on which terms."""
 
-    anonymous: bool = True
-    anonymous_tier: Person = NORMAL
+    anonymous: bool = Field(
+        True,
+        description="Whether callers without a key are served. Their account is that of their network: /24 of IPv4, /48 of IPv6.",
+    )
+    anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
     entry: AdmissionSettings = AdmissionSettings()
-    keys: tuple[KeySettings, ...] = ()
-    key_file: Path | None = None
-    jwt: JwtSettings | None = None
-    tiers: Mapping[Person, TierSettings] = Field({}, validate_default=True)
-    trusted_proxies: tuple[Network, ...] = ()
+    keys: tuple[KeySettings, ...] = Field(
+        (),
+        description="API keys. Callers send `Authorization: Bearer KEY` or `X-Api-Key: KEY`. An unknown key gets 401.",
+    )
+    key_file: Path | None = Field(
+        None, description="File of API keys, which `modeltoll keys` changes while gateways run."
+    )
+    jwt: JwtSettings | None = Field(
+        None, description="JSON Web Tokens that name callers, in `Authorization: Bearer TOKEN`."
+    )
+    tiers: Mapping[Person, TierSettings] = Field(
+        {},
+        validate_default=True,
+        description="Tiers by name. `exempt`, `discounted` (half the price), `normal` and `strict` (four times the price) exist; members that are given here are added to them. Other names make new tiers.",
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        (),
+        description="Networks whose `X-Forwarded-For` is believed. The caller is the rightmost address in it that is in none of them. Without any the header is ignored.",
+    )
     prefixes: PrefixSettings = PrefixSettings()
 
     @field_validator("tiers", mode="before")

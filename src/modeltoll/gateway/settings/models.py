@@ -22,18 +22,32 @@ class SettingsPart(BaseModel):
 
 
 class OutputSettings(SettingsPart):
-    """The output that shows the model, and what it holds; ``unmeasured`` outputs may go out beside it as they are.
+    """The output that shows the model.
 
-    ``labels`` are the names of the classes, in the order of the measures' private data. ``partial``: only the largest
-    scores are shown.
+    Nothing is guessed: an answer that does not hold what is declared here becomes a 502.
     """
 
-    name: str = ""
-    kind: Literal["probabilities", "logits", "labels", "embeddings", "tokens"]
-    classes: int | None = Field(None, ge=2)
-    labels: tuple[str, ...] = ()
-    partial: bool = False
-    unmeasured: tuple[str, ...] = ()
+    name: str = Field("", description="Name of the output. Required for `oip`.")
+    kind: Literal["probabilities", "logits", "labels", "embeddings", "tokens"] = Field(
+        description="What it holds: `probabilities` (each row sums to 1 within 0.001), `logits`, `labels` (whole numbers from 0), `embeddings`, or `tokens` of OpenAI's API."
+    )
+    classes: int | None = Field(
+        None,
+        ge=2,
+        description="Number of classes. Checked where it is given; required for `labels` and with `partial`.",
+    )
+    labels: tuple[str, ...] = Field(
+        (),
+        description="Names of the classes, in the order of the measures' private data. Required for protocol `labels`.",
+    )
+    partial: bool = Field(
+        False,
+        description="Whether answers show only the largest probabilities. Needs `classes`. What is not shown is not charged.",
+    )
+    unmeasured: tuple[str, ...] = Field(
+        (),
+        description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because what it shows would be free.",
+    )
 
     @model_validator(mode="after")
     def _classes_are_known(self) -> OutputSettings:
@@ -58,22 +72,40 @@ class OutputSettings(SettingsPart):
 
 
 class JsonPathSettings(SettingsPart):
-    """Where a service of its own making is asked, and JMESPath expressions for its inputs and scores."""
+    """Where a service with JSON of its own is asked, and JMESPath expressions for its inputs and scores."""
 
-    route: UrlPath
-    inputs: str = Field("@", min_length=1)
-    scores: str = Field("@", min_length=1)
-    ready: UrlPath = "/"
-    one_row: bool = False
+    route: UrlPath = Field(description="Path at which the service is asked.")
+    inputs: str = Field(
+        "@", min_length=1, description="JMESPath expression for the rows of a request; `@` is the whole of it."
+    )
+    scores: str = Field("@", min_length=1, description="JMESPath expression for the scores of an answer.")
+    ready: UrlPath = Field(
+        "/", description="Path that answers 200 when the service is ready. It goes through as it is."
+    )
+    one_row: bool = Field(False, description="Whether each request is one row, whose numbers the expressions find.")
 
 
 class MeasureSettings(SettingsPart):
-    """One leak measure: its file where it has one, its number of neighbours, its weight in the price."""
+    """One leak measure."""
 
-    name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"]
-    weight: float = Field(1.0, ge=1e-6, le=1e6)
-    file: Path | None = None
-    neighbours: int | None = Field(None, ge=1)
+    name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"] = Field(
+        description="Which measure; `tokens` is for chats."
+    )
+    weight: float = Field(
+        1.0,
+        ge=1e-6,
+        le=1e6,
+        description="Weight in the price, relative to the other measures'. It is in force from the next calibration on.",
+    )
+    file: Path | None = Field(
+        None,
+        description="`novelty`: private rows (`.npy`) or a saved measure (`.npz`). `pate`: saved teachers. `pknn`: an `.npz` of `scores` and `labels`. The other measures take none.",
+    )
+    neighbours: int | None = Field(
+        None,
+        ge=1,
+        description="Which neighbour's distance counts (`novelty` from `.npy`; 5 if not set), or how many vote (`pknn`; 300 if not set).",
+    )
 
     @model_validator(mode="after")
     def _files(self) -> MeasureSettings:
@@ -90,14 +122,42 @@ class PuzzleSettings(SettingsPart):
     """Which puzzles a model's tolls use."""
 
     allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
-        ("argon2id", "sha256"), min_length=1
+        ("argon2id", "sha256"),
+        min_length=1,
+        description="Puzzles that clients choose among. `timelock` is for sealed mode only; `hashcash` and `hashcash-sha1` are for redeem mode only. Callers under suspicion get argon2id where it is allowed.",
     )
-    modes: tuple[Literal["sealed", "redeem"], ...] = Field(("sealed", "redeem"), min_length=1)
-    disclose: Literal["exact", "coarse", "blind"] = "coarse"
-    blind_seconds: float = Field(0.0, ge=0, le=1e6)
-    sha256_below_ms: float = Field(20.0, ge=0)
-    max_memory_mib: float = Field(64.0, ge=0.25, le=256)
-    suspected_memory_mib: float = Field(256.0, ge=0.25, le=256)
+    modes: tuple[Literal["sealed", "redeem"], ...] = Field(
+        ("sealed", "redeem"),
+        min_length=1,
+        description="`sealed`: the solution decrypts the answer. `redeem`: the solution is sent back for the answer. The first one is the default; clients may ask for any of them.",
+    )
+    disclose: Literal["exact", "coarse", "blind"] = Field(
+        "coarse",
+        description="What the published bound tells: the true bound (`exact`), the next power of two (`coarse`), or the same value for every toll (`blind`). The work is the same. The less is published, the less the price tells about the leak.",
+    )
+    blind_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="The most work that one toll asks, in reference seconds, and the bound that is published for every toll. Required for `blind`. Dearer tolls cost this much and no more.",
+    )
+    sha256_below_ms: float = Field(
+        20.0,
+        ge=0,
+        description="Work, in reference milliseconds, below which sha256 and hashcash are offered. Dearer tolls use argon2id, where it is allowed, or a time lock.",
+    )
+    max_memory_mib: float = Field(
+        64.0,
+        ge=0.25,
+        le=256,
+        description="Largest memory of an argon2id puzzle. Dearer tolls use more of it. Clients with less memory announce it in `Toll-Accept`.",
+    )
+    suspected_memory_mib: float = Field(
+        256.0,
+        ge=0.25,
+        le=256,
+        description="The same for callers under suspicion, whose announced memory is ignored. Puzzles of 32 MiB and more are made ahead, in a thread of low priority; while none is ready, a puzzle has at most 16 MiB and the same work.",
+    )
 
     @property
     def max_memory_kib(self) -> int:
@@ -126,24 +186,40 @@ class PuzzleSettings(SettingsPart):
 
 
 class ModelSettings(SettingsPart):
-    """One model behind the gateway.
-
-    ``served_as`` is its name in request bodies, if it is another one; ``columns`` are its inputs' names, in the order of
-    the measures' private data.
-    """
+    """One model behind the gateway. A model that is not listed is not served."""
 
     protocol: Literal["oip", "v1", "mlflow", "labels", "vllm-classify", "openai-embeddings", "openai-chat", "json"] = (
-        "oip"
+        Field("oip", description="The protocol that the model server speaks.")
     )
-    json_path: JsonPathSettings | None = None
-    served_as: str | None = Field(None, min_length=1)
-    columns: tuple[str, ...] = ()
-    mode: Literal["enforce", "shadow"] = "enforce"
-    tariff: Path
+    json_path: JsonPathSettings | None = Field(
+        None, description="Required for protocol `json`, and only allowed there."
+    )
+    served_as: str | None = Field(
+        None,
+        min_length=1,
+        description="The model's name in request bodies, where the protocol has it there. Without it the name in the settings is used.",
+    )
+    columns: tuple[str, ...] = Field(
+        (),
+        description="Names of the inputs, in the order of the measures' private data. Requests with named columns must have exactly these.",
+    )
+    mode: Literal["enforce", "shadow"] = Field(
+        "enforce",
+        description="`shadow` measures, prices and logs everything and charges nothing; answers carry a `Toll-Receipt`.",
+    )
+    tariff: Path = Field(
+        description="The file that `modeltoll calibrate` writes. In shadow mode it may be missing: rows are then measured and logged, for `calibrate --from-ledger`."
+    )
     output: OutputSettings
-    measures: tuple[MeasureSettings, ...] = Field(min_length=1)
+    measures: tuple[MeasureSettings, ...] = Field(
+        min_length=1,
+        description="The leak measures that the price is made of, one or more, each once. After a change calibrate again.",
+    )
     puzzle: PuzzleSettings = PuzzleSettings()
-    choose_g: bool = False
+    choose_g: bool = Field(
+        False,
+        description="Whether the exponent g of the price is chosen anew every 256 rows: the one from 0.5 to 0.9 that would have earned most from all rows of the last days. The honest mean stays at most one unit; the waits change with g.",
+    )
 
     @property
     def weights(self) -> tuple[float, ...]:

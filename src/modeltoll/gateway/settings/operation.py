@@ -32,15 +32,34 @@ OperatorToken = Annotated[SecretStr, AfterValidator(_token)]
 
 
 class OperationSettings(SettingsPart):
-    """What is said, to whom, and how the gateway stops. None of it changes while the gateway runs."""
+    """Logs, traces, and how the gateway stops. A reload changes none of it."""
 
-    log_format: Literal["console", "json"] = "console"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    audit_file: Path | None = None
-    trace_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = None
-    trace_share: float = Field(1.0, ge=0, le=1)
-    drain_seconds: float = Field(0.0, ge=0, le=600)
-    finish_seconds: int = Field(30, ge=1, le=3600)
+    log_format: Literal["console", "json"] = Field(
+        "console", description="How the log on standard error is written: for people, or one JSON object a line."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least severe messages that are logged."
+    )
+    audit_file: Path | None = Field(
+        None, description="File of the audit log: one line of JSON for each request, without payloads, names and keys."
+    )
+    trace_endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
+        None,
+        description="Where OpenTelemetry traces are sent, OTLP over HTTP: `http://127.0.0.1:4318/v1/traces`. Needs `pip install 'modeltoll[otel]'`.",
+    )
+    trace_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that is kept. If a request carries trace context, the caller's sampling decision is used.",
+    )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="How long the gateway serves on after SIGTERM while `/readyz` answers 503, so that load balancers stop sending requests.",
+    )
+    finish_seconds: int = Field(30, ge=1, le=3600, description="How long requests in flight may take after that.")
 
 
 def is_loopback(address: str) -> bool:

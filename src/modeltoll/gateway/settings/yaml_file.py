@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "read_document"]
 
-UNKNOWN = "is not a setting; see docs/settings.md for those there are"
+UNKNOWN = "is not a setting; see docs/reference/settings.md for those there are"
 
 
 class _Strict(yaml.SafeLoader):
@@ -50,7 +50,7 @@ def read_document(path: Path) -> dict[str, Any]:
         # what PyYAML raises for impossible dates, numbers and tags
         raise SettingsError([f"{path}: holds a value that YAML cannot read; put it in quotes"]) from None
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
-        raise SettingsError([f"{path}: holds no settings; see docs/settings.md"])
+        raise SettingsError([f"{path}: holds no settings; see docs/reference/settings.md"])
     hidden = [f"{name}: {UNKNOWN}" for name in document if name.startswith("_")]
     if hidden:  # pydantic-settings takes such names for its own
         raise SettingsError(hidden)

@@ -17,7 +17,7 @@ __all__ = ["first_settings"]
 
 _HEAD = """\
 # Modeltoll's settings for the model server at {url}
-# Every setting, with its default: docs/settings.md. `modeltoll check FILE` tries them against the model server.
+# Every setting, with its default: docs/reference/settings.md. `modeltoll check FILE` tries them against the model server.
 
 upstream:
   url: {url}

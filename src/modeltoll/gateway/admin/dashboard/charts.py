@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from modeltoll.formatting import MISSING, clock, count, decimal, seconds, short_percent
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Chart", "Kind", "Series", "finite_values", "log_axis"]
+__all__ = ["Chart", "Kind", "Series", "finite_values", "log_axis", "value"]
 
 Kind = Literal["time", "count", "seconds", "units", "share", "number"]
 
@@ -64,3 +66,16 @@ def finite_values(values: Iterable[float], *, above: float | None = None) -> tup
 def log_axis(edges: Sequence[float]) -> tuple[float, ...]:
     """Edges of bins from 0 to 1 for a logarithmic axis: the edge 0 is replaced by half of the next edge."""
     return (edges[1] / 2.0, *edges[1:])
+
+
+def value(number: float | None, kind: Kind) -> str:
+    """A number of a chart in the format of its kind, for the chart's table."""
+    formats = {
+        "time": clock,
+        "count": count,
+        "seconds": seconds,
+        "units": decimal,
+        "share": short_percent,
+        "number": decimal,
+    }
+    return MISSING if number is None else formats[kind](number)

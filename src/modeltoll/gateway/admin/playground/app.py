@@ -87,7 +87,7 @@ def _file(name: str, config: PlaygroundConfig) -> Handler:
     return serve
 
 
-def _config_json(config: PlaygroundConfig) -> Handler:
+def _gateway_info(config: PlaygroundConfig) -> Handler:
     models = [{"name": model.name, "infer": model.infer, "metadata": model.metadata} for model in config.models]
     demo = {"keys": config.demo.keys, "samples": _SAMPLES_FILE} if config.demo else None
 
@@ -107,7 +107,7 @@ def _samples(samples: bytes, config: PlaygroundConfig) -> Handler:
 
 def playground_application(config: PlaygroundConfig) -> Starlette:
     """The playground. Mount it at a path that ends in a slash; the gateway must allow its origin for CORS."""
-    routes = [Route("/", _file("index.html", config)), Route("/house.json", _config_json(config))]
+    routes = [Route("/", _file("index.html", config)), Route("/gateway.json", _gateway_info(config))]
     routes += [Route(f"/{name}", _file(name, config)) for name in _MEDIA_TYPES]
     if config.demo:
         routes.append(Route(f"/{_SAMPLES_FILE}", _samples(config.demo.samples, config)))
