@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modeltoll.errors import CalibrationError
 from modeltoll.gateway.admin.dashboard.caller_history import history
 from modeltoll.gateway.admin.dashboard.callers import SORTS, caller_rows, suspicion_level
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series
 from modeltoll.gateway.admin.dashboard.drift import drift_view
 from modeltoll.gateway.admin.dashboard.honest_waits import SHARES, honest_waits, quantile
 from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader
@@ -408,7 +408,7 @@ def test_invalid_query_values_are_replaced_by_defaults():
 
 
 def test_a_chart_is_valid_json():
-    chart = Chart("t", "x", "y", (1.0, 2.0), (Series("a", (None, 3.0)),))
+    chart = DashboardChart("t", "x", "y", (1.0, 2.0), (Series("a", (None, 3.0)),))
     assert json.loads(chart.json)["series"][0]["values"] == [None, 3.0]
     assert chart.table == [(1.0, (None,)), (2.0, (3.0,))]
 

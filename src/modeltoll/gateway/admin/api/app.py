@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from modeltoll.errors import ModeltollError, RequestError
 from modeltoll.gateway.admin.api import schemas
-from modeltoll.gateway.admin.api.openapi import Endpoint, openapi_document
+from modeltoll.gateway.admin.api.openapi import ApiEndpoint, openapi_document
 from modeltoll.gateway.public.parsing import read_body
 from modeltoll.gateway.settings.errors import errors_of
 
@@ -29,17 +29,17 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def endpoints(api: AdminApi) -> tuple[Endpoint, ...]:
+def endpoints(api: AdminApi) -> tuple[ApiEndpoint, ...]:
     """All endpoints of the admin API."""
     return (
-        Endpoint("GET", "/status", api.get_status, schemas.NoParameters, schemas.StatusResponse),
-        Endpoint("GET", "/settings", api.get_settings, schemas.NoParameters, schemas.SettingsResponse),
-        Endpoint("GET", "/accounts", api.list_accounts, schemas.AccountsQuery, schemas.AccountsResponse),
-        Endpoint("GET", "/account", api.get_account, schemas.AccountQuery, schemas.CallerResponse),
-        Endpoint("POST", "/account/reset", api.reset_account, schemas.ResetRequest, schemas.ResetResponse),
-        Endpoint("POST", "/account/tier", api.set_tier, schemas.TierRequest, schemas.TierResponse),
-        Endpoint("GET", "/keys", api.list_keys, schemas.NoParameters, schemas.KeysResponse),
-        Endpoint("GET", "/log", api.read_log, schemas.LogQuery, schemas.LogResponse),
+        ApiEndpoint("GET", "/status", api.get_status, schemas.NoParameters, schemas.StatusResponse),
+        ApiEndpoint("GET", "/settings", api.get_settings, schemas.NoParameters, schemas.SettingsResponse),
+        ApiEndpoint("GET", "/accounts", api.list_accounts, schemas.AccountsQuery, schemas.AccountsResponse),
+        ApiEndpoint("GET", "/account", api.get_account, schemas.AccountQuery, schemas.CallerResponse),
+        ApiEndpoint("POST", "/account/reset", api.reset_account, schemas.ResetRequest, schemas.ResetResponse),
+        ApiEndpoint("POST", "/account/tier", api.set_tier, schemas.TierRequest, schemas.TierResponse),
+        ApiEndpoint("GET", "/keys", api.list_keys, schemas.NoParameters, schemas.KeysResponse),
+        ApiEndpoint("GET", "/log", api.read_log, schemas.LogQuery, schemas.LogResponse),
     )
 
 
@@ -64,7 +64,7 @@ def api_application(api: AdminApi, base: str) -> Starlette:
     )
 
 
-def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _handler(endpoint: ApiEndpoint) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         try:
             response = await endpoint.handler(await _request_model(endpoint.request, request))

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from modeltoll._version import __version__
 from modeltoll.gateway.admin.api.schemas import ErrorResponse
 
-__all__ = ["Endpoint", "openapi_document"]
+__all__ = ["ApiEndpoint", "openapi_document"]
 
 _ERRORS = {
     "400": "The request does not match the schema; the message names the field",
@@ -27,7 +27,7 @@ _SCHEMA_REF = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ApiEndpoint:
     """One operation: HTTP method, path below the API's base path, handler, and the schemas of request and response."""
 
     method: str
@@ -47,7 +47,7 @@ class Endpoint:
         return " ".join((self.handler.__doc__ or "").split())
 
 
-def openapi_document(endpoints: Sequence[Endpoint], base: str) -> dict[str, Any]:
+def openapi_document(endpoints: Sequence[ApiEndpoint], base: str) -> dict[str, Any]:
     """The document of these endpoints below the path ``base``."""
     models = {model for endpoint in endpoints for model in (endpoint.request, endpoint.response)} | {ErrorResponse}
     _, schemas = models_json_schema(
@@ -75,7 +75,7 @@ def openapi_document(endpoints: Sequence[Endpoint], base: str) -> dict[str, Any]
     }
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
+def _operation(endpoint: ApiEndpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": endpoint.operation_id, "summary": endpoint.summary}
     if endpoint.method == "GET":
         operation["parameters"] = list(_parameters(endpoint.request))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.gateway.admin.dashboard.callers import evidence_of, suspicion_level
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, finite_values, log_axis
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values, log_axis
 from modeltoll.gateway.admin.dashboard.log_arrays import MODES
 from modeltoll.gateway.admin.dashboard.traffic import TrafficView, traffic_view
 
@@ -52,8 +52,8 @@ class History:
     account: Account | None
     evidence: SuspicionEvidence | None
     traffic: TrafficView
-    leaks: tuple[Chart, ...]
-    rarity: tuple[Chart, ...]
+    leaks: tuple[DashboardChart, ...]
+    rarity: tuple[DashboardChart, ...]
     requests: tuple[HistoryRow, ...]
 
 
@@ -73,7 +73,7 @@ def history(hashed: str, account: Account | None, day: DayLog, tariff: Conformal
     )
 
 
-def _leaks(log: DayLog, tariff: ConformalTariff) -> tuple[Chart, ...]:
+def _leaks(log: DayLog, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
     """Running totals of leaks, at 300 evenly spaced rows or fewer."""
     rows = len(log.leaks)
     indices = np.unique(np.linspace(0, rows - 1, min(rows, _CHART_POINTS)).round().astype(np.int64))
@@ -88,7 +88,7 @@ def _leaks(log: DayLog, tariff: ConformalTariff) -> tuple[Chart, ...]:
             Series("honest, mean", finite_values(mean[index]), "honest", "line"),
             Series("honest, lower end", finite_values(low[index]), "honest", "dashes"),
         )
-        chart = Chart(
+        chart = DashboardChart(
             f"Total leak of the caller's rows: {measure}",
             "rows of the day",
             f"{measure}, total",
@@ -102,7 +102,7 @@ def _leaks(log: DayLog, tariff: ConformalTariff) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
+def _rarity(account: Account, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
     """The account's histogram of p-values, relative to the calibration's."""
     edges = np.array(tariff.suspicion.edges)
     ends = log_axis(tariff.suspicion.edges)
@@ -116,7 +116,7 @@ def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
             Series("this caller", finite_values([*densities, densities[-1]]), "thief", "edge"),
             Series("calibration", (1.0,) * len(edges), "soft", "dashes"),
         )
-        chart = Chart(
+        chart = DashboardChart(
             f"p-values of the caller's rows: {measure}",
             "p-value: share of honest rows that leak as much",
             "relative density",

@@ -12,7 +12,7 @@ from modeltoll.formatting import MISSING, clock, count, decimal, seconds, short_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Chart", "Kind", "Series", "finite_values", "log_axis", "value"]
+__all__ = ["DashboardChart", "Kind", "Series", "finite_values", "log_axis", "value"]
 
 Kind = Literal["time", "count", "seconds", "units", "share", "number"]
 
@@ -28,7 +28,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
+class DashboardChart:
     """Series over one x. ``x_kind`` and ``y_kind`` select number formats; ``x_log`` and ``y_log`` logarithmic axes.
 
     ``band`` are the indices of two series; the space between them is filled.

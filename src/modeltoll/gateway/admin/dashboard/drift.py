@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, finite_values, log_axis
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values, log_axis
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
@@ -33,7 +33,7 @@ class DriftView:
     evidence: float
     threshold: float
     drifted: bool
-    charts: tuple[Chart, ...]
+    charts: tuple[DashboardChart, ...]
 
 
 def drift_view(day: DayLog, tariff: ConformalTariff, assessment: Assessment, reading: DriftReading) -> DriftView:
@@ -52,7 +52,7 @@ def drift_view(day: DayLog, tariff: ConformalTariff, assessment: Assessment, rea
             Series("calibration", (1.0,) * len(edges), "soft", "dashes"),
             Series("tolerated", tolerated, "thief", "dashes"),
         ]
-        chart = Chart(
+        chart = DashboardChart(
             f"p-values of honest rows: {measure}",
             "p-value: share of honest rows that leak as much",
             "relative density",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, finite_values
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 from modeltoll.gateway.admin.dashboard.traffic import TimeSlots
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HonestWaits:
     tolerated_units: float
     lines: tuple[WaitLine, ...]
     new_account_seconds: float
-    chart: Chart
+    chart: DashboardChart
 
     @property
     def mean_seconds(self) -> float | None:
@@ -96,7 +96,7 @@ def honest_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -
         means = slots.sums(at, waits) / slots.sums(at) / unit
     tolerated = 1.0 + tariff.suspicion.terms.rho
     slot_count = len(slots.starts)
-    chart = Chart(
+    chart = DashboardChart(
         "Mean price of an honest row, by half hour",
         "time, UTC",
         "units per row",

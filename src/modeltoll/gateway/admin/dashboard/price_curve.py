@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, finite_values
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 
 if TYPE_CHECKING:
     from modeltoll.pricing.conformal import ConformalTariff
@@ -44,7 +44,7 @@ class PriceCurve:
     rho: float
     maximum: float
     lines: tuple[PriceCurveLine, ...]
-    chart: Chart
+    chart: DashboardChart
 
 
 def price_curve(tariff: ConformalTariff) -> PriceCurve:
@@ -64,7 +64,7 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
     lines = tuple(
         PriceCurveLine(share, _leaks_at(tariff, share), seconds(share), suspected(share)) for share in table_shares
     )
-    chart = Chart(
+    chart = DashboardChart(
         "Price of a row by its p-value",
         "p-value: share of honest rows that leak as much",
         "reference seconds",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, finite_values
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
@@ -55,7 +55,7 @@ class TrafficView:
     suspected_work: float
     exempt: int
     shadow: int
-    charts: tuple[Chart, ...]
+    charts: tuple[DashboardChart, ...]
 
 
 def traffic_view(day: DayLog) -> TrafficView:
@@ -71,14 +71,14 @@ def traffic_view(day: DayLog) -> TrafficView:
         exempt=day.count("exempt"),
         shadow=day.count("shadow"),
         charts=(
-            Chart(
+            DashboardChart(
                 "Requests, by half hour",
                 "time, UTC",
                 "requests",
                 slots.x,
                 _series(slots.sums(day.at[unsuspected]), slots.sums(day.at[suspected])),
             ),
-            Chart(
+            DashboardChart(
                 "Work, by half hour",
                 "time, UTC",
                 "reference seconds",
