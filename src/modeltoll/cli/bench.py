@@ -241,7 +241,7 @@ def fetch(
     missing = [name for name in names if name not in datasets.PUBLISHERS]
     if missing:
         there_are = ", ".join(datasets.PUBLISHERS)
-        raise SettingsError([f"no download is known for {', '.join(missing)}; there are: {there_are}"])
+        raise SettingsError([f"no download is known for {', '.join(missing)}; can be fetched: {there_are}"])
     for name in names:
         for published in datasets.PUBLISHERS[name]:
             with stage(published.url.rpartition("/")[2]) as progress:

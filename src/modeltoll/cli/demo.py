@@ -57,7 +57,7 @@ def demo(  # noqa: PLR0913  each is a choice of the visitor's
             raise SettingsError(["--web: the page serves digits and writes no report; leave out --data and --short"])
         return _serve_page(port or 0, seed, open_page=open_page)
     if port is not None or open_page:
-        raise SettingsError(["--port, --open: only valid with --web; add it"])
+        raise SettingsError(["--port, --open: these go with --web; add it"])
     return _write_report(data, data_dir, folder, seed, short=short)
 
 
