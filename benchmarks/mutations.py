@@ -205,7 +205,7 @@ async def attack(name, requests, seed):
             statuses[status] += 1
             if status not in EXPECTED or b"Traceback" in answer or SECRET.encode() in answer:
                 faults.append((f"{status}: {answer[:200]!r}", broken))
-            upstream.asked.clear()
+            upstream.requests.clear()
             if sys.stderr.isatty() and number % 500 == 0:
                 print(f"\r{name}: {number}/{requests}", end="", file=sys.stderr, flush=True)
     return statuses, faults

@@ -39,7 +39,7 @@ def test_of_a_model_server_that_flaps_only_its_good_answers_are_charged_and_rele
         Answer(204, "application/json", b""),
     ]
     moods = itertools.cycle([None, *faults, None])
-    good = town.upstream.says
+    good = town.upstream.handler
 
     def says(path, body):
         mood = next(moods)
@@ -47,7 +47,7 @@ def test_of_a_model_server_that_flaps_only_its_good_answers_are_charged_and_rele
             raise mood
         return good(path, body) if mood is None else mood
 
-    town.upstream.says = says
+    town.upstream.handler = says
     client = TestClient(application(town.house()), raise_server_exceptions=False)
     statuses = [client.post(town.path, content=town.ask([n, n]), headers=KEY).status_code for n in range(50)]
     assert {status: statuses.count(status) for status in set(statuses)} == {402: 10, 502: 35, 504: 5}
@@ -139,7 +139,7 @@ def test_a_ledger_that_hangs_is_given_up_and_nobody_gets_an_answer_meanwhile(tow
             gate = town.gate()
             await town.ledger.open()
             town.ledger._server._timeout = 0.3
-            with running.held(), pytest.raises(LedgerError):
+            with running.paused(), pytest.raises(LedgerError):
                 await gate.visit(town.request(town.ask([1, 1])))
             town.ledger._server._timeout = 30.0
             passage = await gate.visit(town.request(town.ask([2, 2])))
@@ -156,10 +156,10 @@ def test_what_one_caller_does_changes_no_other_callers_price(town):
     """Nor does what he claims: another's name in headers and bodies names nobody."""
     alone = [town.visit(town.ask([n, 0])).work.seconds for n in range(5)]
     thief = Caller("key:thief")
-    good, town.upstream.says = town.upstream.says, lambda path, body: town.say(town.unsure(1))
+    good, town.upstream.handler = town.upstream.handler, lambda path, body: town.say(town.unsure(1))
     for n in range(40):
         town.visit(town.ask([n, 7]), thief)
-    town.upstream.says = good
+    town.upstream.handler = good
     client = TestClient(application(town.house()))
     claims = {"x-api-key": "bob-key", "x-caller": "key:alice", "forwarded": "for=key:alice", "from": "key:alice"}
     body = town.ask([1, 1], parameters={"caller": "key:alice"})

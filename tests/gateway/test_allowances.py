@@ -33,7 +33,7 @@ def test_rows_beyond_the_days_are_refused_before_the_model_server_is_asked(town)
     with pytest.raises(AllowanceSpent, match="of this day's 3 rows 1 are left, and the request has 2") as caught:
         town.visit(town.ask([[5, 6], [7, 8]]), alice)
     assert caught.value.status == 403
-    assert len(town.upstream.asked) == 1
+    assert len(town.upstream.requests) == 1
     assert town.account().rows == 2
     town.visit(town.ask([5, 6]), alice)  # what is left can be had
     assert spent(town).rows == 3
@@ -99,7 +99,7 @@ def test_while_the_ledger_does_not_answer_the_road_decides(town):
     Deaf.spend = lambda self, caller, more, allowance: self.spent(caller, more.day)
     with pytest.raises(LedgerError):
         town.visit(town.ask([1, 2]), alice)
-    assert town.upstream.asked == []
+    assert town.upstream.requests == []
     town.without_ledger = True
     passage = town.visit(town.ask([1, 2]), alice)
     assert (passage.remembered, passage.toll is not None) == (False, True)

@@ -48,7 +48,7 @@ def test_each_request_is_one_line_that_says_who_by_hash_what_and_how_it_ended(to
         client.post(path, content=b"{", headers={"x-api-key": SECRET})
         client.post(path, content=town.ask([1, 2]), headers={"x-api-key": "wrong"})
         client.get("/secret/place")
-        town.upstream.says = UpstreamError("down")
+        town.upstream.handler = UpstreamError("down")
         client.post(path, content=town.ask([1, 2]), headers={"x-api-key": "vip-key"})
     toll, bad, refused, unlisted, failed = lines(tmp_path / "audit")
     template = "/v2/models/{model}/infer"

@@ -108,7 +108,7 @@ def solved(passage):
 def test_nobody_is_asked_and_nothing_is_charged_before_the_entry_is_solved(guarded):
     passage = guarded.visit(guarded.ask([1, 2]), NOBODY)
     assert (passage.mode, passage.toll.admission, passage.toll.mode) == ("entry", True, "redeem")
-    assert (guarded.upstream.asked, guarded.account(NOBODY), guarded.log()) == ([], None, [])
+    assert (guarded.upstream.requests, guarded.account(NOBODY), guarded.log()) == ([], None, [])
 
 
 def test_a_redeemed_entry_is_the_request_as_it_was_and_passes_the_gate_once(guarded):
@@ -119,10 +119,10 @@ def test_a_redeemed_entry_is_the_request_as_it_was_and_passes_the_gate_once(guar
     visit = GateRequest(NOBODY, entered.path, entered.body, wire.Accept(), entered.content_type, entered.ticket)
     inside = asyncio.run(gate.visit(visit))
     assert (inside.mode, inside.toll.admission) == ("sealed", False)
-    assert guarded.upstream.asked == [(guarded.path, body)]
+    assert guarded.upstream.requests == [(guarded.path, body)]
     with pytest.raises(TokenRefused):
         asyncio.run(gate.visit(visit))
-    assert len(guarded.upstream.asked) == 1
+    assert len(guarded.upstream.requests) == 1
 
 
 def test_an_entry_is_its_callers_own_and_ends(guarded):
@@ -153,7 +153,7 @@ def test_shadow_mode_and_exempt_callers_know_no_entrance(guarded, case):
     guarded.mode = "shadow" if case == "shadow" else "enforce"
     who = {"shadow": NOBODY, "exempt": Caller(NOBODY.name, exempt=True), "known key": guarded.alice}[case]
     passage = guarded.visit(guarded.ask([1, 2]), who)
-    assert (passage.mode == "entry", len(guarded.upstream.asked)) == (False, 1)
+    assert (passage.mode == "entry", len(guarded.upstream.requests)) == (False, 1)
 
 
 def test_what_the_gate_gives_out_counts_against_the_caller(guarded):
@@ -177,7 +177,7 @@ def test_a_client_walks_through_the_entrance_without_its_caller_noticing(guarded
     for response in responses:
         assert (response.status_code, response.content) == (200, guarded.say(guarded.sure(1)).body)
     assert len(purse.payments) == 2 * TERMS.new_requests + 1
-    assert len(guarded.upstream.asked) == 3
+    assert len(guarded.upstream.requests) == 3
     assert guarded.metric('modeltoll_requests_total{mode="entry",model="digits"}') == TERMS.new_requests
 
 
@@ -187,7 +187,7 @@ def test_a_client_that_never_pays_never_reaches_the_model_server(guarded):
             response = httpx.post(url + guarded.path, content=guarded.ask([n, 2]))
             assert (response.status_code, response.json()["toll"]["entry"]) == (402, True)
             assert response.headers["cache-control"] == "no-store"
-    assert guarded.upstream.asked == []
+    assert guarded.upstream.requests == []
 
 
 # Settings

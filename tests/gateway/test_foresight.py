@@ -63,7 +63,7 @@ def always(monkeypatch):
 def test_inputs_are_measured_while_the_model_server_works(town, depth):
     """Each waits for the other: one after the other, they would never end."""
     depth.may_end.clear()
-    town.upstream = Waiting(town.upstream.says)
+    town.upstream = Waiting(town.upstream.handler)
     town.upstream.depth = depth
     passage = town.visit(town.ask([[1, 2], [3, 5]]))
     (bill,) = town.log()
@@ -94,13 +94,13 @@ def test_a_measure_that_claims_nothing_waits_for_the_answer(town, always):
 def test_what_is_wrong_with_the_inputs_is_said_once_the_model_server_has_answered(town, depth, always):
     with pytest.raises(RequestError, match="too deep"):
         town.visit(town.ask([[1e9, 2]]))
-    assert len(town.upstream.asked) == 1
+    assert len(town.upstream.requests) == 1
     assert town.account() is None
     assert town.log() == []
 
 
 def test_where_there_is_no_answer_its_error_counts_and_nothing_is_left_behind(town, depth, always, caplog):
-    town.upstream.says = UpstreamError("the model server does not answer")
+    town.upstream.handler = UpstreamError("the model server does not answer")
     for deep in (1.0, 1e9):
         with pytest.raises(UpstreamError):
             town.visit(town.ask([[deep, 2]]))
@@ -114,7 +114,7 @@ def test_a_caller_who_leaves_takes_the_look_with_him(town, depth, always):
 
     async def go():
         for stuck in (True, False):
-            town.upstream = Stuck(town.upstream.says, stuck=stuck)
+            town.upstream = Stuck(town.upstream.handler, stuck=stuck)
             depth.at_work.clear()
             depth.may_end.clear()
             visiting = asyncio.create_task(town.gate().visit(town.request(town.ask([[1, 2]]))))

@@ -45,7 +45,7 @@ def test_a_sealed_answer_opens_to_what_the_model_server_said_byte_for_byte(town)
     assert passage.mode == passage.toll.mode == "sealed"
     assert passage.toll.rows == passage.work.rows == 2
     assert opened(passage.toll) == town.say(town.sure(2))
-    assert town.upstream.asked == [(town.path, body)]
+    assert town.upstream.requests == [(town.path, body)]
 
 
 def test_the_log_tells_what_was_charged_and_nothing_of_the_payload(town):
@@ -61,7 +61,7 @@ def test_the_log_tells_what_was_charged_and_nothing_of_the_payload(town):
 
 def test_rare_rows_are_dearer_than_common_ones(town):
     common = town.visit(town.ask([1, 2])).work.seconds
-    town.upstream.says = lambda path, body: town.say(town.unsure(1))
+    town.upstream.handler = lambda path, body: town.say(town.unsure(1))
     assert town.visit(town.ask([3, 4])).work.seconds > 20 * common
 
 
@@ -102,7 +102,7 @@ UPSTREAM_FAULTS = {
 
 @pytest.mark.parametrize("says", UPSTREAM_FAULTS.values(), ids=UPSTREAM_FAULTS)
 def test_a_model_server_that_fails_gives_a_502_and_leaves_no_trace(town, says):
-    town.upstream.says = says
+    town.upstream.handler = says
     with pytest.raises((AnswerError, UpstreamError)) as caught:
         town.visit(town.ask([1, 2]))
     assert caught.value.status in (502, 504)
@@ -111,14 +111,16 @@ def test_a_model_server_that_fails_gives_a_502_and_leaves_no_trace(town, says):
 
 
 def test_a_refusal_of_the_model_server_is_the_callers_to_read(town):
-    town.upstream.says = lambda path, body: Answer(422, "application/json", b'{"error":"expected 64 numbers"}')
+    town.upstream.handler = lambda path, body: Answer(422, "application/json", b'{"error":"expected 64 numbers"}')
     with pytest.raises(RequestError, match="expected 64 numbers"):
         town.visit(town.ask([1, 2]))
-    town.upstream.says = lambda path, body: Answer(400, "application/json", json.dumps({"error": "x" * 9999}).encode())
+    town.upstream.handler = lambda path, body: Answer(
+        400, "application/json", json.dumps({"error": "x" * 9999}).encode()
+    )
     with pytest.raises(RequestError) as caught:
         town.visit(town.ask([1, 2]))
     assert 400 < len(str(caught.value)) < 700
-    town.upstream.says = lambda path, body: Answer(404, "text/html", b"<html>")
+    town.upstream.handler = lambda path, body: Answer(404, "text/html", b"<html>")
     with pytest.raises(RequestError, match="404"):
         town.visit(town.ask([1, 2]))
     assert town.account() is None
@@ -137,7 +139,7 @@ SCORES = {
 @pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
 def test_an_answer_that_cannot_be_measured_is_released_to_nobody(town, scores, caller, mode):
     town.mode = mode
-    town.upstream.says = lambda path, body: town.say(scores)
+    town.upstream.handler = lambda path, body: town.say(scores)
     with pytest.raises(AnswerError):
         town.visit(town.ask([1, 2]), getattr(town, caller))
     assert town.log() == []
@@ -160,7 +162,7 @@ def test_a_leak_that_is_no_price_releases_nothing(town, leak):
 def test_a_bad_request_never_reaches_the_model_server(town):
     with pytest.raises(RequestError):
         town.visit(b'{"inputs": [')
-    assert town.upstream.asked == []
+    assert town.upstream.requests == []
 
 
 def test_shadow_mode_gives_the_answer_and_logs_the_price(town):

@@ -85,7 +85,7 @@ def test_keys_with_odd_organisations_or_discounts_are_refused(key):
 
 def test_callers_of_one_organisation_make_each_others_rarest_rows_dearer(town):
     """Thirty of them send one rare row each: the last pays more than a stranger, and is not himself suspected."""
-    town.upstream.says = lambda path, body: town.say(town.unsure(1))
+    town.upstream.handler = lambda path, body: town.say(town.unsure(1))
     works = [town.visit(town.ask([n, 0]), caller=Caller(f"key:{n}", groups=("org:acme",))).work for n in range(30)]
     stranger = town.visit(town.ask([99, 0]), caller=Caller("key:stranger")).work
     assert works[0].seconds == stranger.seconds
@@ -122,7 +122,7 @@ def test_new_rows_of_honest_callers_are_counted_by_bin(watched):
 
 
 def test_callers_under_suspicion_stay_out_of_the_watch(watched):
-    watched.upstream.says = lambda path, body: watched.say(watched.unsure(1))
+    watched.upstream.handler = lambda path, body: watched.say(watched.unsure(1))
     gate = watched.gate()
     works = [watched.visit(watched.ask([n, 0]), gate=gate).work for n in range(60)]
     unsuspected = sum(not work.suspected for work in works)
@@ -132,7 +132,7 @@ def test_callers_under_suspicion_stay_out_of_the_watch(watched):
 
 def test_drift_is_told_once_in_the_log_and_shown_in_the_metrics(watched, caplog):
     """Many callers, none of whom is suspected, and all of whose rows are rare."""
-    watched.upstream.says = lambda path, body: watched.say(watched.unsure(1))
+    watched.upstream.handler = lambda path, body: watched.say(watched.unsure(1))
     gate = watched.gate()
     with caplog.at_level(logging.WARNING, "modeltoll.gateway"):
         for n in range(2 * LOOK):
@@ -153,7 +153,7 @@ def test_where_it_is_asked_for_the_traffic_chooses_g_for_the_next_rows(town):
     monitor = DriftMonitor("digits", DriftDetector(town.tariff), town.clock, AdaptiveG(town.tariff))
     town.monitor = monitor
     town.telemetry.watch("digits", town.tariff.measures, town.tariff.suspicion.edges, monitor)
-    town.upstream.says = lambda path, body: town.say(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))
+    town.upstream.handler = lambda path, body: town.say(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))
     gate = town.gate()
     works = [town.visit(town.ask([[n, row] for row in range(64)]), gate=gate).work for n in range(20)]
     assert town.metric('modeltoll_g{model="digits"}') == 0.5

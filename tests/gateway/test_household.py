@@ -40,7 +40,7 @@ class Place:
         self.inside += 1
         if self.held is not None:
             await self.held.wait()
-        return self.town.upstream.says(path, body or b"")
+        return self.town.upstream.handler(path, body or b"")
 
     def write(self, **members):
         document = {

@@ -136,7 +136,7 @@ def test_bad_bodies_are_errors_of_the_protocol(town, gateway, body):
     response = post(town, gateway, body)
     assert response.status_code == 400
     assert error_of(response.content)
-    assert town.upstream.asked == []
+    assert town.upstream.requests == []
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -149,7 +149,7 @@ def test_a_body_above_the_limit_is_refused_however_it_comes(town, gateway, chunk
         pytest.skip("this system tells the client only that the connection was cut")
     assert response.status_code == 413
     assert "100000 bytes" in error_of(response.content)
-    assert town.upstream.asked == []
+    assert town.upstream.requests == []
 
 
 def test_a_body_of_exactly_the_limit_is_read(town, gateway):
@@ -175,7 +175,7 @@ def test_a_body_shorter_than_it_claims_is_no_request(town, gateway):
     data = request_of(town, body, f"Content-Length: {len(body) + 10}")
     with pytest.raises((http.client.HTTPException, OSError)):
         say_raw(gateway, data, half_closed=True)
-    assert town.upstream.asked == []
+    assert town.upstream.requests == []
 
 
 def test_a_body_longer_than_it_claims_is_cut_and_the_rest_is_no_request(town, gateway):
@@ -250,7 +250,7 @@ def test_what_is_not_listed_is_refused_and_never_asked_for(town, gateway):
         status, said = say_raw(gateway, head.encode() + body)
         assert status == 404, (method, path)
         assert error_of(said)
-    assert town.upstream.asked == []
+    assert town.upstream.requests == []
 
 
 @pytest.mark.parametrize("host", ["other/v2/models/other/infer?", "a/../..", "a#b", "[", ""])
@@ -258,13 +258,13 @@ def test_the_host_header_does_not_choose_the_path(town, gateway, host):
     body = town.ask([1, 2])
     data = request_of(town, body, f"Content-Length: {len(body)}").replace(b"Host: toll", f"Host: {host}".encode())
     say_raw(gateway, data)
-    assert {path for path, _ in town.upstream.asked} <= {town.path}
+    assert {path for path, _ in town.upstream.requests} <= {town.path}
 
 
 def test_versions_are_asked_for_by_name(town, gateway):
     path = "/v2/models/digits/versions/v1.2-b_3/infer"
     assert post(town, gateway, town.ask([1, 2]), path).status_code == 402
-    assert [asked for asked, _ in town.upstream.asked] == [path]
+    assert [asked for asked, _ in town.upstream.requests] == [path]
 
 
 def test_metadata_and_health_go_through_as_they_are(town, gateway):
@@ -273,7 +273,7 @@ def test_metadata_and_health_go_through_as_they_are(town, gateway):
     for path in paths:
         response = httpx.get(gateway + path, headers=ALICE)
         assert (response.status_code, response.json()["path"]) == (200, path)
-    town.upstream.says = lambda path, body: Answer(503, "text/plain", b"not yet")
+    town.upstream.handler = lambda path, body: Answer(503, "text/plain", b"not yet")
     response = httpx.get(gateway + "/v2/health/ready")
     assert (response.status_code, response.content) == (503, b"not yet")
     assert town.log() == []
@@ -295,7 +295,7 @@ def test_keys_are_asked_for_and_nobody_learns_them(town):
                 assert response.headers["www-authenticate"] == "Bearer"
                 assert "wrong-key" not in error_of(response.content)
         assert post(town, url, town.ask([1, 2])).status_code == 402
-    assert len(town.upstream.asked) == 1
+    assert len(town.upstream.requests) == 1
 
 
 def test_every_line_of_forwarded_for_counts(town):
@@ -415,9 +415,9 @@ def test_neither_keys_nor_payloads_nor_names_are_in_metrics_logs_or_errors(town,
         redeem = redemption(town, url)
         said = [post(town, url, town.ask([secret, 1])), redeem(), redeem("bob-key"), post(town, url, b'{"47.110815"')]
         said += [httpx.post(url + town.path, headers={"authorization": "Bearer wrong-key"})]
-        town.upstream.says = lambda path, body: Answer(500, "text/plain", body)
+        town.upstream.handler = lambda path, body: Answer(500, "text/plain", body)
         said += [post(town, url, town.ask([secret, 2]))]
-        town.upstream.says = lambda path, body: Answer(200, "application/json", body)
+        town.upstream.handler = lambda path, body: Answer(200, "application/json", body)
         said += [post(town, url, town.ask([secret, 3]))]
     errors = " ".join(response.text for response in said if response.status_code not in (200, 402))
     logged = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
@@ -465,8 +465,8 @@ def test_readiness_says_which_of_the_two_is_not_ready(town, monkeypatch):
     admin = admin_application(town.upstream, "/v2/health/ready", town.ledger, town.telemetry)
     assert asyncio.run(get(admin, "/livez")).json() == {"live": True}
     assert asyncio.run(get(admin, "/readyz")).json() == {"ready": True, "upstream": True, "ledger": True}
-    assert town.upstream.asked == [("/v2/health/ready", b"")]
-    town.upstream.says = lambda path, body: Answer(503, "text/plain", b"")
+    assert town.upstream.requests == [("/v2/health/ready", b"")]
+    town.upstream.handler = lambda path, body: Answer(503, "text/plain", b"")
     response = asyncio.run(get(admin, "/readyz"))
     assert (response.status_code, response.json()) == (503, {"ready": False, "upstream": False, "ledger": True})
     asyncio.run(town.ledger.close())

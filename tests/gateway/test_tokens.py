@@ -213,7 +213,7 @@ def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(tow
     assert (good.status_code, bad.status_code) == (402, 401)
     assert bad.json() == {"error": "the token is not valid here"}
     assert bad.headers["www-authenticate"] == "Bearer"
-    assert len(town.upstream.asked) == 1
+    assert len(town.upstream.requests) == 1
     assert town.account(Caller("jwt:alice")).rows == 1
 
 

@@ -90,13 +90,13 @@ def test_a_missing_password_is_refused(url, caplog):
 
 
 def test_a_server_that_does_not_answer_is_waited_for_as_long_as_the_url_says(url, server, caplog):
-    with server.held():
+    with server.paused():
         assert refused(opened(f"{url}?timeout=0.05"), caplog) == "the ledger's server takes too long"
 
     async def go():
         ledger = await opened(url)
         ledger._server._timeout = 0.1
-        with server.held(), pytest.raises(LedgerError, match="takes too long"):
+        with server.paused(), pytest.raises(LedgerError, match="takes too long"):
             await ledger.charge(CALLER, new_charge(1))
         ledger._server._timeout = 60.0
         rows = (await ledger.charge(CALLER, new_charge(2))).rows
