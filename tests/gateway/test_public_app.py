@@ -485,7 +485,7 @@ def test_readiness_says_which_of_the_two_is_not_ready(harness, monkeypatch):
 
 
 def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness, monkeypatch):
-    monkeypatch.setattr("modeltoll.gateway.admin.health._PATIENCE", 0.01)
+    monkeypatch.setattr("modeltoll.gateway.admin.health._TIMEOUT", 0.01)
 
     class Hanging:
         async def fetch(self, path):
