@@ -67,10 +67,13 @@ def format_accept(accept: Accept) -> str:
 
 
 @lru_cache(maxsize=256)  # a client says the same each time
-def parse_accept(value: str) -> Accept:
-    """Read a ``Toll-Accept`` header. What is not understood is left at its default; nothing here can raise."""
+def parse_accept(value: str, known: tuple[str, ...] = PUZZLES) -> Accept:
+    """Read a ``Toll-Accept`` header. What is not understood is left at its default; nothing here can raise.
+
+    ``known`` are the names of puzzles that are understood.
+    """
     names, *options = value[:256].split(";")
-    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in PUZZLES)
+    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in known)
     default = Accept()
     mode, memory = default.mode, default.memory_kib
     for option in options:

@@ -67,7 +67,7 @@ def toll_flow(purse: Purse, body: bytes) -> Flow:
     Raises:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
     """
-    toll = wire.find_toll(body)
+    toll = wire.find_toll(body, purse.puzzles)
     while toll is not None:
         purse.decide(toll)  # refuse before a thread is troubled
         earned = yield SolveStep(partial(_earn, purse, toll))
@@ -76,11 +76,11 @@ def toll_flow(purse: Purse, body: bytes) -> Flow:
         assert isinstance(earned, Solution)
         came = yield RedeemStep(wire.encode_redemption(toll.cargo, earned.counters))
         assert isinstance(came, RedeemResponse)
-        toll = _behind(toll, came)
+        toll = _behind(toll, came, purse)
     return None
 
 
-def _behind(toll: Toll, came: RedeemResponse) -> Toll | None:
+def _behind(toll: Toll, came: RedeemResponse, purse: Purse) -> Toll | None:
     """The toll that stands behind a solved entry, or None where what came is what was bought.
 
     Raises:
@@ -88,7 +88,7 @@ def _behind(toll: Toll, came: RedeemResponse) -> Toll | None:
     """
     if is_final_status(came.status):
         return None
-    further = wire.find_toll(came.body) if toll.entry and came.status == wire.STATUS else None
+    further = wire.find_toll(came.body, purse.puzzles) if toll.entry and came.status == wire.STATUS else None
     if further is None or further.entry:
         raise SealBroken(f"the server answers a solved toll with {came.status}: a redirect, or a toll on a toll")
     return further
