@@ -1,5 +1,5 @@
 # Every target makes and reuses .venv by itself; nothing but Python 3.11+ is needed beforehand
-# (`make js`: Node 20.16+ with npm).
+# (`make js`: Node 20.19+ with npm).
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

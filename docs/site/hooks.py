@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import command_line
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from notebooks import notebook
 from outside import COPIED, PAGES, ROOT, linked_files, rewrite
@@ -26,6 +27,7 @@ MAKERS: Mapping[str, Callable[..., str]] = {
     "report": report,
     "chart": lambda name, *alt: chart(name, " ".join(alt)),
 }
+_FOREIGN = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*(?:src|href|srcset)=["']?(?:https?:)?//[^>]*>""")
 _MARKER = re.compile(r"<!-- made: (?P<name>\S+)(?P<arguments>[^>]*?) -->")
 
 
@@ -52,3 +54,10 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Links first, for they are the repository's; then what is made, whose links are the site's."""
     linked = rewrite(page.file.src_uri, markdown)
     return _MARKER.sub(lambda found: MAKERS[found["name"]](*found["arguments"].split()), linked)
+
+
+def on_post_page(output: str, *, page: Any, **_: Any) -> str:
+    """A page that would load anything from another host is an error: the site is complete by itself."""
+    if found := _FOREIGN.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from another host: {found[0]}")
+    return output

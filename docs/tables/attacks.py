@@ -1,4 +1,4 @@
-"""What attacks get without a toll: results/bench."""
+"""Tables of attacks without a toll: results/bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bench found: results/bench."""
+"""Tables of the bench: results/bench."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _found(suite: str, dataset: str) -> Results:
 
 
 def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:
-    """What was measured under our toll, beside the same under the published one."""
+    """Each result under our toll, with the same under the published one."""
     shared = ("attack", "evasion", "workload", "budget")
     others = {tuple(one[name] for name in shared): one for one in results.of(tariff=PUBLISHED)}
     for one in results.of(tariff=OURS):
@@ -58,7 +58,7 @@ def _source(results: Results) -> str:
 
 
 def bench_thefts(dataset: str) -> str:
-    """Every attack, undisguised."""
+    """Every attack, without evasion."""
     results, rows = _found("table2", dataset), []
     for ours, published in _paired(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
@@ -81,7 +81,7 @@ def _levels(dataset: str, family: str) -> dict[str, dict[int, list[str]]]:
 
 
 def bench_accounts(dataset: str) -> str:
-    """Thieves with many accounts, beside the targets where there are any."""
+    """Ratios by the number of accounts, with targets if there are any."""
     keyed, anonymous = (_levels(dataset, family) for family in ("accounts", "anonymous"))
     targets = _TARGETS.get(dataset, {})
     rows = [
@@ -94,7 +94,7 @@ def bench_accounts(dataset: str) -> str:
 
 
 def bench_fillers(dataset: str) -> str:
-    """Thieves who mix in what looks honest."""
+    """Ratios with fillers between stolen rows."""
     plain = _levels(dataset, "accounts")
     rows, counts = [], [1, 2, 4, 8]
     for family in FILLERS:
@@ -107,7 +107,7 @@ def bench_fillers(dataset: str) -> str:
 
 
 def bench_evasions(dataset: str) -> str:
-    """Choosy thieves, old solutions, a graphics card."""
+    """Evasions without levels: choosing cheap rows, replay, a graphics card."""
     rows = []
     for ours, published in _paired(_found("evasions", dataset)):
         if not ours["evasion"].rpartition("-")[2].isdigit() or ours["evasion"].startswith("abandoning"):
@@ -118,7 +118,7 @@ def bench_evasions(dataset: str) -> str:
 
 
 def bench_honest(dataset: str) -> str:
-    """What honest callers wait."""
+    """Ratios and waits of honest callers."""
     results, rows = _found("honest", dataset), []
     for ours, published in _paired(results):
         waits = [f"{number(1000 * ours['waits'][name])} ms" for name in ("p50", "p99")]
@@ -130,13 +130,13 @@ def bench_honest(dataset: str) -> str:
 
 
 def bench_defences(dataset: str) -> str:
-    """What others do against theft."""
+    """Other defences, and their cost to honest users."""
     results = _found("defences", dataset)
     return _without(defences(results), "data set", "fidelity") + _source(results)
 
 
 def bench_live(dataset: str) -> str:
-    """Rows that were driven through a real gateway."""
+    """Rows that went through a real gateway."""
     return _without(live(_found("quick", dataset)), "data set")
 
 

@@ -1,4 +1,4 @@
-"""What clients make of Argon2id on one machine: results/benchmarks/bench_clients.json."""
+"""Argon2id rates of the clients on one machine: results/benchmarks/bench_clients.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dashboard costs a gateway: results/benchmarks."""
+"""The cost of the dashboard for a gateway: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["watched"]
 
 
 def watched() -> str:
-    """What the benchmark of the dashboard measured."""
+    """Times of charges with the dashboard closed and open."""
     result = read("benchmarks/bench_dashboard")
     rows = []
     for words, name in (("dashboard closed", "alone"), ("page requested once a second", "watched")):

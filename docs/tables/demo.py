@@ -1,4 +1,4 @@
-"""What the demo's callers paid: results/demo."""
+"""Prices of the demo's callers: results/demo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tables share."""
+"""Functions that all tables share."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) ->
 
 
 def number(value: float) -> str:
-    """Three digits that mean something, without powers of ten."""
+    """A number with three significant digits, without powers of ten."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What the gate costs on each ledger, and where its time goes: results/benchmarks."""
+"""The time of the gate on each ledger, whole and by step: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def steps() -> str:
 
 
 def foresight() -> str:
-    """What a slow measure of inputs adds, before and after the answer."""
+    """The time that a slow measure of inputs adds, measured beside or after the answer."""
     result = read("benchmarks/bench_foresight")
     ways = [name for name in result["adds_ms"][0] if name != "takes_ms"]
     rows = [[f"{line['takes_ms']:g} ms", *(f"{line[way]:.2f} ms" for way in ways)] for line in result["adds_ms"]]

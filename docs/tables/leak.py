@@ -1,4 +1,4 @@
-"""What the measures see, and what they cost: results/leak."""
+"""Leaks and times of the measures: results/leak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CALLERS = {
 
 
 def factors(data: str) -> str:
-    """Mean price factor of each caller under each choice of measures; in brackets that of his cheaper half."""
+    """Mean price factor of each caller under each choice of measures; in brackets that of the cheaper half of its rows."""
     found = read(f"leak/factors-{data}")
     rows = []
     for measures, row in found["factors"].items():
@@ -39,7 +39,7 @@ def heads(*studies: str) -> str:
 
 
 def training(*studies: str) -> str:
-    """What it took to train teachers, observers and heads."""
+    """Training times of teachers, observers and heads."""
     rows = []
     for study in studies:
         found = read(f"leak/models-{study}")
@@ -52,7 +52,7 @@ PARTS = ("teachers_cpu_seconds", "observer_cpu_seconds", "head_cpu_seconds")
 
 
 def speed() -> str:
-    """Microseconds a row, ours and the published formula written plainly."""
+    """Microseconds a row, of ours and of the published formula in plain Python."""
     rows = []
     for line in read("benchmarks/bench_leak")["figures"]:
         target = "" if line["target"] is None else f"{line['target']:g}"

@@ -1,4 +1,4 @@
-"""What a step of each ledger takes: results/benchmarks."""
+"""Times of the ledgers' steps, and exactness of their counts: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["counting", "ledgers"]
 
 
 def ledgers() -> str:
-    """What the benchmark of the ledgers measured."""
+    """Times of charge and bill on each ledger."""
     result = read("benchmarks/bench_ledger")
     rows = []
     for line in result["ledgers"]:
@@ -21,7 +21,7 @@ def ledgers() -> str:
 
 
 def counting() -> str:
-    """What several gateways with several workers counted."""
+    """Counts of several gateways with several workers."""
     result = read("benchmarks/exact_counting")
     head = [
         "ledger",

@@ -1,4 +1,4 @@
-"""What a gateway carries, and what is left of its books when something is killed: results/benchmarks."""
+"""Throughput of a gateway, and its accounts after a process is killed: results/benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["kills", "throughput"]
 
 
 def kills() -> str:
-    """What kill -9 in the middle of load left."""
+    """Requests and charges after kill -9 under load."""
     result = read("benchmarks/kills")
     head = [
         "ledger",
@@ -29,7 +29,7 @@ def kills() -> str:
 
 
 def throughput(name: str = "throughput") -> str:
-    """What one worker carried on each ledger."""
+    """Throughput, times and memory of one worker on each ledger."""
     result = read(f"benchmarks/{name}")
     head = ["ledger", "requests a second", "median", "p99", "CPU time a request", "memory: early, late, peak"]
     rows = [

@@ -1,4 +1,4 @@
-"""What callers pay, under the published tariff and ours: results/pricing."""
+"""Prices of callers under the published tariff and ours: results/pricing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _ratio(ratio: float | None) -> str:
 
 
 def published(data: str) -> str:
-    """What the sign and the rows per step change, for each mode and count of queries."""
+    """Ratios of the published tariff by sign and rows per step, for each mode and count of queries."""
     variants = [(sign, step) for sign in ("unsigned", "signed") for step in STEPS]
     columns = [read(f"pricing/published-{data}-{sign}-{step}") for sign, step in variants]
     rows = [

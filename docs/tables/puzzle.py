@@ -1,4 +1,4 @@
-"""What puzzles cost to make, to solve and to break: results/puzzle."""
+"""Cost of making and solving puzzles: results/puzzle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _measured() -> Any:
 
 
 def cards() -> str:
-    """How many reference cores a graphics card is worth, by puzzle, and where its rate is from."""
+    """The number of reference cores that a graphics card replaces, by puzzle, with the source of its rate."""
     found = read("puzzle/thief_costs")
     rows = []
     for line in found["gains"]:
@@ -26,7 +26,7 @@ def cards() -> str:
 
 
 def thief() -> str:
-    """What a thousand rows cost a thief, by puzzle and machine."""
+    """The cost of a thousand rows for a thief, by puzzle and machine."""
     rows = [
         [line["puzzle"], line["machine"]]
         + [f"{line[name]:,g}" for name in ("seconds", "joules", "euro_electricity", "euro_rented")]
@@ -36,7 +36,7 @@ def thief() -> str:
 
 
 def making() -> str:
-    """What a toll costs the server."""
+    """The time that a toll takes on the server."""
     rows = [
         [line["puzzle"], f"{number(line['make_ms'])} ms", f"{number(line['check_ms'])} ms"]
         for line in _measured()["making"]
@@ -63,7 +63,7 @@ def argon2id() -> str:
 
 
 def waits() -> str:
-    """How evenly puzzles of one work wait."""
+    """Variation of the work of puzzles with equal expected work."""
     rows = [
         [line["puzzle"], f"{line['evaluations_cv']:.2f}", f"{line['theory']:.2f}", f"{line['most_over_mean']:.2f}"]
         for line in _measured()["variation"]

@@ -1,4 +1,4 @@
-"""How long the quickstart takes, step by step: results/benchmarks/walk_quickstart.json."""
+"""Times of the quickstart's steps: results/benchmarks/walk_quickstart.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["quickstart"]
 
 
 def quickstart() -> str:
-    """Every command of the page that takes a while, and what it took."""
+    """Every command of the page that takes more than a moment, and its time."""
     found = read("benchmarks/walk_quickstart")
     steps = [[_said(step["step"]), f"{step['seconds']:.1f} s"] for step in found["steps"] if step["seconds"]]
     head = ["step", f"{found['seconds']:.0f} s"]

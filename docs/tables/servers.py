@@ -1,4 +1,4 @@
-"""What real model servers said through the toll house, and at what price: results/benchmarks/real_servers.json."""
+"""Real model servers behind the gateway, with prices and compared answers: results/benchmarks/real_servers.json."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_the_page_is_served_until_it_is_interrupted_and_no_process_is_left(numbe
         assert url.startswith("http://127.0.0.1:"), demo.stderr.read()
         left = children(demo.pid)
         assert len(left) == 2
-        told = httpx.get(url + "house.json").json()
+        told = httpx.get(url + "gateway.json").json()
         row = np.array(httpx.get(url + told["demo"]["samples"]).json()["digits"][0]) / 16
         body = {"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data": row.tolist()}]}
         headers = {"x-api-key": told["demo"]["keys"][0], "origin": url.rstrip("/")}

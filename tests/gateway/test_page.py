@@ -64,7 +64,7 @@ def test_the_page_holds_no_script_and_no_style_of_its_own_and_names_no_other_hos
 
 
 def test_the_page_is_told_where_the_public_side_is_and_what_it_serves():
-    told = get("/house.json").json()
+    told = get("/gateway.json").json()
     assert told == {
         "gateway": "http://127.0.0.1:8080",
         "models": [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}],
@@ -75,7 +75,7 @@ def test_the_page_is_told_where_the_public_side_is_and_what_it_serves():
 
 def test_the_demo_adds_keys_and_rows_to_try():
     offer = PlaygroundConfig(OFFER.listen, OFFER.models, DEMO)
-    assert get("/house.json", offer).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
+    assert get("/gateway.json", offer).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
     assert get("/samples.json", offer).content == DEMO.samples
 
 
@@ -91,7 +91,7 @@ def test_the_demo_adds_keys_and_rows_to_try():
     ],
 )
 def test_a_house_that_listens_everywhere_is_asked_under_the_name_that_the_visitor_came_by(listen, came_by, gateway):
-    response = get("/house.json", PlaygroundConfig(listen, OFFER.models), host=came_by)
+    response = get("/gateway.json", PlaygroundConfig(listen, OFFER.models), host=came_by)
     assert response.json()["gateway"] == gateway
     assert policy(response)["connect-src"] == ["'self'", gateway]
 
@@ -115,6 +115,6 @@ def test_the_operators_side_of_a_gateway_has_the_page(tmp_path, calibration):
 
     page = asyncio.run(ask(assembly.admin, "/try"))
     assert (page.status_code, page.url.path) == (200, "/try/")
-    told = asyncio.run(ask(assembly.admin, "/try/house.json")).json()
+    told = asyncio.run(ask(assembly.admin, "/try/gateway.json")).json()
     assert told["models"] == [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}]
     assert asyncio.run(ask(assembly.public, "/try/")).status_code == 404

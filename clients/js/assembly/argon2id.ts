@@ -1,7 +1,7 @@
 /**
  * Argon2id (RFC 9106) for WebAssembly with SIMD: version 1.3, one pass, one lane, a password of 8 bytes, 32 bytes out.
  *
- * One pass writes every block before it reads it, so the same memory serves any number of evaluations.
+ * One pass writes every block before it reads it, so all evaluations can share one memory.
  */
 
 const PASSES: u32 = 1;
@@ -41,11 +41,11 @@ const INPUT = memory.data(1024, 16);
 const ADDRESSES = memory.data(1024, 16);
 const MIXED = memory.data(1024, 16);
 
-/** Where the salt of 16 bytes is read from. */
+/** The address of the salt (16 bytes), which the caller writes. */
 export const SALT: usize = memory.data(16, 16);
-/** Where the 32 bytes are left. */
+/** The address of the result (32 bytes). */
 export const OUT: usize = memory.data(32, 16);
-/** Where the blocks begin: the memory must reach up to `BLOCKS` + 1024 times the KiB. */
+/** The address of the blocks. The memory must have at least `BLOCKS` + 1024 `memory_kib` bytes. */
 export const BLOCKS: usize = 65536;
 
 // @ts-ignore: decorator
@@ -104,7 +104,7 @@ function blake2b(out: usize, size: u32, input: usize, length: u32): void {
   memory.copy(out, STATE, size);
 }
 
-/** H' (RFC 9106, section 3.3) of 72 bytes, 1024 bytes out: the first 32 bytes of a chain of BLAKE2b, the last whole. */
+/** H' (RFC 9106, section 3.3) of 72 bytes, 1024 bytes out: the first 32 bytes of each BLAKE2b in a chain, and the last. */
 function stretch(block: usize, column: u32): void {
   store<u32>(START, BLOCK);
   store<u32>(START + 68, column);
@@ -161,7 +161,7 @@ function permute(at: usize, stride: usize): void {
     d0 = rotr16(v128.xor(d0, a0)), d1 = rotr16(v128.xor(d1, a1));
     c0 = add(c0, d0), c1 = add(c1, d1);
     b0 = rotr63(v128.xor(b0, c0)), b1 = rotr63(v128.xor(b1, c1));
-    // Each half ends with the rows of words rotated: by one on the way to the diagonals, by three on the way back.
+    // Each half ends by rotating the rows of words: by one to form the diagonals, by three to form the columns again.
     const c = c0, x = v128.shuffle<u64>(b0, b1, 1, 2), y = v128.shuffle<u64>(b1, b0, 1, 2);
     const v = v128.shuffle<u64>(d0, d1, 1, 2), w = v128.shuffle<u64>(d1, d0, 1, 2);
     c0 = c1, c1 = c;

@@ -1,19 +1,19 @@
 /**
- * Evaluations per second of Argon2id in Node, on one core, as the solver does them.
+ * Measures evaluations per second of Argon2id in Node, on one core.
  *
  *     npm run bench -- [--seconds 1] [--repeats 5] [--json FILE]
  *
- * Rates are the best of the repeats, which take turns over the memories.
+ * Each rate is the best of the repeats; a repeat measures every memory size once.
  */
 
 import { writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { evaluator, plainEvaluator } from "../build/argon2id.js";
-import { ARGON2ID_RATES } from "../build/profile.js";
+import { createEvaluator, createHashWasmEvaluator } from "../build/argon2id.js";
+import { ARGON2ID_RATES } from "../build/machineProfile.js";
 
 const MEMORIES_KIB = [256, 1024, 8192];
-const KINDS = { "own, SIMD": evaluator, "hash-wasm": plainEvaluator };
+const KINDS = { "own, SIMD": createEvaluator, "hash-wasm": createHashWasmEvaluator };
 const RUNS = MEMORIES_KIB.flatMap((memory) => Object.keys(KINDS).map((kind) => ({ memory, kind, best: 0 })));
 const OPTIONS = {
   seconds: { type: "string", default: "1" },
@@ -22,7 +22,7 @@ const OPTIONS = {
 };
 const { seconds, repeats, json } = parseArgs({ options: OPTIONS }).values;
 
-async function rate(evaluate, milliseconds) {
+async function measureRate(evaluate, milliseconds) {
   const seed = new Uint8Array(16);
   const begin = performance.now();
   let n = 0;
@@ -32,7 +32,7 @@ async function rate(evaluate, milliseconds) {
 
 for (let repeat = 0; repeat < Number(repeats); repeat++) {
   for (const run of RUNS) {
-    run.best = Math.max(run.best, await rate(await KINDS[run.kind](run.memory), 1000 * Number(seconds)));
+    run.best = Math.max(run.best, await measureRate(await KINDS[run.kind](run.memory), 1000 * Number(seconds)));
   }
 }
 const rows = RUNS.map(({ memory, kind, best }) => ({

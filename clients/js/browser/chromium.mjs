@@ -1,10 +1,10 @@
-/** Debian's Chromium, or the one at $CHROMIUM, as the browser tests drive it. */
+/** Starts Chromium: `chromium` in $PATH, or the program that $CHROMIUM names. */
 
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
 import { chromium } from "playwright-core";
 
-export const FLAGS = [
+const FLAGS = [
   "--disable-gpu",
   "--disable-quic",
   "--no-first-run",
@@ -13,25 +13,25 @@ export const FLAGS = [
   "--disable-sync",
 ];
 
-/** The browser's path; throws where there is none, so that nothing is skipped. */
-export function executable() {
+/** The browser's path; throws if there is none, so that no test is skipped. */
+function chromiumPath() {
   const name = process.env.CHROMIUM ?? "chromium";
   if (name.includes("/")) return name;
-  const found = process.env.PATH.split(delimiter)
+  const path = process.env.PATH.split(delimiter)
     .map((folder) => join(folder, name))
-    .find((path) => {
+    .find((candidate) => {
       try {
-        accessSync(path, constants.X_OK);
+        accessSync(candidate, constants.X_OK);
         return true;
       } catch {
         return false;
       }
     });
-  if (!found) throw new Error("there is no Chromium: install one, or name it in $CHROMIUM");
-  return found;
+  if (!path) throw new Error("there is no Chromium: install it, or name it in $CHROMIUM");
+  return path;
 }
 
-/** A browser without a window, in an empty folder of its own; root needs it without a sandbox. */
+/** A headless browser with an empty profile. Chromium's sandbox does not run as root. */
 export function launch() {
-  return chromium.launch({ executablePath: executable(), args: FLAGS, chromiumSandbox: process.getuid?.() !== 0 });
+  return chromium.launch({ executablePath: chromiumPath(), args: FLAGS, chromiumSandbox: process.getuid?.() !== 0 });
 }

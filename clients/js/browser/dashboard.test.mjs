@@ -1,53 +1,53 @@
-/** The operator's dashboard in a real browser. */
+/** The dashboard in a real browser. */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { launch } from "./chromium.mjs";
-import { openStand } from "./dashboardStand.mjs";
+import { openDashboard } from "./dashboardFixtures.mjs";
 
 const THIEF = "caller?model=digits&name=key%3Amallory";
-const MOMENT = 16_000; // milliseconds after which the figures are asked for anew
+const REFRESH_MS = 16_000; // a little more than the interval of the page's requests
 let browser;
-let stand;
+let dashboard;
 let context;
 
 before(async () => {
-  [browser, stand] = await Promise.all([launch(), openStand()]);
+  [browser, dashboard] = await Promise.all([launch(), openDashboard()]);
 });
 after(async () => {
   await browser?.close();
-  if (stand) assert.equal(await stand.end(), 0);
+  if (dashboard) assert.equal(await dashboard.end(), 0);
 });
 afterEach(() => context?.close());
 
-/** A page of the dashboard, its clock held still; what the browser complains of, dialogs among it, fails the test. */
+/** A page of the dashboard with a fake clock; `errors` has the browser's errors and dialogs, `urls` all requests. */
 async function visit(path = "", screen = {}) {
   context = await browser.newContext(screen);
   const page = await context.newPage();
-  const wrong = [];
-  page.on("pageerror", (error) => wrong.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
-  page.on("dialog", (dialog) => wrong.push(dialog.message()));
-  const asked = [];
-  page.on("request", (request) => asked.push(request.url()));
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  page.on("dialog", (dialog) => errors.push(dialog.message()));
+  const urls = [];
+  page.on("request", (request) => urls.push(request.url()));
   if (screen.javaScriptEnabled !== false) await page.clock.install();
-  await page.goto(`${stand.url}${path}`);
+  await page.goto(`${dashboard.url}${path}`);
   if (screen.javaScriptEnabled !== false) await page.locator("html[data-ready]").waitFor();
-  return { page, wrong: () => wrong, asked };
+  return { page, errors, urls };
 }
 
 const tile = (page, label) => page.locator(".tile", { hasText: label }).locator("dd");
 
-/** Let the page ask for fresh figures, and wait for the answer. */
-async function refreshed(page) {
-  const answered = page.waitForResponse((response) => response.url().startsWith(stand.url));
-  await page.clock.runFor(MOMENT);
-  await (await answered).finished();
+/** Let the page request new figures, and wait for the response. */
+async function refresh(page) {
+  const response = page.waitForResponse((candidate) => candidate.url().startsWith(dashboard.url));
+  await page.clock.runFor(REFRESH_MS);
+  await (await response).finished();
   await page.waitForFunction(() => !document.querySelector(".htmx-swapping, .htmx-request"));
 }
 
-/** Of each chart, how many of its pixels are not empty. */
-const inked = (page) =>
+/** The number of pixels of each chart that are not transparent. */
+const countPixels = (page) =>
   page.locator(".chart canvas").evaluateAll((canvases) =>
     canvases.map((canvas) => {
       const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -56,84 +56,84 @@ const inked = (page) =>
   );
 
 for (const [name, path] of Object.entries({ overview: "", caller: THIEF })) {
-  test(`every chart is drawn, without a word from the browser, of nobody but the gateway: ${name}`, async () => {
-    const { page, wrong, asked } = await visit(path);
+  test(`every chart is drawn, without an error, with requests to the gateway only: ${name}`, async () => {
+    const { page, errors, urls } = await visit(path);
     const charts = await page.locator(".chart").count();
-    const pixels = await inked(page);
+    const pixels = await countPixels(page);
     assert.ok(charts >= 6, `${charts} charts`);
     assert.equal(pixels.length, charts);
     assert.ok(
       pixels.every((count) => count > 1000),
       String(pixels),
     );
-    assert.deepEqual(wrong(), []);
+    assert.deepEqual(errors, []);
     assert.ok(
-      asked.every((url) => url.startsWith(stand.url)),
-      String(asked),
+      urls.every((url) => url.startsWith(dashboard.url)),
+      String(urls),
     );
   });
 }
 
-test("fresh figures come by themselves, and leave focus, typing and open tables as they are", async () => {
-  const { page, wrong } = await visit();
+test("the page refreshes by itself, and keeps focus, typed text and open tables", async () => {
+  const { page, errors } = await visit();
   const requests = async () => Number((await tile(page, "requests").first().innerText()).replace(",", ""));
-  const before = await requests();
+  const requestsBefore = await requests();
   await page.locator("summary").first().click();
   await page.getByLabel("g", { exact: true }).fill("0.33");
   const chart = await page.locator("#requests").getAttribute("data-chart");
-  await stand.tell("more");
-  await refreshed(page);
-  assert.equal(await requests(), before + 5);
+  await dashboard.send("more");
+  await refresh(page);
+  assert.equal(await requests(), requestsBefore + 5);
   assert.notEqual(await page.locator("#requests").getAttribute("data-chart"), chart);
   assert.equal(await page.locator("#requests canvas").count(), 1);
   assert.equal(await page.getByLabel("g", { exact: true }).inputValue(), "0.33");
   assert.equal(await page.evaluate(() => document.activeElement.name), "g");
   assert.equal(await page.locator("details").first().getAttribute("open"), "");
-  assert.deepEqual(wrong(), []);
+  assert.deepEqual(errors, []);
 });
 
-test("refreshing is paused by a button, and goes on by it", async () => {
-  const { page, asked } = await visit();
+test("a button pauses and resumes refreshing", async () => {
+  const { page, urls } = await visit();
   const button = page.getByRole("button", { name: "Pause refreshing" });
   await button.click();
   assert.equal(await button.getAttribute("aria-pressed"), "true");
-  const before = asked.length;
-  await page.clock.runFor(4 * MOMENT);
-  assert.equal(asked.length, before);
+  const urlsBefore = urls.length;
+  await page.clock.runFor(4 * REFRESH_MS);
+  assert.equal(urls.length, urlsBefore);
   await button.click();
-  await refreshed(page);
-  assert.ok(asked.length > before);
+  await refresh(page);
+  assert.ok(urls.length > urlsBefore);
 });
 
-test("a ledger that falls silent is said to, and the page recovers by itself", async () => {
+test("the page reports a ledger that does not answer, and recovers by itself", async () => {
   const { page } = await visit();
-  await stand.tell("silence");
+  await dashboard.send("silence");
   try {
-    await refreshed(page);
+    await refresh(page);
     await page.getByText("The ledger does not answer: the ledger's server cannot be reached.").waitFor();
     assert.equal(await page.locator("#requests").count(), 0);
     assert.equal(await page.locator("#price canvas").count(), 1);
   } finally {
-    await stand.tell("speak");
+    await dashboard.send("speak");
   }
-  await refreshed(page);
+  await refresh(page);
   await page.locator("#requests canvas").waitFor();
   assert.equal(await page.getByText("The ledger does not answer").count(), 0);
 });
 
-test("a gateway that is gone leaves the latest figures, and a word", async () => {
+test("if the gateway does not answer, the latest figures stay and the page says so", async () => {
   const { page } = await visit();
   await page.route("**", (route) => route.abort());
-  await page.clock.runFor(MOMENT);
+  await page.clock.runFor(REFRESH_MS);
   await page.locator("#said", { hasText: "The gateway does not answer; these are the latest figures." }).waitFor();
   assert.equal(await page.locator("#requests canvas").count(), 1);
   await page.unroute("**");
-  await refreshed(page);
+  await refresh(page);
   assert.equal(await page.locator("#said").innerText(), "");
 });
 
-test("callers are sorted in place, and the address says so", async () => {
-  const { page, wrong } = await visit();
+test("callers are sorted in place, and the URL has the order", async () => {
+  const { page, errors } = await visit();
   await page.getByRole("link", { name: "rows", exact: true }).click();
   await page.locator(".sorts [aria-current]", { hasText: "rows" }).waitFor();
   assert.match(page.url(), /sort=rows/);
@@ -141,16 +141,16 @@ test("callers are sorted in place, and the address says so", async () => {
   const numbers = rows.map((text) => Number(text.replaceAll(",", "")));
   assert.deepEqual(
     numbers,
-    [...numbers].sort((one, other) => other - one),
+    numbers.toSorted((one, other) => other - one),
   );
   assert.equal(await page.locator("#requests canvas").count(), 1);
-  await refreshed(page);
+  await refresh(page);
   assert.equal(await page.locator(".sorts [aria-current]").innerText(), "rows");
-  assert.deepEqual(wrong(), []);
+  assert.deepEqual(errors, []);
 });
 
-test("the last day is replayed under other settings, and what cannot be is refused", async () => {
-  const { page, wrong } = await visit();
+test("the last day is replayed with other settings, and invalid settings are refused", async () => {
+  const { page, errors } = await visit();
   await page.getByLabel("highest surcharge").fill("10");
   await page.getByRole("button", { name: "Replay the last day" }).click();
   await page.getByText("replayed, these settings").waitFor();
@@ -165,11 +165,11 @@ test("the last day is replayed under other settings, and what cannot be is refus
   await page.getByRole("link", { name: "Settings in force" }).click();
   await page.locator("html[data-ready]").waitFor();
   assert.equal(await page.getByLabel("g", { exact: true }).inputValue(), "0.8");
-  assert.deepEqual(wrong(), []);
+  assert.deepEqual(errors, []);
 });
 
-test("a caller's name leads to his history", async () => {
-  const { page, wrong } = await visit();
+test("a caller's name links to the caller's history", async () => {
+  const { page, errors } = await visit();
   await page.getByRole("link", { name: "key:mallory" }).click();
   await page.locator("html[data-ready]").waitFor();
   assert.equal(await page.locator("h1").innerText(), "key:mallory");
@@ -177,10 +177,10 @@ test("a caller's name leads to his history", async () => {
   assert.equal(await page.locator("#leak-1 canvas").count(), 1);
   await page.getByRole("link", { name: "digits" }).click();
   await page.getByRole("heading", { name: "The price in force" }).waitFor();
-  assert.deepEqual(wrong(), []);
+  assert.deepEqual(errors, []);
 });
 
-test("by keyboard: past the head, along a chart, and into a caller's history", async () => {
+test("by keyboard: skip the header, read a chart, open a caller's history", async () => {
   const { page } = await visit();
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "To the page's main part");
@@ -204,7 +204,7 @@ test("by keyboard: past the head, along a chart, and into a caller's history", a
   await page.locator("h1.name").waitFor();
 });
 
-test("a chart whose x runs from right to left is walked as it is seen", async () => {
+test("on a chart whose x axis is reversed the arrow keys move as the chart is drawn", async () => {
   const { page } = await visit();
   const readout = page.locator("#price .readout");
   const share = async () => Number.parseFloat(await readout.innerText());
@@ -212,19 +212,19 @@ test("a chart whose x runs from right to left is walked as it is seen", async ()
   await page.keyboard.press("Home");
   const first = await share();
   await page.keyboard.press("ArrowRight");
-  assert.ok((await share()) < first, "to the right it is rarer");
+  assert.ok((await share()) < first, "the share falls to the right");
   await page.keyboard.press("End");
   assert.ok((await share()) < 0.1);
 });
 
-test("everything that can be used has a name", async () => {
+test("every control has an accessible name", async () => {
   for (const path of ["", THIEF]) {
     const { page } = await visit(path);
     const session = await context.newCDPSession(page);
     const { nodes } = await session.send("Accessibility.getFullAXTree");
-    const used = new Set(["button", "textbox", "link", "image", "region", "group", "heading", "navigation"]);
+    const roles = new Set(["button", "textbox", "link", "image", "region", "group", "heading", "navigation"]);
     const nameless = nodes.filter(
-      (node) => !node.ignored && used.has(node.role.value) && !node.name?.value && node.role.value !== "group",
+      (node) => !node.ignored && roles.has(node.role.value) && !node.name?.value && node.role.value !== "group",
     );
     assert.deepEqual(
       nameless.map((node) => node.role.value),
@@ -248,27 +248,27 @@ for (const [name, path] of Object.entries({ overview: "", caller: THIEF })) {
   });
 }
 
-test("charts change their colours with the system's, and their width with the window's", async () => {
+test("charts follow the colour scheme and the width of the window", async () => {
   const { page } = await visit("", { colorScheme: "light" });
   const picture = () => page.locator("#price canvas").evaluate((canvas) => canvas.toDataURL());
   const light = await picture();
   await page.emulateMedia({ colorScheme: "dark" });
-  await page.waitForFunction((before) => document.querySelector("#price canvas").toDataURL() !== before, light);
+  await page.waitForFunction((old) => document.querySelector("#price canvas").toDataURL() !== old, light);
   const wide = await page.locator("#price canvas").evaluate((canvas) => canvas.clientWidth);
   await page.setViewportSize({ width: 700, height: 900 });
-  await page.waitForFunction((before) => document.querySelector("#price canvas").clientWidth !== before, wide);
+  await page.waitForFunction((old) => document.querySelector("#price canvas").clientWidth !== old, wide);
   assert.equal(await page.locator("#price canvas").count(), 1);
 });
 
 for (const colorScheme of ["light", "dark"]) {
-  test(`text can be read: ${colorScheme}`, async () => {
+  test(`the contrast of the text is high enough: ${colorScheme}`, async () => {
     const { page } = await visit("", { colorScheme });
     const poor = await page.evaluate(() => {
       const probe = document.createElement("canvas").getContext("2d");
       const luminance = (colour) => {
         probe.fillStyle = colour;
         probe.fillRect(0, 0, 1, 1);
-        const linear = [...probe.getImageData(0, 0, 1, 1).data.slice(0, 3)].map((value) => {
+        const linear = Array.from(probe.getImageData(0, 0, 1, 1).data.slice(0, 3), (value) => {
           const share = value / 255;
           return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
         });
@@ -283,8 +283,8 @@ for (const colorScheme of ["light", "dark"]) {
           each.checkVisibility() && [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()),
       );
       return texts.flatMap((each) => {
-        const [low, high] = [luminance(getComputedStyle(each).color), luminance(ground(each))].sort((a, b) => a - b);
-        const ratio = (high + 0.05) / (low + 0.05);
+        const [front, back] = [luminance(getComputedStyle(each).color), luminance(ground(each))];
+        const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
         return ratio < 4.5 ? [`${each.tagName}.${each.className}: ${ratio}`] : []; // WCAG AA
       });
     });
@@ -292,7 +292,7 @@ for (const colorScheme of ["light", "dark"]) {
   });
 }
 
-test("without JavaScript there is everything but the charts, and the form works", async () => {
+test("without JavaScript everything but the charts is shown, and the form works", async () => {
   const { page } = await visit("", { javaScriptEnabled: false });
   assert.equal(await page.getByRole("heading", { level: 2 }).count(), 6);
   await page.getByText("Without JavaScript the charts are not drawn").waitFor();
@@ -304,12 +304,12 @@ test("without JavaScript there is everything but the charts, and the form works"
   await page.getByText("replayed, these settings").waitFor();
 });
 
-test("a hostile name is text, wherever it comes", async () => {
-  await stand.tell("stranger");
-  const { page, wrong } = await visit("?callers=all");
+test("a hostile caller name is shown as text everywhere", async () => {
+  await dashboard.send("stranger");
+  const { page, errors } = await visit("?callers=all");
   const name = `key:<img src=x onerror=alert(1)>"'><script>alert(2)</script>`;
   await page.getByRole("link", { name }).click();
   await page.locator("html[data-ready]").waitFor();
   assert.equal(await page.locator("h1").innerText(), name);
-  assert.deepEqual(wrong(), []);
+  assert.deepEqual(errors, []);
 });

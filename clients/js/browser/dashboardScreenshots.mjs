@@ -1,14 +1,19 @@
-/** Pictures of the operator's dashboard, for the documents: `npm run screenshots:dashboard`, with Chromium. */
+/**
+ * Takes the screenshots of the dashboard for the documentation: `npm run screenshots:dashboard [-- FOLDER]`.
+ *
+ * Needs Chromium and the Python package.
+ */
 
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { REPOSITORY } from "../scripts/paths.mjs";
 import { launch } from "./chromium.mjs";
-import { openStand } from "./dashboardStand.mjs";
+import { openDashboard } from "./dashboardFixtures.mjs";
 
-const IMAGES = fileURLToPath(new URL("../../../docs/images/", import.meta.url));
+const FOLDER = process.argv[2] ?? join(REPOSITORY, "docs", "images");
 const DESK = { viewport: { width: 1200, height: 900 }, deviceScaleFactor: 1 };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 1.5, isMobile: true, hasTouch: true };
-const MARGIN = 10; // pixels above and below what is seen, less than lies between two cards
-const OTHERS = "?g=0.6&maximum=10";
+const MARGIN = 10; // pixels above and below the cards, less than their distance
+const OTHER_SETTINGS = "?g=0.6&maximum=10";
 const THIEF = "caller?model=digits&name=key%3Amallory";
 const PICTURES = {
   "dashboard-light": { path: "", to: "waits-title", screen: { ...DESK, colorScheme: "light" } },
@@ -19,7 +24,7 @@ const PICTURES = {
     screen: { ...DESK, colorScheme: "light" },
   },
   "dashboard-what-if": {
-    path: OTHERS,
+    path: OTHER_SETTINGS,
     from: "curve-title",
     to: "what-if-title",
     screen: { ...DESK, colorScheme: "light" },
@@ -28,26 +33,26 @@ const PICTURES = {
   "dashboard-phone": { path: "", to: "day-title", screen: { ...PHONE, colorScheme: "light" } },
 };
 
-/** Where the card of that heading begins and ends, in pixels from the page's top. */
-const card = (page, heading) =>
+/** The top and the bottom of that heading's card, in pixels from the top of the page. */
+const cardSpan = (page, heading) =>
   page
     .locator(`section[aria-labelledby="${heading}"]`)
-    .evaluate((each) => [each.offsetTop, each.offsetTop + each.offsetHeight]);
+    .evaluate((card) => [card.offsetTop, card.offsetTop + card.offsetHeight]);
 
-const [browser, stand] = await Promise.all([launch(), openStand()]);
+const [browser, dashboard] = await Promise.all([launch(), openDashboard()]);
 try {
   for (const [name, { path, from, to, screen }] of Object.entries(PICTURES)) {
     const context = await browser.newContext(screen);
     const page = await context.newPage();
-    await page.goto(`${stand.url}${path}`);
+    await page.goto(`${dashboard.url}${path}`);
     await page.locator("html[data-ready]").waitFor();
-    const top = from ? (await card(page, from))[0] - MARGIN : 0;
-    const bottom = (await card(page, to))[1] + MARGIN;
+    const top = from ? (await cardSpan(page, from))[0] - MARGIN : 0;
+    const bottom = (await cardSpan(page, to))[1] + MARGIN;
     const clip = { x: 0, y: top, width: screen.viewport.width, height: bottom - top };
-    await page.screenshot({ path: `${IMAGES}${name}.png`, fullPage: true, clip });
+    await page.screenshot({ path: join(FOLDER, `${name}.png`), fullPage: true, clip });
     await context.close();
   }
 } finally {
   await browser.close();
-  await stand.end();
+  await dashboard.end();
 }

@@ -1,6 +1,6 @@
-"""`modeltoll serve` before a model server that speaks OpenAI's chats: prints its address, and ends with its input.
+"""Runs `modeltoll serve` in front of a server of OpenAI chat completions: ``python gateway.py API-KEY``.
 
-python gateway.py API-KEY
+Prints the gateway's address, and ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, sh
 
 
 async def chat(_):
-    """The same answer to everybody."""
+    """The same completion for every request."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": "hello"},
@@ -38,8 +38,8 @@ async def chat(_):
     return JSONResponse({"id": "1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]})
 
 
-def written(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
-    """Settings with a tariff; their file, the gateway's port and its admin port."""
+def write_settings(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
+    """Write settings and a tariff; returns the settings' path, the gateway's port and its admin port."""
     leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)))
     costs = RowCosts(undefended_seconds=UNIT_SECONDS, unit_seconds=UNIT_SECONDS)
     save_calibration(fit_calibration(MODEL, leaks, costs), folder / "tariff.json")
@@ -58,11 +58,11 @@ def written(folder: Path, upstream: str, key: str) -> tuple[Path, int, int]:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve until standard input ends."""
     upstream = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"])])
     with tempfile.TemporaryDirectory() as name, serving(upstream) as url:
         folder = Path(name)
-        settings, port, admin = written(folder, url, sys.argv[1])
+        settings, port, admin = write_settings(folder, url, sys.argv[1])
         with processes.serving(
             ["modeltoll", "serve", str(settings)], f"http://127.0.0.1:{admin}/livez", folder / "serve.log"
         ):

@@ -1,19 +1,24 @@
-/** Pictures of the page to try the toll, for the documents: `npm run screenshots`, with Chromium and the demo. */
+/**
+ * Takes the screenshots of the playground page for the documentation: `npm run screenshots [-- FOLDER]`.
+ *
+ * Needs Chromium and the Python package with the demo.
+ */
 
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { REPOSITORY } from "../scripts/paths.mjs";
 import { launch } from "./chromium.mjs";
-import { openDemo } from "./demo.mjs";
+import { openDemo } from "./demoProcess.mjs";
 
-const IMAGES = fileURLToPath(new URL("../../../docs/images/", import.meta.url));
+const FOLDER = process.argv[2] ?? join(REPOSITORY, "docs", "images");
 const DESK = { viewport: { width: 1120, height: 900 }, deviceScaleFactor: 1 };
 const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 1.5, isMobile: true, hasTouch: true };
-const MARGIN = 20; // below the last card that is seen
+const MARGIN = 20; // pixels below the last card
 const PICTURES = {
-  "page-light": { last: "#race", screen: { ...DESK, colorScheme: "light" } },
+  "page-light": { last: "#thief-demo", screen: { ...DESK, colorScheme: "light" } },
   "page-dark": { last: "#receipts", screen: { ...DESK, colorScheme: "dark" } },
   "page-phone": { last: "#toll", screen: { ...PHONE, colorScheme: "light" } },
 };
-/** A seven, in shares of the pad. */
+/** The digit seven, as points in shares of the pad. */
 const SEVEN = [
   [0.25, 0.2],
   [0.72, 0.2],
@@ -25,7 +30,8 @@ async function press(page, name) {
   await page.locator("#trouble:visible, #step-answer[data-state=done]").waitFor({ timeout: 120_000 });
 }
 
-async function play(page) {
+/** Show everything that the page can do. */
+async function fillPage(page) {
   await press(page, "Send noise");
   await press(page, "Send a photograph patch");
   await page.getByRole("button", { name: "Clear" }).click();
@@ -34,10 +40,10 @@ async function play(page) {
   const [first, ...rest] = SEVEN.map(([across, down]) => [x + across * width, y + down * height]);
   await page.mouse.move(...first);
   await page.mouse.down();
-  for (const place of rest) await page.mouse.move(...place, { steps: 12 });
+  for (const point of rest) await page.mouse.move(...point, { steps: 12 });
   await page.mouse.up();
   await press(page, "Ask the model");
-  await page.getByRole("button", { name: "Play the thief" }).click();
+  await page.getByRole("button", { name: "Run the thief" }).click();
   await page.locator("#play:visible").waitFor({ timeout: 300_000 });
   await page.evaluate(() => document.activeElement.blur());
 }
@@ -49,11 +55,11 @@ try {
     const page = await context.newPage();
     await page.goto(demo.url);
     await page.locator("html[data-ready]").waitFor();
-    await play(page);
+    await fillPage(page);
     const height = await page.locator(last).evaluate((card) => card.offsetTop + card.offsetHeight);
     const clip = { x: 0, y: 0, width: screen.viewport.width, height: height + MARGIN };
     await page.evaluate(() => scrollTo(0, 0));
-    await page.screenshot({ path: `${IMAGES}${name}.png`, fullPage: true, clip });
+    await page.screenshot({ path: join(FOLDER, `${name}.png`), fullPage: true, clip });
     await context.close();
   }
 } finally {

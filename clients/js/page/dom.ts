@@ -1,34 +1,38 @@
-/** The page's elements. */
+/** Finds, creates and changes the page's elements. */
 
-export function byId<E extends HTMLElement = HTMLElement>(id: string): E {
-  const element = document.getElementById(id);
-  if (!element) throw new Error(`the page has no element '${id}'`);
-  return element as E;
+export function byId(id: string): HTMLElement {
+  return byIdAs(id, HTMLElement);
 }
 
-/** Show an element, or hide it. */
-export function seen(id: string, is: boolean): void {
-  byId(id).hidden = !is;
+/** The element of that id, which must be of that class. */
+export function byIdAs<E extends HTMLElement>(id: string, type: new () => E): E {
+  const found = document.getElementById(id);
+  if (!(found instanceof type)) throw new Error(`the page has no ${type.name} with the id '${id}'`);
+  return found;
 }
 
-export function make<K extends keyof HTMLElementTagNameMap>(
+export function setVisible(id: string, visible: boolean): void {
+  byId(id).hidden = !visible;
+}
+
+export function element<K extends keyof HTMLElementTagNameMap>(
   name: K,
   ...content: (string | Node)[]
 ): HTMLElementTagNameMap[K] {
-  const element = document.createElement(name);
-  element.append(...content);
-  return element;
+  const created = document.createElement(name);
+  created.append(...content);
+  return created;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
-export function draw(
+export function svgElement(
   name: string,
   attributes: Record<string, string | number>,
   ...content: (string | Node)[]
 ): Element {
-  const element = document.createElementNS(SVG, name);
-  for (const [attribute, value] of Object.entries(attributes)) element.setAttribute(attribute, String(value));
-  element.append(...content);
-  return element;
+  const created = document.createElementNS(SVG, name);
+  for (const [attribute, value] of Object.entries(attributes)) created.setAttribute(attribute, String(value));
+  created.append(...content);
+  return created;
 }

@@ -1,123 +1,142 @@
-/** The page to try the toll: what its buttons do. */
+/** Connects the page's buttons to the toll client. */
 
-import { asDigit, asItCame, thumbnail } from "./answers.js";
-import { Counter, type Question } from "./counter.js";
-import { byId, make, seen } from "./dom.js";
-import { Grid } from "./grid.js";
-import { BLANK, cellsOf, FULL, rowOf } from "./ink.js";
-import { type Letter, showLetter } from "./letter.js";
-import { type Demo, type Offer, readJson, readOffer, type Samples } from "./offer.js";
-import { Pad } from "./pad.js";
-import { Race } from "./race.js";
-import { inWords, knowsArgon2id, Till } from "./till.js";
-import { time } from "./words.js";
+import { digitView, rawText, thumbnail } from "./answerView.js";
+import { AskPanel, type Question } from "./askPanel.js";
+import { byId, byIdAs, element, setVisible } from "./dom.js";
+import { DrawingPad } from "./drawingPad.js";
+import { formatSeconds } from "./format.js";
+import {
+  type DemoInfo,
+  fetchGatewayInfo,
+  fetchJson,
+  type GatewayInfo,
+  type ModelInfo,
+  type Samples,
+} from "./gatewayInfo.js";
+import { PixelGrid } from "./pixelGrid.js";
+import { BLANK, MAX_INK, rasterize, toModelRow } from "./rasterize.js";
+import { type ModelRequest, showRequestForm } from "./requestForm.js";
+import { type AskRow, ThiefDemo } from "./thiefDemo.js";
+import { errorMessage, supportsArgon2id, TollClient } from "./tollClient.js";
 
-const PATIENCE = 60; // seconds of work that one answer may cost here
-const RACE_LIMIT = 0.5; // the same for an answer of the race
+const DRAWING_LIMIT = 60; // seconds of work that are paid for one answer
+const THIEF_LIMIT = 0.5; // the same for one answer in the thief demo
 const OK = 200;
 
-function say(words: string): void {
-  byId("said").textContent = words;
+/** Gives a text to screen readers. */
+function announce(text: string): void {
+  byId("announcement").textContent = text;
 }
 
+/** Shows a sentence at the top of the page. */
 function notice(text: string): void {
-  byId("notices").append(make("p", text));
+  byId("notices").append(element("p", text));
 }
 
-/** Asks rows of 64 numbers in 0..1 of the demo's victim. */
-function letterOf(row: readonly number[], { infer }: Offer["models"][number], key: string, limit: number): Letter {
+/** A request for one row of 64 numbers in 0..1. */
+function rowRequest(row: readonly number[], model: ModelInfo, key: string, limit: number): ModelRequest {
   const tensor = { name: "x", shape: [1, row.length], datatype: "FP64", data: row };
-  return { path: infer, body: JSON.stringify({ inputs: [tensor] }), key, limit };
+  return { path: model.infer, body: JSON.stringify({ inputs: [tensor] }), key, limit };
 }
 
-/** The demo: drawing, strange questions, and the race. */
-async function showDemo({ models, gateway }: Offer, demo: Demo, till: Till, counter: Counter): Promise<void> {
-  const samples = await readJson<Samples>(demo.samples);
-  const model = models[0]!;
-  const keys = accounts(demo.keys);
-  const [visitor, stranger] = [keys(), keys()];
-  const ask = (row: readonly number[], what: string, key: string): void => {
-    const picture = make("span", thumbnail(row), " ", what);
-    void counter.ask({
-      letter: letterOf(row, model, key, PATIENCE),
-      what: `64 numbers: ${what}.`,
-      picture,
-      read: asDigit,
+/** Show the demo: drawing, unusual requests, and the thief. */
+async function showDemo({ models, gateway }: GatewayInfo, demo: DemoInfo, client: TollClient): Promise<void> {
+  const samples = await fetchJson<Samples>(demo.samples);
+  const [model] = models;
+  if (!model) throw new Error("the gateway has no model");
+  const nextKey = keyRotation(demo.keys);
+  showDrawing(samples, model, new AskPanel(client, gateway, announce), nextKey);
+  const thiefDemo = new ThiefDemo(samples, rowAsker(model, client), announce);
+  byId("play").addEventListener("click", () => {
+    const firstSample = Math.floor(Math.random() * samples.digits.length);
+    const keys = { honest: nextKey(), thief: nextKey() };
+    thiefDemo.run(keys, firstSample).catch((error: unknown) => notice(errorMessage(error, gateway)));
+  });
+  byId("thief-limit").textContent = formatSeconds(THIEF_LIMIT);
+  setVisible("thief-demo", true);
+}
+
+/** Show the drawing pad and its buttons. */
+function showDrawing(samples: Samples, model: ModelInfo, panel: AskPanel, nextKey: () => string): void {
+  const [drawingKey, unusualKey] = [nextKey(), nextKey()];
+  const ask = (row: readonly number[], subject: string, key: string): void => {
+    void panel.ask({
+      request: rowRequest(row, model, key, DRAWING_LIMIT),
+      description: `64 numbers: ${subject}.`,
+      picture: element("span", thumbnail(row), " ", subject),
+      view: digitView,
     });
   };
-  const pad: Pad = new Pad(byId<HTMLCanvasElement>("pad"), (strokes) => grid.show(cellsOf(strokes)));
-  const grid = new Grid(byId("cells"), (words) => {
+  const pad: DrawingPad = new DrawingPad(byIdAs("pad", HTMLCanvasElement), (strokes) => grid.show(rasterize(strokes)));
+  const grid = new PixelGrid(byId("cells"), (description) => {
     pad.clear();
-    say(words);
+    announce(description);
   });
   const show = (row: readonly number[]): void => {
     pad.clear();
-    grid.show(row.map((ink) => ink * FULL));
+    grid.show(row.map((ink) => ink * MAX_INK));
   };
-  byId("ask").addEventListener("click", () => ask(rowOf(grid.cells), "a drawing", visitor));
+  byId("ask").addEventListener("click", () => ask(toModelRow(grid.cells), "a drawing", drawingKey));
   byId("clear").addEventListener("click", () => show(BLANK));
-  byId("example").addEventListener("click", () => show(rowOf(any(samples.digits))));
+  byId("example").addEventListener("click", () => show(toModelRow(randomItem(samples.digits))));
   byId("noise").addEventListener("click", () => {
     const row = BLANK.map(() => Math.random());
     show(row);
-    ask(row, "noise", stranger);
+    ask(row, "noise", unusualKey);
   });
   byId("patch").addEventListener("click", () => {
-    const row = any(samples.patches);
+    const row = randomItem(samples.patches);
     show(row);
-    ask(row, "a photograph patch", stranger);
+    ask(row, "a photograph patch", unusualKey);
   });
-  const race = raceOf(samples, model, till);
-  byId("play").addEventListener("click", () => {
-    const seed = Math.floor(Math.random() * samples.digits.length);
-    race.play([keys(), keys()], seed).catch((error: unknown) => notice(inWords(error, gateway)));
-  });
-  byId("race-limit").textContent = time(RACE_LIMIT);
-  seen("race", true);
-  show(rowOf(any(samples.digits)));
-  seen("drawing", true);
+  show(toModelRow(randomItem(samples.digits)));
+  setVisible("drawing", true);
 }
 
-/** The race pays only what takes a moment; what is dearer is only added up. */
-function raceOf(samples: Samples, model: Offer["models"][number], till: Till): Race {
-  const ask = async (row: readonly number[], key: string, signal: AbortSignal) => {
-    const { status, price, text } = await till.buy({ ...letterOf(row, model, key, RACE_LIMIT), signal });
-    if (text !== null && status !== OK) throw new Error(`the toll house answers ${status}: ${text}`);
-    return { price, paid: text !== null };
+/** Asks for one row in the thief demo, which pays only tolls of a moment. */
+function rowAsker(model: ModelInfo, client: TollClient): AskRow {
+  return async (row, key, signal) => {
+    const { status, price, text } = await client.request({ ...rowRequest(row, model, key, THIEF_LIMIT), signal });
+    if (text !== null && status !== OK) throw new Error(`the gateway answers with status ${status}: ${text}`);
+    return { price, isPaid: text !== null };
   };
-  return new Race(samples, ask, say);
 }
 
-/** Keys of callers that nobody has met, one after another, from a random one on: another tab takes others. */
-function accounts(keys: readonly string[]): () => string {
+/** The demo's API keys in turn, from a random one on, so that two tabs use different accounts. */
+function keyRotation(keys: readonly string[]): () => string {
   let at = Math.floor(Math.random() * keys.length);
-  return () => keys[at++ % keys.length]!;
+  return () => keys[at++ % keys.length] ?? "";
 }
 
-function any<T>(all: readonly T[]): T {
-  return all[Math.floor(Math.random() * all.length)]!;
+function randomItem<T>(items: readonly T[]): T {
+  const item = items[Math.floor(Math.random() * items.length)];
+  if (item === undefined) throw new Error("there are no samples");
+  return item;
 }
 
-async function open(): Promise<void> {
-  if (!knowsArgon2id()) notice("WebAssembly is not to be had here: only tolls of SHA-256 can be paid.");
-  if (!globalThis.crypto?.subtle) notice("Seals can be opened over https and on localhost only.");
-  const offer = await readOffer();
-  byId("gateway").textContent = `its toll house, ${offer.gateway}`;
-  const till = new Till(offer.gateway, notice);
-  const counter = new Counter(till, offer.gateway, say);
-  if (offer.demo) await showDemo(offer, offer.demo, till, counter);
-  else showLetter(offer, (letter) => void counter.ask(question(letter)));
+async function start(): Promise<void> {
+  if (!supportsArgon2id()) notice("This page cannot use WebAssembly: only tolls of SHA-256 can be paid.");
+  if (!isSecureContext) notice("Seals can be opened over https and on localhost only.");
+  const info = await fetchGatewayInfo();
+  byId("gateway").textContent = `its gateway, ${info.gateway}`;
+  const client = new TollClient(info.gateway, notice);
+  if (info.demo) {
+    await showDemo(info, info.demo, client);
+  } else {
+    const panel = new AskPanel(client, info.gateway, announce);
+    showRequestForm(info, (request) => void panel.ask(formQuestion(request)));
+  }
   document.documentElement.dataset["ready"] = "yes";
 }
 
-function question(letter: Letter): Question {
-  const model = byId<HTMLSelectElement>("model").value;
+function formQuestion(request: ModelRequest): Question {
+  const model = byIdAs("model", HTMLSelectElement).value;
   return {
-    letter,
-    what: `${letter.body.length} characters, to ${model}.`,
-    picture: make("span", model),
-    read: asItCame,
+    request,
+    description: `${request.body.length} characters, to ${model}.`,
+    picture: element("span", model),
+    view: rawText,
   };
 }
 
-open().catch((error: unknown) => notice(`The page could not begin: ${String(error)}`));
+start().catch((error: unknown) => notice(`The page could not start: ${String(error)}`));

@@ -1,35 +1,38 @@
-/** A plot of what two callers were asked so far, on a logarithmic scale. */
+/** A plot of the work that two callers were asked for, on a logarithmic scale. */
 
-import { draw } from "./dom.js";
-import { time } from "./words.js";
+import { svgElement } from "./dom.js";
+import { formatSeconds } from "./format.js";
 
-/** Sums in seconds, one for each query so far. */
-export interface Sums {
+/** Cumulative sums of the prices in seconds, one for each query. */
+export interface PriceSums {
   readonly honest: readonly number[];
   readonly thief: readonly number[];
 }
 
+type CallerName = keyof PriceSums;
+
 const HEIGHT = 280;
 const MARGIN = { top: 16, right: 92, bottom: 34, left: 62 };
-const LEAST = 0.01; // seconds: the bottom of the scale
-const APART = 16; // of two labels at the lines' ends
-const SAID = new Map([
-  [0.001, "1 ms"],
-  [0.01, "10 ms"],
-  [0.1, "0.1 s"],
-  [1, "1 s"],
-  [10, "10 s"],
-  [60, "1 min"],
-  [600, "10 min"],
-  [3600, "1 h"],
-  [36_000, "10 h"],
-  [86_400, "1 day"],
-  [864_000, "10 days"],
-  [8_640_000, "100 days"],
-]);
-const TICKS = [...SAID.keys()];
+const LOWEST = 0.01; // seconds: the scale begins there, or below the smallest sum
+const LABEL_DISTANCE = 16; // half the least distance of the two labels at the lines' ends
+const TICKS = [
+  { seconds: 0.001, label: "1 ms" },
+  { seconds: 0.01, label: "10 ms" },
+  { seconds: 0.1, label: "0.1 s" },
+  { seconds: 1, label: "1 s" },
+  { seconds: 10, label: "10 s" },
+  { seconds: 60, label: "1 min" },
+  { seconds: 600, label: "10 min" },
+  { seconds: 3600, label: "1 h" },
+  { seconds: 36_000, label: "10 h" },
+  { seconds: 86_400, label: "1 day" },
+  { seconds: 864_000, label: "10 days" },
+  { seconds: 8_640_000, label: "100 days" },
+];
+const FIRST_TICK = 0.001;
+const LAST_TICK = 8_640_000;
 
-/** Where seconds and queries lie. */
+/** The coordinates of seconds and queries, for a plot `width` pixels wide and ticks from `low` to `high`. */
 interface Scale {
   readonly x: (queries: number) => number;
   readonly y: (seconds: number) => number;
@@ -38,69 +41,83 @@ interface Scale {
   readonly high: number;
 }
 
-/** The plot, `width` pixels wide, with room for `queries`. */
-export function plot(sums: Sums, queries: number, width: number): Element {
-  const all = [...sums.honest, ...sums.thief].filter((seconds) => seconds > 0);
-  const low = TICKS.findLast((tick) => tick <= Math.min(LEAST, ...all)) ?? TICKS[0]!;
-  const high = TICKS.find((tick) => tick >= Math.max(10, ...all) * 1.2) ?? TICKS.at(-1)!;
+/** The plot, `width` pixels wide, with space for `queries`. */
+export function plot(sums: PriceSums, queries: number, width: number): Element {
+  const scale = scaleOf(sums, queries, width);
+  const title = svgElement("title", {}, "Work asked for so far, on a logarithmic scale, by queries");
+  return svgElement(
+    "svg",
+    { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": "plot-title" },
+    Object.assign(title, { id: "plot-title" }),
+    ...secondsAxis(scale),
+    ...queriesAxis(scale, queries),
+    ...line("honest", sums.honest, scale),
+    ...line("thief", sums.thief, scale),
+    ...endLabels(sums, scale),
+  );
+}
+
+function scaleOf(sums: PriceSums, queries: number, width: number): Scale {
+  const positive = [...sums.honest, ...sums.thief].filter((seconds) => seconds > 0);
+  const low = TICKS.findLast(({ seconds }) => seconds <= Math.min(LOWEST, ...positive))?.seconds ?? FIRST_TICK;
+  const high = TICKS.find(({ seconds }) => seconds >= Math.max(10, ...positive) * 1.2)?.seconds ?? LAST_TICK;
   const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
-  const scale: Scale = {
+  return {
     x: (count) => MARGIN.left + (inner.width * count) / queries,
     y: (seconds) => MARGIN.top + (inner.height * Math.log(high / Math.max(seconds, low))) / Math.log(high / low),
     width,
     low,
     high,
   };
-  const title = draw("title", {}, "Work asked for so far, on a logarithmic scale, by queries");
-  return draw(
-    "svg",
-    { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-labelledby": "plot-title" },
-    Object.assign(title, { id: "plot-title" }),
-    ...rules(scale),
-    ...axis(scale, queries),
-    ...line("honest", sums.honest, scale),
-    ...line("thief", sums.thief, scale),
-    ...labels(sums, scale),
-  );
 }
 
-function rules({ y, width, low, high }: Scale): Element[] {
-  return TICKS.filter((tick) => tick >= low && tick <= high).flatMap((tick) => [
-    draw("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }),
-    draw("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, SAID.get(tick)!),
-  ]);
-}
-
-function axis({ x }: Scale, queries: number): Element[] {
-  const bottom = HEIGHT - MARGIN.bottom + 18;
-  const ticks = [0, queries / 2, queries].map((count) =>
-    draw("text", { class: "tick", x: x(count), y: bottom, "text-anchor": "middle" }, String(count)),
-  );
-  return [...ticks, draw("text", { class: "tick", x: x(queries) + 20, y: bottom }, "queries")];
-}
-
-function line(name: string, sums: readonly number[], { x, y }: Scale): Element[] {
-  if (sums.length === 0) return [];
-  const points = sums.map((seconds, at) => `${x(at + 1).toFixed(1)},${y(seconds).toFixed(1)}`).join(" ");
-  const end = { cx: x(sums.length), cy: y(sums.at(-1)!), r: 4 };
-  return [draw("polyline", { class: `line ${name}`, points }), draw("circle", { class: `dot ${name}`, ...end })];
-}
-
-function labels({ honest, thief }: Sums, { x, y }: Scale): Element[] {
-  const ends = [
-    { name: "thief", sums: thief },
-    { name: "honest", sums: honest },
-  ].filter(({ sums }) => sums.length > 0);
-  const heights = ends.map(({ sums }) => y(sums.at(-1)!) + 4);
-  if (heights.length === 2 && heights[1]! - heights[0]! < 2 * APART) {
-    const middle = (heights[0]! + heights[1]!) / 2;
-    [heights[0], heights[1]] = [middle - APART, middle + APART];
-  }
-  return ends.flatMap(({ name, sums }, at) => {
-    const place = { class: `label ${name}`, x: x(sums.length) + 10 };
+function secondsAxis({ y, width, low, high }: Scale): Element[] {
+  return TICKS.flatMap(({ seconds, label }) => {
+    if (seconds < low || seconds > high) return [];
+    const height = y(seconds);
     return [
-      draw("text", { ...place, y: heights[at]! - 4 }, name === "thief" ? "thief" : "honest"),
-      draw("text", { ...place, y: heights[at]! + 11 }, time(sums.at(-1)!)),
+      svgElement("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: height, y2: height }),
+      svgElement("text", { class: "tick", x: MARGIN.left - 8, y: height + 4, "text-anchor": "end" }, label),
     ];
   });
+}
+
+function queriesAxis({ x }: Scale, queries: number): Element[] {
+  const y = HEIGHT - MARGIN.bottom + 18;
+  const ticks = [0, queries / 2, queries].map((count) =>
+    svgElement("text", { class: "tick", x: x(count), y, "text-anchor": "middle" }, String(count)),
+  );
+  return [...ticks, svgElement("text", { class: "tick", x: x(queries) + 20, y }, "queries")];
+}
+
+function line(name: CallerName, sums: readonly number[], { x, y }: Scale): Element[] {
+  const last = sums.at(-1);
+  if (last === undefined) return [];
+  const points = sums.map((seconds, at) => `${x(at + 1).toFixed(1)},${y(seconds).toFixed(1)}`).join(" ");
+  const dot = { class: `dot ${name}`, cx: x(sums.length), cy: y(last), r: 4 };
+  return [svgElement("polyline", { class: `line ${name}`, points }), svgElement("circle", dot)];
+}
+
+/** A label at the end of each line, moved apart where both would overlap. */
+function endLabels({ honest, thief }: PriceSums, { x, y }: Scale): Element[] {
+  const [honestEnd, thiefEnd] = [honest.at(-1), thief.at(-1)];
+  let honestY = y(honestEnd ?? 0) + 4;
+  let thiefY = y(thiefEnd ?? 0) + 4;
+  if (honestEnd !== undefined && thiefEnd !== undefined && honestY - thiefY < 2 * LABEL_DISTANCE) {
+    const middle = (honestY + thiefY) / 2;
+    [thiefY, honestY] = [middle - LABEL_DISTANCE, middle + LABEL_DISTANCE];
+  }
+  return [
+    ...endLabel("thief", thiefEnd, x(thief.length), thiefY),
+    ...endLabel("honest", honestEnd, x(honest.length), honestY),
+  ];
+}
+
+function endLabel(name: CallerName, seconds: number | undefined, x: number, y: number): Element[] {
+  if (seconds === undefined) return [];
+  const attributes = { class: `label ${name}`, x: x + 10 };
+  return [
+    svgElement("text", { ...attributes, y: y - 4 }, name),
+    svgElement("text", { ...attributes, y: y + 11 }, formatSeconds(seconds)),
+  ];
 }

@@ -1,28 +1,29 @@
-/** What was asked lately, and what it cost. */
+/** The table of the last requests and their costs. */
 
-import { byId, make, seen } from "./dom.js";
-import { time } from "./words.js";
+import { byId, element, setVisible } from "./dom.js";
+import { formatSeconds } from "./format.js";
 
-const KEPT = 8;
+const MAX_ROWS = 8;
 
-/** `price` and `worked` in seconds; `worked` is null where the answer stayed sealed. */
+/** `price` and `workSeconds` in seconds; `workSeconds` is null if the answer stayed sealed. */
 export interface Receipt {
-  readonly what: Node;
+  readonly subject: Node;
   readonly price: number;
-  readonly worked: number | null;
+  readonly workSeconds: number | null;
   readonly answer: string;
 }
 
-export function file({ what, price, worked, answer }: Receipt): void {
-  seen("receipts", true);
-  const head = make("th", what);
+export function addReceipt({ subject, price, workSeconds, answer }: Receipt): void {
+  setVisible("receipts", true);
+  const head = element("th", subject);
   head.scope = "row";
-  const cells = [price > 0 ? seconds(price) : "nothing", worked === null ? "not paid" : seconds(worked), answer];
+  const work = workSeconds === null ? "not paid" : secondsElement(workSeconds);
+  const cells = [price > 0 ? secondsElement(price) : "nothing", work, answer];
   const rows = byId("receipt-rows");
-  rows.prepend(make("tr", head, ...cells.map((cell) => make("td", cell))));
-  while (rows.children.length > KEPT) rows.lastElementChild!.remove();
+  rows.prepend(element("tr", head, ...cells.map((cell) => element("td", cell))));
+  while (rows.children.length > MAX_ROWS) rows.lastElementChild?.remove();
 }
 
-function seconds(value: number): Node {
-  return Object.assign(make("data", time(value)), { value: String(value) });
+function secondsElement(seconds: number): Node {
+  return Object.assign(element("data", formatSeconds(seconds)), { value: String(seconds) });
 }

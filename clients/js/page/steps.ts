@@ -1,104 +1,110 @@
-/** The way of one order, step by step, as the card "The toll" shows it. */
+/** The card "The toll": the steps of one request. */
 
 import type { Toll } from "../src/index.js";
-import { byId, seen } from "./dom.js";
-import type { Purchase } from "./till.js";
-import { count, digits, time } from "./words.js";
+import type { AnswerView } from "./answerView.js";
+import { byId, byIdAs, setVisible } from "./dom.js";
+import { formatCount, formatNumber, formatSeconds } from "./format.js";
+import type { PaidAnswer } from "./tollClient.js";
 
-const SHOWN = 160; // characters of a seal
-const SPOKEN_MS = 4000; // between two words on the progress
+const SEAL_CHARACTERS = 160; // of a sealed answer that are shown
+const ANNOUNCE_INTERVAL_MS = 4000; // between two announcements of the progress
 
 const STEPS = ["sent", "sealed", "work", "answer"] as const;
 type Step = (typeof STEPS)[number];
+type State = "" | "current" | "done" | "failed";
 
 export class Steps {
-  private readonly bar = byId<HTMLProgressElement>("progress");
-  private begun = 0;
-  private spoken = 0;
+  private readonly bar = byIdAs("progress", HTMLProgressElement);
+  private startTime = 0;
+  private announceTime = 0;
 
-  /** `say` speaks to a screen reader. */
-  constructor(private readonly say: (words: string) => void) {}
+  /** `announce` gives a text to screen readers. */
+  constructor(private readonly announce: (text: string) => void) {}
 
-  begin(what: string): void {
-    seen("idle", false);
-    seen("trouble", false);
-    seen("steps", true);
+  start(description: string): void {
+    setVisible("idle", false);
+    setVisible("trouble", false);
+    setVisible("steps", true);
     for (const step of STEPS) this.mark(step, "", "");
-    byId("cargo").textContent = "";
+    byId("sealed-bytes").textContent = "";
     byId("answer").replaceChildren();
     this.bar.value = 0;
-    this.working(false);
-    this.mark("sent", "now", what);
+    this.setWorking(false);
+    this.mark("sent", "current", description);
   }
 
-  sealed(toll: Toll, seconds: number): void {
-    const { puzzle, parts, memoryKib } = toll.challenge;
-    const memory =
-      puzzle === "argon2id" ? ` of ${memoryKib >= 1024 ? `${memoryKib / 1024} MiB` : `${memoryKib} KiB`}` : "";
-    const pieces = parts.length > 1 ? `, in ${parts.length} parts` : "";
-    const price = time(toll.typicalSeconds);
+  /** `seconds` is the time until the sealed answer came. */
+  showToll(toll: Toll, seconds: number): void {
+    const price = formatSeconds(toll.typicalSeconds);
     this.mark("sent", "done");
+    const puzzle = describePuzzle(toll);
     this.mark(
       "sealed",
       "done",
-      `After ${time(seconds)} the answer came, sealed by ${puzzle}${memory}${pieces}: ${price} of work.`,
+      `After ${formatSeconds(seconds)} the answer came, sealed by ${puzzle}: ${price} of work.`,
     );
-    byId("cargo").textContent = `${base64(toll.cargo.subarray(0, (SHOWN * 3) / 4))}…`;
-    this.mark("work", "now", "Beginning");
-    this.begun = this.spoken = performance.now();
-    this.working(true);
-    this.say(`Sealed. The price is ${price} of work.`);
+    byId("sealed-bytes").textContent = `${base64(toll.cargo.subarray(0, (SEAL_CHARACTERS * 3) / 4))}…`;
+    this.mark("work", "current", "Starting");
+    this.startTime = this.announceTime = performance.now();
+    this.setWorking(true);
+    this.announce(`Sealed. The price is ${price} of work.`);
   }
 
-  worked(done: number, most: number): void {
-    const rate = (1000 * done) / Math.max(performance.now() - this.begun, 1);
-    const all = most > 0 ? ` of at most ${most.toLocaleString("en")}` : "";
-    const words = `${count(done, "attempt")}${all}`;
-    this.mark("work", "now", `${words}, ${digits(rate)} a second`);
-    if (most > 0) this.bar.value = done / most;
-    if (performance.now() - this.spoken < SPOKEN_MS) return;
-    this.spoken = performance.now();
-    this.say(words);
+  showProgress(evaluations: number, most: number): void {
+    const rate = (1000 * evaluations) / Math.max(performance.now() - this.startTime, 1);
+    const bound = most > 0 ? ` of at most ${most.toLocaleString("en")}` : "";
+    const text = `${formatCount(evaluations, "attempt")}${bound}`;
+    this.mark("work", "current", `${text}, ${formatNumber(rate)} per second`);
+    if (most > 0) this.bar.value = evaluations / most;
+    if (performance.now() - this.announceTime < ANNOUNCE_INTERVAL_MS) return;
+    this.announceTime = performance.now();
+    this.announce(text);
   }
 
-  /** `answer` says what was bought, as words and as something to look at. */
-  end(purchase: Purchase, words: string, answer: Node): void {
-    this.working(false);
+  finish({ price, workSeconds }: PaidAnswer, { sentence, picture }: AnswerView): void {
+    this.setWorking(false);
     this.mark("sent", "done");
-    if (purchase.price > 0) {
-      this.mark("work", "done", `Solved in ${time(purchase.worked)}; the price was ${time(purchase.price)}.`);
+    if (price > 0) {
+      this.mark("work", "done", `Solved in ${formatSeconds(workSeconds)}; the price was ${formatSeconds(price)}.`);
       this.bar.value = 1;
     } else {
       this.mark("sealed", "done", "Not sealed: this answer costs nothing.");
       this.mark("work", "done", "Nothing to do.");
     }
-    this.mark("answer", "done", words);
-    byId("answer").replaceChildren(answer);
-    this.say(words);
+    this.mark("answer", "done", sentence);
+    byId("answer").replaceChildren(picture);
+    this.announce(sentence);
   }
 
-  fail(words: string): void {
-    this.working(false);
+  fail(message: string): void {
+    this.setWorking(false);
     for (const step of STEPS) {
-      if (byId(`step-${step}`).dataset["state"] === "now") this.mark(step, "lost");
+      if (byId(`step-${step}`).dataset["state"] === "current") this.mark(step, "failed");
     }
-    seen("trouble", true);
-    byId("trouble").textContent = words;
+    setVisible("trouble", true);
+    byId("trouble").textContent = message;
   }
 
-  private working(is: boolean): void {
-    if (!is && document.activeElement === byId("stop")) byId("toll-title").focus(); // what is hidden loses the focus
-    seen("stop", is);
-    this.bar.classList.toggle("resting", !is && this.bar.value === 0);
+  private setWorking(isWorking: boolean): void {
+    if (!isWorking && document.activeElement === byId("stop")) byId("toll-title").focus(); // a hidden button has no focus
+    setVisible("stop", isWorking);
   }
 
-  private mark(step: Step, state: "" | "now" | "done" | "lost", text?: string): void {
+  private mark(step: Step, state: State, text?: string): void {
     const item = byId(`step-${step}`);
     item.dataset["state"] = state;
-    if (state === "now") item.setAttribute("aria-current", "step");
+    if (state === "current") item.setAttribute("aria-current", "step");
     else item.removeAttribute("aria-current");
-    if (text !== undefined) item.querySelector("[data-text]")!.textContent = text;
+    const paragraph = item.querySelector("[data-text]");
+    if (paragraph && text !== undefined) paragraph.textContent = text;
   }
+}
+
+/** "argon2id of 8 MiB, in 4 parts" */
+function describePuzzle({ challenge: { puzzle, parts, memoryKib } }: Toll): string {
+  const size = memoryKib >= 1024 ? `${memoryKib / 1024} MiB` : `${memoryKib} KiB`;
+  const memory = puzzle === "argon2id" ? ` of ${size}` : "";
+  return `${puzzle}${memory}${parts.length > 1 ? `, in ${parts.length} parts` : ""}`;
 }
 
 function base64(bytes: Uint8Array): string {

@@ -1,4 +1,4 @@
-/** Makes dist/ of what the compiler left in build/: `npm run build`. */
+/** Makes dist/ from the compiler's output in build/: `npm run build`. */
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,40 +1,41 @@
 /**
- * Makes the page to try the toll, which the Python package ships: `npm run page`, after `npm run build`.
+ * Makes the playground page, which the Python package ships: `npm run page`, after `npm run build`.
  *
- * With --check it writes nothing, and fails where what is there is not what would be made.
+ * With --check it writes nothing, and fails if the committed files differ from what it would write.
  */
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { page, ROOT, worker } from "./bundle.mjs";
+import { PAGE_FILES, REPOSITORY } from "./paths.mjs";
 
-const SHIPPED = join(ROOT, "../../src/modeltoll/gateway/admin/playground/files");
-const AS_THEY_ARE = ["index.html", "page.css", "icon.svg"];
-const LIMIT = 60_000; // bytes, gzipped, of all that a visitor loads: the client and hash-wasm are there twice
+const COPIES = ["index.html", "page.css", "icon.svg"];
+const MAX_BYTES = 60_000; // gzipped, of all files together: the page and the worker each contain the client and hash-wasm
 
-const files = new Map(AS_THEY_ARE.map((name) => [name, readFileSync(join(ROOT, "page", name))]));
+const files = new Map(COPIES.map((name) => [name, readFileSync(join(ROOT, "page", name))]));
 files.set("page.js", Buffer.from(await page()));
 files.set("worker.js", Buffer.from(await worker()));
 
-let whole = 0;
+let total = 0;
 for (const [name, content] of files) {
-  const weight = gzipSync(content).length;
-  whole += weight;
-  console.log(`${name}: ${(weight / 1000).toFixed(1)} kB gzipped`);
+  const size = gzipSync(content).length;
+  total += size;
+  console.log(`${name}: ${(size / 1000).toFixed(1)} kB gzipped`);
 }
-console.log(`the page: ${(whole / 1000).toFixed(1)} kB gzipped`);
-if (whole > LIMIT) throw new Error(`the page is larger than ${LIMIT / 1000} kB`);
+console.log(`the page: ${(total / 1000).toFixed(1)} kB gzipped`);
+if (total > MAX_BYTES) throw new Error(`the page is larger than ${MAX_BYTES / 1000} kB`);
 
+const folder = join(REPOSITORY, PAGE_FILES);
 if (process.argv.includes("--check")) {
-  const there = readdirSync(SHIPPED).sort();
-  const same = [...files].every(
-    ([name, content]) => there.includes(name) && readFileSync(join(SHIPPED, name)).equals(content),
+  const committed = readdirSync(folder);
+  const isSame = [...files].every(
+    ([name, content]) => committed.includes(name) && readFileSync(join(folder, name)).equals(content),
   );
-  if (!same || there.length !== files.size) {
-    throw new Error("src/modeltoll/gateway/admin/playground/files is not what its source makes: npm run page");
+  if (!isSame || committed.length !== files.size) {
+    throw new Error(`${PAGE_FILES} differs from its source: run \`npm run page\``);
   }
 } else {
-  mkdirSync(SHIPPED, { recursive: true });
-  for (const [name, content] of files) writeFileSync(join(SHIPPED, name), content);
+  mkdirSync(folder, { recursive: true });
+  for (const [name, content] of files) writeFileSync(join(folder, name), content);
 }

@@ -1,14 +1,14 @@
 /**
- * Copies the libraries of the operator's dashboard, which the Python package ships, from their npm packages: `npm run vendor`.
+ * Copies the libraries of the dashboard, which the Python package ships, from their npm packages: `npm run vendor`.
  *
- * With --check it writes nothing, and fails where what is there is not what the packages have.
+ * With --check it writes nothing, and fails if the committed files differ from those of the packages.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "./bundle.mjs";
+import { DASHBOARD_FILES, REPOSITORY } from "./paths.mjs";
 
-const SHIPPED = join(ROOT, "../../src/modeltoll/gateway/admin/dashboard/files");
 const FILES = {
   "htmx.min.js": "htmx.org/dist/htmx.min.js",
   "LICENSE-htmx": "htmx.org/LICENSE",
@@ -19,10 +19,10 @@ const FILES = {
 
 for (const [name, source] of Object.entries(FILES)) {
   const content = readFileSync(join(ROOT, "node_modules", source));
-  const target = join(SHIPPED, name);
+  const target = join(REPOSITORY, DASHBOARD_FILES, name);
   if (!process.argv.includes("--check")) {
     writeFileSync(target, content);
   } else if (!readFileSync(target).equals(content)) {
-    throw new Error(`src/modeltoll/gateway/admin/dashboard/files/${name} is not what its package has: npm run vendor`);
+    throw new Error(`${DASHBOARD_FILES}/${name} differs from its package: run \`npm run vendor\``);
   }
 }

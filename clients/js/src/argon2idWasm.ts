@@ -1,2 +1,2 @@
-/** assembly/argon2id.ts, compiled and as base64url, put here by the build. */
+/** assembly/argon2id.ts, compiled, as base64url. The build replaces this module. */
 export const ARGON2ID_WASM: string = "";

@@ -1,5 +1,5 @@
 /**
- * The one error tree of the client, as the Python client has it.
+ * The client's errors; the Python client has the same.
  *
  *     TollError
  *     ├── TollMalformed     not a toll that this client can read; nothing was solved
@@ -7,13 +7,13 @@
  *     ├── SolveStopped      past its deadline, or the machine gave no memory
  *     └── SealBroken        the solution opens nothing
  *
- * A work that its `AbortSignal` ends rejects with the signal's reason, as `fetch` does.
+ * A call that its `AbortSignal` ends rejects with the signal's reason, as `fetch` does.
  */
 export class TollError extends Error {
   override name = "TollError";
 }
 
-/** Not a toll that this client can read, or one that asks for absurd things. */
+/** Not a toll that this client can read, or one with parameters out of range. */
 export class TollMalformed extends TollError {
   override name = "TollMalformed";
 }
@@ -31,18 +31,18 @@ export class TollTooDear extends TollError {
   }
 }
 
-/** The solver ran into its deadline, or had no memory to work in. */
+/** The solver reached its deadline, or got no memory. */
 export class SolveStopped extends TollError {
   override name = "SolveStopped";
 }
 
-/** Not enough memory for one evaluation; `fits` is what might do, in KiB. The toll may be asked for anew. */
-export class MemoryShort extends SolveStopped {
-  readonly fits: number;
+/** Not enough memory for one evaluation. A toll of at most `suggestedKib` may be requested instead. */
+export class InsufficientMemory extends SolveStopped {
+  readonly suggestedKib: number;
 
-  constructor(message: string, fits: number) {
+  constructor(message: string, suggestedKib: number) {
     super(message);
-    this.fits = fits;
+    this.suggestedKib = suggestedKib;
   }
 }
 

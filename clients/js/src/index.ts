@@ -1,4 +1,4 @@
-/** The JavaScript client of the toll: what it offers. */
+/** The public interface of the JavaScript client. */
 
 export { SealBroken, SolveStopped, TollError, TollMalformed, TollTooDear } from "./errors.js";
 export { type Fetch, tollFetch, type TollFetchOptions } from "./fetch.js";

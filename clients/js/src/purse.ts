@@ -1,17 +1,17 @@
-/** Decide and pay. No HTTP is known here. */
+/** Decides whether a toll is paid, and pays it. Independent of HTTP. */
 
-import { benchOf, coresHere, type Notice } from "./bench.js";
 import { TollTooDear } from "./errors.js";
-import { expectedSeconds } from "./profile.js";
+import { expectedSeconds } from "./machineProfile.js";
 import type { Mode, PuzzleName, Solution, Toll } from "./records.js";
 import { solve } from "./solve.js";
 import { PUZZLES } from "./wire.js";
+import { coreCount, type NoticeListener, sharedPool } from "./workerPool.js";
 
-const HOUR = 3600;
-const REMEMBERED = 10_000; // payments
+const HOUR_SECONDS = 3600;
+const MAX_PAYMENTS = 10_000; // that are remembered
 const DEFAULT_CORES = 4;
 
-/** What one toll took: `expected` reference seconds as published, `seconds` of waiting, `rows` bought. */
+/** One paid toll: `expected` reference seconds by the published bounds, `seconds` of waiting, and the answer's `rows`. */
 export interface Payment {
   readonly expected: number;
   readonly seconds: number;
@@ -22,38 +22,39 @@ export interface Payment {
 
 /** A purse's limits; seconds are expected seconds on one core of the reference machine. */
 export interface PurseOptions {
-  /** The dearest toll that is paid; dearer ones are refused before any work is done. 30 by default. */
+  /** The most that is paid for one toll; dearer tolls are refused before any work is done. 30 by default. */
   maxSeconds?: number;
-  /** The same for all tolls of the last hour together; no limit by default. */
+  /** The most that is paid for all tolls of the last hour together; no limit by default. */
   maxSecondsPerHour?: number;
   /** Stop solving after this many seconds of work on one toll; no limit by default. */
   deadlineSeconds?: number;
-  /** How many workers may solve one toll; by default up to 4, and never more than there are cores. */
+  /** How many workers may solve one toll, at most one for each core; 4 by default. */
   cores?: number;
-  /** The largest argon2id memory that a worker may take, in whole MiB; the server is told. 64 by default. */
+  /** The most argon2id memory of one worker, in whole MiB; announced to the server. 64 by default. */
   memoryMib?: number;
-  /** The puzzles that are paid with; by default all that this client knows and can do here. */
+  /** The puzzles that may be solved; by default all that this client knows and the engine can solve. */
   puzzles?: readonly PuzzleName[];
-  /** Hears (evaluations done, most that can be needed; 0 where there is no such bound) while solving. */
-  progress?: (done: number, most: number) => void;
-  /** Asked whether to pay a toll above `maxSeconds`; without it such tolls are refused. */
+  /** Called while solving with (evaluations done, most that can be needed; 0 if there is no bound). */
+  progress?: (evaluations: number, most: number) => void;
+  /** Decides whether to pay a toll above `maxSeconds`; without it such tolls are refused. */
   allow?: (toll: Toll, expected: number) => boolean | Promise<boolean>;
-  /** Hears of each payment. */
+  /** Called after each payment. */
   paid?: (payment: Payment) => void;
-  /** Hears once that no worker can be had, so that this thread works; `console.info` by default. */
-  notice?: Notice;
-  /** Where `modeltoll/worker` is served, for pages whose policy allows workers of their own origin only. */
+  /** Called once if no worker can be started and this thread solves the tolls; `console.info` by default. */
+  notice?: NoticeListener;
+  /** The URL of `modeltoll/worker`, for pages whose policy allows workers of their own origin only. */
   workerUrl?: string | URL;
-  /** Seconds that never go back. */
+  /** A monotonic clock, in seconds. */
   clock?: () => number;
 }
 
-interface Share {
+/** Seconds that count against the hourly limit from the time `at` on. */
+interface Charge {
   readonly at: number;
   seconds: number;
 }
 
-/** What a caller is ready to spend, and what was spent. One purse may serve many clients. */
+/** A caller's limits and payments. Several clients may share one purse. */
 export class Purse {
   readonly maxSeconds: number;
   readonly memoryMib: number;
@@ -62,73 +63,76 @@ export class Purse {
   private readonly perHour: number;
   private readonly cores: number;
   private readonly clock: () => number;
-  private shares: Share[] = [];
-  private readonly log: Payment[] = [];
+  private charges: Charge[] = [];
+  private readonly history: Payment[] = [];
 
-  /** Throws `RangeError` where a limit is negative or not a number, or a puzzle is not known. */
+  /** Throws `RangeError` if a limit is negative or not a number, or a puzzle is unknown. */
   constructor(options: PurseOptions = {}) {
     const { maxSeconds = 30, maxSecondsPerHour = Infinity, deadlineSeconds = 0, memoryMib = 64 } = options;
     const { cores = DEFAULT_CORES, puzzles = PUZZLES } = options;
     for (const [name, limit] of Object.entries({ maxSeconds, maxSecondsPerHour, deadlineSeconds })) {
-      if (typeof limit !== "number" || !(limit >= 0)) throw new RangeError(`${name} is a number of seconds from 0 up`);
+      if (typeof limit !== "number" || !(limit >= 0))
+        throw new RangeError(`${name} must be a number of seconds, at least 0`);
     }
-    if (!(cores >= 1) || !(memoryMib >= 1)) throw new RangeError("a purse needs at least one core and 1 MiB of memory");
+    if (!(cores >= 1) || !(memoryMib >= 1)) throw new RangeError("cores and memoryMib must be at least 1");
     if (puzzles.length === 0 || !puzzles.every((name) => PUZZLES.includes(name))) {
-      throw new RangeError(`puzzles are some of ${PUZZLES.join(", ")}`);
+      throw new RangeError(`puzzles must be one or more of ${PUZZLES.join(", ")}`);
     }
     this.options = options;
     this.maxSeconds = maxSeconds;
     this.perHour = maxSecondsPerHour;
     this.memoryMib = memoryMib;
-    this.cores = Math.min(Math.floor(cores), coresHere());
+    this.cores = Math.min(Math.floor(cores), coreCount());
     this.puzzles = hasWebAssembly() ? puzzles : puzzles.filter((name) => name !== "argon2id");
-    this.clock = options.clock ?? (() => performance.now() / 1000);
+    this.clock = options.clock ?? monotonicSeconds;
   }
 
-  /** The tolls paid so far, oldest first; of a very long row the last 10,000. */
+  /** The last 10,000 payments, oldest first. */
   get payments(): readonly Payment[] {
-    return [...this.log];
+    return [...this.history];
   }
 
   /**
-   * The toll's expected reference seconds, if this purse pays for such tolls at all; `allow` is not asked yet.
+   * The toll's expected reference seconds. Does not call `allow`.
    *
-   * Throws `TollTooDear` where it takes more seconds or memory than a toll may, or another puzzle.
+   * Throws `TollTooDear` if the toll exceeds `maxSeconds` (and there is no `allow`) or `memoryMib`, or if its puzzle is
+   * not one of `puzzles`.
    */
   decide(toll: Toll): number {
     const expected = expectedSeconds(toll.challenge);
     const { puzzle, memoryKib } = toll.challenge;
-    let fault = "";
+    let reason = "";
     if (!this.puzzles.includes(puzzle)) {
-      fault = `is made of ${puzzle}, which this client does not pay with (puzzles; argon2id needs WebAssembly)`;
+      reason = `needs the puzzle ${puzzle}, which this client does not solve (puzzles; argon2id needs WebAssembly)`;
     } else if (expected > this.maxSeconds && !this.options.allow) {
-      fault = `takes about ${short(expected)} s of work, the limit is ${short(this.maxSeconds)} s (maxSeconds)`;
+      reason = `takes about ${formatSeconds(expected)} s of work, the limit is ${formatSeconds(this.maxSeconds)} s (maxSeconds)`;
     } else if (memoryKib > this.memoryMib * 1024) {
-      fault = `takes ${memoryKib} KiB of memory, the limit is ${this.memoryMib} MiB (memoryMib)`;
+      reason = `takes ${memoryKib} KiB of memory, the limit is ${this.memoryMib} MiB (memoryMib)`;
     }
-    if (fault) throw new TollTooDear(`the toll ${fault}`, expected, this.maxSeconds);
+    if (reason) throw new TollTooDear(`the toll ${reason}`, expected, this.maxSeconds);
     return expected;
   }
 
   /**
-   * Decide, take the toll's seconds from the hour's allowance, and solve it.
+   * Check the limits, charge the toll's seconds to the hour, and solve it.
    *
-   * Rejects with `TollTooDear` above a limit: nothing was taken, no work was done. Otherwise as `solve`; work that is
-   * given up counts with the core seconds that were worked.
+   * Rejects with `TollTooDear` above a limit: nothing was charged, no work was done. Rejects with `SolveStopped`,
+   * `TollMalformed` or the signal's reason if the work did not end; the core seconds that it took stay charged.
    */
   async pay(toll: Toll, signal?: AbortSignal): Promise<Solution> {
     const { allow, paid, progress, deadlineSeconds, notice = console.info, workerUrl } = this.options;
     const expected = this.decide(toll);
     signal?.throwIfAborted();
     if (expected > this.maxSeconds && !(await allow?.(toll, expected))) {
-      const message = `the toll takes about ${short(expected)} s of work, which was not allowed`;
+      const message = `the toll takes about ${formatSeconds(expected)} s of work, which allow() refused`;
       throw new TollTooDear(message, expected, this.maxSeconds);
     }
-    const share = this.take(expected);
+    const charge = this.charge(expected);
     const begin = this.clock();
-    const watch = { cores: this.cores, bench: benchOf(workerUrl), notice, progress, deadlineSeconds, signal };
-    const solution = await solve(toll.challenge, watch).catch((error: unknown) => {
-      share.seconds = Math.min(share.seconds, (this.clock() - begin) * this.cores);
+    const pool = sharedPool(workerUrl);
+    const solveOptions = { cores: this.cores, pool, notice, progress, deadlineSeconds, signal };
+    const solution = await solve(toll.challenge, solveOptions).catch((error: unknown) => {
+      charge.seconds = Math.min(charge.seconds, (this.clock() - begin) * this.cores);
       throw error;
     });
     const { rows, mode, challenge } = toll;
@@ -138,30 +142,36 @@ export class Purse {
     return solution;
   }
 
-  private take(seconds: number): Share {
+  private charge(seconds: number): Charge {
     const now = this.clock();
-    this.shares = this.shares.filter((share) => share.at > now - HOUR);
-    const left = Math.max(this.perHour - this.shares.reduce((sum, share) => sum + share.seconds, 0), 0);
+    this.charges = this.charges.filter((charge) => charge.at > now - HOUR_SECONDS);
+    const charged = this.charges.reduce((sum, charge) => sum + charge.seconds, 0);
+    const left = Math.max(this.perHour - charged, 0);
     if (seconds > left) {
-      const limits = `${short(left)} s are left of this hour's ${short(this.perHour)} s (maxSecondsPerHour)`;
-      throw new TollTooDear(`the toll takes about ${short(seconds)} s of work, ${limits}`, seconds, left);
+      const limits = `${formatSeconds(left)} s are left of this hour's ${formatSeconds(this.perHour)} s (maxSecondsPerHour)`;
+      throw new TollTooDear(`the toll takes about ${formatSeconds(seconds)} s of work, ${limits}`, seconds, left);
     }
-    const share = { at: now, seconds };
-    if (this.perHour < Infinity) this.shares.push(share);
-    return share;
+    const charge = { at: now, seconds };
+    if (this.perHour < Infinity) this.charges.push(charge);
+    return charge;
   }
 
   private remember(payment: Payment): void {
-    this.log.push(payment);
-    if (this.log.length > REMEMBERED) this.log.shift();
+    this.history.push(payment);
+    if (this.history.length > MAX_PAYMENTS) this.history.shift();
   }
 }
 
-function short(seconds: number): string {
+function monotonicSeconds(): number {
+  return performance.now() / 1000;
+}
+
+/** Three significant digits. */
+function formatSeconds(seconds: number): string {
   return String(Number(seconds.toPrecision(3)));
 }
 
-/** Whether modules can be compiled here: a page's policy may forbid it where the engine has it. */
+/** Whether WebAssembly modules can be compiled; a page's policy may forbid it. */
 function hasWebAssembly(): boolean {
   try {
     return new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0)) instanceof WebAssembly.Module;

@@ -1,4 +1,4 @@
-/** The values that pass between rooms. */
+/** The values that pass between modules. */
 
 export type PuzzleName = "argon2id" | "sha256" | "hashcash" | "timelock";
 export type Mode = "sealed" | "redeem";
@@ -25,24 +25,24 @@ export interface Challenge {
   readonly modulus: Bytes | null;
 }
 
-/** What a 402 asks: `cargo` is the sealed answer or the token. */
+/** The toll in a 402: `cargo` is the sealed answer or the token. */
 export interface Toll {
   readonly mode: Mode;
   readonly challenge: Challenge;
   readonly cargo: Bytes;
   readonly rows: number;
   readonly typicalSeconds: number;
-  /** It buys no answer yet: its token holds the request, which is dealt with when it is redeemed. */
+  /** Whether it is an admission toll: its token holds the request, which the server handles once it is redeemed. */
   readonly entry: boolean;
 }
 
-/** One counter per part, and their secrets in a row (empty for hashcash). */
+/** One counter per part, and the parts' secrets, concatenated (empty for hashcash). */
 export interface Solution {
   readonly counters: readonly number[];
   readonly secret: Bytes;
 }
 
-/** What was sealed. */
+/** The content of a seal. */
 export interface Answer {
   readonly status: number;
   readonly contentType: string;

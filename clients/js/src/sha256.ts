@@ -1,7 +1,7 @@
 /**
- * SHA-256 (FIPS 180-4) of seed || counter, many times: one block whose first four words never change.
+ * SHA-256 (FIPS 180-4) of seed || counter, many times: one block whose first four words stay the same.
  *
- * Plain JavaScript: it needs no WebAssembly, and the way into a WebAssembly hash costs more than it saves for 24 bytes.
+ * Plain JavaScript: it needs no WebAssembly, and for 24 bytes a call into WebAssembly costs more than it saves.
  */
 
 const K = Int32Array.from({ length: 64 }, (_, round) => fraction(Math.cbrt, prime(round)));
@@ -9,11 +9,11 @@ const INITIAL = Int32Array.from({ length: 8 }, (_, word) => fraction(Math.sqrt, 
 const BITS = 24 * 8;
 
 function prime(index: number): number {
-  const found: number[] = [];
-  for (let candidate = 2; found.length <= index; candidate++) {
-    if (found.every((divisor) => candidate % divisor !== 0)) found.push(candidate);
+  const primes: number[] = [];
+  for (let candidate = 2; primes.length <= index; candidate++) {
+    if (primes.every((divisor) => candidate % divisor !== 0)) primes.push(candidate);
   }
-  return found[index]!;
+  return primes[index]!;
 }
 
 /** The first 32 bits of the fractional part of a root. */
@@ -21,7 +21,7 @@ function fraction(root: (value: number) => number, value: number): number {
   return ((root(value) % 1) * 2 ** 32) | 0;
 }
 
-/** Digests of seed || counter, read as words: `digest(hi, lo)` leaves them in `words`. */
+/** Digests of seed || counter: `digest(hi, lo)` writes the digest's eight 32-bit words into `words`. */
 export class Sha256 {
   readonly words = new Int32Array(8);
   private readonly schedule = new Int32Array(64);
@@ -80,6 +80,6 @@ export class Sha256 {
     out[5] = f + INITIAL[5]!;
     out[6] = g + INITIAL[6]!;
     out[7] = h + INITIAL[7]!;
-    return out[0]!;
+    return out[0];
   }
 }

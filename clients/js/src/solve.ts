@@ -1,224 +1,228 @@
-/** The solver: counts up from 0, part by part, watched, with as many hands as it gets. */
+/** Solves puzzles: searches counters upwards from 0, part by part, with as many workers as the pool provides. */
 
-import type { Bench, Notice } from "./bench.js";
 import { concat, equal, fromInteger, toInteger } from "./bytes.js";
-import { MemoryShort, SolveStopped, TollMalformed } from "./errors.js";
-import { type Hand, sliceHand } from "./hands.js";
-import type { Done, Search } from "./labour.js";
-import { expectedSeconds, rateOf } from "./profile.js";
+import { InsufficientMemory, SolveStopped, TollMalformed } from "./errors.js";
+import { evaluationRate, expectedSeconds } from "./machineProfile.js";
 import type { Bytes, Challenge, Part, Solution } from "./records.js";
-import { baseOf, valueOf } from "./squaring.js";
+import type { Hit, SearchTask, Task, TaskResult } from "./task.js";
+import { timelockBase, timelockValue } from "./timelock.js";
+import type { NoticeListener, WorkerPool } from "./workerPool.js";
+import { inlineWorker, type SolverWorker } from "./workers.js";
 
-/** How a solver is watched. `progress` receives (evaluations done, most that can be needed; 0 for no such bound). */
-export interface Watch {
+/** `progress` receives (evaluations done, most that can be needed; 0 if there is no bound). */
+export interface SolveOptions {
   readonly cores: number;
-  readonly bench: Bench;
-  readonly notice: Notice;
-  readonly progress?: ((done: number, most: number) => void) | undefined;
+  readonly pool: WorkerPool;
+  readonly notice: NoticeListener;
+  readonly progress?: ((evaluations: number, most: number) => void) | undefined;
   readonly deadlineSeconds?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-export const SLICED_KIB = 16 * 1024; // one evaluation is one slice: more memory would hold up a page for too long
+export const INLINE_MAX_KIB = 16 * 1024; // a slice is at least one evaluation: more memory would block a page too long
 const CHECK_BYTES = 16;
 const DIGEST_BITS = 256n;
-const COUNTERS = Number.MAX_SAFE_INTEGER;
-const TURN_SECONDS = 0.06; // of one range: what a hand does before it is heard again
-const SHORT_SECONDS = 0.005; // less is done before a worker has begun
-const WORTH_SECONDS = 0.1; // of expected work for each worker: one takes some 40 ms to begin
-const CAUTION = 4; // the first range is so much shorter, for nobody knows this machine yet
-
-interface Hit {
-  readonly counter: number;
-  readonly secret: Bytes;
-}
+const MAX_COUNTERS = Number.MAX_SAFE_INTEGER;
+const TASK_SECONDS = 0.06; // the time that one task should take
+const INLINE_SECONDS = 0.005; // shorter work is done before a worker has started
+const SECONDS_PER_WORKER = 0.1; // expected work that one more worker is worth: a worker takes some 40 ms to start
+const FIRST_TASK_DIVISOR = 4; // a worker's first task is shorter, since the rate of this machine is not known yet
 
 /**
- * Do the work of a challenge.
+ * Solve a challenge.
  *
- * Rejects with the signal's reason where it is aborted, with `SolveStopped` past the deadline, with `MemoryShort` where
- * the machine does not give the memory, and with `TollMalformed` where there is no solution.
+ * Rejects with the signal's reason if it is aborted, with `SolveStopped` past the deadline, with `InsufficientMemory` if
+ * the machine does not give the memory, and with `TollMalformed` if there is no solution.
  */
-export async function solve(challenge: Challenge, watch: Watch): Promise<Solution> {
-  watch.signal?.throwIfAborted();
-  const stop = new Stop(watch);
-  const hiring = hire(challenge, watch);
-  let shift: Shift | undefined;
+export async function solve(challenge: Challenge, options: SolveOptions): Promise<Solution> {
+  options.signal?.throwIfAborted();
+  const interruption = new Interruption(options);
+  const acquisition = acquireWorkers(challenge, options);
+  let group: WorkerGroup | undefined;
   try {
-    const hands = await stop.first(hiring);
-    shift = new Shift(hands, challenge, watch);
-    const work = challenge.puzzle === "timelock" ? unlock(shift, challenge) : count(shift, challenge);
-    return await stop.first(work);
+    const workers = await interruption.race(acquisition);
+    group = new WorkerGroup(workers, challenge, options);
+    return await interruption.race(solveWith(group, challenge));
   } finally {
-    stop.clear();
-    if (shift) shift.end((hand, spent) => watch.bench.release(hand, spent));
-    else void hiring.then((hands) => hands.forEach((hand) => watch.bench.release(hand, false)));
+    interruption.dispose();
+    if (group) group.end((worker, discard) => options.pool.release(worker, discard));
+    else void acquisition.then((workers) => workers.forEach((worker) => options.pool.release(worker, false)));
   }
 }
 
-/** As many hands as the work is worth: short work stays on the calling thread, a time lock is no faster with two. */
-async function hire(challenge: Challenge, { bench, cores, notice }: Watch): Promise<Hand[]> {
+/** As many workers as the work is worth: short work stays on this thread, a time lock is no faster with two. */
+async function acquireWorkers(challenge: Challenge, { pool, cores, notice }: SolveOptions): Promise<SolverWorker[]> {
   const seconds = expectedSeconds(challenge);
-  if (seconds < SHORT_SECONDS) return [sliceHand()];
-  const useful = challenge.puzzle === "timelock" ? 1 : Math.ceil(seconds / WORTH_SECONDS);
-  return bench.hire(Math.min(cores, useful), notice);
+  if (seconds < INLINE_SECONDS) return [inlineWorker()];
+  const useful = challenge.puzzle === "timelock" ? 1 : Math.ceil(seconds / SECONDS_PER_WORKER);
+  return pool.acquire(Math.min(cores, useful), notice);
 }
 
-/** Rejects where the signal or the deadline ends the work. */
-class Stop {
-  private readonly stopped: Promise<never>;
-  private readonly timer: ReturnType<typeof setTimeout> | undefined;
+/** Rejects when the signal is aborted or the deadline has passed. */
+class Interruption {
+  private readonly interrupted: Promise<never>;
   private readonly signal: AbortSignal | undefined;
-  private onabort = (): void => {};
+  private onAbort: (() => void) | undefined;
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor({ signal, deadlineSeconds }: Watch) {
-    let reject: (reason: unknown) => void = () => {};
-    this.stopped = new Promise((_, refuse) => (reject = refuse));
-    this.stopped.catch(() => {}); // heard through `first`
+  constructor({ signal, deadlineSeconds }: SolveOptions) {
     this.signal = signal;
-    this.onabort = () => reject(signal?.reason);
-    signal?.addEventListener("abort", this.onabort);
-    if (deadlineSeconds !== undefined) {
+    this.interrupted = new Promise((_, reject) => {
+      this.onAbort = (): void => reject(signal?.reason);
+      if (deadlineSeconds === undefined) return;
       const late = new SolveStopped("the work was not done before its deadline");
       this.timer = setTimeout(() => reject(late), Math.min(1000 * deadlineSeconds, 2 ** 31 - 1));
-    }
+    });
+    this.interrupted.catch(() => {}); // `race` reports it
+    if (this.onAbort) signal?.addEventListener("abort", this.onAbort);
   }
 
-  first<T>(work: Promise<T>): Promise<T> {
-    return Promise.race([work, this.stopped]);
+  race<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, this.interrupted]);
   }
 
-  clear(): void {
+  dispose(): void {
     clearTimeout(this.timer);
-    this.signal?.removeEventListener("abort", this.onabort);
+    if (this.onAbort) this.signal?.removeEventListener("abort", this.onAbort);
   }
 }
 
-/** Hands at work on one challenge: what each is doing, how fast it is, and how much is done. */
-class Shift {
-  over = false;
-  private readonly turns = new Map<Hand, Promise<unknown>>();
-  private readonly rates = new Map<Hand, number>();
-  private readonly lost = new Set<Hand>();
+/** The workers of one challenge: what each is running, its rate, and how much is done. */
+class WorkerGroup {
+  isEnded = false;
+  private readonly running = new Map<SolverWorker, Promise<unknown>>();
+  private readonly rates = new Map<SolverWorker, number>();
+  private readonly failures = new Set<SolverWorker>();
   private readonly most: number;
-  private done = 0;
+  private evaluations = 0;
 
   constructor(
-    readonly hands: readonly Hand[],
+    private readonly workers: readonly SolverWorker[],
     private readonly challenge: Challenge,
-    private readonly watch: Watch,
+    private readonly options: SolveOptions,
   ) {
-    if (hands.some((hand) => hand.slices) && challenge.memoryKib > SLICED_KIB) {
-      throw new MemoryShort(`no worker is to be had, and a slice has no ${challenge.memoryKib} KiB`, SLICED_KIB);
+    if (workers.some((worker) => worker.inline) && challenge.memoryKib > INLINE_MAX_KIB) {
+      const message = `no worker can be started, and this thread is not given ${challenge.memoryKib} KiB`;
+      throw new InsufficientMemory(message, INLINE_MAX_KIB);
     }
-    const bounded = challenge.puzzle !== "hashcash";
-    this.most = bounded ? challenge.parts.reduce((sum, part) => sum + part.bound, 0) : 0;
+    const isBounded = challenge.puzzle !== "hashcash";
+    this.most = isBounded ? challenge.parts.reduce((sum, part) => sum + part.bound, 0) : 0;
   }
 
-  /** How many evaluations this hand does in one turn. */
-  turn(hand: Hand): number {
-    const rate = this.rates.get(hand) ?? rateOf(this.challenge) / CAUTION;
-    return Math.max(1, Math.ceil(rate * TURN_SECONDS));
+  /** The number of evaluations in this worker's next task. */
+  taskSize(worker: SolverWorker): number {
+    const rate = this.rates.get(worker) ?? evaluationRate(this.challenge) / FIRST_TASK_DIVISOR;
+    return Math.max(1, Math.ceil(rate * TASK_SECONDS));
   }
 
-  /** One turn of a hand, after the one that it may still be at; null where this hand is lost. */
-  async take(hand: Hand, job: Parameters<Hand["work"]>[0]): Promise<Done | null> {
+  /** Run a task and report the progress; null if this worker failed. */
+  async run(worker: SolverWorker, task: Task): Promise<TaskResult | null> {
     const begin = performance.now();
-    const turn = hand.work(job);
-    this.turns.set(hand, turn);
-    const done = await turn.catch(() => null);
-    this.turns.delete(hand);
-    if (done === null) {
-      this.lost.add(hand);
+    const running = worker.run(task);
+    this.running.set(worker, running);
+    const result = await running.catch(() => null);
+    this.running.delete(worker);
+    if (result === null) {
+      this.failures.add(worker);
       return null;
     }
-    this.rates.set(hand, (1000 * done.tried) / Math.max(performance.now() - begin, 0.01));
-    this.done += done.tried;
-    if (!this.over) this.watch.progress?.(this.done, this.most);
-    return done;
+    this.rates.set(worker, (1000 * result.evaluations) / Math.max(performance.now() - begin, 0.01));
+    this.evaluations += result.evaluations;
+    if (!this.isEnded) this.options.progress?.(this.evaluations, this.most);
+    return result;
   }
 
-  /** The hands that are still there, each once it is free. */
-  async each(toil: (hand: Hand) => Promise<void>): Promise<void> {
-    const there = this.hands.filter((hand) => !this.lost.has(hand));
+  /** Call `work` for each worker that has not failed, once it has finished its current task. */
+  async forEachWorker(work: (worker: SolverWorker) => Promise<void>): Promise<void> {
+    const alive = this.workers.filter((worker) => !this.failures.has(worker));
     await Promise.all(
-      there.map(async (hand) => {
-        await this.turns.get(hand)?.catch(() => {});
-        await toil(hand);
+      alive.map(async (worker) => {
+        await this.running.get(worker)?.catch(() => {});
+        await work(worker);
       }),
     );
   }
 
-  /** What to say where hands were lost before the work was done. */
-  short(): SolveStopped {
-    const asked = this.challenge.memoryKib;
-    if (asked === 0) return new SolveStopped("the workers broke off");
-    return new MemoryShort(`the machine does not give the ${asked} KiB of memory that the puzzle takes`, asked / 2);
+  /** The error to throw if all workers failed before the work was done. */
+  failure(): SolveStopped {
+    const { memoryKib } = this.challenge;
+    if (memoryKib === 0) return new SolveStopped("all workers failed");
+    const message = `the machine does not give the ${memoryKib} KiB of memory that the puzzle takes`;
+    return new InsufficientMemory(message, memoryKib / 2);
   }
 
-  /** Send the hands home; those still at a long turn, and those that are lost, for good. */
-  end(release: (hand: Hand, spent: boolean) => void): void {
-    this.over = true;
-    for (const hand of this.hands) release(hand, this.lost.has(hand) || this.turns.has(hand));
+  /** Release the workers; discard those that failed and those that are still running a task. */
+  end(release: (worker: SolverWorker, discard: boolean) => void): void {
+    this.isEnded = true;
+    for (const worker of this.workers) release(worker, this.failures.has(worker) || this.running.has(worker));
   }
 }
 
-/** The counters of one part, handed out in order; what a hand did not get done comes back first. */
-class Ranges {
-  private next = 0;
-  private readonly back: [number, number][] = [];
+/** Hands out the counters of one part in order; ranges that a worker did not finish are handed out again first. */
+class CounterRanges {
+  private nextCounter = 0;
+  private readonly unfinished: [number, number][] = [];
 
   constructor(private readonly end: number) {}
 
-  draw(size: number): [number, number] | undefined {
-    const returned = this.back.pop();
-    if (returned) return returned;
-    if (this.next >= this.end) return undefined;
-    const from = this.next;
-    this.next = Math.min(from + size, this.end);
-    return [from, this.next];
+  next(size: number): [number, number] | undefined {
+    const unfinished = this.unfinished.pop();
+    if (unfinished) return unfinished;
+    if (this.nextCounter >= this.end) return undefined;
+    const from = this.nextCounter;
+    this.nextCounter = Math.min(from + size, this.end);
+    return [from, this.nextCounter];
   }
 
-  giveBack(from: number, stop: number): void {
-    if (from < stop) this.back.push([from, stop]);
+  putBack(from: number, stop: number): void {
+    if (from < stop) this.unfinished.push([from, stop]);
   }
 
-  /** Whether every counter was looked at. */
-  get isDone(): boolean {
-    return this.next >= this.end && this.back.length === 0;
+  /** Whether every counter was tried. */
+  get isExhausted(): boolean {
+    return this.nextCounter >= this.end && this.unfinished.length === 0;
   }
 }
 
-async function count(shift: Shift, challenge: Challenge): Promise<Solution> {
+async function solveWith(group: WorkerGroup, challenge: Challenge): Promise<Solution> {
+  const { puzzle, parts, memoryKib } = challenge;
+  if (puzzle === "timelock") return solveTimelock(group, challenge);
   const hits: Hit[] = [];
-  for (const part of challenge.parts) hits.push(await find(shift, challenge, part));
+  for (const part of parts) hits.push(await searchPart(group, part, puzzle, memoryKib));
   return { counters: hits.map((hit) => hit.counter), secret: concat(hits.map((hit) => hit.secret)) };
 }
 
-/** The counter of one part; ends at the first hand's hit, whatever the others still do. */
-async function find(shift: Shift, challenge: Challenge, part: Part): Promise<Hit> {
-  const puzzle = challenge.puzzle as Search["puzzle"];
-  const goal = part.check ?? largestDigest(part.bound);
-  const base = { puzzle, goal, seed: part.seed, start: part.start, memoryKib: challenge.memoryKib };
-  const ranges = new Ranges(part.check ? part.bound : COUNTERS);
-  let over = false;
+/** The hit of one part; ends at the first worker's hit, while the others still run their tasks. */
+async function searchPart(
+  group: WorkerGroup,
+  part: Part,
+  puzzle: SearchTask["puzzle"],
+  memoryKib: number,
+): Promise<Hit> {
+  const target = part.check ?? largestDigest(part.bound);
+  const base = { puzzle, target, seed: part.seed, start: part.start, memoryKib };
+  const ranges = new CounterRanges(part.check ? part.bound : MAX_COUNTERS);
+  let isFound = false;
   const hit = await new Promise<Hit | undefined>((resolve, reject) => {
-    const toil = async (hand: Hand): Promise<void> => {
-      while (!over && !shift.over) {
-        const range = ranges.draw(shift.turn(hand));
+    const search = async (worker: SolverWorker): Promise<void> => {
+      while (!isFound && !group.isEnded) {
+        const range = ranges.next(group.taskSize(worker));
         if (!range) return;
         const [from, stop] = range;
-        const done = await shift.take(hand, { ...base, from, count: stop - from });
-        if (done?.hit) resolve(done.hit);
-        over ||= done?.hit !== undefined;
-        ranges.giveBack(from + (done?.tried ?? 0), stop);
-        if (done === null) return;
+        const result = await group.run(worker, { ...base, from, count: stop - from });
+        if (result?.hit) {
+          resolve(result.hit);
+          isFound = true;
+        }
+        ranges.putBack(from + (result?.evaluations ?? 0), stop);
+        if (result === null) return;
       }
     };
-    shift.each(toil).then(() => resolve(undefined), reject);
+    group.forEachWorker(search).then(() => resolve(undefined), reject);
   });
   if (hit) return hit;
-  throw ranges.isDone ? new TollMalformed("no counter below the published bound solves the puzzle") : shift.short();
+  if (ranges.isExhausted) throw new TollMalformed("no counter below the published bound solves the puzzle");
+  throw group.failure();
 }
 
 /** The largest digest, read as a big-endian integer, whose product with `bound` stays below 2^256. */
@@ -226,24 +230,28 @@ export function largestDigest(bound: number): Bytes {
   return fromInteger(((1n << DIGEST_BITS) - 1n) / BigInt(bound), Number(DIGEST_BITS) / 8);
 }
 
-/** A time lock, part by part, on one core: a second one would not help. */
-async function unlock(shift: Shift, challenge: Challenge): Promise<Solution> {
-  const modulus = toInteger(challenge.modulus!);
-  const [hand] = shift.hands;
+/** Solve a time lock, part by part, on one worker. */
+async function solveTimelock(group: WorkerGroup, { parts, modulus }: Challenge): Promise<Solution> {
+  if (!modulus) throw new TollMalformed("the toll's time lock has no modulus");
+  const n = toInteger(modulus);
   const secrets: Bytes[] = [];
-  for (const part of challenge.parts) {
-    let x = await baseOf(part.seed, modulus);
-    for (let left = part.bound; left > 0 && !shift.over;) {
-      const done = await shift.take(hand!, { puzzle: "timelock", x, modulus, count: left });
-      if (done === null) throw shift.short();
-      x = done.x!;
-      left -= done.tried;
-    }
-    const value = await valueOf(x);
-    if (!equal(value.subarray(0, CHECK_BYTES), part.check!)) {
-      throw new TollMalformed("the squarings do not solve the puzzle");
-    }
-    secrets.push(value.slice(CHECK_BYTES));
+  await group.forEachWorker(async (worker) => {
+    for (const part of parts) secrets.push(await solveSquarings(group, worker, part, n));
+  });
+  return { counters: parts.map((part) => part.bound - 1), secret: concat(secrets) };
+}
+
+async function solveSquarings(group: WorkerGroup, worker: SolverWorker, part: Part, modulus: bigint): Promise<Bytes> {
+  let x = await timelockBase(part.seed, modulus);
+  for (let left = part.bound; left > 0 && !group.isEnded;) {
+    const result = await group.run(worker, { puzzle: "timelock", x, modulus, count: left });
+    if (result?.x === undefined) throw group.failure();
+    x = result.x;
+    left -= result.evaluations;
   }
-  return { counters: challenge.parts.map((part) => part.bound - 1), secret: concat(secrets) };
+  const value = await timelockValue(x);
+  if (!part.check || !equal(value.subarray(0, CHECK_BYTES), part.check)) {
+    throw new TollMalformed("the squarings do not solve the puzzle");
+  }
+  return value.slice(CHECK_BYTES);
 }

@@ -1,13 +1,12 @@
 /**
- * Header names, encodings and the protocol's version; nothing else knows them.
+ * Header names, encodings and the protocol's version. No other module has them.
  *
- * Everything that arrives here may come from a hostile peer: each member's type, range and size is checked before
- * anything is believed.
+ * The input may come from a hostile peer: each member's type, range and size is checked before it is used.
  */
 
 import { encodeBase64url } from "./bytes.js";
 import { TollMalformed } from "./errors.js";
-import { isObject, type Members, parseJson, readBytes, readInteger } from "./json.js";
+import { isObject, type JsonObject, parseJson, readBytes, readInteger } from "./json.js";
 import type { Bytes, Challenge, Mode, Part, PuzzleName, Toll } from "./records.js";
 
 export const VERSION = 1;
@@ -17,9 +16,9 @@ export const REDEEM_PATH = "/.well-known/modeltoll/redeem";
 export const MAX_TOLL_BYTES = 88 * 2 ** 20; // a 402 with a sealed answer of 64 MiB
 export const MODULUS_BYTES = 256;
 
-/** What is preferred where several will do. Hashcash is for redeem mode only, the time lock for sealed mode only. */
+/** All puzzles, the preferred first. Hashcash is for redeem mode only, the time lock for sealed mode only. */
 export const PUZZLES: readonly PuzzleName[] = ["argon2id", "sha256", "hashcash", "timelock"];
-const UNFIT: Readonly<Record<Mode, PuzzleName>> = { sealed: "hashcash", redeem: "timelock" };
+const UNSUPPORTED: Readonly<Record<Mode, PuzzleName>> = { sealed: "hashcash", redeem: "timelock" };
 
 const MAX_PARTS = 16;
 const MAX_BOUND = Number.MAX_SAFE_INTEGER;
@@ -29,31 +28,31 @@ const CHECK_BYTES = 16;
 const MAX_TYPICAL_SECONDS = 1e9;
 
 /** Whether such a puzzle can open a toll of that mode. */
-export function fits(puzzle: PuzzleName, mode: Mode): boolean {
-  return UNFIT[mode] !== puzzle;
+export function supportsMode(puzzle: PuzzleName, mode: Mode): boolean {
+  return UNSUPPORTED[mode] !== puzzle;
 }
 
 /** The value of `Toll-Accept`: `argon2id, sha256; mode=sealed; memory=64MiB`. */
 export function formatAccept(puzzles: readonly PuzzleName[], mode: Mode, memoryMib: number): string {
-  return `${puzzles.filter((name) => fits(name, mode)).join(", ")}; mode=${mode}; memory=${Math.floor(memoryMib)}MiB`;
+  return `${puzzles.filter((name) => supportsMode(name, mode)).join(", ")}; mode=${mode}; memory=${Math.floor(memoryMib)}MiB`;
 }
 
 /** The bytes that every seal covers: version, mode and the whole puzzle, as ASCII JSON with sorted keys. */
 export function canonicalChallenge(challenge: Challenge, mode: Mode): Bytes {
   const { puzzle, memoryKib, modulus } = challenge;
-  const argon = puzzle === "argon2id";
+  const isArgon2id = puzzle === "argon2id";
   const members = {
-    ...(argon && { m_kib: memoryKib }),
+    ...(isArgon2id && { m_kib: memoryKib }),
     ...(modulus && { modulus: encodeBase64url(modulus) }),
     name: puzzle,
-    ...(argon && { p: 1 }),
-    parts: challenge.parts.map(partMembers),
-    ...(argon && { t: 1 }),
+    ...(isArgon2id && { p: 1 }),
+    parts: challenge.parts.map(encodePart),
+    ...(isArgon2id && { t: 1 }),
   };
   return new TextEncoder().encode(JSON.stringify({ mode, puzzle: members, v: VERSION }));
 }
 
-function partMembers(part: Part): Members {
+function encodePart(part: Part): JsonObject {
   return {
     ...(part.check && { check: encodeBase64url(part.check) }),
     n: part.bound,
@@ -63,9 +62,9 @@ function partMembers(part: Part): Members {
 }
 
 /**
- * The toll in the body of a 402, or null where the body is somebody else's (there, money may be asked).
+ * The toll in the body of a 402, or null if the body is no toll (another kind of 402 may ask money).
  *
- * Throws `TollMalformed` where a member is missing, of the wrong type or out of range.
+ * Throws `TollMalformed` if a member is missing, of the wrong type or out of range.
  */
 export function findToll(body: Uint8Array): Toll | null {
   const document = parseJson(body);
@@ -73,16 +72,17 @@ export function findToll(body: Uint8Array): Toll | null {
   return isObject(members) ? decodeToll(members) : null;
 }
 
-function decodeToll(members: Members): Toll {
+function decodeToll(members: JsonObject): Toll {
   if (members["v"] !== VERSION) throw new TollMalformed(`the toll is not of version ${VERSION}`);
   const mode = members["mode"];
-  if (mode !== "sealed" && mode !== "redeem") throw new TollMalformed("the toll's mode is not known");
+  if (mode !== "sealed" && mode !== "redeem")
+    throw new TollMalformed("the toll's 'mode' is neither 'sealed' nor 'redeem'");
   const typical = members["typical_seconds"];
   if (typeof typical !== "number" || !(typical >= 0 && typical <= MAX_TYPICAL_SECONDS)) {
     throw new TollMalformed("the toll's 'typical_seconds' is not a number of seconds");
   }
   const challenge = decodeChallenge(members["puzzle"]);
-  if (!fits(challenge.puzzle, mode)) {
+  if (!supportsMode(challenge.puzzle, mode)) {
     throw new TollMalformed(`a ${challenge.puzzle} puzzle cannot open a toll of mode ${mode}`);
   }
   const cargo = readBytes(members, mode === "sealed" ? "sealed" : "token");
@@ -104,7 +104,7 @@ export function decodeChallenge(members: unknown): Challenge {
   if (!puzzle) throw new TollMalformed("the toll names a puzzle that this client does not know");
   const entries = members["parts"];
   if (!Array.isArray(entries) || entries.length < 1 || entries.length > MAX_PARTS) {
-    throw new TollMalformed(`the toll's puzzle has not 1..${MAX_PARTS} parts`);
+    throw new TollMalformed(`the toll's puzzle does not have 1..${MAX_PARTS} parts`);
   }
   const parts = entries.map((entry) => decodePart(entry, puzzle));
   if (new Set(parts.map((part) => encodeBase64url(part.seed))).size !== parts.length) {
@@ -122,14 +122,16 @@ function decodePart(part: unknown, puzzle: PuzzleName): Part {
   if (!isObject(part)) throw new TollMalformed("a part of the toll's puzzle is not an object");
   const check = puzzle === "hashcash" ? null : readBytes(part, "check", CHECK_BYTES);
   const bound = readInteger(part, "n", 1, MAX_BOUND);
-  const highest = puzzle === "argon2id" ? MAX_BOUND - bound : 0; // only argon2id is made ahead
-  const start = "start" in part ? readInteger(part, "start", 1, highest) : 0; // 0 is said by leaving it out
+  const highest = puzzle === "argon2id" ? MAX_BOUND - bound : 0; // only argon2id puzzles are precomputed
+  const start = "start" in part ? readInteger(part, "start", 1, highest) : 0; // 0 is encoded by leaving it out
   return { seed: readBytes(part, "seed", SEED_BYTES), bound, check, start };
 }
 
-function decodeModulus(members: Members): Bytes {
+function decodeModulus(members: JsonObject): Bytes {
   const modulus = readBytes(members, "modulus", MODULUS_BYTES);
-  if (!(modulus[0]! & 0x80 && modulus.at(-1)! & 1)) {
+  const [first = 0] = modulus;
+  const last = modulus.at(-1) ?? 0;
+  if (!(first & 0x80 && last & 1)) {
     throw new TollMalformed("the toll's 'modulus' is not an odd number of 2048 bits");
   }
   return modulus;

@@ -1,2 +1,2 @@
-/** The worker as one script, put here by the build: whoever bundles this package need not know of it. */
+/** The worker as one script. The build replaces this module, so that an application's bundler needs no other file. */
 export const WORKER_SOURCE: string = "";

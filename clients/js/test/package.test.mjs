@@ -1,4 +1,4 @@
-/** What is shipped. */
+/** The npm package. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,18 +8,18 @@ import { sizes } from "../scripts/size.mjs";
 
 const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
 
-test("the package offers what it says, and nothing else", () => {
+test("the package exports its public interface and nothing else", () => {
   const names = ["Purse", "SealBroken", "SolveStopped", "TollError", "TollMalformed", "TollTooDear", "tollFetch"];
-  assert.deepEqual(Object.keys(modeltoll).sort(), names);
+  assert.deepEqual(Object.keys(modeltoll).toSorted(), names);
 });
 
 test("its own code stays below 25 kB gzipped", async () => {
-  const { own, whole } = await sizes();
+  const { own, total } = await sizes();
   assert.ok(own < 25_000, `${own} bytes`);
-  assert.ok(own < whole);
+  assert.ok(own < total);
 });
 
-test("it depends on hash-wasm alone, in one version", () => {
+test("its only dependency is hash-wasm, in one version", () => {
   assert.deepEqual(JSON.parse(read("package.json")).dependencies, { "hash-wasm": "4.13.0" });
 });
 
@@ -33,6 +33,6 @@ test("the lock file names no registry", () => {
   assert.ok(!read("package-lock.json").includes('"resolved"'));
 });
 
-test("the script for pages imports nothing", () => {
+test("the script for pages without a bundler imports nothing", () => {
   assert.ok(!/\bimport\b[^(]*["']/.test(read("dist/modeltoll.js").replaceAll(/"(?:[^"\\]|\\.)*"/g, '""')));
 });

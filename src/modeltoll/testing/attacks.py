@@ -60,14 +60,14 @@ def check_attack(
     """Hold an attack to the law of ``Attack``.
 
     It asks exactly ``budget`` rows, never more than are left, each of the own images' shape with values in 0..1; the
-    same seed gives the same queries and the same clone, bit for bit; its means stay as they were; the clone's scores
+    same seed gives the same queries and the same clone, bit for bit; its resources stay as they were; the clone's scores
     are probabilities, and every round is shown to the watch, the last one being what is returned; where it is said to
     look at ``labels_only``, other probabilities of the same class change nothing.
 
     Args:
         attack: the attack on trial, with a course short enough to be run three times.
         victim: probabilities (n, classes) of images.
-        means: what the thief has; ``resources.own`` has 20 images or more.
+        resources: what the attacker has; ``resources.own`` has 20 images or more.
         budget: rows, 20 or more.
         labels_only: whether it claims to use nothing but the most probable class.
         seed: of all chance.

@@ -87,15 +87,15 @@ def _file(name: str, offer: PlaygroundConfig) -> Handler:
     return serve
 
 
-def _config_json(offer: PlaygroundConfig) -> Handler:
+def _gateway_info(offer: PlaygroundConfig) -> Handler:
     models = [{"name": model.name, "infer": model.infer, "metadata": model.metadata} for model in offer.models]
     demo = {"keys": offer.demo.keys, "samples": _SAMPLES} if offer.demo else None
 
-    async def tell(request: Request) -> Response:
+    async def serve(request: Request) -> Response:
         gateway = _gateway(offer.listen, request)
         return _checked(JSONResponse({"gateway": gateway, "models": models, "demo": demo}), gateway)
 
-    return tell
+    return serve
 
 
 def _samples(samples: bytes, offer: PlaygroundConfig) -> Handler:
@@ -107,7 +107,7 @@ def _samples(samples: bytes, offer: PlaygroundConfig) -> Handler:
 
 def playground_application(offer: PlaygroundConfig) -> Starlette:
     """The page and its files, to be served at a path that ends in a slash. The gateway must list its origin for CORS."""
-    routes = [Route("/", _file("index.html", offer)), Route("/house.json", _config_json(offer))]
+    routes = [Route("/", _file("index.html", offer)), Route("/gateway.json", _gateway_info(offer))]
     routes += [Route(f"/{name}", _file(name, offer)) for name in _TYPES]
     if offer.demo:
         routes.append(Route(f"/{_SAMPLES}", _samples(offer.demo.samples, offer)))

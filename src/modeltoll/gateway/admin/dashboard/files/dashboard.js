@@ -1,22 +1,22 @@
 /**
- * Draws the charts, and asks for fresh figures every fifteen seconds.
+ * Draws the charts, and refreshes the page every fifteen seconds.
  *
- * A chart is what its element says in data-chart; what it shows stands in a table below it, too. The page is asked for by
- * htmx, which puts what changed in place, so that focus, open tables and what is being typed stay as they are.
+ * A chart's data is in its element's data-chart; a table below the chart has the same numbers. htmx requests the page and
+ * replaces only what changed, so that focus, open tables and typed text stay.
  */
 
-const REFRESH = 15_000; // milliseconds
-const HEIGHT = 220; // of a chart, in pixels
-const NARROW = 420; // a chart below this width has fewer labels
-const DAY = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
-const drawn = new Map(); // elements of charts -> {json, plot}
+const REFRESH_MS = 15_000;
+const CHART_HEIGHT = 220; // pixels
+const NARROW_WIDTH = 420; // pixels: a narrower chart has fewer labels
+const TIME_OF_DAY = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
+const charts = new Map(); // chart elements -> {json, plot}
 
-// Numbers, in the words of the tables.
+// Numbers, formatted as in the tables.
 
-const digits = (value, places = 3) =>
+const formatNumber = (value, places = 3) =>
   new Intl.NumberFormat("en-US", { maximumSignificantDigits: places, useGrouping: true }).format(value);
 
-function seconds(value, places = 3) {
+function formatSeconds(value, places = 3) {
   const steps = [
     [1e-3, 1e6, "µs"],
     [1, 1e3, "ms"],
@@ -26,50 +26,50 @@ function seconds(value, places = 3) {
   ];
   if (value === 0) return "0 s";
   const [, factor, unit] = steps.find(([below]) => value < below) ?? [0, 1 / 86_400, "days"];
-  return `${digits(value * factor, places)} ${unit}`;
+  return `${formatNumber(value * factor, places)} ${unit}`;
 }
 
-const SAY = {
-  time: (value) => DAY.format(value * 1000),
-  count: (value) => digits(value, 6),
-  seconds: (value) => seconds(value),
-  units: (value) => digits(value),
-  number: (value) => digits(value),
-  share: (value) => `${digits(value * 100)}%`,
+const FORMATTERS = {
+  time: (value) => TIME_OF_DAY.format(value * 1000),
+  count: (value) => formatNumber(value, 6),
+  seconds: (value) => formatSeconds(value),
+  units: (value) => formatNumber(value),
+  number: (value) => formatNumber(value),
+  share: (value) => `${formatNumber(value * 100)}%`,
 };
 
 // Charts.
 
-const colour = (tone) => getComputedStyle(document.documentElement).getPropertyValue(`--${tone}`).trim();
+const colourOf = (tone) => getComputedStyle(document.documentElement).getPropertyValue(`--${tone}`).trim();
 
-/** `direction` is that of x: a step holds from its x to the next larger one, which may lie to the left. */
+/** `direction` is that of the x axis: a step reaches from its x to the next larger one, which may be on the left. */
 function seriesOf({ label, tone, style }, direction) {
-  const stroke = colour(tone);
-  const stepped = style === "steps" || style === "edge";
+  const stroke = colourOf(tone);
+  const isStepped = style === "steps" || style === "edge";
   return {
     label,
     stroke,
     width: style === "dashes" ? 1.5 : 2,
-    pxAlign: stepped ? 1 : 0,
+    pxAlign: isStepped ? 1 : 0,
     dash: style === "dashes" ? [6, 4] : undefined,
     fill: style === "steps" ? `color-mix(in srgb, ${stroke} 16%, transparent)` : undefined,
-    paths: stepped ? uPlot.paths.stepped({ align: direction }) : undefined,
+    paths: isStepped ? uPlot.paths.stepped({ align: direction }) : undefined,
     points: style === "line" ? { size: 4, fill: stroke } : { show: false },
   };
 }
 
 function axis(kind, label, log, narrow) {
-  const say = kind === "seconds" ? (value) => seconds(value, 2) : SAY[kind];
+  const format = kind === "seconds" ? (value) => formatSeconds(value, 2) : FORMATTERS[kind];
   const sparse = log ? { filter: (_, ticks) => ticks.map((tick) => (isPower(tick) ? tick : null)) } : {};
   return {
     label,
-    stroke: colour("soft"),
+    stroke: colourOf("soft"),
     font: `12px ${getComputedStyle(document.body).fontFamily}`,
     labelFont: `12px ${getComputedStyle(document.body).fontFamily}`,
     labelSize: 18,
-    grid: { stroke: colour("line"), width: 1, ...sparse },
-    ticks: { stroke: colour("line"), width: 1, size: 4, ...sparse },
-    values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : say(tick))),
+    grid: { stroke: colourOf("line"), width: 1, ...sparse },
+    ticks: { stroke: colourOf("line"), width: 1, size: 4, ...sparse },
+    values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : format(tick))),
     space: kind === "time" && narrow ? 70 : 50,
     ...sparse,
   };
@@ -80,51 +80,51 @@ function isPower(value) {
   return Math.abs(power - Math.round(power)) < 1e-6;
 }
 
-/** Whole powers of ten around the values, so that a logarithmic axis always has labels. */
-function powers(_, low, high) {
+/** The whole powers of ten around the values, so that a logarithmic axis always has labels. */
+function powerRange(_, low, high) {
   if (low == null || !(low > 0)) return [0.1, 10];
   const [from, to] = [Math.floor(Math.log10(low) + 1e-9), Math.ceil(Math.log10(high) - 1e-9)];
   return [10 ** from, 10 ** Math.max(to, from + 1)];
 }
 
-/** What is drawn: a step that is not there runs along the bottom of the chart, as nothing does. */
-function drawnValues({ series, y_log: logarithmic }) {
-  const known = series.flatMap(({ values }) => values.filter((value) => value > 0));
-  const bottom = logarithmic ? powers(null, Math.min(...known, 1), 1)[0] : 0;
+/** The values to draw: a missing value of a step line is drawn at the bottom of the chart. */
+function valuesToDraw({ series, y_log: logarithmic }) {
+  const positive = series.flatMap(({ values }) => values.filter((value) => value > 0));
+  const bottom = logarithmic ? powerRange(null, Math.min(...positive, 1), 1)[0] : 0;
   return series.map(({ style, values }) => (style === "steps" ? values.map((value) => value ?? bottom) : values));
 }
 
-/** From nothing to a little above the largest. */
+/** The range of an axis from zero to a little above the largest value. */
 const fromZero = (_, __, high) => [0, high > 0 ? high * 1.08 : 1];
 
-function draw(element) {
+function drawChart(element) {
   const json = element.dataset.chart;
-  const before = drawn.get(element);
-  if (before?.json === json) return;
-  before?.plot.destroy();
+  const previous = charts.get(element);
+  if (previous?.json === json) return;
+  previous?.plot.destroy();
   const chart = JSON.parse(json);
   const readout = element.querySelector(".readout") ?? element.appendChild(document.createElement("p"));
   readout.className = "readout";
   const width = element.clientWidth;
-  const direction = chart.x_kind === "share" ? -1 : 1; // the rarer, the further to the right
-  const say = (at) => {
+  const direction = chart.x_kind === "share" ? -1 : 1; // shares fall from left to right
+  const describe = (at) => {
     const values = chart.series.map(
-      ({ label, values: known }) => `${label} ${known[at] == null ? "-" : SAY[chart.y_kind](known[at])}`,
+      ({ label, values: all }) => `${label} ${all[at] == null ? "-" : FORMATTERS[chart.y_kind](all[at])}`,
     );
-    return `${SAY[chart.x_kind](chart.x[at])}: ${values.join(", ")}`;
+    return `${FORMATTERS[chart.x_kind](chart.x[at])}: ${values.join(", ")}`;
   };
   const options = {
     width,
-    height: HEIGHT,
+    height: CHART_HEIGHT,
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
       x: { time: chart.x_kind === "time", distr: chart.x_log ? 3 : 1, dir: direction },
-      y: chart.y_log ? { distr: 3, range: powers } : { range: fromZero },
+      y: chart.y_log ? { distr: 3, range: powerRange } : { range: fromZero },
     },
     axes: [
-      { ...axis(chart.x_kind, chart.x_label, chart.x_log, width < NARROW), size: 34 },
+      { ...axis(chart.x_kind, chart.x_label, chart.x_log, width < NARROW_WIDTH), size: 34 },
       { ...axis(chart.y_kind, chart.y_label, chart.y_log), size: 56, space: 34 },
     ],
     series: [{}, ...chart.series.map((each) => seriesOf(each, direction))],
@@ -132,42 +132,42 @@ function draw(element) {
       ? [
           {
             series: chart.band.map((place) => place + 1),
-            fill: `color-mix(in srgb, ${colour("honest")} 14%, transparent)`,
+            fill: `color-mix(in srgb, ${colourOf("honest")} 14%, transparent)`,
           },
         ]
       : undefined,
     hooks: {
-      setCursor: [({ cursor: { idx } }) => (readout.textContent = idx == null ? "" : say(idx))],
+      setCursor: [({ cursor: { idx } }) => (readout.textContent = idx == null ? "" : describe(idx))],
     },
   };
-  const plot = new uPlot(options, [chart.x, ...drawnValues(chart)], element);
-  drawn.set(element, { json, plot });
+  const plot = new uPlot(options, [chart.x, ...valuesToDraw(chart)], element);
+  charts.set(element, { json, plot });
 }
 
-/** Draw what is new or has changed; forget what is gone. */
+/** Draw charts that are new or have changed; remove those whose element is gone. */
 function drawAll() {
-  for (const [element, { plot }] of drawn) {
+  for (const [element, { plot }] of charts) {
     if (!element.isConnected) {
       plot.destroy();
-      drawn.delete(element);
+      charts.delete(element);
     }
   }
-  document.querySelectorAll(".chart").forEach(draw);
+  document.querySelectorAll(".chart").forEach(drawChart);
 }
 
 function redrawAll() {
-  for (const { plot } of drawn.values()) plot.destroy();
-  drawn.clear();
+  for (const { plot } of charts.values()) plot.destroy();
+  charts.clear();
   drawAll();
 }
 
-/** The arrow keys walk along a chart that has the focus. */
-function walk(event) {
-  const known = drawn.get(event.target);
+/** Moves the cursor of the focused chart with the arrow keys, Home and End. */
+function moveCursor(event) {
+  const chart = charts.get(event.target);
   const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
-  if (!known || !(event.key in steps)) return;
+  if (!chart || !(event.key in steps)) return;
   event.preventDefault();
-  const { plot } = known;
+  const { plot } = chart;
   const last = plot.data[0].length - 1;
   const step = steps[event.key] * (plot.scales.x.dir ?? 1);
   const at = Math.max(0, Math.min(last, (plot.cursor.idx ?? (step > 0 ? -1 : last + 1)) + step));
@@ -175,42 +175,45 @@ function walk(event) {
   plot.setCursor({ left: plot.valToPos(plot.data[0][at], "x"), top: 10 });
 }
 
-// Fresh figures.
+// Refreshing.
 
-let paused = false;
+let isPaused = false;
 
 function refresh() {
   const panels = document.querySelector("#panels");
-  if (!paused && !document.hidden && panels) htmx.trigger(panels, "refresh");
+  if (!isPaused && !document.hidden && panels) htmx.trigger(panels, "refresh");
 }
 
-function pause({ currentTarget }) {
-  paused = !paused;
-  currentTarget.setAttribute("aria-pressed", String(paused));
+function togglePause({ currentTarget }) {
+  isPaused = !isPaused;
+  currentTarget.setAttribute("aria-pressed", String(isPaused));
 }
 
-function say(text) {
-  const place = document.querySelector("#said");
-  if (place.textContent !== text) place.textContent = text;
+/** Shows a message, and gives it to screen readers. */
+function showMessage(text) {
+  const status = document.querySelector("#said");
+  if (status.textContent !== text) status.textContent = text;
 }
 
 document.addEventListener("htmx:after:swap", () => {
-  say("");
+  showMessage("");
   drawAll();
 });
-document.addEventListener("htmx:error", () => say("The gateway does not answer; these are the latest figures."));
-document.addEventListener("keydown", walk);
+document.addEventListener("htmx:error", () =>
+  showMessage("The gateway does not answer; these are the latest figures."),
+);
+document.addEventListener("keydown", moveCursor);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
 
 let width = innerWidth;
 addEventListener("resize", () => {
-  if (innerWidth === width) return; // a phone's address bar comes and goes
+  if (innerWidth === width) return; // a phone's address bar changes the height only
   width = innerWidth;
   redrawAll();
 });
 
-document.querySelector("#pause").addEventListener("click", pause);
+document.querySelector("#pause").addEventListener("click", togglePause);
 document.querySelector("#pause").hidden = false;
-setInterval(refresh, REFRESH);
+setInterval(refresh, REFRESH_MS);
 drawAll();
 document.documentElement.dataset.ready = "";

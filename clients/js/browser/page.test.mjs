@@ -1,16 +1,16 @@
-/** The page to try the toll in a real browser, before houses of the tests' own: what may go wrong, and what it says. */
+/** The playground page in a real browser, with a test gateway: errors, and how the page reports them. */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { House } from "../test/house.mjs";
+import { TestGateway } from "../test/testGateway.mjs";
 import { launch } from "./chromium.mjs";
-import { ANSWER, INFER, sell, setUp } from "./stand.mjs";
+import { ANSWER, INFER, servePage, serveToll } from "./fixtures.mjs";
 
 const SHORT = { counters: [1000], bound: 2048 };
 const ENDLESS = { counters: [2 ** 40], bound: 2 ** 44 };
 const ARGON2ID = { memoryKib: 1024, counters: [700], bound: 1024 };
-const DIES = "setTimeout(() => { throw new Error('dies') })";
-const POOR = `{
+const THROW_ERROR = "setTimeout(() => { throw new Error('worker failed') })";
+const LIMIT_MEMORY = `{
   const { grow } = WebAssembly.Memory.prototype;
   WebAssembly.Memory.prototype.grow = function (pages) {
     if (pages > 100) throw new RangeError("out of memory");
@@ -19,33 +19,33 @@ const POOR = `{
 }
 `;
 let browser;
-let house;
+let gateway;
 let context;
 
 before(async () => {
-  [browser, house] = await Promise.all([launch(), House.open()]);
+  [browser, gateway] = await Promise.all([launch(), TestGateway.open()]);
 });
 after(async () => {
   await browser?.close();
-  await house?.close();
+  await gateway?.close();
 });
 afterEach(() => context?.close());
 
-/** The page, open; what is a fault of its own fails the test. */
+/** Open the page; an uncaught error in it fails the test. */
 async function visit(options = {}, screen = {}) {
-  setUp(house, options);
+  servePage(gateway, options);
   context = await browser.newContext(screen);
   await context.addInitScript(() => Object.defineProperty(navigator, "hardwareConcurrency", { value: 2 }));
   const page = await context.newPage();
   page.on("pageerror", (error) => assert.fail(error));
-  await page.goto(`${house.url}/`);
+  await page.goto(`${gateway.url}/`);
   await page.locator("html[data-ready]").waitFor();
   return page;
 }
 
 const text = (page, selector) => page.locator(selector).innerText();
 
-/** Ask about the digit that is shown, and wait for what comes of it. */
+/** Send the request, and wait for the answer or an error; returns the text of the card "The toll". */
 async function ask(page) {
   await page.getByRole("button", { name: "Ask the model" }).click();
   await page.locator("#trouble:visible, #step-answer[data-state=done]").waitFor();
@@ -53,154 +53,159 @@ async function ask(page) {
 }
 
 async function assertPaid(page) {
-  assert.match(await ask(page), /The model reads a 7, and is 91% sure/);
+  assert.match(await ask(page), /The model predicts a 7, with probability 91%/);
 }
 
-for (const [name, sold] of Object.entries({ SHORT, ARGON2ID })) {
-  test(`a toll is paid by workers, without a word: ${name.toLowerCase()}`, async () => {
+for (const [name, toll] of Object.entries({ SHORT, ARGON2ID })) {
+  test(`workers pay a toll, without a notice: ${name.toLowerCase()}`, async () => {
     const page = await visit();
-    sell(house, sold);
+    serveToll(gateway, toll);
     await assertPaid(page);
     assert.equal(await text(page, "#notices"), "");
   });
 }
 
-test("a page that its policy forbids workers works in slices, and says so", async (t) => {
+test("if the policy forbids workers, the page solves in slices and says so", async (t) => {
   const page = await visit({ policy: { "worker-src": "'none'" } });
-  sell(house, ARGON2ID);
+  serveToll(gateway, ARGON2ID);
   await page.evaluate(() => {
     globalThis.tasks = [];
-    new PerformanceObserver((list) => tasks.push(...list.getEntries().map((task) => task.duration))).observe({
-      type: "longtask",
-    });
+    new PerformanceObserver((list) => globalThis.tasks.push(...list.getEntries().map((task) => task.duration))).observe(
+      {
+        type: "longtask",
+      },
+    );
   });
   await assertPaid(page);
-  assert.match(await text(page, "#notices"), /Workers are not to be had here: this page itself works, in slices/);
+  assert.match(
+    await text(page, "#notices"),
+    /No worker can be started here: this page solves the tolls itself, in slices/,
+  );
   const tasks = await page.evaluate(() => globalThis.tasks);
   t.diagnostic(`tasks of 50 ms and more: ${tasks.length}`);
 });
 
-test("a page without WebAssembly pays with SHA-256 only, and says so", async () => {
+test("without WebAssembly the page pays tolls of SHA-256 only, and says so", async () => {
   const page = await visit({ policy: { "script-src": "'self'" } });
-  sell(house, SHORT);
+  serveToll(gateway, SHORT);
   await assertPaid(page);
   assert.match(await text(page, "#notices"), /only tolls of SHA-256 can be paid/);
-  const { headers } = house.seen.find(({ path }) => path === INFER);
+  const { headers } = gateway.requests.find(({ path }) => path === INFER);
   assert.doesNotMatch(headers["toll-accept"], /argon2id/);
 });
 
-test("a page without WebAssembly says what it cannot pay", async () => {
+test("without WebAssembly the page says which toll it cannot pay", async () => {
   const page = await visit({ policy: { "script-src": "'self'" } });
-  sell(house, ARGON2ID);
-  assert.match(await ask(page), /Not paid: the toll is made of argon2id/);
+  serveToll(gateway, ARGON2ID);
+  assert.match(await ask(page), /Not paid: the toll needs the puzzle argon2id/);
 });
 
-test("where a worker does not get 8 MiB, a smaller rung is asked for, and the page says so", async () => {
-  const page = await visit({ worker: POOR });
-  sell(house, (told) => ({ memoryKib: Math.min(8192, 1024 * told), counters: [30], bound: 64 }));
+test("if a worker does not get 8 MiB, the page asks for a toll of less memory and says so", async () => {
+  const page = await visit({ workerPrefix: LIMIT_MEMORY });
+  serveToll(gateway, (memoryMib) => ({ memoryKib: Math.min(8192, 1024 * memoryMib), counters: [30], bound: 64 }));
   await assertPaid(page);
   assert.match(await text(page, "#notices"), /from now on tolls of at most 4 MiB/);
-  const asked = house.seen.filter(({ path }) => path === INFER).map(({ headers }) => headers["toll-accept"]);
+  const asked = gateway.requests.filter(({ path }) => path === INFER).map(({ headers }) => headers["toll-accept"]);
   assert.deepEqual(
     asked.map((accept) => /memory=\d+MiB/.exec(accept)[0]),
     ["memory=64MiB", "memory=4MiB"],
   );
 });
 
-test("work is stopped in the middle, and can be begun anew", async () => {
+test("work can be stopped, and started again", async () => {
   const page = await visit();
-  sell(house, ENDLESS);
+  serveToll(gateway, ENDLESS);
   await page.getByRole("button", { name: "Ask the model" }).click();
-  await page.locator("#step-work", { hasText: "a second" }).waitFor();
+  await page.locator("#step-work", { hasText: "per second" }).waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   await page.getByText("Stopped. The answer stays sealed.").waitFor();
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "The toll");
   assert.match(await text(page, "#receipt-rows"), /not paid\s+sealed/);
-  sell(house, SHORT);
+  serveToll(gateway, SHORT);
   await assertPaid(page);
 });
 
-test("asking again in the middle takes the place of what was asked before", async () => {
+test("a second question replaces one that is being worked for", async () => {
   const page = await visit();
-  sell(house, ENDLESS);
+  serveToll(gateway, ENDLESS);
   await page.getByRole("button", { name: "Ask the model" }).click();
-  await page.locator("#step-work", { hasText: "a second" }).waitFor();
-  sell(house, SHORT);
+  await page.locator("#step-work", { hasText: "per second" }).waitFor();
+  serveToll(gateway, SHORT);
   await assertPaid(page);
   assert.equal(await page.locator("#trouble").isVisible(), false);
 });
 
-for (const [name, death] of Object.entries({ "with an error": DIES, "without a word": "self.close()" })) {
-  test(`where every worker dies ${name}, a smaller rung is asked for`, async () => {
+for (const [name, script] of Object.entries({ "with an error": THROW_ERROR, "without an event": "self.close()" })) {
+  test(`if every worker ends ${name}, the page asks for a toll of less memory`, async () => {
     const page = await visit();
-    sell(house, { memoryKib: 8192, counters: [2 ** 40], bound: 2 ** 41 });
+    serveToll(gateway, { memoryKib: 8192, counters: [2 ** 40], bound: 2 ** 41 });
     await page.getByRole("button", { name: "Ask the model" }).click();
-    await page.locator("#step-work", { hasText: "a second" }).waitFor();
-    sell(house, SHORT);
-    await Promise.all(page.workers().map((worker) => worker.evaluate(death).catch(() => {})));
+    await page.locator("#step-work", { hasText: "per second" }).waitFor();
+    serveToll(gateway, SHORT);
+    await Promise.all(page.workers().map((worker) => worker.evaluate(script).catch(() => {})));
     await page.locator("#trouble:visible, #step-answer[data-state=done]").waitFor();
-    assert.match(await text(page, "#toll"), /The model reads a 7/);
+    assert.match(await text(page, "#toll"), /The model predicts a 7/);
     assert.match(await text(page, "#notices"), /from now on tolls of at most 4 MiB/);
   });
 }
 
-test("where one worker dies, the others do its work", async () => {
+test("if one worker fails, the others do its work", async () => {
   const page = await visit();
-  sell(house, { memoryKib: 1024, counters: [3000], bound: 4096 });
+  serveToll(gateway, { memoryKib: 1024, counters: [3000], bound: 4096 });
   await page.getByRole("button", { name: "Ask the model" }).click();
-  await page.locator("#step-work", { hasText: "a second" }).waitFor();
+  await page.locator("#step-work", { hasText: "per second" }).waitFor();
   const workers = page.workers();
   assert.equal(workers.length, 2);
-  await workers[0].evaluate(DIES);
+  await workers[0].evaluate(THROW_ERROR);
   await page.locator("#step-answer[data-state=done]").waitFor();
   assert.equal(await text(page, "#notices"), "");
 });
 
-test("a page of an origin that the house does not list says which setting lets it in", async () => {
-  const other = await House.open();
+test("a page of an origin that the gateway does not list names the setting", async () => {
+  const other = await TestGateway.open();
   try {
-    sell(other, SHORT);
+    serveToll(other, SHORT);
     const page = await visit({ gateway: other.url });
-    const said = await ask(page);
-    assert.ok(said.includes(`cors.origins does not list ${house.url}`), said);
+    const message = await ask(page);
+    assert.ok(message.includes(`cors.origins does not list ${gateway.url}`), message);
   } finally {
     await other.close();
   }
 });
 
-test("an ordinary house's page offers a request as its model has it, and shows the answer as it came", async () => {
+test("the form has a request by the model's metadata, and the answer is shown unchanged", async () => {
   const page = await visit({ demo: false });
-  sell(house, SHORT);
-  const written = page.getByLabel("Request, as JSON");
+  serveToll(gateway, SHORT);
+  const body = page.getByLabel("Request, as JSON");
   await page.waitForFunction(() => document.querySelector("#body").value !== "");
-  assert.deepEqual(JSON.parse(await written.inputValue()), {
+  assert.deepEqual(JSON.parse(await body.inputValue()), {
     inputs: [{ name: "x", shape: [1, 3], datatype: "FP64", data: [0, 0, 0] }],
   });
   await page.getByLabel("API key").fill("the-key");
   assert.match(await ask(page), /An answer of \d+ characters/);
   assert.equal(await text(page, "#answer"), ANSWER.body.toString());
-  const asked = house.seen.find(({ path, method }) => path === INFER && method === "POST");
+  const asked = gateway.requests.find(({ path, method }) => path === INFER && method === "POST");
   assert.equal(asked.headers["x-api-key"], "the-key");
 });
 
-test("an ordinary house's page pays nothing above its limit", async () => {
+test("the form pays nothing above its limit", async () => {
   const page = await visit({ demo: false });
-  sell(house, SHORT);
+  serveToll(gateway, SHORT);
   await page.getByLabel("Pay tolls of at most").fill("0.001");
   await page.getByLabel("Request, as JSON").fill("{}");
   assert.match(await ask(page), /The price is 10 ms of work, and this page pays at most 1 ms/);
 });
 
-test("a house that refuses is heard", async () => {
+test("the gateway's refusal is shown", async () => {
   const page = await visit({ demo: false });
-  house.handlers[INFER] = (_, response) => response.writeHead(401).end('{"error": "the API key is not known"}');
+  gateway.handlers[INFER] = (_, response) => response.writeHead(401).end('{"error": "the API key is not known"}');
   await page.getByLabel("Request, as JSON").fill("{}");
-  assert.match(await ask(page), /The toll house answers with status 401: .*the API key is not known/);
+  assert.match(await ask(page), /The gateway answers with status 401: .*the API key is not known/);
 });
 
-test("a digit is drawn and asked about by keyboard alone", async () => {
+test("a digit can be drawn and sent by keyboard alone", async () => {
   const page = await visit();
-  sell(house, SHORT);
+  serveToll(gateway, SHORT);
   await page.getByRole("button", { name: "Clear" }).focus();
   await page.keyboard.press("Enter");
   await page.getByRole("gridcell").first().focus();
@@ -211,7 +216,7 @@ test("a digit is drawn and asked about by keyboard alone", async () => {
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Ask the model");
   await page.keyboard.press("Enter");
   await page.locator("#step-answer[data-state=done]").waitFor();
-  const [{ data }] = JSON.parse(house.seen.find(({ path }) => path === INFER).body).inputs;
+  const [{ data }] = JSON.parse(gateway.requests.find(({ path }) => path === INFER).body).inputs;
   const inked = data.flatMap((ink, at) => (ink > 0 ? [[at, ink]] : []));
   assert.deepEqual(inked, [
     [1, 0.5],
@@ -220,13 +225,13 @@ test("a digit is drawn and asked about by keyboard alone", async () => {
   ]);
 });
 
-test("everything that can be used has a name, and what changes is spoken", async () => {
+test("every control has an accessible name, and changes are announced", async () => {
   const page = await visit();
-  sell(house, SHORT);
+  serveToll(gateway, SHORT);
   await assertPaid(page);
   const session = await context.newCDPSession(page);
   const { nodes } = await session.send("Accessibility.getFullAXTree");
-  const used = new Set([
+  const roles = new Set([
     "button",
     "textbox",
     "combobox",
@@ -237,16 +242,16 @@ test("everything that can be used has a name, and what changes is spoken", async
     "progressbar",
     "figure",
   ]);
-  const nameless = nodes.filter((node) => !node.ignored && used.has(node.role.value) && !node.name?.value);
+  const nameless = nodes.filter((node) => !node.ignored && roles.has(node.role.value) && !node.name?.value);
   assert.deepEqual(
     nameless.map((node) => node.role.value).filter((role) => role !== "figure"),
     [],
   );
-  assert.match(await text(page, "#said"), /The model reads a 7/);
+  assert.match(await text(page, "#announcement"), /The model predicts a 7/);
 });
 
 for (const colorScheme of ["light", "dark"]) {
-  test(`text can be read: ${colorScheme}`, async () => {
+  test(`the contrast of the text is high enough: ${colorScheme}`, async () => {
     const page = await visit({}, { colorScheme });
     const ratios = await page.evaluate(() => {
       const style = getComputedStyle(document.documentElement);
@@ -254,7 +259,7 @@ for (const colorScheme of ["light", "dark"]) {
       const luminance = (name) => {
         probe.fillStyle = style.getPropertyValue(name);
         probe.fillRect(0, 0, 1, 1);
-        const linear = [...probe.getImageData(0, 0, 1, 1).data.slice(0, 3)].map((value) => {
+        const linear = Array.from(probe.getImageData(0, 0, 1, 1).data.slice(0, 3), (value) => {
           const share = value / 255;
           return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
         });
@@ -270,18 +275,18 @@ for (const colorScheme of ["light", "dark"]) {
         ["--thief", "--card"],
         ["--on-accent", "--honest"],
       ];
-      return pairs.map(([text, ground]) => {
-        const [low, high] = [luminance(text), luminance(ground)].sort((a, b) => a - b);
-        return [text, ground, (high + 0.05) / (low + 0.05)];
+      return pairs.map(([front, ground]) => {
+        const [one, other] = [luminance(front), luminance(ground)];
+        return { front, ground, ratio: (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05) };
       });
     });
-    for (const [front, ground, ratio] of ratios) assert.ok(ratio >= 4.5, `${front} on ${ground}: ${ratio}`); // WCAG AA
+    for (const { front, ground, ratio } of ratios) assert.ok(ratio >= 4.5, `${front} on ${ground}: ${ratio}`); // WCAG AA
   });
 }
 
 test("nothing is wider than a phone of 360 pixels", async () => {
   const page = await visit({}, { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
-  sell(house, SHORT);
+  serveToll(gateway, SHORT);
   await assertPaid(page);
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
 });
