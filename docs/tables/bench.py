@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import PLAIN
-from modeltoll.bench.formatting import percent, times
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
 from modeltoll.bench.report.tables import defences, live
-from tables.form import RESULTS, number, table
+from modeltoll.bench.result_files import read_results
+from modeltoll.formatting import number, percent, times
+from tables.form import RESULTS, table
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import SeedAggregate
@@ -36,8 +36,7 @@ _TARGETS = {
 
 
 def _found(suite: str, dataset: str) -> Results:
-    folder = RESULTS / "bench" / suite / dataset
-    return Results(json.loads(path.read_text()) for path in sorted(folder.glob("*.json")))
+    return Results(read_results(RESULTS / "bench", suite, dataset))
 
 
 def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tables.form import number, read, table
+from modeltoll.formatting import number
+from tables.form import read, table
 
 __all__ = ["clients"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "number", "read", "table"]
+__all__ = ["RESULTS", "read", "table"]
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -21,8 +21,3 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) ->
     """A Markdown table: the first ``words`` columns hold words, the others numbers."""
     rule = ["---"] * words + ["---:"] * (len(head) - words)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
-
-
-def number(value: float) -> str:
-    """A number with three significant digits, without powers of ten."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modeltoll.formatting import times
 from tables.form import read, table
 
 __all__ = ["callers", "published"]
@@ -10,9 +11,7 @@ STEPS = {"paper": "per trace row", "64": "64", "1000": "1000", "10000": "10,000"
 
 
 def _ratio(ratio: float | None) -> str:
-    if ratio is None:
-        return "buys nothing"
-    return f"{ratio:.3f}x" if ratio < 10 else f"{ratio:.1f}x" if ratio < 1000 else f"{ratio:,.0f}x"
+    return times(ratio, decimals=3, whole_from=1000.0, missing="buys nothing")
 
 
 def published(data: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tables.form import number, read, table
+from modeltoll.formatting import number
+from tables.form import read, table
 
 __all__ = ["argon2id", "cards", "kernels", "making", "thief", "waits"]
 

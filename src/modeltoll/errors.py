@@ -3,6 +3,7 @@
 ModeltollError
 ├── SettingsError               settings that cannot be used; every fault at once
 ├── CalibrationError            honest rows, teachers or tariffs that cannot be used
+│   └── ArrayFileError          a file of arrays that cannot be read
 ├── EvidenceError               bytes from outside that cannot be measured
 │   ├── RequestError            the caller's fault (400)
 │   └── AnswerError             the upstream's fault (502)
@@ -32,6 +33,7 @@ from typing import ClassVar
 __all__ = [
     "AllowanceSpent",
     "AnswerError",
+    "ArrayFileError",
     "BodyTooLarge",
     "CalibrationError",
     "CallerRefused",
@@ -81,6 +83,10 @@ class SettingsError(ModeltollError):
 
 class CalibrationError(ModeltollError):
     """Honest rows, private data, teachers or a tariff file that cannot be used."""
+
+
+class ArrayFileError(CalibrationError):
+    """A file of arrays that cannot be read; the message names the file and says why."""
 
 
 class EvidenceError(ModeltollError):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modeltoll.errors import CalibrationError
+from modeltoll.files import replace_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -169,14 +167,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         CalibrationError: it cannot be written; what was there before is untouched.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_atomically(path, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise CalibrationError(f"cannot write {path}: {error.strerror}") from None

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
     Progress = Callable[[int, int], None]  # hears how much is done and how much there is, 0 where nobody knows
 
 __all__ = [
     "GROUP_SCHEMES",
+    "READINESS_PROBE",
     "Account",
     "Answer",
     "Assessment",
@@ -97,6 +99,9 @@ class Caller:
     def is_group(self) -> bool:
         """Whether the name is that of a group, whose account its callers share."""
         return self.name.startswith(GROUP_SCHEMES)
+
+
+READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whether it answers; never charged
 
 
 @dataclass(frozen=True, slots=True, eq=False)

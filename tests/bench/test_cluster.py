@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modeltoll.bench.experiment import Provenance, read_results
+from modeltoll.bench.experiment import Provenance
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, pending_jobs, run_all
 from modeltoll.bench.suites import SuiteOptions, plan_experiments
 

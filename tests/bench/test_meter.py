@@ -197,12 +197,11 @@ def test_a_file_whose_writing_is_interrupted_leaves_nothing_and_the_old_one_stay
     path = tmp_path / "deep" / "one.json"
     write_document(path, {"a": 1})
 
-    def interrupted(self, *_, **__):
-        self.touch()
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", interrupted)
+        patched.setattr(Path, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write_document(path, {"a": 2})
     assert [one.name for one in path.parent.iterdir()] == ["one.json"]

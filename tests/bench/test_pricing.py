@@ -14,7 +14,7 @@ from modeltoll.bench import checks
 from modeltoll.bench.artifact_files import DamagedFile
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import EVASIONS
-from modeltoll.bench.experiment import Experiment, Provenance, experiment_of, read_result, read_results
+from modeltoll.bench.experiment import Experiment, Provenance, experiment_of
 from modeltoll.bench.extraction import CloneQuality, StolenData
 from modeltoll.bench.hardware_costs import (
     ARGON2ID,
@@ -30,6 +30,7 @@ from modeltoll.bench.hardware_costs import (
 from modeltoll.bench.honest.distribution_shifts import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, RequestPattern, pay_for
 from modeltoll.bench.leak_measures import ENTROPY, measure_all
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED, build_toll
 from modeltoll.errors import SettingsError
 from modeltoll.pricing.leak_samples import select_measures
@@ -192,14 +193,13 @@ def test_a_measure_that_a_target_does_not_have_is_named(baseline):
 def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):
     result = evaluate_theft(context(baseline), stolen)
     path = result.write(tmp_path)
-    document = read_result(path)
+    (document,) = read_results(tmp_path)
     agreed = (
         "suite dataset attack evasion defence tariff measure seed queries accounts ratio honest_ratio accuracy fidelity "
         "checks machine command versions"
     )
     assert set(agreed.split()) <= set(document)
     assert experiment_of(document) == result.experiment
-    assert [found["ratio"] for found in read_results(tmp_path)] == [document["ratio"]]
     assert path.parent == tmp_path / "quick" / "digits"
     path.write_text("{}")
     with pytest.raises(DamagedFile, match="not a result"):

@@ -15,20 +15,20 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
-from modeltoll.bench.experiment import read_results
-from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures, number, percent, times
+from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import sections, write_report
 from modeltoll.bench.report.tables import defences
+from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
 from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
 from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.formatting import times
 
-DASH = "\N{EN DASH}"
 CHOICE = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 
 
@@ -298,12 +298,6 @@ def test_a_report_of_nothing_is_refused(tmp_path):
         write_report([], tmp_path)
 
 
-def test_numbers_read_well():
-    assert [times(value) for value in (1.834, 57.31, 1024.4, None)] == ["1.83x", "57.3x", "1,024x", DASH]
-    assert [percent(value) for value in (0.9876, None)] == ["98.8 %", DASH]
-    assert [number(value) for value in (0.012345, 12_345.6, None)] == ["0.0123", "12,346", DASH]
-
-
 def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
     out, cache = tmp_path / "out", str(workspace.cache)
     command = ["bench", "run", "quick", "-o", str(out), "--cache", cache, "--queries", "40", "--json", "-"]
@@ -314,9 +308,21 @@ def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 0
     assert "60 of them done before" in again.stderr
-    shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / "report")])
-    assert shown.exit_code == 0
-    assert (tmp_path / "report" / "report.html").is_file()
+
+    def report(name):
+        shown = CliRunner().invoke(app, ["bench", "report", str(out), "-o", str(tmp_path / name)])
+        assert shown.exit_code == 0
+        assert (tmp_path / name / "report.html").is_file()
+        return (tmp_path / name / "report.md").read_text()
+
+    before = report("report")
+    packed = CliRunner().invoke(app, ["bench", "pack", str(out)])
+    assert packed.exit_code == 0
+    assert [path.name for path in out.rglob("*.*")] == ["digits.jsonl"]
+    assert report("packed") == before
+    packed_too = CliRunner().invoke(app, command)
+    assert "60 of them done before" in packed_too.stderr
+    assert json.loads(packed_too.stdout) == table
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.gateway.admin.dashboard import formatting
 from modeltoll.gateway.admin.dashboard.caller_history import history
 from modeltoll.gateway.admin.dashboard.callers import SORTS, caller_rows, suspicion_level
 from modeltoll.gateway.admin.dashboard.charts import Chart, Series
@@ -408,29 +407,6 @@ def test_a_chart_is_json_without_numbers_that_json_does_not_have():
     chart = Chart("t", "x", "y", (1.0, 2.0), (Series("a", (None, 3.0)),))
     assert json.loads(chart.json)["series"][0]["values"] == [None, 3.0]
     assert chart.table == [(1.0, (None,)), (2.0, (3.0,))]
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (0.0, "0 s"), (4.2e-5, "42.0 µs"), (0.00422, "4.22 ms"), (0.35, "350 ms"), (1.0, "1.00 s"), (119.0, "119 s"),
-        (3600.0, "60.0 min"), (13_500.0, "3.75 h"), (1e6, "11.6 days"), (1e15, "1.2e+10 days"), (None, "-"),
-        (math.nan, "-"), (math.inf, "-"),
-    ],
-)  # fmt: skip
-def test_spans_of_time_are_said_in_their_unit(number, said):
-    assert formatting.seconds(number) == said.replace("1.2e+10", "1.16e+10")
-
-
-def test_numbers_and_shares_are_said_shortly():
-    assert [formatting.decimal(number) for number in (0.0, 0.123456, 12345.6, 1e-9, 1e9)] == [
-        "0", "0.123", "12,346", "1.00e-09", "1.00e+09",
-    ]  # fmt: skip
-    assert [formatting.percent(share) for share in (0.5, 0.999, 1 / 1601, None)] == ["50%", "99.9%", "0.0625%", "-"]
-    assert formatting.count(1234567) == "1,234,567"
-    assert [formatting.grouped_count(number, "row") for number in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
-    assert formatting.moment(NOW) == "2025-06-15 15:06:40"
-    assert formatting.value(NOW, "time") == "15:06"
 
 
 def test_an_account_of_another_shape_is_not_explained(lived):

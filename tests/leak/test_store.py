@@ -78,7 +78,7 @@ def test_another_kind_version_or_no_file_of_ours_is_refused(tmp_path, monkeypatc
     with pytest.raises(CalibrationError, match="version 1"):
         load_arrays(path, "things")
     np.savez(path, a=np.zeros(3))
-    with pytest.raises(CalibrationError, match="not a things file"):
+    with pytest.raises(CalibrationError, match="is not a things file"):
         load_arrays(path, "things")
     with pytest.raises(CalibrationError, match="no things file"):
         load_arrays(tmp_path / "missing.npz", "things")

@@ -8,12 +8,13 @@ import traceback
 
 import pytest
 
-from modeltoll.errors import SettingsError
+from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger.account_math import HALF_LIFE
-from modeltoll.ledger.locate import ledger_from_url, ledger_spec
+from modeltoll.ledger.locate import ledger_from_url, ledger_spec, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.sqlite import SqliteLedger
+from modeltoll.records import READINESS_PROBE
 from modeltoll.testing.clock import FakeClock
 from modeltoll.testing.ledgers import check_ledger
 
@@ -128,3 +129,31 @@ def test_the_fake_clock_moves_only_when_told():
     assert clock() == clock() == clock.now == 100.0
     clock.advance(2.5)
     assert clock() == 102.5
+
+
+def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fails(tmp_path):
+    url, seen = f"sqlite:///{tmp_path}/one.db", []
+
+    async def use(fail):
+        async with open_ledger(url) as ledger:
+            seen.append(ledger)
+            assert await ledger.account(READINESS_PROBE, "none", 0.0) is None
+            if fail:
+                raise KeyError("inside")
+
+    asyncio.run(use(fail=False))
+    with pytest.raises(KeyError, match="inside"):
+        asyncio.run(use(fail=True))
+    for ledger in seen:
+        with pytest.raises(LedgerError):
+            asyncio.run(ledger.account(READINESS_PROBE, "none", 0.0))
+
+
+def test_a_ledger_that_is_not_there_is_not_made_where_only_looked_at(tmp_path):
+    async def look():
+        async with open_ledger(f"sqlite:///{tmp_path}/mistyped.db", make=False):
+            pytest.fail("there is nothing to open")
+
+    with pytest.raises(LedgerError, match="there is no ledger in"):
+        asyncio.run(look())
+    assert list(tmp_path.iterdir()) == []

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modeltoll.errors import ModeltollError
+from modeltoll import files
+from modeltoll.errors import ArrayFileError, ModeltollError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,7 +32,6 @@ __all__ = [
 
 _NOTE = "note"
 _LEVELS = 255.0
-_PART = ".part"  # ends the name of a half-written file; before it stands who writes
 
 
 class DamagedFile(ModeltollError):
@@ -56,24 +53,14 @@ def unpack_images(values: NDArray[Any]) -> Floats:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
     """An .npz file of arrays and a note of plain JSON values."""
-    with _replaced_atomically(path) as beside, beside.open("wb") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **{_NOTE: np.array(json.dumps(note))}, **arrays)
-
-
-@contextmanager
-def _open_archive(path: Path) -> Iterator[Any]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedFile(f"{path} cannot be read; delete it, and it is made anew", private=str(error)) from None
 
 
 def read_note(path: Path) -> dict[str, Any]:
     """The note alone. Raises as ``read_arrays`` does."""
-    with _open_archive(path) as archive:
-        note: dict[str, Any] = json.loads(str(archive[_NOTE]))
-        return note
+    return _read(path, (_NOTE,))[1]
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -82,16 +69,23 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     Raises:
         Damaged: the file cannot be read; the message says to delete it.
     """
-    with _open_archive(path) as archive:
-        arrays = {name: archive[name] for name in archive.files if name != _NOTE}
-    return arrays, read_note(path)
+    return _read(path, None)
+
+
+def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    try:
+        arrays = files.read_arrays(path, names)
+        note: dict[str, Any] = json.loads(str(arrays.pop(_NOTE)))
+    except (ArrayFileError, KeyError, ValueError) as error:
+        raise DamagedFile(f"{path} cannot be read; delete it, and it is made anew", private=str(error)) from None
+    return arrays, note
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
     """A JSON file, its numbers rounded to six digits. They must be finite."""
     text = json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n"
-    with _replaced_atomically(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace_atomically(path, text.encode("ascii"))
 
 
 def _rounded(value: Any) -> Any:
@@ -104,8 +98,8 @@ def _rounded(value: Any) -> Any:
 
 def remove_partial_files(folder: Path) -> None:
     """Remove what processes of this machine that were killed left half written anywhere in a folder."""
-    for path in folder.rglob(f"*{_PART}"):
-        writer = path.name.removesuffix(_PART).rpartition(".")[2]
+    for path in folder.rglob(f"*{files.PART}"):
+        writer = path.name.removesuffix(files.PART).rpartition(".")[2]
         if writer.isdigit() and not _is_running(int(writer)):
             path.unlink(missing_ok=True)
 
@@ -118,15 +112,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
-
-
-@contextmanager
-def _replaced_atomically(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its place once the block is done, and is gone where that does not end well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}{_PART}")
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""Experiments and their results: frozen records, one JSON file each."""
+"""Experiments and their results: frozen records, each result one JSON document."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -12,13 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.bench.artifact_files import DamagedFile, write_document
-from modeltoll.bench.identity import digest, first_file, legacy_digest
+from modeltoll.bench.artifact_files import write_document
+from modeltoll.bench.identity import canonical, digest, first_file, legacy_digest
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from modeltoll.bench.checks import Check
     from modeltoll.bench.hardware_costs import HardwareCost
 
@@ -30,8 +27,6 @@ __all__ = [
     "Result",
     "experiment_of",
     "provenance",
-    "read_result",
-    "read_results",
 ]
 
 FORMAT = 1
@@ -81,20 +76,32 @@ class Experiment:
             "foreign": self.foreign,
         }
 
+    @property
+    def slug(self) -> str:
+        """A name for people. Experiments that differ in little may share one."""
+        said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
+        words = "-".join(word for word in said if word not in ("", "none"))
+        return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+    @property
+    def order(self) -> tuple[str, str, str, str]:
+        """By what results are sorted: suite, data set, the name for people, and the whole key where all these agree."""
+        return self.suite, self.dataset, self.slug, canonical(self.key)
+
     def file(self, folder: Path) -> Path:
         """Where its result is written: names for people, and a digest of everything."""
         return self._named(folder, digest(self.key, _DIGITS))
 
+    def files(self, folder: Path) -> tuple[Path, Path]:
+        """Where its result may lie: under today's name, or under the one of before keys."""
+        return self.file(folder), self._named(folder, legacy_digest("Experiment", self.key, _DIGITS))
+
     def find(self, folder: Path) -> Path | None:
-        """Where its result lies, under today's name or the one of before keys; None where there is none."""
-        legacy = legacy_digest("Experiment", self.key, _DIGITS)
-        return first_file(self.file(folder), self._named(folder, legacy))
+        """Where a file of its result lies; None where there is none."""
+        return first_file(*self.files(folder))
 
     def _named(self, folder: Path, digits: str) -> Path:
-        said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
-        words = "-".join(word for word in said if word not in ("", "none"))
-        slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-        return folder / self.suite / self.dataset / f"{slug}-{digits}.json"
+        return folder / self.suite / self.dataset / f"{self.slug}-{digits}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +173,7 @@ class Result:
         return {"format": FORMAT, **plan, "budget": plan["queries"], **members, **made}
 
     def write(self, folder: Path) -> Path:
-        """Write it where the experiment belongs."""
+        """Write it to a file of its own, where the experiment belongs."""
         path = self.experiment.find(folder) or self.experiment.file(folder)
         write_document(path, self.document())
         return path
@@ -190,23 +197,3 @@ def experiment_of(document: Mapping[str, Any]) -> Experiment:
     """The experiment of a result's document."""
     members = {one.name: document[one.name] for one in fields(Experiment) if one.name != "foreign"}
     return Experiment(**(members | {"queries": document["budget"], "foreign": document.get("foreign", "")}))
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """The document of a result.
-
-    Raises:
-        Damaged: the file is not a result.
-    """
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        experiment_of(document)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DamagedFile(f"{path} is not a result of the bench; move it away", private=str(error)) from None
-    return document
-
-
-def read_results(folder: Path) -> Iterator[dict[str, Any]]:
-    """The documents of all results in a folder, by suite, data set and name. Raises as ``read_result`` does."""
-    for path in sorted(folder.glob("*/*/*.json")):
-        yield read_result(path)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from modeltoll.bench.checks import check_across_results
+from modeltoll.formatting import percent, times
 
-__all__ = ["HEADINGS", "MARK", "cells", "failed_checks", "failures", "number", "percent", "times"]
+__all__ = ["HEADINGS", "MARK", "cells", "failed_checks", "failures"]
 
 HEADINGS = (
     "data set",
@@ -22,25 +23,6 @@ HEADINGS = (
     "fidelity",
 )
 MARK = "\N{WARNING SIGN}"  # beside every result that fails a check
-
-
-def times(ratio: float | None) -> str:
-    """A ratio: ``1.83x``, ``1,024x``; a dash where nothing was bought."""
-    if ratio is None:
-        return "\N{EN DASH}"
-    return f"{ratio:.2f}x" if ratio < 10.0 else f"{ratio:.1f}x" if ratio < 100.0 else f"{ratio:,.0f}x"
-
-
-def percent(share: float | None) -> str:
-    """A share of 0..1 in per cent; a dash where it is not known."""
-    return "\N{EN DASH}" if share is None else f"{100.0 * share:.1f} %"
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, thousands apart; a dash where it is not known."""
-    if value is None:
-        return "\N{EN DASH}"
-    return f"{value:,.0f}" if abs(value) >= 1000.0 else f"{value:.3g}"
 
 
 def failed_checks(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

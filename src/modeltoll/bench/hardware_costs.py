@@ -17,11 +17,7 @@ from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
-    from modeltoll.records import Floats, Integers, MachineProfile
-
-    Bools = NDArray[np.bool_]
+    from modeltoll.records import Bools, Floats, Integers, MachineProfile
 
 __all__ = [
     "ARGON2ID",

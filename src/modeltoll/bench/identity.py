@@ -11,14 +11,19 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["digest", "first_file", "legacy_digest"]
+__all__ = ["canonical", "digest", "first_file", "legacy_digest"]
 
 Key = Mapping[str, str | int]
 
 
+def canonical(key: Key) -> str:
+    """A key as canonical JSON: sorted, without white space. Equal keys have equal texts."""
+    return json.dumps(key, sort_keys=True, separators=(",", ":"))
+
+
 def digest(key: Key, length: int) -> str:
-    """The first ``length`` hexadecimal digits of the SHA-256 of a key as canonical JSON (sorted, without white space)."""
-    return _sha256(json.dumps(key, sort_keys=True, separators=(",", ":")), length)
+    """The first ``length`` hexadecimal digits of the SHA-256 of a key as canonical JSON."""
+    return _sha256(canonical(key), length)
 
 
 def legacy_digest(name: str, key: Key, length: int, *, template: str = "{}") -> str:

@@ -17,10 +17,11 @@ from modeltoll.bench.checks import live_agrees, live_unchanged
 from modeltoll.bench.defences.registry import DEFENCES, TRUTH, answering
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import PLAIN
-from modeltoll.bench.experiment import HONEST, Experiment, Provenance, read_result
+from modeltoll.bench.experiment import HONEST, Experiment, Provenance
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
+from modeltoll.bench.result_files import StoredResults
 from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
 from modeltoll.bench.targets import TARGETS, PreparedTarget, Workspace
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, build_toll
@@ -110,24 +111,25 @@ def _can_run_live(experiment: Experiment) -> bool:
     return plain and experiment.attack != HONEST
 
 
-def _done(experiment: Experiment, results: Path, *, live: bool) -> bool:
-    path = experiment.find(results)
-    return path is not None and not (live and _can_run_live(experiment) and read_result(path)["live"] is None)
+def _done(experiment: Experiment, stored: StoredResults, *, live: bool) -> bool:
+    document = stored.get(experiment)
+    return document is not None and not (live and _can_run_live(experiment) and document["live"] is None)
 
 
 def pending_jobs(experiments: Iterable[Experiment], results: Path, *, live: bool = False) -> list[Job]:
-    """What is still to be done, grouped by theft; experiments whose result lies there already are left out.
+    """What is still to be done, grouped by theft; experiments whose result lies there already, packed or not, are left out.
 
     First everything with seed 0, one data set after another, since making one ready takes a while.
 
     ``live``: so are those that were driven through a gateway, not others that could be.
 
     Raises:
-        Damaged: a file there is not a result.
+        DamagedFile: something there is not a result.
     """
+    stored = StoredResults(results)
     groups: dict[tuple[ExtractionRun | None, str], list[Experiment]] = {}
     for experiment in dict.fromkeys(experiments):
-        if not _done(experiment, results, live=live):
+        if not _done(experiment, stored, live=live):
             groups.setdefault((extraction_of(experiment), experiment.dataset), []).append(experiment)
     found = [Job(extraction, tuple(group)) for (extraction, _), group in groups.items()]
     datasets = list(dict.fromkeys(job.experiments[0].dataset for job in found))

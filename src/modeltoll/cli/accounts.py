@@ -128,15 +128,12 @@ def export(
 def _ask(where: str, question: Callable[[Ledger], Awaitable[T]]) -> T:
     """Open the ledger, if there is one, and ask it."""
     with requires_extra("gateway"):
-        from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
-    store = ledger_from_url(_url(where), make=False)
+        from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
+    url = _url(where)
 
     async def ask() -> T:
-        await store.open()
-        try:
+        async with open_ledger(url, make=False) as store:
             return await question(store)
-        finally:
-            await store.close()
 
     return asyncio.run(ask())
 

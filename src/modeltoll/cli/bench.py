@@ -1,4 +1,4 @@
-"""The verbs ``bench run`` and ``bench report``: attacks and defences, tried and shown."""
+"""The verbs ``bench run``, ``pack`` and ``report``: attacks and defences, tried, kept and shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from modeltoll.cli.terminal import (
 from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
+    from modeltoll.bench.experiment import Experiment
     from modeltoll.bench.runner import Job, JobResult, RunSettings
     from modeltoll.records import Progress
 
@@ -47,7 +49,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         list[str], typer.Argument(metavar="SUITE...", help="table2, table3, evasions, honest, defences, quick.")
     ],
     *,
-    folder: Annotated[Path, typer.Option("--out", "-o", help="Where results go; those that are there already stay.")],
+    folder: Annotated[
+        Path, typer.Option("--out", "-o", help="Where results go, a file each; those that are there stay.")
+    ],
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
     cache: Annotated[Path, typer.Option(help="Where victims and stolen queries are kept.")] = Path("build/bench"),
     dataset: Annotated[list[str] | None, typer.Option(help="Only this data set. Give several.")] = None,
@@ -93,7 +97,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     note.print(said, soft_wrap=True)
     work = RunSettings(Workspace(data_dir, cache), folder, provenance(_command()), live=live)
     failed = _run_jobs(found, work, jobs, ray)
-    _show([path for path in (experiment.file(folder) for experiment in planned) if path.is_file()], json_file)
+    _show(planned, folder, json_file)
     if failed:
         raise ModeltollError(f"{failed} of {len(found)} errands failed; the rest is kept, and the same command goes on")
 
@@ -120,12 +124,13 @@ def _run_jobs(found: Sequence[Job], work: RunSettings, jobs: int, ray: str | Non
     return failed
 
 
-def _show(files: Sequence[Path], json_file: str | None) -> None:
-    """The results as a table, and what does not hold."""
-    from modeltoll.bench.experiment import read_result  # noqa: PLC0415  an extra
-    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415
+def _show(planned: Sequence[Experiment], folder: Path, json_file: str | None) -> None:
+    """The results that there are as a table, and what does not hold."""
+    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415  an extra
+    from modeltoll.bench.result_files import StoredResults  # noqa: PLC0415
 
-    documents = [read_result(path) for path in files]
+    stored = StoredResults(folder)
+    documents = [document for document in map(stored.get, planned) if document is not None]
     if json_file is not None:
         write_json(documents, json_file)
     if json_file != "-":
@@ -153,17 +158,43 @@ def _summary(outcome: JobResult) -> str:
     return f"{outcome.job.title}: {len(outcome.results)} results"
 
 
+@_bench.command(epilog="Example: modeltoll bench pack results/bench")
+@command_name
+def pack(
+    results: Annotated[Path, typer.Argument(help="The folder that 'bench run' wrote to.")],
+    *,
+    destination: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Merge into the packed files of this folder, not of the same one."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the files that were merged where they are.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Merge results into one file for each suite and data set, a line a result; a newer result replaces a packed one."""
+    with requires_extra("bench"):
+        from modeltoll.bench.result_packing import pack_results  # noqa: PLC0415  an extra
+    if not results.is_dir():
+        raise SettingsError([f"there is no folder {results}; modeltoll bench run makes one"])
+    packed = pack_results(results, destination, keep=keep)
+    if json_file is not None:
+        write_json([asdict(one) for one in packed], json_file)
+    if json_file != "-":
+        headings = ("file", "results", "added", "replaced", "unchanged", "files removed")
+        rows = [(one.file, one.results, one.added, one.replaced, one.unchanged, one.removed_files) for one in packed]
+        print_table(headings, [tuple(map(str, row)) for row in rows])
+
+
 @_bench.command(epilog="Example: modeltoll bench report results/bench -o report")
 @command_name
 def report(
-    results: Annotated[Path, typer.Argument(help="The folder that 'bench run' wrote to.")],
+    results: Annotated[Path, typer.Argument(help="The folder that 'bench run' wrote to, packed or not.")],
     *,
     folder: Annotated[Path, typer.Option("--out", "-o", help="Where report.html, report.md and figures go.")],
 ) -> None:
     """Make pages of results: the paper's tables next to ours, figures with their numbers, what does not hold."""
     with requires_extra("bench"):
-        from modeltoll.bench.experiment import read_results  # noqa: PLC0415  an extra
-        from modeltoll.bench.report.page import write_report  # noqa: PLC0415
+        from modeltoll.bench.report.page import write_report  # noqa: PLC0415  an extra
+        from modeltoll.bench.result_files import read_results  # noqa: PLC0415
     if not results.is_dir():
         raise SettingsError([f"there is no folder {results}; modeltoll bench run makes one"])
     page, text = write_report(read_results(results), folder)

@@ -12,6 +12,7 @@ import typer
 
 from modeltoll.cli.terminal import command_name, note, requires_extra, stage
 from modeltoll.errors import CalibrationError, SettingsError
+from modeltoll.files import read_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,12 +115,7 @@ def _private(inputs: Path, labels: Path, given: str | None) -> tuple[NDArray[np.
     """
     import numpy as np  # noqa: PLC0415
 
-    try:
-        x, y = np.load(inputs, allow_pickle=False), np.load(labels, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{inputs} and {labels} must be .npy files: {error}") from None
-    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
-        raise CalibrationError("give .npy files, not .npz archives")
+    x, y = read_array(inputs), read_array(labels)
     if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
         raise CalibrationError(f"{inputs} does not hold rows of numbers")
     wide = x[0].size

@@ -157,14 +157,10 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 
 
 async def _account(url: str, caller: Caller, model: str) -> Account:
-    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
+    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
 
-    ledger = ledger_from_url(url, make=False)
-    await ledger.open()
-    try:
+    async with open_ledger(url, make=False) as ledger:
         account = await ledger.account(caller, model, time.time())
-    finally:
-        await ledger.close()
     if account is None:
         raise CalibrationError(f"the ledger knows no caller {caller.name!r} of {model!r}")
     return account

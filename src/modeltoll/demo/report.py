@@ -12,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from modeltoll.formatting import times
+
 if TYPE_CHECKING:
     from modeltoll.demo.run import DemoOutcome
     from modeltoll.demo.summary import CallerSummary, SummaryLine
@@ -71,7 +73,7 @@ def _cells(name: str, account: CallerSummary, quality: tuple[str, str]) -> tuple
         f"{without:.2f}",
         f"{account.seconds_with.sum():,.1f}",
         f"{account.solved}/{requests}",
-        f"{account.ratio:,.2f}x" if account.ratio < 10 else f"{account.ratio:,.0f}x",
+        times(account.ratio, whole_from=10.0),
         *quality,
     )
 

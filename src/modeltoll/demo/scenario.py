@@ -14,7 +14,7 @@ from modeltoll.demo.summary import PaidRequest
 if TYPE_CHECKING:
     from modeltoll.demo.data import DataSizes, DemoData
     from modeltoll.demo.servers import DemoServers
-    from modeltoll.records import Floats, MachineProfile, Progress
+    from modeltoll.records import Bools, Floats, MachineProfile, Progress
 
 __all__ = [
     "HONEST",
@@ -42,7 +42,7 @@ class Task:
     name: str
     keys: tuple[str, ...]
     rows: Floats
-    wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    wanted: Bools
 
     @property
     def questions(self) -> list[DemoRequest]:

@@ -19,7 +19,7 @@ from modeltoll.demo.processes import free_port, serving
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model
-from modeltoll.ledger.sqlite import SqliteLedger
+from modeltoll.ledger.locate import open_ledger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import save_profile
 
@@ -71,9 +71,9 @@ class DemoServers:
         return f"http://127.0.0.1:{self.gateway_port}"
 
     @property
-    def ledger(self) -> Path:
-        """The gateway's SQLite file."""
-        return self.folder / "ledger.db"
+    def ledger_url(self) -> str:
+        """The gateway's ledger, an SQLite file."""
+        return f"sqlite:///{self.folder / 'ledger.db'}"
 
     @property
     def settings(self) -> Path:
@@ -114,7 +114,7 @@ class DemoServers:
             "listen": f"127.0.0.1:{self.gateway_port}",
             "admin": f"127.0.0.1:{self.admin_port}",
             "upstream": {"url": self.victim_url},
-            "ledger": {"url": f"sqlite:///{self.ledger}"},
+            "ledger": {"url": self.ledger_url},
             "profile": "machine.json",
             "callers": {
                 "anonymous": False,
@@ -134,7 +134,7 @@ class DemoServers:
 
     def bills(self) -> list[LogEntry]:
         """What the gateway logged, in order."""
-        return asyncio.run(_log(self.ledger))
+        return asyncio.run(_log(self.ledger_url))
 
     @contextmanager
     def gateway(self) -> Iterator[None]:
@@ -144,15 +144,11 @@ class DemoServers:
             yield
 
 
-async def _log(path: Path) -> list[LogEntry]:
-    ledger = SqliteLedger(path)
+async def _log(url: str) -> list[LogEntry]:
     bills: list[LogEntry] = []
-    await ledger.open()
-    try:
-        last = 0
+    last = 0
+    async with open_ledger(url, make=False) as ledger:
         while page := await ledger.log(last, 1000):
             bills += [bill for _, _, bill in page]
             last = page[-1][0]
-    finally:
-        await ledger.close()
     return bills

@@ -12,7 +12,7 @@ from modeltoll.demo.clones import TrainedClone
 
 if TYPE_CHECKING:
     from modeltoll.demo.http_callers import DemoRequest, PaidAnswer
-    from modeltoll.records import Floats, LogEntry
+    from modeltoll.records import Bools, Floats, LogEntry
 
 __all__ = ["CallerSummary", "PaidRequest", "SummaryLine", "summarise"]
 
@@ -25,7 +25,7 @@ class PaidRequest:
     accounts: int
     asked: Sequence[DemoRequest]
     bought: Sequence[PaidAnswer]
-    wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    wanted: Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,25 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modeltoll.errors import CalibrationError
+from modeltoll.errors import ArrayFileError, CalibrationError
+from modeltoll.files import read_arrays, replacing
 
 __all__ = ["Arrays", "is_kind", "load_any", "load_arrays", "save_arrays"]
 
 VERSION = 1
 _KIND, _VERSION, _DIGEST = "modeltoll_kind", "modeltoll_version", "modeltoll_sha256"
-
-# What numpy and zipfile raise on files that are not as they wrote them.
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -45,13 +30,8 @@ def save_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> No
     if any(array.dtype.hasobject for array in arrays.values()):
         raise ValueError("only numbers and text can be saved, not objects")
     header = {_KIND: np.array(kind), _VERSION: np.array(VERSION), _DIGEST: np.array(_digest(kind, arrays))}
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, allow_pickle=False, **header, **arrays)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **header, **arrays)
 
 
 def load_arrays(path: Path, kind: str) -> Arrays:
@@ -66,9 +46,8 @@ def load_arrays(path: Path, kind: str) -> Arrays:
 def is_kind(path: Path, kind: str) -> bool:
     """Whether a file says that it is of this kind; False where it cannot be read, which loading it will tell."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-            return str(members[_KIND]) == kind
-    except _DAMAGE:
+        return str(read_arrays(path, (_KIND,))[_KIND]) == kind
+    except ArrayFileError:
         return False
 
 
@@ -76,22 +55,21 @@ def load_any(path: Path, kinds: Sequence[str]) -> tuple[str, Arrays]:
     """Read what ``save_arrays`` wrote under one of the kinds, and say which. Raises as ``load_arrays`` does."""
     kind = kinds[0]
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-            arrays: Arrays = {name: members[name] for name in members.files}
-    except FileNotFoundError:
-        raise CalibrationError(f"there is no {kind} file here", private=str(path)) from None
-    except _DAMAGE as error:
-        raise CalibrationError(f"the {kind} file is damaged or not one of ours", private=f"{path}: {error}") from error
+        arrays = read_arrays(path)
+    except ArrayFileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise CalibrationError(f"there is no {kind} file {path}") from None
+        raise CalibrationError(f"the {kind} file cannot be used: {error}", private=error.private) from error
     header = [arrays.pop(name, None) for name in (_KIND, _VERSION, _DIGEST)]
     if any(part is None or part.ndim for part in header):
-        raise CalibrationError(f"this is not a {kind} file", private=str(path))
+        raise CalibrationError(f"{path} is not a {kind} file")
     found, version, digest = (str(part) for part in header)
     if found not in kinds:
-        raise CalibrationError(f"this is a {found} file where a {kind} file is needed", private=str(path))
+        raise CalibrationError(f"{path} is a {found} file where a {kind} file is needed")
     if version != str(VERSION):
-        raise CalibrationError(f"the {kind} file is of version {version}; this program reads {VERSION}")
+        raise CalibrationError(f"{path} is a {kind} file of version {version}; this program reads version {VERSION}")
     if digest != _digest(found, arrays):
-        raise CalibrationError(f"the {kind} file is damaged: its checksum does not fit", private=str(path))
+        raise CalibrationError(f"the {kind} file {path} is damaged: its checksum does not fit")
     return found, arrays
 
 

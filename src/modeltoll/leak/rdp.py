@@ -17,11 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats, Integers
+    from modeltoll.records import Bools, Floats, Integers
 
 __all__ = ["ORDERS", "epsilon", "gnmax_rdp", "log_q"]
 
@@ -86,7 +85,7 @@ def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
     return out
 
 
-def _bound_holds(log_q: Floats, sigma: float) -> NDArray[np.bool_]:
+def _bound_holds(log_q: Floats, sigma: float) -> Bools:
     """Where the conditions of Theorem 6 that do not name an order hold.
 
     They are m2 > 1, log q + e2 < 0 and log q <= (m2 - 1) e2 - m2 (log(1 + 1/(m1 - 1)) + log(1 + 1/(m2 - 1))). With

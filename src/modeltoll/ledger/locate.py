@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,12 +13,13 @@ from modeltoll.ledger.url_options import DAY, positive_number
 from modeltoll.plugins import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.ledger.registry import LedgerSpec, LedgerType
 
-__all__ = ["ledger_from_url", "ledger_spec"]
+__all__ = ["ledger_from_url", "ledger_spec", "open_ledger"]
 
 
 def ledger_spec(url: str) -> LedgerSpec:
@@ -64,6 +66,21 @@ def _spec(parts: SplitResult) -> LedgerSpec:
         return LEDGERS.find(parts.scheme)
     except SettingsError as error:
         raise SettingsError([f"ledger: {fault}" for fault in error.faults]) from error
+
+
+@asynccontextmanager
+async def open_ledger(url: str, *, make: bool = True) -> AsyncIterator[Ledger]:
+    """The ledger that a URL names, open within the block and closed at its end.
+
+    Raises:
+        SettingsError: as ``ledger_from_url``. LedgerError: the ledger cannot be opened.
+    """
+    ledger = ledger_from_url(url, make=make)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def _options(url: SplitResult, known: frozenset[str]) -> dict[str, str]:

@@ -8,7 +8,6 @@ other name is a thief's.
 from __future__ import annotations
 
 import math
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
+from modeltoll.files import read_arrays, replacing
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _LARGE_SHARE = 0.25  # of the logged rows; a caller with more of them shapes the
 
 def save_leaks(path: Path, measures: tuple[str, ...], samples: Mapping[str, Floats]) -> None:
     """Write a file of samples, each (rows, measures)."""
-    with path.open("wb") as file:
+    with replacing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **{_MEASURES: np.array(measures)}, **samples)
 
 
@@ -69,11 +69,7 @@ def read_leaks(path: Path) -> dict[str, Leaks]:
     Raises:
         CalibrationError: it cannot be read, names no measures, or a sample is not finite leaks >= 0 of theirs.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path} cannot be read as an .npz file of leaks", private=str(error)) from None
+    arrays = read_arrays(path)
     named = arrays.pop(_MEASURES, None)
     if named is None or named.dtype.kind != "U" or not named.size:
         raise CalibrationError(f"{path} must hold 'measures', the measures' names")

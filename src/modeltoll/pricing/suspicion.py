@@ -22,11 +22,7 @@ from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from modeltoll.records import Floats, Integers
-
-    Bools = NDArray[np.bool_]
+    from modeltoll.records import Bools, Floats, Integers
 
 __all__ = ["Suspicion", "SuspicionTerms", "bin_edges"]
 

@@ -14,8 +14,8 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from modeltoll.pricing.conformal import ConformalTariff
     from modeltoll.pricing.published import PublishedTariff
-    from modeltoll.records import Caller, Floats
-    from modeltoll.simulation.traffic import Bools, Traffic
+    from modeltoll.records import Bools, Caller, Floats
+    from modeltoll.simulation.traffic import Traffic
 
 __all__ = ["BatchCharges", "BatchTariff", "ConformalBatchTariff", "PublishedBatchTariff"]
 

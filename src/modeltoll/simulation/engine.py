@@ -12,10 +12,10 @@ import numpy as np
 from modeltoll.pricing.grouped import grouped_rank
 
 if TYPE_CHECKING:
-    from modeltoll.records import Caller, Floats
+    from modeltoll.records import Bools, Caller, Floats
     from modeltoll.simulation.batch_tariffs import BatchCharges, BatchTariff
     from modeltoll.simulation.scenarios import Scenario, Times
-    from modeltoll.simulation.traffic import Bools, Traffic
+    from modeltoll.simulation.traffic import Traffic
 
 __all__ = ["ScenarioResult", "Solver", "run_scenario"]
 

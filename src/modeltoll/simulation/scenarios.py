@@ -13,8 +13,7 @@ from modeltoll.simulation.p_value_mixture import EVERYWHERE, PValueMixture, leak
 from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account, sample_rows, split_over_accounts
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats
-    from modeltoll.simulation.traffic import Bools
+    from modeltoll.records import Bools, Floats
 
 __all__ = [
     "ABANDON",

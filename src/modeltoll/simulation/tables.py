@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+from modeltoll.formatting import count, times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +23,7 @@ LINE_HEADINGS = ("tariff", "mode", *MODE_HEADINGS[1:], "p99 wait, s", "suspected
 
 
 def _ratio(ratio: float | None) -> str:
-    if ratio is None:
-        return "-"
-    return f"{ratio:.3f}x" if ratio < 10.0 else f"{ratio:,.1f}x"
+    return times(ratio, decimals=3, whole_from=math.inf)
 
 
 def mode_cells(costs: Sequence[ModeCost]) -> Cells:
@@ -51,7 +52,7 @@ def line_cells(lines: Sequence[ReplayLine]) -> Cells:
             _ratio(line.ratio),
             f"{line.p99_seconds:.3g}",
             f"{line.suspected:.1%}",
-            "-" if line.first_alarm is None else f"{line.first_alarm:,.0f}",
+            count(line.first_alarm),
         )
         for line in lines
     ]

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from modeltoll.records import Floats, Integers
-
-    Bools = NDArray[np.bool_]
+    from modeltoll.records import Bools, Floats, Integers
 
 __all__ = ["Traffic", "mixed_with_fillers", "one_account", "sample_rows", "split_over_accounts"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
     from modeltoll.bench.datasets import Images
     from modeltoll.bench.students.student import StudentFactory
-    from modeltoll.records import Floats
+    from modeltoll.records import Bools, Floats
 
 __all__ = ["WOOING", "Bandit", "KnockoffAdaptive", "KnockoffAdaptiveParams", "Reward"]
 
@@ -48,7 +48,7 @@ class Bandit:
         self._taken = np.zeros(actions)
         self._mean = 0.0
 
-    def chances(self, allowed: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
+    def chances(self, allowed: Bools) -> Floats:
         """The probability of each action: none for those that are not allowed."""
         raised = np.where(allowed, np.exp(self._preferences - self._preferences[allowed].max()), 0.0)
         chances: Floats = raised / raised.sum()
@@ -97,7 +97,7 @@ class _ImagesByLabel:
         self._left = [rng.permutation(np.flatnonzero(foreign.y == label)) for label in np.unique(foreign.y)]
 
     @property
-    def stocked(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def stocked(self) -> Bools:
         """Which classes have images left."""
         return np.array([len(left) > 0 for left in self._left])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from modeltoll.bench.datasets.images import DataError
+from modeltoll.files import replacing
 
 if TYPE_CHECKING:
     from modeltoll.records import Progress
@@ -100,27 +102,33 @@ def fetch(wanted: PublishedFile, folder: Path, progress: Progress, opening: Open
     if path.is_file() or path.with_suffix("").is_file():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
     by_hand = f"put {wanted.url}{', unpacked,' if wanted.unpacked else ''} there as {path} by other means"
-    digest, done = hashlib.md5(usedforsecurity=False), 0
     try:
-        with opening(wanted.url) as came, beside.open("wb") as file:
-            whole = int(getattr(came, "headers", {}).get("Content-Length") or 0)
-            while chunk := came.read(_CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                progress(done, whole)
+        if wanted.unpacked:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                _receive(wanted, file, progress, opening)
+                file.seek(0)
+                with tarfile.open(fileobj=file) as archive:
+                    archive.extractall(folder, filter="data")
+        else:
+            with replacing(path) as file:
+                _receive(wanted, file, progress, opening)
     except (OSError, urllib.error.URLError) as error:
-        beside.unlink(missing_ok=True)
         raise DataError(f"{wanted.url} cannot be fetched ({error}); {by_hand}") from None
-    if digest.hexdigest() != wanted.md5:
-        beside.unlink()
-        raise DataError(f"what {wanted.url} sent is not what was published: its MD5 is {digest.hexdigest()}; {by_hand}")
-    if wanted.unpacked:
-        with tarfile.open(beside) as archive:
-            archive.extractall(folder, filter="data")
-        beside.unlink()
-    else:
-        beside.replace(path)
+    except DataError as error:
+        raise DataError(f"{error}; {by_hand}") from None
     return True
+
+
+def _receive(wanted: PublishedFile, file: IO[bytes], progress: Progress, opening: Opening) -> None:
+    """Write what the publisher sends to a file, and compare its digest with the published one."""
+    digest, done = hashlib.md5(usedforsecurity=False), 0
+    with opening(wanted.url) as response:
+        whole = int(getattr(response, "headers", {}).get("Content-Length") or 0)
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done, whole)
+    if digest.hexdigest() != wanted.md5:
+        raise DataError(f"what {wanted.url} sent is not what was published: its MD5 is {digest.hexdigest()}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from modeltoll.bench.datasets.images import DataError, Images
+from modeltoll.errors import ArrayFileError
+from modeltoll.files import read_arrays
 
 __all__ = ["archive", "image_folder"]
 
@@ -27,10 +28,10 @@ def archive(path: Path, dimensions: int | None = None) -> Images:
     if not path.is_file():
         raise DataError(f"there is no {path}; it holds x, uint8 {shape}, and y")
     try:
-        with np.load(path) as arrays:
-            x, y = arrays["x"], arrays["y"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
+        arrays = read_arrays(path, ("x", "y"))
+    except ArrayFileError as error:
+        raise DataError(str(error), private=error.private) from None
+    x, y = arrays["x"], arrays["y"]
     wanted = (dimensions,) if dimensions else tuple(shapes)
     coloured = x.ndim == 4 and x.shape[3] != 3
     if x.ndim not in wanted or coloured or x.dtype != np.uint8 or y.shape != (len(x),):

@@ -11,9 +11,8 @@ from modeltoll.records import Caller
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.records import Floats
+    from modeltoll.records import Bools, Floats
     from modeltoll.simulation.scenarios import Scenario
-    from modeltoll.simulation.traffic import Bools
 
 __all__ = ["CARD", "CORE", "Cover", "Evasion", "EvasionPlan"]
 

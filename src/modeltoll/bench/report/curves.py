@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
-from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.report.model import Chart, Curve, Panel, Section, Table
 from modeltoll.bench.suites import most_informative_measure
 from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.formatting import number, percent, times
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from modeltoll.bench.evasions.fillers import FILLERS
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST
-from modeltoll.bench.formatting import number, percent, times
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
 from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.formatting import number, percent, times
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate

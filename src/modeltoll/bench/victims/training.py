@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modeltoll.bench.victims.networks import ARCHITECTURES, Network
+from modeltoll.files import replacing
 
 if TYPE_CHECKING:
     from modeltoll.records import Progress
@@ -137,7 +138,6 @@ def _resume(checkpoint: Path, network: Network, optimiser: torch.optim.Optimizer
 
 
 def _save_checkpoint(checkpoint: Path, network: Network, optimiser: torch.optim.Optimizer, epoch: int) -> None:
-    beside = checkpoint.with_suffix(".part")
     state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch}
-    torch.save(state, beside)
-    beside.replace(checkpoint)
+    with replacing(checkpoint) as file:
+        torch.save(state, file)

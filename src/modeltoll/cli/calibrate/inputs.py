@@ -65,19 +65,15 @@ def thief_rows(path: Path, goal: CalibrationTarget, *, asking: bool) -> dict[str
 
 async def logged_leaks(goal: CalibrationTarget) -> Leaks:
     """What a gateway in shadow mode wrote into its ledger's log."""
-    from modeltoll.ledger.locate import ledger_from_url  # noqa: PLC0415
+    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import leaks_of_log  # noqa: PLC0415
 
     if goal.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    ledger = ledger_from_url(goal.loaded.ledger.url, make=False)
     lines: list[tuple[int, str, LogEntry]] = []
-    await ledger.open()
-    try:
+    async with open_ledger(goal.loaded.ledger.url, make=False) as ledger:
         while page := await ledger.log(lines[-1][0] if lines else 0, 1000):
             lines += page
-    finally:
-        await ledger.close()
     logged = leaks_of_log(lines, goal.model, goal.measures, "shadow")
     warn(logged.warnings)
     return logged.leaks

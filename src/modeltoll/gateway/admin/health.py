@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.state import ServerState
-from modeltoll.records import Caller
+from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["admin_application"]
 
-_NOBODY = Caller("readiness")
 _PATIENCE = 2.0  # seconds that a model server or a ledger may take to say that it is ready
 
 
@@ -60,7 +59,7 @@ class _Handlers:
     async def _ledger_ready(self) -> bool:
         try:
             async with asyncio.timeout(_PATIENCE):
-                await self._ledger.account(_NOBODY, "none", time.time())
+                await self._ledger.account(READINESS_PROBE, "none", time.time())
         except (LedgerError, TimeoutError):
             return False
         return True

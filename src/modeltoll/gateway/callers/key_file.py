@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.files import replace_atomically
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.callers import NORMAL
 from modeltoll.gateway.settings.errors import errors_of
@@ -117,7 +118,8 @@ def change_keys(path: Path, change: Callable[[KeyDocument], KeyDocument]) -> Key
     try:
         with _locked(place):
             document = change(read_keys(place) if place.exists() else KeyDocument())
-            _replace(place, document.model_dump_json(indent=1, exclude_none=True).encode() + b"\n")
+            text = document.model_dump_json(indent=1, exclude_none=True)
+            replace_atomically(place, text.encode() + b"\n", mode=_MODE)
     except OSError as error:
         raise SettingsError([f"{path}: cannot be written: {error.strerror}"]) from None
     return document
@@ -132,25 +134,6 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _replace(path: Path, text: bytes) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123  of a descriptor
-            if path.exists():
-                before = path.stat()
-                os.fchmod(descriptor, before.st_mode & 0o777)
-                with contextlib.suppress(PermissionError):
-                    os.fchown(descriptor, before.st_uid, before.st_gid)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def with_key(document: KeyDocument, line: KeyLine, *, another: bool = False) -> KeyDocument:

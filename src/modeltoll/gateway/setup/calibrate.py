@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
+from modeltoll.files import read_numbers
 from modeltoll.gateway.assembly.build import build_app_components, build_gate_config, build_runtime, build_upstream
 from modeltoll.gateway.assembly.components import build_profile, build_served_model
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
@@ -72,10 +73,7 @@ def read_rows(path: Path) -> Floats:
     Raises:
         CalibrationError: no such file, or no table of finite numbers.
     """
-    try:
-        rows = np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{path} cannot be read as an array of numbers: {error}") from None
+    rows = read_numbers(path)
     if rows.ndim < 2 or not rows.size or not np.isfinite(rows).all():
         raise CalibrationError(f"{path} does not hold one row of finite numbers per input")
     return rows.reshape(len(rows), -1)

@@ -13,9 +13,9 @@ from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.sample_requests import sample_request
-from modeltoll.ledger.locate import ledger_from_url, ledger_spec
+from modeltoll.ledger.locate import ledger_spec, open_ledger
 from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.records import Caller
+from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckReport", "RouteCheck", "check_gateway"]
 
-_NOBODY = Caller("readiness")
 _NONE_YET = "there is no ledger in"  # as all of them say
 
 
@@ -89,13 +88,9 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
     if not ledger_spec(settings.ledger.url).shared:
         return "in memory: forgotten when the gateway stops", ""
-    ledger = ledger_from_url(settings.ledger.url, make=False)
     try:
-        await ledger.open()
-        try:
-            await ledger.account(_NOBODY, "none", time.time())
-        finally:
-            await ledger.close()
+        async with open_ledger(settings.ledger.url, make=False) as ledger:
+            await ledger.account(READINESS_PROBE, "none", time.time())
     except LedgerError as error:
         if str(error).startswith(_NONE_YET):
             return "not there yet: made when the gateway starts", ""

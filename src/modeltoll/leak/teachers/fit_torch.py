@@ -20,7 +20,7 @@ from modeltoll.leak.teachers.network_stack import Layer, NetworkStack, Single
 from modeltoll.leak.teachers.partition import check_private, partition
 
 if TYPE_CHECKING:
-    from modeltoll.records import Floats, Progress
+    from modeltoll.records import Bools, Floats, Progress
 
 __all__ = ["MNISTNET", "PERCEPTRON", "NetworkPlan", "TrainingBatch", "fit_network", "fit_network_teachers"]
 
@@ -62,7 +62,7 @@ class TrainingBatch:
 
     inputs: Single
     targets: Single
-    absent: NDArray[np.bool_]
+    absent: Bools
     shape: tuple[int, int, int]
 
 

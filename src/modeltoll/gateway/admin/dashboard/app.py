@@ -15,9 +15,19 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from modeltoll.errors import LedgerError
-from modeltoll.gateway.admin.dashboard import formatting
+from modeltoll.formatting import (
+    abbreviated,
+    clock,
+    count,
+    decimal,
+    grouped_count,
+    moment,
+    seconds,
+    short_percent,
+)
 from modeltoll.gateway.admin.dashboard.caller_history import history
 from modeltoll.gateway.admin.dashboard.callers import SORTS
+from modeltoll.gateway.admin.dashboard.charts import value
 from modeltoll.gateway.admin.dashboard.honest_waits import SHARES
 from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader, LedgerReads, LedgerSnapshot
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
@@ -57,8 +67,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({name: getattr(formatting, name) for name in formatting.__all__})
-    environment.filters["query"] = urlencode
+    filters = (abbreviated, clock, count, decimal, grouped_count, moment, seconds, short_percent, value)
+    environment.filters.update({one.__name__: one for one in filters}, query=urlencode)
     environment.globals.update(few=FEW, sorts=SORTS, shares=SHARES)
     return environment
 

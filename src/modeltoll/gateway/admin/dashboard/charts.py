@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from modeltoll.formatting import MISSING, clock, count, decimal, seconds, short_percent
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Chart", "Kind", "Series", "logarithmic", "points"]
+__all__ = ["Chart", "Kind", "Series", "logarithmic", "points", "value"]
 
 Kind = Literal["time", "count", "seconds", "units", "share", "number"]
 
@@ -64,3 +66,16 @@ def points(values: Iterable[float], *, above: float | None = None) -> tuple[floa
 def logarithmic(edges: Sequence[float]) -> tuple[float, ...]:
     """The edges of bins from 0 to 1, as an x that a logarithm can be taken of: the 0 becomes a half of the next edge."""
     return (edges[1] / 2.0, *edges[1:])
+
+
+def value(number: float | None, kind: Kind) -> str:
+    """A number of a chart, by its kind, as the page's tables show it."""
+    kinds = {
+        "time": clock,
+        "count": count,
+        "seconds": seconds,
+        "units": decimal,
+        "share": short_percent,
+        "number": decimal,
+    }
+    return MISSING if number is None else kinds[kind](number)

@@ -13,11 +13,7 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
-    from modeltoll.records import Floats, Integers, LogEntry
-
-    Bools = NDArray[np.bool_]
+    from modeltoll.records import Bools, Floats, Integers, LogEntry
 
 __all__ = ["DAY", "MODES", "DayLog", "LogPage", "LogTail", "pages_of"]
 

@@ -15,9 +15,9 @@ from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Assessment
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.log_arrays import Bools, DayLog
+    from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Floats, Integers
+    from modeltoll.records import Bools, Floats, Integers
 
 __all__ = ["FIELDS", "ReplayCost", "WhatIfComparison", "WhatIfField", "compare", "fields_of", "other_settings"]
 

@@ -109,7 +109,7 @@ function drawChart(element) {
   const direction = chart.x_kind === "share" ? -1 : 1; // shares fall from left to right
   const describe = (at) => {
     const values = chart.series.map(
-      ({ label, values: all }) => `${label} ${all[at] == null ? "-" : FORMATTERS[chart.y_kind](all[at])}`,
+      ({ label, values: all }) => `${label} ${all[at] == null ? "\u2013" : FORMATTERS[chart.y_kind](all[at])}`,
     );
     return `${FORMATTERS[chart.x_kind](chart.x[at])}: ${values.join(", ")}`;
   };
