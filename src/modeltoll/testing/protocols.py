@@ -174,12 +174,12 @@ def check_protocol(trial: ProtocolTrial) -> None:
 def _check_routes(protocol: ServingProtocol) -> None:
     """Routes are absolute, name nothing but a model and its version, and each has one meaning."""
     routes = protocol.routes
-    every = (*routes.infer, *routes.passing)
+    every = (*routes.infer, *routes.pass_through)
     assert protocol.name, "the protocol has no name"
     assert routes.infer, "the protocol has no route for inference"
     assert len(set(every)) == len(every), "a route is listed twice"
     open_to_all = {routes.ready} if routes.metadata is None else {routes.metadata, routes.ready}
-    assert open_to_all <= set(routes.passing), "metadata and ready are routes that go through"
+    assert open_to_all <= set(routes.pass_through), "metadata and ready are routes that go through"
     for template in every:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
         assert template.startswith("/"), f"{template} is not absolute"
@@ -242,12 +242,12 @@ def _check_errors(protocol: ServingProtocol) -> None:
     for message in ("plain", 'with "quotes", a \\ and \n', "with ümläuts and 漢字", ""):
         body = protocol.error(message)
         json.dumps(protocol.error_member(message))
-        assert protocol.complaint(Answer(400, "application/json", body)) == message, "an error reads back otherwise"
-    long = protocol.complaint(Answer(400, "application/json", protocol.error("long " * 10_000)))
+        assert protocol.error_text(Answer(400, "application/json", body)) == message, "an error reads back otherwise"
+    long = protocol.error_text(Answer(400, "application/json", protocol.error("long " * 10_000)))
     assert long.startswith("long"), "a long complaint is lost"
     assert len(long) <= _SHORTENED, "a long complaint is not shortened"
     for body in (b"", b"\xff\xfe", b"<html>", b"[" * 100_000, b'{"error": 1}'):
-        assert protocol.complaint(Answer(400, "text/html", body)) == "", "garbage complains of something"
+        assert protocol.error_text(Answer(400, "text/html", body)) == "", "garbage complains of something"
 
 
 def _check_spoilt_request(protocol: ServingProtocol, service: ServiceDescription, body: bytes) -> None:

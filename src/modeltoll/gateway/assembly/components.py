@@ -1,4 +1,4 @@
-"""What a gateway is put together from: everything that the settings name, or all that is wrong with it."""
+"""Builds the parts of a gateway that the settings name, and collects all errors."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def build_components(settings: Settings, before: Gateway | None) -> Components:
         with faults.under(f"models.{name}.puzzle"):
             menus[name] = build_puzzle_selector(model.puzzle, profile, stock)
     faults.sentences += path_conflicts(subjects)
-    faults.settle()
+    faults.raise_collected()
     assert ground is not None  # or there was a fault
     return Components(ground, profile, subjects, tariffs, menus, stock, roll, tokens)
 
@@ -109,7 +109,7 @@ def build_served_model(settings: Settings, name: str) -> ServedModel:
     protocol: ServingProtocol | None = None
     with faults.under(f"models.{name}.protocol", named=True):
         protocol = build_protocol(model)
-    faults.settle()
+    faults.raise_collected()
     assert protocol is not None  # or there was a fault
     return ServedModel(build_service(name, model, settings.limits.rows), protocol, tuple(measures))
 
@@ -133,7 +133,7 @@ def build_profile(settings: Settings) -> MachineProfile:
 
 
 class _ErrorCollector:
-    """Collects what is wrong, so that all of it can be said at once."""
+    """Collects errors, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
@@ -151,7 +151,7 @@ class _ErrorCollector:
         except ModeltollError as error:
             self.sentences.append(f"{setting}: {error}")
 
-    def settle(self) -> None:
+    def raise_collected(self) -> None:
         """Raise what was collected."""
         if self.sentences:
             raise SettingsError(self.sentences)

@@ -114,7 +114,7 @@ class Gate:
         if answer.status == 200:
             return answer
         if 400 <= answer.status < 500:
-            said = self.road.subject.protocol.complaint(answer)
+            said = self.road.subject.protocol.error_text(answer)
             raise RequestError(f"the model server refused the request: {said or answer.status}")
         raise AnswerError("the model server failed", private=f"status {answer.status} from {visit.path}")
 

@@ -215,7 +215,7 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     passing: dict[str, list[Gate]] = {}
     for gate in gates:
         routes = gate.road.subject.protocol.routes
-        for plan, templates in ((infer, routes.infer), (passing, routes.passing)):
+        for plan, templates in ((infer, routes.infer), (passing, routes.pass_through)):
             for template in templates:
                 plan.setdefault(template, []).append(gate)
     for template, behind in infer.items():

@@ -1,4 +1,4 @@
-"""Measure what honest rows give away and what asking costs, by asking the running model server."""
+"""Measures the leaks and times of honest rows, by sending them to the running model server."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def measure_rows(
         answer = await upstream.predict(path, question)
         seconds.append(time.perf_counter() - begin)
         if answer.status != 200:
-            said = subject.protocol.complaint(answer)
+            said = subject.protocol.error_text(answer)
             raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {said}")
         read = subject.protocol.read(question, subject.service)
         leaks.append(subject.leaks(read, answer))

@@ -1,5 +1,4 @@
-"""Tries settings against the running model server and the ledger, before anybody else asks: what each model's route will
-measure, and what it will cost."""
+"""Tries settings against the running model server and the ledger: what each model's route measures and costs."""
 
 from __future__ import annotations
 
@@ -136,7 +135,7 @@ async def _asked(upstream: Upstream, gate: Gate, begun: RouteCheck, rows: Floats
     answer = await upstream.predict(begun.route, question.forward or body)
     seconds = time.perf_counter() - begin
     if answer.status != 200:
-        said = subject.protocol.complaint(answer)
+        said = subject.protocol.error_text(answer)
         return _with_fault(begun, f"the model server refused a sample with status {answer.status}: {said}")
     leaks = subject.leaks(question, answer)
     price = None

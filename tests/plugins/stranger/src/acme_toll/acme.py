@@ -24,7 +24,7 @@ class Acme(PlainErrors):
 
     def __init__(self, prefix: str = "/acme") -> None:
         ready = f"{prefix}/ready"
-        self.routes = Routes(infer=(f"{prefix}/{{model}}",), passing=(ready,), metadata=None, ready=ready)
+        self.routes = Routes(infer=(f"{prefix}/{{model}}",), pass_through=(ready,), metadata=None, ready=ready)
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request; a member that is not known is refused, for it might change the answer."""
@@ -33,12 +33,12 @@ class Acme(PlainErrors):
             raise RequestError("the request does not hold 'rows', and nothing else")
         return parsed_request(document["rows"], service)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The scores; an answer that shows anything else is not released, for that would not be measured."""
         document = load_answer(answer)
         if not isinstance(document, dict) or document.keys() != {"scores"}:
             raise AnswerError("the model server's answer does not hold 'scores', and nothing else")
-        return classification_evidence(question, document["scores"], service)
+        return classification_evidence(parsed, document["scores"], service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """A request for rows of numbers, as ``calibrate`` and ``check`` send them."""
