@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,21 @@ def test_two_builds_in_two_places_give_one_wheel(tmp_path):
 def test_the_wheel_holds_what_a_gateway_reads_beside_its_code(tmp_path):
     with zipfile.ZipFile(built(tmp_path / "one", "1700000000")) as wheel:
         names = set(wheel.namelist())
-    for name in ("gateway/page/files/index.html", "ledger/sql/sqlite_1.sql", "gateway/desk/site.py"):
+    for name in ("gateway/admin/playground/files/index.html", "ledger/sql/sqlite_1.sql", "gateway/admin/api/app.py"):
         assert f"modeltoll/{name}" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+
+
+def test_the_page_on_the_index_leads_to_files_that_are_there(tmp_path):
+    """Nothing lies beside it there: relative links of the README lead to the repository, and none is left."""
+    with zipfile.ZipFile(built(tmp_path / "one", "1700000000")) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        page = wheel.read(name).decode().partition("\n\n")[2]
+    targets = re.findall(r"\]\(([^)\s]+)\)", page) + re.findall(r'(?:src|href|srcset)="([^"]+)"', page)
+    ours = re.compile(
+        r"https://(?:github\.com/\S+?/blob|raw\.githubusercontent\.com/modeltoll/modeltoll)/v[\d.]+/([^#]+)"
+    )
+    led = [match[1] for match in map(ours.match, targets) if match]
+    assert [path for path in led if path.endswith("/demo.png")]
+    assert [path for path in led if not (ROOT / path).exists()] == []
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []

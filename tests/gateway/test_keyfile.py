@@ -277,3 +277,17 @@ def test_the_door_asks_the_roll_for_whom_the_settings_do_not_list(roll):
     assert (name("listed"), name("secret")) == ("key:listed", "key:alice")
     with pytest.raises(CallerRefused, match="not known"):
         name("nobody's")
+
+
+def test_a_change_that_cannot_be_written_leaves_the_file_as_it_was(file, monkeypatch):
+    """As on a full disk: the keys that were there still are, and no half-written file lies beside them."""
+    before = file.read_bytes()
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SettingsError, match="No space left"):
+        change_keys(file, lambda document: with_key(document, line("bob", "other")))
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir() if path.name.endswith(".new")] == []
