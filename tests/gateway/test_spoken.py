@@ -222,7 +222,7 @@ FAULTS = {
     ),
     "no output": ({"a": ENTROPY}, "output.name"),
     "labels that are not listed": ({"a": ENTROPY | {"protocol": "labels"}}, "output.labels"),
-    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "tokens belongs to"),
+    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "protocol v1 has no tokens"),
     "a measure that does not fit": ({"a": TOKENS | {"measures": [{"name": "entropy"}]}}, "cannot measure tokens"),
     "one path for two models": (
         {"a": ENTROPY | {"protocol": "mlflow"}, "b": ENTROPY | {"protocol": "mlflow"}},
