@@ -33,10 +33,11 @@ _NONE_YET = "there is no ledger in"  # as all of them say
 
 @dataclass(frozen=True, slots=True)
 class RouteCheck:
-    """One model's route. ``leaks`` are the mean leaks of the sample's rows by measure; ``seconds`` is what the model
-    server took for the sample, ``price_seconds`` what a row of it would cost, before suspicion.
+    """The check of one model's route.
 
-    ``waits`` are (share of honest rows, seconds at most), as calibrated. ``faults``: why it would not work; empty: it does.
+    ``leaks`` are the mean leaks of the sample's rows by measure. ``seconds`` is the time of the model server for the
+    sample, ``price_seconds`` the mean price of its rows before suspicion. ``waits`` are (share of honest rows, seconds at
+    most), as calibrated. ``faults`` are the reasons why the route would not work; empty: it works.
     """
 
     model: str
@@ -53,7 +54,7 @@ class RouteCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What came of it. ``ledger`` says how that stands; ``notices`` are what works, but perhaps not as was meant."""
+    """The result of a check. ``ledger`` describes its state; ``notices`` are warnings: what works, but perhaps not as meant."""
 
     models: tuple[RouteCheck, ...]
     ledger: str
@@ -67,7 +68,7 @@ class CheckReport:
 
 
 async def check_gateway(settings: Settings, inputs: Path | None = None) -> CheckReport:
-    """Try all models, with the rows of ``inputs`` (.npy) where they take numbers, else with rows that they say they take.
+    """Send a sample to every model: rows of ``inputs`` (.npy) where they take numbers, else made-up ones.
 
     Raises:
         SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows cannot be read.
@@ -84,7 +85,7 @@ async def check_gateway(settings: Settings, inputs: Path | None = None) -> Check
 
 
 async def _ledger(settings: Settings) -> tuple[str, str]:
-    """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
+    """The state of the ledger, and what is wrong with it. A ledger that does not exist yet is not made."""
     if not ledger_spec(settings.ledger.url).shared:
         return "in memory: forgotten when the gateway stops", ""
     try:
@@ -115,7 +116,7 @@ async def _check_route(assembly: Gateway, name: str, gate: Gate, rows: Floats | 
 
 
 def _sample(settings: Settings, name: str, rows: Floats | None) -> Floats | None:
-    """Rows to ask for: those that were given, or else some of the measures' own private data."""
+    """The rows to send: the given ones, or else some of the measures' own private data."""
     raw = [measure.file for measure in settings.models[name].measures if measure.file and measure.file.suffix == ".npy"]
     if rows is not None or not raw or settings.models[name].output.kind == "embeddings":
         return rows
@@ -126,24 +127,24 @@ async def _asked(upstream: Upstream, gate: Gate, begun: RouteCheck, rows: Floats
     subject, tariff = gate.road.subject, gate.road.tariff
     ready = await upstream.fetch(subject.ready_path)
     if ready.status != 200:
-        return _with_fault(begun, f"the model server is not ready: {subject.ready_path} says {ready.status}")
+        return _with_fault(begun, f"the model server is not ready: {subject.ready_path} has status {ready.status}")
     described = subject.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
     body = sample_request(subject, metadata, rows)
-    question = subject.protocol.read(body, subject.service)
+    parsed = subject.protocol.read(body, subject.service)
     begin = time.perf_counter()
-    answer = await upstream.predict(begun.route, question.forward or body)
+    answer = await upstream.predict(begun.route, parsed.forward or body)
     seconds = time.perf_counter() - begin
     if answer.status != 200:
-        said = subject.protocol.error_text(answer)
-        return _with_fault(begun, f"the model server refused a sample with status {answer.status}: {said}")
-    leaks = subject.leaks(question, answer)
+        reason = subject.protocol.error_text(answer)
+        return _with_fault(begun, f"the model server refused a sample with status {answer.status}: {reason}")
+    leaks = subject.leaks(parsed, answer)
     price = None
     if begun.unit_seconds is not None:
         factors = tariff.assess(leaks, np.random.default_rng(0)).factors
         price = begun.unit_seconds * float(factors.mean())
     means = dict(zip(leaks.measures, leaks.values.mean(axis=0).tolist(), strict=True))
-    return replace(begun, rows=len(question.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
+    return replace(begun, rows=len(parsed.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
 
 
 def _with_fault(begun: RouteCheck, fault: str) -> RouteCheck:

@@ -17,10 +17,10 @@ __all__ = ["sample_request"]
 
 
 def sample_request(subject: ServedModel, metadata: bytes, rows: Floats | None) -> bytes:
-    """A request that the model can answer: of ``rows``, (rows, dimensions), or of what it says that it takes.
+    """A request that the model can answer: of ``rows``, (rows, dimensions), or of made-up rows or texts.
 
     Raises:
-        AnswerError: it takes numbers, and nobody says how many.
+        AnswerError: the model takes numbers, and the length of a row is not known.
     """
     spec = PROTOCOLS.find(subject.protocol.name)
     if spec.sample is not None:
@@ -29,6 +29,6 @@ def sample_request(subject: ServedModel, metadata: bytes, rows: Floats | None) -
     if rows is None:
         dimensions = len(subject.service.columns) or dimensions_of(metadata)
         if not dimensions:
-            raise AnswerError("how many numbers a row of it has is not known here; give rows with --inputs")
+            raise AnswerError("the length of a row is not known; give rows with --inputs")
         rows = sample_rows(dimensions)
     return subject.protocol.ask(rows, metadata, subject.service)
