@@ -28,7 +28,9 @@ import numpy as np
 from modeltoll.gateway.admin.dashboard.app import dashboard_application
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.testing.believable_day import (
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from sample_traffic import (
     MODEL,
     CallerPlan,
     SampleTraffic,
@@ -107,9 +109,9 @@ async def run(lines, seconds, folder):
     await ledger.open()
     try:
         tariff = build_tariff()
-        town = SampleTraffic.of(ledger, tariff, time.time())
+        town = SampleTraffic.start(ledger, tariff, time.time())
         share = lines / sum(plan.requests for plan in sample_callers())
-        await simulate_day(town, [replace(plan, lift=0.0) for plan in sample_callers(share)])
+        await simulate_day(town, [replace(plan, drift=0.0) for plan in sample_callers(share)])
         shown = [DashboardModel(MODEL, "enforce", tariff, town.monitor)]
 
         app = dashboard_application(ledger, shown, time.time)

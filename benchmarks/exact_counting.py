@@ -163,7 +163,7 @@ def metric_rows(page):
 
 async def accounts(url):
     """What the ledger knows: rows and requests by caller, and rows by the log."""
-    ledger = ledger_from_url(url, make=False)
+    ledger = ledger_from_url(url, create=False)
     await ledger.open()
     known = {account.caller.name: account for account in await ledger.largest(10_000, time.time())}
     lines, logged = [], 0

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from modeltoll import __version__, wire
 from modeltoll.cli import app
 from modeltoll.cli.terminal import Stages
-from modeltoll.pricing.calibration import ENTRY_QUERIES
+from modeltoll.pricing.calibration import NEW_ACCOUNT_QUERIES
 from modeltoll.puzzle import benchmark, seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
@@ -64,8 +64,8 @@ def sold(answer):
     """A small toll with a sealed answer."""
     rng = random.Random(0)
     challenge, solution = Sha256Counter(UNIT).make(Work(10.0, 1, 10.0), rng)
-    cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    return wire.encode_toll(Toll(wire.SEALED, challenge, cargo, 3, 0.1), "toll")
+    payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    return wire.encode_toll(Toll(wire.SEALED, challenge, payload, 3, 0.1), "toll")
 
 
 def offered(challenge):
@@ -356,7 +356,7 @@ def _entry_of(tmp_path, *options):
 @pytest.mark.parametrize(
     ("options", "units"),
     [
-        (("--undefended-ms", "8"), ENTRY_QUERIES),
+        (("--undefended-ms", "8"), NEW_ACCOUNT_QUERIES),
         (("--undefended-ms", "8", "--overhead", "0.5", "--new-account-toll", "50"), 100.0),
         (("--unit-ms", "8", "--new-account-toll", "50"), 50.0),
         (("--undefended-ms", "8", "--new-account-toll", "0"), 0.0),

@@ -407,7 +407,7 @@ def test_different_challenges_have_different_canonical_bytes(first, second):
 
 @given(tolls())
 def test_the_header_shows_the_challenge(toll):
-    header = wire.authenticate(toll, 'a "quoted" realm')
+    header = wire.format_authenticate(toll, 'a "quoted" realm')
     shown = header.partition('request="')[2].removesuffix('"')
     assert header.startswith('Payment id="')
     assert 'realm="a quoted realm"' in header
@@ -416,7 +416,7 @@ def test_the_header_shows_the_challenge(toll):
 
 @given(st.integers(1, 10**6), st.floats())
 def test_a_receipt_is_a_header_whatever_the_work(rows, seconds):
-    text = wire.receipt(rows, seconds, wire.SEALED)
+    text = wire.format_receipt(rows, seconds, wire.SEALED)
     assert text.startswith(f"rows={rows}; work=")
     assert "nan" not in text
     assert "inf" not in text
@@ -424,17 +424,17 @@ def test_a_receipt_is_a_header_whatever_the_work(rows, seconds):
 
 @pytest.mark.parametrize("length", ["0", "12", "9999999999"])
 def test_a_content_type_carries_the_length_of_the_json_and_gives_it_back(length):
-    folded = wire.fold_type("application/octet-stream", length)
-    assert wire.type_headers(folded) == {"Content-Type": "application/octet-stream", wire.BINARY_HEADER: length}
-    assert wire.fold_type(folded, "7") == wire.fold_type("application/octet-stream", "7")
+    folded = wire.with_binary_length("application/octet-stream", length)
+    assert wire.content_headers(folded) == {"Content-Type": "application/octet-stream", wire.BINARY_HEADER: length}
+    assert wire.with_binary_length(folded, "7") == wire.with_binary_length("application/octet-stream", "7")
 
 
 @pytest.mark.parametrize("length", [None, "", "-1", "x", "1.5", "٣", "12345678901", "1\r\nX: y"])
 def test_a_length_that_is_none_is_left_out(length):
-    assert wire.fold_type("text/plain", length) == "text/plain"
+    assert wire.with_binary_length("text/plain", length) == "text/plain"
 
 
 @pytest.mark.parametrize("value", ["x", "", "1; a=b", "12345678901"])
 def test_a_content_type_with_another_parameter_stays_one_header(value):
     odd = f"text/plain; inference-header-content-length={value}"
-    assert wire.type_headers(odd) == {"Content-Type": odd}
+    assert wire.content_headers(odd) == {"Content-Type": odd}

@@ -14,7 +14,7 @@ from modeltoll.bench.defences.registry import DEFENCES, answering, detecting
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
-from modeltoll.testing.bench_plugins import check_defence, check_evasion, check_kind, check_victim, check_watcher
+from modeltoll.testing.bench_plugins import check_defence, check_detector, check_evasion, check_kind, check_victim
 
 RNG = np.random.default_rng(0)
 STOLEN = RNG.lognormal(1.0, 1.0, (40, 2))
@@ -62,7 +62,7 @@ def test_detectors_keep_the_law(name, baseline, prepared):
     assert detector.name == name
     honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
-        check_watcher(detector, images, prepared.victim.scores(images).argmax(axis=1))
+        check_detector(detector, images, prepared.victim.scores(images).argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -156,7 +156,7 @@ def test_the_suites_refuse_what_breaks_the_law():
         check_evasion(Broken(), STOLEN, CROWD)
     with pytest.raises(AssertionError, match="sum to 1"):
         check_defence(Broken(), SCORES)
-    with pytest.raises(AssertionError, match="earlier than the first"):
-        check_watcher(Broken(), COLOURS.x, COLOURS.y)
+    with pytest.raises(AssertionError, match="before the first"):
+        check_detector(Broken(), COLOURS.x, COLOURS.y)
     with pytest.raises(AssertionError, match="another shape"):
         check_kind(lambda honest, rng: Images(honest.x[:, :3], honest.y), COLOURS)

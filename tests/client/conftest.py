@@ -40,16 +40,20 @@ def make_toll(answer, mode="sealed", evaluations=10.0, maker=None):
     rng = random.Random(0)
     challenge, solution = (maker or Sha256Counter(UNIT)).make(Work(evaluations, 1, evaluations), rng)
     if mode == wire.SEALED:
-        cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+        payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
     else:
         digest = seal.digest_solution(solution.counters) if solution else b""
-        cargo = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
-    return Toll(mode, challenge, cargo, 1, 0.01)
+        payload = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
+    return Toll(mode, challenge, payload, 1, 0.01)
 
 
 def respond(toll, body=None, **headers):
     """The 402 that carries a toll, or another body in its place."""
-    own = {"cache-control": "no-store", "www-authenticate": wire.authenticate(toll, "m"), "x-served-by": "toll house"}
+    own = {
+        "cache-control": "no-store",
+        "www-authenticate": wire.format_authenticate(toll, "m"),
+        "x-served-by": "toll house",
+    }
     return Response(body or wire.encode_toll(toll, "toll"), 402, own | headers, media_type="application/json")
 
 

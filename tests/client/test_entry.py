@@ -21,7 +21,7 @@ def entrance(house, toll, reply):
     def offer(*behind):
         left = [reply(one, **{"x-behind": "yes"}) for one in behind]
         house.handlers[wire.REDEEM_PATH] = lambda request, body: left.pop(0) if left else house.redeem(request, body)
-        return house.say(reply(replace(toll(ANSWER, "redeem"), entry=True)))
+        return house.say(reply(replace(toll(ANSWER, "redeem"), admission=True)))
 
     return offer
 
@@ -49,7 +49,7 @@ def test_behind_an_entry_there_may_be_the_answer_itself(any_way, house, key, ent
 
 def test_behind_an_entry_there_is_no_second_one(any_way, house, key, toll, entrance):
     purse = Purse()
-    again = replace(toll(ANSWER, "redeem"), entry=True)
+    again = replace(toll(ANSWER, "redeem"), admission=True)
     with pytest.raises(SealBroken, match="a toll on a toll"):
         any_way.send(any_way.toll(purse), "GET", entrance(again), headers=key)
     assert (house.paths(), len(purse.payments)) == (["/infer", wire.REDEEM_PATH], 1)

@@ -53,7 +53,7 @@ class Road:
 def write_settings(folder, server, gateway, admin):
     """A gateway whose honest rows leak between 0 and 1, for some 10 ms each."""
     leaks = Leaks(("entropy",), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     save_calibration(
         fit_calibration("m", leaks, RowCosts(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json"
     )

@@ -286,7 +286,7 @@ def test_the_flow_in_the_hands_of_a_driver(toll, mode):
     else:
         redemption = flow.send(got)
         assert redemption.path == wire.REDEEM_PATH
-        assert wire.decode_redemption(redemption.body) == (sold.cargo, got.counters)
+        assert wire.decode_redemption(redemption.body) == (sold.payload, got.counters)
         got = RedeemResponse(200)
     with pytest.raises(StopIteration) as end:
         flow.send(got)
@@ -295,7 +295,7 @@ def test_the_flow_in_the_hands_of_a_driver(toll, mode):
 
 def entry(toll):
     """An entry toll, and what redeems it."""
-    sold = replace(toll(ANSWER, "redeem"), entry=True)
+    sold = replace(toll(ANSWER, "redeem"), admission=True)
     flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
     flow.send(next(flow).run(None))
     return flow
@@ -312,7 +312,7 @@ def test_behind_an_entry_there_may_be_the_answer_or_one_toll_for_it(toll):
 
 
 def test_behind_an_entry_there_is_no_second_entry_and_no_redirect(toll):
-    further = wire.encode_toll(replace(toll(ANSWER, "redeem"), entry=True), "toll")
+    further = wire.encode_toll(replace(toll(ANSWER, "redeem"), admission=True), "toll")
     for came in (RedeemResponse(402, further), RedeemResponse(402, b"{}"), RedeemResponse(302)):
         with pytest.raises(SealBroken, match="a toll on a toll"):
             entry(toll).send(came)
@@ -320,7 +320,7 @@ def test_behind_an_entry_there_is_no_second_entry_and_no_redirect(toll):
 
 def test_the_toll_behind_an_entry_must_be_affordable_too(toll):
     flow = toll_flow(
-        Purse(1.0, profile=UNIT), wire.encode_toll(replace(toll(ANSWER, "redeem", 0.5), entry=True), "toll")
+        Purse(1.0, profile=UNIT), wire.encode_toll(replace(toll(ANSWER, "redeem", 0.5), admission=True), "toll")
     )
     flow.send(next(flow).run(None))
     with pytest.raises(TollTooDear):

@@ -38,7 +38,7 @@ async def charged(ledger, numbers):
 
 
 async def known(url):
-    ledger = ledger_from_url(url, make=False)
+    ledger = ledger_from_url(url, create=False)
     await ledger.open()
     try:
         account = await ledger.account(ALICE, "m", 2000.0)

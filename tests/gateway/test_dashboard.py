@@ -23,7 +23,7 @@ from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced import UnpricedTariff
 from modeltoll.records import Caller
-from modeltoll.testing.believable_day import (
+from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,
@@ -53,7 +53,7 @@ TARIFF = build_tariff()
 def lived(plans, mode="enforce", ledger=None):
     ledger = ledger or MemoryLedger()
     asyncio.run(ledger.open())
-    town = SampleTraffic.of(ledger, TARIFF, NOW)
+    town = SampleTraffic.start(ledger, TARIFF, NOW)
     asyncio.run(simulate_day(town, plans))
     return town
 
@@ -366,7 +366,7 @@ def assembly(tmp_path, calibration):
 
 def test_the_operators_side_of_a_gateway_has_it_and_the_public_side_has_not(assembly):
     async def look():
-        async with assembly.opened():
+        async with assembly.open():
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(assembly.admin), base_url="http://localhost"
             ) as client:
@@ -382,10 +382,12 @@ def test_the_operators_side_of_a_gateway_has_it_and_the_public_side_has_not(asse
     assert outside.status_code == 404
 
 
-def test_what_goes_through_a_gate_is_on_its_dashboard_without_any_key_or_payload(town):
+def test_what_goes_through_a_gate_is_on_its_dashboard_without_any_key_or_payload(harness):
     secret = 4242.4242
-    asyncio.run(town.gate().visit(town.request(town.ask([secret, 1.0]))))
-    app = dashboard_application(town.ledger, [DashboardModel(town.model, "enforce", town.tariff)], town.clock)
+    asyncio.run(harness.gate().handle(harness.request(harness.infer_body([secret, 1.0]))))
+    app = dashboard_application(
+        harness.ledger, [DashboardModel(harness.model, "enforce", harness.tariff)], harness.clock
+    )
     pages = [get(app), get(app, "/caller", name="key:alice")]
     for page in pages:
         assert "key:alice" in page.text

@@ -27,7 +27,7 @@ from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.explain import explain_caller
 from modeltoll.records import Account, Caller, Leaks
-from modeltoll.testing.believable_day import (
+from sample_traffic import (
     MEASURES,
     MODEL,
     THIEF,
@@ -47,7 +47,7 @@ class Lived:
         self.tariff = build_tariff()
         self.ledger = MemoryLedger()
         asyncio.run(self.ledger.open())
-        self.town = SampleTraffic.of(self.ledger, self.tariff, NOW)
+        self.town = SampleTraffic.start(self.ledger, self.tariff, NOW)
         asyncio.run(simulate_day(self.town, plans))
         self.reading = asyncio.run(LedgerReader(self.ledger, self.town.clock).read())
         self.day = self.reading.tail.day(MODEL, MEASURES)
@@ -62,7 +62,7 @@ class Lived:
 
 @pytest.fixture(scope="module")
 def lived():
-    return Lived([replace(plan, lift=0.0) for plan in sample_callers(0.4)])
+    return Lived([replace(plan, drift=0.0) for plan in sample_callers(0.4)])
 
 
 def assessed(day, tariff=None):
@@ -118,7 +118,7 @@ def test_honest_waits_are_those_of_payers_who_were_not_suspected_beside_the_cali
     assert seen.rows == len(each)
     assert np.isclose(seen.mean_seconds, each.mean())
     assert np.isclose(seen.mean_units * seen.unit_seconds, each.mean())
-    assert np.isclose(seen.entry_seconds, sum(bill.work.entry_seconds for bill in honest))
+    assert np.isclose(seen.entry_seconds, sum(bill.work.new_account_seconds for bill in honest))
     assert seen.entry_seconds > 0.0
     for line, (share, promised) in zip(seen.lines, lived.tariff.calibration.report.waits, strict=True):
         assert (line.share, line.promised) == (share, promised)
@@ -259,7 +259,7 @@ def test_a_row_with_the_leaks_of_the_price_table_costs_what_the_table_says(lived
     seen = price_curve(lived.tariff)
     rows = Leaks(MEASURES, np.array([line.leaks for line in seen.lines]))
     factors = lived.tariff.assess(rows, rng()).factors
-    p_values = (1 + lived.tariff.at_least(rows)) / (seen.honest + 1)
+    p_values = (1 + lived.tariff.count_at_least(rows)) / (seen.honest + 1)
     for line, factor, p_value in zip(seen.lines, factors, p_values, strict=True):
         assert np.all(np.abs(p_value - line.share) <= 2.0 / (seen.honest + 1))
         if line.share >= 0.01:
@@ -374,7 +374,7 @@ def test_a_page_of_an_empty_log_has_every_panel():
     tariff = build_tariff()
     ledger = MemoryLedger()
     asyncio.run(ledger.open())
-    town = SampleTraffic.of(ledger, tariff, NOW)
+    town = SampleTraffic.start(ledger, tariff, NOW)
     reading = asyncio.run(LedgerReader(ledger, town.clock).read())
     stand = ModelSnapshot(MODEL, MEASURES, NOW, reading, tariff, town.monitor.reading())
     view = overview(stand, ViewOptions.of({"g": "0.5"}))

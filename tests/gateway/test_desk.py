@@ -24,7 +24,7 @@ from modeltoll.gateway.admin.api.app import api_application
 from modeltoll.gateway.admin.api.operations import AdminApi, without_password
 from modeltoll.gateway.admin.auth import AdminAuth
 from modeltoll.gateway.assembly.build import build_gateway
-from modeltoll.gateway.callers.key_file import KeyLine, change_keys, read_keys
+from modeltoll.gateway.callers.key_file import KeyRecord, change_keys, read_keys
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.calibration_file import save_calibration
@@ -36,17 +36,17 @@ HERE = {"host": "127.0.0.1:9090"}
 class Office:
     """A desk with a ledger in which one caller was charged, and a key file with one key."""
 
-    def __init__(self, folder, town, calibration):
-        self.town, self.keys = town, folder / "keys.json"
+    def __init__(self, folder, harness, calibration):
+        self.harness, self.keys = harness, folder / "keys.json"
         save_calibration(calibration, folder / "tariff.json")
-        line = KeyLine(name="carol", sha256="c" * 64, created=datetime(2026, 1, 1, tzinfo=UTC))
+        line = KeyRecord(name="carol", sha256="c" * 64, created=datetime(2026, 1, 1, tzinfo=UTC))
         change_keys(self.keys, lambda document: document.model_copy(update={"keys": (line,)}))
         self.path = folder / "modeltoll.yaml"
         self.write()
         self.settings = load_settings(self.path)
-        self.standing = ServerState(settled=1.5e9)
-        gates = {town.model: town.gate()}
-        self.desk = AdminApi(self.settings, gates, town.ledger, self.standing, town.clock)
+        self.standing = ServerState(settings_loaded_at=1.5e9)
+        gates = {harness.model: harness.gate()}
+        self.desk = AdminApi(self.settings, gates, harness.ledger, self.standing, harness.clock)
         self.application = api_application(self.desk, "/api")
         self.client = TestClient(self.application, headers=HERE)
 
@@ -75,9 +75,9 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path, town, calibration):
-    office = Office(tmp_path, town, calibration)
-    town.visit(town.ask([1, 2]))
+def office(tmp_path, harness, calibration):
+    office = Office(tmp_path, harness, calibration)
+    harness.handle(harness.infer_body([1, 2]))
     return office
 
 
@@ -89,8 +89,8 @@ def test_status_says_how_the_gateway_stands(office):
     assert (told["settled"], told["broken"], told["leaving"]) == ("2017-07-14T02:40:00Z", False, False)
     (model,) = told["models"]
     assert (model["name"], model["mode"], model["measures"]) == ("digits", "enforce", ["entropy"])
-    assert model["unit_seconds"] == office.town.tariff.calibration.unit_seconds
-    office.standing.broken = True
+    assert model["unit_seconds"] == office.harness.tariff.calibration.unit_seconds
+    office.standing.settings_invalid = True
     assert office.client.get("/status").json()["broken"] is True
 
 
@@ -123,11 +123,11 @@ def test_a_caller_is_exempted_in_the_key_file_where_running_gateways_read_it(off
     assert office.client.get("/keys").status_code == 409
 
 
-def test_without_a_key_file_there_are_no_keys_to_move(tmp_path, town, calibration):
-    office = Office(tmp_path, town, calibration)
+def test_without_a_key_file_there_are_no_keys_to_move(tmp_path, harness, calibration):
+    office = Office(tmp_path, harness, calibration)
     callers = office.settings.callers.model_copy(update={"key_file": None})
     settings = office.settings.model_copy(update={"callers": callers})
-    client = TestClient(api_application(AdminApi(settings, {}, town.ledger, ServerState(), town.clock), "/api"))
+    client = TestClient(api_application(AdminApi(settings, {}, harness.ledger, ServerState(), harness.clock), "/api"))
     assert client.get("/keys").json() == {"keys": []}
     assert client.post("/account/tier", json={"caller": "key:carol", "tier": "exempt"}).status_code == 409
 
@@ -156,7 +156,7 @@ def test_a_ledger_that_does_not_answer_is_a_503(office, monkeypatch):
     async def dead(*_):
         raise LedgerError("the ledger does not answer", private="password hunter2")
 
-    monkeypatch.setattr(office.town.ledger, "largest", dead)
+    monkeypatch.setattr(office.harness.ledger, "largest", dead)
     response = office.client.get("/accounts")
     assert (response.status_code, response.json()) == (503, {"error": "the ledger does not answer"})
 
@@ -288,7 +288,7 @@ def test_a_whole_gateway_asks_for_the_token_everywhere_but_for_health_and_metric
     assembly = build_gateway(load_settings(office.path))
 
     async def statuses(**headers):
-        async with assembly.ground.opened():
+        async with assembly.shared.open():
             transport = httpx.ASGITransport(assembly.admin)
             async with httpx.AsyncClient(transport=transport, base_url="http://box.example", headers=headers) as client:
                 paths = ("/livez", "/readyz", "/metrics", "/api/status", "/try/", "/api/", "/dashboard/x")

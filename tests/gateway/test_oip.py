@@ -189,7 +189,7 @@ def test_a_classification_of_another_form_is_not_released(said):
 def binary(document, *tensors):
     """A message of JSON and raw tensors, and its content type."""
     head = json.dumps(document).encode()
-    kind = wire.fold_type("application/octet-stream", str(len(head)))
+    kind = wire.with_binary_length("application/octet-stream", str(len(head)))
     return head + b"".join(tensors), kind
 
 
@@ -295,7 +295,7 @@ def test_a_raw_answer_of_another_form_is_not_released(said):
 def test_any_raw_bytes_are_a_question_or_a_request_error(noise, length):
     body, _ = binary({"inputs": [SIZED]}, FLOATS)
     for message in (noise, body[:length] + noise + body[length:]):
-        kind = wire.fold_type("application/octet-stream", str(length))
+        kind = wire.with_binary_length("application/octet-stream", str(length))
         try:
             found = OIP.read(message, SERVICE, kind)
         except RequestError:

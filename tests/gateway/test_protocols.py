@@ -136,7 +136,7 @@ TRIALS = {
         lambda s: data(s, "embedding"),
         replace(SERVICE, output="", kind="embeddings"),
         TEXTS,
-        shows=lambda evidence: evidence.inputs,
+        scores_of=lambda evidence: evidence.inputs,
     ),
     "json path": trial(
         PATH,

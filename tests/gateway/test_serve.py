@@ -228,7 +228,7 @@ def test_readiness_is_denied_before_anybody_is_turned_away_and_a_second_signal_e
         assert gateway.process.wait(60) == 0
         assert status.exception(60) is not None or status.result() >= 500  # and no answer
     lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
-    assert any(line["message"].startswith("leaving: readiness is denied") for line in lines)
+    assert any(line["message"].startswith("draining: the gateway reports that it is not ready") for line in lines)
 
 
 @pytest.mark.parametrize("setting", ["listen", "admin"])
@@ -269,30 +269,30 @@ def fill(ledger, path):
 
 
 @pytest.mark.parametrize("spoil", [lock, forbid, fill])
-def test_a_ledger_that_cannot_be_written_releases_nothing_until_it_can_again(town, tmp_path, spoil):
+def test_a_ledger_that_cannot_be_written_releases_nothing_until_it_can_again(harness, tmp_path, spoil):
     """Locked by another process, read-only, or on a full disk."""
     path = tmp_path / "ledger.db"
-    town.ledger = SqliteLedger(path, patience=0.05)
+    harness.ledger = SqliteLedger(path, patience=0.05)
     # An account with a long name needs a page of its own, so that a full disk is noticed at once.
     newcomer = Caller("key:" + "x" * 3000)
 
-    async def visits():
-        gate, body = town.gate(), town.ask([1, 2])
-        await town.ledger.open()
-        mend = spoil(town.ledger, path)
+    async def requests():
+        gate, body = harness.gate(), harness.infer_body([1, 2])
+        await harness.ledger.open()
+        mend = spoil(harness.ledger, path)
         with pytest.raises(LedgerError) as caught:
-            await gate.visit(town.request(body, newcomer))
-        town.without_ledger = True
-        passage = await town.gate().visit(town.request(body, newcomer))
+            await gate.handle(harness.request(body, newcomer))
+        harness.without_ledger = True
+        result = await harness.gate().handle(harness.request(body, newcomer))
         mend()
-        after = await gate.visit(town.request(body, newcomer))
-        account = await town.ledger.account(newcomer, town.model, town.clock())
-        await town.ledger.close()
-        return caught.value, passage, after, account
+        after = await gate.handle(harness.request(body, newcomer))
+        account = await harness.ledger.account(newcomer, harness.model, harness.clock())
+        await harness.ledger.close()
+        return caught.value, result, after, account
 
-    error, passage, after, account = asyncio.run(visits())
+    error, result, after, account = asyncio.run(requests())
     assert error.status == 503
     assert str(path) not in str(error)
-    assert (passage.remembered, passage.toll is not None) == (False, True)
-    assert passage.work.seconds == after.work.seconds
-    assert (after.remembered, account.rows, account.requests) == (True, 1, 1)
+    assert (result.in_ledger, result.toll is not None) == (False, True)
+    assert result.work.seconds == after.work.seconds
+    assert (after.in_ledger, account.rows, account.requests) == (True, 1, 1)

@@ -125,7 +125,7 @@ def test_an_onnx_model_is_an_embedding(tmp_path):
     inputs = rng.normal(size=(20, 6))
     assert embed(inputs) == pytest.approx(inputs @ weights, abs=1e-5)
     check_measure(NoveltyMeasure(rng.normal(size=(100, 6)), embed=embed), evidence_of(inputs))
-    with pytest.raises(CalibrationError, match="does not take such rows"):
+    with pytest.raises(CalibrationError, match="does not accept such rows"):
         embed(np.ones((1, 5)))
     with pytest.raises(CalibrationError, match="no output"):
         OnnxEmbedding(tmp_path / "model.onnx", output="z")

@@ -1,4 +1,4 @@
-"""All ledgers obey every law of the room."""
+"""Every ledger passes the conformance suite, and the suite finds broken ledgers."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import pytest
 from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.testing.ledgers import LASTING_LAWS, LAWS, check_ledger
+from modeltoll.testing.ledgers import CHECKS, PERSISTENCE_CHECKS, check_ledger
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_memory_obeys(law):
-    asyncio.run(law(MemoryLedger))
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.strip("_"))
+def test_memory_passes(check):
+    asyncio.run(check(MemoryLedger))
 
 
-@pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
-def test_sqlite_obeys(law, tmp_path):
-    asyncio.run(law(partial(SqliteLedger, tmp_path / "ledger.db")))
+@pytest.mark.parametrize("check", [*CHECKS, *PERSISTENCE_CHECKS], ids=lambda check: check.__name__.strip("_"))
+def test_sqlite_passes(check, tmp_path):
+    asyncio.run(check(partial(SqliteLedger, tmp_path / "ledger.db")))
 
 
-@pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
-def test_postgresql_obeys(law, postgres):
-    asyncio.run(law(partial(ledger_from_url, postgres.url)))
+@pytest.mark.parametrize("check", [*CHECKS, *PERSISTENCE_CHECKS], ids=lambda check: check.__name__.strip("_"))
+def test_postgresql_passes(check, postgres):
+    asyncio.run(check(partial(ledger_from_url, postgres.url)))
 
 
-@pytest.mark.parametrize("law", [*LAWS, *LASTING_LAWS], ids=lambda law: law.__name__)
-def test_valkey_obeys(law, valkey):
-    asyncio.run(law(partial(ledger_from_url, valkey.url)))
+@pytest.mark.parametrize("check", [*CHECKS, *PERSISTENCE_CHECKS], ids=lambda check: check.__name__.strip("_"))
+def test_valkey_passes(check, valkey):
+    asyncio.run(check(partial(ledger_from_url, valkey.url)))
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql", "valkey"])
-def test_the_suite_may_be_called_again_on_a_store_in_use(store, stores):
+def test_the_suite_can_run_twice_on_one_store(store, stores):
     for _ in range(2):
         check_ledger(partial(ledger_from_url, stores[store]), survives_reopen=True)
 
 
-class Forgetful(MemoryLedger):
-    """Reads, waits, and then writes: the fault that the suite is there for."""
+class ReadThenWrite(MemoryLedger):
+    """Reads, waits, and then writes, so that concurrent charges get lost."""
 
     async def charge(self, caller, entry):
         key = caller.name, entry.model
@@ -55,9 +55,9 @@ class Forgetful(MemoryLedger):
 
 def test_the_suite_finds_a_ledger_that_reads_and_then_writes():
     with pytest.raises(AssertionError):
-        check_ledger(Forgetful, survives_reopen=False)
+        check_ledger(ReadThenWrite, survives_reopen=False)
 
 
-def test_the_suite_finds_a_ledger_that_only_claims_to_last():
+def test_the_suite_finds_a_ledger_that_does_not_keep_its_data():
     with pytest.raises(AssertionError):
         check_ledger(MemoryLedger, survives_reopen=True)

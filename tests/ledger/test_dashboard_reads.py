@@ -9,7 +9,7 @@ import numpy as np
 from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader
 from modeltoll.gateway.admin.dashboard.log_tail import TailLimits
 from modeltoll.ledger.locate import ledger_from_url
-from modeltoll.testing.believable_day import MEASURES, MODEL, SampleTraffic, build_tariff, sample_callers, simulate_day
+from sample_traffic import MEASURES, MODEL, SampleTraffic, build_tariff, sample_callers, simulate_day
 
 NOW = 1_750_000_000.0
 
@@ -18,7 +18,7 @@ async def read(url, tariff):
     ledger = ledger_from_url(url)
     await ledger.open()
     try:
-        town = SampleTraffic.of(ledger, tariff, NOW)
+        town = SampleTraffic.start(ledger, tariff, NOW)
         await simulate_day(town, sample_callers(0.03))
         reading = await LedgerReader(ledger, town.clock, TailLimits(page=16)).read()
         day = reading.tail.day(MODEL, MEASURES)

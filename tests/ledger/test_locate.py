@@ -151,7 +151,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
 
 def test_a_ledger_that_is_not_there_is_not_made_where_only_looked_at(tmp_path):
     async def look():
-        async with open_ledger(f"sqlite:///{tmp_path}/mistyped.db", make=False):
+        async with open_ledger(f"sqlite:///{tmp_path}/mistyped.db", create=False):
             pytest.fail("there is nothing to open")
 
     with pytest.raises(LedgerError, match="there is no ledger in"):

@@ -9,7 +9,7 @@ import pytest
 from modeltoll.ledger import postgres_pool, sqlite_open
 from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.records import Caller, DailyQuota, DailyUsage
-from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
+from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 
 ALICE = Caller("key:alice")
 
@@ -32,8 +32,8 @@ def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stor
         asyncio.run(
             ask(
                 url,
-                lambda ledger: ledger.charge(ALICE, entry(1, 2)),
-                lambda ledger: ledger.bill(ALICE, bill(2.5)),
+                lambda ledger: ledger.charge(ALICE, make_charge(1, 2)),
+                lambda ledger: ledger.bill(ALICE, make_log_entry(2.5)),
             )
         )
     account, spent, day, log = asyncio.run(

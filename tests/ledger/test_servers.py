@@ -21,7 +21,7 @@ from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
-CHARGER = Path(__file__).with_name("charger.py")
+CHARGER = Path(__file__).with_name("charging_process.py")
 CALLER = Caller("key:a", groups=("org:b",))
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "wrong-secret")
 
@@ -90,13 +90,13 @@ def test_no_password_is_refused_where_one_is_asked_for(url, caplog):
 
 
 def test_a_server_that_does_not_answer_is_waited_for_as_long_as_the_url_says(url, server, caplog):
-    with server.held():
+    with server.paused():
         assert refused(opened(f"{url}?timeout=0.05"), caplog) == "the ledger's server takes too long"
 
     async def go():
         ledger = await opened(url)
         ledger._server._timeout = 0.1
-        with server.held(), pytest.raises(LedgerError, match="takes too long"):
+        with server.paused(), pytest.raises(LedgerError, match="takes too long"):
             await ledger.charge(CALLER, entry(1))
         ledger._server._timeout = 60.0
         rows = (await ledger.charge(CALLER, entry(2))).rows
@@ -219,7 +219,7 @@ def test_a_caller_that_hangs_up_leaves_the_ledger_whole(url):
             await asyncio.gather(charge, return_exceptions=True)
             assert (await ledger.account(CALLER, "m", 1e9)).rows == (await ledger.account(CALLER, "m", 1e9)).requests
         account = await ledger.charge(CALLER, entry(99))
-        assert 2 <= account.rows == account.shared[0].rows <= 22
+        assert 2 <= account.rows == account.groups[0].rows <= 22
         await ledger.close()
 
     asyncio.run(go())
@@ -293,7 +293,7 @@ def test_an_empty_schema_made_for_a_user_who_may_make_none_is_enough(database, c
         theirs = database.replace("postgres:", f"guest_of_{owner.info.dbname}:").replace(
             quote(PASSWORD, safe=""), "wrong-secret"
         )
-        assert "let him create the schema" in refused(opened(theirs), caplog)
+        assert "allow the user to create the schema" in refused(opened(theirs), caplog)
         owner.execute(f"CREATE SCHEMA modeltoll AUTHORIZATION guest_of_{owner.info.dbname}")
 
     async def go():
@@ -337,7 +337,7 @@ def test_tables_that_go_while_in_use_are_missed_aloud(database, caplog):
         finally:
             await ledger.close()
 
-    assert refused(go(), caplog) == "the ledger's tables are gone; restart the gateway"
+    assert refused(go(), caplog) == "the ledger's tables are missing; restart the gateway"
 
 
 def test_the_log_is_append_only_and_loses_its_oldest_lines_only_and_never_all(database):

@@ -257,7 +257,7 @@ def test_a_long_look_keeps_nobody_waiting_and_sees_what_was_there(made):
             assert charged.wait(10)
             return before + rows(connection)
 
-        looking = asyncio.create_task(ledger._file.look(slow))
+        looking = asyncio.create_task(ledger._file.read(slow))
         await asyncio.to_thread(reading.wait, 10)
         assert (await ledger.charge(CALLER, entry(1))).rows == 2
         charged.set()
@@ -276,7 +276,7 @@ def test_a_look_changes_nothing_and_says_what_is_wrong(made):
         ledger = SqliteLedger(made)
         await ledger.open()
         with pytest.raises(LedgerError) as caught:
-            await ledger._file.look(lambda connection: connection.execute("DELETE FROM accounts"))
+            await ledger._file.read(lambda connection: connection.execute("DELETE FROM accounts"))
         assert "secret" not in str(caught.value)
         for part in made.parent.iterdir():
             part.unlink()
@@ -310,7 +310,7 @@ def test_a_ledger_held_for_too_long_refuses_and_goes_on_afterwards(made):
         await ledger.open()
         other = held(made)
         refused = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n in (1, 2)), return_exceptions=True)
-        assert [str(error) for error in refused] == ["another process holds the ledger for too long"] * 2
+        assert [str(error) for error in refused] == ["another process locks the ledger for too long"] * 2
         assert all(isinstance(error, LedgerError) and "secret" in error.private for error in refused)
         other.execute("COMMIT")
         other.close()
@@ -324,13 +324,13 @@ def test_a_full_disk_refuses_the_charge_and_keeps_what_was_there(made):
     async def go():
         ledger = SqliteLedger(made)
         await ledger.open()
-        await ledger._file.do(lambda connection: connection.execute("PRAGMA max_page_count = 20").fetchall())
+        await ledger._file.transact(lambda connection: connection.execute("PRAGMA max_page_count = 20").fetchall())
         with pytest.raises(LedgerError, match="disk is full") as caught:
             await ledger.charge(CALLER, entry(1, rows=4000))
         assert "secret" not in str(caught.value)
         account = await ledger.account(CALLER, "m", 1e9)
         assert (account.rows, account.requests, account.counts) == (1, 1, ((0.0, 1.0, 0.0),))
-        await ledger._file.do(lambda connection: connection.execute("PRAGMA max_page_count = 2000").fetchall())
+        await ledger._file.transact(lambda connection: connection.execute("PRAGMA max_page_count = 2000").fetchall())
         assert (await ledger.charge(CALLER, entry(1, rows=4000))).rows == 4001
         await ledger.close()
 

@@ -22,7 +22,7 @@ def honest(rows=1000, measures=1, seed=0):
 
 def test_every_row_is_either_calibrated_on_or_kept_back():
     fitted = fit_calibration("model", honest(1000), RowCosts(0.01), split=HoldoutSplit(holdback=0.3))
-    assert fitted.honest == 700
+    assert fitted.honest_rows == 700
     assert fitted.report.held_back == 300
     assert np.isin(fitted.scores, honest(1000).values).all()
 
@@ -60,14 +60,14 @@ def test_the_same_seed_gives_the_same_calibration_and_another_seed_another():
     assert one.report == two.report
 
 
-def test_a_shift_between_what_is_calibrated_on_and_what_is_kept_back_is_told():
-    """Rows kept back that leak ten times as much: the interval lies above 1, and a warning says so."""
+def test_a_shift_between_what_is_calibrated_on_and_what_is_held_back_is_reported():
+    """Rows held back that leak ten times as much: the interval lies above 1, and a warning says so."""
     order = np.random.default_rng(0).permutation(1000)
     leaks = honest(1000)
     leaks.values[order[800:]] *= 100.0
     report = fit_calibration("model", leaks, RowCosts(0.01), split=HoldoutSplit(holdback=0.2, seed=0)).report
     assert report.low > 1.0
-    assert any("kept back" in warning for warning in report.warnings)
+    assert any("held back" in warning for warning in report.warnings)
 
 
 def test_the_unit_is_the_overhead_less_the_gates_own_time():
@@ -86,16 +86,20 @@ def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
     [
         (RowCosts(0.01), CalibrationTerms(), 200.0),
         (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(), 500.0),
-        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(entry_queries=10.0), 25.0),
-        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(entry=NewAccountToll(anonymous_units=7.0)), 7.0),
+        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(new_account_queries=10.0), 25.0),
+        (
+            RowCosts(0.01, gate_seconds=0.006),
+            CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=7.0)),
+            7.0,
+        ),
         (RowCosts(0.01, unit_seconds=0.25), CalibrationTerms(), 200.0),
-        (RowCosts(3600.0, overhead=1e-6), CalibrationTerms(entry_queries=1e3), 1e6),
+        (RowCosts(3600.0, overhead=1e-6), CalibrationTerms(new_account_queries=1e3), 1e6),
     ],
 )
 def test_what_an_account_without_a_key_pays_first_is_worth_so_many_queries(costs, terms, units):
-    entry = fit_calibration("model", honest(), costs, terms).entry
-    assert entry.anonymous_units == pytest.approx(units)
-    assert entry.keyed_units == 0.0
+    toll = fit_calibration("model", honest(), costs, terms).new_account_toll
+    assert toll.anonymous_units == pytest.approx(units)
+    assert toll.keyed_units == 0.0
 
 
 def test_repeated_rows_are_told():
@@ -131,8 +135,8 @@ def test_honest_rows_that_cannot_carry_a_tariff_are_refused(leaks, fault):
         ({"terms": CalibrationTerms(g=1.0)}, "'g'"),
         ({"terms": CalibrationTerms(weights=(0.5, 0.4))}, "'weights'"),
         ({"terms": CalibrationTerms(weights=())}, "'weights'"),
-        ({"terms": CalibrationTerms(entry_queries=-1.0)}, "'entry_queries'"),
-        ({"terms": CalibrationTerms(entry_queries=math.inf)}, "'entry_queries'"),
+        ({"terms": CalibrationTerms(new_account_queries=-1.0)}, "'new_account_queries'"),
+        ({"terms": CalibrationTerms(new_account_queries=math.inf)}, "'new_account_queries'"),
         ({"split": HoldoutSplit(holdback=0.9)}, "'holdback'"),
         ({"model": ""}, "'model'"),
     ],
@@ -164,6 +168,6 @@ def test_a_calibration_whose_members_do_not_fit_cannot_be_made(changes):
 
 
 @pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}, {"rows": 0}])
-def test_entry_terms_out_of_range_are_refused_by_name(terms):
+def test_new_account_tolls_out_of_range_are_refused_by_name(terms):
     with pytest.raises(CalibrationError, match=f"'entry.{next(iter(terms))}'"):
         NewAccountToll(**terms)

@@ -125,24 +125,24 @@ def test_conformal_tariffs_keep_the_law_of_tariffs(tariff, make_calibration):
     check_tariff(tariff)
     check_tariff(ConformalTariff(make_calibration([np.arange(3.0)], g=0.3)))
     keyed = NewAccountToll(anonymous_units=0.0, keyed_units=7.0, rows=3)
-    check_tariff(ConformalTariff(make_calibration([np.arange(50.0)] * 3, entry=keyed)))
+    check_tariff(ConformalTariff(make_calibration([np.arange(50.0)] * 3, new_account_toll=keyed)))
 
 
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=20))
-def test_the_entry_toll_is_paid_exactly_once_however_it_is_split(tariff, sizes):
+def test_the_new_account_toll_is_paid_exactly_once_however_it_is_split(tariff, sizes):
     account, paid = new_account(tariff, Caller("net:198.51.100.0/24")), 0.0
     for size in sizes:
         account = dataclasses.replace(account, rows=account.rows + size)
         work = tariff.work(tariff.assess(leaks_of(tariff, np.ones((size, 2))), np.random.default_rng(0)), account)
-        paid += work.entry_seconds
+        paid += work.new_account_seconds
     unit = tariff.calibration.unit_seconds
     assert paid == pytest.approx(200.0 * unit * min(account.rows, 10) / 10)
 
 
-def test_a_caller_with_a_key_pays_no_entry_toll(tariff):
+def test_a_caller_with_a_key_pays_no_new_account_toll(tariff):
     account = dataclasses.replace(new_account(tariff, Caller("key:alice")), rows=1)
     work = tariff.work(tariff.assess(leaks_of(tariff, [[1.0, 1.0]]), np.random.default_rng(0)), account)
-    assert work.entry_seconds == 0.0
+    assert work.new_account_seconds == 0.0
 
 
 def suspect(tariff, rows, thefts):
@@ -178,11 +178,11 @@ def test_an_account_kept_under_another_tariff_is_refused(tariff):
         {"unit_seconds": 0.02},
         {"weights": (0.4, 0.6)},
         {"suspicion": SuspicionTerms(rho=0.5)},
-        {"entry": NewAccountToll(keyed_units=1.0)},
+        {"new_account_toll": NewAccountToll(keyed_units=1.0)},
     ],
 )
 def test_other_prices_for_the_same_counts_keep_the_identity(calibration, terms):
-    """A caller's counts outlive a change of g, weights, unit, suspicion or entry toll."""
+    """A caller's counts outlive a change of g, weights, unit, suspicion or new-account toll."""
     assert dataclasses.replace(calibration, **terms).identity == calibration.identity
 
 

@@ -49,8 +49,8 @@ def test_honest_traffic_earns_a_unit_at_most_at_every_g_and_is_not_drift(tariff,
     for g in (0.1, 0.5, 0.8, 0.9):
         expected = ((1.0 - g) * (np.arange(1, 3002) / 3001) ** -g).mean()
         assert expected < 1.0
-        assert drift.earnings(g) == pytest.approx(expected, rel=0.1)
-    assert reading.mean_units == drift.earnings(0.8)
+        assert drift.mean_price(g) == pytest.approx(expected, rel=0.1)
+    assert reading.mean_units == drift.mean_price(0.8)
 
 
 def test_honest_rows_that_leak_somewhat_more_are_drift_by_what_they_pay(tariff):
@@ -101,7 +101,7 @@ SCORES = {
 
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("g", [0.1, 0.8, 0.95])
-def test_earnings_are_what_the_tariff_charges(make_calibration, kind, g):
+def test_mean_prices_are_what_the_tariff_charges(make_calibration, kind, g):
     """Of rows like the calibration's, or like its rarer half, with few rows and with ties."""
     scores = SCORES[kind]
     tariff = ConformalTariff(make_calibration([scores], g=g))
@@ -112,7 +112,7 @@ def test_earnings_are_what_the_tariff_charges(make_calibration, kind, g):
         leaks = Leaks(tariff.measures, np.abs(drawn + near))
         assessment, drift = tariff.assess(leaks, rng), DriftDetector(tariff)
         drift.add(names(0, 40_000), assessment.bins, 0.0)
-        assert drift.earnings(g) == pytest.approx(assessment.factors.mean(), rel=0.08)
+        assert drift.mean_price(g) == pytest.approx(assessment.factors.mean(), rel=0.08)
 
 
 @given(st.floats(0.01, 0.99))

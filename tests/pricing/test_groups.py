@@ -37,7 +37,7 @@ def test_a_row_pays_the_larger_of_its_own_surcharge_and_its_groups(tariff, rows,
     assessment = assessed(tariff, rows)
     alone = after(tariff, Caller("key:a", discount=discount), own)
     shared = tuple(after(tariff, Caller(f"org:{place}"), thefts) for place, thefts in enumerate(others))
-    work = tariff.work(assessment, dataclasses.replace(alone, shared=shared))
+    work = tariff.work(assessment, dataclasses.replace(alone, groups=shared))
     assert work.surcharge == tariff.work(assessment, alone).surcharge
     assert 1.0 <= work.group_surcharge <= 10.0 * (1.0 + 1e-12)
     assert (work.group_surcharge > 1.0) == any(tariff.work(assessment, one).surcharge > 1.0 for one in shared)
@@ -54,7 +54,7 @@ def test_a_row_pays_the_larger_of_its_own_surcharge_and_its_groups(tariff, rows,
 def test_the_terms_of_groups_are_the_operators(make_calibration):
     terms = SuspicionTerms(group_maximum=3.0, group_rare_below=0.02)
     tariff = ConformalTariff(make_calibration([np.arange(999.0)], suspicion=terms))
-    account = dataclasses.replace(after(tariff, Caller("key:a"), 0), shared=(after(tariff, Caller("org:a"), 500),))
+    account = dataclasses.replace(after(tariff, Caller("key:a"), 0), groups=(after(tariff, Caller("org:a"), 500),))
     rare, rarest = assessed(tariff, [[950.0]]), assessed(tariff, [[990.0]])
     assert tariff.work(rare, account).rows_seconds == pytest.approx(0.01 * rare.factors[0])
     assert tariff.work(rarest, account).rows_seconds == pytest.approx(0.03 * rarest.factors[0])
@@ -64,7 +64,7 @@ def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_his_group(tarif
     assessment = assessed(tariff, [[0.1, 0.0]])
     friend = Caller("key:friend", discount=0.75)
     full = tariff.work(assessment, after(tariff, Caller("key:a"), 0)).rows_seconds
-    suspect_group = dataclasses.replace(after(tariff, friend, 0), shared=(after(tariff, Caller("org:a"), 500),))
+    suspect_group = dataclasses.replace(after(tariff, friend, 0), groups=(after(tariff, Caller("org:a"), 500),))
     assert tariff.work(assessment, after(tariff, friend, 0)).rows_seconds == pytest.approx(0.25 * full)
     assert tariff.work(assessment, suspect_group).rows_seconds == pytest.approx(0.25 * full)
     assert tariff.work(assessment, after(tariff, friend, 500)).rows_seconds == pytest.approx(full)
@@ -72,7 +72,7 @@ def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_his_group(tarif
 
 def test_a_group_kept_under_another_tariff_is_refused(tariff):
     group = dataclasses.replace(new_account(tariff, Caller("org:a")), counts=((0.0,),))
-    account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=1, shared=(group,))
+    account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=1, groups=(group,))
     with pytest.raises(CalibrationError, match="another tariff"):
         tariff.work(assessed(tariff, [[1.0, 1.0]]), account)
 
@@ -115,10 +115,10 @@ def test_others_change_a_callers_price_through_shared_and_nothing_else(tariff, s
         own = [step for step in together if step[0] == caller]
         alone = asyncio.run(walk(tariff, [step for step in steps if step[0] == caller]))
         for (_, account, work), (_, lonely, lonely_work) in zip(own, alone, strict=True):
-            bare = dataclasses.replace(account, shared=(), first_seen=0.0)
-            assert bare == dataclasses.replace(lonely, shared=(), first_seen=0.0)
+            bare = dataclasses.replace(account, groups=(), first_seen=0.0)
+            assert bare == dataclasses.replace(lonely, groups=(), first_seen=0.0)
             assert work.surcharge == lonely_work.surcharge
-            assert work.entry_seconds == lonely_work.entry_seconds
+            assert work.new_account_seconds == lonely_work.new_account_seconds
             if not caller.groups:
                 assert work == lonely_work
 

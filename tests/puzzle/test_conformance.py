@@ -53,7 +53,7 @@ class BearsAnotherName(Sha256Counter):
         (AcceptsAnything, 40.0, "is accepted"),
         (SkipsTheLastPart, 300.0, "is accepted"),
         (RepeatsSeeds, 40.0, "seed occurs twice"),
-        (AsksTwice, 20.0, "evaluations were asked for"),
+        (AsksTwice, 20.0, "the work states"),
         (HidesAboveTheBound, 40.0, "refused"),
         (BearsAnotherName, 40.0, "another name"),
     ],

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from modeltoll.puzzle import functions
 from modeltoll.puzzle.counter import (
     LADDER,
+    MIN_EVALUATIONS,
     PARTS_ABOVE,
-    RUNG_EVALUATIONS,
     Argon2idCounter,
     Sha256Counter,
 )
@@ -82,7 +82,7 @@ def test_the_ladder_takes_the_most_memory_that_leaves_eight_evaluations(seconds,
     puzzle = Argon2idCounter(PROFILE, max_memory_kib=2048)
     challenge, _ = puzzle.within(client_kib).make(work(seconds), random.Random(4))
     allowed = [memory for memory in LADDER if memory <= min(2048, client_kib)] or [256]
-    fitting = [memory for memory in allowed if seconds * PROFILE.rate(memory) >= RUNG_EVALUATIONS]
+    fitting = [memory for memory in allowed if seconds * PROFILE.rate(memory) >= MIN_EVALUATIONS]
     assert challenge.memory_kib == max(fitting, default=256)
     assert (challenge.passes, challenge.lanes) == (1, 1)
 
@@ -101,7 +101,7 @@ def test_under_suspicion_the_ladder_goes_on_and_nobody_asks_for_memory(monkeypat
         assert asked.make(work(60.0), random.Random(1))[0].memory_kib == max(256, min(said, 65536))
     for seconds in (1e-4, 0.01, 1.0, 3.0, 60.0):  # and no higher than leaves eight evaluations
         memory = puzzle.make(suspect(seconds), random.Random(2))[0].memory_kib
-        assert memory == max((m for m in LADDER if seconds * PROFILE.rate(m) >= RUNG_EVALUATIONS), default=256)
+        assert memory == max((m for m in LADDER if seconds * PROFILE.rate(m) >= MIN_EVALUATIONS), default=256)
 
 
 def test_without_a_higher_ladder_suspicion_changes_no_memory():

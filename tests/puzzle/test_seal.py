@@ -65,29 +65,29 @@ def hashcash_claim(rng):
 
 @given(answers, st.binary(max_size=50), st.integers(0, 2**32))
 def test_what_is_closed_opens_byte_for_byte(answer, associated, seed):
-    cargo = seal_answer(answer, SOLUTION, associated, random.Random(seed))
-    assert open_answer(cargo, SOLUTION, associated) == answer
+    payload = seal_answer(answer, SOLUTION, associated, random.Random(seed))
+    assert open_answer(payload, SOLUTION, associated) == answer
 
 
 @given(st.integers(0), st.integers(1, 255))
 def test_any_changed_byte_breaks_the_seal(position, change):
-    cargo = bytearray(seal_answer(ANSWER, SOLUTION, ASSOCIATED, random.Random(1)))
-    cargo[position % len(cargo)] ^= change
+    payload = bytearray(seal_answer(ANSWER, SOLUTION, ASSOCIATED, random.Random(1)))
+    payload[position % len(payload)] ^= change
     with pytest.raises(SealBroken):
-        open_answer(bytes(cargo), SOLUTION, ASSOCIATED)
+        open_answer(bytes(payload), SOLUTION, ASSOCIATED)
 
 
 @given(st.binary(max_size=100))
-def test_foreign_bytes_never_open(cargo):
+def test_foreign_bytes_never_open(payload):
     with pytest.raises(SealBroken):
-        open_answer(cargo, SOLUTION, ASSOCIATED)
+        open_answer(payload, SOLUTION, ASSOCIATED)
 
 
 def test_every_truncation_breaks_the_seal(rng):
-    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
-    for length in range(len(cargo)):
+    payload = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
+    for length in range(len(payload)):
         with pytest.raises(SealBroken):
-            open_answer(cargo[:length], SOLUTION, ASSOCIATED)
+            open_answer(payload[:length], SOLUTION, ASSOCIATED)
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_every_truncation_breaks_the_seal(rng):
     ids=["other", "exchanged parts", "one part", "short", "no secret", "nothing"],
 )
 def test_another_solution_does_not_open(solution, rng):
-    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
+    payload = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
-        open_answer(cargo, solution, ASSOCIATED)
+        open_answer(payload, solution, ASSOCIATED)
 
 
 def test_another_challenge_does_not_open(rng):
     """Every published parameter is covered: the associated bytes are the whole challenge."""
-    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
+    payload = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
-        open_answer(cargo, SOLUTION, ASSOCIATED + b" ")
+        open_answer(payload, SOLUTION, ASSOCIATED + b" ")
 
 
 CHALLENGES = {
@@ -140,13 +140,13 @@ def varied(challenge):
 def test_no_parameter_can_be_changed(name, rng):
     """Every one is covered by authentication, and so is the mode."""
     challenge = CHALLENGES[name]
-    cargo = seal_answer(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    assert open_answer(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
+    payload = seal_answer(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    assert open_answer(payload, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
     for changed in varied(challenge):
         with pytest.raises(SealBroken):
-            open_answer(cargo, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
+            open_answer(payload, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
     with pytest.raises(SealBroken):
-        open_answer(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
+        open_answer(payload, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
 
 
 def test_a_solution_without_secret_seals_nothing(rng):
@@ -171,9 +171,9 @@ def test_a_content_type_that_does_not_fit_is_the_upstreams_fault(kind, rng):
 def test_a_hostile_server_can_seal_nothing_but_answers(text, rng):
     """Too short, no HTTP status, or a content type with control characters: broken, never believed."""
     nonce = bytes(12)
-    cargo = nonce + seal.AESGCM(seal._seal_key(SOLUTION)).encrypt(nonce, text, ASSOCIATED)
+    payload = nonce + seal.AESGCM(seal._seal_key(SOLUTION)).encrypt(nonce, text, ASSOCIATED)
     with pytest.raises(SealBroken, match="not an answer"):
-        open_answer(cargo, SOLUTION, ASSOCIATED)
+        open_answer(payload, SOLUTION, ASSOCIATED)
 
 
 @pytest.mark.parametrize("make", [counter_claim, hashcash_claim])

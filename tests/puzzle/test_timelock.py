@@ -19,7 +19,7 @@ from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0}, squarings=1000.0)
-TRAPDOOR = Trapdoor.draw()
+TRAPDOOR = Trapdoor.generate()
 LOCK = TimeLock(PROFILE, TRAPDOOR)
 
 
@@ -70,8 +70,8 @@ def test_a_second_core_changes_nothing():
 def test_it_seals_an_answer():
     answer, rng = Answer(200, "text/plain", b"42"), random.Random(4)
     challenge, solution = LOCK.make(work(0.5), rng)
-    cargo = seal_answer(answer, solution, b"the challenge", rng)
-    assert open_answer(cargo, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
+    payload = seal_answer(answer, solution, b"the challenge", rng)
+    assert open_answer(payload, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
 
 
 def test_no_token_settles_it():
@@ -88,7 +88,7 @@ def test_only_its_own_locks_and_values_are_confirmed():
     assert LOCK.check(challenge, solution)
     assert not LOCK.check(challenge, Solution(solution.counters, changed))
     assert not LOCK.check(challenge, Solution(solution.counters))
-    assert not TimeLock(PROFILE, Trapdoor.draw()).check(challenge, solution)
+    assert not TimeLock(PROFILE, Trapdoor.generate()).check(challenge, solution)
 
 
 @pytest.mark.parametrize("change", ["seed", "bound", "check", "modulus"])

@@ -20,7 +20,7 @@ from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Caller
 from modeltoll.simulation.engine import ScenarioResult, run_scenario
-from modeltoll.simulation.p_value_mixture import EVERYWHERE, leaks_at
+from modeltoll.simulation.p_value_mixture import UNIFORM, leaks_at
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import one_account, split_over_accounts
 
@@ -107,7 +107,7 @@ def _trajectory(
         return ()
     known = {quality.queries: quality for quality in curve if quality.queries <= len(got)}
     counts = sorted({*known, *np.linspace(0, len(got), _POINTS + 1).round().astype(int).tolist()} - {0})
-    seconds, leaks = outcome.running_seconds(), np.cumsum(outcome.traffic.leaks[got], axis=0)
+    seconds, leaks = outcome.cumulative_seconds(), np.cumsum(outcome.traffic.leaks[got], axis=0)
     points = []
     for count in counts:
         leak = dict(zip(measures, leaks[count - 1].tolist(), strict=True))
@@ -153,13 +153,13 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
     )
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
-    charged = outcome.charged.seconds[solved]
+    charged = outcome.charges.seconds[solved]
     whole, plain = outcome.queries == stolen.asked, experiment.evasion == PLAIN
     final = stolen.curve[-1] if whole else None
     got = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)
     honest_ratio = honest.ratio or 1.0
-    by_card = float(scheme.by_card(outcome.charged)[solved].sum())
+    by_card = float(scheme.by_card(outcome.charges)[solved].sum())
     return Result(
         experiment=experiment,
         queries=outcome.queries,
@@ -200,7 +200,7 @@ def _charged(context: ExperimentContext, workload: Workload, leaks: Floats) -> P
     scheme, baseline = context.scheme, context.baseline
     if workload.drawn:
         scores = np.sort(baseline.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, context.chance(6)))
+        rows = leaks_at(scores, UNIFORM.draw(workload.drawn, context.chance(6)))
         scenario = Scenario("honest", "honest", "drawn", 1, one_account(rows))
         return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _USER, scheme.times, context.chance(5)))
     priced = select_measures(baseline.leaks(leaks), scheme.tariff.measures)

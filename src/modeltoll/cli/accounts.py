@@ -47,6 +47,7 @@ Which = Annotated[str | None, typer.Option("--model", help="Of this model alone.
 _ALL = 2**62
 _PAGE = 1000
 _DAY = 86_400
+_MEMBERS = {"new_account_seconds": "entry_seconds"}  # fields of Work to the names that exports give them
 
 
 class ExportFormat(StrEnum):
@@ -132,7 +133,7 @@ def _ask(where: str, question: Callable[[Ledger], Awaitable[T]]) -> T:
     url = _url(where)
 
     async def ask() -> T:
-        async with open_ledger(url, make=False) as store:
+        async with open_ledger(url, create=False) as store:
             return await question(store)
 
     return asyncio.run(ask())
@@ -213,7 +214,7 @@ def _line(number: int, who: str, bill: LogEntry) -> dict[str, Any]:
         "at": _moment(bill.at),
         "caller": who,
         "work_seconds": work.pop("seconds"),
-        **work,
+        **{_MEMBERS.get(name, name): value for name, value in work.items()},
     }
 
 

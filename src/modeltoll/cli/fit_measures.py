@@ -82,12 +82,12 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
 ) -> None:
     """Train a small network on the private data, and fit the measure novelty in what it sees (extra 'train')."""
     with requires_extra("train"):
-        from modeltoll.leak.teachers.distil import OBSERVER, fit_novelty_network  # noqa: PLC0415
+        from modeltoll.leak.teachers.distil import NOVELTY_NETWORK, fit_novelty_network  # noqa: PLC0415
     from modeltoll.leak.layered_novelty import LayeredNovelty  # noqa: PLC0415
 
     x, y, sides = _private(inputs, labels, shape)
     with stage("training the network") as told:
-        stack = fit_novelty_network(x, y, sides, replace(OBSERVER, seed=seed), told)
+        stack = fit_novelty_network(x, y, sides, replace(NOVELTY_NETWORK, seed=seed), told)
     with stage("fitting novelty"):
         LayeredNovelty(stack, x, neighbours, max_points=points, seed=seed).save(out)
     note.print(f"novelty: {out}", soft_wrap=True)

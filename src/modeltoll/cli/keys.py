@@ -15,7 +15,7 @@ from modeltoll.cli.terminal import JsonFile, SettingsFile, command_name, note, p
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.settings.callers import CallerSettings
 
 __all__ = ["verbs"]
@@ -56,7 +56,7 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
     now, (key, sha256) = _now(), key_file.draw_key()
     end = None if expires is None else _expiry(expires, now)
     try:
-        line = key_file.KeyLine(
+        line = key_file.KeyRecord(
             name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
         )
     except ValidationError as error:
@@ -136,7 +136,7 @@ def _print_key(key: str, what: str) -> None:
     note.print(escape(f"{what}; it is shown this once"), soft_wrap=True)
 
 
-def _cells(key: KeyLine, now: datetime) -> tuple[str, ...]:
+def _cells(key: KeyRecord, now: datetime) -> tuple[str, ...]:
     expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}"
     return (
         escape(key.name),

@@ -70,17 +70,17 @@ def serve(
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     loaded = load_settings(settings)
     configure_logging(loaded.operation)
-    assembly = build_gateway(loaded)
-    for notice in assembly.notices:
+    gateway = build_gateway(loaded)
+    for notice in gateway.warnings:
         _report_error(f"[yellow]note:[/] {notice}")
     said = (
         f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"a dashboard on http://{loaded.admin}/dashboard/, a page to try it on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: _report_error(said), settings)
+        run_gateway(loaded, gateway, lambda: _report_error(said), settings)
     else:
-        del assembly  # each worker builds its own
+        del gateway  # each worker builds its own
         run_workers(loaded, workers, lambda: _report_error(f"{said}, {workers} workers"), settings)
 
 

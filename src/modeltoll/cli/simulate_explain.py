@@ -88,16 +88,16 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
         rows=rows or None,
         accounts=inputs.parse_counts(accounts, "--accounts"),
         fillers=inputs.parse_counts(fillers, "--fillers"),
-        stated={text: parse_mixture(text) for text in filler_p or ()},
+        distributions={text: parse_mixture(text) for text in filler_p or ()},
         abandon=inputs.parse_numbers(abandon, "--abandon"),
         honest_callers=honest_callers,
         honest_rows=honest_rows,
         caller=Caller("net:simulated" if anonymous else "key:simulated", groups=("org:simulated",) * together),
     )
-    times = inputs.GivenTimes(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
+    times = inputs.TimeOptions(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
     street = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
     with stage("Replaying callers"):
-        lines = replay_attackers(samples, street.tolls, street.times, plan, seed)
+        lines = replay_attackers(samples, street.tariffs, street.times, plan, seed)
     _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), json_file)
     if figure is not None:
         with requires_extra("demo"):
@@ -135,7 +135,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.pricing import explain  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
         from modeltoll.pricing.conformal import ConformalTariff  # noqa: PLC0415
-        from modeltoll.pricing.leak_samples import leaks_from_json  # noqa: PLC0415
+        from modeltoll.pricing.leak_samples import parse_leaks  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
     if (caller is None) != (ledger is None) or not (leak or caller):
         raise SettingsError(["explain: give --leak for a row, or --caller and --ledger for a caller, or all of them"])
@@ -145,7 +145,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         who = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
         account = asyncio.run(_account(ledger, who, priced.calibration.model))
         standing = explain.explain_caller(priced, account)
-    row = explain.explain_row(priced, leaks_from_json(leak, priced.measures), standing) if leak else None
+    row = explain.explain_row(priced, parse_leaks(leak, priced.measures), standing) if leak else None
     if json_file is not None:
         write_json({"row": row and asdict(row), "caller": standing and asdict(standing)}, json_file)
     if json_file == "-":
@@ -159,7 +159,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 async def _account(url: str, caller: Caller, model: str) -> Account:
     from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
 
-    async with open_ledger(url, make=False) as ledger:
+    async with open_ledger(url, create=False) as ledger:
         account = await ledger.account(caller, model, time.time())
     if account is None:
         raise CalibrationError(f"the ledger knows no caller {caller.name!r} of {model!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import TollMalformed
-from modeltoll.wire import MAX_TOLL_BYTES, type_headers
+from modeltoll.wire import MAX_TOLL_BYTES, content_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ def opened_headers(headers: Iterable[tuple[str, str]], answer: Answer) -> list[t
     kept = [(name, value) for name, value in headers if is_kept(name)]
     kept.append(("Content-Length", str(len(answer.body))))
     if answer.content_type:
-        kept += type_headers(answer.content_type).items()
+        kept += content_headers(answer.content_type).items()
     return kept
 
 

@@ -74,7 +74,7 @@ def toll_flow(purse: Purse, body: bytes) -> Flow:
         if isinstance(earned, Answer):
             return earned
         assert isinstance(earned, Solution)
-        came = yield RedeemStep(wire.encode_redemption(toll.cargo, earned.counters))
+        came = yield RedeemStep(wire.encode_redemption(toll.payload, earned.counters))
         assert isinstance(came, RedeemResponse)
         toll = _behind(toll, came, purse)
     return None
@@ -88,8 +88,8 @@ def _behind(toll: Toll, came: RedeemResponse, purse: Purse) -> Toll | None:
     """
     if is_final_status(came.status):
         return None
-    further = wire.find_toll(came.body, purse.puzzles) if toll.entry and came.status == wire.STATUS else None
-    if further is None or further.entry:
+    further = wire.find_toll(came.body, purse.puzzles) if toll.admission and came.status == wire.STATUS else None
+    if further is None or further.admission:
         raise SealBroken(f"the server answers a solved toll with {came.status}: a redirect, or a toll on a toll")
     return further
 
@@ -99,7 +99,7 @@ def _earn(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
     solution = purse.pay(toll, cancelled)
     if toll.mode != wire.SEALED:
         return solution
-    answer = seal.open_answer(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    answer = seal.open_answer(toll.payload, solution, wire.canonical_challenge(toll.challenge, toll.mode))
     if not is_final_status(answer.status):
         raise SealBroken(f"the seal holds no answer, but status {answer.status}: a redirect, or a toll on a toll")
     return answer

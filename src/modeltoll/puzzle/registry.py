@@ -26,7 +26,7 @@ _FACTORIES = "modeltoll.puzzle.factories"
 class PuzzleContext:
     """What a model's puzzles are made from: the machine of all seconds, and the settings of ``puzzle``.
 
-    Memory is in KiB. ``stock`` holds argon2id's evaluations made ahead, where there are any.
+    Memory is in KiB. ``precomputed`` holds evaluations of Argon2id made ahead, where there are any.
     """
 
     profile: MachineProfile
@@ -34,7 +34,7 @@ class PuzzleContext:
     blind_seconds: float = 0.0
     max_memory_kib: int = 64 << 10
     suspected_memory_kib: int = 256 << 10
-    stock: PrecomputedPool | None = None
+    precomputed: PrecomputedPool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The law of attacks."""
+"""Conformance suite for attacks of the benchmark: ``check_attack(attack, victim, resources, budget, labels_only=...)``."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ __all__ = ["CountingOracle", "check_attack"]
 
 @dataclass(slots=True, eq=False)
 class CountingOracle:
-    """An oracle that keeps what it was asked. ``victim`` gives probabilities (n, classes) of images."""
+    """An oracle with a budget of ``left`` rows that records every batch in ``queries``.
+
+    ``victim`` returns probabilities (n, classes) of images.
+    """
 
     victim: Callable[[Floats], Floats]
     left: int
-    asked: list[Floats] = field(default_factory=list)
+    queries: list[Floats] = field(default_factory=list)
 
     def ask(self, images: Floats) -> Floats:
-        """The victim's probabilities.
+        """The victim's probabilities (n, classes).
 
         Raises:
-            BudgetSpent: more rows than are left.
+            BudgetSpent: ``images`` has more than ``left`` rows.
         """
         if len(images) > self.left:
-            raise BudgetSpent(f"{len(images)} rows were asked for, but {self.left} are left")
+            raise BudgetSpent(f"{len(images)} rows were queried, but {self.left} are left")
         self.left -= len(images)
-        self.asked.append(np.array(images))
+        self.queries.append(np.array(images))
         return self.victim(images)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Theft:
-    """What came of one run: the queries in their order, the last clone's scores of own images, the rounds watched."""
+class _RunResult:
+    """One run: the queries in order, the last clone's scores (20, classes) of own images, and the number of rounds."""
 
     queries: Floats
     scores: Floats
@@ -57,87 +60,85 @@ def check_attack(
     labels_only: bool,
     seed: int = 0,
 ) -> None:
-    """Hold an attack to the law of ``Attack``.
+    """Check an attack against the ``Attack`` protocol; the attack is run twice, or three times with ``labels_only``.
 
-    It asks exactly ``budget`` rows, never more than are left, each of the own images' shape with values in 0..1; the
-    same seed gives the same queries and the same clone, bit for bit; its resources stay as they were; the clone's scores
-    are probabilities, and every round is shown to the watch, the last one being what is returned; where it is said to
-    look at ``labels_only``, other probabilities of the same class change nothing.
+    It must query exactly ``budget`` rows, each of the own images' shape with values in 0..1. The same seed must give the
+    same queries and the same clone, bit for bit. It must not change ``resources``. The clone's scores must be
+    probabilities. It must report every round, and return the clone of the last one. With ``labels_only``, other
+    probabilities of the same class must change nothing.
 
     Args:
-        attack: the attack on trial, with a course short enough to be run three times.
-        victim: probabilities (n, classes) of images.
+        attack: the attack, with a training short enough to run it three times.
+        victim: returns probabilities (n, classes) of images.
         resources: what the attacker has; ``resources.own`` has 20 images or more.
-        budget: rows, 20 or more.
-        labels_only: whether it claims to use nothing but the most probable class.
-        seed: of all chance.
+        budget: number of rows, 20 or more.
+        labels_only: whether the attack uses only the most probable class of each answer.
+        seed: seed of the attack's generator.
 
     Raises:
-        AssertionError: the attack breaks the law; the message says how.
+        AssertionError: the attack violates the protocol; the message says how.
     """
     assert isinstance(attack.name, str), "the name is not text"
     assert attack.name, "the name is empty"
     assert budget >= 20, "the suite needs 20 rows or more"
     assert len(resources.own) >= 20, "the suite needs 20 own images or more"
-    before = _copy(resources)
-    first = _steal(attack, victim, resources, budget, seed)
-    for now, then in (
-        (resources.own, before.own),
-        (resources.foreign.x, before.foreign.x),
-        (resources.foreign.y, before.foreign.y),
+    original = _copy(resources)
+    first = _run(attack, victim, resources, budget, seed)
+    for after, before in (
+        (resources.own, original.own),
+        (resources.foreign.x, original.foreign.x),
+        (resources.foreign.y, original.foreign.y),
     ):
-        assert np.array_equal(now, then), "the attack changed its means"
+        assert np.array_equal(after, before), "the attack changed its resources"
     _check_queries(first, resources, budget)
     _check_clone(first, resources)
-    _assert_same(_steal(attack, victim, resources, budget, seed), first, "the same seed gives two results")
+    _assert_same(_run(attack, victim, resources, budget, seed), first, "the same seed gives two results")
     if labels_only:
-        blunt = _steal(attack, lambda images: _blunted(victim(images)), resources, budget, seed)
-        _assert_same(blunt, first, "an attack that uses labels only looked at probabilities")
+        label_result = _run(attack, lambda images: _one_hot(victim(images)), resources, budget, seed)
+        _assert_same(label_result, first, "an attack with labels_only used probabilities")
 
 
-def _steal(
+def _run(
     attack: Attack, victim: Callable[[Floats], Floats], resources: AttackerResources, budget: int, seed: int
-) -> _Theft:
+) -> _RunResult:
     oracle = CountingOracle(victim, budget)
-    evaluation_set = resources.own[:20]
-    watched: list[Floats] = []
+    test_images = resources.own[:20]
+    rounds_scores: list[Floats] = []
 
-    def watch(clone: Clone) -> None:
-        watched.append(clone.scores(evaluation_set))
+    def record_round(clone: Clone) -> None:
+        rounds_scores.append(clone.scores(test_images))
 
     try:
-        clone = attack.run(oracle, resources, np.random.default_rng(seed), watch)
+        clone = attack.run(oracle, resources, np.random.default_rng(seed), record_round)
     except BudgetSpent as error:
-        raise AssertionError(f"the attack asked for more than was left: {error}") from None
-    assert oracle.left == 0, f"{oracle.left} rows of the budget were not spent"
-    scores = clone.scores(evaluation_set)
-    assert watched, "no round was shown to the watch"
-    assert np.array_equal(watched[-1], scores), "the clone that is returned is not the last that was shown to the watch"
-    return _Theft(np.concatenate(oracle.asked), scores, len(watched))
+        raise AssertionError(f"the attack queried more rows than were left: {error}") from None
+    assert oracle.left == 0, f"{oracle.left} rows of the budget were not used"
+    scores = clone.scores(test_images)
+    assert rounds_scores, "no round was reported"
+    assert np.array_equal(rounds_scores[-1], scores), "the returned clone is not that of the last reported round"
+    return _RunResult(np.concatenate(oracle.queries), scores, len(rounds_scores))
 
 
-def _check_queries(extraction: _Theft, resources: AttackerResources, budget: int) -> None:
-    assert extraction.queries.shape == (budget, *resources.own.shape[1:]), (
-        f"the queries have shape {extraction.queries.shape}, not {(budget, *resources.own.shape[1:])}"
+def _check_queries(result: _RunResult, resources: AttackerResources, budget: int) -> None:
+    assert result.queries.shape == (budget, *resources.own.shape[1:]), (
+        f"the queries have shape {result.queries.shape}, not {(budget, *resources.own.shape[1:])}"
     )
-    assert np.isfinite(extraction.queries).all(), "a query is not finite"
-    assert extraction.queries.min() >= 0.0, "a query has a value below 0"
-    assert extraction.queries.max() <= 1.0, "a query has a value above 1"
+    assert np.isfinite(result.queries).all(), "a query is not finite"
+    assert result.queries.min() >= 0.0, "a query has a value below 0"
+    assert result.queries.max() <= 1.0, "a query has a value above 1"
 
 
-def _check_clone(extraction: _Theft, resources: AttackerResources) -> None:
-    assert extraction.scores.shape == (20, resources.classes), (
-        f"the clone's scores have shape {extraction.scores.shape}"
-    )
-    assert extraction.scores.dtype == np.float64, f"the clone's scores are {extraction.scores.dtype}, not float64"
-    assert (extraction.scores >= 0.0).all(), "a score of the clone is negative"
-    assert np.allclose(extraction.scores.sum(axis=1), 1.0, atol=1e-6), "the clone's scores do not sum to 1"
+def _check_clone(result: _RunResult, resources: AttackerResources) -> None:
+    assert result.scores.shape == (20, resources.classes), f"the clone's scores have shape {result.scores.shape}"
+    assert result.scores.dtype == np.float64, f"the clone's scores are {result.scores.dtype}, not float64"
+    assert (result.scores >= 0.0).all(), "a score of the clone is negative"
+    assert np.allclose(result.scores.sum(axis=1), 1.0, atol=1e-6), "the clone's scores do not sum to 1"
 
 
-def _blunted(scores: Floats) -> Floats:
-    """As different as probabilities of the same most probable class can be."""
-    blunted: Floats = np.eye(scores.shape[1])[scores.argmax(axis=1)]
-    return blunted
+def _one_hot(scores: Floats) -> Floats:
+    """Probabilities of 1 for the most probable class, (n, classes)."""
+    one_hot: Floats = np.eye(scores.shape[1])[scores.argmax(axis=1)]
+    return one_hot
 
 
 def _copy(resources: AttackerResources) -> AttackerResources:
@@ -145,7 +146,7 @@ def _copy(resources: AttackerResources) -> AttackerResources:
     return AttackerResources(resources.classes, resources.own.copy(), foreign, resources.cost)
 
 
-def _assert_same(found: _Theft, expected: _Theft, fault: str) -> None:
-    assert np.array_equal(found.queries, expected.queries), f"{fault}: the queries differ"
-    assert np.array_equal(found.scores, expected.scores), f"{fault}: the clones differ"
-    assert found.rounds == expected.rounds, f"{fault}: the numbers of rounds differ"
+def _assert_same(found: _RunResult, expected: _RunResult, message: str) -> None:
+    assert np.array_equal(found.queries, expected.queries), f"{message}: the queries differ"
+    assert np.array_equal(found.scores, expected.scores), f"{message}: the clones differ"
+    assert found.rounds == expected.rounds, f"{message}: the numbers of rounds differ"

@@ -1,4 +1,4 @@
-"""The laws of the bench's plugs: victims, kinds of honest images, defences, watchers, evasions."""
+"""Conformance suites for the benchmark's plug-ins: victims, kinds of honest images, defences, detectors, evasions."""
 
 from __future__ import annotations
 
@@ -16,100 +16,104 @@ if TYPE_CHECKING:
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Integers
 
-__all__ = ["check_defence", "check_evasion", "check_kind", "check_victim", "check_watcher"]
+__all__ = ["check_defence", "check_detector", "check_evasion", "check_kind", "check_victim"]
 
-_CLOSE = 1e-5  # networks round a row otherwise in another batch
+_CLOSE = 1e-5  # rounding differs between batch sizes
 
 
 def check_victim(victim: Victim, images: Floats) -> None:
-    """Hold a victim to its law, on 3 images or more.
+    """Check a victim on 3 images or more: scores are probabilities, row by row, and the images stay unchanged.
 
     Raises:
-        AssertionError: it breaks the law; the message says how.
+        AssertionError: the victim violates the ``Victim`` protocol; the message says how.
     """
     before, scores = images.copy(), victim.scores(images)
-    assert victim.identity, "a victim without identity"
+    assert victim.identity, "the victim has no identity"
     _check_probabilities(scores, len(images))
-    assert np.array_equal(images, before), "asking changed the images"
-    alone = np.concatenate([victim.scores(images[row : row + 1]) for row in range(len(images))])
-    assert np.allclose(alone, scores, atol=_CLOSE), "an image alone has other scores than among others"
+    assert np.array_equal(images, before), "scoring changed the images"
+    single = np.concatenate([victim.scores(images[row : row + 1]) for row in range(len(images))])
+    assert np.allclose(single, scores, atol=_CLOSE), "an image has other scores alone than in a batch"
 
 
 def check_kind(kind: Kind, honest: Images, seed: int = 0) -> None:
-    """Hold a kind of honest images to its law. Raises as ``check_victim`` does."""
+    """Check a distribution shift on honest images: pure, reproducible, same shape, known labels. Raises as ``check_victim``."""
     before = honest.x.copy()
-    made = kind(honest, np.random.default_rng(seed))
+    shifted = kind(honest, np.random.default_rng(seed))
     again = kind(honest, np.random.default_rng(seed))
-    assert np.array_equal(honest.x, before), "making others changed the honest images"
-    assert (made is None) == (again is None), "one seed gives two results"
-    if made is None or again is None:
+    assert np.array_equal(honest.x, before), "the kind changed its input"
+    assert (shifted is None) == (again is None), "the same seed gives different results"
+    if shifted is None or again is None:
         return
-    assert np.array_equal(made.x, again.x), "one seed gives two results"
-    assert made.x.shape[1:] == honest.x.shape[1:], "the images are of another shape"
-    assert len(made.x) == len(made.y) > 0, "there is not one label for each image"
-    assert ((made.x >= 0.0) & (made.x <= 1.0)).all(), "a pixel lies outside 0..1"
-    assert set(made.y.tolist()) <= set(honest.y.tolist()), "a label is of no known class"
+    assert np.array_equal(shifted.x, again.x), "the same seed gives different results"
+    assert shifted.x.shape[1:] == honest.x.shape[1:], "the images have another shape"
+    assert len(shifted.x) == len(shifted.y) > 0, "the numbers of labels and images differ"
+    assert ((shifted.x >= 0.0) & (shifted.x <= 1.0)).all(), "a pixel is outside 0..1"
+    assert set(shifted.y.tolist()) <= set(honest.y.tolist()), "a label is of no class of the input"
 
 
 def check_defence(defence: Defence, scores: Floats) -> None:
-    """Hold a defence to its law, on true scores (3 rows or more, classes). Raises as ``check_victim`` does."""
-    before, told = scores.copy(), defence.answer(scores)
-    assert defence.name, "a defence without a name"
-    _check_probabilities(told, len(scores))
-    assert told.shape == scores.shape, "what is told has another shape"
-    assert np.array_equal(scores, before), "answering changed the true scores"
-    alone = np.concatenate([defence.answer(scores[row : row + 1]) for row in range(len(scores))])
-    assert np.allclose(alone, told, atol=1e-12), "a row alone is answered otherwise than among others"
+    """Check a defence on true scores (3 rows or more, classes): pure, row by row. Raises as ``check_victim``."""
+    before, perturbed = scores.copy(), defence.answer(scores)
+    assert defence.name, "the defence has no name"
+    _check_probabilities(perturbed, len(scores))
+    assert perturbed.shape == scores.shape, "the perturbed scores have another shape"
+    assert np.array_equal(scores, before), "the defence changed its input"
+    single = np.concatenate([defence.answer(scores[row : row + 1]) for row in range(len(scores))])
+    assert np.allclose(single, perturbed, atol=1e-12), "a row has another answer alone than in a batch"
 
 
-def check_watcher(watcher: Detector, images: Floats, labels: Integers) -> None:
-    """Hold a watcher to its law, on one caller's images and what he was told. Raises as ``check_victim`` does."""
-    assert watcher.name, "a watcher without a name"
-    alarm = watcher.first_alarm(images, labels)
-    assert watcher.first_alarm(images, labels) == alarm, "looking twice gives two alarms"
+def check_detector(detector: Detector, images: Floats, labels: Integers) -> None:
+    """Check a detector on one caller's images and their labels (rows,): repeatable and causal. Raises as ``check_victim``."""
+    assert detector.name, "the detector has no name"
+    alarm = detector.first_alarm(images, labels)
+    assert detector.first_alarm(images, labels) == alarm, "two runs give different alarms"
     if alarm is None:
         half = len(images) // 2
-        assert watcher.first_alarm(images[:half], labels[:half]) is None, "a beginning is suspected, the whole is not"
+        assert detector.first_alarm(images[:half], labels[:half]) is None, (
+            "a prefix raises an alarm, the whole does not"
+        )
         return
-    assert 1 <= alarm <= len(images), "an alarm at a row that was never asked"
-    assert watcher.first_alarm(images[:alarm], labels[:alarm]) == alarm, "later rows change an earlier alarm"
-    assert watcher.first_alarm(images[: alarm - 1], labels[: alarm - 1]) is None, "an alarm came earlier than the first"
+    assert 1 <= alarm <= len(images), "the alarm is at a row that does not exist"
+    assert detector.first_alarm(images[:alarm], labels[:alarm]) == alarm, "later rows change the alarm"
+    assert detector.first_alarm(images[: alarm - 1], labels[: alarm - 1]) is None, (
+        "a prefix raises an alarm before the first"
+    )
 
 
 def check_evasion(evasion: Evasion, stolen: Floats, cover: Cover, seed: int = 0) -> None:
-    """Hold an evasion to its law, on stolen rows (10 or more, measures), all different. Raises as ``check_victim`` does."""
-    assert evasion.name, "an evasion without a name"
-    assert evasion.family, "an evasion without a family"
+    """Check an evasion on stolen rows (10 or more, measures), all different. Raises as ``check_victim``."""
+    assert evasion.name, "the evasion has no name"
+    assert evasion.family, "the evasion has no family"
     for replayable in (False, True):
-        _check_disguise(evasion, stolen, replace(cover, replayable=replayable), seed)
+        _check_plan(evasion, stolen, replace(cover, replayable=replayable), seed)
 
 
-def _check_disguise(evasion: Evasion, stolen: Floats, cover: Cover, seed: int) -> None:
+def _check_plan(evasion: Evasion, stolen: Floats, cover: Cover, seed: int) -> None:
     before = stolen.copy()
     plan = evasion.plan(stolen, cover, np.random.default_rng(seed))
     again = evasion.plan(stolen, cover, np.random.default_rng(seed))
     scenario, traffic = plan.scenario, plan.scenario.traffic
     rows = len(traffic.leaks)
-    assert np.array_equal(stolen, before), "disguising changed the stolen rows"
-    assert np.array_equal(again.scenario.traffic.leaks, traffic.leaks), "one seed gives two disguises"
+    assert np.array_equal(stolen, before), "the evasion changed the stolen rows"
+    assert np.array_equal(again.scenario.traffic.leaks, traffic.leaks), "the same seed gives different plans"
     assert len(traffic.accounts) == len(traffic.wanted) == len(traffic.fresh) == rows, (
-        "the traffic is not of one length"
+        "the traffic's arrays differ in length"
     )
     for mask in (scenario.pays, plan.solves):
-        assert mask is None or mask.shape == (rows,), "a mask is not of the traffic's length"
-    places = {row.tobytes(): place for place, row in enumerate(stolen)}
-    found = [places.get(row.tobytes(), -1) for row in traffic.leaks[traffic.wanted]]
-    assert found, "nothing is stolen"
-    assert -1 not in found, "a wanted row is none of the stolen ones"
-    assert found == sorted(set(found)), "stolen rows are asked out of order, or wanted twice"
-    assert scenario.pays is None or scenario.pays[traffic.wanted].all(), "somebody else pays for a stolen row"
-    bought = scenario.buys(np.linspace(0.0, 1.0, rows))
-    assert bought.shape == (rows,), "what is bought is not of the traffic's length"
-    assert bought.dtype == np.bool_, "what is bought is no mask"
+        assert mask is None or mask.shape == (rows,), "a mask has another length than the traffic"
+    positions = {row.tobytes(): position for position, row in enumerate(stolen)}
+    found = [positions.get(row.tobytes(), -1) for row in traffic.leaks[traffic.wanted]]
+    assert found, "the plan has no wanted row"
+    assert -1 not in found, "a wanted row is not a stolen row"
+    assert found == sorted(set(found)), "stolen rows are out of order, or wanted twice"
+    assert scenario.pays is None or scenario.pays[traffic.wanted].all(), "a stolen row is paid by another caller"
+    solved = scenario.buys(np.linspace(0.0, 1.0, rows))
+    assert solved.shape == (rows,), "the mask of solved rows has another length than the traffic"
+    assert solved.dtype == np.bool_, "the mask of solved rows is not boolean"
 
 
 def _check_probabilities(scores: Floats, rows: int) -> None:
-    assert scores.ndim == 2, "scores are not a table"
-    assert len(scores) == rows, "there is not one row of scores for each image"
+    assert scores.ndim == 2, "scores are not two-dimensional"
+    assert len(scores) == rows, "the numbers of score rows and images differ"
     assert (scores >= 0.0).all(), "a score is negative"
     assert np.allclose(scores.sum(axis=1), 1.0, atol=_CLOSE), "scores do not sum to 1"

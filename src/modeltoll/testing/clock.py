@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told otherwise."""
+"""A clock that only moves when a test advances it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["FakeClock"]
 
 @dataclass(slots=True)
 class FakeClock:
-    """Stands in for ``time.time``: calling it returns ``now``, in seconds since the epoch."""
+    """Replaces ``time.time`` in tests: calling it returns ``now``, in seconds since the epoch."""
 
     now: float = 1_750_000_000.0
 
@@ -18,5 +18,5 @@ class FakeClock:
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Move the hands; a negative number stands for a clock that was set back."""
+        """Add ``seconds``; a negative number sets the clock back."""
         self.now += seconds

@@ -1,4 +1,4 @@
-"""The laws of charges, and what all laws of the ledger room are written with."""
+"""Checks of ``Ledger.charge``, and the helpers that all ledger checks use."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.ledger.account_math import HALF_LIFE, SKETCH
+from modeltoll.ledger.account_math import HALF_LIFE, SKETCH_SIZE
 from modeltoll.ledger.ledger import Ledger
 from modeltoll.records import Account, Caller, Charge, LogEntry, Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["CHARGE_LAWS", "MODEL", "NOW", "Law", "Make", "bill", "caller_named", "entry", "open_ledger"]
+__all__ = [
+    "CHARGE_CHECKS",
+    "MODEL",
+    "NOW",
+    "LedgerCheck",
+    "LedgerFactory",
+    "existing_account",
+    "make_charge",
+    "make_log_entry",
+    "open_ledger",
+]
 
-Make = Callable[[], Ledger]
-Law = Callable[[Make], Coroutine[Any, Any, None]]
+LedgerFactory = Callable[[], Ledger]
+LedgerCheck = Callable[[LedgerFactory], Coroutine[Any, Any, None]]
 
-NOW = 1_750_000_000.0
+NOW = 1_750_000_000.0  # seconds since the epoch
 MODEL = "suite"
-SHAPE = (2, 3)
+_SHAPE = (2, 3)
 
 
 @asynccontextmanager
-async def open_ledger(make: Make, *callers: Caller) -> AsyncIterator[Ledger]:
-    """An open ledger that knows nothing of these callers."""
+async def open_ledger(make: LedgerFactory, *callers: Caller) -> AsyncIterator[Ledger]:
+    """Open a ledger without accounts of these callers; it is closed at the end."""
     ledger = make()
     await ledger.open()
     try:
@@ -38,44 +48,53 @@ async def open_ledger(make: Make, *callers: Caller) -> AsyncIterator[Ledger]:
         await ledger.close()
 
 
-def row(number: int) -> bytes:
+def _fingerprint(number: int) -> bytes:
+    """A fingerprint of 8 bytes."""
     return number.to_bytes(8, "big")
 
 
-def entry(*numbers: int, hit: int = 0, at: float = NOW, tariff: str = "first", model: str = MODEL) -> Charge:
-    """One row per number, all in the same bin of both measures; the same number is the same input."""
+def make_charge(
+    *numbers: int, first_bin: int = 0, at: float = NOW, tariff: str = "first", model: str = MODEL
+) -> Charge:
+    """A charge of one row per number; equal numbers are equal inputs.
+
+    ``first_bin`` is the p-value bin under the first measure; under the second it is always 2. ``at`` is in seconds since
+    the epoch.
+    """
     return Charge(
         model=model,
         rows=len(numbers),
         leaks=(0.5 * len(numbers), 0.25 * len(numbers)),
-        bins=((hit, 2),) * len(numbers),
-        fingerprints=tuple(map(row, numbers)),
-        shape=SHAPE,
+        bins=((first_bin, 2),) * len(numbers),
+        fingerprints=tuple(map(_fingerprint, numbers)),
+        shape=_SHAPE,
         tariff=tariff,
         at=at,
     )
 
 
-def bill(seconds: float, at: float = NOW, mode: str = "sealed") -> LogEntry:
-    work = Work(seconds, 2, rows_seconds=seconds - 0.1, entry_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
+def make_log_entry(seconds: float, at: float = NOW, mode: str = "sealed") -> LogEntry:
+    """A log entry of two rows that cost ``seconds`` reference seconds together."""
+    work = Work(seconds, 2, rows_seconds=seconds - 0.1, new_account_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
     return LogEntry(at, MODEL, 2, ("entropy", "gap"), ((0.1, 1 / 3), (0.0, 1e-300)), (0.2, 1 / 601), work, mode)
 
 
-async def caller_named(ledger: Ledger, caller: Caller, at: float = NOW) -> Account:
+async def existing_account(ledger: Ledger, caller: Caller, at: float = NOW) -> Account:
+    """The caller's account, which must exist, with its counts decayed to ``at``."""
     account = await ledger.account(caller, MODEL, at)
     assert account is not None
     return account
 
 
-async def concurrent_charges_add_up(make: Make) -> None:
-    """100 charges at once add up exactly, and each sees a row count of its own."""
+async def _concurrent_charges_add_up(make: LedgerFactory) -> None:
+    """100 concurrent charges add up exactly, and each returns another row count."""
     caller = Caller("key:suite-adds-up")
     async with open_ledger(make, caller) as ledger:
-        accounts = await asyncio.gather(*(ledger.charge(caller, entry(number)) for number in range(100)))
+        accounts = await asyncio.gather(*(ledger.charge(caller, make_charge(number)) for number in range(100)))
         assert sorted(account.rows for account in accounts) == list(range(1, 101))
         assert sorted(account.requests for account in accounts) == list(range(1, 101))
         assert all(sum(account.counts[0]) == account.rows for account in accounts)
-        last = await caller_named(ledger, caller)
+        last = await existing_account(ledger, caller)
         assert last == max(accounts, key=lambda account: account.rows)
         assert last == Account(
             caller=caller,
@@ -91,96 +110,103 @@ async def concurrent_charges_add_up(make: Make) -> None:
         )
 
 
-async def counts_fade(make: Make) -> None:
-    """Counts halve with each half-life, in reads and in charges alike; rows, requests and leaks never do."""
+async def _counts_halve_with_each_half_life(make: LedgerFactory) -> None:
+    """Counts halve with each half-life, in reads and in charges; rows, requests and leaks do not decay."""
     caller = Caller("key:suite-fades")
     async with open_ledger(make, caller) as ledger:
-        await ledger.charge(caller, entry(1, 2, 3, 4))
-        read = await caller_named(ledger, caller, NOW + HALF_LIFE)
+        await ledger.charge(caller, make_charge(1, 2, 3, 4))
+        read = await existing_account(ledger, caller, NOW + HALF_LIFE)
         assert math.isclose(read.counts[0][0], 2.0)
-        charged = await ledger.charge(caller, entry(5, hit=1, at=NOW + 2 * HALF_LIFE))
+        charged = await ledger.charge(caller, make_charge(5, first_bin=1, at=NOW + 2 * HALF_LIFE))
         assert math.isclose(charged.counts[0][0], 1.0)
         assert charged.counts[0][1] == 1.0
         assert (charged.rows, charged.requests, charged.leaks) == (5, 2, (2.5, 1.25))
         assert (charged.first_seen, charged.last_seen) == (NOW, NOW + 2 * HALF_LIFE)
 
 
-async def a_clock_set_back_never_makes_counts_grow(make: Make) -> None:
-    """An entry or a read from the past neither enlarges counts nor turns the account's clock back."""
+async def _a_clock_set_back_never_raises_counts(make: LedgerFactory) -> None:
+    """A charge or a read with an earlier time neither raises counts nor sets the account's times back."""
     caller = Caller("key:suite-clock")
     async with open_ledger(make, caller) as ledger:
-        await ledger.charge(caller, entry(1))
-        charged = await ledger.charge(caller, entry(2, at=NOW - HALF_LIFE))
+        await ledger.charge(caller, make_charge(1))
+        charged = await ledger.charge(caller, make_charge(2, at=NOW - HALF_LIFE))
         assert charged.counts[0][0] == 2.0
         assert (charged.first_seen, charged.last_seen) == (NOW, NOW)
-        assert (await caller_named(ledger, caller, NOW - HALF_LIFE)).counts[0][0] == 2.0
+        assert (await existing_account(ledger, caller, NOW - HALF_LIFE)).counts[0][0] == 2.0
 
 
-async def repeated_rows_are_charged_and_not_counted(make: Make) -> None:
-    """A row seen before, or twice in a request, adds to rows and leaks; only its first sight adds to the counts."""
+async def _repeated_rows_are_charged_and_not_counted(make: LedgerFactory) -> None:
+    """A repeated row adds to rows and leaks; only its first occurrence adds to the counts."""
     caller = Caller("key:suite-repeats")
     async with open_ledger(make, caller) as ledger:
-        first = await ledger.charge(caller, entry(1, 1, 2))
+        first = await ledger.charge(caller, make_charge(1, 1, 2))
         assert first.rows == 3
         assert first.counts == ((2.0, 0.0, 0.0), (0.0, 0.0, 2.0))
-        second = await ledger.charge(caller, entry(2, 3, 1, hit=1))
+        second = await ledger.charge(caller, make_charge(2, 3, 1, first_bin=1))
         assert second.rows == 6
         assert second.leaks == (3.0, 1.5)
         assert second.counts == ((2.0, 1.0, 0.0), (0.0, 0.0, 3.0))
 
 
-async def the_sketch_remembers_its_size_and_no_more(make: Make) -> None:
-    """The last ``SKETCH`` different rows are remembered, whether they came in one request or in many."""
+async def _the_sketch_holds_the_latest_fingerprints(make: LedgerFactory) -> None:
+    """The sketch holds the last ``SKETCH_SIZE`` different fingerprints, whether of one request or of many."""
     caller = Caller("key:suite-sketch")
     async with open_ledger(make, caller) as ledger:
-        await ledger.charge(caller, entry(0))
-        await ledger.charge(caller, entry(*range(SKETCH)))
-        full = await ledger.charge(caller, entry(0, SKETCH - 1))
-        assert full.counts[0][0] == SKETCH
-        over = await ledger.charge(caller, entry(SKETCH))  # the oldest, 0, is forgotten
-        assert over.counts[0][0] == SKETCH + 1
-        assert (await ledger.charge(caller, entry(1, SKETCH))).counts[0][0] == SKETCH + 1
-        assert (await ledger.charge(caller, entry(0))).counts[0][0] == SKETCH + 2
-        flood = await ledger.charge(caller, entry(*range(10_000, 10_001 + SKETCH)))
-        assert flood.counts[0][0] == 2 * SKETCH + 3
-        again = await ledger.charge(caller, entry(10_000, 10_001))
-        assert again.counts[0][0] == 2 * SKETCH + 4
+        await ledger.charge(caller, make_charge(0))
+        await ledger.charge(caller, make_charge(*range(SKETCH_SIZE)))
+        full = await ledger.charge(caller, make_charge(0, SKETCH_SIZE - 1))
+        assert full.counts[0][0] == SKETCH_SIZE
+        over = await ledger.charge(caller, make_charge(SKETCH_SIZE))  # drops the oldest, 0
+        assert over.counts[0][0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, make_charge(1, SKETCH_SIZE))).counts[0][0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, make_charge(0))).counts[0][0] == SKETCH_SIZE + 2
+        flood = await ledger.charge(caller, make_charge(*range(10_000, 10_001 + SKETCH_SIZE)))
+        assert flood.counts[0][0] == 2 * SKETCH_SIZE + 3
+        again = await ledger.charge(caller, make_charge(10_000, 10_001))
+        assert again.counts[0][0] == 2 * SKETCH_SIZE + 4
 
 
-async def another_tariff_starts_counts_and_leaks_anew(make: Make) -> None:
-    """Counts and leaks of different tariffs never mix; rows, requests and work go on."""
+async def _another_tariff_restarts_counts_and_leaks(make: LedgerFactory) -> None:
+    """Counts and leaks of different tariffs never mix; rows, requests and work continue."""
     caller = Caller("key:suite-tariff")
     async with open_ledger(make, caller) as ledger:
-        await ledger.charge(caller, entry(1, 2))
-        await ledger.bill(caller, bill(3.0))
-        after = await ledger.charge(caller, entry(3, tariff="second"))
+        await ledger.charge(caller, make_charge(1, 2))
+        await ledger.bill(caller, make_log_entry(3.0))
+        after = await ledger.charge(caller, make_charge(3, tariff="second"))
         assert (after.tariff, after.rows, after.requests, after.work) == ("second", 3, 2, 3.0)
         assert after.leaks == (0.5, 0.25)
         assert after.counts == ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
         assert (after.first_seen, after.last_seen) == (NOW, NOW)
 
 
-async def callers_and_models_are_kept_apart(make: Make) -> None:
-    """What one caller does to one model shows nowhere else, not even in the sketch."""
+async def _callers_and_models_are_separate(make: LedgerFactory) -> None:
+    """A charge of one caller and model changes no other account, and no other sketch."""
     one, other = Caller("key:suite-one"), Caller("key:suite-ONE")
     async with open_ledger(make, one, other) as ledger:
         await ledger.reset(one, "suite-2")
-        await ledger.charge(one, entry(1))
-        assert (await ledger.charge(other, entry(1))).counts[0][0] == 1.0
-        assert (await ledger.charge(one, entry(1, model="suite-2"))).counts[0][0] == 1.0
-        assert (await caller_named(ledger, one)).rows == 1
+        await ledger.charge(one, make_charge(1))
+        assert (await ledger.charge(other, make_charge(1))).counts[0][0] == 1.0
+        assert (await ledger.charge(one, make_charge(1, model="suite-2"))).counts[0][0] == 1.0
+        assert (await existing_account(ledger, one)).rows == 1
         await ledger.reset(one, "suite-2")
 
 
-async def spoilt_entries_are_refused_and_leave_no_trace(make: Make) -> None:
-    """An entry that does not fit itself raises ``ValueError`` and changes nothing."""
+async def _invalid_charges_are_refused_and_change_nothing(make: LedgerFactory) -> None:
+    """An inconsistent charge raises ``ValueError`` and changes nothing."""
     caller = Caller("key:suite-spoilt")
-    good = {"model": MODEL, "rows": 1, "leaks": (0.5, 0.5), "bins": ((0, 0),), "fingerprints": (row(1),), "at": NOW}
-    spoilt: list[dict[str, object]] = [
+    valid = {
+        "model": MODEL,
+        "rows": 1,
+        "leaks": (0.5, 0.5),
+        "bins": ((0, 0),),
+        "fingerprints": (_fingerprint(1),),
+        "at": NOW,
+    }
+    invalid_fields: list[dict[str, object]] = [
         {"rows": 2},
         {"leaks": (math.nan, 0.5)},
         {"leaks": (-0.5, 0.5)},
-        {"bins": ((0, SHAPE[1]),)},
+        {"bins": ((0, _SHAPE[1]),)},
         {"bins": ((0, -1),)},
         {"bins": ((0,),)},
         {"fingerprints": (b"short",)},
@@ -188,23 +214,23 @@ async def spoilt_entries_are_refused_and_leave_no_trace(make: Make) -> None:
         {"model": ""},
     ]
     async with open_ledger(make, caller) as ledger:
-        for fault in spoilt:
-            bad = Charge(**(good | fault), shape=SHAPE, tariff="first")  # type: ignore[arg-type]
+        for invalid in invalid_fields:
+            charge = Charge(**(valid | invalid), shape=_SHAPE, tariff="first")  # type: ignore[arg-type]
             try:
-                await ledger.charge(caller, bad)
+                await ledger.charge(caller, charge)
             except ValueError:
                 continue
-            raise AssertionError(f"an entry with {fault} was taken")
+            raise AssertionError(f"a charge with {invalid} was accepted")
         assert await ledger.account(caller, MODEL, NOW) is None
 
 
-CHARGE_LAWS: tuple[Law, ...] = (
-    concurrent_charges_add_up,
-    counts_fade,
-    a_clock_set_back_never_makes_counts_grow,
-    repeated_rows_are_charged_and_not_counted,
-    the_sketch_remembers_its_size_and_no_more,
-    another_tariff_starts_counts_and_leaks_anew,
-    callers_and_models_are_kept_apart,
-    spoilt_entries_are_refused_and_leave_no_trace,
+CHARGE_CHECKS: tuple[LedgerCheck, ...] = (
+    _concurrent_charges_add_up,
+    _counts_halve_with_each_half_life,
+    _a_clock_set_back_never_raises_counts,
+    _repeated_rows_are_charged_and_not_counted,
+    _the_sketch_holds_the_latest_fingerprints,
+    _another_tariff_restarts_counts_and_leaks,
+    _callers_and_models_are_separate,
+    _invalid_charges_are_refused_and_change_nothing,
 )

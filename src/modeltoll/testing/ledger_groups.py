@@ -1,4 +1,4 @@
-"""The laws of groups: accounts that several callers share."""
+"""Checks of groups: accounts that several callers share."""
 
 from __future__ import annotations
 
@@ -6,89 +6,100 @@ import asyncio
 
 from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.records import Caller
-from modeltoll.testing.ledger_charges import MODEL, NOW, Law, Make, bill, caller_named, entry, open_ledger
+from modeltoll.testing.ledger_charges import (
+    MODEL,
+    NOW,
+    LedgerCheck,
+    LedgerFactory,
+    existing_account,
+    make_charge,
+    make_log_entry,
+    open_ledger,
+)
 
-__all__ = ["GROUP_LAWS"]
+__all__ = ["GROUP_CHECKS"]
 
 _GROUPS = ("org:suite", "prefix:198.51.0.0/16")
 
 
-def _members(law: str, count: int, *groups: str) -> list[Caller]:
-    """Callers of the same groups; all names are the law's own, so that laws may share a store."""
-    return [Caller(f"key:suite-{law}-{number}", groups=tuple(groups)) for number in range(count)]
+def _members(check: str, count: int, *groups: str) -> list[Caller]:
+    """Callers of the same groups; their names contain the check's name, so that checks may share a store."""
+    return [Caller(f"key:suite-{check}-{number}", groups=tuple(groups)) for number in range(count)]
 
 
-async def concurrent_charges_add_up_in_groups_too(make: Make) -> None:
-    """100 charges at once by 4 callers of the same groups: callers and groups count each row exactly once."""
+async def _concurrent_charges_add_up_in_groups(make: LedgerFactory) -> None:
+    """100 concurrent charges by 4 callers of the same groups: callers and groups count each row exactly once."""
     callers = _members("groups", 4, *_GROUPS)
     groups = [Caller(name) for name in _GROUPS]
     async with open_ledger(make, *callers, *groups) as ledger:
-        charges = [ledger.charge(callers[number % 4], entry(number, hit=number % 3)) for number in range(100)]
+        charges = [
+            ledger.charge(callers[number % 4], make_charge(number, first_bin=number % 3)) for number in range(100)
+        ]
         accounts = await asyncio.gather(*charges)
-        for place in range(2):
-            assert sorted(account.shared[place].rows for account in accounts) == list(range(1, 101))
-            assert all(sum(account.shared[place].counts[0]) == account.shared[place].rows for account in accounts)
+        for index in range(2):
+            assert sorted(account.groups[index].rows for account in accounts) == list(range(1, 101))
+            assert all(sum(account.groups[index].counts[0]) == account.groups[index].rows for account in accounts)
         for group in groups:
-            found = await caller_named(ledger, group)
+            found = await existing_account(ledger, group)
             assert (found.rows, found.requests, found.leaks, found.work) == (100, 100, (50.0, 25.0), 0.0)
             assert found.counts == ((34.0, 33.0, 33.0), (0.0, 0.0, 100.0))
         for caller in callers:
-            found = await caller_named(ledger, caller)
+            found = await existing_account(ledger, caller)
             assert (found.rows, sum(found.counts[0])) == (25, 25.0)
-            assert [group.rows for group in found.shared] == [100, 100]
+            assert [group.rows for group in found.groups] == [100, 100]
 
 
-async def callers_of_one_group_share_nothing_else(make: Make) -> None:
-    """A charge shows in the caller's own account and in his groups', each with a sketch of its own, and nowhere else."""
+async def _callers_of_one_group_share_nothing_else(make: LedgerFactory) -> None:
+    """A charge changes the caller's account and those of its groups, each with a sketch of its own, and no other."""
     alice, bob = (Caller(f"key:suite-shares-{name}", groups=("org:suite-shares",)) for name in ("alice", "bob"))
-    stranger, group = Caller("key:suite-shares-stranger"), Caller("org:suite-shares")
-    async with open_ledger(make, alice, bob, stranger, group) as ledger:
-        assert (await ledger.charge(alice, entry(1, 2))).shared[0].counts[0][0] == 2.0
-        before = await caller_named(ledger, alice)
-        after = await ledger.charge(bob, entry(2, 3))
+    outsider, group = Caller("key:suite-shares-outsider"), Caller("org:suite-shares")
+    async with open_ledger(make, alice, bob, outsider, group) as ledger:
+        assert (await ledger.charge(alice, make_charge(1, 2))).groups[0].counts[0][0] == 2.0
+        before = await existing_account(ledger, alice)
+        after = await ledger.charge(bob, make_charge(2, 3))
         assert after.counts[0][0] == 2.0  # both are new to Bob
-        assert (after.shared[0].rows, after.shared[0].counts[0][0]) == (4, 3.0)  # and one of them to the group
-        assert (await ledger.charge(stranger, entry(1))).shared == ()
-        again = await caller_named(ledger, alice)
+        assert (after.groups[0].rows, after.groups[0].counts[0][0]) == (4, 3.0)  # and one of them to the group
+        assert (await ledger.charge(outsider, make_charge(1))).groups == ()
+        again = await existing_account(ledger, alice)
         assert (again.rows, again.counts, again.leaks) == (before.rows, before.counts, before.leaks)
-        assert again.shared == after.shared
-        assert (await caller_named(ledger, Caller(alice.name))).shared == ()
+        assert again.groups == after.groups
+        assert (await existing_account(ledger, Caller(alice.name))).groups == ()
 
 
-async def groups_fade_and_stand_apart_from_the_largest(make: Make) -> None:
-    """Groups fade as callers do, are asked for and reset by their names, get no bill and are not among the largest."""
+async def _group_counts_decay_and_groups_are_not_among_the_largest(make: LedgerFactory) -> None:
+    """Group counts decay as callers' do; groups are read and reset by name, have no work, and are not in ``largest``."""
     caller, group = Caller("key:suite-apart", groups=("org:suite-apart",)), Caller("org:suite-apart")
     async with open_ledger(make, caller, group) as ledger:
-        charged = await ledger.charge(caller, entry(1, 2))
-        assert charged == await caller_named(ledger, caller)
-        await ledger.bill(caller, bill(1.0))
-        later = await caller_named(ledger, caller, NOW + HALF_LIFE)
-        assert later.shared[0].counts[0][0] == later.counts[0][0] == 1.0
-        assert (later.work, later.shared[0].work) == (1.0, 0.0)
+        charged = await ledger.charge(caller, make_charge(1, 2))
+        assert charged == await existing_account(ledger, caller)
+        await ledger.bill(caller, make_log_entry(1.0))
+        later = await existing_account(ledger, caller, NOW + HALF_LIFE)
+        assert later.groups[0].counts[0][0] == later.counts[0][0] == 1.0
+        assert (later.work, later.groups[0].work) == (1.0, 0.0)
         largest = [account.caller.name for account in await ledger.largest(10_000, NOW)]
         assert caller.name in largest
         assert group.name not in largest
         assert await ledger.reset(group, MODEL) is True
-        assert (await caller_named(ledger, caller)).shared == ()
+        assert (await existing_account(ledger, caller)).groups == ()
         assert await ledger.reset(group, MODEL) is False
 
 
-async def ill_named_groups_are_refused_and_leave_no_trace(make: Make) -> None:
-    """A group that is named like a caller, like another group, or not at all raises ``ValueError``."""
+async def _invalid_group_names_are_refused_and_change_nothing(make: LedgerFactory) -> None:
+    """A group name that is a caller's, occurs twice, is empty or holds a NUL raises ``ValueError``."""
     name = "key:suite-ill-named"
     async with open_ledger(make, Caller(name)) as ledger:
         for groups in (("key:other",), ("org:a", "org:a"), ("org:\0",), ("",), (name,)):
             try:
-                await ledger.charge(Caller(name, groups=groups), entry(1))
+                await ledger.charge(Caller(name, groups=groups), make_charge(1))
             except ValueError:
                 continue
-            raise AssertionError(f"the groups {groups} were taken")
+            raise AssertionError(f"the groups {groups} were accepted")
         assert await ledger.account(Caller(name), MODEL, NOW) is None
 
 
-GROUP_LAWS: tuple[Law, ...] = (
-    concurrent_charges_add_up_in_groups_too,
-    callers_of_one_group_share_nothing_else,
-    groups_fade_and_stand_apart_from_the_largest,
-    ill_named_groups_are_refused_and_leave_no_trace,
+GROUP_CHECKS: tuple[LedgerCheck, ...] = (
+    _concurrent_charges_add_up_in_groups,
+    _callers_of_one_group_share_nothing_else,
+    _group_counts_decay_and_groups_are_not_among_the_largest,
+    _invalid_group_names_are_refused_and_change_nothing,
 )

@@ -1,4 +1,4 @@
-"""The law of leak measures."""
+"""Conformance suite for leak measures: ``check_measure(measure, evidence)``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import EvidenceError
-from modeltoll.leak.measure import sees_inputs_alone
+from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -19,43 +19,47 @@ __all__ = ["check_measure"]
 
 
 def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> None:
-    """Hold a measure to the law of ``LeakMeasure``, on evidence that it can measure (3 rows or more, not all alike).
+    """Check a measure against the ``LeakMeasure`` protocol, on evidence that it can measure.
 
-    A leak is one finite number >= 0 per row; the same evidence has the same leak, bit for bit; a row's leak depends
-    neither on the other rows nor on their order; evidence that shows nothing is refused. A measure that claims to see
-    inputs alone sees no more.
+    A leak is one finite number >= 0 per row. The same evidence has the same leaks, bit for bit. A row's leak depends
+    neither on the other rows nor on their order. Empty evidence is refused. A measure that declares to read inputs only
+    must not read scores or tokens.
 
     Args:
-        measure: the measure on trial.
-        evidence: what it shall measure; it must not be changed by that.
-        seed: of the order that the rows are shuffled into.
+        measure: the measure.
+        evidence: 3 rows or more, not all equal; it must not be changed by measuring.
+        seed: seed of the order in which the rows are shuffled.
 
     Raises:
-        AssertionError: the measure breaks the law; the message says how.
+        AssertionError: the measure violates the protocol; the message says how.
     """
     assert isinstance(measure.name, str), "the name is not text"
     assert measure.name, "the name is empty"
     assert evidence.rows >= 3, "the suite needs 3 rows or more"
-    before = _copy(evidence)
+    copy = _copy(evidence)
     leaks = measure.measure(evidence)
     _check_values(leaks, evidence.rows)
-    for now, then in ((evidence.scores, before.scores), (evidence.inputs, before.inputs)):
-        assert now is None or then is None or np.array_equal(now, then), "measuring changed the evidence"
-    _assert_same(measure.measure(evidence), leaks, "measuring twice gives two results")
+    for after, original in ((evidence.scores, copy.scores), (evidence.inputs, copy.inputs)):
+        assert after is None or original is None or np.array_equal(after, original), "measuring changed the evidence"
+    _assert_same(measure.measure(evidence), leaks, "measuring twice gives different results")
 
     singles = [measure.measure(_rows(evidence, np.array([row]))) for row in range(evidence.rows)]
-    _assert_same(np.concatenate(singles), leaks, "a row alone has another leak than among others")
+    _assert_same(np.concatenate(singles), leaks, "a row has another leak alone than in a batch")
     half = evidence.rows // 2
     halves = [measure.measure(_rows(evidence, part)) for part in np.split(np.arange(evidence.rows), [half])]
-    _assert_same(np.concatenate(halves), leaks, "a batch in two parts has other leaks than in one")
+    _assert_same(np.concatenate(halves), leaks, "a batch has other leaks when it is split in two")
     twice = np.tile(np.arange(evidence.rows), 2)
-    _assert_same(measure.measure(_rows(evidence, twice)), np.tile(leaks, 2), "a repeated row has two leaks")
+    _assert_same(measure.measure(_rows(evidence, twice)), np.tile(leaks, 2), "a repeated row has different leaks")
     order = np.random.default_rng(seed).permutation(evidence.rows)
     _assert_same(measure.measure(_rows(evidence, order)), leaks[order], "the leaks depend on the order of the rows")
 
-    if sees_inputs_alone(measure):
-        blind = dataclasses.replace(evidence, scores=None, tokens=None)
-        _assert_same(measure.measure(blind), leaks, "it claims to see inputs alone, and the leak depends on more")
+    if reads_inputs_alone(measure):
+        inputs_only = dataclasses.replace(evidence, scores=None, tokens=None)
+        _assert_same(
+            measure.measure(inputs_only),
+            leaks,
+            "the measure declares to read inputs only, but its leaks depend on the answer",
+        )
     _check_refusals(measure, evidence)
 
 
@@ -68,17 +72,17 @@ def _check_values(leaks: Floats, rows: int) -> None:
 
 
 def _check_refusals(measure: LeakMeasure, evidence: Evidence) -> None:
-    """Nothing shown, or more rows than it is shown for: refused as evidence, never measured as something."""
+    """Evidence without content, or with more fingerprints than rows, must raise ``EvidenceError``."""
     extra = (*evidence.fingerprints, b"one more")
-    for wrong, fault in (
-        (Evidence(evidence.fingerprints), "evidence that shows nothing was measured"),
-        (dataclasses.replace(evidence, fingerprints=extra), "a row without evidence was measured"),
+    for invalid, message in (
+        (Evidence(evidence.fingerprints), "evidence without inputs and scores was measured"),
+        (dataclasses.replace(evidence, fingerprints=extra), "more fingerprints than rows were measured"),
     ):
         try:
-            measure.measure(wrong)
+            measure.measure(invalid)
         except EvidenceError:
             continue
-        raise AssertionError(fault)
+        raise AssertionError(message)
 
 
 def _rows(evidence: Evidence, rows: Integers) -> Evidence:
@@ -93,6 +97,6 @@ def _copy(evidence: Evidence) -> Evidence:
     return _rows(evidence, np.arange(evidence.rows))
 
 
-def _assert_same(found: Floats, expected: Floats, fault: str) -> None:
-    assert found.shape == expected.shape, fault
-    assert np.array_equal(found, expected), fault
+def _assert_same(found: Floats, expected: Floats, message: str) -> None:
+    assert found.shape == expected.shape, message
+    assert np.array_equal(found, expected), message

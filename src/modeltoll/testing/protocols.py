@@ -1,4 +1,4 @@
-"""Doubles for the gateway's neighbours, and the law of serving protocols: ``check_protocol``."""
+"""Conformance suite for serving protocols: ``check_protocol(ProtocolTrial(...))``; and stand-ins for model servers."""
 
 from __future__ import annotations
 
@@ -24,46 +24,46 @@ if TYPE_CHECKING:
 __all__ = ["FakeUpstream", "ProtocolTrial", "Script", "check_protocol", "scripted_server", "serving"]
 
 _STOP_SECONDS = 10.0
-_MUTATIONS = 300
-_SHORTENED = 1000  # characters that a complaint may have at most
+_MUTATION_COUNT = 300
+_MAX_MESSAGE = 1000  # characters of an error message, at most
 
 Script = Sequence[bytes | threading.Event]
 
 
 class FakeUpstream:
-    """A model server that says what it is told to, at once.
+    """An ``Upstream`` that answers without a network.
 
-    ``says`` answers a request's (path, body), or is an error to raise. ``asked`` keeps every (path, body) that came;
-    the body of a GET is empty. ``types`` keeps their content types.
+    ``handler`` maps a request's (path, body) to the answer, or is an error to raise. ``requests`` records (path, body) of
+    every request, with an empty body for a GET; ``content_types`` records the content types.
     """
 
-    def __init__(self, says: Callable[[str, bytes], Answer] | ModeltollError) -> None:
-        self.says = says
-        self.asked: list[tuple[str, bytes]] = []
-        self.types: list[str] = []
+    def __init__(self, handler: Callable[[str, bytes], Answer] | ModeltollError) -> None:
+        self.handler = handler
+        self.requests: list[tuple[str, bytes]] = []
+        self.content_types: list[str] = []
 
     async def open(self) -> None:
-        """Nothing to open."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
     async def predict(self, path: str, body: bytes, content_type: str = "application/json") -> Answer:
-        """As ``Upstream.predict``."""
-        self.asked.append((path, body))
-        self.types.append(content_type)
-        if isinstance(self.says, ModeltollError):
-            raise self.says
-        return self.says(path, body)
+        """See ``Upstream.predict``."""
+        self.requests.append((path, body))
+        self.content_types.append(content_type)
+        if isinstance(self.handler, ModeltollError):
+            raise self.handler
+        return self.handler(path, body)
 
     async def fetch(self, path: str) -> Answer:
-        """As ``Upstream.fetch``."""
+        """See ``Upstream.fetch``."""
         return await self.predict(path, b"")
 
 
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[str]:
-    """Serve an ASGI application from a thread on a free port of the loopback address; yields its URL."""
+    """Serve an ASGI application in a thread on a free port of 127.0.0.1; yields its URL."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -89,37 +89,37 @@ def serving(app: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def scripted_server(script: Script) -> Iterator[str]:
-    """A server that reads the head of a request, says the ``script``, and hangs up; yields its URL.
+    """Serve a script: read the head of a request, send the bytes of ``script``, close the connection; yields the URL.
 
-    An event in the script makes it wait until that is set, for as long as the block lasts.
+    An event in the script makes the server wait until it is set, or until the ``with`` block ends.
     """
     listening = socket.create_server(("127.0.0.1", 0))
-    over = threading.Event()
+    finished = threading.Event()
 
-    def talk(connection: socket.socket) -> None:
+    def respond(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            heard = b""
-            while b"\r\n\r\n" not in heard and (chunk := connection.recv(65536)):
-                heard += chunk
-            for line in script:
-                if isinstance(line, bytes):
-                    connection.sendall(line)
+            received = b""
+            while b"\r\n\r\n" not in received and (chunk := connection.recv(65536)):
+                received += chunk
+            for step in script:
+                if isinstance(step, bytes):
+                    connection.sendall(step)
                 else:
-                    while not (line.wait(0.01) or over.is_set()):
+                    while not (step.wait(0.01) or finished.is_set()):
                         pass
 
     def accept() -> None:
-        with contextlib.suppress(OSError):  # the listening socket was shut
+        with contextlib.suppress(OSError):  # the listening socket was closed
             while True:
                 connection, _ = listening.accept()
-                threading.Thread(target=talk, args=(connection,), daemon=True).start()
+                threading.Thread(target=respond, args=(connection,), daemon=True).start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        over.set()
+        finished.set()
         listening.shutdown(socket.SHUT_RDWR)
         thread.join(2 * _STOP_SECONDS)
         listening.close()
@@ -127,150 +127,164 @@ def scripted_server(script: Script) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolTrial:
-    """What a serving protocol is tried with.
+    """A serving protocol with what it is tested on.
 
-    ``inputs`` are 3 rows or more, all different: numbers (rows, dimensions), or whatever else the protocol takes.
-    ``ask`` writes a request for such rows; ``answer`` what the model server says to it, given scores (rows, 4).
-    ``shows`` finds these scores in the evidence. ``partial``: an answer may show some of them only.
+    Attributes:
+        protocol: the protocol.
+        service: the description of the service.
+        inputs: 3 rows or more, all different: numbers (rows, dimensions), or other inputs that the protocol takes.
+        encode_request: writes the body of a request for such rows.
+        answer: writes the model server's answer, given scores (rows, 4).
+        scores_of: returns these scores from the evidence.
+        partial: whether an answer may hold some of the scores only.
+        seed: seed of the scores and of the mutations.
     """
 
     protocol: ServingProtocol
     service: ServiceDescription
     inputs: Any
-    ask: Callable[[Any], bytes]
+    encode_request: Callable[[Any], bytes]
     answer: Callable[[Floats], Answer]
-    shows: Callable[[Evidence], Floats | None] = lambda evidence: evidence.scores
+    scores_of: Callable[[Evidence], Floats | None] = lambda evidence: evidence.scores
     partial: bool = False
     seed: int = 0
 
     @property
     def numbers(self) -> Floats | None:
-        """The inputs, if they are numbers."""
+        """The inputs if they are numbers, else None."""
         return self.inputs if isinstance(self.inputs, np.ndarray) else None
 
 
 def check_protocol(trial: ProtocolTrial) -> None:
-    """Hold a serving protocol to the law of its plug.
+    """Check a serving protocol against ``ServingProtocol``, also on mutated requests and answers.
 
     Raises:
-        AssertionError: the protocol breaks the law; the message says how.
+        AssertionError: the protocol violates ``ServingProtocol``; the message says how.
     """
     protocol, service, answer = trial.protocol, trial.service, trial.answer
     assert len(trial.inputs) >= 3, "the suite needs 3 rows or more"
     rng = np.random.default_rng(trial.seed)
-    body = trial.ask(trial.inputs)
-    question = protocol.read(body, service)
+    body = trial.encode_request(trial.inputs)
+    parsed = protocol.read(body, service)
     scores = rng.dirichlet(np.ones(4), size=len(trial.inputs))
     _check_routes(protocol)
-    _check_reading(trial, question)
-    _check_evidence(trial, question, scores)
+    _check_request(trial, parsed)
+    _check_evidence(trial, parsed, scores)
     _check_errors(protocol)
-    for spoilt in _spoilt(body, rng):
-        _check_spoilt_request(protocol, service, spoilt)
-    for spoilt in _spoilt(answer(scores).body, rng):
-        _check_spoilt_answer(trial, question, replace(answer(scores), body=spoilt))
+    for mutated in _mutations(body, rng):
+        _check_mutated_request(protocol, service, mutated)
+    for mutated in _mutations(answer(scores).body, rng):
+        _check_mutated_answer(trial, parsed, replace(answer(scores), body=mutated))
 
 
 def _check_routes(protocol: ServingProtocol) -> None:
-    """Routes are absolute, name nothing but a model and its version, and each has one meaning."""
+    """Routes are absolute and unique, with no fields but model and version."""
     routes = protocol.routes
-    every = (*routes.infer, *routes.pass_through)
+    all_routes = (*routes.infer, *routes.pass_through)
     assert protocol.name, "the protocol has no name"
     assert routes.infer, "the protocol has no route for inference"
-    assert len(set(every)) == len(every), "a route is listed twice"
-    open_to_all = {routes.ready} if routes.metadata is None else {routes.metadata, routes.ready}
-    assert open_to_all <= set(routes.pass_through), "metadata and ready are routes that go through"
-    for template in every:
+    assert len(set(all_routes)) == len(all_routes), "a route is listed twice"
+    public_routes = {routes.ready} if routes.metadata is None else {routes.metadata, routes.ready}
+    assert public_routes <= set(routes.pass_through), (
+        "metadata and ready are not among the routes that are passed through"
+    )
+    for template in all_routes:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
         assert template.startswith("/"), f"{template} is not absolute"
-        assert set(fields) <= {"model", "version"}, f"{template} names something else than a model and its version"
-    assert "{version}" not in routes.ready, "whether the server is ready does not depend on a version"
+        assert set(fields) <= {"model", "version"}, f"{template} has fields other than model and version"
+    assert "{version}" not in routes.ready, "the ready route has a version"
     assert routes.infer[0].format(model="m") == routes.infer[0].replace("{model}", "m"), "the first route has a version"
 
 
-def _check_reading(trial: ProtocolTrial, question: ParsedRequest) -> None:
-    """What ``ask`` writes, ``read`` reads; a fingerprint belongs to its row, wherever it stands."""
-    protocol, service, inputs, prints = trial.protocol, trial.service, trial.inputs, question.fingerprints
-    turned_inputs: Any = [*inputs[::-1], inputs[0]]
+def _check_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
+    """``read`` reads what ``encode_request`` wrote; a fingerprint does not depend on the row's position."""
+    protocol, service, inputs, fingerprints = trial.protocol, trial.service, trial.inputs, parsed.fingerprints
+    reordered_inputs: Any = [*inputs[::-1], inputs[0]]
     if trial.numbers is None:
-        assert question.inputs is None, "what is no number was read as inputs"
+        assert parsed.inputs is None, "inputs that are no numbers were read as numbers"
     else:
-        assert question.inputs is not None, "numbers were not read as inputs"
-        assert np.array_equal(question.inputs, inputs), "the inputs were read as other numbers"
-        turned_inputs = np.vstack([inputs[::-1], inputs[:1]])
-    assert len(prints) == len(inputs), "there is not one fingerprint per row"
-    assert {len(one) for one in prints} == {8}, "a fingerprint is not of 8 bytes"
-    assert len(set(prints)) == len(prints), "different rows have one fingerprint"
-    turned = protocol.read(trial.ask(turned_inputs), service)
-    assert turned.fingerprints == (*prints[::-1], prints[0]), "a fingerprint depends on where its row stands"
+        assert parsed.inputs is not None, "numbers were not read as inputs"
+        assert np.array_equal(parsed.inputs, inputs), "the inputs were read as other numbers"
+        reordered_inputs = np.vstack([inputs[::-1], inputs[:1]])
+    assert len(fingerprints) == len(inputs), "the numbers of fingerprints and rows differ"
+    assert {len(one) for one in fingerprints} == {8}, "a fingerprint is not 8 bytes long"
+    assert len(set(fingerprints)) == len(fingerprints), "different rows have the same fingerprint"
+    reordered = protocol.read(trial.encode_request(reordered_inputs), service)
+    assert reordered.fingerprints == (*fingerprints[::-1], fingerprints[0]), (
+        "a fingerprint depends on the row's position"
+    )
     try:
-        protocol.read(trial.ask(inputs), replace(service, max_rows=len(inputs) - 1))
+        protocol.read(trial.encode_request(inputs), replace(service, max_rows=len(inputs) - 1))
     except RequestError:
         return
-    raise AssertionError("more rows than the service allows were read")
+    raise AssertionError("more rows than ``max_rows`` were read")
 
 
-def _check_evidence(trial: ProtocolTrial, question: ParsedRequest, scores: Floats) -> None:
-    """The evidence is the question's and the answer's; what does not fit the question is refused."""
+def _check_evidence(trial: ProtocolTrial, parsed: ParsedRequest, scores: Floats) -> None:
+    """Evidence has the request's inputs and the answer's scores; an answer that does not match the request is refused."""
     protocol, service, answer = trial.protocol, trial.service, trial.answer
-    evidence = protocol.evidence(question, answer(scores), service)
-    assert evidence.fingerprints == question.fingerprints, "the evidence is of other rows"
-    shown = trial.shows(evidence)
+    evidence = protocol.evidence(parsed, answer(scores), service)
+    assert evidence.fingerprints == parsed.fingerprints, "the evidence has other fingerprints"
+    shown = trial.scores_of(evidence)
     assert shown is not None, "the evidence has no scores"
     assert np.allclose(shown, scores, rtol=1e-9, atol=1e-12), "the scores were read as other numbers"
     if trial.numbers is not None:
-        assert evidence.inputs is question.inputs, "the inputs were lost"
-    faults = [
-        ("an answer with a row less", answer(scores[1:]), service),
-        ("an answer with a row more", answer(np.vstack([scores, scores[:1]])), service),
+        assert evidence.inputs is parsed.inputs, "the inputs were lost"
+    invalid_answers = [
+        ("an answer with one row less", answer(scores[1:]), service),
+        ("an answer with one row more", answer(np.vstack([scores, scores[:1]])), service),
     ]
     if service.kind in ("probabilities", "tokens"):
-        faults.append(("scores that sum to 2", answer(2 * scores), service))
+        invalid_answers.append(("scores that sum to 2", answer(2 * scores), service))
     if service.output:
-        other = replace(service, output=service.output + "x")
-        faults.append(("an answer without the declared output", answer(scores), other))
-    for fault, said, asked in faults:
+        other_output = replace(service, output=service.output + "x")
+        invalid_answers.append(("an answer without the declared output", answer(scores), other_output))
+    for description, bad_answer, described in invalid_answers:
         try:
-            protocol.evidence(question, said, asked)
+            protocol.evidence(parsed, bad_answer, described)
         except AnswerError:
             continue
-        raise AssertionError(f"{fault} was taken for evidence")
+        raise AssertionError(f"{description} was accepted as evidence")
 
 
 def _check_errors(protocol: ServingProtocol) -> None:
-    """An error says its message and no more, reads back as a complaint, and a long complaint is shortened."""
+    """``error_text`` reads the message that ``error`` wrote, shortens a long one, and returns no message for other bodies."""
     for message in ("plain", 'with "quotes", a \\ and \n', "with ümläuts and 漢字", ""):
         body = protocol.error(message)
         json.dumps(protocol.error_member(message))
-        assert protocol.error_text(Answer(400, "application/json", body)) == message, "an error reads back otherwise"
+        assert protocol.error_text(Answer(400, "application/json", body)) == message, (
+            "``error_text`` reads another message than ``error`` wrote"
+        )
     long = protocol.error_text(Answer(400, "application/json", protocol.error("long " * 10_000)))
-    assert long.startswith("long"), "a long complaint is lost"
-    assert len(long) <= _SHORTENED, "a long complaint is not shortened"
+    assert long.startswith("long"), "a long message is lost"
+    assert len(long) <= _MAX_MESSAGE, "a long message is not shortened"
     for body in (b"", b"\xff\xfe", b"<html>", b"[" * 100_000, b'{"error": 1}'):
-        assert protocol.error_text(Answer(400, "text/html", body)) == "", "garbage complains of something"
+        assert protocol.error_text(Answer(400, "text/html", body)) == "", (
+            "``error_text`` read a message from an invalid body"
+        )
 
 
-def _check_spoilt_request(protocol: ServingProtocol, service: ServiceDescription, body: bytes) -> None:
-    """Bytes are a question or a ``RequestError``, and a question is sound."""
+def _check_mutated_request(protocol: ServingProtocol, service: ServiceDescription, body: bytes) -> None:
+    """A mutated request raises ``RequestError`` or is read to a valid parsed request."""
     try:
-        question = protocol.read(body, service)
+        parsed = protocol.read(body, service)
     except RequestError:
         return
-    assert 1 <= len(question.fingerprints) <= service.max_rows, "a question without rows, or with too many"
-    if question.inputs is not None:
-        assert len(question.inputs) == len(question.fingerprints), "inputs and fingerprints differ in number"
-        assert np.isfinite(question.inputs).all(), "an input is not finite"
+    assert 1 <= len(parsed.fingerprints) <= service.max_rows, "a parsed request without rows, or with too many"
+    if parsed.inputs is not None:
+        assert len(parsed.inputs) == len(parsed.fingerprints), "inputs and fingerprints differ in number"
+        assert np.isfinite(parsed.inputs).all(), "an input is not finite"
 
 
-def _check_spoilt_answer(trial: ProtocolTrial, question: ParsedRequest, answer: Answer) -> None:
-    """Bytes are evidence or an ``AnswerError``, and evidence is sound."""
+def _check_mutated_answer(trial: ProtocolTrial, parsed: ParsedRequest, answer: Answer) -> None:
+    """A mutated answer raises ``AnswerError`` or is read to valid evidence."""
     try:
-        evidence = trial.protocol.evidence(question, answer, trial.service)
+        evidence = trial.protocol.evidence(parsed, answer, trial.service)
     except AnswerError:
         return
-    shown = trial.shows(evidence)
-    assert shown is not None, "evidence without scores"
-    assert len(shown) == len(question.fingerprints), "not one row of scores per row of the question"
+    shown = trial.scores_of(evidence)
+    assert shown is not None, "the evidence has no scores"
+    assert len(shown) == len(parsed.fingerprints), "the numbers of score rows and request rows differ"
     assert np.isfinite(shown).all(), "a score is not finite"
     if trial.service.kind == "probabilities":
         sums = shown.sum(axis=1)
@@ -278,11 +292,11 @@ def _check_spoilt_answer(trial: ProtocolTrial, question: ParsedRequest, answer: 
         assert (sums <= 1.0 + 1e-9).all() if trial.partial else np.allclose(sums, 1.0), "scores do not sum to 1"
 
 
-def _spoilt(body: bytes, rng: np.random.Generator) -> Iterator[bytes]:
-    """The body cut short, with bytes changed, left out, put in, or a piece doubled."""
+def _mutations(body: bytes, rng: np.random.Generator) -> Iterator[bytes]:
+    """The body truncated, with bytes changed, removed or inserted, or with a part doubled."""
     yield from (b"", body[:-1], body + body, b"\xff" + body, b"[" * 200_000, b"null", b"{}", b"[]")
     alphabet = b'0123456789-.eE+"{}[]:,nulltrefasNaInity \\\x00\xff'
-    for _ in range(_MUTATIONS):
+    for _ in range(_MUTATION_COUNT):
         start = int(rng.integers(len(body)))
         end = min(len(body), start + int(rng.integers(1, 12)))
         noise = bytes(rng.choice(np.frombuffer(alphabet, np.uint8), size=int(rng.integers(0, 6))))

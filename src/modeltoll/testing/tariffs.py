@@ -1,4 +1,4 @@
-"""The law of tariffs: every implementation passes ``check_tariff``."""
+"""Conformance suite for tariffs: ``check_tariff(tariff)``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["check_tariff", "new_account"]
 
 
 def new_account(tariff: Tariff, caller: Caller, model: str = "model") -> Account:
-    """An account before its first row, with counts of the tariff's shape."""
+    """An account without rows, with counts of the tariff's shape (measures, bins)."""
     measures, bins = tariff.shape
     return Account(
         caller=caller,
@@ -37,32 +37,35 @@ def new_account(tariff: Tariff, caller: Caller, model: str = "model") -> Account
 
 
 def check_tariff(tariff: Tariff, leaks: Leaks | None = None, *, seed: int = 0) -> None:
-    """Hold a tariff to the law of its plug.
+    """Check a tariff against the ``Tariff`` protocol.
 
-    ``leaks`` are three rows or more to price; by default 40 log-normal ones. ``seed`` decides them and all chance.
+    Args:
+        tariff: the tariff.
+        leaks: 3 rows or more to price; by default 40 log-normal ones.
+        seed: seed of the default leaks and of every generator.
 
     Raises:
-        AssertionError: the tariff breaks the law.
+        AssertionError: the tariff violates the protocol; the message says how.
     """
     rng = np.random.default_rng(seed)
     if leaks is None:
         leaks = Leaks(tariff.measures, rng.lognormal(size=(40, len(tariff.measures))))
-    assert len(leaks.values) >= 3, "the law is checked on three rows or more"
+    assert len(leaks.values) >= 3, "the suite needs 3 rows or more"
     _check_identity(tariff)
     assessment = tariff.assess(leaks, np.random.default_rng(seed))
     _check_assessment(tariff, leaks, assessment)
-    _check_rows_stand_alone(tariff, leaks, assessment, seed)
+    _check_rows_are_independent(tariff, leaks, assessment, seed)
     _check_refusals(tariff, leaks, rng)
     for caller in (Caller("key:alice"), Caller("net:198.51.100.0/24")):
         _check_work(tariff, leaks, caller, seed)
-    _check_callers_are_equal(tariff, leaks, assessment)
-    _check_unsuspected_groups_cost_nothing(tariff, leaks, assessment)
+    _check_names_have_no_price(tariff, leaks, assessment)
+    _check_unsuspected_groups_have_no_price(tariff, leaks, assessment)
 
 
 def _check_identity(tariff: Tariff) -> None:
     assert isinstance(tariff.identity, str)
     assert tariff.identity != ""
-    assert tariff.identity == tariff.identity, "the identity is stable"
+    assert tariff.identity == tariff.identity, "the identity changes"
     measures, bins = tariff.shape
     assert measures == len(tariff.measures) >= 1
     assert bins >= 1
@@ -78,20 +81,22 @@ def _check_assessment(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> N
     assert ((assessment.bins >= 0) & (assessment.bins < tariff.shape[1])).all()
 
 
-def _check_rows_stand_alone(tariff: Tariff, leaks: Leaks, whole: Assessment, seed: int) -> None:
-    """A row's price depends neither on the other rows, nor on their order, nor on chance."""
+def _check_rows_are_independent(tariff: Tariff, leaks: Leaks, whole: Assessment, seed: int) -> None:
+    """A row's price depends neither on the other rows, nor on their order, nor on the generator."""
     before = leaks.values.copy()
     order = np.random.default_rng(seed).permutation(len(before))
     shuffled = tariff.assess(Leaks(leaks.measures, before[order]), np.random.default_rng(seed + 1))
     assert np.array_equal(shuffled.factors, whole.factors[order])
     assert np.array_equal(shuffled.rarest, whole.rarest[order])
-    for place in range(len(before)):
-        alone = tariff.assess(Leaks(leaks.measures, before[place : place + 1]), np.random.default_rng(seed + 2))
-        assert alone.factors[0] == whole.factors[place]
-        assert alone.rarest[0] == whole.rarest[place]
+    for index in range(len(before)):
+        single = tariff.assess(Leaks(leaks.measures, before[index : index + 1]), np.random.default_rng(seed + 2))
+        assert single.factors[0] == whole.factors[index]
+        assert single.rarest[0] == whole.rarest[index]
     again = tariff.assess(leaks, np.random.default_rng(seed))
-    assert np.array_equal(again.bins, tariff.assess(leaks, np.random.default_rng(seed)).bins), "chance is an argument"
-    assert np.array_equal(leaks.values, before), "the leaks are only read"
+    assert np.array_equal(again.bins, tariff.assess(leaks, np.random.default_rng(seed)).bins), (
+        "the same generator gives different bins"
+    )
+    assert np.array_equal(leaks.values, before), "the tariff changed the leaks"
 
 
 def _check_refusals(tariff: Tariff, leaks: Leaks, rng: np.random.Generator) -> None:
@@ -100,21 +105,21 @@ def _check_refusals(tariff: Tariff, leaks: Leaks, rng: np.random.Generator) -> N
     for wrong in (Leaks(others, leaks.values), Leaks((*leaks.measures, "other"), wider), Leaks(leaks.measures, wider)):
         with pytest.raises(CalibrationError):
             tariff.assess(wrong, rng)
-    for bad in (math.nan, math.inf, -1.0):
+    for invalid in (math.nan, math.inf, -1.0):
         values = leaks.values.copy()
-        values[1, 0] = bad
+        values[1, 0] = invalid
         with pytest.raises(AnswerError):
             tariff.assess(Leaks(leaks.measures, values), rng)
 
 
 def _charged(account: Account, leaks: Leaks) -> Account:
-    """The account after these rows, none of which was counted: the caller remains beyond suspicion."""
+    """The account after these rows, with no p-value counted, so that the caller is not suspected."""
     total = tuple(float(leak) for leak in np.array(account.leaks) + leaks.values.sum(axis=0))
     return replace(account, rows=account.rows + len(leaks.values), requests=account.requests + 1, leaks=total)
 
 
-def _pay(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[int], seed: int) -> list[Work]:
-    """What each request costs when the rows are sent in requests of these sizes, one after the other."""
+def _price_requests(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[int], seed: int) -> list[Work]:
+    """The work of each request if the rows are sent in requests of these sizes, in order."""
     account, works, start = new_account(tariff, caller), [], 0
     for size in sizes:
         part = Leaks(leaks.measures, leaks.values[start : start + size])
@@ -124,32 +129,34 @@ def _pay(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[int], seed: i
 
 
 def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None:
-    """Work is finite, says how it came about, and a batch costs the sum of its rows, however it is split."""
+    """Work is finite and the sum of its parts, and a batch costs the same however it is split."""
     rows = len(leaks.values)
     splits = [[rows], [1] * rows, [1, rows - 1], [rows - 2, 2]]
     totals = []
     for sizes in splits:
-        works = _pay(tariff, leaks, caller, sizes, seed)
-        assert works == _pay(tariff, leaks, caller, sizes, seed), "the same question has the same answer"
+        works = _price_requests(tariff, leaks, caller, sizes, seed)
+        assert works == _price_requests(tariff, leaks, caller, sizes, seed), "the same requests have different prices"
         for work, size in zip(works, sizes, strict=True):
             assert work.rows == size
             assert 0.0 <= work.seconds < math.inf
-            assert math.isclose(work.seconds, work.rows_seconds + work.entry_seconds, rel_tol=1e-12)
-            assert min(work.rows_seconds, work.entry_seconds) >= 0.0
+            assert math.isclose(work.seconds, work.rows_seconds + work.new_account_seconds, rel_tol=1e-12)
+            assert min(work.rows_seconds, work.new_account_seconds) >= 0.0
             assert work.surcharge >= 1.0
-        totals.append((sum(work.rows_seconds for work in works), sum(work.entry_seconds for work in works)))
+        totals.append((sum(work.rows_seconds for work in works), sum(work.new_account_seconds for work in works)))
     for total in totals[1:]:
-        assert np.allclose(total, totals[0], rtol=1e-9, atol=1e-12), "splitting changes what is paid"
+        assert np.allclose(total, totals[0], rtol=1e-9, atol=1e-12), "splitting a batch changes its price"
 
 
-def _check_callers_are_equal(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+def _check_names_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     alice, bob = (_charged(new_account(tariff, Caller(name)), leaks) for name in ("key:alice", "key:bob"))
-    assert tariff.work(assessment, alice) == tariff.work(assessment, bob), "names have no price"
+    assert tariff.work(assessment, alice) == tariff.work(assessment, bob), (
+        "two callers with equal accounts have different prices"
+    )
 
 
-def _check_unsuspected_groups_cost_nothing(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
-    alone = _charged(new_account(tariff, Caller("key:alice")), leaks)
+def _check_unsuspected_groups_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+    single = _charged(new_account(tariff, Caller("key:alice")), leaks)
     groups = tuple(_charged(new_account(tariff, Caller(name)), leaks) for name in ("org:acme", "prefix:10.0.0.0/8"))
-    assert tariff.work(assessment, replace(alone, shared=groups)) == tariff.work(assessment, alone), (
-        "groups beyond suspicion have no price"
+    assert tariff.work(assessment, replace(single, groups=groups)) == tariff.work(assessment, single), (
+        "groups that are not suspected change the price"
     )

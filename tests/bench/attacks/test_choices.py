@@ -34,7 +34,7 @@ def steal(attack, world, budget, victim=None):
     oracle = CountingOracle(victim or world.victim, budget)
     clone = attack.run(oracle, world.resources, np.random.default_rng(5), clones.append)
     right = clone.scores(world.evaluation_set.x).argmax(axis=1) == world.evaluation_set.y
-    return oracle.asked, clones, float(right.mean())
+    return oracle.queries, clones, float(right.mean())
 
 
 def of(images, source):

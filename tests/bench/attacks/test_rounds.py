@@ -68,7 +68,7 @@ def test_no_budget_gives_a_clone_that_has_learnt_nothing(world):
     oracle = CountingOracle(world.victim, 0)
     clone = Standard(KernelCloneFactory()).run(oracle, world.resources, np.random.default_rng(0), lambda _: None)
     assert np.allclose(clone.scores(world.resources.own[:3]), 0.1)
-    assert not oracle.asked
+    assert not oracle.queries
 
 
 def test_a_pool_smaller_than_the_budget_is_refused_before_anything_is_asked(world):

@@ -96,7 +96,7 @@ def test_datafree_shows_its_clone_at_each_tenth_of_the_budget_and_its_rates_fall
     attack.run(oracle, resources((28, 28)), np.random.default_rng(0), lambda _: shown.append(oracle.left))
     assert len(shown) == 10
     assert shown[-1] == 0
-    assert {len(images) for images in oracle.asked[:6]} == {8, 16}
+    assert {len(images) for images in oracle.queries[:6]} == {8, 16}
 
 
 @pytest.mark.torch
@@ -126,4 +126,4 @@ def test_no_budget_teaches_them_nothing():
             oracle, resources((28, 28)), np.random.default_rng(0), lambda _: None
         )
         assert clone.scores(np.zeros((2, 28, 28))).shape == (2, 10)
-        assert oracle.asked == []
+        assert oracle.queries == []

@@ -90,12 +90,12 @@ class Tolerant:
     ("fault", "message"),
     [
         ("chance", "two results"),
-        ("means", "changed its means"),
-        ("thrifty", "were not spent"),
-        ("greedy", "more than was left"),
-        ("secretive", "no round was shown"),
-        ("other", "not the last"),
-        ("probabilities", "labels only"),
+        ("means", "changed its resources"),
+        ("thrifty", "were not used"),
+        ("greedy", "more rows than were left"),
+        ("secretive", "no round was reported"),
+        ("other", "not that of the last"),
+        ("probabilities", "labels_only"),
         ("bright", "above 1"),
         ("dark", "below 0"),
         ("nan", "not finite"),
@@ -116,7 +116,7 @@ def test_the_suite_passes_a_faultless_attack_and_wants_enough_to_judge(world):
 
 def test_the_counting_oracle_refuses_more_than_is_left_and_counts_nothing_then(world):
     oracle = CountingOracle(world.victim, 5)
-    with pytest.raises(BudgetSpent, match="6 rows were asked for, but 5 are left"):
+    with pytest.raises(BudgetSpent, match="6 rows were queried, but 5 are left"):
         oracle.ask(world.resources.own[:6])
     assert oracle.left == 5
     assert oracle.ask(world.resources.own[:5]).shape == (5, 10)

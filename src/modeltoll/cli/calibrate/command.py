@@ -94,7 +94,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
     targets = PriceTargets(wait, tuple(stolen.values())) if stolen or wait is not None else None
     terms = fit.CalibrationTerms(
-        g=g, weights=None if stolen else goal.weights, entry_queries=new_account_toll, targets=targets
+        g=g, weights=None if stolen else goal.weights, new_account_queries=new_account_toll, targets=targets
     )
     unit_seconds = None if unit_ms is None else unit_ms / 1000
     costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)

@@ -20,12 +20,12 @@ __all__ = ["logged_leaks", "recorded_leaks", "thief_rows", "unseen_rows"]
 def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
     """Honest rows without copies; those that the model was trained on are refused where that data is at hand."""
     from modeltoll.gateway.setup.calibrate import read_rows  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import first_places, trained_on  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import count_training_rows, first_occurrences  # noqa: PLC0415
 
     rows = read_rows(inputs)
     raw = [path for path in private if path.suffix == ".npy"]
     for path in raw:
-        if known := trained_on(rows, read_rows(path)):
+        if known := count_training_rows(rows, read_rows(path)):
             raise CalibrationError(
                 f"{known} of the {len(rows)} honest rows stand in {path}: the model knows them; leave them out"
             )
@@ -33,7 +33,7 @@ def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
         warn(
             ["whether the model was trained on these rows is not known here: name its training rows with --trained-on"]
         )
-    places = first_places(rows)
+    places = first_occurrences(rows)
     if len(places) < len(rows):
         warn([f"{len(rows) - len(places)} of the {len(rows)} honest rows are copies of others and were left out"])
     return rows[places]
@@ -53,10 +53,10 @@ def recorded_leaks(path: Path, measures: tuple[str, ...]) -> Leaks:
 def thief_rows(path: Path, goal: CalibrationTarget, *, asking: bool) -> dict[str, Leaks]:
     """The samples of a file of leaks that are not honest, or what the rows of a file give away."""
     from modeltoll.gateway.setup.calibrate import ask_leaks, read_rows  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import select_measures, thieves_of  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import select_measures, thief_samples  # noqa: PLC0415
 
     if path.suffix != ".npy":
-        return {name: select_measures(leaks, goal.measures) for name, leaks in thieves_of(path).items()}
+        return {name: select_measures(leaks, goal.measures) for name, leaks in thief_samples(path).items()}
     if not asking:
         raise SettingsError(["--thieves: rows to ask for go with --inputs; give recorded leaks, .npz"])
     with stage("Asking for thieves' rows") as progress:
@@ -71,7 +71,7 @@ async def logged_leaks(goal: CalibrationTarget) -> Leaks:
     if goal.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
     lines: list[tuple[int, str, LogEntry]] = []
-    async with open_ledger(goal.loaded.ledger.url, make=False) as ledger:
+    async with open_ledger(goal.loaded.ledger.url, create=False) as ledger:
         while page := await ledger.log(lines[-1][0] if lines else 0, 1000):
             lines += page
     logged = leaks_of_log(lines, goal.model, goal.measures, "shadow")

@@ -42,13 +42,13 @@ def print_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], target:
         ),
         ("unit, ms", f"{1000 * fitted.unit_seconds:.3f}"),
         (
-            f"each of the first {fitted.entry.rows} rows of a caller without a key, on top, ms",
-            f"{1000 * fitted.unit_seconds * fitted.entry.anonymous_units / fitted.entry.rows:.1f}",
+            f"each of the first {fitted.new_account_toll.rows} rows of a caller without a key, on top, ms",
+            f"{1000 * fitted.unit_seconds * fitted.new_account_toll.anonymous_units / fitted.new_account_toll.rows:.1f}",
         ),
         *((f"wait of {share:.1%} of honest rows, ms, at most", f"{1000 * wait:.1f}") for share, wait in report.waits),
         *((f"mean price of {name}, units, before suspicion", f"{mean:,.1f}") for name, mean in stolen.items()),
     ]
-    print_table(("", "value"), rows, title=f"{target}: {fitted.honest} honest rows of {fitted.model}")
+    print_table(("", "value"), rows, title=f"{target}: {fitted.honest_rows} honest rows of {fitted.model}")
 
 
 def draw_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], path: Path) -> None:

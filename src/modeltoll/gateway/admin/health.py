@@ -27,13 +27,13 @@ _PATIENCE = 2.0  # seconds that a model server or a ledger may take to say that 
 
 class _Handlers:
     def __init__(
-        self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: GatewayMetrics, standing: ServerState
+        self, upstream: Upstream, ready_path: str, ledger: Ledger, metrics: GatewayMetrics, state: ServerState
     ) -> None:
         self._upstream = upstream
         self._ready_path = ready_path
         self._ledger = ledger
-        self._telemetry = telemetry
-        self._standing = standing
+        self._metrics = metrics
+        self._state = state
 
     async def livez(self, request: Request) -> Response:
         """The process answers."""
@@ -43,7 +43,7 @@ class _Handlers:
     async def readyz(self, request: Request) -> Response:
         """Model server and ledger answer; which of them does not is said, why is not. Who leaves is not ready."""
         del request
-        if self._standing.leaving:
+        if self._state.draining:
             return JSONResponse({"ready": False, "leaving": True}, status_code=503)
         upstream, ledger = await asyncio.gather(self._upstream_ready(), self._ledger_ready())
         ready = {"upstream": upstream, "ledger": ledger}
@@ -67,18 +67,18 @@ class _Handlers:
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
         del request
-        return Response(self._telemetry.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def admin_application(
     upstream: Upstream,
     ready_path: str,
     ledger: Ledger,
-    telemetry: GatewayMetrics,
-    standing: ServerState | None = None,
+    metrics: GatewayMetrics,
+    state: ServerState | None = None,
 ) -> Starlette:
     """Health and metrics; ``ready_path`` is where the model server is asked whether it is ready."""
-    handlers = _Handlers(upstream, ready_path, ledger, telemetry, standing or ServerState())
+    handlers = _Handlers(upstream, ready_path, ledger, metrics, state or ServerState())
     return Starlette(
         routes=[
             Route("/livez", handlers.livez),

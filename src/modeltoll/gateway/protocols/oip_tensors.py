@@ -74,7 +74,7 @@ def split_body(body: bytes, content_type: str) -> tuple[bytes, BinaryTail | None
     Raises:
         ValueError: the message is shorter than that.
     """
-    length = wire.type_headers(content_type).get(wire.BINARY_HEADER)
+    length = wire.content_headers(content_type).get(wire.BINARY_HEADER)
     if length is None:
         return body, None
     head = int(length)

@@ -15,11 +15,16 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_numbers
-from modeltoll.gateway.assembly.build import build_app_components, build_gate_config, build_runtime, build_upstream
+from modeltoll.gateway.assembly.build import (
+    build_gate_config,
+    build_ingress,
+    build_runtime,
+    build_upstream,
+    single_model_components,
+)
 from modeltoll.gateway.assembly.components import build_profile, build_served_model
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.callers.identify import CallerIdentifier
-from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
@@ -80,7 +85,7 @@ def read_rows(path: Path) -> Floats:
 
 
 async def measure_rows(
-    subject: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
+    served_model: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
 ) -> HonestSample:
     """Send honest rows, (rows, dimensions), to the model server, one at a time.
 
@@ -88,9 +93,9 @@ async def measure_rows(
         UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
         CalibrationError: it refused a row.
     """
-    model, path, described = subject.service.model, subject.infer_path, subject.metadata_path
+    model, path, described = served_model.service.model, served_model.infer_path, served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    requests = [subject.protocol.ask(row[None], metadata, subject.service) for row in inputs]
+    requests = [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
     for body in requests[:_WARM_UP]:
         await upstream.predict(path, body)
     seconds, leaks = [], []
@@ -99,24 +104,24 @@ async def measure_rows(
         answer = await upstream.predict(path, body)
         seconds.append(time.perf_counter() - begin)
         if answer.status != 200:
-            reason = subject.protocol.error_text(answer)
+            reason = served_model.protocol.error_text(answer)
             raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {reason}")
-        parsed = subject.protocol.read(body, subject.service)
-        leaks.append(subject.leaks(parsed, answer))
+        parsed = served_model.protocol.read(body, served_model.service)
+        leaks.append(served_model.leaks(parsed, answer))
         if progress is not None:
             progress(done, len(requests))
     values = np.vstack([leak.values for leak in leaks])
     return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(requests))
 
 
-async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, house: AppComponents) -> float:
+async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
     """The seconds that a gateway adds to one row: the difference of the medians with it and without it.
 
     Both are measured in turns, over HTTP as callers use it, so that the model server works in between. A gateway that
     serves one request after another, with nothing else going on, is faster than it is in service.
     """
     without, within = [], []
-    async with temporary_server(application(house)) as address:
+    async with temporary_server(application(components)) as address:
         caller = HttpUpstream(address)
         await caller.open()
         try:
@@ -173,23 +178,22 @@ async def calibrate_model(
         CalibrationError: the rows cannot carry a tariff.
     """
     profile = build_profile(settings)
-    async with _opened(settings, model) as (subject, upstream):
-        observation = await measure_rows(subject, upstream, inputs, progress)
+    async with _opened(settings, model) as (served_model, upstream):
+        observation = await measure_rows(served_model, upstream, inputs, progress)
 
         async def own_seconds(tariff: ConformalTariff) -> float:
             with tempfile.TemporaryDirectory() as folder:  # these requests must not enter the real ledger
                 ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
                 await ledger.open()
                 try:
-                    chance = build_runtime(settings, profile)
-                    menu = build_puzzle_selector(
+                    selector = build_puzzle_selector(
                         settings.models[model].puzzle, profile, build_precomputed_pool(settings)
                     )
-                    gate = Gate(build_gate_config(settings, subject, tariff, menu), upstream, ledger, chance)
-                    house = build_app_components(settings, {model: gate}, upstream, chance)
-                    house = replace(house, door=replace(house.door, callers=CallerIdentifier()))
+                    config = build_gate_config(settings, served_model, tariff, selector)
+                    runtime, ingress = build_runtime(settings, profile), build_ingress(settings, CallerIdentifier())
+                    components = single_model_components(config, upstream, ledger, runtime, ingress)
                     requests = observation.requests[:_TIMED_REQUESTS]
-                    return await _own_seconds(requests, subject.infer_path, upstream, house)
+                    return await _own_seconds(requests, served_model.infer_path, upstream, components)
                 finally:
                     await ledger.close()
 
@@ -198,8 +202,8 @@ async def calibrate_model(
 
 async def ask_leaks(settings: Settings, model: str, inputs: Floats, progress: Progress | None = None) -> Leaks:
     """The leaks of some rows, (rows, dimensions); raises as ``calibrate_model``."""
-    async with _opened(settings, model) as (subject, upstream):
-        return (await measure_rows(subject, upstream, inputs, progress)).leaks
+    async with _opened(settings, model) as (served_model, upstream):
+        return (await measure_rows(served_model, upstream, inputs, progress)).leaks
 
 
 @asynccontextmanager
@@ -207,9 +211,9 @@ async def _opened(settings: Settings, model: str) -> AsyncIterator[tuple[ServedM
     """A model of the settings, and the client of its server, open within the block."""
     if model not in settings.models:
         raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
-    subject, upstream = build_served_model(settings, model), build_upstream(settings)
+    served_model, upstream = build_served_model(settings, model), build_upstream(settings)
     await upstream.open()
     try:
-        yield subject, upstream
+        yield served_model, upstream
     finally:
         await upstream.close()

@@ -18,7 +18,7 @@ from modeltoll.records import Caller
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.gateway.state import ServerState
@@ -54,24 +54,24 @@ class AdminApi:
         settings: Settings,
         gates: Mapping[str, Gate],
         ledger: Ledger,
-        standing: ServerState,
+        state: ServerState,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._gates = gates
         self._ledger = ledger
-        self._standing = standing
+        self._state = state
         self._clock = clock
 
     async def status(self, asked: schemas.NoParameters) -> schemas.StatusResponse:
         """How the gateway stands, and which models it serves."""
         del asked
-        standing = self._standing
+        state = self._state
         return schemas.StatusResponse(
             version=__version__,
-            settled=_moment(standing.settled),
-            broken=standing.broken,
-            leaving=standing.leaving,
+            settled=_moment(state.settings_loaded_at),
+            broken=state.settings_invalid,
+            leaving=state.draining,
             ledger=without_password(self._settings.ledger.url),
             models=tuple(_model(name, gate, self._settings) for name, gate in self._gates.items()),
         )
@@ -152,7 +152,7 @@ class AdminApi:
         return known
 
 
-async def _of_file(ask: Callable[P, KeyDocument], *args: P.args, **kwargs: P.kwargs) -> tuple[KeyLine, ...]:
+async def _of_file(ask: Callable[P, KeyDocument], *args: P.args, **kwargs: P.kwargs) -> tuple[KeyRecord, ...]:
     """The keys of a file that is read or changed, which may have to wait for its lock."""
     try:
         return (await asyncio.to_thread(ask, *args, **kwargs)).keys
@@ -173,7 +173,7 @@ def _moment(seconds: float) -> datetime:
 
 
 def _model(name: str, gate: Gate, settings: Settings) -> schemas.ModelResponse:
-    tariff, model = gate.road.tariff, settings.models[name]
+    tariff, model = gate.config.tariff, settings.models[name]
     return schemas.ModelResponse(
         name=name,
         protocol=model.protocol,

@@ -54,7 +54,10 @@ def pages_of(lines: Iterable[tuple[int, str, LogEntry]]) -> list[LogPage]:
 
 def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, LogEntry]]) -> LogPage:
     bills = [bill for _, bill in lines]
-    work = [(bill.work.seconds, bill.work.rows_seconds, bill.work.entry_seconds, bill.work.surcharge) for bill in bills]
+    work = [
+        (bill.work.seconds, bill.work.rows_seconds, bill.work.new_account_seconds, bill.work.surcharge)
+        for bill in bills
+    ]
     leaks = [leaks for bill in bills for leaks in bill.leaks]
     return LogPage(
         model=model,

@@ -17,7 +17,7 @@ __all__ = ["DashboardModel", "DriftState"]
 class DriftState(Protocol):
     """What watches one model's traffic; see ``Monitor``."""
 
-    def in_force(self, tariff: Tariff) -> Tariff:
+    def current_tariff(self, tariff: Tariff) -> Tariff:
         """The tariff for the next request."""
 
     def reading(self) -> DriftReading:
@@ -36,5 +36,5 @@ class DashboardModel:
     @property
     def priced(self) -> ConformalTariff | None:
         """The tariff in force, where there is one that has prices to show."""
-        tariff = self.tariff if self.watch is None else self.watch.in_force(self.tariff)
+        tariff = self.tariff if self.watch is None else self.watch.current_tariff(self.tariff)
         return tariff if isinstance(tariff, ConformalTariff) else None

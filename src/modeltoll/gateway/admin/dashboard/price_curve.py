@@ -50,7 +50,7 @@ class PriceCurve:
 def price_curve(tariff: ConformalTariff) -> PriceCurve:
     """The price of a row that is equally rare under every measure, unit * (1 - g) p^(-g)."""
     calibration = tariff.calibration
-    g, unit, least = calibration.g, calibration.unit_seconds, 1.0 / (calibration.honest + 1)
+    g, unit, least = calibration.g, calibration.unit_seconds, 1.0 / (calibration.honest_rows + 1)
     terms = calibration.suspicion
 
     def seconds(share: float) -> float:
@@ -81,7 +81,7 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
         calibration.weights,
         g,
         unit,
-        calibration.honest,
+        calibration.honest_rows,
         terms.alpha,
         terms.rho,
         terms.maximum,

@@ -18,11 +18,11 @@ class JournalLedger(MemoryLedger):
     path = Path()
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
-        """The ledger that a URL names; ``make=False`` asks for one that is there already, which memory never is."""
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+        """The ledger that a URL names; ``create=False`` asks for one that is there already, which memory never is."""
         if url.netloc or not url.path.strip("/"):
             raise SettingsError(["ledger: write journal:///path/of/the/file.csv"])
-        if not make:
+        if not create:
             raise SettingsError(["ledger: the memory of another process cannot be looked into"])
         ledger = cls(half_life=half_life)
         ledger.path = Path(unquote(url.path))

@@ -87,7 +87,7 @@ def test_thieves_of_other_measures_or_without_rows_are_refused(wrong):
 
 
 def test_every_row_is_calibrated_on_chosen_on_or_kept_back():
-    parts = HoldoutSplit(holdback=0.25).parts(honest(1000, 8), np.random.default_rng(0), choosing=True)
+    parts = HoldoutSplit(holdback=0.25).divide(honest(1000, 8), np.random.default_rng(0), choosing=True)
     assert [len(part.values) for part in parts] == [500, 250, 250]
     together = np.concatenate([part.values for part in parts])
     assert np.array_equal(np.sort(together[:, 0]), np.sort(honest(1000, 8).values[:, 0]))

@@ -57,10 +57,10 @@ def test_readings_are_the_published_mathematics():
 
 
 def test_the_default_noise_is_the_papers():
-    assert PateMeasure(ten_voters, 250).reading.sigma == 10.0
-    assert PateMeasure(ten_voters, 50).reading.sigma == 2.0
+    assert PateMeasure(ten_voters, 250).readout.sigma == 10.0
+    assert PateMeasure(ten_voters, 50).readout.sigma == 2.0
     points, labels = private(np.random.default_rng(0))
-    assert PknnMeasure(log_scores(points), labels).reading.sigma == pytest.approx(28.0)
+    assert PknnMeasure(log_scores(points), labels).readout.sigma == pytest.approx(28.0)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 5.0, 10.0, 28.0, 40.0])

@@ -36,10 +36,10 @@ async def turns(count=20):
 def test_so_many_are_inside_so_many_wait_in_order_and_the_next_is_refused_at_once():
     async def story():
         held = Held()
-        queue = BoundedUpstream(held, concurrent=2, waiting=2, seconds=60.0)
+        queue = BoundedUpstream(held, max_concurrent=2, max_waiting=2, max_wait_seconds=60.0)
         asked = [asyncio.create_task(queue.predict("/", body)) for body in (b"a", b"b", b"c", b"d")]
         await turns()
-        assert (held.begun, queue.inside, queue.waiting) == ([b"a", b"b"], 2, 2)
+        assert (held.begun, queue.active, queue.waiting) == ([b"a", b"b"], 2, 2)
         with pytest.raises(UpstreamBusy, match="too many"):
             await queue.predict("/", b"e")
         held.let(b"b")
@@ -48,7 +48,7 @@ def test_so_many_are_inside_so_many_wait_in_order_and_the_next_is_refused_at_onc
         for body in (b"a", b"c", b"d"):
             held.let(body)
         answers = await asyncio.gather(*asked)
-        assert ([answer.body for answer in answers], queue.inside, queue.waiting) == ([b"a", b"b", b"c", b"d"], 0, 0)
+        assert ([answer.body for answer in answers], queue.active, queue.waiting) == ([b"a", b"b", b"c", b"d"], 0, 0)
         assert held.begun[-1] == b"d"
 
     asyncio.run(story())
@@ -57,7 +57,7 @@ def test_so_many_are_inside_so_many_wait_in_order_and_the_next_is_refused_at_onc
 def test_who_waits_too_long_is_refused_and_his_place_is_free_again():
     async def story():
         held = Held()
-        queue = BoundedUpstream(held, concurrent=1, waiting=1, seconds=0.0)
+        queue = BoundedUpstream(held, max_concurrent=1, max_waiting=1, max_wait_seconds=0.0)
         first = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
         for _ in range(2):
@@ -67,7 +67,7 @@ def test_who_waits_too_long_is_refused_and_his_place_is_free_again():
         await first
         held.let(b"b")
         assert (await queue.predict("/", b"b")).body == b"b"
-        assert (held.begun, queue.inside, queue.waiting) == ([b"a", b"b"], 0, 0)
+        assert (held.begun, queue.active, queue.waiting) == ([b"a", b"b"], 0, 0)
 
     asyncio.run(story())
 
@@ -75,16 +75,18 @@ def test_who_waits_too_long_is_refused_and_his_place_is_free_again():
 def test_callers_who_leave_and_model_servers_that_fail_give_their_places_back():
     async def story():
         held = Held()
-        queue = BoundedUpstream(held, concurrent=1, waiting=5, seconds=60.0)
+        queue = BoundedUpstream(held, max_concurrent=1, max_waiting=5, max_wait_seconds=60.0)
         inside, waiting = [asyncio.create_task(queue.predict("/", body)) for body in (b"a", b"b")]
         await turns()
         for gone in (waiting, inside):
             gone.cancel()
             await asyncio.wait((gone,))
-        assert (queue.inside, queue.waiting) == (0, 0)
+        assert (queue.active, queue.waiting) == (0, 0)
         held.let(b"c")
         assert (await queue.predict("/", b"c")).body == b"c"
-        broken = BoundedUpstream(FakeUpstream(UpstreamError("down")), concurrent=1, waiting=0, seconds=1.0)
+        broken = BoundedUpstream(
+            FakeUpstream(UpstreamError("down")), max_concurrent=1, max_waiting=0, max_wait_seconds=1.0
+        )
         for _ in range(3):
             with pytest.raises(UpstreamError, match="down"):
                 await broken.predict("/", b"")
@@ -96,7 +98,7 @@ def test_health_does_not_stand_in_the_queue():
     async def story():
         held = Held()
         held.fetch = lambda path: asyncio.sleep(0, Answer(200, "text/plain", path.encode()))
-        queue = BoundedUpstream(held, concurrent=1, waiting=0, seconds=1.0)
+        queue = BoundedUpstream(held, max_concurrent=1, max_waiting=0, max_wait_seconds=1.0)
         inside = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
         assert (await queue.fetch("/ready")).body == b"/ready"
@@ -106,17 +108,19 @@ def test_health_does_not_stand_in_the_queue():
     asyncio.run(story())
 
 
-def test_who_is_turned_away_gets_503_in_the_protocols_shape_and_pays_nothing(town):
+def test_who_is_turned_away_gets_503_in_the_protocols_shape_and_pays_nothing(harness):
     """503 with Retry-After: client libraries may try again, and that is right here."""
 
     class Full(FakeUpstream):
         async def predict(self, path, body, content_type):
             raise UpstreamBusy("too many requests wait for the model; try again later")
 
-    town.upstream = Full(None)
-    with serving(town.application()) as url:
-        response = httpx.post(url + town.path, content=town.ask([1, 2]), headers={"x-api-key": "alice-key"})
+    harness.upstream = Full(None)
+    with serving(harness.application()) as url:
+        response = httpx.post(
+            url + harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"}
+        )
     assert (response.status_code, list(response.json())) == (503, ["error"])
     assert int(response.headers["retry-after"]) >= 1
-    assert (town.account(), town.log()) == (None, [])
-    assert town.metric('modeltoll_refusals_total{error="UpstreamBusy"}') == 1
+    assert (harness.account(), harness.log()) == (None, [])
+    assert harness.metric('modeltoll_refusals_total{error="UpstreamBusy"}') == 1

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from modeltoll.cli import app
 from modeltoll.ledger.locate import ledger_from_url
 from modeltoll.records import Caller, DailyQuota, DailyUsage
-from modeltoll.testing.ledger_charges import MODEL, NOW, bill, entry
+from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 from modeltoll.testing.servers import PASSWORD
 
 LASTING = ["sqlite", "postgresql", "valkey"]
@@ -40,11 +40,11 @@ def url(request, stores):
     async def fill():
         ledger = ledger_from_url(stores[request.param])
         await ledger.open()
-        await ledger.charge(ALICE, entry(1, 2, at=NOW))
-        await ledger.bill(ALICE, bill(3.5))
-        await ledger.charge(ALICE, entry(1, at=NOW, model="letters"))
-        await ledger.charge(Caller("key:bob"), entry(1, at=NOW))
-        await ledger.bill(Caller("key:bob"), bill(9.0))
+        await ledger.charge(ALICE, make_charge(1, 2, at=NOW))
+        await ledger.bill(ALICE, make_log_entry(3.5))
+        await ledger.charge(ALICE, make_charge(1, at=NOW, model="letters"))
+        await ledger.charge(Caller("key:bob"), make_charge(1, at=NOW))
+        await ledger.bill(Caller("key:bob"), make_log_entry(9.0))
         await ledger.close()
 
     asyncio.run(fill())
@@ -181,7 +181,7 @@ def test_a_cell_that_a_spreadsheet_would_take_for_a_formula_is_quoted(tmp_path):
     async def fill():
         ledger = ledger_from_url(url)
         await ledger.open()
-        await ledger.charge(Caller("=cmd()"), entry(1))
+        await ledger.charge(Caller("=cmd()"), make_charge(1))
         await ledger.close()
 
     asyncio.run(fill())

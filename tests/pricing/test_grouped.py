@@ -37,8 +37,8 @@ def test_the_running_evidence_is_that_of_each_accounts_counts(rows, honest):
     suspicion = Suspicion(honest, SuspicionTerms())
     accounts = np.array([row[0] for row in rows], dtype=np.int64)
     counted = np.array([row[1] for row in rows], dtype=bool)
-    bins = suspicion.place(np.array([row[2:] for row in rows]).reshape(-1, 2))
-    counts = defaultdict(lambda: np.zeros((2, suspicion.bins)))
+    bins = suspicion.bins_of(np.array([row[2:] for row in rows]).reshape(-1, 2))
+    counts = defaultdict(lambda: np.zeros((2, suspicion.bin_count)))
     evidence = suspicion.running_log_evidence(bins, accounts, counted)
     assert evidence.shape == (len(rows),)
     for place, account in enumerate(accounts.tolist()):

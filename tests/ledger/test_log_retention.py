@@ -52,7 +52,7 @@ def test_the_last_line_stays_however_old_and_no_number_is_given_twice(store, sto
 
 
 def test_the_old_end_goes_in_cuts_and_the_cuts_outrun_the_bills(monkeypatch):
-    assert log_retention.CUT > log_retention._EVERY
+    assert log_retention.MAX_LINES_AT_ONCE > log_retention._EVERY
     monkeypatch.setattr(log_retention, "_EVERY", 3)
     kept = Retention(10.0)
     assert [kept.before(at) for at in (100.0, 101.0, 102.0, 103.0)] == [90.0, None, None, 93.0]

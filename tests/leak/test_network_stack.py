@@ -74,7 +74,7 @@ def test_ties_of_float32_are_decided_in_float64():
     weights = np.concatenate([last.weights[..., :1]] * 3, axis=2)  # three classes that tie but for the biases
     biases = np.array([[0.0, 1e-9, -1.0]], np.float32)
     tied = NetworkStack((*served.layers[:-1], Layer(weights, biases, 0)), SHAPE)
-    assert (tied.winners(rows(50) * 100.0) == 1).all()
+    assert (tied.predict(rows(50) * 100.0) == 1).all()
 
 
 def test_a_class_that_was_never_seen_is_never_voted_for():
@@ -83,7 +83,7 @@ def test_a_class_that_was_never_seen_is_never_voted_for():
     biases = last.biases.copy()
     biases[:, 2] = -np.inf
     biases[0, 1] = -np.inf
-    winners = NetworkStack((*served.layers[:-1], Layer(last.weights, biases, 0)), SHAPE).winners(rows(100))
+    winners = NetworkStack((*served.layers[:-1], Layer(last.weights, biases, 0)), SHAPE).predict(rows(100))
     assert not (winners == 2).any()
     assert (winners[:, 0] == 0).all()
 

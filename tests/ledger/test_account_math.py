@@ -85,7 +85,7 @@ def test_totals_are_sums_and_counts_never_exceed_rows(sequence):
 def test_any_sequence_gives_the_same_accounts_in_memory_and_in_sqlite(sequence):
     """Entries and bills in any order, with a sketch so small that its ring turns."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(account_math, "SKETCH", 4)
+        patch.setattr(account_math, "SKETCH_SIZE", 4)
         asyncio.run(_compare(sequence, MemoryLedger(salt=b"s"), SqliteLedger(Path(folder) / "ledger.db")))
 
 
@@ -111,10 +111,10 @@ async def _compare(sequence, memory, sqlite):
 
 
 def test_the_ring_takes_the_latest_fingerprints_in_order(monkeypatch):
-    monkeypatch.setattr(account_math, "SKETCH", 4)
+    monkeypatch.setattr(account_math, "SKETCH_SIZE", 4)
     fresh = tuple(bytes([n]) * 8 for n in range(6))
-    assert list(account_math.slots(3, fresh[:2])) == [(3, fresh[0]), (0, fresh[1])]
-    assert list(account_math.slots(0, fresh)) == [(2, fresh[2]), (3, fresh[3]), (0, fresh[4]), (1, fresh[5])]
+    assert list(account_math.sketch_slots(3, fresh[:2])) == [(3, fresh[0]), (0, fresh[1])]
+    assert list(account_math.sketch_slots(0, fresh)) == [(2, fresh[2]), (3, fresh[3]), (0, fresh[4]), (1, fresh[5])]
 
 
 def test_a_hash_depends_on_the_salt_and_on_the_caller():
@@ -134,7 +134,7 @@ def test_names_that_a_store_cannot_keep_are_refused(name):
 )
 def test_bills_that_would_spoil_the_book_are_refused(work):
     good = LogEntry(0.0, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "sealed")
-    account_math.check_bill(CALLER, good)
+    account_math.check_log_entry(CALLER, good)
     for bad in (replace(good, work=work), replace(good, at=math.inf), replace(good, leaks=((math.nan,),))):
         with pytest.raises(ValueError):
-            account_math.check_bill(CALLER, bad)
+            account_math.check_log_entry(CALLER, bad)

@@ -53,7 +53,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
     scores = fit_torch._forward(images, parameters, plan)
     top = scores.topk(2, dim=2).values
     clear = (top[..., 0] - top[..., 1] > 1e-5 * top[..., 0].abs()).numpy().T
-    same = teachers.members.winners(queries) == scores.argmax(dim=2).numpy().T
+    same = teachers.members.predict(queries) == scores.argmax(dim=2).numpy().T
     assert same[clear].all()
     assert clear.mean() > 0.999
     held = stripes(300, 9)
@@ -62,7 +62,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
 
 def test_training_that_was_interrupted_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     inputs, labels = stripes(120)
-    monkeypatch.setattr(fit_torch, "_MOST_WEIGHTS", 1)  # one teacher at a time
+    monkeypatch.setattr(fit_torch, "_MAX_WEIGHTS", 1)  # one teacher at a time
     whole = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=4)
     done = []
 
@@ -93,7 +93,7 @@ def test_a_teacher_never_votes_for_a_class_that_it_has_not_seen():
     teachers = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=10)
     absent = np.isneginf(teachers.members.biases[-1][:, 2])
     assert absent.sum() >= 8
-    assert not (teachers.members.winners(np.random.default_rng(0).normal(size=(500, 256)))[:, absent] == 2).any()
+    assert not (teachers.members.predict(np.random.default_rng(0).normal(size=(500, 256)))[:, absent] == 2).any()
 
 
 def test_a_teachers_training_does_not_depend_on_its_neighbours():
@@ -134,7 +134,8 @@ def test_a_vote_head_tells_what_its_teachers_would():
 def test_novelty_in_what_a_trained_network_sees_tells_what_is_strange():
     inputs, labels = stripes(300)
     measure = LayeredNovelty(
-        distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.OBSERVER, hidden=(16,), epochs=3)), inputs
+        distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.NOVELTY_NETWORK, hidden=(16,), epochs=3)),
+        inputs,
     )
     usual, strange = stripes(60, 7)[0], np.random.default_rng(2).normal(size=(60, 256)) * 2
     ours, theirs = (measure.measure(Evidence((b"",) * 60, inputs=rows)) for rows in (usual, strange))

@@ -105,10 +105,10 @@ def test_a_few_directions_leave_few_points_to_settle():
     rng = np.random.default_rng(7)
     points = slanted(5000, 64, rng, "normal")
     search = Neighbours(points)
-    sure, doubtful = next(search._sorter.sort(points[:1] + 0.01, 5))
-    assert isinstance(search._sorter, _CoarseDistances)
-    assert sure.size == 0
-    assert 5 <= doubtful.size < 250
+    certain, candidates = next(search._search.candidates(points[:1] + 0.01, 5))
+    assert isinstance(search._search, _CoarseDistances)
+    assert certain.size == 0
+    assert 5 <= candidates.size < 250
 
 
 @pytest.mark.parametrize("dimensions", [2, 8])

@@ -50,7 +50,7 @@ def test_a_trace_that_cannot_be_read_is_refused(tmp_path, text):
 
 def test_a_line_cannot_be_fitted_to_one_point_or_to_several_modes(tmp_path):
     for text in ("time,privacy,queries\n1,1,1\n", "time,mode,privacy,queries\n1,a,1,1\n2,a,2,2\n1,b,1,1\n"):
-        with pytest.raises(CalibrationError, match="must hold one mode"):
+        with pytest.raises(CalibrationError, match="must have one mode"):
             fit_standard(write(tmp_path, text))
     with pytest.raises(CalibrationError, match="cannot read"):
         fit_standard(tmp_path / "absent.csv")

@@ -158,7 +158,7 @@ def test_without_a_thief_or_a_filler_honest_callers_are_simulated_all_the_same(p
 def test_what_cannot_be_simulated_is_refused(place, tmp_path):
     trace, leaks, tariff = REFERENCE / "time_privacy_cost_mnist.csv", place / "leaks.npz", place / "tariff.json"
     refused(2, "--standard: give the standard user's trace", "simulate", trace, "--tariff", "published")
-    refused(2, "a trace holds totals", "simulate", trace, "--standard", trace, "--tariff", tariff)
+    refused(2, "a trace has totals", "simulate", trace, "--standard", trace, "--tariff", tariff)
     refused(
         2,
         "--figure: a figure is drawn of an .npz",
@@ -169,7 +169,7 @@ def test_what_cannot_be_simulated_is_refused(place, tmp_path):
         "--figure",
         tmp_path / "f.png",
     )
-    refused(2, "--undefended-ms: say how long", "simulate", leaks, "--tariff", "published")
+    refused(2, "--undefended-ms: give the time", "simulate", leaks, "--tariff", "published")
     refused(
         2,
         "--measure: the leaks are of entropy, novelty, not of pate",
@@ -224,7 +224,7 @@ def test_a_gateways_shadow_log_makes_a_tariff_of_the_settings_weights(place):
         "calibrate", place / "modeltoll.yaml", "--from-ledger", "--unit-ms", 5, "--out", place / "logged.json"
     )
     fitted = load_calibration(place / "logged.json", model="digits", measures=NAMES)
-    assert fitted.honest == 240
+    assert fitted.honest_rows == 240
     assert fitted.weights == (0.75, 0.25)
     assert "sent 100 of the 300 rows" in " ".join(result.stderr.split())
     assert fitted.provenance.source == "the shadow log of digits"
@@ -317,5 +317,5 @@ def test_what_cannot_be_explained_is_refused(place):
     other = ("--out", place / "other.json", "--unit-ms", 8, "--model", "digits", "--seed", 1)
     done("calibrate", "--leaks", place / "leaks.npz", *other)
     refused(
-        1, "kept under another tariff", "explain", place / "other.json", "--caller", "key:mallory", "--ledger", ledger
+        1, "belongs to another tariff", "explain", place / "other.json", "--caller", "key:mallory", "--ledger", ledger
     )

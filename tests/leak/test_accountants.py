@@ -53,17 +53,17 @@ def test_the_total_depends_neither_on_order_nor_on_requests_nor_on_where_it_was_
     whole = evidence(count, seed)
     rng = np.random.default_rng(seed)
     order, cut = rng.permutation(count), int(rng.integers(count + 1))
-    at_once = accountant.add(accountant.nothing(), whole)
-    state, totals = accountant.nothing(), [0.0]
+    at_once = accountant.add(accountant.initial(), whole)
+    state, totals = accountant.initial(), [0.0]
     for row in order:
         before = state.copy()
         grown = accountant.add(state, part(whole, [row]))
         assert np.array_equal(state, before)
         state = grown
         totals.append(accountant.total(state))
-    halves = [accountant.add(accountant.nothing(), part(whole, order[rows])) for rows in (slice(cut), slice(cut, None))]
-    joined = accountant.join(*halves)
-    assert accountant.total(accountant.nothing()) == 0.0
+    halves = [accountant.add(accountant.initial(), part(whole, order[rows])) for rows in (slice(cut), slice(cut, None))]
+    joined = accountant.merge(*halves)
+    assert accountant.total(accountant.initial()) == 0.0
     assert totals[-1] == pytest.approx(accountant.total(at_once), rel=1e-12)
     assert accountant.total(joined) == pytest.approx(accountant.total(at_once), rel=1e-12)
     assert (np.diff(totals) >= 0.0).all()
@@ -79,7 +79,7 @@ def test_composed_epsilon_agrees_with_fifty_digits():
         rdp = [total + term for total, term in zip(rdp, reference_rdp(votes, sigma), strict=True)]
     pairs = zip(rdp, ORDERS, strict=True)
     expected = min(total - mpmath.log(delta) / (mpmath.mpf(float(order)) - 1) for total, order in pairs)
-    state = accountant.add(accountant.nothing(), whole)
+    state = accountant.add(accountant.initial(), whole)
     assert accountant.total(state) == pytest.approx(float(expected), rel=1e-11)
 
 
@@ -110,7 +110,7 @@ def test_composed_epsilon_is_below_the_sum_and_equals_it_for_one_row():
     single = PateMeasure(voters, 250, VoteReadout(10.0, EPS_SUM))
     for count in (1, 40):
         whole = evidence(count, 8)
-        composed = accountant.total(accountant.add(accountant.nothing(), whole))
+        composed = accountant.total(accountant.add(accountant.initial(), whole))
         summed = single.measure(whole).sum()
         assert composed == pytest.approx(summed, rel=1e-12) if count == 1 else composed < summed
 
@@ -118,7 +118,7 @@ def test_composed_epsilon_is_below_the_sum_and_equals_it_for_one_row():
 def test_the_gain_of_a_row_is_the_formula_and_a_repeated_row_gains_less():
     accountant = ACCOUNTANTS["gain"]
     first, second = (part(evidence(2, 4), [row]) for row in (0, 1))
-    state = accountant.add(accountant.nothing(), first)
+    state = accountant.add(accountant.initial(), first)
     precision = np.eye(3) / 2.0 + state
     x = second.inputs[0]
     expected = 0.5 * np.log(1.0 + x @ np.linalg.solve(precision, x) / 0.25)
@@ -136,19 +136,19 @@ def test_a_bucket_counts_once_and_two_directions_are_two_buckets():
         (np.tile(one, (5, 1)) * [[1], [2], [3], [4], [5]], 1),
         (np.vstack([one, -one]), 2),
     ):
-        state = accountant.add(accountant.nothing(), Evidence((b"",) * len(vectors), vectors))
+        state = accountant.add(accountant.initial(), Evidence((b"",) * len(vectors), vectors))
         assert accountant.total(state) == occupied / 1024
 
 
 def test_what_cannot_be_measured_is_refused_and_never_counted_as_nothing():
     gain, buckets = ACCOUNTANTS["gain"], ACCOUNTANTS["buckets"]
     with pytest.raises(RequestError):
-        gain.add(gain.nothing(), Evidence((b"",), inputs=np.ones((1, 4))))
+        gain.add(gain.initial(), Evidence((b"",), inputs=np.ones((1, 4))))
     with pytest.raises(RequestError):
-        gain.add(gain.nothing(), Evidence((b"",), inputs=np.full((1, 3), np.nan)))
+        gain.add(gain.initial(), Evidence((b"",), inputs=np.full((1, 3), np.nan)))
     for wrong in (None, np.full((1, 3), np.inf), np.ones((1, 2)), np.ones((2, 3))):
         with pytest.raises(AnswerError):
-            buckets.add(buckets.nothing(), Evidence((b"",), scores=wrong))
+            buckets.add(buckets.initial(), Evidence((b"",), scores=wrong))
     for wrong in (
         lambda: GainAccountant(0),
         lambda: GainAccountant(2, noise=0.0),

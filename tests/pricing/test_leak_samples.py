@@ -10,15 +10,15 @@ from hypothesis.extra import numpy as arrays
 
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.pricing.leak_samples import (
-    first_places,
-    leaks_from_json,
+    count_training_rows,
+    first_occurrences,
     leaks_of_log,
     measures_of,
+    parse_leaks,
     read_leaks,
     save_leaks,
     select_measures,
-    thieves_of,
-    trained_on,
+    thief_samples,
 )
 from modeltoll.records import Leaks, LogEntry, Work
 
@@ -32,7 +32,7 @@ def test_a_file_of_samples_reads_back_exactly(tmp_path):
     samples = read_leaks(path)
     assert {name: leaks.measures for name, leaks in samples.items()} == {"honest": NAMES, "thief": NAMES}
     assert np.array_equal(samples["thief"].values, 2 * ROWS)
-    assert list(thieves_of(path)) == ["thief"]
+    assert list(thief_samples(path)) == ["thief"]
     assert measures_of(path) == NAMES
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_archive_is_refused(tmp_path):
 def test_only_honest_samples_are_no_thieves(tmp_path):
     save_leaks(tmp_path / "leaks.npz", NAMES, {"honest": ROWS, "calibration": ROWS})
     with pytest.raises(CalibrationError, match="only honest ones"):
-        thieves_of(tmp_path / "leaks.npz")
+        thief_samples(tmp_path / "leaks.npz")
 
 
 def test_measures_are_chosen_by_name_in_the_order_asked_for():
@@ -87,7 +87,7 @@ def test_measures_are_chosen_by_name_in_the_order_asked_for():
 
 
 def test_a_row_is_stated_once_for_each_measure():
-    assert leaks_from_json(["novelty=2", "entropy=0.5"], NAMES).values.tolist() == [[0.5, 2.0]]
+    assert parse_leaks(["novelty=2", "entropy=0.5"], NAMES).values.tolist() == [[0.5, 2.0]]
     for wrong in (
         ["entropy=1"],
         ["entropy=1", "novelty=x"],
@@ -98,7 +98,7 @@ def test_a_row_is_stated_once_for_each_measure():
         ["entropy"],
     ):
         with pytest.raises(SettingsError):
-            leaks_from_json(wrong, NAMES)
+            parse_leaks(wrong, NAMES)
 
 
 def line(caller, rows, model="digits", mode="shadow", surcharge=1.0, measures=NAMES):
@@ -136,8 +136,8 @@ def test_a_log_without_such_rows_is_refused(lines):
     )
 )
 def test_copies_are_found_and_the_first_of_each_is_kept(rows):
-    places = first_places(rows)
+    places = first_occurrences(rows)
     assert np.array_equal(places, np.sort(np.unique(rows, axis=0, return_index=True)[1]))
-    assert trained_on(rows, rows) == len(rows)
-    assert trained_on(rows + 5.0, rows) == 0
-    assert trained_on(rows, rows[:, :1]) == 0
+    assert count_training_rows(rows, rows) == len(rows)
+    assert count_training_rows(rows + 5.0, rows) == 0
+    assert count_training_rows(rows, rows[:, :1]) == 0

@@ -1,4 +1,4 @@
-"""A day that a gateway may have had, written into a ledger: honest callers, one thief, and traffic that slowly changes."""
+"""One day of sample traffic in a ledger: honest callers, one thief, and leaks that slowly drift. Made from a seed."""
 
 from __future__ import annotations
 
@@ -44,41 +44,41 @@ _NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "i
 
 
 def honest_leaks(rows: int, rng: np.random.Generator, drift: float | Floats = 0.0) -> Leaks:
-    """Leaks of honest rows, (rows, measures); ``drift``, one number or one a row, lifts them."""
+    """Leaks of honest rows, (rows, measures); ``drift``, one number or one per row, raises them by that share."""
     entropy = rng.beta(0.6, 4.0, rows) * (1.0 + np.asarray(drift))
     novelty = rng.lognormal(-0.2, 0.35, rows) * (1.0 + 0.5 * np.asarray(drift))
     return Leaks(MEASURES, np.column_stack([np.minimum(entropy, 1.0), novelty]))
 
 
 def stolen_leaks(rows: int, rng: np.random.Generator) -> Leaks:
-    """Leaks of rows from another world than the model's."""
+    """Leaks of rows from another distribution than the honest ones, (rows, measures)."""
     return Leaks(MEASURES, np.column_stack([rng.beta(2.5, 2.0, rows), rng.lognormal(0.6, 0.3, rows)]))
 
 
 def build_tariff(seed: int = 0) -> ConformalTariff:
-    """A tariff of 1600 honest rows, and 400 kept back, with a unit of 10 ms."""
+    """A tariff from 2,000 honest rows, 400 of them held out, with a unit of 10 ms."""
     leaks = honest_leaks(_HONEST_ROWS, np.random.default_rng(seed))
-    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(entry=NewAccountToll(anonymous_units=50.0))
+    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=50.0))
     return ConformalTariff(fit_calibration(MODEL, leaks, costs, terms))
 
 
 @dataclass(frozen=True, slots=True)
 class CallerPlan:
-    """What one caller does: so many ``requests`` from hour to hour of the day, of ``rows`` rows each.
+    """The day of one caller: ``requests`` requests of ``rows`` rows each, between two ``hours`` of the day.
 
-    ``lift`` is by how much his leaks have risen at the day's end.
+    ``drift`` is the share by which the leaks have risen at the end of the day.
     """
 
     caller: Caller
     requests: int
     hours: tuple[float, float] = (0.0, 24.0)
     rows: int = 1
-    lift: float = 0.0
+    drift: float = 0.0
     stolen: bool = False
 
 
 def sample_callers(share: float = 1.0) -> Sequence[CallerPlan]:
-    """Who asks on that day; ``share`` is how many of their requests they send."""
+    """Fourteen callers; ``share`` scales the number of their requests."""
     honest = [
         CallerPlan(Caller(f"key:{name}"), round(share * 60 * (12 - place)), (6.0, 20.0 + place / 4), 1 + place % 3, 0.2)
         for place, name in enumerate(_NAMES)
@@ -94,7 +94,7 @@ def sample_callers(share: float = 1.0) -> Sequence[CallerPlan]:
 
 @dataclass(frozen=True, slots=True)
 class SampleTraffic:
-    """Where the day is lived: a ledger that is open, a tariff, a clock, and what watches the traffic."""
+    """An open ledger, a tariff, a fake clock and a drift monitor, to which requests are charged."""
 
     ledger: Ledger
     tariff: ConformalTariff
@@ -103,40 +103,42 @@ class SampleTraffic:
     mode: str = "enforce"
 
     @classmethod
-    def of(cls, ledger: Ledger, tariff: ConformalTariff, now: float) -> SampleTraffic:
-        """A town whose clock shows ``now``, in seconds since the epoch."""
+    def start(cls, ledger: Ledger, tariff: ConformalTariff, now: float) -> SampleTraffic:
+        """Traffic whose clock is at ``now``, in seconds since the epoch."""
         clock = FakeClock(now)
         return cls(ledger, tariff, clock, DriftMonitor(MODEL, DriftDetector(tariff), clock))
 
     @property
     def dashboard(self) -> Starlette:
-        """Its dashboard."""
+        """The dashboard of this ledger and tariff."""
         return dashboard_application(
             self.ledger, [DashboardModel(MODEL, self.mode, self.tariff, self.monitor)], self.clock
         )
 
 
-async def simulate_day(town: SampleTraffic, plans: Sequence[CallerPlan], seed: int = 0) -> None:
-    """Let everybody ask, one request after the other, in the day that ends now."""
-    rng, end = np.random.default_rng(seed), town.clock.now
-    visits = [
+async def simulate_day(traffic: SampleTraffic, plans: Sequence[CallerPlan], seed: int = 0) -> None:
+    """Charge the requests of all plans in order of time, within the 24 hours before the clock's time."""
+    rng, end = np.random.default_rng(seed), traffic.clock.now
+    requests_at = [
         (end - _DAY + 3600.0 * hour, plan)
         for plan in plans
         for hour in rng.triangular(plan.hours[0], sum(plan.hours) / 2, plan.hours[1], plan.requests)
     ]
-    for at, plan in sorted(visits, key=lambda visit: visit[0]):
-        town.clock.now = at
-        await _request(town, plan, (at - end) / _DAY + 1.0, rng)
-    town.clock.now = end
+    for at, plan in sorted(requests_at, key=lambda request: request[0]):
+        traffic.clock.now = at
+        await _charge_request(traffic, plan, (at - end) / _DAY + 1.0, rng)
+    traffic.clock.now = end
 
 
-async def _request(town: SampleTraffic, plan: CallerPlan, past: float, rng: np.random.Generator) -> None:
-    """One request, as a gate deals with it, without a puzzle; ``past`` is the share of the day that is over."""
-    tariff, at = town.tariff, town.clock()
-    leaks = stolen_leaks(plan.rows, rng) if plan.stolen else honest_leaks(plan.rows, rng, plan.lift * past**3)
+async def _charge_request(
+    traffic: SampleTraffic, plan: CallerPlan, share_of_day: float, rng: np.random.Generator
+) -> None:
+    """Charge and log one request as a gate does, without a puzzle; ``share_of_day`` is in 0..1."""
+    tariff, at = traffic.tariff, traffic.clock()
+    leaks = stolen_leaks(plan.rows, rng) if plan.stolen else honest_leaks(plan.rows, rng, plan.drift * share_of_day**3)
     assessment = tariff.assess(leaks, rng)
     fingerprints = tuple(rng.bytes(8) for _ in range(plan.rows))
-    entry = Charge(
+    charge = Charge(
         MODEL,
         plan.rows,
         tuple(leaks.values.sum(axis=0).tolist()),
@@ -146,8 +148,8 @@ async def _request(town: SampleTraffic, plan: CallerPlan, past: float, rng: np.r
         tariff.identity,
         at,
     )
-    work = tariff.work(assessment, await town.ledger.charge(plan.caller, entry))
-    town.monitor.saw(plan.caller, fingerprints, assessment, work)
-    mode = "exempt" if plan.caller.exempt else "shadow" if town.mode == "shadow" else "sealed"
+    work = tariff.work(assessment, await traffic.ledger.charge(plan.caller, charge))
+    traffic.monitor.record(plan.caller, fingerprints, assessment, work)
+    mode = "exempt" if plan.caller.exempt else "shadow" if traffic.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
-    await town.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))
+    await traffic.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))

@@ -31,7 +31,7 @@ def after(tariff, caller, thefts):
 )
 def test_a_row_and_its_caller_explain_the_work_to_the_last_unit(tariff, first, second, thefts, others, caller):
     shared = tuple(after(tariff, Caller(f"org:{place}"), thefts) for place, thefts in enumerate(others))
-    account = dataclasses.replace(after(tariff, caller, thefts), shared=shared)
+    account = dataclasses.replace(after(tariff, caller, thefts), groups=shared)
     leaks = Leaks(tariff.measures, np.array([[first, second]]))
     standing = explain_caller(tariff, account)
     row = explain_row(tariff, leaks, standing)
@@ -50,7 +50,7 @@ def test_a_row_and_its_caller_explain_the_work_to_the_last_unit(tariff, first, s
     assert sum(reading.expected for reading in standing.bins) == pytest.approx(2 * standing.counted)
 
 
-def test_the_entry_toll_that_is_left_is_told(tariff):
+def test_the_new_account_toll_that_is_left_is_reported(tariff):
     account = dataclasses.replace(new_account(tariff, Caller("net:10.0.0.0/24")), rows=4, model="model")
     assert (explain_caller(tariff, account).entry_units, explain_caller(tariff, account).entry_rows) == (120.0, 6)
     keyed = dataclasses.replace(account, caller=Caller("key:a"))
@@ -63,7 +63,7 @@ def test_an_account_of_another_tariff_or_model_is_refused(tariff, changes):
     with pytest.raises(CalibrationError, match="another tariff"):
         explain_caller(tariff, account)
     with pytest.raises(CalibrationError, match="another tariff"):
-        explain_caller(tariff, dataclasses.replace(new_account(tariff, Caller("key:a")), shared=(account,)))
+        explain_caller(tariff, dataclasses.replace(new_account(tariff, Caller("key:a")), groups=(account,)))
 
 
 def test_rows_that_cannot_be_priced_cannot_be_explained(tariff):

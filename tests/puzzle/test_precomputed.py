@@ -12,7 +12,7 @@ from argon2.exceptions import HashingError
 from modeltoll.puzzle import precomputed as stocking
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.functions import evaluate
-from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, STOCKED_KIB, PrecomputedPool
+from modeltoll.puzzle.precomputed import MAX_PRECOMPUTED_BOUND, PRECOMPUTED_KIB, PrecomputedPool
 from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
 from modeltoll.records import MachineProfile, Work
 from modeltoll.testing.puzzles import check_puzzle
@@ -25,7 +25,7 @@ def small(seed=1, depth=4):
 
 
 def counter(stock, disclose="coarse"):
-    return Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, disclose=disclose, stock=stock)
+    return Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, disclose=disclose, precomputed=stock)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_what_is_missing_is_not_made_while_a_caller_waits(evaluations):
 def test_where_the_stock_has_run_out_a_puzzle_has_less_memory_and_the_same_work():
     profile = MachineProfile("test", "made up", 1000.0, {256: 4000.0, 512: 2000.0, 1024: 1000.0})
     stock = PrecomputedPool(random.Random(1), memories_kib=(512, 1024), depth=4)
-    puzzle = Argon2idCounter(profile, ladder=(256, 512, 1024), max_memory_kib=1024, disclose="exact", stock=stock)
+    puzzle = Argon2idCounter(profile, ladder=(256, 512, 1024), max_memory_kib=1024, disclose="exact", precomputed=stock)
     stock.fill()
     rng, work = random.Random(2), Work(0.1, 1, 0.1)  # four parts at every rung
     made = [puzzle.make(work, rng)[0] for _ in range(3)]
@@ -111,7 +111,7 @@ def test_it_is_kept_full_while_the_block_lasts_and_no_thread_stays(evaluations):
         full.set()
 
     stock.fill = fill
-    with stock.kept():
+    with stock.refilling():
         for _ in range(3):
             assert full.wait(20)
             full.clear()
@@ -129,11 +129,11 @@ def test_a_machine_without_the_memory_is_told_of_and_asked_again(monkeypatch, ca
 
     monkeypatch.setattr(stocking, "evaluator", none)
     stock = small()
-    with stock.kept():
+    with stock.refilling():
         for _ in range(2):
             assert asked.acquire(timeout=20)
             assert stock.take(256, 1) == []
-    assert "no memory to make puzzles ahead" in caplog.text
+    assert "no memory to precompute puzzles" in caplog.text
 
 
 def test_filling_stops_when_it_is_told_to(evaluations):
@@ -149,7 +149,7 @@ def test_the_start_tells_nothing_of_the_counter(evaluations):
     for _ in range(4000):
         challenge, solution = puzzle.make(Work(0.0015, 1, 0.0015), rng)
         seen[solution.counters[0]][challenge.parts[0].start % 16] += 1
-        assert challenge.parts[0].start >= MOST_EVALUATIONS - 2
+        assert challenge.parts[0].start >= MAX_PRECOMPUTED_BOUND - 2
     for starts in seen.values():
         mean = starts.total() / 16
         assert sum((starts[place] - mean) ** 2 / mean for place in range(16)) < 50  # chi-squared, 15 degrees: p 1e-5
@@ -158,8 +158,8 @@ def test_the_start_tells_nothing_of_the_counter(evaluations):
 def test_only_what_is_stocked_comes_from_stock(evaluations):
     """Smaller memory begins at 0, and so does work beyond what a blank leaves room for."""
     stock = PrecomputedPool(random.Random(5))
-    assert [memory for memory in (256, 16384, 32768, 262144) if stock.holds(memory)] == [32768, 262144]
-    assert STOCKED_KIB == (32768, 65536, 131072, 262144)
+    assert [memory for memory in (256, 16384, 32768, 262144) if stock.covers(memory)] == [32768, 262144]
+    assert PRECOMPUTED_KIB == (32768, 65536, 131072, 262144)
     challenge, solution = counter(small(), "exact").make(Work(1e7, 1, 1e7), random.Random(6))
     assert [part.start for part in challenge.parts] == [0] * 4
     assert not evaluations
@@ -170,5 +170,5 @@ def test_a_solver_counts_from_the_start():
     puzzle = counter(filled(1), "exact")
     challenge, solution = puzzle.make(Work(0.02, 1, 0.02), random.Random(7))
     (part,), (n,) = challenge.parts, solution.counters
-    assert part.start + n > MOST_EVALUATIONS > part.bound
+    assert part.start + n > MAX_PRECOMPUTED_BOUND > part.bound
     assert puzzle.solve(challenge, SolveControl(cores=2)) == solution

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assembly.build import build_callers, build_gateway
+from modeltoll.gateway.assembly.build import build_gateway, build_identifier
 from modeltoll.gateway.assembly.components import build_served_model
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.core.request import GateRequest
@@ -50,20 +50,22 @@ def faults(settings):
     return caught.value.faults
 
 
-def test_an_assembled_gateway_walks_a_request_through(place, town):
-    assembly = build_gateway(place(limits={"rows": 2}))
-    gate = assembly.gates["digits"]
-    gate._upstream = town.upstream
+def test_an_assembled_gateway_walks_a_request_through(place, harness):
+    gateway = build_gateway(place(limits={"rows": 2}))
+    gate = gateway.gates["digits"]
+    gate._upstream = harness.upstream
 
     async def visit():
-        async with assembly.opened():
-            return await gate.visit(GateRequest(Caller("key:a"), "/v2/models/digits/infer", town.ask([1, 2]), Accept()))
+        async with gateway.open():
+            return await gate.handle(
+                GateRequest(Caller("key:a"), "/v2/models/digits/infer", harness.infer_body([1, 2]), Accept())
+            )
 
-    passage = asyncio.run(visit())
-    assert passage.mode == "sealed"
+    result = asyncio.run(visit())
+    assert result.mode == "sealed"
     assert (place.folder / "modeltoll.db").exists()
-    assert gate.road.subject.service.max_rows == 2
-    assert gate.road.without_ledger is False
+    assert gate.config.served_model.service.max_rows == 2
+    assert gate.config.without_ledger is False
 
 
 def test_everything_that_cannot_be_built_is_said_at_once(place):
@@ -140,16 +142,16 @@ def test_a_time_lock_needs_a_machine_that_squares(place):
 
 def test_a_model_in_shadow_mode_needs_no_tariff_yet_and_one_that_charges_does(place):
     (place.folder / "tariff.json").unlink()
-    assembly = build_gateway(place({"mode": "shadow"}))
-    assert any("there is none yet" in notice for notice in assembly.notices)
-    assert assembly.gates["digits"].road.tariff.measures == ("entropy",)
+    gateway = build_gateway(place({"mode": "shadow"}))
+    assert any("there is none yet" in warning for warning in gateway.warnings)
+    assert gateway.gates["digits"].config.tariff.measures == ("entropy",)
     with pytest.raises(SettingsError, match=r"models\.digits\.tariff: .*tariff\.json"):
         build_gateway(place())
 
 
 def test_callers_are_those_of_the_settings(place):
     keys = [{"name": "alice", "sha256": "a" * 64}, {"name": "vip", "sha256": "b" * 64, "exempt": True}]
-    callers = build_callers(place(callers={"anonymous": False, "keys": keys, "trusted_proxies": ["10.0.0.0/8"]}))
+    callers = build_identifier(place(callers={"anonymous": False, "keys": keys, "trusted_proxies": ["10.0.0.0/8"]}))
     assert callers.keys["a" * 64] == Caller("key:alice")
     assert callers.keys["b" * 64].exempt
     assert not callers.anonymous
@@ -159,13 +161,13 @@ def test_callers_are_those_of_the_settings(place):
 def test_the_operator_is_told_what_he_should_know(place, calibration):
     save_profile(DEFAULT_PROFILE, place.folder / "machine.json")
     quiet = build_gateway(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
-    assert quiet.notices == ()
+    assert quiet.warnings == ()
     save_calibration(
         replace(calibration, report=replace(calibration.report, warnings=("odd rows",))), place.folder / "t.json"
     )
-    notices = "\n".join(build_gateway(place({"tariff": "t.json", "mode": "shadow"})).notices)
+    warnings = "\n".join(build_gateway(place({"tariff": "t.json", "mode": "shadow"})).warnings)
     for word in ("secrets", "odd rows", "shadow"):
-        assert word in notices
+        assert word in warnings
 
 
 def test_a_tariff_made_with_other_weights_is_noticed(place, calibration):
@@ -175,15 +177,15 @@ def test_a_tariff_made_with_other_weights_is_noticed(place, calibration):
     save_calibration(two, place.folder / "two.json")
     for weight, noticed in ((1, False), (3, True)):
         model = {"tariff": "two.json", "measures": [{"name": "entropy"}, {"name": "gap", "weight": weight}]}
-        notices = build_gateway(place(model, secrets=["a" * 64])).notices
-        assert any("weights" in notice for notice in notices) is noticed
+        warnings = build_gateway(place(model, secrets=["a" * 64])).warnings
+        assert any("weights" in warning for warning in warnings) is noticed
 
 
 def test_a_ledger_that_cannot_be_opened_stops_the_gateway_before_it_serves(place):
-    assembly = build_gateway(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
+    gateway = build_gateway(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
 
     async def start():
-        async with assembly.opened():
+        async with gateway.open():
             raise AssertionError("it was opened")
 
     with pytest.raises(LedgerError):
