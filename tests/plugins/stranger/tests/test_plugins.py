@@ -1,4 +1,4 @@
-"""Each plug-in keeps the law of its kind: one call of the conformance suite that Modeltoll ships."""
+"""Each plug-in passes the conformance suite of its kind: one call of what Modeltoll ships."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ SCORES = RNG.dirichlet(np.ones(4), size=6)
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 0.5])
-def test_the_measure_keeps_the_law(sharpness):
+def test_the_measure_conforms(sharpness):
     fingerprints = tuple(bytes([row]) for row in range(len(SCORES)))
     check_measure(gini.GiniMeasure(sharpness), Evidence(fingerprints, scores=SCORES))
 
 
-def test_the_protocol_keeps_the_law():
+def test_the_protocol_conforms():
     check_protocol(
         ProtocolTrial(
             acme.Acme(),
             ServiceDescription("digits", "", "probabilities"),
             RNG.random((4, 3)),
-            ask=lambda rows: json.dumps({"rows": np.asarray(rows).tolist()}).encode(),
+            encode_request=lambda rows: json.dumps({"rows": np.asarray(rows).tolist()}).encode(),
             answer=lambda scores: Answer(200, "application/json", json.dumps({"scores": scores.tolist()}).encode()),
         )
     )
 
 
 @pytest.mark.parametrize("disclose", ["exact", "coarse"])
-def test_the_puzzle_keeps_the_law(disclose):
+def test_the_puzzle_conforms(disclose):
     puzzle = blake2b.Blake2bCounter(PuzzleContext(DEFAULT_PROFILE, disclose))
     check_puzzle(puzzle, DEFAULT_PROFILE, random.Random(1), disclose=disclose)
 
 
-def test_the_ledger_keeps_the_law(tmp_path):
+def test_the_ledger_conforms(tmp_path):
     ledger = ledger_from_url(f"journal://{tmp_path}/bills.csv")
     assert isinstance(ledger, journal.JournalLedger)
     check_ledger(lambda: ledger_from_url(f"journal://{tmp_path}/bills.csv"), survives_reopen=False)
     assert len((tmp_path / "bills.csv").read_text().splitlines()) > 1
 
 
-def test_the_attack_keeps_the_law():
+def test_the_attack_conforms():
     own, foreign = RNG.random((40, 8, 8)), Images(RNG.random((200, 8, 8)), np.arange(200) % 4)
     weights = RNG.normal(size=(64, 4))
 
@@ -72,5 +72,5 @@ def test_the_attack_keeps_the_law():
     check_attack(attack, victim, resources, 90, labels_only=brightness.SPEC.labels_only)
 
 
-def test_the_defence_keeps_the_law():
+def test_the_defence_conforms():
     check_defence(softened.Softened(), SCORES)

@@ -55,9 +55,9 @@ class Blake2bCounter:
         value = evaluate(seed, n)
         return Challenge(NAME, (Part(seed, bound, value[:HALF]),)), Solution((n,), value[HALF:])
 
-    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
+    def solve(self, challenge: Challenge, control: SolveControl) -> Solution:
         """Do the work."""
-        return solve(challenge, watch)
+        return solve(challenge, control)
 
     def check(self, challenge: Challenge, solution: Solution) -> bool:
         """Whether there is one counter, below the bound, and F of it begins as published."""

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Brightness:
-    """The thief."""
+    """The attack."""
 
     student_factory: StudentFactory
     settings: Rounds = PAPER
     name: str = "Brightness"
 
     def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy what is as bright as the own images are on average."""
+        """Query foreign images that are as bright as own ones are on average."""
         wanted = resources.own.mean()
 
         def nearest(queried: QueriedRows, candidates: Floats, count: int) -> Integers:
