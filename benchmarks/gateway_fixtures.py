@@ -26,7 +26,7 @@ from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.server.serve import run
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.entropy import EntropyMeasure
-from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Evidence, Leaks
@@ -124,7 +124,8 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
     leaks = Leaks(tuple(measure["name"] for measure in measures), values)
     costs = RowCosts(undefended_seconds=unit_ms / 1000, unit_seconds=unit_ms / 1000)
     save_calibration(
-        fit_calibration(MODEL, leaks, costs, provenance=Provenance("benchmark")), folder / f"{name}.tariff.json"
+        fit_calibration(MODEL, leaks, costs, provenance=CalibrationProvenance("benchmark")),
+        folder / f"{name}.tariff.json",
     )
     port, admin = free_port(), free_port()
     model = {"tariff": f"{name}.tariff.json", "output": {"name": "p", "kind": "probabilities"}, "measures": measures}

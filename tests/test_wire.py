@@ -162,7 +162,7 @@ def test_a_toll_with_a_member_changed_is_a_value_or_malformed(path, value):
 
 
 def assert_sane(toll):
-    """What was accepted has the types and ranges that everything after relies on."""
+    """An accepted toll has the documented types and ranges."""
     challenge = toll.challenge
     assert toll.mode in wire.MODES
     assert challenge.puzzle in wire.PUZZLES
@@ -237,7 +237,7 @@ NUMBERS = [
 )
 @pytest.mark.parametrize("path", NUMBERS, ids=lambda path: ".".join(map(str, path)))
 def test_integers_are_integers_within_their_range(path, value):
-    """Booleans, fractions, whole floats, negative, huge and endless numbers are none."""
+    """Booleans, fractions, whole floats, negative, huge and infinite numbers are refused."""
     with pytest.raises(TollMalformed):
         wire.decode_toll(changed(path, value))
 
@@ -255,7 +255,7 @@ def test_unknown_puzzles_are_refused(name):
 
 
 @pytest.mark.parametrize("memory_kib", [7, wire.MAX_MEMORY_KIB + 1])
-def test_memory_beyond_reason_is_refused(memory_kib):
+def test_memory_above_the_limit_is_refused(memory_kib):
     with pytest.raises(TollMalformed):
         wire.decode_toll(changed(("toll", "puzzle", "m_kib"), memory_kib))
 
@@ -286,7 +286,7 @@ def test_seeds_are_sixteen_bytes_of_strict_base64url(text):
 
 @pytest.mark.parametrize("name", wire.HASHCASHES)
 def test_hashcash_cannot_seal(name):
-    """Its counter unlocks nothing, so a sealed answer under it could be opened by nobody."""
+    """Its counter unlocks nothing, so a sealed answer under it could not be opened."""
     with pytest.raises(TollMalformed, match="hashcash"):
         wire.decode_toll(changed(("toll", "puzzle", "name"), name))
 
@@ -295,7 +295,7 @@ LOCK = Challenge(wire.TIMELOCK, (Part(b"a" * 16, 1000, b"c" * 16),), modulus=b"\
 
 
 def test_a_time_lock_cannot_be_redeemed():
-    """Its counter is known to everyone: it would prove no work."""
+    """Its counter is public, so it would prove no work."""
     body = wire.encode_toll(replace(VALID, challenge=LOCK), "due")
     assert wire.decode_toll(body).challenge == LOCK
     with pytest.raises(TollMalformed, match="timelock"):
@@ -312,7 +312,7 @@ def test_a_modulus_is_an_odd_number_of_2048_bits(modulus):
 
 @pytest.mark.parametrize("name", [wire.SHA256, wire.TIMELOCK, wire.HASHCASH])
 def test_only_argon2id_may_begin_elsewhere(name):
-    """A start is for what is made ahead; with any other puzzle it would only be another form of the same toll."""
+    """A start is for precomputed puzzles; with any other puzzle it would only be another form of the same toll."""
     part = Part(b"a" * 16, 64, b"" if name == wire.HASHCASH else b"c" * 16, start=5)
     mode = wire.REDEEM if name == wire.HASHCASH else wire.SEALED
     challenge = Challenge(name, (part,), modulus=LOCK.modulus)
@@ -330,8 +330,8 @@ def test_an_expiry_is_a_time(value):
 
 
 @given(json_values)
-def test_a_body_that_holds_no_toll_is_somebody_elses(value):
-    """402 may also ask for money: a body without our member is None, not a fault."""
+def test_a_body_without_a_toll_is_not_ours(value):
+    """402 may also ask for money: a body without the toll is None, not an error."""
     assert wire.find_toll(json.dumps(value).encode()) is None or isinstance(value, dict)
     with pytest.raises(TollMalformed):
         wire.decode_toll(json.dumps(value).encode())
@@ -343,7 +343,7 @@ def test_a_body_that_holds_no_toll_is_somebody_elses(value):
 @example("memory=64MiB")
 @example("argon2id; memory=\u0663MiB")
 @settings(max_examples=300)
-def test_what_a_client_accepts_is_read_without_fail(value):
+def test_parsing_an_accept_header_never_raises(value):
     accept = wire.parse_accept(value)
     assert isinstance(accept.puzzles, tuple)
     assert accept.puzzles
@@ -353,7 +353,7 @@ def test_what_a_client_accepts_is_read_without_fail(value):
     assert 0 <= accept.memory_kib < 2**31
 
 
-def test_what_is_not_said_is_at_its_default():
+def test_missing_options_have_their_defaults():
     assert wire.parse_accept("") == wire.Accept()
     assert wire.parse_accept("sha256") == wire.Accept((wire.SHA256,))
     assert wire.parse_accept("nonsense; memory=2MiB") == wire.Accept(memory_kib=2048)

@@ -135,7 +135,7 @@ def test_while_the_ledger_is_dead_the_declared_choice_is_kept_and_afterwards_eve
 
 
 @pytest.mark.parametrize("server", [postgres_server, valkey_server])
-def test_a_ledger_that_hangs_is_given_up_and_nobody_gets_an_answer_meanwhile(harness, server):
+def test_a_ledger_that_hangs_times_out_and_releases_no_answer(harness, server):
     with server() as running:
         harness.ledger = ledger_from_url(running.url)
 
@@ -157,7 +157,7 @@ def test_a_ledger_that_hangs_is_given_up_and_nobody_gets_an_answer_meanwhile(har
 
 
 def test_what_one_caller_does_changes_no_other_callers_price(harness):
-    """Nor does what he claims: another's name in headers and bodies names nobody."""
+    """Nor does another caller's name in headers or bodies."""
     alone = [harness.handle(harness.infer_body([n, 0])).work.seconds for n in range(5)]
     thief = Caller("key:thief")
     good, harness.upstream.handler = (
@@ -177,8 +177,8 @@ def test_what_one_caller_does_changes_no_other_callers_price(harness):
     assert harness.account(thief).rows == 40
 
 
-def test_the_public_side_tells_no_caller_of_another(harness):
-    """Whatever an operator can read is not there, whoever asks, and a receipt speaks of its own request only."""
+def test_the_public_side_shows_no_caller_to_another(harness):
+    """The admin pages are not served there to any caller, and a receipt holds its own request only."""
     harness.handle(harness.infer_body([1, 2]), harness.bob)
     client = TestClient(application(harness.components()))
     for path in ("/api/accounts", "/api/log", "/metrics", "/dashboard/", "/livez", "/api/", "/try/"):
@@ -188,7 +188,7 @@ def test_the_public_side_tells_no_caller_of_another(harness):
 
 
 def test_every_refused_redemption_looks_the_same(harness):
-    """Which part was wrong is not said: token, caller, or solution."""
+    """The answer does not show which part was wrong: token, caller or solution."""
     harness.modes = ("redeem",)
     toll = harness.handle(harness.infer_body([1, 2])).toll
     counters, rng = solve(toll.challenge, SolveControl()).counters, random.Random(3)

@@ -1,4 +1,4 @@
-"""Strangers at the door of a whole gateway: those who hold connections open, and those who look for secrets."""
+"""Attacks on a whole gateway by unknown callers: connections that are kept open, and searches for secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLOW = 300
 # Slow loris
 
 
-def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(harness, monkeypatch):
+def test_connections_without_a_complete_head_are_closed_and_others_are_served_meanwhile(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
@@ -58,7 +58,7 @@ def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(har
     assert said == [b""] * SLOW
 
 
-def test_a_connection_that_is_used_again_has_its_time_anew(harness, monkeypatch):
+def test_each_request_on_a_kept_connection_has_its_own_head_timeout(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():

@@ -40,7 +40,7 @@ def recording_client(harness, audit=None, tracer=None):
     return TestClient(RequestLogMiddleware(application(harness.components()), recorder), raise_server_exceptions=False)
 
 
-def test_each_request_is_one_line_that_says_who_by_hash_what_and_how_it_ended(harness, tmp_path):
+def test_each_request_is_one_line_with_the_callers_hash_the_request_and_its_outcome(harness, tmp_path):
     log, path = AuditLog(tmp_path / "audit"), harness.path
     with log.running():
         client = recording_client(harness, log)
@@ -74,7 +74,7 @@ def test_neither_keys_nor_names_nor_payloads_nor_unknown_paths_are_in_the_audit_
     assert (tmp_path / "audit").stat().st_mode & 0o077 == 0
 
 
-def test_the_hash_depends_on_the_key_and_nobody_has_none():
+def test_the_hash_depends_on_the_key_and_no_caller_has_no_hash():
     one, other = NameHasher(b"1" * 32), NameHasher(b"2" * 32)
     assert one.hash("key:a") == NameHasher(b"1" * 32).hash("key:a") != other.hash("key:a")
     assert (one.hash("key:a") != one.hash("key:b"), one.hash("")) == (True, "")
@@ -95,8 +95,8 @@ class Disk:
         return written
 
 
-def test_a_full_disk_costs_lines_which_are_counted_and_said_once_and_nothing_else(tmp_path, monkeypatch, caplog):
-    """Half a line is left by it at most, and the next one that fits begins anew."""
+def test_a_full_disk_loses_lines_which_are_counted_and_logged_once_and_nothing_else(tmp_path, monkeypatch, caplog):
+    """At most half a line is left, and the next line that fits starts on a new line."""
     disk, log, whole = Disk(monkeypatch), AuditLog(tmp_path / "audit"), len(RECORD.line())
     with log.running():
         disk.room = 2 * whole + 7
@@ -161,7 +161,7 @@ def test_a_file_that_was_moved_away_is_made_anew(tmp_path):
     assert (len(lines(tmp_path / "audit.1")), len(lines(path))) == (1, 1)
 
 
-def test_no_more_lines_wait_than_there_is_room_for(tmp_path):
+def test_the_number_of_waiting_lines_is_bounded(tmp_path):
     log = AuditLog(tmp_path / "audit", max_waiting=3)  # nobody writes yet
     for _ in range(5):
         log.append(RECORD)
@@ -174,7 +174,7 @@ def test_no_more_lines_wait_than_there_is_room_for(tmp_path):
 # The log
 
 
-def test_a_line_of_json_is_one_line_whatever_is_said():
+def test_a_json_log_line_is_one_line_whatever_the_message():
     try:
         int("line\nbreak")
     except ValueError:
@@ -278,7 +278,7 @@ def test_no_trace_is_kept_of_what_falls_outside_the_share(harness):
     assert collector.spans == []
 
 
-def test_the_model_server_hears_which_trace_it_is_in():
+def test_the_trace_is_passed_on_to_the_model_server():
     tracer, sent = Tracer(Collector(), 1.0), []
     with scripted_server([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"]) as url:
 

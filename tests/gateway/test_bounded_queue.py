@@ -1,4 +1,4 @@
-"""The queue in front of the model server: bounded, in order, and nothing is charged for what it turns away."""
+"""The queue in front of the model server is bounded and ordered, and refused requests are not charged."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from modeltoll.records import Answer
 from modeltoll.testing.protocols import FakeUpstream, serving
 
 
-class Held:
-    """A model server that answers when it is let go; ``begun`` keeps the bodies in the order in which they came."""
+class BlockingModelServer:
+    """A model server that answers each body once ``release`` was called for it; ``started`` lists the bodies in order."""
 
     def __init__(self):
-        self.begun, self.gates = [], {}
+        self.started, self.gates = [], {}
 
     async def predict(self, path, body, content_type):
-        self.begun.append(body)
+        self.started.append(body)
         await self.gates.setdefault(body, asyncio.Event()).wait()
         return Answer(200, "text/plain", body)
 
-    def let(self, body):
+    def release(self, body):
         self.gates.setdefault(body, asyncio.Event()).set()
 
 
@@ -33,56 +33,56 @@ async def turns(count=20):
         await asyncio.sleep(0)
 
 
-def test_so_many_are_inside_so_many_wait_in_order_and_the_next_is_refused_at_once():
+def test_concurrency_and_waiting_are_bounded_and_the_next_request_is_refused_at_once():
     async def story():
-        held = Held()
-        queue = BoundedUpstream(held, max_concurrent=2, max_waiting=2, max_wait_seconds=60.0)
+        server = BlockingModelServer()
+        queue = BoundedUpstream(server, max_concurrent=2, max_waiting=2, max_wait_seconds=60.0)
         asked = [asyncio.create_task(queue.predict("/", body)) for body in (b"a", b"b", b"c", b"d")]
         await turns()
-        assert (held.begun, queue.active, queue.waiting) == ([b"a", b"b"], 2, 2)
+        assert (server.started, queue.active, queue.waiting) == ([b"a", b"b"], 2, 2)
         with pytest.raises(UpstreamBusy, match="too many"):
             await queue.predict("/", b"e")
-        held.let(b"b")
+        server.release(b"b")
         await turns()
-        assert (held.begun, queue.waiting) == ([b"a", b"b", b"c"], 1)
+        assert (server.started, queue.waiting) == ([b"a", b"b", b"c"], 1)
         for body in (b"a", b"c", b"d"):
-            held.let(body)
+            server.release(body)
         answers = await asyncio.gather(*asked)
         assert ([answer.body for answer in answers], queue.active, queue.waiting) == ([b"a", b"b", b"c", b"d"], 0, 0)
-        assert held.begun[-1] == b"d"
+        assert server.started[-1] == b"d"
 
     asyncio.run(story())
 
 
-def test_who_waits_too_long_is_refused_and_his_place_is_free_again():
+def test_a_request_that_waits_too_long_is_refused_and_frees_its_place():
     async def story():
-        held = Held()
-        queue = BoundedUpstream(held, max_concurrent=1, max_waiting=1, max_wait_seconds=0.0)
+        server = BlockingModelServer()
+        queue = BoundedUpstream(server, max_concurrent=1, max_waiting=1, max_wait_seconds=0.0)
         first = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
         for _ in range(2):
             with pytest.raises(UpstreamBusy, match="no time"):
                 await queue.predict("/", b"late")
-        held.let(b"a")
+        server.release(b"a")
         await first
-        held.let(b"b")
+        server.release(b"b")
         assert (await queue.predict("/", b"b")).body == b"b"
-        assert (held.begun, queue.active, queue.waiting) == ([b"a", b"b"], 0, 0)
+        assert (server.started, queue.active, queue.waiting) == ([b"a", b"b"], 0, 0)
 
     asyncio.run(story())
 
 
-def test_callers_who_leave_and_model_servers_that_fail_give_their_places_back():
+def test_cancelled_and_failed_requests_free_their_places():
     async def story():
-        held = Held()
-        queue = BoundedUpstream(held, max_concurrent=1, max_waiting=5, max_wait_seconds=60.0)
+        server = BlockingModelServer()
+        queue = BoundedUpstream(server, max_concurrent=1, max_waiting=5, max_wait_seconds=60.0)
         inside, waiting = [asyncio.create_task(queue.predict("/", body)) for body in (b"a", b"b")]
         await turns()
         for gone in (waiting, inside):
             gone.cancel()
             await asyncio.wait((gone,))
         assert (queue.active, queue.waiting) == (0, 0)
-        held.let(b"c")
+        server.release(b"c")
         assert (await queue.predict("/", b"c")).body == b"c"
         broken = BoundedUpstream(
             FakeUpstream(UpstreamError("down")), max_concurrent=1, max_waiting=0, max_wait_seconds=1.0
@@ -94,22 +94,22 @@ def test_callers_who_leave_and_model_servers_that_fail_give_their_places_back():
     asyncio.run(story())
 
 
-def test_health_does_not_stand_in_the_queue():
+def test_health_requests_are_not_queued():
     async def story():
-        held = Held()
-        held.fetch = lambda path: asyncio.sleep(0, Answer(200, "text/plain", path.encode()))
-        queue = BoundedUpstream(held, max_concurrent=1, max_waiting=0, max_wait_seconds=1.0)
+        server = BlockingModelServer()
+        server.fetch = lambda path: asyncio.sleep(0, Answer(200, "text/plain", path.encode()))
+        queue = BoundedUpstream(server, max_concurrent=1, max_waiting=0, max_wait_seconds=1.0)
         inside = asyncio.create_task(queue.predict("/", b"a"))
         await turns()
         assert (await queue.fetch("/ready")).body == b"/ready"
-        held.let(b"a")
+        server.release(b"a")
         await inside
 
     asyncio.run(story())
 
 
-def test_who_is_turned_away_gets_503_in_the_protocols_shape_and_pays_nothing(harness):
-    """503 with Retry-After: client libraries may try again, and that is right here."""
+def test_a_refused_request_gets_503_in_the_protocols_format_and_is_not_charged(harness):
+    """503 with Retry-After: client libraries may retry, as they should."""
 
     class Full(FakeUpstream):
         async def predict(self, path, body, content_type):

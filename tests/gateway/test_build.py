@@ -1,4 +1,4 @@
-"""Settings in, a gateway out; what cannot be built is said at once, setting by setting."""
+"""A gateway is built from settings; the error names every setting that cannot be used."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ def faults(settings):
     return caught.value.faults
 
 
-def test_an_assembled_gateway_walks_a_request_through(place, harness):
+def test_a_built_gateway_handles_a_request(place, harness):
     gateway = build_gateway(place(limits={"rows": 2}))
     gate = gateway.gates["digits"]
     gate._upstream = harness.upstream
 
-    async def visit():
+    async def handle():
         async with gateway.open():
             return await gate.handle(
                 GateRequest(Caller("key:a"), "/v2/models/digits/infer", harness.infer_body([1, 2]), Accept())
             )
 
-    result = asyncio.run(visit())
+    result = asyncio.run(handle())
     assert result.mode == "sealed"
     assert (place.folder / "modeltoll.db").exists()
     assert gate.config.served_model.service.max_rows == 2
     assert gate.config.without_ledger is False
 
 
-def test_everything_that_cannot_be_built_is_said_at_once(place):
+def test_everything_that_cannot_be_built_is_reported_at_once(place):
     (place.folder / "broken.npy").write_bytes(b"no array")
     np.savez(place.folder / "partial.npz", scores=np.ones((3, 2)) / 2)
     model = {
@@ -119,7 +119,7 @@ def test_every_puzzle_of_the_registry_can_be_selected(place):
     assert selector.sha256_below == 0.005
 
 
-def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(place):
+def test_expensive_puzzles_share_one_precomputed_pool_and_suspects_have_the_steeper_ladder(place):
     settings = place({"puzzle": {"max_memory_mib": 32, "suspected_memory_mib": 64}})
     stock = build_precomputed_pool(settings)
     puzzle = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE, stock).puzzles["argon2id"]
@@ -130,7 +130,7 @@ def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(p
 
 
 @pytest.mark.parametrize("puzzle", [{"max_memory_mib": 16, "suspected_memory_mib": 8}, {"allow": ["sha256"]}])
-def test_nothing_is_made_ahead_where_no_puzzle_takes_so_much_memory(place, puzzle):
+def test_nothing_is_precomputed_where_no_puzzle_takes_so_much_memory(place, puzzle):
     assert build_precomputed_pool(place({"puzzle": puzzle})) is None
 
 
@@ -149,7 +149,7 @@ def test_a_model_in_shadow_mode_needs_no_tariff_yet_and_one_that_charges_does(pl
         build_gateway(place())
 
 
-def test_callers_are_those_of_the_settings(place):
+def test_callers_are_identified_by_the_settings(place):
     keys = [{"name": "alice", "sha256": "a" * 64}, {"name": "vip", "sha256": "b" * 64, "exempt": True}]
     callers = build_identifier(place(callers={"anonymous": False, "keys": keys, "trusted_proxies": ["10.0.0.0/8"]}))
     assert callers.keys["a" * 64] == Caller("key:alice")
@@ -158,7 +158,7 @@ def test_callers_are_those_of_the_settings(place):
     assert [str(network) for network in callers.trusted_proxies] == ["10.0.0.0/8"]
 
 
-def test_the_operator_is_told_what_he_should_know(place, calibration):
+def test_the_operator_gets_startup_warnings(place, calibration):
     save_profile(DEFAULT_PROFILE, place.folder / "machine.json")
     quiet = build_gateway(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
     assert quiet.warnings == ()
@@ -170,7 +170,7 @@ def test_the_operator_is_told_what_he_should_know(place, calibration):
         assert word in warnings
 
 
-def test_a_tariff_made_with_other_weights_is_noticed(place, calibration):
+def test_a_tariff_with_other_weights_gives_a_warning(place, calibration):
     two = replace(
         calibration, measures=("entropy", "gap"), scores=np.vstack([calibration.scores] * 2), weights=(0.5, 0.5)
     )

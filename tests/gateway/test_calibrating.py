@@ -14,12 +14,12 @@ from modeltoll.cli import app
 from modeltoll.errors import AnswerError, CalibrationError, SettingsError
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model, measure_rows, read_rows
-from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
 from modeltoll.testing.protocols import FakeUpstream, serving
 
-WISHES = CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(), Provenance("test"))
+WISHES = CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(), CalibrationProvenance("test"))
 
 
 def model_server(harness):

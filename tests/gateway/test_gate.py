@@ -1,4 +1,4 @@
-"""The business of one request: nothing is released unpriced, and the ledger tells the same story as the answer."""
+"""One request at the gate: nothing is released unpriced, and the ledger agrees with the answer."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller, Work
 
 
-def opened(toll):
-    """The answer that a sealed toll gives to whoever solves it."""
+def solve_sealed(toll):
+    """The answer in a sealed toll, which is solved here."""
     return seal.open_answer(
         toll.payload, solve(toll.challenge, SolveControl()), wire.canonical_challenge(toll.challenge, toll.mode)
     )
 
 
-def test_a_sealed_answer_opens_to_what_the_model_server_said_byte_for_byte(harness):
+def test_a_sealed_answer_opens_to_the_model_servers_answer_byte_for_byte(harness):
     body = harness.infer_body([[1, 2], [3, 4]])
     result = harness.handle(body)
     assert result.answer is None
     assert result.mode == result.toll.mode == "sealed"
     assert result.toll.rows == result.work.rows == 2
-    assert opened(result.toll) == harness.answer(harness.confident_scores(2))
+    assert solve_sealed(result.toll) == harness.answer(harness.confident_scores(2))
     assert harness.upstream.requests == [(harness.path, body)]
 
 
-def test_the_log_tells_what_was_charged_and_nothing_of_the_payload(harness):
+def test_the_log_holds_the_charge_and_nothing_of_the_payload(harness):
     result = harness.handle(harness.infer_body([[1, 2], [3, 4]]))
     account, (bill,) = harness.account(), harness.log()
     assert (account.rows, account.requests, account.work) == (2, 1, result.work.seconds)
@@ -59,7 +59,7 @@ def test_the_log_tells_what_was_charged_and_nothing_of_the_payload(harness):
     assert bill.at == account.first_seen == harness.clock()
 
 
-def test_rare_rows_are_dearer_than_common_ones(harness):
+def test_rare_rows_cost_more_than_common_ones(harness):
     common = harness.handle(harness.infer_body([1, 2])).work.seconds
     harness.upstream.handler = lambda path, body: harness.answer(harness.uncertain_scores(1))
     assert harness.handle(harness.infer_body([3, 4])).work.seconds > 20 * common
@@ -79,10 +79,10 @@ def test_a_hundred_parallel_requests_of_one_caller_see_a_hundred_accounts(harnes
         "work",
         lambda tariff, assessment, account: seen.append(account) or Work(1e-5, 1, 1e-5),
     )
-    visits = [GateRequest(harness.alice, harness.path, harness.infer_body([n, 0]), wire.Accept()) for n in range(100)]
+    requests = [GateRequest(harness.alice, harness.path, harness.infer_body([n, 0]), wire.Accept()) for n in range(100)]
 
     async def all_at_once():
-        return await asyncio.gather(*(gate.handle(visit) for visit in visits))
+        return await asyncio.gather(*(gate.handle(request) for request in requests))
 
     results = asyncio.run(all_at_once())
     assert sorted(account.rows for account in seen) == list(range(1, 101))
@@ -101,7 +101,7 @@ UPSTREAM_FAULTS = {
 
 
 @pytest.mark.parametrize("says", UPSTREAM_FAULTS.values(), ids=UPSTREAM_FAULTS)
-def test_a_model_server_that_fails_gives_a_502_and_leaves_no_trace(harness, says):
+def test_a_failing_model_server_gives_a_502_and_nothing_is_charged(harness, says):
     harness.upstream.handler = says
     with pytest.raises((AnswerError, UpstreamError)) as caught:
         harness.handle(harness.infer_body([1, 2]))
@@ -137,7 +137,7 @@ SCORES = {
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])
 @pytest.mark.parametrize("caller", ["alice", "vip"])
 @pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
-def test_an_answer_that_cannot_be_measured_is_released_to_nobody(harness, scores, caller, mode):
+def test_an_answer_that_cannot_be_measured_is_never_released(harness, scores, caller, mode):
     harness.mode = mode
     harness.upstream.handler = lambda path, body: harness.answer(scores)
     with pytest.raises(AnswerError):
@@ -208,7 +208,7 @@ def test_dear_work_is_argon2ids_whatever_the_client_says(harness, monkeypatch):
     assert toll("hashcash; mode=redeem").challenge.puzzle == "argon2id"
 
 
-def test_suspected_callers_get_argon2id_and_nobody_asks_them_for_their_memory(harness, monkeypatch):
+def test_suspected_callers_get_argon2id_whatever_memory_they_offer(harness, monkeypatch):
     seconds = 0.004  # ten evaluations at 512 KiB
     honest, suspected = priced(harness, monkeypatch, seconds), "sha256; memory=0MiB"
     assert honest(suspected).challenge.puzzle == "sha256"
@@ -240,7 +240,7 @@ def test_a_time_lock_seals_where_the_route_has_one_and_the_client_asks_for_it(ha
     assert toll("").challenge.puzzle == "argon2id"
     locked = toll("timelock")
     assert (locked.challenge.puzzle, locked.mode, locked.expires) == ("timelock", "sealed", None)
-    assert opened(locked).status == 200
+    assert solve_sealed(locked).status == 200
     assert toll("timelock; mode=redeem").challenge.puzzle == "argon2id"
     assert priced(harness, monkeypatch, 0.05, surcharge=2.0)("timelock").challenge.puzzle == "argon2id"
 
@@ -262,8 +262,8 @@ def test_a_redeemed_toll_says_when_it_expires_and_is_not_good_before_it_was_issu
         redeem(harness.runtime, harness.alice, body)
 
 
-class LameLedger(MemoryLedger):
-    """Fails where it is told to."""
+class FailingLedger(MemoryLedger):
+    """Fails in the methods that are named."""
 
     def __init__(self, *fails):
         super().__init__()
@@ -282,7 +282,7 @@ class LameLedger(MemoryLedger):
 
 @pytest.mark.parametrize("fails", ["charge", "bill"])
 def test_a_ledger_that_does_not_answer_releases_nothing(calibration, harness, fails):
-    harness.ledger = LameLedger(fails)
+    harness.ledger = FailingLedger(fails)
     asyncio.run(harness.ledger.open())
     for caller in (harness.alice, harness.vip):
         with pytest.raises(LedgerError) as caught:
@@ -292,28 +292,28 @@ def test_a_ledger_that_does_not_answer_releases_nothing(calibration, harness, fa
 
 
 @pytest.mark.parametrize("fails", ["charge", "bill"])
-def test_with_release_a_silent_ledger_still_costs_the_row_price_and_is_noticed(harness, fails):
+def test_with_release_the_row_price_is_charged_without_the_ledger_and_the_result_says_so(harness, fails):
     usual = harness.handle(harness.infer_body([1, 2]))
     assert usual.in_ledger
-    harness.ledger, harness.without_ledger = LameLedger(fails), True
+    harness.ledger, harness.without_ledger = FailingLedger(fails), True
     asyncio.run(harness.ledger.open())
     result = harness.handle(harness.infer_body([1, 2]))
     assert not result.in_ledger
     assert result.toll is not None
     assert result.work.seconds == usual.work.seconds
-    assert opened(result.toll) == harness.answer(harness.confident_scores(1))
+    assert solve_sealed(result.toll) == harness.answer(harness.confident_scores(1))
 
 
-def test_nobody_is_a_newcomer_while_the_ledger_is_silent(calibration, harness):
-    """The entry toll is for those whom the ledger has not seen; when it sees nobody, nobody pays it."""
+def test_there_is_no_new_account_toll_without_the_ledger(calibration, harness):
+    """The toll is for callers that the ledger does not know; without the ledger it is charged to none."""
     harness.tariff = ConformalTariff(replace(calibration, new_account_toll=NewAccountToll(anonymous_units=200.0)))
     anonymous = Caller("net:198.51.100.0/24")
-    newcomer = harness.handle(harness.infer_body([1, 2]), anonymous).work
-    assert newcomer.new_account_seconds > 0
-    harness.ledger, harness.without_ledger = LameLedger("charge"), True
+    new_caller = harness.handle(harness.infer_body([1, 2]), anonymous).work
+    assert new_caller.new_account_seconds > 0
+    harness.ledger, harness.without_ledger = FailingLedger("charge"), True
     asyncio.run(harness.ledger.open())
     work = harness.handle(harness.infer_body([1, 2]), anonymous).work
-    assert (work.new_account_seconds, work.seconds) == (0.0, newcomer.rows_seconds)
+    assert (work.new_account_seconds, work.seconds) == (0.0, new_caller.rows_seconds)
 
 
 @pytest.mark.parametrize(("rows", "beside"), [(1, False), (1000, True)])

@@ -1,4 +1,4 @@
-"""A model server that misbehaves is an error of the tree, and what it said goes nowhere."""
+"""A misbehaving model server gives an error of the error tree, and its answer is discarded."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("script", "status"), FAULTS.values(), ids=FAULTS)
-def test_the_caller_of_a_faulty_model_server_sees_an_error_of_his_protocol_and_no_answer(harness, script, status):
+def test_the_caller_of_a_faulty_model_server_gets_an_error_in_its_protocol_and_no_answer(harness, script, status):
     async def post(url):
         harness.upstream = HttpUpstream(url, timeout=0.3 if status == 504 else 20.0, max_body=LIMIT)
         await harness.upstream.open()

@@ -67,7 +67,7 @@ def refused(credentials, token, match="not valid here"):
     return caught.value.private
 
 
-def test_the_sub_of_a_good_token_is_the_caller():
+def test_the_sub_of_a_valid_token_is_the_caller():
     assert tokens().caller(signed()) == Caller("jwt:alice")
 
 
@@ -102,8 +102,8 @@ def unsigned(**members):
     return f"{texts[0]}.{texts[1]}."
 
 
-def test_a_token_that_nobody_signed_or_signed_otherwise_is_refused(tmp_path):
-    """Neither 'none', nor a symmetric signature made with the public key, which everybody has."""
+def test_a_token_with_no_or_another_signature_is_refused(tmp_path):
+    """Neither 'none', nor a symmetric signature made with the public key, which is public."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS["RS256"]))
     credentials = tokens(["RS256"], file)
@@ -118,7 +118,7 @@ def test_a_token_that_nobody_signed_or_signed_otherwise_is_refused(tmp_path):
 
 
 class Raw(jwt.algorithms.HMACAlgorithm):
-    """HMAC as a forger does it, who takes a public key for the secret."""
+    """A token signed by HMAC with a public key as the secret."""
 
     def prepare_key(self, key):
         return key
@@ -175,13 +175,13 @@ def test_tier_and_organisation_come_from_the_claims_that_are_named():
         refused(credentials, signed(claims(**members)))
 
 
-def test_extensions_that_nobody_here_knows_and_endless_tokens_are_refused():
+def test_tokens_with_unknown_extensions_and_overlong_tokens_are_refused():
     assert "crit" in refused(tokens(), signed(crit=["b64x"], b64x=True))
     assert "longer" in refused(tokens(), signed(claims(padding="x" * 9000)))
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[\w-]{0,30}\.[\w-]{0,30}\.[\w-]{0,30}", fullmatch=True))
-def test_any_text_is_a_caller_a_refusal_or_somebody_elses(text):
+def test_any_text_gives_a_caller_none_or_a_refusal(text):
     credentials, token = tokens(), text.count(".") == 2 and text.isascii()
     try:
         assert credentials.caller(text) is None
@@ -201,7 +201,7 @@ def test_api_keys_go_before_tokens_and_what_is_neither_is_not_known():
             name(key)
 
 
-def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(harness):
+def test_over_http_a_bad_token_is_401_in_the_protocols_format_and_the_model_server_is_not_asked(harness):
     harness.identifier = CallerIdentifier(credentials=(tokens(),))
     with serving(harness.application()) as url:
 
@@ -220,7 +220,7 @@ def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(har
 # Key files and settings
 
 
-def test_keys_that_change_are_in_force_after_the_next_look_and_broken_ones_never(tmp_path):
+def test_a_changed_key_file_takes_effect_at_the_next_check_and_an_invalid_one_never(tmp_path):
     """An issuer goes from one key to the next without a restart."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS["RS256"]))
@@ -300,7 +300,7 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
         ({"key_file": "a", "tier": "gold"}, "no tier 'gold'"),
     ],
 )
-def test_settings_that_would_believe_too_much_are_faults(tmp_path, members, mend):
+def test_insecure_settings_are_refused(tmp_path, members, mend):
     with pytest.raises(SettingsError, match=mend) as caught:
         settings(tmp_path, **members)
     assert SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Key files: changed in one step by many, believed only where they are whole, and read again while a gateway runs."""
+"""Key files change atomically, are used only where they are valid, and are read again while a gateway runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def key_store(file, clock):
 # The file
 
 
-def test_a_key_is_random_and_long_and_the_file_never_holds_it(tmp_path):
+def test_a_key_is_random_and_long_and_never_stored(tmp_path):
     (key, sha256), (other, _) = draw_key(), draw_key()
     assert key != other
     assert len(key) >= 43
@@ -74,7 +74,7 @@ def test_a_key_is_random_and_long_and_the_file_never_holds_it(tmp_path):
     assert read_keys(path).keys[0].sha256 == sha256
 
 
-def test_what_is_written_reads_back_and_only_the_owner_may_read_it(tmp_path):
+def test_written_keys_read_back_and_the_file_is_readable_by_its_owner_only(tmp_path):
     lines = (
         key_record(tier="strict", organisation="acme", expires=NOW + DAY, note="über 'quotes'"),
         key_record("bob", "other"),
@@ -86,7 +86,7 @@ def test_what_is_written_reads_back_and_only_the_owner_may_read_it(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["keys.json", "keys.json.lock"]
 
 
-def test_a_change_keeps_the_files_rights_and_a_link_stays_a_link(tmp_path, file):
+def test_a_change_keeps_the_files_permissions_and_a_link_stays_a_link(tmp_path, file):
     file.chmod(0o640)
     link = tmp_path / "link.json"
     link.symlink_to(file)
@@ -96,7 +96,7 @@ def test_a_change_keeps_the_files_rights_and_a_link_stays_a_link(tmp_path, file)
     assert [key.name for key in read_keys(file).keys] == ["alice", "bob"]
 
 
-def test_many_changes_at_once_are_all_kept_and_no_reader_sees_half_a_file(tmp_path, file):
+def test_concurrent_changes_are_all_kept_and_no_reader_sees_a_partial_file(tmp_path, file):
     over, seen = threading.Event(), []
 
     def read():
@@ -123,7 +123,7 @@ def test_a_change_that_fails_leaves_the_file_as_it_was(file):
     assert file.read_bytes() == before
 
 
-SPOILT = {
+INVALID = {
     "no JSON": "{",
     "another version": '{"version": 2}',
     "a name twice": '{"keys": [], "keys2": []}',
@@ -139,8 +139,8 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("text", SPOILT.values(), ids=SPOILT)
-def test_a_spoilt_file_is_refused_by_name_and_shows_nothing_of_its_keys(tmp_path, text):
+@pytest.mark.parametrize("text", INVALID.values(), ids=INVALID)
+def test_an_invalid_file_is_refused_by_name_without_showing_its_keys(tmp_path, text):
     path = tmp_path / "keys.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingsError, match=r"keys\.json: ") as caught:
@@ -152,12 +152,12 @@ def test_a_spoilt_file_is_refused_by_name_and_shows_nothing_of_its_keys(tmp_path
     assert path.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path):
+def test_a_file_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(SettingsError, match="cannot be written: No such file"):
         write(tmp_path / "nowhere" / "keys.json")
 
 
-def test_a_caller_gets_a_second_key_only_where_that_is_asked_for():
+def test_a_caller_gets_a_second_key_only_on_request():
     document = KeyDocument(keys=(key_record(),))
     with pytest.raises(KeyFileError, match="alice has a key already"):
         with_key(document, key_record(key="other"))
@@ -166,7 +166,7 @@ def test_a_caller_gets_a_second_key_only_where_that_is_asked_for():
     assert len(with_key(expired, key_record(key="other")).keys) == 2
 
 
-def test_revoking_takes_all_keys_of_a_name_or_the_one_that_is_named():
+def test_revoking_removes_all_keys_of_a_caller_or_the_named_one():
     document = KeyDocument(keys=(key_record(), key_record(key="other"), key_record("bob", "third")))
     assert [key.name for key in without_key(document, "alice").keys] == ["bob"]
     left = without_key(document, "alice", hash_key("other")[:8])
@@ -176,7 +176,7 @@ def test_revoking_takes_all_keys_of_a_name_or_the_one_that_is_named():
             without_key(document, name, identity)
 
 
-def test_rotation_keeps_the_terms_and_gives_the_keys_before_an_end():
+def test_rotation_keeps_the_terms_and_sets_an_expiry_for_the_old_keys():
     old = key_record(tier="strict", organisation="acme", note="word", expires=NOW + 90 * DAY)
     later = NOW + 30 * DAY
     before, bob, new = with_new_key(
@@ -185,10 +185,10 @@ def test_rotation_keeps_the_terms_and_gives_the_keys_before_an_end():
     assert (before.sha256, before.expires) == (old.sha256, later + 7 * DAY)
     assert bob == key_record("bob", "b")
     assert (new.tier, new.organisation, new.note) == ("strict", "acme", "word")
-    assert (new.created, new.expires) == (later, later + 90 * DAY)  # good for as long as the one before
+    assert (new.created, new.expires) == (later, later + 90 * DAY)  # valid for as long as the old one
 
 
-def test_rotation_never_prolongs_a_key_and_needs_one():
+def test_rotation_never_prolongs_a_key_and_needs_a_valid_one():
     soon = key_record(expires=NOW + timedelta(hours=1))
     assert with_new_key(KeyDocument(keys=(soon,)), "alice", "0" * 64, NOW, 7 * DAY).keys[0].expires == soon.expires
     with pytest.raises(KeyFileError, match="still good"):
@@ -198,7 +198,7 @@ def test_rotation_never_prolongs_a_key_and_needs_one():
 # The key_store
 
 
-def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
+def test_callers_have_the_tier_and_the_organisation_of_their_key(tmp_path, clock):
     key_store = KeyStore(
         write(tmp_path / "k", key_record(tier="strict", organisation="acme"), key_record("bob", "b")), TIERS, clock
     )
@@ -208,7 +208,7 @@ def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
     assert key_store.caller("other") is None
 
 
-def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
+def test_a_key_is_refused_from_the_second_of_its_expiry(tmp_path, clock):
     key_store = KeyStore(write(tmp_path / "k", key_record(expires=NOW + DAY)), TIERS, clock)
     key_store.file_watch.read()
     clock.advance(DAY.total_seconds() - 0.5)
@@ -219,7 +219,7 @@ def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
     assert key_store.valid_count == 0
 
 
-def test_a_changed_file_is_in_force_after_the_next_look_and_not_before(file, key_store):
+def test_a_changed_file_takes_effect_at_the_next_check_and_not_before(file, key_store):
     change_keys(file, lambda document: with_key(without_key(document, "alice"), key_record("bob", "b")))
     assert (key_store.caller("secret").name, key_store.caller("b")) == ("key:alice", None)
     key_store.file_watch.check()
@@ -227,7 +227,7 @@ def test_a_changed_file_is_in_force_after_the_next_look_and_not_before(file, key
 
 
 @pytest.mark.parametrize("text", ["{", '{"keys": [{"name": "x"}]}', None])
-def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file, key_store, caplog, text):
+def test_an_invalid_file_leaves_the_last_valid_keys_active_and_is_logged_once(file, key_store, caplog, text):
     good = file.read_text()
     file.unlink() if text is None else file.write_text(text)
     with caplog.at_level(logging.INFO, "modeltoll.gateway"):
@@ -245,7 +245,7 @@ def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file,
     assert "secret" not in caplog.text
 
 
-def test_a_tier_that_is_not_known_spoils_the_whole_file(file, key_store):
+def test_an_unknown_tier_makes_the_whole_file_invalid(file, key_store):
     change_keys(file, lambda document: with_key(document, key_record("bob", "b", tier="gold")))
     with pytest.raises(SettingsError, match="no tier 'gold'; there are: normal, strict, exempt"):
         key_store.file_watch.read()
@@ -261,25 +261,25 @@ def test_an_unchanged_file_is_not_read_again(file, key_store):
     assert key_store.caller("secret").name == "key:alice"
 
 
-def test_the_roll_looks_by_itself_for_as_long_as_it_is_kept(file, key_store, monkeypatch):
-    async def keep():
-        looked = asyncio.Event()
+def test_a_running_file_watch_checks_the_file_repeatedly(file, key_store, monkeypatch):
+    async def watch():
+        checked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        look = key_store.file_watch.check
-        monkeypatch.setattr(key_store.file_watch, "check", lambda: (look(), loop.call_soon_threadsafe(looked.set)))
+        check = key_store.file_watch.check
+        monkeypatch.setattr(key_store.file_watch, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set)))
         async with key_store.file_watch.running(interval=0.0):
             change_keys(file, lambda document: with_key(document, key_record("bob", "b")))
-            looked.clear()
-            await asyncio.wait_for(looked.wait(), 60)
-            looked.clear()
-            await asyncio.wait_for(looked.wait(), 60)  # one that began after the change
+            checked.clear()
+            await asyncio.wait_for(checked.wait(), 60)
+            checked.clear()
+            await asyncio.wait_for(checked.wait(), 60)  # one that began after the change
         return asyncio.all_tasks() - {asyncio.current_task()}
 
-    assert asyncio.run(keep()) == set()
+    assert asyncio.run(watch()) == set()
     assert key_store.caller("b").name == "key:bob"
 
 
-def test_the_door_asks_the_roll_for_whom_the_settings_do_not_list(key_store):
+def test_keys_that_the_settings_do_not_list_are_looked_up_in_the_key_store(key_store):
     identifier = CallerIdentifier({hash_key("listed"): Caller("key:listed")}, credentials=(key_store,))
 
     def name(key):

@@ -1,4 +1,4 @@
-"""What only HTTP can get wrong: sizes, encodings, routes, headers, and callers who leave. Over real connections."""
+"""The public application over real connections: sizes, encodings, routes, headers and disconnects."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALICE = {"x-api-key": "alice-key"}
 
 @pytest.fixture
 def gateway(harness):
-    """A harness's gateway on a port of its own."""
+    """The harness's public application on a port of its own."""
     with serving(harness.application()) as url:
         yield url
 
@@ -81,7 +81,7 @@ def asked_before(harness, url, origin, header=wire.ACCEPT_HEADER):
     return httpx.options(url + harness.path, headers=headers, timeout=30)
 
 
-def test_pages_of_listed_origins_may_ask_and_read_what_they_are_told(harness):
+def test_pages_of_listed_origins_may_send_requests_and_read_the_headers(harness):
     harness.cors_origins = (ORIGIN,)
     with serving(harness.application()) as url:
         before = asked_before(harness, url, ORIGIN)
@@ -104,7 +104,7 @@ def test_without_a_list_no_page_of_another_origin_may_ask(harness, gateway):
     )
 
 
-def test_a_client_that_cannot_pay_is_told_why(harness, gateway):
+def test_a_client_without_toll_support_gets_a_readable_error(harness, gateway):
     response = post(harness, gateway, harness.infer_body([1, 2]))
     toll = wire.decode_toll(response.content)
     assert response.status_code == 402
@@ -284,7 +284,7 @@ def test_metadata_and_health_go_through_as_they_are(harness, gateway):
 # Callers
 
 
-def test_keys_are_asked_for_and_nobody_learns_them(harness):
+def test_keys_are_required_and_never_shown(harness):
     harness.identifier = CallerIdentifier({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
     with serving(harness.application()) as url:
         for headers in ({}, {"x-api-key": "wrong-key"}, {"authorization": "Bearer wrong-key"}):
@@ -333,7 +333,7 @@ def test_a_token_is_redeemed_by_its_caller_alone(harness, gateway):
 # Waiting
 
 
-def test_too_many_who_wait_are_sent_away(harness):
+def test_requests_above_the_limit_are_refused(harness):
     inside, leave = threading.Event(), threading.Event()
 
     class Slow:
@@ -354,8 +354,8 @@ def test_too_many_who_wait_are_sent_away(harness):
         assert post(harness, url, harness.infer_body([3, 4])).status_code == 402  # who left has made room
 
 
-def test_a_caller_who_leaves_takes_no_place_with_him(harness):
-    """He is gone before his body is complete, or while the model server thinks; others go on."""
+def test_a_caller_that_disconnects_frees_its_slot(harness):
+    """The caller disconnects before its body is complete, or while the model server works; others are served."""
     inside, leave, body = threading.Event(), threading.Event(), harness.infer_body([1, 2])
 
     class Slow:
@@ -383,7 +383,7 @@ def test_a_caller_who_leaves_takes_no_place_with_him(harness):
 # Metrics, logs, errors
 
 
-def test_a_dead_ledger_is_a_503_that_tells_the_operator_more_than_the_caller(harness, caplog):
+def test_a_failing_ledger_is_a_503_with_more_detail_in_the_log_than_in_the_answer(harness, caplog):
     async def charge(caller, entry):
         raise LedgerError("the ledger's disk is full; make room", private="/var/lib/secret/ledger.db")
 
@@ -484,15 +484,15 @@ def test_readiness_says_which_of_the_two_is_not_ready(harness, monkeypatch):
     assert asyncio.run(get(admin, "/v2/models/digits")).status_code == 404
 
 
-def test_readiness_does_not_wait_for_those_who_sleep(harness, monkeypatch):
+def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness, monkeypatch):
     monkeypatch.setattr("modeltoll.gateway.admin.health._PATIENCE", 0.01)
 
-    class Asleep:
+    class Hanging:
         async def fetch(self, path):
             await asyncio.Event().wait()
 
         async def account(self, caller, model, at):
             await asyncio.Event().wait()
 
-    admin = admin_application(Asleep(), "/v2/health/ready", Asleep(), harness.metrics)
+    admin = admin_application(Hanging(), "/v2/health/ready", Hanging(), harness.metrics)
     assert asyncio.run(get(admin, "/readyz")).json() == {"ready": False, "upstream": False, "ledger": False}

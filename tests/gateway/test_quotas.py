@@ -88,7 +88,7 @@ def test_shadow_mode_and_callers_without_an_allowance_are_not_counted(harness):
     assert spent(harness).rows == 0
 
 
-def test_while_the_ledger_does_not_answer_the_road_decides(harness):
+def test_without_the_ledger_the_gates_configuration_decides(harness):
     class Deaf(type(harness.ledger)):
         async def spent(self, caller, day):
             raise LedgerError("the ledger does not answer")

@@ -1,4 +1,4 @@
-"""Tokens: good for one caller, for one solution, for a while; shown twice they give the same bytes."""
+"""A token is valid for one caller, one solution and a limited time; redeemed twice, it gives the same bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(harness, token, counters, caller=None):
     return str(caught.value), caught.value.private
 
 
-def test_the_solution_buys_the_answer_as_often_as_it_is_shown(issued):
+def test_a_solution_gives_the_same_answer_each_time(issued):
     harness, toll, counters = issued
     body = wire.encode_redemption(toll.payload, counters)
     answers = [redeem(harness.runtime, harness.alice, body) for _ in range(3)]
@@ -43,20 +43,20 @@ def test_the_solution_buys_the_answer_as_often_as_it_is_shown(issued):
     assert len(harness.log()) == 1  # it was priced when it was asked for
 
 
-def test_a_wrong_solution_buys_nothing_and_no_reason_is_given(issued):
+def test_a_wrong_solution_is_refused_without_a_reason(issued):
     harness, toll, counters = issued
     for wrong in ((counters[0] + 1,), (*counters, 0), (*counters, *counters), (2**64 - 1,)):
         assert refused(harness, toll.payload, wrong)[0] == REFUSED
 
 
-def test_a_token_of_another_caller_buys_nothing(issued):
+def test_a_token_of_another_caller_is_refused(issued):
     harness, toll, counters = issued
     public, _ = refused(harness, toll.payload, counters, harness.bob)
     assert public == REFUSED
     assert "alice" not in public
 
 
-def test_a_forged_or_truncated_token_buys_nothing(issued):
+def test_a_forged_or_truncated_token_is_refused(issued):
     harness, toll, counters = issued
     token = toll.payload
     for forged in (b"", token[:4], token[:20], token[:-1], token + b"\0", bytes(len(token))):
@@ -93,7 +93,7 @@ NO_REDEMPTIONS = {
 
 
 @pytest.mark.parametrize("body", NO_REDEMPTIONS.values(), ids=NO_REDEMPTIONS)
-def test_what_is_no_redemption_is_a_request_error(harness, body):
+def test_a_malformed_redemption_is_a_request_error(harness, body):
     with pytest.raises(RequestError):
         redeem(harness.runtime, harness.alice, body)
 

@@ -64,9 +64,9 @@ def written(tmp_path):
 def gateway(settings, says):
     """A gateway in front of a double, its ledger open; and the double."""
     upstream = FakeUpstream(says)
-    assembly = build_gateway(load_settings(settings), upstream)
-    asyncio.run(assembly.ledger.open())
-    return assembly.public, upstream
+    gateway = build_gateway(load_settings(settings), upstream)
+    asyncio.run(gateway.ledger.open())
+    return gateway.public, upstream
 
 
 def answers(document):

@@ -1,4 +1,4 @@
-"""Several workers: one address, one count, one end."""
+"""Several workers share an address, count exactly together and stop together."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def serves(process):
     """Whether it lives, and is more than what multiprocessing keeps for itself."""
     try:
         return "resource_tracker" not in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it ended, and nobody may have noticed yet
+    except psutil.NoSuchProcess:  # it has ended and was not waited for yet
         return False
 
 
@@ -134,7 +134,7 @@ def test_an_interrupt_of_the_whole_terminal_ends_all_and_shows_no_traceback(gate
     assert "Traceback" not in gateway.log.read_text()
 
 
-def test_nobody_outlives_a_parent_that_was_killed(gateway):
+def test_no_worker_outlives_a_killed_parent(gateway):
     workers = gateway.workers()
     gateway.process.kill()
     gateway.process.wait()

@@ -1,4 +1,4 @@
-"""Accountants: totals that depend on what was answered, never on its order or its packing."""
+"""Accountants: totals depend neither on the order of the answers nor on their split into requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def part(whole, rows):
 @pytest.mark.parametrize("accountant", ACCOUNTANTS.values(), ids=ACCOUNTANTS)
 @settings(max_examples=20)
 @given(st.integers(2, 12), st.integers(0, 2**32 - 1))
-def test_the_total_depends_neither_on_order_nor_on_requests_nor_on_where_it_was_kept(accountant, count, seed):
+def test_the_total_depends_neither_on_order_nor_on_requests_nor_on_splitting_the_state(accountant, count, seed):
     whole = evidence(count, seed)
     rng = np.random.default_rng(seed)
     order, cut = rng.permutation(count), int(rng.integers(count + 1))

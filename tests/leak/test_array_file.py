@@ -34,7 +34,7 @@ def test_saving_twice_writes_the_same_file_and_leaves_no_other(tmp_path):
 
 
 def test_every_damaged_byte_is_noticed_or_harmless(tmp_path):
-    """A flipped byte is refused, unless it lies in a field of the archive that bears no data."""
+    """A flipped byte is detected, unless it is in a field of the archive without data."""
     path = tmp_path / "f.npz"
     save_arrays(path, "things", ARRAYS)
     good = path.read_bytes()
@@ -69,7 +69,7 @@ def test_a_changed_number_is_noticed_by_the_checksum(tmp_path):
         load_arrays(path, "things")
 
 
-def test_another_kind_version_or_no_file_of_ours_is_refused(tmp_path, monkeypatch):
+def test_another_kind_version_or_a_foreign_file_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "f.npz"
     save_arrays(path, "things", ARRAYS)
     with pytest.raises(CalibrationError, match="a things file where a novelty file"):
@@ -129,7 +129,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("kind", "change"), CHANGES)
-def test_a_file_whose_arrays_do_not_fit_each_other_is_refused(tmp_path, kind, change):
+def test_a_file_whose_arrays_do_not_match_is_refused(tmp_path, kind, change):
     path = saved(tmp_path, kind)
     save_arrays(path, kind, load_arrays(path, kind) | change)
     with pytest.raises(CalibrationError):

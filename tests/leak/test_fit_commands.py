@@ -1,4 +1,4 @@
-"""The fitting verbs: from the private data to files that measures are served from."""
+"""The commands ``fit-teachers`` and ``fit-novelty``."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def evidence(rows):
     return Evidence(tuple(bytes([number]) * 8 for number in range(len(rows))), inputs=rows)
 
 
-def test_fit_teachers_writes_teachers_that_pate_is_served_from(private):
+def test_fit_teachers_writes_a_file_for_pate(private):
     folder, unseen = private
     arguments = [str(folder / name) for name in ("X.npy", "y.npy")]
     result = CliRunner().invoke(
@@ -38,7 +38,7 @@ def test_fit_teachers_writes_teachers_that_pate_is_served_from(private):
     assert np.isfinite(leak).all()
 
 
-def test_a_file_that_is_no_array_is_an_error_and_not_a_traceback(private):
+def test_an_invalid_file_is_an_error_without_traceback(private):
     folder, _ = private
     (folder / "bad.npy").write_bytes(b"nothing")
     result = CliRunner().invoke(
@@ -49,7 +49,7 @@ def test_a_file_that_is_no_array_is_an_error_and_not_a_traceback(private):
 
 
 @pytest.mark.torch
-def test_fit_novelty_writes_a_measure_that_can_be_served(private):
+def test_fit_novelty_writes_a_measure(private):
     folder, unseen = private
     arguments = [str(folder / name) for name in ("X.npy", "y.npy")]
     result = CliRunner().invoke(app, ["fit-novelty", *arguments, "-o", str(folder / "n.npz"), "--points", "200"])

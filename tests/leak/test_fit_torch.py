@@ -1,4 +1,4 @@
-"""Networks trained by torch: served without it they vote the same; interrupted, they end the same."""
+"""Networks trained by torch: their votes do not need torch, and interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def parameters_of(members):
 
 @pytest.mark.parametrize("plan", [SMALL, FLAT], ids=["convolution", "perceptron"])
 def test_served_without_torch_they_vote_as_with_it(plan):
-    """The same winner for every teacher and row, over 10,000 rows, but where torch's float32 cannot tell two classes."""
+    """The same class for every teacher and row, over 10,000 rows, except where torch's float32 cannot distinguish two classes."""
     inputs, labels = stripes(240)
     teachers = fit_network_teachers(inputs, labels, SHAPE, plan, teachers=8)
     queries = np.random.default_rng(5).normal(size=(10_000, 256))
@@ -60,7 +60,7 @@ def test_served_without_torch_they_vote_as_with_it(plan):
     assert (teachers.votes(held[0]).argmax(axis=1) == held[1]).mean() > 0.7
 
 
-def test_training_that_was_interrupted_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+def test_interrupted_training_resumes_with_the_same_result(tmp_path, monkeypatch):
     inputs, labels = stripes(120)
     monkeypatch.setattr(fit_torch, "_MAX_WEIGHTS", 1)  # one teacher at a time
     whole = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=4)
@@ -97,14 +97,14 @@ def test_a_teacher_never_votes_for_a_class_that_it_has_not_seen():
 
 
 def test_a_teachers_training_does_not_depend_on_its_neighbours():
-    """Each network's loss has its own gradients: alone it has the same weights as among others, but for its chance."""
+    """Each network's loss has its own gradients: alone it has the same weights as among others, except for its random seed."""
     inputs, labels = stripes(60)
     marks = np.eye(3, dtype=np.float32)[labels][None]
     rows = inputs.astype(np.float32)[None]
     plan = replace(FLAT, epochs=2, batch=60)
-    lesson = TrainingBatch(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
+    batch = TrainingBatch(np.tile(rows, (2, 1, 1)), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
     other = TrainingBatch(np.concatenate([rows, -rows]), np.tile(marks, (2, 1, 1)), np.zeros((2, 3), bool), SHAPE)
-    first, second = (fit_torch.fit_network(which, plan) for which in (lesson, other))
+    first, second = (fit_torch.fit_network(which, plan) for which in (batch, other))
     assert first.layers[0].weights[0] == pytest.approx(second.layers[0].weights[0], abs=1e-6)
     assert not np.allclose(first.layers[0].weights[1], second.layers[0].weights[1])
 
@@ -118,7 +118,7 @@ def test_data_that_does_not_fit_the_plan_is_refused():
         fit_network_teachers(inputs, np.zeros(60), SHAPE, FLAT, teachers=4)
 
 
-def test_a_vote_head_tells_what_its_teachers_would():
+def test_a_vote_head_predicts_its_teachers_votes():
     inputs, labels = stripes(600)
     teachers = fit_network_teachers(inputs, labels, SHAPE, FLAT, teachers=20)
     head = distil.fit_vote_head(teachers, inputs, SHAPE, replace(distil.VOTE_HEAD, hidden=(32,)))
@@ -131,7 +131,7 @@ def test_a_vote_head_tells_what_its_teachers_would():
     assert np.corrcoef(ranks)[0, 1] > 0.6
 
 
-def test_novelty_in_what_a_trained_network_sees_tells_what_is_strange():
+def test_novelty_in_the_layers_of_a_trained_network_detects_strange_inputs():
     inputs, labels = stripes(300)
     measure = LayeredNovelty(
         distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.NOVELTY_NETWORK, hidden=(16,), epochs=3)),

@@ -30,13 +30,13 @@ def evidence_of(inputs):
     return Evidence(tuple(i.to_bytes(8, "big") for i in range(len(inputs))), inputs=inputs)
 
 
-def test_it_keeps_the_law_of_measures():
+def test_it_passes_the_suite():
     check_measure(LayeredNovelty(stack(), normal(200)), evidence_of(normal(20, 1) * 3))
 
 
 @pytest.mark.parametrize("view", ["position", "direction"])
 def test_zero_is_usual_one_is_rare_and_farther_is_more(view):
-    """In each of three layers; with a large power the strangest counts almost alone."""
+    """In each of three layers; with a large power the largest score dominates."""
     measure = LayeredNovelty(stack(), normal(3000), views=(view,), power=16.0)
     fresh = measure.measure(evidence_of(normal(1000, 5)))
     assert 0.05 < (fresh == 0.0).mean() < 0.5
@@ -91,25 +91,25 @@ def test_files_whose_arrays_do_not_fit_are_refused(tmp_path, spoil):
 
 
 @pytest.mark.parametrize("private", [np.ones((50, 8)), np.ones((50, 7)), np.full((50, 8), np.nan), normal(5)])
-def test_private_data_that_says_nothing_is_refused(private):
+def test_unusable_private_data_is_refused(private):
     with pytest.raises(CalibrationError):
         LayeredNovelty(stack(), private)
 
 
 @pytest.mark.parametrize("inputs", [np.full((1, 8), np.inf), np.ones((1, 7)), np.full((1, 8), 1e100)])
-def test_inputs_that_cannot_be_seen_are_refused(inputs):
+def test_unusable_inputs_are_refused(inputs):
     with pytest.raises(RequestError):
         LayeredNovelty(stack(), normal(100)).measure(evidence_of(inputs))
 
 
 @pytest.mark.parametrize("choice", [{"views": ()}, {"views": ("sideways",)}, {"power": 0.5}, {"power": np.nan}])
-def test_views_and_powers_that_mean_nothing_are_refused(choice):
+def test_invalid_views_and_powers_are_refused(choice):
     with pytest.raises(CalibrationError, match="views are position and direction"):
         LayeredNovelty(stack(), normal(100), **choice)
 
 
 class Foreign:
-    """A network of the owner's own, which sees no signs, or nothing at all."""
+    """A custom network, which ignores signs, or everything."""
 
     dimensions = 8
 
@@ -120,7 +120,7 @@ class Foreign:
         return [np.ones_like(inputs) if self.blind else np.abs(inputs)]
 
 
-def test_a_network_of_the_owners_own_may_look_but_is_not_saved(tmp_path):
+def test_a_custom_network_can_be_used_but_not_saved(tmp_path):
     measure = LayeredNovelty(Foreign(), normal(200), views=("direction",), power=1.0)
     assert measure.measure(evidence_of(np.eye(8) * 5)).min() > 1.0
     with pytest.raises(CalibrationError, match="only a network that fit-novelty trained"):

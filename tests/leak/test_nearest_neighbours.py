@@ -100,8 +100,8 @@ def test_the_result_is_that_of_a_full_search_where_a_few_directions_rule_points_
             assert_exact(points, queries[start : start + at_once], k, search)
 
 
-def test_a_few_directions_leave_few_points_to_settle():
-    """The quick way is taken: what is settled in float64 is a small part of the points, for queries near them."""
+def test_the_coarse_search_leaves_few_candidates():
+    """The coarse search is used: for queries near points, few candidates are compared in float64."""
     rng = np.random.default_rng(7)
     points = slanted(5000, 64, rng, "normal")
     search = Neighbours(points)
@@ -112,14 +112,14 @@ def test_a_few_directions_leave_few_points_to_settle():
 
 
 @pytest.mark.parametrize("dimensions", [2, 8])
-def test_a_query_beyond_all_float32_is_answered(dimensions):
+def test_a_query_beyond_the_range_of_float32_is_answered(dimensions):
     points = np.random.default_rng(0).normal(size=(50, dimensions))
     assert_exact(points, np.full((1, dimensions), 1e100), 3)
     assert_exact(points, np.full((1, dimensions), -1e30), 3)
 
 
 @pytest.mark.parametrize("dimensions", [2, 30])
-def test_a_row_is_answered_alike_alone_and_among_others(dimensions):
+def test_a_row_has_the_same_result_alone_and_in_a_batch(dimensions):
     rng = np.random.default_rng(3)
     search, queries = Neighbours(rng.normal(size=(700, dimensions))), rng.normal(size=(40, dimensions))
     radii, indices = search.nearest(queries, 7)
@@ -130,7 +130,7 @@ def test_a_row_is_answered_alike_alone_and_among_others(dimensions):
 
 
 @pytest.mark.parametrize("dimensions", [2, 30])
-def test_no_queries_have_no_neighbours(dimensions):
+def test_no_queries_give_empty_results(dimensions):
     radii, indices = Neighbours(np.eye(dimensions)).nearest(np.empty((0, dimensions)), 2)
     assert radii.shape == (0,)
     assert indices.shape == (0, 2)

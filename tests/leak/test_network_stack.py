@@ -36,7 +36,7 @@ def evidence_of(inputs):
 
 
 def plainly(served, network, row):
-    """The published arithmetic, written as loops."""
+    """The arithmetic as plain loops."""
     image = row.reshape(SHAPE)
     for layer in (layer for layer in served.layers if layer.kernel):
         weights, k = layer.weights[network].astype(float), layer.kernel
@@ -61,7 +61,7 @@ def test_the_outputs_are_convolution_pooling_and_products_as_written_plainly():
     assert served.outputs(inputs) == pytest.approx(np.array(expected), rel=1e-4, abs=1e-5)
 
 
-def test_votes_keep_the_law_of_measures_and_sum_to_the_teachers():
+def test_votes_pass_the_suite_and_sum_to_the_teachers():
     teachers = TeacherEnsemble(stack(23), np.array([2, 5, 9]), 240)
     inputs = rows(70)
     assert (teachers.votes(inputs).sum(axis=1) == 23).all()
@@ -88,7 +88,7 @@ def test_a_class_that_was_never_seen_is_never_voted_for():
     assert (winners[:, 0] == 0).all()
 
 
-def test_saved_teachers_vote_the_same_and_are_asked_through_one_door(tmp_path):
+def test_saved_teachers_vote_the_same_and_have_one_loader(tmp_path):
     path, head_path, inputs = tmp_path / "teachers.npz", tmp_path / "head.npz", rows(40)
     teachers = TeacherEnsemble(stack(), np.array(["ant", "bee", "cow"]), 240)
     teachers.save(path)

@@ -1,4 +1,4 @@
-"""PATE and pkNN: the readings of votes, and the measures that gather them."""
+"""PATE and pkNN: the readouts of votes, and the measures that gather them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def private(rng, rows=400, classes=4):
     return rng.dirichlet(np.full(classes, 0.4), rows), rng.integers(0, classes, rows)
 
 
-READINGS = [
+READOUTS = [
     VoteReadout(0.4),
     VoteReadout(2.0, order=5.0),
     VoteReadout(0.4, EPS_SUM),
@@ -35,17 +35,17 @@ READINGS = [
 ]
 
 
-@pytest.mark.parametrize("reading", [None, *READINGS])
-def test_pate_keeps_the_law_of_measures(reading):
+@pytest.mark.parametrize("readout", [None, *READOUTS])
+def test_pate_keeps_the_law_of_measures(readout):
     inputs = np.random.default_rng(0).normal(size=(40, 3))
-    check_measure(PateMeasure(ten_voters, 10, reading), Evidence(names(40), inputs=inputs))
+    check_measure(PateMeasure(ten_voters, 10, readout), Evidence(names(40), inputs=inputs))
 
 
-@pytest.mark.parametrize("reading", [None, *READINGS])
-def test_pknn_keeps_the_law_of_measures(reading):
+@pytest.mark.parametrize("readout", [None, *READOUTS])
+def test_pknn_keeps_the_law_of_measures(readout):
     rng = np.random.default_rng(1)
     scores, labels = private(rng)
-    measure = PknnMeasure(log_scores(scores), labels, 20, reading)
+    measure = PknnMeasure(log_scores(scores), labels, 20, readout)
     check_measure(measure, Evidence(names(30), scores=rng.dirichlet(np.full(4, 0.3), 30)))
 
 

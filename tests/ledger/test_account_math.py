@@ -1,4 +1,4 @@
-"""The arithmetic of accounts, and that SQLite keeps to it bit by bit."""
+"""The arithmetic of accounts, which SQLite follows bit for bit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def entries(draw):
     count=st.floats(0.0, 1e9),
     steps=st.lists(st.floats(0.0, 50 * DAY), min_size=1, max_size=8),
 )
-def test_fading_in_steps_is_fading_at_once(count, steps):
+def test_decay_in_steps_equals_decay_at_once(count, steps):
     at, stepped = 0.0, account(((count,),))
     for step in steps:
         at += step
@@ -83,7 +83,7 @@ def test_totals_are_sums_and_counts_never_exceed_rows(sequence):
     )
 )
 def test_any_sequence_gives_the_same_accounts_in_memory_and_in_sqlite(sequence):
-    """Entries and bills in any order, with a sketch so small that its ring turns."""
+    """Charges and bills in any order, with a sketch so small that its ring turns."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(account_math, "SKETCH_SIZE", 4)
         asyncio.run(_compare(sequence, MemoryLedger(salt=b"s"), SqliteLedger(Path(folder) / "ledger.db")))
@@ -124,7 +124,7 @@ def test_a_hash_depends_on_the_salt_and_on_the_caller():
 
 
 @pytest.mark.parametrize("name", ["", "key:\0", "key:\ud800"])
-def test_names_that_a_store_cannot_keep_are_refused(name):
+def test_names_that_a_ledger_cannot_store_are_refused(name):
     with pytest.raises(ValueError):
         account_math.check_names(Caller(name), "m")
 
@@ -132,7 +132,7 @@ def test_names_that_a_store_cannot_keep_are_refused(name):
 @pytest.mark.parametrize(
     "work", [Work(math.nan, 1, 0.0), Work(-1.0, 1, 0.0), Work(1.0, 1, math.inf), Work(1.0, 1, 1.0, surcharge=math.nan)]
 )
-def test_bills_that_would_spoil_the_book_are_refused(work):
+def test_invalid_log_entries_are_refused(work):
     good = LogEntry(0.0, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "sealed")
     account_math.check_log_entry(CALLER, good)
     for bad in (replace(good, work=work), replace(good, at=math.inf), replace(good, leaks=((math.nan,),))):

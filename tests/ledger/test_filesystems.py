@@ -1,4 +1,4 @@
-"""File systems that several machines share are known by their type."""
+"""Network file systems are recognised by their type."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def test_local_and_unknown_file_systems_are_not_refused(kind):
     assert is_network_filesystem(kind) is False
 
 
-def test_an_empty_list_names_nothing():
+def test_an_empty_list_gives_no_type():
     assert filesystem_of(Path("/anywhere"), "") == ""

@@ -1,4 +1,4 @@
-"""Whatever happens, every ledger tells the same story: that of ``book.py``, as the memory keeps it."""
+"""Random steps: every ledger gives the same results as the one in memory, which follows ``account_math``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALLERS = [
 MODELS = ["digits", "}:account:\\ $1 %s {0} \U0001f40d", "m" * 9000]
 
 
-def entry(dice, at):
+def new_charge(dice, at):
     shape = dice.choice([(2, 14), (2, 14), (2, 14), (1, 3), (0, 5)])
     rows = dice.choice([1, 1, 1, 2, 40])
     return Charge(
@@ -38,7 +38,7 @@ def entry(dice, at):
     )
 
 
-def bill(dice, at):
+def log_entry(dice, at):
     seconds = dice.random() * 10 ** dice.randrange(-9, 9)
     work = Work(seconds, 1, seconds, 0.0, 1 + dice.random(), 1.0)
     return LogEntry(
@@ -47,7 +47,7 @@ def bill(dice, at):
 
 
 def alike(one, other):
-    """Equal but for the last digits of numbers that faded."""
+    """Equal up to the last digits of decayed numbers."""
     if isinstance(one, float):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-140)
     if isinstance(one, (tuple, list)):
@@ -58,7 +58,7 @@ def alike(one, other):
 
 
 async def story(url, seed):
-    """What a ledger says at each step of a story that the seed tells; times leap, mostly forward, up to 40 years."""
+    """The results of a ledger for random steps of a seed; times jump, mostly forward, by up to 40 years."""
     dice, at, said = random.Random(seed), 1e9, []
     ledger = ledger_from_url(f"{url}?half_life_days=3")
     await ledger.open()
@@ -67,9 +67,9 @@ async def story(url, seed):
         caller = dice.choice(CALLERS)
         step = dice.choice(["charge"] * 6 + ["bill", "bill", "account", "reset"])
         if step == "charge":
-            said.append(await ledger.charge(caller, entry(dice, at)))
+            said.append(await ledger.charge(caller, new_charge(dice, at)))
         elif step == "bill":
-            await ledger.bill(caller, bill(dice, at))
+            await ledger.bill(caller, log_entry(dice, at))
         elif step == "account":
             said.append(await ledger.account(caller, dice.choice(MODELS), at))
         else:
@@ -83,7 +83,7 @@ async def story(url, seed):
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql", "valkey"])
 @pytest.mark.parametrize("seed", range(4))
-def test_every_ledger_says_what_the_memory_says(store, seed, stores):
-    told, known = asyncio.run(story(stores[store], seed)), asyncio.run(story("memory://", seed))
-    for step, (one, other) in enumerate(zip(told, known, strict=True)):
+def test_every_ledger_agrees_with_the_memory(store, seed, stores):
+    found, expected = asyncio.run(story(stores[store], seed)), asyncio.run(story("memory://", seed))
+    for step, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert alike(one, other), step

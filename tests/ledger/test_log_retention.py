@@ -1,4 +1,4 @@
-"""A log may be kept for a time; it is shortened from its old end, now and then, and its numbers go on."""
+"""Retention: old lines are deleted from time to time, and line numbers continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CALLER = Caller("key:a")
 STORES = ["sqlite", "postgresql", "valkey"]
 
 
-def bill(day):
+def log_entry(day):
     return LogEntry(1e9 + day * DAY, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(1.0, 1, 1.0), "free")
 
 
@@ -26,14 +26,14 @@ async def days_left(url, days):
     ledger = ledger_from_url(url)
     await ledger.open()
     for day in days:
-        await ledger.bill(CALLER, bill(day))
+        await ledger.bill(CALLER, log_entry(day))
     lines = [(number, (line.at - 1e9) / DAY) for number, _, line in await ledger.log(0, 10_000)]
     await ledger.close()
     return lines
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_lines_older_than_asked_for_go_and_the_others_keep_their_numbers(store, stores, monkeypatch):
+def test_old_lines_are_deleted_and_the_others_keep_their_numbers(store, stores, monkeypatch):
     monkeypatch.setattr(log_retention, "_EVERY", 3)
     first, *_ = whole = asyncio.run(days_left(stores[store], range(5)))
     assert [day for _, day in whole] == [0, 1, 2, 3, 4]
@@ -43,7 +43,7 @@ def test_lines_older_than_asked_for_go_and_the_others_keep_their_numbers(store, 
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_the_last_line_stays_however_old_and_no_number_is_given_twice(store, stores, monkeypatch):
+def test_the_last_line_stays_and_no_number_is_assigned_twice(store, stores, monkeypatch):
     monkeypatch.setattr(log_retention, "_EVERY", 1)
     url = f"{stores[store]}?keep_log_days=1"
     ((last, _),) = asyncio.run(days_left(url, [0, 10, 20]))
@@ -51,7 +51,7 @@ def test_the_last_line_stays_however_old_and_no_number_is_given_twice(store, sto
     assert asyncio.run(days_left(url, [50])) == [(last + 2, 50)]
 
 
-def test_the_old_end_goes_in_cuts_and_the_cuts_outrun_the_bills(monkeypatch):
+def test_deletions_are_bounded_and_keep_up_with_the_bills(monkeypatch):
     assert log_retention.MAX_LINES_AT_ONCE > log_retention._EVERY
     monkeypatch.setattr(log_retention, "_EVERY", 3)
     kept = Retention(10.0)
@@ -60,7 +60,7 @@ def test_the_old_end_goes_in_cuts_and_the_cuts_outrun_the_bills(monkeypatch):
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_days_that_are_none_are_refused(store, stores):
+def test_invalid_days_are_refused(store, stores):
     for days in ("0", "-1", "ever", ""):
         with pytest.raises(SettingsError, match="keep_log_days must be a number above 0"):
             ledger_from_url(f"{stores[store]}?keep_log_days={days}")

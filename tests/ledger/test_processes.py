@@ -59,7 +59,7 @@ def test_a_killed_process_leaves_what_it_acknowledged_and_at_most_one_charge_mor
     assert finish(start(file, "two", 1)) == [str(rows + 1)]
 
 
-def test_a_disk_that_cannot_take_more_refuses_and_goes_on_when_it_can(tmp_path):
+def test_a_full_disk_refuses_and_recovers(tmp_path):
     """The system's limit on the size of files: the write itself fails, half-way through a transaction."""
     file = tmp_path / "ledger.db"
     said = finish(start(file, "one", 200, "--file-limit", 200_000))
@@ -70,7 +70,7 @@ def test_a_disk_that_cannot_take_more_refuses_and_goes_on_when_it_can(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root may mount a file system")
-def test_a_full_file_system_refuses_and_keeps_what_it_has(tmp_path):
+def test_a_full_file_system_refuses_and_keeps_its_data(tmp_path):
     script = f'mount -t tmpfs -o size=300k none "{tmp_path}" && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, str(CHARGER), str(tmp_path / "a.db")]
     run = subprocess.run([*command, "one", "200"], capture_output=True, timeout=60, check=False)

@@ -1,4 +1,4 @@
-"""An encrypted URL speaks TLS and believes only those whose certificate it is told to believe.
+"""An encrypted URL uses TLS and accepts only certificates that it is configured to trust.
 
 The servers of the tests speak no TLS themselves: a relay in front of Valkey does.
 """
@@ -66,7 +66,7 @@ async def relay(port, certificate):
 
 
 @pytest.mark.parametrize("scheme", ["valkeys", "rediss"])
-def test_an_encrypted_url_speaks_tls_to_a_server_whose_certificate_it_knows(scheme, keyspace, valkey, certificate):
+def test_an_encrypted_url_uses_tls_with_a_server_of_a_known_certificate(scheme, keyspace, valkey, certificate):
     async def go():
         async with relay(valkey.port, certificate) as port:
             url = keyspace.replace("valkey://", f"{scheme}://").replace(f":{valkey.port}/", f":{port}/")
@@ -78,7 +78,7 @@ def test_an_encrypted_url_speaks_tls_to_a_server_whose_certificate_it_knows(sche
     asyncio.run(go())
 
 
-def test_a_certificate_that_nobody_vouches_for_and_one_of_another_host_are_refused(keyspace, valkey, certificate):
+def test_an_untrusted_certificate_and_one_of_another_host_are_refused(keyspace, valkey, certificate):
     async def go():
         async with relay(valkey.port, certificate) as port:
             url = keyspace.replace("valkey://", "valkeys://").replace(f":{valkey.port}/", f":{port}/")
@@ -90,6 +90,6 @@ def test_a_certificate_that_nobody_vouches_for_and_one_of_another_host_are_refus
     asyncio.run(go())
 
 
-def test_a_file_of_certificates_that_is_not_there_is_missed_aloud(keyspace):
+def test_a_missing_file_of_certificates_is_reported(keyspace):
     with pytest.raises(SettingsError, match="ssl_ca_certs: there is no such file"):
         ledger_from_url(keyspace.replace("valkey://", "valkeys://") + "?ssl_ca_certs=/none.pem")

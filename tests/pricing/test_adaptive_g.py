@@ -1,4 +1,4 @@
-"""The g that an API chooses from its past: it finds what earns most, and breaks no promise."""
+"""The adaptive g: it finds the g with the highest mean price, and keeps the bound on honest prices."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ def names(start, rows):
 
 
 def test_at_first_the_operators_own_is_in_force(tariff):
-    bend = AdaptiveG(tariff)
-    assert bend.tariff is tariff
-    bend.add(names(0, 500), assessed(tariff, np.full(500, 1e-4)).bins, 0.0)
-    assert bend.g == 0.8, "so few rows change nothing"
+    adaptive = AdaptiveG(tariff)
+    assert adaptive.tariff is tariff
+    adaptive.add(names(0, 500), assessed(tariff, np.full(500, 1e-4)).bins, 0.0)
+    assert adaptive.g == 0.8, "so few rows change nothing"
 
 
 @pytest.mark.parametrize(("p", "g"), [(0.0001, 0.9), (0.08, 0.6), (0.15, 0.5)])
-def test_it_takes_the_g_that_earns_most_from_what_is_sent(tariff, p, g):
-    """Rows of one p earn most, (1 - g) p^(-g), at g = 1 + 1 / ln p, as far as the bins tell p."""
-    bend = AdaptiveG(tariff)
-    bend.add(names(0, 2000), assessed(tariff, np.full(2000, p)).bins, 0.0)
-    assert bend.g == g
+def test_it_takes_the_g_with_the_highest_mean_price(tariff, p, g):
+    """Rows of one p cost most, (1 - g) p^(-g), at g = 1 + 1 / ln p, up to the resolution of the bins."""
+    adaptive = AdaptiveG(tariff)
+    adaptive.add(names(0, 2000), assessed(tariff, np.full(2000, p)).bins, 0.0)
+    assert adaptive.g == g
 
 
-def test_what_is_sent_again_does_not_count_again_and_what_is_old_fades(tariff):
-    bend = AdaptiveG(tariff)
+def test_repeated_rows_do_not_count_again_and_old_rows_decay(tariff):
+    adaptive = AdaptiveG(tariff)
     for _ in range(5):
-        bend.add(names(0, 900), assessed(tariff, np.full(900, 0.15)).bins, 0.0)
-    assert bend.g == 0.8
-    bend.add(names(900, 1000), assessed(tariff, np.full(1000, 0.15)).bins, 0.0)
-    assert bend.g == 0.5
-    bend.add(names(1900, 1100), assessed(tariff, np.full(1100, 1e-4)).bins, 20 * HALF_LIFE)
-    assert bend.g == 0.9
+        adaptive.add(names(0, 900), assessed(tariff, np.full(900, 0.15)).bins, 0.0)
+    assert adaptive.g == 0.8
+    adaptive.add(names(900, 1000), assessed(tariff, np.full(1000, 0.15)).bins, 0.0)
+    assert adaptive.g == 0.5
+    adaptive.add(names(1900, 1100), assessed(tariff, np.full(1100, 1e-4)).bins, 20 * HALF_LIFE)
+    assert adaptive.g == 0.9
 
 
 def test_counts_mean_the_same_at_every_g(tariff):
-    bend = AdaptiveG(tariff)
-    bend.add(names(0, 2000), assessed(tariff, np.full(2000, 1e-4)).bins, 0.0)
-    assert bend.g != tariff.calibration.g
-    assert (bend.tariff.identity, bend.tariff.shape) == (tariff.identity, tariff.shape)
+    adaptive = AdaptiveG(tariff)
+    adaptive.add(names(0, 2000), assessed(tariff, np.full(2000, 1e-4)).bins, 0.0)
+    assert adaptive.g != tariff.calibration.g
+    assert (adaptive.tariff.identity, adaptive.tariff.shape) == (tariff.identity, tariff.shape)
 
 
 def test_honest_rows_pay_one_unit_at_most_whatever_was_chosen_from_the_past(make_calibration):
@@ -65,15 +65,15 @@ def test_honest_rows_pay_one_unit_at_most_whatever_was_chosen_from_the_past(make
     rng, paid, chosen = np.random.default_rng(5), [], set()
     for run in range(150):
         tariff = ConformalTariff(make_calibration([np.sort(rng.normal(10.0, 1.0, 1000))], weights=(1.0,)))
-        bend, start = AdaptiveG(tariff), 0
+        adaptive, start = AdaptiveG(tariff), 0
         for step in range(12):
             thief = 10.0 + (1.0 if run % 2 else 4.0) * (step % 3 == 0) + rng.normal(size=200)
             leaks = np.concatenate([rng.normal(10.0, 1.0, 200), thief])[:, None]
-            assessment = bend.tariff.assess(Leaks(tariff.measures, leaks), rng)
+            assessment = adaptive.tariff.assess(Leaks(tariff.measures, leaks), rng)
             paid.append(assessment.factors[:200].mean())
-            bend.add(names(start, 400), assessment.bins, 0.0)
+            adaptive.add(names(start, 400), assessment.bins, 0.0)
             start += 400
-            chosen.add(bend.g)
+            chosen.add(adaptive.g)
     assert start > ENOUGH_ROWS
     assert len(chosen) > 1
     assert chosen <= {*CHOICES}

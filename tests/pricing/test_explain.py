@@ -1,4 +1,4 @@
-"""Explanations add up to the price that is charged."""
+"""Explanations equal the price that is charged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running totals, and the evidence after each row: the same as walking through the rows one by one."""
+"""Cumulative sums by account, and the evidence after each row, equal those of a loop over the rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.floats(0.0, 1.0),
 
 
 @given(ROWS)
-def test_totals_and_ranks_are_those_of_a_walk_through_the_rows(rows):
+def test_totals_and_ranks_equal_those_of_a_loop_over_the_rows(rows):
     accounts = np.array([row[0] for row in rows], dtype=np.int64)
     counted = np.array([row[1] for row in rows], dtype=bool)
     values = np.array([row[2] for row in rows])
@@ -33,7 +33,7 @@ def test_totals_and_ranks_are_those_of_a_walk_through_the_rows(rows):
 
 @given(ROWS, st.sampled_from([300, 5000]))
 def test_the_running_evidence_is_that_of_each_accounts_counts(rows, honest):
-    """And a row that its caller has sent before changes nothing, for him or for anyone."""
+    """And a row that its caller has sent before changes nothing, for any account."""
     suspicion = Suspicion(honest, SuspicionTerms())
     accounts = np.array([row[0] for row in rows], dtype=np.int64)
     counted = np.array([row[1] for row in rows], dtype=bool)

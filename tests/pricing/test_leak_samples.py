@@ -1,4 +1,4 @@
-"""The laws of recorded leaks: they read back exactly, and nothing unsound gets through."""
+"""Recorded leaks: they read back exactly, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_one_measure_needs_no_second_dimension(tmp_path):
         ),
     ],
 )
-def test_unsound_samples_are_refused_by_name(tmp_path, members, fault):
+def test_invalid_samples_are_refused_by_name(tmp_path, members, fault):
     path = tmp_path / "leaks.npz"
     np.savez(path, **members)
     with pytest.raises(CalibrationError, match=f"leaks.npz:? .*{fault}|leaks.npz {fault}"):
@@ -86,7 +86,7 @@ def test_measures_are_chosen_by_name_in_the_order_asked_for():
         select_measures(Leaks(NAMES, ROWS), ("entropy", "gap"))
 
 
-def test_a_row_is_stated_once_for_each_measure():
+def test_a_row_is_given_once_for_each_measure():
     assert parse_leaks(["novelty=2", "entropy=0.5"], NAMES).values.tolist() == [[0.5, 2.0]]
     for wrong in (
         ["entropy=1"],
@@ -117,7 +117,7 @@ def test_the_log_gives_the_rows_of_one_model_in_one_mode():
     assert logged.leaks.values[:, 0].tolist() == [0, 1, 0, 1, 2, 0, 1, 0, 1]
 
 
-def test_a_caller_who_shapes_the_tariff_and_suspects_are_told():
+def test_a_caller_who_dominates_the_tariff_and_suspects_are_reported():
     logged = leaks_of_log([line("a", 8), line("b", 2, surcharge=5.0)], "digits", NAMES, "shadow")
     assert any("caller a sent 8 of the 10 rows" in warning for warning in logged.warnings)
     assert any("2 of the 10 rows came from callers under suspicion" in warning for warning in logged.warnings)

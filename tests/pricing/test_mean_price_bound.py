@@ -1,4 +1,4 @@
-"""Promises that outlive single rows: any choice of g that looks only at the past, fillers, repeated rows, neighbours."""
+"""The bound on honest prices holds for any choice of g from the past, and with fillers, repeated rows and others."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
 from modeltoll.simulation.p_value_mixture import PValueMixture, leaks_at
 from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account
 
-BENDS = np.array([0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
+EXPONENTS = np.array([0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
 STOLEN = 300
 
 
 def factors(p_values):
-    """Of every g in BENDS: (bends, rows)."""
-    return (1.0 - BENDS[:, None]) * p_values ** -BENDS[:, None]
+    """The factors for every g in EXPONENTS, (exponents, rows)."""
+    return (1.0 - EXPONENTS[:, None]) * p_values ** -EXPONENTS[:, None]
 
 
 @settings(max_examples=40)
 @given(
     st.integers(2, 40),
-    st.lists(st.lists(st.integers(0, len(BENDS) - 1), min_size=3, max_size=3), min_size=3, max_size=3),
+    st.lists(st.lists(st.integers(0, len(EXPONENTS) - 1), min_size=3, max_size=3), min_size=3, max_size=3),
 )
 def test_any_choice_of_g_that_looks_at_the_past_keeps_the_mean_exactly(honest, rule):
     """All pairs of p-values of two honest rows: the first's third chooses the g of the second, by any rule."""
@@ -43,14 +43,14 @@ def test_any_choice_of_g_that_looks_at_the_past_keeps_the_mean_exactly(honest, r
 
 
 @pytest.mark.parametrize("greed", [1.0, -1.0])
-def test_the_g_that_earned_most_lately_keeps_the_mean_on_finite_calibrations(greed):
+def test_the_g_with_the_highest_recent_price_keeps_the_mean_on_finite_calibrations(greed):
     """200 calibrations of 500 rows, 6,000 honest rows each, g chosen anew every 300 rows as the best (worst) of the last."""
     means = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
         scores = np.sort(rng.random(500))
         p_values = (1 + 500 - np.searchsorted(scores, rng.random(6_000))) / 501
-        blocks = factors(p_values).reshape(len(BENDS), -1, 300).mean(axis=2)
+        blocks = factors(p_values).reshape(len(EXPONENTS), -1, 300).mean(axis=2)
         chosen = np.concatenate([[4], (greed * blocks[:, :-1]).argmax(axis=0)])
         means.append(blocks[chosen, np.arange(blocks.shape[1])].mean())
     assert np.mean(means) <= 1.0 + 3.0 * np.std(means) / np.sqrt(len(means))
@@ -88,7 +88,7 @@ def test_fillers_of_one_kind_never_make_a_stolen_row_cheaper(toll, low, width, e
 
 @pytest.mark.parametrize(("low", "each"), [(0.0, 4), (0.1, 2)])
 def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under_it(toll, low, each, make_calibration):
-    """The exception that the design names: they need honest rows that nobody has seen, and pay for them."""
+    """The exception that the design names: they need honest rows that the account has not sent, and pay for them."""
     undiluted, _ = stolen_price(toll, POINT, 0, repeated=False)
     imitation = PValueMixture(((1.0, low, 1.0),))
     price, suspected = stolen_price(toll, imitation, each, repeated=False)
@@ -105,15 +105,15 @@ def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=30), st.integers(0, 200))
 def test_rows_seen_before_change_no_price(toll, p_values, copies):
-    """A caller's later rows cost the same whether or not he repeats an old row any number of times in between."""
+    """A caller's later rows cost the same whether or not it repeats an old row any number of times in between."""
     leaks = leaks_at(toll.tariff.calibration.scores, np.array(p_values))
     again = np.concatenate([leaks, np.repeat(leaks[:1], copies, axis=0), leaks[::-1]])
     fresh = np.concatenate([np.ones(len(leaks), bool), np.zeros(copies, bool), np.ones(len(leaks), bool)])
-    nobody = np.zeros(len(again), np.int64)
+    account = np.zeros(len(again), np.int64)
     kept = np.concatenate([np.arange(len(leaks)), np.arange(len(leaks) + copies, len(again))])
     bins = toll.tariff.assess(Leaks(toll.tariff.measures, again), np.random.default_rng(0)).bins
-    evidence = toll.tariff.suspicion.running_log_evidence(bins, nobody, fresh)
-    without = toll.tariff.suspicion.running_log_evidence(bins[kept], nobody[kept], fresh[kept])
+    evidence = toll.tariff.suspicion.running_log_evidence(bins, account, fresh)
+    without = toll.tariff.suspicion.running_log_evidence(bins[kept], account[kept], fresh[kept])
     assert np.allclose(evidence[kept], without, atol=1e-9)
 
 

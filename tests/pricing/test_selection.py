@@ -1,4 +1,4 @@
-"""The laws of choosing g and weights: waits are kept, thieves pay more, and the promise stands."""
+"""The choice of g and weights: waits are kept, thieves pay more, and the bound on honest prices holds."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ def test_of_several_thieves_the_one_who_pays_least_decides():
     assert 0.3 <= choice.weights[0] <= 0.7
 
 
-def test_without_targets_of_its_own_a_choice_is_what_was_stated():
+def test_without_targets_of_its_own_a_choice_is_what_was_given():
     assert select_terms(honest(500, 5), 0.01, PriceTargets(), 0.77, (0.25, 0.75)).g == 0.77
     choice = select_terms(honest(500, 5), 0.01, PriceTargets(1e9), 0.5, None)
     assert (choice.g, choice.weights) == (0.5, (0.5, 0.5))
 
 
-def test_stated_weights_are_kept_and_only_g_is_chosen():
+def test_given_weights_are_kept_and_only_g_is_chosen():
     choice = select_terms(honest(500, 6), 0.01, PriceTargets(0.05, (thief(),)), 0.8, (0.75, 0.25))
     assert choice.weights == (0.75, 0.25)
     assert choice.p99_units <= 5.0
 
 
-def test_a_wait_that_no_g_keeps_is_refused_and_the_least_is_told():
+def test_a_wait_that_no_g_keeps_is_refused_and_the_least_is_reported():
     with pytest.raises(
         CalibrationError, match=r"no g lets 99 % of honest rows wait at most 0\.005 s: 0\.01\d* s is the least"
     ):
@@ -86,14 +86,14 @@ def test_thieves_of_other_measures_or_without_rows_are_refused(wrong):
         select_terms(honest(300, 8), 0.01, PriceTargets(thieves=(wrong,)), 0.8, None)
 
 
-def test_every_row_is_calibrated_on_chosen_on_or_kept_back():
+def test_every_row_is_calibrated_on_chosen_on_or_held_back():
     parts = HoldoutSplit(holdback=0.25).divide(honest(1000, 8), np.random.default_rng(0), choosing=True)
     assert [len(part.values) for part in parts] == [500, 250, 250]
     together = np.concatenate([part.values for part in parts])
     assert np.array_equal(np.sort(together[:, 0]), np.sort(honest(1000, 8).values[:, 0]))
 
 
-def test_half_of_the_rows_cannot_be_kept_back_where_rows_are_needed_to_choose_on():
+def test_half_of_the_rows_cannot_be_held_back_where_rows_are_needed_to_choose_on():
     with pytest.raises(CalibrationError, match="'holdback'"):
         fit_calibration(
             "m",

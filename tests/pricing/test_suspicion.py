@@ -1,4 +1,4 @@
-"""The laws of suspicion: honest callers are beyond it, thieves are not."""
+"""Suspicion: honest callers are not suspected, thieves are."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def histories(bins, count):
 
 
 def drawn(rng, chances, shape):
-    """Bins drawn by their chances."""
+    """Random bins by their probabilities."""
     return np.searchsorted(np.cumsum(chances)[:-1], rng.random(shape))
 
 
 def ever_suspected(suspicion, bins):
-    """Whether each caller is suspected after any of his rows; bins (callers, rows, measures)."""
+    """Whether each caller is suspected after any of its rows; bins (callers, rows, measures)."""
     return np.array([(suspicion.surcharge(histories(rows, suspicion.bin_count)) > 1.0).any() for rows in bins])
 
 
@@ -40,7 +40,7 @@ def test_bins_are_those_of_the_design():
 
 
 @given(st.integers(1, 10**6))
-def test_no_bin_is_narrower_than_the_grain_of_p_values(honest):
+def test_no_bin_is_narrower_than_the_resolution_of_p_values(honest):
     edges = bin_edges(honest)
     assert edges[0] == 0.0
     assert edges[-1] == 1.0
@@ -144,7 +144,7 @@ def test_an_honest_caller_of_100_000_rows_is_never_suspected():
 
 
 def test_a_thief_among_the_rarest_tenth_is_suspected_within_40_rows():
-    """p uniform on (0, 0.1), alpha one in a million: each of 500 thieves, and he stays suspected."""
+    """p uniform on (0, 0.1), alpha one in a million: each of 500 thieves, and each stays suspected."""
     suspicion = Suspicion(5000, SuspicionTerms())
     p_values = 0.1 * np.random.default_rng(15).random((500, 60, 2))
     surcharges = suspicion.surcharge(histories(suspicion.bins_of(p_values), suspicion.bin_count))
@@ -153,7 +153,7 @@ def test_a_thief_among_the_rarest_tenth_is_suspected_within_40_rows():
 
 
 def test_easy_fillers_are_evidence_too():
-    """A thief who hides each stolen row behind eight rows of p = 1 is suspected for his fillers."""
+    """A thief who hides each stolen row behind eight rows of p = 1 is suspected for the fillers."""
     suspicion = Suspicion(5000, SuspicionTerms())
     counts = np.zeros((1, suspicion.bin_count))
     counts[0, 2], counts[0, -1] = 50.0, 400.0

@@ -1,4 +1,4 @@
-"""The laws of Argon2id in memory that is kept."""
+"""Argon2id with reused memory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_the_values_are_argon2_cffis_own_however_often_the_memory_is_used(memory
         assert function.evaluate(seed, n) == published(seed, n, memory_kib)
 
 
-def test_large_memory_is_taken_once_and_given_back(monkeypatch):
-    """However many evaluations; and nothing is left when it is done with."""
+def test_large_memory_is_mapped_once_and_freed(monkeypatch):
+    """For any number of evaluations, and nothing is left afterwards."""
     taken = []
     real = argon2id._map_memory
-    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
+    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
     function = Argon2id(REUSED_KIB)
     for n in range(3):
         function.evaluate(bytes(16), n)
@@ -39,16 +39,16 @@ def test_large_memory_is_taken_once_and_given_back(monkeypatch):
     taken[0].pages.close()  # BufferError if anything still held it
 
 
-class Kept:
+class ReusedMemory:
     def __init__(self, pages):
         self.pages, self.size = pages, len(pages)
 
 
-def test_solving_gives_its_memory_back(monkeypatch):
+def test_solving_frees_its_memory(monkeypatch):
     """On two cores each has one piece of memory, and both are free afterwards."""
     taken = []
     real = argon2id._map_memory
-    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
+    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
     maker = Argon2idCounter(
         MachineProfile("", "", 1.0, {REUSED_KIB: 1.0}), ladder=[REUSED_KIB], max_memory_kib=REUSED_KIB
     )
@@ -60,7 +60,7 @@ def test_solving_gives_its_memory_back(monkeypatch):
         kept.pages.close()
 
 
-def test_memory_that_is_not_there_is_an_error(monkeypatch):
+def test_memory_that_cannot_be_allocated_is_an_error(monkeypatch):
     def refuse(*_given, **_options):
         raise OSError("out of memory")
 
@@ -69,8 +69,8 @@ def test_memory_that_is_not_there_is_an_error(monkeypatch):
         Argon2id(REUSED_KIB)
 
 
-def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
-    """A hardened system lets no library make them; the values are the same."""
+def test_where_callbacks_are_forbidden_malloc_is_used(monkeypatch):
+    """As on a hardened system; the values are the same."""
 
     class Forbidding:
         def __getattr__(self, name):
@@ -84,5 +84,5 @@ def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
     assert Argon2id(REUSED_KIB).evaluate(bytes(16), 9) == published(bytes(16), 9, REUSED_KIB)
 
 
-def test_all_that_is_stocked_is_kept():
+def test_all_precomputed_memories_are_reused():
     assert min(precomputed.PRECOMPUTED_KIB) >= REUSED_KIB

@@ -1,4 +1,4 @@
-"""The laws of measuring a machine."""
+"""The benchmark of a machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modeltoll.puzzle.benchmark import measure_profile, measure_puzzles, measure
 
 
 class Ticking:
-    """A clock on which every look takes a second."""
+    """A clock that advances by a second with each call."""
 
     def __init__(self):
         self.now = 0.0
@@ -22,7 +22,7 @@ class Ticking:
 
 
 def test_a_rate_is_evaluations_over_the_clocks_seconds():
-    """On one core 16 evaluations of 256 KiB lie between two looks at the watch."""
+    """On one core 16 evaluations of 256 KiB are done between two polls of the control."""
     assert measure_rate("argon2id", 256, 1, 3.0, Ticking()) == pytest.approx(16.0)
 
 
@@ -32,7 +32,7 @@ def test_a_rate_is_taken_over_some_evaluations_however_slow_they_are():
     assert clock.now >= 9
 
 
-def test_no_time_is_no_measurement():
+def test_a_measurement_needs_time():
     with pytest.raises(ValueError):
         measure_rate("sha256", 0, 1, 0.0, Ticking())
 
@@ -44,8 +44,8 @@ def test_a_profile_holds_every_rung_and_says_how_it_was_measured():
     assert "argon2-cffi" in profile.source
 
 
-def test_a_profile_is_that_of_a_plain_install():
-    """Whatever this machine has besides: 2^12 hashes and 2^8 squarings lie between two looks of plain Python."""
+def test_a_profile_has_the_rates_without_native_kernels():
+    """On any machine: 2^12 hashes and 2^8 squarings are done between two polls of pure Python."""
     profile = measure_profile(2.0, "here", Ticking(), ladder=(256,))
     assert (profile.sha256, profile.squarings) == (native_kernels.PYTHON.chunk, squaring.PYTHON.chunk) == (2**12, 2**8)
 

@@ -20,7 +20,7 @@ from modeltoll.puzzle.machine_profile import (
     save_profile,
 )
 
-SOUND = json.loads(encode_profile(DEFAULT_PROFILE))
+VALID = json.loads(encode_profile(DEFAULT_PROFILE))
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
@@ -54,13 +54,13 @@ def test_a_profile_reads_back_exactly(tmp_path):
         ({"surprise": 1}, "'surprise' is not known"),
     ],
 )
-def test_a_fault_is_told_by_member_and_mend(changes, fault):
+def test_an_error_names_the_member_and_the_remedy(changes, fault):
     with pytest.raises(CalibrationError, match=f"{fault}.*bench-puzzle --save"):
-        decode_profile(json.dumps(SOUND | changes).encode())
+        decode_profile(json.dumps(VALID | changes).encode())
 
 
 @given(
-    st.binary(max_size=100) | st.sampled_from(sorted(SOUND)).map(lambda name: json.dumps(SOUND | {name: [1]}).encode())
+    st.binary(max_size=100) | st.sampled_from(sorted(VALID)).map(lambda name: json.dumps(VALID | {name: [1]}).encode())
 )
 def test_any_bytes_are_refused_with_a_calibration_error(data):
     with pytest.raises(CalibrationError):

@@ -1,4 +1,4 @@
-"""The laws of the SHA-256 kernels: whichever runs, it finds what plain Python finds."""
+"""The SHA-256 kernels find what pure Python finds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLAGS = ("-O1", "-std=c11", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror")
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory):
-    """The library made from today's source, whatever the install did."""
+    """The library, compiled from the current source."""
     if COMPILER is None:
         pytest.skip("there is no C compiler")
     library = tmp_path_factory.mktemp("kernel") / "kernel.so"
@@ -69,8 +69,8 @@ def test_a_hashcash_counter_is_the_first_that_will_do(every, seed, block, count,
     assert found == {first}
 
 
-def test_a_digest_that_only_begins_like_the_goal_will_not_do(every):
-    """One below the right digest's own value is refused, though 31 bytes agree; the value itself will do."""
+def test_a_digest_that_only_begins_like_the_goal_is_not_accepted(every):
+    """One below the right digest's own value is refused, though 31 bytes agree; the value itself is accepted."""
     seed, n = bytes(range(16)), 77
     digest = hashlib.sha256(seed + n.to_bytes(8, "big")).digest()
     below = (int.from_bytes(digest, "big") - 1).to_bytes(32, "big")
@@ -96,8 +96,8 @@ def test_without_a_library_there_is_plain_python(tmp_path):
 
 
 @pytest.mark.parametrize("code", ["", "int modeltoll_version(void) { return 0; }"])
-def test_a_library_of_another_make_is_not_used(code, tmp_path):
-    """Not one without our functions, nor of another version, nor a file that is no library."""
+def test_a_foreign_library_is_not_used(code, tmp_path):
+    """Without the functions, of another version, or not a library."""
     library = tmp_path / "foreign.so"
     library.write_bytes(b"no library")
     assert kernels(library) == (PYTHON,)
@@ -110,7 +110,7 @@ def test_a_library_of_another_make_is_not_used(code, tmp_path):
 
 
 def test_importing_loads_nothing():
-    """The library is opened when the first long search asks for it."""
+    """The library is loaded by the first long search."""
     import sys  # noqa: PLC0415  as below
 
     code = "import sys, modeltoll.puzzle.solver; print('ctypes' in sys.modules)"
@@ -118,6 +118,6 @@ def test_importing_loads_nothing():
     assert done.stdout.strip() == "False"
 
 
-def test_the_library_lies_beside_its_source():
+def test_the_library_is_beside_its_source():
     assert Path(LIBRARY).parent == SOURCE.parent
     assert SOURCE.exists()

@@ -39,12 +39,12 @@ ENDLESS = {
 
 
 def threads():
-    """How many there are; those that the solver starts are not known to ``threading``."""
+    """How many there are; ``threading`` does not list those of the solver."""
     return len(sys._current_frames())
 
 
 def soon(condition):
-    """Whether the condition holds within ten seconds: a thread that has said its last word is not quite gone."""
+    """Whether the condition holds within ten seconds; a thread ends shortly after its last report."""
     return any(condition() or threading.Event().wait(0.01) for _ in range(1000))
 
 
@@ -132,7 +132,7 @@ def test_cancelling_stops_the_work_and_leaves_nothing_behind(puzzle, cores, help
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
-    """One of 256 MiB takes longer than anybody waits who has cancelled: it ends by itself, and its thread with it."""
+    """One of 256 MiB takes longer than a cancelled caller waits: it ends later, and its thread with it."""
     ended = threading.Event()
     monkeypatch.setattr(searchers, "evaluator", lambda _: lambda *_: (ended.wait(60), bytes(32))[1])
     before = threads()
@@ -144,8 +144,8 @@ def test_cancelling_does_not_wait_for_a_long_evaluation(cores, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [kernel.name for kernel in kernels()])
-def test_a_kernel_is_looked_after_every_few_milliseconds(name):
-    """So few counters lie between two looks that 2 M/s (plain Python: 0.1 M/s) are enough to stop within 50 ms."""
+def test_a_kernel_is_polled_every_few_milliseconds(name):
+    """There are so few counters between two polls that 2 M/s (plain Python: 0.1 M/s) are enough to stop within 50 ms."""
     (kernel,) = (kernel for kernel in kernels() if kernel.name == name)
     heard = []
     with pytest.raises(SolveStopped):
@@ -193,7 +193,7 @@ def test_whenever_an_interrupt_comes_no_thread_goes_on(puzzle):
     assert soon(lambda: threads() == before)
 
 
-def test_a_machine_that_gives_no_thread_stops_the_work(monkeypatch):
+def test_a_lack_of_threads_stops_the_work(monkeypatch):
     """The first runs when the second cannot start; it ends all the same."""
     given = iter([start_new_thread])
 
@@ -224,7 +224,7 @@ def test_a_deadline_is_kept_on_the_given_clock():
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-def test_a_puzzle_without_solution_is_the_servers_fault(cores):
+def test_a_puzzle_without_a_solution_is_malformed(cores):
     for puzzle, memory in (("sha256", 0), ("argon2id", 256)):
         costs = (1, 1) if memory else (0, 0)
         challenge = Challenge(puzzle, (Part(bytes(16), 5, bytes(16)),), memory, *costs)
@@ -233,7 +233,7 @@ def test_a_puzzle_without_solution_is_the_servers_fault(cores):
 
 
 def test_nothing_at_or_above_the_bound_is_tried():
-    """A bound that is one too low hides the solution: the published bound is the server's promise."""
+    """A bound that is one too low hides the solution: the server must publish a valid bound."""
     challenge, solution = Sha256Counter(PROFILE).make(work(0.05), random.Random(4))
     (part,), (n,) = challenge.parts, solution.counters
     assert solve(replace(challenge, parts=(replace(part, bound=n + 1),)), SolveControl()) == solution
@@ -258,7 +258,7 @@ def test_unknown_puzzles_and_parameters_are_refused(challenge):
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-def test_memory_that_the_machine_does_not_give_stops_the_work(cores, monkeypatch):
+def test_a_lack_of_memory_stops_the_work(cores, monkeypatch):
     def refuse(*_given):
         raise argon2.exceptions.HashingError("Memory allocation error")
 
@@ -267,7 +267,7 @@ def test_memory_that_the_machine_does_not_give_stops_the_work(cores, monkeypatch
         solve(ENDLESS["argon2id"], SolveControl(cores=cores))
 
 
-def test_a_helper_that_breaks_off_stops_the_work(helpers):
+def test_a_helper_that_ends_stops_the_work(helpers):
     def kill(done, _most):
         if done:
             helpers[0].kill()
@@ -287,7 +287,7 @@ def test_progress_grows_and_never_passes_its_end(cores):
     assert cores > 1 or heard == sorted(heard)
 
 
-def test_hashcash_tells_of_no_end():
+def test_hashcash_reports_no_total():
     challenge, _ = Hashcash(PROFILE).make(work(0.1), random.Random(6))
     heard = []
     solve(challenge, SolveControl(progress=lambda _done, most: heard.append(most)))
@@ -300,7 +300,7 @@ def test_the_registry_has_the_puzzles_of_the_wire_and_sizes_agree():
     assert squaring.MODULUS_BYTES == wire.MODULUS_BYTES
 
 
-def test_a_payer_loads_no_numpy():
+def test_a_client_loads_no_numpy():
     """The solver, the seal and the wire, in a fresh interpreter."""
     code = (
         "import sys, modeltoll.puzzle.solver, modeltoll.puzzle.seal, modeltoll.wire;"

@@ -61,7 +61,7 @@ COUNTED = ["time,privacy,queries", *(f"{7 * k},{250 * k},{1000 * k}" for k in ra
 
 
 @pytest.mark.parametrize("lines", [BATCHES, COUNTED])
-def test_a_whole_run_is_read_and_one_without_a_row_is_refused_by_line(tmp_path, lines):
+def test_a_complete_trace_is_read_and_one_without_a_row_is_refused_by_line(tmp_path, lines):
     (trace,) = read_trace(write(tmp_path, "\n".join(lines)))
     assert trace.seconds[-1] == 49.0
     assert trace.queries[-1] == 7000.0

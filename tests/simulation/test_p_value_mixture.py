@@ -1,4 +1,4 @@
-"""The laws of stated distributions of p."""
+"""Distributions of p-values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_points_ranges_and_mixtures_are_read(text, parts):
 @pytest.mark.parametrize(
     "text", ["", "x", "0.5..0.1", "-0.1", "1.1", "0..2", "0*0.5", "-1*0.5", "nan", "0.5+", "0.1..nan", "inf*0.5"]
 )
-def test_what_is_no_distribution_is_refused_with_an_example(text):
+def test_what_is_not_a_distribution_is_refused_with_an_example(text):
     with pytest.raises(SettingsError, match=r"write 0\.5"):
         parse_mixture(text)
 
@@ -41,8 +41,8 @@ def test_a_mixture_is_drawn_in_its_shares():
 
 
 @given(st.integers(1, 500), st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))
-def test_a_leak_has_the_p_value_that_was_stated(honest, p_values):
-    """To the grain of 1 / (n + 1), and the easiest and the rarest exactly."""
+def test_a_leak_has_the_p_value_that_was_given(honest, p_values):
+    """To a resolution of 1 / (n + 1), and exactly for the smallest and the largest p."""
     scores = np.sort(np.random.default_rng(honest).lognormal(size=(2, honest)), axis=1)
     leaks = leaks_at(scores, np.array([*p_values, 0.0, 1.0]))
     at_least = (scores[None] >= leaks[:, :, None]).sum(axis=2)

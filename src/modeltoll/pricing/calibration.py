@@ -16,7 +16,7 @@ from modeltoll.pricing.validation import CalibrationReport, require
 if TYPE_CHECKING:
     from modeltoll.records import Account, Caller, Floats
 
-__all__ = ["MAXIMUM_NEW_ACCOUNT_UNITS", "NEW_ACCOUNT_QUERIES", "Calibration", "NewAccountToll", "Provenance"]
+__all__ = ["MAXIMUM_NEW_ACCOUNT_UNITS", "NEW_ACCOUNT_QUERIES", "Calibration", "CalibrationProvenance", "NewAccountToll"]
 
 # Over ten rows, so that accounts of at most ten rows pay 20 times the undefended time for each row.
 NEW_ACCOUNT_QUERIES = 200.0
@@ -58,7 +58,7 @@ class NewAccountToll:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
+class CalibrationProvenance:
     """The origin of a calibration: source of the honest rows, command, date (ISO 8601) and machine."""
 
     source: str = ""
@@ -90,7 +90,7 @@ class Calibration:
     new_account_toll: NewAccountToll = field(default_factory=NewAccountToll)
     undefended_seconds: float = 0.0
     gate_seconds: float = 0.0
-    provenance: Provenance = field(default_factory=Provenance)
+    provenance: CalibrationProvenance = field(default_factory=CalibrationProvenance)
     report: CalibrationReport | None = None
 
     def __post_init__(self) -> None:

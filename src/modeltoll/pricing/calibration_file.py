@@ -9,7 +9,7 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.json_document import StrictObject, decode_document, encode_document, read_bytes, write_bytes
-from modeltoll.pricing.calibration import Calibration, NewAccountToll, Provenance
+from modeltoll.pricing.calibration import Calibration, CalibrationProvenance, NewAccountToll
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.pricing.validation import CalibrationReport
 
@@ -81,8 +81,8 @@ def _new_account_toll(members: StrictObject) -> NewAccountToll:
     return terms
 
 
-def _provenance(members: StrictObject) -> Provenance:
-    provenance = Provenance(*(members.text(name) for name in ("source", "command", "created", "machine")))
+def _provenance(members: StrictObject) -> CalibrationProvenance:
+    provenance = CalibrationProvenance(*(members.text(name) for name in ("source", "command", "created", "machine")))
     members.done()
     return provenance
 

@@ -11,8 +11,8 @@ from modeltoll.pricing.calibration import (
     MAXIMUM_NEW_ACCOUNT_UNITS,
     NEW_ACCOUNT_QUERIES,
     Calibration,
+    CalibrationProvenance,
     NewAccountToll,
-    Provenance,
 )
 from modeltoll.pricing.conformal import price_factors
 from modeltoll.pricing.selection import PriceTargets, select_terms
@@ -131,7 +131,7 @@ def fit_calibration(
     leaks: Leaks,
     costs: RowCosts,
     terms: CalibrationTerms | None = None,
-    provenance: Provenance | None = None,
+    provenance: CalibrationProvenance | None = None,
     split: HoldoutSplit | None = None,
 ) -> Calibration:
     """Fit a calibration to the leaks (rows, measures) of honest rows that the victim was not trained on.
@@ -164,7 +164,7 @@ def fit_calibration(
         new_account_toll=_new_account_toll(costs, terms),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
-        provenance=provenance or Provenance(),
+        provenance=provenance or CalibrationProvenance(),
     )
     report = validate(price_factors(calibration, held_back), unit_seconds, rng)
     return replace(calibration, report=replace(report, warnings=warnings + unit_warnings + report.warnings))

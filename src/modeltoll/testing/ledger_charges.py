@@ -112,7 +112,7 @@ async def _concurrent_charges_add_up(make: LedgerFactory) -> None:
 
 async def _counts_halve_with_each_half_life(make: LedgerFactory) -> None:
     """Counts halve with each half-life, in reads and in charges; rows, requests and leaks do not decay."""
-    caller = Caller("key:suite-fades")
+    caller = Caller("key:suite-half-life")
     async with open_ledger(make, caller) as ledger:
         await ledger.charge(caller, make_charge(1, 2, 3, 4))
         read = await existing_account(ledger, caller, NOW + HALF_LIFE)
@@ -193,7 +193,7 @@ async def _callers_and_models_are_separate(make: LedgerFactory) -> None:
 
 async def _invalid_charges_are_refused_and_change_nothing(make: LedgerFactory) -> None:
     """An inconsistent charge raises ``ValueError`` and changes nothing."""
-    caller = Caller("key:suite-spoilt")
+    caller = Caller("key:suite-invalid")
     valid = {
         "model": MODEL,
         "rows": 1,

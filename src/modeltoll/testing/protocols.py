@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FakeUpstream", "ProtocolTrial", "Script", "check_protocol", "scripted_server", "serving"]
 
 _STOP_SECONDS = 10.0
-_MUTATION_COUNT = 300
-_MAX_MESSAGE = 1000  # characters of an error message, at most
+_MUTATION_COUNT, _MAX_MESSAGE = 300, 1000  # mutations per body; characters of an error message, at most
 
 Script = Sequence[bytes | threading.Event]
 
@@ -130,14 +129,13 @@ class ProtocolTrial:
     """A serving protocol with what it is tested on.
 
     Attributes:
-        protocol: the protocol.
-        service: the description of the service.
+        protocol, service: the protocol, and the description of the service.
         inputs: 3 rows or more, all different: numbers (rows, dimensions), or other inputs that the protocol takes.
         encode_request: writes the body of a request for such rows.
         answer: writes the model server's answer, given scores (rows, 4).
         scores_of: returns these scores from the evidence.
-        partial: whether an answer may hold some of the scores only.
-        seed: seed of the scores and of the mutations.
+        partial: whether an answer may hold only some of the scores.
+        seed: seed of scores and mutations.
     """
 
     protocol: ServingProtocol

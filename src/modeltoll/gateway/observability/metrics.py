@@ -48,67 +48,54 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "modeltoll_requests", "Requests by how they ended", ["model", "mode"], registry=self._registry
+        self._requests = self._counter("requests", "Requests by how they ended", "model", "mode")
+        self._rows = self._counter("rows", "Rows answered", "model")
+        self._work = self._histogram(
+            "work_seconds", "Expected reference seconds of a request's toll", _WORK_BUCKETS, "model"
         )
-        self._rows = Counter("modeltoll_rows", "Rows answered", ["model"], registry=self._registry)
-        self._work = Histogram(
-            "modeltoll_work_seconds",
-            "Expected reference seconds of a request's toll",
-            ["model"],
-            buckets=_WORK_BUCKETS,
-            registry=self._registry,
-        )
-        self._suspected = Counter(
-            "modeltoll_suspected_requests", "Requests of callers under suspicion", ["model"], registry=self._registry
-        )
-        self._refusals = Counter(
-            "modeltoll_refusals", "Requests that ended in an error", ["error"], registry=self._registry
-        )
-        self._redemptions = Counter(
-            "modeltoll_redemptions", "Answers handed over for a token and its solution", registry=self._registry
-        )
-        self._without_ledger = Counter(
-            "modeltoll_without_ledger", "Answers priced while the ledger did not answer", registry=self._registry
-        )
-        self._seconds = Histogram(
-            "modeltoll_request_seconds",
+        self._suspected = self._counter("suspected_requests", "Requests of callers under suspicion", "model")
+        self._refusals = self._counter("refusals", "Requests that ended in an error", "error")
+        self._redemptions = self._counter("redemptions", "Answers handed over for a token and its solution")
+        self._without_ledger = self._counter("without_ledger", "Answers priced while the ledger did not answer")
+        self._seconds = self._histogram(
+            "request_seconds",
             "Time from a request's last byte to its answer, the model server's time included",
-            ["model"],
-            buckets=_REQUEST_BUCKETS,
-            registry=self._registry,
+            _REQUEST_BUCKETS,
+            "model",
         )
-        self._unit = Gauge(
-            "modeltoll_unit_seconds", "Work of an average honest row", ["model"], registry=self._registry
-        )
+        self._unit = self._gauge("unit_seconds", "Work of an average honest row", "model")
         self._model_metrics: dict[tuple[str, str], _ModelMetrics] = {}
         self._callback_gauges: dict[str, Gauge] = {}
         self._monitors: dict[str, tuple[Sequence[str], Sequence[str], DriftMonitor]] = {}
-        self._drift = {
-            name: Gauge(f"modeltoll_drift_{name}", text, ["model"], registry=self._registry)
-            for name, text in _DRIFT.items()
-        }
-        self._g = Gauge(
-            "modeltoll_g", "Bend of the price in force, where it is chosen anew", ["model"], registry=self._registry
-        )
-        self._p_values = Counter(
-            "modeltoll_p_values",
+        self._drift = {name: self._gauge(f"drift_{name}", text, "model") for name, text in _DRIFT.items()}
+        self._g = self._gauge("g", "Exponent g of the active tariff, where it is chosen automatically", "model")
+        self._p_values = self._counter(
+            "p_values",
             "New rows of callers not under suspicion, by measure and by the bin of their p-value",
-            ["model", "measure", "p"],
-            registry=self._registry,
+            "model",
+            "measure",
+            "p",
         )
-        self._unit_at_minimum = Gauge(
-            "modeltoll_unit_at_minimum",
-            "1 where the gateway's own time eats the unit and a stated minimum is in force",
-            ["model"],
-            registry=self._registry,
+        self._unit_at_minimum = self._gauge(
+            "unit_at_minimum",
+            "1 where the gateway's own time exceeds the unit and a stated minimum is used instead",
+            "model",
         )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"modeltoll_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"modeltoll_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"modeltoll_{name}", text, labels, buckets=buckets, registry=self._registry)
 
     def register_gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is read when the metrics are. A gauge of the same name gets the new function."""
         gauge = self._callback_gauges.get(name)
         if gauge is None:
-            gauge = self._callback_gauges[name] = Gauge(f"modeltoll_{name}", text, registry=self._registry)
+            gauge = self._callback_gauges[name] = self._gauge(name, text)
         gauge.set_function(value)
 
     def clear_models(self) -> None:

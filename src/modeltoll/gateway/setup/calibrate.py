@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.public.app import AppComponents
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
-    from modeltoll.pricing.calibration import Provenance
+    from modeltoll.pricing.calibration import CalibrationProvenance
     from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit
     from modeltoll.records import Floats, Progress
 
@@ -146,7 +146,7 @@ class CalibrationRequest:
     terms: CalibrationTerms
     costs: RowCosts
     split: HoldoutSplit
-    provenance: Provenance
+    provenance: CalibrationProvenance
 
 
 async def fit_tariff(

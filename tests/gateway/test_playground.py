@@ -1,4 +1,4 @@
-"""The page to try the toll, as it is served: what it is told, and what its policy lets it do."""
+"""The playground over HTTP: its files, its configuration, and its content security policy."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.pricing.calibration_file import save_calibration
 
 MODEL = PlaygroundModel("digits", "/v2/models/digits/infer", "/v2/models/digits")
-OFFER = PlaygroundConfig("127.0.0.1:8080", (MODEL,))
+CONFIG = PlaygroundConfig("127.0.0.1:8080", (MODEL,))
 DEMO = PlaygroundDemo(("one", "two"), b'{"digits": [], "patches": []}')
 FILES = Path(playground_app.__file__).parent / "files"
 
 
-def get(path, offer=OFFER, base="http://127.0.0.1:9090", **headers):
+def get(path, config=CONFIG, base="http://127.0.0.1:9090", **headers):
     async def ask():
-        transport = httpx.ASGITransport(playground_application(offer))
+        transport = httpx.ASGITransport(playground_application(config))
         async with httpx.AsyncClient(transport=transport, base_url=base) as client:
             return await client.get(path, headers=headers)
 
@@ -41,7 +41,7 @@ def policy(response):
 
 
 @pytest.mark.parametrize("name", ["", *(path.name for path in sorted(FILES.iterdir()))])
-def test_every_file_of_the_page_is_served_under_its_policy(name):
+def test_every_file_is_served_with_its_policy(name):
     response = get(f"/{name}")
     assert response.status_code == 200
     assert response.content == (FILES / (name or "index.html")).read_bytes()
@@ -55,7 +55,7 @@ def test_every_file_of_the_page_is_served_under_its_policy(name):
     assert response.headers["referrer-policy"] == "no-referrer"
 
 
-def test_the_page_holds_no_script_and_no_style_of_its_own_and_names_no_other_host():
+def test_the_page_has_no_inline_script_or_style_and_no_other_host():
     page = (FILES / "index.html").read_text()
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page)
     for source in re.findall(r'(?:src|href)="([^"]*)"', page):
@@ -63,9 +63,9 @@ def test_the_page_holds_no_script_and_no_style_of_its_own_and_names_no_other_hos
         assert source.startswith("#") or (FILES / source).is_file()
 
 
-def test_the_page_is_told_where_the_public_side_is_and_what_it_serves():
-    told = get("/gateway.json").json()
-    assert told == {
+def test_the_configuration_has_the_public_address_and_the_models():
+    document = get("/gateway.json").json()
+    assert document == {
         "gateway": "http://127.0.0.1:8080",
         "models": [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}],
         "demo": None,
@@ -73,14 +73,14 @@ def test_the_page_is_told_where_the_public_side_is_and_what_it_serves():
     assert get("/samples.json").status_code == 404
 
 
-def test_the_demo_adds_keys_and_rows_to_try():
-    offer = PlaygroundConfig(OFFER.listen, OFFER.models, DEMO)
-    assert get("/gateway.json", offer).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
-    assert get("/samples.json", offer).content == DEMO.samples
+def test_the_demo_adds_keys_and_samples():
+    config = PlaygroundConfig(CONFIG.listen, CONFIG.models, DEMO)
+    assert get("/gateway.json", config).json()["demo"] == {"keys": ["one", "two"], "samples": "samples.json"}
+    assert get("/samples.json", config).content == DEMO.samples
 
 
 @pytest.mark.parametrize(
-    ("listen", "came_by", "gateway"),
+    ("listen", "host_header", "gateway"),
     [
         ("0.0.0.0:8080", "box.local:9090", "http://box.local:8080"),
         ("0.0.0.0:8080", "box.local", "http://box.local:8080"),
@@ -90,8 +90,8 @@ def test_the_demo_adds_keys_and_rows_to_try():
         ("10.0.0.1:8080", "box.local:9090", "http://10.0.0.1:8080"),
     ],
 )
-def test_a_house_that_listens_everywhere_is_asked_under_the_name_that_the_visitor_came_by(listen, came_by, gateway):
-    response = get("/gateway.json", PlaygroundConfig(listen, OFFER.models), host=came_by)
+def test_a_wildcard_address_is_replaced_by_the_host_name_of_the_request(listen, host_header, gateway):
+    response = get("/gateway.json", PlaygroundConfig(listen, CONFIG.models), host=host_header)
     assert response.json()["gateway"] == gateway
     assert policy(response)["connect-src"] == ["'self'", gateway]
 
@@ -101,20 +101,20 @@ def test_no_other_file_is_served():
         assert get(path).status_code == 404
 
 
-def test_the_operators_side_of_a_gateway_has_the_page(tmp_path, calibration):
+def test_the_admin_address_serves_the_page(tmp_path, calibration):
     save_calibration(calibration, tmp_path / "tariff.json")
     (tmp_path / "modeltoll.yaml").write_text(
         "upstream: {url: 'http://127.0.0.1:1'}\n"
         "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
     )
-    assembly = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
+    gateway = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
 
     async def ask(app, path):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return await client.get(path, follow_redirects=True)
 
-    page = asyncio.run(ask(assembly.admin, "/try"))
+    page = asyncio.run(ask(gateway.admin, "/try"))
     assert (page.status_code, page.url.path) == (200, "/try/")
-    told = asyncio.run(ask(assembly.admin, "/try/gateway.json")).json()
-    assert told["models"] == [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}]
-    assert asyncio.run(ask(assembly.public, "/try/")).status_code == 404
+    document = asyncio.run(ask(gateway.admin, "/try/gateway.json")).json()
+    assert document["models"] == [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}]
+    assert asyncio.run(ask(gateway.public, "/try/")).status_code == 404

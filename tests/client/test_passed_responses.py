@@ -1,4 +1,4 @@
-"""A server that asks no toll: everything is as it is without the transport."""
+"""Responses other than tolls are the same as without the transport."""
 
 from __future__ import annotations
 
@@ -59,36 +59,36 @@ ANSWERS = {
 }
 
 
-def outcome(way, transport, method, url, **request):
-    """All that a caller can tell of what came back."""
+def outcome(driver, transport, method, url, **request):
+    """Everything that a caller can see of a response."""
     try:
-        response = way.send(transport, method, url, client={"follow_redirects": True}, **request)
-    except way.library.HTTPError as error:
+        response = driver.send(transport, method, url, client={"follow_redirects": True}, **request)
+    except driver.library.HTTPError as error:
         return type(error), str(error), error.request.method, error.request.url
     assert response.elapsed.total_seconds() > 0
     headers = [(name, value) for name, value in response.headers.raw if name.lower() != b"date"]
-    came = (response.status_code, response.reason_phrase, response.http_version, headers, response.content)
+    first_part = (response.status_code, response.reason_phrase, response.http_version, headers, response.content)
     around = (response.url, response.encoding, dict(response.cookies), response.num_bytes_downloaded)
-    return *came, *around, sorted(response.extensions), [past.status_code for past in response.history]
+    return *first_part, *around, sorted(response.extensions), [redirect.status_code for redirect in response.history]
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
 @pytest.mark.parametrize("case", ANSWERS)
-def test_an_ordinary_answer_is_the_same_with_and_without(way, house, case, method):
-    house.handlers["/infer"] = lambda _request, _body: ANSWERS[case]()
+def test_a_response_without_toll_is_the_same_with_and_without_the_transport(driver, toll_server, case, method):
+    toll_server.handlers["/infer"] = lambda _request, _body: ANSWERS[case]()
     purse = Purse()
-    with_toll = outcome(way, way.toll(purse), method, house.url + "/infer")
-    asked = house.seen.copy()
-    without = outcome(way, way.network(), method, house.url + "/infer")
+    with_toll = outcome(driver, driver.toll(purse), method, toll_server.url + "/infer")
+    asked = toll_server.received.copy()
+    without = outcome(driver, driver.network(), method, toll_server.url + "/infer")
     assert with_toll == without
     assert purse.payments == ()
     for _, _, headers, _ in asked:
         assert headers.pop("toll-accept")
-    assert asked == house.seen[len(asked) :]
+    assert asked == toll_server.received[len(asked) :]
 
 
 @pytest.mark.parametrize("body", [b"bytes", {"form": "a"}, None], ids=["bytes", "form", "once"])
-def test_a_request_arrives_as_it_was_made(way, house, body):
+def test_a_request_is_sent_unchanged(driver, toll_server, body):
     def once():
         yield b"one"
         yield b"two"
@@ -100,18 +100,18 @@ def test_a_request_arrives_as_it_was_made(way, house, body):
     def request():
         if isinstance(body, dict):
             return {"data": body}
-        return {"content": body or (once_later() if way.is_async else once())}
+        return {"content": body or (once_later() if driver.is_async else once())}
 
-    house.say(Response(b"ok"))
-    for transport in (way.toll(), way.network()):
-        way.send(transport, "POST", house.url + "/infer?a=b%20c", headers={"X-Own": "yes"}, **request())
-    paid, plain = house.seen
+    toll_server.serve_response(Response(b"ok"))
+    for transport in (driver.toll(), driver.network()):
+        driver.send(transport, "POST", toll_server.url + "/infer?a=b%20c", headers={"X-Own": "yes"}, **request())
+    paid, plain = toll_server.received
     assert paid[2].pop("toll-accept")
     assert paid == plain
 
 
 @pytest.mark.parametrize(("status", "kind"), [(200, "text/plain"), (402, "text/html"), (500, "application/json")])
-def test_a_stream_comes_through_as_it_is_sent(way, house, status, kind):
+def test_a_stream_is_passed_on_as_it_is_sent(driver, toll_server, status, kind):
     """The second half is sent only when the headers have reached the caller."""
     arrived = threading.Event()
 
@@ -120,42 +120,44 @@ def test_a_stream_comes_through_as_it_is_sent(way, house, status, kind):
         assert await asyncio.to_thread(arrived.wait, 10)
         yield b"two"
 
-    house.handlers["/infer"] = lambda _request, _body: StreamingResponse(halves(), status, media_type=kind)
-    seen, chunks = way.stream(way.toll(), "GET", house.url + "/infer", lambda _response: arrived.set())
+    toll_server.handlers["/infer"] = lambda _request, _body: StreamingResponse(halves(), status, media_type=kind)
+    seen, chunks = driver.stream(driver.toll(), "GET", toll_server.url + "/infer", lambda _response: arrived.set())
     assert (seen, b"".join(chunks)) == (None, b"onetwo")
 
 
-def test_an_offer_of_money_can_be_streamed_too(way, house):
-    house.say(Response(gzip.compress(OFFER), 402, PACKED, "application/json"))
-    closed, chunks = way.stream(way.toll(), "GET", house.url + "/infer", lambda response: response.is_closed)
+def test_a_402_that_is_no_toll_is_streamed(driver, toll_server):
+    toll_server.serve_response(Response(gzip.compress(OFFER), 402, PACKED, "application/json"))
+    closed, chunks = driver.stream(
+        driver.toll(), "GET", toll_server.url + "/infer", lambda response: response.is_closed
+    )
     assert (closed, gzip.decompress(b"".join(chunks))) == (False, OFFER)
 
 
-def test_a_refused_connection_is_the_librarys_own_error(way):
+def test_a_refused_connection_is_the_librarys_own_error(driver):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-    errors = [outcome(way, transport, "GET", url) for transport in (way.toll(), way.network())]
+    errors = [outcome(driver, transport, "GET", url) for transport in (driver.toll(), driver.network())]
     assert errors[0] == errors[1]
-    assert errors[0][0] is way.library.ConnectError
-    retrying = way.toll(inner=way.network(retries=1))
-    assert outcome(way, retrying, "GET", url)[0] is way.library.ConnectError
+    assert errors[0][0] is driver.library.ConnectError
+    retrying = driver.toll(inner=driver.network(retries=1))
+    assert outcome(driver, retrying, "GET", url)[0] is driver.library.ConnectError
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 402 Payment Required\r\nContent-Type: application/json\r\n\r\n{"])
-def test_a_time_out_is_the_librarys_own_error(way, said):
-    """A server that says nothing, and one that falls silent in the middle of a 402."""
+def test_a_timeout_is_the_librarys_own_error(driver, said):
+    """A server that sends nothing, and one that stops in the middle of a 402."""
     with socket.create_server(("127.0.0.1", 0)) as slow:
         url = f"http://127.0.0.1:{slow.getsockname()[1]}/"
-        silent = threading.Thread(target=fall_silent, args=(slow, said))
-        silent.start()
+        timeout_error = threading.Thread(target=stop_sending, args=(slow, said))
+        timeout_error.start()
         options = {"client": {"timeout": 0.1}, "headers": {"connection": "close"}}
-        with pytest.raises(way.library.ReadTimeout) as caught:
-            way.send(way.toll(), "GET", url, **options)
+        with pytest.raises(driver.library.ReadTimeout) as caught:
+            driver.send(driver.toll(), "GET", url, **options)
         assert caught.value.request.url == url
-    silent.join(10)
+    timeout_error.join(10)
 
 
-def fall_silent(server, said):
+def stop_sending(server, said):
     connection, _ = server.accept()
     with connection:
         connection.recv(4096)
@@ -164,13 +166,13 @@ def fall_silent(server, said):
             pass
 
 
-def test_cookies_and_authentication_of_the_client_work(way, house):
-    house.handlers["/infer"] = lambda request, _body: Response(
+def test_cookies_and_authentication_of_the_client_work(driver, toll_server):
+    toll_server.handlers["/infer"] = lambda request, _body: Response(
         request.headers.get("authorization", ""), 200, SET_COOKIE
     )
-    response = way.send(
-        way.toll(), "GET", house.url + "/infer", client={"auth": ("user", "word"), "cookies": {"c": "d"}}
+    response = driver.send(
+        driver.toll(), "GET", toll_server.url + "/infer", client={"auth": ("user", "word"), "cookies": {"c": "d"}}
     )
     assert response.text.startswith("Basic ")
-    assert house.seen[0][2]["cookie"] == "c=d"
-    assert house.seen[0][2][wire.ACCEPT_HEADER.lower()]
+    assert toll_server.received[0][2]["cookie"] == "c=d"
+    assert toll_server.received[0][2][wire.ACCEPT_HEADER.lower()]

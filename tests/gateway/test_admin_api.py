@@ -1,4 +1,4 @@
-"""The operator's desk: who may sit at it, what it tells and does, and that its document is true."""
+"""The admin API: its operations, its OpenAPI document, and its authentication."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TOKEN = "the-operators-token"
 HERE = {"host": "127.0.0.1:9090"}
 
 
-class Office:
-    """A desk with a ledger in which one caller was charged, and a key file with one key."""
+class ApiFixture:
+    """The admin API of a gateway with one charged caller in its ledger and one key in its key file."""
 
     def __init__(self, folder, harness, calibration):
         self.harness, self.keys = harness, folder / "keys.json"
@@ -44,10 +44,10 @@ class Office:
         self.path = folder / "modeltoll.yaml"
         self.write()
         self.settings = load_settings(self.path)
-        self.standing = ServerState(settings_loaded_at=1.5e9)
+        self.state = ServerState(settings_loaded_at=1.5e9)
         gates = {harness.model: harness.gate()}
-        self.desk = AdminApi(self.settings, gates, harness.ledger, self.standing, harness.clock)
-        self.application = api_application(self.desk, "/api")
+        self.api = AdminApi(self.settings, gates, harness.ledger, self.state, harness.clock)
+        self.application = api_application(self.api, "/api")
         self.client = TestClient(self.application, headers=HERE)
 
     def write(self, **members):
@@ -75,68 +75,68 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path, harness, calibration):
-    office = Office(tmp_path, harness, calibration)
+def api_fixture(tmp_path, harness, calibration):
+    api_fixture = ApiFixture(tmp_path, harness, calibration)
     harness.handle(harness.infer_body([1, 2]))
-    return office
+    return api_fixture
 
 
-# What it tells and does
+# Operations
 
 
-def test_status_says_how_the_gateway_stands(office):
-    told = office.client.get("/status").json()
-    assert (told["settled"], told["broken"], told["leaving"]) == ("2017-07-14T02:40:00Z", False, False)
-    (model,) = told["models"]
+def test_status_has_the_state_and_the_models(api_fixture):
+    response = api_fixture.client.get("/status").json()
+    assert (response["settled"], response["broken"], response["leaving"]) == ("2017-07-14T02:40:00Z", False, False)
+    (model,) = response["models"]
     assert (model["name"], model["mode"], model["measures"]) == ("digits", "enforce", ["entropy"])
-    assert model["unit_seconds"] == office.harness.tariff.calibration.unit_seconds
-    office.standing.settings_invalid = True
-    assert office.client.get("/status").json()["broken"] is True
+    assert model["unit_seconds"] == api_fixture.harness.tariff.calibration.unit_seconds
+    api_fixture.state.settings_invalid = True
+    assert api_fixture.client.get("/status").json()["broken"] is True
 
 
-def test_accounts_are_shown_and_forgotten(office):
-    (account,) = office.client.get("/accounts").json()["accounts"]
+def test_accounts_are_listed_and_reset(api_fixture):
+    (account,) = api_fixture.client.get("/accounts").json()["accounts"]
     assert (account["caller"], account["rows"], account["requests"]) == ("key:alice", 1, 1)
-    shown = office.client.get("/account", params={"caller": "key:alice"}).json()
+    shown = api_fixture.client.get("/account", params={"caller": "key:alice"}).json()
     assert shown["accounts"] == [account]
-    (line,) = office.client.get("/log").json()["lines"]
+    (line,) = api_fixture.client.get("/log").json()["lines"]
     assert (line["mode"], line["rows"]) == ("sealed", 1)
     assert "alice" not in line["who"]
-    assert office.client.get("/log", params={"after": line["line"]}).json()["lines"] == []
-    assert office.post("/account/reset", caller="key:alice").json() == {"models": ["digits"]}
-    assert office.post("/account/reset", caller="key:alice").status_code == 404
-    assert office.client.get("/account", params={"caller": "key:alice"}).status_code == 404
-    assert len(office.client.get("/log").json()["lines"]) == 1
+    assert api_fixture.client.get("/log", params={"after": line["line"]}).json()["lines"] == []
+    assert api_fixture.post("/account/reset", caller="key:alice").json() == {"models": ["digits"]}
+    assert api_fixture.post("/account/reset", caller="key:alice").status_code == 404
+    assert api_fixture.client.get("/account", params={"caller": "key:alice"}).status_code == 404
+    assert len(api_fixture.client.get("/log").json()["lines"]) == 1
 
 
-def test_a_caller_is_exempted_in_the_key_file_where_running_gateways_read_it(office):
-    assert office.post("/account/tier", caller="key:carol", tier="exempt").json() == {"keys": 1}
-    assert [key.tier for key in read_keys(office.keys).keys] == ["exempt"]
-    (key,) = office.client.get("/keys").json()["keys"]
+def test_a_tier_is_changed_in_the_key_file(api_fixture):
+    assert api_fixture.post("/account/tier", caller="key:carol", tier="exempt").json() == {"keys": 1}
+    assert [key.tier for key in read_keys(api_fixture.keys).keys] == ["exempt"]
+    (key,) = api_fixture.client.get("/keys").json()["keys"]
     assert (key["caller"], key["tier"], key["identity"]) == ("key:carol", "exempt", "cccccccc")
-    assert "c" * 9 not in office.client.get("/keys").text
-    assert office.post("/account/tier", caller="key:nobody", tier="exempt").status_code == 404
-    assert office.post("/account/tier", caller="net:1.2.3.0/24", tier="exempt").status_code == 409
-    assert office.post("/account/tier", caller="key:carol", tier="golden").status_code == 404
-    office.keys.write_text("{")
-    assert office.post("/account/tier", caller="key:carol", tier="exempt").status_code == 409
-    assert office.client.get("/keys").status_code == 409
+    assert "c" * 9 not in api_fixture.client.get("/keys").text
+    assert api_fixture.post("/account/tier", caller="key:nobody", tier="exempt").status_code == 404
+    assert api_fixture.post("/account/tier", caller="net:1.2.3.0/24", tier="exempt").status_code == 409
+    assert api_fixture.post("/account/tier", caller="key:carol", tier="golden").status_code == 404
+    api_fixture.keys.write_text("{")
+    assert api_fixture.post("/account/tier", caller="key:carol", tier="exempt").status_code == 409
+    assert api_fixture.client.get("/keys").status_code == 409
 
 
-def test_without_a_key_file_there_are_no_keys_to_move(tmp_path, harness, calibration):
-    office = Office(tmp_path, harness, calibration)
-    callers = office.settings.callers.model_copy(update={"key_file": None})
-    settings = office.settings.model_copy(update={"callers": callers})
+def test_without_a_key_file_no_tier_can_be_changed(tmp_path, harness, calibration):
+    api_fixture = ApiFixture(tmp_path, harness, calibration)
+    callers = api_fixture.settings.callers.model_copy(update={"key_file": None})
+    settings = api_fixture.settings.model_copy(update={"callers": callers})
     client = TestClient(api_application(AdminApi(settings, {}, harness.ledger, ServerState(), harness.clock), "/api"))
     assert client.get("/keys").json() == {"keys": []}
     assert client.post("/account/tier", json={"caller": "key:carol", "tier": "exempt"}).status_code == 409
 
 
-def test_settings_are_shown_without_their_secrets(office):
-    told = office.client.get("/settings")
-    assert told.json()["settings"]["limits"]["rows"] == 1024
+def test_settings_are_shown_without_their_secrets(api_fixture):
+    response = api_fixture.client.get("/settings")
+    assert response.json()["settings"]["limits"]["rows"] == 1024
     for secret in ("5" * 64, "jwt-secret-", "d" * 64):
-        assert secret not in told.text
+        assert secret not in response.text
 
 
 @pytest.mark.parametrize(
@@ -152,51 +152,51 @@ def test_a_ledgers_password_is_not_shown(url, shown):
     assert without_password(url) == shown
 
 
-def test_a_ledger_that_does_not_answer_is_a_503(office, monkeypatch):
+def test_a_ledger_that_does_not_answer_is_a_503(api_fixture, monkeypatch):
     async def dead(*_):
         raise LedgerError("the ledger does not answer", private="password hunter2")
 
-    monkeypatch.setattr(office.harness.ledger, "largest", dead)
-    response = office.client.get("/accounts")
+    monkeypatch.setattr(api_fixture.harness.ledger, "largest", dead)
+    response = api_fixture.client.get("/accounts")
     assert (response.status_code, response.json()) == (503, {"error": "the ledger does not answer"})
 
 
-def test_what_is_not_of_the_form_is_refused_with_its_name(office):
+def test_a_request_that_does_not_match_the_schema_is_refused_with_the_field(api_fixture):
     for path, params in (
         ("/accounts", {"limit": 0}),
         ("/accounts", {"limits": 1}),
         ("/account", {}),
         ("/log", {"after": "x"}),
     ):
-        response = office.client.get(path, params=params)
+        response = api_fixture.client.get(path, params=params)
         assert (response.status_code, next(iter(params), "caller") in response.json()["error"]) == (400, True)
-    assert office.client.get("/accounts?limit=1&limit=2").status_code == 400
-    assert office.client.get("/account", params={"caller": "a\0b"}).status_code == 400
+    assert api_fixture.client.get("/accounts?limit=1&limit=2").status_code == 400
+    assert api_fixture.client.get("/account", params={"caller": "a\0b"}).status_code == 400
     assert (
-        office.client.post("/account/reset", content=b'{"caller": "key:alice"}').status_code == 400
-    )  # no JSON, it says
-    assert office.post("/account/reset", caller="x" * 100_000).status_code == 413
-    assert office.client.get("/nothing").json() == {"error": "Not Found"}
-    assert office.client.delete("/accounts").status_code == 405
+        api_fixture.client.post("/account/reset", content=b'{"caller": "key:alice"}').status_code == 400
+    )  # without content type
+    assert api_fixture.post("/account/reset", caller="x" * 100_000).status_code == 413
+    assert api_fixture.client.get("/nothing").json() == {"error": "Not Found"}
+    assert api_fixture.client.delete("/accounts").status_code == 405
 
 
-def test_the_page_shows_every_endpoint_and_loads_nothing(office):
-    page = office.client.get("/")
-    for path in office.client.get("/openapi.json").json()["paths"]:
+def test_the_page_shows_every_endpoint_and_loads_nothing(api_fixture):
+    page = api_fixture.client.get("/")
+    for path in api_fixture.client.get("/openapi.json").json()["paths"]:
         assert path in page.text
     assert "script" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-# The document is true
+# OpenAPI document
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_every_answer_is_one_that_the_document_promises(office, mode):
-    """Schemathesis asks what the document allows, and what it does not; statuses, types and shapes are as it says."""
-    document = office.client.get("/openapi.json").json()
-    del document["security"]  # the token is asked for before the desk
-    routes = [Mount("/api", office.application), Route("/document", lambda _: JSONResponse(document))]
+def test_every_response_matches_the_document(api_fixture, mode):
+    """Schemathesis sends requests that the document allows and others; statuses, types and schemas match it."""
+    document = api_fixture.client.get("/openapi.json").json()
+    del document["security"]  # the token is checked before the API
+    routes = [Mount("/api", api_fixture.application), Route("/document", lambda _: JSONResponse(document))]
     schema = schemathesis.openapi.from_asgi("/document", Starlette(routes=routes))
     tried = []
     for operation in (result.ok() for result in schema.get_all_operations()):
@@ -212,11 +212,11 @@ def test_every_answer_is_one_that_the_document_promises(office, mode):
     assert len(set(tried)) >= 5
 
 
-# Who may sit at it
+# Authentication
 
 
-def guarded(office, token):
-    return TestClient(AdminAuth(office.application, token))
+def authenticated(api_fixture, token):
+    return TestClient(AdminAuth(api_fixture.application, token))
 
 
 @pytest.mark.parametrize(
@@ -235,24 +235,27 @@ def guarded(office, token):
         TOKEN,
     ],
 )
-def test_nothing_is_told_without_the_token(office, shown):
-    client = guarded(office, TOKEN)
+def test_without_the_token_everything_is_401(api_fixture, shown):
+    client = authenticated(api_fixture, TOKEN)
     headers = {} if shown is None else {"authorization": shown}
     for path in ("/status", "/openapi.json", "/", "/try/", "/nowhere"):
         response = client.get(path, headers=headers)
-        assert (response.status_code, response.json()) == (401, {"error": "the operator's token is needed"})
+        assert (response.status_code, response.json()) == (
+            401,
+            {"error": "the admin token is needed: send it as Authorization: Bearer TOKEN"},
+        )
         assert response.headers["www-authenticate"].startswith("Basic")
     assert client.post("/account/reset", json={"caller": "key:alice"}, headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize("shown", [f"Bearer {TOKEN}", "Basic " + base64.b64encode(f"any:{TOKEN}".encode()).decode()])
-def test_who_shows_the_token_is_served_by_whatever_name_he_came(office, shown):
-    client = guarded(office, TOKEN)
+def test_with_the_token_any_host_name_is_served(api_fixture, shown):
+    client = authenticated(api_fixture, TOKEN)
     assert client.get("/status", headers={"authorization": shown, "host": "box.example"}).status_code == 200
 
 
-def test_every_token_is_compared_in_constant_time_and_as_hashes_of_one_length(office, monkeypatch):
-    """So the time of a refusal tells neither the length nor the beginning of the right one."""
+def test_every_token_is_compared_in_constant_time_and_as_hashes_of_one_length(api_fixture, monkeypatch):
+    """So the time of a refusal depends neither on the length nor on the prefix of the token."""
     compared, real = [], hmac.compare_digest
 
     def compare(left, right):
@@ -260,36 +263,38 @@ def test_every_token_is_compared_in_constant_time_and_as_hashes_of_one_length(of
         return real(left, right)
 
     monkeypatch.setattr(auth.hmac, "compare_digest", compare)
-    client = guarded(office, TOKEN)
+    client = authenticated(api_fixture, TOKEN)
     for shown in ("", "Bearer x", f"Bearer {TOKEN}", "Basic !!!", "Bearer " + "x" * 5000):
         client.get("/status", headers={"authorization": shown})
     assert compared == [(32, 32)] * 5
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:9090", "localhost:9090", "localhost", "[::1]:9090", "[::1]", "127.8.0.1"])
-def test_without_a_token_this_machine_is_served(office, host):
-    assert guarded(office, None).get("/status", headers={"host": host}).status_code == 200
+def test_without_a_token_loopback_names_are_served(api_fixture, host):
+    assert authenticated(api_fixture, None).get("/status", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:9090", "127.0.0.1.evil.example", "10.0.0.1:9090", "x"])
-def test_without_a_token_no_page_reaches_it_by_a_name_of_its_own(office, host):
-    assert guarded(office, None).get("/status", headers={"host": host}).status_code == 403
+def test_without_a_token_other_host_names_are_refused(api_fixture, host):
+    assert authenticated(api_fixture, None).get("/status", headers={"host": host}).status_code == 403
 
 
-def test_a_page_of_another_site_changes_nothing(office):
+def test_cross_site_requests_change_nothing(api_fixture):
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200)):
         headers = {"authorization": f"Bearer {TOKEN}", "sec-fetch-site": site}
-        response = guarded(office, TOKEN).post("/account/reset", json={"caller": "key:alice"}, headers=headers)
+        response = authenticated(api_fixture, TOKEN).post(
+            "/account/reset", json={"caller": "key:alice"}, headers=headers
+        )
         assert response.status_code == status
 
 
-def test_a_whole_gateway_asks_for_the_token_everywhere_but_for_health_and_metrics(office, monkeypatch):
+def test_a_gateway_requires_the_token_except_for_health_and_metrics(api_fixture, monkeypatch):
     monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", TOKEN)
-    assembly = build_gateway(load_settings(office.path))
+    gateway = build_gateway(load_settings(api_fixture.path))
 
     async def statuses(**headers):
-        async with assembly.shared.open():
-            transport = httpx.ASGITransport(assembly.admin)
+        async with gateway.shared.open():
+            transport = httpx.ASGITransport(gateway.admin)
             async with httpx.AsyncClient(transport=transport, base_url="http://box.example", headers=headers) as client:
                 paths = ("/livez", "/readyz", "/metrics", "/api/status", "/try/", "/api/", "/dashboard/x")
                 return [(await client.get(path)).status_code for path in paths]
@@ -299,14 +304,14 @@ def test_a_whole_gateway_asks_for_the_token_everywhere_but_for_health_and_metric
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9090", "[::]:9090", "10.0.0.1:9090", "box.example:9090"])
-def test_an_admin_port_that_others_reach_needs_a_token(office, address, monkeypatch):
-    office.write(admin=address)
+def test_an_admin_address_that_is_not_loopback_needs_a_token(api_fixture, address, monkeypatch):
+    api_fixture.write(admin=address)
     with pytest.raises(SettingsError, match="set MODELTOLL_ADMIN_TOKEN"):
-        load_settings(office.path)
+        load_settings(api_fixture.path)
     monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", TOKEN)
-    loaded = load_settings(office.path)
+    loaded = load_settings(api_fixture.path)
     assert TOKEN not in repr(loaded) + str(loaded) + loaded.model_dump_json()
     monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", "short")
     with pytest.raises(SettingsError, match="admin_token: is not 16 to 256") as caught:
-        load_settings(office.path)
+        load_settings(api_fixture.path)
     assert "short" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The verbs of ``accounts``, on every ledger that lasts: they show what is there, and make nothing that is not."""
+"""The commands ``accounts`` on every persistent ledger; they never create a ledger."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ LASTING = ["sqlite", "postgresql", "valkey"]
 ALICE = Caller("key:alice", groups=("org:acme",))
 
 
-def accounts(verb, *arguments):
-    return CliRunner().invoke(app, ["accounts", verb, *map(str, arguments)], env={"COLUMNS": "200"})
+def accounts(command, *arguments):
+    return CliRunner().invoke(app, ["accounts", command, *map(str, arguments)], env={"COLUMNS": "200"})
 
 
-def done(verb, *arguments):
-    result = accounts(verb, *arguments)
+def run_ok(command, *arguments):
+    result = accounts(command, *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 @pytest.fixture(params=LASTING)
 def url(request, stores):
-    """A store in which Alice of Acme asked two models, and Bob one."""
+    """A ledger with accounts of Alice of Acme for two models, and of Bob for one."""
 
     async def fill():
         ledger = ledger_from_url(stores[request.param])
@@ -51,27 +51,27 @@ def url(request, stores):
     return stores[request.param]
 
 
-def test_the_list_begins_with_the_most_work_and_knows_no_groups(url):
-    listed = json.loads(done("list", url, "--json", "-"))
+def test_the_list_is_sorted_by_work_and_has_no_groups(url):
+    listed = json.loads(run_ok("list", url, "--json", "-"))
     assert [(one["caller"], one["model"], one["rows"], one["work_seconds"]) for one in listed] == [
         ("key:bob", MODEL, 1, 9.0),
         ("key:alice", MODEL, 2, 3.5),
         ("key:alice", "letters", 1, 0.0),
     ]
-    assert len(json.loads(done("list", url, "--limit", 1, "--json", "-"))) == 1
-    table = done("list", url)
+    assert len(json.loads(run_ok("list", url, "--limit", 1, "--json", "-"))) == 1
+    table = run_ok("list", url)
     assert "2025-06-15 15:06" in table
     assert "org:acme" not in table
 
 
 def test_a_caller_or_a_group_is_shown_for_every_model_or_for_one(url):
-    assert [one["model"] for one in json.loads(done("show", url, "key:alice", "--json", "-"))] == ["letters", MODEL]
-    (shown,) = json.loads(done("show", url, "org:acme", "--model", MODEL, "--json", "-"))
+    assert [one["model"] for one in json.loads(run_ok("show", url, "key:alice", "--json", "-"))] == ["letters", MODEL]
+    (shown,) = json.loads(run_ok("show", url, "org:acme", "--model", MODEL, "--json", "-"))
     assert (shown["caller"], shown["rows"], shown["work_seconds"]) == ("org:acme", 2, 0.0)
-    assert "key:alice, asking suite" in done("show", url, "key:alice")
+    assert "key:alice, model suite" in run_ok("show", url, "key:alice")
 
 
-def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
+def test_usage_of_todays_quota_is_shown(url):
     async def spend():
         ledger = ledger_from_url(url)
         await ledger.open()
@@ -79,52 +79,54 @@ def test_what_a_caller_has_had_of_his_day_is_shown_with_him(url):
         await ledger.close()
 
     asyncio.run(spend())
-    (shown,) = json.loads(done("show", url, "key:alice", "--model", MODEL, "--json", "-"))
+    (shown,) = json.loads(run_ok("show", url, "key:alice", "--model", MODEL, "--json", "-"))
     assert (shown["rows_today"], shown["work_seconds_today"]) == (7, 2.5)
-    assert "has had 7 rows and 2.500 s of work today" in accounts("show", url, "key:alice").stderr
+    assert "has used 7 rows and 2.500 s of work of its daily quota" in accounts("show", url, "key:alice").stderr
 
 
-def test_a_reset_forgets_the_one_who_is_named_and_nobody_else(url):
+def test_a_reset_deletes_only_the_named_account(url):
     assert accounts("reset", url, "key:alice", "--model", "letters").exit_code == 0
-    assert [one["model"] for one in json.loads(done("show", url, "key:alice", "--json", "-"))] == [MODEL]
+    assert [one["model"] for one in json.loads(run_ok("show", url, "key:alice", "--json", "-"))] == [MODEL]
     result = accounts("reset", url, "key:alice")
-    assert (result.exit_code, "asking suite" in result.stderr) == (0, True)
-    assert [one["caller"] for one in json.loads(done("list", url, "--json", "-"))] == ["key:bob"]
-    assert json.loads(done("show", url, "org:acme", "--json", "-"))[0]["rows"] == 2
+    assert (result.exit_code, "deleted for suite" in result.stderr) == (0, True)
+    assert [one["caller"] for one in json.loads(run_ok("list", url, "--json", "-"))] == ["key:bob"]
+    assert json.loads(run_ok("show", url, "org:acme", "--json", "-"))[0]["rows"] == 2
 
 
-def known(members):
-    """All that does not fade from one look to the next."""
+def without_counts(members):
+    """The members without counts, which decay between two reads."""
     return {name: value for name, value in members.items() if name != "counts"}
 
 
 def test_accounts_and_log_are_exported_as_lines_and_as_a_table(url, tmp_path):
-    lines = [json.loads(line) for line in done("export", url).splitlines()]
-    assert [known(line) for line in lines] == [known(one) for one in json.loads(done("list", url, "--json", "-"))]
-    table = list(csv.DictReader(StringIO(done("export", url, "--format", "csv"))))
+    lines = [json.loads(line) for line in run_ok("export", url).splitlines()]
+    assert [without_counts(line) for line in lines] == [
+        without_counts(one) for one in json.loads(run_ok("list", url, "--json", "-"))
+    ]
+    table = list(csv.DictReader(StringIO(run_ok("export", url, "--format", "csv"))))
     assert [(row["caller"], float(row["work_seconds"])) for row in table] == [
         (line["caller"], line["work_seconds"]) for line in lines
     ]
     assert [json.loads(row["leaks"]) for row in table] == [line["leaks"] for line in lines]
     out = tmp_path / "log.csv"
-    assert done("export", url, "--what", "log", "--format", "csv", "--out", out) == ""
+    assert run_ok("export", url, "--what", "log", "--format", "csv", "--out", out) == ""
     logged = list(csv.DictReader(StringIO(out.read_text())))
     assert [float(row["work_seconds"]) for row in logged] == [3.5, 9.0]
     assert logged[0]["at"] == "2025-06-15T15:06:40+00:00"
-    assert "alice" not in out.read_text()  # the log knows hashes only
+    assert "alice" not in out.read_text()  # the log has hashes only
 
 
-def test_who_is_not_known_is_a_failure(url):
-    for verb in ("show", "reset"):
-        result = accounts(verb, url, "key:nobody")
+def test_an_unknown_caller_is_an_error(url):
+    for command in ("show", "reset"):
+        result = accounts(command, url, "key:nobody")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "knows no caller 'key:nobody'" in result.stderr
 
 
 @pytest.mark.parametrize("store", LASTING)
-@pytest.mark.parametrize("verb", ["list", "show", "reset", "export"])
-def test_where_there_is_no_ledger_none_is_made(stores, store, verb, tmp_path):
-    result = accounts(verb, stores[store], *(["key:alice"] if verb in {"show", "reset"} else []))
+@pytest.mark.parametrize("command", ["list", "show", "reset", "export"])
+def test_a_missing_ledger_is_an_error_and_none_is_created(stores, store, command, tmp_path):
+    result = accounts(command, stores[store], *(["key:alice"] if command in {"show", "reset"} else []))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "there is no ledger" in result.stderr
     assert list(tmp_path.iterdir()) == []
@@ -137,7 +139,7 @@ def test_where_there_is_no_ledger_none_is_made(stores, store, verb, tmp_path):
             assert direct.dbsize() == 0
 
 
-def test_a_file_that_is_empty_is_no_ledger_and_stays_empty(tmp_path):
+def test_an_empty_file_is_no_ledger_and_stays_empty(tmp_path):
     empty = tmp_path / "empty.db"
     empty.touch()
     result = accounts("list", f"sqlite:///{empty}")
@@ -145,13 +147,13 @@ def test_a_file_that_is_empty_is_no_ledger_and_stays_empty(tmp_path):
     assert empty.stat().st_size == 0
 
 
-def test_the_settings_name_the_ledger_too(tmp_path):
+def test_a_settings_file_can_name_the_ledger(tmp_path):
     model = "{tariff: t.json, output: {name: p, kind: logits}, measures: [{name: gap}]}"
     settings = tmp_path / "toll.yaml"
     settings.write_text(f"upstream: {{url: 'http://a'}}\nmodels: {{m: {model}}}\nledger: {{url: 'sqlite:///a.db'}}\n")
     assert "there is no ledger" in accounts("list", settings).stderr
     asyncio.run(_opened(f"sqlite:///{tmp_path}/a.db"))
-    assert json.loads(done("list", settings, "--json", "-")) == []
+    assert json.loads(run_ok("list", settings, "--json", "-")) == []
 
 
 async def _opened(url):
@@ -161,7 +163,7 @@ async def _opened(url):
 
 
 @pytest.mark.parametrize(
-    ("where", "mend"),
+    ("where", "fix"),
     [
         ("ledger.db", "the URL must begin with"),
         ("memory://", "the memory of another process"),
@@ -169,13 +171,13 @@ async def _opened(url):
         ("nowhere.yaml", "cannot be read"),
     ],
 )
-def test_a_ledger_that_cannot_be_meant_is_a_wrong_command(where, mend):
+def test_an_invalid_ledger_is_a_wrong_command(where, fix):
     result = accounts("list", where)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert mend in result.stderr
+    assert fix in result.stderr
 
 
-def test_a_cell_that_a_spreadsheet_would_take_for_a_formula_is_quoted(tmp_path):
+def test_a_csv_cell_that_looks_like_a_formula_is_quoted(tmp_path):
     url = f"sqlite:///{tmp_path}/a.db"
 
     async def fill():
@@ -185,5 +187,5 @@ def test_a_cell_that_a_spreadsheet_would_take_for_a_formula_is_quoted(tmp_path):
         await ledger.close()
 
     asyncio.run(fill())
-    (row,) = csv.DictReader(StringIO(done("export", url, "--format", "csv")))
+    (row,) = csv.DictReader(StringIO(run_ok("export", url, "--format", "csv")))
     assert row["caller"] == "'=cmd()"
