@@ -15,7 +15,7 @@ from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
 from modeltoll.gateway.core.admission import AdmissionControl
 from modeltoll.gateway.core.drift_monitor import DriftMonitor
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
@@ -29,6 +29,7 @@ from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Caller, Evidence, Leaks
@@ -122,10 +123,11 @@ class GateHarness:
             wire.HASHCASH_SHA1: Hashcash(DEFAULT_PROFILE, digest="sha1", bits_only=True),
             wire.TIMELOCK: TimeLock(DEFAULT_PROFILE, TRAPDOOR),
         }
+        offers = tuple(OfferedPuzzle(PUZZLES.find(name), puzzles[name]) for name in self.allowed_puzzles)
         config = GateConfig(
             ServedModel(self.service, OpenInference(), self.measures),
             self.tariff,
-            PuzzleSelector({name: puzzles[name] for name in self.allowed_puzzles}, self.modes, self.sha256_below),
+            PuzzleSelector(offers, self.modes, self.sha256_below),
             self.mode,
             self.without_ledger,
             self.drift_monitor,

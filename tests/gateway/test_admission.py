@@ -197,8 +197,8 @@ def test_a_client_that_never_pays_never_reaches_the_model_server(harness):
 MODEL = {"tariff": "t", "output": {"name": "p", "kind": "logits"}, "measures": [{"name": "gap"}]}
 
 
-def settings(entry, **model):
-    return Settings(upstream={"url": "http://a"}, models={"m": MODEL | model}, callers={"entry": entry})
+def settings(terms, **model):
+    return Settings(upstream={"url": "http://a"}, models={"m": MODEL | model}, callers={"admission": terms})
 
 
 def test_admission_is_off_unless_the_settings_give_it_work():

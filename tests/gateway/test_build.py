@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import yaml
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.gateway.assembly.build import build_gateway, build_identifier
 from modeltoll.gateway.assembly.components import build_served_model
-from modeltoll.gateway.assembly.measures import MEASURES
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, save_profile
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Caller, Work
 from modeltoll.wire import Accept
 
@@ -112,22 +111,12 @@ def test_saved_measures_keep_their_number_of_neighbours(place):
     assert fault.startswith("models.digits.measures.0: 'neighbours'")
 
 
-def test_every_measure_of_the_settings_can_be_built():
-    from modeltoll.gateway.settings.models import MeasureSettings  # noqa: PLC0415
-
-    assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
-
-
-def test_every_puzzle_of_the_settings_can_be_selected(place):
-    from modeltoll.gateway.settings.models import PuzzleSettings  # noqa: PLC0415
-
-    (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
-    allow = [name.strip("'") for name in kinds.split(", ")]
+def test_every_puzzle_of_the_registry_can_be_selected(place):
+    allow = list(PUZZLES.built_in)
     settings = place({"puzzle": {"allow": allow, "sha256_below_ms": 5}})
-    menu = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE)
-    assert sorted(menu.puzzles) == sorted(allow)
-    assert {name: puzzle.name for name, puzzle in menu.puzzles.items()} == {name: name for name in allow}
-    assert menu.sha256_below == 0.005
+    selector = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE)
+    assert {name: puzzle.name for name, puzzle in selector.puzzles.items()} == {name: name for name in allow}
+    assert selector.sha256_below == 0.005
 
 
 def test_expensive_puzzles_share_one_precomputed_pool_and_suspects_have_the_steeper_ladder(place):

@@ -103,7 +103,7 @@ def test_rows_are_asked_one_at_a_time_and_measured(harness):
     found = watching(harness, lambda path, body: speak(harness, path, body))
     assert found.leaks.values.shape == (3, 1)
     assert found.seconds.shape == (3,)
-    assert len(found.questions) == 3
+    assert len(found.requests) == 3
     assert found.undefended_seconds > 0
 
 

@@ -52,7 +52,7 @@ def written(tmp_path):
             tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
         keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
-        callers = {"keys": keys, "entry": {"seconds": new_account_seconds}}
+        callers = {"keys": keys, "admission": {"seconds": new_account_seconds}}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -222,7 +222,7 @@ FAULTS = {
     ),
     "no output": ({"a": ENTROPY}, "output.name"),
     "labels that are not listed": ({"a": ENTROPY | {"protocol": "labels"}}, "output.labels"),
-    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "tokens belongs to"),
+    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "protocol v1 has no tokens"),
     "a measure that does not fit": ({"a": TOKENS | {"measures": [{"name": "entropy"}]}}, "cannot measure tokens"),
     "one path for two models": (
         {"a": ENTROPY | {"protocol": "mlflow"}, "b": ENTROPY | {"protocol": "mlflow"}},

@@ -20,7 +20,7 @@ from modeltoll.client.purse import Purse
 from modeltoll.errors import ModeltollError
 from modeltoll.gateway.assembly.build import single_model_components, system_runtime
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
-from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.request import GateConfig, ServedModel
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
@@ -30,6 +30,7 @@ from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
 from modeltoll.puzzle.counter import Argon2idCounter
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Answer, Caller
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
 from modeltoll.simulation.traffic import one_account
@@ -147,7 +148,8 @@ def _components(
     measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
     served_model = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
     upstream = _Upstream(live_run.victim, live_run.images.shape[1:])
-    config = GateConfig(served_model, tariff, PuzzleSelector({puzzle.name: puzzle}))
+    selector = PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))
+    config = GateConfig(served_model, tariff, selector)
     ingress = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
     return single_model_components(config, upstream, ledger, system_runtime(profile), ingress)
 

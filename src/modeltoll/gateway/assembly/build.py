@@ -147,7 +147,7 @@ def build_gateway(settings: Settings, upstream: Upstream | None = None, before: 
         SettingsError: names every part of the settings that cannot be built.
     """
     components = build_components(settings, before)
-    shared, tariffs = components.ground, components.tariffs
+    shared, tariffs = components.shared, components.tariffs
     bounded = build_bounded_upstream(settings, upstream or build_upstream(settings, shared.recorder.tracer))
     runtime = build_runtime(settings, components.profile, before.key_ring if before else None)
     gates = _build_gates(settings, components, bounded, runtime, before)
@@ -164,8 +164,8 @@ def build_gateway(settings: Settings, upstream: Upstream | None = None, before: 
         gates=gates,
         upstream=bounded,
         warnings=startup_warnings(settings, tariffs),
-        precomputed=components.stock,
-        file_watches=components.watches,
+        precomputed=components.precomputed,
+        file_watches=components.file_watches,
     )
 
 
@@ -174,16 +174,16 @@ def _build_gates(
 ) -> Mapping[str, Gate]:
     """One gate per model, by name. All share one admission control."""
     admission, gates = build_admission(settings, before), {}
-    for name, served_model in components.subjects.items():
+    for name, served_model in components.served_models.items():
         tariff = components.tariffs[name]
         monitor = build_drift_monitor(settings, tariff, before) if isinstance(tariff, ConformalTariff) else None
-        config = build_gate_config(settings, served_model, tariff, components.menus[name], monitor, admission)
-        gates[name] = Gate(config, upstream, components.ground.ledger, runtime)
+        config = build_gate_config(settings, served_model, tariff, components.selectors[name], monitor, admission)
+        gates[name] = Gate(config, upstream, components.shared.ledger, runtime)
     return gates
 
 
 def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, components: Components) -> None:
-    key_store, watches = components.roll, components.watches
+    key_store, watches = components.key_store, components.file_watches
     metrics.register_gauge("upstream_inside", "Requests that are with the model server", lambda: upstream.active)
     metrics.register_gauge("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
     metrics.register_gauge(

@@ -97,11 +97,11 @@ def build_admission(settings: Settings, before: Gateway | None = None) -> Admiss
 
     If the terms have not changed since the gateway ``before``, it is that gateway's, with its record of callers.
     """
-    entry = settings.callers.entry
-    if before is not None and before.settings.callers.entry == entry:
+    admission = settings.callers.admission
+    if before is not None and before.settings.callers.admission == admission:
         return next(iter(before.gates.values())).config.admission
-    if entry.seconds <= 0.0:
+    if admission.seconds <= 0.0:
         return None
     return AdmissionControl(
-        AdmissionTerms(entry.seconds, entry.new_requests, entry.cores, entry.backlog_seconds), time.time
+        AdmissionTerms(admission.seconds, admission.new_requests, admission.cores, admission.backlog_seconds), time.time
     )

@@ -125,8 +125,8 @@ class Gate:
         if answer.status == 200:
             return answer
         if 400 <= answer.status < 500:
-            complaint = self.config.served_model.protocol.complaint(answer)
-            raise RequestError(f"the model server refused the request: {complaint or answer.status}")
+            message = self.config.served_model.protocol.error_text(answer)
+            raise RequestError(f"the model server refused the request: {message or answer.status}")
         raise AnswerError("the model server failed", private=f"status {answer.status} from {request.path}")
 
     def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> _Measured:

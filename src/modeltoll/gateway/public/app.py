@@ -223,7 +223,7 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     passing: dict[str, list[Gate]] = {}
     for gate in gates:
         routes = gate.config.served_model.protocol.routes
-        for gates_of, templates in ((infer, routes.infer), (passing, routes.passing)):
+        for gates_of, templates in ((infer, routes.infer), (passing, routes.pass_through)):
             for template in templates:
                 gates_of.setdefault(template, []).append(gate)
     for template, sharing in infer.items():

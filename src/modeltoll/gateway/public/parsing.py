@@ -13,6 +13,7 @@ from modeltoll import wire
 from modeltoll.errors import BodyTooLarge, RequestError, RouteRefused
 from modeltoll.gateway.callers.identify import RequestIdentity
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.puzzle.registry import PUZZLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +90,7 @@ def identity_of(request: Request) -> RequestIdentity:
 
 def accept_of(request: Request) -> wire.Accept:
     """What the client says it can solve."""
-    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
+    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""), PUZZLES.names())
 
 
 def content_type_of(request: Request, protocol: ServingProtocol) -> str:

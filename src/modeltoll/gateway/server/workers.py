@@ -28,6 +28,7 @@ from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp
 from modeltoll.gateway.server.reload import ReloadingGateway, keep_immutable
 from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, listen, run_servers, shutdown_policy
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.ledger.locate import ledger_spec
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -111,7 +112,7 @@ def run_workers(
         SettingsError: an address cannot be listened on, or the ledger cannot be shared. ModeltollError: a worker cannot
             start.
     """
-    if settings.ledger.url.startswith("memory:"):
+    if not ledger_spec(settings.ledger.url).shared:
         raise SettingsError(
             [
                 "ledger.url: a memory ledger is one process's own; several workers need sqlite:///, postgresql:// or valkey://"
