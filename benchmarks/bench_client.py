@@ -1,12 +1,11 @@
-"""What the client costs: requests to a server that asks no toll, and the solver's rates beside the bare functions'.
+"""Overhead of the client on requests without toll, and rates of the solver beside the bare functions.
 
     python benchmarks/bench_client.py [--rounds 60] [--block 50] [--seconds 0.3] [--json FILE]
 
-Requests go one after another over a kept connection, in blocks: one with the transport, one without, in turn. The
-overhead is the median over the rounds of the ratio of two neighbouring blocks' times; ``added_us`` is the median of
-the difference of their processor times, in microseconds a request. Rates are evaluations per second of
-this process's own time on one core, so that other work on the machine disturbs them little; each is the median of
-eleven runs, the solver's and the bare function's in turn.
+Requests are sent one after another over a kept-alive connection, in alternating blocks with and without the transport. The
+overhead is the median over the rounds of the ratio of the times of two consecutive blocks; ``added_us`` is the median of the
+difference of their processor times, in microseconds per request. Rates are evaluations per second of processor time on
+one core, which other load affects little; each is the median of eleven alternating runs.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ BODY = b'{"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP64", "data":
 
 
 def serve(port):
-    """The server: a process of its own, which answers 200 bytes of JSON at once."""
+    """Run the server, in its own process: it answers 200 bytes of JSON."""
     import uvicorn  # noqa: PLC0415  in that process alone
 
     async def app(_scope, receive, send):
@@ -51,8 +50,8 @@ def serve(port):
     uvicorn.run(app, port=port, log_level="critical", access_log=False, lifespan="off", ws="none")
 
 
-def started():
-    """A server process and its address."""
+def start_server():
+    """Start a server process; returns it and its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, __file__, "--serve", str(port)])
@@ -70,7 +69,7 @@ def started():
 
 
 class Stopwatch:
-    """Times one block: ``seconds`` and ``busy`` seconds of this process, per request."""
+    """Times one block: ``seconds`` and ``processor_seconds`` of this process, per request."""
 
     def __init__(self, block):
         self.block = block
@@ -81,61 +80,61 @@ class Stopwatch:
 
     def __exit__(self, *_):
         self.seconds = (time.perf_counter() - self.begin[0]) / self.block
-        self.busy = (time.process_time() - self.begin[1]) / self.block
+        self.processor_seconds = (time.process_time() - self.begin[1]) / self.block
 
 
 def pairs(library, url, rounds, block):
-    """A pair of blocks per round, with and without the transport; each goes first every other time."""
+    """A pair of blocks per round, with and without the transport, in alternating order."""
     with (
-        library.Client(transport=TollTransport(transport=library.HTTPTransport())) as tolled,
+        library.Client(transport=TollTransport(transport=library.HTTPTransport())) as with_toll,
         library.Client(transport=library.HTTPTransport()) as plain,
     ):
         timed = []
         for number in range(rounds + 1):
             watches = {}
-            for client in (tolled, plain) if number % 2 else (plain, tolled):
+            for client in (with_toll, plain) if number % 2 else (plain, with_toll):
                 with Stopwatch(block) as watches[client]:
                     for _ in range(block):
                         client.post(url, content=BODY)
-            timed.append((watches[tolled], watches[plain]))
+            timed.append((watches[with_toll], watches[plain]))
         return timed[1:]  # the first warms up
 
 
 async def pairs_async(library, url, rounds, block):
     """The same for the async client."""
     async with (
-        library.AsyncClient(transport=AsyncTollTransport(transport=library.AsyncHTTPTransport())) as tolled,
+        library.AsyncClient(transport=AsyncTollTransport(transport=library.AsyncHTTPTransport())) as with_toll,
         library.AsyncClient(transport=library.AsyncHTTPTransport()) as plain,
     ):
         timed = []
         for number in range(rounds + 1):
             watches = {}
-            for client in (tolled, plain) if number % 2 else (plain, tolled):
+            for client in (with_toll, plain) if number % 2 else (plain, with_toll):
                 with Stopwatch(block) as watches[client]:
                     for _ in range(block):
                         await client.post(url, content=BODY)
-            timed.append((watches[tolled], watches[plain]))
+            timed.append((watches[with_toll], watches[plain]))
         return timed[1:]
 
 
 def overhead(name, timed):
-    """One line of the first table."""
+    """A row of the first table."""
     return {
         "client": name,
         "plain_per_second": round(1 / statistics.median(plain.seconds for _, plain in timed)),
-        "tolled_per_second": round(1 / statistics.median(tolled.seconds for tolled, _ in timed)),
+        "tolled_per_second": round(1 / statistics.median(with_toll.seconds for with_toll, _ in timed)),
         "overhead_percent": round(100 * (statistics.median(t.seconds / p.seconds for t, p in timed) - 1), 2),
-        "added_us": round(1e6 * statistics.median(t.busy - p.busy for t, p in timed), 1),
+        "added_us": round(1e6 * statistics.median(t.processor_seconds - p.processor_seconds for t, p in timed), 1),
     }
 
 
 def bare_argon2id(memory):
-    """One evaluation as a loop around argon2-cffi would make it."""
+    """One evaluation with argon2-cffi."""
     return lambda n: hash_secret_raw(n.to_bytes(8, "big"), SEED, 1, memory, 1, 32, Type.ID)
 
 
 def bare_sha256(n):
-    """The same around hashlib."""
+    """One evaluation with hashlib."""
     return sha256(SEED + n.to_bytes(8, "big")).digest()
 
 
@@ -150,7 +149,7 @@ def bare_rate(evaluate, seconds):
 
 
 def rate(puzzle, memory, seconds):
-    """One line of the second table."""
+    """A row of the second table."""
     evaluate = bare_argon2id(memory) if memory else bare_sha256
     runs = [
         (measure_rate(puzzle, memory, 1, seconds, time.process_time), bare_rate(evaluate, seconds))
@@ -165,15 +164,15 @@ def rate(puzzle, memory, seconds):
 
 
 def show(lines):
-    """A table for people."""
+    """Print a table."""
     for line in (list(lines[0]), *(list(line.values()) for line in lines)):
         print("  ".join(f"{cell:>18}" for cell in line))
     print()
 
 
 def measure(rounds, block, seconds):
-    """Both tables."""
-    process, url = started()
+    """Measure both tables."""
+    process, url = start_server()
     try:
         requests = []
         for library in (httpx, httpx2):
@@ -187,32 +186,32 @@ def measure(rounds, block, seconds):
 
 
 def main():
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description="What the transport and the solver cost.")
+    """Parse the options, measure, print."""
+    parser = argparse.ArgumentParser(description="Overhead of the transport and rates of the solver.")
     parser.add_argument("--rounds", type=int, default=60, help="pairs of blocks")
     parser.add_argument("--block", type=int, default=50, help="requests in a block")
     parser.add_argument("--seconds", type=float, default=0.3, help="how long to measure each rate, eleven times")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        return serve(given.serve)
-    requests, rates = measure(given.rounds, given.block, given.seconds)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        return serve(arguments.serve)
+    requests, rates = measure(arguments.rounds, arguments.block, arguments.seconds)
     result = {
         "command": "python benchmarks/bench_client.py "
-        f"--rounds {given.rounds} --block {given.block} --seconds {given.seconds:g}",
+        f"--rounds {arguments.rounds} --block {arguments.block} --seconds {arguments.seconds:g}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("httpx", "httpx2", "argon2-cffi")},
         "requests": requests,
         "rates": rates,
     }
-    if given.json != "-":
+    if arguments.json != "-":
         show(requests)
         show(rates)
-    if given.json:
+    if arguments.json:
         text = json.dumps(result, indent=2) + "\n"
-        sys.stdout.write(text) if given.json == "-" else Path(given.json).write_text(text, encoding="utf-8")
+        sys.stdout.write(text) if arguments.json == "-" else Path(arguments.json).write_text(text, encoding="utf-8")
     return None
 
 

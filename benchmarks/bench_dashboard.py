@@ -1,11 +1,11 @@
-"""What the dashboard costs a gateway that is at work: charges beside it, and beside nobody who looks.
+"""Load of the dashboard on a busy gateway process: charges with and without a browser that requests its page.
 
     python benchmarks/bench_dashboard.py [--lines 60000] [--seconds 20] [--json FILE]
 
-One process, as a worker is: a SQLite ledger with a log of so many lines of the last day, above the 50,000 that are held; one
-caller who is charged and billed every 2 ms; and the dashboard's page, asked for once a second, which reads the ledger every 5
-seconds. Rounds with and without somebody who looks take turns. ``held`` is how long a step of the event loop that should
-have taken its turn at once had to wait.
+One process, as a worker: a SQLite ledger with a log of this many lines of the last day, more than the 50,000 that the
+dashboard keeps; one caller, charged and logged every 2 ms; and the dashboard's page, requested once a second, which reads the
+ledger every 5 seconds. Rounds with and without requests of the page alternate. ``held`` is the delay of a step of the event
+loop that was ready.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ ROUNDS = 6
 PAUSE = 0.002  # seconds between two charges
 
 
-async def charge(town, seconds, latencies):
-    """Charge and bill one caller again and again."""
+async def charge(traffic, seconds, latencies):
+    """Charge and log requests of one caller."""
     caller = CallerPlan(sample_callers()[0].caller, 1, (23.0, 24.0))
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         begin = time.perf_counter()
-        town.clock.now = time.time()
-        await simulate_day(town, [caller], seed=len(latencies))
+        traffic.clock.now = time.time()
+        await simulate_day(traffic, [caller], seed=len(latencies))
         latencies.append(time.perf_counter() - begin)
         await asyncio.sleep(PAUSE)
 
 
-async def watch(held, over):
-    """Note how long the event loop does not come round."""
+async def measure_delays(delays, over):
+    """Record how long the event loop delays a step that is ready."""
     while not over.is_set():
         begin = time.perf_counter()
         await asyncio.sleep(0)
-        held.append(time.perf_counter() - begin)
+        delays.append(time.perf_counter() - begin)
         await asyncio.sleep(PAUSE / 2)
 
 
-async def page(app):
-    """Ask for the page; how long that takes."""
+async def request_page(app):
+    """Request the page; returns its seconds."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://operator") as client:
         begin = time.perf_counter()
         response = await client.get("/?g=0.6", timeout=60)
@@ -73,10 +73,10 @@ async def page(app):
         return time.perf_counter() - begin
 
 
-async def look(app, pages, over):
-    """Ask for the page once a second."""
+async def request_pages(app, pages, over):
+    """Request the page once a second."""
     while not over.is_set():
-        pages.append(await page(app))
+        pages.append(await request_page(app))
         await asyncio.sleep(1.0)
 
 
@@ -89,86 +89,86 @@ def milliseconds(values):
     }
 
 
-async def one_round(town, app, seconds):
-    """Charges for so long, with somebody who looks where there is an app to look at."""
-    latencies, held, pages, over = [], [], [], asyncio.Event()
-    tasks = [asyncio.create_task(watch(held, over))]
+async def one_round(traffic, app, seconds):
+    """Charge for ``seconds``, while the page of ``app``, if any, is requested."""
+    latencies, delays, pages, over = [], [], [], asyncio.Event()
+    tasks = [asyncio.create_task(measure_delays(delays, over))]
     if app is not None:
-        tasks.append(asyncio.create_task(look(app, pages, over)))
+        tasks.append(asyncio.create_task(request_pages(app, pages, over)))
     cpu = time.process_time()
-    await charge(town, seconds, latencies)
+    await charge(traffic, seconds, latencies)
     cpu = time.process_time() - cpu
     over.set()
     await asyncio.gather(*tasks)
-    return latencies, held, pages, cpu / len(latencies)
+    return latencies, delays, pages, cpu / len(latencies)
 
 
 async def run(lines, seconds, folder):
-    """The whole of it; the result's figures."""
+    """Run the benchmark; returns the figures of the result."""
     ledger = SqliteLedger(Path(folder) / "ledger.db")
     await ledger.open()
     try:
         tariff = build_tariff()
-        town = SampleTraffic.start(ledger, tariff, time.time())
+        traffic = SampleTraffic.start(ledger, tariff, time.time())
         share = lines / sum(plan.requests for plan in sample_callers())
-        await simulate_day(town, [replace(plan, drift=0.0) for plan in sample_callers(share)])
-        shown = [DashboardModel(MODEL, "enforce", tariff, town.monitor)]
+        await simulate_day(traffic, [replace(plan, drift=0.0) for plan in sample_callers(share)])
+        models = [DashboardModel(MODEL, "enforce", tariff, traffic.monitor)]
 
-        app = dashboard_application(ledger, shown, time.time)
-        held, over = [], asyncio.Event()
-        watching = asyncio.create_task(watch(held, over))
-        first = await page(app)
+        app = dashboard_application(ledger, models, time.time)
+        delays, over = [], asyncio.Event()
+        watching = asyncio.create_task(measure_delays(delays, over))
+        first = await request_page(app)
         over.set()
         await watching
 
-        gathered = {name: ([], [], [], []) for name in ("alone", "watched")}
+        measurements = {name: ([], [], [], []) for name in ("alone", "watched")}
         for turn in range(ROUNDS):
             name = ("alone", "watched")[turn % 2]
-            measured = await one_round(town, app if name == "watched" else None, seconds)
-            for kept, new in zip(gathered[name], measured, strict=True):
-                kept.extend(new if isinstance(new, list) else [new])
+            measured = await one_round(traffic, app if name == "watched" else None, seconds)
+            for kept_values, new_values in zip(measurements[name], measured, strict=True):
+                kept_values.extend(new_values if isinstance(new_values, list) else [new_values])
     finally:
         await ledger.close()
     figures = {
         name: {
             "charges": len(latencies),
             "charge_and_bill": milliseconds(latencies),
-            "held": milliseconds(held_there),
+            "held": milliseconds(delays_there),
             "cpu_ms_per_charge": round(1000 * float(np.median(cpu)), 3),
         }
-        for name, (latencies, held_there, _, cpu) in gathered.items()
+        for name, (latencies, delays_there, _, cpu) in measurements.items()
     }
     return {
         "first_page_seconds": round(first, 2),
-        "first_page_held": milliseconds(held),
-        "later_pages": milliseconds(gathered["watched"][2]),
+        "first_page_held": milliseconds(delays),
+        "later_pages": milliseconds(measurements["watched"][2]),
         **figures,
     }
 
 
 def main():
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description="What the dashboard costs a gateway that is at work.")
+    """Parse the options, measure, print."""
+    parser = argparse.ArgumentParser(description="Load of the dashboard on a busy gateway process.")
     parser.add_argument("--lines", type=int, default=60_000, help="lines of the last day in the log")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each of six rounds")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     load = round(os.getloadavg()[0], 1)
     with tempfile.TemporaryDirectory() as folder:
-        figures = asyncio.run(run(given.lines, given.seconds, folder))
+        figures = asyncio.run(run(arguments.lines, arguments.seconds, folder))
     result = {
-        "command": f"python benchmarks/bench_dashboard.py --lines {given.lines} --seconds {given.seconds:g}",
+        "command": f"python benchmarks/bench_dashboard.py --lines {arguments.lines} --seconds {arguments.seconds:g}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "load_average": load,  # before: what else the machine had to do
+        "load_average": load,  # before the run: other load on the machine
         **figures,
     }
     text = json.dumps(result, indent=2) + "\n"
-    if given.json != "-":
+    if arguments.json != "-":
         print(text, end="")
-    if given.json:
-        sys.stdout.write(text) if given.json == "-" else Path(given.json).write_text(text, encoding="utf-8")
+    if arguments.json:
+        sys.stdout.write(text) if arguments.json == "-" else Path(arguments.json).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

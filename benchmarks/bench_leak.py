@@ -1,9 +1,9 @@
-"""What measuring a leak costs, per row, against the published formulas written plainly, row by row, in the same run.
+"""Benchmark the leak measures per row, against plain implementations of the published formulas in the same run.
 
     python benchmarks/bench_leak.py [--json FILE] [--repeats N]
 
-Set OPENBLAS_NUM_THREADS=1 for figures per core. Data is synthetic and seeded; the plain side runs on fewer rows where
-it is slow. Each figure is the least of the repeats: what else the machine does can only add to it.
+Set OPENBLAS_NUM_THREADS=1 for figures per core. Data is synthetic and seeded; slow plain implementations run on fewer
+rows. Each figure is the minimum over the repeats, because other load only adds to it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from modeltoll.records import Evidence
 
 @dataclass(frozen=True)
 class Figure:
-    """Microseconds per row, ours and the plain way; ``target`` where the design names one."""
+    """Microseconds per row of this package and of a plain implementation; ``target`` of the design, if any."""
 
     what: str
     rows: int
@@ -51,17 +51,17 @@ class Figure:
 
 
 def per_row(work: Callable[[], object], rows: int, repeats: int) -> float:
-    """Least microseconds per row over the repeats, after one unmeasured call; short work is repeated within each."""
+    """Minimum of the microseconds per row over the repeats, after a warm-up; short work is repeated within each."""
     work()
-    began = time.perf_counter()
+    begin = time.perf_counter()
     work()
-    inner = max(1, int(0.01 / max(time.perf_counter() - began, 1e-7)))
+    inner = max(1, int(0.01 / max(time.perf_counter() - begin, 1e-7)))
     times = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        begin = time.perf_counter()
         for _ in range(inner):
             work()
-        times.append((time.perf_counter() - began) / inner)
+        times.append((time.perf_counter() - begin) / inner)
     return min(times) / rows * 1e6
 
 
@@ -84,7 +84,7 @@ def plain_rdp(votes, sigma):
 
 
 def rdp_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
-    """GNMax of 250 teachers, sigma 10, at batch 1000 and 396 orders, from votes; the easiest and the hardest mix."""
+    """GNMax of 250 teachers, sigma 10, batch 1000, 396 orders, from votes; of an easy, a hard and the worst mix."""
     leaders = np.concatenate([rng.beta(30, 1, 700), rng.uniform(0.1, 1.0, 300)])
     mixed = np.stack([rng.multinomial(250, [p, *[(1 - p) / 9] * 9]) for p in leaders])
     spread = np.stack(
@@ -94,8 +94,8 @@ def rdp_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         ours = per_row(lambda votes=votes: gnmax_rdp(log_q(votes, 10.0), 10.0, ORDERS), 1000, repeats)
         plain = per_row(lambda votes=votes: [plain_rdp(row, 10.0) for row in votes[:100]], 100, repeats)
         yield Figure(f"GNMax RDP, 396 orders, {name}", 1000, ours, plain, 2.0)
-    reading = VoteReadout(10.0)
-    ours = per_row(lambda: reading.leak(mixed), 1000, repeats)
+    readout = VoteReadout(10.0)
+    ours = per_row(lambda: readout.leak(mixed), 1000, repeats)
     yield Figure("votes to leak, reading rdp, 70 % near-unanimous votes", 1000, ours, plain)
     values = -rng.uniform(100.0, 156.0, 1000)
     ours = per_row(lambda: gnmax_rdp(values, 10.0, ORDERS), 1000, repeats)
@@ -103,13 +103,13 @@ def rdp_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
 
 
 def evidence_of(scores=None, inputs=None) -> Evidence:
-    """Evidence of these scores or inputs."""
+    """Evidence with these scores or inputs, and distinct fingerprints."""
     rows = len(scores if scores is not None else inputs)
     return Evidence(tuple(i.to_bytes(8, "big") for i in range(rows)), scores=scores, inputs=inputs)
 
 
 def score_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
-    """Entropy and gap of one row of ten classes, guards included."""
+    """Entropy and gap of one row of ten classes, including validation."""
     scores = rng.dirichlet(np.ones(10), 1)
     evidence = evidence_of(scores)
     plains = {
@@ -122,7 +122,7 @@ def score_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
 
 
 def pknn_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
-    """k = 300 among 60,000 private points of ten classes, all the way from scores to the leak."""
+    """k = 300 among 60,000 private points of ten classes, from scores to the leak."""
     labels = rng.integers(0, 10, 60_000)
 
     def scores(rows, of):
@@ -150,7 +150,7 @@ def pknn_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
 
 
 def novelty_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
-    """One row against private inputs."""
+    """SingleTeacher row against private inputs."""
     for count, dimensions, steepness, target in (
         (600, 64, 0.0, 60.0),
         (60_000, 64, 0.0, None),
@@ -167,8 +167,8 @@ def novelty_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         yield Figure(f"novelty, {count} x {dimensions} private points{uneven}, one row", 1, ours, plain, target)
 
 
-class One:
-    """One teacher of a stack, asked alone."""
+class SingleTeacher:
+    """SingleTeacher teacher of an ensemble, evaluated alone."""
 
     def __init__(self, networks: NetworkMembers, teacher: int) -> None:
         pick = slice(teacher, teacher + 1)
@@ -179,11 +179,11 @@ class One:
         )
 
     def predict(self, inputs):
-        return self._network.winners(inputs)[:, 0]
+        return self._network.predict(inputs)[:, 0]
 
 
 def teacher_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
-    """250 teachers of 784 inputs at batch 500; the plain way asks one after the other."""
+    """250 teachers of 784 inputs at batch 500; the plain implementation evaluates one after the other."""
     inputs = rng.uniform(size=(500, 784))
     for name, widths in (("linear", (784, 10)), ("perceptrons of 32 units", (784, 32, 10))):
         first, *later = itertools.pairwise(widths)
@@ -191,13 +191,16 @@ def teacher_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         networks = NetworkMembers(tuple(weights), tuple(np.zeros((250, w.shape[2])) for w in weights), "relu")
         ours, plain = (
             per_row(lambda m=members: TeacherEnsemble(m, np.arange(10), 784).votes(inputs), 500, max(3, repeats // 3))
-            for members in (networks, SeparateMembers(tuple(One(networks, i) for i in range(250)), np.arange(10)))
+            for members in (
+                networks,
+                SeparateMembers(tuple(SingleTeacher(networks, i) for i in range(250)), np.arange(10)),
+            )
         )
         yield Figure(f"votes of 250 teachers, {name}", 500, ours, plain, 600.0)
 
 
 def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, widths: tuple) -> NetworkStack:
-    """Networks over 28 x 28 inputs, with weights drawn by chance."""
+    """Networks of 28 x 28 inputs with random weights."""
 
     def layer(entering, leaving, kernel):
         weights = rng.normal(size=(networks, entering, leaving)) / entering**0.5
@@ -212,7 +215,7 @@ def stack_of(rng: np.random.Generator, networks: int, convolutions: tuple, width
 
 
 def onnx_winners(stack: NetworkStack) -> Callable[[np.ndarray], np.ndarray]:
-    """Full layers of many networks as one ONNX model on one core: inputs (rows, d) to winners (networks, rows)."""
+    """Dense layers of many networks as one ONNX model on one core: inputs (rows, d) to classes (networks, rows)."""
     nodes, constants, flow = [], [], "inputs"
     for i, layer in enumerate(stack.layers):
         constants += [numpy_helper.from_array(layer.weights, f"w{i}")]
@@ -224,9 +227,9 @@ def onnx_winners(stack: NetworkStack) -> Callable[[np.ndarray], np.ndarray]:
             nodes += [helper.make_node("Relu", [flow], [f"r{i}"])]
             flow = f"r{i}"
     nodes += [helper.make_node("ArgMax", [flow], ["winners"], axis=2, keepdims=0)]
-    given = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, [None, stack.dimensions])
-    found = helper.make_tensor_value_info("winners", TensorProto.INT64, [None, None])
-    graph = helper.make_graph(nodes, "teachers", [given], [found], constants)
+    source = helper.make_tensor_value_info("inputs", TensorProto.FLOAT, [None, stack.dimensions])
+    result = helper.make_tensor_value_info("winners", TensorProto.INT64, [None, None])
+    graph = helper.make_graph(nodes, "teachers", [source], [result], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -235,9 +238,9 @@ def onnx_winners(stack: NetworkStack) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
-    """Networks trained by torch, served in float32; the plain way asks one network after the other.
+    """Networks of the kind that torch trains, in float32; the plain implementation evaluates one after the other.
 
-    The vote head and layered novelty have the votes of 250 perceptrons as what they are compared with.
+    The vote head and layered novelty are compared with the votes of 250 perceptrons.
     """
     inputs = rng.uniform(size=(500, 784))
     few = max(3, repeats // 3)
@@ -250,11 +253,11 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         NetworkStack(tuple(Layer(w.weights[i : i + 1], w.biases[i : i + 1]) for w in perceptrons.layers), (28, 28, 1))
         for i in range(250)
     ]
-    plain = per_row(lambda: [one.winners(inputs) for one in alone], 500, few)
+    plain = per_row(lambda: [one.predict(inputs) for one in alone], 500, few)
     whole = per_row(lambda: votes(perceptrons, 500), 500, few)
     yield Figure("votes of 250 perceptrons of 32 units, float32", 500, whole, plain, 600.0)
     winners, single = onnx_winners(perceptrons), inputs.astype(np.float32)
-    assert (perceptrons.winners(inputs) == winners(single).T).mean() > 0.999  # but for ties within float32's rounding
+    assert (perceptrons.predict(inputs) == winners(single).T).mean() > 0.999  # but for ties within float32's rounding
     runtime = per_row(lambda: winners(single), 500, few)
     yield Figure("the same perceptrons in ONNX Runtime, winners alone", 500, runtime, plain)
     mnistnets = stack_of(rng, 50, ((20, 5), (50, 5)), (500, 10))
@@ -264,7 +267,7 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
         )
         for i in range(50)
     ]
-    plain = per_row(lambda: [one.winners(inputs[:32]) for one in alone], 32, few)
+    plain = per_row(lambda: [one.predict(inputs[:32]) for one in alone], 32, few)
     yield Figure("votes of 50 MnistNets, 32 rows", 32, per_row(lambda: votes(mnistnets, 32), 32, few), plain)
     head = VoteHead(stack_of(rng, 1, (), (256, 64, 10)), 250)
     yield Figure("vote head of 256 and 64 units", 500, per_row(lambda: head.votes(inputs), 500, few), whole)
@@ -276,7 +279,7 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
 
 
 def main() -> None:
-    """Measure, print a table, and write the figures where asked."""
+    """Measure, print a table, and write the figures if requested."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--repeats", type=int, default=15)

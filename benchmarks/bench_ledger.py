@@ -1,11 +1,11 @@
-"""How long a charge and a bill take, seen from an event loop.
+"""Benchmark charges and bills of every ledger, from an event loop.
 
     python benchmarks/bench_ledger.py [--pairs 20000] [--folder DIR] [--json FILE]
 
-Each caller charges one row (two measures, 14 bins, a fresh input) and then bills it, again and again; with 32 callers
-each has an account of its own. p50 and p99 are the latencies of single calls. PostgreSQL and Valkey are real servers on
-the same machine, from the wheels of the dev extra, reached through 127.0.0.1 with their ledgers' default settings;
-PostgreSQL's own are its defaults too, but for fsync, which does not matter where commits do not wait for it.
+Each caller repeatedly charges one row (two measures, 14 bins, a new input) and then bills it; with 32 callers each has
+its own account. p50 and p99 are latencies of single calls. PostgreSQL and Valkey are real servers on the same machine,
+from the wheels of the dev extra, at 127.0.0.1 with the ledgers' default settings. PostgreSQL has its defaults except
+for fsync, which does not matter because commits do not wait for it.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ async def call(ledger, caller, rng, pairs, charges, bills):
     """One caller: ``pairs`` charges, each with its bill; appends the latencies in seconds."""
     for number in range(pairs):
         at = NOW + number
-        entry = Charge("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
-        bill = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(0.01, 1, 0.01), "sealed")
+        charge = Charge("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
+        entry = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(0.01, 1, 0.01), "sealed")
         start = time.perf_counter()
-        await ledger.charge(caller, entry)
+        await ledger.charge(caller, charge)
         charged = time.perf_counter()
-        await ledger.bill(caller, bill)
+        await ledger.bill(caller, entry)
         charges.append(charged - start)
         bills.append(time.perf_counter() - charged)
-        await asyncio.sleep(0)  # as a gateway would, let the other callers have their turn
+        await asyncio.sleep(0)  # let the other callers run, as a gateway would
 
 
 async def measure(store, ledger, callers, pairs):
@@ -73,7 +73,7 @@ async def measure(store, ledger, callers, pairs):
 
 
 async def hop(rounds):
-    """The median time of a visit to another thread that does nothing there, in microseconds."""
+    """The median time of an empty call in another thread, in microseconds."""
     loop, times = asyncio.get_running_loop(), []
     with ThreadPoolExecutor(1) as thread:
         for _ in range(rounds):
@@ -84,7 +84,7 @@ async def hop(rounds):
 
 
 def run(pairs, folder):
-    """All lines: every ledger, 1 and 32 callers; the servers run for as long as they are measured."""
+    """All lines: every ledger with 1 and 32 callers; servers run only while they are measured."""
     lines = []
     for callers in (1, 32):
         lines.append(asyncio.run(measure("memory", MemoryLedger(), callers, pairs)))
@@ -97,7 +97,7 @@ def run(pairs, folder):
 
 
 def show(lines):
-    """The table for people."""
+    """Print the table."""
     columns = list(lines[0])
     print("  ".join(f"{column:>16}" for column in columns))
     for line in lines:
@@ -108,27 +108,27 @@ def main():
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description="Charges and bills per second, and their latency.")
     parser.add_argument("--pairs", type=int, default=20_000, help="charges (each with a bill) per line")
-    parser.add_argument("--folder", help="where the SQLite files go; default: a temporary folder")
+    parser.add_argument("--folder", help="folder of the SQLite files; default: a temporary folder")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     load = round(os.getloadavg()[0], 1)
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        lines = run(given.pairs, folder)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        lines = run(arguments.pairs, folder)
     result = {
-        "command": f"python benchmarks/bench_ledger.py --pairs {given.pairs}",
+        "command": f"python benchmarks/bench_ledger.py --pairs {arguments.pairs}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "load_average": load,  # before: what else the machine had to do
+        "load_average": load,  # before the run: other load of the machine
         "thread_hop_p50_us": asyncio.run(hop(5000)),
         "ledgers": lines,
     }
-    if given.json != "-":
+    if arguments.json != "-":
         show(lines)
-        print(f"a visit to another thread and back: {result['thread_hop_p50_us']} us (p50)")
-    if given.json:
+        print(f"a switch to another thread and back: {result['thread_hop_p50_us']} us (p50)")
+    if arguments.json:
         text = json.dumps(result, indent=2) + "\n"
-        sys.stdout.write(text) if given.json == "-" else Path(given.json).write_text(text, encoding="utf-8")
+        sys.stdout.write(text) if arguments.json == "-" else Path(arguments.json).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

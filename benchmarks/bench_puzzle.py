@@ -1,10 +1,10 @@
-"""What the solver, its kernels and its kept memory are worth, next to bare argon2-cffi and the altcha solver.
+"""Benchmark the solver, its kernels and its reused memory against plain argon2-cffi and the altcha solver.
 
     python benchmarks/bench_puzzle.py [--seconds 0.2] [--repeats 9] [--draws 1000] [--json FILE]
 
-Everything is measured in one process, turn by turn: each repeat runs all competitors of a table one after the other, so
-that whatever else the machine does meets them alike. Rates are the best of the repeats, shares the median of the
-repeats' own ratios. Install ``altcha`` for its lines; they are left out where it is missing.
+All measurements run in one process. Each repeat runs all competitors of a table in turn, so that other load affects
+them equally. Rates are the best of the repeats, shares the median of the ratios per repeat. The lines of ``altcha``
+need that package; without it they are left out.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ except ModuleNotFoundError:
     altcha_v1 = altcha_v2 = None
 
 UNIT = MachineProfile("unit", "an evaluation a second", 1.0, dict.fromkeys(LADDER, 1.0), 1.0)
-FEWEST = 4  # evaluations behind a rate
+MIN_EVALUATIONS = 4  # per rate
 WORK = 40.0  # expected evaluations of a puzzle of one part; four parts take four times as many
 
 
 def counted(evaluate, cores, seconds):
     """Evaluations per second of plain loops, one thread per core."""
-    ends, done = threading.Event(), [0] * cores
+    stop_signal, done = threading.Event(), [0] * cores
     begin = time.perf_counter()
 
     def loop(place):
-        while not ends.is_set() and (time.perf_counter() - begin < seconds or sum(done) < FEWEST):
+        while not stop_signal.is_set() and (time.perf_counter() - begin < seconds or sum(done) < MIN_EVALUATIONS):
             evaluate(place + cores * done[place])
             done[place] += 1
 
@@ -63,19 +63,19 @@ def counted(evaluate, cores, seconds):
 
 
 def bare_argon2id(memory, n):
-    """One evaluation as a loop around argon2-cffi makes it."""
+    """One evaluation by argon2-cffi."""
     return hash_secret_raw(n.to_bytes(8, "big"), bytes(16), 1, memory, 1, 32, Type.ID)
 
 
 def altcha_argon2id(memory, cores, seconds):
-    """Evaluations per second of altcha's own solver, in as many threads as cores, each with every cores-th counter."""
+    """Evaluations per second of altcha's solver, with one thread per core, each of which takes every cores-th counter."""
     challenge = altcha_v2.create_challenge("ARGON2ID", 1, memory_cost=memory, key_prefix="00" * 32)
     done = [0] * cores
 
     def loop(place):
-        def derive(*given):
+        def derive(*settings):
             done[place] += 1
-            return altcha_v2.derive_key_argon2id(*given)
+            return altcha_v2.derive_key_argon2id(*settings)
 
         altcha_v2.solve_challenge(challenge, derive, counter_start=place, counter_step=cores, timeout=seconds)
 
@@ -86,7 +86,7 @@ def altcha_argon2id(memory, cores, seconds):
 
 
 def altcha_sha256(seconds):
-    """Hashes per second of altcha's solver on a puzzle without solution."""
+    """Hashes per second of altcha's solver on a puzzle without a solution."""
     most = max(1000, int(seconds * 400_000))
     begin = time.perf_counter()
     altcha_v1.solve_challenge("0" * 64, "0" * 24, "SHA-256", most)
@@ -94,7 +94,7 @@ def altcha_sha256(seconds):
 
 
 def compare(competitors, repeats):
-    """Best rate of each, and the median share of the first one's rate that the others reach in the same turn."""
+    """The best rate of each competitor, and the median ratio to the first one's rate in the same turn."""
     turns = [{name: rate() for name, rate in competitors.items()} for _ in range(repeats)]
     base = next(iter(competitors))
     return {
@@ -107,7 +107,7 @@ def compare(competitors, repeats):
 
 
 def argon2id_table(seconds, repeats):
-    """Some rungs on one core and on two: bare argon2-cffi, this solver, altcha's."""
+    """Some rungs on one core and on two: plain argon2-cffi, this solver, altcha."""
     lines = []
     for memory in (256, 1024, 8192, 32768, 65536, 262144):
         for cores in (1, 2):
@@ -122,12 +122,12 @@ def argon2id_table(seconds, repeats):
 
 
 def sha256_table(seconds, repeats):
-    """Every kernel, plain Python first; hashcash; altcha."""
-    here = kernels()[::-1]
+    """Every kernel, pure Python first; hashcash; altcha."""
+    available = kernels()[::-1]
     clock = time.perf_counter
     lines = []
     for cores in (1, 2):
-        competitors = {one.name: partial(measure_rate, "sha256", 0, cores, seconds, clock, one) for one in here}
+        competitors = {one.name: partial(measure_rate, "sha256", 0, cores, seconds, clock, one) for one in available}
         competitors["hashcash"] = partial(measure_rate, "hashcash", 0, cores, seconds, clock)
         competitors["hashcash-sha1"] = partial(measure_rate, "hashcash-sha1", 0, cores, seconds, clock)
         if altcha_v1 is not None and cores == 1:
@@ -143,8 +143,8 @@ def squaring_table(seconds, repeats):
     )
 
 
-def varied(puzzle, work, draws):
-    """The CPU time and the evaluations that puzzles of one work take, and how they vary."""
+def variation_of(puzzle, work, draws):
+    """The processor time and the evaluations of puzzles of the same work, and their variation."""
     rng, seconds, counts = random.Random(7), [], []
     for _ in range(draws):
         challenge, _ = puzzle.make(Work(work, 1, work), rng)
@@ -162,9 +162,9 @@ def varied(puzzle, work, draws):
 
 
 def variation_table(draws):
-    """Solving puzzles of one work, one part and four, against theory."""
+    """The variation of puzzles of the same work with one part and with four, beside theory."""
     argon2id = Argon2idCounter(UNIT, ladder=(256,), max_memory_kib=256)
-    lock = TimeLock(UNIT, Trapdoor.draw())
+    lock = TimeLock(UNIT, Trapdoor.generate())
     cases = [
         ("argon2id 256 KiB, one part", argon2id, WORK, 0.577),
         ("argon2id 256 KiB, four parts", argon2id, 4 * WORK, 0.289),
@@ -173,11 +173,13 @@ def variation_table(draws):
         ("hashcash", Hashcash(UNIT), WORK, 1.0),
         ("timelock", lock, 100 * WORK, 0.0),
     ]
-    return [{"puzzle": name, "theory": theory, **varied(puzzle, work, draws)} for name, puzzle, work, theory in cases]
+    return [
+        {"puzzle": name, "theory": theory, **variation_of(puzzle, work, draws)} for name, puzzle, work, theory in cases
+    ]
 
 
 def milliseconds(function, repeats):
-    """The median time of a call."""
+    """The median time of a call in milliseconds."""
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -187,13 +189,13 @@ def milliseconds(function, repeats):
 
 
 def making_table(repeats):
-    """What making and checking costs the server, and making from stock."""
+    """The server's time for making and checking, and for making from precomputed evaluations."""
     rng = random.Random(8)
     lines = []
     for memory in (256, 8192, 65536, 262144):
-        stock = PrecomputedPool(rng, memories_kib=(memory,), depth=4 * repeats)
+        pool = PrecomputedPool(rng, memories_kib=(memory,), depth=4 * repeats)
         puzzle = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory)
-        stocked = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory, stock=stock)
+        from_pool = Argon2idCounter(UNIT, ladder=(memory,), max_memory_kib=memory, precomputed=pool)
         work = Work(4 * WORK, 1, 4 * WORK)
         challenge, solution = puzzle.make(work, rng)
         line = {
@@ -202,10 +204,13 @@ def making_table(repeats):
             "check_ms": milliseconds(partial(puzzle.check, challenge, solution), repeats),
         }
         if memory >= 65536:
-            stock.fill()
-            line["from_stock_ms"] = milliseconds(partial(stocked.make, work, rng), repeats)
+            pool.fill()
+            line["from_stock_ms"] = milliseconds(partial(from_pool.make, work, rng), repeats)
         lines.append(line)
-    for name, puzzle in (("sha256, four parts", Sha256Counter(UNIT)), ("timelock", TimeLock(UNIT, Trapdoor.draw()))):
+    for name, puzzle in (
+        ("sha256, four parts", Sha256Counter(UNIT)),
+        ("timelock", TimeLock(UNIT, Trapdoor.generate())),
+    ):
         challenge, solution = puzzle.make(work, rng)
         make, check = partial(puzzle.make, work, rng), partial(puzzle.check, challenge, solution)
         lines.append({"puzzle": name, "make_ms": milliseconds(make, 50), "check_ms": milliseconds(check, 50)})
@@ -213,44 +218,37 @@ def making_table(repeats):
 
 
 def cancelled(solver, seconds):
-    """How long after the wish to stop the solver comes back, in milliseconds."""
-    wish = threading.Event()
-    threading.Timer(seconds, wish.set).start()
-    asked = []
-
-    def stop():
-        if wish.is_set():
-            asked.append(time.perf_counter())
-        return wish.is_set()
-
+    """The time from the request to stop until the solver returns, in milliseconds."""
+    stop_requested = threading.Event()
+    threading.Timer(seconds, stop_requested.set).start()
     begin = time.perf_counter()
     try:
-        solver(SolveControl(cancelled=stop, cores=solver.keywords["cores"]))
+        solver(SolveControl(cancelled=stop_requested.is_set, cores=solver.keywords["cores"]))
     except SolveStopped:
         return 1000 * max(0.0, time.perf_counter() - begin - seconds)
     raise AssertionError("it was not stopped")
 
 
-def solve_endless(watch, puzzle, memory, cores, kernel=None, squarer=None):
-    """A puzzle without solution."""
-    del cores  # the watch has them
+def solve_endless(control, puzzle, memory, cores, kernel=None, squarer=None):
+    """Solve a puzzle without a solution."""
+    del cores  # they are in the control
     part = Part(bytes(16), 2**52, b"" if puzzle.startswith("hashcash") else bytes(16))
     if squarer is not None:
-        return solve_timelock(Challenge(puzzle, (part,), modulus=b"\xff" * 256), watch, squarer)
+        return solve_timelock(Challenge(puzzle, (part,), modulus=b"\xff" * 256), control, squarer)
     costs = (1, 1) if memory else (0, 0)
-    return solve(Challenge(puzzle, (part,), memory, *costs), watch, kernel)
+    return solve(Challenge(puzzle, (part,), memory, *costs), control, kernel)
 
 
 def cancelling_table(repeats):
-    """From the wish to stop to the end, on every path."""
+    """The time from the request to stop until the end, for every type of search."""
     paths = [("argon2id", {"memory": memory}, f"{memory} KiB") for memory in (256, 8192, 65536, 262144)]
     paths += [("sha256", {"memory": 0, "kernel": kernel}, kernel.name) for kernel in kernels()]
     paths += [("hashcash-sha1", {"memory": 0}, "python")]
     paths += [("timelock", {"memory": 0, "squarer": squarer}, squarer.name) for squarer in squarers()]
     lines = []
-    for puzzle, given, what in paths:
+    for puzzle, settings, what in paths:
         for cores in (1, 2):
-            solver = partial(solve_endless, puzzle=puzzle, cores=cores, **given)
+            solver = partial(solve_endless, puzzle=puzzle, cores=cores, **settings)
             times = [cancelled(solver, 0.1) for _ in range(repeats)]
             best, worst = round(statistics.median(times), 1), round(max(times), 1)
             lines.append({"path": f"{puzzle} {what}", "cores": cores, "median_ms": best, "worst_ms": worst})
@@ -275,23 +273,23 @@ def measure(seconds, repeats, draws):
 
 def main():
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description="What the solver is worth.")
-    parser.add_argument("--seconds", type=float, default=0.2, help="how long to measure each rate")
-    parser.add_argument("--repeats", type=int, default=9, help="turns of each table")
-    parser.add_argument("--draws", type=int, default=1000, help="puzzles behind a coefficient of variation")
+    parser = argparse.ArgumentParser(description="Benchmark the solver.")
+    parser.add_argument("--seconds", type=float, default=0.2, help="duration of each measurement")
+    parser.add_argument("--repeats", type=int, default=9, help="repeats of each table")
+    parser.add_argument("--draws", type=int, default=1000, help="puzzles per coefficient of variation")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
-    given = parser.parse_args()
-    result = measure(given.seconds, given.repeats, given.draws)
+    arguments = parser.parse_args()
+    result = measure(arguments.seconds, arguments.repeats, arguments.draws)
     text = json.dumps(result, indent=1) + "\n"
-    if given.json == "-":
+    if arguments.json == "-":
         sys.stdout.write(text)
         return
     for name, table in result.items():
         print(name)
         for line in table if isinstance(table, list) else [table]:
             print("  ", line if isinstance(line, str) else json.dumps(line))
-    if given.json:
-        with open(given.json, "w", encoding="ascii") as file:  # noqa: PTH123  a script
+    if arguments.json:
+        with open(arguments.json, "w", encoding="ascii") as file:  # noqa: PTH123  a script
             file.write(text)
 
 

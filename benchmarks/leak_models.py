@@ -1,4 +1,4 @@
-"""Train what the measures of the leak study rest on: teachers, vote heads and observers; say what they cost.
+"""Train the models of the leak study's measures (teachers, vote heads, novelty networks), and record their costs.
 
     python benchmarks/leak_models.py [mnist fashion cifar10] --data-dir DIR --cache DIR [--kind mnistnet]
 
@@ -35,7 +35,7 @@ TEACHERS, ROWS, TIMED = 250, 2000, 500
 
 
 def timed(row: dict[str, Any], what: str, work: Callable[[], Any]) -> Any:
-    """What the work gives; its seconds, and those of processor time, all cores together, go into the row."""
+    """The result of ``work``; its seconds, and its processor seconds over all cores, are added to the row."""
     wall, begin = time.perf_counter(), time.process_time()
     result = work()
     row[f"{what}_cpu_seconds"], row[f"{what}_seconds"] = time.process_time() - begin, time.perf_counter() - wall
@@ -44,7 +44,7 @@ def timed(row: dict[str, Any], what: str, work: Callable[[], Any]) -> Any:
 
 
 def milliseconds(ask: Callable[[np.ndarray], Any], rows: np.ndarray) -> float:
-    """Least processor time per row in a batch, over three tries."""
+    """Minimum of the processor milliseconds per row in a batch, over three tries."""
     tries = []
     for _ in range(3):
         begin = time.process_time()
@@ -53,14 +53,14 @@ def milliseconds(ask: Callable[[np.ndarray], Any], rows: np.ndarray) -> float:
     return min(tries)
 
 
-def progress(done: int, most: int) -> None:
-    """A line for each twentieth."""
-    if done * 20 // most != (done - 1) * 20 // most:
-        print(f"  {done}/{most}", file=sys.stderr, flush=True)
+def progress(done: int, total: int) -> None:
+    """Print a line for each twentieth."""
+    if done * 20 // total != (done - 1) * 20 // total:
+        print(f"  {done}/{total}", file=sys.stderr, flush=True)
 
 
 def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
-    """Train for one data set, or read from the cache, and compare the head with its teachers."""
+    """Train the models of one data set, or read them from the cache, and compare the head with its teachers."""
     private = VICTIMS[name].load(folder, train=True)
     test = VICTIMS[name].load(folder, train=False)
     x = private.x.reshape(len(private.x), -1)
@@ -79,28 +79,28 @@ def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
     if not files["layered"].is_file():
         stack = timed(row, "observer", lambda: fit_novelty_network(x, private.y, shape))
         LayeredNovelty(stack, x).save(files["layered"])
-    flat = test.x.reshape(len(test.x), -1)[: ROWS if kind == "mnistnet" else None]  # a row of them takes 40 ms
+    flat = test.x.reshape(len(test.x), -1)[: ROWS if kind == "mnistnet" else None]  # a row takes 40 ms
     row["accuracy"] = float((teachers.votes(flat).argmax(axis=1) == test.y[: len(flat)]).mean())
     row["accuracy_rows"] = len(flat)
     row["teachers_ms_per_row"] = milliseconds(teachers.votes, flat[:TIMED])
-    if kind == "mnistnet":  # the votes that a head would learn from would take hours
+    if kind == "mnistnet":  # the votes for training a head would take hours
         return row
     if not files["head"].is_file():
         head = timed(row, "head", lambda: fit_vote_head(teachers, x, shape))
         head.save(files["head"])
     head = VoteHead.load(files["head"])
     row["head_ms_per_row"] = milliseconds(head.votes, flat[:TIMED])
-    reading = VoteReadout(TEACHERS / 25)
+    readout = VoteReadout(TEACHERS / 25)
     row["rank_correlation"] = {}
     for caller, images in callers(name, folder):
         rows = images[:ROWS].reshape(min(ROWS, len(images)), -1)
-        pair = [reading.leak(voters(rows)) for voters in (teachers.votes, head.votes)]
+        pair = [readout.leak(voters(rows)) for voters in (teachers.votes, head.votes)]
         row["rank_correlation"][caller] = float(spearmanr(*pair).statistic)
     return row
 
 
 def main() -> None:
-    """Study the data sets that are named."""
+    """Study the given data sets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=["mnist", "fashion"])
     parser.add_argument("--data-dir", type=Path)

@@ -1,10 +1,10 @@
-"""Record what honest callers and thieves are measured to leak, for whoever studies prices.
+"""Record the leaks of honest callers and thieves, for studies of prices.
 
     python benchmarks/leak_record.py [mnist fashion cifar10] --data-dir DIR --cache DIR --out results/pricing
 
 Writes ``leaks-NAME.npz``: arrays (rows, measures), float32 rounded to 12 bits, under the names of the callers, and
-``measures``, the names of the columns. Beside it a JSON says how it was made. The victims are trained first where the
-cache does not hold them; teachers and layered novelty, see ``leak_models.py``, are used where the cache holds them.
+``measures``, the names of the columns; a JSON file beside it describes its origin. Victims that are not in the cache
+are trained first; teachers and layered novelty (see ``leak_models.py``) are used if they are in the cache.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def callers(name: str, folder: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 @dataclass(frozen=True)
-class Victim:
-    """The victim's own late layers, for a novelty measure to look through: convolutions by the mean of each channel."""
+class VictimFeatures:
+    """The victim's late layers as a feature extractor for novelty; convolutions by the mean of each channel."""
 
-    asked: TorchVictim
+    target: TorchVictim
     shape: tuple[int, ...]
 
     @property
@@ -72,25 +72,25 @@ class Victim:
         return int(np.prod(self.shape))
 
     def features(self, inputs: np.ndarray) -> list[np.ndarray]:
-        """What the last three stages see."""
-        return self.asked.stages(inputs.reshape(-1, *self.shape))[-3:]
+        """The features of the last three stages."""
+        return self.target.stages(inputs.reshape(-1, *self.shape))[-3:]
 
 
-def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[str, Callable[[], LeakMeasure]]:
-    """The measures, ready to be fitted to the private data."""
+def measures(name: str, folder: Path, cache: Path, target: TorchVictim) -> dict[str, Callable[[], LeakMeasure]]:
+    """Functions that fit each measure to the private data, by name."""
     private = VICTIMS[name].load(folder, train=True)
     flat = private.x.reshape(len(private.x), -1)
     shape = private.x.shape[1:]
     found: dict[str, Callable[[], LeakMeasure]] = {
         "entropy": EntropyMeasure,
         "gap": GapMeasure,
-        "pknn": lambda: PknnMeasure(log_scores(asked.scores(private.x)), private.y),
+        "pknn": lambda: PknnMeasure(log_scores(target.scores(private.x)), private.y),
         "novelty-input": lambda: NoveltyMeasure(flat, max_points=POINTS),
         "novelty-features": lambda: NoveltyMeasure(
-            flat, embed=lambda x: asked.features(x.reshape(-1, *shape)), max_points=2 * POINTS
+            flat, embed=lambda x: target.features(x.reshape(-1, *shape)), max_points=2 * POINTS
         ),
         "novelty-directions": lambda: LayeredNovelty(
-            Victim(asked, shape), flat, views=("direction",), power=1.0, max_points=2 * POINTS
+            VictimFeatures(target, shape), flat, views=("direction",), power=1.0, max_points=2 * POINTS
         ),
     }
     teachers, layered = (cache / f"{part}-{name}.npz" for part in ("teachers", "layered"))
@@ -103,16 +103,16 @@ def measures(name: str, folder: Path, cache: Path, asked: TorchVictim) -> dict[s
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
-    """float32 with 12 bits of mantissa, which compress well."""
+    """Round to float32 with 12 bits of mantissa, which compresses well."""
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.round(mantissa * 4096) / 4096, exponent).astype(np.float32)
 
 
 def record(name: str, folder: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
-    """Measure every caller of one victim, and write the file and its JSON; ``only`` some columns of the file anew."""
+    """Measure every caller of one victim, and write the file and its JSON; ``only`` updates some columns of the file."""
     begin = time.perf_counter()
-    asked = load_victim(name, folder, cache, lambda _done, _most: None)
-    known = measures(name, folder, cache, asked)
+    target = load_victim(name, folder, cache, lambda _done, _most: None)
+    known = measures(name, folder, cache, target)
     fitted = {measure: fit() for measure, fit in known.items() if not only or measure in only}
     arrays: dict[str, np.ndarray] = {"measures": np.array(list(known))}
     before: dict[str, np.ndarray] = {}
@@ -124,21 +124,21 @@ def record(name: str, folder: Path, cache: Path, out: Path, only: Sequence[str])
         parts = []
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            evidence = Evidence((b"",) * len(batch), asked.scores(batch), batch.reshape(len(batch), -1))
+            evidence = Evidence((b"",) * len(batch), target.scores(batch), batch.reshape(len(batch), -1))
             parts.append(np.stack([measure.measure(evidence) for measure in fitted.values()], axis=1))
         arrays[caller] = rounded(np.concatenate(parts))
         if only:
-            places = [before["measures"].tolist().index(measure) for measure in fitted]
+            columns = [before["measures"].tolist().index(measure) for measure in fitted]
             arrays[caller], measured = before[caller], arrays[caller]
-            arrays[caller][:, places] = measured
+            arrays[caller][:, columns] = measured
         print(f"{name}, {caller}: {len(images)} rows, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / f"leaks-{name}.npz", **arrays)
     document = {
         "command": f"python benchmarks/leak_record.py {name} --data-dir DIR --cache DIR",
         "seed": SEED,
-        "victim": asked.identity,
-        "accuracy": asked.accuracy(VICTIMS[name].load(folder, train=False)),
+        "victim": target.identity,
+        "accuracy": target.accuracy(VICTIMS[name].load(folder, train=False)),
         "measures": arrays["measures"].tolist(),
         "rows": {caller: len(array) for caller, array in arrays.items() if caller != "measures"},
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__},
@@ -147,7 +147,7 @@ def record(name: str, folder: Path, cache: Path, out: Path, only: Sequence[str])
 
 
 def main() -> None:
-    """Record the victims that are named."""
+    """Record the given victims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=["mnist", "fashion", "cifar10"])
     parser.add_argument("--data-dir", type=Path)

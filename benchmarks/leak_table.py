@@ -3,7 +3,7 @@
     python benchmarks/leak_table.py [mnist fashion cifar10] [--leaks results/pricing] [--out results/leak] [--figure FILE]
 
 The tariff is the conformal one with g = 0.8, calibrated on the 5000 rows recorded as ``calibration``. ``half`` is the
-mean factor of the cheaper half of a caller's rows, what a thief pays who abandons the dearer ones.
+mean factor of the cheaper half of a caller's rows: the price for a thief who abandons the others.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ TITLES = {
 
 
 def named(weights: dict[str, int]) -> str:
-    """A weighted mean of measures, in words."""
+    """The name of a weighted mean of measures."""
     return " + ".join(measure if weight == 1 else f"{weight} {measure}" for measure, weight in weights.items())
 
 
 def factors(leaks: dict[str, np.ndarray], chosen: dict[str, int], caller: str) -> np.ndarray:
-    """The price factors of a caller's rows under the weighted mean of some measures, ascending."""
-    measures, whole = tuple(chosen), sum(chosen.values())
+    """The price factors of a caller's rows under a weighted mean of measures, ascending."""
+    measures, total = tuple(chosen), sum(chosen.values())
     columns = [leaks["measures"].tolist().index(measure) for measure in measures]
     scores = np.sort(leaks["calibration"][:, columns].T.astype(np.float64), axis=1)
-    weights = tuple(weight / whole for weight in chosen.values())
+    weights = tuple(weight / total for weight in chosen.values())
     tariff = ConformalTariff(Calibration("recorded", measures, scores, weights, G, unit_seconds=1.0))
     values = leaks[caller][:, columns].astype(np.float64)
     return np.sort(tariff.assess(Leaks(measures, values), np.random.default_rng(0)).factors)
@@ -67,7 +67,7 @@ def table(leaks: dict[str, np.ndarray]) -> dict[str, dict[str, dict[str, float]]
 
 
 def draw(tables: dict[str, dict[str, dict[str, dict[str, float]]]], path: Path) -> None:
-    """One panel per data set: the factor of each caller under each choice of measures, its cheaper half as a tick."""
+    """One panel per data set: the factor of each caller for each choice of measures, with its cheaper half as a tick."""
     import matplotlib as mpl  # noqa: PLC0415  only for the figure
 
     mpl.use("Agg")
@@ -98,7 +98,7 @@ def draw(tables: dict[str, dict[str, dict[str, dict[str, float]]]], path: Path) 
 
 
 def main() -> None:
-    """Tabulate what was recorded."""
+    """Tabulate the recorded leaks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=["mnist", "fashion", "cifar10"])
     parser.add_argument("--leaks", type=Path, default=Path("results/pricing"))

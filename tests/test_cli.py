@@ -1,4 +1,4 @@
-"""The command line: what goes where, and which exit code says what."""
+"""The command line: standard output, standard error, exit codes and help."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from modeltoll import __version__, wire
 from modeltoll.cli import app
 from modeltoll.cli.terminal import Stages
-from modeltoll.pricing.calibration import ENTRY_QUERIES
+from modeltoll.pricing.calibration import NEW_ACCOUNT_QUERIES
 from modeltoll.puzzle import benchmark, seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
@@ -34,63 +34,65 @@ from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll, Work
 
 ROOT = Path(__file__).resolve().parents[1]
-VERBS = sorted(typer.main.get_command(app).commands)
+COMMANDS = sorted(typer.main.get_command(app).commands)
 UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
 BODY = bytes(range(256)) + b"\r\n\n"
 SEED, NEVER = b"s" * 16, b"\0" * 16
-DEAR = Challenge("sha256", (Part(SEED, 10**9, NEVER),))
-ENOUGH = f"--max-seconds {math.ceil(expected_seconds(DEAR, DEFAULT_PROFILE))}"
+EXPENSIVE = Challenge("sha256", (Part(SEED, 10**9, NEVER),))
+ENOUGH = f"--max-seconds {math.ceil(expected_seconds(EXPENSIVE, DEFAULT_PROFILE))}"
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers a POST with what the server holds for its path, and remembers it."""
+    """Answers a POST with the server's response for its path, and records the request."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.seen.append((dict(self.headers), body))  # before the answer: whoever has that may look here
+        self.server.requests_seen.append(
+            (dict(self.headers), body)
+        )  # before the answer, so that a client that has it finds the record
         status, kind, answer = self.server.answers[self.path]
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
-        self.server.asked.set()
+        self.server.request_received.set()
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Log nothing."""
 
 
-def sold(answer):
-    """A small toll with a sealed answer."""
+def sealed_toll(answer):
+    """A response with a cheap toll in sealed mode."""
     rng = random.Random(0)
     challenge, solution = Sha256Counter(UNIT).make(Work(10.0, 1, 10.0), rng)
-    cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    return wire.encode_toll(Toll(wire.SEALED, challenge, cargo, 3, 0.1), "toll")
+    payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    return wire.encode_toll(Toll(wire.SEALED, challenge, payload, 3, 0.1), "toll")
 
 
-def offered(challenge):
-    """A toll that nobody is to pay."""
+def unsolvable_toll(challenge):
+    """A response with a toll that must not be paid."""
     return 402, "application/json", wire.encode_toll(Toll(wire.SEALED, challenge, b"", 1, 1.0), "toll")
 
 
 ANSWERS = {
-    "/toll": (402, "application/json", sold(Answer(200, "application/octet-stream", BODY))),
-    "/sealed-fault": (402, "application/json", sold(Answer(500, "text/plain", b"broken"))),
+    "/toll": (402, "application/json", sealed_toll(Answer(200, "application/octet-stream", BODY))),
+    "/sealed-fault": (402, "application/json", sealed_toll(Answer(500, "text/plain", b"broken"))),
     "/plain": (200, "text/plain", b"plain"),
     "/fault": (503, "text/plain", b"no [model] today"),
     "/money": (402, "text/html", b"five dollars"),
     "/moved": (307, "text/plain", b"elsewhere"),
-    "/dear": offered(DEAR),
-    "/large": offered(Challenge("argon2id", (Part(SEED, 1, NEVER),), 128 * 1024, 1, 1)),
-    "/spoilt": (402, "application/json", b'{"toll": {"v": 9}}'),
-    "/endless": offered(Challenge("sha256", (Part(SEED, 2**50, NEVER),))),
+    "/expensive": unsolvable_toll(EXPENSIVE),
+    "/large": unsolvable_toll(Challenge("argon2id", (Part(SEED, 1, NEVER),), 128 * 1024, 1, 1)),
+    "/malformed": (402, "application/json", b'{"toll": {"v": 9}}'),
+    "/endless": unsolvable_toll(Challenge("sha256", (Part(SEED, 2**50, NEVER),))),
 }
 
 
 @pytest.fixture(scope="module")
 def running():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.answers, server.seen, server.asked = ANSWERS, [], threading.Event()
+    server.answers, server.requests_seen, server.request_received = ANSWERS, [], threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
@@ -101,8 +103,8 @@ def running():
 
 @pytest.fixture
 def server(running):
-    running.seen.clear()
-    running.asked.clear()
+    running.requests_seen.clear()
+    running.request_received.clear()
     running.url = f"http://127.0.0.1:{running.server_port}"
     return running
 
@@ -116,34 +118,34 @@ def call(*arguments, stdin=b"{}", env=None):
     return CliRunner().invoke(app, ["call", *map(str, arguments)], input=stdin, env=env)
 
 
-def test_an_answer_is_all_that_goes_to_standard_output(server):
+def test_standard_output_is_the_answer(server):
     result = call(server.url + "/toll", stdin=b'{"inputs": []}')
     assert (result.exit_code, result.stdout_bytes) == (0, BODY)
     assert "of sha256 for 3 rows" in result.stderr
-    headers, body = server.seen[0]
+    headers, body = server.requests_seen[0]
     assert (body, headers["content-type"]) == (b'{"inputs": []}', "application/json")
     assert "authorization" not in headers
 
 
-def test_explain_says_what_is_asked_before_it_is_paid_and_what_it_took(server):
-    """On standard error; standard output holds the answer alone, also into a pipe."""
+def test_explain_prints_the_toll_before_and_after_payment(server):
+    """On standard error; standard output is the answer only."""
     with module("call", server.url + "/toll", "--explain") as process:
         out, err = process.communicate(b"{}", timeout=60)
-    asked, _stage, took = err.decode().splitlines()
+    request_received, _stage, took = err.decode().splitlines()
     assert (process.returncode, out) == (0, BODY)
-    assert asked.startswith("toll: sha256 in 1 part, mode sealed, for 3 rows; ")
-    assert "s of work expected on one core (the server says 0.1 s)" in asked
+    assert request_received.startswith("toll: sha256 in 1 part, mode sealed, for 3 rows; ")
+    assert "s of work expected on one core (the server says 0.1 s)" in request_received
     assert took.startswith("paid ")
     assert took.endswith(" s were expected")
 
 
-def test_explain_shows_what_is_too_dear(server):
+def test_explain_prints_a_refused_toll(server):
     result = call(server.url + "/large", "--explain")
     assert (result.exit_code, result.stdout_bytes) == (1, b"")
     assert "toll: argon2id of 131072 KiB in 1 part, mode sealed, for 1 row; " in result.stderr
 
 
-def test_explain_says_where_no_toll_was_asked(server):
+def test_explain_prints_that_there_was_no_toll(server):
     assert "no toll was asked" in call(server.url + "/plain", "--explain").stderr
 
 
@@ -151,7 +153,7 @@ def test_a_body_can_come_from_a_file(server, tmp_path):
     file = tmp_path / "request.json"
     file.write_bytes(b'{"from": "file"}')
     assert call(server.url + "/plain", "--data", file, stdin=b"not this").stdout_bytes == b"plain"
-    assert server.seen[0][1] == b'{"from": "file"}'
+    assert server.requests_seen[0][1] == b'{"from": "file"}'
 
 
 def test_without_a_toll_nothing_is_paid(server):
@@ -163,7 +165,7 @@ def test_without_a_toll_nothing_is_paid(server):
 def test_the_key_comes_from_the_option_or_the_environment(server):
     call(server.url + "/plain", "--key", "one")
     call(server.url + "/plain", env={"MODELTOLL_KEY": "two"})
-    assert [headers["authorization"] for headers, _ in server.seen] == ["Bearer one", "Bearer two"]
+    assert [headers["authorization"] for headers, _ in server.requests_seen] == ["Bearer one", "Bearer two"]
 
 
 @pytest.mark.parametrize("key", ["secret\nword", "secrét"])
@@ -172,30 +174,30 @@ def test_a_key_that_cannot_be_sent_is_not_shown(server, key):
     assert result.exit_code == 2
     assert "--key" in result.stderr
     assert "secr" not in result.output
-    assert server.seen == []
+    assert server.requests_seen == []
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "said"),
+    ("path", "body", "message"),
     [
         ("/fault", b"no [model] today", "the server answered 503"),
         ("/sealed-fault", b"broken", "the server answered 500"),
         ("/money", b"five dollars", "the server answered 402"),
         ("/moved", b"elsewhere", "the server answered 307"),
-        ("/dear", b"", f"(max_seconds); to pay it all the same: {ENOUGH}"),
-        ("/large", b"", "(memory_kib); to pay it all the same: --memory-mib"),
-        ("/spoilt", b"", "the toll is not of version 1"),
+        ("/expensive", b"", f"(max_seconds); to pay it, set {ENOUGH}"),
+        ("/large", b"", "(memory_kib); to pay it, set --memory-mib"),
+        ("/malformed", b"", "the toll is not of version 1"),
     ],
 )
-def test_what_fails_ends_with_1_and_a_reason(server, path, body, said):
+def test_failures_exit_with_1_and_a_reason(server, path, body, message):
     result = call(server.url + path)
     assert (result.exit_code, result.stdout_bytes) == (1, body)
     assert "failed: " in result.stderr
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_what_a_refusal_names_is_what_helps(server):
-    """There is no counter that opens this one, but that is found out only by who works."""
+def test_the_option_that_a_refusal_names_helps(server):
+    """No counter solves this toll, which shows only after the limit is raised."""
     assert "no counter below" in call(server.url + "/large", "--memory-mib", "128").stderr
 
 
@@ -214,7 +216,7 @@ def test_what_a_refusal_names_is_what_helps(server):
         "http://127.0.0.1:1/[/red]",
     ],
 )
-def test_an_address_that_nobody_answers_ends_with_1_and_one_line(url):
+def test_an_unreachable_address_exits_with_1_and_one_line(url):
     result = call(url)
     assert (result.exit_code, result.stdout_bytes) == (1, b"")
     assert f"failed: {url}: " in result.stderr
@@ -222,9 +224,9 @@ def test_an_address_that_nobody_answers_ends_with_1_and_one_line(url):
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."])
-def test_a_file_that_cannot_be_read_ends_with_2(server, tmp_path, name):
+def test_an_unreadable_file_exits_with_2(server, tmp_path, name):
     result = call(server.url + "/plain", "--data", tmp_path / name)
-    assert (result.exit_code, server.seen) == (2, [])
+    assert (result.exit_code, server.requests_seen) == (2, [])
     assert "--data" in result.stderr
     assert "cannot be read" in result.stderr
 
@@ -232,33 +234,33 @@ def test_a_file_that_cannot_be_read_ends_with_2(server, tmp_path, name):
 @pytest.mark.parametrize(
     "wrong", [["--max-seconds", "nan"], ["--max-seconds", "-1"], ["--cores", "0"], ["--memory-mib", "0"], ["--no-such"]]
 )
-def test_a_wrong_option_ends_with_2(server, wrong):
+def test_a_wrong_option_exits_with_2(server, wrong):
     result = call(server.url + "/plain", *wrong)
-    assert (result.exit_code, server.seen, result.stdout) == (2, [], "")
+    assert (result.exit_code, server.requests_seen, result.stdout) == (2, [], "")
     assert wrong[0] in result.stderr
 
 
-def test_an_unknown_verb_ends_with_2():
+def test_an_unknown_command_exits_with_2():
     result = CliRunner().invoke(app, ["collect"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert "collect" in result.stderr
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_shows_an_example(verb):
-    result = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_shows_an_example(command):
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
-    assert f"Example: modeltoll {verb} " in result.stdout
+    assert f"Example: modeltoll {command} " in result.stdout
 
 
-def test_settings_that_cannot_be_used_end_with_2(tmp_path):
-    for verb in (["serve"], ["calibrate", "--inputs", "x.npy"]):
-        result = CliRunner().invoke(app, [*verb, str(tmp_path / "missing[/].yaml")])
+def test_invalid_settings_exit_with_2(tmp_path):
+    for command in (["serve"], ["calibrate", "--inputs", "x.npy"]):
+        result = CliRunner().invoke(app, [*command, str(tmp_path / "missing[/].yaml")])
         assert (result.exit_code, result.stdout) == (2, "")
         assert "missing[/].yaml: cannot be read" in result.stderr
 
 
-def test_the_version_is_the_packages():
+def test_version_prints_the_packages_version():
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
 
@@ -292,18 +294,18 @@ def test_the_package_runs_as_a_module(server):
 
 
 @pytest.mark.parametrize("cores", ["1", "2"])
-def test_an_interrupt_ends_with_130_and_no_traceback(server, cores, interrupted):
+def test_an_interrupt_exits_with_130_without_traceback(server, cores, interrupted):
     with module("call", server.url + "/endless", "--max-seconds", "inf", "--cores", cores) as process:
         process.stdin.write(b"{}")
         process.stdin.close()
-        assert server.asked.wait(60)
+        assert server.request_received.wait(60)
         process.send_signal(signal.SIGINT)
         out, err = process.stdout.read(), process.stderr.read()
         assert process.wait(60) in interrupted
     assert (out, err) == (b"", b"interrupted\n")
 
 
-def test_a_reader_who_leaves_is_no_traceback(server):
+def test_a_closed_pipe_is_no_traceback(server):
     with module("call", server.url + "/toll") as process:
         process.stdout.close()
         process.stdin.write(b"{}")
@@ -315,8 +317,8 @@ def test_a_reader_who_leaves_is_no_traceback(server):
 
 def test_the_sidecar_pays_until_it_is_terminated(server):
     with module("proxy", "--upstream", server.url, "--listen", "127.0.0.1:0") as process:
-        said = process.stderr.readline().decode()
-        url = re.search(r"on (http://[0-9.:]+), asking", said)[1]
+        message = process.stderr.readline().decode()
+        url = re.search(r"proxy on (http://[0-9.:]+) for", message)[1]
         request = urllib.request.Request(url + "/toll", b"{}", {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as response:
             assert (response.status, response.read()) == (200, BODY)
@@ -338,15 +340,15 @@ def test_the_sidecar_pays_until_it_is_terminated(server):
         ("--max-seconds", "nan"),
     ],
 )
-def test_a_sidecar_that_cannot_be_is_told_why(option, value):
+def test_an_invalid_sidecar_option_is_an_error_that_names_it(option, value):
     arguments = {"--upstream": "http://127.0.0.1:1", "--listen": "127.0.0.1:0"} | {option: value}
     result = CliRunner().invoke(app, ["proxy", *(part for pair in arguments.items() for part in pair)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert option in result.stderr
 
 
-def _entry_of(tmp_path, *options):
-    """What ``calibrate`` makes of the entry toll, None where it refuses."""
+def _new_account_units(tmp_path, *options):
+    """The new-account toll that ``calibrate`` writes, in units; None if it refuses the options."""
     leaks, made = ROOT / "results" / "pricing" / "leaks-mnist.npz", tmp_path / "tariff.json"
     command = ["calibrate", "--leaks", str(leaks), "--out", str(made), "--measures", "entropy", *options]
     result = CliRunner().invoke(app, command)
@@ -356,7 +358,7 @@ def _entry_of(tmp_path, *options):
 @pytest.mark.parametrize(
     ("options", "units"),
     [
-        (("--undefended-ms", "8"), ENTRY_QUERIES),
+        (("--undefended-ms", "8"), NEW_ACCOUNT_QUERIES),
         (("--undefended-ms", "8", "--overhead", "0.5", "--new-account-toll", "50"), 100.0),
         (("--unit-ms", "8", "--new-account-toll", "50"), 50.0),
         (("--undefended-ms", "8", "--new-account-toll", "0"), 0.0),
@@ -365,10 +367,10 @@ def _entry_of(tmp_path, *options):
     ],
 )
 def test_the_new_account_toll_is_stated_in_queries(tmp_path, options, units):
-    assert _entry_of(tmp_path, *options) == units
+    assert _new_account_units(tmp_path, *options) == units
 
 
-def test_a_step_has_a_bar_from_its_first_word_to_its_end():
+def test_a_step_has_a_bar_from_its_first_progress_to_its_end():
     bars = Progress(console=Console(file=io.StringIO()), disable=True)
     steps = Stages(bars, "All", 2)
     say, silent = steps.of("one"), steps.of("another")
@@ -377,7 +379,7 @@ def test_a_step_has_a_bar_from_its_first_word_to_its_end():
     say(4, 10)
     assert [(task.description.strip(), task.completed, task.total) for task in bars.tasks[1:]] == [("one", 4, 10)]
     steps.end("one")
-    say(10, 10)  # a late word
+    say(10, 10)  # progress after the end is ignored
     steps.end("another")
     silent(1, 10)
     assert [(task.description, task.completed, task.total) for task in bars.tasks] == [("All", 2, 2)]

@@ -80,11 +80,11 @@ def test_whole_tolls_can_be_paid(row):
     """Decode the body, solve the puzzle, and open the seal: all that a client in another language must do."""
     toll = wire.decode_toll(row["body"].encode("ascii"))
     solution = solve(toll.challenge, SolveControl())
-    assert (toll.mode, toll.entry) == (row["mode"], row.get("entry", False))
-    assert wire.authenticate(toll, "digits") == row["authenticate"]
+    assert (toll.mode, toll.admission) == (row["mode"], row.get("entry", False))
+    assert wire.format_authenticate(toll, "digits") == row["authenticate"]
     if row["mode"] == wire.REDEEM:
-        assert toll.cargo.hex() == row["token"]
+        assert toll.payload.hex() == row["token"]
         return
     assert list(solution.counters) == row["counters"]
-    opened = seal.open_answer(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    opened = seal.open_answer(toll.payload, solution, wire.canonical_challenge(toll.challenge, toll.mode))
     assert opened.body.decode("ascii") == row["answer"]

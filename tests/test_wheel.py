@@ -1,4 +1,4 @@
-"""The wheel is the same, byte for byte, wherever and whenever it is built from the same source."""
+"""Builds of the same source give the same wheel, byte for byte, independent of place and time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEEDED = ("pyproject.toml", "hatch_build.py", "README.md", "CHANGELOG.md", "LICE
 
 
 def built(folder, epoch):
-    """The bytes of a wheel that is built from a copy of the source in a folder."""
+    """The path of a wheel that is built from a copy of the source in a folder."""
     source = folder / "source"
     source.mkdir(parents=True)
     for name in NEEDED:
@@ -30,13 +30,13 @@ def built(folder, epoch):
     return wheel
 
 
-def test_two_builds_in_two_places_give_one_wheel(tmp_path):
+def test_two_builds_in_different_folders_give_the_same_wheel(tmp_path):
     one, other = built(tmp_path / "one", "1700000000"), built(tmp_path / "a longer name", "1700000000")
     assert one.name == other.name
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_wheel_holds_what_a_gateway_reads_beside_its_code(tmp_path):
+def test_the_wheel_contains_the_files_that_a_gateway_reads(tmp_path):
     with zipfile.ZipFile(built(tmp_path / "one", "1700000000")) as wheel:
         names = set(wheel.namelist())
     for name in ("gateway/admin/playground/files/index.html", "ledger/sql/sqlite_1.sql", "gateway/admin/api/app.py"):

@@ -162,7 +162,7 @@ def test_a_toll_with_a_member_changed_is_a_value_or_malformed(path, value):
 
 
 def assert_sane(toll):
-    """What was accepted has the types and ranges that everything after relies on."""
+    """An accepted toll has the documented types and ranges."""
     challenge = toll.challenge
     assert toll.mode in wire.MODES
     assert challenge.puzzle in wire.PUZZLES
@@ -237,7 +237,7 @@ NUMBERS = [
 )
 @pytest.mark.parametrize("path", NUMBERS, ids=lambda path: ".".join(map(str, path)))
 def test_integers_are_integers_within_their_range(path, value):
-    """Booleans, fractions, whole floats, negative, huge and endless numbers are none."""
+    """Booleans, fractions, whole floats, negative, huge and infinite numbers are refused."""
     with pytest.raises(TollMalformed):
         wire.decode_toll(changed(path, value))
 
@@ -255,7 +255,7 @@ def test_unknown_puzzles_are_refused(name):
 
 
 @pytest.mark.parametrize("memory_kib", [7, wire.MAX_MEMORY_KIB + 1])
-def test_memory_beyond_reason_is_refused(memory_kib):
+def test_memory_above_the_limit_is_refused(memory_kib):
     with pytest.raises(TollMalformed):
         wire.decode_toll(changed(("toll", "puzzle", "m_kib"), memory_kib))
 
@@ -286,7 +286,7 @@ def test_seeds_are_sixteen_bytes_of_strict_base64url(text):
 
 @pytest.mark.parametrize("name", wire.HASHCASHES)
 def test_hashcash_cannot_seal(name):
-    """Its counter unlocks nothing, so a sealed answer under it could be opened by nobody."""
+    """Its counter unlocks nothing, so a sealed answer under it could not be opened."""
     with pytest.raises(TollMalformed, match="hashcash"):
         wire.decode_toll(changed(("toll", "puzzle", "name"), name))
 
@@ -295,7 +295,7 @@ LOCK = Challenge(wire.TIMELOCK, (Part(b"a" * 16, 1000, b"c" * 16),), modulus=b"\
 
 
 def test_a_time_lock_cannot_be_redeemed():
-    """Its counter is known to everyone: it would prove no work."""
+    """Its counter is public, so it would prove no work."""
     body = wire.encode_toll(replace(VALID, challenge=LOCK), "due")
     assert wire.decode_toll(body).challenge == LOCK
     with pytest.raises(TollMalformed, match="timelock"):
@@ -312,7 +312,7 @@ def test_a_modulus_is_an_odd_number_of_2048_bits(modulus):
 
 @pytest.mark.parametrize("name", [wire.SHA256, wire.TIMELOCK, wire.HASHCASH])
 def test_only_argon2id_may_begin_elsewhere(name):
-    """A start is for what is made ahead; with any other puzzle it would only be another form of the same toll."""
+    """A start is for precomputed puzzles; with any other puzzle it would only be another form of the same toll."""
     part = Part(b"a" * 16, 64, b"" if name == wire.HASHCASH else b"c" * 16, start=5)
     mode = wire.REDEEM if name == wire.HASHCASH else wire.SEALED
     challenge = Challenge(name, (part,), modulus=LOCK.modulus)
@@ -330,8 +330,8 @@ def test_an_expiry_is_a_time(value):
 
 
 @given(json_values)
-def test_a_body_that_holds_no_toll_is_somebody_elses(value):
-    """402 may also ask for money: a body without our member is None, not a fault."""
+def test_a_body_without_a_toll_is_not_ours(value):
+    """402 may also ask for money: a body without the toll is None, not an error."""
     assert wire.find_toll(json.dumps(value).encode()) is None or isinstance(value, dict)
     with pytest.raises(TollMalformed):
         wire.decode_toll(json.dumps(value).encode())
@@ -343,7 +343,7 @@ def test_a_body_that_holds_no_toll_is_somebody_elses(value):
 @example("memory=64MiB")
 @example("argon2id; memory=\u0663MiB")
 @settings(max_examples=300)
-def test_what_a_client_accepts_is_read_without_fail(value):
+def test_parsing_an_accept_header_never_raises(value):
     accept = wire.parse_accept(value)
     assert isinstance(accept.puzzles, tuple)
     assert accept.puzzles
@@ -353,7 +353,7 @@ def test_what_a_client_accepts_is_read_without_fail(value):
     assert 0 <= accept.memory_kib < 2**31
 
 
-def test_what_is_not_said_is_at_its_default():
+def test_missing_options_have_their_defaults():
     assert wire.parse_accept("") == wire.Accept()
     assert wire.parse_accept("sha256") == wire.Accept((wire.SHA256,))
     assert wire.parse_accept("nonsense; memory=2MiB") == wire.Accept(memory_kib=2048)
@@ -407,7 +407,7 @@ def test_different_challenges_have_different_canonical_bytes(first, second):
 
 @given(tolls())
 def test_the_header_shows_the_challenge(toll):
-    header = wire.authenticate(toll, 'a "quoted" realm')
+    header = wire.format_authenticate(toll, 'a "quoted" realm')
     shown = header.partition('request="')[2].removesuffix('"')
     assert header.startswith('Payment id="')
     assert 'realm="a quoted realm"' in header
@@ -416,7 +416,7 @@ def test_the_header_shows_the_challenge(toll):
 
 @given(st.integers(1, 10**6), st.floats())
 def test_a_receipt_is_a_header_whatever_the_work(rows, seconds):
-    text = wire.receipt(rows, seconds, wire.SEALED)
+    text = wire.format_receipt(rows, seconds, wire.SEALED)
     assert text.startswith(f"rows={rows}; work=")
     assert "nan" not in text
     assert "inf" not in text
@@ -424,17 +424,17 @@ def test_a_receipt_is_a_header_whatever_the_work(rows, seconds):
 
 @pytest.mark.parametrize("length", ["0", "12", "9999999999"])
 def test_a_content_type_carries_the_length_of_the_json_and_gives_it_back(length):
-    folded = wire.fold_type("application/octet-stream", length)
-    assert wire.type_headers(folded) == {"Content-Type": "application/octet-stream", wire.BINARY_HEADER: length}
-    assert wire.fold_type(folded, "7") == wire.fold_type("application/octet-stream", "7")
+    folded = wire.with_binary_length("application/octet-stream", length)
+    assert wire.content_headers(folded) == {"Content-Type": "application/octet-stream", wire.BINARY_HEADER: length}
+    assert wire.with_binary_length(folded, "7") == wire.with_binary_length("application/octet-stream", "7")
 
 
 @pytest.mark.parametrize("length", [None, "", "-1", "x", "1.5", "٣", "12345678901", "1\r\nX: y"])
 def test_a_length_that_is_none_is_left_out(length):
-    assert wire.fold_type("text/plain", length) == "text/plain"
+    assert wire.with_binary_length("text/plain", length) == "text/plain"
 
 
 @pytest.mark.parametrize("value", ["x", "", "1; a=b", "12345678901"])
 def test_a_content_type_with_another_parameter_stays_one_header(value):
     odd = f"text/plain; inference-header-content-length={value}"
-    assert wire.type_headers(odd) == {"Content-Type": odd}
+    assert wire.content_headers(odd) == {"Content-Type": odd}

@@ -1,8 +1,8 @@
-"""Makes the vectors that fix the wire byte for byte, for every language that reads or writes it.
+"""Generate the test vectors of the wire format, for implementations in any language.
 
     python vectors/make.py [DIRECTORY]
 
-The same bytes come out wherever and whenever it runs: chance is a seeded generator, and nothing looks at a clock.
+The output is reproducible byte for byte: the random generator is seeded, and no clock is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll,
 COMMAND = "python vectors/make.py"
 SEED = 20220501
 PROFILE = MachineProfile("vectors", "round numbers, so that the vectors stay small", 1000.0, {256: 1000.0}, 1000.0)
-# Two primes, made for this file and known to everyone.
+# Two primes, generated for this file and public.
 P = (
     "fa6fa038f2f79ba1f6863d044061e3e0fafb261b3e506fe50accb2ed1315cd35"
     "d36ac1df9e002329f3d90bc33d3097c5af1c465df884d62ab37120d9e140498d"
@@ -45,12 +45,12 @@ ANSWERS = {
 }
 
 
-def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
-    """One challenge of every puzzle and shape, each with its solution where it has a secret one."""
+def challenges_by_name(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
+    """One challenge of every puzzle and shape by name, with its solution if the server knows it."""
     argon2id = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256)
-    stock = PrecomputedPool(rng, memories_kib=(256,), depth=1)
-    stock.fill()
-    stocked = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, stock=stock)
+    pool = PrecomputedPool(rng, memories_kib=(256,), depth=1)
+    pool.fill()
+    from_pool = Argon2idCounter(PROFILE, ladder=(256,), max_memory_kib=256, precomputed=pool)
     return {
         "argon2id, one part": argon2id.make(_work(0.012), rng),
         "argon2id, four parts": argon2id.make(_work(0.08), rng),
@@ -60,22 +60,22 @@ def made(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
         "hashcash": Hashcash(PROFILE).make(_work(0.7), rng),
         "hashcash, 9 bits": Hashcash(PROFILE, bits_only=True).make(_work(0.7), rng),
         "hashcash, SHA-1, 9 bits": Hashcash(PROFILE, digest="sha1", bits_only=True).make(_work(0.7), rng),
-        "argon2id, made ahead": stocked.make(_work(0.012), rng),
+        "argon2id, made ahead": from_pool.make(_work(0.012), rng),
         "timelock": TimeLock(PROFILE, _trapdoor()).make(_work(0.3), rng),
     }
 
 
 def challenges(rng: random.Random) -> list[dict[str, Any]]:
-    """The canonical bytes of each challenge in each mode."""
+    """The canonical bytes of each challenge in each of its modes."""
     return [
         {"name": name, "mode": mode, "canonical": wire.canonical_challenge(challenge, mode).decode("ascii")}
-        for name, (challenge, _) in made(rng).items()
+        for name, (challenge, _) in challenges_by_name(rng).items()
         for mode in _modes(challenge)
     ]
 
 
 def puzzles(rng: random.Random) -> list[dict[str, Any]]:
-    """F(n) and its halves for counters of every width, the target of a hashcash bound, and F of a time lock."""
+    """F(n) and its halves for counters of every width, the largest digest of hashcash bounds, and F of a time lock."""
     seed = rng.randbytes(functions.SEED_BYTES)
     rows: list[dict[str, Any]] = []
     for memory_kib in (0, 256, 1024):
@@ -98,14 +98,14 @@ def puzzles(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def seals(rng: random.Random) -> list[dict[str, Any]]:
-    """Sealed answers: the challenge's canonical bytes, what solves it, and the cargo."""
+    """Sealed answers, with the challenge's canonical bytes and its solution."""
     rows: list[dict[str, Any]] = []
-    sealed = {name: pair for name, pair in made(rng).items() if pair[1] is not None}
+    sealed = {name: pair for name, pair in challenges_by_name(rng).items() if pair[1] is not None}
     for name, (challenge, solution) in sealed.items():
         assert solution is not None
         associated = wire.canonical_challenge(challenge, wire.SEALED)
         for kind, answer in ANSWERS.items():
-            cargo = seal.seal_answer(answer, solution, associated, rng)
+            payload = seal.seal_answer(answer, solution, associated, rng)
             rows.append(
                 {
                     "name": f"{name}, {kind}",
@@ -115,36 +115,36 @@ def seals(rng: random.Random) -> list[dict[str, Any]]:
                     "status": answer.status,
                     "content_type": answer.content_type,
                     "body": answer.body.hex(),
-                    "cargo": cargo.hex(),
+                    "cargo": payload.hex(),
                 }
             )
     return rows
 
 
 def tolls(rng: random.Random) -> list[dict[str, Any]]:
-    """Whole bodies of a 402, and for the sealed ones the answer within."""
+    """Bodies of 402 responses, with the answer of sealed ones."""
     rows: list[dict[str, Any]] = []
     answer = ANSWERS["json"]
-    for name, (challenge, solution) in made(rng).items():
+    for name, (challenge, solution) in challenges_by_name(rng).items():
         for mode in _modes(challenge):
             row: dict[str, Any] = {"name": name, "mode": mode}
             if mode == wire.SEALED and solution is not None:
-                cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+                payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
                 row |= {"counters": list(solution.counters), "answer": answer.body.decode("ascii")}
             else:
-                cargo = rng.randbytes(40)
-                row["token"] = cargo.hex()
+                payload = rng.randbytes(40)
+                row["token"] = payload.hex()
             expires = 1893456000 if mode == wire.REDEEM else None
-            toll = Toll(mode, challenge, cargo, rows=1, typical_seconds=0.1, expires=expires)
+            toll = Toll(mode, challenge, payload, rows=1, typical_seconds=0.1, expires=expires)
             row["body"] = wire.encode_toll(toll, error="a toll is due").decode("ascii")
-            row["authenticate"] = wire.authenticate(toll, "digits")
+            row["authenticate"] = wire.format_authenticate(toll, "digits")
             rows.append(row)
-    challenge, _ = made(rng)["argon2id, made ahead"]
+    challenge, _ = challenges_by_name(rng)["argon2id, made ahead"]
     token = rng.randbytes(40)
-    entry = Toll(wire.REDEEM, challenge, token, rows=1, typical_seconds=0.1, expires=1893456000, entry=True)
+    admission = Toll(wire.REDEEM, challenge, token, rows=1, typical_seconds=0.1, expires=1893456000, admission=True)
     row = {"name": "entry", "mode": wire.REDEEM, "entry": True, "token": token.hex()}
-    row["body"] = wire.encode_toll(entry, error="a toll is due").decode("ascii")
-    return [*rows, row | {"authenticate": wire.authenticate(entry, "digits")}]
+    row["body"] = wire.encode_toll(admission, error="a toll is due").decode("ascii")
+    return [*rows, row | {"authenticate": wire.format_authenticate(admission, "digits")}]
 
 
 FILES = {"challenge.json": challenges, "puzzle.json": puzzles, "seal.json": seals, "toll.json": tolls}
@@ -170,7 +170,7 @@ def _work(seconds: float) -> Work:
 
 
 def main(arguments: list[str]) -> None:
-    """Write every file beside this one, or into the directory that is given."""
+    """Write all files beside this one, or into the given directory."""
     directory = Path(arguments[0]) if arguments else Path(__file__).parent
     for name in FILES:
         (directory / name).write_text(render(name), encoding="ascii", newline="\n")

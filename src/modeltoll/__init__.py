@@ -1,4 +1,4 @@
-"""A toll house for model APIs: answers sealed by a proof of work calibrated to what they give away."""
+"""A toll for model APIs: answers are sealed by a proof of work that is calibrated to their leak about the model."""
 
 from modeltoll._version import __version__
 from modeltoll.client.purse import Payment, Purse

@@ -1,29 +1,31 @@
-"""The one error tree.
+"""The exceptions of Modeltoll.
 
 ModeltollError
-├── SettingsError               settings that cannot be used; every fault at once
-├── CalibrationError            honest rows, teachers or tariffs that cannot be used
-│   └── ArrayFileError          a file of arrays that cannot be read
-├── EvidenceError               bytes from outside that cannot be measured
-│   ├── RequestError            the caller's fault (400)
-│   └── AnswerError             the upstream's fault (502)
-├── Refusal                     the gateway will not serve this request
-│   ├── RouteRefused            not a listed route (404)
-│   ├── CallerRefused           unknown or missing key (401)
-│   ├── AllowanceSpent          no more rows or work for this caller today (403)
-│   ├── BodyTooLarge            (413)
-│   ├── Overloaded              too many requests are inside (503)
-│   │   └── UpstreamBusy        the queue in front of the model server is full, or too slow
-│   └── TokenRefused            forged, truncated, foreign, expired or not solved (403)
-│       └── TokenExpired        (410)
-├── UpstreamError               the model server is down or broke off (502)
-│   └── UpstreamTimeout         (504)
-├── LedgerError                 the ledger does not answer (503)
-└── TollError                   the client's side
-    ├── TollMalformed           not a toll that this client can read
-    ├── TollTooDear             above the caller's own limit; nothing was solved
-    ├── SolveStopped            cancelled, or past its deadline
-    └── SealBroken              the solution does not open the seal
+├── SettingsError               unusable settings; lists every error found
+├── CalibrationError            unusable honest rows, private data, teachers or tariff file
+│   └── ArrayFileError          unreadable file of arrays
+├── EvidenceError               a request or an answer that cannot be measured
+│   ├── RequestError            malformed request (400)
+│   └── AnswerError             malformed answer of the upstream (502)
+├── Refusal                     the gateway does not serve this request (403)
+│   ├── RouteRefused            route not listed (404)
+│   ├── CallerRefused           missing or unknown key (401)
+│   ├── AllowanceSpent          daily quota of rows or work used up (403)
+│   ├── BodyTooLarge            body above the size limit (413)
+│   ├── Overloaded              too many requests in progress (503)
+│   │   └── UpstreamBusy        queue for the upstream full, or wait too long (503)
+│   └── TokenRefused            token forged, truncated, of another caller or key, or not solved (403)
+│       └── TokenExpired        token past its expiry (410)
+├── UpstreamError               upstream unreachable, or connection lost (502)
+│   └── UpstreamTimeout         upstream too slow (504)
+├── LedgerError                 ledger unreachable, not writable or of an unknown version (503)
+└── TollError                   raised by the client; no toll was paid
+    ├── TollMalformed           not a toll that this client can parse
+    ├── TollTooDear             above the client's limit; nothing was solved
+    ├── SolveStopped            cancelled, or past the deadline
+    └── SealBroken              the solution does not open the sealed answer
+
+The number in brackets is the HTTP status that the gateway answers with.
 """
 
 from __future__ import annotations
@@ -59,13 +61,13 @@ __all__ = [
 
 
 class ModeltollError(Exception):
-    """Base of all. ``str()`` is safe to show to a caller; ``private`` is for the operator's log only.
+    """Base class. ``str(error)`` is safe to show to a caller; ``private`` is for the operator's log only.
 
-    ``retry_after`` is in how many seconds a caller may try again, None where that is not known or would not help.
+    ``retry_after``: seconds after which a retry may succeed; None where that is unknown or a retry cannot help.
     """
 
-    status: ClassVar[int] = 500  # what a gateway answers with
-    problem: ClassVar[str] = ""  # its name among the problems that clients may want to tell apart
+    status: ClassVar[int] = 500  # HTTP status of the gateway's answer
+    problem: ClassVar[str] = ""  # last part of the problem type URN (RFC 9457), for errors that clients distinguish
     retry_after: int | None = None
 
     def __init__(self, public: str, *, private: str = "") -> None:
@@ -74,7 +76,7 @@ class ModeltollError(Exception):
 
 
 class SettingsError(ModeltollError):
-    """Settings that cannot be used. ``faults`` holds one sentence per fault, each naming the setting and the mend."""
+    """Unusable settings. ``faults``: one sentence per error, which names the setting and says how to correct it."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -82,51 +84,51 @@ class SettingsError(ModeltollError):
 
 
 class CalibrationError(ModeltollError):
-    """Honest rows, private data, teachers or a tariff file that cannot be used."""
+    """Honest rows, private data, teachers or a tariff file cannot be used."""
 
 
 class ArrayFileError(CalibrationError):
-    """A file of arrays that cannot be read; the message names the file and says why."""
+    """A file of arrays cannot be read. The message names the file and the reason."""
 
 
 class EvidenceError(ModeltollError):
-    """Bytes from outside that cannot be measured; the answer to them is never released."""
+    """A request or an answer cannot be measured. The answer is not released."""
 
 
 class RequestError(EvidenceError):
-    """The caller sent something that is not a request of this protocol."""
+    """The caller sent no valid request of this protocol."""
 
     status = 400
 
 
 class AnswerError(EvidenceError):
-    """The upstream answered something that cannot be measured."""
+    """The upstream's answer cannot be measured."""
 
     status = 502
 
 
 class Refusal(ModeltollError):
-    """The gateway will not serve this request."""
+    """The gateway does not serve this request."""
 
     status = 403
 
 
 class RouteRefused(Refusal):
-    """Not a listed route."""
+    """The route is not listed in the settings."""
 
     status = 404
 
 
 class CallerRefused(Refusal):
-    """Unknown or missing API key."""
+    """The API key is missing or unknown."""
 
     status = 401
 
 
 class AllowanceSpent(Refusal):
-    """The caller's allowance of this day does not cover the request.
+    """What is left of the caller's daily quota does not cover the request.
 
-    Not 429, which client libraries try again by themselves, after seconds: this one lasts until the day is over.
+    The status is 403, not 429: client libraries retry a 429 after seconds, but the quota lasts until midnight UTC.
     """
 
     problem = "allowance"
@@ -137,62 +139,65 @@ class AllowanceSpent(Refusal):
 
 
 class BodyTooLarge(Refusal):
-    """The request's body is above the limit."""
+    """The request's body is above the size limit."""
 
     status = 413
 
 
 class Overloaded(Refusal):
-    """Too many requests are inside already; client libraries may try again by themselves, a moment later."""
+    """Too many requests are in progress. Client libraries may retry after a second."""
 
     status = 503
     retry_after = 1
 
 
 class UpstreamBusy(Overloaded):
-    """The model server has no time for the request: too many wait for it, or the wait was too long."""
+    """The queue for the upstream is full, or the request waited in it for too long."""
 
 
 class TokenRefused(Refusal):
-    """The token is forged, truncated, foreign, or its puzzle is not solved; which of these is not said."""
+    """The token is forged, truncated, of another caller or key, or its puzzle is not solved.
+
+    The message does not say which, so that it tells a forger nothing.
+    """
 
 
 class TokenExpired(TokenRefused):
-    """The token was good once."""
+    """The token was valid until it expired."""
 
     status = 410
 
 
 class UpstreamError(ModeltollError):
-    """The model server is down, broke off, or refused the connection."""
+    """The upstream is down, refused the connection or closed it early."""
 
     status = 502
 
 
 class UpstreamTimeout(UpstreamError):
-    """The model server did not answer in time."""
+    """The upstream did not answer in time."""
 
     status = 504
 
 
 class LedgerError(ModeltollError):
-    """The ledger does not answer, cannot be written, or was made by a version that is not understood."""
+    """The ledger does not answer, cannot be written, or has a version that this release does not know."""
 
     status = 503
 
 
 class TollError(ModeltollError):
-    """A toll that the client did not pay."""
+    """The client did not pay a toll."""
 
 
 class TollMalformed(TollError):
-    """Not a toll that this client can read, or one that asks for absurd things; nothing was solved."""
+    """Not a toll that this client can parse, or its parameters are out of range. Nothing was solved."""
 
 
 class TollTooDear(TollError):
-    """The toll is above the caller's own limit; nothing was solved.
+    """The toll is above the client's limit. Nothing was solved.
 
-    ``seconds`` is the toll's expected wait, ``limit`` what the caller allows, both on one reference core.
+    ``seconds``: the expected wait. ``limit``: the client's limit. Both in seconds on one reference core.
     """
 
     def __init__(self, public: str, *, seconds: float, limit: float) -> None:
@@ -202,8 +207,8 @@ class TollTooDear(TollError):
 
 
 class SolveStopped(TollError):
-    """The solver was cancelled or ran into its deadline."""
+    """Solving was cancelled, ran past its deadline, or lacked memory, threads or processes."""
 
 
 class SealBroken(TollError):
-    """The solution does not open the seal: the server published a puzzle that does not fit its answer."""
+    """The solution does not open the sealed answer: the server sent a puzzle that does not belong to the answer."""

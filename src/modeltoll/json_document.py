@@ -1,4 +1,4 @@
-"""Strict JSON documents: read member by member, written in one piece. Needs nothing but the standard library."""
+"""Strict JSON documents: validated member by member, and written atomically. Imports the standard library alone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 class StrictObject:
-    """One JSON object, each member of which is taken once.
+    """A JSON object, each member of which is read once.
 
-    Every method raises ``CalibrationError``, naming the member by its path, where it does not find what it says.
+    Every method that reads raises ``CalibrationError``, with the path of the member, if it is missing or of another type.
     """
 
     def __init__(self, members: Mapping[str, Any], path: str = "") -> None:
@@ -29,7 +29,7 @@ class StrictObject:
         self._path = path
 
     def fault(self, name: str, what: str) -> CalibrationError:
-        """The error to raise for a member."""
+        """The error to raise for a member: its path, followed by ``what``."""
         return CalibrationError(f"'{self._path}{name}' {what}")
 
     def _take(self, name: str) -> Any:
@@ -71,25 +71,29 @@ class StrictObject:
         return rows
 
     def object(self, name: str) -> StrictObject:
-        """An object, to be read in the same way."""
+        """An object."""
         value = self._take(name)
         if not isinstance(value, dict):
             raise self.fault(name, "must be an object")
         return StrictObject(value, f"{self._path}{name}.")
 
     def optional(self, name: str) -> StrictObject | None:
-        """An object, or None where the document says null."""
+        """An object, or None for null."""
         if self._members.get(name, ...) is None:
             del self._members[name]
             return None
         return self.object(name)
 
     def names(self) -> tuple[str, ...]:
-        """The members that were not taken yet."""
+        """The names of the members that were not read yet."""
         return tuple(self._members)
 
     def done(self) -> None:
-        """Refuse what was not taken."""
+        """Check that every member was read.
+
+        Raises:
+            CalibrationError: a member is unknown.
+        """
         if self._members:
             raise self.fault(min(self._members), "is not known")
 
@@ -128,18 +132,18 @@ def _object(data: bytes) -> StrictObject:
     return StrictObject(document)
 
 
-def decode_document(data: bytes, read: Callable[[StrictObject], T], where: str, mend: str) -> T:
-    """What ``read`` makes of a JSON object; NaN, infinities, repeated and unknown members are refused.
+def decode_document(data: bytes, read: Callable[[StrictObject], T], where: str, remedy: str) -> T:
+    """The result of ``read`` on a JSON object; NaN, infinities, repeated and unknown members are errors.
 
     Raises:
-        CalibrationError: not such a document. The message says ``where``, which member, and the ``mend``.
+        CalibrationError: not a valid document. The message has ``where``, the member and the ``remedy``.
     """
     try:
         members = _object(data)
         result = read(members)
         members.done()
     except CalibrationError as error:
-        raise CalibrationError(f"{where}: {error}; {mend}", private=error.private) from None
+        raise CalibrationError(f"{where}: {error}; {remedy}", private=error.private) from None
     return result
 
 

@@ -1,7 +1,8 @@
-"""The frozen values that pass between rooms.
+"""The frozen records that packages exchange, and the names of the array types.
 
-Importing this module needs nothing but the standard library, so that a client never reaches numpy.
-Arrays are numpy arrays; their shapes stand beside them, with ``rows`` the rows of one request.
+This module imports the standard library alone, so that the client does not depend on numpy. Arrays are numpy arrays;
+each docstring gives their shapes, in which ``rows`` is the number of rows of one request. Times are in seconds since
+the epoch, work is in reference seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
-    Progress = Callable[[int, int], None]  # hears how much is done and how much there is, 0 where nobody knows
+    Progress = Callable[[int, int], None]  # (done, total); total is 0 where it is unknown
 
 __all__ = [
     "GROUP_SCHEMES",
@@ -42,12 +43,12 @@ __all__ = [
     "Work",
 ]
 
-GROUP_SCHEMES = ("org:", "prefix:")  # how the names of groups begin
+GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the upstream said, byte for byte."""
+    """A response of the upstream: HTTP status, content type, and the body byte for byte."""
 
     status: int
     content_type: str
@@ -56,18 +57,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class DailyQuota:
-    """What a caller may have in a day; None for no limit. ``work``, in reference seconds, ends with what reaches it."""
+    """Limits of one caller per UTC day, None for no limit. The request that reaches ``work`` (s) is still covered."""
 
     rows: int | None = None
     work: float | None = None
 
-    def covers(self, spent: DailyUsage, rows: int) -> bool:
-        return (self.rows is None or spent.rows + rows <= self.rows) and (self.work is None or spent.work < self.work)
+    def covers(self, used: DailyUsage, rows: int) -> bool:
+        """Whether a request of ``rows`` rows is within the quota after ``used`` of the same day."""
+        return (self.rows is None or used.rows + rows <= self.rows) and (self.work is None or used.work < self.work)
 
 
 @dataclass(frozen=True, slots=True)
 class DailyUsage:
-    """What a caller has had of a day, counted from the epoch in UTC: rows, and reference seconds of work."""
+    """What a caller used on one day: rows, and work in reference seconds. ``day`` counts UTC days from the epoch."""
 
     day: int
     rows: int = 0
@@ -76,11 +78,11 @@ class DailyUsage:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
+    """The sender of a request. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
 
-    ``groups`` names the accounts that he shares with others: ``org:acme`` or ``prefix:198.51.0.0/16``. ``discount`` is
-    the part of the price of his rows, 0 to 1, that he is let off while not under suspicion; ``markup``, 1 or more,
-    multiplies that price at all times.
+    ``groups``: names of the accounts that the caller shares with others, ``org:acme`` or ``prefix:198.51.0.0/16``.
+    ``exempt``: answers are free. ``discount``: the fraction, 0 to 1, taken off the price of the rows while the caller
+    is not under suspicion. ``markup``: a multiplier of 1 or more on that price at all times.
     """
 
     name: str
@@ -88,16 +90,14 @@ class Caller:
     groups: tuple[str, ...] = ()
     discount: float = 0.0
     markup: float = 1.0
-    allowance: DailyQuota | None = None
+    quota: DailyQuota | None = None
 
     @property
     def anonymous(self) -> bool:
-        """Whether only a network prefix is known of the caller."""
         return self.name.startswith("net:")
 
     @property
     def is_group(self) -> bool:
-        """Whether the name is that of a group, whose account its callers share."""
         return self.name.startswith(GROUP_SCHEMES)
 
 
@@ -106,11 +106,11 @@ READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whethe
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What a measure may look at: one request's inputs and what its answer shows of the model.
+    """What leak measures may read of one request and its answer.
 
-    ``scores`` are probabilities, shape (rows, classes); ``inputs`` have shape (rows, dimensions).
-    ``fingerprints`` are one hash of 8 bytes per row: the same input has the same fingerprint. ``tokens`` holds for each
-    row of generated text the probabilities that are known of each token, shape (tokens, shown).
+    ``fingerprints``: one hash of 8 bytes per row; equal inputs have equal fingerprints. ``scores``: probabilities,
+    shape (rows, classes). ``inputs``: shape (rows, dimensions). ``tokens``: for each row of generated text the
+    probabilities that the upstream reports, shape (tokens, alternatives).
     """
 
     fingerprints: tuple[bytes, ...]
@@ -120,13 +120,12 @@ class Evidence:
 
     @property
     def rows(self) -> int:
-        """How many rows the request carries."""
         return len(self.fingerprints)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaks:
-    """What an answer gives away: ``values`` of shape (rows, measures), finite, >= 0, in each measure's own unit."""
+    """The leaks of one answer: ``values`` of shape (rows, measures), finite, >= 0, each in its measure's unit."""
 
     measures: tuple[str, ...]
     values: Floats
@@ -134,10 +133,10 @@ class Leaks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
-    """A tariff's reading of one request, without regard to who asks.
+    """A tariff's assessment of the rows of one request, independent of the caller.
 
-    ``factors`` (rows,): price of each row in units. ``rarest`` (rows,): each row's smallest p-value.
-    ``bins`` (rows, measures): the histogram bin of each smoothed p-value, the evidence for the ledger.
+    ``factors`` (rows,): price of each row in units. ``rarest`` (rows,): smallest p-value of each row over the measures.
+    ``bins`` (rows, measures): histogram bin of each smoothed p-value, which the ledger counts.
     """
 
     factors: Floats
@@ -147,13 +146,12 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one request writes into the ledger, in one atomic step.
+    """What one request adds to the accounts of its caller, in one atomic step.
 
-    ``leaks`` sums each measure over the rows. ``bins`` holds, per row, one bin per measure; a row whose
-    fingerprint this caller has sent before (or that occurs twice in the request) is not counted a second time.
-    ``shape`` is (measures, bins) of the histogram of the tariff called ``tariff``; an account that was kept under
-    another tariff starts its counts and leaks anew.
-    ``at`` is in seconds since the epoch.
+    ``leaks``: sum over the rows, per measure. ``bins``: per row one bin per measure. A row counts in the histogram only
+    if the account has not seen its fingerprint before. ``shape``: (measures, bins) of the histogram. ``tariff``:
+    identity of the tariff; counts and leaks of an account of another tariff restart from zero. ``at``: seconds since
+    the epoch.
     """
 
     model: str
@@ -168,11 +166,12 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the ledger knows of a caller of one model, after the charge.
+    """The ledger's state of one caller of one model.
 
-    ``counts`` (measures, bins) are p-value counts faded by age; ``rows``, ``requests``, ``leaks`` and ``work``
-    (reference seconds issued) are totals that never fade. Times are in seconds since the epoch. ``shared`` are the
-    accounts of the caller's groups, in their order: what all of their callers did, counted as one; no work is theirs.
+    ``counts`` (measures, bins): p-value counts, which decay with age. ``rows``, ``requests``, ``leaks`` (per measure)
+    and ``work`` (reference seconds issued) are totals without decay. ``first_seen``, ``last_seen``: seconds since the
+    epoch. ``groups``: the accounts of the caller's groups in the order of ``caller.groups``, each over all callers of
+    the group; their ``work`` stays 0.
     """
 
     caller: Caller
@@ -185,36 +184,37 @@ class Account:
     tariff: str
     first_seen: float
     last_seen: float
-    shared: tuple[Account, ...] = ()
+    groups: tuple[Account, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one request costs, in expected reference seconds, and how that came about.
+    """The price of one request, in expected reference seconds.
 
-    ``seconds`` = ``rows_seconds`` + ``entry_seconds``. ``surcharge`` is the multiplier (>= 1) that suspicion of the
-    caller put on the rare rows, ``group_surcharge`` the one that suspicion of his groups put on the rarest; the larger
-    of them is already inside ``rows_seconds``, and so are the caller's markup and discount.
+    ``seconds`` = ``rows_seconds`` + ``new_account_seconds``. ``surcharge``: the multiplier (>= 1) on rare rows of a
+    caller under suspicion. ``group_surcharge``: the same for a group under suspicion, on rarer rows. ``rows_seconds``
+    already includes the larger of the two and the caller's markup and discount.
     """
 
     seconds: float
     rows: int
     rows_seconds: float
-    entry_seconds: float = 0.0
+    new_account_seconds: float = 0.0
     surcharge: float = 1.0
     group_surcharge: float = 1.0
 
     @property
     def suspected(self) -> bool:
-        """Whether the caller himself, not only a group of his, was under suspicion when this was priced."""
+        """Whether the caller itself, and not only a group of it, was under suspicion at the time of pricing."""
         return self.surcharge > 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One line of the ledger's append-only log; ``caller`` is hashed by the ledger, payloads never reach it.
+    """One line of the ledger's append-only log. The ledger adds the caller's hash; inputs and answers are not stored.
 
-    ``leaks`` has shape (rows, measures). ``mode`` is ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.
+    ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
+    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.
     """
 
     at: float
@@ -229,11 +229,11 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class MachineProfile:
-    """Evaluations per second of one core of a named machine: the meaning of a reference second.
+    """Evaluations per second of one core of a named machine. The profile in use defines the reference second.
 
-    ``sha256`` is one hash of hashlib each (hidden counters and hashcash alike), ``argon2id`` maps memory in KiB (one
-    pass, one lane) to evaluations, ``squarings`` are those of Python's ``pow`` modulo 2048 bits, 0 where not measured:
-    a plain install is the reference, and who has a faster one waits less. ``source`` says how it was measured.
+    ``sha256``: hashes of hashlib, for hidden counters and hashcash. ``argon2id``: by memory in KiB, one pass and one
+    lane. ``squarings``: of Python's ``pow`` modulo 2048 bits, 0 where not measured. All are rates of an installation
+    without native kernels; a faster installation waits less. ``source``: how the rates were measured.
     """
 
     name: str
@@ -243,23 +243,23 @@ class MachineProfile:
     squarings: float = 0.0
 
     def rate(self, memory_kib: int) -> float:
-        """Evaluations per second of one core: of argon2id at that memory, or of SHA-256 where it is 0.
+        """Evaluations per second of one core: Argon2id with that memory, SHA-256 where ``memory_kib`` is 0.
 
-        Between and beyond the measured rungs the rate of the nearest rung is scaled by the memory.
+        For a memory that was not measured, the rate at the nearest one (in ratio) is scaled by the ratio.
         """
         if memory_kib == 0:
             return self.sha256
-        rung = min(self.argon2id, key=lambda kib: abs(math.log(kib / memory_kib)))
-        return self.argon2id[rung] * rung / memory_kib
+        nearest = min(self.argon2id, key=lambda kib: abs(math.log(kib / memory_kib)))
+        return self.argon2id[nearest] * nearest / memory_kib
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One independent part of a puzzle.
+    """One independent part of a puzzle. ``seed``: 16 bytes.
 
-    Hidden counter: the secret n lies in [0, ``bound``); ``check`` confirms F(``start`` + n). Hashcash: a digest times
-    ``bound`` must stay below 2 to the digest's length in bits, so ``bound`` is the expected number of evaluations; no
-    ``check``. Time lock: ``bound`` is the number of squarings.
+    Hidden counter: the secret n lies in [0, ``bound``) and ``check`` is the first half of F(``start`` + n). Hashcash:
+    the digest times ``bound`` must be below 2 to the digest's length in bits, so that ``bound`` is the expected number
+    of evaluations; no ``check``. Time lock: ``bound`` is the number of squarings, ``check`` the first half of F.
     """
 
     seed: bytes
@@ -270,8 +270,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A puzzle as published. ``memory_kib``, ``passes`` and ``lanes`` belong to argon2id and are 0 elsewhere;
-    ``modulus`` (big-endian) belongs to timelock and is empty elsewhere."""
+    """A puzzle as published. ``puzzle`` is its name on the wire.
+
+    ``memory_kib``, ``passes`` and ``lanes``: of argon2id, else 0. ``modulus``: of timelock, big-endian, else empty.
+    """
 
     puzzle: str
     parts: tuple[Part, ...]
@@ -281,13 +283,13 @@ class Challenge:
     modulus: bytes = b""
 
     def __hash__(self) -> int:
-        """Of the first seed, which no other challenge has."""
+        """The hash of the first seed, which is unique to a challenge."""
         return hash(self.parts[0].seed if self.parts else b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """What solves a challenge: one counter per part, and the secret that the counters unlock (empty for hashcash)."""
+    """The solution of a challenge: one counter per part, and the secret derived from them (empty for hashcash)."""
 
     counters: tuple[int, ...]
     secret: bytes = field(default=b"", repr=False)
@@ -295,18 +297,18 @@ class Solution:
 
 @dataclass(frozen=True, slots=True)
 class Toll:
-    """A challenge with the answer it seals.
+    """A challenge and what its solution unlocks.
 
-    ``mode`` is ``sealed`` (``cargo`` opens with the solution) or ``redeem`` (``cargo`` is a token that the gateway
-    exchanges for the answer). ``typical_seconds`` is the expected wait on one reference core, as far as disclosed.
-    ``expires`` says when the token does, in seconds since the epoch; None where nothing expires, or it is not said.
-    An ``entry`` toll buys no answer yet: its token holds the request, which is dealt with when it is redeemed.
+    ``mode``: ``sealed`` (``payload`` is the encrypted answer) or ``redeem`` (``payload`` is a token, which the gateway
+    exchanges for the answer). ``rows``: rows of the request. ``typical_seconds``: expected wait on one reference core,
+    as far as disclosed. ``expires``: expiry of the token in seconds since the epoch, or None. ``admission``: the token
+    holds the request instead of an answer; the gateway processes the request when the token is redeemed.
     """
 
     mode: str
     challenge: Challenge
-    cargo: bytes
+    payload: bytes
     rows: int
     typical_seconds: float
     expires: int | None = None
-    entry: bool = False
+    admission: bool = False

@@ -1,12 +1,12 @@
-"""The toll on the wire, with the names of headers and modes (``wire_headers``); nothing else knows them.
+"""The wire format of tolls, problems and redemptions, with the headers of ``wire_headers``.
 
-Everything that arrives here may come from a hostile peer: parsing checks each member's type, range and size before
-anything is believed, and raises ``TollMalformed`` (client side) or ignores what it does not know (server side).
+All input may come from a hostile peer. Parsing checks the type, range and size of each member before it is used. What
+the client parses raises ``TollMalformed``; in headers that the server parses, unknown values are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -28,11 +28,11 @@ from modeltoll.wire_headers import (
     SHA256,
     TIMELOCK,
     Accept,
-    fold_type,
+    content_headers,
     format_accept,
+    format_receipt,
     parse_accept,
-    receipt,
-    type_headers,
+    with_binary_length,
 )
 from modeltoll.wire_json import (
     compact_json,
@@ -64,8 +64,8 @@ __all__ = [
     "TIMELOCK",
     "VERSION",
     "Accept",
-    "authenticate",
     "canonical_challenge",
+    "content_headers",
     "decode_base64url",
     "decode_challenge",
     "decode_redemption",
@@ -75,11 +75,11 @@ __all__ = [
     "encode_redemption",
     "encode_toll",
     "find_toll",
-    "fold_type",
     "format_accept",
+    "format_authenticate",
+    "format_receipt",
     "parse_accept",
-    "receipt",
-    "type_headers",
+    "with_binary_length",
 ]
 
 VERSION = 1
@@ -98,9 +98,9 @@ MAX_TYPICAL_SECONDS = 1e9
 _HEAD = compact_json({"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "detail": DETAIL})[:-1]
 
 
-@lru_cache(maxsize=16)  # a toll needs it for its seal, its header and its body
+@lru_cache(maxsize=16)  # the seal, the header and the body of a toll all contain it
 def _puzzle_json(challenge: Challenge) -> str:
-    """The ``puzzle`` member of a toll, canonical."""
+    """The ``puzzle`` member of a toll as canonical JSON: members sorted by name, no white space."""
     members = {"name": _text(challenge.puzzle), "parts": f"[{','.join(map(_part_json, challenge.parts))}]"}
     if challenge.puzzle == ARGON2ID:
         members |= {"m_kib": f"{challenge.memory_kib}", "t": f"{challenge.passes}", "p": f"{challenge.lanes}"}
@@ -119,48 +119,48 @@ def _part_json(part: Part) -> str:
 
 
 def _text(plain: str) -> str:
-    """JSON of a text that needs no escapes, such as a name of ours or base64."""
+    """The JSON string of a text that needs no escapes, such as a puzzle's name or base64."""
     return f'"{plain}"'
 
 
 def _object(members: Iterable[tuple[str, str]]) -> str:
-    """An object whose members' values are JSON already, in that order; an encoder takes longer."""
+    """A JSON object of members whose values are JSON already, in the given order. Faster than an encoder."""
     return "{" + ",".join([f'"{name}":{value}' for name, value in members]) + "}"
 
 
 def canonical_challenge(challenge: Challenge, mode: str) -> bytes:
-    """The bytes that every seal covers: version, mode and the whole puzzle. Changing any of them breaks the seal."""
+    """The canonical JSON of version, mode and puzzle: the associated data of every seal, so that none can be changed."""
     members = (("mode", _text(mode)), ("puzzle", _puzzle_json(challenge)), ("v", f"{VERSION}"))
     return _object(members).encode("ascii")
 
 
 def encode_toll(toll: Toll, error: object) -> bytes:
-    """The body of the 402: RFC 9457 members, the caller's protocol's own ``error``, and the toll."""
+    """The body of a 402 response: the members of RFC 9457, the serving protocol's own ``error``, and the toll."""
     members = {
         "puzzle": _puzzle_json(toll.challenge),
         "v": f"{VERSION}",
         "mode": _text(toll.mode),
         "rows": f"{toll.rows}",
         "typical_seconds": repr(float(f"{toll.typical_seconds:.4g}")),
-        "sealed" if toll.mode == SEALED else "token": _text(encode_base64url(toll.cargo)),
+        "sealed" if toll.mode == SEALED else "token": _text(encode_base64url(toll.payload)),
     }
     if toll.mode == REDEEM:
         members["redeem"] = _text(REDEEM_PATH)
         if toll.expires is not None:
             members["expires"] = f"{toll.expires}"
-        if toll.entry:
+        if toll.admission:
             members["entry"] = "true"
     return f'{_HEAD},"error":{compact_json(error)},"toll":{_object(members.items())}}}'.encode("ascii")
 
 
 def encode_problem(name: str, status: int, detail: str, error: object) -> bytes:
-    """The body of a refusal that clients may want to tell apart: RFC 9457 members and the protocol's own ``error``."""
+    """The body of a refusal: the members of RFC 9457, whose type ends in ``name``, and the protocol's own ``error``."""
     head = {"type": f"{PROBLEMS}:{name}", "title": name.capitalize(), "status": status}
     return compact_json({**head, "detail": detail, "error": error}).encode("ascii")
 
 
-def authenticate(toll: Toll, realm: str) -> str:
-    """The value of ``WWW-Authenticate``: the challenge in the form of the ``Payment`` scheme."""
+def format_authenticate(toll: Toll, realm: str) -> str:
+    """The value of ``WWW-Authenticate``: the challenge in the form of the ``Payment`` authentication scheme."""
     identity = encode_base64url(toll.challenge.parts[0].seed)
     request = encode_base64url(canonical_challenge(toll.challenge, toll.mode))
     quoted = realm.replace("\\", "").replace('"', "")
@@ -170,10 +170,11 @@ def authenticate(toll: Toll, realm: str) -> str:
 def _decode_part(part: object, puzzle: str) -> Part:
     if not isinstance(part, dict):
         raise TollMalformed("a part of the toll's puzzle is not an object")
-    check = b"" if puzzle in HASHCASHES else read_bytes(part, "check", CHECK_BYTES)
+    none = puzzle in HASHCASHES or (puzzle not in PUZZLES and "check" not in part)
+    check = b"" if none else read_bytes(part, "check", CHECK_BYTES)
     bound = read_integer(part, "n", 1, MAX_BOUND)
     start = 0
-    if "start" in part:  # of argon2id made ahead; 0 is said by leaving it out
+    if "start" in part:  # of precomputed argon2id puzzles; absent means 0
         start = read_integer(part, "start", 1, MAX_BOUND - bound if puzzle == ARGON2ID else 0)
     return Part(read_bytes(part, "seed", SEED_BYTES), bound, check, start)
 
@@ -185,8 +186,8 @@ def _decode_modulus(members: dict[str, Any]) -> bytes:
     return modulus
 
 
-def decode_challenge(members: object) -> Challenge:
-    """Parse and check the ``puzzle`` member of a toll.
+def decode_challenge(members: object, further: Container[str] = ()) -> Challenge:
+    """Parse and validate the ``puzzle`` member of a toll. ``further`` puzzles have parts only, with or without check.
 
     Raises:
         TollMalformed: a member is missing, of the wrong type, out of range, or a seed occurs twice.
@@ -194,12 +195,12 @@ def decode_challenge(members: object) -> Challenge:
     if not isinstance(members, dict):
         raise TollMalformed("the toll's puzzle is not an object")
     name = read_member(members, "name", str)
-    if name not in PUZZLES:
+    if name not in PUZZLES and name not in further:
         raise TollMalformed("the toll names a puzzle that this client does not know")
-    entries = read_member(members, "parts", list)
-    if not 1 <= len(entries) <= MAX_PARTS:
-        raise TollMalformed(f"the toll's puzzle has not 1..{MAX_PARTS} parts")
-    parts = tuple(_decode_part(entry, name) for entry in entries)
+    encoded = read_member(members, "parts", list)
+    if not 1 <= len(encoded) <= MAX_PARTS:
+        raise TollMalformed(f"the toll's puzzle does not have 1..{MAX_PARTS} parts")
+    parts = tuple(_decode_part(part, name) for part in encoded)
     if len({part.seed for part in parts}) != len(parts):
         raise TollMalformed("the toll's puzzle repeats a seed")
     if name == TIMELOCK:
@@ -215,22 +216,24 @@ def decode_challenge(members: object) -> Challenge:
     )
 
 
-def find_toll(body: bytes) -> Toll | None:
-    """The toll in the body of a 402, or None where the body is somebody else's (there, money may be asked).
+def find_toll(body: bytes, further: Container[str] = ()) -> Toll | None:
+    """The toll in the body of a 402 response, or None if the body carries none (it may ask for money).
+
+    ``further`` are the names of puzzles that are accepted beside those of this version.
 
     Raises:
-        TollMalformed: as ``decode_toll``.
+        TollMalformed: the body has a toll that is not valid, as in ``decode_toll``.
     """
     try:
         document = parse_json(body)
     except TollMalformed:
         return None
     members = document.get("toll") if isinstance(document, dict) else None
-    return _decode_members(members) if isinstance(members, dict) else None
+    return _decode_members(members, further) if isinstance(members, dict) else None
 
 
 def decode_toll(body: bytes) -> Toll:
-    """Parse and check the body of a 402.
+    """Parse and validate the body of a 402 response.
 
     Raises:
         TollMalformed: not a toll of this version, or a member is missing, of the wrong type or out of range.
@@ -241,7 +244,7 @@ def decode_toll(body: bytes) -> Toll:
     return toll
 
 
-def _decode_members(members: dict[str, Any]) -> Toll:
+def _decode_members(members: dict[str, Any], further: Container[str]) -> Toll:
     if type(members.get("v")) is not int or members["v"] != VERSION:  # True and 1.0 equal 1
         raise TollMalformed(f"the toll is not of version {VERSION}")
     mode = members.get("mode")
@@ -250,25 +253,27 @@ def _decode_members(members: dict[str, Any]) -> Toll:
     typical = members.get("typical_seconds")
     if not isinstance(typical, int | float) or isinstance(typical, bool) or not 0 <= typical <= MAX_TYPICAL_SECONDS:
         raise TollMalformed("the toll's 'typical_seconds' is not a number of seconds")
-    challenge = decode_challenge(members.get("puzzle"))
+    challenge = decode_challenge(members.get("puzzle"), further)
     if challenge.puzzle in (HASHCASHES if mode == SEALED else (TIMELOCK,)):
         raise TollMalformed(f"a {challenge.puzzle} puzzle cannot open a toll of mode {mode}")
-    cargo = read_bytes(members, "sealed" if mode == SEALED else "token")
+    payload = read_bytes(members, "sealed" if mode == SEALED else "token")
     rows = read_integer(members, "rows", 1, MAX_BOUND)
     expires = read_integer(members, "expires", 0, MAX_BOUND) if mode == REDEEM and "expires" in members else None
-    return Toll(mode, challenge, cargo, rows, float(typical), expires, mode == REDEEM and members.get("entry") is True)
+    return Toll(
+        mode, challenge, payload, rows, float(typical), expires, mode == REDEEM and members.get("entry") is True
+    )
 
 
 def encode_redemption(token: bytes, counters: tuple[int, ...]) -> bytes:
-    """The body that a client posts to the redeem path."""
+    """The body that a client posts to ``REDEEM_PATH``: the token and one counter per part, as JSON."""
     return compact_json({"token": encode_base64url(token), "solution": list(counters)}).encode()
 
 
 def decode_redemption(body: bytes) -> tuple[bytes, tuple[int, ...]]:
-    """Parse what a client posts to the redeem path: the token and one counter per part.
+    """Parse a body posted to ``REDEEM_PATH`` into the token and one counter per part.
 
     Raises:
-        TollMalformed: not an object of that form.
+        TollMalformed: the body does not have that form.
     """
     document = parse_json(body)
     if not isinstance(document, dict):

@@ -1,4 +1,7 @@
-"""The headers of the wire, the words in them, and how they are read and written. Nothing that is read here can raise."""
+"""The HTTP headers of tolls: their names, the values in them, and how they are formatted and parsed.
+
+Parsing never raises; what is not understood keeps its default.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,11 @@ __all__ = [
     "SHA256",
     "TIMELOCK",
     "Accept",
-    "fold_type",
+    "content_headers",
     "format_accept",
+    "format_receipt",
     "parse_accept",
-    "receipt",
-    "type_headers",
+    "with_binary_length",
 ]
 
 ACCEPT_HEADER = "Toll-Accept"
@@ -54,7 +57,7 @@ _BINARY_DIGITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """What a client says that it can do. It only ever chooses among what the route allows."""
+    """What a client supports: puzzles, mode, and memory in KiB. The gateway chooses among what the route allows."""
 
     puzzles: tuple[str, ...] = (ARGON2ID, SHA256)
     mode: str = SEALED
@@ -62,46 +65,49 @@ class Accept:
 
 
 def format_accept(accept: Accept) -> str:
-    """``argon2id, sha256; mode=sealed; memory=64MiB``."""
+    """The value of ``Toll-Accept``, for example ``argon2id, sha256; mode=sealed; memory=64MiB``."""
     return f"{', '.join(accept.puzzles)}; mode={accept.mode}; memory={accept.memory_kib // _MIB}MiB"
 
 
-@lru_cache(maxsize=256)  # a client says the same each time
-def parse_accept(value: str) -> Accept:
-    """Read a ``Toll-Accept`` header. What is not understood is left at its default; nothing here can raise."""
+@lru_cache(maxsize=256)  # a client repeats its header with every request
+def parse_accept(value: str, known: tuple[str, ...] = PUZZLES) -> Accept:
+    """Parse a ``Toll-Accept`` header, of which the first 256 characters count. Never raises.
+
+    Names that are not ``known`` puzzles are left out.
+    """
     names, *options = value[:256].split(";")
-    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in PUZZLES)
+    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in known)
     default = Accept()
     mode, memory = default.mode, default.memory_kib
     for option in options:
-        key, _, given = option.strip().lower().partition("=")
-        if key == "mode" and given in MODES:
-            mode = given
-        digits = given.removesuffix("mib")
+        key, _, setting = option.strip().lower().partition("=")
+        if key == "mode" and setting in MODES:
+            mode = setting
+        digits = setting.removesuffix("mib")
         if key == "memory" and digits.isascii() and digits.isdigit() and len(digits) < 7:
             memory = int(digits) * _MIB
     return Accept(puzzles or default.puzzles, mode, memory)
 
 
-def receipt(rows: int, seconds: float, mode: str) -> str:
-    """The value of ``Toll-Receipt``: rows, expected reference seconds, and how they were settled."""
+def format_receipt(rows: int, seconds: float, mode: str) -> str:
+    """The value of ``Toll-Receipt``: rows, work in expected reference seconds, and the mode of payment."""
     work = seconds if math.isfinite(seconds) else 0.0
     return f"rows={rows}; work={work:.4g}; mode={mode}"
 
 
-def fold_type(content_type: str, length: str | None) -> str:
-    """A content type that also tells the value of ``BINARY_HEADER``, as a parameter: a seal has room for a type alone.
+def with_binary_length(content_type: str, length: str | None) -> str:
+    """The content type with the value of ``BINARY_HEADER`` as a parameter, because a seal stores a content type only.
 
-    A length that is None, or no number of at most 10 digits, is left out.
+    ``length`` is dropped if it is None or not a decimal number of at most 10 digits.
     """
     if length is None or not (length.isascii() and length.isdecimal() and len(length) <= _BINARY_DIGITS):
         return content_type
     return content_type.partition(_BINARY_PARAMETER)[0] + _BINARY_PARAMETER + length
 
 
-def type_headers(content_type: str) -> dict[str, str]:
-    """The headers that a content type of ``fold_type`` stands for."""
+def content_headers(content_type: str) -> dict[str, str]:
+    """The headers that ``with_binary_length`` put into a content type; the inverse of it."""
     plain, parameter, length = content_type.partition(_BINARY_PARAMETER)
-    if not parameter or fold_type(plain, length) != content_type:
+    if not parameter or with_binary_length(plain, length) != content_type:
         return {"Content-Type": content_type}
     return {"Content-Type": plain, BINARY_HEADER: length}

@@ -1,6 +1,6 @@
-"""JSON as the wire has it: compact to write, and read member by member, for it may come from a hostile peer.
+"""JSON of the wire format: written compactly, read member by member, because it may come from a hostile peer.
 
-What reads raises ``TollMalformed`` where it does not find what it says.
+The ``read_`` functions raise ``TollMalformed`` if a member is missing or not of the stated form.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = [
 _URL = bytes.maketrans(b"+/", b"-_")
 _compact = json.JSONEncoder(separators=(",", ":"))
 
-MAX_VALUES = 10_000  # JSON of many small values takes twenty times its own size in memory
+MAX_VALUES = 10_000  # parsed JSON of many small values takes twenty times its size in memory
 
 
 def encode_base64url(data: bytes) -> str:
@@ -35,7 +35,11 @@ def encode_base64url(data: bytes) -> str:
 
 
 def decode_base64url(text: str) -> bytes:
-    """The inverse, strict: any other character, or padding, raises ``ValueError``."""
+    """Decode base64 with the URL alphabet, strictly.
+
+    Raises:
+        ValueError: another character, padding, or not the canonical encoding of the bytes.
+    """
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
@@ -46,12 +50,12 @@ def decode_base64url(text: str) -> bytes:
 
 
 def compact_json(value: object) -> str:
-    """ASCII JSON without white space, members in their order."""
+    """ASCII JSON without white space; members keep their order."""
     return _compact.encode(value)
 
 
 def read_member(members: dict[str, Any], name: str, kind: type) -> Any:
-    """A member of that type; a boolean is no number."""
+    """The member of that name and type; a boolean does not count as a number."""
     value = members.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TollMalformed(f"the toll's {name!r} is missing or not of type {kind.__name__}")
@@ -59,7 +63,7 @@ def read_member(members: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def read_integer(members: dict[str, Any], name: str, low: int, high: int) -> int:
-    """An integer within ``low`` and ``high``; a whole float is none."""
+    """The integer of that name, in ``low``..``high``; a float does not count as an integer."""
     value: int = read_member(members, name, int)
     if not low <= value <= high:
         raise TollMalformed(f"the toll's {name!r} is outside {low}..{high}")
@@ -67,7 +71,7 @@ def read_integer(members: dict[str, Any], name: str, low: int, high: int) -> int
 
 
 def read_bytes(members: dict[str, Any], name: str, size: int | None = None) -> bytes:
-    """Bytes from strict base64url, of that size where one is given."""
+    """The bytes of that name, from strict base64url; ``size`` bytes if given."""
     try:
         data = decode_base64url(read_member(members, name, str))
     except ValueError:
@@ -78,7 +82,11 @@ def read_bytes(members: dict[str, Any], name: str, size: int | None = None) -> b
 
 
 def parse_json(body: bytes) -> Any:
-    """Any JSON without NaN and Infinity, of at most ``MAX_VALUES`` values."""
+    """Parse JSON of at most ``MAX_VALUES`` values, without NaN and Infinity.
+
+    Raises:
+        TollMalformed: not such JSON.
+    """
 
     def refuse(token: str) -> None:
         raise ValueError(token)

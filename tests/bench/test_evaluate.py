@@ -154,13 +154,13 @@ def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
     paid = pay_for(scheme.tariff, leaks, RequestPattern(pause=0.0), USER, scheme.times, np.random.default_rng(0))
     scenario = Scenario("honest", "honest", "", 1, one_account(baseline.honest.leaks))
     outcome = run_scenario(scenario, scheme.toll, USER, scheme.times, np.random.default_rng(0))
-    assert np.allclose(paid.work, outcome.charged.seconds)
+    assert np.allclose(paid.work, outcome.charges.seconds)
     assert paid.ratio == pytest.approx(outcome.ratio)
     published = build_toll(baseline, PUBLISHED, "entropy", "digits")
     rows = select_measures(baseline.leaks(baseline.honest.leaks), published.measures)
     slowly = pay_for(published.tariff, rows, RequestPattern(), USER, published.times, np.random.default_rng(0))
     at_once = run_scenario(scenario, published.toll, USER, published.times, np.random.default_rng(0))
-    assert np.allclose(slowly.work, at_once.charged.seconds)
+    assert np.allclose(slowly.work, at_once.charges.seconds)
 
 
 def test_batches_cost_honest_callers_the_same_work(baseline):

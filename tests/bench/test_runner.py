@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
+from modeltoll.bench.experiment import ResultOrigin
 from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
@@ -35,7 +36,7 @@ OPTIONS = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 @pytest.fixture
 def run(workspace, baseline, tmp_path):
     del baseline  # it is in the workspace's cache now
-    return RunSettings(workspace, tmp_path / "results", runner.Provenance("a test", "a machine", {"python": "3"}))
+    return RunSettings(workspace, tmp_path / "results", ResultOrigin("a test", "a machine", {"python": "3"}))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +209,7 @@ def test_writing_progress_after_the_end_is_an_error():
 @pytest.fixture(scope="module")
 def documents(workspace, baseline, tmp_path_factory):
     del baseline
-    here = RunSettings(
-        workspace, tmp_path_factory.mktemp("all"), runner.Provenance("a test", "a machine", {"python": "3"})
-    )
+    here = RunSettings(workspace, tmp_path_factory.mktemp("all"), ResultOrigin("a test", "a machine", {"python": "3"}))
     planned = plan_experiments("quick", replace(OPTIONS, queries=100, attacks=()))
     assert not any(job_result.failed for job_result in run_all(pending_jobs(planned, here.results), here, 1))
     return list(read_results(here.results))

@@ -1,4 +1,4 @@
-"""Two toll houses on real sockets, and the four ways to walk through them: httpx and httpx2, sync and async."""
+"""Two servers with tolls on real sockets, and drivers for httpx and httpx2, sync and async, requests and aiohttp."""
 
 from __future__ import annotations
 
@@ -32,43 +32,46 @@ from modeltoll.records import MachineProfile, Toll, Work
 
 RING = seal.KeyRing((b"k" * 32,))
 UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
-KEY = "Bearer the-key-of-this-house"
+KEY = "Bearer the-key-of-this-server"
 
 
 def make_toll(answer, mode="sealed", evaluations=10.0, maker=None):
-    """A toll as the gateway makes it, for the caller who shows ``KEY``."""
+    """A toll as the gateway makes it, for the caller with ``KEY``."""
     rng = random.Random(0)
     challenge, solution = (maker or Sha256Counter(UNIT)).make(Work(evaluations, 1, evaluations), rng)
     if mode == wire.SEALED:
-        cargo = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
+        payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
     else:
         digest = seal.digest_solution(solution.counters) if solution else b""
-        cargo = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
-    return Toll(mode, challenge, cargo, 1, 0.01)
+        payload = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
+    return Toll(mode, challenge, payload, 1, 0.01)
 
 
 def respond(toll, body=None, **headers):
-    """The 402 that carries a toll, or another body in its place."""
-    own = {"cache-control": "no-store", "www-authenticate": wire.authenticate(toll, "m"), "x-served-by": "toll house"}
+    """A 402 with a toll, or with another body."""
+    own = {"cache-control": "no-store", "www-authenticate": wire.authenticate(toll, "m"), "x-served-by": "toll server"}
     return Response(body or wire.encode_toll(toll, "toll"), 402, own | headers, media_type="application/json")
 
 
 @dataclass
-class House:
-    """A server whose routes are handlers ``(request, body) -> Response`` by path; ``seen`` is all that it was asked."""
+class TollServer:
+    """A server with handlers ``(request, body) -> Response`` by path.
+
+    ``received`` records (method, path, headers, body) of every request.
+    """
 
     handlers: dict = field(default_factory=dict)
-    seen: list = field(default_factory=list)
+    received: list = field(default_factory=list)
     url: str = ""
 
     async def answer(self, request):
         body = await request.body()
-        self.seen.append((request.method, request.url.path, dict(request.headers), body))
+        self.received.append((request.method, request.url.path, dict(request.headers), body))
         handler = self.handlers.get(request.url.path)
         return Response("no such page", 404) if handler is None else handler(request, body)
 
-    def sell(self, answer, path="/infer", **options):
-        """Ask a toll for an answer, in the mode that the client wishes; the URL."""
+    def serve_toll(self, answer, path="/infer", **options):
+        """Serve an answer for a toll, in the client's preferred mode; returns the URL."""
 
         def handler(request, _body):
             mode = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, "")).mode
@@ -77,8 +80,8 @@ class House:
         self.handlers[path] = handler
         return self.url + path
 
-    def say(self, response, path="/infer"):
-        """Answer always the same; the URL."""
+    def serve_response(self, response, path="/infer"):
+        """Serve one response; returns the URL."""
         self.handlers[path] = lambda _request, _body: response
         return self.url + path
 
@@ -95,20 +98,20 @@ class House:
 
     def reset(self):
         self.handlers = {wire.REDEEM_PATH: self.redeem}
-        self.seen = []
+        self.received = []
         return self
 
     def paths(self):
-        """What was asked for, in order."""
-        return [path for _method, path, _headers, _body in self.seen]
+        """The paths of all requests, in order."""
+        return [path for _method, path, _headers, _body in self.received]
 
 
-def start(house):
-    """Serve a house from a thread of its own; returns how to stop it."""
-    app = Starlette(routes=[Route("/{path:path}", house.answer, methods=["GET", "HEAD", "POST"])])
+def start(toll_server):
+    """Run a server in a thread; returns a function that stops it."""
+    app = Starlette(routes=[Route("/{path:path}", toll_server.answer, methods=["GET", "HEAD", "POST"])])
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, ws="none", http="h11"))
     sock = socket.create_server(("127.0.0.1", 0))
-    house.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    toll_server.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     thread = threading.Thread(target=server.run, args=([sock],))
     thread.start()
 
@@ -121,49 +124,49 @@ def start(house):
 
 
 @pytest.fixture(scope="session")
-def _pair():
-    houses = House(), House()
-    stops = [start(house) for house in houses]
-    yield houses
+def _servers():
+    servers = TollServer(), TollServer()
+    stops = [start(toll_server) for toll_server in servers]
+    yield servers
     for stop in stops:
         stop()
 
 
 @pytest.fixture
-def house(_pair):
-    """A toll house that sells nothing yet."""
-    return _pair[0].reset()
+def toll_server(_servers):
+    """A server without routes but the redeem route."""
+    return _servers[0].reset()
 
 
 @pytest.fixture
-def neighbour(_pair):
-    """A server on another origin."""
-    return _pair[1].reset()
+def other_server(_servers):
+    """A second server, on another origin."""
+    return _servers[1].reset()
 
 
 @dataclass(frozen=True)
-class Way:
-    """A library, sync or async."""
+class HttpxDriver:
+    """httpx or httpx2, sync or async."""
 
     library: ModuleType
     is_async: bool
 
     @property
-    def died(self):
-        """What the library raises where the server dies in the middle."""
+    def disconnect_error(self):
+        """The library's error if the server closes the connection in a response."""
         return self.library.RemoteProtocolError
 
     @property
-    def silent(self):
-        """What it raises where the server falls silent."""
+    def timeout_error(self):
+        """The library's error if the server stops sending."""
         return self.library.ReadTimeout
 
-    def narrow(self):
-        """The library's own transport with one connection."""
+    def single_connection(self):
+        """The library's transport with one connection."""
         return self.network(limits=self.library.Limits(max_connections=1))
 
     def network(self, **options):
-        """The library's own transport; without certificates, whose loading takes most of a test's time."""
+        """The library's transport, without certificates, which are slow to load."""
         kind = self.library.AsyncHTTPTransport if self.is_async else self.library.HTTPTransport
         return kind(verify=False, **options)
 
@@ -173,7 +176,7 @@ class Way:
         return kind(purse=purse, transport=inner or self.network())
 
     def send(self, transport, method, url, client=None, **request):
-        """One request of a client of its own; the response, read."""
+        """Send one request with a new client; returns the response, read."""
         if self.is_async:
             return asyncio.run(self._send(transport, method, url, client or {}, request))
         with self.library.Client(transport=transport, **(client or {})) as session:
@@ -183,8 +186,8 @@ class Way:
         async with self.library.AsyncClient(transport=transport, **client) as session:
             return await session.request(method, url, **request)
 
-    def refusals(self, transport, urls, **request):
-        """What one client raises (or None) for each URL in turn."""
+    def errors_of(self, transport, urls, **request):
+        """The type of error (or None) of one client for each URL, in order."""
         if self.is_async:
             return asyncio.run(self._refusals(transport, urls, request))
         raised = []
@@ -209,7 +212,7 @@ class Way:
         return raised
 
     def stream(self, transport, method, url, look):
-        """What ``look(response)`` sees when the headers are there, and the raw chunks."""
+        """The result of ``look(response)`` once the headers are there, and the raw chunks."""
         if self.is_async:
             return asyncio.run(self._stream(transport, method, url, look))
         with self.library.Client(transport=transport) as session, session.stream(method, url) as response:
@@ -224,8 +227,8 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Got:
-    """What came back, as every library can tell it."""
+class DriverResponse:
+    """A response, in the same form for every library."""
 
     status_code: int
     reason_phrase: str
@@ -236,16 +239,16 @@ class Got:
     history: tuple = ()
 
 
-class RequestsWay:
-    """requests, through an adapter."""
+class RequestsDriver:
+    """requests, with an adapter."""
 
-    died = requests.exceptions.ChunkedEncodingError
-    silent = requests.exceptions.ConnectionError
+    disconnect_error = requests.exceptions.ChunkedEncodingError
+    timeout_error = requests.exceptions.ConnectionError
 
     def network(self, **options):
         return requests.adapters.HTTPAdapter(**options)
 
-    def narrow(self):
+    def single_connection(self):
         return self.network(pool_connections=1, pool_maxsize=1, pool_block=True)
 
     def toll(self, purse=None, inner=None):
@@ -255,7 +258,7 @@ class RequestsWay:
         with self._session(adapter) as session:
             return self._ask(session, method, url, client or {}, **request)
 
-    def refusals(self, adapter, urls, **request):
+    def errors_of(self, adapter, urls, **request):
         raised = []
         with self._session(adapter) as session:
             for url in urls:
@@ -273,7 +276,7 @@ class RequestsWay:
         return session
 
     def _ask(self, session, method, url, client, *, content=None, headers=None, timeout=None):
-        came = session.request(
+        response = session.request(
             method,
             url,
             data=content,
@@ -282,20 +285,28 @@ class RequestsWay:
             cookies=client.get("cookies"),
             allow_redirects=client.get("follow_redirects", False),
         )
-        past = tuple(one.status_code for one in came.history)
-        return Got(came.status_code, came.reason, came.headers, came.content, came.url, dict(came.cookies), past)
+        history = tuple(one.status_code for one in response.history)
+        return DriverResponse(
+            response.status_code,
+            response.reason,
+            response.headers,
+            response.content,
+            response.url,
+            dict(response.cookies),
+            history,
+        )
 
 
-class AiohttpWay:
-    """aiohttp, through a middleware; the transport is (middlewares, options of the session and its connector)."""
+class AiohttpDriver:
+    """aiohttp, with a middleware; the transport is (middlewares, options of the session and its connector)."""
 
-    died = aiohttp.ClientPayloadError
-    silent = TimeoutError
+    disconnect_error = aiohttp.ClientPayloadError
+    timeout_error = TimeoutError
 
     def network(self, **options):
         return [], options
 
-    def narrow(self):
+    def single_connection(self):
         return self.network(limit=1)
 
     def toll(self, purse=None, inner=None):
@@ -308,7 +319,7 @@ class AiohttpWay:
 
         return asyncio.run(main())
 
-    def refusals(self, transport, urls, **request):
+    def errors_of(self, transport, urls, **request):
         async def main():
             raised = []
             async with self._session(transport, {}) as session:
@@ -340,43 +351,45 @@ class AiohttpWay:
         follow = client.get("follow_redirects", False)
         async with session.request(
             method, url, data=content, headers=headers, timeout=limit, allow_redirects=follow
-        ) as came:
-            body = await came.read()
-            cookies = {name: morsel.value for name, morsel in came.cookies.items()}
-            past = tuple(one.status for one in came.history)
-            return Got(came.status, came.reason, came.headers, body, str(came.url), cookies, past)
+        ) as response:
+            body = await response.read()
+            cookies = {name: morsel.value for name, morsel in response.cookies.items()}
+            history = tuple(one.status for one in response.history)
+            return DriverResponse(
+                response.status, response.reason, response.headers, body, str(response.url), cookies, history
+            )
 
 
-WAYS = {
-    "httpx-sync": Way(httpx, is_async=False),
-    "httpx-async": Way(httpx, is_async=True),
-    "httpx2-sync": Way(httpx2, is_async=False),
-    "httpx2-async": Way(httpx2, is_async=True),
+HTTPX_DRIVERS = {
+    "httpx-sync": HttpxDriver(httpx, is_async=False),
+    "httpx-async": HttpxDriver(httpx, is_async=True),
+    "httpx2-sync": HttpxDriver(httpx2, is_async=False),
+    "httpx2-async": HttpxDriver(httpx2, is_async=True),
 }
 
-OTHERS = {"requests": RequestsWay(), "aiohttp": AiohttpWay()}
+OTHER_DRIVERS = {"requests": RequestsDriver(), "aiohttp": AiohttpDriver()}
 
 
-@pytest.fixture(params=WAYS)
-def way(request):
-    return WAYS[request.param]
+@pytest.fixture(params=HTTPX_DRIVERS)
+def driver(request):
+    return HTTPX_DRIVERS[request.param]
 
 
-@pytest.fixture(params=[*WAYS, *OTHERS])
-def any_way(request):
-    """Through any of the drivers."""
-    return (WAYS | OTHERS)[request.param]
+@pytest.fixture(params=[*HTTPX_DRIVERS, *OTHER_DRIVERS])
+def any_driver(request):
+    """Every driver."""
+    return (HTTPX_DRIVERS | OTHER_DRIVERS)[request.param]
 
 
-@pytest.fixture(params=OTHERS)
-def other_way(request):
-    """Through requests and aiohttp."""
-    return OTHERS[request.param]
+@pytest.fixture(params=OTHER_DRIVERS)
+def other_driver(request):
+    """The drivers of requests and aiohttp."""
+    return OTHER_DRIVERS[request.param]
 
 
 @pytest.fixture
 def key():
-    """The header of the one caller whom the house knows."""
+    """The authorization header with ``KEY``."""
     return {"authorization": KEY}
 
 
@@ -387,19 +400,19 @@ def toll():
 
 
 @pytest.fixture
-def reply():
-    """``reply(toll, body)``: the 402 that carries it."""
+def toll_response():
+    """``toll_response(toll, body)``: a 402 with the toll."""
     return respond
 
 
 @pytest.fixture
 def wait_until():
-    """``wait_until(condition)``: look again and again, or fail after ten seconds."""
+    """``wait_until(condition)``: poll until it is true, or fail after ten seconds."""
 
     def wait(condition):
         pause, end = threading.Event(), time.monotonic() + 10
         while not condition():
-            assert time.monotonic() < end, "it did not happen"
+            assert time.monotonic() < end, "the condition did not become true"
             pause.wait(0.005)
 
     return wait

@@ -1,4 +1,4 @@
-"""Work never holds up an event loop, ends when nobody waits for it any more, and fits the machine."""
+"""Solving never blocks the event loop, stops when the call is cancelled, and uses at most all cores."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class WatchedPurse(Purse):
     def __init__(self, max_seconds=NO_LIMIT, **options):
         super().__init__(max_seconds, **options)
         self._count = threading.Lock()
-        self.inside = self.most = self.begun = 0
+        self.inside = self.most = self.work_started = 0
 
     def pay(self, toll, cancelled=None):
         with self._count:
-            self.begun += 1
+            self.work_started += 1
             self.inside += 1
             self.most = max(self.most, self.inside)
         try:
@@ -60,9 +60,9 @@ def client_of(library, purse):
     return library.AsyncClient(transport=AsyncTollTransport(purse=purse, transport=inner))
 
 
-def test_the_loop_goes_on_while_work_is_done(run, library, house):
+def test_the_event_loop_runs_while_a_puzzle_is_solved(run, library, toll_server):
     """The solver waits for the loop before it goes on, and never in vain."""
-    url = house.sell(ANSWER, evaluations=300.0, maker=Argon2idCounter(UNIT, ladder=[256]))
+    url = toll_server.serve_toll(ANSWER, evaluations=300.0, maker=Argon2idCounter(UNIT, ladder=[256]))
     ticked, looks = threading.Event(), []
 
     def progress(done, _most):
@@ -86,26 +86,28 @@ def test_the_loop_goes_on_while_work_is_done(run, library, house):
     assert len(looks) > 2
 
 
-def test_cancelling_the_call_ends_the_work(run, library, house, reply, wait_until):
-    url = house.say(reply(ENDLESS))
-    begun = threading.Event()
-    purse = WatchedPurse(progress=lambda *_: begun.set())
+def test_cancelling_the_call_ends_the_work(run, library, toll_server, toll_response, wait_until):
+    url = toll_server.serve_response(toll_response(ENDLESS))
+    work_started = threading.Event()
+    purse = WatchedPurse(progress=lambda *_: work_started.set())
 
     async def main():
         async with client_of(library, purse) as client, anyio.create_task_group() as group:
             group.start_soon(client.get, url)
-            await anyio.to_thread.run_sync(begun.wait, 10)
+            await anyio.to_thread.run_sync(work_started.wait, 10)
             group.cancel_scope.cancel()
 
     run(main)
     wait_until(lambda: purse.inside == 0)
-    assert purse.begun == 1
+    assert purse.work_started == 1
     assert purse.payments == ()
 
 
-def test_a_call_that_is_cancelled_while_it_waits_for_a_core_spends_nothing(run, library, house, reply, wait_until):
+def test_a_call_that_is_cancelled_while_it_waits_for_a_core_spends_nothing(
+    run, library, toll_server, toll_response, wait_until
+):
     """More calls than cores, on an allowance that holds them all: those that never began leave theirs untouched."""
-    url = house.say(reply(ENDLESS))
+    url = toll_server.serve_response(toll_response(ENDLESS))
     calls = 3 * (os.cpu_count() or 1)
     cores = os.cpu_count() or 1
     purse = WatchedPurse(max_seconds_per_hour=calls * 2.0**46, profile=UNIT)
@@ -114,22 +116,22 @@ def test_a_call_that_is_cancelled_while_it_waits_for_a_core_spends_nothing(run, 
         async with client_of(library, purse) as client, anyio.create_task_group() as group:
             for _ in range(calls):
                 group.start_soon(client.get, url)
-            while purse.begun < cores or len(house.seen) < calls:  # noqa: ASYNC110  another thread counts
+            while purse.work_started < cores or len(toll_server.received) < calls:  # noqa: ASYNC110  another thread counts
                 await anyio.sleep(0.005)
             group.cancel_scope.cancel()
 
     run(main)
     wait_until(lambda: purse.inside == 0)
-    assert (purse.begun, purse.most) == (cores, cores)
+    assert (purse.work_started, purse.most) == (cores, cores)
     with pytest.raises(TollTooDear) as caught:
         purse.pay(Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**50, b"\0" * 16),)), b"", 1, 1.0))
     assert caught.value.limit > calls * 2.0**46 - 1000.0
 
 
-def test_many_tasks_share_one_client(run, library, house):
+def test_many_tasks_share_one_client(run, library, toll_server):
     """Each gets its own answer, and no more tolls are worked at than there are cores."""
     for number in range(50):
-        house.sell(Answer(200, "a/b", str(number).encode()), f"/{number}", evaluations=200.0)
+        toll_server.serve_toll(Answer(200, "a/b", str(number).encode()), f"/{number}", evaluations=200.0)
     purse = WatchedPurse()
     got = {}
 
@@ -137,7 +139,7 @@ def test_many_tasks_share_one_client(run, library, house):
         async with client_of(library, purse) as client, anyio.create_task_group() as group:
 
             async def ask(number):
-                got[number] = (await client.get(f"{house.url}/{number}")).content
+                got[number] = (await client.get(f"{toll_server.url}/{number}")).content
 
             for number in range(50):
                 group.start_soon(ask, number)
@@ -148,39 +150,39 @@ def test_many_tasks_share_one_client(run, library, house):
     assert purse.most <= (os.cpu_count() or 1)
 
 
-def test_a_purse_of_many_cores_lets_fewer_work_at_once(run, library, house):
-    house.sell(ANSWER)
+def test_a_purse_of_many_cores_lets_fewer_work_at_once(run, library, toll_server):
+    toll_server.serve_toll(ANSWER)
     purse = WatchedPurse(cores=1000)
 
     async def main():
         async with client_of(library, purse) as client, anyio.create_task_group() as group:
             for _ in range(8):
-                group.start_soon(client.get, house.url + "/infer")
+                group.start_soon(client.get, toll_server.url + "/infer")
 
     run(main)
     assert purse.most == 1
 
 
-def test_one_transport_serves_one_loop_after_another(run, library, house):
+def test_one_transport_serves_one_loop_after_another(run, library, toll_server):
     """As long as its connections are closed in between, as the libraries ask for themselves."""
-    house.sell(ANSWER)
+    toll_server.serve_toll(ANSWER)
     transport = AsyncTollTransport(transport=library.AsyncHTTPTransport(verify=False))
 
     async def main():
         async with library.AsyncClient(transport=transport, headers={"connection": "close"}) as client:
-            assert (await client.get(house.url + "/infer")).content == b"body"
+            assert (await client.get(toll_server.url + "/infer")).content == b"body"
 
     run(main)
     run(main)
 
 
-def test_the_librarys_own_transport_is_made_when_it_is_needed(run, library, house):
-    house.say(Response(b"plain"))
+def test_the_librarys_own_transport_is_made_when_it_is_needed(run, library, toll_server):
+    toll_server.serve_response(Response(b"plain"))
 
     async def main():
         async with library.AsyncClient(transport=AsyncTollTransport()) as client:
             assert client._transport._inner is None
-            assert (await client.get(house.url + "/infer")).content == b"plain"
+            assert (await client.get(toll_server.url + "/infer")).content == b"plain"
             assert type(client._transport._inner) is library.AsyncHTTPTransport
 
     run(main)

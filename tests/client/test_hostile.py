@@ -1,4 +1,4 @@
-"""A server that lies, shouts, leads astray or dies: a clear error, and nothing is spent or told to strangers."""
+"""Malformed, oversized and misleading responses: a clear error, no work, and no credentials to other origins."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ MALFORMED = {
 
 @pytest.fixture
 def document(toll):
-    """A good toll of argon2id, as JSON to spoil."""
+    """A valid argon2id toll as JSON, to be changed."""
     maker = Argon2idCounter(MachineProfile("unit", "", 1.0, {256: 1.0}), ladder=[256])
     return json.loads(wire.encode_toll(toll(ANSWER, evaluations=2.0, maker=maker), "toll"))
 
 
 @pytest.fixture
-def no_work(monkeypatch):
-    """Nothing may be solved."""
+def no_solving(monkeypatch):
+    """Solving fails the test."""
 
     def fail(*_):
         raise AssertionError("work was done")
@@ -97,113 +97,123 @@ def no_work(monkeypatch):
     monkeypatch.setattr("modeltoll.client.purse.solve", fail)
 
 
-def offer(document):
+def toll_402(document):
     return Response(json.dumps(document), 402, media_type="application/json")
 
 
-@pytest.mark.usefixtures("no_work")
-@pytest.mark.parametrize("any_way", ["httpx-sync", "httpx2-async", "requests", "aiohttp"], indirect=True)
+@pytest.mark.usefixtures("no_solving")
+@pytest.mark.parametrize("any_driver", ["httpx-sync", "httpx2-async", "requests", "aiohttp"], indirect=True)
 @pytest.mark.parametrize("case", MALFORMED)
-def test_a_malformed_toll_costs_nothing(any_way, house, document, key, case):
+def test_a_malformed_toll_costs_nothing(any_driver, toll_server, document, key, case):
     MALFORMED[case](document["toll"])
     with pytest.raises(TollMalformed):
-        any_way.send(any_way.toll(), "GET", house.say(offer(document)), headers=key)
-    assert house.paths() == ["/infer"]
+        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)), headers=key)
+    assert toll_server.paths() == ["/infer"]
 
 
-@pytest.mark.usefixtures("no_work")
+@pytest.mark.usefixtures("no_solving")
 @pytest.mark.parametrize(
     ("change", "words"), [(part("n", HUGE), "max_seconds"), (puzzle("m_kib", 256 * 1024), "memory_kib")]
 )
-def test_absurd_work_is_refused_in_words_that_name_the_setting(any_way, house, document, change, words):
+def test_too_much_work_is_refused_with_the_name_of_the_setting(any_driver, toll_server, document, change, words):
     change(document["toll"])
     with pytest.raises(TollTooDear, match=words):
-        any_way.send(any_way.toll(Purse()), "GET", house.say(offer(document)))
+        any_driver.send(any_driver.toll(Purse()), "GET", toll_server.serve_response(toll_402(document)))
 
 
-@pytest.mark.usefixtures("no_work")
+@pytest.mark.usefixtures("no_solving")
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "9" * 5000])
-def test_what_json_does_not_know_makes_the_402_a_strangers(any_way, house, document, text):
-    """It stands as it came, and nothing is paid."""
+def test_invalid_json_is_no_toll(any_driver, toll_server, document, text):
+    """The response is passed on unchanged, and nothing is paid."""
     body = json.dumps(document).replace('"rows": 1', f'"rows": {text}').encode()
-    house.say(Response(body, 402, media_type="application/json"))
-    assert any_way.send(any_way.toll(), "GET", house.url + "/infer").content == body
+    toll_server.serve_response(Response(body, 402, media_type="application/json"))
+    assert any_driver.send(any_driver.toll(), "GET", toll_server.url + "/infer").content == body
 
 
-def test_a_puzzle_without_solution_ends(any_way, house, document):
+def test_a_puzzle_without_solution_ends(any_driver, toll_server, document):
     part("check", "A" * 22)(document["toll"])
     with pytest.raises(TollMalformed, match="no counter"):
-        any_way.send(any_way.toll(), "GET", house.say(offer(document)))
+        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)))
 
 
 @pytest.mark.parametrize("change", [part("n", 63), member("sealed", "A" * 64), member("sealed", "")])
-def test_a_seal_that_does_not_open(any_way, house, document, change):
+def test_a_seal_that_does_not_open(any_driver, toll_server, document, change):
     change(document["toll"])
     with pytest.raises(SealBroken):
-        any_way.send(any_way.toll(), "GET", house.say(offer(document)))
-    assert house.paths() == ["/infer"]
+        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)))
+    assert toll_server.paths() == ["/infer"]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 402])
-def test_neither_a_redirect_nor_a_toll_may_be_in_a_seal(any_way, house, status):
-    url = house.sell(Answer(status, "application/json", b"{}"))
+def test_neither_a_redirect_nor_a_toll_may_be_in_a_seal(any_driver, toll_server, status):
+    url = toll_server.serve_toll(Answer(status, "application/json", b"{}"))
     with pytest.raises(SealBroken, match=str(status)):
-        any_way.send(any_way.toll(), "GET", url, client={"follow_redirects": True})
-    assert house.paths() == ["/infer"]
+        any_driver.send(any_driver.toll(), "GET", url, client={"follow_redirects": True})
+    assert toll_server.paths() == ["/infer"]
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-def test_a_redemption_follows_no_redirect(any_way, house, neighbour, key, status):
-    url = house.sell(ANSWER)
-    house.say(RedirectResponse(neighbour.url + wire.REDEEM_PATH, status), wire.REDEEM_PATH)
+def test_a_redemption_follows_no_redirect(any_driver, toll_server, other_server, key, status):
+    url = toll_server.serve_toll(ANSWER)
+    toll_server.serve_response(RedirectResponse(other_server.url + wire.REDEEM_PATH, status), wire.REDEEM_PATH)
     with pytest.raises(SealBroken, match="redirect"):
-        any_way.send(any_way.toll(), "GET", url, headers=key | REDEEM, client={"follow_redirects": True})
-    assert (house.paths(), neighbour.paths()) == (["/infer", wire.REDEEM_PATH], [])
+        any_driver.send(any_driver.toll(), "GET", url, headers=key | REDEEM, client={"follow_redirects": True})
+    assert (toll_server.paths(), other_server.paths()) == (["/infer", wire.REDEEM_PATH], [])
 
 
-def test_a_redemption_goes_to_its_own_origin_wherever_the_toll_points(any_way, house, neighbour, key, toll):
+def test_a_redemption_goes_to_the_origin_of_the_toll_whatever_url_it_names(
+    any_driver, toll_server, other_server, key, toll
+):
     document = json.loads(wire.encode_toll(toll(ANSWER, "redeem"), "toll"))
-    document["toll"]["redeem"] = neighbour.url + wire.REDEEM_PATH
-    assert any_way.send(any_way.toll(), "GET", house.say(offer(document)), headers=key).content == b"body"
-    assert (house.paths(), neighbour.paths()) == (["/infer", wire.REDEEM_PATH], [])
+    document["toll"]["redeem"] = other_server.url + wire.REDEEM_PATH
+    assert (
+        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)), headers=key).content
+        == b"body"
+    )
+    assert (toll_server.paths(), other_server.paths()) == (["/infer", wire.REDEEM_PATH], [])
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/html"])
-def test_a_toll_on_a_toll_is_not_paid(any_way, house, key, toll, reply, kind):
-    """Whoever asks for ever gets two requests and one payment."""
-    again = reply(toll(ANSWER, "redeem"))
+def test_a_second_toll_is_not_paid(any_driver, toll_server, key, toll, toll_response, kind):
+    """A server that always answers with tolls gets two requests and one payment."""
+    again = toll_response(toll(ANSWER, "redeem"))
     again.headers["content-type"] = kind
     purse = Purse()
-    url = house.sell(ANSWER)
-    house.say(again, wire.REDEEM_PATH)
-    with pytest.raises(SealBroken, match="a toll on a toll"):
-        any_way.send(any_way.toll(purse), "GET", url, headers=key | REDEEM)
-    assert house.paths() == ["/infer", wire.REDEEM_PATH]
+    url = toll_server.serve_toll(ANSWER)
+    toll_server.serve_response(again, wire.REDEEM_PATH)
+    with pytest.raises(SealBroken, match="another toll"):
+        any_driver.send(any_driver.toll(purse), "GET", url, headers=key | REDEEM)
+    assert toll_server.paths() == ["/infer", wire.REDEEM_PATH]
     assert len(purse.payments) == 1
 
 
 @pytest.mark.parametrize("status", [403, 410, 500, 503])
-def test_a_refused_redemption_is_the_callers_to_read(any_way, house, key, status):
-    url = house.sell(ANSWER)
-    house.say(Response(b"refused", status), wire.REDEEM_PATH)
-    response = any_way.send(any_way.toll(), "GET", url, headers=key | REDEEM)
+def test_a_refused_redemption_is_returned_to_the_caller(any_driver, toll_server, key, status):
+    url = toll_server.serve_toll(ANSWER)
+    toll_server.serve_response(Response(b"refused", status), wire.REDEEM_PATH)
+    response = any_driver.send(any_driver.toll(), "GET", url, headers=key | REDEEM)
     assert (response.status_code, response.content) == (status, b"refused")
 
 
-def test_refusals_leave_no_connection_behind(any_way, house, key, document, reply, toll):
-    """A pool of one connection serves on after each of them."""
-    pool = any_way.narrow()
-    good, odd = house.sell(ANSWER, "/good"), house.sell(ANSWER, "/odd")
-    house.say(RedirectResponse("/"), wire.REDEEM_PATH)
+def test_errors_return_their_connection_to_the_pool(any_driver, toll_server, key, document, toll_response, toll):
+    """A pool of one connection works after each of them."""
+    pool = any_driver.single_connection()
+    good, odd = toll_server.serve_toll(ANSWER, "/good"), toll_server.serve_toll(ANSWER, "/odd")
+    toll_server.serve_response(RedirectResponse("/"), wire.REDEEM_PATH)
     part("n", HUGE)(document["toll"])
-    dear, plain = house.say(offer(document), "/dear"), house.say(Response(b"hi"), "/plain")
-    large = house.say(StreamingResponse(shout(b" " * MIB, 100), 402, None, "application/json"), "/large")
-    urls = [dear, odd, large, good, plain]
-    raised = any_way.refusals(any_way.toll(inner=pool), urls, headers=key | REDEEM, timeout=5.0)
+    expensive, plain = (
+        toll_server.serve_response(toll_402(document), "/dear"),
+        toll_server.serve_response(Response(b"hi"), "/plain"),
+    )
+    large = toll_server.serve_response(
+        StreamingResponse(repeat(b" " * MIB, 100), 402, None, "application/json"), "/large"
+    )
+    urls = [expensive, odd, large, good, plain]
+    raised = any_driver.errors_of(any_driver.toll(inner=pool), urls, headers=key | REDEEM, timeout=5.0)
     assert raised == [TollTooDear, SealBroken, TollMalformed, SealBroken, None]
 
 
-async def shout(chunk, times):
+async def repeat(chunk, times):
     for _ in range(times):
         yield chunk
 
@@ -217,62 +227,62 @@ async def shout(chunk, times):
     ],
     ids=["said without end", "announced", "packed"],
 )
-def test_a_toll_that_is_too_large_is_refused_within_bounds(any_way, house, chunk, times, headers):
+def test_a_toll_that_is_too_large_is_refused_within_bounds(any_driver, toll_server, chunk, times, headers):
     def shouted(_request, _body):
-        return StreamingResponse(shout(chunk, times), 402, headers, "application/json")
+        return StreamingResponse(repeat(chunk, times), 402, headers, "application/json")
 
-    house.handlers["/infer"] = shouted
+    toll_server.handlers["/infer"] = shouted
     tracemalloc.start()
     with pytest.raises(TollMalformed, match="larger than"):
-        any_way.send(any_way.toll(), "GET", house.url + "/infer")
+        any_driver.send(any_driver.toll(), "GET", toll_server.url + "/infer")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 130 * MIB
 
 
-def test_json_of_many_small_values_does_not_fill_the_memory(any_way, house):
-    """30 MiB of empty lists would take 700 MiB once they are read; no toll looks like that."""
+def test_json_of_many_small_values_does_not_fill_the_memory(any_driver, toll_server):
+    """30 MiB of empty lists would take 700 MiB once parsed."""
     chunk = b"[]," * (MIB // 3)
-    house.handlers["/infer"] = lambda *_: StreamingResponse(shout(chunk, 30), 402, None, "application/json")
+    toll_server.handlers["/infer"] = lambda *_: StreamingResponse(repeat(chunk, 30), 402, None, "application/json")
     tracemalloc.start()
-    assert any_way.send(any_way.toll(), "GET", house.url + "/infer").status_code == 402
+    assert any_driver.send(any_driver.toll(), "GET", toll_server.url + "/infer").status_code == 402
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 130 * MIB
 
 
-def test_a_deep_document_is_no_toll(any_way, house):
-    house.say(Response(b"[" * 9_999, 402, media_type="application/json"))
-    assert any_way.send(any_way.toll(), "GET", house.url + "/infer").status_code == 402
+def test_a_deep_document_is_no_toll(any_driver, toll_server):
+    toll_server.serve_response(Response(b"[" * 9_999, 402, media_type="application/json"))
+    assert any_driver.send(any_driver.toll(), "GET", toll_server.url + "/infer").status_code == 402
 
 
-def test_a_server_that_dies_during_the_redemption(any_way, house, key):
+def test_a_server_that_closes_the_connection_during_the_redemption(any_driver, toll_server, key):
     async def die():
         yield b"half"
         raise ConnectionError("gone")
 
-    url = house.sell(ANSWER)
-    house.say(StreamingResponse(die(), 200, {"content-length": "9"}), wire.REDEEM_PATH)
-    with pytest.raises(any_way.died):
-        any_way.send(any_way.toll(), "GET", url, headers=key | REDEEM)
+    url = toll_server.serve_toll(ANSWER)
+    toll_server.serve_response(StreamingResponse(die(), 200, {"content-length": "9"}), wire.REDEEM_PATH)
+    with pytest.raises(any_driver.disconnect_error):
+        any_driver.send(any_driver.toll(), "GET", url, headers=key | REDEEM)
 
 
-def test_a_server_that_falls_silent_during_the_redemption(any_way, house, key):
+def test_a_server_that_stops_sending_during_the_redemption(any_driver, toll_server, key):
     over = threading.Event()
 
     async def wait():
         await asyncio.to_thread(over.wait, 10)
         yield b"late"
 
-    url = house.sell(ANSWER)
-    house.say(StreamingResponse(wait(), 200), wire.REDEEM_PATH)
-    with pytest.raises(any_way.silent):
-        any_way.send(any_way.toll(), "GET", url, headers=key | REDEEM, client={"timeout": 0.1})
+    url = toll_server.serve_toll(ANSWER)
+    toll_server.serve_response(StreamingResponse(wait(), 200), wire.REDEEM_PATH)
+    with pytest.raises(any_driver.timeout_error):
+        any_driver.send(any_driver.toll(), "GET", url, headers=key | REDEEM, client={"timeout": 0.1})
     over.set()
 
 
-def test_no_error_tells_the_key(any_way, house, document, key):
+def test_no_error_contains_the_key(any_driver, toll_server, document, key):
     part("n", HUGE)(document["toll"])
     with pytest.raises(TollError) as caught:
-        any_way.send(any_way.toll(), "GET", house.say(offer(document)), headers=key)
+        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)), headers=key)
     assert "the-key" not in str(caught.value) + caught.value.private + repr(caught.value)

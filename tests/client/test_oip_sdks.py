@@ -29,15 +29,15 @@ SERVER = Path(__file__).with_name("kserve_server.py")
 ROWS = np.array([[0.1, 0.2, 0.3, 0.4], [1.0, -1.0, 0.5, 0.0]], np.float32)
 TOLLS, BOUGHT = "modeltoll_proxy_tolls_total", "modeltoll_proxy_rows_total"
 
-# It reads the command line of whoever imports it, as the options of its model server.
+# It parses the command line of the importing program as options of its model server.
 with pytest.MonkeyPatch.context() as patch:
     patch.setattr(sys, "argv", sys.argv[:1])
     kserve = pytest.importorskip("kserve", reason="kserve has no release for this Python")
 
 
 @dataclass(frozen=True)
-class Road:
-    """Addresses without a scheme: the model server, the gateway, and the sidecars of a rich and of a poor program."""
+class Deployment:
+    """Addresses without scheme: model server, gateway, and sidecars with a high and a low limit."""
 
     server: str
     gateway: str
@@ -53,7 +53,7 @@ class Road:
 def write_settings(folder, server, gateway, admin):
     """A gateway whose honest rows leak between 0 and 1, for some 10 ms each."""
     leaks = Leaks(("entropy",), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     save_calibration(
         fit_calibration("m", leaks, RowCosts(undefended_seconds=0.01, unit_seconds=0.01), terms), folder / "m.json"
     )
@@ -75,9 +75,9 @@ def write_settings(folder, server, gateway, admin):
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory):
+def deployment(tmp_path_factory):
     """All of them running, each with an honest row paid for."""
-    folder = tmp_path_factory.mktemp("road")
+    folder = tmp_path_factory.mktemp("deployment")
     server, gateway, admin, sidecar, poor = (f"127.0.0.1:{free_port()}" for _ in range(5))
     settings, log = write_settings(folder, server, gateway, admin), folder / "server.log"
     with log.open("wb") as output:
@@ -91,20 +91,20 @@ def road(tmp_path_factory):
                 serving([*proxy, sidecar], f"http://{sidecar}/metrics", folder / "sidecar.log"),
                 serving([*proxy, poor, "--max-seconds", "0"], f"http://{poor}/metrics", folder / "poor.log"),
             ):
-                yield Road(server, gateway, sidecar, poor)
+                yield Deployment(server, gateway, sidecar, poor)
         finally:
             process.kill()
 
 
 def triton_input():
-    """The rows, raw, as tritonclient sends them unless told otherwise."""
+    """The rows as raw tensors, tritonclient's default."""
     tensor = tritonclient.http.InferInput("x", list(ROWS.shape), "FP32")
     tensor.set_data_from_numpy(ROWS)
     return tensor
 
 
 def seen(result):
-    """All that tritonclient shows of an answer: its JSON, and the numbers of its raw bytes."""
+    """Everything that tritonclient returns of an answer: its JSON, and the numbers of its raw tensors."""
     return result.get_response(), result.as_numpy("p").tolist()
 
 
@@ -116,53 +116,53 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
-def test_tritonclient_sees_through_the_sidecar_what_it_sees_directly(road, outputs):
+def test_tritonclient_sees_through_the_sidecar_what_it_sees_directly(deployment, outputs):
     """With raw tensors in the request and in the answer, its default."""
-    shown, tolls, bought = {}, road.counted(TOLLS), road.counted(BOUGHT)
-    for address in (road.server, road.sidecar):
+    shown, tolls, bought = {}, deployment.counted(TOLLS), deployment.counted(BOUGHT)
+    for address in (deployment.server, deployment.sidecar):
         with tritonclient.http.InferenceServerClient(address) as client:
             shown[address] = seen(client.infer("m", [triton_input()], outputs=outputs, request_id="1"))
-    document, scores = shown[road.sidecar]
-    assert shown[road.sidecar] == shown[road.server]
+    document, scores = shown[deployment.sidecar]
+    assert shown[deployment.sidecar] == shown[deployment.server]
     assert document["outputs"][0]["parameters"] == {"binary_data_size": 24}
     assert np.allclose(np.sum(scores, axis=1), 1.0)
-    assert (road.counted(TOLLS) - tolls, road.counted(BOUGHT) - bought) == (1, len(ROWS))
+    assert (deployment.counted(TOLLS) - tolls, deployment.counted(BOUGHT) - bought) == (1, len(ROWS))
 
 
-def test_tritonclient_reads_json_tensors_too(road):
+def test_tritonclient_reads_json_tensors_too(deployment):
     """KServe's server takes no JSON from tritonclient itself, which gives it no content type."""
     tensor, output = triton_input(), tritonclient.http.InferRequestedOutput("p", binary_data=False)
     tensor.set_data_from_numpy(ROWS, binary_data=False)
-    with tritonclient.http.InferenceServerClient(road.sidecar) as client:
+    with tritonclient.http.InferenceServerClient(deployment.sidecar) as client:
         raw = client.infer("m", [triton_input()], request_id="1")
         plain = client.infer("m", [tensor], outputs=[output], request_id="1")
     assert len(plain.get_response()["outputs"][0]["data"]) == 6
     assert plain.as_numpy("p").tolist() == raw.as_numpy("p").tolist()
 
 
-def test_the_async_tritonclient_is_paid_for_at_once(road):
+def test_the_async_tritonclient_is_paid_for_at_once(deployment):
     async def main(address):
         async with tritonclient.http.aio.InferenceServerClient(address) as client:
             asked = [client.infer("m", [triton_input()], request_id=str(number)) for number in range(4)]
             return [seen(result) for result in await asyncio.gather(*asked)]
 
-    assert asyncio.run(main(road.sidecar)) == asyncio.run(main(road.server))
+    assert asyncio.run(main(deployment.sidecar)) == asyncio.run(main(deployment.server))
 
 
-def test_tritonclient_looks_around_for_nothing(road):
-    tolls = road.counted(TOLLS)
-    with tritonclient.http.InferenceServerClient(road.sidecar) as client:
+def test_metadata_and_health_need_no_toll(deployment):
+    tolls = deployment.counted(TOLLS)
+    with tritonclient.http.InferenceServerClient(deployment.sidecar) as client:
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("m")
         assert client.get_model_metadata("m")["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
-    assert road.counted(TOLLS) == tolls
+    assert deployment.counted(TOLLS) == tolls
 
 
-def test_what_the_gateway_and_the_sidecar_refuse_is_an_error_with_its_reason(road):
+def test_what_the_gateway_and_the_sidecar_refuse_is_an_error_with_its_reason(deployment):
     with (
-        tritonclient.http.InferenceServerClient(road.sidecar) as client,
-        tritonclient.http.InferenceServerClient(road.poor) as poor,
+        tritonclient.http.InferenceServerClient(deployment.sidecar) as client,
+        tritonclient.http.InferenceServerClient(deployment.poor) as poor,
     ):
         with pytest.raises(InferenceServerException, match=r"400.*compressed requests are not served"):
             client.infer("m", [triton_input()], request_compression_algorithm="gzip")
@@ -175,7 +175,7 @@ def test_what_the_gateway_and_the_sidecar_refuse_is_an_error_with_its_reason(roa
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["JSON", "raw"])
-def test_the_kserve_sdk_sees_through_the_sidecar_what_it_sees_directly(road, raw):
+def test_the_kserve_sdk_sees_through_the_sidecar_what_it_sees_directly(deployment, raw):
     async def main(address):
         client = kserve.InferenceRESTClient(kserve.RESTConfig(protocol="v2", verify=False))
         tensor, headers = kserve.InferInput("x", list(ROWS.shape), "FP32"), {}
@@ -189,8 +189,8 @@ def test_the_kserve_sdk_sees_through_the_sidecar_what_it_sees_directly(road, raw
             await client.close()
         return result.to_rest(), result.outputs[0].as_numpy().tolist(), headers.get("inference-header-content-length")
 
-    tolls = road.counted(TOLLS)
-    through, direct = asyncio.run(main(road.sidecar)), asyncio.run(main(road.server))
+    tolls = deployment.counted(TOLLS)
+    through, direct = asyncio.run(main(deployment.sidecar)), asyncio.run(main(deployment.server))
     assert through == direct
     assert (through[2] is not None) == raw
-    assert road.counted(TOLLS) == tolls + 1
+    assert deployment.counted(TOLLS) == tolls + 1

@@ -1,4 +1,4 @@
-"""A purse refuses before any work, takes no more than its limits, and gives back what was not worked."""
+"""A purse refuses tolls above its limits before any work, and counts unfinished work with the time used."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FIRST, NEVER = check_of(evaluate(SEED, 0, 0)), b"\0" * 16
 
 
 def unsolvable(expected):
-    """A toll of so many expected evaluations that no counter solves."""
+    """A toll with this many expected evaluations and no solution."""
     return Toll("redeem", Challenge("sha256", (Part(SEED, 2 * expected - 1, NEVER),)), b"token", 1, 1.0)
 
 
 def solvable(expected):
-    """The same, solved by the first counter."""
+    """A toll with this many expected evaluations, solved by counter 0."""
     return Toll("redeem", Challenge("sha256", (Part(SEED, 2 * expected - 1, FIRST),)), b"token", 1, 1.0)
 
 
@@ -41,8 +41,8 @@ def clock():
 
 
 @pytest.fixture
-def untouched(monkeypatch):
-    """No work may be done."""
+def no_solving(monkeypatch):
+    """Solving fails the test."""
 
     def fail(*_):
         raise AssertionError("work was done")
@@ -50,7 +50,7 @@ def untouched(monkeypatch):
     monkeypatch.setattr("modeltoll.client.purse.solve", fail)
 
 
-def test_a_toll_at_the_limit_is_paid_and_remembered():
+def test_a_toll_at_the_limit_is_paid_and_recorded():
     purse = Purse(10.0, profile=UNIT, max_seconds_per_hour=10.0)
     solution = purse.pay(solvable(10))
     assert solution.counters == (0,)
@@ -58,7 +58,7 @@ def test_a_toll_at_the_limit_is_paid_and_remembered():
     assert (payment.expected, payment.rows, payment.puzzle, payment.mode) == (10.0, 1, "sha256", "redeem")
 
 
-@pytest.mark.usefixtures("untouched")
+@pytest.mark.usefixtures("no_solving")
 def test_too_many_seconds_are_refused_before_any_work():
     purse = Purse(9.99, profile=UNIT)
     with pytest.raises(TollTooDear, match=r"about 10 s of work, the limit is 9.99 s \(max_seconds\)") as caught:
@@ -67,8 +67,8 @@ def test_too_many_seconds_are_refused_before_any_work():
     assert purse.payments == ()
 
 
-def test_whoever_is_asked_about_a_dear_toll_decides():
-    """Once per toll, and only about dear ones; what is not allowed takes nothing from the hour."""
+def test_the_callback_allow_decides_about_tolls_above_the_limit():
+    """It is called once per toll above the limit; a refused toll does not count toward the hour."""
     asked, replies = [], [True, False]
 
     def allow(toll, expected):
@@ -78,29 +78,29 @@ def test_whoever_is_asked_about_a_dear_toll_decides():
     purse = Purse(5.0, profile=UNIT, max_seconds_per_hour=30.0, allow=allow)
     purse.pay(solvable(5))
     purse.pay(solvable(10))
-    with pytest.raises(TollTooDear, match="not allowed") as caught:
+    with pytest.raises(TollTooDear, match="refused it") as caught:
         purse.pay(solvable(11))
     assert (asked, caught.value.seconds) == ([(1, 10.0), (1, 11.0)], 11.0)
     assert [payment.expected for payment in purse.payments] == [5.0, 10.0]
     purse.pay(solvable(5))
 
 
-def test_a_dear_toll_that_is_allowed_still_keeps_to_the_hour():
+def test_an_allowed_toll_still_counts_toward_the_hour():
     purse = Purse(5.0, profile=UNIT, max_seconds_per_hour=9.0, allow=lambda *_: True)
     with pytest.raises(TollTooDear, match="max_seconds_per_hour"):
         purse.pay(solvable(10))
 
 
-def test_each_payment_is_told_once_it_is_made():
-    told = []
-    purse = Purse(10.0, profile=UNIT, paid=told.append)
+def test_the_callback_paid_gets_each_payment():
+    payments = []
+    purse = Purse(10.0, profile=UNIT, paid=payments.append)
     purse.pay(solvable(10))
     with pytest.raises(TollTooDear):
         purse.pay(solvable(11))
-    assert tuple(told) == purse.payments != ()
+    assert tuple(payments) == purse.payments != ()
 
 
-@pytest.mark.usefixtures("untouched")
+@pytest.mark.usefixtures("no_solving")
 def test_too_much_memory_is_refused_before_any_work():
     sold = Toll("sealed", Challenge("argon2id", (Part(SEED, 1, NEVER),), 8192, 1, 1), b"", 1, 1.0)
     with pytest.raises(TollTooDear, match=r"8192 KiB of memory, the limit is 8191 KiB \(memory_kib\)"):
@@ -108,15 +108,15 @@ def test_too_much_memory_is_refused_before_any_work():
     assert Purse(memory_kib=8192).decide(sold) > 0
 
 
-@pytest.mark.usefixtures("untouched")
-def test_what_the_hour_does_not_allow_is_refused_before_any_work():
+@pytest.mark.usefixtures("no_solving")
+def test_a_toll_above_the_hourly_limit_is_refused_before_any_work():
     for limit in (0.0, 9.0):
         with pytest.raises(TollTooDear, match="max_seconds_per_hour") as caught:
             Purse(profile=UNIT, max_seconds_per_hour=limit).pay(unsolvable(10))
         assert (caught.value.seconds, caught.value.limit) == (10.0, limit)
 
 
-def test_an_hour_later_the_allowance_is_whole_again(clock):
+def test_after_an_hour_the_whole_limit_is_available_again(clock):
     purse = Purse(profile=UNIT, max_seconds_per_hour=2.0, clock=clock)
     for wait in (0.0, 1800.0, 1800.0):
         clock.advance(wait)
@@ -131,8 +131,8 @@ def test_an_hour_later_the_allowance_is_whole_again(clock):
     steps=st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 3), st.booleans()), max_size=30),
     limit=st.integers(0, 8),
 )
-def test_an_hour_holds_its_allowance_and_no_more(steps, limit):
-    """Of tolls that are solved, and of tolls that are given up half-way; what fits is never refused."""
+def test_an_hour_never_exceeds_its_limit(steps, limit):
+    """With tolls that are solved and tolls that are cancelled; a toll within the limit is never refused."""
     clock = FakeClock(0.0)
     purse = Purse(profile=UNIT, max_seconds_per_hour=float(limit), clock=clock)
     taken = []
@@ -157,8 +157,8 @@ def test_an_hour_holds_its_allowance_and_no_more(steps, limit):
 
 
 @pytest.mark.parametrize(("worked", "left"), [(0.0, 10.0), (4.0, 6.0), (10.0, 0.0), (15.0, 0.0)])
-def test_work_given_up_counts_with_what_was_worked(clock, worked, left):
-    """At most with what was taken; two cores work twice as long."""
+def test_cancelled_work_counts_with_the_time_used(clock, worked, left):
+    """At most with the expected seconds; two cores count twice."""
 
     def cancelled():
         clock.advance(worked / 2)
@@ -173,7 +173,7 @@ def test_work_given_up_counts_with_what_was_worked(clock, worked, left):
     assert purse.payments == ()
 
 
-def test_work_given_up_after_an_hour_gives_nothing_back(clock):
+def test_work_cancelled_after_an_hour_frees_nothing(clock):
     purse = Purse(profile=UNIT, max_seconds_per_hour=10.0, clock=clock)
 
     def cancelled():
@@ -188,7 +188,7 @@ def test_work_given_up_after_an_hour_gives_nothing_back(clock):
     assert caught.value.limit == 9.0
 
 
-def test_an_interrupt_gives_back_too():
+def test_an_interrupt_frees_unused_seconds():
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -198,7 +198,7 @@ def test_an_interrupt_gives_back_too():
             purse.pay(unsolvable(10))
 
 
-def test_threads_take_no_more_than_the_hour_allows():
+def test_concurrent_threads_stay_within_the_hourly_limit():
     purse = Purse(profile=UNIT, max_seconds_per_hour=50.0)
     start = threading.Barrier(8)
 
@@ -235,13 +235,13 @@ def test_the_deadline_is_for_each_toll(clock):
     assert 0 < looks[1][0] < looks[2][0]
 
 
-def test_a_payments_seconds_are_the_wait(clock):
+def test_a_payments_seconds_are_the_solving_time(clock):
     purse = Purse(clock=clock, progress=lambda *_: clock.advance(2.0))
     purse.pay(solvable(1))
     assert purse.payments[0].seconds == 2.0
 
 
-def test_a_long_row_of_payments_does_not_fill_the_memory():
+def test_the_number_of_recorded_payments_is_bounded():
     purse = Purse()
     purse._payments.extend([None] * 10_000)
     purse.pay(solvable(1))
@@ -251,76 +251,76 @@ def test_a_long_row_of_payments_does_not_fill_the_memory():
 
 @pytest.mark.parametrize("name", ["max_seconds", "max_seconds_per_hour", "deadline_seconds"])
 @pytest.mark.parametrize("value", [-1.0, math.nan])
-def test_a_limit_that_limits_nothing_is_no_limit(name, value):
+def test_invalid_limits_are_refused(name, value):
     with pytest.raises(ValueError, match=name):
         Purse(**{name: value})
 
 
 @pytest.mark.parametrize("nothing", [{"cores": 0}, {"memory_kib": 0}])
-def test_a_purse_needs_something_to_work_with(nothing):
-    with pytest.raises(ValueError, match="at least one core"):
+def test_a_purse_needs_cores_and_memory(nothing):
+    with pytest.raises(ValueError, match="at least 1 core"):
         Purse(**nothing)
 
 
-def test_the_flow_refuses_before_it_asks_for_labour(toll):
+def test_the_flow_refuses_before_its_first_step(toll):
     flow = toll_flow(Purse(1.0, profile=UNIT), wire.encode_toll(toll(ANSWER), "toll"))
     with pytest.raises(TollTooDear):
         next(flow)
 
 
-def test_what_is_no_toll_ends_the_flow_at_once():
+def test_a_body_without_toll_ends_the_flow():
     with pytest.raises(StopIteration) as end:
         next(toll_flow(Purse(), b'{"price": {"usd": 5}}'))
     assert end.value.value is None
 
 
 @pytest.mark.parametrize("mode", ["sealed", "redeem"])
-def test_the_flow_in_the_hands_of_a_driver(toll, mode):
+def test_the_flow_yields_its_steps_to_a_driver(toll, mode):
     sold = toll(ANSWER, mode)
     flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
-    labour = next(flow)
-    assert isinstance(labour, SolveStep)
-    got = labour.run(None)
+    step = next(flow)
+    assert isinstance(step, SolveStep)
+    result = step.run(None)
     if mode == "sealed":
-        assert got == ANSWER
+        assert result == ANSWER
     else:
-        redemption = flow.send(got)
+        redemption = flow.send(result)
         assert redemption.path == wire.REDEEM_PATH
-        assert wire.decode_redemption(redemption.body) == (sold.cargo, got.counters)
-        got = RedeemResponse(200)
+        assert wire.decode_redemption(redemption.body) == (sold.payload, result.counters)
+        result = RedeemResponse(200)
     with pytest.raises(StopIteration) as end:
-        flow.send(got)
+        flow.send(result)
     assert end.value.value == (ANSWER if mode == "sealed" else None)
 
 
-def entry(toll):
-    """An entry toll, and what redeems it."""
-    sold = replace(toll(ANSWER, "redeem"), entry=True)
+def admission_toll(toll):
+    """An admission toll and its solution."""
+    sold = replace(toll(ANSWER, "redeem"), admission=True)
     flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
     flow.send(next(flow).run(None))
     return flow
 
 
-def test_behind_an_entry_there_may_be_the_answer_or_one_toll_for_it(toll):
+def test_after_an_admission_toll_comes_the_answer_or_one_more_toll(toll):
     with pytest.raises(StopIteration):
-        entry(toll).send(RedeemResponse(200))
-    flow = entry(toll)
-    labour = flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
+        admission_toll(toll).send(RedeemResponse(200))
+    flow = admission_toll(toll)
+    step = flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
     with pytest.raises(StopIteration) as end:
-        flow.send(labour.run(None))
+        flow.send(step.run(None))
     assert end.value.value == ANSWER
 
 
-def test_behind_an_entry_there_is_no_second_entry_and_no_redirect(toll):
-    further = wire.encode_toll(replace(toll(ANSWER, "redeem"), entry=True), "toll")
-    for came in (RedeemResponse(402, further), RedeemResponse(402, b"{}"), RedeemResponse(302)):
-        with pytest.raises(SealBroken, match="a toll on a toll"):
-            entry(toll).send(came)
+def test_after_an_admission_toll_another_one_or_a_redirect_is_an_error(toll):
+    further = wire.encode_toll(replace(toll(ANSWER, "redeem"), admission=True), "toll")
+    for response in (RedeemResponse(402, further), RedeemResponse(402, b"{}"), RedeemResponse(302)):
+        with pytest.raises(SealBroken, match="another toll"):
+            admission_toll(toll).send(response)
 
 
-def test_the_toll_behind_an_entry_must_be_affordable_too(toll):
+def test_the_toll_after_an_admission_toll_must_be_within_the_limits(toll):
     flow = toll_flow(
-        Purse(1.0, profile=UNIT), wire.encode_toll(replace(toll(ANSWER, "redeem", 0.5), entry=True), "toll")
+        Purse(1.0, profile=UNIT), wire.encode_toll(replace(toll(ANSWER, "redeem", 0.5), admission=True), "toll")
     )
     flow.send(next(flow).run(None))
     with pytest.raises(TollTooDear):

@@ -1,4 +1,4 @@
-"""The unmodified OpenAI SDK gets its answers through a toll house, by a transport of its own or by the sidecar."""
+"""The unmodified OpenAI SDK gets its answers with the httpx transport and through the sidecar."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ HELLO = [{"role": "user", "content": "hi"}]
 
 
 @pytest.fixture
-def shop(house):
-    """A house that sells embeddings and chats; the base URL."""
+def openai_url(toll_server):
+    """A server with tolls for embeddings and chats; its base URL."""
     for path, answer in (("/v1/embeddings", EMBEDDINGS), ("/v1/chat/completions", CHAT)):
-        house.sell(Answer(200, "application/json", json.dumps(answer).encode()), path)
-    return house.url + "/v1"
+        toll_server.serve_toll(Answer(200, "application/json", json.dumps(answer).encode()), path)
+    return toll_server.url + "/v1"
 
 
 def client_of(base_url, purse):
@@ -36,37 +36,37 @@ def client_of(base_url, purse):
     return openai.OpenAI(base_url=base_url, api_key="sk-1", http_client=httpx2.Client(transport=transport))
 
 
-def test_the_sdk_gets_its_answers_after_one_request_each(house, shop):
+def test_the_sdk_gets_its_answers_after_one_request_each(toll_server, openai_url):
     purse = Purse()
-    with client_of(shop, purse) as client:
+    with client_of(openai_url, purse) as client:
         assert client.embeddings.create(model="m", input="hi", encoding_format="float").data[0].embedding == [
             0.5,
             -0.25,
         ]
         assert client.chat.completions.create(model="m", messages=HELLO).choices[0].message.content == "hello"
-    assert len(purse.payments) == len(house.seen) == 2
-    assert {headers["authorization"] for _, _, headers, _ in house.seen} == {"Bearer sk-1"}
+    assert len(purse.payments) == len(toll_server.received) == 2
+    assert {headers["authorization"] for _, _, headers, _ in toll_server.received} == {"Bearer sk-1"}
 
 
-def test_the_async_sdk_gets_its_answers(shop):
+def test_the_async_sdk_gets_its_answers(openai_url):
     async def main():
         transport = AsyncTollTransport(transport=httpx2.AsyncHTTPTransport(verify=False))
         session = httpx2.AsyncClient(transport=transport)
-        async with openai.AsyncOpenAI(base_url=shop, api_key="sk-1", http_client=session) as client:
+        async with openai.AsyncOpenAI(base_url=openai_url, api_key="sk-1", http_client=session) as client:
             chats = [client.chat.completions.create(model="m", messages=HELLO) for _ in range(4)]
             return [chat.choices[0].message.content for chat in await asyncio.gather(*chats)]
 
     assert asyncio.run(main()) == ["hello"] * 4
 
 
-def test_a_dear_toll_is_not_tried_again(house, shop):
-    """The SDK repeats what fails on the way; a refusal of the purse is none of that."""
-    with client_of(shop, Purse(0.0)) as client, pytest.raises(TollTooDear):
+def test_a_refused_toll_is_not_retried(toll_server, openai_url):
+    """The SDK retries connection errors; a refusal of the purse is not one."""
+    with client_of(openai_url, Purse(0.0)) as client, pytest.raises(TollTooDear):
         client.chat.completions.create(model="m", messages=HELLO)
-    assert len(house.seen) == 1
+    assert len(toll_server.received) == 1
 
 
-def test_a_stream_without_a_toll_streams(house):
+def test_a_stream_without_a_toll_streams(toll_server):
     async def events():
         for word in ("a", "b"):
             choice = {"index": 0, "delta": {"content": word}}
@@ -77,7 +77,9 @@ def test_a_stream_without_a_toll_streams(house):
             )
         yield b"data: [DONE]\n\n"
 
-    house.handlers["/v1/chat/completions"] = lambda *_: StreamingResponse(events(), media_type="text/event-stream")
-    with client_of(house.url + "/v1", Purse()) as client:
+    toll_server.handlers["/v1/chat/completions"] = lambda *_: StreamingResponse(
+        events(), media_type="text/event-stream"
+    )
+    with client_of(toll_server.url + "/v1", Purse()) as client:
         chunks = client.chat.completions.create(model="m", messages=HELLO, stream=True)
         assert [chunk.choices[0].delta.content for chunk in chunks] == ["a", "b"]

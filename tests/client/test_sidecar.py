@@ -1,4 +1,4 @@
-"""The sidecar pays for any program: what it passes on, what it keeps, and whom it never asks."""
+"""The sidecar: what it pays, what it forwards, and which hosts it never connects to."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 BODY = bytes(range(256)) * 3
 ANSWER = Answer(200, "application/x-tensor; a=1", BODY)
 UNIT = MachineProfile("unit", "an evaluation takes a second", 1.0, {256: 1.0})
-DEAR = Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**46 - 1, b"\0" * 16),)), b"", 1, 1.0)
+EXPENSIVE = Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**46 - 1, b"\0" * 16),)), b"", 1, 1.0)
 
 
 class Sidecar:
-    """A sidecar in a thread of its own; ``options`` are the purse's."""
+    """A sidecar in a thread; ``options`` are those of its purse."""
 
     def __init__(self, upstream, **options):
-        meters = SidecarMetrics()
-        self._app = application(upstream_url(upstream), Purse(paid=meters.paid, **options), meters)
+        metrics = SidecarMetrics()
+        self._app = application(upstream_url(upstream), Purse(paid=metrics.record_payment, **options), metrics)
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 
@@ -68,7 +68,7 @@ class Sidecar:
         return self._client.stream(method, path)
 
     def raw(self, request):
-        """All that the sidecar says to these bytes."""
+        """The sidecar's raw response to these bytes."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             connection.sendall(request)
             said = b""
@@ -81,66 +81,68 @@ class Sidecar:
 
 
 @pytest.fixture
-def sidecar(house):
-    with Sidecar(house.url) as running:
+def sidecar(toll_server):
+    with Sidecar(toll_server.url) as running:
         yield running
 
 
-def test_a_program_that_knows_no_tolls_gets_its_answer(house, sidecar):
-    house.sell(ANSWER)
+def test_a_program_without_support_for_tolls_gets_its_answer(toll_server, sidecar):
+    toll_server.serve_toll(ANSWER)
     got = sidecar.ask("POST", "/infer", content=b"row")
     assert (got.status_code, got.content, got.headers["content-type"]) == (200, BODY, ANSWER.content_type)
     assert got.headers["content-length"] == str(len(BODY))
     assert "www-authenticate" not in got.headers
-    assert [(path, body) for _, path, _, body in house.seen] == [("/infer", b"row")]
+    assert [(path, body) for _, path, _, body in toll_server.received] == [("/infer", b"row")]
     page = sidecar.metrics()
     assert 'modeltoll_proxy_tolls_total{mode="sealed",puzzle="sha256"} 1.0' in page
     assert 'modeltoll_proxy_requests_total{outcome="answered"} 1.0' in page
     assert "modeltoll_proxy_rows_total 1.0" in page
 
 
-def test_a_redemption_carries_the_programs_key(house, sidecar, key):
-    house.sell(ANSWER)
+def test_a_redemption_carries_the_programs_key(toll_server, sidecar, key):
+    toll_server.serve_toll(ANSWER)
     got = sidecar.ask("POST", "/infer", content=b"row", headers=key | {wire.ACCEPT_HEADER: "sha256; mode=redeem"})
     assert got.content == BODY
-    assert [(path, headers["authorization"]) for _, path, headers, _ in house.seen] == [
+    assert [(path, headers["authorization"]) for _, path, headers, _ in toll_server.received] == [
         ("/infer", key["authorization"]),
         (wire.REDEEM_PATH, key["authorization"]),
     ]
 
 
-def test_an_ordinary_answer_comes_as_it_was_sent(house, sidecar):
+def test_a_response_without_toll_is_unchanged(toll_server, sidecar):
     packed = gzip.compress(b"hello" * 99)
-    house.say(Response(packed, 201, {"content-encoding": "gzip", "x-own": "yes", "set-cookie": "a=1"}, "text/plain"))
+    toll_server.serve_response(
+        Response(packed, 201, {"content-encoding": "gzip", "x-own": "yes", "set-cookie": "a=1"}, "text/plain")
+    )
     got = sidecar.ask("POST", "/infer?a=b%20c%2F", content=b"row", headers={"X-Own": "1", "Cookie": "b=2"})
-    direct = httpx.post(house.url + "/infer?a=b%20c%2F", content=b"row", verify=False)
+    direct = httpx.post(toll_server.url + "/infer?a=b%20c%2F", content=b"row", verify=False)
     assert (got.status_code, got.reason_phrase, got.text) == (201, "Created", "hello" * 99)
     assert {name: got.headers[name] for name in direct.headers} == dict(direct.headers) | {"date": got.headers["date"]}
     assert set(got.headers) == set(direct.headers)
-    _, _, sent, body = house.seen[0]
-    assert (sent["x-own"], sent["cookie"], body, sent["host"]) == ("1", "b=2", b"row", house.url[7:])
+    _, _, sent, body = toll_server.received[0]
+    assert (sent["x-own"], sent["cookie"], body, sent["host"]) == ("1", "b=2", b"row", toll_server.url[7:])
 
 
 @pytest.mark.parametrize("case", [Response(status_code=204), Response(b"no", 404), Response(b"x"), Response(b"", 304)])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_each_kind_of_answer_passes(house, sidecar, case, method):
-    """Also those without a body, and those without a type, which get none here."""
-    house.say(case)
-    got, direct = sidecar.ask(method, "/infer"), httpx.request(method, house.url + "/infer", verify=False)
+def test_each_kind_of_response_is_forwarded(toll_server, sidecar, case, method):
+    """Also those without a body, and those without a content type, which get none."""
+    toll_server.serve_response(case)
+    got, direct = sidecar.ask(method, "/infer"), httpx.request(method, toll_server.url + "/infer", verify=False)
     assert (got.status_code, got.content) == (direct.status_code, direct.content)
     assert got.headers.get("content-length") == direct.headers.get("content-length")
     assert got.headers.get("content-type") == direct.headers.get("content-type")
 
 
-def test_headers_between_two_neighbours_stay_between_them(house, sidecar):
-    came = {
+def test_hop_by_hop_headers_are_not_forwarded(toll_server, sidecar):
+    sent_headers = {
         "connection": "X-Mine",
         "x-mine": "1",
         "keep-alive": "timeout=5",
         "proxy-authenticate": "Basic",
         "x-kept": "1",
     }
-    house.say(Response(b"ok", 200, came))
+    toll_server.serve_response(Response(b"ok", 200, sent_headers))
     sent = {
         "connection": "keep-alive, X-Hop",
         "x-hop": "1",
@@ -153,12 +155,12 @@ def test_headers_between_two_neighbours_stay_between_them(house, sidecar):
     got = sidecar.ask("GET", "/infer", headers=sent)
     assert got.headers["x-kept"] == "1"
     assert not {"x-mine", "keep-alive", "proxy-authenticate"} & set(got.headers)
-    asked = house.seen[0][2]
+    asked = toll_server.received[0][2]
     assert asked["x-kept"] == "1"
     assert not {"x-hop", "keep-alive", "proxy-authorization", "te", "upgrade"} & set(asked)
 
 
-def test_bodies_stream_both_ways(house, sidecar):
+def test_bodies_stream_both_ways(toll_server, sidecar):
     """The second half is sent only when the first has reached the program."""
     arrived = threading.Event()
 
@@ -167,66 +169,68 @@ def test_bodies_stream_both_ways(house, sidecar):
         assert await asyncio.to_thread(arrived.wait, 10)
         yield b"two"
 
-    house.handlers["/infer"] = lambda _request, _body: StreamingResponse(halves(), 200, media_type="text/event-stream")
+    toll_server.handlers["/infer"] = lambda _request, _body: StreamingResponse(
+        halves(), 200, media_type="text/event-stream"
+    )
     with sidecar.stream("GET", "/infer") as response:
         chunks = response.iter_raw()
         assert next(chunks) == b"one"
         arrived.set()
         assert b"".join(chunks) == b"two"
     sidecar.ask("POST", "/infer", content=iter((b"a", b"b")))
-    assert house.seen[-1][3] == b"ab"
+    assert toll_server.received[-1][3] == b"ab"
 
 
-def test_a_packed_request_arrives_packed(house, sidecar):
+def test_a_compressed_request_stays_compressed(toll_server, sidecar):
     packed = gzip.compress(b"row")
-    house.say(Response(b"ok"))
+    toll_server.serve_response(Response(b"ok"))
     sidecar.ask("POST", "/infer", content=packed, headers={"content-encoding": "gzip"})
-    assert (house.seen[0][3], house.seen[0][2]["content-encoding"]) == (packed, "gzip")
+    assert (toll_server.received[0][3], toll_server.received[0][2]["content-encoding"]) == (packed, "gzip")
 
 
 @pytest.mark.parametrize("options", [{"max_seconds": 1.0}, {"max_seconds": 1e30, "max_seconds_per_hour": 1.0}])
-def test_what_is_above_a_limit_is_refused_with_402_and_the_reason(house, reply, options):
-    """No status that programs try again on, and nothing for another payer to take for a toll."""
-    house.say(reply(DEAR))
-    with Sidecar(house.url, profile=UNIT, **options) as sidecar:
+def test_what_is_above_a_limit_is_refused_with_402_and_the_reason(toll_server, toll_response, options):
+    """Not a status that programs retry on, and nothing that another client takes for a toll."""
+    toll_server.serve_response(toll_response(EXPENSIVE))
+    with Sidecar(toll_server.url, profile=UNIT, **options) as sidecar:
         got = sidecar.ask("POST", "/infer")
         assert (got.status_code, wire.find_toll(got.content)) == (402, None)
         assert "the toll takes about" in got.json()["error"]
         assert 'outcome="refused"} 1.0' in sidecar.metrics()
-    assert house.paths() == ["/infer"]
+    assert toll_server.paths() == ["/infer"]
 
 
-def test_a_broken_seal_is_no_reason_to_try_again(house, sidecar):
-    house.sell(Answer(302, "a/b", b""))
+def test_a_broken_seal_is_refused_with_402(toll_server, sidecar):
+    toll_server.serve_toll(Answer(302, "a/b", b""))
     assert sidecar.ask("GET", "/infer").status_code == 402
 
 
-def test_money_that_is_asked_comes_through(house, sidecar):
-    house.say(Response(b'{"price": 5}', 402, media_type="application/json"))
+def test_a_402_that_is_no_toll_is_forwarded(toll_server, sidecar):
+    toll_server.serve_response(Response(b'{"price": 5}', 402, media_type="application/json"))
     got = sidecar.ask("GET", "/infer")
     assert (got.status_code, got.json()) == (402, {"price": 5})
 
 
-def test_no_other_host_is_ever_asked(house, neighbour, sidecar):
-    """Neither where the program names one, nor where the upstream does."""
-    there = neighbour.url[7:]
+def test_no_other_host_is_ever_contacted(toll_server, other_server, sidecar):
+    """Neither if the program names one, nor if the upstream redirects to one."""
+    there = other_server.url[7:]
     for target in (f"http://{there}/infer", f"@{there}/", "*"):
         assert b" 400 " in sidecar.raw(f"GET {target} HTTP/1.1\r\nHost: {there}\r\nConnection: close\r\n\r\n".encode())
     sidecar.raw(f"GET //{there}/infer HTTP/1.1\r\nHost: {there}\r\nConnection: close\r\n\r\n".encode())
-    house.say(RedirectResponse(neighbour.url + "/infer"))
+    toll_server.serve_response(RedirectResponse(other_server.url + "/infer"))
     got = sidecar.ask("GET", "/infer")
-    assert (got.status_code, got.headers["location"]) == (307, neighbour.url + "/infer")
-    assert neighbour.seen == []
+    assert (got.status_code, got.headers["location"]) == (307, other_server.url + "/infer")
+    assert other_server.received == []
 
 
-def test_a_redirect_within_the_upstream_leads_back_to_the_sidecar(house, sidecar):
-    house.say(RedirectResponse(house.url + "/new?a=1"))
+def test_a_redirect_within_the_upstream_leads_back_to_the_sidecar(toll_server, sidecar):
+    toll_server.serve_response(RedirectResponse(toll_server.url + "/new?a=1"))
     assert sidecar.ask("GET", "/infer").headers["location"] == "/new?a=1"
 
 
-def test_a_prefix_of_the_upstream_is_kept(house):
-    house.say(Response(b"ok"), "/v1/infer")
-    with Sidecar(house.url + "/v1/") as sidecar:
+def test_a_prefix_of_the_upstream_is_kept(toll_server):
+    toll_server.serve_response(Response(b"ok"), "/v1/infer")
+    with Sidecar(toll_server.url + "/v1/") as sidecar:
         assert sidecar.ask("GET", "/infer").content == b"ok"
 
 
@@ -239,19 +243,19 @@ def test_an_upstream_that_is_down_is_502():
 
 
 @pytest.mark.parametrize("headers", [{"content-length": "9"}, {}])
-def test_half_an_answer_does_not_look_whole(house, sidecar, headers):
+def test_an_incomplete_answer_is_not_passed_as_complete(toll_server, sidecar, headers):
     async def die():
         yield b"half"
         raise ConnectionError("gone")
 
-    house.handlers["/infer"] = lambda _request, _body: StreamingResponse(die(), 200, headers)
+    toll_server.handlers["/infer"] = lambda _request, _body: StreamingResponse(die(), 200, headers)
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         sidecar.ask("GET", "/infer")
 
 
-def test_a_program_that_leaves_ends_the_work(house, reply, wait_until):
-    begun, over = threading.Event(), threading.Event()
-    house.say(reply(DEAR))
+def test_work_ends_when_the_program_hangs_up(toll_server, toll_response, wait_until):
+    work_started, over = threading.Event(), threading.Event()
+    toll_server.serve_response(toll_response(EXPENSIVE))
 
     class Watched(Purse):
         def pay(self, toll, cancelled=None):
@@ -260,20 +264,20 @@ def test_a_program_that_leaves_ends_the_work(house, reply, wait_until):
             finally:
                 over.set()
 
-    running = Sidecar(house.url)
+    running = Sidecar(toll_server.url)
     running._app = application(
-        upstream_url(house.url), Watched(float("inf"), progress=lambda *_: begun.set()), SidecarMetrics()
+        upstream_url(toll_server.url), Watched(float("inf"), progress=lambda *_: work_started.set()), SidecarMetrics()
     )
     with running:
         with socket.create_connection(("127.0.0.1", running.port)) as connection:
             connection.sendall(b"GET /infer HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert begun.wait(10)
+            assert work_started.wait(10)
         assert over.wait(10)
 
 
 @pytest.mark.parametrize(
     "url", ["", "host", "ftp://host", "http://", "http://u:p@host", "http://host/?a=1", "http://host/#a", "http://[::1"]
 )
-def test_an_upstream_that_is_none_is_refused(url):
+def test_an_invalid_upstream_is_refused(url):
     with pytest.raises(SettingsError, match="--upstream"):
         upstream_url(url)

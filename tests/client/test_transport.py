@@ -1,4 +1,4 @@
-"""A transport that pays: the answer arrives as the model server gave it, in either mode, through either library."""
+"""The transport pays: answers arrive byte for byte, in both modes, with httpx and httpx2."""
 
 from __future__ import annotations
 
@@ -27,45 +27,47 @@ ANSWER = Answer(200, "application/x-tensor; a=1", BODY)
 REDEEM = {wire.ACCEPT_HEADER: "sha256; mode=redeem"}
 
 
-def iter_body(way):
+def iter_body(driver):
     """A body that can be sent once."""
 
     async def later():
         yield b"one,"
         yield b"two"
 
-    return later() if way.is_async else iter((b"one,", b"two"))
+    return later() if driver.is_async else iter((b"one,", b"two"))
 
 
-def test_a_sealed_answer_arrives_byte_for_byte_after_one_request(way, house):
+def test_a_sealed_answer_arrives_byte_for_byte_after_one_request(driver, toll_server):
     purse = Purse()
-    response = way.send(way.toll(purse), "POST", house.sell(ANSWER), content=b"row")
+    response = driver.send(driver.toll(purse), "POST", toll_server.serve_toll(ANSWER), content=b"row")
     assert (response.status_code, response.reason_phrase, response.content) == (200, "OK", BODY)
     assert response.headers["content-type"] == ANSWER.content_type
     assert response.headers["content-length"] == str(len(BODY))
-    assert house.paths() == ["/infer"]
-    assert house.seen[0][3] == b"row"
+    assert toll_server.paths() == ["/infer"]
+    assert toll_server.received[0][3] == b"row"
     assert [(paid.puzzle, paid.mode, paid.rows) for paid in purse.payments] == [("sha256", "sealed", 1)]
 
 
-def test_a_redeemed_answer_arrives_byte_for_byte_after_two_requests(way, house, key):
+def test_a_redeemed_answer_arrives_byte_for_byte_after_two_requests(driver, toll_server, key):
     purse = Purse()
-    response = way.send(way.toll(purse), "POST", house.sell(ANSWER), content=b"row", headers=key | REDEEM)
+    response = driver.send(
+        driver.toll(purse), "POST", toll_server.serve_toll(ANSWER), content=b"row", headers=key | REDEEM
+    )
     assert (response.status_code, response.reason_phrase, response.content) == (200, "OK", BODY)
     assert response.headers["content-type"] == ANSWER.content_type
     assert response.headers["x-redeemed"] == "yes"
-    assert house.paths() == ["/infer", wire.REDEEM_PATH]
+    assert toll_server.paths() == ["/infer", wire.REDEEM_PATH]
     assert [paid.mode for paid in purse.payments] == ["redeem"]
 
 
-def test_a_redemption_carries_the_callers_credentials_and_cookies_but_not_its_body(way, house, key):
-    url = house.sell(ANSWER)
+def test_a_redemption_carries_the_callers_credentials_and_cookies_but_not_its_body(driver, toll_server, key):
+    url = toll_server.serve_toll(ANSWER)
     headers = key | REDEEM | {"cookie": "a=b", "x-api-key": "k", "content-type": "text/csv", "range": "bytes=0-1"}
-    house.handlers["/elsewhere"] = house.handlers["/infer"]
-    once = {"content": iter_body(way), "headers": headers, "extensions": {"target": b"/elsewhere"}}
-    response = way.send(way.toll(), "POST", url, **once)
+    toll_server.handlers["/elsewhere"] = toll_server.handlers["/infer"]
+    once = {"content": iter_body(driver), "headers": headers, "extensions": {"target": b"/elsewhere"}}
+    response = driver.send(driver.toll(), "POST", url, **once)
     assert response.content == BODY
-    method, path, sent, body = house.seen[-1]
+    method, path, sent, body = toll_server.received[-1]
     assert (method, path, sent["content-type"]) == ("POST", wire.REDEEM_PATH, "application/json")
     assert (sent["authorization"], sent["cookie"], sent["x-api-key"]) == (key["authorization"], "a=b", "k")
     assert set(json.loads(body)) == {"token", "solution"}
@@ -74,112 +76,116 @@ def test_a_redemption_carries_the_callers_credentials_and_cookies_but_not_its_bo
     assert "transfer-encoding" not in sent
 
 
-def test_a_body_that_can_be_sent_once_is_sent_once(way, house):
-    assert way.send(way.toll(), "POST", house.sell(ANSWER), content=iter_body(way)).content == BODY
-    assert [body for *_, body in house.seen] == [b"one,two"]
+def test_a_body_that_can_be_sent_once_is_sent_once(driver, toll_server):
+    assert driver.send(driver.toll(), "POST", toll_server.serve_toll(ANSWER), content=iter_body(driver)).content == BODY
+    assert [body for *_, body in toll_server.received] == [b"one,two"]
 
 
-def test_hashcash_is_paid_by_redeeming(way, house, key):
-    url = house.sell(ANSWER, maker=Hashcash(MachineProfile("unit", "", 1.0, {256: 1.0})))
-    assert way.send(way.toll(), "POST", url, headers=key | REDEEM).content == BODY
+def test_hashcash_is_paid_by_redeeming(driver, toll_server, key):
+    url = toll_server.serve_toll(ANSWER, maker=Hashcash(MachineProfile("unit", "", 1.0, {256: 1.0})))
+    assert driver.send(driver.toll(), "POST", url, headers=key | REDEEM).content == BODY
 
 
 @pytest.mark.parametrize("answer", [Answer(201, "", b""), Answer(503, "text/plain", b"no"), Answer(200, "a/b", b"x")])
-def test_status_type_and_body_are_the_answers_whatever_they_are(way, house, answer):
-    response = way.send(way.toll(), "GET", house.sell(answer))
+def test_status_type_and_body_are_those_of_the_answer(driver, toll_server, answer):
+    response = driver.send(driver.toll(), "GET", toll_server.serve_toll(answer))
     assert (response.status_code, response.content) == (answer.status, answer.body)
     assert response.headers.get("content-type", "") == answer.content_type
 
 
-def test_headers_of_the_toll_go_and_all_others_stay(way, house, toll, reply):
-    sold = reply(toll(ANSWER), etag='"toll"')
+def test_headers_of_the_toll_are_removed_and_others_are_kept(driver, toll_server, toll, toll_response):
+    sold = toll_response(toll(ANSWER), etag='"toll"')
     sold.raw_headers += [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"x-name", "Zoë".encode("latin-1"))]
-    response = way.send(way.toll(), "GET", house.say(sold))
+    response = driver.send(driver.toll(), "GET", toll_server.serve_response(sold))
     assert not {"www-authenticate", "cache-control", "etag"} & set(response.headers)
-    assert response.headers["x-served-by"] == "toll house"
+    assert response.headers["x-served-by"] == "toll server"
     assert response.headers["x-name"] == "Zoë"
     assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
     assert dict(response.cookies) == {"a": "1", "b": "2"}
 
 
-def test_an_opened_answer_streams_and_has_all_that_a_response_has(way, house):
-    transport = way.toll()
-    seen, chunks = way.stream(transport, "GET", house.sell(ANSWER), lambda response: response.is_closed)
+def test_an_opened_answer_is_a_complete_response(driver, toll_server):
+    transport = driver.toll()
+    seen, chunks = driver.stream(transport, "GET", toll_server.serve_toll(ANSWER), lambda response: response.is_closed)
     assert (seen, b"".join(chunks)) == (False, BODY)
-    response = way.send(way.toll(), "GET", house.sell(ANSWER))
+    response = driver.send(driver.toll(), "GET", toll_server.serve_toll(ANSWER))
     assert response.elapsed.total_seconds() > 0
     assert response.http_version == "HTTP/1.1"
     assert response.num_bytes_downloaded == len(BODY)
     assert response.request.method == "GET"
 
 
-def test_a_toll_that_was_compressed_on_its_way_is_opened(way, house, toll, reply):
+def test_a_compressed_toll_is_opened(driver, toll_server, toll, toll_response):
     packed = gzip.compress(wire.encode_toll(toll(ANSWER), "toll"))
-    response = way.send(way.toll(), "GET", house.say(reply(toll(ANSWER), packed, **{"content-encoding": "gzip"})))
+    response = driver.send(
+        driver.toll(),
+        "GET",
+        toll_server.serve_response(toll_response(toll(ANSWER), packed, **{"content-encoding": "gzip"})),
+    )
     assert response.content == BODY
     assert "content-encoding" not in response.headers
 
 
-def test_a_large_answer_is_opened(way, house):
+def test_a_large_answer_is_opened(driver, toll_server):
     body = random.Random(1).randbytes(3 << 20)
-    assert way.send(way.toll(), "GET", house.sell(Answer(200, "a/b", body))).content == body
+    assert driver.send(driver.toll(), "GET", toll_server.serve_toll(Answer(200, "a/b", body))).content == body
 
 
-def test_a_toll_behind_a_redirect_is_redeemed_where_it_was_asked(way, house, neighbour, key):
-    neighbour.sell(ANSWER)
-    house.say(RedirectResponse(neighbour.url + "/infer"), "/old")
+def test_a_toll_after_a_redirect_is_redeemed_at_its_origin(driver, toll_server, other_server, key):
+    other_server.serve_toll(ANSWER)
+    toll_server.serve_response(RedirectResponse(other_server.url + "/infer"), "/old")
     options = {"headers": REDEEM | key, "client": {"follow_redirects": True}}
-    response = way.send(way.toll(), "GET", house.url + "/old", **options)
-    assert [past.status_code for past in response.history] == [307]
-    assert (house.paths(), neighbour.paths()) == (["/old"], ["/infer", wire.REDEEM_PATH])
-    # The library itself keeps credentials from another origin, so that house does not know the caller.
-    assert all("authorization" not in headers for _, _, headers, _ in neighbour.seen)
+    response = driver.send(driver.toll(), "GET", toll_server.url + "/old", **options)
+    assert [history.status_code for history in response.history] == [307]
+    assert (toll_server.paths(), other_server.paths()) == (["/old"], ["/infer", wire.REDEEM_PATH])
+    # The library itself keeps credentials from another origin, so that server does not know the caller.
+    assert all("authorization" not in headers for _, _, headers, _ in other_server.received)
     assert response.status_code == 403
 
 
-def test_the_callers_own_wish_is_not_overruled(way, house):
-    way.send(way.toll(), "GET", house.url + "/a", headers={wire.ACCEPT_HEADER: "sha256; mode=redeem"})
-    way.send(way.toll(Purse(memory_kib=3 * 1024)), "GET", house.url + "/a")
-    wishes = [headers["toll-accept"] for _, _, headers, _ in house.seen]
-    assert wishes == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
+def test_a_toll_accept_header_of_the_caller_is_kept(driver, toll_server):
+    driver.send(driver.toll(), "GET", toll_server.url + "/a", headers={wire.ACCEPT_HEADER: "sha256; mode=redeem"})
+    driver.send(driver.toll(Purse(memory_kib=3 * 1024)), "GET", toll_server.url + "/a")
+    accept_headers = [headers["toll-accept"] for _, _, headers, _ in toll_server.received]
+    assert accept_headers == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
-def test_without_a_transport_inside_the_librarys_own_is_made_and_closed(library, house):
+def test_the_default_inner_transport_is_created_and_closed(library, toll_server):
     transport = TollTransport()
     with library.Client(transport=transport) as client:
-        assert client.get(house.sell(ANSWER)).content == BODY
+        assert client.get(toll_server.serve_toll(ANSWER)).content == BODY
         assert type(transport._inner) is library.HTTPTransport
         assert transport._inner._pool.connections
     assert not transport._inner._pool.connections
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
-def test_requests_of_derived_classes_are_served_too(library, house):
-    derived = type("Derived", (library.Request,), {"__module__": "strangers"})
+def test_requests_of_derived_classes_are_served_too(library, toll_server):
+    derived = type("Derived", (library.Request,), {"__module__": "other_package"})
     with TollTransport() as transport, library.Client(transport=transport) as client:
-        assert client.send(derived("GET", house.sell(ANSWER))).content == BODY
+        assert client.send(derived("GET", toll_server.serve_toll(ANSWER))).content == BODY
 
 
-def test_a_client_that_was_never_used_closes(way):
-    kind = AsyncTollTransport if way.is_async else TollTransport
+def test_a_client_that_was_never_used_closes(driver):
+    kind = AsyncTollTransport if driver.is_async else TollTransport
     transport = kind()
-    asyncio.run(transport.aclose()) if way.is_async else transport.close()
+    asyncio.run(transport.aclose()) if driver.is_async else transport.close()
     assert transport._inner is None
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
-def test_threads_share_one_transport(library, house):
+def test_threads_share_one_transport(library, toll_server):
     answers = [Answer(200, "a/b", str(number).encode()) for number in range(8)]
     for number, answer in enumerate(answers):
-        house.sell(answer, f"/{number}", evaluations=500.0)
+        toll_server.serve_toll(answer, f"/{number}", evaluations=500.0)
     purse = Purse()
     start = threading.Barrier(8)
     with TollTransport(purse=purse) as transport, library.Client(transport=transport) as client:
 
         def ask(number):
             start.wait()
-            return [client.get(f"{house.url}/{(number + k) % 8}").content for k in range(8)]
+            return [client.get(f"{toll_server.url}/{(number + k) % 8}").content for k in range(8)]
 
         with ThreadPoolExecutor(8) as pool:
             got = list(pool.map(ask, range(8)))

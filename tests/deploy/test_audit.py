@@ -1,4 +1,4 @@
-"""The audit: nothing that is known passes, and nothing that nobody could be asked about."""
+"""The audit fails on known vulnerabilities, and on packages that cannot be audited."""
 
 from __future__ import annotations
 
@@ -24,41 +24,45 @@ def page(version, *vulnerabilities):
     return lambda _: {"info": {"version": version}, "vulnerabilities": list(vulnerabilities)}
 
 
-def gone(_):
+def unreachable(_):
     raise urllib.error.URLError("no route")
 
 
-def nobody(_):
-    raise AssertionError("the version's own page had said it")
+def must_not_fetch(_):
+    raise AssertionError("the project page must not be read")
 
 
-def test_what_pip_audit_knows_is_taken_from_it():
-    assert audit.audit([CLEAN], {"clean": "1"}, nobody) == []
-    assert audit.audit([KNOWN], {"known": "1"}, nobody) == ["known 1: PYSEC-1, PYSEC-2"]
+def test_vulnerabilities_found_by_pip_audit_are_problems():
+    assert audit.audit([CLEAN], {"clean": "1"}, must_not_fetch) == []
+    assert audit.audit([KNOWN], {"known": "1"}, must_not_fetch) == ["known 1: PYSEC-1, PYSEC-2"]
 
 
-def test_the_newest_version_may_be_looked_up_on_its_projects_page():
+def test_the_newest_version_is_checked_on_its_projects_page():
     versions = {"skipped": "2"}
     assert audit.audit([SKIPPED], versions, page("2")) == []
     assert audit.audit([SKIPPED], versions, page("2", {"id": "A", "withdrawn": "2026-01-01T00:00:00Z"})) == []
     assert audit.audit([SKIPPED], versions, page("2", {"id": "A", "withdrawn": None})) == ["skipped 2: A"]
 
 
-@pytest.mark.parametrize("fetch", [page("3"), gone, lambda _: {}, lambda _: []], ids=["older", "gone", "empty", "odd"])
-def test_what_cannot_be_looked_up_is_a_failure(fetch):
-    """Also an older version: what is known of the newest says nothing of it."""
-    assert audit.audit([SKIPPED], {"skipped": "2"}, fetch) == ["skipped could not be looked up: not found"]
+@pytest.mark.parametrize(
+    "fetch", [page("3"), unreachable, lambda _: {}, lambda _: []], ids=["older", "gone", "empty", "odd"]
+)
+def test_a_package_that_cannot_be_audited_is_a_problem(fetch):
+    """Also an older version, about which the project page says nothing."""
+    assert audit.audit([SKIPPED], {"skipped": "2"}, fetch) == ["skipped could not be audited: not found"]
 
 
-def test_an_installed_package_that_nobody_looked_at_is_a_failure():
-    assert audit.audit([CLEAN], {"clean": "1", "other": "3", "modeltoll": "1"}, nobody) == ["other was not looked at"]
+def test_an_installed_package_that_was_not_audited_is_a_problem():
+    assert audit.audit([CLEAN], {"clean": "1", "other": "3", "modeltoll": "1"}, must_not_fetch) == [
+        "other was not audited"
+    ]
 
 
-def test_where_pip_audit_says_nothing_the_audit_fails(monkeypatch):
-    silent = subprocess.CompletedProcess([], 1, stdout=b"")
-    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: silent)
+def test_without_output_of_pip_audit_the_audit_fails(monkeypatch):
+    no_output = subprocess.CompletedProcess([], 1, stdout=b"")
+    monkeypatch.setattr(audit.subprocess, "run", lambda *_, **__: no_output)
     with pytest.raises(SystemExit, match="nothing was audited"):
-        audit.asked("somewhere")
+        audit.run_pip_audit("somewhere")
 
 
 def test_a_folder_without_packages_is_a_failure(tmp_path, monkeypatch):
@@ -67,5 +71,5 @@ def test_a_folder_without_packages_is_a_failure(tmp_path, monkeypatch):
         audit.main()
 
 
-def test_what_is_being_audited_need_not_be_published():
-    assert audit.audit([{"name": "modeltoll", "skip_reason": "not found"}], {}, gone) == []
+def test_the_own_package_need_not_be_published():
+    assert audit.audit([{"name": "modeltoll", "skip_reason": "not found"}], {}, unreachable) == []

@@ -1,4 +1,4 @@
-"""The dashboard's reads of the log: all of the day, nothing twice, and never more than the bounds allow."""
+"""The dashboard reads all of the day's log, no line twice, and no more than the limits allow."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NOW = 1_750_000_000.0
 ENTROPY, BOTH = ("entropy",), ("entropy", "novelty")
 
 
-def bill(at, rows=1, measures=ENTROPY, model="m", mode="sealed", surcharge=1.0):
+def log_entry(at, rows=1, measures=ENTROPY, model="m", mode="sealed", surcharge=1.0):
     leaks = tuple(tuple((at % 1000) + row + place for place in range(len(measures))) for row in range(rows))
     work = Work(0.5 * rows + 0.25, rows, 0.5 * rows, 0.25, surcharge)
     return LogEntry(at, model, rows, measures, leaks, (0.5,) * rows, work, mode)
 
 
 class Log:
-    """A log with gaps in its numbers, as deleted lines and lost transactions leave them; it counts what is asked."""
+    """A log with gaps in its line numbers, as after deletions and rollbacks; records all reads."""
 
     def __init__(self, lines=()):
         self.lines, self.numbers = list(lines), [line[0] for line in lines]
-        self.asked = []
+        self.reads = []
 
-    def write(self, *bills, gap=1, caller="c"):
-        for one in bills:
+    def write(self, *entries, gap=1, caller="c"):
+        for one in entries:
             number = (self.numbers[-1] if self.numbers else 0) + gap
             self.lines.append((number, caller, one))
             self.numbers.append(number)
@@ -45,12 +45,12 @@ class Log:
     async def log(self, after, limit):
         start = bisect_right(self.numbers, after)
         found = self.lines[start : start + limit]
-        self.asked.append((limit, [line[0] for line in found]))
+        self.reads.append((limit, [line[0] for line in found]))
         return found
 
 
-def tail(follower, now=NOW):
-    return asyncio.run(follower.tail(now))
+def tail(tail_reader, now=NOW):
+    return asyncio.run(tail_reader.tail(now))
 
 
 def times(tail, model="m", measures=ENTROPY):
@@ -65,76 +65,76 @@ def times(tail, model="m", measures=ENTROPY):
 )
 def test_the_tail_is_every_line_of_the_last_day_whatever_came_before(ages, gap, page):
     log = Log()
-    log.write(*(bill(NOW - age) for age in sorted(ages, reverse=True)), gap=gap)
+    log.write(*(log_entry(NOW - age) for age in sorted(ages, reverse=True)), gap=gap)
     found = tail(LogTailReader(log, TailLimits(page=page)))
     assert times(found) == [one.at for _, _, one in log.lines if one.at >= NOW - DAY]
-    assert (found.whole, found.since, found.until) == (True, NOW - DAY, NOW)
-    assert all(len(numbers) <= page for _, numbers in log.asked)
+    assert (found.complete, found.since, found.until) == (True, NOW - DAY, NOW)
+    assert all(len(numbers) <= page for _, numbers in log.reads)
 
 
 def test_the_start_of_the_day_in_a_long_log_is_found_with_few_short_reads():
-    log = Log((number, "c", bill(NOW - 10 * DAY + number)) for number in range(1, 200_000))
-    log = Log([*log.lines, (200_001, "c", bill(NOW - 5.0)), (200_002, "c", bill(NOW - 4.0))])
+    log = Log((number, "c", log_entry(NOW - 10 * DAY + number)) for number in range(1, 200_000))
+    log = Log([*log.lines, (200_001, "c", log_entry(NOW - 5.0)), (200_002, "c", log_entry(NOW - 4.0))])
     assert times(tail(LogTailReader(log, TailLimits()))) == [NOW - 5.0, NOW - 4.0]
-    assert len(log.asked) < 4 * 18  # twice up and down 2**18 numbers
-    assert sum(len(numbers) for _, numbers in log.asked) < 4 * 18
+    assert len(log.reads) < 4 * 18  # two bisections of 2**18 numbers
+    assert sum(len(numbers) for _, numbers in log.reads) < 4 * 18
 
 
-def test_only_new_lines_are_asked_for_again():
+def test_a_second_read_reads_only_new_lines():
     log = Log()
-    log.write(*(bill(NOW - 100 + number) for number in range(20)))
-    follower = LogTailReader(log, TailLimits(page=8))
-    tail(follower)
-    log.asked.clear()
-    log.write(*(bill(NOW + number) for number in range(3)))
-    assert len(times(tail(follower, NOW + 10))) == 23
-    assert [number for _, numbers in log.asked for number in numbers] == [21, 22, 23]
+    log.write(*(log_entry(NOW - 100 + number) for number in range(20)))
+    tail_reader = LogTailReader(log, TailLimits(page=8))
+    tail(tail_reader)
+    log.reads.clear()
+    log.write(*(log_entry(NOW + number) for number in range(3)))
+    assert len(times(tail(tail_reader, NOW + 10))) == 23
+    assert [number for _, numbers in log.reads for number in numbers] == [21, 22, 23]
 
 
-def test_lines_leave_when_they_are_older_than_a_day():
+def test_lines_older_than_a_day_are_dropped():
     log = Log()
-    log.write(*(bill(NOW - number) for number in (50, 40, 30, 20)))
-    follower = LogTailReader(log, TailLimits(page=1))
-    tail(follower)
-    assert times(tail(follower, NOW - 35 + DAY)) == [NOW - 30, NOW - 20]
-    assert times(tail(follower, NOW + DAY)) == []
+    log.write(*(log_entry(NOW - number) for number in (50, 40, 30, 20)))
+    tail_reader = LogTailReader(log, TailLimits(page=1))
+    tail(tail_reader)
+    assert times(tail(tail_reader, NOW - 35 + DAY)) == [NOW - 30, NOW - 20]
+    assert times(tail(tail_reader, NOW + DAY)) == []
 
 
-@pytest.mark.parametrize("bounds", [TailLimits(page=10, lines=40), TailLimits(page=10, rows=80)], ids=["lines", "rows"])
-def test_of_too_many_lines_the_latest_are_held_and_it_is_said_since_when(bounds):
+@pytest.mark.parametrize("limits", [TailLimits(page=10, lines=40), TailLimits(page=10, rows=80)], ids=["lines", "rows"])
+def test_of_too_many_lines_the_latest_are_kept_with_their_start(limits):
     log = Log()
-    log.write(*(bill(NOW - 1000 + number, rows=2) for number in range(100)))
-    found = tail(LogTailReader(log, bounds))
-    kept = times(found)
-    assert kept == [one.at for _, _, one in log.lines][-len(kept) :]
-    assert 20 <= len(kept) <= 41
-    assert not found.whole
-    assert kept[0] - 1 <= found.since <= kept[0]
+    log.write(*(log_entry(NOW - 1000 + number, rows=2) for number in range(100)))
+    found = tail(LogTailReader(log, limits))
+    times_kept = times(found)
+    assert times_kept == [one.at for _, _, one in log.lines][-len(times_kept) :]
+    assert 20 <= len(times_kept) <= 41
+    assert not found.complete
+    assert times_kept[0] - 1 <= found.since <= times_kept[0]
 
 
-def test_a_log_that_was_too_long_is_whole_again_once_the_day_holds_little_enough():
+def test_a_log_that_was_too_long_is_complete_again_once_the_day_is_short_enough():
     log = Log()
-    log.write(*(bill(NOW - 1000 + number) for number in range(100)))
-    follower = LogTailReader(log, TailLimits(page=10, lines=40))
-    assert not tail(follower).whole
-    log.write(bill(NOW + DAY))
-    later = tail(follower, NOW + DAY + 1)
-    assert (later.whole, times(later)) == (True, [NOW + DAY])
+    log.write(*(log_entry(NOW - 1000 + number) for number in range(100)))
+    tail_reader = LogTailReader(log, TailLimits(page=10, lines=40))
+    assert not tail(tail_reader).complete
+    log.write(log_entry(NOW + DAY))
+    later = tail(tail_reader, NOW + DAY + 1)
+    assert (later.complete, times(later)) == (True, [NOW + DAY])
 
 
-def test_whoever_looks_after_a_long_time_does_not_read_all_that_was_missed():
+def test_a_read_after_a_long_time_does_not_read_all_missed_lines():
     log = Log()
-    log.write(bill(NOW - 1))
-    follower = LogTailReader(log, TailLimits(page=10, lines=50))
-    tail(follower)
-    log.write(*(bill(NOW + number) for number in range(5000)))
-    log.asked.clear()
-    assert len(times(tail(follower, NOW + 5000))) <= 51
-    assert sum(len(numbers) for _, numbers in log.asked) < 200
+    log.write(log_entry(NOW - 1))
+    tail_reader = LogTailReader(log, TailLimits(page=10, lines=50))
+    tail(tail_reader)
+    log.write(*(log_entry(NOW + number) for number in range(5000)))
+    log.reads.clear()
+    assert len(times(tail(tail_reader, NOW + 5000))) <= 51
+    assert sum(len(numbers) for _, numbers in log.reads) < 200
 
 
-def test_a_reading_that_was_interrupted_loses_no_line():
-    class Halting(Log):
+def test_an_interrupted_read_loses_no_line():
+    class HaltingLog(Log):
         left = 10**9
 
         async def log(self, after, limit):
@@ -144,9 +144,9 @@ def test_a_reading_that_was_interrupted_loses_no_line():
                 await asyncio.Event().wait()
             return await super().log(after, limit)
 
-    async def interrupted(follower, steps):
+    async def interrupted(tail_reader, steps):
         log.left, log.halted = steps, asyncio.Event()
-        reading = asyncio.create_task(follower.tail(NOW))
+        reading = asyncio.create_task(tail_reader.tail(NOW))
         halted = asyncio.create_task(log.halted.wait())
         await asyncio.wait({reading, halted}, return_when=asyncio.FIRST_COMPLETED)
         halted.cancel()
@@ -156,55 +156,60 @@ def test_a_reading_that_was_interrupted_loses_no_line():
         log.left = 10**9
 
     for steps in range(40):
-        log = Halting()
-        log.write(*(bill(NOW - 2 * DAY + number) for number in range(30)))
-        log.write(*(bill(NOW - 100 + number) for number in range(6)))
-        follower = LogTailReader(log, TailLimits(page=4, lines=8))
-        asyncio.run(interrupted(follower, steps))
-        assert len(times(tail(follower))) == 6
-        log.write(*(bill(NOW - 50 + number) for number in range(14)))
-        asyncio.run(interrupted(follower, steps))
-        found = tail(follower)
-        kept = times(found)
-        assert kept == [one.at for _, _, one in log.lines][-len(kept) :]
-        assert len(kept) >= 5
-        assert not found.whole
+        log = HaltingLog()
+        log.write(*(log_entry(NOW - 2 * DAY + number) for number in range(30)))
+        log.write(*(log_entry(NOW - 100 + number) for number in range(6)))
+        tail_reader = LogTailReader(log, TailLimits(page=4, lines=8))
+        asyncio.run(interrupted(tail_reader, steps))
+        assert len(times(tail(tail_reader))) == 6
+        log.write(*(log_entry(NOW - 50 + number) for number in range(14)))
+        asyncio.run(interrupted(tail_reader, steps))
+        found = tail(tail_reader)
+        times_kept = times(found)
+        assert times_kept == [one.at for _, _, one in log.lines][-len(times_kept) :]
+        assert len(times_kept) >= 5
+        assert not found.complete
 
 
 def test_pages_of_large_batches_are_short():
     log = Log()
-    log.write(*(bill(NOW - 100 + number, rows=50) for number in range(64)))
+    log.write(*(log_entry(NOW - 100 + number, rows=50) for number in range(64)))
     assert len(times(tail(LogTailReader(log, TailLimits(page=32, page_rows=200))))) == 64
-    assert max(len(numbers) for _, numbers in log.asked) <= 4
+    assert max(len(numbers) for _, numbers in log.reads) <= 4
 
 
 def test_lines_of_other_models_and_measures_do_not_mix():
     log = Log()
-    log.write(bill(NOW - 9, rows=2), bill(NOW - 8, model="other"), bill(NOW - 7, rows=3, measures=BOTH), caller="a")
-    log.write(bill(NOW - 6, rows=1, surcharge=2.0), caller="b")
+    log.write(
+        log_entry(NOW - 9, rows=2),
+        log_entry(NOW - 8, model="other"),
+        log_entry(NOW - 7, rows=3, measures=BOTH),
+        caller="a",
+    )
+    log.write(log_entry(NOW - 6, rows=1, surcharge=2.0), caller="b")
     day = tail(LogTailReader(log, TailLimits())).day("m", ENTROPY)
     assert day.at.tolist() == [NOW - 9, NOW - 7, NOW - 6]
     assert day.rows.tolist() == [2, 3, 1]
     assert day.measured.tolist() == [True, False, True]
     assert day.row_lines.tolist() == [0, 0, 2]
     assert day.leaks[:, 0].tolist() == [leak for line in (0, 3) for (leak,) in log.lines[line][2].leaks]
-    assert [day.names[place] for place in day.callers] == ["a", "a", "b"]
+    assert [day.hashes[place] for place in day.callers] == ["a", "a", "b"]
     assert day.suspected.tolist() == [False, False, True]
     assert day.seconds.tolist() == [1.25, 1.75, 0.75]
-    assert day.only(np.array([False, False, True])).row_lines.tolist() == [0]
+    assert day.select(np.array([False, False, True])).row_lines.tolist() == [0]
 
 
-def opened():
+def open_ledger():
     ledger = MemoryLedger()
     asyncio.run(ledger.open())
     return ledger
 
 
-def test_a_reading_is_shown_again_for_some_seconds():
-    ledger, clock = opened(), FakeClock(NOW)
+def test_a_snapshot_is_reused_for_some_seconds():
+    ledger, clock = open_ledger(), FakeClock(NOW)
     reader = LedgerReader(ledger, clock)
     first = asyncio.run(reader.read())
-    asyncio.run(ledger.bill(Caller("key:a"), bill(NOW)))
+    asyncio.run(ledger.bill(Caller("key:a"), log_entry(NOW)))
     clock.advance(4.9)
     assert asyncio.run(reader.read()) is first
     clock.advance(0.2)
@@ -213,16 +218,16 @@ def test_a_reading_is_shown_again_for_some_seconds():
     assert asyncio.run(reader.read()).at == clock.now
 
 
-def test_many_who_look_at_once_are_one_reading():
+def test_concurrent_reads_share_one_snapshot():
     log_reads = []
 
-    class Counting(MemoryLedger):
+    class CountingLedger(MemoryLedger):
         async def log(self, after, limit):
             log_reads.append(after)
             await asyncio.sleep(0)
             return await super().log(after, limit)
 
-    ledger = Counting()
+    ledger = CountingLedger()
 
     async def look():
         await ledger.open()
@@ -230,42 +235,42 @@ def test_many_who_look_at_once_are_one_reading():
         return await asyncio.gather(*(reader.read() for _ in range(50)))
 
     assert len({id(reading) for reading in asyncio.run(look())}) == 1
-    assert len(log_reads) == 2  # is there a first line, and what comes after it
+    assert len(log_reads) == 2  # the first line, and the lines after it
 
 
-def test_a_ledger_that_takes_too_long_is_said_to():
-    class Stuck(MemoryLedger):
+def test_a_ledger_that_takes_too_long_is_an_error():
+    class StuckLedger(MemoryLedger):
         async def log(self, after, limit):
             await asyncio.Event().wait()
 
         async def account(self, caller, model, at):
             await asyncio.Event().wait()
 
-    reader = LedgerReader(Stuck(), FakeClock(NOW), patience=0.01)
+    reader = LedgerReader(StuckLedger(), FakeClock(NOW), timeout=0.01)
     with pytest.raises(LedgerError, match="takes too long"):
         asyncio.run(reader.read())
     with pytest.raises(LedgerError, match="takes too long"):
         asyncio.run(reader.account(Caller("key:a"), "m"))
 
 
-def test_a_name_that_nobody_can_have_is_a_value_error():
+def test_an_invalid_name_is_a_value_error():
     with pytest.raises(ValueError, match="names"):
-        asyncio.run(LedgerReader(opened(), FakeClock(NOW)).account(Caller("key:\0"), "m"))
+        asyncio.run(LedgerReader(open_ledger(), FakeClock(NOW)).account(Caller("key:\0"), "m"))
 
 
-def test_the_largest_accounts_are_asked_for_the_more_rarely_the_longer_that_takes():
-    asked = []
+def test_the_slower_the_largest_accounts_are_read_the_more_rarely():
+    reads = []
 
-    class Slow(MemoryLedger):
+    class SlowLedger(MemoryLedger):
         async def largest(self, limit, at):
-            asked.append(at)
+            reads.append(at)
             timer.advance(0.05)
             return await super().largest(limit, at)
 
-    ledger, clock, timer = Slow(), FakeClock(NOW), FakeClock(0.0)
+    ledger, clock, timer = SlowLedger(), FakeClock(NOW), FakeClock(0.0)
     asyncio.run(ledger.open())
     reader = LedgerReader(ledger, clock, timer=timer)
     for _ in range(12):
         asyncio.run(reader.read())
         clock.advance(10.0)
-    assert asked == [NOW, NOW + 50.0, NOW + 100.0]
+    assert reads == [NOW, NOW + 50.0, NOW + 100.0]

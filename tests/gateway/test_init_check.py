@@ -263,7 +263,7 @@ def test_the_table_says_it_to_people(place):
         run = check(place(url))
     assert "leak of its rows by entropy, mean" in run.stdout
     assert "unit: the most that an honest row costs on average" in run.stdout
-    assert "All is well" in run.stderr
+    assert "All checks passed" in run.stderr
 
 
 FAULTS = {

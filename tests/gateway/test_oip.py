@@ -189,7 +189,7 @@ def test_a_classification_of_another_form_is_not_released(said):
 def binary(document, *tensors):
     """A message of JSON and raw tensors, and its content type."""
     head = json.dumps(document).encode()
-    kind = wire.fold_type("application/octet-stream", str(len(head)))
+    kind = wire.with_binary_length("application/octet-stream", str(len(head)))
     return head + b"".join(tensors), kind
 
 
@@ -295,7 +295,7 @@ def test_a_raw_answer_of_another_form_is_not_released(said):
 def test_any_raw_bytes_are_a_question_or_a_request_error(noise, length):
     body, _ = binary({"inputs": [SIZED]}, FLOATS)
     for message in (noise, body[:length] + noise + body[length:]):
-        kind = wire.fold_type("application/octet-stream", str(length))
+        kind = wire.with_binary_length("application/octet-stream", str(length))
         try:
             found = OIP.read(message, SERVICE, kind)
         except RequestError:
@@ -524,7 +524,7 @@ class Positional(OpenInference):
 class Chatty(OpenInference):
     """Repeats all that a model server complains of."""
 
-    def complaint(self, answer):
+    def error_text(self, answer):
         return answer.body.decode("utf-8", "replace")
 
 

@@ -39,7 +39,7 @@ SURE = [0.97, 0.01, 0.01, 0.01]
 def tariff(model, measure, path):
     """A tariff whose honest rows leak between 0 and 1, for a unit of some hundred hashes."""
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(entry=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
     save_calibration(fit_calibration(model, leaks, RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
 
 
@@ -47,12 +47,12 @@ def tariff(model, measure, path):
 def written(tmp_path):
     """Writes settings of some models, each with a tariff of its own, and gives their path."""
 
-    def write(url="http://127.0.0.1:1", entry_seconds=0.0, **models):
+    def write(url="http://127.0.0.1:1", new_account_seconds=0.0, **models):
         for name, model in models.items():
             tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
         keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
-        callers = {"keys": keys, "admission": {"seconds": entry_seconds}}
+        callers = {"keys": keys, "admission": {"seconds": new_account_seconds}}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -64,9 +64,9 @@ def written(tmp_path):
 def gateway(settings, says):
     """A gateway in front of a double, its ledger open; and the double."""
     upstream = FakeUpstream(says)
-    assembly = build_gateway(load_settings(settings), upstream)
-    asyncio.run(assembly.ledger.open())
-    return assembly.public, upstream
+    gateway = build_gateway(load_settings(settings), upstream)
+    asyncio.run(gateway.ledger.open())
+    return gateway.public, upstream
 
 
 def answers(document):
@@ -161,7 +161,7 @@ def raw_answer(path, body):
     """One row of scores as raw bytes, however it was asked."""
     output = {"name": "p", "shape": [1, 4], "datatype": "FP32", "parameters": {"binary_data_size": 16}}
     head = json.dumps({"outputs": [output]}).encode()
-    kind = wire.fold_type("application/octet-stream", str(len(head)))
+    kind = wire.with_binary_length("application/octet-stream", str(len(head)))
     return Answer(200, kind, head + np.array(SURE, "<f4").tobytes())
 
 
@@ -179,7 +179,7 @@ def test_raw_tensors_go_in_and_come_out_with_the_length_of_their_json(written, m
     assert found.headers["content-type"] == "application/octet-stream"
     json_length = int(found.headers["inference-header-content-length"])
     assert json.loads(found.content[:json_length])["outputs"][0]["name"] == "p"
-    assert upstream.content_types == [wire.fold_type("application/octet-stream", length)]
+    assert upstream.content_types == [wire.with_binary_length("application/octet-stream", length)]
     assert [answer.status_code for answer in wrong] == [400, 400]
 
 
@@ -191,7 +191,7 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
             else raw_answer(path, body)
         )
 
-    app, upstream = gateway(written(entry_seconds=1e-4, digits=RAW, chat=TOKENS), says)
+    app, upstream = gateway(written(new_account_seconds=1e-4, digits=RAW, chat=TOKENS), says)
     question, length = raw_question()
     purse = Purse()
     with serving(app) as url, httpx.Client(transport=TollTransport(purse=purse)) as client:
@@ -199,7 +199,7 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
         found = client.post(url + "/v2/models/digits/infer", content=question, headers=headers)
         fault = client.post(url + "/v1/chat/completions", json={"model": "chat", "messages": HELLO})
     assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
-    assert upstream.content_types[0] == wire.fold_type("application/octet-stream", length)
+    assert upstream.content_types[0] == wire.with_binary_length("application/octet-stream", length)
     assert (fault.status_code, fault.json()["error"]["type"]) == (400, "invalid_request_error")
     assert len(purse.payments) == 3  # two entries and an answer
 
@@ -222,7 +222,7 @@ FAULTS = {
     ),
     "no output": ({"a": ENTROPY}, "output.name"),
     "labels that are not listed": ({"a": ENTROPY | {"protocol": "labels"}}, "output.labels"),
-    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "tokens belongs to"),
+    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "protocol v1 has no tokens"),
     "a measure that does not fit": ({"a": TOKENS | {"measures": [{"name": "entropy"}]}}, "cannot measure tokens"),
     "one path for two models": (
         {"a": ENTROPY | {"protocol": "mlflow"}, "b": ENTROPY | {"protocol": "mlflow"}},

@@ -1,4 +1,4 @@
-"""The conformance suite itself: it catches measures that break the law."""
+"""The conformance suite of measures catches incorrect ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVIDENCE = Evidence(tuple(bytes([i]) for i in range(6)), inputs=np.arange(12.0).
 
 
 class Measure:
-    """Lawful in all but what it is given to do with the inputs."""
+    """Correct, except for the given function of the inputs."""
 
     def __init__(self, leak, name="trial"):
         self.name = name
@@ -51,13 +51,13 @@ BREAKERS = {
 
 
 @pytest.mark.parametrize(("fault", "leak"), BREAKERS.items(), ids=BREAKERS)
-def test_a_measure_that_breaks_the_law_is_caught(fault, leak):
+def test_a_measure_that_is_incorrect_is_caught(fault, leak):
     evidence = Evidence(EVIDENCE.fingerprints, inputs=EVIDENCE.inputs.copy())
     with pytest.raises(AssertionError, match=fault):
         check_measure(Measure(leak), evidence)
 
 
-def test_a_measure_that_measures_what_is_not_shown_is_caught():
+def test_a_measure_that_accepts_missing_evidence_is_caught():
     class Blind:
         name = "blind"
 
@@ -70,5 +70,5 @@ def test_a_measure_that_measures_what_is_not_shown_is_caught():
         check_measure(Measure(lambda x: x[:, 0], name=""), EVIDENCE)
 
 
-def test_a_lawful_measure_passes():
+def test_a_correct_measure_passes():
     check_measure(Measure(lambda x: np.abs(x).sum(axis=1)), EVIDENCE)

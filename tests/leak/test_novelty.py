@@ -29,7 +29,7 @@ def fold(inputs):
 
 @pytest.mark.parametrize("dimensions", [2, 8, 64])
 @pytest.mark.parametrize("options", [{}, {"standardise": True}, {"embed": fold}, {"max_points": 100, "k": 1}])
-def test_it_keeps_the_law_of_measures(dimensions, options):
+def test_it_passes_the_suite(dimensions, options):
     measure = NoveltyMeasure(normal(dimensions=dimensions), **options)
     check_measure(measure, evidence_of(normal(30, dimensions, 1) * 2))
 
@@ -60,7 +60,7 @@ def test_it_does_not_depend_on_the_unit_of_the_inputs(unit):
     assert NoveltyMeasure(points * unit).measure(evidence_of(queries * unit)) == pytest.approx(expected)
 
 
-def test_standardised_it_does_not_depend_on_the_unit_of_a_column_but_sees_a_constant_one_move():
+def test_standardised_it_does_not_depend_on_the_unit_of_a_column_but_detects_a_change_of_a_constant_one():
     points, queries = normal(200), normal(20, seed=3)
     points[:, 4] = queries[:, 4] = 7.0
     units = 10.0 ** np.arange(-4, 4)
@@ -121,7 +121,7 @@ def test_an_embedding_that_gives_no_features_is_refused(embed):
         NoveltyMeasure(normal(), embed=embed)
 
 
-def test_an_embedding_that_fails_on_a_request_lets_nothing_through():
+def test_an_embedding_that_fails_on_a_request_is_an_error():
     def breaks_far_out(inputs):
         return np.where(np.abs(inputs) > 50, np.nan, inputs)
 

@@ -82,8 +82,8 @@ def test_teachers_without_finite_answers_are_refused(answers):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_what_is_not_shown_is_not_charged(seed):
-    """The less of an answer is shown, the less it costs; all of it shown costs what it costs; a label costs nothing."""
+def test_missing_scores_are_not_charged(seed):
+    """The fewer scores an answer has, the less it costs; all scores give the full price, a label gives none."""
     scores = np.random.default_rng(seed).dirichlet(np.full(6, 0.7), 5)
     for whole, partial in ((EntropyMeasure(), EntropyMeasure(partial=True)), (GapMeasure(), GapMeasure(partial=True))):
         leaks = [partial.measure(evidence_of(scores=top_k_scores(scores, most))) for most in range(1, 7)]
@@ -125,7 +125,7 @@ def test_an_onnx_model_is_an_embedding(tmp_path):
     inputs = rng.normal(size=(20, 6))
     assert embed(inputs) == pytest.approx(inputs @ weights, abs=1e-5)
     check_measure(NoveltyMeasure(rng.normal(size=(100, 6)), embed=embed), evidence_of(inputs))
-    with pytest.raises(CalibrationError, match="does not take such rows"):
+    with pytest.raises(CalibrationError, match="does not accept such rows"):
         embed(np.ones((1, 5)))
     with pytest.raises(CalibrationError, match="no output"):
         OnnxEmbedding(tmp_path / "model.onnx", output="z")

@@ -164,9 +164,9 @@ def test_the_same_plan_gives_the_same_teachers_on_any_number_of_cores():
 
 
 def test_progress_is_told_after_each_teacher():
-    told = []
-    fit_teachers(*blobs(), TeacherPlan(3, tree), progress=lambda done, most: told.append((done, most)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    reported = []
+    fit_teachers(*blobs(), TeacherPlan(3, tree), progress=lambda done, most: reported.append((done, most)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize(

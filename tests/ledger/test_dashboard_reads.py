@@ -18,15 +18,15 @@ async def read(url, tariff):
     ledger = ledger_from_url(url)
     await ledger.open()
     try:
-        town = SampleTraffic.start(ledger, tariff, NOW)
-        await simulate_day(town, sample_callers(0.03))
-        reading = await LedgerReader(ledger, town.clock, TailLimits(page=16)).read()
-        day = reading.tail.day(MODEL, MEASURES)
-        hashes = [ledger.logged_as(account.caller) for account in reading.accounts]
+        traffic = SampleTraffic.start(ledger, tariff, NOW)
+        await simulate_day(traffic, sample_callers(0.03))
+        snapshot = await LedgerReader(ledger, traffic.clock, TailLimits(page=16)).read()
+        day = snapshot.tail.day(MODEL, MEASURES)
+        hashes = [ledger.logged_as(account.caller) for account in snapshot.accounts]
     finally:
         await ledger.close()
-    names = dict(zip(hashes, [account.caller.name for account in reading.accounts], strict=True))
-    return reading, day, [names[day.names[place]] for place in day.callers]
+    names = dict(zip(hashes, [account.caller.name for account in snapshot.accounts], strict=True))
+    return snapshot, day, [names[day.hashes[place]] for place in day.callers]
 
 
 def test_a_day_reads_back_the_same_from_every_ledger(stores):
@@ -35,9 +35,9 @@ def test_a_day_reads_back_the_same_from_every_ledger(stores):
     assert len(day.at) == sum(plan.requests for plan in sample_callers(0.03))
     assert len(stores) == 3
     for url in stores.values():
-        reading, other, others = asyncio.run(read(url, tariff))
+        snapshot, other, others = asyncio.run(read(url, tariff))
         assert others == names
-        assert [account.caller for account in reading.accounts] == [account.caller for account in expected.accounts]
+        assert [account.caller for account in snapshot.accounts] == [account.caller for account in expected.accounts]
         for column in ("at", "rows", "modes", "leaks", "rarest", "row_lines", "measured"):
             assert np.array_equal(getattr(other, column), getattr(day, column)), column
         assert np.allclose(other.work, day.work, rtol=1e-9)

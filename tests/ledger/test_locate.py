@@ -1,4 +1,4 @@
-"""One URL opens any ledger, and a wrong one says how to mend it."""
+"""A URL opens any ledger, and an invalid one is refused with a remedy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch
         asyncio.run(ledger.close())
 
 
-def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
+def test_the_half_life_is_30_days_by_default():
     assert isinstance(ledger_from_url("memory://"), MemoryLedger)
     assert ledger_from_url("memory://")._half_life == HALF_LIFE == 30 * 86_400
     assert ledger_from_url("memory://?half_life_days=0.5")._half_life == 43_200
@@ -49,7 +49,7 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
 
 
 @pytest.mark.parametrize(
-    ("url", "mend"),
+    ("url", "remedy"),
     [
         ("", "memory:// or postgresql:// or redis:// or"),
         ("ledger.db", "memory:// or postgresql:// or redis:// or"),
@@ -89,10 +89,10 @@ def test_the_half_life_is_30_days_unless_the_url_says_otherwise():
         ("redis://host/0?ssl_ca_certs=ca.pem", "rediss:// and valkeys:// only"),
     ],
 )
-def test_a_wrong_url_is_refused_with_its_mend(url, mend):
+def test_a_wrong_url_is_refused_with_a_remedy(url, remedy):
     with pytest.raises(SettingsError, match=r"^ledger: ") as refusal:
         ledger_from_url(url)
-    assert mend in str(refusal.value)
+    assert remedy in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_driver_that_is_not_installed_is_named_with_its_extra(scheme, module, 
         ledger_from_url(f"{scheme}://host/0")
 
 
-def test_the_fake_clock_moves_only_when_told():
+def test_the_fake_clock_moves_only_on_request():
     clock = FakeClock(100.0)
     assert clock() == clock() == clock.now == 100.0
     clock.advance(2.5)
@@ -149,9 +149,9 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
             asyncio.run(ledger.account(READINESS_PROBE, "none", 0.0))
 
 
-def test_a_ledger_that_is_not_there_is_not_made_where_only_looked_at(tmp_path):
+def test_a_missing_ledger_is_not_created_by_a_read(tmp_path):
     async def look():
-        async with open_ledger(f"sqlite:///{tmp_path}/mistyped.db", make=False):
+        async with open_ledger(f"sqlite:///{tmp_path}/mistyped.db", create=False):
             pytest.fail("there is nothing to open")
 
     with pytest.raises(LedgerError, match="there is no ledger in"):

@@ -1,4 +1,4 @@
-"""Ledgers of the first version are brought up to date when they are opened, with all that they hold."""
+"""Ledgers of the first version are migrated when they are opened, with all their data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ALICE = Caller("key:alice")
 
 
 async def ask(url, *steps):
-    """What the steps say, one after the other, of a ledger that is opened for them."""
+    """The results of steps, one after the other, on a ledger that is opened for them."""
     ledger = ledger_from_url(url)
     await ledger.open()
     try:
@@ -25,7 +25,7 @@ async def ask(url, *steps):
 
 
 @pytest.mark.parametrize(("store", "module"), [("sqlite", sqlite_open), ("postgresql", postgres_pool)])
-def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stores, store, module, monkeypatch):
+def test_a_ledger_of_version_1_keeps_its_data_and_gets_daily_usage(stores, store, module, monkeypatch):
     url = stores[store]
     with monkeypatch.context() as before:
         before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:1])
@@ -50,7 +50,7 @@ def test_a_ledger_of_version_1_keeps_what_it_holds_and_learns_to_count_days(stor
 
 
 @pytest.mark.parametrize(("store", "module"), [("sqlite", sqlite_open), ("postgresql", postgres_pool)])
-def test_many_gateways_that_bring_a_ledger_up_to_date_at_once_do_it_once(stores, store, module, monkeypatch):
+def test_many_gateways_that_migrate_at_once_do_it_once(stores, store, module, monkeypatch):
     url = stores[store]
     with monkeypatch.context() as before:
         before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:1])

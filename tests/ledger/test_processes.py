@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-CHARGER = Path(__file__).with_name("charger.py")
+CHARGER = Path(__file__).with_name("charging_process.py")
 NOBODY = 65534
 
 
@@ -59,18 +59,18 @@ def test_a_killed_process_leaves_what_it_acknowledged_and_at_most_one_charge_mor
     assert finish(start(file, "two", 1)) == [str(rows + 1)]
 
 
-def test_a_disk_that_cannot_take_more_refuses_and_goes_on_when_it_can(tmp_path):
+def test_a_full_disk_refuses_and_recovers(tmp_path):
     """The system's limit on the size of files: the write itself fails, half-way through a transaction."""
     file = tmp_path / "ledger.db"
     said = finish(start(file, "one", 200, "--file-limit", 200_000))
     refused = [line for line in said if not line.isdigit()]
-    assert refused == ["the ledger's disk cannot be read or written; see whether it is full or broken"]
+    assert refused == ["the ledger's disk cannot be read or written; check whether it is full or defective"]
     assert [int(line) for line in said if line.isdigit()] == list(range(1, 200))
     assert stored(file) == (199, 199, 199)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root may mount a file system")
-def test_a_full_file_system_refuses_and_keeps_what_it_has(tmp_path):
+def test_a_full_file_system_refuses_and_keeps_its_data(tmp_path):
     script = f'mount -t tmpfs -o size=300k none "{tmp_path}" && exec "$@"'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, str(CHARGER), str(tmp_path / "a.db")]
     run = subprocess.run([*command, "one", "200"], capture_output=True, timeout=60, check=False)
@@ -80,7 +80,7 @@ def test_a_full_file_system_refuses_and_keeps_what_it_has(tmp_path):
     accepted = [int(line) for line in said if line.isdigit()]
     assert accepted == list(range(1, len(accepted) + 1))
     assert 10 < len(accepted) < 200
-    assert {line for line in said if not line.isdigit()} == {"the ledger's disk is full; make room"}
+    assert {line for line in said if not line.isdigit()} == {"the ledger's disk is full; free some space"}
     assert run.returncode == 0, run.stderr.decode()
 
 
@@ -94,5 +94,5 @@ def test_a_file_that_may_only_be_read_is_refused(tmp_path):
         options = ("--user", NOBODY) if os.geteuid() == 0 else ()
         (said,) = finish(start(file, "one", 1, *options))
         folder.chmod(0o755)
-        assert "let the gateway's user write it" in said
+        assert "allow the gateway's user to write it" in said
         assert stored(shutil.copy(file, tmp_path)) == (1, 1, 1)

@@ -1,4 +1,4 @@
-"""Ledgers on servers: who is refused, what a crash leaves, and that nobody reads a password."""
+"""Ledgers on servers: refusals, crashes, and secrecy of the password."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
-CHARGER = Path(__file__).with_name("charger.py")
+CHARGER = Path(__file__).with_name("charging_process.py")
 CALLER = Caller("key:a", groups=("org:b",))
 SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "wrong-secret")
 
 
-def entry(number, rows=1, **changes):
+def new_charge(number, rows=1, **changes):
     fingerprints = tuple((number * 1000 + row).to_bytes(8, "big") for row in range(rows))
     given = {"model": "m", "leaks": (0.5,), "bins": ((1,),) * rows, "shape": (1, 3), "tariff": "t", "at": 1e9}
     return Charge(rows=rows, fingerprints=fingerprints, **(given | changes))
 
 
-def bill(seconds, **changes):
+def log_entry(seconds, **changes):
     given = {"model": "m", "measures": ("gap",), "mode": "sealed"}
     return LogEntry(at=1e9, rows=1, leaks=((0.5,),), rarest=(0.5,), work=Work(seconds, 1, seconds), **(given | changes))
 
@@ -53,11 +53,11 @@ def server(kind, request):
 
 
 def refused(step, caplog):
-    """What a step is refused with; no part of it, nor of what was logged, may hold a password."""
+    """The message with which a step is refused; neither it nor the log may contain a password."""
     with caplog.at_level(logging.DEBUG), pytest.raises(LedgerError) as caught:
         asyncio.run(step)
-    told = "".join(traceback.format_exception(caught.value)) + caught.value.private + caplog.text
-    assert not any(secret in told for secret in SECRETS)
+    shown = "".join(traceback.format_exception(caught.value)) + caught.value.private + caplog.text
+    assert not any(secret in shown for secret in SECRETS)
     assert "127.0.0.1" not in str(caught.value)
     return str(caught.value)
 
@@ -68,12 +68,12 @@ async def opened(url):
     return ledger
 
 
-def test_a_server_that_is_down_is_said_to_be_out_of_reach(url, caplog):
+def test_a_server_that_is_down_is_reported_as_unreachable(url, caplog):
     url = url.replace(f":{url.rpartition(':')[2].partition('/')[0]}/", ":1/")
     assert refused(opened(url), caplog) == "the ledger's server cannot be reached"
 
 
-def test_a_host_that_does_not_exist_is_out_of_reach(url, caplog):
+def test_a_host_that_does_not_exist_is_unreachable(url, caplog):
     assert (
         refused(opened(url.replace("127.0.0.1", "nowhere.invalid")), caplog) == "the ledger's server cannot be reached"
     )
@@ -84,7 +84,7 @@ def test_a_wrong_password_is_refused_and_never_shown(url, caplog):
     assert refused(opened(wrong), caplog) == "the ledger's server refuses the user or the password"
 
 
-def test_no_password_is_refused_where_one_is_asked_for(url, caplog):
+def test_a_missing_password_is_refused(url, caplog):
     without = url.replace(f":{quote(PASSWORD, safe='')}", "")
     assert refused(opened(without), caplog) == "the ledger's server refuses the user or the password"
 
@@ -97,22 +97,22 @@ def test_a_server_that_does_not_answer_is_waited_for_as_long_as_the_url_says(url
         ledger = await opened(url)
         ledger._server._timeout = 0.1
         with server.paused(), pytest.raises(LedgerError, match="takes too long"):
-            await ledger.charge(CALLER, entry(1))
+            await ledger.charge(CALLER, new_charge(1))
         ledger._server._timeout = 60.0
-        rows = (await ledger.charge(CALLER, entry(2))).rows
+        rows = (await ledger.charge(CALLER, new_charge(2))).rows
         await ledger.close()
         return rows
 
-    assert asyncio.run(go()) in (1, 2)  # the charge that nobody waited for may have been done
+    assert asyncio.run(go()) in (1, 2)  # the abandoned charge may have been executed
 
 
 def test_a_restart_of_the_server_costs_an_open_gateway_nothing(url, server):
     async def go():
         ledger = await opened(url)
-        await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n in range(5)))
+        await asyncio.gather(*(ledger.charge(CALLER, new_charge(n)) for n in range(5)))
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(server.start)
-        accounts = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n in range(10)))
+        accounts = await asyncio.gather(*(ledger.charge(CALLER, new_charge(n)) for n in range(10)))
         assert sorted(account.rows for account in accounts) == list(range(6, 16))
         assert max(account.counts[0][1] for account in accounts) == 10  # the sketch is there again too
         await ledger.close()
@@ -120,7 +120,7 @@ def test_a_restart_of_the_server_costs_an_open_gateway_nothing(url, server):
     asyncio.run(go())
 
 
-def test_a_server_killed_in_the_middle_loses_nothing_acknowledged_where_it_is_told_to_keep_it(url, kind, server):
+def test_a_server_killed_in_the_middle_loses_nothing_acknowledged_where_it_is_durable(url, kind, server):
     """PostgreSQL with synchronous_commit, Valkey with appendonly; without, the last moment may be lost."""
     durable = f"{url}?options=-c%20synchronous_commit%3Don" if kind == "postgresql" else url
 
@@ -129,18 +129,18 @@ def test_a_server_killed_in_the_middle_loses_nothing_acknowledged_where_it_is_to
 
         async def customer(start):
             for number in range(start, start + 1000):
-                rows.append((await ledger.charge(CALLER, entry(number))).rows)
+                rows.append((await ledger.charge(CALLER, new_charge(number))).rows)
                 if len(rows) == 300:
                     server.kill()
 
         refusals = await asyncio.gather(*(customer(1000 * n) for n in range(4)), return_exceptions=True)
         assert all(isinstance(refusal, LedgerError) for refusal in refusals)
         with pytest.raises(LedgerError, match="cannot be reached"):
-            await ledger.charge(CALLER, entry(1))
+            await ledger.charge(CALLER, new_charge(1))
         server.start()
         known = (await ledger.account(CALLER, "m", 1e9)).rows
         assert max(rows) <= known <= max(rows) + 4  # what was under way may have been done
-        assert (await ledger.charge(CALLER, entry(99_999))).rows == known + 1
+        assert (await ledger.charge(CALLER, new_charge(99_999))).rows == known + 1
         await ledger.close()
 
     asyncio.run(go())
@@ -161,7 +161,7 @@ def test_gateways_that_start_at_once_make_one_ledger(url):
     async def go():
         ledgers = [ledger_from_url(url) for _ in range(12)]
         await asyncio.gather(*(ledger.open() for ledger in ledgers))
-        accounts = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n, ledger in enumerate(ledgers)))
+        accounts = await asyncio.gather(*(ledger.charge(CALLER, new_charge(n)) for n, ledger in enumerate(ledgers)))
         assert sorted(account.rows for account in accounts) == list(range(1, 13))
         salts = {ledger._salt for ledger in ledgers}
         assert [len(salt) for salt in salts] == [32]
@@ -174,7 +174,7 @@ def test_no_more_connections_are_kept_than_the_url_allows(url, kind, request):
     async def go():
         ledger = await opened(f"{url}?connections=2")
         for _ in range(2):
-            accounts = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n in range(50)))
+            accounts = await asyncio.gather(*(ledger.charge(CALLER, new_charge(n)) for n in range(50)))
         assert max(account.rows for account in accounts) == 100
         if kind == "postgresql":
             with direct(url) as owner:
@@ -191,13 +191,15 @@ def test_no_more_connections_are_kept_than_the_url_allows(url, kind, request):
     asyncio.run(go())
 
 
-def test_charges_of_crossing_groups_never_wait_for_each_other_in_a_ring(url):
+def test_charges_of_crossing_groups_never_deadlock(url):
     crossing = [Caller(f"key:{n}", groups=("org:a", "prefix:b")[:: 1 if n % 2 else -1]) for n in range(8)]
 
     async def go():
         one, other = await opened(url), await opened(url)
         for turn in range(20):
-            charges = [(one, other)[n % 2].charge(caller, entry(turn * 8 + n)) for n, caller in enumerate(crossing)]
+            charges = [
+                (one, other)[n % 2].charge(caller, new_charge(turn * 8 + n)) for n, caller in enumerate(crossing)
+            ]
             await asyncio.gather(*charges)
         for group in ("org:a", "prefix:b"):
             assert (await one.account(Caller(group), "m", 1e9)).rows == 160
@@ -207,19 +209,19 @@ def test_charges_of_crossing_groups_never_wait_for_each_other_in_a_ring(url):
     asyncio.run(go())
 
 
-def test_a_caller_that_hangs_up_leaves_the_ledger_whole(url):
+def test_a_caller_that_hangs_up_leaves_the_ledger_consistent(url):
     async def go():
         ledger = await opened(f"{url}?connections=1")
-        await ledger.charge(CALLER, entry(0))
+        await ledger.charge(CALLER, new_charge(0))
         for number in range(1, 21):
-            charge = asyncio.create_task(ledger.charge(CALLER, entry(number)))
+            charge = asyncio.create_task(ledger.charge(CALLER, new_charge(number)))
             for _ in range(number):
                 await asyncio.sleep(0)
             charge.cancel()
             await asyncio.gather(charge, return_exceptions=True)
             assert (await ledger.account(CALLER, "m", 1e9)).rows == (await ledger.account(CALLER, "m", 1e9)).requests
-        account = await ledger.charge(CALLER, entry(99))
-        assert 2 <= account.rows == account.shared[0].rows <= 22
+        account = await ledger.charge(CALLER, new_charge(99))
+        assert 2 <= account.rows == account.groups[0].rows <= 22
         await ledger.close()
 
     asyncio.run(go())
@@ -230,19 +232,19 @@ def test_texts_and_numbers_that_a_server_cannot_keep_are_refused_and_others_are_
 
     async def go():
         ledger = await opened(url)
-        await ledger.bill(CALLER, bill(1.5, model=odd, mode=odd, measures=(odd, "\0")))
-        account = await ledger.charge(CALLER, entry(1, model=odd, tariff=odd))
+        await ledger.bill(CALLER, log_entry(1.5, model=odd, mode=odd, measures=(odd, "\0")))
+        account = await ledger.charge(CALLER, new_charge(1, model=odd, tariff=odd))
         assert (account.model, account.tariff) == (odd, odd)
         ((_, _, line),) = await ledger.log(0, 10)
-        assert line == bill(1.5, model=odd, mode=odd, measures=(odd, "\0"))
+        assert line == log_entry(1.5, model=odd, mode=odd, measures=(odd, "\0"))
         for name in ("", "a\0b", "\ud800"):
             with pytest.raises(ValueError):
-                await ledger.charge(Caller(name), entry(1))
+                await ledger.charge(Caller(name), new_charge(1))
             with pytest.raises(ValueError):
                 await ledger.account(CALLER, name, 1e9)
         with pytest.raises(ValueError):
-            await ledger.charge(CALLER, entry(1, tariff="\ud800"))
-        assert (await ledger.charge(CALLER, entry(2, model=odd, tariff=odd))).rows == 2
+            await ledger.charge(CALLER, new_charge(1, tariff="\ud800"))
+        assert (await ledger.charge(CALLER, new_charge(2, model=odd, tariff=odd))).rows == 2
         await ledger.close()
 
     asyncio.run(go())
@@ -251,8 +253,8 @@ def test_texts_and_numbers_that_a_server_cannot_keep_are_refused_and_others_are_
 def test_a_request_larger_than_the_sketch_is_one_charge(url):
     async def go():
         ledger = await opened(url)
-        assert (await ledger.charge(CALLER, entry(1, rows=9000))).counts == ((0.0, 9000.0, 0.0),)
-        assert (await ledger.charge(CALLER, entry(9, rows=1000))).counts == (
+        assert (await ledger.charge(CALLER, new_charge(1, rows=9000))).counts == ((0.0, 9000.0, 0.0),)
+        assert (await ledger.charge(CALLER, new_charge(9, rows=1000))).counts == (
             (0.0, 9000.0, 0.0),
         )  # the last ones are known
         await ledger.close()
@@ -293,12 +295,12 @@ def test_an_empty_schema_made_for_a_user_who_may_make_none_is_enough(database, c
         theirs = database.replace("postgres:", f"guest_of_{owner.info.dbname}:").replace(
             quote(PASSWORD, safe=""), "wrong-secret"
         )
-        assert "let him create the schema" in refused(opened(theirs), caplog)
+        assert "allow the user to create the schema" in refused(opened(theirs), caplog)
         owner.execute(f"CREATE SCHEMA modeltoll AUTHORIZATION guest_of_{owner.info.dbname}")
 
     async def go():
         ledger = await opened(theirs)
-        assert (await ledger.charge(CALLER, entry(1))).rows == 1
+        assert (await ledger.charge(CALLER, new_charge(1))).rows == 1
         await ledger.close()
 
     asyncio.run(go())
@@ -325,26 +327,26 @@ def test_a_read_only_database_and_one_of_another_encoding_are_refused(postgres, 
     assert "encoding UTF8, not LATIN1" in refused(opened(f"{postgres.url.rpartition('/')[0]}/latin"), caplog)
 
 
-def test_tables_that_go_while_in_use_are_missed_aloud(database, caplog):
+def test_tables_that_are_dropped_in_use_are_reported(database, caplog):
     async def go():
         ledger = await opened(database)
-        await ledger.charge(CALLER, entry(1))
+        await ledger.charge(CALLER, new_charge(1))
         with direct(database) as owner:
             owner.execute("DROP SCHEMA modeltoll CASCADE")
         owner.close()
         try:
-            await ledger.charge(CALLER, entry(2))
+            await ledger.charge(CALLER, new_charge(2))
         finally:
             await ledger.close()
 
-    assert refused(go(), caplog) == "the ledger's tables are gone; restart the gateway"
+    assert refused(go(), caplog) == "the ledger's tables are missing; restart the gateway"
 
 
 def test_the_log_is_append_only_and_loses_its_oldest_lines_only_and_never_all(database):
     async def make():
         ledger = await opened(database)
         for seconds in (1.0, 2.0, 3.0):
-            await ledger.bill(CALLER, bill(seconds))
+            await ledger.bill(CALLER, log_entry(seconds))
         await ledger.close()
 
     asyncio.run(make())
@@ -363,7 +365,7 @@ def test_the_log_is_append_only_and_loses_its_oldest_lines_only_and_never_all(da
 
 
 def test_a_reader_of_the_log_never_sees_a_line_before_those_with_lower_numbers(database):
-    """A number is given only when all lower ones can be read: who writes slowly holds up the next line, not the truth."""
+    """A number is given only when all lower ones can be read: a slow writer delays the next line."""
     insert = "INSERT INTO modeltoll.log SELECT 0, 0, 'c', 'm', 1, '[]', '[]', '[]', 'free', 0, 0, 0, 0, 0, 0"
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 
@@ -371,7 +373,7 @@ def test_a_reader_of_the_log_never_sees_a_line_before_those_with_lower_numbers(d
         ledger = await opened(database)
         with psycopg.connect(database) as slow, direct(database) as owner:
             slow.execute(insert)
-            billing = asyncio.create_task(ledger.bill(CALLER, bill(1.0)))
+            billing = asyncio.create_task(ledger.bill(CALLER, log_entry(1.0)))
             while owner.execute(waits).fetchone() == (0,):  # noqa: ASYNC110  the server says when, and to no event
                 await asyncio.sleep(0)
             assert await ledger.log(0, 10) == []
@@ -385,7 +387,7 @@ def test_a_reader_of_the_log_never_sees_a_line_before_those_with_lower_numbers(d
     asyncio.run(go())
 
 
-def test_encryption_that_the_server_does_not_offer_is_missed_aloud(database, caplog):
+def test_encryption_that_the_server_does_not_offer_is_reported(database, caplog):
     assert "do not agree on encryption" in refused(opened(f"{database}?sslmode=require"), caplog)
 
 
@@ -426,7 +428,7 @@ def test_a_replica_and_a_full_memory_and_a_number_too_high_are_refused(keyspace,
     assert "no database of that number" in refused(opened(f"{valkey.url}/999"), caplog)
 
 
-def test_a_user_without_the_right_to_scripts_is_told_what_he_needs(keyspace, keys, caplog):
+def test_a_user_without_the_right_to_scripts_gets_a_message_with_the_rights(keyspace, keys, caplog):
     keys.acl_setuser("guest", enabled=True, passwords=["+wrong-secret"], keys=["*"], commands=["+get"], reset=True)
     theirs = keyspace.replace(f":{quote(PASSWORD, safe='')}@", "guest:wrong-secret@")
     assert "needs scripts" in refused(opened(theirs), caplog)
@@ -446,19 +448,19 @@ def test_an_encrypted_url_is_never_served_in_the_clear(keyspace, caplog):
 def test_scripts_that_the_server_has_forgotten_are_sent_again(keyspace, keys):
     async def go():
         ledger = await opened(keyspace)
-        await ledger.charge(CALLER, entry(1))
+        await ledger.charge(CALLER, new_charge(1))
         keys.script_flush()
-        assert (await ledger.charge(CALLER, entry(2))).rows == 2
+        assert (await ledger.charge(CALLER, new_charge(2))).rows == 2
         await ledger.close()
 
     asyncio.run(go())
 
 
-def test_a_damaged_account_is_said_to_be_damaged(keyspace, keys, caplog):
+def test_a_damaged_account_is_reported_as_damaged(keyspace, keys, caplog):
     async def go(step):
         ledger = await opened(keyspace)
         try:
-            await ledger.charge(CALLER, entry(1))
+            await ledger.charge(CALLER, new_charge(1))
             keys.set("{modeltoll}:account:key:a\0m", b"\x81\xa4rows\xa1x")
             await step(ledger)
         finally:

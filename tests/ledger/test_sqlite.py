@@ -16,7 +16,7 @@ from modeltoll.records import Caller, Charge, LogEntry, Work
 CALLER = Caller("key:a")
 
 
-def entry(number, rows=1):
+def new_charge(number, rows=1):
     fingerprints = tuple((number * 1000 + row).to_bytes(8, "big") for row in range(rows))
     return Charge("m", rows, (0.5,), ((1,),) * rows, fingerprints, (1, 3), "t", 1e9)
 
@@ -34,7 +34,7 @@ def made(file):
     async def make():
         ledger = SqliteLedger(file)
         await ledger.open()
-        await ledger.charge(CALLER, entry(0))
+        await ledger.charge(CALLER, new_charge(0))
         for seconds in (1.0, 2.0, 3.0):
             await ledger.bill(
                 CALLER, LogEntry(1e9, "m", 1, ("gap",), ((0.5,),), (0.5,), Work(seconds, 1, seconds), "sealed")
@@ -46,7 +46,7 @@ def made(file):
 
 
 def refusal(file, **options):
-    """What opening says; it must not name the path to the public, and must to the operator."""
+    """The message of a refused opening; the public part must not contain the path, the private part must."""
     ledger = SqliteLedger(file, **options)
     with pytest.raises(LedgerError) as caught:
         asyncio.run(ledger.open())
@@ -107,7 +107,7 @@ def test_a_damaged_file_is_refused(made):
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p"])
-def test_a_network_file_system_is_refused_with_its_mend(made, tmp_path, kind):
+def test_a_network_file_system_is_refused_with_its_remedy(made, tmp_path, kind):
     mounts = tmp_path / "mounts"
     mounts.write_text(f"rootfs / ext4 rw 0 0\nserver:/x {made.parent.resolve()} {kind} rw 0 0\n")
     with pytest.raises(LedgerError, match=f"network file system \\({kind}\\).*local disk") as caught:
@@ -115,7 +115,7 @@ def test_a_network_file_system_is_refused_with_its_mend(made, tmp_path, kind):
     assert "secret" not in str(caught.value)
 
 
-def test_a_system_that_lists_no_mounts_is_taken_at_its_word(made, tmp_path):
+def test_a_system_that_lists_no_mounts_is_accepted(made, tmp_path):
     async def go():
         opened = sqlite_connection.SqliteConnection(made, mounts=tmp_path / "none")
         await opened.open()
@@ -149,7 +149,7 @@ def test_gateways_that_start_at_once_make_one_ledger(file):
     async def go():
         ledgers = [SqliteLedger(file) for _ in range(8)]
         await asyncio.gather(*(ledger.open() for ledger in ledgers))
-        accounts = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n, ledger in enumerate(ledgers)))
+        accounts = await asyncio.gather(*(ledger.charge(CALLER, new_charge(n)) for n, ledger in enumerate(ledgers)))
         assert sorted(account.rows for account in accounts) == list(range(1, 9))
         salts = {ledger._salt for ledger in ledgers}
         assert len(salts) == 1
@@ -160,13 +160,13 @@ def test_gateways_that_start_at_once_make_one_ledger(file):
 
 
 def test_event_loops_in_threads_add_up_exactly(made):
-    """Where gateways really write at the same moment, waiting in their threads loses and doubles nothing."""
+    """Where gateways really write at the same moment, waiting in their threads loses and duplicates nothing."""
     rows = []
 
     async def go(start):
         ledger = SqliteLedger(made)
         await ledger.open()
-        group = [ledger.charge(CALLER, entry(start + n)) for n in range(100)]
+        group = [ledger.charge(CALLER, new_charge(start + n)) for n in range(100)]
         rows.extend(account.rows for account in await asyncio.gather(*group))
         await ledger.close()
 
@@ -190,7 +190,7 @@ def test_charges_that_wait_for_another_process_go_together_once_it_has_done(made
         ledger = SqliteLedger(made)
         await ledger.open()
         other = held(made)
-        charges = [asyncio.create_task(ledger.charge(CALLER, entry(n))) for n in range(1, 21)]
+        charges = [asyncio.create_task(ledger.charge(CALLER, new_charge(n))) for n in range(1, 21)]
         await asyncio.sleep(0)
         gone = charges.pop(4)
         gone.cancel()  # a caller that hangs up is charged all the same
@@ -205,17 +205,17 @@ def test_charges_that_wait_for_another_process_go_together_once_it_has_done(made
     asyncio.run(go())
 
 
-def test_closing_finishes_what_was_asked_for(made):
+def test_closing_finishes_the_jobs_in_the_queue(made):
     async def go():
         ledger = SqliteLedger(made)
         await ledger.open()
         other = held(made)
-        charges = [asyncio.create_task(ledger.charge(CALLER, entry(n))) for n in range(1, 11)]
+        charges = [asyncio.create_task(ledger.charge(CALLER, new_charge(n))) for n in range(1, 11)]
         await asyncio.sleep(0)
         closing = asyncio.create_task(ledger.close())
         await asyncio.sleep(0)
         with pytest.raises(LedgerError, match="not open"):
-            await ledger.charge(CALLER, entry(99))
+            await ledger.charge(CALLER, new_charge(99))
         other.execute("COMMIT")
         other.close()
         await closing
@@ -224,12 +224,12 @@ def test_closing_finishes_what_was_asked_for(made):
     asyncio.run(go())
 
 
-def test_large_requests_leave_the_event_loop_free_and_keep_their_turn(made):
+def test_large_requests_leave_the_event_loop_free_and_keep_their_order(made):
     async def go():
         ledger = SqliteLedger(made)
         await ledger.open()
         charges = [
-            asyncio.create_task(ledger.charge(CALLER, entry(n, rows))) for n, rows in ((1, 900), (2, 1), (3, 99))
+            asyncio.create_task(ledger.charge(CALLER, new_charge(n, rows))) for n, rows in ((1, 900), (2, 1), (3, 99))
         ]
         await asyncio.sleep(0)
         assert not any(charge.done() for charge in charges)
@@ -239,8 +239,8 @@ def test_large_requests_leave_the_event_loop_free_and_keep_their_turn(made):
     asyncio.run(go())
 
 
-def test_a_long_look_keeps_nobody_waiting_and_sees_what_was_there(made):
-    """While somebody reads everything, charges go on in the event loop's own thread, and he sees none of them."""
+def test_a_long_read_delays_no_charge_and_sees_a_snapshot(made):
+    """While a reader reads everything, charges go on in the event loop's own thread, and the reader sees none of them."""
 
     async def go():
         ledger = SqliteLedger(made)
@@ -257,9 +257,9 @@ def test_a_long_look_keeps_nobody_waiting_and_sees_what_was_there(made):
             assert charged.wait(10)
             return before + rows(connection)
 
-        looking = asyncio.create_task(ledger._file.look(slow))
+        looking = asyncio.create_task(ledger._file.read(slow))
         await asyncio.to_thread(reading.wait, 10)
-        assert (await ledger.charge(CALLER, entry(1))).rows == 2
+        assert (await ledger.charge(CALLER, new_charge(1))).rows == 2
         charged.set()
         assert await looking == [(1,), (1,)]
         (largest,) = await ledger.largest(1, 1e9)
@@ -271,12 +271,12 @@ def test_a_long_look_keeps_nobody_waiting_and_sees_what_was_there(made):
     asyncio.run(go())
 
 
-def test_a_look_changes_nothing_and_says_what_is_wrong(made):
+def test_a_read_changes_nothing_and_reports_errors(made):
     async def go():
         ledger = SqliteLedger(made)
         await ledger.open()
         with pytest.raises(LedgerError) as caught:
-            await ledger._file.look(lambda connection: connection.execute("DELETE FROM accounts"))
+            await ledger._file.read(lambda connection: connection.execute("DELETE FROM accounts"))
         assert "secret" not in str(caught.value)
         for part in made.parent.iterdir():
             part.unlink()
@@ -296,42 +296,42 @@ def test_a_ledger_behind_a_link_is_the_same_ledger(made, tmp_path):
         one, other = SqliteLedger(made), SqliteLedger(link)
         await one.open()
         await other.open()
-        assert (await one.charge(CALLER, entry(1))).rows == 2
-        assert (await other.charge(CALLER, entry(2))).rows == 3
+        assert (await one.charge(CALLER, new_charge(1))).rows == 2
+        assert (await other.charge(CALLER, new_charge(2))).rows == 3
         await one.close()
         await other.close()
 
     asyncio.run(go())
 
 
-def test_a_ledger_held_for_too_long_refuses_and_goes_on_afterwards(made):
+def test_a_ledger_locked_for_too_long_refuses_and_goes_on_afterwards(made):
     async def go():
         ledger = SqliteLedger(made, patience=0.01)
         await ledger.open()
         other = held(made)
-        refused = await asyncio.gather(*(ledger.charge(CALLER, entry(n)) for n in (1, 2)), return_exceptions=True)
-        assert [str(error) for error in refused] == ["another process holds the ledger for too long"] * 2
+        refused = await asyncio.gather(*(ledger.charge(CALLER, new_charge(n)) for n in (1, 2)), return_exceptions=True)
+        assert [str(error) for error in refused] == ["another process locks the ledger for too long"] * 2
         assert all(isinstance(error, LedgerError) and "secret" in error.private for error in refused)
         other.execute("COMMIT")
         other.close()
-        assert (await ledger.charge(CALLER, entry(3))).rows == 2
+        assert (await ledger.charge(CALLER, new_charge(3))).rows == 2
         await ledger.close()
 
     asyncio.run(go())
 
 
-def test_a_full_disk_refuses_the_charge_and_keeps_what_was_there(made):
+def test_a_full_disk_refuses_the_charge_and_keeps_its_data(made):
     async def go():
         ledger = SqliteLedger(made)
         await ledger.open()
-        await ledger._file.do(lambda connection: connection.execute("PRAGMA max_page_count = 20").fetchall())
+        await ledger._file.transact(lambda connection: connection.execute("PRAGMA max_page_count = 20").fetchall())
         with pytest.raises(LedgerError, match="disk is full") as caught:
-            await ledger.charge(CALLER, entry(1, rows=4000))
+            await ledger.charge(CALLER, new_charge(1, rows=4000))
         assert "secret" not in str(caught.value)
         account = await ledger.account(CALLER, "m", 1e9)
         assert (account.rows, account.requests, account.counts) == (1, 1, ((0.0, 1.0, 0.0),))
-        await ledger._file.do(lambda connection: connection.execute("PRAGMA max_page_count = 2000").fetchall())
-        assert (await ledger.charge(CALLER, entry(1, rows=4000))).rows == 4001
+        await ledger._file.transact(lambda connection: connection.execute("PRAGMA max_page_count = 2000").fetchall())
+        assert (await ledger.charge(CALLER, new_charge(1, rows=4000))).rows == 4001
         await ledger.close()
 
     asyncio.run(go())
@@ -344,7 +344,7 @@ def test_a_file_that_is_removed_while_in_use_is_noticed(made):
         for part in made.parent.iterdir():
             part.unlink()
         with pytest.raises(LedgerError, match="was removed") as caught:
-            await ledger.charge(CALLER, entry(1))
+            await ledger.charge(CALLER, new_charge(1))
         assert "secret" not in str(caught.value)
         await ledger.close()
 
@@ -360,7 +360,7 @@ def test_the_write_ahead_log_is_emptied_as_it_grows(made, monkeypatch):
         await ledger.open()
         largest = 0
         for number in range(1, 101):
-            assert (await ledger.charge(CALLER, entry(number))).rows == number + 1
+            assert (await ledger.charge(CALLER, new_charge(number))).rows == number + 1
             await asyncio.sleep(0)
             largest = max(largest, wal.stat().st_size)
         assert 100_000 < largest < 200_000
@@ -381,7 +381,7 @@ def test_a_reader_that_holds_on_to_the_log_does_not_stop_the_charges(made, monke
         reader.execute("BEGIN")
         assert reader.execute("SELECT rows FROM accounts").fetchone() == (1,)
         for number in range(1, 101):
-            assert (await ledger.charge(CALLER, entry(number))).rows == number + 1
+            assert (await ledger.charge(CALLER, new_charge(number))).rows == number + 1
         assert ledger._file._checkpoint_above > 100_000  # it is tried at each further 50,000 bytes, not at each charge
         reader.close()
         await ledger.close()

@@ -1,4 +1,4 @@
-"""The laws of calibration: what is kept back is told truly, what cannot carry a tariff is refused."""
+"""Calibration: the report on rows held back is true, and unusable rows are refused."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def honest(rows=1000, measures=1, seed=0):
     return Leaks(names, np.random.default_rng(seed).lognormal(size=(rows, measures)))
 
 
-def test_every_row_is_either_calibrated_on_or_kept_back():
+def test_every_row_is_either_calibrated_on_or_held_back():
     fitted = fit_calibration("model", honest(1000), RowCosts(0.01), split=HoldoutSplit(holdback=0.3))
-    assert fitted.honest == 700
+    assert fitted.honest_rows == 700
     assert fitted.report.held_back == 300
     assert np.isin(fitted.scores, honest(1000).values).all()
 
 
-def test_the_report_is_what_the_served_tariff_charges_on_rows_kept_back():
+def test_the_report_is_what_the_served_tariff_charges_on_rows_held_back():
     leaks = honest(1000, 2)
     fitted = fit_calibration("model", leaks, RowCosts(0.01))
     back = leaks.values[~np.isin(leaks.values[:, 0], fitted.scores[0])]
@@ -43,7 +43,7 @@ def test_the_report_is_what_the_served_tariff_charges_on_rows_kept_back():
 
 
 def test_the_interval_of_the_mean_covers_the_true_mean():
-    """The true mean, from 100,000 fresh rows, lies in most of 40 intervals. Heavy tails: 80 % are asked for."""
+    """The true mean, from 100,000 fresh rows, lies in most of 40 intervals. Heavy tails: 80 % are required."""
     covered = 0
     for seed in range(40):
         fitted = fit_calibration("model", honest(1000, seed=seed), RowCosts(0.01), split=HoldoutSplit(seed=seed))
@@ -60,14 +60,14 @@ def test_the_same_seed_gives_the_same_calibration_and_another_seed_another():
     assert one.report == two.report
 
 
-def test_a_shift_between_what_is_calibrated_on_and_what_is_kept_back_is_told():
-    """Rows kept back that leak ten times as much: the interval lies above 1, and a warning says so."""
+def test_a_shift_between_what_is_calibrated_on_and_what_is_held_back_is_reported():
+    """Rows held back that leak ten times as much: the interval lies above 1, and a warning says so."""
     order = np.random.default_rng(0).permutation(1000)
     leaks = honest(1000)
     leaks.values[order[800:]] *= 100.0
     report = fit_calibration("model", leaks, RowCosts(0.01), split=HoldoutSplit(holdback=0.2, seed=0)).report
     assert report.low > 1.0
-    assert any("kept back" in warning for warning in report.warnings)
+    assert any("held back" in warning for warning in report.warnings)
 
 
 def test_the_unit_is_the_overhead_less_the_gates_own_time():
@@ -75,7 +75,7 @@ def test_the_unit_is_the_overhead_less_the_gates_own_time():
     assert RowCosts(unit_seconds=0.25).unit() == (0.25, ())
 
 
-def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
+def test_a_gate_that_uses_up_the_unit_is_reported_and_the_minimum_is_used():
     fitted = fit_calibration("model", honest(), RowCosts(0.001, gate_seconds=0.0009))
     assert fitted.unit_seconds == MINIMUM_UNIT_SECONDS
     assert any("minimum of 0.5 ms" in warning for warning in fitted.report.warnings)
@@ -86,19 +86,23 @@ def test_a_gate_that_eats_the_unit_is_told_and_the_minimum_is_used():
     [
         (RowCosts(0.01), CalibrationTerms(), 200.0),
         (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(), 500.0),
-        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(entry_queries=10.0), 25.0),
-        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(entry=NewAccountToll(anonymous_units=7.0)), 7.0),
+        (RowCosts(0.01, gate_seconds=0.006), CalibrationTerms(new_account_queries=10.0), 25.0),
+        (
+            RowCosts(0.01, gate_seconds=0.006),
+            CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=7.0)),
+            7.0,
+        ),
         (RowCosts(0.01, unit_seconds=0.25), CalibrationTerms(), 200.0),
-        (RowCosts(3600.0, overhead=1e-6), CalibrationTerms(entry_queries=1e3), 1e6),
+        (RowCosts(3600.0, overhead=1e-6), CalibrationTerms(new_account_queries=1e3), 1e6),
     ],
 )
 def test_what_an_account_without_a_key_pays_first_is_worth_so_many_queries(costs, terms, units):
-    entry = fit_calibration("model", honest(), costs, terms).entry
-    assert entry.anonymous_units == pytest.approx(units)
-    assert entry.keyed_units == 0.0
+    toll = fit_calibration("model", honest(), costs, terms).new_account_toll
+    assert toll.anonymous_units == pytest.approx(units)
+    assert toll.keyed_units == 0.0
 
 
-def test_repeated_rows_are_told():
+def test_repeated_rows_are_reported():
     leaks = honest(250)
     fourfold = Leaks(leaks.measures, np.tile(leaks.values, (4, 1)))
     warnings = fit_calibration("model", fourfold, RowCosts(0.01)).report.warnings
@@ -131,8 +135,8 @@ def test_honest_rows_that_cannot_carry_a_tariff_are_refused(leaks, fault):
         ({"terms": CalibrationTerms(g=1.0)}, "'g'"),
         ({"terms": CalibrationTerms(weights=(0.5, 0.4))}, "'weights'"),
         ({"terms": CalibrationTerms(weights=())}, "'weights'"),
-        ({"terms": CalibrationTerms(entry_queries=-1.0)}, "'entry_queries'"),
-        ({"terms": CalibrationTerms(entry_queries=math.inf)}, "'entry_queries'"),
+        ({"terms": CalibrationTerms(new_account_queries=-1.0)}, "'new_account_queries'"),
+        ({"terms": CalibrationTerms(new_account_queries=math.inf)}, "'new_account_queries'"),
         ({"split": HoldoutSplit(holdback=0.9)}, "'holdback'"),
         ({"model": ""}, "'model'"),
     ],
@@ -158,12 +162,12 @@ def test_terms_out_of_range_are_refused_by_name(changes, fault):
     ],
 )
 def test_a_calibration_whose_members_do_not_fit_cannot_be_made(changes):
-    sound = Calibration("model", ("a", "b"), np.array([[1.0, 2.0], [1.0, 2.0]]), (0.5, 0.5), 0.8, 0.01)
+    valid = Calibration("model", ("a", "b"), np.array([[1.0, 2.0], [1.0, 2.0]]), (0.5, 0.5), 0.8, 0.01)
     with pytest.raises(CalibrationError):
-        dataclasses.replace(sound, **changes)
+        dataclasses.replace(valid, **changes)
 
 
 @pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}, {"rows": 0}])
-def test_entry_terms_out_of_range_are_refused_by_name(terms):
+def test_new_account_tolls_out_of_range_are_refused_by_name(terms):
     with pytest.raises(CalibrationError, match=f"'entry.{next(iter(terms))}'"):
         NewAccountToll(**terms)

@@ -1,4 +1,4 @@
-"""The laws of the file: it reads back exactly, and nothing but a sound calibration gets through."""
+"""Calibration files: they read back exactly, and only valid calibrations are accepted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.calibration_file import (
     decode_calibration,
     encode_calibration,
@@ -26,11 +26,11 @@ FITTED = fit_calibration(
     "digits",
     Leaks(("entropy", "novelty"), np.random.default_rng(0).lognormal(size=(200, 2))),
     RowCosts(0.001, gate_seconds=0.0009),
-    provenance=Provenance("rows of May", "modeltoll calibrate …", "2026-11-23", "bench"),
+    provenance=CalibrationProvenance("rows of May", "modeltoll calibrate …", "2026-11-23", "bench"),
 )
-SOUND = json.loads(encode_calibration(FITTED))
-PATHS = [(name,) for name in SOUND] + [
-    (name, inner) for name, value in SOUND.items() if isinstance(value, dict) for inner in value
+VALID = json.loads(encode_calibration(FITTED))
+PATHS = [(name,) for name in VALID] + [
+    (name, inner) for name, value in VALID.items() if isinstance(value, dict) for inner in value
 ]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
@@ -40,8 +40,8 @@ JSON = st.recursive(
 
 
 def altered(path, value):
-    """The sound document as bytes, with one member replaced."""
-    document = json.loads(json.dumps(SOUND))
+    """A valid document as bytes, with one member replaced."""
+    document = json.loads(json.dumps(VALID))
     inner = document
     for name in path[:-1]:
         inner = inner[name]
@@ -68,7 +68,7 @@ def test_a_file_reads_back_exactly(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["tariff.json"], "no draft stays behind"
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_draft(tmp_path):
+def test_a_failed_save_leaves_the_old_file_and_no_temporary_file(tmp_path):
     (tmp_path / "tariff.json").mkdir()  # cannot be replaced by a file
     with pytest.raises(CalibrationError, match="cannot write"):
         save_calibration(FITTED, tmp_path / "tariff.json")
@@ -106,14 +106,14 @@ def test_a_missing_file_or_one_for_something_else_is_refused(tmp_path):
         (("entry", "surprise"), 1, "'entry.surprise' is not known"),
     ],
 )
-def test_a_fault_is_told_by_member_and_mend(path, value, fault):
+def test_an_error_names_the_member_and_the_remedy(path, value, fault):
     with pytest.raises(CalibrationError, match=rf"^here\.json: {fault}.*; make it anew with 'modeltoll calibrate'$"):
         decode_calibration(altered(path, value), "here.json")
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", VALID)
 def test_every_member_is_needed(name):
-    document = {key: value for key, value in SOUND.items() if key != name}
+    document = {key: value for key, value in VALID.items() if key != name}
     with pytest.raises(CalibrationError, match=f"'{name}' is missing"):
         decode_calibration(json.dumps(document).encode())
 

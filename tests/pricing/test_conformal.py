@@ -26,7 +26,7 @@ SCORES = st.one_of(
 
 @st.composite
 def exchangeable_rows(draw):
-    """n + 1 rows of one to three measures, and weights: whatever honest people may send."""
+    """n + 1 rows of one to three measures, and weights: whatever honest callers may send."""
     measures = draw(st.integers(1, 3))
     rows = draw(st.lists(st.tuples(*[SCORES] * measures), min_size=3, max_size=25))
     shares = np.array(draw(st.lists(st.floats(0.01, 1.0), min_size=measures, max_size=measures)))
@@ -107,13 +107,13 @@ def test_rounding_in_the_last_bits_of_a_tie_changes_nothing(make_calibration):
     assert len(np.unique(alike.bins)) > 5, "a tie is spread over the whole of its p-values"
 
 
-@pytest.mark.parametrize("grain", [None, 1.0, 3.0])
-def test_the_smoothed_p_values_of_honest_rows_are_uniform_even_where_tied(make_calibration, grain):
+@pytest.mark.parametrize("scale", [None, 1.0, 3.0])
+def test_the_smoothed_p_values_of_honest_rows_are_uniform_even_where_tied(make_calibration, scale):
     """Chi-square over the bins, each row against a calibration of its own: 13 degrees of freedom, 0.1 % quantile."""
     rng = np.random.default_rng(5)
     counts = np.zeros(14)
     for _ in range(4000):
-        values = rng.exponential(size=1200) if grain is None else np.floor(grain * rng.exponential(size=1200))
+        values = rng.exponential(size=1200) if scale is None else np.floor(scale * rng.exponential(size=1200))
         tariff = ConformalTariff(make_calibration([values[1:]]))
         assert tariff.shape == (1, 14)
         counts[tariff.assess(leaks_of(tariff, [[values[0]]]), rng).bins[0, 0]] += 1
@@ -125,24 +125,24 @@ def test_conformal_tariffs_keep_the_law_of_tariffs(tariff, make_calibration):
     check_tariff(tariff)
     check_tariff(ConformalTariff(make_calibration([np.arange(3.0)], g=0.3)))
     keyed = NewAccountToll(anonymous_units=0.0, keyed_units=7.0, rows=3)
-    check_tariff(ConformalTariff(make_calibration([np.arange(50.0)] * 3, entry=keyed)))
+    check_tariff(ConformalTariff(make_calibration([np.arange(50.0)] * 3, new_account_toll=keyed)))
 
 
 @given(st.lists(st.integers(1, 15), min_size=1, max_size=20))
-def test_the_entry_toll_is_paid_exactly_once_however_it_is_split(tariff, sizes):
+def test_the_new_account_toll_is_paid_exactly_once_however_it_is_split(tariff, sizes):
     account, paid = new_account(tariff, Caller("net:198.51.100.0/24")), 0.0
     for size in sizes:
         account = dataclasses.replace(account, rows=account.rows + size)
         work = tariff.work(tariff.assess(leaks_of(tariff, np.ones((size, 2))), np.random.default_rng(0)), account)
-        paid += work.entry_seconds
+        paid += work.new_account_seconds
     unit = tariff.calibration.unit_seconds
     assert paid == pytest.approx(200.0 * unit * min(account.rows, 10) / 10)
 
 
-def test_a_caller_with_a_key_pays_no_entry_toll(tariff):
+def test_a_caller_with_a_key_pays_no_new_account_toll(tariff):
     account = dataclasses.replace(new_account(tariff, Caller("key:alice")), rows=1)
     work = tariff.work(tariff.assess(leaks_of(tariff, [[1.0, 1.0]]), np.random.default_rng(0)), account)
-    assert work.entry_seconds == 0.0
+    assert work.new_account_seconds == 0.0
 
 
 def suspect(tariff, rows, thefts):
@@ -178,11 +178,11 @@ def test_an_account_kept_under_another_tariff_is_refused(tariff):
         {"unit_seconds": 0.02},
         {"weights": (0.4, 0.6)},
         {"suspicion": SuspicionTerms(rho=0.5)},
-        {"entry": NewAccountToll(keyed_units=1.0)},
+        {"new_account_toll": NewAccountToll(keyed_units=1.0)},
     ],
 )
 def test_other_prices_for_the_same_counts_keep_the_identity(calibration, terms):
-    """A caller's counts outlive a change of g, weights, unit, suspicion or entry toll."""
+    """A caller's counts outlive a change of g, weights, unit, suspicion or new-account toll."""
     assert dataclasses.replace(calibration, **terms).identity == calibration.identity
 
 
@@ -211,7 +211,7 @@ def test_a_row_at_one_half_is_not_rare(make_calibration):
 
 @given(st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**32 - 1), st.booleans())
 def test_few_rows_are_assessed_bit_for_bit_as_many_are(make_calibration, rows, measures, seed, ties):
-    """The plain way for small requests is the arrays' way: prices, p-values, bins and what chance they take."""
+    """The code for small requests equals the code for arrays: prices, p-values, bins and random numbers used."""
     rng = np.random.default_rng(seed)
     draw = (lambda *shape: rng.integers(0, 6, shape) / 5.0) if ties else (lambda *shape: rng.lognormal(size=shape))
     weights = rng.dirichlet(np.ones(measures))

@@ -1,4 +1,4 @@
-"""The whole API's histogram: it tells drift from chance, counts each input once, and fades."""
+"""The histogram of all traffic: it detects drift, counts each input once, and decays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_before_any_row_nothing_has_drifted(tariff):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_honest_traffic_earns_a_unit_at_most_at_every_g_and_is_not_drift(tariff, seed):
+def test_honest_traffic_costs_one_unit_at_most_at_every_g_and_is_not_drift(tariff, seed):
     """Exactly the mean of the prices that there are, of which 3,000 rows give the rarest row p = 1 / 3001."""
     drift, rng = DriftDetector(tariff), np.random.default_rng(seed)
     for start in range(0, 50_000, 5_000):
@@ -49,12 +49,12 @@ def test_honest_traffic_earns_a_unit_at_most_at_every_g_and_is_not_drift(tariff,
     for g in (0.1, 0.5, 0.8, 0.9):
         expected = ((1.0 - g) * (np.arange(1, 3002) / 3001) ** -g).mean()
         assert expected < 1.0
-        assert drift.earnings(g) == pytest.approx(expected, rel=0.1)
-    assert reading.mean_units == drift.earnings(0.8)
+        assert drift.mean_price(g) == pytest.approx(expected, rel=0.1)
+    assert reading.mean_units == drift.mean_price(0.8)
 
 
-def test_honest_rows_that_leak_somewhat_more_are_drift_by_what_they_pay(tariff):
-    """Three times as many rows below p = 0.1 as there should be: no single caller would be suspected, the price tells."""
+def test_honest_rows_that_leak_somewhat_more_are_drift_by_their_mean_price(tariff):
+    """Three times as many rows below p = 0.1 as there should be: no single caller would be suspected, but the mean price shows it."""
     drift, rng = DriftDetector(tariff), np.random.default_rng(0)
     p_values = np.where(rng.random(20_000) < 0.3, 0.1 * rng.random(20_000), 0.1 + 0.9 * rng.random(20_000))
     drift.add(names(0, 20_000), traffic(tariff, p_values), 0.0)
@@ -71,7 +71,7 @@ def test_traffic_of_another_kind_is_drift_within_a_hundred_rows(tariff):
     assert drift.reading().drifted
 
 
-def test_an_input_counts_once_until_it_is_forgotten(tariff):
+def test_an_input_counts_once_until_it_is_dropped(tariff):
     drift = DriftDetector(tariff)
     bins = np.zeros((2, 2), np.int64)
     assert drift.add((b"a", b"a"), bins, 0.0).sum() == 2  # one row, two measures
@@ -101,7 +101,7 @@ SCORES = {
 
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("g", [0.1, 0.8, 0.95])
-def test_earnings_are_what_the_tariff_charges(make_calibration, kind, g):
+def test_mean_prices_are_what_the_tariff_charges(make_calibration, kind, g):
     """Of rows like the calibration's, or like its rarer half, with few rows and with ties."""
     scores = SCORES[kind]
     tariff = ConformalTariff(make_calibration([scores], g=g))
@@ -112,10 +112,10 @@ def test_earnings_are_what_the_tariff_charges(make_calibration, kind, g):
         leaks = Leaks(tariff.measures, np.abs(drawn + near))
         assessment, drift = tariff.assess(leaks, rng), DriftDetector(tariff)
         drift.add(names(0, 40_000), assessment.bins, 0.0)
-        assert drift.earnings(g) == pytest.approx(assessment.factors.mean(), rel=0.08)
+        assert drift.mean_price(g) == pytest.approx(assessment.factors.mean(), rel=0.08)
 
 
 @given(st.floats(0.01, 0.99))
-def test_traffic_like_the_calibration_earns_a_unit_at_most_at_every_g(tariff, g):
+def test_traffic_like_the_calibration_costs_one_unit_at_most_at_every_g(tariff, g):
     even = np.diff(tariff.suspicion.edges)
     assert (tariff.mean_factors(g) @ even <= 1.0).all()

@@ -1,4 +1,4 @@
-"""Groups and discounts: what callers share can make their rarest rows dearer, and nothing else of others' can."""
+"""Groups and discounts: others can raise a caller's price through groups groups, on the rarest rows, and not otherwise."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_a_row_pays_the_larger_of_its_own_surcharge_and_its_groups(tariff, rows,
     """Own: rows below p = 0.5, at most 100. Groups: rows below 0.1, at most 10. A suspected caller has no discount."""
     assessment = assessed(tariff, rows)
     alone = after(tariff, Caller("key:a", discount=discount), own)
-    shared = tuple(after(tariff, Caller(f"org:{place}"), thefts) for place, thefts in enumerate(others))
-    work = tariff.work(assessment, dataclasses.replace(alone, shared=shared))
+    groups = tuple(after(tariff, Caller(f"org:{place}"), thefts) for place, thefts in enumerate(others))
+    work = tariff.work(assessment, dataclasses.replace(alone, groups=groups))
     assert work.surcharge == tariff.work(assessment, alone).surcharge
     assert 1.0 <= work.group_surcharge <= 10.0 * (1.0 + 1e-12)
-    assert (work.group_surcharge > 1.0) == any(tariff.work(assessment, one).surcharge > 1.0 for one in shared)
+    assert (work.group_surcharge > 1.0) == any(tariff.work(assessment, one).surcharge > 1.0 for one in groups)
     multipliers = [
         max(work.surcharge if rarest < 0.5 else 1.0, work.group_surcharge if rarest < 0.1 else 1.0)
         for rarest in assessment.rarest
@@ -54,17 +54,17 @@ def test_a_row_pays_the_larger_of_its_own_surcharge_and_its_groups(tariff, rows,
 def test_the_terms_of_groups_are_the_operators(make_calibration):
     terms = SuspicionTerms(group_maximum=3.0, group_rare_below=0.02)
     tariff = ConformalTariff(make_calibration([np.arange(999.0)], suspicion=terms))
-    account = dataclasses.replace(after(tariff, Caller("key:a"), 0), shared=(after(tariff, Caller("org:a"), 500),))
+    account = dataclasses.replace(after(tariff, Caller("key:a"), 0), groups=(after(tariff, Caller("org:a"), 500),))
     rare, rarest = assessed(tariff, [[950.0]]), assessed(tariff, [[990.0]])
     assert tariff.work(rare, account).rows_seconds == pytest.approx(0.01 * rare.factors[0])
     assert tariff.work(rarest, account).rows_seconds == pytest.approx(0.03 * rarest.factors[0])
 
 
-def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_his_group(tariff):
+def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_its_group(tariff):
     assessment = assessed(tariff, [[0.1, 0.0]])
     friend = Caller("key:friend", discount=0.75)
     full = tariff.work(assessment, after(tariff, Caller("key:a"), 0)).rows_seconds
-    suspect_group = dataclasses.replace(after(tariff, friend, 0), shared=(after(tariff, Caller("org:a"), 500),))
+    suspect_group = dataclasses.replace(after(tariff, friend, 0), groups=(after(tariff, Caller("org:a"), 500),))
     assert tariff.work(assessment, after(tariff, friend, 0)).rows_seconds == pytest.approx(0.25 * full)
     assert tariff.work(assessment, suspect_group).rows_seconds == pytest.approx(0.25 * full)
     assert tariff.work(assessment, after(tariff, friend, 500)).rows_seconds == pytest.approx(full)
@@ -72,7 +72,7 @@ def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_his_group(tarif
 
 def test_a_group_kept_under_another_tariff_is_refused(tariff):
     group = dataclasses.replace(new_account(tariff, Caller("org:a")), counts=((0.0,),))
-    account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=1, shared=(group,))
+    account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=1, groups=(group,))
     with pytest.raises(CalibrationError, match="another tariff"):
         tariff.work(assessed(tariff, [[1.0, 1.0]]), account)
 
@@ -108,17 +108,17 @@ STEPS = st.lists(
 
 @settings(max_examples=30, deadline=None)
 @given(STEPS)
-def test_others_change_a_callers_price_through_shared_and_nothing_else(tariff, steps):
-    """What a caller without groups pays is what he pays alone; for others the same holds once ``shared`` is put aside."""
+def test_others_change_a_callers_price_through_groups_and_nothing_else(tariff, steps):
+    """What a caller without groups pays is what it pays alone; for others the same holds apart from ``groups``."""
     together = asyncio.run(walk(tariff, steps))
     for caller in CALLERS:
         own = [step for step in together if step[0] == caller]
         alone = asyncio.run(walk(tariff, [step for step in steps if step[0] == caller]))
         for (_, account, work), (_, lonely, lonely_work) in zip(own, alone, strict=True):
-            bare = dataclasses.replace(account, shared=(), first_seen=0.0)
-            assert bare == dataclasses.replace(lonely, shared=(), first_seen=0.0)
+            bare = dataclasses.replace(account, groups=(), first_seen=0.0)
+            assert bare == dataclasses.replace(lonely, groups=(), first_seen=0.0)
             assert work.surcharge == lonely_work.surcharge
-            assert work.entry_seconds == lonely_work.entry_seconds
+            assert work.new_account_seconds == lonely_work.new_account_seconds
             if not caller.groups:
                 assert work == lonely_work
 

@@ -1,4 +1,4 @@
-"""The published tariff gives the published numbers; with its sign it punishes nobody for leaking less."""
+"""The published tariff gives the published numbers; with its sign a smaller leak never costs more."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_signed_never_charges_more_for_leaking_less(leaks, queries):
 
 
 def test_the_absolute_value_charges_more_for_leaking_less():
-    """The fault of the paper that ``signed`` mends, kept where it is asked for."""
+    """The flaw of the paper that ``signed`` corrects, available as an option."""
     frugal, standard = PublishedTerms(signed=False).seconds(np.array([1000.0, 2500.0]), np.array([2500.0, 2500.0]))
     assert frugal > 1000.0 * standard
 
@@ -109,7 +109,7 @@ def test_a_step_of_rows_costs_one_puzzle():
 
 
 @given(st.floats(0.0, 5.0), st.floats(0.0, 5.0), st.integers(1, 20_000))
-def test_a_signed_tariff_charges_the_frugal_caller_no_more(one, two, rows):
+def test_a_signed_tariff_charges_a_caller_with_less_leak_no_more(one, two, rows):
     tariff = PublishedTariff("pate", MNIST)
     seconds = []
     for leak in sorted([one, two]):

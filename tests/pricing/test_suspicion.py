@@ -1,4 +1,4 @@
-"""The laws of suspicion: honest callers are beyond it, thieves are not."""
+"""Suspicion: honest callers are not suspected, thieves are."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def histories(bins, count):
 
 
 def drawn(rng, chances, shape):
-    """Bins drawn by their chances."""
+    """Random bins by their probabilities."""
     return np.searchsorted(np.cumsum(chances)[:-1], rng.random(shape))
 
 
 def ever_suspected(suspicion, bins):
-    """Whether each caller is suspected after any of his rows; bins (callers, rows, measures)."""
-    return np.array([(suspicion.surcharge(histories(rows, suspicion.bins)) > 1.0).any() for rows in bins])
+    """Whether each caller is suspected after any of its rows; bins (callers, rows, measures)."""
+    return np.array([(suspicion.surcharge(histories(rows, suspicion.bin_count)) > 1.0).any() for rows in bins])
 
 
 def at_most(alpha, callers):
@@ -40,7 +40,7 @@ def test_bins_are_those_of_the_design():
 
 
 @given(st.integers(1, 10**6))
-def test_no_bin_is_narrower_than_the_grain_of_p_values(honest):
+def test_no_bin_is_narrower_than_the_resolution_of_p_values(honest):
     edges = bin_edges(honest)
     assert edges[0] == 0.0
     assert edges[-1] == 1.0
@@ -52,15 +52,15 @@ def test_evidence_from_counts_is_evidence_multiplied_up_row_by_row(p_values, hon
     """The Dirichlet predictive chance of each row's bin over its width, per measure; their mean; less the tolerance."""
     suspicion = Suspicion(honest, SuspicionTerms(rho=0.25))
     widths = np.diff(suspicion.edges)
-    prior = 0.5 * suspicion.bins * widths + 0.02
-    bins = suspicion.place(np.array(p_values))
+    prior = 0.5 * suspicion.bin_count * widths + 0.02
+    bins = suspicion.bins_of(np.array(p_values))
     products = np.zeros(2)
     for measure in range(2):
         seen = prior.copy()
         for place in bins[:, measure]:
             products[measure] += math.log(seen[place] / seen.sum() / widths[place])
             seen[place] += 1.0
-    counts = histories(bins, suspicion.bins)[-1]
+    counts = histories(bins, suspicion.bin_count)[-1]
     assert np.allclose(suspicion.log_bayes_factors(counts), products, atol=1e-8)
     mean = math.log(np.mean(np.exp(products - products.max()))) + products.max()
     assert suspicion.log_evidence(counts) == pytest.approx(mean - len(bins) * math.log(1.25), abs=1e-8)
@@ -68,7 +68,9 @@ def test_evidence_from_counts_is_evidence_multiplied_up_row_by_row(p_values, hon
 
 def test_many_histograms_at_once_give_what_each_gives_alone():
     suspicion = Suspicion(1000, SuspicionTerms())
-    counts = np.random.default_rng(0).gamma(1.0, 20.0, size=(3, 4, 2, suspicion.bins))  # fractional, as faded ones are
+    counts = np.random.default_rng(0).gamma(
+        1.0, 20.0, size=(3, 4, 2, suspicion.bin_count)
+    )  # fractional, as faded ones are
     surcharges = suspicion.surcharge(counts)
     assert surcharges.shape == (3, 4)
     for place in np.ndindex(3, 4):
@@ -96,8 +98,8 @@ def test_plain_numbers_hold_the_same_evidence_as_arrays(counts):
 
 def test_without_rows_there_is_no_evidence():
     suspicion = Suspicion(5000, SuspicionTerms())
-    assert suspicion.log_evidence_of([[0.0] * suspicion.bins]) == pytest.approx(0.0, abs=1e-12)
-    assert suspicion.log_evidence(np.zeros((2, suspicion.bins))) == pytest.approx(0.0, abs=1e-12)
+    assert suspicion.log_evidence_of([[0.0] * suspicion.bin_count]) == pytest.approx(0.0, abs=1e-12)
+    assert suspicion.log_evidence(np.zeros((2, suspicion.bin_count))) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_honest_callers_are_ever_suspected_with_chance_alpha_at_most():
@@ -142,18 +144,18 @@ def test_an_honest_caller_of_100_000_rows_is_never_suspected():
 
 
 def test_a_thief_among_the_rarest_tenth_is_suspected_within_40_rows():
-    """p uniform on (0, 0.1), alpha one in a million: each of 500 thieves, and he stays suspected."""
+    """p uniform on (0, 0.1), alpha one in a million: each of 500 thieves, and each stays suspected."""
     suspicion = Suspicion(5000, SuspicionTerms())
     p_values = 0.1 * np.random.default_rng(15).random((500, 60, 2))
-    surcharges = suspicion.surcharge(histories(suspicion.place(p_values), suspicion.bins))
+    surcharges = suspicion.surcharge(histories(suspicion.bins_of(p_values), suspicion.bin_count))
     assert (surcharges[:, 39:] > 1.0).all()
     assert (np.diff(surcharges[:, 39:], axis=1) >= 0.0).mean() > 0.9
 
 
 def test_easy_fillers_are_evidence_too():
-    """A thief who hides each stolen row behind eight rows of p = 1 is suspected for his fillers."""
+    """A thief who hides each stolen row behind eight rows of p = 1 is suspected for the fillers."""
     suspicion = Suspicion(5000, SuspicionTerms())
-    counts = np.zeros((1, suspicion.bins))
+    counts = np.zeros((1, suspicion.bin_count))
     counts[0, 2], counts[0, -1] = 50.0, 400.0
     assert suspicion.surcharge(counts) == pytest.approx(100.0)
 

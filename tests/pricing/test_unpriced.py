@@ -1,4 +1,4 @@
-"""No prices: the plug's law holds, and nothing is ever charged."""
+"""No prices: the conformance suite passes, and nothing is ever charged."""
 
 from __future__ import annotations
 

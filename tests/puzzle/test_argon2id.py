@@ -1,4 +1,4 @@
-"""The laws of Argon2id in memory that is kept."""
+"""Argon2id with reused memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from argon2.exceptions import HashingError
 from argon2.low_level import Type, hash_secret_raw
 
 from modeltoll.puzzle import argon2id, precomputed
-from modeltoll.puzzle.argon2id import KEPT_KIB, Argon2id
+from modeltoll.puzzle.argon2id import REUSED_KIB, Argon2id
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.records import MachineProfile, Work
@@ -19,37 +19,39 @@ def published(seed, n, memory_kib):
     return hash_secret_raw(n.to_bytes(8, "big"), seed, 1, memory_kib, 1, 32, Type.ID)
 
 
-@pytest.mark.parametrize("memory_kib", [8, 256, 1024, KEPT_KIB, KEPT_KIB + 4])
+@pytest.mark.parametrize("memory_kib", [8, 256, 1024, REUSED_KIB, REUSED_KIB + 4])
 def test_the_values_are_argon2_cffis_own_however_often_the_memory_is_used(memory_kib):
     function = Argon2id(memory_kib)
     for seed, n in ((bytes(16), 0), (b"s" * 16, 2**51 + 5), (b"t" * 16, 2**64 - 1), (bytes(16), 0)):
         assert function.evaluate(seed, n) == published(seed, n, memory_kib)
 
 
-def test_large_memory_is_taken_once_and_given_back(monkeypatch):
-    """However many evaluations; and nothing is left when it is done with."""
+def test_large_memory_is_mapped_once_and_freed(monkeypatch):
+    """For any number of evaluations, and nothing is left afterwards."""
     taken = []
     real = argon2id._map_memory
-    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
-    function = Argon2id(KEPT_KIB)
+    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
+    function = Argon2id(REUSED_KIB)
     for n in range(3):
         function.evaluate(bytes(16), n)
-    assert [kept.size for kept in taken] == [1024 * KEPT_KIB]
+    assert [kept.size for kept in taken] == [1024 * REUSED_KIB]
     del function
     taken[0].pages.close()  # BufferError if anything still held it
 
 
-class Kept:
+class ReusedMemory:
     def __init__(self, pages):
         self.pages, self.size = pages, len(pages)
 
 
-def test_solving_gives_its_memory_back(monkeypatch):
+def test_solving_frees_its_memory(monkeypatch):
     """On two cores each has one piece of memory, and both are free afterwards."""
     taken = []
     real = argon2id._map_memory
-    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(Kept(real(size))) or taken[-1].pages)
-    maker = Argon2idCounter(MachineProfile("", "", 1.0, {KEPT_KIB: 1.0}), ladder=[KEPT_KIB], max_memory_kib=KEPT_KIB)
+    monkeypatch.setattr(argon2id, "_map_memory", lambda size: taken.append(ReusedMemory(real(size))) or taken[-1].pages)
+    maker = Argon2idCounter(
+        MachineProfile("", "", 1.0, {REUSED_KIB: 1.0}), ladder=[REUSED_KIB], max_memory_kib=REUSED_KIB
+    )
     challenge, solution = maker.make(Work(2.0, 1, 2.0), random.Random(1))
     made = len(taken)
     assert maker.solve(challenge, SolveControl(cores=2)) == solution
@@ -58,17 +60,17 @@ def test_solving_gives_its_memory_back(monkeypatch):
         kept.pages.close()
 
 
-def test_memory_that_is_not_there_is_an_error(monkeypatch):
+def test_memory_that_cannot_be_allocated_is_an_error(monkeypatch):
     def refuse(*_given, **_options):
         raise OSError("out of memory")
 
     monkeypatch.setattr(argon2id.mmap, "mmap", refuse)
     with pytest.raises(HashingError, match="out of memory"):
-        Argon2id(KEPT_KIB)
+        Argon2id(REUSED_KIB)
 
 
-def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
-    """A hardened system lets no library make them; the values are the same."""
+def test_where_callbacks_are_forbidden_malloc_is_used(monkeypatch):
+    """As on a hardened system; the values are the same."""
 
     class Forbidding:
         def __getattr__(self, name):
@@ -79,8 +81,8 @@ def test_where_callbacks_are_forbidden_mallocs_memory_does(monkeypatch):
 
     real = argon2id.ffi
     monkeypatch.setattr(argon2id, "ffi", Forbidding())
-    assert Argon2id(KEPT_KIB).evaluate(bytes(16), 9) == published(bytes(16), 9, KEPT_KIB)
+    assert Argon2id(REUSED_KIB).evaluate(bytes(16), 9) == published(bytes(16), 9, REUSED_KIB)
 
 
-def test_all_that_is_stocked_is_kept():
-    assert min(precomputed.STOCKED_KIB) >= KEPT_KIB
+def test_all_precomputed_memories_are_reused():
+    assert min(precomputed.PRECOMPUTED_KIB) >= REUSED_KIB

@@ -1,4 +1,4 @@
-"""The conformance suite finds what it is there to find."""
+"""The conformance suite detects faulty puzzles."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from modeltoll.puzzle import functions
 from modeltoll.puzzle.counter import (
     LADDER,
+    MIN_EVALUATIONS,
     PARTS_ABOVE,
-    RUNG_EVALUATIONS,
     Argon2idCounter,
     Sha256Counter,
 )
@@ -31,13 +31,13 @@ def work(seconds):
 
 @pytest.mark.parametrize("disclose", ["exact", "coarse", "blind"])
 @pytest.mark.parametrize("evaluations", [1.0, 1.3, 40.0, 300.0])
-def test_sha256_counters_keep_the_law_of_puzzles(disclose, evaluations):
+def test_sha256_counters_pass_the_suite(disclose, evaluations):
     puzzle = Sha256Counter(PROFILE, disclose=disclose, blind_seconds=10.0)
     check_puzzle(puzzle, PROFILE, random.Random(5), evaluations=evaluations, disclose=disclose)
 
 
 @pytest.mark.parametrize("disclose", ["exact", "coarse", "blind"])
-def test_argon2id_counters_keep_the_law_of_puzzles(disclose):
+def test_argon2id_counters_pass_the_suite(disclose):
     puzzle = Argon2idCounter(PROFILE, max_memory_kib=512, disclose=disclose, blind_seconds=10.0)
     check_puzzle(puzzle, PROFILE, random.Random(6), evaluations=10.0, draws=60, disclose=disclose)
 
@@ -82,7 +82,7 @@ def test_the_ladder_takes_the_most_memory_that_leaves_eight_evaluations(seconds,
     puzzle = Argon2idCounter(PROFILE, max_memory_kib=2048)
     challenge, _ = puzzle.within(client_kib).make(work(seconds), random.Random(4))
     allowed = [memory for memory in LADDER if memory <= min(2048, client_kib)] or [256]
-    fitting = [memory for memory in allowed if seconds * PROFILE.rate(memory) >= RUNG_EVALUATIONS]
+    fitting = [memory for memory in allowed if seconds * PROFILE.rate(memory) >= MIN_EVALUATIONS]
     assert challenge.memory_kib == max(fitting, default=256)
     assert (challenge.passes, challenge.lanes) == (1, 1)
 
@@ -91,8 +91,8 @@ def suspect(seconds):
     return Work(seconds, 1, seconds, surcharge=2.0)
 
 
-def test_under_suspicion_the_ladder_goes_on_and_nobody_asks_for_memory(monkeypatch):
-    """256 MiB where the work allows it, whatever the client says; everyone else stays within both limits."""
+def test_under_suspicion_the_ladder_extends_regardless_of_the_clients_memory(monkeypatch):
+    """256 MiB if the work allows it, regardless of the client; all others stay within both limits."""
     monkeypatch.setattr("modeltoll.puzzle.counter.evaluator", lambda _memory: lambda _seed, _n: bytes(32))
     puzzle = Argon2idCounter(PROFILE, max_memory_kib=65536, suspected_memory_kib=262144)
     for said in (0, 1024, 1 << 20):
@@ -101,11 +101,11 @@ def test_under_suspicion_the_ladder_goes_on_and_nobody_asks_for_memory(monkeypat
         assert asked.make(work(60.0), random.Random(1))[0].memory_kib == max(256, min(said, 65536))
     for seconds in (1e-4, 0.01, 1.0, 3.0, 60.0):  # and no higher than leaves eight evaluations
         memory = puzzle.make(suspect(seconds), random.Random(2))[0].memory_kib
-        assert memory == max((m for m in LADDER if seconds * PROFILE.rate(m) >= RUNG_EVALUATIONS), default=256)
+        assert memory == max((m for m in LADDER if seconds * PROFILE.rate(m) >= MIN_EVALUATIONS), default=256)
 
 
 def test_without_a_higher_ladder_suspicion_changes_no_memory():
-    """But a client's own limit still is not asked."""
+    """The client's limit does not apply."""
     puzzle = Argon2idCounter(PROFILE, max_memory_kib=1024)
     assert puzzle.within(256).make(suspect(0.9), random.Random(1))[0].memory_kib == 1024
     assert puzzle.within(256).make(work(0.9), random.Random(1))[0].memory_kib == 256
@@ -117,7 +117,7 @@ def test_a_lower_ladder_is_built_once():
     assert puzzle.within(1 << 20) is puzzle
 
 
-def test_a_coarse_bound_tells_one_bit_length_and_an_exact_one_all():
+def test_a_coarse_bound_shows_one_bit_length_and_an_exact_one_all():
     """Coarse bounds of W = 33 .. 63 are all the same, though the work differs."""
     coarse, exact = Sha256Counter(PROFILE), Sha256Counter(PROFILE, disclose="exact")
     shown = {

@@ -34,7 +34,7 @@ both = pytest.mark.parametrize("digest", DIGESTS)
 
 @both
 @pytest.mark.parametrize("evaluations", [1.0, 1.5, 100.0])
-def test_hashcash_keeps_the_law_of_puzzles(evaluations, digest):
+def test_hashcash_passes_the_suite(evaluations, digest):
     check_puzzle(Hashcash(PROFILE, digest=digest), PROFILE, random.Random(1), evaluations=evaluations)
 
 
@@ -56,7 +56,7 @@ def test_a_power_of_two_means_leading_zero_bits(digest, bits):
 
 
 @pytest.mark.parametrize("bits", [-1, 49])
-def test_bits_beyond_reason_are_refused(bits):
+def test_bits_out_of_range_are_refused(bits):
     with pytest.raises(ValueError):
         bits_bound(bits)
 
@@ -102,7 +102,7 @@ def test_another_digest_is_refused():
 
 
 def test_the_two_digests_are_two_puzzles():
-    """A stamp of one is none of the other."""
+    """A solution of one is not a solution of the other."""
     old, new = Hashcash(PROFILE, digest="sha1"), Hashcash(PROFILE)
     challenge, _ = old.make(work(50.0), random.Random(6))
     solution = old.solve(challenge, SolveControl())
@@ -113,7 +113,7 @@ def test_the_two_digests_are_two_puzzles():
 
 @pytest.fixture(params=DIGESTS)
 def issued(request):
-    """A token for a challenge of the server's, and the stamp that solves it."""
+    """A token for a challenge of the server's, and the counters that solve it."""
     rng = random.Random(7)
     puzzle = Hashcash(PROFILE, digest=request.param)
     challenge, _ = puzzle.make(work(5.0), rng)
@@ -125,12 +125,12 @@ def redeemed(token, counters, *, now=NOW + 1, caller="key:alice"):
     return redeem_claim(open_token(RING, token, caller, now), counters)
 
 
-def test_the_stamp_of_the_issued_challenge_buys_its_answer(issued):
+def test_the_solution_of_the_issued_challenge_buys_its_answer(issued):
     token, counters, *_ = issued
     assert redeemed(token, counters) == ANSWER
 
 
-def test_a_stamp_shown_again_buys_the_same_bytes_and_nothing_else(issued):
+def test_a_solution_shown_again_buys_the_same_bytes_and_nothing_else(issued):
     """Reused for its own toll there is nothing to gain; for any other toll it is refused."""
     token, counters, puzzle, claim = issued
     assert redeemed(token, counters) == redeemed(token, counters) == ANSWER
@@ -141,7 +141,7 @@ def test_a_stamp_shown_again_buys_the_same_bytes_and_nothing_else(issued):
 
 
 def test_a_self_made_challenge_is_refused(issued):
-    """Whoever makes his own, however easy, has no key to put it into a token."""
+    """A challenge of the caller's own is useless without a key to put it into a token."""
     _, _, puzzle, claim = issued
     rng = random.Random(9)
     easy, _ = puzzle.make(work(0.001), rng)
@@ -150,8 +150,8 @@ def test_a_self_made_challenge_is_refused(issued):
         redeemed(forged, puzzle.solve(easy, SolveControl()).counters)
 
 
-def test_a_stamp_made_before_its_challenge_is_refused(issued):
-    """Work done ahead, on seeds of one's own, solves no challenge whose seed the server draws later."""
+def test_a_solution_made_before_its_challenge_is_refused(issued):
+    """Work done ahead, on seeds of the caller's own, solves no challenge whose seed the server draws later."""
     token, counters, puzzle, _ = issued
     ahead = {
         puzzle.solve(puzzle.make(work(5.0), random.Random(seed))[0], SolveControl()).counters for seed in range(20, 30)
@@ -161,22 +161,22 @@ def test_a_stamp_made_before_its_challenge_is_refused(issued):
             redeemed(token, stamp)
 
 
-def test_an_early_stamp_is_refused(issued):
-    """A token that says it will be issued in the future: a dated stamp cannot be laid up for later."""
+def test_an_early_solution_is_refused(issued):
+    """A token that says it will be issued in the future: solutions cannot be stockpiled."""
     token, counters, *_ = issued
     assert redeemed(token, counters, now=NOW - 59) == ANSWER  # two gateways' clocks may differ so much
     with pytest.raises(TokenRefused):
         redeemed(token, counters, now=NOW - 61)
 
 
-def test_a_late_stamp_is_refused(issued):
+def test_a_late_solution_is_refused(issued):
     token, counters, *_ = issued
     assert redeemed(token, counters, now=NOW + 59) == ANSWER
     with pytest.raises(TokenExpired):
         redeemed(token, counters, now=NOW + 60)
 
 
-def test_a_stamp_is_its_callers_alone(issued):
+def test_a_solution_is_its_callers_alone(issued):
     token, counters, *_ = issued
     with pytest.raises(TokenRefused):
         redeemed(token, counters, caller="key:mallory")

@@ -64,30 +64,30 @@ def hashcash_claim(rng):
 
 
 @given(answers, st.binary(max_size=50), st.integers(0, 2**32))
-def test_what_is_closed_opens_byte_for_byte(answer, associated, seed):
-    cargo = seal_answer(answer, SOLUTION, associated, random.Random(seed))
-    assert open_answer(cargo, SOLUTION, associated) == answer
+def test_what_is_sealed_opens_byte_for_byte(answer, associated, seed):
+    payload = seal_answer(answer, SOLUTION, associated, random.Random(seed))
+    assert open_answer(payload, SOLUTION, associated) == answer
 
 
 @given(st.integers(0), st.integers(1, 255))
 def test_any_changed_byte_breaks_the_seal(position, change):
-    cargo = bytearray(seal_answer(ANSWER, SOLUTION, ASSOCIATED, random.Random(1)))
-    cargo[position % len(cargo)] ^= change
+    payload = bytearray(seal_answer(ANSWER, SOLUTION, ASSOCIATED, random.Random(1)))
+    payload[position % len(payload)] ^= change
     with pytest.raises(SealBroken):
-        open_answer(bytes(cargo), SOLUTION, ASSOCIATED)
+        open_answer(bytes(payload), SOLUTION, ASSOCIATED)
 
 
 @given(st.binary(max_size=100))
-def test_foreign_bytes_never_open(cargo):
+def test_foreign_bytes_never_open(payload):
     with pytest.raises(SealBroken):
-        open_answer(cargo, SOLUTION, ASSOCIATED)
+        open_answer(payload, SOLUTION, ASSOCIATED)
 
 
 def test_every_truncation_breaks_the_seal(rng):
-    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
-    for length in range(len(cargo)):
+    payload = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
+    for length in range(len(payload)):
         with pytest.raises(SealBroken):
-            open_answer(cargo[:length], SOLUTION, ASSOCIATED)
+            open_answer(payload[:length], SOLUTION, ASSOCIATED)
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ def test_every_truncation_breaks_the_seal(rng):
     ids=["other", "exchanged parts", "one part", "short", "no secret", "nothing"],
 )
 def test_another_solution_does_not_open(solution, rng):
-    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
+    payload = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
-        open_answer(cargo, solution, ASSOCIATED)
+        open_answer(payload, solution, ASSOCIATED)
 
 
 def test_another_challenge_does_not_open(rng):
     """Every published parameter is covered: the associated bytes are the whole challenge."""
-    cargo = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
+    payload = seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng)
     with pytest.raises(SealBroken):
-        open_answer(cargo, SOLUTION, ASSOCIATED + b" ")
+        open_answer(payload, SOLUTION, ASSOCIATED + b" ")
 
 
 CHALLENGES = {
@@ -140,13 +140,13 @@ def varied(challenge):
 def test_no_parameter_can_be_changed(name, rng):
     """Every one is covered by authentication, and so is the mode."""
     challenge = CHALLENGES[name]
-    cargo = seal_answer(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    assert open_answer(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
+    payload = seal_answer(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
+    assert open_answer(payload, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
     for changed in varied(challenge):
         with pytest.raises(SealBroken):
-            open_answer(cargo, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
+            open_answer(payload, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
     with pytest.raises(SealBroken):
-        open_answer(cargo, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
+        open_answer(payload, SOLUTION, wire.canonical_challenge(challenge, wire.REDEEM))
 
 
 def test_a_solution_without_secret_seals_nothing(rng):
@@ -159,7 +159,7 @@ def test_a_puzzle_used_twice_does_not_repeat_its_nonce(rng):
 
 
 @pytest.mark.parametrize("kind", ["text/ü", "a\r\nSet-Cookie: b", "x" * 2**16])
-def test_a_content_type_that_does_not_fit_is_the_upstreams_fault(kind, rng):
+def test_a_content_type_that_does_not_fit_is_an_error_of_the_upstream(kind, rng):
     with pytest.raises(AnswerError):
         seal_answer(Answer(200, kind, b""), SOLUTION, ASSOCIATED, rng)
 
@@ -169,11 +169,11 @@ def test_a_content_type_that_does_not_fit_is_the_upstreams_fault(kind, rng):
     [b"", b"\x00", b"\xff\xff", b"\x00\x00\x00", b"\x00\x00\x00\x05", b"\x00\x01\n\x00\xc8", b"\x00\x01\xe4\x00\xc8"],
 )
 def test_a_hostile_server_can_seal_nothing_but_answers(text, rng):
-    """Too short, no HTTP status, or a content type with control characters: broken, never believed."""
+    """Too short, no HTTP status, or a content type with control characters: an error."""
     nonce = bytes(12)
-    cargo = nonce + seal.AESGCM(seal._seal_key(SOLUTION)).encrypt(nonce, text, ASSOCIATED)
+    payload = nonce + seal.AESGCM(seal._seal_key(SOLUTION)).encrypt(nonce, text, ASSOCIATED)
     with pytest.raises(SealBroken, match="not an answer"):
-        open_answer(cargo, SOLUTION, ASSOCIATED)
+        open_answer(payload, SOLUTION, ASSOCIATED)
 
 
 @pytest.mark.parametrize("make", [counter_claim, hashcash_claim])
@@ -194,7 +194,7 @@ def test_a_claim_comes_back_as_it_went(answer, caller, expires):
 
 
 @pytest.mark.parametrize("make", [counter_claim, hashcash_claim])
-def test_no_other_counters_settle(make, rng):
+def test_no_other_counters_redeem(make, rng):
     claim, counters = make(rng)
     wrong = [(), counters[:-1], (*counters, 0), counters * 2, (-1,) * len(counters), (2**64,) * len(counters)]
     wrong += [(counters[0] - 1, *counters[1:]), (0,) * len(counters)]
@@ -206,8 +206,8 @@ def test_no_other_counters_settle(make, rng):
         assert str(refused.value) == seal.REFUSED
 
 
-def test_hashcash_claims_cannot_be_settled_by_an_empty_digest(rng):
-    """Nor can a counter's claim without a digest be settled at all."""
+def test_hashcash_claims_cannot_be_redeemed_by_an_empty_digest(rng):
+    """Nor can a counter's claim without a digest be redeemed at all."""
     claim, counters = counter_claim(rng)
     with pytest.raises(TokenRefused):
         redeem_claim(replace(claim, solution_digest=b""), counters)
@@ -240,8 +240,8 @@ def test_every_truncation_and_extension_is_refused(rng):
         open_token(RING, token + b"\0", "key:alice", NOW)
 
 
-def test_a_foreign_key_and_another_caller_are_told_the_same(rng):
-    """Only the operator's log knows which it was."""
+def test_a_foreign_key_and_another_caller_get_the_same_message(rng):
+    """Only the operator's log has the reason."""
     claim, _ = counter_claim(rng)
     foreign = seal_token(KeyRing((FOREIGN,)), claim, rng)
     mine = seal_token(RING, claim, rng)
@@ -254,14 +254,14 @@ def test_a_foreign_key_and_another_caller_are_told_the_same(rng):
     assert len({refusal.private for refusal in refusals}) == 2
 
 
-def test_another_caller_is_not_told_that_a_token_expired(rng):
+def test_another_caller_does_not_learn_that_a_token_expired(rng):
     token = seal_token(RING, counter_claim(rng)[0], rng)
     with pytest.raises(TokenRefused) as refused:
         open_token(RING, token, "key:mallory", NOW + 100)
     assert not isinstance(refused.value, TokenExpired)
 
 
-def test_a_token_lives_until_it_expires(rng):
+def test_a_token_is_valid_until_it_expires(rng):
     claim, _ = counter_claim(rng)
     token = seal_token(RING, claim, rng)
     assert open_token(RING, token, "key:alice", claim.expires - 0.001) == claim

@@ -19,7 +19,7 @@ from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0}, squarings=1000.0)
-TRAPDOOR = Trapdoor.draw()
+TRAPDOOR = Trapdoor.generate()
 LOCK = TimeLock(PROFILE, TRAPDOOR)
 
 
@@ -33,12 +33,12 @@ def squarer(request):
 
 
 @pytest.mark.parametrize("evaluations", [1.0, 1.5, 100.25])
-def test_time_locks_keep_the_law_of_puzzles(evaluations):
+def test_time_locks_pass_the_suite(evaluations):
     check_puzzle(LOCK, replace(PROFILE, sha256=PROFILE.squarings), random.Random(1), evaluations=evaluations, draws=100)
 
 
 @given(st.integers(1, 700), st.binary(min_size=16, max_size=16))
-def test_the_trapdoor_is_a_short_way_to_the_same_place(squarings, seed):
+def test_the_trapdoor_gives_the_same_result(squarings, seed):
     """By definition: x, squared so many times, one after the other."""
     x = time_lock_base(seed, TRAPDOOR.modulus)
     slow = x
@@ -48,14 +48,14 @@ def test_the_trapdoor_is_a_short_way_to_the_same_place(squarings, seed):
 
 
 @pytest.mark.parametrize("squarings", [1, 2, 255, 256, 257, 5000])
-def test_every_squarer_comes_to_the_makers_value(squarer, squarings):
+def test_every_squarer_gives_the_value_of_the_trapdoor(squarer, squarings):
     challenge, solution = LOCK.make(work(squarings / 1000), random.Random(2))
     assert challenge.parts[0].bound == squarings
     assert solve_timelock(challenge, SolveControl(), squarer) == solution
 
 
 def test_the_length_is_known_beforehand_and_never_varies():
-    """No disclosure can hide it: it is what must be done."""
+    """No disclosure can hide it: it is the work."""
     made = [LOCK.make(work(0.25), random.Random(seed))[0] for seed in range(20)]
     assert {expected_evaluations(challenge) for challenge in made} == {250}
     assert expected_seconds(made[0], PROFILE) == 0.25
@@ -70,12 +70,12 @@ def test_a_second_core_changes_nothing():
 def test_it_seals_an_answer():
     answer, rng = Answer(200, "text/plain", b"42"), random.Random(4)
     challenge, solution = LOCK.make(work(0.5), rng)
-    cargo = seal_answer(answer, solution, b"the challenge", rng)
-    assert open_answer(cargo, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
+    payload = seal_answer(answer, solution, b"the challenge", rng)
+    assert open_answer(payload, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
 
 
-def test_no_token_settles_it():
-    """Everyone knows its counter."""
+def test_no_token_redeems_it():
+    """Its counter is public."""
     challenge, _ = LOCK.make(work(0.5), random.Random(5))
     claim = RedeemClaim(Answer(200, "", b""), challenge, b"d" * 32, 1e9, "key:a", b"")
     with pytest.raises(ValueError, match="time lock"):
@@ -88,7 +88,7 @@ def test_only_its_own_locks_and_values_are_confirmed():
     assert LOCK.check(challenge, solution)
     assert not LOCK.check(challenge, Solution(solution.counters, changed))
     assert not LOCK.check(challenge, Solution(solution.counters))
-    assert not TimeLock(PROFILE, Trapdoor.draw()).check(challenge, solution)
+    assert not TimeLock(PROFILE, Trapdoor.generate()).check(challenge, solution)
 
 
 @pytest.mark.parametrize("change", ["seed", "bound", "check", "modulus"])
@@ -113,7 +113,7 @@ def test_a_modulus_of_another_size_is_refused_before_any_work(modulus):
         solve(replace(challenge, modulus=modulus), SolveControl())
 
 
-def test_it_stops_between_two_chunks_when_it_is_told_to(squarer):
+def test_it_stops_between_two_chunks_on_request(squarer):
     challenge, _ = LOCK.make(work(1e9), random.Random(10))
     heard = []
     with pytest.raises(SolveStopped):

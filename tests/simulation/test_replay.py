@@ -1,4 +1,4 @@
-"""The simulator charges what a gateway would, and its table says what it says it says."""
+"""The simulation charges what a gateway would, and its table is consistent."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_honest_callers_pay_a_unit_and_are_not_suspected(lines):
         assert 1.3 < line.ratio < 2.5, "the answer itself, the gateway's tenth, and about a unit"
 
 
-def test_a_thief_pays_more_the_fewer_accounts_he_has(lines):
+def test_a_thief_with_fewer_accounts_pays_more(lines):
     assert one(lines, ACCOUNTS, 1).ratio > one(lines, ACCOUNTS, 20).ratio > 10.0
     assert one(lines, ACCOUNTS, 1).suspected == 1.0
     assert one(lines, ACCOUNTS, 1).first_alarm < 60
@@ -171,7 +171,7 @@ def test_ratios_are_per_stolen_row(lines):
     assert diluted_line.ratio >= 0.8 * one(lines, ACCOUNTS, 1).ratio
 
 
-def test_choosy_thieves_get_fewer_rows_and_wait_for_all(lines):
+def test_selective_thieves_get_fewer_rows_and_pay_time_for_all(lines):
     half = one(lines, CHEAPEST)
     assert (half.queries, half.asked) == (300, 600)
     assert half.seconds_with < one(lines, ACCOUNTS, 1).seconds_with
@@ -191,7 +191,7 @@ def test_a_thief_who_buys_nothing_has_no_ratio(tariff, samples):
     assert (line.queries, line.ratio) == (0, None)
 
 
-def test_the_same_seed_gives_the_same_table_and_every_tariff_meets_the_same_rows(tariff, samples):
+def test_the_same_seed_gives_the_same_table_and_every_tariff_gets_the_same_rows(tariff, samples):
     tolls = [ConformalBatchTariff(tariff, NAMES, "one"), ConformalBatchTariff(tariff, NAMES, "two")]
     lines = replay_attackers(samples, tolls, TIMES, PLAN, 3)
     one_half, other_half = lines[: len(lines) // 2], lines[len(lines) // 2 :]
@@ -208,7 +208,7 @@ def test_accounts_of_one_organisation_pay_more_than_accounts_without_one(tariff,
     assert together.suspected == apart.suspected == 0.0
 
 
-def test_anonymous_accounts_pay_the_entry_toll(tariff, samples):
+def test_anonymous_accounts_pay_the_new_account_toll(tariff, samples):
     toll, plan = ConformalBatchTariff(tariff, NAMES), dataclasses.replace(PLAN, rows=600, accounts=(20,), fillers=())
     keyed = one(replay_attackers(samples, [toll], TIMES, plan, 0), ACCOUNTS)
     anonymous = one(
@@ -222,7 +222,7 @@ def test_samples_without_honest_rows_are_refused(tariff, samples):
         replay_attackers({"thief": samples["thief"]}, [ConformalBatchTariff(tariff, NAMES)], TIMES, PLAN, 0)
 
 
-def test_traffic_is_what_it_says():
+def test_traffic_has_the_documented_order():
     leaks = rows(6)
     assert split_over_accounts(leaks, 4).accounts.tolist() == [0, 1, 2, 3, 0, 1]
     assert one_account(leaks).accounts.tolist() == [0] * 6

@@ -58,7 +58,7 @@ def stolen_leaks(rows: int, rng: np.random.Generator) -> Leaks:
 def build_tariff(seed: int = 0) -> ConformalTariff:
     """A tariff from 2,000 honest rows, 400 of them held out, with a unit of 10 ms."""
     leaks = honest_leaks(_HONEST_ROWS, np.random.default_rng(seed))
-    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(entry=NewAccountToll(anonymous_units=50.0))
+    costs, terms = RowCosts(unit_seconds=UNIT), CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=50.0))
     return ConformalTariff(fit_calibration(MODEL, leaks, costs, terms))
 
 
@@ -149,7 +149,7 @@ async def _charge_request(
         at,
     )
     work = tariff.work(assessment, await traffic.ledger.charge(plan.caller, charge))
-    traffic.monitor.saw(plan.caller, fingerprints, assessment, work)
+    traffic.monitor.record(plan.caller, fingerprints, assessment, work)
     mode = "exempt" if plan.caller.exempt else "shadow" if traffic.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
     await traffic.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))

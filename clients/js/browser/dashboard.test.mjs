@@ -155,7 +155,7 @@ test("the last day is replayed with other settings, and invalid settings are ref
   await page.getByRole("button", { name: "Replay the last day" }).click();
   await page.getByText("replayed, these settings").waitFor();
   assert.match(page.url(), /maximum=10/);
-  const cells = await page.locator("tr", { hasText: "suspects, in all" }).locator("td").allInnerTexts();
+  const cells = await page.locator("tr", { hasText: "suspects, total work" }).locator("td").allInnerTexts();
   assert.equal(cells.length, 3);
   assert.ok(cells[1] !== cells[2], String(cells));
   assert.equal(await page.getByLabel("highest surcharge").inputValue(), "10");
@@ -176,21 +176,21 @@ test("a caller's name links to the caller's history", async () => {
   assert.match(await tile(page, "suspicion").innerText(), /suspected/);
   assert.equal(await page.locator("#leak-1 canvas").count(), 1);
   await page.getByRole("link", { name: "digits" }).click();
-  await page.getByRole("heading", { name: "The price in force" }).waitFor();
+  await page.getByRole("heading", { name: "Price in force" }).waitFor();
   assert.deepEqual(errors, []);
 });
 
 test("by keyboard: skip the header, read a chart, open a caller's history", async () => {
   const { page } = await visit();
   await page.keyboard.press("Tab");
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "To the page's main part");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to main content");
   await page.keyboard.press("Enter");
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.id), "requests");
   await page.keyboard.press("End");
   const readout = page.locator("#requests .readout");
   const last = await readout.innerText();
-  assert.match(last, /^\d\d:\d\d: not under suspicion \d+, under suspicion \d+$/);
+  assert.match(last, /^\d\d:\d\d: not suspected \d+, suspected \d+$/);
   await page.keyboard.press("ArrowLeft");
   assert.notEqual(await readout.innerText(), last);
   assert.equal(await readout.getAttribute("aria-live"), "polite");
@@ -295,7 +295,7 @@ for (const colorScheme of ["light", "dark"]) {
 test("without JavaScript everything but the charts is shown, and the form works", async () => {
   const { page } = await visit("", { javaScriptEnabled: false });
   assert.equal(await page.getByRole("heading", { level: 2 }).count(), 6);
-  await page.getByText("Without JavaScript the charts are not drawn").waitFor();
+  await page.getByText("Without JavaScript there are no charts").waitFor();
   assert.equal(await page.locator("#pause").isVisible(), false);
   await page.locator("summary").first().click();
   assert.ok(await page.locator("details[open] tbody tr").first().isVisible());

@@ -20,7 +20,7 @@ from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Caller
 from modeltoll.simulation.engine import ScenarioResult, run_scenario
-from modeltoll.simulation.p_value_mixture import EVERYWHERE, leaks_at
+from modeltoll.simulation.p_value_mixture import UNIFORM, leaks_at
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import one_account, split_over_accounts
 
@@ -107,7 +107,7 @@ def _trajectory(
         return ()
     known = {quality.queries: quality for quality in curve if quality.queries <= len(stolen_rows)}
     counts = sorted({*known, *np.linspace(0, len(stolen_rows), _CURVE_POINTS + 1).round().astype(int).tolist()} - {0})
-    seconds, leaks = outcome.running_seconds(), np.cumsum(outcome.traffic.leaks[stolen_rows], axis=0)
+    seconds, leaks = outcome.cumulative_seconds(), np.cumsum(outcome.traffic.leaks[stolen_rows], axis=0)
     points = []
     for count in counts:
         leak = dict(zip(measures, leaks[count - 1].tolist(), strict=True))
@@ -151,13 +151,13 @@ def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Resul
     outcome = run_scenario(plan.scenario, scheme.toll, plan.caller, scheme.times, context.rng(4), _solver(plan, scheme))
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
-    charged = outcome.charged.seconds[solved]
+    charged = outcome.charges.seconds[solved]
     whole, plain = outcome.queries == stolen.asked, experiment.evasion == NO_EVASION
     final = stolen.curve[-1] if whole else None
     stolen_rows = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)
     honest_ratio = honest.ratio or 1.0
-    gpu_seconds = float(scheme.gpu_seconds(outcome.charged)[solved].sum())
+    gpu_seconds = float(scheme.gpu_seconds(outcome.charges)[solved].sum())
     return Result(
         experiment=experiment,
         queries=outcome.queries,
@@ -198,7 +198,7 @@ def _charged(context: ExperimentContext, workload: Workload, leaks: Floats) -> P
     scheme, baseline = context.scheme, context.baseline
     if workload.drawn:
         scores = np.sort(baseline.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, EVERYWHERE.draw(workload.drawn, context.rng(6)))
+        rows = leaks_at(scores, UNIFORM.draw(workload.drawn, context.rng(6)))
         scenario = Scenario("honest", "honest", "drawn", 1, one_account(rows))
         return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _HONEST_CALLER, scheme.times, context.rng(5)))
     priced = select_measures(baseline.leaks(leaks), scheme.tariff.measures)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.names import ARGON2ID, SHA256
-from modeltoll.puzzle.counter import LADDER, RUNG_EVALUATIONS
+from modeltoll.puzzle.counter import LADDER, MIN_EVALUATIONS
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAU
     memory = np.full(len(seconds), LADDER[0], np.int64)
     for rung in LADDER:
         allowed = rung <= np.where(suspected, _SUSPECTED_KIB, _MAX_KIB)
-        memory[allowed & (seconds * profile.rate(rung) >= RUNG_EVALUATIONS)] = rung
+        memory[allowed & (seconds * profile.rate(rung) >= MIN_EVALUATIONS)] = rung
     return memory
 
 

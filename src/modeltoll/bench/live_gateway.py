@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import random
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,21 +18,19 @@ import numpy as np
 from modeltoll.client.httpx import AsyncTollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import ModeltollError
+from modeltoll.gateway.assembly.build import single_model_components, system_runtime
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
-from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
-from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
-from modeltoll.gateway.observability.metrics import GatewayMetrics
+from modeltoll.gateway.core.request import GateConfig, ServedModel
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
-from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
+from modeltoll.gateway.public.app import IngressPolicy, application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.registry import PUZZLES
-from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import Answer, Caller
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
 from modeltoll.simulation.traffic import one_account
@@ -41,6 +38,7 @@ from modeltoll.simulation.traffic import one_account
 if TYPE_CHECKING:
     from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
+    from modeltoll.gateway.public.app import AppComponents
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
@@ -148,18 +146,12 @@ def _components(
 ) -> AppComponents:
     """The components of a gateway with this tariff."""
     measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
-    model = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
+    served_model = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
     upstream = _VictimUpstream(live_run.victim, live_run.images.shape[1:])
-    generator = np.random.default_rng(secrets.randbits(128))
-    runtime = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
-    gate = Gate(
-        GateConfig(model, tariff, PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))),
-        upstream,
-        ledger,
-        runtime,
-    )
+    selector = PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))
+    config = GateConfig(served_model, tariff, selector)
     ingress = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
-    return AppComponents({_MODEL: gate}, upstream, ingress, GatewayMetrics(), runtime)
+    return single_model_components(config, upstream, ledger, system_runtime(profile), ingress)
 
 
 async def _ask(

@@ -11,7 +11,7 @@ import numpy as np
 from modeltoll.bench.hardware_costs import ARGON2ID, SHA256, gpu_cores
 from modeltoll.bench.leak_measures import ENTROPY, NOVELTY
 from modeltoll.errors import SettingsError
-from modeltoll.pricing.calibration import Calibration, Provenance
+from modeltoll.pricing.calibration import Calibration, CalibrationProvenance
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.pricing.leak_samples import select_measures
@@ -102,7 +102,7 @@ def _conformal_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarg
         select_measures(baseline.leaks(baseline.calibration.leaks), measures),
         RowCosts(undefended_seconds=times.undefended, gate_seconds=times.gate),
         CalibrationTerms(weights=_WEIGHTS.get(measure)),
-        Provenance("unseen images of the bench"),
+        CalibrationProvenance("unseen images of the bench"),
     )
     tariff = ConformalTariff(calibration)
     return TollOnTarget(

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line ``modeltoll``."""
 
 from modeltoll.cli.main import app, main
 

@@ -1,4 +1,4 @@
-"""The verbs of ``accounts``: what a ledger knows of its callers."""
+"""The commands ``accounts``: read, reset and export the accounts of a ledger."""
 
 from __future__ import annotations
 
@@ -18,136 +18,149 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import JsonFile, command_name, note, print_table, requires_extra, write_json
+from modeltoll.cli.terminal import JsonFile, note, print_table, requires_extra, with_exit_codes, write_json
 from modeltoll.errors import LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.records import Account, DailyUsage, LogEntry
 
-__all__ = ["verbs"]
+__all__ = ["commands"]
 
 T = TypeVar("T")
 
-verbs = typer.Typer(
+commands = typer.Typer(
     name="accounts",
-    help="What a ledger knows of its callers; gateways may go on working on it.",
+    help="Read, reset and export the accounts of callers in a ledger, while gateways use it.",
     epilog="Example: modeltoll accounts list sqlite:///modeltoll.db",
     no_args_is_help=True,
 )
 
-Where = Annotated[
-    str, typer.Argument(metavar="LEDGER", help="The ledger's URL, or the gateway's settings (.yaml), which name it.")
+LedgerArgument = Annotated[
+    str, typer.Argument(metavar="LEDGER", help="The ledger's URL, or a settings file (.yaml) that names it.")
 ]
-Who = Annotated[
-    str, typer.Argument(metavar="CALLER", help="key:alice, jwt:alice, net:198.51.100.0/24, or a group: org:acme.")
+CallerArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CALLER", help="Account name: key:alice, jwt:alice, net:198.51.100.0/24, or a group such as org:acme."
+    ),
 ]
-Which = Annotated[str | None, typer.Option("--model", help="Of this model alone.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Only the account for this model; by default for all models.")
+]
 
 _ALL = 2**62
 _PAGE = 1000
 _DAY = 86_400
+_MEMBERS = {"new_account_seconds": "entry_seconds"}  # fields of Work to the names that exports give them
 
 
 class ExportFormat(StrEnum):
-    """How lines are written."""
+    """File formats of an export."""
 
     jsonl = "jsonl"
     csv = "csv"
 
 
 class ExportSource(StrEnum):
-    """What is exported."""
+    """What an export contains."""
 
     accounts = "accounts"
     log = "log"
 
 
-@verbs.command("list", epilog="Example: modeltoll accounts list modeltoll.yaml --limit 50")
-@command_name
+@commands.command("list", epilog="Example: modeltoll accounts list modeltoll.yaml --limit 50")
+@with_exit_codes
 def list_accounts(
-    ledger: Where,
+    ledger: LedgerArgument,
     *,
-    limit: Annotated[int, typer.Option(min=1, help="How many, those with the most work first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of accounts to show.")] = 20,
     json_file: JsonFile = None,
 ) -> None:
-    """The callers to whom the most work was issued."""
-    found = _ask(ledger, lambda store: store.largest(limit, time.time()))
+    """List the accounts with the most work issued, largest first."""
+    found = _with_ledger(ledger, lambda store: store.largest(limit, time.time()))
     if json_file is not None:
-        write_json([_members(account) for account in found], json_file)
+        write_json([_account_json(account) for account in found], json_file)
     if json_file != "-":
         headings = ("caller", "model", "rows", "requests", "work, s", "first seen", "last seen")
-        print_table(headings, [_cells(account) for account in found])
+        print_table(headings, [_account_cells(account) for account in found])
 
 
-@verbs.command(epilog="Example: modeltoll accounts show sqlite:///modeltoll.db key:alice")
-@command_name
-def show(ledger: Where, caller: Who, model: Which = None, json_file: JsonFile = None) -> None:
-    """All that is known of a caller, or of a group: totals, and the histogram of his p-values as it counts now."""
-    found, today = _ask(ledger, lambda store: _known_today(store, caller, model))
+@commands.command(epilog="Example: modeltoll accounts show sqlite:///modeltoll.db key:alice")
+@with_exit_codes
+def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None, json_file: JsonFile = None) -> None:
+    """Show the account of a caller or a group: totals, leaks, p-value counts, and today's use of its quota."""
+    found, usage = _with_ledger(ledger, lambda store: _accounts_and_usage(store, caller, model))
     if json_file is not None:
-        had = {"rows_today": today.rows, "work_seconds_today": today.work}
-        write_json([_members(account) | had for account in found], json_file)
+        usage_json = {"rows_today": usage.rows, "work_seconds_today": usage.work}
+        write_json([_account_json(account) | usage_json for account in found], json_file)
     if json_file != "-":
         for account in found:
-            print_table((escape(f"{account.caller.name}, asking {account.model}"), ""), _facts(account))
-        if today.rows:
-            out_of = f"{today.rows:,} rows and {today.work:,.3f} s of work"
-            note.print(escape(f"of his allowance, of all models, {caller} has had {out_of} today"), soft_wrap=True)
+            print_table((escape(f"{account.caller.name}, model {account.model}"), ""), _account_facts(account))
+        if usage.rows:
+            out_of = f"{usage.rows:,} rows and {usage.work:,.3f} s of work"
+            note.print(escape(f"today {caller} has used {out_of} of its daily quota, over all models"), soft_wrap=True)
 
 
-@verbs.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
-@command_name
-def reset(ledger: Where, caller: Who, model: Which = None) -> None:
-    """Forget a caller, or a group: from now on he is new. The log stays, and so does his day's allowance."""
-    forgotten = _ask(ledger, lambda store: _forget(store, caller, model))
-    note.print(escape(f"{caller}: forgotten, asking {', '.join(forgotten)}"), soft_wrap=True)
+@commands.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
+@with_exit_codes
+def reset(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None) -> None:
+    """Delete the account of a caller or a group, so that it starts empty. The log and today's quota usage stay."""
+    models = _with_ledger(ledger, lambda store: _reset(store, caller, model))
+    note.print(escape(f"{caller}: account deleted for {', '.join(models)}"), soft_wrap=True)
 
 
-@verbs.command(epilog="Example: modeltoll accounts export sqlite:///modeltoll.db --format csv --out accounts.csv")
-@command_name
+@commands.command(epilog="Example: modeltoll accounts export sqlite:///modeltoll.db --format csv --out accounts.csv")
+@with_exit_codes
 def export(
-    ledger: Where,
+    ledger: LedgerArgument,
     *,
-    what: Annotated[ExportSource, typer.Option(help="The accounts, or the log of all tolls.")] = ExportSource.accounts,
-    form: Annotated[
-        ExportFormat, typer.Option("--format", help="JSON lines, or CSV with a head.")
+    what: Annotated[
+        ExportSource, typer.Option(help="Export the accounts, or the log of all tolls.")
+    ] = ExportSource.accounts,
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="JSON lines, or CSV with a header row.")
     ] = ExportFormat.jsonl,
-    out: Annotated[Path | None, typer.Option(help="The file; standard output if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output file; by default standard output.")] = None,
 ) -> None:
-    """Write all accounts, or the log, one a line. No payload and no key is in either."""
-    with _destination(out) as file:
-        write = _writer(file, form)
+    """Export all accounts, or the log, one per line. Neither contains payloads or API keys."""
+    with _output_file(out) as file:
+        write = _writer(file, file_format)
         if what is ExportSource.accounts:
-            for account in _ask(ledger, lambda store: store.largest(_ALL, time.time())):
-                write(_members(account))
+            for account in _with_ledger(ledger, lambda store: store.largest(_ALL, time.time())):
+                write(_account_json(account))
         else:
-            _ask(ledger, lambda store: _each_line(store, lambda number, who, bill: write(_line(number, who, bill))))
+            _with_ledger(
+                ledger,
+                lambda store: _for_each_line(
+                    store, lambda number, hashed, entry: write(_log_json(number, hashed, entry))
+                ),
+            )
 
 
-def _ask(where: str, question: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Open the ledger, if there is one, and ask it."""
+def _with_ledger(location: str, ask: Callable[[Ledger], Awaitable[T]]) -> T:
+    """Open an existing ledger, call ``ask`` with it, and close it."""
     with requires_extra("gateway"):
         from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
-    url = _url(where)
+    url = _url(location)
 
-    async def ask() -> T:
-        async with open_ledger(url, make=False) as store:
-            return await question(store)
+    async def run() -> T:
+        async with open_ledger(url, create=False) as store:
+            return await ask(store)
 
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
-def _url(where: str) -> str:
-    if "://" in where or Path(where).suffix not in {".yaml", ".yml"}:
-        return where
+def _url(location: str) -> str:
+    if "://" in location or Path(location).suffix not in {".yaml", ".yml"}:
+        return location
     with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
-    return load_settings(Path(where)).ledger.url
+    return load_settings(Path(location)).ledger.url
 
 
-async def _known(store: Ledger, name: str, model: str | None) -> Sequence[Account]:
-    """The accounts of one name, a group's among them, in the order of their models."""
+async def _accounts_of(store: Ledger, name: str, model: str | None) -> Sequence[Account]:
+    """The accounts of a caller or group, in the order of their models."""
     from modeltoll.records import Caller  # noqa: PLC0415
 
     now = time.time()
@@ -158,95 +171,99 @@ async def _known(store: Ledger, name: str, model: str | None) -> Sequence[Accoun
         raise SettingsError([f"CALLER: {error}"]) from None
     known = [account for account in found if account is not None]
     if not known:
-        raise LedgerError(f"the ledger knows no caller {name!r}" + (f" of {model!r}" if model else ""))
+        raise LedgerError(
+            f"the ledger knows no caller {name!r}"
+            + (f" of {model!r}" if model else "")
+            + "; modeltoll accounts list shows names"
+        )
     return known
 
 
-async def _known_today(store: Ledger, name: str, model: str | None) -> tuple[Sequence[Account], DailyUsage]:
+async def _accounts_and_usage(store: Ledger, name: str, model: str | None) -> tuple[Sequence[Account], DailyUsage]:
     from modeltoll.records import Caller  # noqa: PLC0415
 
-    return await _known(store, name, model), await store.spent(Caller(name), int(time.time() // _DAY))
+    return await _accounts_of(store, name, model), await store.spent(Caller(name), int(time.time() // _DAY))
 
 
-async def _forget(store: Ledger, name: str, model: str | None) -> Sequence[str]:
-    known = await _known(store, name, model)
+async def _reset(store: Ledger, name: str, model: str | None) -> Sequence[str]:
+    known = await _accounts_of(store, name, model)
     return [account.model for account in known if await store.reset(account.caller, account.model)]
 
 
-async def _each_line(store: Ledger, tell: Callable[[int, str, LogEntry], None]) -> None:
+async def _for_each_line(store: Ledger, handle: Callable[[int, str, LogEntry], None]) -> None:
     last = 0
     while page := await store.log(last, _PAGE):
         for line in page:
-            tell(*line)
+            handle(*line)
         last = page[-1][0]
 
 
-# How accounts and lines look.
+# Formatting of accounts and log lines.
 
 
-def _moment(seconds: float) -> str:
+def _iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _members(account: Account) -> dict[str, Any]:
+def _account_json(account: Account) -> dict[str, Any]:
     return {
         "caller": account.caller.name,
         "model": account.model,
         "rows": account.rows,
         "requests": account.requests,
         "work_seconds": account.work,
-        "first_seen": _moment(account.first_seen),
-        "last_seen": _moment(account.last_seen),
+        "first_seen": _iso_time(account.first_seen),
+        "last_seen": _iso_time(account.last_seen),
         "tariff": account.tariff,
         "leaks": account.leaks,
         "counts": account.counts,
     }
 
 
-def _line(number: int, who: str, bill: LogEntry) -> dict[str, Any]:
-    members = asdict(bill)
+def _log_json(number: int, hashed: str, entry: LogEntry) -> dict[str, Any]:
+    members = asdict(entry)
     work = members.pop("work")
     del work["rows"]
     return {
         "line": number,
         **members,
-        "at": _moment(bill.at),
-        "caller": who,
+        "at": _iso_time(entry.at),
+        "caller": hashed,
         "work_seconds": work.pop("seconds"),
-        **work,
+        **{_MEMBERS.get(name, name): value for name, value in work.items()},
     }
 
 
-def _cells(account: Account) -> tuple[str, ...]:
+def _account_cells(account: Account) -> tuple[str, ...]:
     return (
         escape(account.caller.name),
         escape(account.model),
         f"{account.rows:,}",
         f"{account.requests:,}",
         f"{account.work:,.1f}",
-        _moment(account.first_seen)[:16].replace("T", " "),
-        _moment(account.last_seen)[:16].replace("T", " "),
+        _iso_time(account.first_seen)[:16].replace("T", " "),
+        _iso_time(account.last_seen)[:16].replace("T", " "),
     )
 
 
-def _facts(account: Account) -> list[tuple[str, str]]:
+def _account_facts(account: Account) -> list[tuple[str, str]]:
     facts = [
         ("rows", f"{account.rows:,}"),
         ("requests", f"{account.requests:,}"),
         ("work issued, s", f"{account.work:,.3f}"),
-        ("first seen", _moment(account.first_seen)),
-        ("last seen", _moment(account.last_seen)),
+        ("first seen", _iso_time(account.first_seen)),
+        ("last seen", _iso_time(account.last_seen)),
         ("tariff", escape(account.tariff)),
     ]
     for number, (leak, counts) in enumerate(zip(account.leaks, account.counts, strict=False), start=1):
         bins = " ".join(f"{count:.1f}" for count in counts)
-        facts.append((f"measure {number}: leak in all", f"{leak:.4g}"))
-        facts.append(("  rows that count now, by bins of p from rare to common", bins))
+        facts.append((f"measure {number}: total leak", f"{leak:.4g}"))
+        facts.append(("  rows in the p-value bins, from rare to common, decayed by age", bins))
     return facts
 
 
 @contextmanager
-def _destination(out: Path | None) -> Iterator[IO[str]]:
+def _output_file(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
         return
@@ -254,27 +271,27 @@ def _destination(out: Path | None) -> Iterator[IO[str]]:
         with out.open("w", encoding="utf-8", newline="") as file:
             yield file
     except OSError as error:
-        raise SettingsError([f"--out: {out} cannot be written: {error.strerror}"]) from None
+        raise SettingsError([f"--out: {out} cannot be written: {error.strerror}; choose another file"]) from None
 
 
-def _writer(file: IO[str], form: ExportFormat) -> Callable[[dict[str, Any]], None]:
-    """What writes one line; of CSV the first one brings the head. Lists are JSON in it."""
-    if form is ExportFormat.jsonl:
+def _writer(file: IO[str], file_format: ExportFormat) -> Callable[[dict[str, Any]], None]:
+    """A function that writes one record; the first CSV record also writes the header. Lists become JSON in CSV."""
+    if file_format is ExportFormat.jsonl:
         return lambda members: print(json.dumps(members), file=file)
     rows = csv.writer(file, lineterminator="\n")
-    begun: list[bool] = []
+    header_written: list[bool] = []
 
     def write(members: dict[str, Any]) -> None:
-        if not begun:
+        if not header_written:
             rows.writerow(members)
-            begun.append(True)
-        rows.writerow(_texts(members.values()))
+            header_written.append(True)
+        rows.writerow(_csv_cells(members.values()))
 
     return write
 
 
-def _texts(values: Iterable[Any]) -> Iterator[Any]:
-    """As a cell of a table may hold it; a text that a spreadsheet would take for a formula is quoted."""
+def _csv_cells(values: Iterable[Any]) -> Iterator[Any]:
+    """Cells of a CSV row; a text that a spreadsheet would run as a formula gets a leading apostrophe."""
     for value in values:
         if isinstance(value, tuple | list):
             yield json.dumps(value)

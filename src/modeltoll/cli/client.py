@@ -1,4 +1,4 @@
-"""The verbs ``call`` and ``proxy``: those who pay."""
+"""The commands ``call`` and ``proxy``, which pay tolls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from modeltoll.cli.terminal import command_name, note, requires_extra, stage
+from modeltoll.cli.terminal import note, requires_extra, stage, with_exit_codes
 from modeltoll.client.purse import Payment, Purse
 from modeltoll.errors import ModeltollError, SettingsError, TollTooDear
 from modeltoll.wire import RECEIPT_HEADER
@@ -24,66 +24,76 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Toll
 
-__all__ = ["verbs"]
+__all__ = ["commands"]
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
-MaxSeconds = Annotated[float, typer.Option(min=0, help="The dearest toll to pay, in seconds of work.")]
-MemoryMib = Annotated[int, typer.Option(min=1, help="The most memory to give to a puzzle, in MiB.")]
-Cores = Annotated[int, typer.Option(min=1, help="How many cores to work on.")]
+MaxSeconds = Annotated[
+    float, typer.Option(min=0, help="Largest toll to pay, in expected seconds of work on one reference core.")
+]
+MemoryMib = Annotated[int, typer.Option(min=1, help="Largest memory that a puzzle may take, in MiB.")]
+Cores = Annotated[int, typer.Option(min=1, help="Number of cores that solve a puzzle.")]
 
 
-@verbs.command(epilog="Example: modeltoll call http://127.0.0.1:8080/v2/models/digits/infer --data request.json")
-@command_name
+@commands.command(epilog="Example: modeltoll call http://127.0.0.1:8080/v2/models/digits/infer --data request.json")
+@with_exit_codes
 def call(  # noqa: PLR0913  each is a choice of the caller's
-    url: Annotated[str, typer.Argument(help="Where to post the request.")],
+    url: Annotated[str, typer.Argument(help="URL to which the request is posted.")],
     *,
-    data: Annotated[Path | None, typer.Option(help="The request's JSON body; standard input if not given.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="MODELTOLL_KEY", help="API key.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="File with the request's JSON body; by default standard input.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(envvar="MODELTOLL_KEY", help="API key, sent as a bearer token.")] = None,
     max_seconds: MaxSeconds = 30.0,
     memory_mib: MemoryMib = 64,
     cores: Cores = 1,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say what the toll asks before it is paid, and what it took.")
+        bool,
+        typer.Option(
+            "--explain", help="Print what the toll asks before it is paid, and what it took, on standard error."
+        ),
     ] = False,
 ) -> None:
-    """Post one request, pay its toll, print the answer."""
+    """Post one request, pay its toll, and print the answer.
+
+    The answer goes to standard output, everything else to standard error.
+    """
     with requires_extra("cli"):
         import httpx  # noqa: PLC0415
     body, headers = _call_body(data), _call_headers(key)
-    with stage("Working for the answer") as progress:
-        kind = _ExplainingPurse if explain else Purse
-        purse = _purse(lambda: kind(max_seconds, memory_kib=1024 * memory_mib, cores=cores, progress=progress))
+    with stage("Solving the toll's puzzle") as progress:
+        purse_type = _ExplainingPurse if explain else Purse
+        purse = _purse(lambda: purse_type(max_seconds, memory_kib=1024 * memory_mib, cores=cores, progress=progress))
         try:
-            response = _post(url, body, headers, purse)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: a name that no host can have
+            response = _send(url, body, headers, purse)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: an invalid host name
             raise ModeltollError(f"{url}: {str(error) or type(error).__name__}") from None
         except TollTooDear as error:
-            wanted = f"--max-seconds {math.ceil(error.seconds)}" if error.seconds > max_seconds else "--memory-mib"
-            raise ModeltollError(f"{error}; to pay it all the same: {wanted}") from None
+            option = f"--max-seconds {math.ceil(error.seconds)}" if error.seconds > max_seconds else "--memory-mib"
+            raise ModeltollError(f"{error}; to pay it, set {option}") from None
     sys.stdout.buffer.write(response.content)
     sys.stdout.flush()
     for payment in purse.payments:
-        note.print(_paid(payment, explain=explain), soft_wrap=True)
+        note.print(_payment_line(payment, explain=explain), soft_wrap=True)
     if explain and not purse.payments:
-        said = response.headers.get(RECEIPT_HEADER)
-        note.print(escape(f"no toll was paid; receipt: {said}" if said else "no toll was asked"), soft_wrap=True)
+        message = response.headers.get(RECEIPT_HEADER)
+        note.print(escape(f"no toll was paid; receipt: {message}" if message else "no toll was asked"), soft_wrap=True)
     if not response.is_success:
         raise ModeltollError(f"the server answered {response.status_code} {response.reason_phrase}")
 
 
 class _ExplainingPurse(Purse):
-    """Says what each toll asks, also of those that are refused."""
+    """Prints what each toll asks, also if the toll is refused."""
 
-    _said: Toll | None = None
+    _explained: Toll | None = None
 
     def decide(self, toll: Toll) -> float:
-        if toll is not self._said:
-            self._said = toll
-            note.print(escape(self.explained(toll)), soft_wrap=True)
+        if toll is not self._explained:
+            self._explained = toll
+            note.print(escape(self.explanation(toll)), soft_wrap=True)
         return super().decide(toll)
 
-    def explained(self, toll: Toll) -> str:
+    def explanation(self, toll: Toll) -> str:
         """The toll in one line."""
         puzzle = toll.challenge
         memory = f" of {puzzle.memory_kib} KiB" if puzzle.memory_kib else ""
@@ -95,7 +105,8 @@ class _ExplainingPurse(Purse):
         )
 
 
-def _paid(payment: Payment, *, explain: bool) -> str:
+def _payment_line(payment: Payment, *, explain: bool) -> str:
+    """What a payment took, in one line."""
     line = f"paid {payment.seconds:.3f} s of {payment.puzzle} for {payment.rows} rows"
     return f"{line}; {payment.expected:.3g} s were expected" if explain else line
 
@@ -107,7 +118,7 @@ def _purse(make: Callable[[], Purse]) -> Purse:
         raise SettingsError([f"--max-seconds: {error}"]) from None
 
 
-def _post(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
+def _send(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx.Response:
     import httpx  # noqa: PLC0415  an extra
 
     from modeltoll.client.httpx import TollTransport  # noqa: PLC0415
@@ -118,7 +129,7 @@ def _post(url: str, body: bytes, headers: dict[str, str], purse: Purse) -> httpx
 
 def _call_headers(key: str | None) -> dict[str, str]:
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise SettingsError(["--key: holds characters that no API key has"])
+        raise SettingsError(["--key: must be printable ASCII characters"])
     return {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
 
 
@@ -126,48 +137,62 @@ def _call_body(data: Path | None) -> bytes:
     try:
         return data.read_bytes() if data else sys.stdin.buffer.read()
     except OSError as error:
-        raise SettingsError([f"--data: {data} cannot be read: {error.strerror}"]) from None
+        raise SettingsError([f"--data: {data} cannot be read: {error.strerror}; name another file"]) from None
 
 
-@verbs.command(epilog="Example: modeltoll proxy --upstream https://api.example.org --listen 127.0.0.1:8081")
-@command_name
+@commands.command(epilog="Example: modeltoll proxy --upstream https://api.example.org --listen 127.0.0.1:8081")
+@with_exit_codes
 def proxy(
     *,
-    upstream: Annotated[str, typer.Option(metavar="URL", help="The API that asks tolls.")],
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where programs connect.")] = "127.0.0.1:8081",
+    upstream: Annotated[str, typer.Option(metavar="URL", help="URL of the API that asks for tolls.")],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Address on which programs connect to the proxy.")
+    ] = "127.0.0.1:8081",
     max_seconds: MaxSeconds = 30.0,
     max_seconds_per_hour: Annotated[
-        float | None, typer.Option(min=0, help="The spending limit: work for all tolls of an hour together; none.")
+        float | None,
+        typer.Option(
+            min=0, help="Limit of all tolls of an hour together, in expected seconds of work; by default none."
+        ),
     ] = None,
     memory_mib: MemoryMib = 64,
     cores: Cores = 1,
 ) -> None:
-    """Pay the tolls of an API for any program, until interrupted or terminated. Metrics are at /metrics."""
+    """Run a local proxy that pays the tolls of an API for any program, until SIGINT or SIGTERM.
+
+    Prints its address; its metrics are at /metrics.
+    """
     with requires_extra("proxy"):
         from modeltoll.client.sidecar import SidecarMetrics, application, serve, upstream_url  # noqa: PLC0415
-    url, meters = upstream_url(upstream), SidecarMetrics()
+    url, metrics = upstream_url(upstream), SidecarMetrics()
     purse = _purse(
         lambda: Purse(
             max_seconds,
             max_seconds_per_hour=max_seconds_per_hour,
             memory_kib=1024 * memory_mib,
             cores=cores,
-            paid=meters.paid,
+            paid=metrics.record_payment,
         )
     )
-    with _listening(listen) as sock:
-        host, port = sock.getsockname()[:2]
+    with _open_socket(listen) as listening_socket:
+        host, port = listening_socket.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        said = f"paying for programs on http://{shown}:{port}, asking {url}; metrics on http://{shown}:{port}/metrics"
-        asyncio.run(serve(application(url, purse, meters), sock, partial(note.print, escape(said), soft_wrap=True)))
+        message = f"proxy on http://{shown}:{port} for {url}; metrics on http://{shown}:{port}/metrics"
+        asyncio.run(
+            serve(
+                application(url, purse, metrics), listening_socket, partial(note.print, escape(message), soft_wrap=True)
+            )
+        )
 
 
-def _listening(address: str) -> socket.socket:
+def _open_socket(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     if not (port.isdecimal() and len(port) < 6 and int(port) < 2**16):
-        raise SettingsError([f"--listen: {address!r} does not end with a port, as in 127.0.0.1:8081"])
+        raise SettingsError([f"--listen: {address!r} does not end with a port; write for example 127.0.0.1:8081"])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), int(port)), family=family)
     except OSError as error:
-        raise SettingsError([f"--listen: cannot listen on {address}: {error.strerror}; choose another"]) from None
+        raise SettingsError(
+            [f"--listen: cannot listen on {address}: {error.strerror}; choose another address"]
+        ) from None

@@ -1,4 +1,4 @@
-"""The verb ``demo``: an attack on a model behind a gateway, on embedded data, as a report or as a page."""
+"""The command ``demo``: extraction attacks with and without the toll, as a report or as a web page."""
 
 from __future__ import annotations
 
@@ -11,47 +11,57 @@ from typing import Annotated
 
 import typer
 
-from modeltoll.cli.terminal import command_name, note, out, print_table, requires_extra, stage
+from modeltoll.cli.terminal import note, out, print_table, requires_extra, stage, with_exit_codes
 from modeltoll.errors import SettingsError
 
-__all__ = ["verbs"]
+__all__ = ["commands"]
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
 
-@verbs.command(epilog="Example: modeltoll demo --out demo-out, or modeltoll demo --web --open")
-@command_name
-def demo(  # noqa: PLR0913  each is an option of the command
+@commands.command(epilog="Example: modeltoll demo --out demo-out, or modeltoll demo --web --open")
+@with_exit_codes
+def demo(  # noqa: PLR0913  each is a choice of the visitor's
     *,
     data: Annotated[
-        str, typer.Option(help="digits (embedded), or mnist with Tiny-ImageNet from --data-dir.")
+        str, typer.Option(help="Data set: digits (included), or mnist with Tiny-ImageNet from --data-dir.")
     ] = "digits",
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; or set MODELTOLL_DATA.")] = None,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for result.json, ratios.png and report.html.")] = Path(
-        "demo-out"
-    ),
-    short: Annotated[bool, typer.Option("--short", help="A quarter of the queries.")] = False,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same data and the same attacks.")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets; by default $MODELTOLL_DATA.")] = None,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Output folder for result.json, ratios.png and report.html.")
+    ] = Path("demo-out"),
+    short: Annotated[bool, typer.Option("--short", help="Run a quarter of the queries.")] = False,
+    seed: Annotated[
+        int, typer.Option(help="Seed of data, attacks and puzzles; the same seed repeats the same run.")
+    ] = 0,
     web: Annotated[
-        bool, typer.Option("--web", help="Instead, serve a page to try the toll in a browser, until interrupted.")
+        bool,
+        typer.Option(
+            "--web", help="Serve a web page on which to try the gateway, until interrupted, in place of the report."
+        ),
     ] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="The page's port, with --web. Default: any free port.")
+        int | None, typer.Option(min=0, max=65535, help="Port of the page, with --web; by default a free one.")
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page, with --web.")] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in a browser, with --web.")
+    ] = False,
 ) -> None:
-    """Steal a model with and without the toll, and compare the costs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the demo's servers end with it
+    """Attack a model on this machine with and without the toll, and report what the attacks cost.
+
+    Needs no network. Writes a report, or with --web serves a page.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its servers are ended too
     if web:
         if data != "digits" or short:
-            raise SettingsError(["--web: the page draws digits and has no report; leave out --data and --short"])
-        return _page(port or 0, seed, open_page=open_page)
+            raise SettingsError(["--web: the page serves digits and writes no report; leave out --data and --short"])
+        return _serve_page(port or 0, seed, open_page=open_page)
     if port is not None or open_page:
-        raise SettingsError(["--port, --open: these go with --web"])
-    return _report(data, data_dir, folder, seed, short=short)
+        raise SettingsError(["--port, --open: these go with --web; add it"])
+    return _write_report(data, data_dir, folder, seed, short=short)
 
 
-def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short: bool) -> None:
+def _write_report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short: bool) -> None:
     with requires_extra("demo"):
         from modeltoll.demo.data import DATA_LOADERS, SHORT_SIZES, DataSizes  # noqa: PLC0415
         from modeltoll.demo.report import HEADINGS, table, write_report  # noqa: PLC0415  an extra
@@ -59,30 +69,30 @@ def _report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short:
     if data not in DATA_LOADERS:
         raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(DATA_LOADERS)}"])
     options = Options(data=data, data_dir=data_dir, sizes=SHORT_SIZES if short else DataSizes(), seed=seed)
-    with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
-        outcome = run(
-            options, Path(place), stage, shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
+    with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as folder_name:
+        result = run(
+            options, Path(folder_name), stage, shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
         )
-    write_report(outcome, folder)
-    print_table(HEADINGS, table(outcome))
+    write_report(result, folder)
+    print_table(HEADINGS, table(result))
     out.print(
-        f"{outcome.compared} opened answers compared with the model server's own, {outcome.changed} differ; "
-        f"{outcome.seconds:.0f} s; see {folder / 'report.html'}",
+        f"{result.compared} opened answers compared with the model server's own, {result.changed} differ; "
+        f"{result.seconds:.0f} s; see {folder / 'report.html'}",
         soft_wrap=True,
     )
 
 
-def _page(port: int, seed: int, *, open_page: bool) -> None:
-    """Serve the page until a signal arrives, then exit as interrupted."""
+def _serve_page(port: int, seed: int, *, open_page: bool) -> None:
+    """Serve the page until SIGINT or SIGTERM; both end with the exit code of an interruption."""
     with requires_extra("demo"):
         from modeltoll.demo.web import WebOptions, serve_page  # noqa: PLC0415  an extra
 
     def ready(url: str) -> None:
         out.print(url, soft_wrap=True)
-        note.print("the page is ready; end it with Ctrl-C", soft_wrap=True)
+        note.print("the page is ready; stop it with Ctrl-C", soft_wrap=True)
         if open_page:
             webbrowser.open(url)
 
-    with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as place:
-        serve_page(WebOptions(port, seed=seed), Path(place), stage, ready)
+    with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as folder_name:
+        serve_page(WebOptions(port, seed=seed), Path(folder_name), stage, ready)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The command line: verbs only. Each verb reads its arguments, calls one room, and prints what came of it."""
+"""The commands of ``modeltoll``. Each reads its options, calls one package, and prints the result."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from modeltoll.cli.terminal import (  # first: where the command line's extra is missing, this says so
+from modeltoll.cli.terminal import (  # first: its error names the extra that is missing
     JsonFile,
     SettingsFile,
-    command_name,
     note,
     out,
     print_table,
     requires_extra,
+    with_exit_codes,
     write_json,
 )
 
@@ -31,13 +31,13 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="modeltoll",
-    help="A toll house for model APIs: answers sealed by a proof of work calibrated to what they give away.",
+    help="A proof-of-work gateway for model APIs: it seals each answer behind a puzzle whose cost follows how much the answer "
+    "gives away about the model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (accounts, bench, calibrate, client, demo, fit_measures, keys, setup, simulate_explain):
-    app.add_typer(room.verbs)
+_serve_command, _bench_puzzle_command = typer.Typer(), typer.Typer()
 
 
 def _version(wanted: bool) -> None:
@@ -49,19 +49,24 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _global(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     del version
 
 
-@app.command(epilog="Example: modeltoll serve modeltoll.yaml")
-@command_name
+@_serve_command.command(epilog="Example: modeltoll serve modeltoll.yaml")
+@with_exit_codes
 def serve(
     settings: SettingsFile,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that share the address.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Number of worker processes that share the address.")
+    ] = 1,
 ) -> None:
-    """Run the gateway until it is interrupted or terminated."""
+    """Run the gateway until it gets SIGINT or SIGTERM.
+
+    Reads a settings file; serves the model API, and on the admin address metrics, the dashboard and a test page.
+    """
     with requires_extra("gateway"):
         from modeltoll.gateway.assembly.build import build_gateway  # noqa: PLC0415
         from modeltoll.gateway.observability.logging_setup import configure_logging  # noqa: PLC0415
@@ -70,42 +75,49 @@ def serve(
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     loaded = load_settings(settings)
     configure_logging(loaded.operation)
-    assembly = build_gateway(loaded)
-    for notice in assembly.notices:
-        _report_error(f"[yellow]note:[/] {notice}")
-    said = (
-        f"toll house on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
-        f"a dashboard on http://{loaded.admin}/dashboard/, a page to try it on http://{loaded.admin}/try/"
+    gateway = build_gateway(loaded)
+    for notice in gateway.warnings:
+        _print_note(f"[yellow]note:[/] {notice}")
+    message = (
+        f"gateway on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
+        f"dashboard on http://{loaded.admin}/dashboard/, test page on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: _report_error(said), settings)
+        run_gateway(loaded, gateway, lambda: _print_note(message), settings)
     else:
-        del assembly  # each worker builds its own
-        run_workers(loaded, workers, lambda: _report_error(f"{said}, {workers} workers"), settings)
+        del gateway  # each worker builds its own
+        run_workers(loaded, workers, lambda: _print_note(f"{message}, {workers} workers"), settings)
 
 
-def _report_error(text: str) -> None:
-    """On standard error, if that can be written: a full disk under it stops no gateway."""
+def _print_note(text: str) -> None:
+    """Print on standard error; a write error, such as a full disk, does not stop the gateway."""
     with contextlib.suppress(OSError):
         note.print(text, soft_wrap=True)
 
 
-@app.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")
-@command_name
+@_bench_puzzle_command.command("bench-puzzle", epilog="Example: modeltoll bench-puzzle --save machine.json")
+@with_exit_codes
 def bench_puzzle(
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long to measure each puzzle.")] = 0.5,
-    save: Annotated[Path | None, typer.Option(help="Write this machine's profile, for the setting 'profile'.")] = None,
-    name: Annotated[str, typer.Option(help="What to call this machine.")] = "this machine",
+    seconds: Annotated[float, typer.Option(min=0.01, help="Seconds to measure each puzzle and size.")] = 0.5,
+    save: Annotated[
+        Path | None, typer.Option(help="Write this machine's profile to a JSON file, for the setting 'profile'.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of this machine in the profile.")] = "this machine",
     json_file: JsonFile = None,
 ) -> None:
-    """Measure what each puzzle takes on this machine, on one core and on all."""
+    """Measure evaluations per second of every puzzle on this machine, on one core and on all cores.
+
+    Prints a table; with --save also writes a machine profile.
+    """
     from modeltoll.puzzle.benchmark import measure_profile, measure_puzzles  # noqa: PLC0415
     from modeltoll.puzzle.counter import LADDER  # noqa: PLC0415
     from modeltoll.puzzle.machine_profile import save_profile  # noqa: PLC0415
     from modeltoll.puzzle.native_kernels import kernels  # noqa: PLC0415
     from modeltoll.puzzle.squaring import squarers  # noqa: PLC0415
 
-    note.print(f"in use here: SHA-256 by {kernels()[0].name}, squarings by {squarers()[0].name}", soft_wrap=True)
+    note.print(
+        f"implementations in use: SHA-256 by {kernels()[0].name}, squarings by {squarers()[0].name}", soft_wrap=True
+    )
     if save is not None:
         save_profile(measure_profile(seconds, name, time.perf_counter, LADDER), save)
     cores = sorted({1, os.cpu_count() or 1})
@@ -125,6 +137,22 @@ def bench_puzzle(
         print_table(headings, rows)
 
 
+for commands in (  # in the order of --help
+    demo.commands,
+    setup.commands,
+    _serve_command,
+    calibrate.commands,
+    fit_measures.commands,
+    simulate_explain.commands,
+    accounts.commands,
+    keys.commands,
+    client.commands,
+    _bench_puzzle_command,
+    bench.commands,
+):
+    app.add_typer(commands)
+
+
 def main() -> None:
-    """The entry point."""
+    """Run the command line."""
     app()

@@ -1,4 +1,4 @@
-"""The verbs of whoever sets a gateway up: ``init`` writes settings for a model server, ``check`` tries them."""
+"""The commands ``init``, which writes settings for a model server, and ``check``, which tests them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from modeltoll.cli.terminal import (
     FAILED,
     JsonFile,
     SettingsFile,
-    command_name,
     note,
     print_table,
     requires_extra,
     warn,
+    with_exit_codes,
     write_json,
 )
 from modeltoll.errors import ModeltollError, SettingsError
@@ -27,25 +27,28 @@ if TYPE_CHECKING:
     from modeltoll.gateway.setup.check import CheckReport, RouteCheck
     from modeltoll.gateway.setup.discover import DiscoveredModel
 
-__all__ = ["verbs"]
+__all__ = ["commands"]
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
-_PATIENCE = 10.0  # seconds for a model server to answer a sample
+_TIMEOUT = 10.0  # seconds for a model server to answer a sample
 
 
-@verbs.command(epilog="Example: modeltoll init http://127.0.0.1:8000")
-@command_name
+@commands.command(epilog="Example: modeltoll init http://127.0.0.1:8000")
+@with_exit_codes
 def init(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The running model server.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="URL of the running model server.")],
     *,
     model: Annotated[
-        str | None, typer.Option(help="The model's name, where the server does not list them, or of this one alone.")
+        str | None,
+        typer.Option(
+            help="Name of the model, if the server does not list its models, or to write settings for this one only."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The settings file.")] = Path("modeltoll.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Also where there is such a file.")] = False,
+    out: Annotated[Path, typer.Option(help="Settings file to write.")] = Path("modeltoll.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Find out what a model server speaks and serves, and write a commented settings file for it."""
+    """Detect a model server's protocol and models, and write a commented settings file for it."""
     with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import UpstreamSettings  # noqa: PLC0415
         from modeltoll.gateway.setup.settings_template import first_settings  # noqa: PLC0415
@@ -58,24 +61,24 @@ def init(
     except ValidationError as error:
         raise SettingsError([f"URL: {fault}" for fault in errors_of(error)]) from None
     if out.exists() and not force:
-        raise SettingsError([f"--out: {out} is there already; name another, or overwrite it with --force"])
-    finds = asyncio.run(_discovered(url, model))
+        raise SettingsError([f"--out: {out} exists already; name another file, or overwrite it with --force"])
+    models = asyncio.run(_discovered(url, model))
     try:
-        out.write_text(first_settings(url, finds), encoding="utf-8")
+        out.write_text(first_settings(url, models), encoding="utf-8")
     except OSError as error:
         raise ModeltollError(f"{out} cannot be written: {error.strerror}") from None
-    for find in finds:
-        holds = f"{find.kind} of {find.classes} classes" if find.classes else find.kind
-        note.print(f"found {escape(find.model)}: {find.protocol}, {holds}", soft_wrap=True)
-    warn(f"{find.model}: {find.guessed}; see {out}" for find in finds if find.guessed)
-    note.print(f"{out} is written. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
+    for found in models:
+        output = f"{found.kind} of {found.classes} classes" if found.classes else found.kind
+        note.print(f"found {escape(found.model)}: {found.protocol}, {output}", soft_wrap=True)
+    warn(f"{found.model}: {found.guessed}; see {out}" for found in models if found.guessed)
+    note.print(f"wrote {out}. Next: modeltoll check {out}; modeltoll serve {out}", soft_wrap=True)
 
 
 async def _discovered(url: str, model: str | None) -> tuple[DiscoveredModel, ...]:
     from modeltoll.gateway.setup.discover import discover  # noqa: PLC0415
     from modeltoll.gateway.upstream.http_upstream import HttpUpstream  # noqa: PLC0415
 
-    upstream = HttpUpstream(url, timeout=_PATIENCE)
+    upstream = HttpUpstream(url, timeout=_TIMEOUT)
     await upstream.open()
     try:
         return await discover(upstream, model)
@@ -83,50 +86,56 @@ async def _discovered(url: str, model: str | None) -> tuple[DiscoveredModel, ...
         await upstream.close()
 
 
-@verbs.command(epilog="Example: modeltoll check modeltoll.yaml")
-@command_name
+@commands.command(epilog="Example: modeltoll check modeltoll.yaml")
+@with_exit_codes
 def check(
     settings: SettingsFile,
     *,
-    inputs: Annotated[Path | None, typer.Option(help="Rows to ask for, .npy: the first eight are.")] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="Inputs to send, .npy, one row per input; the first 8 are sent. By default random ones."),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Try settings against the running model server: what each route will measure, and what it will cost."""
+    """Test a settings file against the running model server.
+
+    Sends a sample to every route, and prints what is measured, what it costs, and what is wrong.
+    """
     with requires_extra("gateway"):
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
-        from modeltoll.gateway.setup.check import check_gateway as try_all  # noqa: PLC0415
-    checked = asyncio.run(try_all(load_settings(settings), inputs))
+        from modeltoll.gateway.setup.check import check_gateway as check_settings  # noqa: PLC0415
+    report = asyncio.run(check_settings(load_settings(settings), inputs))
     if json_file is not None:
-        write_json(asdict(checked) | {"good": checked.good}, json_file)
+        write_json(asdict(report) | {"good": report.good}, json_file)
     if json_file != "-":
-        for tried in checked.models:
-            print_table((escape(f"{tried.model}, asked at {tried.route}"), ""), _facts(tried))
-    for notice in checked.notices:
+        for route in report.models:
+            print_table((escape(f"{route.model}, route {route.route}"), ""), _facts(route))
+    for notice in report.notices:
         note.print(f"[yellow]note:[/] {escape(notice)}", soft_wrap=True)
-    if not checked.good:
-        for fault in _faults(checked):
+    if not report.good:
+        for fault in _faults(report):
             note.print(f"[red]failed:[/] {escape(fault)}", soft_wrap=True)
         raise typer.Exit(FAILED)
-    note.print(f"ledger: {checked.ledger}. All is well.", soft_wrap=True)
+    note.print(f"ledger: {report.ledger}. All checks passed.", soft_wrap=True)
 
 
-def _faults(checked: CheckReport) -> list[str]:
-    return [*checked.faults, *(f"{tried.model}: {fault}" for tried in checked.models for fault in tried.faults)]
+def _faults(report: CheckReport) -> list[str]:
+    return [*report.faults, *(f"{route.model}: {fault}" for route in report.models for fault in route.faults)]
 
 
-def _facts(tried: RouteCheck) -> list[tuple[str, Any]]:
-    facts = [("mode", tried.mode)]
-    if tried.rows:
-        facts.append((f"a sample of {tried.rows} rows took the model server, ms", f"{1000 * tried.seconds:.2f}"))
-    facts += [(f"leak of its rows by {name}, mean", f"{leak:.4g}") for name, leak in tried.leaks.items()]
-    if tried.price_seconds is not None:
-        facts.append(("price of such a row, reference ms, before suspicion", f"{1000 * tried.price_seconds:.2f}"))
-    if tried.unit_seconds is None:
-        facts.append(("price", "none yet: there is no tariff"))
+def _facts(route: RouteCheck) -> list[tuple[str, Any]]:
+    facts = [("mode", route.mode)]
+    if route.rows:
+        facts.append((f"model server's time for a sample of {route.rows} rows, ms", f"{1000 * route.seconds:.2f}"))
+    facts += [(f"leak of its rows by {name}, mean", f"{leak:.4g}") for name, leak in route.leaks.items()]
+    if route.price_seconds is not None:
+        facts.append(("price of such a row before suspicion, reference ms", f"{1000 * route.price_seconds:.2f}"))
+    if route.unit_seconds is None:
+        facts.append(("price", "none: there is no tariff yet; make one with modeltoll calibrate"))
     else:
         facts.append(
-            ("unit: the most that an honest row costs on average, reference ms", f"{1000 * tried.unit_seconds:.2f}")
+            ("unit: the most that an honest row costs on average, reference ms", f"{1000 * route.unit_seconds:.2f}")
         )
-    facts += [(f"{share:.1%} of honest rows wait at most, ms", f"{1000 * wait:.1f}") for share, wait in tried.waits]
-    facts += [("fault", escape(fault)) for fault in tried.faults]
+    facts += [(f"{share:.1%} of honest rows wait at most, ms", f"{1000 * wait:.1f}") for share, wait in route.waits]
+    facts += [("fault", escape(fault)) for fault in route.faults]
     return facts

@@ -1,4 +1,4 @@
-"""The verbs ``simulate`` and ``explain``: what callers would pay under a tariff, and how a price came about."""
+"""The commands ``simulate``, which replays callers through a tariff, and ``explain``, which shows how a price arises."""
 
 from __future__ import annotations
 
@@ -11,63 +11,98 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeltoll.cli.terminal import JsonFile, command_name, print_table, requires_extra, stage, write_json
+from modeltoll.cli.terminal import JsonFile, print_table, requires_extra, stage, with_exit_codes, write_json
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.records import Account, Caller
 
-__all__ = ["verbs"]
+__all__ = ["commands"]
 
-verbs = typer.Typer()
+commands = typer.Typer()
 
 
-@verbs.command(
+@commands.command(
     epilog="Example: modeltoll simulate leaks.npz --tariff tariff.json --tariff published --figure ratios.png"
 )
-@command_name
+@with_exit_codes
 def simulate(  # noqa: PLR0913  each is a choice of the operator's
     recorded: Annotated[
         Path,
         typer.Argument(
-            metavar="TRACE.csv|LEAKS.npz", help="Recorded attacks, or leaks of rows; docs/explanation/pricing.md."
+            metavar="TRACE.csv|LEAKS.npz",
+            help="A trace of attacks, or recorded leaks of rows; see docs/explanation/pricing.md.",
         ),
     ],
     *,
-    tariff: Annotated[list[str], typer.Option(help="'published', or a tariff's file. Give several to compare them.")],
-    standard: Annotated[Path | None, typer.Option(help="The standard user's trace, for a TRACE.csv.")] = None,
+    tariff: Annotated[
+        list[str], typer.Option(help="'published', or a tariff file; repeat the option to compare several.")
+    ],
+    standard: Annotated[Path | None, typer.Option(help="Trace of the standard user; needed with a TRACE.csv.")] = None,
     signed: Annotated[
         bool,
-        typer.Option("--signed/--unsigned", help="Published: charge callers who leak less no more, unlike the paper."),
+        typer.Option(
+            "--signed/--unsigned",
+            help="Published tariff: charge callers who leak less than the standard user no more, unlike the paper.",
+        ),
     ] = False,
     rows_per_step: Annotated[
-        int | None, typer.Option(min=1, help="Published: rows per puzzle. The paper: one per row of a trace.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Published tariff: rows per puzzle; by default one puzzle per line of the trace, as in the paper.",
+        ),
     ] = None,
-    base: Annotated[float, typer.Option(min=1, help="Published: what the excess leak is an exponent of.")] = 1.0075,
-    measure: Annotated[str | None, typer.Option(help="Published: which of the recorded measures; the first.")] = None,
-    undefended_ms: Annotated[float | None, typer.Option(min=0.001, help="Time of a row without a gateway.")] = None,
-    gate_ms: Annotated[float | None, typer.Option(min=0, help="The gateway's own time for a row.")] = None,
-    rows: Annotated[int, typer.Option(min=0, help="Rows that each thief wants; 0: as recorded.")] = 10_000,
-    accounts: Annotated[str, typer.Option(help="Over how many accounts.")] = "1,10,100,1000,10000",
-    fillers: Annotated[str, typer.Option(help="How many fillers per stolen row.")] = "1,2,4,8",
+    base: Annotated[
+        float, typer.Option(min=1, help="Published tariff: base of the exponential in the excess leak.")
+    ] = 1.0075,
+    measure: Annotated[
+        str | None, typer.Option(help="Published tariff: name of the recorded measure; by default the first.")
+    ] = None,
+    undefended_ms: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Time of one row without a gateway, in ms; by default from the tariff."),
+    ] = None,
+    gate_ms: Annotated[
+        float | None, typer.Option(min=0, help="The gateway's own time for one row, in ms; by default from the tariff.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Number of rows that each thief wants; 0: as recorded.")] = 10_000,
+    accounts: Annotated[
+        str, typer.Option(help="Numbers of accounts per thief, separated by commas.")
+    ] = "1,10,100,1000,10000",
+    fillers: Annotated[
+        str, typer.Option(help="Numbers of filler rows per stolen row, separated by commas.")
+    ] = "1,2,4,8",
     filler_p: Annotated[
         list[str] | None,
-        typer.Option(help="Fillers of this distribution of p too: 0.5, 0.1..1, 0.3*0..0.1+0.7*0.5..1."),
+        typer.Option(
+            help="Also use fillers with this distribution of p-values, such as 0.5, 0.1..1 or 0.3*0..0.1+0.7*0.5..1; may be repeated."
+        ),
     ] = None,
-    abandon: Annotated[str, typer.Option(help="Leave rows dearer than so many times the undefended time.")] = "1,10",
-    honest_callers: Annotated[int, typer.Option(min=0, help="Honest callers drawn from the calibration.")] = 20,
-    honest_rows: Annotated[int, typer.Option(min=0, help="Rows of each of them.")] = 10_000,
+    abandon: Annotated[
+        str,
+        typer.Option(
+            help="Thieves leave rows that cost more than this many times the undefended time; numbers separated by commas."
+        ),
+    ] = "1,10",
+    honest_callers: Annotated[
+        int, typer.Option(min=0, help="Number of honest callers, drawn from the calibration.")
+    ] = 20,
+    honest_rows: Annotated[int, typer.Option(min=0, help="Number of rows of each honest caller.")] = 10_000,
     anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="Accounts without a key, who pay the entry toll.")
+        bool, typer.Option("--anonymous", help="All callers are anonymous, and pay the new-account toll.")
     ] = False,
     together: Annotated[
-        bool, typer.Option("--together", help="All accounts of a plan belong to one organisation.")
+        bool, typer.Option("--together", help="All accounts of a caller belong to one organisation.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same rows.")] = 0,
-    figure: Annotated[Path | None, typer.Option(help="Draw the ratios: .png.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the drawn rows; the same seed draws the same rows.")] = 0,
+    figure: Annotated[Path | None, typer.Option(help="Also draw the ratios to this .png file.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """What callers would pay under a tariff, without a gateway: recorded attacks, or plans made from recorded leaks."""
+    """Compute what honest callers and thieves would pay under a tariff, without a gateway.
+
+    Replays a trace of attacks, or simulates callers from recorded leaks, and prints a table.
+    """
     with requires_extra("gateway"):
         from modeltoll.pricing.leak_samples import read_leaks  # noqa: PLC0415
         from modeltoll.pricing.published import PublishedTerms  # noqa: PLC0415
@@ -79,7 +114,7 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
     terms = PublishedTerms(base=base, signed=signed, rows_per_step=rows_per_step)
     if recorded.suffix != ".npz":
         if figure is not None:
-            raise SettingsError(["--figure: a figure is drawn of an .npz file of leaks, not of a trace"])
+            raise SettingsError(["--figure: a figure is drawn of an .npz file of leaks, not of a trace; leave it out"])
         costs = inputs.replay_trace(recorded, standard, tariff, terms)
         _print_lines(costs, tables.MODE_HEADINGS, tables.mode_cells(costs), json_file)
         return
@@ -88,16 +123,16 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
         rows=rows or None,
         accounts=inputs.parse_counts(accounts, "--accounts"),
         fillers=inputs.parse_counts(fillers, "--fillers"),
-        stated={text: parse_mixture(text) for text in filler_p or ()},
+        distributions={text: parse_mixture(text) for text in filler_p or ()},
         abandon=inputs.parse_numbers(abandon, "--abandon"),
         honest_callers=honest_callers,
         honest_rows=honest_rows,
         caller=Caller("net:simulated" if anonymous else "key:simulated", groups=("org:simulated",) * together),
     )
-    times = inputs.GivenTimes(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
-    street = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
+    times = inputs.TimeOptions(*(None if ms is None else ms / 1000 for ms in (undefended_ms, gate_ms)))
+    simulation = inputs.load_inputs(tariff, samples, inputs.PublishedTollOptions(measure, terms), times)
     with stage("Replaying callers"):
-        lines = replay_attackers(samples, street.tolls, street.times, plan, seed)
+        lines = replay_attackers(samples, simulation.tariffs, simulation.times, plan, seed)
     _print_lines(lines, tables.LINE_HEADINGS, tables.line_cells(lines), json_file)
     if figure is not None:
         with requires_extra("demo"):
@@ -114,53 +149,65 @@ def _print_lines(
         print_table(headings, cells)
 
 
-@verbs.command(epilog="Example: modeltoll explain tariff.json --leak entropy=0.4 --leak novelty=2.1")
-@command_name
+@commands.command(epilog="Example: modeltoll explain tariff.json --leak entropy=0.4 --leak novelty=2.1")
+@with_exit_codes
 def explain(  # noqa: PLR0913  each is a choice of the operator's
-    tariff: Annotated[Path, typer.Argument(metavar="TARIFF.json", help="The tariff's file.")],
+    tariff: Annotated[Path, typer.Argument(metavar="TARIFF.json", help="Tariff file, as written by 'calibrate'.")],
     *,
-    leak: Annotated[list[str] | None, typer.Option(help="MEASURE=LEAK of one row, once for each measure.")] = None,
-    caller: Annotated[str | None, typer.Option(help="A caller, such as key:alice or net:198.51.100.0/24.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="The ledger's URL, for a caller.")] = None,
-    group: Annotated[
-        list[str] | None, typer.Option(help="A group of the caller's: org:acme or prefix:198.51.0.0/16.")
+    leak: Annotated[
+        list[str] | None, typer.Option(help="MEASURE=LEAK of one row; once for each measure of the tariff.")
     ] = None,
-    discount: Annotated[float, typer.Option(min=0, max=1, help="The caller's discount, as in the settings.")] = 0.0,
-    multiplier: Annotated[float, typer.Option(min=0, help="The multiplier of the caller's tier.")] = 1.0,
+    caller: Annotated[
+        str | None, typer.Option(help="Account name of a caller, such as key:alice or net:198.51.100.0/24.")
+    ] = None,
+    ledger: Annotated[str | None, typer.Option(help="URL of the ledger that has the caller's account.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Group of the caller, such as org:acme or prefix:198.51.0.0/16; may be repeated."),
+    ] = None,
+    discount: Annotated[
+        float, typer.Option(min=0, max=1, help="Discount of the caller, 0..1, as in the settings.")
+    ] = 0.0,
+    multiplier: Annotated[float, typer.Option(min=0, help="Price multiplier of the caller's tier.")] = 1.0,
     json_file: JsonFile = None,
 ) -> None:
-    """How the price of a row came about, and how a caller stands."""
+    """Explain the price of one row, the suspicion against one caller, or both."""
     with requires_extra("gateway"):
         from modeltoll.gateway.callers.identify import Tier  # noqa: PLC0415
         from modeltoll.pricing import explain  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
         from modeltoll.pricing.conformal import ConformalTariff  # noqa: PLC0415
-        from modeltoll.pricing.leak_samples import leaks_from_json  # noqa: PLC0415
+        from modeltoll.pricing.leak_samples import parse_leaks  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
     if (caller is None) != (ledger is None) or not (leak or caller):
         raise SettingsError(["explain: give --leak for a row, or --caller and --ledger for a caller, or all of them"])
-    priced = ConformalTariff(load_calibration(tariff))
-    standing = None
+    conformal = ConformalTariff(load_calibration(tariff))
+    caller_explanation = None
     if caller is not None and ledger is not None:
-        who = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
-        account = asyncio.run(_account(ledger, who, priced.calibration.model))
-        standing = explain.explain_caller(priced, account)
-    row = explain.explain_row(priced, leaks_from_json(leak, priced.measures), standing) if leak else None
+        caller_record = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
+        account = asyncio.run(_account(ledger, caller_record, conformal.calibration.model))
+        caller_explanation = explain.explain_caller(conformal, account)
+    row = explain.explain_row(conformal, parse_leaks(leak, conformal.measures), caller_explanation) if leak else None
     if json_file is not None:
-        write_json({"row": row and asdict(row), "caller": standing and asdict(standing)}, json_file)
+        write_json({"row": row and asdict(row), "caller": caller_explanation and asdict(caller_explanation)}, json_file)
     if json_file == "-":
         return
     if row is not None:
-        print_table(("a row", ""), tables.row_cells(row))
-    if standing is not None:
-        print_table((f"{standing.caller}, asking {standing.model}", ""), tables.caller_cells(standing))
+        print_table(("row", ""), tables.row_cells(row))
+    if caller_explanation is not None:
+        print_table(
+            (f"{caller_explanation.caller}, model {caller_explanation.model}", ""),
+            tables.caller_cells(caller_explanation),
+        )
 
 
 async def _account(url: str, caller: Caller, model: str) -> Account:
     from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
 
-    async with open_ledger(url, make=False) as ledger:
+    async with open_ledger(url, create=False) as ledger:
         account = await ledger.account(caller, model, time.time())
     if account is None:
-        raise CalibrationError(f"the ledger knows no caller {caller.name!r} of {model!r}")
+        raise CalibrationError(
+            f"the ledger knows no caller {caller.name!r} of {model!r}; modeltoll accounts list shows names"
+        )
     return account

@@ -1,4 +1,4 @@
-"""The terminal: what is said, how it looks, and which exit code says what."""
+"""Output of commands: tables, JSON, progress bars, messages and exit codes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ try:
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
     from rich.table import Table
-except ImportError:  # the plain install is the client library
-    sys.exit(
-        "the command line needs more than the plain install: pip install 'modeltoll[cli]' (or [gateway], or [demo])"
-    )
+except ImportError:  # the install without extras is the client library
+    sys.exit("the command line needs an extra: pip install 'modeltoll[cli]' (or [gateway], or [demo])")
 
 from modeltoll.errors import ModeltollError, SettingsError
 
@@ -36,7 +34,6 @@ __all__ = [
     "JsonFile",
     "SettingsFile",
     "Stages",
-    "command_name",
     "note",
     "out",
     "print_table",
@@ -44,6 +41,7 @@ __all__ = [
     "stage",
     "stages",
     "warn",
+    "with_exit_codes",
     "write_json",
 ]
 
@@ -56,19 +54,19 @@ _PAGE_WIDTH = 160
 note = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 if not out.is_terminal:
-    out.width = _PAGE_WIDTH  # a table in a file need not fit a screen
+    out.width = _PAGE_WIDTH  # tables that are written to a file need not fit a screen
 
 
-def command_name(function: Callable[P, R]) -> Callable[P, R]:
-    """Errors as one line and an exit code: 1 it failed, 2 the command or its settings are wrong, 130 interrupted."""
+def with_exit_codes(function: Callable[P, R]) -> Callable[P, R]:
+    """Print errors in one line each and exit: 1 if the command failed, 2 for a wrong command or settings, 130 interrupted."""
 
     @functools.wraps(function)
-    def verb(*args: P.args, **kwargs: P.kwargs) -> R:
+    def command(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except SettingsError as error:
-            for fault in error.faults:
-                note.print(f"[red]wrong:[/] {escape(fault)}", soft_wrap=True)
+            for problem in error.faults:
+                note.print(f"[red]error:[/] {escape(problem)}", soft_wrap=True)
             raise typer.Exit(WRONG) from None
         except ModeltollError as error:
             note.print(f"[red]failed:[/] {escape(str(error))}", soft_wrap=True)
@@ -77,18 +75,18 @@ def command_name(function: Callable[P, R]) -> Callable[P, R]:
             note.print("interrupted")
             raise typer.Exit(INTERRUPTED) from None
 
-    return verb
+    return command
 
 
 @contextmanager
 def requires_extra(extra: str) -> Iterator[None]:
-    """What is imported here comes with an extra; say which, where it is missing."""
+    """Imports in this block need an extra; if a package is missing, the error names the extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("modeltoll"):
             raise
-        raise SettingsError([f"this needs {error.name}: pip install 'modeltoll[{extra}]'"]) from None
+        raise SettingsError([f"this command needs {error.name}: pip install 'modeltoll[{extra}]'"]) from None
 
 
 def _bars() -> Bars:
@@ -98,7 +96,7 @@ def _bars() -> Bars:
 
 @contextmanager
 def stage(title: str) -> Iterator[Progress]:
-    """A progress bar on standard error while a step lasts; where that is no terminal, a line when it is done."""
+    """A progress bar on standard error during a step; without a terminal, one line with its seconds at the end."""
     begin = time.perf_counter()
     with _bars() as bars:
         task = bars.add_task(title, total=None)
@@ -108,16 +106,16 @@ def stage(title: str) -> Iterator[Progress]:
 
 
 class Stages:
-    """A bar for all steps, and one for each that is at work; any thread may say how far that is."""
+    """One progress bar for all steps and one for each running step. Thread-safe."""
 
     def __init__(self, bars: Bars, title: str, most: int) -> None:
         self._bars = bars
         self._all = bars.add_task(title, total=most)
-        self._tasks: dict[str, TaskID | None] = {}  # None: it has ended
+        self._tasks: dict[str, TaskID | None] = {}  # None: ended
         self._lock = threading.Lock()
 
     def of(self, title: str) -> Progress:
-        """The step's own bar, which is there from the first word until the step's end."""
+        """The progress callback of a step; its bar appears with the first call."""
 
         def say(done: int, most: int) -> None:
             with self._lock:
@@ -129,7 +127,7 @@ class Stages:
         return say
 
     def end(self, title: str) -> None:
-        """The step is done."""
+        """Remove a step's bar and count the step as done."""
         with self._lock:
             if (task := self._tasks.get(title)) is not None:
                 self._bars.remove_task(task)
@@ -139,12 +137,13 @@ class Stages:
 
 @contextmanager
 def stages(title: str, most: int) -> Iterator[Stages]:
-    """Progress bars on standard error while so many steps are taken, several at once; nothing where it is no terminal."""
+    """Progress bars on standard error for ``most`` steps, several at a time; nothing without a terminal."""
     with _bars() as bars:
         yield Stages(bars, title, most)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """Print a table on standard output; the first column is left-aligned, the others right-aligned."""
     table = Table(title=title or None, header_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="left" if number == 0 else "right")
@@ -154,11 +153,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: s
 
 
 def warn(warnings: Iterable[str]) -> None:
+    """Print warnings on standard error, one a line."""
     for warning in warnings:
         note.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
 
 
 def write_json(value: Any, path: str) -> None:
+    """Write a value as JSON to a file, or to standard output for ``-``."""
     text = json.dumps(value, indent=2) + "\n"
     if path == "-":
         sys.stdout.write(text)
@@ -167,8 +168,13 @@ def write_json(value: Any, path: str) -> None:
 
 
 JsonFile = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON; - is standard output.")
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Also write the table as JSON to this file; - writes JSON to standard output instead of the table.",
+    ),
 ]
 SettingsFile = Annotated[
-    Path, typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings; docs/reference/settings.md.")
+    Path, typer.Argument(metavar="SETTINGS.yaml", help="The gateway's settings file; see docs/reference/settings.md.")
 ]

@@ -1,1 +1,1 @@
-"""Those who pay."""
+"""Clients that pay tolls: for httpx, requests and aiohttp, and a proxy for other programs."""

@@ -1,6 +1,6 @@
-"""A client middleware for aiohttp (3.12 and later) that pays tolls without the caller noticing.
+"""A client middleware for aiohttp (3.12 and later) that pays tolls.
 
-aiohttp.ClientSession(middlewares=[TollMiddleware(max_seconds=30)])
+Use it as ``aiohttp.ClientSession(middlewares=[TollMiddleware(max_seconds=30)])``.
 """
 
 from __future__ import annotations
@@ -32,80 +32,79 @@ if TYPE_CHECKING:
 __all__ = ["TollMiddleware"]
 
 _GZIP = b"\x1f\x8b\x08"  # no JSON begins like this
-_LARGE = 1 << 20  # bodies above this many bytes are parsed beside the event loop
-_BLOCK = 1 << 14  # compressed bytes at a time: a bomb is noticed before it fills the memory
+_LARGE = 1 << 20  # bodies above this many bytes are parsed in a thread
+_BLOCK = 1 << 14  # compressed bytes per step, so that a decompression bomb is found before it fills the memory
 
 
 class TollMiddleware:
     """A client middleware that pays tolls.
 
-    What is no toll comes through as the server sent it, streamed where it was streamed; the request carries one more
-    header, ``Toll-Accept``, unless it has one already. Work is done in threads beside the event loop, no more at once
-    than the machine has cores, and stops when the call is cancelled. A ``total`` time-out of aiohttp counts the work
-    too; its others are for the network.
+    Responses other than tolls are passed on unchanged, streams as streams. Requests get the header ``Toll-Accept``,
+    unless they have one. Puzzles are solved in threads, at most as many at once as the machine has cores; cancelling
+    the call stops the work. The ``total`` timeout of aiohttp includes the work; its other timeouts do not.
 
     Args:
-        max_seconds: the dearest toll to pay, in expected seconds on one core (``TollTooDear`` above it).
-        purse: other limits; overrides ``max_seconds``.
+        max_seconds: the largest toll to pay, in expected seconds on one reference core; above it, ``TollTooDear``.
+        purse: further limits; overrides ``max_seconds``.
 
     Raises (from the session's calls):
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
 
     def __init__(self, max_seconds: float = 30.0, *, purse: Purse | None = None) -> None:
         self.purse = purse or Purse(max_seconds)
-        benches = max(1, (os.cpu_count() or 1) // self.purse.cores)
-        self._benches = ThreadPoolExecutor(benches, thread_name_prefix="modeltoll")
+        workers = max(1, (os.cpu_count() or 1) // self.purse.cores)
+        self._workers = ThreadPoolExecutor(workers, thread_name_prefix="modeltoll")
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """Send, pay, open."""
-        request.headers.setdefault(ACCEPT_HEADER, self.purse.wishes)
+        """Send the request; if the response is a toll, pay it and return the opened answer."""
+        request.headers.setdefault(ACCEPT_HEADER, self.purse.accept_header)
         response = await handler(request)
         if not may_be_toll(response.status, response.headers):
             return response
         raw = await _read(response)
-        _copied(response, raw)
-        steps = await self._steps(raw)
-        while (step := steps.step) is not None:
+        _replace_body(response, raw)
+        session = await self._start_session(raw)
+        while (step := session.step) is not None:
             if isinstance(step, SolveStep):
-                steps.earned(await self._labour(step))
+                session.submit_result(await self._solve(step))
                 continue
             response = await _redeem(request, step, handler)
             body = b""
             if response.status == STATUS:
-                body = _unpacked(await _read(response))
+                body = _decompressed(await _read(response))
             elif not is_final_status(response.status):
                 response.close()
-            steps.redeemed(response.status, body)
-        return response if steps.answer is None else _with_plain_headers(response, steps.answer)
+            session.submit_redemption(response.status, body)
+        return response if session.answer is None else _opened_response(response, session.answer)
 
-    async def _steps(self, raw: bytes) -> TollSession:
+    async def _start_session(self, raw: bytes) -> TollSession:
         if len(raw) <= _LARGE:
-            return TollSession(self.purse, _unpacked(raw))
+            return TollSession(self.purse, _decompressed(raw))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._benches, lambda: TollSession(self.purse, _unpacked(raw)))
+        return await loop.run_in_executor(self._workers, lambda: TollSession(self.purse, _decompressed(raw)))
 
-    async def _labour(self, labour: SolveStep) -> Answer | Solution:
+    async def _solve(self, step: SolveStep) -> Answer | Solution:
         stop = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._benches, labour.run, stop.is_set)
+            return await asyncio.get_running_loop().run_in_executor(self._workers, step.run, stop.is_set)
         finally:
             stop.set()
 
 
-async def _redeem(original: ClientRequest, redemption: RedeemStep, handler: ClientHandlerType) -> ClientResponse:
-    """Fetch what the original bought, from the same origin, with the same credentials."""
+async def _redeem(original: ClientRequest, step: RedeemStep, handler: ClientHandlerType) -> ClientResponse:
+    """Post a redemption to the origin of the original request, with the same credentials."""
     request = type(original)(
         "POST",
-        original.url.origin().with_path(redemption.path),
+        original.url.origin().with_path(step.path),
         headers=CIMultiDict((name, value) for name, value in original.headers.items() if is_forwarded(name)),
-        data=redemption.body,
+        data=step.body,
         loop=original.loop,
         response_class=original.response_class,
         proxy=original.proxy,
         proxy_auth=original.proxy_auth,
         proxy_headers=original.proxy_headers,
-        timer=original._timer,  # noqa: SLF001  the call's one time-out
+        timer=original._timer,  # noqa: SLF001  the call's timeout
         session=original.session,
         ssl=original.ssl,
         traces=original._traces,  # noqa: SLF001
@@ -115,31 +114,31 @@ async def _redeem(original: ClientRequest, redemption: RedeemStep, handler: Clie
     try:
         response = await handler(request)
     except (ClientOSError, ServerDisconnectedError) as error:
-        # aiohttp would begin the whole call anew, and pay twice.
-        raise ClientConnectionError(f"the answer is paid for, but was not fetched: {error}") from error
+        # aiohttp would retry the whole call, and pay twice.
+        raise ClientConnectionError(f"the toll is paid, but the answer was not received: {error}") from error
     response.method = original.method
-    response._real_url = original.original_url  # noqa: SLF001  as it would be without a toll
+    response._real_url = original.original_url  # noqa: SLF001  as without a toll
     response._url = original.url  # noqa: SLF001
     return response
 
 
 async def _read(response: ClientResponse) -> bytes:
-    """The body, as aiohttp decodes it; the connection goes back to its pool."""
+    """The body, decoded by aiohttp; the connection returns to its pool."""
     body = BoundedBody()
     whole = False
     try:
-        body.expect(response.headers.get("content-length", ""))
+        body.check_declared_size(response.headers.get("content-length", ""))
         async for chunk in response.content.iter_any():
             body.add(chunk)
         whole = True
     finally:
         if not whole:
             response.close()
-    return body.joined()
+    return body.content()
 
 
-def _unpacked(raw: bytes) -> bytes:
-    """The body without gzip, which a session that does not decompress leaves on it."""
+def _decompressed(raw: bytes) -> bytes:
+    """The body without gzip, which is left on it by a session with ``auto_decompress=False``."""
     if not raw.startswith(_GZIP):
         return raw
     body, gzip = BoundedBody(), zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -147,19 +146,19 @@ def _unpacked(raw: bytes) -> bytes:
         for start in range(0, len(raw), _BLOCK):
             body.add(gzip.decompress(raw[start : start + _BLOCK]))
     except zlib.error:
-        return raw  # no toll: it stands as it came
-    return body.joined()
+        return raw  # not a toll: returned unchanged
+    return body.content()
 
 
-def _copied(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, str]] | None = None) -> None:
-    """Put a body, and perhaps other headers, into a response that was read."""
+def _replace_body(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, str]] | None = None) -> None:
+    """Replace the body, and optionally the headers, of a response that was read."""
     loop = asyncio.get_running_loop()
     response.content = StreamReader(BaseProtocol(loop), max(len(body), 1), loop=loop)
     response.content.feed_data(body)
     response.content.feed_eof()
     if headers is not None:
         renewed = CIMultiDict(headers)
-        response._headers = CIMultiDictProxy(renewed)  # noqa: SLF001  aiohttp has no public way
+        response._headers = CIMultiDictProxy(renewed)  # noqa: SLF001  aiohttp has no public interface for this
         response._raw_headers = tuple(  # noqa: SLF001
             (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
             for name, value in renewed.items()
@@ -167,9 +166,9 @@ def _copied(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, 
         response._cache.clear()  # noqa: SLF001
 
 
-def _with_plain_headers(response: ClientResponse, answer: Answer) -> ClientResponse:
-    """The response with the answer in it, and with the other headers of the 402 that it came in."""
+def _opened_response(response: ClientResponse, answer: Answer) -> ClientResponse:
+    """The response changed to the opened answer; headers of the 402 that do not describe its body are kept."""
     response.status = answer.status
     response.reason = phrases.get(answer.status, "")
-    _copied(response, answer.body, opened_headers(response.headers.items(), answer))
+    _replace_body(response, answer.body, opened_headers(response.headers.items(), answer))
     return response

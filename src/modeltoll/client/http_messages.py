@@ -1,11 +1,11 @@
-"""What a toll changes in HTTP messages, whichever library carries them: header names and the size of a body."""
+"""Header rules and the size limit of tolls, shared by the drivers of all HTTP libraries."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import TollMalformed
-from modeltoll.wire import MAX_TOLL_BYTES, type_headers
+from modeltoll.wire import MAX_TOLL_BYTES, content_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,43 +24,45 @@ def _text(name: str | bytes) -> str:
 
 
 def is_forwarded(name: str | bytes) -> bool:
-    """Whether a redemption takes this header over from the request whose answer it fetches."""
+    """Whether the redeem request copies this header from the original request."""
     return _text(name) not in _OF_THE_REQUEST
 
 
 def is_kept(name: str | bytes) -> bool:
-    """Whether an opened answer takes this header over from the 402 that it came in."""
+    """Whether an opened answer keeps this header of the 402."""
     return _text(name) not in _OF_THE_TOLL
 
 
 def opened_headers(headers: Iterable[tuple[str, str]], answer: Answer) -> list[tuple[str, str]]:
-    """The headers of an opened answer: its own, and those that stay of the 402 that it came in."""
+    """The headers of an opened answer: its own, and those of the 402 that are kept."""
     kept = [(name, value) for name, value in headers if is_kept(name)]
     kept.append(("Content-Length", str(len(answer.body))))
     if answer.content_type:
-        kept += type_headers(answer.content_type).items()
+        kept += content_headers(answer.content_type).items()
     return kept
 
 
 class BoundedBody:
-    """Collects a body that must not grow beyond what a toll may take."""
+    """Collects the chunks of a body of at most ``MAX_TOLL_BYTES`` bytes; raises ``TollMalformed`` above that."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._left = MAX_TOLL_BYTES
 
-    def expect(self, size: str) -> None:
-        """Refuse at once what says of itself, in its ``Content-Length``, that it is too large."""
+    def check_declared_size(self, size: str) -> None:
+        """Refuse a ``Content-Length`` above the limit before the body is read."""
         if size.isdecimal() and int(size[:20]) > self._left:
             self._refuse()
 
     def add(self, chunk: bytes) -> None:
+        """Append a chunk."""
         self._left -= len(chunk)
         if self._left < 0:
             self._refuse()
         self._chunks.append(chunk)
 
-    def joined(self) -> bytes:
+    def content(self) -> bytes:
+        """All chunks as one body."""
         return b"".join(self._chunks)
 
     @staticmethod

@@ -1,9 +1,9 @@
-"""Transports for httpx and httpx2 that pay tolls without the caller noticing.
+"""Transports for httpx and httpx2 that pay tolls.
 
     client = httpx.Client(transport=TollTransport(max_seconds=30))
 
-The same classes serve both libraries, and import neither. A client that is given a transport leaves its own options
-for connections (``verify``, ``http2``, proxies) aside: put them into the transport inside,
+The same classes work with both libraries, and import neither. httpx ignores a client's connection options (``verify``,
+``http2``, proxies) if the client is given a transport; pass them to the inner transport,
 ``TollTransport(transport=httpx.HTTPTransport(http2=True))``.
 """
 
@@ -30,24 +30,23 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncTollTransport", "TollTransport"]
 
-_Base: Any = object  # to a type checker both libraries' transports, at run time neither
-_LARGE = 1 << 20  # bodies above this many bytes are parsed beside the event loop
+_Base: Any = object  # type checkers take it for either library's transport
+_LARGE = 1 << 20  # bodies above this many bytes are parsed in a thread
 
 
 class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     """A synchronous transport that pays tolls.
 
-    What is no toll comes through as the server sent it, streamed where it was streamed; the request carries one more
-    header, ``Toll-Accept``, unless it has one already. A request that is paid for may wait longer than the client's
-    time-outs, which are for the network; the wait has its own limits in the purse.
+    Responses other than tolls are passed on unchanged, streams as streams. Requests get the header ``Toll-Accept``,
+    unless they have one. The client's timeouts apply to the network only; the purse limits the work.
 
     Args:
-        max_seconds: the dearest toll to pay, in expected seconds on one core (``TollTooDear`` above it).
-        purse: other limits; overrides ``max_seconds``.
-        transport: what sends requests; by default the library's own ``HTTPTransport()``.
+        max_seconds: the largest toll to pay, in expected seconds on one reference core; above it, ``TollTooDear``.
+        purse: further limits; overrides ``max_seconds``.
+        transport: the inner transport, which sends the requests; by default the library's ``HTTPTransport()``.
 
     Raises (from the client's calls):
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
 
     def __init__(
@@ -62,22 +61,22 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> Any:
-        """Send, pay, open."""
-        transport = self._inner or self._made(request)
+        """Send the request; if the response is a toll, pay it and return the opened answer."""
+        transport = self._inner or self._default_transport(request)
         response = transport.handle_request(with_accept_header(request, self.purse))
         if not may_be_toll(response.status_code, response.headers):
             return response
-        walk = HttpxExchange(request, response, self._read(response), self.purse)
-        while (step := walk.step) is not None:
+        exchange = HttpxExchange(request, response, self._read(response), self.purse)
+        while (step := exchange.step) is not None:
             if isinstance(step, SolveStep):
-                walk.earned(step.run(None))
+                exchange.submit_result(step.run(None))
                 continue
-            response = transport.handle_request(walk.redeeming(step))
-            walk.redeemed(response, b"" if is_final_status(response.status_code) else self._read(response))
-        return walk.response
+            response = transport.handle_request(exchange.redeem_request(step))
+            exchange.submit_redemption(response, b"" if is_final_status(response.status_code) else self._read(response))
+        return exchange.response
 
-    def _made(self, request: httpx.Request) -> Any:
-        with self._lock:  # threads may come at once
+    def _default_transport(self, request: httpx.Request) -> Any:
+        with self._lock:  # the client may be shared by threads
             if self._inner is None:
                 self._inner = library_of(request).HTTPTransport()
             return self._inner
@@ -86,15 +85,15 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     def _read(response: httpx.Response) -> bytes:
         body = BoundedBody()
         try:
-            body.expect(response.headers.get("content-length", ""))
+            body.check_declared_size(response.headers.get("content-length", ""))
             for chunk in response.iter_raw():
                 body.add(chunk)
         finally:
             response.close()
-        return body.joined()
+        return body.content()
 
     def close(self) -> None:
-        """Close the transport inside."""
+        """Close the inner transport."""
         if self._inner is not None:
             self._inner.close()
 
@@ -111,10 +110,9 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
 
 
 class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
-    """The same for ``AsyncClient``, under asyncio and trio.
+    """The same for ``AsyncClient``, with asyncio or trio.
 
-    Work is done in threads beside the event loop, no more at once than the machine has cores, and stops when the call
-    is cancelled.
+    Puzzles are solved in threads, at most as many at once as the machine has cores; cancelling the call stops the work.
     """
 
     def __init__(
@@ -126,37 +124,37 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
     ) -> None:
         self.purse = purse or Purse(max_seconds)
         self._inner: Any = transport
-        self._benches = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // self.purse.cores))
+        self._workers = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // self.purse.cores))
 
     async def handle_async_request(self, request: httpx.Request) -> Any:
-        """Send, pay, open."""
+        """Send the request; if the response is a toll, pay it and return the opened answer."""
         if self._inner is None:
             self._inner = library_of(request).AsyncHTTPTransport()
         transport = self._inner
         response = await transport.handle_async_request(with_accept_header(request, self.purse))
         if not may_be_toll(response.status_code, response.headers):
             return response
-        walk = await self._walk(request, response)
-        while (step := walk.step) is not None:
+        exchange = await self._exchange(request, response)
+        while (step := exchange.step) is not None:
             if isinstance(step, SolveStep):
-                walk.earned(await self._labour(step))
+                exchange.submit_result(await self._solve(step))
                 continue
-            response = await transport.handle_async_request(walk.redeeming(step))
-            walk.redeemed(response, b"" if is_final_status(response.status_code) else await self._read(response))
-        return walk.response
+            response = await transport.handle_async_request(exchange.redeem_request(step))
+            exchange.submit_redemption(
+                response, b"" if is_final_status(response.status_code) else await self._read(response)
+            )
+        return exchange.response
 
-    async def _walk(self, request: httpx.Request, response: httpx.Response) -> HttpxExchange:
+    async def _exchange(self, request: httpx.Request, response: httpx.Response) -> HttpxExchange:
         raw = await self._read(response)
         if len(raw) <= _LARGE:
             return HttpxExchange(request, response, raw, self.purse)
-        return await anyio.to_thread.run_sync(HttpxExchange, request, response, raw, self.purse, limiter=self._benches)
+        return await anyio.to_thread.run_sync(HttpxExchange, request, response, raw, self.purse, limiter=self._workers)
 
-    async def _labour(self, labour: SolveStep) -> Answer | Solution:
+    async def _solve(self, step: SolveStep) -> Answer | Solution:
         stop = threading.Event()
         try:
-            return await anyio.to_thread.run_sync(
-                labour.run, stop.is_set, abandon_on_cancel=True, limiter=self._benches
-            )
+            return await anyio.to_thread.run_sync(step.run, stop.is_set, abandon_on_cancel=True, limiter=self._workers)
         finally:
             stop.set()
 
@@ -164,16 +162,16 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
     async def _read(response: httpx.Response) -> bytes:
         body = BoundedBody()
         try:
-            body.expect(response.headers.get("content-length", ""))
+            body.check_declared_size(response.headers.get("content-length", ""))
             async with aclosing(response.aiter_raw()) as chunks:  # type: ignore[type-var]  # a generator in both
                 async for chunk in chunks:
                     body.add(chunk)
         finally:
             await response.aclose()
-        return body.joined()
+        return body.content()
 
     async def aclose(self) -> None:
-        """Close the transport inside."""
+        """Close the inner transport."""
         if self._inner is not None:
             await self._inner.aclose()
 

@@ -1,6 +1,6 @@
-"""One request's way through a toll, in the messages of httpx and httpx2, whose names are the same.
+"""The exchange of one toll in messages of httpx or httpx2, whose names are the same.
 
-Which of the two is in use is seen from the request, so neither is imported here.
+The request's class shows which of the two is in use, so neither is imported here.
 """
 
 from __future__ import annotations
@@ -22,108 +22,105 @@ if TYPE_CHECKING:
 __all__ = ["HttpxExchange", "library_of", "with_accept_header"]
 
 _LIBRARIES = ("httpx", "httpx2")
-_WISHES = ACCEPT_HEADER.lower().encode()
+_ACCEPT = ACCEPT_HEADER.lower().encode()
 
-_TAKEN_OVER = ("timeout", "sni_hostname", "trace")  # request extensions; "target" would lead elsewhere
-_BLOCK = 1 << 14  # compressed bytes at a time: a bomb is noticed before it fills the memory
+_COPIED_EXTENSIONS = ("timeout", "sni_hostname", "trace")  # request extensions; "target" would change the URL
+_BLOCK = 1 << 14  # compressed bytes per step, so that a decompression bomb is found before it fills the memory
 
 
 def library_of(request: httpx.Request) -> ModuleType:
-    """The library that made the request: httpx or httpx2, also where its class was derived from."""
+    """The library of the request's class or of one of its base classes: httpx or httpx2."""
     roots = (kind.__module__.partition(".")[0] for kind in type(request).__mro__)
     return sys.modules[next(root for root in roots if root in _LIBRARIES)]
 
 
 def with_accept_header(request: httpx.Request, purse: Purse) -> httpx.Request:
-    """The same request, which now says what the purse pays with, unless its maker said it himself."""
-    if _WISHES not in [name.lower() for name, _ in request.headers.raw]:  # faster than to ask the headers themselves
-        request.headers[ACCEPT_HEADER] = purse.wishes
+    """The same request with the purse's ``Toll-Accept``, unless it has one."""
+    if _ACCEPT not in [name.lower() for name, _ in request.headers.raw]:  # faster than ``request.headers``
+        request.headers[ACCEPT_HEADER] = purse.accept_header
     return request
 
 
-def _redeeming(original: httpx.Request, redemption: RedeemStep) -> httpx.Request:
-    """The request for what the original bought.
-
-    It goes where the original went, with the same credentials, since the token is its caller's alone.
-    """
+def _redeem_request(original: httpx.Request, step: RedeemStep) -> httpx.Request:
+    """The redeem request, to the origin of the original request and with its credentials, to which the token is bound."""
     headers = [(name, value) for name, value in original.headers.raw if is_forwarded(name)]
     request: httpx.Request = library_of(original).Request(
         "POST",
-        original.url.copy_with(raw_path=redemption.path.encode()),
+        original.url.copy_with(raw_path=step.path.encode()),
         headers=[*headers, (b"Content-Type", b"application/json")],
-        content=redemption.body,
-        extensions={name: original.extensions[name] for name in _TAKEN_OVER if name in original.extensions},
+        content=step.body,
+        extensions={name: original.extensions[name] for name in _COPIED_EXTENSIONS if name in original.extensions},
     )
     return request
 
 
-def _rebuilt(library: ModuleType, came: httpx.Response, answer: Answer) -> httpx.Response:
-    """A response that carries the answer, with the other headers of the 402 that it came in."""
-    headers = [(name, value) for name, value in came.headers.raw if is_kept(name)]
+def _opened_response(library: ModuleType, original: httpx.Response, answer: Answer) -> httpx.Response:
+    """A response with the opened answer; headers of the 402 that do not describe its body are kept."""
+    headers = [(name, value) for name, value in original.headers.raw if is_kept(name)]
     headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in opened_headers((), answer)]
     response: httpx.Response = library.Response(
         answer.status,
         headers=headers,
         stream=library.ByteStream(answer.body),
-        extensions={name: value for name, value in came.extensions.items() if name != "reason_phrase"},
+        extensions={name: value for name, value in original.extensions.items() if name != "reason_phrase"},
     )
     return response
 
 
-def _replayed(library: ModuleType, came: httpx.Response, raw: bytes) -> httpx.Response:
-    """A response that was read, as it was before."""
+def _unread_response(library: ModuleType, original: httpx.Response, raw: bytes) -> httpx.Response:
+    """A response equal to one that was read, with its body ``raw`` to be read again."""
     response: httpx.Response = library.Response(
-        came.status_code, headers=came.headers, stream=library.ByteStream(raw), extensions=came.extensions
+        original.status_code, headers=original.headers, stream=library.ByteStream(raw), extensions=original.extensions
     )
     return response
 
 
-def _decoded(library: ModuleType, came: httpx.Response, raw: bytes) -> bytes:
-    """The body without the compression that somebody on the way may have put on it.
+def _decompressed(library: ModuleType, original: httpx.Response, raw: bytes) -> bytes:
+    """The body without its content encoding, which proxies may add.
 
     Raises:
         TollMalformed: larger than any toll.
     """
-    encoding = came.headers.get("content-encoding")
+    encoding = original.headers.get("content-encoding")
     if encoding is None:
         return raw
     blocks = (raw[start : start + _BLOCK] for start in range(0, len(raw), _BLOCK))
     body = BoundedBody()
     for chunk in library.Response(200, headers={"content-encoding": encoding}, content=blocks).iter_bytes():
         body.add(chunk)
-    return body.joined()
+    return body.content()
 
 
 class HttpxExchange:
-    """The way of one request that was answered with what may be a toll: what the sync and the async driver share.
+    """One request whose response may be a toll: the state that the sync and the async driver share.
 
-    ``step`` is what the driver must do next, None at the end; there, ``response`` is what the caller gets.
-    ``raw`` is the response's body as it came.
+    ``step`` is what the driver must do next, or None at the end; then ``response`` is the caller's response.
+    ``raw`` is the body of the first response, still encoded.
     """
 
     def __init__(self, request: httpx.Request, response: httpx.Response, raw: bytes, purse: Purse) -> None:
         self._request = request
         self._library = library_of(request)
-        self._asked = response
-        self.response = _replayed(self._library, response, raw)
-        self._steps = TollSession(purse, _decoded(self._library, response, raw))
+        self._original = response
+        self.response = _unread_response(self._library, response, raw)
+        self._session = TollSession(purse, _decompressed(self._library, response, raw))
 
     @property
     def step(self) -> SolveStep | RedeemStep | None:
-        return self._steps.step
+        return self._session.step
 
-    def earned(self, got: Answer | Solution) -> None:
-        """Hand in what the labour brought."""
-        self._steps.earned(got)
-        if self._steps.answer is not None:
-            self.response = _rebuilt(self._library, self._asked, self._steps.answer)
+    def submit_result(self, result: Answer | Solution) -> None:
+        """Give the result of a ``SolveStep``."""
+        self._session.submit_result(result)
+        if self._session.answer is not None:
+            self.response = _opened_response(self._library, self._original, self._session.answer)
 
-    def redeeming(self, redemption: RedeemStep) -> httpx.Request:
-        """The request that a redemption asks for."""
-        return _redeeming(self._request, redemption)
+    def redeem_request(self, step: RedeemStep) -> httpx.Request:
+        """The request for a ``RedeemStep``."""
+        return _redeem_request(self._request, step)
 
-    def redeemed(self, response: httpx.Response, raw: bytes = b"") -> None:
-        """Hand in what came of it; of what does not hand over also the body, as it came."""
-        self._asked = self.response = response
-        body = _decoded(self._library, response, raw) if response.status_code == STATUS else b""
-        self._steps.redeemed(response.status_code, body)
+    def submit_redemption(self, response: httpx.Response, raw: bytes = b"") -> None:
+        """Give the response to the redeem request; ``raw`` is its body unless the status is final."""
+        self._original = self.response = response
+        body = _decompressed(self._library, response, raw) if response.status_code == STATUS else b""
+        self._session.submit_redemption(response.status_code, body)

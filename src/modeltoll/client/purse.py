@@ -1,11 +1,11 @@
-"""Decide and pay. No HTTP library is known here; what is asked of one stands in ``flow.py``."""
+"""Client-side budget: refuses tolls above a limit, solves the others, and records what they took."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,6 +13,7 @@ from modeltoll import wire
 from modeltoll.errors import TollTooDear
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
+from modeltoll.puzzle.registry import puzzle_solver
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import MachineProfile, Solution, Toll
 
@@ -24,12 +25,12 @@ __all__ = ["Cancelled", "Payment", "Purse"]
 Cancelled: TypeAlias = Callable[[], bool] | None
 
 _HOUR = 3600.0
-_REMEMBERED = 10_000  # payments
+_MAX_PAYMENTS = 10_000  # payments
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """What one toll took: ``expected`` reference seconds as published, ``seconds`` of waiting, ``rows`` bought."""
+    """One paid toll: its ``expected`` work in reference seconds, the ``seconds`` that solving took, and its ``rows``."""
 
     expected: float
     seconds: float
@@ -39,30 +40,30 @@ class Payment:
 
 
 @dataclass(slots=True, eq=False)
-class _Share:
-    """A part of an allowance: so many seconds, taken at a time of the purse's clock."""
+class _Reservation:
+    """Seconds of the hourly limit that one toll uses, since the time ``at`` of the purse's clock."""
 
     at: float
     seconds: float
 
 
 class _SharedLimit:
-    """At most ``limit`` seconds within any hour. Each call is one step, however many threads call."""
+    """At most ``limit`` seconds of work within any hour. Thread-safe."""
 
     def __init__(self, limit: float, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
         self._lock = threading.Lock()
-        self._shares: deque[_Share] = deque()
-        self._taken = 0.0
+        self._reservations: deque[_Reservation] = deque()
+        self._reserved = 0.0
 
-    def take(self, seconds: float) -> _Share:
-        """Take a share, or raise ``TollTooDear`` and take nothing."""
+    def reserve(self, seconds: float) -> _Reservation:
+        """Reserve seconds, or raise ``TollTooDear`` and change nothing."""
         if self._limit == float("inf"):
-            return _Share(0.0, seconds)
+            return _Reservation(0.0, seconds)
         with self._lock:
-            self._forget()
-            left = max(self._limit - self._taken, 0.0)
+            self._expire()
+            left = max(self._limit - self._reserved, 0.0)
             if seconds > left:
                 raise TollTooDear(
                     f"the toll takes about {seconds:.3g} s of work, {left:.3g} s are left of this hour's "
@@ -70,52 +71,54 @@ class _SharedLimit:
                     seconds=seconds,
                     limit=left,
                 )
-            share = _Share(self._clock(), seconds)
-            self._shares.append(share)
-            self._taken += seconds
-        return share
+            reservation = _Reservation(self._clock(), seconds)
+            self._reservations.append(reservation)
+            self._reserved += seconds
+        return reservation
 
-    def reduce(self, share: _Share, seconds: float) -> None:
-        """Give back what a share holds above ``seconds``."""
+    def reduce(self, reservation: _Reservation, seconds: float) -> None:
+        """Lower a reservation to ``seconds``, if it is larger."""
         with self._lock:
-            self._forget()
-            kept = min(share.seconds, seconds)
-            if self._shares and share.at >= self._shares[0].at:
-                self._taken -= share.seconds - kept
-            share.seconds = kept
+            self._expire()
+            kept = min(reservation.seconds, seconds)
+            if self._reservations and reservation.at >= self._reservations[0].at:
+                self._reserved -= reservation.seconds - kept
+            reservation.seconds = kept
 
-    def _forget(self) -> None:
+    def _expire(self) -> None:
         horizon = self._clock() - _HOUR
-        while self._shares and self._shares[0].at <= horizon:
-            self._taken -= self._shares.popleft().seconds
-        if not self._shares:
-            self._taken = 0.0  # rounding does not add up
+        while self._reservations and self._reservations[0].at <= horizon:
+            self._reserved -= self._reservations.popleft().seconds
+        if not self._reservations:
+            self._reserved = 0.0  # removes rounding errors
 
 
 class Purse:
-    """What a caller is ready to spend, and what was spent. One purse may serve many threads and many clients.
+    """Client-side budget: refuses tolls above a limit. One purse may serve many threads and clients.
 
-    ``wishes`` is what a server is told in ``Toll-Accept``.
+    ``accept_header`` is the value of ``Toll-Accept``, which states the puzzles and the memory that the client offers.
 
-    A toll counts against the hour with its expected seconds from the moment its work begins. Where the work is given
-    up (cancelled, past its deadline, no solution), it counts with the core seconds that were worked, at most those.
+    A toll counts toward the hourly limit with its expected seconds from the moment its work starts. If the work ends
+    without a solution (cancelled, deadline, error), it counts with the core seconds used, up to the expected seconds.
 
     Args:
-        max_seconds: the dearest toll that is paid, in expected seconds on one core of the reference machine; dearer
-            ones raise ``TollTooDear`` before any work is done.
+        max_seconds: the largest toll that is paid, in expected seconds on one core of ``profile``; larger ones raise
+            ``TollTooDear`` before any work is done.
         max_seconds_per_hour: the same for all tolls of the last hour together; None for no limit.
-        deadline_seconds: stop solving after this many seconds of work on one toll; None for no limit.
-        cores: how many cores a solver may use.
-        memory_kib: the largest argon2id memory that is given to a puzzle; the server is told, in whole MiB.
-        progress: receives (evaluations done, most that can be needed) while solving, in the solver's thread.
-        allow: asked, in the solver's thread, whether to pay a toll above ``max_seconds``; receives the toll and its
-            expected seconds. Without it such tolls are refused before a thread is troubled.
-        paid: receives each payment, in the solver's thread.
-        profile: the machine whose seconds the limits mean.
-        clock: seconds that never go back.
+        deadline_seconds: stop solving one toll after this many seconds; None for no limit.
+        cores: number of cores that one solver may use.
+        memory_kib: the most argon2id memory that a puzzle may take, in KiB; stated to the server in whole MiB.
+        progress: called with (evaluations done, largest number that can be needed) in the solver's thread.
+        allow: called with a toll above ``max_seconds`` and its expected seconds, in the solver's thread; returns
+            whether to pay it. Without it such tolls are refused.
+        paid: called with each payment, in the solver's thread.
+        profile: the machine in whose seconds the limits are stated; by default the reference machine.
+        clock: returns monotonic seconds.
+        puzzles: names of puzzles of other packages (entry points ``modeltoll.puzzles``) that are solved too.
 
     Raises:
-        ValueError: a limit is negative or not a number, or there is no core or no memory to work with.
+        SettingsError: there is no such puzzle that can be used.
+        ValueError: a limit is negative or not a number, or ``cores`` or ``memory_kib`` is below 1.
     """
 
     def __init__(  # noqa: PLR0913  each is an independent limit with a default
@@ -131,79 +134,88 @@ class Purse:
         paid: Callable[[Payment], None] | None = None,
         profile: MachineProfile = DEFAULT_PROFILE,
         clock: Callable[[], float] = time.monotonic,
+        puzzles: Sequence[str] = (),
     ) -> None:
         limits = {"max_seconds_per_hour": max_seconds_per_hour, "deadline_seconds": deadline_seconds}
         for name, limit in ({"max_seconds": max_seconds} | limits).items():
             if limit is not None and not limit >= 0:
-                raise ValueError(f"{name} is a number of seconds from 0 up, not {limit}")
+                raise ValueError(f"{name} must be a number of seconds, 0 or more, not {limit}")
         if cores < 1 or memory_kib < 1:
-            raise ValueError("a purse needs at least one core and 1 KiB of memory")
+            raise ValueError("a purse needs at least 1 core and 1 KiB of memory")
         self.max_seconds = max_seconds
         self.deadline_seconds = deadline_seconds
         self.memory_kib = memory_kib
-        self.wishes = wire.format_accept(wire.Accept(memory_kib=memory_kib))
-        self._watch = SolveControl(progress=progress, cores=cores, clock=clock)
+        self._solvers = {name: puzzle_solver(name) for name in puzzles}
+        accept = wire.Accept(memory_kib=memory_kib)
+        self.accept_header = wire.format_accept(replace(accept, puzzles=(*accept.puzzles, *puzzles)))
+        self._control = SolveControl(progress=progress, cores=cores, clock=clock)
         self._allow = allow
         self._paid = paid
         self._profile = profile
         self._hour = _SharedLimit(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
-        self._payments: deque[Payment] = deque(maxlen=_REMEMBERED)
+        self._payments: deque[Payment] = deque(maxlen=_MAX_PAYMENTS)
 
     @property
     def cores(self) -> int:
-        """How many cores a solver may use."""
-        return self._watch.cores
+        """Number of cores that one solver may use."""
+        return self._control.cores
+
+    @property
+    def puzzles(self) -> Collection[str]:
+        """The puzzles of other packages that are solved too."""
+        return self._solvers.keys()
 
     @property
     def payments(self) -> tuple[Payment, ...]:
-        """The tolls paid so far, oldest first; of a very long row the last 10,000."""
+        """The last 10,000 tolls paid, oldest first."""
         return tuple(self._payments.copy())
 
     def expected(self, toll: Toll) -> float:
-        """The toll's expected seconds on one core of the purse's machine."""
+        """The toll's expected seconds on one core of the purse's ``profile``."""
         return expected_seconds(toll.challenge, self._profile)
 
     def decide(self, toll: Toll) -> float:
-        """The toll's expected reference seconds, if this purse pays for such tolls at all; ``allow`` is not asked yet.
+        """The toll's expected seconds, if it is within the limits of one toll; ``allow`` is not called yet.
 
         Raises:
-            TollTooDear: it takes more seconds or more memory than a toll may.
+            TollTooDear: the toll takes more seconds or more memory than one toll may.
         """
         expected = self.expected(toll)
-        fault = None
+        reason = None
         if expected > self.max_seconds and self._allow is None:
-            fault = f"takes about {expected:.3g} s of work, the limit is {self.max_seconds:.3g} s (max_seconds)"
+            reason = f"takes about {expected:.3g} s of work, the limit is {self.max_seconds:.3g} s (max_seconds)"
         elif toll.challenge.memory_kib > self.memory_kib:
-            asked = toll.challenge.memory_kib
-            fault = f"takes {asked} KiB of memory, the limit is {self.memory_kib} KiB (memory_kib)"
-        if fault is not None:
-            raise TollTooDear(f"the toll {fault}", seconds=expected, limit=self.max_seconds)
+            required = toll.challenge.memory_kib
+            reason = f"takes {required} KiB of memory, the limit is {self.memory_kib} KiB (memory_kib)"
+        if reason is not None:
+            raise TollTooDear(f"the toll {reason}", seconds=expected, limit=self.max_seconds)
         return expected
 
     def pay(self, toll: Toll, cancelled: Cancelled = None) -> Solution:
-        """Decide, take the toll's seconds from the hour's allowance, and solve it.
+        """Check the limits, count the toll toward the hour, and solve it.
 
         Raises:
-            TollTooDear: above a limit of this purse; nothing was taken, no work was done.
-            SolveStopped: cancelled, or past this purse's deadline. TollMalformed: it has no solution.
+            TollTooDear: above a limit of this purse; no work was done.
+            SolveStopped: cancelled, or past the deadline. TollMalformed: the toll has no solution.
         """
         expected = self.decide(toll)
         if expected > self.max_seconds and self._allow is not None and not self._allow(toll, expected):
             raise TollTooDear(
-                f"the toll takes about {expected:.3g} s of work, which was not allowed",
+                f"the toll takes about {expected:.3g} s of work, and the callback 'allow' refused it",
                 seconds=expected,
                 limit=self.max_seconds,
             )
-        share = self._hour.take(expected)
-        begin = self._watch.clock()
+        reservation = self._hour.reserve(expected)
+        begin = self._control.clock()
         deadline = None if self.deadline_seconds is None else begin + self.deadline_seconds
         solution = None
         try:
-            solution = solve(toll.challenge, replace(self._watch, deadline=deadline, cancelled=cancelled))
+            solver = self._solvers.get(toll.challenge.puzzle, solve)
+            solution = solver(toll.challenge, replace(self._control, deadline=deadline, cancelled=cancelled))
         finally:
-            seconds = self._watch.clock() - begin
+            seconds = self._control.clock() - begin
             if solution is None:
-                self._hour.reduce(share, seconds * self.cores)
+                self._hour.reduce(reservation, seconds * self.cores)
         payment = Payment(expected, seconds, toll.rows, toll.challenge.puzzle, toll.mode)
         self._payments.append(payment)
         if self._paid is not None:

@@ -1,6 +1,6 @@
-"""An adapter for requests that pays tolls without the caller noticing.
+"""A transport adapter for requests that pays tolls.
 
-session.mount("https://", TollAdapter(max_seconds=30))
+Use it as ``session.mount("https://", TollAdapter(max_seconds=30))``.
 """
 
 from __future__ import annotations
@@ -29,23 +29,22 @@ from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 __all__ = ["TollAdapter"]
 
-_BLOCK = 1 << 14  # compressed bytes at a time: a bomb is noticed before it fills the memory
+_BLOCK = 1 << 14  # compressed bytes per step, so that a decompression bomb is found before it fills the memory
 
 
 class TollAdapter(BaseAdapter):
     """An adapter that pays tolls.
 
-    What is no toll comes through as the server sent it, streamed where it was streamed; the request carries one more
-    header, ``Toll-Accept``, unless it has one already. The time-outs of requests are for the network; the work has its
-    own limits in the purse.
+    Responses other than tolls are passed on unchanged, streams as streams. Requests get the header ``Toll-Accept``,
+    unless they have one. The timeouts of requests apply to the network only; the purse limits the work.
 
     Args:
-        max_seconds: the dearest toll to pay, in expected seconds on one core (``TollTooDear`` above it).
-        purse: other limits; overrides ``max_seconds``.
-        adapter: what sends requests; by default an ``HTTPAdapter()``. Retries and pools are set there.
+        max_seconds: the largest toll to pay, in expected seconds on one reference core; above it, ``TollTooDear``.
+        purse: further limits; overrides ``max_seconds``.
+        adapter: the inner adapter, which sends the requests and sets retries and pools; by default ``HTTPAdapter()``.
 
     Raises (from the session's calls):
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
 
     def __init__(
@@ -64,54 +63,54 @@ class TollAdapter(BaseAdapter):
         cert: bytes | str | tuple[bytes | str, bytes | str] | None = None,
         proxies: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send, pay, open."""
+        """Send the request; if the response is a toll, pay it and return the opened answer."""
 
-        def ask(message: PreparedRequest) -> Response:
+        def send(message: PreparedRequest) -> Response:
             return self._inner.send(message, stream, timeout, verify, cert, proxies)
 
-        request.headers.setdefault(ACCEPT_HEADER, self.purse.wishes)
-        response = ask(request)
+        request.headers.setdefault(ACCEPT_HEADER, self.purse.accept_header)
+        response = send(request)
         if not may_be_toll(response.status_code, response.headers):
             return response
         raw = _read(response)
-        _copied(response, raw, response.raw.headers.items())
-        steps = TollSession(self.purse, _decoded(response, raw))
-        while (step := steps.step) is not None:
+        _replace_body(response, raw, response.raw.headers.items())
+        session = TollSession(self.purse, _decompressed(response, raw))
+        while (step := session.step) is not None:
             if isinstance(step, SolveStep):
-                steps.earned(step.run(None))
+                session.submit_result(step.run(None))
                 continue
-            response = ask(_redeeming(request, step))
+            response = send(_redeem_request(request, step))
             response.request, response.url = request, str(request.url)
             body = b""
             if response.status_code == STATUS:
-                body = _decoded(response, _read(response))
+                body = _decompressed(response, _read(response))
             elif not is_final_status(response.status_code):
                 response.close()
-            steps.redeemed(response.status_code, body)
-        return response if steps.answer is None else _with_plain_headers(response, steps.answer)
+            session.submit_redemption(response.status_code, body)
+        return response if session.answer is None else _opened_response(response, session.answer)
 
     def close(self) -> None:
-        """Close the adapter inside."""
+        """Close the inner adapter."""
         self._inner.close()
 
 
-def _redeeming(original: PreparedRequest, redemption: RedeemStep) -> PreparedRequest:
-    """The request for what the original bought, to the same origin, with the same credentials."""
+def _redeem_request(original: PreparedRequest, step: RedeemStep) -> PreparedRequest:
+    """The redeem request, to the origin of the original request and with its credentials."""
     request = original.copy()
     request.method = "POST"
-    request.url = urlsplit(str(original.url))._replace(path=redemption.path, query="", fragment="").geturl()
+    request.url = urlsplit(str(original.url))._replace(path=step.path, query="", fragment="").geturl()
     request.headers = CaseInsensitiveDict(
         (name, value) for name, value in original.headers.items() if is_forwarded(name)
     )
     request.headers["Content-Type"] = "application/json"
-    request.headers["Content-Length"] = str(len(redemption.body))
-    request.body = redemption.body
+    request.headers["Content-Length"] = str(len(step.body))
+    request.body = step.body
     return request
 
 
 @contextmanager
 def _as_requests_error() -> Iterator[None]:
-    """What reading a body raises is what requests itself would raise."""
+    """Raise errors of urllib3 as the errors that requests itself raises for them."""
     try:
         yield
     except urllib3_errors.ProtocolError as error:
@@ -125,11 +124,11 @@ def _as_requests_error() -> Iterator[None]:
 
 
 def _read(response: Response) -> bytes:
-    """The body as it came; the connection goes back to its pool."""
+    """The body, still encoded; the connection returns to its pool."""
     body = BoundedBody()
     whole = False
     try:
-        body.expect(response.headers.get("content-length", ""))
+        body.check_declared_size(response.headers.get("content-length", ""))
         with _as_requests_error():
             for chunk in response.raw.stream(_BLOCK, decode_content=False):
                 body.add(chunk)
@@ -137,42 +136,42 @@ def _read(response: Response) -> bytes:
     finally:
         if not whole:
             response.close()
-    return body.joined()
+    return body.content()
 
 
-def _decoded(response: Response, raw: bytes) -> bytes:
-    """The body without the compression that somebody on the way may have put on it."""
+def _decompressed(response: Response, raw: bytes) -> bytes:
+    """The body without its content encoding, which proxies may add."""
     encoding = response.headers.get("content-encoding")
     if encoding is None or not raw:
         return raw
     body = BoundedBody()
-    packed = HTTPResponse(BytesIO(raw), {"content-encoding": encoding}, 200, preload_content=False)
+    compressed = HTTPResponse(BytesIO(raw), {"content-encoding": encoding}, 200, preload_content=False)
     with _as_requests_error():
-        for chunk in packed.stream(_BLOCK, decode_content=True):
+        for chunk in compressed.stream(_BLOCK, decode_content=True):
             body.add(chunk)
-    return body.joined()
+    return body.content()
 
 
-def _copied(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
-    """Put a body, and headers, into a response that was read."""
-    came: Any = response.raw
+def _replace_body(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
+    """Replace the body and the headers of a response that was read."""
+    raw_response: Any = response.raw
     response.raw = HTTPResponse(
         BytesIO(body),
         HTTPHeaderDict(headers),
         response.status_code,
-        version=came.version,
+        version=raw_response.version,
         reason=response.reason,
         preload_content=False,
-        original_response=came._original_response,  # noqa: SLF001  where requests looks for cookies
+        original_response=raw_response._original_response,  # noqa: SLF001  requests reads cookies from it
         request_method=response.request.method,
     )
     response.headers = CaseInsensitiveDict(response.raw.headers)
     response.encoding = get_encoding_from_headers(response.headers)
 
 
-def _with_plain_headers(response: Response, answer: Answer) -> Response:
-    """The response with the answer in it, and with the other headers of the 402 that it came in."""
+def _opened_response(response: Response, answer: Answer) -> Response:
+    """The response changed to the opened answer; headers of the 402 that do not describe its body are kept."""
     response.status_code = answer.status
     response.reason = phrases.get(answer.status, "")
-    _copied(response, answer.body, opened_headers(response.raw.headers.items(), answer))
+    _replace_body(response, answer.body, opened_headers(response.raw.headers.items(), answer))
     return response

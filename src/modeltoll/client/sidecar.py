@@ -1,7 +1,7 @@
-"""The sidecar: a proxy that pays tolls for any program in any language.
+"""The sidecar: a local HTTP proxy that pays the tolls of one API for programs in any language.
 
-It listens for programs, asks one upstream, and never any other host. What is no toll streams through as it came; keys
-pass through and are kept nowhere. ``GET /metrics`` is its own page.
+It sends requests to one upstream and to no other host. Responses other than tolls are streamed unchanged; API keys are
+passed on and not stored. ``GET /metrics`` returns the sidecar's own metrics.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     )
 )
-_ANEW = frozenset(("host", "expect", "accept-encoding"))  # written anew for the upstream
-_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # what aiohttp would add of its own
+_REPLACED = frozenset(("host", "expect", "accept-encoding"))  # replaced for the upstream
+_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # headers that aiohttp would add
 _CONNECT_SECONDS = 30.0
 _KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle connection
 _GRACE_SECONDS = 5.0
-_GATEWAY, _TIMEOUT, _WRONG = 502, 504, 400
+_BAD_GATEWAY, _GATEWAY_TIMEOUT, _BAD_REQUEST = 502, 504, 400
 
 
 def upstream_url(text: str) -> URL:
-    """The address to ask, checked.
+    """The upstream's URL from the option ``--upstream``.
 
     Raises:
-        SettingsError: not an http or https address of a host, or it holds a password, a query or a fragment.
+        SettingsError: not an http or https URL with a host, or it has a user, a password, a query or a fragment.
     """
     try:
         url = URL(text)
-        fault = None if url.scheme in ("http", "https") and url.host else "is no http:// or https:// address"
+        reason = None if url.scheme in ("http", "https") and url.host else "is not an http:// or https:// URL"
     except ValueError:
-        raise SettingsError([f"--upstream: {text!r} is no address"]) from None
-    if fault is None and (url.user or url.password):
-        fault = "holds a user or password; keys belong to the programs that ask"
-    if fault is None and (url.query_string or url.fragment):
-        fault = "holds a query or a fragment"
-    if fault is not None:
-        raise SettingsError([f"--upstream: {text!r} {fault}"])
+        raise SettingsError([f"--upstream: {text!r} is not a URL"]) from None
+    if reason is None and (url.user or url.password):
+        reason = "has a user or password; let the programs send their own keys"
+    if reason is None and (url.query_string or url.fragment):
+        reason = "has a query or a fragment; leave it out"
+    if reason is not None:
+        raise SettingsError([f"--upstream: {text!r} {reason}"])
     return url
 
 
 class SidecarMetrics:
-    """What the sidecar counts; no key, path or payload is ever in it. ``paid`` is for a purse to call."""
+    """Prometheus metrics of the sidecar, without keys, paths and payloads."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -87,27 +87,27 @@ class SidecarMetrics:
             "modeltoll_proxy_solving_seconds", "Seconds that solving them took", registry=self._registry
         )
 
-    def paid(self, payment: Payment) -> None:
-        """Count a payment."""
+    def record_payment(self, payment: Payment) -> None:
+        """Count a payment; a purse calls this."""
         self._tolls.labels(payment.puzzle, payment.mode).inc()
         self._rows.inc(payment.rows)
         self._work.inc(payment.expected)
         self._waiting.inc(payment.seconds)
 
-    def ended(self, outcome: str) -> None:
-        """Count a request: ``answered``, ``refused`` (its toll was not paid) or ``failed`` (no answer)."""
+    def record_request(self, outcome: str) -> None:
+        """Count a request that was ``answered``, ``refused`` (its toll was not paid) or ``failed`` (no answer)."""
         self._requests.labels(outcome).inc()
 
-    def page(self) -> bytes:
-        """The text of ``/metrics``."""
+    def render(self) -> bytes:
+        """The body of ``/metrics``."""
         return generate_latest(self._registry)
 
 
-def _passing(headers: Iterable[tuple[str, str]], besides: frozenset[str] = frozenset()) -> CIMultiDict[str]:
-    """The headers that are for the other end, in their order."""
-    came = CIMultiDict(headers)
-    named = {name.strip().lower() for line in came.getall("connection", ()) for name in line.split(",")}
-    kept = ((name, value) for name, value in came.items() if name.lower() not in _HOP_BY_HOP | besides | named)
+def _forwarded_headers(headers: Iterable[tuple[str, str]], excluded: frozenset[str] = frozenset()) -> CIMultiDict[str]:
+    """The end-to-end headers without the ``excluded`` ones, in their order."""
+    received = CIMultiDict(headers)
+    named = {name.strip().lower() for line in received.getall("connection", ()) for name in line.split(",")}
+    kept = ((name, value) for name, value in received.items() if name.lower() not in _HOP_BY_HOP | excluded | named)
     return CIMultiDict(kept)
 
 
@@ -116,30 +116,30 @@ def _refusal(status: int, reason: str) -> web.Response:
 
 
 class _PassedResponse(web.StreamResponse):
-    """An answer of the upstream's. ``bare``: what it came without, and shall go without."""
+    """A response of the upstream. ``absent`` are the headers that it does not have and aiohttp would add."""
 
-    def __init__(self, came: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
-        super().__init__(status=came.status, reason=came.reason, headers=headers)
-        self.bare = [name for name in ("Server", "Content-Type") if name not in headers]
+    def __init__(self, upstream_response: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
+        super().__init__(status=upstream_response.status, reason=upstream_response.reason, headers=headers)
+        self.absent = [name for name in ("Server", "Content-Type") if name not in headers]
 
 
 async def _unchanged_response(_request: web.Request, response: web.StreamResponse) -> None:
-    """Take back what aiohttp adds of its own accord."""
+    """Remove the headers that aiohttp added to a passed response."""
     if isinstance(response, _PassedResponse):
-        for name in response.bare:
+        for name in response.absent:
             response.headers.popall(name, None)
 
 
 class _Sidecar:
-    def __init__(self, upstream: URL, purse: Purse, meters: SidecarMetrics) -> None:
+    def __init__(self, upstream: URL, purse: Purse, metrics: SidecarMetrics) -> None:
         self._base = str(upstream).rstrip("/")
         self._origin = str(upstream.origin())
         self._purse = purse
-        self._meters = meters
+        self._metrics = metrics
         self._session: aiohttp.ClientSession | None = None
 
-    async def opened(self, _app: web.Application) -> AsyncIterator[None]:
-        """Hold the connections to the upstream as long as the application runs."""
+    async def client_session(self, _app: web.Application) -> AsyncIterator[None]:
+        """Keep a client session open while the application runs."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_SECONDS),
             middlewares=[TollMiddleware(purse=self._purse)],
@@ -151,35 +151,35 @@ class _Sidecar:
             yield
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """The sidecar's own page."""
-        return web.Response(body=self._meters.page(), headers={"Content-Type": "text/plain; version=0.0.4"})
+        """The response of ``GET /metrics``."""
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Pass a request on, and its answer back."""
+        """Forward a request, pay its toll, and return the answer."""
         if not request.raw_path.startswith("/"):
-            return _refusal(_WRONG, "this proxy serves paths of its upstream only")
+            return _refusal(_BAD_REQUEST, "this proxy serves paths of its upstream only")
         outcome = "failed"
         try:
-            async with self._asked(request) as came:
-                response = await self._begun(request, came)
-                if await self._streamed(request, came, response):
+            async with self._send(request) as upstream_response:
+                response = await self._start_response(request, upstream_response)
+                if await self._stream_body(request, upstream_response, response):
                     outcome = "answered"
                 return response
         except TollError as error:
             outcome = "refused"
-            return _refusal(STATUS, str(error))  # no 5xx: programs would try again, and work again
+            return _refusal(STATUS, str(error))  # not 5xx: programs would retry, and work again
         except TimeoutError:
-            return _refusal(_TIMEOUT, "the upstream did not answer in time")
+            return _refusal(_GATEWAY_TIMEOUT, "the upstream did not answer in time")
         except (aiohttp.ClientError, OSError) as error:
-            return _refusal(_GATEWAY, f"the upstream does not answer ({type(error).__name__})")
+            return _refusal(_BAD_GATEWAY, f"the upstream does not answer ({type(error).__name__})")
         finally:
-            self._meters.ended(outcome)
+            self._metrics.record_request(outcome)
 
-    def _asked(self, request: web.Request) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        headers = _passing(request.headers.items(), _ANEW)
-        packed = request.headers.get("Accept-Encoding", "").lower()
-        headers["Accept-Encoding"] = "gzip" if "gzip" in packed else "identity"  # a toll must be readable
-        assert self._session is not None  # opened() runs before the first request
+    def _send(self, request: web.Request) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        headers = _forwarded_headers(request.headers.items(), _REPLACED)
+        encodings = request.headers.get("Accept-Encoding", "").lower()
+        headers["Accept-Encoding"] = "gzip" if "gzip" in encodings else "identity"  # a toll must be decodable
+        assert self._session is not None  # client_session() runs before the first request
         return self._session.request(
             request.method,
             URL(self._base + request.raw_path, encoded=True),
@@ -188,34 +188,38 @@ class _Sidecar:
             allow_redirects=False,
         )
 
-    async def _begun(self, request: web.Request, came: aiohttp.ClientResponse) -> web.StreamResponse:
-        headers = _passing(came.headers.items())
+    async def _start_response(
+        self, request: web.Request, upstream_response: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
+        headers = _forwarded_headers(upstream_response.headers.items())
         location = headers.get("Location", "")
-        if location.startswith(self._origin + "/"):  # a program that follows it comes back here
+        if location.startswith(self._origin + "/"):  # a redirect to the upstream leads back to the sidecar
             headers["Location"] = location.removeprefix(self._origin)
-        response = _PassedResponse(came, headers)
+        response = _PassedResponse(upstream_response, headers)
         await response.prepare(request)
         return response
 
     @staticmethod
-    async def _streamed(request: web.Request, came: aiohttp.ClientResponse, response: web.StreamResponse) -> bool:
-        """Whether all of the body came and was taken; half an answer must not look like a whole one."""
+    async def _stream_body(
+        request: web.Request, upstream_response: aiohttp.ClientResponse, response: web.StreamResponse
+    ) -> bool:
+        """Stream the body; returns whether it was complete. An incomplete response closes the connection, so that it shows."""
         try:
-            async for chunk in came.content.iter_any():
+            async for chunk in upstream_response.content.iter_any():
                 await response.write(chunk)
             await response.write_eof()
-        except (aiohttp.ClientError, OSError):  # OSError: also time-outs, and programs that left
+        except (aiohttp.ClientError, OSError):  # OSError: also timeouts, and programs that hung up
             if request.transport is not None:
                 request.transport.abort()
             return False
         return True
 
 
-def application(upstream: URL, purse: Purse, meters: SidecarMetrics) -> web.Application:
-    """The sidecar, for any aiohttp server that does not decompress what it receives."""
-    sidecar = _Sidecar(upstream, purse, meters)
+def application(upstream: URL, purse: Purse, metrics: SidecarMetrics) -> web.Application:
+    """The sidecar as an application for an aiohttp server with ``auto_decompress=False``."""
+    sidecar = _Sidecar(upstream, purse, metrics)
     app = web.Application()
-    app.cleanup_ctx.append(sidecar.opened)
+    app.cleanup_ctx.append(sidecar.client_session)
     app.on_response_prepare.append(_unchanged_response)
     app.router.add_get("/metrics", sidecar.metrics)
     app.router.add_route("*", "/{path:.*}", sidecar.handle)
@@ -223,7 +227,10 @@ def application(upstream: URL, purse: Purse, meters: SidecarMetrics) -> web.Appl
 
 
 async def serve(app: web.Application, listening: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM, then give what runs a few seconds to end."""
+    """Serve until SIGINT or SIGTERM, then give running requests 5 seconds to end.
+
+    ``ready`` is called once the server accepts connections.
+    """
     runner = web.AppRunner(
         app, access_log=None, handler_cancellation=True, auto_decompress=False, shutdown_timeout=_GRACE_SECONDS
     )

@@ -1,8 +1,8 @@
-"""The protocol of a toll as one generator, for drivers of HTTP libraries.
+"""The client's side of a toll as one generator without I/O, for drivers of HTTP libraries.
 
-A driver tells each server the purse's ``wishes``. Where ``may_be_toll`` says so of the response, it does what
-``toll_flow`` yields and gives back what came of it. Sync and async drivers differ only in how they send and in where
-they work.
+A driver sends the purse's ``accept_header`` with each request. If ``may_be_toll`` is true of a response, it runs
+``toll_flow``, carries out each step that this yields and sends back the result. Sync and async drivers differ only in how
+they send requests and where they solve puzzles.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["Flow", "RedeemResponse", "RedeemStep", "SolveStep", "is_final_status
 
 @dataclass(frozen=True, slots=True)
 class SolveStep:
-    """Work that the driver must do, beside its event loop if it has one: ``run(cancelled)``."""
+    """A puzzle to solve: the driver calls ``run(cancelled)``, in a thread if it has an event loop."""
 
     run: Callable[[Cancelled], Answer | Solution]
 
 
 @dataclass(frozen=True, slots=True)
 class RedeemStep:
-    """A JSON body that the driver must post to ``path`` at the origin that asked the toll, following no redirect."""
+    """A JSON body that the driver posts to ``path`` at the origin of the toll, without following redirects."""
 
     body: bytes
     path: str = wire.REDEEM_PATH
@@ -38,7 +38,7 @@ class RedeemStep:
 
 @dataclass(frozen=True, slots=True)
 class RedeemResponse:
-    """What came of a redemption; the body only where the status is that of a toll."""
+    """The response to a ``RedeemStep``; the body is needed only if the status is that of a toll."""
 
     status: int
     body: bytes = b""
@@ -48,58 +48,60 @@ Flow: TypeAlias = Generator[SolveStep | RedeemStep, Answer | Solution | RedeemRe
 
 
 def may_be_toll(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether the body of such a response must be read, to see what is asked; any other comes through as a stream."""
+    """Whether the body must be read, because it may be a toll; other responses are passed on as streams."""
     return status == wire.STATUS and "json" in headers.get("content-type", "").lower()
 
 
 def is_final_status(status: int) -> bool:
-    """Whether a server that was paid may end with this status: anything but a further toll or a redirect."""
+    """Whether a status may end a paid exchange: any status but that of a toll or a redirect."""
     return status != wire.STATUS and not 300 <= status < 400
 
 
 def toll_flow(purse: Purse, body: bytes) -> Flow:
-    """Walk the body of one 402 to what it buys.
+    """Pay the toll in the body of a 402.
 
-    Yields labour, and perhaps a redemption; the driver sends back what ``SolveStep.run`` returned, and what came of the
-    redemption. That of an entry toll may bring one toll more, for the answer. Returns the opened answer, or None where the last response stands as it came: it was no
-    toll, or it is what the redemption bought.
+    Yields a ``SolveStep``, whose result is sent back, and in redeem mode a ``RedeemStep``, to which a ``RedeemResponse``
+    is sent back. The response to an admission toll may be one more toll, for the answer. Returns the opened answer, or
+    None if the last response is to be returned unchanged: the body was no toll, or the response is the answer.
 
     Raises:
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
-    toll = wire.find_toll(body)
+    toll = wire.find_toll(body, purse.puzzles)
     while toll is not None:
-        purse.decide(toll)  # refuse before a thread is troubled
-        earned = yield SolveStep(partial(_earn, purse, toll))
-        if isinstance(earned, Answer):
-            return earned
-        assert isinstance(earned, Solution)
-        came = yield RedeemStep(wire.encode_redemption(toll.cargo, earned.counters))
-        assert isinstance(came, RedeemResponse)
-        toll = _behind(toll, came)
+        purse.decide(toll)  # refuse before a thread is used
+        result = yield SolveStep(partial(_solve, purse, toll))
+        if isinstance(result, Answer):
+            return result
+        assert isinstance(result, Solution)
+        response = yield RedeemStep(wire.encode_redemption(toll.payload, result.counters))
+        assert isinstance(response, RedeemResponse)
+        toll = _next_toll(toll, response, purse)
     return None
 
 
-def _behind(toll: Toll, came: RedeemResponse) -> Toll | None:
-    """The toll that stands behind a solved entry, or None where what came is what was bought.
+def _next_toll(toll: Toll, response: RedeemResponse, purse: Purse) -> Toll | None:
+    """The toll that follows a solved admission toll, or None if the response is the answer.
 
     Raises:
-        SealBroken: it is neither. TollMalformed: as ``wire.find_toll``.
+        SealBroken: the response is a redirect or an unexpected toll. TollMalformed: see ``wire.find_toll``.
     """
-    if is_final_status(came.status):
+    if is_final_status(response.status):
         return None
-    further = wire.find_toll(came.body) if toll.entry and came.status == wire.STATUS else None
-    if further is None or further.entry:
-        raise SealBroken(f"the server answers a solved toll with {came.status}: a redirect, or a toll on a toll")
-    return further
+    next_toll = (
+        wire.find_toll(response.body, purse.puzzles) if toll.admission and response.status == wire.STATUS else None
+    )
+    if next_toll is None or next_toll.admission:
+        raise SealBroken(f"the server answers a solved toll with {response.status}: a redirect, or another toll")
+    return next_toll
 
 
-def _earn(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
-    """The opened answer of a sealed toll, the solution of any other."""
+def _solve(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
+    """Pay the toll: the opened answer in sealed mode, else the solution."""
     solution = purse.pay(toll, cancelled)
     if toll.mode != wire.SEALED:
         return solution
-    answer = seal.open_answer(toll.cargo, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    answer = seal.open_answer(toll.payload, solution, wire.canonical_challenge(toll.challenge, toll.mode))
     if not is_final_status(answer.status):
-        raise SealBroken(f"the seal holds no answer, but status {answer.status}: a redirect, or a toll on a toll")
+        raise SealBroken(f"the sealed answer has status {answer.status}: a redirect, or another toll")
     return answer

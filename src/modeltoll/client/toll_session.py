@@ -1,4 +1,4 @@
-"""The protocol of one 402, step by step: what every driver asks for and hands in."""
+"""``toll_flow`` as an object with the current step, for drivers that are not generators."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["TollSession"]
 
 
 class TollSession:
-    """The way from the body of a 402 to what it buys.
+    """The payment of the toll in the body of one 402.
 
-    ``step`` is what the driver must do next, None at the end; there, ``answer`` is what was opened, or None where the
-    last response stands as it came.
+    ``step`` is what the driver must do next, or None at the end; then ``answer`` is the opened answer, or None if the
+    last response is to be returned unchanged.
 
     Raises (from every call):
-        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or bought nothing.
+        TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
 
     step: SolveStep | RedeemStep | None
@@ -24,18 +24,18 @@ class TollSession:
 
     def __init__(self, purse: Purse, body: bytes) -> None:
         self._flow = toll_flow(purse, body)
-        self._go(None)
+        self._advance(None)
 
-    def earned(self, got: Answer | Solution) -> None:
-        """Hand in what the labour brought."""
-        self._go(got)
+    def submit_result(self, result: Answer | Solution) -> None:
+        """Give the result of a ``SolveStep``."""
+        self._advance(result)
 
-    def redeemed(self, status: int, body: bytes = b"") -> None:
-        """Hand in what came of the redemption; the body where the status is that of a toll."""
-        self._go(RedeemResponse(status, body))
+    def submit_redemption(self, status: int, body: bytes = b"") -> None:
+        """Give the response to a ``RedeemStep``; the body is needed only if the status is that of a toll."""
+        self._advance(RedeemResponse(status, body))
 
-    def _go(self, got: Answer | Solution | RedeemResponse | None) -> None:
+    def _advance(self, result: Answer | Solution | RedeemResponse | None) -> None:
         try:
-            self.step = self._flow.send(got)  # type: ignore[arg-type]  # None starts a generator
+            self.step = self._flow.send(result)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as end:
             self.step, self.answer = None, end.value

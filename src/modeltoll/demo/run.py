@@ -30,7 +30,7 @@ from modeltoll.demo.scenario import (
 from modeltoll.demo.servers import DemoServers, train_victim
 from modeltoll.demo.summary import CallerSummary, CallerTraffic, SummaryLine, summarise
 from modeltoll.gateway.setup.calibrate import CalibrationRequest
-from modeltoll.pricing.calibration import Provenance
+from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.puzzle.benchmark import measure_profile
 
@@ -178,7 +178,7 @@ def _title(task: Task, data: DemoData) -> str:
 
 def calibration_request(seed: int, command: str) -> CalibrationRequest:
     """How the demo's tariff is calibrated; ``command`` is recorded in its provenance."""
-    provenance = Provenance(
+    provenance = CalibrationProvenance(
         "digits that the victim has not seen", command, datetime.now(UTC).isoformat(timespec="seconds")
     )
     return CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(seed=seed), provenance)

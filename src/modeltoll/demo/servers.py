@@ -147,7 +147,7 @@ class DemoServers:
 async def _log(url: str) -> list[LogEntry]:
     log_entries: list[LogEntry] = []
     last = 0
-    async with open_ledger(url, make=False) as ledger:
+    async with open_ledger(url, create=False) as ledger:
         while page := await ledger.log(last, 1000):
             log_entries += [entry for _, _, entry in page]
             last = page[-1][0]

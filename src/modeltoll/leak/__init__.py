@@ -1,1 +1,1 @@
-"""What an answer gives away about the model."""
+"""Leak measures: how much each answer gives away about the model."""

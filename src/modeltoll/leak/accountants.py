@@ -1,8 +1,8 @@
-"""What a caller has learned by everything that he was answered: leaks that do not simply add up.
+"""Accountants: the total leak to one caller, for leaks that do not add up over rows.
 
-A measure prices a row by itself. Here is the rest: an accountant folds evidence into a state, one array per caller,
-which whoever keeps callers may store. Totals depend neither on the order of the rows nor on how they came in requests,
-and two states of one caller, kept apart, are joined.
+A measure gives the leak of a single row. An accountant folds the evidence of all requests of a caller into a state, one
+array per caller. The total depends neither on the order of the rows nor on their split into requests, and two states of
+one caller can be merged.
 """
 
 from __future__ import annotations
@@ -23,116 +23,120 @@ __all__ = ["Accountant", "BucketAccountant", "EpsilonAccountant", "GainAccountan
 
 
 class Accountant(Protocol):
-    """How one kind of leak composes."""
+    """The composition of one kind of leak over requests."""
 
-    def nothing(self) -> Floats:
-        """The state of a caller who was never answered."""
+    def initial(self) -> Floats:
+        """The state of a caller without answers."""
 
     def add(self, state: Floats, evidence: Evidence) -> Floats:
-        """The state after one more request; ``state`` itself is left as it is. Raises as measures do."""
+        """The state after one more request; ``state`` is not modified. Raises as ``LeakMeasure.measure`` does."""
 
-    def join(self, one: Floats, other: Floats) -> Floats:
-        """The state of a caller whose requests were kept in two states."""
+    def merge(self, one: Floats, other: Floats) -> Floats:
+        """The state of a caller whose requests were split over two states."""
 
     def total(self, state: Floats) -> float:
-        """What the caller has learned, >= 0; never less than before."""
+        """The leak to the caller so far, >= 0, in the accountant's unit; never decreases."""
 
 
 class VoteBasedMeasure(Protocol):
-    """A measure that rests on votes; ``PateMeasure`` and ``PknnMeasure`` are such."""
+    """A measure computed from votes, such as ``PateMeasure`` and ``PknnMeasure``."""
 
     @property
-    def reading(self) -> VoteReadout:
-        """How votes are read."""
+    def readout(self) -> VoteReadout:
+        """How votes are turned into a leak."""
 
     def votes_of(self, evidence: Evidence) -> Integers:
-        """The votes on each row, (rows, classes). Raises as ``measure`` does."""
+        """The votes on each row, shape (rows, classes). Raises as ``measure`` does."""
 
 
 class EpsilonAccountant:
-    """The reading ``eps-composed``: RDP vectors are added per caller and converted once, to epsilon at ``delta``.
+    """The readout ``eps-composed``: the RDP of all rows of a caller is summed and converted once to epsilon at ``delta``.
 
-    This is the privacy loss of all his answers together (Mironov 2017, Propositions 1 and 3), where ``eps-sum`` adds up
-    each answer's own. The state is the summed RDP, shape (orders,).
+    This is the privacy loss of all answers together (Mironov 2017, Propositions 1 and 3), whereas ``eps-sum`` adds up
+    the epsilon of each answer. The state is the summed RDP, shape (orders,).
     """
 
     def __init__(self, measure: VoteBasedMeasure) -> None:
-        """``measure`` says how rows are voted on, and its reading says sigma and delta."""
+        """``measure`` gives the votes; its readout gives sigma and delta."""
         self._measure = measure
 
-    def nothing(self) -> Floats:
+    def initial(self) -> Floats:
         """Zero at every order."""
         return np.zeros(ORDERS.size)
 
     def add(self, state: Floats, evidence: Evidence) -> Floats:
         """Add the RDP of each row."""
-        return np.asarray(state + self._measure.reading.rdp(self._measure.votes_of(evidence)).sum(axis=0))
+        return np.asarray(state + self._measure.readout.rdp(self._measure.votes_of(evidence)).sum(axis=0))
 
-    def join(self, one: Floats, other: Floats) -> Floats:
+    def merge(self, one: Floats, other: Floats) -> Floats:
         """Their sum."""
         return np.asarray(one + other)
 
     def total(self, state: Floats) -> float:
-        """Epsilon at the reading's delta; 0 for a caller who was never answered."""
-        return float(epsilon(state, ORDERS, self._measure.reading.delta)) if state.any() else 0.0
+        """Epsilon at the readout's delta; 0 for a caller without answers."""
+        return float(epsilon(state, ORDERS, self._measure.readout.delta)) if state.any() else 0.0
 
 
 class GainAccountant:
     """Information of regression answers about a linear model of the inputs: half the log-determinant of its precision.
 
-    With a prior of variance ``prior`` per weight and answers of noise ``noise``, one more row x is worth
-    1/2 log(1 + x' A^-1 x / noise^2) nats, A = I / prior + sum x x' / noise^2 over everything answered so far (Lindley
+    With a prior variance ``prior`` per weight and answers with noise of standard deviation ``noise``, one more row x
+    adds 1/2 log(1 + x' A^-1 x / noise^2) nats, where A = I / prior + sum x x' / noise^2 over all rows before (Lindley
     1956; Bayesian D-optimality). The state is that sum, shape (d, d).
     """
 
     def __init__(self, dimensions: int, noise: float = 1.0, prior: float = 1.0) -> None:
-        """Inputs have ``dimensions`` numbers; both deviations must be above 0."""
+        """Inputs have ``dimensions`` numbers; ``noise`` is a standard deviation, ``prior`` a variance, both above 0."""
         if dimensions < 1 or not 0.0 < noise < np.inf or not 0.0 < prior < np.inf:
             raise SettingsError(["dimensions, noise and prior must be above 0"])
         self._dimensions, self._noise, self._prior = dimensions, noise, prior
 
-    def nothing(self) -> Floats:
-        """No precision beyond the prior's."""
+    def initial(self) -> Floats:
+        """A (d, d) array of zeros: no precision beyond the prior's."""
         return np.zeros((self._dimensions, self._dimensions))
 
     def add(self, state: Floats, evidence: Evidence) -> Floats:
-        """Add each row's outer product."""
+        """Add the outer product of each row, over noise^2.
+
+        Raises:
+            RequestError: the inputs are missing, of a wrong shape, not finite or too large.
+        """
         rows = inputs_of(evidence, self._dimensions) / self._noise
         grown = state + rows.T @ rows
         if not np.isfinite(grown).all():
             raise RequestError("the inputs hold a number that is too large")
         return np.asarray(grown)
 
-    def join(self, one: Floats, other: Floats) -> Floats:
+    def merge(self, one: Floats, other: Floats) -> Floats:
         """Their sum."""
         return np.asarray(one + other)
 
     def total(self, state: Floats) -> float:
-        """Nats."""
+        """Information in nats."""
         return float(np.linalg.slogdet(np.eye(self._dimensions) + self._prior * state)[1]) / 2.0
 
 
 class BucketAccountant:
-    """How much of an embedding's space a caller has seen: the share of locality-sensitive buckets that he occupies.
+    """Coverage of an embedding's space: the share of locality-sensitive hash buckets that a caller's answers fall into.
 
-    The signs of ``bits`` random projections name a bucket (Charikar 2002). The answer's vectors are the evidence's
-    scores. The state is 1 for each occupied bucket, shape (2^bits,). One table of buckets, seeded.
+    The signs of ``bits`` random projections are the index of a bucket (Charikar 2002). The embeddings are the scores of
+    the evidence, shape (rows, e). The state is 1 for each bucket that is hit, shape (2^bits,). One hash table, seeded.
     Source of the measure: Dubinski et al. 2023, Bucks for Buckets.
     """
 
     def __init__(self, centre: Floats, bits: int = 12, seed: int = 0) -> None:
-        """``centre`` (e,) is what the signs are taken about: the mean of the private embeddings."""
+        """``centre`` (e,) is subtracted before projecting: the mean of the private embeddings. ``bits``: 1 to 24."""
         if not 1 <= bits <= 24:
             raise SettingsError(["the buckets need 1 to 24 bits"])
         self._centre = np.asarray(centre, np.float64)
         self._planes = np.random.default_rng(seed).normal(size=(self._centre.size, bits))
 
-    def nothing(self) -> Floats:
-        """All empty."""
+    def initial(self) -> Floats:
+        """Zeros: no bucket is hit."""
         return np.zeros(2 ** self._planes.shape[1])
 
     def add(self, state: Floats, evidence: Evidence) -> Floats:
-        """Occupy the bucket of each row's answer.
+        """Mark the bucket of each row's embedding.
 
         Raises:
             AnswerError: the answer's vectors are missing, not finite, or of another length.
@@ -148,10 +152,10 @@ class BucketAccountant:
         grown[signs @ (1 << np.arange(signs.shape[1]))] = 1.0
         return grown
 
-    def join(self, one: Floats, other: Floats) -> Floats:
-        """Occupied in either."""
+    def merge(self, one: Floats, other: Floats) -> Floats:
+        """Buckets hit in either state."""
         return np.maximum(one, other)
 
     def total(self, state: Floats) -> float:
-        """Share of buckets occupied, 0 to 1."""
+        """Share of buckets that are hit, 0 to 1."""
         return float(state.mean())

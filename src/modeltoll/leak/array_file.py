@@ -1,4 +1,4 @@
-"""Fitted arrays as files: one .npz with a kind, a version and a checksum, and never a pickle."""
+"""Files of fitted arrays: one .npz archive with a kind, a version and a checksum, without pickles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def save_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of numbers or text to ``path``, in one step: another file of that name is replaced whole.
+    """Write arrays of numbers or text to ``path`` atomically; an existing file is replaced.
 
     Raises:
         ValueError: an array holds objects.
@@ -35,16 +35,16 @@ def save_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> No
 
 
 def load_arrays(path: Path, kind: str) -> Arrays:
-    """Read what ``save_arrays`` wrote under the same kind; the arrays have the same bits.
+    """Read a file that ``save_arrays`` wrote with the same kind.
 
     Raises:
-        CalibrationError: no such file, damaged, of another kind, or of a version that is not understood.
+        CalibrationError: the file is missing, damaged, of another kind or of an unknown version.
     """
     return load_any(path, (kind,))[1]
 
 
 def is_kind(path: Path, kind: str) -> bool:
-    """Whether a file says that it is of this kind; False where it cannot be read, which loading it will tell."""
+    """Whether the file is of this kind; False if it cannot be read (``load_arrays`` reports why)."""
     try:
         return str(read_arrays(path, (_KIND,))[_KIND]) == kind
     except ArrayFileError:
@@ -52,7 +52,7 @@ def is_kind(path: Path, kind: str) -> bool:
 
 
 def load_any(path: Path, kinds: Sequence[str]) -> tuple[str, Arrays]:
-    """Read what ``save_arrays`` wrote under one of the kinds, and say which. Raises as ``load_arrays`` does."""
+    """Read a file of one of the kinds; returns its kind and arrays. Raises as ``load_arrays`` does."""
     kind = kinds[0]
     try:
         arrays = read_arrays(path)

@@ -1,4 +1,4 @@
-"""How undecided the answer is."""
+"""Leak measure ``entropy``: the normalised entropy of the answer's scores."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["EntropyMeasure"]
 
 @dataclass(frozen=True, slots=True)
 class EntropyMeasure:
-    """H(p) / log C: the entropy of the scores as a part of the largest possible, 0 to 1.
+    """H(p) / log C: the entropy of the scores over its maximum, 0 to 1.
 
-    Source: Dziedzic et al. 2022, section 4. Answers that are mere labels have entropy 0. ``partial``: the answers show
-    only the largest scores, 0 elsewhere; each adds its own term -p log p, and what is not shown is not charged.
+    Source: Dziedzic et al. 2022, section 4. Answers that are labels have entropy 0. ``partial``: the answers contain
+    the largest scores only and 0 elsewhere; each adds its term -p log p, and the remaining probability adds nothing.
     """
 
     name: str = "entropy"

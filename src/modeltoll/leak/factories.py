@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll.errors import CalibrationError
+from modeltoll.files import read_arrays, read_numbers
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.layered_novelty import load_novelty
@@ -49,7 +49,7 @@ def novelty(file: Path, neighbours: int | None = None) -> LeakMeasure:
         if neighbours is not None:
             raise CalibrationError("'neighbours' is fixed in a saved measure; leave it out")
         return load_novelty(file)
-    return NoveltyMeasure(_array(file), neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
+    return NoveltyMeasure(read_numbers(file), neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
 
 
 def pknn(file: Path, neighbours: int | None = None) -> LeakMeasure:
@@ -58,7 +58,7 @@ def pknn(file: Path, neighbours: int | None = None) -> LeakMeasure:
     Raises:
         CalibrationError: the file cannot be used.
     """
-    archive = _archive(file, ("scores", "labels"))
+    archive = read_arrays(file, ("scores", "labels"))
     labels = archive["labels"].astype(np.int64)
     return PknnMeasure(log_scores(archive["scores"]), labels, k=neighbours or _PKNN_NEIGHBOURS)
 
@@ -75,18 +75,3 @@ def pate(file: Path) -> LeakMeasure:
 def tokens() -> LeakMeasure:
     """Of chats."""
     return TokensMeasure()
-
-
-def _array(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
-    except (OSError, ValueError, EOFError) as error:
-        raise CalibrationError(f"{path} cannot be read as an array: {error}") from None
-
-
-def _archive(path: Path, members: tuple[str, ...]) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {member: archive[member] for member in members}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CalibrationError(f"{path} cannot be read as an archive of {', '.join(members)}: {error}") from None

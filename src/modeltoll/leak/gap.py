@@ -1,4 +1,4 @@
-"""How near the second class comes."""
+"""Leak measure ``gap``: how close the second largest score is to the largest."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["GapMeasure"]
 
 @dataclass(frozen=True, slots=True)
 class GapMeasure:
-    """1 - (p1 - p2), with p1 and p2 the two largest scores: 0 where one class is certain, 1 where two are tied.
+    """1 - (p1 - p2), where p1 and p2 are the two largest scores: 0 for a certain class, 1 for a tie.
 
-    Source: Dziedzic et al. 2022, section 4. ``partial``: the answers show only the largest scores, 0 elsewhere; where a
-    single one is shown p2 counts as 0.
+    Source: Dziedzic et al. 2022, section 4. ``partial``: the answers contain the largest scores only and 0 elsewhere;
+    with a single score, p2 is 0.
     """
 
     name: str = "gap"

@@ -1,4 +1,4 @@
-"""The one guard of what a caller sent."""
+"""Validation of a request's inputs, shared by all measures that read inputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST", "check_inputs", "inputs_of"]
 
-LARGEST = 1e100  # so that squares and their sums stay finite
+LARGEST = 1e100  # squares and their sums stay finite
 
 
 def check_inputs(inputs: object, dimensions: int | None = None) -> Floats:
-    """Inputs of shape (rows, dimensions) as contiguous float64.
+    """Validated inputs of shape (rows, dimensions), as contiguous float64.
 
     Raises:
-        RequestError: not numbers, not of that shape, not finite, or beyond 1e100 in size.
+        RequestError: not numbers, of another shape, not finite, or of magnitude above 1e100.
     """
     try:
         values = np.asarray(inputs, dtype=np.float64)
@@ -36,13 +36,13 @@ def check_inputs(inputs: object, dimensions: int | None = None) -> Floats:
 
 
 def inputs_of(evidence: Evidence, dimensions: int | None = None) -> Floats:
-    """The inputs of a request, checked as by ``check_inputs``, one row per row of the request.
+    """The inputs of a request, validated by ``check_inputs``, shape (``evidence.rows``, dimensions).
 
     Raises:
-        RequestError: there are none, or they do not pass the check.
+        RequestError: the inputs are missing, invalid, or not as many as the request has rows.
     """
     if evidence.inputs is None:
-        raise RequestError("the request shows no inputs that could be measured")
+        raise RequestError("the request has no inputs that can be measured")
     values = check_inputs(evidence.inputs, dimensions)
     if len(values) != evidence.rows:
         raise RequestError(f"the request has {evidence.rows} rows but inputs for {len(values)}")

@@ -1,4 +1,4 @@
-"""How far an input lies from the private data in what a small network sees of it, layer by layer."""
+"""Leak measure ``novelty``, layered: the distance of an input to the private data in the layers of a small network."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["VIEWS", "FeatureExtractor", "LayeredNovelty", "load_novelty"]
+__all__ = ["FEATURE_VIEWS", "FeatureExtractor", "LayeredNovelty", "load_novelty"]
 
 _KIND = "layered novelty"
-_REFERENCES = 2000  # private points whose own distances the units are taken from
-_FAR = 0.99  # the quantile of them that counts as 1
-_TINY = 1e-12  # of a distance or a length
-_MOST_POWER = 16.0
-_RIDGE = 1e-3  # added to the variance of every direction, in parts of the mean variance, before whitening
+_REFERENCES = 2000  # private points whose distances calibrate a view
+_FAR = 0.99  # the quantile of these distances that counts as 1
+_TINY = 1e-12  # smallest distance or length
+_MAX_POWER = 16.0
+_RIDGE = 1e-3  # added to the variance of every direction before whitening, as a fraction of the mean variance
 
 DIRECTION = "direction"
-VIEWS = ("position", DIRECTION)
+FEATURE_VIEWS = ("position", DIRECTION)
 
 
 class FeatureExtractor(Protocol):
-    """A network that looks at inputs."""
+    """A network that maps inputs to the features of its layers."""
 
     @property
     def dimensions(self) -> int:
         """The length of an input."""
 
     def features(self, inputs: Floats) -> list[Floats]:
-        """What each layer sees of inputs (rows, d), (rows, f) each, row by row."""
+        """The features of inputs (rows, d): one array (rows, f) per layer; rows do not affect each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FeatureView:
-    """One layer seen in one way: ``points`` (n, f) are (features - ``centre`` (f,)) @ ``mixing`` (f, f), of unit length
-    where ``directed``.
+    """One transformation of one layer's features, fitted to the private data.
 
-    ``usual`` and ``far`` are the median and the 99th percentile of the private points' own distances.
+    ``points`` (n, f): (features - ``centre`` (f,)) @ ``mixing`` (f, f) of the private data, scaled to unit length if
+    ``directed``. ``usual``, ``far``: median and 99th percentile of the distances among private points. The field names
+    are those of the arrays in a novelty file.
     """
 
     layer: int
@@ -62,36 +63,36 @@ class _FeatureView:
     usual: float
     far: float
 
-    def seen(self, features: Floats) -> Floats:
-        """Features (rows, f) as they are seen here; each row by itself, for a product may round a batch otherwise."""
-        moved = features - self.centre
-        points = np.concatenate([moved[row : row + 1] @ self.mixing for row in range(len(moved))])
+    def transform(self, features: Floats) -> Floats:
+        """Transform features (rows, f), one row at a time, because the rounding of a product depends on its size."""
+        centred = features - self.centre
+        points = np.concatenate([centred[row : row + 1] @ self.mixing for row in range(len(centred))])
         return _unit(points) if self.directed else points
 
 
 class LayeredNovelty:
-    """How unusual the distances to the k-th nearest private point are, over the layers of a network, each seen twice.
+    """The distance to the k-th nearest private point over the layers of a network, in two views of each layer.
 
-    In each layer features are compared by *position* (whitened, so that every direction counts alike) and by
-    *direction* (of unit length, as in Sun et al. 2022: what is strange to a network may excite it little, and lies near
-    the centre). A distance counts 0 at the median of the private points' own and 1 at their 99th percentile, on a
-    logarithmic scale, and never less than 0. The leak is the root of the sum of all views' ``power``-th powers: a large
-    power takes the strangest view, 1 adds them up. Features are the mean and deviation of each channel of a
-    convolution, or the units of a full layer. Early layers tell textures and late ones tell kinds, and a thief's rows
-    are strange in some layer or other (after Sastry and Oore 2020, who compare Gram matrices of all layers).
+    In each layer, features are compared by *position* (whitened, so that all directions have equal weight) and by
+    *direction* (scaled to unit length, as in Sun et al. 2022: novel inputs may activate a network weakly and lie near
+    the centre). A distance is scored on a logarithmic scale: 0 at the median of the private points' distances, 1 at
+    their 99th percentile, never below 0. The leak is the p-norm of the scores of all views with p = ``power``: 1 is
+    the sum, a large power approaches the maximum. Features are the mean and standard deviation of each channel of a
+    convolution, or the units of a dense layer. Early layers distinguish textures and late layers classes, so that
+    out-of-distribution rows differ in some layer (after Sastry and Oore 2020, who compare Gram matrices of all layers).
     """
 
     inputs_alone: ClassVar[bool] = True
 
-    __slots__ = ("_k", "_lens", "_power", "_searches", "_views", "name")
+    __slots__ = ("_extractor", "_k", "_power", "_searches", "_views", "name")
 
     def __init__(  # noqa: PLR0913  each is an independent choice with a default
         self,
-        lens: FeatureExtractor,
+        extractor: FeatureExtractor,
         private: Floats,
         k: int = 5,
         *,
-        views: tuple[str, ...] = VIEWS,
+        views: tuple[str, ...] = FEATURE_VIEWS,
         power: float = 2.0,
         max_points: int = 5_000,
         seed: int = 0,
@@ -99,39 +100,39 @@ class LayeredNovelty:
         """Fit to private inputs of shape (n, d).
 
         Args:
-            lens: one network, trained on the private data; ``distil.fit_observer`` makes one, a ``NetworkStack``. Only such a
-                measure can be saved.
-            private: the inputs that the victim was trained on.
-            k: which neighbour's distance counts.
+            extractor: a network trained on the private data, such as ``distil.fit_novelty_network`` returns. A measure
+                can be saved only if this is a ``NetworkStack``.
+            private: the victim's training inputs.
+            k: the rank of the neighbour whose distance is taken.
             views: ``position``, ``direction``, or both.
-            power: of the views' sum, 1 or more.
-            max_points: keep a random part of this size where there are more points.
-            seed: of the choice of points.
+            power: exponent of the norm over views, 1 to 16.
+            max_points: size of the random sample that is kept of more points.
+            seed: of that sample.
 
         Raises:
-            CalibrationError: private data that cannot be used, fewer points than k, a layer that sees no difference,
-                no such view, or no such power.
+            CalibrationError: unusable private data, not more than k points, a layer with constant features, an unknown
+                view, or a power out of range.
         """
         try:
-            inputs = check_inputs(private, lens.dimensions)
+            inputs = check_inputs(private, extractor.dimensions)
         except RequestError as error:
             raise CalibrationError(f"the private data cannot be used: {error}") from None
         if not 1 <= k < min(len(inputs), max_points):
             raise CalibrationError(f"distances to neighbour {k} need more than {len(inputs)} private points")
-        if not views or not set(views) <= set(VIEWS) or not 1.0 <= power <= _MOST_POWER:
-            raise CalibrationError(f"views are {' and '.join(VIEWS)}, and 'power' lies in 1..{_MOST_POWER:g}")
+        if not views or not set(views) <= set(FEATURE_VIEWS) or not 1.0 <= power <= _MAX_POWER:
+            raise CalibrationError(f"views are {' and '.join(FEATURE_VIEWS)}, and 'power' lies in 1..{_MAX_POWER:g}")
         rng = np.random.default_rng(seed)
-        every = lens.features(inputs[rng.permutation(len(inputs))[:max_points]])
+        by_layer = extractor.features(inputs[rng.permutation(len(inputs))[:max_points]])
         fitted = [
-            _fit(layer, features, k, directed=view == DIRECTION)
-            for layer, features in enumerate(every)
+            _fit_view(layer, features, k, directed=view == DIRECTION)
+            for layer, features in enumerate(by_layer)
             for view in views
         ]
-        self._install(lens, fitted, k, power)
+        self._install(extractor, fitted, k, power)
 
-    def _install(self, lens: FeatureExtractor, views: list[_FeatureView], k: int, power: float) -> None:
+    def _install(self, extractor: FeatureExtractor, views: list[_FeatureView], k: int, power: float) -> None:
         self.name = "novelty"
-        self._lens, self._views, self._k, self._power = lens, views, k, power
+        self._extractor, self._views, self._k, self._power = extractor, views, k, power
         self._searches = [Neighbours(view.points) for view in views]
 
     def measure(self, evidence: Evidence) -> Floats:
@@ -139,35 +140,35 @@ class LayeredNovelty:
 
         Raises:
             RequestError: the inputs are missing, not finite, of another number of dimensions, or so large that the
-                network has no finite answer.
+                features overflow.
         """
         total = np.zeros(evidence.rows)
-        every = self._lens.features(inputs_of(evidence, self._lens.dimensions))
+        by_layer = self._extractor.features(inputs_of(evidence, self._extractor.dimensions))
         for view, search in zip(self._views, self._searches, strict=True):
-            points = view.seen(every[view.layer])
+            points = view.transform(by_layer[view.layer])
             if not (np.abs(points) < 1e100).all():
-                raise RequestError("the inputs are too large for the network that looks at them")
+                raise RequestError("the inputs are too large for the novelty network")
             distances = np.maximum(search.nearest(points, self._k)[0], _TINY)
-            strange = np.log(distances / view.usual) / math.log(view.far / view.usual)
-            total += np.maximum(strange, 0.0) ** self._power
+            score = np.log(distances / view.usual) / math.log(view.far / view.usual)
+            total += np.maximum(score, 0.0) ** self._power
         return np.asarray(total ** (1.0 / self._power))
 
     def save(self, path: Path) -> None:
-        """Write the fitted measure, its network included.
+        """Write the fitted measure, including its network.
 
         Raises:
-            CalibrationError: the network is none of ours, and stays with its owner.
+            CalibrationError: the extractor is not a ``NetworkStack``.
         """
-        if not isinstance(self._lens, NetworkStack):
+        if not isinstance(self._extractor, NetworkStack):
             raise CalibrationError("only a network that fit-novelty trained can be saved with its measure")
-        arrays = self._lens.arrays() | {"k": np.array(self._k), "power": np.array(self._power)}
+        arrays = self._extractor.arrays() | {"k": np.array(self._k), "power": np.array(self._power)}
         for i, view in enumerate(self._views):
             arrays |= {f"view{i}_{name}": np.asarray(getattr(view, name)) for name in _FeatureView.__slots__}
         save_arrays(path, _KIND, arrays)
 
     @classmethod
     def load(cls, path: Path) -> LayeredNovelty:
-        """Read what ``save`` wrote.
+        """Read a file that ``save`` wrote.
 
         Raises:
             CalibrationError: the file is missing, damaged, or of another kind or version.
@@ -183,21 +184,21 @@ class LayeredNovelty:
         k, power = arrays.get("k", np.array(0)), arrays.get("power", np.array(0.0))
         if not views or k.ndim or not 1 <= int(k) < len(views[0].points):
             raise CalibrationError("the novelty file lacks a usable k", private=str(path))
-        if power.ndim or not 1.0 <= float(power) <= _MOST_POWER:
+        if power.ndim or not 1.0 <= float(power) <= _MAX_POWER:
             raise CalibrationError("the novelty file lacks a usable power", private=str(path))
         measure = cls.__new__(cls)
-        measure._install(stack, views, int(k), float(power))  # noqa: SLF001  its own: a second way to be made
+        measure._install(stack, views, int(k), float(power))  # noqa: SLF001  an alternative constructor
         return measure
 
 
 def _view(found: Mapping[str, NDArray[Any] | None], widths: Sequence[int]) -> _FeatureView:
-    """A view from the arrays of a file, for a network whose layers have these widths."""
+    """A view from the arrays of a novelty file, for a network whose layers have the given widths."""
     arrays = [found[name] for name in _FeatureView.__slots__]
     if any(array is None for array in arrays):
         raise CalibrationError("the novelty file lacks part of a view")
     layer, directed, centre, mixing, points, usual, far = (np.asarray(array) for array in arrays)
     if layer.ndim or not 0 <= int(layer) < len(widths):
-        raise CalibrationError("a view in the novelty file is of no layer of its network")
+        raise CalibrationError("a view in the novelty file refers to a layer that its network does not have")
     width = widths[int(layer)]
     shapes = centre.shape == (width,) and mixing.shape == (width, width) and points.shape[1:] == (width,)
     if not shapes or not 0.0 < float(usual) < float(far):
@@ -206,7 +207,7 @@ def _view(found: Mapping[str, NDArray[Any] | None], widths: Sequence[int]) -> _F
 
 
 def load_novelty(path: Path) -> LeakMeasure:
-    """The novelty measure in a file, whichever it is: layered, or plain and without an embedding.
+    """Load a novelty measure of either type: layered, or plain without an embedding.
 
     Raises:
         CalibrationError: the file is missing, damaged, or of another kind or version.
@@ -214,11 +215,11 @@ def load_novelty(path: Path) -> LeakMeasure:
     return LayeredNovelty.load(path) if is_kind(path, _KIND) else NoveltyMeasure.load(path)
 
 
-def _fit(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureView:
-    """See one layer in one way, and take the units from the points' own distances, each without itself."""
+def _fit_view(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureView:
+    """Fit a view of one layer; its scale comes from leave-one-out distances of the private points."""
     width = features.shape[1]
-    centre, mixing = (np.zeros(width), np.eye(width)) if directed else _whitening(features)
-    points = np.ascontiguousarray(_FeatureView(layer, directed, centre, mixing, features, 1.0, 2.0).seen(features))
+    centre, mixing = (np.zeros(width), np.eye(width)) if directed else _whitening_transform(features)
+    points = np.ascontiguousarray(_FeatureView(layer, directed, centre, mixing, features, 1.0, 2.0).transform(features))
     own = Neighbours(points).nearest(points[:_REFERENCES], k + 1)[0]
     usual, far = float(np.median(own)), float(np.quantile(own, _FAR))
     if not 0.0 < usual < far:
@@ -226,16 +227,16 @@ def _fit(layer: int, features: Floats, k: int, *, directed: bool) -> _FeatureVie
     return _FeatureView(layer, directed, centre, mixing, points, usual, far)
 
 
-def _whitening(features: Floats) -> tuple[Floats, Floats]:
+def _whitening_transform(features: Floats) -> tuple[Floats, Floats]:
     centre = features.mean(axis=0)
     spread = np.atleast_2d(np.cov(features, rowvar=False))
     ridge = _RIDGE * float(np.trace(spread)) / len(spread)
     if not ridge > 0.0:
-        raise CalibrationError("a layer of the network tells no two private points apart")
+        raise CalibrationError("a layer of the network has the same features for all private points")
     return centre, np.linalg.cholesky(np.linalg.inv(spread + ridge * np.eye(len(spread))))
 
 
 def _unit(points: Floats) -> Floats:
-    """Rows of length 1; a row of zeros has no direction and stays."""
+    """Scale rows to length 1; a row of zeros stays as it is."""
     lengths = np.sqrt(np.einsum("ij,ij->i", points, points))[:, None]
     return np.asarray(points / np.maximum(lengths, _TINY))

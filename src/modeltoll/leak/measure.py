@@ -1,4 +1,4 @@
-"""The plug of the leak room."""
+"""The protocol of leak measures."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LeakMeasure", "sees_inputs_alone"]
+__all__ = ["LeakMeasure", "reads_inputs_alone"]
 
 
 class LeakMeasure(Protocol):
-    """A function from evidence to leak, pure and without memory.
+    """A pure function from evidence to leaks, without state.
 
-    One that looks at nothing but the inputs may say so by an attribute ``inputs_alone`` that is True: it need not wait
-    for answers.
+    A measure that reads inputs only may set the attribute ``inputs_alone`` to True. The gateway then computes it while
+    it waits for the upstream.
     """
 
     @property
@@ -24,14 +24,14 @@ class LeakMeasure(Protocol):
     def measure(self, evidence: Evidence) -> Floats:
         """The leak of each row, shape (rows,), finite and >= 0, in the measure's own unit.
 
-        Row by row: a row's leak depends neither on the other rows nor on their order.
+        The leak of a row depends neither on the other rows nor on their order.
 
         Raises:
-            AnswerError: the answer's scores are missing, of a wrong shape, or not what the settings declare.
+            AnswerError: the answer's scores are missing, of a wrong shape, or not of the declared kind.
             RequestError: the inputs are missing, of a wrong shape, or not finite.
         """
 
 
-def sees_inputs_alone(measure: LeakMeasure) -> bool:
-    """Whether a measure says that it looks at nothing but the inputs."""
+def reads_inputs_alone(measure: LeakMeasure) -> bool:
+    """Whether a measure declares that it reads inputs only."""
     return getattr(measure, "inputs_alone", False) is True

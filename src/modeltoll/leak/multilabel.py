@@ -1,4 +1,4 @@
-"""Answers with several labels at once."""
+"""Leak measure ``multilabel``: PATE for models that assign several labels to a row."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ __all__ = ["MultilabelMeasure"]
 
 
 class MultilabelMeasure:
-    """PATE where each label is a question of its own: the sum, over the labels, of binary GNMax.
+    """PATE with one binary vote per label: the sum of the binary GNMax leaks over the labels.
 
-    Source: Papernot et al. 2018, for each label; Renyi divergences of independent answers add.
+    Source: Papernot et al. 2018, per label; Rényi divergences of independent answers add up.
     """
 
     inputs_alone: ClassVar[bool] = True
 
-    __slots__ = ("_voters", "name", "reading", "teachers")
+    __slots__ = ("_voters", "name", "readout", "teachers")
 
     def __init__(
-        self, voters: Voters, teachers: int, reading: VoteReadout | None = None, name: str = "multilabel"
+        self, voters: Voters, teachers: int, readout: VoteReadout | None = None, name: str = "multilabel"
     ) -> None:
-        """``voters`` tells how many of the ``teachers`` say yes to each label, (rows, labels).
+        """``voters`` counts how many of the ``teachers`` vote for each label, shape (rows, labels).
 
-        ``reading`` defaults to ``rdp`` at sigma = teachers / 25.
+        ``readout`` defaults to ``rdp`` at sigma = teachers / 25.
         """
         self.name = name
         self.teachers = teachers
-        self.reading = vote_readout(teachers, reading)
+        self.readout = vote_readout(teachers, readout)
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:
-        """What the teachers' votes on all labels of each row reveal, shape (rows,).
+        """The leak of the teachers' votes on all labels of each row, shape (rows,).
 
         Raises:
             RequestError: the inputs are missing, of a wrong shape, or not finite.
@@ -54,4 +54,4 @@ class MultilabelMeasure:
             raise CalibrationError(f"a label has other than 0 to {self.teachers} votes")
         counts = yes.astype(np.int64, copy=False)
         binary = np.stack([self.teachers - counts, counts], axis=2).reshape(-1, 2)
-        return np.asarray(self.reading.leak(binary).reshape(yes.shape).sum(axis=1))
+        return np.asarray(self.readout.leak(binary).reshape(yes.shape).sum(axis=1))

@@ -1,4 +1,4 @@
-"""How far an input lies from the private data."""
+"""Leak measure ``novelty``, plain: the distance of an input to the private data."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Embed", "NoveltyMeasure"]
 
-Embed = Callable[["Floats"], "Floats"]  # inputs (rows, d) to features (rows, e), row by row
+Embed = Callable[["Floats"], "Floats"]  # inputs (rows, d) to features (rows, e); rows do not affect each other
 
 _KIND = "novelty"
-_REFERENCES = 2000  # private points whose own distances the scale is the median of; it changes no rank
+_REFERENCES = 2000  # private points whose median distance is the unit; it changes no rank
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FittedNovelty:
-    """What fitting found out: ``points`` (n, e) divided by ``spread`` (e,), and the unit of distance."""
+    """The fitted state: ``points`` (n, e), already divided by ``spread`` (e,); ``scale`` is the unit of distance."""
 
     points: Floats
     spread: Floats
@@ -37,10 +37,10 @@ class _FittedNovelty:
 
 
 class NoveltyMeasure:
-    """Distance to the k-th nearest private point, in units of the private points' own: 1 is ordinary, 10 is far off.
+    """Distance to the k-th nearest private point, over the median of that distance among private points.
 
-    The unit is the median distance of a private point to its k-th nearest other one (of those above 0: duplicates say
-    nothing). It sees what outputs cannot: a confident answer far from the data.
+    Typical rows have a novelty near 1. The median excludes distances of 0, which come from duplicates. Unlike measures
+    of the answer, this one detects confident answers far from the data.
     Source: the k-th nearest neighbour as outlier score, Ramaswamy et al. 2000.
     """
 
@@ -61,17 +61,17 @@ class NoveltyMeasure:
         """Fit to private inputs of shape (n, d).
 
         Args:
-            private: the inputs that the victim was trained on.
-            k: which neighbour's distance counts.
-            embed: maps inputs to the features that distances are taken of. By default the inputs themselves.
-            standardise: divide each feature by its standard deviation over the private points (those that never vary
-                stay as they are). For columns in different units; pixels and embeddings have one unit already.
-            max_points: keep a random part of this size where there are more points.
-            seed: of the choice of points, and of the points that set the unit.
+            private: the victim's training inputs.
+            k: the rank of the neighbour whose distance is taken.
+            embed: maps inputs to the features whose distances are measured; by default the inputs themselves.
+            standardise: divide each feature by its standard deviation over the private points (constant features are
+                not scaled). For columns of different units; pixels and embeddings have one unit already.
+            max_points: size of the random sample that is kept of more points.
+            seed: of that sample and of the points that define the unit.
 
         Raises:
-            CalibrationError: not finite numbers of that shape, no more points than k, points that are all the same, or
-                an embedding that does not give finite features (n, e).
+            CalibrationError: not finite numbers of that shape, not more than k points, identical points, or an
+                embedding that does not give finite features (n, e).
         """
         try:
             inputs = check_inputs(private)
@@ -89,7 +89,9 @@ class NoveltyMeasure:
         spread = np.where(deviation > 0.0, deviation, 1.0) if standardise else np.ones(points.shape[1])
         points = np.ascontiguousarray(points / spread)
         search = Neighbours(points)
-        self._install(_FittedNovelty(points, spread, _unit(points, search, k, rng), k, inputs.shape[1]), search, embed)
+        self._install(
+            _FittedNovelty(points, spread, _distance_unit(points, search, k, rng), k, inputs.shape[1]), search, embed
+        )
 
     def _install(self, fitted: _FittedNovelty, search: Neighbours, embed: Embed | None) -> None:
         self.name = "novelty"
@@ -116,36 +118,36 @@ class NoveltyMeasure:
         return self._search.nearest(points / fitted.spread, fitted.k)[0] / fitted.scale
 
     def save(self, path: Path) -> None:
-        """Write the fitted measure. An embedding is code and is not saved."""
+        """Write the fitted measure. The embedding is code and is not saved."""
         arrays = {name: np.asarray(getattr(self._fitted, name)) for name in _FittedNovelty.__slots__}
         save_arrays(path, _KIND, arrays | {"embedded": np.array(self._embed is not None)})
 
     @classmethod
     def load(cls, path: Path, embed: Embed | None = None) -> NoveltyMeasure:
-        """Read what ``save`` wrote; ``embed`` must be the embedding that it was fitted with.
+        """Read a file that ``save`` wrote; ``embed`` must be the embedding that the measure was fitted with.
 
         Raises:
-            CalibrationError: the file is missing, damaged, of another kind or version, or it was fitted with an
-                embedding and none is given, or the other way round.
+            CalibrationError: the file is missing, damaged, of another kind or version, or an embedding is missing or
+                superfluous.
         """
         arrays = load_arrays(path, _KIND)
         if (
             set(arrays) != {*_FittedNovelty.__slots__, "embedded"}
             or arrays["points"].shape[1:] != arrays["spread"].shape
         ):
-            raise CalibrationError("the novelty file does not hold what a novelty measure needs", private=str(path))
+            raise CalibrationError("the novelty file lacks arrays of a novelty measure", private=str(path))
         if bool(arrays["embedded"]) != (embed is not None):
-            needs = "with an embedding" if arrays["embedded"] else "without an embedding"
-            raise CalibrationError(f"the novelty measure was fitted {needs}")
+            fitted_with = "with an embedding" if arrays["embedded"] else "without an embedding"
+            raise CalibrationError(f"the novelty measure was fitted {fitted_with}")
         points, scale = arrays["points"], float(arrays["scale"])
         fitted = _FittedNovelty(points, arrays["spread"], scale, int(arrays["k"]), int(arrays["dimensions"]))
         measure = cls.__new__(cls)
-        measure._install(fitted, Neighbours(points), embed)  # noqa: SLF001  its own: a second way to be made
+        measure._install(fitted, Neighbours(points), embed)  # noqa: SLF001  an alternative constructor
         return measure
 
 
-def _unit(points: Floats, search: Neighbours, k: int, rng: np.random.Generator) -> float:
-    """Median of the leave-one-out distances: a point's nearest is itself, so its k-th other one is the k + 1-th."""
+def _distance_unit(points: Floats, search: Neighbours, k: int, rng: np.random.Generator) -> float:
+    """Median of the leave-one-out distances: the nearest point is the point itself, so rank k + 1 is taken."""
     chosen = rng.permutation(len(points))[:_REFERENCES]
     distances = search.nearest(points[chosen], k + 1)[0]
     distances = distances[distances > 0.0]

@@ -1,4 +1,4 @@
-"""An embedding that is an ONNX model; needs onnxruntime."""
+"""An embedding computed by an ONNX model; requires onnxruntime."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["OnnxEmbedding"]
 
 
 class OnnxEmbedding:
-    """Features as an ONNX model computes them, row by row: whatever is not rows is flattened."""
+    """Features (rows, e) of an ONNX model; the dimensions of an output after the first are flattened."""
 
     def __init__(self, path: Path, shape: tuple[int, ...] = (), output: str | None = None) -> None:
-        """Read a model of one float32 input.
+        """Load a model with one float32 input.
 
         Args:
-            path: the model.
-            shape: shape of one row as the model takes it, as (3, 32, 32); empty where it takes (rows, d).
-            output: name of the output that holds the features; the first by default.
+            path: the ONNX file.
+            shape: the model's input shape for one row, for example (3, 32, 32); empty for (rows, d).
+            output: name of the output with the features; the first output by default.
 
         Raises:
             SettingsError: onnxruntime is not installed.
@@ -32,22 +32,22 @@ class OnnxEmbedding:
         """
         try:
             import onnxruntime  # noqa: PLC0415  optional
-            from onnxruntime.capi import onnxruntime_pybind11_state as faults  # noqa: PLC0415
+            from onnxruntime.capi import onnxruntime_pybind11_state as errors  # noqa: PLC0415
         except ImportError:
             raise SettingsError(["an ONNX embedding needs onnxruntime: pip install onnxruntime"]) from None
-        kinds = (faults.Fail, faults.InvalidGraph, faults.InvalidProtobuf, faults.NoSuchFile, faults.NotImplemented)
+        kinds = (errors.Fail, errors.InvalidGraph, errors.InvalidProtobuf, errors.NoSuchFile, errors.NotImplemented)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:
             session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except (*kinds, faults.InvalidArgument) as error:
+        except (*kinds, errors.InvalidArgument) as error:
             raise CalibrationError("the embedding is not a readable ONNX model", private=f"{path}: {error}") from None
         if len(session.get_inputs()) != 1:
             raise CalibrationError("the ONNX model of an embedding must have one input", private=str(path))
-        names = [given.name for given in session.get_outputs()]
+        names = [tensor.name for tensor in session.get_outputs()]
         if output is not None and output not in names:
             raise CalibrationError(f"the ONNX model has no output {output!r}; it has {', '.join(names)}")
-        self._faults = (faults.InvalidArgument, faults.Fail, faults.RuntimeException)
+        self._errors = (errors.InvalidArgument, errors.Fail, errors.RuntimeException)
         self._session = session
         self._shape = shape
         self._output = output or names[0]
@@ -55,18 +55,18 @@ class OnnxEmbedding:
     def __call__(self, inputs: Floats) -> Floats:
         """Features (rows, e) of inputs (rows, d).
 
-        One row is asked for at a time, for a model may compute a batch in another order than its rows.
+        The model runs on one row at a time, because the rounding of a batch may depend on its size.
 
         Raises:
-            CalibrationError: the model does not take rows of this shape.
+            CalibrationError: the model does not accept rows of this shape.
         """
         name = self._session.get_inputs()[0].name
         parts = []
         for row in np.asarray(inputs, np.float32):
             try:
-                given = row.reshape(1, *(self._shape or row.shape))
-                (features,) = self._session.run([self._output], {name: given})
-            except (ValueError, *self._faults) as error:
-                raise CalibrationError("the ONNX model does not take such rows", private=str(error)) from None
+                batch = row.reshape(1, *(self._shape or row.shape))
+                (features,) = self._session.run([self._output], {name: batch})
+            except (ValueError, *self._errors) as error:
+                raise CalibrationError("the ONNX model does not accept such rows", private=str(error)) from None
             parts.append(np.asarray(features, np.float64).reshape(1, -1))
         return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""What the votes of an ensemble reveal, and the measure whose ensemble are teachers trained on the private data."""
+"""Leak measure ``pate``: the privacy loss of a vote of teachers that were trained on disjoint private data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["EPS_SUM", "RDP", "TEACHERS_PER_SIGMA", "PateMeasure", "VoteReadout",
 
 RDP, EPS_SUM = "rdp", "eps-sum"
 _KINDS = (RDP, EPS_SUM)
-_ROWS = 1024  # rows whose RDP at all orders is held at once
+_ROWS = 1024  # rows whose RDP at all orders is in memory at once
 TEACHERS_PER_SIGMA = 25.0  # Dziedzic et al. 2022: sigma 10 for 250 teachers, 2 for 50
 
 
 class Voters(Protocol):
-    """An ensemble. ``Teachers.votes`` is one."""
+    """The vote of an ensemble, such as ``TeacherEnsemble.votes``."""
 
     def __call__(self, inputs: Floats, /) -> Integers:
         """Inputs (rows, dimensions) to counts of votes (rows, classes), each row summing to the number of voters."""
@@ -31,17 +31,17 @@ class Voters(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VoteReadout:
-    """How votes are read as a leak.
+    """How votes are turned into a leak. ``kind`` is one of:
 
-    ``rdp``: Rényi divergence of one GNMax query at one fixed order. It is additive and composes exactly.
-    ``eps-sum``: epsilon at ``delta`` of each query alone, to be summed as Dziedzic et al. 2022 do; that is no
-    composition, and most of it is the log(1/delta) term.
-    The third reading, ``eps-composed``, is no property of a row: ``accounting.EpsilonAccountant`` keeps it per caller.
-    No reading has the threshold of confident GNMax: the paper has it off, for every query is answered.
+    ``rdp``: the Rényi divergence of one GNMax query at one fixed order. It adds up and composes exactly.
+    ``eps-sum``: epsilon at ``delta`` of each query alone, summed as in Dziedzic et al. 2022. This is no composition;
+    most of the sum is the log(1/delta) term.
+    The third readout, ``eps-composed``, is not a property of a row: see ``accountants.EpsilonAccountant``.
+    None uses the threshold of confident GNMax: the paper disables it, because every query is answered.
 
-    ``sigma`` is the standard deviation of the virtual noise, in votes. ``order`` (above 1) defaults to max(2, sigma):
-    within 2 % it is the order at which the data-dependent bound begins to tell votes apart at the largest q, near
-    log q = -2.9. At lower orders the bound is capped sooner, at higher ones Theorem 6 asks for more agreement.
+    ``sigma``: standard deviation of the virtual noise, in votes. ``order`` (above 1) defaults to max(2, sigma). Within
+    2 % this is the order at which the data-dependent bound starts to distinguish votes at the largest q, near
+    log q = -2.9. At lower orders the bound is capped earlier; at higher orders Theorem 6 needs more agreement.
 
     Raises:
         SettingsError: a value that cannot be used.
@@ -80,43 +80,43 @@ class VoteReadout:
         return gnmax_rdp(log_q(votes, self.sigma), self.sigma, ORDERS)
 
 
-def vote_readout(teachers: int, reading: VoteReadout | None) -> VoteReadout:
-    """The reading of that many teachers' votes: the one that is given, else ``rdp`` at sigma = teachers / 25.
+def vote_readout(teachers: int, readout: VoteReadout | None) -> VoteReadout:
+    """The given readout, or ``rdp`` at sigma = teachers / 25 if it is None.
 
     Raises:
-        SettingsError: there are no teachers.
+        SettingsError: ``teachers`` is below 1.
     """
     if teachers < 1:
         raise SettingsError(["there must be at least one teacher"])
-    return VoteReadout(teachers / TEACHERS_PER_SIGMA) if reading is None else reading
+    return VoteReadout(teachers / TEACHERS_PER_SIGMA) if readout is None else readout
 
 
 class PateMeasure:
-    """The leak of an answer as told by teachers trained on disjoint parts of the private data.
+    """The leak of a vote of teachers trained on disjoint parts of the private data, in the readout's unit.
 
-    Where they agree, the answer says nothing about any one part. The unit is the reading's.
+    Where the teachers agree, the answer reveals little about any one part of the data.
     Source: Dziedzic et al. 2022, section 3.1, after Papernot et al. 2018.
     """
 
     inputs_alone: ClassVar[bool] = True
 
-    __slots__ = ("_voters", "name", "reading", "teachers")
+    __slots__ = ("_voters", "name", "readout", "teachers")
 
-    def __init__(self, voters: Voters, teachers: int, reading: VoteReadout | None = None, name: str = "pate") -> None:
-        """``voters`` votes with ``teachers`` votes per row. ``reading`` defaults to ``rdp`` at sigma = teachers / 25."""
+    def __init__(self, voters: Voters, teachers: int, readout: VoteReadout | None = None, name: str = "pate") -> None:
+        """``voters`` gives ``teachers`` votes per row. ``readout`` defaults to ``rdp`` at sigma = teachers / 25."""
         self.name = name
         self.teachers = teachers
-        self.reading = vote_readout(teachers, reading)
+        self.readout = vote_readout(teachers, readout)
         self._voters = voters
 
     def measure(self, evidence: Evidence) -> Floats:
-        """What the teachers' votes on each row's input reveal, shape (rows,).
+        """The leak of the teachers' votes on each row's input, shape (rows,).
 
         Raises:
             RequestError: the inputs are missing, of a wrong shape, or not finite.
             CalibrationError: the teachers' votes are not ``teachers`` whole votes per row.
         """
-        return self.reading.leak(self.votes_of(evidence))
+        return self.readout.leak(self.votes_of(evidence))
 
     def votes_of(self, evidence: Evidence) -> Integers:
         """The votes on each row, shape (rows, classes). Raises as ``measure`` does."""

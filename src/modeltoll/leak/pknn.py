@@ -1,4 +1,4 @@
-"""PATE without teachers: the nearest private points vote."""
+"""Leak measure ``pknn``: PATE without teachers, in which the nearest private points vote."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PknnMeasure", "log_scores"]
 
-_SMALLEST = 1e-30  # a probability below this counts as this, so that its logarithm stays finite
+_SMALLEST = 1e-30  # smaller probabilities are raised to this, so that the logarithm stays finite
 _KIND = "pknn"
 
 
 def log_scores(scores: Floats) -> Floats:
-    """Probabilities (rows, classes) to the space of the search: their logarithms, those below 1e-30 raised to it.
+    """The logarithms of probabilities (rows, classes), the space of the search; values below 1e-30 are raised to it.
 
     Raises:
-        AnswerError: they are not probabilities.
+        AnswerError: ``scores`` are not probabilities.
     """
     return _logarithms(check_scores(scores))
 
@@ -36,40 +36,40 @@ def _logarithms(scores: Floats) -> Floats:
 
 
 class PknnMeasure:
-    """The labels of the k nearest private points, in the space of the victim's log scores, are votes under GNMax.
+    """The GNMax leak of a vote: the labels of the k nearest private points in the space of the victim's log scores.
 
-    It needs only the victim's own outputs on its private data. The unit is the reading's.
+    It needs the victim's outputs on its private data only. The unit is the readout's.
     Source: Dziedzic et al. 2022, section 3.2 (k = 300, sigma = 28), after Zhu et al. 2020 (Private-kNN).
     """
 
-    __slots__ = ("_labels", "_points", "_search", "k", "name", "reading")
+    __slots__ = ("_labels", "_points", "_search", "k", "name", "readout")
 
     def __init__(
-        self, points: Floats, labels: Integers, k: int = 300, reading: VoteReadout | None = None, name: str = "pknn"
+        self, points: Floats, labels: Integers, k: int = 300, readout: VoteReadout | None = None, name: str = "pknn"
     ) -> None:
         """Prepare the search.
 
         Args:
             points: log scores of the private points, shape (n, classes), as ``log_scores`` makes them.
-            labels: their true classes, whole numbers from 0, shape (n,). A class may be without points.
-            k: how many points vote.
-            reading: ``rdp`` at sigma = 28 k / 300 by default.
+            labels: true classes, whole numbers from 0, shape (n,). A class may have no points.
+            k: number of points that vote.
+            readout: ``rdp`` at sigma = 28 k / 300 by default.
             name: the measure's name.
 
         Raises:
-            CalibrationError: fewer points than k, shapes that do not fit, fewer than 2 classes among the labels, a
+            CalibrationError: fewer points than k, shapes that do not match, fewer than 2 classes among the labels, a
                 label that is no class, or a log score that is not finite.
         """
         self._points, self._labels = _check_private(points, labels)
         if not 1 <= k <= len(self._points):
-            raise CalibrationError(f"{k} neighbours are asked for among {len(self._points)} private points")
+            raise CalibrationError(f"k is {k}, but there are {len(self._points)} private points")
         self._search = Neighbours(self._points)
         self.k = k
         self.name = name
-        self.reading = VoteReadout(28.0 * k / 300.0) if reading is None else reading
+        self.readout = VoteReadout(28.0 * k / 300.0) if readout is None else readout
 
     def votes(self, scores: Floats) -> Integers:
-        """How many of the k nearest private points bear each label, shape (rows, classes).
+        """The number of the k nearest private points of each label, shape (rows, classes).
 
         Raises:
             AnswerError: the scores are not probabilities of as many classes as the private points have.
@@ -83,24 +83,24 @@ class PknnMeasure:
         return np.asarray(np.bincount(labels.ravel(), minlength=rows * classes).reshape(rows, classes))
 
     def measure(self, evidence: Evidence) -> Floats:
-        """What the neighbours' votes on each row reveal, shape (rows,).
+        """The leak of the neighbours' votes on each row, shape (rows,).
 
         Raises:
             AnswerError: the answer's scores are missing, not probabilities, or of another number of classes.
         """
-        return self.reading.leak(self.votes_of(evidence))
+        return self.readout.leak(self.votes_of(evidence))
 
     def votes_of(self, evidence: Evidence) -> Integers:
         """The neighbours' votes on each row, shape (rows, classes). Raises as ``measure`` does."""
         return self._vote(scores_of(evidence, self._points.shape[1]))
 
     def save(self, path: Path) -> None:
-        """Write points, labels and k; the reading belongs to the settings."""
+        """Write points, labels and k. The readout is not saved; it belongs to the settings."""
         save_arrays(path, _KIND, {"points": self._points, "labels": self._labels, "k": np.array(self.k)})
 
     @classmethod
-    def load(cls, path: Path, reading: VoteReadout | None = None, name: str = "pknn") -> PknnMeasure:
-        """Read what ``save`` wrote.
+    def load(cls, path: Path, readout: VoteReadout | None = None, name: str = "pknn") -> PknnMeasure:
+        """Read a file that ``save`` wrote.
 
         Raises:
             CalibrationError: the file is missing, damaged, or of another kind or version.
@@ -108,7 +108,7 @@ class PknnMeasure:
         arrays = load_arrays(path, _KIND)
         if set(arrays) != {"points", "labels", "k"} or arrays["k"].ndim:
             raise CalibrationError("the pknn file lacks points, labels or k", private=str(path))
-        return cls(arrays["points"], arrays["labels"], int(arrays["k"]), reading, name)
+        return cls(arrays["points"], arrays["labels"], int(arrays["k"]), readout, name)
 
 
 def _check_private(points: Floats, labels: Integers) -> tuple[Floats, Integers]:
@@ -123,5 +123,5 @@ def _check_private(points: Floats, labels: Integers) -> tuple[Floats, Integers]:
     if not ((classes >= 0) & (classes < values.shape[1])).all():
         raise CalibrationError(f"a private label is not a class from 0 to {values.shape[1] - 1}")
     if np.unique(classes).size < 2:
-        raise CalibrationError("the private points all bear one label; votes need at least two")
+        raise CalibrationError("the private points all have one label; votes need at least two")
     return values, classes.astype(np.int64, copy=False)

@@ -1,7 +1,7 @@
 """Rényi differential privacy of the Gaussian noisy maximum (GNMax), in log space.
 
-The noise is only virtual: nothing is ever perturbed. The mathematics says how much the winning class of a vote
-would reveal about the voters' private data if the votes were drawn under noise of standard deviation ``sigma``.
+The noise is virtual: no answer is perturbed. The result bounds how much the winning class of a vote would reveal about
+the voters' private data if noise of standard deviation ``sigma`` were added to the votes.
 
 Source: Papernot, Song, Mironov, Raghunathan, Talwar, Erlingsson: Scalable Private Learning with PATE, ICLR 2018.
 
@@ -28,12 +28,12 @@ __all__ = ["ORDERS", "epsilon", "gnmax_rdp", "log_q"]
 ORDERS: Floats = np.concatenate([np.arange(2.0, 100.0, 0.5), np.geomspace(100.0, 1000.0, 200)])
 ORDERS.flags.writeable = False
 
-_BLOCK = 128  # rows worked on at a time: temporaries of 128 x 396 stay in the cache
-_EXTREME = 700.0  # e^700 is still finite; beyond it a 1 no longer counts, and below e^-700 nothing does
+_BLOCK = 128  # rows per block: temporaries of 128 x 396 stay in the cache
+_EXTREME = 700.0  # e^700 is finite; log(1 + e^d) is d above it, and 0 below -700
 
 
 def log_q(votes: Integers, sigma: float) -> Floats:
-    """Log of the bound on the probability that noise changes the winner; Proposition 7.
+    """Log of the bound on the probability that noise changes the winner (Proposition 7).
 
     q = sum over the losing classes j of Phi_bar((n_winner - n_j) / (sqrt(2) sigma)), capped at 1 - 1/C.
 
@@ -44,10 +44,10 @@ def log_q(votes: Integers, sigma: float) -> Floats:
     Returns:
         Shape (rows,), each below 0.
     """
-    rows, winners = np.arange(len(votes)), votes.argmax(axis=1)  # quicker than a maximum over a short axis
+    rows, winners = np.arange(len(votes)), votes.argmax(axis=1)  # faster than a maximum over a short axis
     gaps = votes[rows, winners][:, None] - votes
     largest = int(gaps.max(initial=0))
-    if largest < gaps.size:  # each distinct gap once: a table over 0..largest
+    if largest < gaps.size:  # a table over 0..largest evaluates each distinct gap once
         terms = log_ndtr(np.arange(largest + 1) / (-np.sqrt(2.0) * sigma))[gaps]
     else:
         terms = log_ndtr(gaps / (-np.sqrt(2.0) * sigma))
@@ -58,10 +58,10 @@ def log_q(votes: Integers, sigma: float) -> Floats:
 
 
 def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
-    """RDP of one GNMax query at each order: the data-dependent bound where it holds and is the smaller one.
+    """RDP of one GNMax query at each order: the minimum of the data-dependent bound, where valid, and L / sigma^2.
 
-    Theorem 6 at the orders of Proposition 10, and the data-independent L / sigma^2 otherwise. It depends on the votes
-    only through ``log_q``. At every order it never falls as q rises.
+    The data-dependent bound is that of Theorem 6 at the orders of Proposition 10. The result depends on the votes
+    through ``log_q`` only, and is non-decreasing in q at every order.
 
     Args:
         log_q: shape (rows,), each below 0.
@@ -69,28 +69,28 @@ def gnmax_rdp(log_q: Floats, sigma: float, orders: Floats) -> Floats:
         orders: shape (orders,), ascending, each above 1.
 
     Returns:
-        Shape (rows, orders), finite and >= 0. Values below 1e-300 are of that size only.
+        Shape (rows, orders), finite and >= 0. Values below 1e-300 are correct in magnitude only.
     """
     ceiling = orders / sigma**2
     out = np.empty((log_q.size, orders.size))
     ascending = np.argsort(log_q)
-    held = int(np.count_nonzero(_bound_holds(log_q, sigma)))
-    out[ascending[held:]] = ceiling
-    for start in range(0, held, _BLOCK):
-        rows = ascending[start : min(start + _BLOCK, held)]
+    valid = int(np.count_nonzero(_bound_holds(log_q, sigma)))
+    out[ascending[valid:]] = ceiling
+    for start in range(0, valid, _BLOCK):
+        rows = ascending[start : min(start + _BLOCK, valid)]
         bound = _theorem6(log_q[rows], sigma, orders)
-        most = bound.shape[1]
-        out[rows, :most] = np.minimum(bound, ceiling[:most], out=bound)
-        out[rows, most:] = ceiling[most:]
+        width = bound.shape[1]
+        out[rows, :width] = np.minimum(bound, ceiling[:width], out=bound)
+        out[rows, width:] = ceiling[width:]
     return out
 
 
 def _bound_holds(log_q: Floats, sigma: float) -> Bools:
-    """Where the conditions of Theorem 6 that do not name an order hold.
+    """Whether the conditions of Theorem 6 that do not depend on the order hold, (rows,).
 
     They are m2 > 1, log q + e2 < 0 and log q <= (m2 - 1) e2 - m2 (log(1 + 1/(m1 - 1)) + log(1 + 1/(m2 - 1))). With
     -log q = m2 e2 the second follows from the first, and the third becomes (2 m2 - 1) / sigma^2 >=
-    log(1 + 2/(m2 - 1)): its left side rises with m2 and its right side falls, so they hold up to some q and fail above.
+    log(1 + 2/(m2 - 1)). Its left side increases with m2 and its right side decreases, so it holds up to some q only.
     """
     m2 = sigma * np.sqrt(-log_q)
     above = np.maximum(m2 - 1.0, 1e-300)
@@ -98,11 +98,11 @@ def _bound_holds(log_q: Floats, sigma: float) -> Bools:
 
 
 def _theorem6(log_q: Floats, sigma: float, orders: Floats) -> Floats:
-    """The bound of Theorem 6 at the orders L < m1, and infinity at others; later orders, beyond every m1, are left out.
+    """The bound of Theorem 6 at the orders L < m1, else infinity; orders above every m1 are left out.
 
     With u = log(1 - q) + t log A and v = log q + t log B it is log(e^u + e^v) / t. Both are linear in t, and so is
-    d = v - u; u is tiny where the voters agree, so the sum is u + log1p(e^d), which never adds a 1 to it.
-    ``log_q`` ascends, so m1 and the number of orders below it descend.
+    d = v - u. Because u is tiny where the voters agree, the sum is computed as u + log1p(e^d), without cancellation.
+    ``log_q`` is ascending, so m1 and the number of orders below it are descending.
     """
     m2 = sigma * np.sqrt(-log_q)
     counts = np.searchsorted(orders, m2 + 1.0)
@@ -122,7 +122,7 @@ def _theorem6(log_q: Floats, sigma: float, orders: Floats) -> Floats:
 
 
 def _log1p_exp(d: Floats) -> Floats:
-    """log(1 + e^d) in place, for rows that rise or fall throughout, so that their ends tell how large they are."""
+    """log(1 + e^d) in place, for monotonic rows, whose ends are their extremes."""
     ends = d[:, :: max(1, d.shape[1] - 1)]
     large = np.where(d > _EXTREME, d, 0.0) if ends.max(initial=0.0) > _EXTREME else None
     np.maximum(d, -_EXTREME, out=d)
@@ -134,12 +134,12 @@ def _log1p_exp(d: Floats) -> Floats:
 
 
 def epsilon(rdp: Floats, orders: Floats, delta: float) -> Floats:
-    """Convert RDP to the epsilon of (epsilon, delta)-differential privacy: the best order's value.
+    """Convert RDP to the epsilon of (epsilon, delta)-differential privacy, the minimum over the orders.
 
-    min over L of rdp(L) + log(1/delta) / (L - 1); Mironov 2017, Proposition 3.
+    min over L of rdp(L) + log(1/delta) / (L - 1) (Mironov 2017, Proposition 3).
 
     Args:
-        rdp: shape (..., orders); RDP of composed queries is the sum of theirs.
+        rdp: shape (..., orders); that of composed queries is the sum of their RDP.
         orders: shape (orders,), each above 1.
         delta: in (0, 1).
 

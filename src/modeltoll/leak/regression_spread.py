@@ -1,4 +1,4 @@
-"""Regression: how far the teachers are apart."""
+"""Leak measure ``spread``: the disagreement of regression teachers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Predict = Callable[["Floats"], "Floats"]  # inputs (rows, d) to each teacher's a
 class SpreadMeasure:
     """Standard deviation of the answers of regressors trained on disjoint parts of the private data, over ``scale``.
 
-    Where they agree, the answer says nothing about any one part; they disagree where the private data is thin.
+    Where the teachers agree, the answer reveals little about any one part; they disagree where private data is sparse.
     """
 
     inputs_alone: ClassVar[bool] = True
@@ -29,7 +29,7 @@ class SpreadMeasure:
     __slots__ = ("_predict", "_scale", "name")
 
     def __init__(self, predict: Predict, scale: float = 1.0, name: str = "spread") -> None:
-        """``scale`` is the unit: the standard deviation of the private targets, say."""
+        """``scale`` is the unit, for example the standard deviation of the private targets."""
         if not 0.0 < scale < np.inf:
             raise SettingsError(["the scale of the spread must be above 0"])
         self.name = name

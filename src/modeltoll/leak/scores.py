@@ -1,4 +1,4 @@
-"""The one guard of what a model answered, and the way from declared raw outputs to probabilities."""
+"""Validation of a model's scores, and conversion of raw outputs into probabilities."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from modeltoll.names import SCORE_KINDS
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
+__all__ = ["OUTPUT_KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
 
-KINDS = SCORE_KINDS  # what ``output.kind`` may declare
-TOLERANCE = 1e-3  # how far from 1 a row of probabilities may sum
-NEGATIVE = 1e-6  # how far below 0 rounding may have brought a probability
+OUTPUT_KINDS = SCORE_KINDS  # values of the setting ``output.kind``
+TOLERANCE = 1e-3  # largest distance of a row's sum from 1
+NEGATIVE = 1e-6  # a probability down to minus this counts as a rounded 0
 
 
 def check_scores(scores: object, classes: int | None = None, *, partial: bool = False) -> Floats:
-    """Probabilities of shape (rows, classes) as float64, each row scaled to sum to 1 (it may be 1e-3 off).
+    """Validated probabilities of shape (rows, classes), as float64; each row is scaled to sum to 1 (it may be 1e-3 off).
 
-    A number between -1e-6 and 0 is taken for a rounded 0. ``partial`` answers do not show every class: what is not shown
-    is 0, a row may sum to less than 1, and is left as it is.
+    Numbers between -1e-6 and 0 become 0. ``partial``: the answers do not contain every class; missing classes are 0,
+    and a row that sums to less than 1 is not scaled.
 
     Raises:
         AnswerError: not numbers, not of that shape, fewer than 2 classes, NaN, infinite, negative, or not summing to 1.
@@ -48,13 +48,13 @@ def check_scores(scores: object, classes: int | None = None, *, partial: bool = 
 
 
 def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool = False) -> Floats:
-    """The scores of an answer, checked as by ``check_scores``, one row per row of the request.
+    """The scores of an answer, validated by ``check_scores``, shape (``evidence.rows``, classes).
 
     Raises:
-        AnswerError: there are none, or they do not pass the check.
+        AnswerError: the scores are missing, invalid, or not as many as the request has rows.
     """
     if evidence.scores is None:
-        raise AnswerError("the answer shows no scores that could be measured")
+        raise AnswerError("the answer has no scores that can be measured")
     values = check_scores(evidence.scores, classes, partial=partial)
     if len(values) != evidence.rows:
         raise AnswerError(f"the request has {evidence.rows} rows but the answer has scores for {len(values)}")
@@ -62,14 +62,14 @@ def scores_of(evidence: Evidence, classes: int | None = None, *, partial: bool =
 
 
 def probabilities(raw: object, kind: str, classes: int | None = None, *, partial: bool = False) -> Floats:
-    """Turn raw outputs of the declared kind into probabilities of shape (rows, classes), ``partial`` as in ``check_scores``.
+    """Convert raw outputs of the declared kind into probabilities of shape (rows, classes).
 
-    ``logits`` go through a softmax. ``labels``, integers of shape (rows,) or (rows, 1), become rows with a single 1;
-    such rows have entropy 0 and gap 0, so only measures that look at inputs or votes tell them apart.
+    ``logits`` pass a softmax. ``labels``, integers of shape (rows,) or (rows, 1), become one-hot rows; these have
+    entropy 0 and gap 0, so that only measures of inputs or votes distinguish them. ``partial`` as in ``check_scores``.
 
     Raises:
         AnswerError: the outputs are not of that kind, or not of ``classes`` classes.
-        SettingsError: no such kind, or labels without the number of classes.
+        SettingsError: an unknown kind, or labels without the number of classes.
     """
     if kind == "probabilities":
         return check_scores(raw, classes, partial=partial)
@@ -79,23 +79,23 @@ def probabilities(raw: object, kind: str, classes: int | None = None, *, partial
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
     if kind != "labels":
-        raise SettingsError([f"output.kind is {kind!r}; it may be {', '.join(KINDS)}"])
+        raise SettingsError([f"output.kind is {kind!r}; it may be {', '.join(OUTPUT_KINDS)}"])
     if classes is None or classes < 2:
         raise SettingsError(["output.classes must be given, at least 2, where output.kind is labels"])
     return _one_hot(raw, classes)
 
 
-def top_k_scores(scores: Floats, most: int) -> Floats:
-    """The answer of a model that shows its ``most`` largest scores only: the others are 0, shape (rows, classes).
+def top_k_scores(scores: Floats, k: int) -> Floats:
+    """The scores (rows, classes) with all but the k largest of each row set to 0; of equal scores the first are kept.
 
-    Of equal scores the first are shown. Measures with ``partial`` price such answers.
+    Such answers are for measures with ``partial``.
 
     Raises:
-        SettingsError: ``most`` is below 1.
+        SettingsError: ``k`` is below 1.
     """
-    if most < 1:
-        raise SettingsError(["an answer shows at least one score"])
-    kept = np.argsort(-scores, axis=1, kind="stable")[:, :most]
+    if k < 1:
+        raise SettingsError(["an answer needs at least one score"])
+    kept = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     out = np.zeros_like(scores)
     np.put_along_axis(out, kept, np.take_along_axis(scores, kept, axis=1), axis=1)
     return out

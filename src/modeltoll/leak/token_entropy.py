@@ -1,4 +1,4 @@
-"""Generated text: how undecided the model was over its tokens."""
+"""Leak measure ``tokens``: the summed entropy of the tokens of generated text."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["TokensMeasure"]
 
 @dataclass(frozen=True, slots=True)
 class TokensMeasure:
-    """The entropies of a completion's tokens, in nats, summed: a long answer shows more than a short one.
+    """The sum of the entropies of a completion's tokens, in nats; longer answers leak more.
 
-    Of each token those probabilities add their term -p log p that the model server gives; what it does not is not
-    charged, so this is at most the entropy of the tokens that were drawn.
+    Each probability that the upstream reports for a token adds its term -p log p; the remaining probability adds
+    nothing, so this is at most the entropy of the distributions that the tokens were drawn from.
     """
 
     name: str = "tokens"
 
     def measure(self, evidence: Evidence) -> Floats:
-        """The summed entropy of each row's tokens, shape (rows,); 0 for a completion without any.
+        """The summed entropy of each row's tokens, shape (rows,), in nats; 0 for a completion without tokens.
 
         Raises:
-            AnswerError: the answer's tokens are missing, or not one table of them per row.
+            AnswerError: the tokens are missing, not one table per row, or not probabilities.
         """
         if evidence.tokens is None:
-            raise AnswerError("the answer shows no tokens that could be measured")
+            raise AnswerError("the answer has no tokens that can be measured")
         if len(evidence.tokens) != evidence.rows:
             raise AnswerError(f"the request has {evidence.rows} rows but the answer has {len(evidence.tokens)}")
         leaks = np.array([float(entr(table).sum()) for table in evidence.tokens])
         if not np.isfinite(leaks).all() or (leaks < 0).any():
-            raise AnswerError("the answer's tokens have numbers that are no probabilities")
+            raise AnswerError("the token probabilities of the answer are not probabilities")
         return leaks

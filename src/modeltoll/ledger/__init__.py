@@ -1,1 +1,1 @@
-"""The shared memory of the gateways."""
+"""The ledger: the store of callers' accounts that all gateways of a deployment share."""

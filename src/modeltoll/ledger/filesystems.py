@@ -1,7 +1,7 @@
-"""Which file systems are shared between machines, as far as the system tells.
+"""Detect network file systems, as far as the operating system reports them.
 
-SQLite's write-ahead log needs memory that all its users share; on a network file system two machines would each see
-their own, and both would write (sqlite.org/wal.html, "all processes using a database must be on the same host").
+SQLite's write-ahead log needs memory that all processes share. On a network file system each machine would have its
+own, and both would write (sqlite.org/wal.html, "all processes using a database must be on the same host").
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["filesystem_of", "is_network_filesystem"]
 
-# Linux's names for file systems that live on another machine. 9p carries host folders into guests (WSL 2 among them).
+# Linux's names of file systems on other machines. 9p exports host folders to guests (WSL 2 among them).
 _SHARED = re.compile(
     r"9p|afs|beegfs|ceph|cifs|coda|davfs|glusterfs|gpfs|lustre|ncpfs|nfs4?|orangefs|pvfs2|smb3|smbfs|vboxsf"
     r"|fuse\.(ceph-fuse|curlftpfs|davfs2?|gcsfuse|glusterfs|goofys|juicefs|mfs|rclone|s3fs|sshfs|vmhgfs-fuse)"
@@ -22,21 +22,23 @@ _SHARED = re.compile(
 
 
 def filesystem_of(path: Path, mounts: str) -> str:
-    """The type of the file system that an absolute path without links lies on, "" where ``mounts`` does not say.
+    """The type of the file system of an absolute path without links; "" if ``mounts`` does not list it.
 
     ``mounts`` is the text of Linux's ``/proc/self/mounts``: device, folder (blanks as octal escapes), type, options.
     """
-    best, kind = -1, ""
+    longest, kind = -1, ""
     for line in mounts.splitlines():
         words = line.split(" ")
         if len(words) < 3:
             continue
         folder = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), words[1])
-        if path.is_relative_to(folder) and len(folder) >= best:  # a later mount hides an earlier one at the same place
-            best, kind = len(folder), words[2]
+        if (
+            path.is_relative_to(folder) and len(folder) >= longest
+        ):  # a later mount hides an earlier one at the same folder
+            longest, kind = len(folder), words[2]
     return kind
 
 
 def is_network_filesystem(kind: str) -> bool:
-    """Whether a file system of this type can be mounted by several machines at once."""
+    """Whether several machines can mount a file system of this type at once."""
     return _SHARED.fullmatch(kind) is not None

@@ -1,4 +1,4 @@
-"""The plug of the ledger room."""
+"""The protocol of ledgers."""
 
 from __future__ import annotations
 
@@ -13,63 +13,65 @@ __all__ = ["Ledger"]
 
 
 class Ledger(Protocol):
-    """What the gateways remember of their callers. Every change is one atomic step."""
+    """The shared store of callers' accounts, daily usage and the log. Every change is one atomic step."""
 
     async def open(self) -> None:
         """Connect, and create or migrate the store.
 
         Raises:
-            LedgerError: the store cannot be reached, written, or is of a version that is not understood.
+            LedgerError: the store cannot be reached or written, or has an unknown version.
         """
 
     async def close(self) -> None:
-        """Let go of the store; nothing that was acknowledged is lost."""
+        """Close the store; nothing that was acknowledged is lost."""
 
-    async def charge(self, caller: Caller, entry: Charge) -> Account:
-        """Add an entry to the accounts of the caller and of his groups, and return them after it, in one atomic step.
+    async def charge(self, caller: Caller, charge: Charge) -> Account:
+        """Add a charge to the accounts of the caller and of its groups, and return them afterwards, in one atomic step.
 
-        Counts fade by age first; rows whose fingerprint is in an account's sketch are not counted in that account.
+        Counts decay by age first. Rows whose fingerprint is in an account's sketch are not counted in that account.
 
         Raises:
-            LedgerError: the entry may or may not have been written; nothing may be released on it.
-            ValueError: the entry would spoil the account (see ``book.check_entry``); it was not written.
+            LedgerError: the charge may or may not have been written; the answer must not be released.
+            ValueError: the charge is invalid (see ``account_math.check_charge``) and was not written.
         """
 
-    async def bill(self, caller: Caller, bill: LogEntry) -> None:
-        """Add the issued work to the account and a line to the log, in one atomic step.
+    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+        """Add the issued work to the caller's account and an entry to the log, in one atomic step.
 
-        Where the account is not known (never charged, or reset since) the line is all that is written.
+        If the account does not exist (never charged, or reset since), only the log is written.
 
         Raises:
-            LedgerError, ValueError: as for ``charge``.
+            LedgerError: the entry may or may not have been written.
+            ValueError: the entry is invalid (see ``account_math.check_log_entry``) and was not written.
         """
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
-        """Add to what the caller has had of his day, where the allowance covers it, in one atomic step; else False.
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
+        """Add ``more`` to the caller's usage of the day if the quota covers it, in one atomic step; returns whether.
 
-        A later day starts from nothing; what is spent on a day that is over already counts in the latest one.
+        A later day starts at zero. Usage of an earlier day counts in the latest one.
 
         Raises:
-            LedgerError: it may or may not have been written. ValueError: it would spoil the store.
+            LedgerError: the usage may or may not have been written.
+            ValueError: the usage is invalid (see ``account_math.check_usage``) and was not written.
         """
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
-        """What the caller has had of a day, or of the latest one where that is later."""
+        """The caller's usage on a day, or on the latest stored day if that is later."""
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
-        """One account with its groups', counts faded to the time ``at``, or None where the caller is not known."""
+        """The caller's account with those of its groups, counts decayed to the time ``at``; None if there is none."""
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
-        """The callers' accounts with the most work issued, largest first, without groups.
+        """The callers' accounts with the most work issued, largest first, without accounts of groups.
 
-        What a caller's tier, his groups and his discount are, is not known here.
+        Their ``caller`` has a name only: the ledger does not store tiers, groups and discounts.
         """
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
-        """A page of the log: (line number, hashed caller, bill) for line numbers above ``after``, ascending."""
+        """A page of the log: (line number, hashed caller, entry) for line numbers above ``after``, ascending."""
 
     def logged_as(self, caller: Caller) -> str:
-        """The hash that stands for the caller in the log of this ledger, which is open."""
+        """The caller's pseudonym in the log of this ledger, which must be open."""
 
     async def reset(self, caller: Caller, model: str) -> bool:
-        """Forget an account and its sketch; log, groups and days stay. False where it was not known."""
+        """Delete an account and its sketch, but not log, groups and daily usage; returns whether it existed."""

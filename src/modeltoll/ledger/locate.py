@@ -1,4 +1,4 @@
-"""From a URL to a ledger of the registry."""
+"""Make a ledger from a URL, by the registry of ledgers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def ledger_spec(url: str) -> LedgerSpec:
     return _spec(_split(url))
 
 
-def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
+def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
     """The ledger that a URL names, not yet opened: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
 
-    The option ``?half_life_days=30`` says how fast p-value counts fade. Who only looks at a ledger says so by ``make``:
-    False makes none where there is none, as at the end of a mistyped path.
+    The option ``?half_life_days=30`` sets the half-life of p-value counts. With ``create=False``, opening a ledger that
+    does not exist fails; for commands that only read, so that a mistyped path creates nothing.
 
     Raises:
-        SettingsError: the URL is malformed, names no store that is known, or has an option that is not.
+        SettingsError: the URL is malformed, of an unknown scheme, or has an unknown option.
     """
     parts = _split(url)
     spec = _spec(parts)
@@ -47,7 +47,9 @@ def ledger_from_url(url: str, *, make: bool = True) -> Ledger:
     except ModuleNotFoundError as error:
         raise SettingsError([f"ledger: {parts.scheme}:// needs {error.name}: pip install '{spec.install}'"]) from error
     options = _options(parts, store.url_options | {"half_life_days"})
-    return store.from_url(parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), make=make)
+    return store.from_url(
+        parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), create=create
+    )
 
 
 def _split(url: str) -> SplitResult:
@@ -69,13 +71,14 @@ def _spec(parts: SplitResult) -> LedgerSpec:
 
 
 @asynccontextmanager
-async def open_ledger(url: str, *, make: bool = True) -> AsyncIterator[Ledger]:
-    """The ledger that a URL names, open within the block and closed at its end.
+async def open_ledger(url: str, *, create: bool = True) -> AsyncIterator[Ledger]:
+    """The ledger of a URL, opened for the context and then closed. ``create`` as in ``ledger_from_url``.
 
     Raises:
-        SettingsError: as ``ledger_from_url``. LedgerError: the ledger cannot be opened.
+        SettingsError: as ``ledger_from_url``.
+        LedgerError: the ledger cannot be opened.
     """
-    ledger = ledger_from_url(url, make=make)
+    ledger = ledger_from_url(url, create=create)
     await ledger.open()
     try:
         yield ledger

@@ -1,4 +1,4 @@
-"""When the old end of a log is cut off."""
+"""Retention of the log: when old lines are deleted."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from modeltoll.ledger.url_options import DAY, positive_number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CUT", "KEEP", "Retention"]
+__all__ = ["KEEP_LOG_DAYS", "MAX_LINES_AT_ONCE", "Retention"]
 
-KEEP = "keep_log_days"  # the option's name
-CUT = 2000  # lines at most that go at once, so that no bill takes long
-_EVERY = 1000  # bills of one gateway; fewer than go at once, so that the log cannot outgrow the cuts
+KEEP_LOG_DAYS = "keep_log_days"  # the URL option's name
+MAX_LINES_AT_ONCE = 2000  # most lines deleted in one step, which bounds the time of a bill
+_EVERY = 1000  # bills of one gateway between deletions; below MAX_LINES_AT_ONCE, so that deletion keeps up
 
 
 class Retention:
-    """Keeps the log's lines for so many seconds; None keeps them for ever. Time is what the bills say."""
+    """Deletes lines of the log after ``seconds``; None keeps them for ever. Time is that of the entries."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = seconds
@@ -25,11 +25,15 @@ class Retention:
 
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> Retention:
-        """By ``keep_log_days``; raises ``SettingsError`` where that is no number above 0."""
-        return cls(positive_number(options, KEEP, 0.0, unit=DAY) or None)
+        """From the option ``keep_log_days``.
+
+        Raises:
+            SettingsError: the option is not a number above 0.
+        """
+        return cls(positive_number(options, KEEP_LOG_DAYS, 0.0, unit=DAY) or None)
 
     def before(self, at: float) -> float | None:
-        """To be asked at each bill, of the time ``at``: lines that are older than this may go now; None for no lines."""
+        """The time before which lines are to be deleted now, or None; to be called once per bill, of the time ``at``."""
         if self._seconds is None:
             return None
         due = self._bills % _EVERY == 0

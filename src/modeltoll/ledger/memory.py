@@ -1,4 +1,4 @@
-"""The ledger of one process, for tests and for gateways that may forget everything when they stop."""
+"""The ledger of one process, in memory: for tests and for gateways that need no persistence."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ LOG_LINES = 100_000
 
 @dataclass(slots=True)
 class _AccountPage:
-    """An account and its sketch: the ring in the order of arrival, and the same fingerprints as a set."""
+    """An account and its sketch: a ring in order of arrival, and the same fingerprints as a set."""
 
     account: Account
-    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=account_math.SKETCH))
+    ring: deque[bytes] = field(default_factory=lambda: deque(maxlen=account_math.SKETCH_SIZE))
     seen: set[bytes] = field(default_factory=set)
 
     def learn(self, fresh: tuple[bytes, ...]) -> None:
         for fingerprint in fresh:
-            if len(self.ring) == account_math.SKETCH:
+            if len(self.ring) == account_math.SKETCH_SIZE:
                 self.seen.discard(self.ring[0])
             self.ring.append(fingerprint)
             self.seen.add(fingerprint)
 
 
 class MemoryLedger:
-    """Accounts in a dictionary, for one event loop; each step is atomic since nothing in it waits.
+    """Accounts in a dictionary, for one event loop. Each step is atomic because it does not await.
 
-    The log keeps its last ``LOG_LINES`` lines. Closing forgets nothing, losing the object forgets everything.
-    ``half_life`` is in seconds; ``salt`` keys the callers' hashes in the log, 32 random bytes unless given.
+    The log keeps the last ``LOG_LINES`` lines. Data survives ``close`` but not the object. ``half_life`` is in seconds;
+    ``salt`` keys the pseudonyms in the log, 32 random bytes by default.
     """
 
     url_options: ClassVar[frozenset[str]] = frozenset()
@@ -57,18 +57,16 @@ class MemoryLedger:
         self._open = False
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
-        """``memory://``.
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+        """For ``memory://``.
 
         Raises:
-            SettingsError: anything follows the two slashes, or it should be there already.
+            SettingsError: the URL has more than the scheme, or ``create`` is False.
         """
         if url.netloc or url.path:
             raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
-        if not make:
-            raise SettingsError(
-                ["ledger: the memory of another process cannot be looked into; name a ledger that lasts"]
-            )
+        if not create:
+            raise SettingsError(["ledger: the memory of another process cannot be read; name a ledger that is stored"])
         return cls(half_life=half_life)
 
     async def open(self) -> None:
@@ -79,38 +77,38 @@ class MemoryLedger:
         """See ``Ledger.close``."""
         self._open = False
 
-    async def charge(self, caller: Caller, entry: Charge) -> Account:
-        """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        account_math.check_charge(caller, entry)
+    async def charge(self, caller: Caller, charge: Charge) -> Account:
+        """See ``Ledger.charge``."""
+        account_math.check_charge(caller, charge)
         pages = self._opened()
-        own, *shared = [self._charge(pages, party, entry) for party in account_math.affected_accounts(caller)]
-        return account_math.with_groups(own, shared)
+        own, *groups = [self._charge(pages, owner, charge) for owner in account_math.affected_accounts(caller)]
+        return account_math.with_groups(own, groups)
 
-    def _charge(self, pages: dict[tuple[str, str], _AccountPage], caller: Caller, entry: Charge) -> Account:
-        key = caller.name, entry.model
+    def _charge(self, pages: dict[tuple[str, str], _AccountPage], caller: Caller, charge: Charge) -> Account:
+        key = caller.name, charge.model
         page = pages.get(key)
         if page is None:
-            account, fresh = account_math.charge(None, caller, entry, (), self._half_life)
+            account, fresh = account_math.charge(None, caller, charge, (), self._half_life)
             page = pages[key] = _AccountPage(account)
         else:
-            page.account, fresh = account_math.charge(page.account, caller, entry, page.seen, self._half_life)
+            page.account, fresh = account_math.charge(page.account, caller, charge, page.seen, self._half_life)
         page.learn(fresh)
         return page.account
 
-    async def bill(self, caller: Caller, bill: LogEntry) -> None:
-        """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
-        page = self._opened().get((caller.name, bill.model))
+    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+        """See ``Ledger.bill``."""
+        account_math.check_log_entry(caller, entry)
+        page = self._opened().get((caller.name, entry.model))
         if page is not None:
-            page.account = replace(page.account, work=page.account.work + bill.work.seconds)
+            page.account = replace(page.account, work=page.account.work + entry.work.seconds)
         self._written += 1
-        self._lines.append((self._written, self.logged_as(caller), bill))
+        self._lines.append((self._written, self.logged_as(caller), entry))
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
+        account_math.check_usage(caller, more)
         self._opened()
-        after = account_math.spend(self._days.get(caller.name), more, allowance)
+        after = account_math.spend(self._days.get(caller.name), more, quota)
         if after is not None:
             self._days[caller.name] = after
         return after is not None
@@ -124,10 +122,10 @@ class MemoryLedger:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
         pages = self._opened()
-        own, *shared = [
-            self._read(pages.get((party.name, model)), party, at) for party in account_math.affected_accounts(caller)
+        own, *groups = [
+            self._read(pages.get((owner.name, model)), owner, at) for owner in account_math.affected_accounts(caller)
         ]
-        return None if own is None else account_math.with_groups(own, shared)
+        return None if own is None else account_math.with_groups(own, groups)
 
     def _read(self, page: _AccountPage | None, caller: Caller, at: float) -> Account | None:
         return None if page is None else replace(account_math.decayed(page.account, at, self._half_life), caller=caller)

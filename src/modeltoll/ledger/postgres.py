@@ -1,7 +1,7 @@
-"""The ledger of many machines: a PostgreSQL database that any number of gateways share.
+"""The ledger of many machines: a PostgreSQL database, which any number of gateways share.
 
-A charge is one call of a function in the database (``sql/postgres_1.sql``), whose arithmetic is that of ``book.py``.
-How the database is reached, what is refused and what a crash can lose stands in ``postgresserver.py``.
+A charge is one call of a function in the database (``sql/postgres_1.sql``) with the arithmetic of ``account_math``.
+``postgres_pool`` describes connections, errors and what a crash can lose.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from psycopg.types.numeric import Int8
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import CUT, KEEP, Retention
+from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
 from modeltoll.ledger.postgres_pool import CONNECTIONS, TIMEOUT, PostgresPool
-from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line, signed
+from modeltoll.ledger.row_codec import (
+    LOG_COLUMNS,
+    bounded,
+    decode_account,
+    decode_line,
+    encode_line,
+    signed_fingerprint,
+)
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
 
@@ -32,14 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLedger"]
 
-_OURS = frozenset({"half_life_days", "timeout", "connections", KEEP})
+_OWN_OPTIONS = frozenset({"half_life_days", "timeout", "connections", KEEP_LOG_DAYS})
 _MALFORMED = (
     "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
     " an @ in a password"
 )
 
-# The SQL is put together from names of ours alone. Numbers that come in several sizes are cast or wrapped, so that each
-# statement is prepared once.
+# The SQL is composed of constants only. Numbers whose size may vary are cast or wrapped, so that each statement is
+# prepared once.
 _ACCOUNT = "model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts"
 _CHARGE = (
     f"SELECT key, {_ACCOUNT} FROM modeltoll.charge(%s::bytea[], %s::text[], %s, %s, %s::float8[], %s::int[],"  # noqa: S608
@@ -53,12 +60,12 @@ _LARGEST = (
 )
 _BILL = (
     "WITH paid AS (UPDATE modeltoll.accounts SET work = work + %s WHERE key = %s)"  # noqa: S608
-    f" INSERT INTO modeltoll.log ({', '.join(LINE)}) VALUES ({', '.join(['%s'] * len(LINE))}) RETURNING line"
+    f" INSERT INTO modeltoll.log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join(['%s'] * len(LOG_COLUMNS))}) RETURNING line"
 )
-_LOG = f"SELECT line, {', '.join(LINE)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
-_SHORTEN = (
+_LOG = f"SELECT line, {', '.join(LOG_COLUMNS)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
+_PRUNE = (
     "DELETE FROM modeltoll.log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= %s), max(line))"  # noqa: S608
-    f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {CUT}) AS oldest) RETURNING line"
+    f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {MAX_LINES_AT_ONCE}) AS oldest) RETURNING line"
 )
 _DAY = "SELECT day, rows, work FROM modeltoll.days WHERE key = %s"
 _SPEND = "SELECT modeltoll.spend(%s, %s, %s::int, %s, %s, %s, %s)"
@@ -68,11 +75,12 @@ _RESET = "SELECT modeltoll.reset(%s)"
 class PostgresLedger:
     """Accounts and log in the schema ``modeltoll`` of one database. ``half_life`` and ``timeout`` are in seconds.
 
-    ``parameters`` are those of PostgreSQL's own library; ``connections`` are how many at most are kept. Without
-    ``make`` the schema must be there already.
+    ``parameters``: of libpq. ``connections``: size of the pool. Without ``create`` the schema must exist already.
     """
 
-    url_options: ClassVar[frozenset[str]] = _OURS | {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    url_options: ClassVar[frozenset[str]] = _OWN_OPTIONS | {
+        option.keyword.decode() for option in pq.Conninfo.get_defaults()
+    }
 
     def __init__(
         self,
@@ -82,19 +90,19 @@ class PostgresLedger:
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
-        make: bool = True,
+        create: bool = True,
     ) -> None:
-        self._server = PostgresPool(parameters, timeout=timeout, connections=connections, make=make)
+        self._server = PostgresPool(parameters, timeout=timeout, connections=connections, create=create)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
-        """``postgresql://user:password@host:port/database``; other options are those of PostgreSQL's library.
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+        """For ``postgresql://user:password@host:port/database``; unknown options are passed to libpq.
 
         Raises:
-            SettingsError: PostgreSQL's library does not understand the URL, or an option of ours is no number.
+            SettingsError: libpq does not understand the URL, or an option of the ledger is not a number.
         """
         options = read_options(url)
         return cls(
@@ -103,7 +111,7 @@ class PostgresLedger:
             timeout=positive_number(options, "timeout", TIMEOUT),
             connections=whole_number(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
-            make=make,
+            create=create,
         )
 
     async def open(self) -> None:
@@ -116,43 +124,45 @@ class PostgresLedger:
         self._salt = None
         await self._server.close()
 
-    async def charge(self, caller: Caller, entry: Charge) -> Account:
-        """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        account_math.check_charge(caller, entry)
-        parties = {_key(party, entry.model): party for party in account_math.affected_accounts(caller)}
-        keys = sorted(parties)  # as the function wants them
+    async def charge(self, caller: Caller, charge: Charge) -> Account:
+        """See ``Ledger.charge``."""
+        account_math.check_charge(caller, charge)
+        affected = {_key(owner, charge.model): owner for owner in account_math.affected_accounts(caller)}
+        keys = sorted(affected)  # the function locks accounts in this order
         values = (
-            _array(rf"\x{key.hex()}" for key in keys),
-            _array(parties[key].name for key in keys),
-            entry.model,
-            Int8(entry.rows),
-            _array(map(float, entry.leaks)),
-            _array(map(int, chain.from_iterable(entry.bins))),
-            _array(map(signed, entry.fingerprints)),
-            *map(str, entry.shape),
-            entry.tariff,
-            float(entry.at),
+            _array_literal(rf"\x{key.hex()}" for key in keys),
+            _array_literal(affected[key].name for key in keys),
+            charge.model,
+            Int8(charge.rows),
+            _array_literal(map(float, charge.leaks)),
+            _array_literal(map(int, chain.from_iterable(charge.bins))),
+            _array_literal(map(signed_fingerprint, charge.fingerprints)),
+            *map(str, charge.shape),
+            charge.tariff,
+            float(charge.at),
             self._half_life,
-            str(account_math.SKETCH),
+            str(account_math.SKETCH_SIZE),
         )
         found = {row[0]: row[1:] for row in await self._server.fetch(_CHARGE, values)}
-        own, *shared = [decode_account(party, found[key]) for key, party in parties.items()]
-        return account_math.with_groups(own, shared)
+        own, *groups = [decode_account(owner, found[key]) for key, owner in affected.items()]
+        return account_math.with_groups(own, groups)
 
-    async def bill(self, caller: Caller, bill: LogEntry) -> None:
-        """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
-        line = encode_line(self.logged_as(caller), bill)
-        columns = [Int8(value) if kind is int else kind(value) for value, kind in zip(line, LINE.values(), strict=True)]
-        await self._server.fetch(_BILL, (float(bill.work.seconds), _key(caller, bill.model), *columns))
-        if (before := self._retention.before(bill.at)) is not None:
-            await self._server.fetch(_SHORTEN, (before,))
+    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+        """See ``Ledger.bill``."""
+        account_math.check_log_entry(caller, entry)
+        line = encode_line(self.logged_as(caller), entry)
+        columns = [
+            Int8(value) if kind is int else kind(value) for value, kind in zip(line, LOG_COLUMNS.values(), strict=True)
+        ]
+        await self._server.fetch(_BILL, (float(entry.work.seconds), _key(caller, entry.model), *columns))
+        if (before := self._retention.before(entry.at)) is not None:
+            await self._server.fetch(_PRUNE, (before,))
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
-        had = (str(more.day), Int8(more.rows), float(more.work))
-        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *had, *_most(allowance)))
+        account_math.check_usage(caller, more)
+        usage = (str(more.day), Int8(more.rows), float(more.work))
+        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *usage, *_quota_limits(quota)))
         return bool(covered)
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
@@ -163,14 +173,14 @@ class PostgresLedger:
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
-        parties = account_math.affected_accounts(caller)
-        keys = [_key(party, model) for party in parties]
+        affected = account_math.affected_accounts(caller)
+        keys = [_key(owner, model) for owner in affected]
         found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,))}
-        own, *shared = [
-            account_math.decayed(decode_account(party, found[key]), at, self._half_life) if key in found else None
-            for key, party in zip(keys, parties, strict=True)
+        own, *groups = [
+            account_math.decayed(decode_account(owner, found[key]), at, self._half_life) if key in found else None
+            for key, owner in zip(keys, affected, strict=True)
         ]
-        return None if own is None else account_math.with_groups(own, shared)
+        return None if own is None else account_math.with_groups(own, groups)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
@@ -195,11 +205,11 @@ class PostgresLedger:
 
 
 def _parameters(url: SplitResult) -> dict[str, Any]:
-    """What PostgreSQL's library reads from the URL; options of ours are not for it."""
-    theirs = [option for option in url.query.split("&") if unquote(option.partition("=")[0]) not in _OURS]
+    """The connection parameters that libpq reads from the URL, without the options of the ledger."""
+    options = [option for option in url.query.split("&") if unquote(option.partition("=")[0]) not in _OWN_OPTIONS]
     try:
-        parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(theirs)}")
-    except (ProgrammingError, UnicodeError):  # what it says may show the password
+        parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(options)}")
+    except (ProgrammingError, UnicodeError):  # its message may contain the password
         raise SettingsError([_MALFORMED]) from None
     if not all(port.isdecimal() for port in str(parameters.get("port") or 5432).split(",")):
         raise SettingsError([_MALFORMED])
@@ -207,22 +217,22 @@ def _parameters(url: SplitResult) -> dict[str, Any]:
 
 
 def _key(caller: Caller, model: str) -> bytes:
-    """One hash of both names, which hold no NUL."""
+    """The key of an account: one hash of both names, which contain no NUL."""
     return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
 
 
-def _most(allowance: DailyQuota) -> tuple[Int8, float]:
-    """The limits as the function takes them: where there is none, numbers that nothing reaches."""
-    rows = bounded(2**63 - 1 if allowance.rows is None else allowance.rows)
-    return Int8(rows), math.inf if allowance.work is None else float(allowance.work)
+def _quota_limits(quota: DailyQuota) -> tuple[Int8, float]:
+    """The limits as arguments of the SQL function; a missing limit is a number that cannot be reached."""
+    rows = bounded(2**63 - 1 if quota.rows is None else quota.rows)
+    return Int8(rows), math.inf if quota.work is None else float(quota.work)
 
 
 def _day_key(caller: Caller) -> bytes:
     return blake2b(caller.name.encode(), digest_size=32).digest()
 
 
-def _array(values: Iterable[float | str]) -> str:
-    """An array as PostgreSQL reads it: a quarter of the time that the driver takes for a list."""
+def _array_literal(values: Iterable[float | str]) -> str:
+    """An array literal of PostgreSQL; takes a quarter of the driver's time for a list."""
     return f"{{{','.join([_quoted(value) if isinstance(value, str) else repr(value) for value in values])}}}"
 
 

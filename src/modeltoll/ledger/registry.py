@@ -22,10 +22,10 @@ class LedgerType(Protocol):
     url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Ledger:
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Ledger:
         """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``.
 
-        Without ``make``, opening raises ``LedgerError`` where there is no ledger yet, and leaves nothing behind.
+        Without ``create``, opening raises ``LedgerError`` where there is no ledger yet, and leaves nothing behind.
         """
 
 

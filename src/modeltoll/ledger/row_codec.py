@@ -1,4 +1,4 @@
-"""Records to columns and back, for every store that has columns."""
+"""Convert records to columns and back, for ledgers with columns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from modeltoll.records import Account, LogEntry, Work
 if TYPE_CHECKING:
     from modeltoll.records import Caller
 
-__all__ = ["LINE", "bounded", "decode_account", "decode_line", "encode_line", "json_text", "signed"]
+__all__ = ["LOG_COLUMNS", "bounded", "decode_account", "decode_line", "encode_line", "json_text", "signed_fingerprint"]
 
-# The columns of a line of the log, in the order of encode_line, and what they hold; measures, leaks and rarest are JSON.
-LINE: dict[str, type[float | int | str]] = {
+# The columns of the log, in the order of encode_line, with their types; measures, leaks and rarest are JSON.
+LOG_COLUMNS: dict[str, type[float | int | str]] = {
     "at": float,
     "caller": str,
     "model": str,
@@ -33,7 +33,10 @@ LINE: dict[str, type[float | int | str]] = {
 
 
 def decode_account(caller: Caller, columns: tuple[Any, ...]) -> Account:
-    """From (model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts), counts row after row."""
+    """The account from its columns.
+
+    These are model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks and the flattened counts.
+    """
     model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts = columns
     flat = tuple(counts)
     width = len(flat) // max(1, measures)
@@ -51,31 +54,31 @@ def decode_account(caller: Caller, columns: tuple[Any, ...]) -> Account:
     )
 
 
-def encode_line(hashed: str, bill: LogEntry) -> tuple[Any, ...]:
-    """The columns of ``LINE``; ``hashed`` is the caller's hash."""
-    work = bill.work
+def encode_line(hashed: str, entry: LogEntry) -> tuple[Any, ...]:
+    """The values of ``LOG_COLUMNS``; ``hashed`` is the caller's pseudonym."""
+    work = entry.work
     return (
-        bill.at,
+        entry.at,
         hashed,
-        bill.model,
-        bill.rows,
-        json_text(bill.measures),
-        json_text(bill.leaks),
-        json_text(bill.rarest),
-        bill.mode,
+        entry.model,
+        entry.rows,
+        json_text(entry.measures),
+        json_text(entry.leaks),
+        json_text(entry.rarest),
+        entry.mode,
         work.seconds,
         work.rows,
         work.rows_seconds,
-        work.entry_seconds,
+        work.new_account_seconds,
         work.surcharge,
         work.group_surcharge,
     )
 
 
-def decode_line(found: tuple[Any, ...]) -> tuple[int, str, LogEntry]:
-    """(line number, hashed caller, bill) from a line's number and the columns of ``LINE``."""
-    number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = found
-    bill = LogEntry(
+def decode_line(columns: tuple[Any, ...]) -> tuple[int, str, LogEntry]:
+    """(line number, hashed caller, entry) from a line's number and the values of ``LOG_COLUMNS``."""
+    number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = columns
+    entry = LogEntry(
         at=at,
         model=model,
         rows=rows,
@@ -85,19 +88,19 @@ def decode_line(found: tuple[Any, ...]) -> tuple[int, str, LogEntry]:
         work=Work(*work),
         mode=mode,
     )
-    return number, hashed, bill
+    return number, hashed, entry
 
 
 def json_text(value: object) -> str:
-    """JSON in which a float reads back as it was."""
-    return msgspec.json.encode(value, enc_hook=float).decode()  # numpy has floats of its own
+    """JSON in which floats survive the round trip exactly."""
+    return msgspec.json.encode(value, enc_hook=float).decode()  # the hook is for numpy's floats
 
 
-def signed(fingerprint: bytes) -> int:
-    """A fingerprint as a column of 8 bytes holds it."""
+def signed_fingerprint(fingerprint: bytes) -> int:
+    """A fingerprint as a signed integer of 8 bytes."""
     return int.from_bytes(fingerprint, "big", signed=True)
 
 
 def bounded(count: int) -> int:
-    """A count or a line number from 0 to the largest that a column of 8 bytes holds."""
+    """A count or line number, clipped to 0 and the largest signed integer of 8 bytes."""
     return max(0, min(count, 2**63 - 1))

@@ -1,4 +1,4 @@
-"""The way into a SQLite file: whose it is and where it lies is looked at before anything is written into it."""
+"""Open a SQLite file as a ledger: check its location and its owner before anything is written, then migrate it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.filesystems import filesystem_of, is_network_filesystem
-from modeltoll.ledger.sqlite_errors import FAULTS, NO_LEDGER, is_busy
+from modeltoll.ledger.sqlite_errors import MESSAGES, NO_LEDGER, is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MIGRATIONS", "SqliteOpener"]
 
-PAGE_BYTES = 2048  # a charge touches a few places, and the log takes whole pages
-ATTEMPTS = 10  # at switching the journal, each after waiting for another process
+PAGE_BYTES = 2048  # small, because a charge changes few rows and the write-ahead log stores whole pages
+ATTEMPTS = 10  # to switch the journal mode, each after waiting for another process
 APPLICATION_ID = 0x4D544F4C
 MIGRATIONS = (
     "sqlite_1.sql",
@@ -28,48 +28,50 @@ MIGRATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class SqliteOpener:
-    """``path`` as it was given, ``target`` what it links to; ``patience`` in seconds; ``mounts`` the system's list of
-    mounted file systems. Without ``make`` the file must be there already.
+    """Opens ``path``, which links to ``target`` (or is it).
+
+    ``patience``: seconds to wait for other processes. ``mounts``: file that lists the mounted file systems. Without
+    ``create`` the file must be a ledger already.
     """
 
     path: Path
     target: Path
     patience: float
     mounts: Path
-    make: bool
+    create: bool
 
-    def look(self) -> None:
-        """Refuse a file that is not there, unless it may be made, or lies on a network file system.
+    def check_path(self) -> None:
+        """Check that the file exists or may be created, and that it is not on a network file system.
 
         Raises:
-            LedgerError: so it is.
+            LedgerError: it does not exist, or is on a network file system.
         """
-        if not (self.make or self.target.exists()):
+        if not (self.create or self.target.exists()):
             raise LedgerError(NO_LEDGER, private=str(self.path))
-        if not self.mounts.exists():  # only Linux lists them there
+        if not self.mounts.exists():  # it exists on Linux only
             return
         kind = filesystem_of(self.target, self.mounts.read_text("utf-8", "surrogateescape"))
         if is_network_filesystem(kind):
             raise LedgerError(
-                f"a SQLite ledger cannot lie on a network file system ({kind}): machines would not see each other's "
+                f"a SQLite ledger cannot be on a network file system ({kind}): machines would not see each other's "
                 "charges; put it on a local disk, or use a ledger server for several machines",
                 private=str(self.path),
             )
 
     def open(self) -> sqlite3.Connection:
-        """A connection to the file, which is a ledger of the latest version by then; it waits for nobody.
+        """Connect, and migrate the ledger to the latest version. The connection's busy timeout is 0.
 
         Raises:
-            LedgerError: the file is no ledger, or a newer version's.
-            sqlite3.Error: it cannot be opened or written.
+            LedgerError: the file is no ledger, or of a newer version.
+            sqlite3.Error: the file cannot be opened or written.
         """
         connection = sqlite3.connect(self.path, timeout=self.patience, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("BEGIN")  # one look: another gateway may be making the ledger at this moment
-            self._version(connection)  # before anything is written into what may be a stranger's file
+            connection.execute("BEGIN")  # a consistent view: another gateway may be creating the ledger now
+            self._version(connection)  # before anything is written, for the file may be another program's
             connection.execute("ROLLBACK")
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a new file only
-            self._write_ahead(connection)
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # affects new files only
+            self._enable_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             self._migrate(connection)
@@ -80,7 +82,11 @@ class SqliteOpener:
         return connection
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """The version of the ledger in the file, 0 where it is empty, and a ledger may be made in it."""
+        """The version of the ledger in the file; 0 if the file is empty and a ledger may be created in it.
+
+        Raises:
+            LedgerError: the file belongs to another program, has a newer version, or is empty and must not be.
+        """
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -95,26 +101,26 @@ class SqliteOpener:
                 "upgrade Modeltoll or give the ledger another file",
                 private=str(self.path),
             )
-        if not (version or self.make):
+        if not (version or self.create):
             raise LedgerError(NO_LEDGER, private=str(self.path))
         return int(version)
 
-    def _write_ahead(self, connection: sqlite3.Connection) -> None:
-        """Switch the journal. SQLite does not wait where another process is switching at the same time: we do."""
+    def _enable_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch to the write-ahead log. SQLite does not wait for another process that switches at the same time."""
         for _ in range(ATTEMPTS):
             try:
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
-                connection.execute("BEGIN IMMEDIATE")  # this waits until the other one has done
+                connection.execute("BEGIN IMMEDIATE")  # waits for the other process
                 connection.execute("ROLLBACK")
             else:
                 return
-        raise LedgerError(FAULTS[sqlite3.SQLITE_BUSY], private=str(self.path))
+        raise LedgerError(MESSAGES[sqlite3.SQLITE_BUSY], private=str(self.path))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        """Bring the file to the latest version, in one transaction; of many gateways that start at once, one does."""
+        """Migrate to the latest version in one transaction; of gateways that start at the same time, one does so."""
         connection.execute("BEGIN IMMEDIATE")
         try:
             for name in MIGRATIONS[self._version(connection) :]:
@@ -128,7 +134,7 @@ class SqliteOpener:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The statements of a script, each complete; ``executescript`` would commit the transaction it runs in."""
+    """The statements of a script, one by one; ``executescript`` would commit the surrounding transaction."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -1,4 +1,4 @@
-"""Options in a ledger's URL."""
+"""Parse the query options of a ledger's URL."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DAY = 86_400.0  # seconds
 
 
 def read_options(url: SplitResult) -> dict[str, str]:
-    """The options by name, the last one of each."""
+    """The options by name; of repeated ones the last."""
     return dict(parse_qsl(url.query, keep_blank_values=True))
 
 
 def positive_number(options: Mapping[str, str], name: str, default: float, *, unit: float = 1.0) -> float:
-    """An option times its unit, above 0 and finite; ``default`` (in the base unit) where it is not given.
+    """The option times ``unit``, above 0 and finite; ``default``, in the base unit, if it is missing.
 
     Raises:
-        SettingsError: it is not such a number.
+        SettingsError: the option is not such a number.
     """
     if name not in options:
         return default
@@ -40,10 +40,10 @@ def positive_number(options: Mapping[str, str], name: str, default: float, *, un
 
 
 def whole_number(options: Mapping[str, str], name: str, default: int) -> int:
-    """An option that is a whole number of 1 or more.
+    """The option as a whole number of 1 or more; ``default`` if it is missing.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: the option is not such a number.
     """
     text = options.get(name, str(default))
     if not (text.isascii() and text.isdecimal() and int(text) >= 1):

@@ -1,8 +1,8 @@
-"""The ledger of many machines, in memory: a Valkey or Redis server that any number of gateways share.
+"""The ledger of many machines, in memory: a Valkey or Redis server, which any number of gateways share.
 
-A charge is one script on the server (``lua/charge.lua``), whose arithmetic is that of ``book.py``. What a restart of
-the server forgets is the server's own setting; with ``appendonly yes`` it is the last second. How the server is
-reached stands in ``valkeyserver.py``.
+A charge is one script on the server (``lua/charge.lua``) with the arithmetic of ``account_math``. What a restart of the
+server loses depends on its settings; with ``appendonly yes`` it is the last second. ``valkey_connection`` describes
+connections and errors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import CUT, KEEP, Retention
-from modeltoll.ledger.row_codec import LINE, bounded, decode_account, decode_line, encode_line
+from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
+from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, decode_account, decode_line, encode_line
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
 from modeltoll.records import Caller, DailyUsage
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ValkeyLedger"]
 
-# All keys begin alike, and the braces keep them in one slot of a cluster: a script may touch any of them.
+# The braces put all keys into one slot of a cluster, so that a script may use any of them.
 _MARK, _LOG, _LINE, _RANKING = "{modeltoll}:ledger", "{modeltoll}:log", "{modeltoll}:line", "{modeltoll}:ranking"
 _ACCOUNT, _SKETCH, _DAY = "{modeltoll}:account:", "{modeltoll}:sketch:", "{modeltoll}:day:"
-_DAY_SECONDS = 3 * 86_400  # a day that nobody asks for any more
+_DAY_SECONDS = 3 * 86_400  # lifetime of a day's usage
 
 _ENCRYPTED = frozenset({"rediss", "valkeys"})
 _CERTIFICATES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -41,7 +41,7 @@ _PORT = 6379
 
 
 class _StoredAccount(msgspec.Struct):
-    """An account as the server keeps it; counts row after row. ``learned`` counts what the sketch has ever taken in."""
+    """An account as stored on the server; ``counts`` are flattened. ``learned``: fingerprints ever added to the sketch."""
 
     caller: str
     model: str
@@ -58,7 +58,7 @@ class _StoredAccount(msgspec.Struct):
 
 
 class _LuaNumbers(msgspec.Struct):
-    """The numbers of an entry."""
+    """The numbers of a charge, for the Lua script."""
 
     rows: int
     leaks: tuple[float, ...]
@@ -67,18 +67,18 @@ class _LuaNumbers(msgspec.Struct):
     at: float
 
 
-_PACKER = msgspec.msgpack.Encoder(enc_hook=float)  # numpy has floats of its own
+_PACKER = msgspec.msgpack.Encoder(enc_hook=float)  # the hook is for numpy's floats
 _UNPACKER = msgspec.msgpack.Decoder(_StoredAccount)
 
 
 class ValkeyLedger:
     """Accounts and log under keys that begin with ``{modeltoll}``. ``half_life`` and ``timeout`` are in seconds.
 
-    ``parameters`` are those of a connection of redis-py; ``connections`` are how many at most are kept. Without
-    ``make`` the ledger must be there already.
+    ``parameters``: of redis-py's ``Connection``. ``connections``: size of the pool. Without ``create`` the ledger must
+    exist already.
     """
 
-    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP}
+    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP_LOG_DAYS}
 
     def __init__(
         self,
@@ -88,19 +88,19 @@ class ValkeyLedger:
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
-        make: bool = True,
+        create: bool = True,
     ) -> None:
-        self._server = ValkeyConnection(parameters, timeout=timeout, connections=connections, make=make)
+        self._server = ValkeyConnection(parameters, timeout=timeout, connections=connections, create=create)
         self._retention = retention or Retention()
         self._half_life = half_life
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, make: bool = True) -> Self:
-        """``valkey://user:password@host:port/number``, or ``redis://``; with an s at the end, encrypted.
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+        """For ``valkey://user:password@host:port/number`` or ``redis://``; ``valkeys://`` and ``rediss://`` use TLS.
 
         Raises:
-            SettingsError: the URL names no host, or has a port, number, file or option that cannot be.
+            SettingsError: the URL has no host, or an invalid port, number, file or option.
         """
         options = read_options(url)
         return cls(
@@ -109,7 +109,7 @@ class ValkeyLedger:
             timeout=positive_number(options, "timeout", TIMEOUT),
             connections=whole_number(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
-            make=make,
+            create=create,
         )
 
     async def open(self) -> None:
@@ -122,69 +122,69 @@ class ValkeyLedger:
         self._salt = None
         await self._server.close()
 
-    async def charge(self, caller: Caller, entry: Charge) -> Account:
-        """See ``Ledger.charge``; raises ``ValueError`` for an entry that would spoil the account."""
-        account_math.check_charge(caller, entry)
-        parties = account_math.affected_accounts(caller)
-        places = [_place(party, entry.model) for party in parties]
-        keys = [_RANKING, *chain.from_iterable((_ACCOUNT + place, _SKETCH + place) for place in places)]
-        ranked = "" if caller.is_group else places[0]
+    async def charge(self, caller: Caller, charge: Charge) -> Account:
+        """See ``Ledger.charge``."""
+        account_math.check_charge(caller, charge)
+        affected = account_math.affected_accounts(caller)
+        names = [_account_name(owner, charge.model) for owner in affected]
+        keys = [_RANKING, *chain.from_iterable((_ACCOUNT + name, _SKETCH + name) for name in names)]
+        ranked = "" if caller.is_group else names[0]
         values = [
-            _PACKER.encode(_LuaNumbers(entry.rows, entry.leaks, entry.bins, entry.shape, entry.at)),
-            b"".join(entry.fingerprints),
-            entry.model,
-            entry.tariff,
+            _PACKER.encode(_LuaNumbers(charge.rows, charge.leaks, charge.bins, charge.shape, charge.at)),
+            b"".join(charge.fingerprints),
+            charge.model,
+            charge.tariff,
             self._half_life,
-            account_math.SKETCH,
+            account_math.SKETCH_SIZE,
             ranked,
-            *(party.name for party in parties),
+            *(owner.name for owner in affected),
         ]
         after = await self._server.run("charge", keys, values)
-        own, *shared = map(_decode, parties, after)
-        return account_math.with_groups(own, shared)
+        own, *groups = map(_decode, affected, after)
+        return account_math.with_groups(own, groups)
 
-    async def bill(self, caller: Caller, bill: LogEntry) -> None:
-        """See ``Ledger.bill``; raises ``ValueError`` for a bill that would spoil the account."""
-        account_math.check_bill(caller, bill)
-        place = _place(caller, bill.model)
-        line = encode_line(self.logged_as(caller), bill)
+    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+        """See ``Ledger.bill``."""
+        account_math.check_log_entry(caller, entry)
+        name = _account_name(caller, entry.model)
+        line = encode_line(self.logged_as(caller), entry)
         fields = chain.from_iterable(
-            (name, kind(value)) for (name, kind), value in zip(LINE.items(), line, strict=True)
+            (name, kind(value)) for (name, kind), value in zip(LOG_COLUMNS.items(), line, strict=True)
         )
-        before = self._retention.before(bill.at)
-        values = [float(bill.work.seconds), place, "" if before is None else before, CUT, *fields]
-        await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + place, _LINE], values)
+        before = self._retention.before(entry.at)
+        values = [float(entry.work.seconds), name, "" if before is None else before, MAX_LINES_AT_ONCE, *fields]
+        await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + name, _LINE], values)
 
-    async def spend(self, caller: Caller, more: DailyUsage, allowance: DailyQuota) -> bool:
+    async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
-        account_math.check_spending(caller, more)
-        most = ["" if limit is None else limit for limit in (allowance.rows, allowance.work)]
-        had = [more.day, more.rows, float(more.work)]
-        return bool(await self._server.run("spend", [_DAY + caller.name], [*had, *most, _DAY_SECONDS]))
+        account_math.check_usage(caller, more)
+        limits = ["" if limit is None else limit for limit in (quota.rows, quota.work)]
+        usage = [more.day, more.rows, float(more.work)]
+        return bool(await self._server.run("spend", [_DAY + caller.name], [*usage, *limits, _DAY_SECONDS]))
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
-        kept = await self._server.ask("HMGET", _DAY + caller.name, "day", "rows", "work")
-        known = None if kept[0] is None else DailyUsage(int(kept[0]), int(kept[1]), float(kept[2]))
-        return account_math.usage_on(known, day)
+        day_found, rows, work = await self._server.ask("HMGET", _DAY + caller.name, "day", "rows", "work")
+        stored = None if day_found is None else DailyUsage(int(day_found), int(rows), float(work))
+        return account_math.usage_on(stored, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
-        parties = account_math.affected_accounts(caller)
-        found = await self._server.ask("MGET", *(_ACCOUNT + _place(party, model) for party in parties))
-        own, *shared = [
-            None if kept is None else account_math.decayed(_decode(party, kept), at, self._half_life)
-            for party, kept in zip(parties, found, strict=True)
+        affected = account_math.affected_accounts(caller)
+        found = await self._server.ask("MGET", *(_ACCOUNT + _account_name(owner, model) for owner in affected))
+        own, *groups = [
+            None if stored is None else account_math.decayed(_decode(owner, stored), at, self._half_life)
+            for owner, stored in zip(affected, found, strict=True)
         ]
-        return None if own is None else account_math.with_groups(own, shared)
+        return None if own is None else account_math.with_groups(own, groups)
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
         found = await self._server.run("largest", [_RANKING], [bounded(limit) - 1, _ACCOUNT])
-        return [account_math.decayed(_decode(None, kept), at, self._half_life) for kept in found]
+        return [account_math.decayed(_decode(None, stored), at, self._half_life) for stored in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
@@ -201,8 +201,8 @@ class ValkeyLedger:
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
         account_math.check_names(caller, model)
-        place = _place(caller, model)
-        return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + place, _SKETCH + place], [place]))
+        name = _account_name(caller, model)
+        return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + name, _SKETCH + name], [name]))
 
 
 def _address(url: SplitResult) -> dict[str, Any]:
@@ -234,18 +234,18 @@ def _encryption(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
             raise SettingsError(faults)
         return {"ssl": True, "ssl_check_hostname": True, **files}
     if files:
-        raise SettingsError([f"ledger: {', '.join(sorted(files))} mean something with rediss:// and valkeys:// only"])
+        raise SettingsError([f"ledger: {', '.join(sorted(files))} can be used with rediss:// and valkeys:// only"])
     return {}
 
 
-def _place(caller: Caller, model: str) -> str:
-    """The account's member in the ranking and the end of its keys; names hold no NUL, so that no two are alike."""
+def _account_name(caller: Caller, model: str) -> str:
+    """The account's member in the ranking and the end of its keys; unique, because names contain no NUL."""
     return f"{caller.name}\0{model}"
 
 
-def _decode(caller: Caller | None, kept: bytes) -> Account:
+def _decode(caller: Caller | None, stored: bytes) -> Account:
     try:
-        account: _StoredAccount = _UNPACKER.decode(kept)
+        account: _StoredAccount = _UNPACKER.decode(stored)
     except msgspec.MsgspecError as error:
         raise LedgerError("the ledger holds an account that is damaged", private=str(error)) from error
     return decode_account(
@@ -266,5 +266,5 @@ def _decode(caller: Caller | None, kept: bytes) -> Account:
 
 
 def _decode_line(number: bytes, values: Iterable[bytes]) -> tuple[int, str, LogEntry]:
-    columns = (kind(value.decode()) for kind, value in zip(LINE.values(), values, strict=True))
+    columns = (kind(value.decode()) for kind, value in zip(LOG_COLUMNS.values(), values, strict=True))
     return decode_line((int(number.partition(b"-")[0]), *columns))

@@ -1,8 +1,8 @@
-"""Connections to one Valkey or Redis server, and the scripts that run there.
+"""Connections to one Valkey or Redis server, and the scripts that run on it.
 
-redis-py is told not to send anything twice: a charge whose answer was lost may have been written. A connection that
-broke while it was idle is found out before it is used, so that a restart of the server costs nobody an error unless
-his own step was under way. Scripts that a restarted server has forgotten are sent again.
+redis-py's retries are disabled: a charge whose answer was lost may have been written. A connection that broke while
+idle is detected before it is used, so that a restart of the server fails only the steps in progress. Scripts are sent
+again after a restart of the server.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
 
 __all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyConnection"]
 
-TIMEOUT = 5.0  # seconds that a step may take, waiting for a connection included
+TIMEOUT = 5.0  # seconds for a step, including the wait for a connection
 CONNECTIONS = 8  # at most, for each gateway process
-VERSION = 1  # of the keys and what they hold
+VERSION = 1  # of the keys and the format of their values
 PROGRAM = "modeltoll"
 _SCRIPTS = ("open", "charge", "bill", "spend", "largest", "reset")
 
-# What is said aloud, the first that fits. No address in it: callers may read it.
+# Public messages, the first that matches. Callers may read them, so they contain no address.
 _SLOW = "the ledger's server takes too long"
-_FAULTS: tuple[tuple[type[Exception], str], ...] = (
+_MESSAGES: tuple[tuple[type[Exception], str], ...] = (
     (faults.AuthenticationError, "the ledger's server refuses the user or the password"),
     (faults.AuthorizationError, "the ledger's server refuses the user or the password"),
-    (faults.NoPermissionError, "the ledger's server does not let its user do that; he needs scripts and {modeltoll}:*"),
+    (faults.NoPermissionError, "the ledger's server denies this to its user, who needs scripts and {modeltoll}:*"),
     (faults.ReadOnlyError, "the ledger's server is read-only; name the primary server in the ledger's URL"),
     (faults.BusyLoadingError, "the ledger's server is starting"),
-    (faults.OutOfMemoryError, "the memory of the ledger's server is full; give it more"),
+    (faults.OutOfMemoryError, "the memory of the ledger's server is full; raise its limit"),
     (faults.TimeoutError, _SLOW),
     (TimeoutError, _SLOW),
     (faults.ConnectionError, "the ledger's server cannot be reached"),
     (OSError, "the ledger's server cannot be reached"),
 )
-_REFUSALS = {
+_MESSAGES_BY_TEXT = {
     "CERTIFICATE_VERIFY_FAILED": "the ledger's server and the gateway do not accept each other's certificates",
-    "MISCONF": "the ledger's server cannot write to its disk and takes nothing more",
-    "max number of clients": "the ledger's server takes no more connections",
+    "MISCONF": "the ledger's server cannot write to its disk and accepts no writes",
+    "max number of clients": "the ledger's server accepts no more connections",
     "DB index is out of range": "the ledger's server has no database of that number",
 }
 
 
 class ValkeyConnection:
-    """A server, by the parameters of a connection of redis-py. ``timeout`` is in seconds.
+    """Up to ``connections`` connections to one server, given by ``parameters`` of redis-py's ``Connection``.
 
-    Without ``make`` the ledger must be there already.
+    ``timeout``: seconds for a step. Without ``create`` the ledger must exist already.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int, make: bool = True) -> None:
+    def __init__(self, parameters: Mapping[str, Any], *, timeout: float, connections: int, create: bool = True) -> None:
         self._parameters = dict(parameters)
         self._encrypted = self._parameters.pop("ssl", False)
-        self._make = make
+        self._create = create
         self._timeout = timeout
         self._connections = connections
         self._slots = asyncio.Semaphore(connections)
@@ -71,10 +71,10 @@ class ValkeyConnection:
         self._scripts: dict[str, AsyncScript] = {}
 
     async def open(self, mark: str) -> bytes:
-        """Connect, and mark the ledger or check its mark; the salt of the log's hashes.
+        """Connect, and write or check the key ``mark``; returns the salt of the pseudonyms in the log.
 
         Raises:
-            LedgerError: the server cannot be reached or written, or it has no ledger that is known.
+            LedgerError: the server cannot be reached or written, or has no known ledger.
         """
         pool = ConnectionPool(
             max_connections=self._connections,
@@ -86,12 +86,12 @@ class ValkeyConnection:
             **self._parameters,
         )
         self._client = Redis.from_pool(pool)
-        self._slots = asyncio.Semaphore(self._connections)  # first come, first served; redis-py's own queue is not
+        self._slots = asyncio.Semaphore(self._connections)  # first in, first out, unlike redis-py's own pool
         for name in _SCRIPTS:
             text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
             self._scripts[name] = self._client.register_script(text)
         try:
-            if not self._make:
+            if not self._create:
                 self._refuse_empty(await self.ask("EXISTS", mark))
             program, version, salt = await self.run("open", [mark], [PROGRAM, VERSION, secrets.token_bytes(32)])
             self._check(program.decode("utf-8", "replace"), int(version))
@@ -101,22 +101,22 @@ class ValkeyConnection:
         return bytes(salt)
 
     async def close(self) -> None:
-        """Let go of the server."""
+        """Close all connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
     async def run(self, script: str, keys: Sequence[str], values: Sequence[Any]) -> Any:
-        """Run a script, as one atomic step.
+        """Run a script as one atomic step.
 
         Raises:
-            LedgerError: the server does not answer in time, or refuses; the step may or may not have been done.
+            LedgerError: the server does not answer in time, or refuses; the step may or may not have been executed.
         """
         client = self._opened()
         return await self._in_time(lambda: self._scripts[script](keys=keys, args=values, client=client))
 
     async def ask(self, *command: Any) -> Any:
-        """Run one command, a read. Raises as ``run`` does."""
+        """Run one command that only reads. Raises as ``run`` does."""
         client = self._opened()
         return await self._in_time(lambda: client.execute_command(*command))  # type: ignore[no-untyped-call]
 
@@ -130,11 +130,11 @@ class ValkeyConnection:
             async with asyncio.timeout(self._timeout), self._slots:
                 return await step()
         except (faults.RedisError, OSError) as error:  # TimeoutError is an OSError
-            raise self._fault(error) from error
+            raise self._ledger_error(error) from error
 
     def _refuse_empty(self, marked: int) -> None:
         if not marked:
-            raise LedgerError("there is no ledger in that server's database; see whether its number is right")
+            raise LedgerError("there is no ledger in that server's database; check the number of the database")
 
     def _check(self, program: str, version: int) -> None:
         if program != PROGRAM:
@@ -147,12 +147,12 @@ class ValkeyConnection:
                 "upgrade Modeltoll or give the ledger another database"
             )
 
-    def _fault(self, error: Exception) -> LedgerError:
-        said = str(error)
-        public = next((mend for words, mend in _REFUSALS.items() if words in said), None)
+    def _ledger_error(self, error: Exception) -> LedgerError:
+        text = str(error)
+        public = next((message for part, message in _MESSAGES_BY_TEXT.items() if part in text), None)
         if public is None:
-            public = next((mend for kind, mend in _FAULTS if isinstance(error, kind)), None)
-        place = f"{self._parameters.get('host')}:{self._parameters.get('port')}"
+            public = next((message for kind, message in _MESSAGES if isinstance(error, kind)), None)
+        address = f"{self._parameters.get('host')}:{self._parameters.get('port')}"
         return LedgerError(
-            public or "the ledger's server does not answer", private=f"{place}: {type(error).__name__}: {said}"
+            public or "the ledger's server does not answer", private=f"{address}: {type(error).__name__}: {text}"
         )

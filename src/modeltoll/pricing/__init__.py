@@ -1,1 +1,1 @@
-"""What a leak costs."""
+"""Tariffs: the price of leaks, in reference seconds of work."""

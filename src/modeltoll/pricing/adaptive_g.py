@@ -1,8 +1,8 @@
-"""The g in force, where it is chosen from what the whole API was sent lately.
+"""Adapt the exponent g of a conformal tariff to the recent traffic of all callers.
 
-Every g keeps the honest mean at one unit, and so does any choice that looks only at rows that were priced before: the
-next row's p-value is uniform whatever was chosen. What changes is who pays: a larger g asks more of the rarest rows and
-less of the others.
+Every g keeps the mean price of honest rows at one unit at most, and so does any choice that depends on earlier rows
+only, because the p-value of the next row is uniform regardless of the choice. A larger g prices the rarest rows higher
+and the others lower.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["CHOICES", "ENOUGH_ROWS", "AdaptiveG"]
 
 CHOICES = (0.5, 0.6, 0.7, 0.8, 0.9)
-ENOUGH_ROWS = 1000.0  # fewer tell chance from theft no better than the operator did
-HALF_LIFE = 86_400.0
+ENOUGH_ROWS = 1000.0  # with fewer rows the operator's g stays in force
+HALF_LIFE = 86_400.0  # seconds
 
 
 class AdaptiveG:
-    """One model's tariff at each g. ``tariff`` is the one in force: at first the operator's own."""
+    """One model's tariff at each g in ``CHOICES``. ``tariff`` is the one in force, initially the operator's.
+
+    ``half_life``: seconds in which the weight of a row halves.
+    """
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:
         choices = sorted({*CHOICES, tariff.calibration.g})
         self._tariffs = {g: ConformalTariff(replace(tariff.calibration, g=g)) for g in choices}
-        self._past = DriftDetector(tariff, half_life)
+        self._traffic = DriftDetector(tariff, half_life)
         self.tariff = tariff
 
     @property
@@ -40,12 +43,12 @@ class AdaptiveG:
         return self.tariff.calibration.g
 
     def add(self, fingerprints: Sequence[bytes], bins: Integers, at: float) -> None:
-        """Look at rows of all callers once they are priced, and choose the g that would have earned most of late.
+        """Add priced rows of any caller, and choose the g with the highest mean price over the recent rows.
 
-        ``bins`` (rows, measures); ``at`` in seconds since the epoch. Rows sent before count once, and a g must earn
-        more than the one in force to replace it.
+        ``bins`` (rows, measures): as in ``Assessment``. ``at``: seconds since the epoch. Repeated rows count once. The g
+        in force stays unless another one has a higher mean price.
         """
-        self._past.add(fingerprints, bins, at)
-        if self._past.rows >= ENOUGH_ROWS:
-            best = max(self._tariffs, key=lambda g: (self._past.earnings(g), g == self.g))
+        self._traffic.add(fingerprints, bins, at)
+        if self._traffic.rows >= ENOUGH_ROWS:
+            best = max(self._tariffs, key=lambda g: (self._traffic.mean_price(g), g == self.g))
             self.tariff = self._tariffs[best]

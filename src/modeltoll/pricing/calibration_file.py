@@ -1,4 +1,4 @@
-"""A calibration as a file: versioned JSON, checked member by member before anything is believed."""
+"""Calibration files: versioned JSON, each member of which is validated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.json_document import StrictObject, decode_document, encode_document, read_bytes, write_bytes
-from modeltoll.pricing.calibration import Calibration, NewAccountToll, Provenance
+from modeltoll.pricing.calibration import Calibration, CalibrationProvenance, NewAccountToll
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.pricing.validation import CalibrationReport
 
@@ -27,11 +27,11 @@ __all__ = [
 
 FORMAT = "modeltoll-calibration"
 VERSION = 1
-_MEND = "make it anew with 'modeltoll calibrate'"
+_REMEDY = "make it anew with 'modeltoll calibrate'"
 
 
 def encode_calibration(calibration: Calibration) -> bytes:
-    """The document, ASCII JSON, one member per line. Every number is written so that it reads back exactly."""
+    """The calibration as ASCII JSON, one member per line. Numbers survive the round trip exactly."""
     report = calibration.report
     members: dict[str, Any] = {
         "format": FORMAT,
@@ -44,7 +44,7 @@ def encode_calibration(calibration: Calibration) -> bytes:
         "undefended_seconds": calibration.undefended_seconds,
         "gate_seconds": calibration.gate_seconds,
         "suspicion": asdict(calibration.suspicion),
-        "entry": asdict(calibration.entry),
+        "entry": asdict(calibration.new_account_toll),
         "provenance": asdict(calibration.provenance),
         "report": None if report is None else asdict(report),
         "scores": calibration.scores.tolist(),
@@ -81,8 +81,8 @@ def _new_account_toll(members: StrictObject) -> NewAccountToll:
     return terms
 
 
-def _provenance(members: StrictObject) -> Provenance:
-    provenance = Provenance(*(members.text(name) for name in ("source", "command", "created", "machine")))
+def _provenance(members: StrictObject) -> CalibrationProvenance:
+    provenance = CalibrationProvenance(*(members.text(name) for name in ("source", "command", "created", "machine")))
     members.done()
     return provenance
 
@@ -105,23 +105,23 @@ def _calibration(members: StrictObject) -> Calibration:
         undefended_seconds=members.number("undefended_seconds"),
         gate_seconds=members.number("gate_seconds"),
         suspicion=_suspicion(members.object("suspicion")),
-        entry=_new_account_toll(members.object("entry")),
+        new_account_toll=_new_account_toll(members.object("entry")),
         provenance=_provenance(members.object("provenance")),
         report=None if report is None else _report(report),
     )
 
 
 def decode_calibration(data: bytes, where: str = "the calibration") -> Calibration:
-    """Parse and check a document; ``where`` names it in messages.
+    """Parse and validate a document; ``where`` names it in error messages.
 
     Raises:
-        CalibrationError: not such a document; the message names the member and the mend.
+        CalibrationError: not a valid calibration; the message names the member and the remedy.
     """
-    return decode_document(data, _calibration, where, _MEND)
+    return decode_document(data, _calibration, where, _REMEDY)
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write the file in one atomic step.
+    """Write the file atomically.
 
     Raises:
         CalibrationError: it cannot be written.
@@ -130,15 +130,15 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def load_calibration(path: Path, *, model: str | None = None, measures: tuple[str, ...] | None = None) -> Calibration:
-    """Read a file; where they are given, it must be of this model and these measures, in this order.
+    """Read a file; ``model`` and ``measures``, if given, must equal the file's, in order.
 
     Raises:
-        CalibrationError: it cannot be read, is not such a document, or was made for something else.
+        CalibrationError: it cannot be read, is not valid, or is for another model or other measures.
     """
     calibration = decode_calibration(read_bytes(path), str(path))
     if model is not None and calibration.model != model:
-        raise CalibrationError(f"{path}: 'model' is {calibration.model!r}, not {model!r}; {_MEND}")
+        raise CalibrationError(f"{path}: 'model' is {calibration.model!r}, not {model!r}; {_REMEDY}")
     if measures is not None and calibration.measures != measures:
         found, wanted = ", ".join(calibration.measures), ", ".join(measures)
-        raise CalibrationError(f"{path}: 'measures' are {found}, not {wanted}; {_MEND}")
+        raise CalibrationError(f"{path}: 'measures' are {found}, not {wanted}; {_REMEDY}")
     return calibration

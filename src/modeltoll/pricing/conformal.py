@@ -1,4 +1,4 @@
-"""The default tariff: a row is priced by how rare its leak is among honest rows, whoever sends it.
+"""The default tariff: a row is priced by the rarity of its leak among honest rows, independent of the caller.
 
 The price factor of a row with conformal p-value p (Vovk et al. 2005) is (1 - g) p^(-g), a p-to-e calibrator (Vovk and
 Wang 2021): its mean over honest rows is at most 1, for every leak measure and every data distribution. A weighted
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ConformalTariff", "price_factors"]
 
-_DROPPED_BITS = 28  # of a double's 52: what is left tells values apart that differ by 6e-8 of their size
-_FEW_ROWS = 8
+_DROPPED_BITS = 28  # of a double's 52; values that differ by a relative 6e-8 remain distinct
+_SMALL_BATCH_ROWS = 8
 _HALF = np.int64(1 << (_DROPPED_BITS - 1))
 
 
-def _granularity(values: Floats) -> Integers:
+def _rounded_leaks(values: Floats) -> Integers:
     """Leaks >= 0 as integers in the same order, rounded to 24 bits.
 
-    Two readings of one leak that differ in their last bits, as by another batch size, must remain a tie: where many
-    honest rows tie, the next double above them would look rare.
+    Two measurements of one leak may differ in the last bits, for example with the batch size. They must remain a tie:
+    where many honest rows tie, the next larger double would count as rare.
     """
     bits: Integers = np.ascontiguousarray(values + 0.0).view(np.int64)  # + 0.0 makes 0.0 of -0.0
     bits += _HALF
@@ -44,125 +44,125 @@ def _granularity(values: Floats) -> Integers:
 
 
 @dataclass(frozen=True, slots=True)
-class _SmallBatch:
-    """The honest grains, ascending, and the weighted factor for each number of them at or above a row's, by measure."""
+class _PlainLists:
+    """Lists by measure: the rounded honest scores, ascending, and the weighted factor by number of scores >= a leak."""
 
-    honest: list[list[int]]
-    shares: list[list[float]]
+    scores: list[list[int]]
+    factors: list[list[float]]
 
     @classmethod
-    def of(cls, honest: Sequence[Integers], shares: Sequence[Floats]) -> _SmallBatch:
-        return cls([scores.tolist() for scores in honest], [share.tolist() for share in shares])
+    def of(cls, scores: Sequence[Integers], factors: Sequence[Floats]) -> _PlainLists:
+        return cls([column.tolist() for column in scores], [column.tolist() for column in factors])
 
 
 class ConformalTariff:
-    """The tariff of one calibration. Pure; one row of two measures is assessed in some ten microseconds."""
+    """The tariff of one calibration. Pure; assessing one row of two measures takes about ten microseconds."""
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
         self.identity = calibration.identity
         self.measures = calibration.measures
-        self.suspicion = Suspicion(calibration.honest, calibration.suspicion)
-        self.shape = (len(calibration.measures), self.suspicion.bins)
-        self._honest = [_granularity(scores) for scores in calibration.scores]
-        # By the number of honest scores at or above a row's:
-        self._p_values = np.arange(1, calibration.honest + 2) / (calibration.honest + 1)
+        self.suspicion = Suspicion(calibration.honest_rows, calibration.suspicion)
+        self.shape = (len(calibration.measures), self.suspicion.bin_count)
+        self._scores = [_rounded_leaks(scores) for scores in calibration.scores]
+        # Indexed by the number of honest scores at or above a leak:
+        self._p_values = np.arange(1, calibration.honest_rows + 2) / (calibration.honest_rows + 1)
         factors = (1.0 - calibration.g) * self._p_values**-calibration.g
-        self._shares = [weight * factors for weight in calibration.weights]
-        self._few = _SmallBatch.of(self._honest, self._shares)
+        self._factors = [weight * factors for weight in calibration.weights]
+        self._lists = _PlainLists.of(self._scores, self._factors)
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
         """Price each row: p = (1 + #{s_i >= s}) / (n + 1) per measure, factor = weighted mean of (1 - g) p^(-g).
 
         The bins are those of the smoothed p = (#{s_i > s} + U (1 + #{s_i = s})) / (n + 1), U uniform from ``rng``,
-        which is exactly uniform for honest rows even where scores are tied.
+        which is exactly uniform for honest rows even with tied scores.
 
         Raises:
             CalibrationError: the leaks are of other measures than this tariff prices.
             AnswerError: a leak is negative or not finite.
         """
-        grains = _granularity(check_leak_values(leaks, self.measures))
-        if 0 < len(grains) <= _FEW_ROWS:
-            return self._assess_few(grains.tolist(), rng.random(grains.shape).tolist())
-        at_least, above = self._count(grains, "left"), self._count(grains, "right")
-        factors = np.zeros(len(grains))
-        for share, counts in zip(self._shares, at_least.T, strict=True):
-            factors += share[counts]
-        smoothed = (above + rng.random(above.shape) * (1 + at_least - above)) / (self.calibration.honest + 1)
-        return Assessment(factors, self._p_values[at_least.min(axis=1)], self.suspicion.place(smoothed))
+        rounded = _rounded_leaks(check_leak_values(leaks, self.measures))
+        if 0 < len(rounded) <= _SMALL_BATCH_ROWS:
+            return self._assess_small_batch(rounded.tolist(), rng.random(rounded.shape).tolist())
+        at_least, above = self._count(rounded, "left"), self._count(rounded, "right")
+        factors = np.zeros(len(rounded))
+        for by_count, counts in zip(self._factors, at_least.T, strict=True):
+            factors += by_count[counts]
+        smoothed = (above + rng.random(above.shape) * (1 + at_least - above)) / (self.calibration.honest_rows + 1)
+        return Assessment(factors, self._p_values[at_least.min(axis=1)], self.suspicion.bins_of(smoothed))
 
-    def _assess_few(self, grains: list[list[int]], chances: list[list[float]]) -> Assessment:
-        """``assess`` without arrays, which for so few rows is three times as fast; bit for bit the same."""
-        honest, few = self.calibration.honest, self._few
+    def _assess_small_batch(self, rounded: list[list[int]], uniforms: list[list[float]]) -> Assessment:
+        """``assess`` without arrays: for few rows three times as fast, with bit for bit the same result."""
+        count, lists = self.calibration.honest_rows, self._lists
         factors, rarest, bins = [], [], []
-        for row, drawn in zip(grains, chances, strict=True):
-            factor, least, places = 0.0, honest, []
-            for scores, share, grain, chance in zip(few.honest, few.shares, row, drawn, strict=True):
-                at_least, above = honest - bisect_left(scores, grain), honest - bisect_right(scores, grain)
-                factor += share[at_least]
+        for row, uniform_row in zip(rounded, uniforms, strict=True):
+            factor, least, smoothed = 0.0, count, []
+            for scores, by_count, leak, uniform in zip(lists.scores, lists.factors, row, uniform_row, strict=True):
+                at_least, above = count - bisect_left(scores, leak), count - bisect_right(scores, leak)
+                factor += by_count[at_least]
                 least = min(least, at_least)
-                places.append((above + chance * (1 + at_least - above)) / (honest + 1))
+                smoothed.append((above + uniform * (1 + at_least - above)) / (count + 1))
             factors.append(factor)
-            rarest.append((least + 1) / (honest + 1))
-            bins.append(self.suspicion.places(places))
+            rarest.append((least + 1) / (count + 1))
+            bins.append(self.suspicion.bins_of_list(smoothed))
         return Assessment(np.array(factors), np.array(rarest), np.array(bins))
 
     def mean_factors(self, g: float) -> Floats:
-        """What rows whose smoothed p falls into a bin pay on average for a measure at that g, in units, (measures, bins).
+        """The mean factor of the rows in each bin, by measure, at that g: (measures, bins), in units.
 
-        Within a bin the smoothed p counts as uniform. The price takes the larger p of ``assess``: never below
-        1 / (n + 1), and for tied scores that of them all.
+        The smoothed p is taken as uniform within a bin. The price is that of the unsmoothed p of ``assess``: never
+        below 1 / (n + 1), and the same for all tied scores.
         """
-        steps = self.calibration.honest + 1
+        steps = self.calibration.honest_rows + 1
         edges = np.array(self.suspicion.edges) * steps
         means = []
-        for scores in self._honest:
+        for scores in self._scores:
             descending = scores[::-1]
-            at_least = self.calibration.honest - scores.searchsorted(descending, "left")
-            ends = np.arange(1, steps + 1)  # of the steps of the smoothed p, the rarest first
-            tied = at_least - (self.calibration.honest - scores.searchsorted(descending, "right")) > 1
+            at_least = self.calibration.honest_rows - scores.searchsorted(descending, "left")
+            ends = np.arange(1, steps + 1)  # upper ends of the steps of the smoothed p, ascending
+            tied = at_least - (self.calibration.honest_rows - scores.searchsorted(descending, "right")) > 1
             ends[:-1][tied] = at_least[tied] + 1
-            earned = np.concatenate([[0.0], np.cumsum((1.0 - g) * (ends / steps) ** -g)])
-            means.append(np.diff(np.interp(edges, np.arange(steps + 1), earned)) / np.diff(edges))
+            cumulative = np.concatenate([[0.0], np.cumsum((1.0 - g) * (ends / steps) ** -g)])
+            means.append(np.diff(np.interp(edges, np.arange(steps + 1), cumulative)) / np.diff(edges))
         return np.array(means)
 
-    def at_least(self, leaks: Leaks) -> Integers:
-        """How many calibration rows leak as much as each row or more, (rows, measures). Raises as ``assess`` does."""
-        return self._count(_granularity(check_leak_values(leaks, self.measures)), "left")
+    def count_at_least(self, leaks: Leaks) -> Integers:
+        """Number of calibration rows with a leak >= that of each row, (rows, measures). Raises as ``assess`` does."""
+        return self._count(_rounded_leaks(check_leak_values(leaks, self.measures)), "left")
 
-    def _count(self, grains: Integers, side: Literal["left", "right"]) -> Integers:
-        counts = np.empty_like(grains)
-        for column, scores in enumerate(self._honest):
-            counts[:, column] = self.calibration.honest - scores.searchsorted(grains[:, column], side)
+    def _count(self, rounded: Integers, side: Literal["left", "right"]) -> Integers:
+        counts = np.empty_like(rounded)
+        for column, scores in enumerate(self._scores):
+            counts[:, column] = self.calibration.honest_rows - scores.searchsorted(rounded[:, column], side)
         return counts
 
     def multipliers(
         self, assessment: Assessment, surcharge: float | Floats, group_surcharge: float | Floats = 1.0
     ) -> Floats:
-        """What suspicion multiplies each row by, (rows,): the caller's part where the row is rare, or his groups' part
-        where it is rare enough for theirs, whichever is larger.
+        """The multiplier of suspicion on each row, (rows,): the larger one of the two surcharges that apply to the row.
 
-        Both are one number, or one for each row where the rows are of many callers.
+        ``surcharge`` applies to rows with p below ``rare_below``, ``group_surcharge`` to rows with p below
+        ``group_rare_below``. Each is one number, or one per row where the rows are of many callers.
         """
         terms, rarest = self.suspicion.terms, assessment.rarest
         own = np.where(rarest < terms.rare_below, surcharge, 1.0)
         return np.maximum(own, np.where(rarest < terms.group_rare_below, group_surcharge, 1.0))
 
     def work(self, assessment: Assessment, account: Account) -> Work:
-        """unit * the rows' factors, times what suspicion of the caller or his groups asks for, + the entry toll.
+        """unit * sum of factors * multipliers * markup * (1 - discount), plus the new-account toll.
 
-        The rows are multiplied by the caller's markup; where he is not himself under suspicion, he is let off his
-        discount on them.
+        The multipliers are those of suspicion of the caller or of its groups. The discount does not apply to a caller
+        who is under suspicion.
 
         Raises:
-            CalibrationError: counts of the account, or of its groups', are not of this tariff's shape.
+            CalibrationError: the counts of the account or of its groups are not of this tariff's shape.
         """
         suspicion = self.suspicion
         surcharge = float(suspicion.surcharge_at(self._log_evidence(account)))
         group_surcharge = 1.0
-        if account.shared:
-            most = max([self._log_evidence(shared) for shared in account.shared])
-            group_surcharge = float(suspicion.surcharge_at(most, group=True))
+        if account.groups:
+            largest = max([self._log_evidence(group) for group in account.groups])
+            group_surcharge = float(suspicion.surcharge_at(largest, group=True))
         units = assessment.factors
         if max(surcharge, group_surcharge) > 1.0:
             units = units * self.multipliers(assessment, surcharge, group_surcharge)
@@ -170,18 +170,20 @@ class ConformalTariff:
         rows_seconds = unit * float(units.sum()) * account.caller.markup
         if surcharge <= 1.0:
             rows_seconds *= 1.0 - account.caller.discount
-        entry_seconds = unit * self.calibration.entry.units(account, rows)
-        return Work(rows_seconds + entry_seconds, rows, rows_seconds, entry_seconds, surcharge, group_surcharge)
+        new_account_seconds = unit * self.calibration.new_account_toll.units_due(account, rows)
+        return Work(
+            rows_seconds + new_account_seconds, rows, rows_seconds, new_account_seconds, surcharge, group_surcharge
+        )
 
     def _log_evidence(self, account: Account) -> float:
         measures, bins = self.shape
         if len(account.counts) != measures or any(len(row) != bins for row in account.counts):
             raise CalibrationError(
-                "the account was kept under another tariff", private=f"its counts are not of shape {self.shape}"
+                "the account belongs to another tariff", private=f"its counts are not of shape {self.shape}"
             )
         return self.suspicion.log_evidence_of(account.counts)
 
 
 def price_factors(calibration: Calibration, leaks: Leaks) -> Floats:
-    """What each row costs in units, (rows,), before any surcharge. Raises as ``ConformalTariff.assess`` does."""
+    """The price of each row in units, (rows,), without surcharges. Raises as ``ConformalTariff.assess`` does."""
     return ConformalTariff(calibration).assess(leaks, np.random.default_rng(0)).factors

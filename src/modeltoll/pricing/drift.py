@@ -1,7 +1,7 @@
-"""Whether honest traffic still looks like the rows that the tariff was calibrated on.
+"""Drift detection: whether live traffic still has the distribution of the calibration rows.
 
-The p-values of all callers together, faded by age. No price depends on it: a whole API's evidence against its honest
-callers would break the promise that they have (a mean price of one unit at most).
+It tests the p-values of all callers together, with counts that decay with age. No price depends on the result: evidence
+from the traffic of others would break the bound on the mean price of honest callers (one unit).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DriftDetector", "DriftReading"]
 
-HALF_LIFE = 7 * 86_400.0  # seconds in which a row's count fades to a half
-REMEMBERED = 65_536  # how many of the latest different inputs are not counted again
-_ENOUGH_ROWS = 5_000.0  # from here on chance moves the mean price by less than 0.05 units, at g = 0.8
+HALF_LIFE = 7 * 86_400.0  # seconds in which a row's count halves
+REMEMBERED = 65_536  # number of latest distinct inputs that are not counted again
+_ENOUGH_ROWS = 5_000.0  # from here on random variation of the mean price is below 0.05 units, at g = 0.8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftReading:
-    """How the traffic stands. ``rows`` are faded; ``shares`` (measures, bins) are those of the rows, 0 without any.
+    """The state of the traffic. ``rows``: decayed count. ``shares`` (measures, bins): share of rows per bin, 0 if none.
 
-    ``log_evidence`` is that of a single caller who had sent all of it, tolerance included; he would be suspected from
-    ``log_threshold`` on. ``mean_units`` is the mean price of the rows without surcharges, of which the promise is
-    1 at most; ``tolerated_units`` what rows within the tolerance can reach.
+    ``log_evidence``: evidence against a hypothetical single caller of all rows, after the tolerance; suspicion would
+    start at ``log_threshold``. ``mean_units``: mean price of the rows without surcharges, at most 1 for honest rows.
+    ``tolerated_units``: the largest mean price of rows within the tolerance.
     """
 
     rows: float
@@ -43,13 +43,13 @@ class DriftReading:
 
     @property
     def drifted(self) -> bool:
-        """Whether the traffic is no longer like the calibration rows: by the evidence, or by what it pays."""
-        dear = self.rows >= _ENOUGH_ROWS and self.mean_units > self.tolerated_units
-        return dear or self.log_evidence >= self.log_threshold
+        """Whether the traffic differs from the calibration rows, by the evidence or by its mean price."""
+        expensive = self.rows >= _ENOUGH_ROWS and self.mean_units > self.tolerated_units
+        return expensive or self.log_evidence >= self.log_threshold
 
 
 class DriftDetector:
-    """The faded histogram of one model's traffic, in the memory of one gateway. ``half_life`` is in seconds."""
+    """The decaying p-value histogram of one model's traffic, in memory of one gateway. ``half_life`` is in seconds."""
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:
         self._tariff = tariff
@@ -58,15 +58,16 @@ class DriftDetector:
         self._half_life = half_life
         self.shape = tariff.shape
         self._counts = np.zeros(tariff.shape)
-        self._means: dict[float, Floats] = {}  # by g
-        self._places = np.arange(tariff.shape[0])
+        self._mean_factors: dict[float, Floats] = {}  # by g
+        self._measure_indices = np.arange(tariff.shape[0])
         self._seen: OrderedDict[bytes, None] = OrderedDict()  # oldest first
         self._at = 0.0
 
     def add(self, fingerprints: Sequence[bytes], bins: Integers, at: float) -> Integers:
-        """Count a request's rows, as far as they are new, and return how many fell into each bin, (measures, bins).
+        """Count the rows of a request that are new, and return the number of them in each bin, (measures, bins).
 
-        ``bins`` (rows, measures); ``at`` in seconds since the epoch. A clock that went back fades nothing.
+        ``bins`` (rows, measures): as in ``Assessment``. ``at``: seconds since the epoch; counts do not decay while the
+        clock runs backwards.
         """
         fresh = []
         for row, fingerprint in enumerate(fingerprints):
@@ -74,7 +75,7 @@ class DriftDetector:
                 self._seen[fingerprint] = None
                 fresh.append(row)
         added = np.zeros(self.shape, np.int64)
-        np.add.at(added, (self._places, bins[fresh]), 1)
+        np.add.at(added, (self._measure_indices, bins[fresh]), 1)
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         if at > self._at:
@@ -85,27 +86,26 @@ class DriftDetector:
 
     @property
     def rows(self) -> float:
-        """How many rows are counted, faded."""
+        """Decayed count of rows."""
         return float(self._counts[0].sum())
 
-    def earnings(self, g: float) -> float:
-        """Mean units per row that these rows would have paid at that g, 0 < g < 1, with the calibration's weights.
+    def mean_price(self, g: float) -> float:
+        """Mean price of the counted rows at that g, 0 < g < 1, with the calibration's weights, in units per row.
 
-        See ``ConformalTariff.mean_factors``: a uniform histogram earns 1 unit at most, at every g. 0 where nothing was
-        counted.
+        See ``ConformalTariff.mean_factors``: at most 1 for a uniform histogram, at every g. 0 if nothing is counted.
         """
-        if g not in self._means:
-            self._means[g] = self._tariff.mean_factors(g)
-        return float(np.array(self._calibration.weights) @ (self._shares() * self._means[g]).sum(axis=1))
+        if g not in self._mean_factors:
+            self._mean_factors[g] = self._tariff.mean_factors(g)
+        return float(np.array(self._calibration.weights) @ (self._shares() * self._mean_factors[g]).sum(axis=1))
 
     def reading(self) -> DriftReading:
-        """How the traffic stands, as of the latest row."""
+        """The state of the traffic as of the latest row."""
         terms = self._suspicion.terms
         return DriftReading(
             rows=self.rows,
             log_evidence=float(self._suspicion.log_evidence(self._counts)),
             log_threshold=-float(np.log(terms.alpha)),
-            mean_units=self.earnings(self._calibration.g),
+            mean_units=self.mean_price(self._calibration.g),
             tolerated_units=1.0 + terms.rho,
             shares=self._shares(),
         )

@@ -1,4 +1,4 @@
-"""How a price came about: of one row, or of one caller."""
+"""Explain a price step by step: of one row, or of one caller."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class MeasureReading:
-    """What one measure adds to a row's price: weight * (1 - g) p^(-g), p = (1 + ``at_least``) / (honest + 1).
+    """One measure's term of a row's price: weight * (1 - g) p^(-g), where p = (1 + ``at_least``) / (``honest`` + 1).
 
-    ``at_least`` of ``honest`` calibration rows leak as much or more.
+    ``at_least`` of the ``honest`` calibration rows have a leak of ``leak`` or more.
     """
 
     measure: str
@@ -45,10 +45,11 @@ class MeasureReading:
 
 @dataclass(frozen=True, slots=True)
 class RowExplanation:
-    """One row's price, without the entry toll.
+    """The price of one row, without the new-account toll.
 
-    ``seconds`` = ``unit_seconds`` * ``factor`` * the larger of ``surcharge`` and ``group_surcharge`` * ``markup`` * (1 - ``discount``).
-    ``rare`` says whether a caller's surcharge applies to it at all; the surcharges are 1 where there is none.
+    ``seconds`` = ``unit_seconds`` * ``factor`` * max(``surcharge``, ``group_surcharge``) * ``markup`` *
+    (1 - ``discount``). ``rarest``: smallest p-value. ``rare``: whether a caller's surcharge can apply to the row. The
+    surcharges are 1 without suspicion.
     """
 
     readings: tuple[MeasureReading, ...]
@@ -66,7 +67,7 @@ class RowExplanation:
 
 @dataclass(frozen=True, slots=True)
 class BinReading:
-    """One bin of a caller's histogram: rows with p in ``low``..``high``, and how many an honest caller would have."""
+    """One bin of a caller's histogram: the count of rows with p in ``low``..``high``, and its expectation if honest."""
 
     measure: str
     low: float
@@ -77,7 +78,7 @@ class BinReading:
 
 @dataclass(frozen=True, slots=True)
 class GroupReading:
-    """What a group of the caller's adds: all of its callers' rows are one histogram, with evidence of its own."""
+    """The state of a group of the caller: ``rows`` ever, ``counted`` after decay, evidence and surcharge."""
 
     group: str
     rows: int
@@ -88,14 +89,14 @@ class GroupReading:
 
 @dataclass(frozen=True, slots=True)
 class CallerExplanation:
-    """One caller's standing.
+    """The state of one caller of one model.
 
-    ``log_bayes_factors`` are one per measure; ``log_tolerance`` is what a tolerated caller could have earned; their
-    mean (of the factors, not of the logs) less the tolerance is ``log_evidence``. From ``log_threshold`` = ln(1/alpha)
-    on rare rows cost ``surcharge`` times as much; rows below ``group_rare_below`` cost ``group_surcharge`` times as
-    much where that is more. ``markup`` multiplies the rows' price; ``discount`` is the part of it that he is let off, 0
-    under suspicion.
-    ``entry_units`` are still to be paid with the next ``entry_rows``.
+    ``rows``: total. ``counted``: rows in the histogram, after decay. ``log_evidence`` is the log of the mean of the
+    Bayes factors (``log_bayes_factors``, one log per measure) less ``log_tolerance``. At ``log_threshold`` =
+    ln(1/alpha) suspicion starts: rows with p below ``rare_below`` cost ``surcharge`` times as much, or those below
+    ``group_rare_below`` ``group_surcharge`` times, if that is more. ``markup`` multiplies the price of rows;
+    ``discount`` is taken off it, and is 0 under suspicion. ``entry_units``: the part of the new-account toll that is
+    due with the next ``entry_rows`` rows.
     """
 
     caller: str
@@ -124,21 +125,22 @@ class CallerExplanation:
         return self.surcharge > 1.0
 
 
-def explain_row(tariff: ConformalTariff, leaks: Leaks, standing: CallerExplanation | None = None) -> RowExplanation:
-    """How the price of the one row in ``leaks`` came about, for a caller of that standing or a new one.
+def explain_row(tariff: ConformalTariff, leaks: Leaks, caller: CallerExplanation | None = None) -> RowExplanation:
+    """Explain the price of the single row in ``leaks``, for a caller in that state, or for a new one if None.
 
     Raises:
-        CalibrationError: the leaks are of other measures, or not of one row. AnswerError: a leak is negative or not finite.
+        CalibrationError: the leaks are of other measures, or not of one row.
+        AnswerError: a leak is negative or not finite.
     """
     if len(leaks.values) != 1:
         raise CalibrationError(f"one row is explained at a time, not {len(leaks.values)}")
-    assessment = tariff.assess(leaks, np.random.default_rng(0))  # chance decides what is counted, never the price
+    assessment = tariff.assess(leaks, np.random.default_rng(0))  # the generator affects bins only, not the price
     calibration = tariff.calibration
-    counts = tariff.at_least(leaks)[0]
-    p_values = (1.0 + counts) / (calibration.honest + 1.0)
+    counts = tariff.count_at_least(leaks)[0]
+    p_values = (1.0 + counts) / (calibration.honest_rows + 1.0)
     factors = (1.0 - calibration.g) * p_values**-calibration.g
     readings = tuple(
-        MeasureReading(name, float(leak), int(count), calibration.honest, float(p_value), weight, float(factor))
+        MeasureReading(name, float(leak), int(count), calibration.honest_rows, float(p_value), weight, float(factor))
         for name, leak, count, p_value, weight, factor in zip(
             tariff.measures, leaks.values[0], counts, p_values, calibration.weights, factors, strict=True
         )
@@ -146,10 +148,10 @@ def explain_row(tariff: ConformalTariff, leaks: Leaks, standing: CallerExplanati
     rarest, factor = float(assessment.rarest[0]), float(assessment.factors[0])
     rare = rarest < calibration.suspicion.rare_below
     surcharge, group_surcharge, markup, discount = 1.0, 1.0, 1.0, 0.0
-    if standing is not None:
-        markup, discount = standing.markup, standing.discount
-        surcharge = float(tariff.multipliers(assessment, standing.surcharge)[0])
-        group_surcharge = float(tariff.multipliers(assessment, 1.0, standing.group_surcharge)[0])
+    if caller is not None:
+        markup, discount = caller.markup, caller.discount
+        surcharge = float(tariff.multipliers(assessment, caller.surcharge)[0])
+        group_surcharge = float(tariff.multipliers(assessment, 1.0, caller.group_surcharge)[0])
     unit = calibration.unit_seconds
     seconds = unit * factor * max(surcharge, group_surcharge) * markup * (1.0 - discount)
     return RowExplanation(
@@ -158,18 +160,17 @@ def explain_row(tariff: ConformalTariff, leaks: Leaks, standing: CallerExplanati
 
 
 def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanation:
-    """How a caller stands, from an account whose counts are faded to now, and its groups' likewise.
+    """Explain the state of a caller. The counts of its account and of its groups must be decayed to the present.
 
     Raises:
-        CalibrationError: an account was kept under another tariff or for another model.
+        CalibrationError: an account belongs to another tariff or another model.
     """
-    for kept in (account, *account.shared):
-        if kept.tariff != tariff.identity or kept.model != tariff.calibration.model:
+    for one in (account, *account.groups):
+        if one.tariff != tariff.identity or one.model != tariff.calibration.model:
             raise CalibrationError(
-                f"{kept.caller.name}: the account was kept under another tariff; "
-                "explain it with the one that the gateway uses"
+                f"{one.caller.name}: the account belongs to another tariff; explain it with the one that the gateway uses"
             )
-    suspicion, entry = tariff.suspicion, tariff.calibration.entry
+    suspicion, new_account = tariff.suspicion, tariff.calibration.new_account_toll
     counts = np.array(account.counts)
     counted = float(counts[0].sum())
     edges = suspicion.edges
@@ -179,8 +180,8 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
         for (low, high), rows in zip(pairwise(edges), histogram, strict=True)
     )
     surcharge = float(suspicion.surcharge(counts))
-    groups = tuple(_group(tariff, shared) for shared in account.shared)
-    entry_rows = max(0, entry.rows - account.rows)
+    groups = tuple(_group_reading(tariff, group) for group in account.groups)
+    rows_due = max(0, new_account.rows - account.rows)
     return CallerExplanation(
         caller=account.caller.name,
         model=account.model,
@@ -198,13 +199,13 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
         groups=groups,
         markup=account.caller.markup,
         discount=account.caller.discount if surcharge <= 1.0 else 0.0,
-        entry_units=entry.whole(account.caller) * entry_rows / entry.rows,
-        entry_rows=entry_rows,
+        entry_units=new_account.total_units(account.caller) * rows_due / new_account.rows,
+        entry_rows=rows_due,
         bins=bins,
     )
 
 
-def _group(tariff: ConformalTariff, account: Account) -> GroupReading:
+def _group_reading(tariff: ConformalTariff, account: Account) -> GroupReading:
     log_evidence = tariff.suspicion.log_evidence_of(account.counts)
     return GroupReading(
         group=account.caller.name,

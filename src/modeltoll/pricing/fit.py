@@ -1,4 +1,4 @@
-"""Fit a conformal tariff to the leaks of honest rows: what the operator decides, what a row costs, and the fit itself."""
+"""Fit a conformal tariff to the leaks of honest rows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from modeltoll.pricing.calibration import (
-    ENTRY_QUERIES,
-    MAXIMUM_ENTRY_UNITS,
+    MAXIMUM_NEW_ACCOUNT_UNITS,
+    NEW_ACCOUNT_QUERIES,
     Calibration,
+    CalibrationProvenance,
     NewAccountToll,
-    Provenance,
 )
 from modeltoll.pricing.conformal import price_factors
 from modeltoll.pricing.selection import PriceTargets, select_terms
@@ -27,26 +27,29 @@ MINIMUM_UNIT_SECONDS = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTerms:
-    """What the operator decides. ``weights`` sum to 1, one per measure; None shares equally. 0 < ``g`` < 1 bends the
-    price: the larger, the cheaper the ordinary row and the dearer the rare one. With ``targets``, g is chosen for them,
-    and so are weights that are not stated. ``entry_queries`` is what an anonymous caller's entry toll is worth: so many
-    rows' time without a gateway, or so many units where the unit itself was stated; ``entry`` states the toll instead."""
+    """The operator's choices.
+
+    ``g``: exponent of the price, between 0 and 1; a larger g makes common rows cheaper and rare rows more expensive.
+    ``weights``: one per measure, sum 1; None for equal ones. ``targets``: choose g, and weights if None, for these.
+    ``new_account_queries``: the new-account toll of anonymous callers, in rows' time without a gateway, or in units if
+    the unit is given. ``new_account_toll``: the toll itself, instead.
+    """
 
     g: float = 0.8
     weights: tuple[float, ...] | None = None
     suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    entry: NewAccountToll | None = None
-    entry_queries: float = ENTRY_QUERIES
+    new_account_toll: NewAccountToll | None = None
+    new_account_queries: float = NEW_ACCOUNT_QUERIES
     targets: PriceTargets | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RowCosts:
-    """What the unit, the work of an average honest row, is made from. All in seconds per row but ``overhead``.
+    """The costs that determine the unit (the work of an average honest row). In seconds per row, except ``overhead``.
 
-    ``undefended_seconds``: median time of one row without a gateway. ``gate_seconds``: the gateway's own time.
-    ``overhead``: the part of the undefended time that an honest row may cost on top, everything included.
-    ``unit_seconds``: the unit itself, for models so fast that a relative toll means nothing.
+    ``undefended_seconds``: median time of a row without a gateway. ``gate_seconds``: processing time of the gateway.
+    ``overhead``: what a gateway may add to an honest row in all, as a fraction of ``undefended_seconds``.
+    ``unit_seconds``: the unit itself, for models so fast that a relative toll is meaningless.
     """
 
     undefended_seconds: float = 0.0
@@ -55,7 +58,7 @@ class RowCosts:
     unit_seconds: float | None = None
 
     def unit(self) -> tuple[float, tuple[str, ...]]:
-        """The unit in seconds, and a warning where the gateway's own time eats it.
+        """The unit in seconds, and a warning if the gateway's own time leaves less than the minimum unit.
 
         Raises:
             CalibrationError: a cost is out of range.
@@ -77,7 +80,7 @@ class RowCosts:
         return MINIMUM_UNIT_SECONDS, (warning,)
 
     def units(self, queries: float) -> float:
-        """What the time of so many rows without a gateway is, in units; where the unit was stated, that many units.
+        """The time of that many rows without a gateway, in units; if the unit is given, ``queries`` itself.
 
         Raises:
             CalibrationError: a cost is out of range.
@@ -88,26 +91,26 @@ class RowCosts:
 
 @dataclass(frozen=True, slots=True)
 class HoldoutSplit:
-    """Which share of the honest rows is kept back, and the seed of everything that chance decides.
+    """The share of honest rows that is held back for validation, and the seed of all random decisions.
 
-    Where g or weights are chosen, as large a share again is set aside to choose on.
+    If g or weights are chosen, another share of the same size is set aside for the choice.
     """
 
     holdback: float = 0.2
     seed: int = 0
 
-    def parts(self, leaks: Leaks, rng: np.random.Generator, *, choosing: bool) -> tuple[Leaks, Leaks, Leaks]:
-        """Rows to calibrate on, to choose on and to keep back: every row is in one of them."""
+    def divide(self, leaks: Leaks, rng: np.random.Generator, *, choosing: bool) -> tuple[Leaks, Leaks, Leaks]:
+        """Partition the rows at random into those for calibration, for the choice of terms, and for validation."""
         rows = len(leaks.values)
-        back = round(self.holdback * rows)
-        aside = back if choosing else 0
-        parts = np.split(rng.permutation(rows), [rows - back - aside, rows - back])
-        kept, chosen_on, held_back = (Leaks(leaks.measures, leaks.values[part]) for part in parts)
-        return kept, chosen_on, held_back
+        held = round(self.holdback * rows)
+        aside = held if choosing else 0
+        parts = np.split(rng.permutation(rows), [rows - held - aside, rows - held])
+        calibration, selection, validation = (Leaks(leaks.measures, leaks.values[part]) for part in parts)
+        return calibration, selection, validation
 
 
-def _chosen(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
-    """g and weights: those stated, or chosen on these honest rows for the targets."""
+def _select(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
+    """g and weights: as given, or chosen on these honest rows for the targets."""
     count = len(leaks.measures)
     if terms.targets is None:
         return terms.g, (1.0 / count,) * count if terms.weights is None else terms.weights
@@ -116,11 +119,11 @@ def _chosen(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple
 
 
 def _new_account_toll(costs: RowCosts, terms: CalibrationTerms) -> NewAccountToll:
-    """The entry toll that is stated, or the one worth the queries that are."""
-    if terms.entry is not None:
-        return terms.entry
-    require(0.0 <= terms.entry_queries < math.inf, "'entry_queries' must be 0 or more")
-    return NewAccountToll(anonymous_units=min(costs.units(terms.entry_queries), MAXIMUM_ENTRY_UNITS))
+    """The new-account toll as given, or the one worth ``new_account_queries``."""
+    if terms.new_account_toll is not None:
+        return terms.new_account_toll
+    require(0.0 <= terms.new_account_queries < math.inf, "'new_account_queries' must be 0 or more")
+    return NewAccountToll(anonymous_units=min(costs.units(terms.new_account_queries), MAXIMUM_NEW_ACCOUNT_UNITS))
 
 
 def fit_calibration(
@@ -128,27 +131,28 @@ def fit_calibration(
     leaks: Leaks,
     costs: RowCosts,
     terms: CalibrationTerms | None = None,
-    provenance: Provenance | None = None,
+    provenance: CalibrationProvenance | None = None,
     split: HoldoutSplit | None = None,
 ) -> Calibration:
-    """A calibration from the leaks of honest rows that the victim was not trained on, with a report on rows kept back.
+    """Fit a calibration to the leaks (rows, measures) of honest rows that the victim was not trained on.
 
-    The promise holds for callers whose rows are exchangeable with these, on average over calibration sets.
+    The report validates the tariff on rows held back. The bound on the mean price (one unit) holds for callers whose
+    rows are exchangeable with these, on average over calibration sets.
 
     Raises:
-        CalibrationError: too few rows, a measure that tells no two rows apart, or terms out of range.
+        CalibrationError: too few rows, a measure that is constant over them, or terms out of range.
     """
     terms, split = terms or CalibrationTerms(), split or HoldoutSplit()
     warnings = check_honest(leaks)
-    most = 0.5 if terms.targets is None else 0.4
-    require(0.05 <= split.holdback <= most, f"'holdback' must lie in 0.05..{most:g}")
+    largest = 0.5 if terms.targets is None else 0.4
+    require(0.05 <= split.holdback <= largest, f"'holdback' must lie in 0.05..{largest:g}")
     require(0.0 < terms.g < 1.0, "'g' must lie between 0 and 1")
     unit_seconds, unit_warnings = costs.unit()
     rng = np.random.default_rng(split.seed)
-    kept, chosen_on, held_back = split.parts(leaks, rng, choosing=terms.targets is not None)
-    scores = np.sort(kept.values.T.astype(np.float64), axis=1)
+    fitted_on, chosen_on, held_back = split.divide(leaks, rng, choosing=terms.targets is not None)
+    scores = np.sort(fitted_on.values.T.astype(np.float64), axis=1)
     scores.setflags(write=False)
-    g, weights = _chosen(chosen_on, unit_seconds, terms)
+    g, weights = _select(chosen_on, unit_seconds, terms)
     calibration = Calibration(
         model=model,
         measures=leaks.measures,
@@ -157,10 +161,10 @@ def fit_calibration(
         g=g,
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
-        entry=_new_account_toll(costs, terms),
+        new_account_toll=_new_account_toll(costs, terms),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
-        provenance=provenance or Provenance(),
+        provenance=provenance or CalibrationProvenance(),
     )
     report = validate(price_factors(calibration, held_back), unit_seconds, rng)
     return replace(calibration, report=replace(report, warnings=warnings + unit_warnings + report.warnings))

@@ -1,4 +1,4 @@
-"""Running totals of many callers at once: what each account holds after each row, whatever the order of the rows."""
+"""Cumulative sums and ranks within groups, for the rows of many accounts in any order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["grouped_cumsum", "grouped_rank"]
 
 
 def _groups(keys: Integers) -> tuple[Integers, Integers, Integers]:
-    """An order that brings equal keys together and else keeps their order, each place's group, each group's start."""
+    """A stable order by key, the group of each place in that order, and the start of each group."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), np.bool_), ordered[1:] != ordered[:-1]]))
@@ -21,7 +21,10 @@ def _groups(keys: Integers) -> tuple[Integers, Integers, Integers]:
 
 
 def grouped_cumsum(values: Floats | Bools, accounts: Integers) -> Floats:
-    """The sum of an account's values up to and with each row, (rows,); ``accounts`` (rows,) says whose row it is."""
+    """The sum of the values of a row's account up to and including the row, (rows,).
+
+    ``values`` (rows,); ``accounts`` (rows,): the account of each row.
+    """
     order, groups, starts = _groups(accounts)
     sorted_values = values[order]
     sums = np.cumsum(sorted_values, dtype=np.float64)
@@ -31,7 +34,7 @@ def grouped_cumsum(values: Floats | Bools, accounts: Integers) -> Floats:
 
 
 def grouped_rank(keys: Integers, counted: Bools | None = None) -> Integers:
-    """How many rows of the same key come before each row, (rows,); only ``counted`` rows (rows,) count, or all."""
+    """The number of earlier rows with the same key, (rows,); if ``counted`` (rows,) is given, among those rows only."""
     where = np.arange(len(keys)) if counted is None else np.flatnonzero(counted)
     order, groups, starts = _groups(keys[where])
     ranks = np.zeros(len(keys), dtype=np.int64)

@@ -1,8 +1,8 @@
-"""Leaks that were recorded: in a file of samples, or in a ledger's log. And inputs that must not be among them.
+"""Recorded leaks: files of samples, a ledger's log, and the exclusion of unsuitable inputs.
 
-A file of samples is an .npz archive: ``measures``, the measures' names, and beside it one array (rows, measures) per
-sample. ``calibration`` and ``honest`` are honest rows, the first for making a tariff, the second for trying it; every
-other name is a thief's.
+A file of samples is an .npz archive with the names of the measures in ``measures``, and one array (rows, measures) per
+sample. ``calibration`` and ``honest`` are honest rows, for fitting a tariff and for testing it; every other sample is
+of a thief.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ __all__ = [
     "CALIBRATION",
     "HONEST",
     "LoggedLeaks",
-    "first_places",
+    "count_training_rows",
+    "first_occurrences",
     "leak_columns",
-    "leaks_from_json",
     "leaks_of_log",
     "measures_of",
+    "parse_leaks",
     "read_leaks",
     "save_leaks",
     "select_measures",
-    "thieves_of",
-    "trained_on",
+    "thief_samples",
 ]
 
 CALIBRATION, HONEST = "calibration", "honest"
 _MEASURES = "measures"
-_LARGE_SHARE = 0.25  # of the logged rows; a caller with more of them shapes the tariff
+_LARGE_SHARE = 0.25  # of the logged rows; a caller with more of them dominates the tariff
 
 
 def save_leaks(path: Path, measures: tuple[str, ...], samples: Mapping[str, Floats]) -> None:
-    """Write a file of samples, each (rows, measures)."""
+    """Write a file of samples, each of shape (rows, measures)."""
     with replacing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **{_MEASURES: np.array(measures)}, **samples)
 
@@ -64,10 +64,10 @@ def _sample(name: str, array: NDArray[Any], measures: tuple[str, ...]) -> Leaks:
 
 
 def read_leaks(path: Path) -> dict[str, Leaks]:
-    """The samples of a file, by name.
+    """Read a file of samples; returns the leaks by sample name.
 
     Raises:
-        CalibrationError: it cannot be read, names no measures, or a sample is not finite leaks >= 0 of theirs.
+        CalibrationError: the file cannot be read, lacks the measures' names, or a sample is not of finite leaks >= 0.
     """
     arrays = read_arrays(path)
     named = arrays.pop(_MEASURES, None)
@@ -84,15 +84,15 @@ def read_leaks(path: Path) -> dict[str, Leaks]:
 
 
 def measures_of(path: Path) -> tuple[str, ...]:
-    """The measures of a file of samples. Raises as ``read_leaks`` does."""
+    """The names of the measures in a file of samples. Raises as ``read_leaks`` does."""
     return next(iter(read_leaks(path).values())).measures
 
 
 def leak_columns(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> list[int]:
-    """Where the wanted measures stand among the recorded ones.
+    """The column indices of the wanted measures among the recorded ones.
 
     Raises:
-        CalibrationError: one of them was not recorded.
+        CalibrationError: a wanted measure was not recorded.
     """
     missing = [name for name in wanted if name not in recorded]
     if missing:
@@ -103,42 +103,42 @@ def leak_columns(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> list[int
 
 
 def select_measures(leaks: Leaks, wanted: tuple[str, ...]) -> Leaks:
-    """Only the wanted measures' leaks. Raises as ``leak_columns`` does."""
+    """The leaks of the wanted measures, in that order. Raises as ``leak_columns`` does."""
     return Leaks(wanted, leaks.values[:, leak_columns(leaks.measures, wanted)])
 
 
-def thieves_of(path: Path) -> dict[str, Leaks]:
-    """The thieves' samples of a file. Raises as ``read_leaks`` does, and where there are none."""
+def thief_samples(path: Path) -> dict[str, Leaks]:
+    """The samples of thieves in a file, by name. Raises as ``read_leaks`` does, and if there are none."""
     thieves = {name: leaks for name, leaks in read_leaks(path).items() if name not in (CALIBRATION, HONEST)}
     if not thieves:
         raise CalibrationError(f"{path} holds no thieves' samples, only honest ones")
     return thieves
 
 
-def leaks_from_json(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
-    """One row from texts such as ``entropy=0.4``, one for each measure.
+def parse_leaks(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
+    """Parse one row of leaks from texts such as ``entropy=0.4``, one for each measure.
 
     Raises:
-        SettingsError: a text is no such thing, or a measure is missing, unknown or given twice.
+        SettingsError: a text has another form, or a measure is missing, unknown or given twice.
     """
-    stated: dict[str, float] = {}
+    parsed: dict[str, float] = {}
     for text in texts:
         name, _, number = text.partition("=")
         try:
             value = float(number)
         except ValueError:
             value = math.nan
-        if name in stated or not 0.0 <= value < math.inf:
+        if name in parsed or not 0.0 <= value < math.inf:
             raise SettingsError([f"{text!r}: write MEASURE=LEAK, a number of 0 or more, once for each measure"])
-        stated[name] = value
-    if set(stated) != set(measures):
+        parsed[name] = value
+    if set(parsed) != set(measures):
         raise SettingsError([f"a row needs the leaks of {', '.join(measures)}, and no others"])
-    return Leaks(measures, np.array([[stated[name] for name in measures]]))
+    return Leaks(measures, np.array([[parsed[name] for name in measures]]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedLeaks:
-    """What a ledger's log says of one model's rows; ``warnings`` are what to know before they are called honest."""
+    """The leaks of one model in a ledger's log; ``warnings`` are reasons to doubt that the rows are honest."""
 
     leaks: Leaks
     warnings: tuple[str, ...]
@@ -147,44 +147,44 @@ class LoggedLeaks:
 def leaks_of_log(
     lines: Iterable[tuple[int, str, LogEntry]], model: str, measures: tuple[str, ...], mode: str
 ) -> LoggedLeaks:
-    """The rows that a model answered in one mode, from lines as ``Ledger.log`` gives them.
+    """The leaks of the rows that a model answered in one mode, from lines as ``Ledger.log`` returns them.
 
     Raises:
-        CalibrationError: there are none with these measures.
+        CalibrationError: no line has these measures.
     """
-    bills = [(caller, bill) for _, caller, bill in lines if (bill.model, bill.mode) == (model, mode)]
-    wanted = [(caller, bill) for caller, bill in bills if bill.measures == measures]
+    entries = [(caller, entry) for _, caller, entry in lines if (entry.model, entry.mode) == (model, mode)]
+    wanted = [(caller, entry) for caller, entry in entries if entry.measures == measures]
     if not wanted:
-        found = sorted({", ".join(bill.measures) for _, bill in bills})
+        found = sorted({", ".join(entry.measures) for _, entry in entries})
         what = f"; those there have leaks of {' or of '.join(found)}" if found else ""
         raise CalibrationError(
             f"the log holds no rows of {model!r} in {mode} mode with leaks of {', '.join(measures)}{what}"
         )
-    values = np.array([row for _, bill in wanted for row in bill.leaks], dtype=np.float64)
+    values = np.array([row for _, entry in wanted for row in entry.leaks], dtype=np.float64)
     rows: Counter[str] = Counter()
     suspected: Counter[str] = Counter()
-    for caller, bill in wanted:
-        rows[caller] += bill.rows
-        suspected[caller] += bill.rows * bill.work.suspected
+    for caller, entry in wanted:
+        rows[caller] += entry.rows
+        suspected[caller] += entry.rows * entry.work.suspected
     warnings = []
     caller, most = rows.most_common(1)[0]
     if len(rows) > 1 and most > _LARGE_SHARE * len(values):
-        warnings.append(f"caller {caller} sent {most} of the {len(values)} rows; the tariff takes him for honest")
+        warnings.append(f"caller {caller} sent {most} of the {len(values)} rows; the tariff takes them for honest")
     if suspect := suspected.total():
         warnings.append(f"{suspect} of the {len(values)} rows came from callers under suspicion; look at them first")
     return LoggedLeaks(Leaks(measures, values), tuple(warnings))
 
 
-def first_places(inputs: Floats) -> Integers:
-    """Where each different row of (rows, dimensions) stands for the first time, ascending."""
-    places: dict[bytes, int] = {}
-    for place, row in enumerate(np.ascontiguousarray(inputs + 0.0)):
-        places.setdefault(row.tobytes(), place)
-    return np.fromiter(places.values(), np.int64, len(places))
+def first_occurrences(inputs: Floats) -> Integers:
+    """The indices of the first occurrence of each distinct row of (rows, dimensions), ascending."""
+    indices: dict[bytes, int] = {}
+    for index, row in enumerate(np.ascontiguousarray(inputs + 0.0)):
+        indices.setdefault(row.tobytes(), index)
+    return np.fromiter(indices.values(), np.int64, len(indices))
 
 
-def trained_on(inputs: Floats, private: Floats) -> int:
-    """How many rows of (rows, dimensions) are, number for number, among the private rows (n, dimensions)."""
+def count_training_rows(inputs: Floats, private: Floats) -> int:
+    """The number of rows of (rows, dimensions) that occur exactly among the private rows (n, dimensions)."""
     if inputs.shape[1] != private.shape[1]:
         return 0
     known = {row.tobytes() for row in np.ascontiguousarray(private + 0.0)}

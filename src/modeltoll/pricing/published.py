@@ -1,7 +1,7 @@
 """The published tariff, exact: Dziedzic et al., ICLR 2022 (arXiv 2201.09243), section 4.
 
-A caller's leak is compared with what a standard user would have leaked by now, and the excess x is exponentiated:
-T = clip(a^x, shortest, longest) seconds. Kept as a reference and for comparison; its faults are known.
+The cumulative leak to a caller is compared with that to a standard user after as many queries, and the excess x is
+exponentiated: T = clip(a^x, shortest, longest) seconds. It is here for reference and comparison; its flaws are known.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["PublishedTariff", "PublishedTerms", "StandardLine", "leading_zero_bits"]
 
-_ROWS_PER_STEP = 1000  # a step of the authors' evaluation, where the terms name no other
+_ROWS_PER_STEP = 1000  # of the authors' evaluation; the default
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedTerms:
-    """``base`` a, ``shortest`` and ``longest`` T in seconds: those of the PATE cost on MNIST and CIFAR-10.
+    """The parameters of the published tariff. The defaults are those of the PATE cost on MNIST and CIFAR-10.
 
-    ``signed`` lets a caller who leaks less than the standard user pay less; False takes the absolute value, as the
-    authors do. One puzzle of T seconds is charged per ``rows_per_step`` rows; None is the authors' evaluation: one per
-    row of a trace, and behind a gateway, which knows no such rows, one per 1000.
+    ``base``: a. ``shortest``, ``longest``: bounds of T in seconds. ``signed``: a caller with less leak than the standard
+    user pays less; False takes the absolute value, as the authors do. ``rows_per_step``: one puzzle of T seconds is
+    charged per so many rows; None is the authors' evaluation: one per row of a trace, or one per 1000 rows behind a
+    gateway, where traces do not exist.
 
     Raises:
         CalibrationError: a term is out of range.
@@ -53,11 +54,11 @@ class PublishedTerms:
 
     @property
     def step(self) -> int:
-        """The rows that one puzzle is for, behind a gateway."""
+        """Rows per puzzle behind a gateway."""
         return _ROWS_PER_STEP if self.rows_per_step is None else self.rows_per_step
 
     def seconds(self, leak: Floats, predicted: Floats) -> Floats:
-        """T of cumulative leaks against the standard user's, any shape, in seconds."""
+        """T in seconds, from cumulative leaks and those predicted for the standard user, of any shape."""
         excess = leak - predicted if self.signed else np.abs(leak - predicted)
         exponent = np.minimum(excess * math.log(self.base), math.log(self.longest))
         seconds: Floats = np.clip(np.exp(exponent), self.shortest, self.longest)
@@ -66,7 +67,7 @@ class PublishedTerms:
 
 @dataclass(frozen=True, slots=True)
 class StandardLine:
-    """The standard user's cumulative leak after so many queries: slope * queries + intercept."""
+    """The standard user's cumulative leak: slope * queries + intercept."""
 
     slope: float
     intercept: float
@@ -77,7 +78,7 @@ class StandardLine:
 
 
 def leading_zero_bits(seconds: Floats) -> Floats:
-    """The authors' difficulty for a wait: floor(3.51429 log10 T + 18.53175), at least 16 leading zero bits."""
+    """The authors' puzzle difficulty for T seconds: floor(3.51429 log10 T + 18.53175) leading zero bits, at least 16."""
     bits: Floats = np.maximum(np.floor(3.51429 * np.log10(seconds) + 18.53175), 16.0)
     return bits
 
@@ -86,10 +87,10 @@ def leading_zero_bits(seconds: Floats) -> Floats:
 class PublishedTariff:
     """The published tariff behind a gateway: each row pays its share, T / step, of the puzzle of its step.
 
-    T is taken at the caller's cumulative leak and rows after that row. The price of a request is thus the increase of
-    one running total, so that batching changes nothing and parallel requests pay for different rows; the price of the
-    caller's history is the published one. The rows of an account do not start anew with its leaks when the tariff
-    changes: reset accounts that were kept under another tariff, or a signed tariff will charge them too little.
+    T is evaluated at the caller's cumulative leak and rows after the row. The price of a request is thus the increase
+    of one running total: it does not depend on batching, parallel requests pay for different rows, and the total over
+    a caller's history is the published price. When the tariff changes, the leaks of an account restart but its rows do
+    not: reset such accounts, or a signed tariff charges them too little.
     """
 
     measure: str
@@ -104,16 +105,16 @@ class PublishedTariff:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The one measure that it prices."""
+        """The single measure that it prices."""
         return (self.measure,)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """One bin: this tariff keeps no p-values."""
+        """One bin: this tariff has no p-values."""
         return (1, 1)
 
-    def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:  # noqa: ARG002  the plug's signature
-        """The factors are the rows' leaks themselves; no row is rare, since nothing is compared with honest rows.
+    def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:  # noqa: ARG002  the protocol's signature
+        """The factors are the leaks of the rows, and all p-values are 1: rows are not compared with honest rows.
 
         Raises:
             CalibrationError: the leaks are of another measure.
@@ -124,7 +125,7 @@ class PublishedTariff:
         return Assessment(values[:, 0].copy(), np.ones(rows), np.zeros((rows, 1), dtype=np.int64))
 
     def work(self, assessment: Assessment, account: Account) -> Work:
-        """The sum over the request's rows of T / step, at the totals after each row."""
+        """The sum of T / step over the rows of the request, at the account's totals after each row."""
         rows = len(assessment.factors)
         leaks = account.leaks[0] - assessment.factors.sum() + np.cumsum(assessment.factors)
         queries = np.arange(account.rows - rows + 1, account.rows + 1, dtype=np.float64)

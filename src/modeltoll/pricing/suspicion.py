@@ -1,9 +1,9 @@
-"""The histogram of one caller's p-values, the evidence in it, its surcharge.
+"""Suspicion: a sequential test of the histogram of a caller's p-values, and the surcharge that follows from it.
 
-An honest caller's smoothed p-values are uniform; a thief's are not, however he mixes his rows. The evidence is a
-Bayes factor of a Dirichlet prior over the histogram's bins against the uniform law, lowered by what a tolerated
-caller could earn. Multiplied up row by row it is a test martingale, so an honest caller's evidence ever reaches
-1 / alpha with probability at most alpha (Ville 1939).
+The smoothed p-values of an honest caller are uniform; those of a thief are not, however rows are mixed. The evidence is
+the Bayes factor of a Dirichlet prior over the bins against the uniform distribution, less a tolerance per row. As a
+product over rows it is a test martingale, so the evidence against an honest caller ever reaches 1 / alpha with
+probability at most alpha (Ville 1939).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.
 
 @dataclass(frozen=True, slots=True)
 class SuspicionTerms:
-    """When a caller is suspected, and what it costs him.
+    """The parameters of suspicion and of its surcharge.
 
-    ``alpha``: the greatest chance that an honest caller is ever suspected. ``rho``: the tolerance; a caller whose
-    traffic is at most 1 + rho times as dense as the calibration in every bin is honest too. ``maximum``: the largest
-    surcharge, a multiplier. Only rows whose smallest p-value lies below ``rare_below`` are surcharged. Where a group
-    that callers share is suspected, each of them pays at most ``group_maximum``, on rows below ``group_rare_below``.
+    ``alpha``: bound on the probability that an honest caller is ever suspected. ``rho``: the tolerance; a caller whose
+    density is at most 1 + rho times that of the calibration in every bin counts as honest. ``maximum``: the largest
+    surcharge, a multiplier. ``rare_below``: only rows whose smallest p-value is below it are surcharged.
+    ``group_maximum``, ``group_rare_below``: the same for the surcharge of a suspected group.
 
     Raises:
         CalibrationError: a term is out of range.
@@ -58,13 +58,13 @@ class SuspicionTerms:
                 raise CalibrationError(f"'suspicion.{name}' must lie in {low:g}..{high:g}")
 
 
-def bin_edges(honest: int) -> tuple[float, ...]:
-    """The edges of the p-value bins for ``honest`` >= 1 calibration rows, from 0 to 1.
+def bin_edges(honest_rows: int) -> tuple[float, ...]:
+    """The edges of the p-value bins, from 0 to 1, for ``honest_rows`` >= 1 calibration rows.
 
-    The standard edges, merged from the left until every bin is at least 1 / (honest + 1) wide: p-values have no
-    finer grain than that.
+    The standard edges, merged from the left until every bin is at least 1 / (honest_rows + 1) wide, which is the
+    resolution of the p-values.
     """
-    least = 1.0 / (honest + 1)
+    least = 1.0 / (honest_rows + 1)
     edges = [0.0]
     for edge in _EDGES[1:-1]:
         if edge - edges[-1] >= least and 1.0 - edge >= least:
@@ -73,16 +73,16 @@ def bin_edges(honest: int) -> tuple[float, ...]:
 
 
 class Suspicion:
-    """The evidence in p-value counts, for one number of calibration rows. All methods are pure and vectorised."""
+    """The test for one number of calibration rows. ``bin_count``: number of bins. All methods are pure."""
 
-    def __init__(self, honest: int, terms: SuspicionTerms) -> None:
+    def __init__(self, honest_rows: int, terms: SuspicionTerms) -> None:
         self.terms = terms
-        self.edges = bin_edges(honest)
-        self.bins = len(self.edges) - 1
+        self.edges = bin_edges(honest_rows)
+        self.bin_count = len(self.edges) - 1
         widths = np.diff(self.edges)
         self._inner = np.array(self.edges[1:-1])
         self._log_widths = np.log(widths)
-        self._prior = 0.5 * self.bins * widths + 0.02
+        self._prior = 0.5 * self.bin_count * widths + 0.02
         self._prior_total = float(self._prior.sum())
         self._log_prior = math.lgamma(self._prior_total) - float(gammaln(self._prior).sum())
         self._log_alpha = math.log(terms.alpha)
@@ -91,18 +91,18 @@ class Suspicion:
         self._prior_list: list[float] = self._prior.tolist()
         self._log_width_list: list[float] = self._log_widths.tolist()
 
-    def place(self, smoothed: Floats) -> Integers:
-        """The bin of each smoothed p-value in 0..1; any shape. A value on an edge falls into the lower bin."""
+    def bins_of(self, smoothed: Floats) -> Integers:
+        """The bin of each smoothed p-value in 0..1, in any shape. A value on an edge belongs to the lower bin."""
         return self._inner.searchsorted(smoothed)
 
-    def places(self, smoothed: Sequence[float]) -> list[int]:
-        """``place`` of a few plain numbers."""
+    def bins_of_list(self, smoothed: Sequence[float]) -> list[int]:
+        """``bins_of`` for a list; faster for a few numbers."""
         return [bisect_left(self._inner_list, p) for p in smoothed]
 
     def log_bayes_factors(self, counts: Floats) -> Floats:
-        """Log Bayes factor of "some other law" against "uniform" per histogram, without tolerance.
+        """Log Bayes factor of "another distribution" against "uniform" for each histogram, without tolerance.
 
-        ``counts`` (..., bins) may be fractional, since they fade; the result has shape (...,). Closed form of the
+        ``counts`` (..., bins) may be fractional after decay; the result has shape (...,). Closed form: the
         Dirichlet-multinomial over the uniform multinomial, with prior A_k = 0.5 K q_k + 0.02 for K bins of width q_k.
         """
         return self._log_bayes_factors(counts, counts.sum(axis=-1))
@@ -115,7 +115,7 @@ class Suspicion:
     def log_evidence(self, counts: Floats) -> Floats:
         """Log of M, the evidence against a caller: the mean of the Bayes factors over the measures, less the tolerance.
 
-        ``counts`` (..., measures, bins); the result has shape (...,). Every measure counts the same rows.
+        ``counts`` (..., measures, bins), where all measures count the same rows; the result has shape (...,).
         """
         rows = counts.sum(axis=-1)
         mean = np.logaddexp.reduce(self._log_bayes_factors(counts, rows), axis=-1) - math.log(counts.shape[-2])
@@ -123,17 +123,17 @@ class Suspicion:
         return log_evidence
 
     def running_log_evidence(self, bins: Integers, accounts: Integers, counted: Bools) -> Floats:
-        """Log of M after each row, (rows,), where rows of many callers come one after another and nothing fades.
+        """Log of M after each row, (rows,), for interleaved rows of many accounts, without decay.
 
-        ``bins`` (rows, measures); ``accounts`` (rows,) says whose row it is; ``counted`` (rows,) is False for rows
-        that their caller has sent before. M is multiplied up row by row, by each bin's predictive chance over its
-        width, which is the closed form of ``log_evidence``.
+        ``bins`` (rows, measures). ``accounts`` (rows,): the account of each row. ``counted`` (rows,): False for rows
+        that the account has sent before. M is the product over rows of the predictive probability of the bin over its
+        width, which equals the closed form of ``log_evidence``.
         """
         rows_before = grouped_cumsum(counted, accounts) - counted
         spread = np.log(self._prior_total + rows_before)
         factors = []
         for column in bins.T:
-            same_before = grouped_rank(accounts * self.bins + column, counted)
+            same_before = grouped_rank(accounts * self.bin_count + column, counted)
             gains = np.log(self._prior[column] + same_before) - spread - self._log_widths[column]
             factors.append(grouped_cumsum(np.where(counted, gains, 0.0), accounts))
         mean = np.logaddexp.reduce(factors, axis=0) - math.log(len(factors))
@@ -141,9 +141,9 @@ class Suspicion:
         return log_evidence
 
     def log_evidence_of(self, counts: Sequence[Sequence[float]]) -> float:
-        """``log_evidence`` of one account's plain numbers, one row of bins per measure.
+        """``log_evidence`` of one account's counts, one row of bins per measure.
 
-        Every request asks for one, and numpy takes ten times as long for so few numbers.
+        Computed for every request; numpy would take ten times as long for so few numbers.
         """
         logs = [self._log_bayes_factor(row) for row in counts]
         highest = max(logs)
@@ -157,11 +157,11 @@ class Suspicion:
         return gained
 
     def surcharge(self, counts: Floats) -> Floats:
-        """What rare rows are multiplied by, from ``counts`` (..., measures, bins); the result has shape (...,)."""
+        """The multiplier on rare rows, shape (...,), from ``counts`` (..., measures, bins)."""
         return self.surcharge_at(self.log_evidence(counts))
 
     def surcharge_at(self, log_evidence: float | Floats, *, group: bool = False) -> Floats:
-        """min(maximum, sqrt(alpha M)) where M >= 1 / alpha, elsewhere 1; any shape. ``maximum`` is a caller's or a group's."""
+        """min(maximum, sqrt(alpha M)) where M >= 1 / alpha, else 1, in any shape; ``group`` selects the maximum."""
         highest = math.log(self.terms.group_maximum if group else self.terms.maximum)
         excess = 0.5 * (self._log_alpha + log_evidence)
         surcharge: Floats = np.exp(np.minimum(np.maximum(excess, 0.0), highest))

@@ -1,4 +1,4 @@
-"""The plug of the pricing room."""
+"""The protocol of tariffs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Tariff", "check_leak_values"]
 
 
 def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
-    """The leaks' values (rows, measures), once they are what every tariff may count on.
+    """The values (rows, measures) of ``leaks``, after validation.
 
     Raises:
         CalibrationError: the leaks are of other measures.
-        AnswerError: a leak is negative or not finite; the answer must not go out unpriced.
+        AnswerError: a leak is negative or not finite; the answer must not be released.
     """
     values = leaks.values
     if leaks.measures != measures or values.ndim != 2 or values.shape[1] != len(measures):
@@ -31,27 +31,27 @@ def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
 
 
 class Tariff(Protocol):
-    """Leak to work. Both steps are pure: chance is an argument, memory is the ledger's."""
+    """The rule from leaks to work, in two pure steps: randomness is an argument, and state is in the ledger."""
 
     @property
     def identity(self) -> str:
-        """A digest of what counts and leaks mean; those kept under another identity are not comparable."""
+        """A digest of all that counts and leaks in the ledger depend on; those of another identity are discarded."""
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The names of the measures it prices, in the order of the leaks' columns."""
+        """The names of the measures that it prices, in the order of the columns of leaks."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(measures, bins) of the histogram that the ledger keeps per caller."""
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
-        """Price each row without regard to who asks. ``rng`` breaks ties in what is counted, never in the price.
+        """Price each row independent of the caller. ``rng`` breaks ties among bins and does not affect the price.
 
         Raises:
             CalibrationError: the leaks are of other measures than this tariff prices.
-            AnswerError: a leak is negative or not finite; the answer must not go out unpriced.
+            AnswerError: a leak is negative or not finite; the answer must not be released.
         """
 
     def work(self, assessment: Assessment, account: Account) -> Work:
-        """The work of the request, given what the ledger knows of the caller after the charge."""
+        """The work of the request, given the caller's account after the charge."""

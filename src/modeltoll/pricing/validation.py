@@ -1,4 +1,4 @@
-"""Whether honest rows can carry a tariff, and what the tariff does to those that were kept back."""
+"""Validate honest rows before a fit, and the fitted tariff on rows held back."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["MINIMUM_ROWS", "CalibrationReport", "check_honest", "require", "vali
 
 MINIMUM_ROWS = 200
 _RESAMPLES = 1000
-_KEPT = 512
+_KEPT_FACTORS = 512
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """What the tariff does to the ``held_back`` honest rows that it was not calibrated on.
+    """The tariff's prices of ``held_back`` honest rows that it was not calibrated on.
 
-    ``mean`` is their mean price factor in units, ``low`` to ``high`` its 95 % interval (percentile bootstrap); the
-    promise is at most 1. ``waits`` are (share of rows, seconds): that share waits no longer, without surcharge.
-    ``factors`` are all of theirs, ascending, or 512 evenly placed ones where there are more.
+    ``mean``: their mean factor in units, at most 1 in expectation; ``low``, ``high``: its 95 % interval (percentile
+    bootstrap). ``waits``: pairs (share, seconds); that share of rows waits no longer, without surcharges. ``factors``:
+    their factors, ascending, or 512 evenly spaced ones of them.
     """
 
     held_back: int
@@ -38,20 +38,20 @@ class CalibrationReport:
 
 
 def require(holds: bool, fault: str) -> None:
-    """Refuse what a calibration cannot be made from.
+    """Check a condition of a calibration.
 
     Raises:
-        CalibrationError: it does not hold; ``fault`` says what is wrong.
+        CalibrationError: ``holds`` is False; the message is ``fault``.
     """
     if not holds:
         raise CalibrationError(fault)
 
 
 def check_honest(leaks: Leaks) -> tuple[str, ...]:
-    """Refuse honest rows that cannot carry a tariff; the warnings are about those that hardly can.
+    """Check the leaks of honest rows before a fit; returns warnings.
 
     Raises:
-        CalibrationError: too few rows, leaks that are not finite and >= 0, or a measure that tells no two rows apart.
+        CalibrationError: too few rows, leaks that are not finite and >= 0, or a measure that is constant over the rows.
     """
     values = leaks.values
     rows = len(values)
@@ -72,17 +72,17 @@ def check_honest(leaks: Leaks) -> tuple[str, ...]:
 
 
 def validate(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:
-    """What rows kept back pay: ``factors`` (rows,) are theirs under the tariff as it will be served."""
+    """Report on rows held back, from their ``factors`` (rows,) under the final tariff; ``rng`` is for the bootstrap."""
     rows = len(factors)
     means = [factors[rng.integers(rows, size=rows)].mean() for _ in range(_RESAMPLES)]
     low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
     shares = (0.5, 0.95, 0.99, 0.999)
     waits = unit_seconds * np.quantile(factors, shares, method="higher")
     warning = (
-        f"honest rows that were kept back pay {low:.2f} to {high:.2f} units on average, not at most 1: they are not "
+        f"honest rows that were held back pay {low:.2f} to {high:.2f} units on average, not at most 1: they are not "
         "like the rows that the tariff was calibrated on; use more rows, of one time and source"
     )
     warnings = (warning,) if low > 1.0 else ()
     paired = tuple((share, float(wait)) for share, wait in zip(shares, waits, strict=True))
-    kept = np.sort(factors)[np.linspace(0, rows - 1, min(rows, _KEPT)).round().astype(np.int64)]
+    kept = np.sort(factors)[np.linspace(0, rows - 1, min(rows, _KEPT_FACTORS)).round().astype(np.int64)]
     return CalibrationReport(rows, float(factors.mean()), low, high, paired, tuple(kept.tolist()), warnings)

@@ -1,1 +1,1 @@
-"""Work that is hard to do and easy to check."""
+"""Proof-of-work puzzles, their solvers, and the sealing of answers."""

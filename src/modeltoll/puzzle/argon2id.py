@@ -1,9 +1,9 @@
-"""Argon2id (RFC 9106), evaluated many times in one piece of memory.
+"""Argon2id (RFC 9106), evaluated many times with the same memory.
 
-The C library's malloc hands 32 MiB and more back to the system after every evaluation, and the next one takes it page
-by page again: half of its time, and where two cores do it at once they wait for each other. Of less it keeps some for
-each thread that ever evaluated, so that a server grows for hours. From a few MiB on we take the memory ourselves, in
-large pages where the system has them, keep it from one evaluation to the next, and give all of it back.
+The C library's malloc returns blocks of 32 MiB and more to the system after every evaluation, and the next one faults
+them in page by page: this takes half of the time, and threads on several cores block each other. Of smaller blocks it
+keeps some for each thread that ever evaluated, so that a server's memory grows for hours. From 2 MiB on this module
+maps the memory itself, in huge pages if available, reuses it for each evaluation, and returns all of it.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Any
 from argon2.exceptions import HashingError
 from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
 
-__all__ = ["KEPT_KIB", "LANES", "PASSES", "Argon2id"]
+__all__ = ["LANES", "PASSES", "REUSED_KIB", "Argon2id"]
 
 PASSES, LANES = 1, 1
-KEPT_KIB = 2 * 1024  # a large page; taking less costs a third of an evaluation
+REUSED_KIB = 2 * 1024  # a huge page; mapping less memory would add a third to an evaluation
 _OK, _NO_MEMORY = 0, -22  # of argon2.h
 _VALUE_BYTES, _COUNTER_BYTES, _SALT_BYTES = 32, 8, 16
 
 
 class Argon2id:
-    """Evaluations with ``memory_kib`` of memory, in one thread at a time. The memory goes when this object does.
+    """Evaluates Argon2id with ``memory_kib`` KiB, in one thread at a time. The memory is freed with this object.
 
     Raises:
-        HashingError: the machine does not give the memory.
+        HashingError: the memory cannot be allocated.
     """
 
     def __init__(self, memory_kib: int) -> None:
         self._out = ffi.new("uint8_t[]", _VALUE_BYTES)
         self._counter = ffi.new("uint8_t[]", _COUNTER_BYTES)
         self._salt = ffi.new("uint8_t[]", _SALT_BYTES)
-        memory = _reusable_memory(memory_kib) if memory_kib >= KEPT_KIB else None
-        self._memory = memory  # the context refers to what it holds
+        memory = _reusable_memory(memory_kib) if memory_kib >= REUSED_KIB else None
+        self._memory = memory  # referenced, because the context points into it
         self._context = ffi.new(
             "argon2_context *",
             {
@@ -56,10 +56,10 @@ class Argon2id:
         )
 
     def evaluate(self, seed: bytes, n: int) -> bytes:
-        """Argon2id with password ``n`` (8 bytes, big-endian) and salt ``seed`` (16 bytes): 32 bytes.
+        """Argon2id of the password ``n`` (8 bytes, big-endian) with the salt ``seed`` (16 bytes): 32 bytes.
 
         Raises:
-            HashingError: the machine does not give the memory.
+            HashingError: the memory cannot be allocated.
         """
         self._counter[0:_COUNTER_BYTES] = n.to_bytes(_COUNTER_BYTES, "big")
         self._salt[0:_SALT_BYTES] = seed
@@ -71,23 +71,23 @@ class Argon2id:
 
 @dataclass(frozen=True, slots=True)
 class _MemoryArea:
-    """Memory that is lent for each evaluation and never given back in between; the two are the C library's."""
+    """Callbacks for argon2: ``allocate`` returns the same memory for each evaluation, ``free`` does nothing."""
 
     allocate: Any
     free: Any
 
 
 def _reusable_memory(memory_kib: int) -> _MemoryArea | None:
-    """Memory to keep, or None where the system forbids a library to make callbacks: then malloc's must do."""
+    """Reusable memory, or None if the system forbids the creation of callbacks; malloc is used then."""
     try:
-        held = ffi.from_buffer("uint8_t[]", _map_memory(1024 * memory_kib))
+        area = ffi.from_buffer("uint8_t[]", _map_memory(1024 * memory_kib))
     except OSError as error:
         raise HashingError(str(error)) from None
 
     def allocate(target: Any, size: int) -> int:
-        if size > len(held):
+        if size > len(area):
             return _NO_MEMORY
-        target[0] = held
+        target[0] = area
         return _OK
 
     try:

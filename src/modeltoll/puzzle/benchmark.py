@@ -1,8 +1,8 @@
-"""What this machine's puzzles take: profiles that give a reference second its meaning, and rates for a person to read.
+"""Benchmark puzzles on this machine: machine profiles, which define the reference second, and tables of rates.
 
-Rates are those of the solver itself, checks included, found by letting it work at puzzles that have no solution.
-A profile holds the rates of a plain install (hashlib, Python's ``pow``), whatever faster ones this machine has: a
-caller never waits longer than the tariff means, and who has a compiled kernel waits less.
+Rates are those of the solver, including its checks, measured on puzzles without a solution. A profile has the rates
+without native kernels (hashlib, Python's ``pow``), even if this machine has faster ones: no caller then waits longer
+than the tariff intends, and callers with native kernels wait less.
 """
 
 from __future__ import annotations
@@ -40,21 +40,20 @@ __all__ = [
     "measure_squarings",
 ]
 
-MEASURED_LADDER = LADDER[:9]  # 256 KiB to 64 MiB, what a caller meets who is not under suspicion
-_ENDLESS = 2**52  # counters: no machine comes to their end
-_FEWEST = 8  # evaluations that a rate is taken over, however long they last
-_REPEATS = 7  # makes and checks, of which the median counts
-_DRAWS, _FEW_DRAWS = 1000, 20  # puzzles behind a coefficient of variation; few where it is 0 by design
-_SMALL, _LARGE = 48.0, 256.0  # expected evaluations of a puzzle of one part, and of four
+MEASURED_LADDER = LADDER[:9]  # 256 KiB to 64 MiB, the memory for callers without suspicion
+_UNREACHABLE = 2**52  # a range of counters that no machine exhausts
+_MIN_EVALUATIONS = 8  # evaluations per measurement, however long they take
+_REPEATS = 7  # of making and checking, for the median
+_DRAWS, _FEW_DRAWS = 1000, 20  # puzzles per coefficient of variation; few where it is 0 by design
+_SMALL, _LARGE = 48.0, 256.0  # expected evaluations of a puzzle of one part, and of four parts
 
 
 @dataclass(frozen=True, slots=True)
 class PuzzleRate:
-    """One row of ``bench-puzzle``. ``make_ms`` and ``check_ms`` are medians on one core.
+    """One row of ``bench-puzzle``. ``make_ms``, ``check_ms``: medians in milliseconds on one core.
 
-    ``cv`` is the coefficient of variation of the evaluations that a puzzle needs, over 1000 small puzzles;
-    ``cv_theory`` is 1 / sqrt(3 parts) for hidden counters (a sum of uniforms), 1 for hashcash (geometric) and 0 for
-    time locks (all of one length).
+    ``cv``: coefficient of variation of the evaluations per solution, over 1000 small puzzles. ``cv_theory``:
+    1 / sqrt(3 parts) for hidden counters (a sum of uniforms), 1 for hashcash (geometric), 0 for time locks (constant).
     """
 
     puzzle: str
@@ -67,8 +66,8 @@ class PuzzleRate:
     cv_theory: float
 
 
-class _Meter:
-    """Hears the solver's progress, and has it cancelled when enough was heard. Starting up does not count."""
+class _RateMeter:
+    """Measures the rate of a solver from its progress reports, after the first one, and cancels it when done."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -77,7 +76,7 @@ class _Meter:
         self._evaluations = 0
         self._elapsed = 0.0
 
-    def hear(self, done: int, _most: int) -> None:
+    def record(self, done: int, _most: int) -> None:
         if done == 0:
             return
         now = self._clock()
@@ -86,8 +85,8 @@ class _Meter:
         self._evaluations = done - self._first[0]
         self._elapsed = now - self._first[1]
 
-    def full(self) -> bool:
-        return self._elapsed >= self._seconds and self._evaluations >= _FEWEST
+    def done(self) -> bool:
+        return self._elapsed >= self._seconds and self._evaluations >= _MIN_EVALUATIONS
 
     def rate(self) -> float:
         return self._evaluations / self._elapsed
@@ -101,34 +100,36 @@ def measure_rate(
     clock: Callable[[], float],
     kernel: Kernel | None = None,
 ) -> float:
-    """Evaluations per second of the solver on so many cores, over at least ``seconds`` of ``clock`` (> 0).
+    """Evaluations per second of the solver on ``cores`` cores, over at least ``seconds`` (> 0) of ``clock``.
 
-    ``kernel`` is the one that the solver would choose, if not given. Time locks: ``measure_squarings``.
+    ``kernel`` defaults to the solver's choice. For time locks use ``measure_squarings``.
 
     Raises:
-        SolveStopped: the machine gives no memory or no helper process.
+        SolveStopped: the memory cannot be allocated, or a helper process cannot start.
     """
     check = b"" if puzzle in HASHCASHES else bytes(CHECK_BYTES)
     costs = (PASSES, LANES) if puzzle == ARGON2ID else (0, 0)
-    challenge = Challenge(puzzle, (Part(bytes(SEED_BYTES), _ENDLESS, check),), memory_kib, *costs)
-    return _metered(lambda watch: solve(challenge, watch, kernel), cores, seconds, clock)
+    challenge = Challenge(puzzle, (Part(bytes(SEED_BYTES), _UNREACHABLE, check),), memory_kib, *costs)
+    return _measured_rate(lambda control: solve(challenge, control, kernel), cores, seconds, clock)
 
 
 def measure_squarings(squarer: Squarer, seconds: float, clock: Callable[[], float]) -> float:
-    """Squarings per second modulo 2048 bits; a second core would not help."""
-    part = Part(bytes(SEED_BYTES), _ENDLESS, bytes(CHECK_BYTES))
+    """Squarings per second modulo 2048 bits on one core, over at least ``seconds`` (> 0) of ``clock``."""
+    part = Part(bytes(SEED_BYTES), _UNREACHABLE, bytes(CHECK_BYTES))
     challenge = Challenge(TIMELOCK, (part,), modulus=b"\xff" * MODULUS_BYTES)
-    return _metered(lambda watch: solve_timelock(challenge, watch, squarer), 1, seconds, clock)
+    return _measured_rate(lambda control: solve_timelock(challenge, control, squarer), 1, seconds, clock)
 
 
-def _metered(work: Callable[[SolveControl], Solution], cores: int, seconds: float, clock: Callable[[], float]) -> float:
+def _measured_rate(
+    work: Callable[[SolveControl], Solution], cores: int, seconds: float, clock: Callable[[], float]
+) -> float:
     if seconds <= 0:
-        raise ValueError("a rate is measured over more than 0 seconds")
-    meter = _Meter(seconds, clock)
+        raise ValueError("the seconds of a measurement must be above 0")
+    meter = _RateMeter(seconds, clock)
     try:
-        work(SolveControl(progress=meter.hear, cancelled=meter.full, cores=cores, clock=clock))
+        work(SolveControl(progress=meter.record, cancelled=meter.done, cores=cores, clock=clock))
     except SolveStopped:
-        if not meter.full():
+        if not meter.done():
             raise
     return meter.rate()
 
@@ -136,10 +137,16 @@ def _metered(work: Callable[[SolveControl], Solution], cores: int, seconds: floa
 def measure_profile(
     seconds_per_rung: float, name: str, clock: Callable[[], float], ladder: Sequence[int] = MEASURED_LADDER
 ) -> MachineProfile:
-    """The rates of one core of this machine. ``clock`` is in seconds, ``time.perf_counter`` outside of tests.
+    """Measure the rates of one core of this machine.
+
+    Args:
+        seconds_per_rung: least duration of each measurement.
+        name: of the profile.
+        clock: seconds; ``time.perf_counter`` outside of tests.
+        ladder: memory of argon2id in KiB.
 
     Raises:
-        SolveStopped: the machine does not give the memory of a rung.
+        SolveStopped: the memory of a rung cannot be allocated.
     """
     source = (
         f"measured over {seconds_per_rung:g} s a rung with argon2-cffi {version('argon2-cffi')}, hashlib and pow "
@@ -156,10 +163,10 @@ _Rate = Callable[[int, float, Callable[[], float]], float]  # (cores, seconds, c
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A puzzle at one shape. ``twin`` has the same shape and draws alike, but is cheap to make and to solve."""
+    """A puzzle of one shape. ``cheap_twin``: same shape and distribution, but cheap to make and to solve."""
 
     puzzle: Puzzle
-    twin: Puzzle
+    cheap_twin: Puzzle
     parameters: str
     rate: _Rate
     parts: int = 1
@@ -176,8 +183,8 @@ class _Case:
         return 1 / math.sqrt(3 * self.parts) if self.theory is None else self.theory
 
 
-def _of(puzzle: str, memory_kib: int, kernel: Kernel | None = None) -> _Rate:
-    known: dict[int, float] = {}  # by cores: shapes of one puzzle share it
+def _counter_rate(puzzle: str, memory_kib: int, kernel: Kernel | None = None) -> _Rate:
+    known: dict[int, float] = {}  # by cores; the shapes of one puzzle share it
 
     def rate(cores: int, seconds: float, clock: Callable[[], float]) -> float:
         if cores not in known:
@@ -187,29 +194,29 @@ def _of(puzzle: str, memory_kib: int, kernel: Kernel | None = None) -> _Rate:
     return rate
 
 
-def _squaring(squarer: Squarer, _cores: int, seconds: float, clock: Callable[[], float]) -> float:
+def _squaring_rate(squarer: Squarer, _cores: int, seconds: float, clock: Callable[[], float]) -> float:
     return measure_squarings(squarer, seconds, clock)
 
 
 def _cases(ladder: Sequence[int]) -> Iterator[_Case]:
-    """Each rung and each kernel with one part; the top rung and the fastest kernel with four parts too."""
+    """Each rung and each kernel with one part; the top rung and the fastest kernel also with four parts."""
     assert _SMALL <= PARTS_ABOVE < _LARGE
     unit = MachineProfile("unit", "an evaluation a second", 1.0, dict.fromkeys(ladder, 1.0), 1.0)
     fast = Sha256Counter(unit)
     for memory in ladder:
-        slow, rate = Argon2idCounter(unit, ladder=(memory,), max_memory_kib=memory), _of(ARGON2ID, memory)
+        slow, rate = Argon2idCounter(unit, ladder=(memory,), max_memory_kib=memory), _counter_rate(ARGON2ID, memory)
         for parts in (1, PARTS) if memory == ladder[-1] else (1,):
             yield _Case(slow, fast, f"m={memory}KiB t=1 p=1 parts={parts}", rate, parts)
     for number, here in enumerate(kernels()):
-        rate = _of(SHA256, 0, here)
+        rate = _counter_rate(SHA256, 0, here)
         for parts in (1, PARTS) if number == 0 else (1,):
             yield _Case(fast, fast, f"kernel={here.name} parts={parts}", rate, parts)
     for digest in ("sha256", "sha1"):
         paper = Hashcash(unit, digest=digest)
-        yield _Case(paper, paper, digest, _of(paper.name, 0), theory=1.0)
-    lock = TimeLock(unit, Trapdoor.draw())
+        yield _Case(paper, paper, digest, _counter_rate(paper.name, 0), theory=1.0)
+    lock = TimeLock(unit, Trapdoor.generate())
     for squarer in squarers():
-        rate = partial(_squaring, squarer)
+        rate = partial(_squaring_rate, squarer)
         yield _Case(lock, lock, f"2048 bits, {squarer.name}", rate, draws=_FEW_DRAWS, theory=0.0)
 
 
@@ -220,12 +227,12 @@ def measure_puzzles(
     rng: random.Random,
     ladder: Sequence[int] = LADDER,
 ) -> list[PuzzleRate]:
-    """A row for every puzzle, every rung of the ladder (KiB, ascending), every kernel and every number of cores.
+    """Measure every puzzle, every rung of the ladder (KiB, ascending), every kernel and every number of cores.
 
-    Each rate is taken over ``seconds`` of ``clock``, in seconds.
+    Each measurement takes at least ``seconds`` of ``clock``, which is in seconds.
 
     Raises:
-        SolveStopped: the machine gives no memory or no helper process.
+        SolveStopped: the memory cannot be allocated, or a helper process cannot start.
     """
     rows: list[PuzzleRate] = []
     for case in _cases(ladder):
@@ -262,9 +269,9 @@ def _times(case: _Case, clock: Callable[[], float], rng: random.Random) -> tuple
 
 
 def _variation(case: _Case, rng: random.Random) -> float:
-    """Of the evaluations that solving took: the solver counts up from 0 in every part."""
+    """Coefficient of variation of the evaluations per solution; the solver counts up from 0 in every part."""
     needed: list[int] = []
     for _ in range(case.draws):
-        challenge, _ = case.twin.make(case.work, rng)
-        needed.append(sum(n + 1 for n in case.twin.solve(challenge, SolveControl()).counters))
+        challenge, _ = case.cheap_twin.make(case.work, rng)
+        needed.append(sum(n + 1 for n in case.cheap_twin.solve(challenge, SolveControl()).counters))
     return statistics.stdev(needed) / statistics.fmean(needed)

@@ -1,7 +1,7 @@
-"""Hidden counters: the maker draws n, publishes a check of F(n), and the solver counts up from 0.
+"""Hidden counters: the server draws n and publishes a check of F(n); the solver counts up from 0.
 
-Making costs one evaluation per part, however large the work; a solver can skip no part and no counter. No wait
-exceeds about twice its mean, and four parts bring its coefficient of variation from 0.58 to 0.29.
+Making a puzzle takes one evaluation per part, independent of the work. A solver can skip neither parts nor counters.
+The wait is at most about twice its mean, and four parts reduce its coefficient of variation from 0.58 to 0.29.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from modeltoll.puzzle.functions import (
     secret_of,
     solves,
 )
-from modeltoll.puzzle.precomputed import MOST_EVALUATIONS, PrecomputedEvaluation, PrecomputedPool
+from modeltoll.puzzle.precomputed import MAX_PRECOMPUTED_BOUND, PrecomputedEvaluation, PrecomputedPool
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LADDER",
+    "MIN_EVALUATIONS",
     "PARTS",
     "PARTS_ABOVE",
-    "RUNG_EVALUATIONS",
     "Argon2idCounter",
     "Disclose",
     "Sha256Counter",
@@ -44,9 +44,9 @@ __all__ = [
 
 Disclose = Literal["exact", "coarse", "blind"]
 
-PARTS, PARTS_ABOVE = 4, 64  # so many parts above so many expected evaluations
+PARTS, PARTS_ABOVE = 4, 64  # number of parts above this number of expected evaluations; 1 below
 LADDER = tuple(256 << step for step in range(11))  # KiB: 256 KiB to 256 MiB
-RUNG_EVALUATIONS = 8  # expected evaluations that a rung of the ladder must leave
+MIN_EVALUATIONS = 8  # least expected evaluations with which a rung of the ladder may be used
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +56,29 @@ class _Rung:
 
 
 class _HiddenCounter:
-    """What hidden counters share, whatever their function. ``rungs`` ascend in memory, and so do the ``steep`` ones.
+    """The base of hidden counters, independent of the function.
 
-    ``disclose`` rules the published bound of each part, never the work: ``exact`` is the true range of n, ``coarse``
-    the next power of two, ``blind`` the bound that belongs to ``blind_seconds``, the most this puzzle ever asks.
-    A blind puzzle always has one part on the first rung, or its shape would tell what its bound does not.
+    ``rungs``: the usable memories, ascending. ``suspected_rungs``: the same for callers under suspicion. ``disclose``
+    determines the published bound of each part, not the work: ``exact`` is the true range of n, ``coarse`` the next
+    power of two, ``blind`` the bound for ``blind_seconds``, the largest work of this puzzle. A blind puzzle always has
+    one part on the first rung, so that its shape does not disclose its work.
     """
 
     name: ClassVar[str]
 
     def __init__(
-        self, rungs: tuple[_Rung, ...], disclose: Disclose, blind_seconds: float, steep: tuple[_Rung, ...] = ()
+        self,
+        rungs: tuple[_Rung, ...],
+        disclose: Disclose,
+        blind_seconds: float,
+        suspected_rungs: tuple[_Rung, ...] = (),
     ) -> None:
         if disclose not in ("exact", "coarse", "blind"):
             raise ValueError(f"disclose is exact, coarse or blind, not {disclose!r}")
         if disclose == "blind" and not 0 < blind_seconds <= MAX_EVALUATIONS / rungs[0].rate:
-            raise ValueError("a blind puzzle needs blind_seconds, the most that it ever asks")
+            raise ValueError("a blind puzzle needs blind_seconds, the largest work that it can have")
         self._rungs = rungs
-        self._steep = steep or rungs  # for callers under suspicion
+        self._suspected_rungs = suspected_rungs or rungs  # for callers under suspicion
         self._disclose = disclose
         self._blind_seconds = blind_seconds
 
@@ -82,42 +87,42 @@ class _HiddenCounter:
         return self
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
-        """As ``Puzzle.make``; one evaluation per part. Work below one evaluation costs one."""
+        """As ``Puzzle.make``, with one evaluation per part. Work below one evaluation is raised to one."""
         if not 0 <= work.seconds < math.inf:
             raise ValueError(f"work must be finite and >= 0 seconds, not {work.seconds}")
         blind = self._disclose == "blind"
         seconds = min(work.seconds, self._blind_seconds) if blind else work.seconds
-        rungs = self._steep if work.suspected else self._rungs
-        rung, ahead = self._choose(rungs[:1] if blind else rungs, seconds)
+        rungs = self._suspected_rungs if work.suspected else self._rungs
+        rung, precomputed = self._choose(rungs[:1] if blind else rungs, seconds)
         evaluations = seconds * rung.rate
         if evaluations > MAX_EVALUATIONS:
             raise ValueError(f"work of {seconds} seconds is more than a puzzle can carry")
-        count = 1 if blind else _parts(evaluations)
-        size = _size(evaluations / count, rng)
+        count = 1 if blind else _part_count(evaluations)
+        size = _range_size(evaluations / count, rng)
         counters = tuple([rng.randrange(size) for _ in range(count)])
-        blanks = ahead or _blanks(rung.memory_kib, counters, rng)
+        evaluated = precomputed or _evaluate_at(rung.memory_kib, counters, rng)
         bound = self._bound(size)
         parts = tuple(
             [
-                Part(blank.seed, bound, check_of(blank.value), start=blank.counter - n)
-                for blank, n in zip(blanks, counters, strict=True)
+                Part(evaluation.seed, bound, check_of(evaluation.value), start=evaluation.counter - n)
+                for evaluation, n in zip(evaluated, counters, strict=True)
             ]
         )
         passes, lanes = (PASSES, LANES) if rung.memory_kib else (0, 0)
         challenge = Challenge(self.name, parts, rung.memory_kib, passes, lanes)
-        return challenge, Solution(counters, b"".join([secret_of(blank.value) for blank in blanks]))
+        return challenge, Solution(counters, b"".join([secret_of(evaluation.value) for evaluation in evaluated]))
 
-    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
+    def solve(self, challenge: Challenge, control: SolveControl) -> Solution:
         """As ``Puzzle.solve``."""
-        return solve(challenge, watch)
+        return solve(challenge, control)
 
     def check(self, challenge: Challenge, solution: Solution) -> bool:
         """As ``Puzzle.check``."""
         return challenge.puzzle == self.name and solves(challenge, solution.counters)
 
     def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
-        """The rung to use, and its evaluations where they were made ahead."""
-        return _fitting(rungs, seconds)[0], []
+        """The rung to use, and precomputed evaluations for it, if any."""
+        return _usable_rungs(rungs, seconds)[0], []
 
     def _bound(self, size: int) -> int:
         if self._disclose == "exact":
@@ -127,33 +132,33 @@ class _HiddenCounter:
         return max(size, math.ceil(2 * self._blind_seconds * self._rungs[0].rate - 1))
 
 
-def _fitting(rungs: tuple[_Rung, ...], seconds: float) -> list[_Rung]:
-    """Those that leave enough evaluations, the most memory first, else the first of all."""
-    fitting = [rung for rung in reversed(rungs) if seconds * rung.rate >= RUNG_EVALUATIONS]
-    return fitting or [rungs[0]]
+def _usable_rungs(rungs: tuple[_Rung, ...], seconds: float) -> list[_Rung]:
+    """The rungs that leave enough evaluations, the largest memory first; the lowest rung if there are none."""
+    usable = [rung for rung in reversed(rungs) if seconds * rung.rate >= MIN_EVALUATIONS]
+    return usable or [rungs[0]]
 
 
-def _parts(evaluations: float) -> int:
+def _part_count(evaluations: float) -> int:
     return PARTS if evaluations > PARTS_ABOVE else 1
 
 
-def _blanks(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
-    """One evaluation per part, where the count from 0 comes to its counter."""
+def _evaluate_at(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
+    """Evaluate each counter under a fresh seed."""
     function = evaluator(memory_kib)
     drawn = rng.randbytes(SEED_BYTES * len(counters))
     seeds = [drawn[at : at + SEED_BYTES] for at in range(0, len(drawn), SEED_BYTES)]
     return [PrecomputedEvaluation(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
 
 
-def _size(evaluations: float, rng: random.Random) -> int:
-    """N with mean (N + 1) / 2 = ``evaluations`` exactly, for 1 and more: 2W - 1 rounded up or down by chance."""
+def _range_size(evaluations: float, rng: random.Random) -> int:
+    """N such that (N + 1) / 2 is ``evaluations`` (>= 1) in expectation: 2W - 1, rounded up or down at random."""
     exact = 2 * evaluations - 1
     low = math.floor(exact)
     return max(1, low + (rng.random() < exact - low))
 
 
 class Sha256Counter(_HiddenCounter):
-    """A hidden counter under SHA-256, for clients without argon2 and for very small work."""
+    """A hidden counter with SHA-256, for clients without argon2 and for very small work."""
 
     name = SHA256
 
@@ -162,14 +167,14 @@ class Sha256Counter(_HiddenCounter):
 
 
 class Argon2idCounter(_HiddenCounter):
-    """A hidden counter under Argon2id, one pass and one lane.
+    """A hidden counter with Argon2id, one pass and one lane.
 
-    Each puzzle takes the largest memory of the ``ladder`` (KiB, up to ``max_memory_kib``) that leaves at least 8
-    expected evaluations: the dearer the toll, the less a graphics card helps. For a caller under suspicion the ladder
-    goes on to ``suspected_memory_kib`` where that is more, and nobody asks what memory his client has.
+    Each puzzle uses the largest memory of the ``ladder`` (KiB, up to ``max_memory_kib``) with at least 8 expected
+    evaluations: the larger the work, the smaller the advantage of a GPU. For a caller under suspicion the ladder
+    extends to ``suspected_memory_kib`` if that is more, regardless of the memory of the client.
 
-    What the ``stock`` makes ahead is never evaluated while a caller waits: where it has run out, a puzzle has less
-    memory and more evaluations, so that a flood of dear tolls costs the server no more than cheap ones.
+    ``precomputed``: memories that it covers are never evaluated while a caller waits. If the pool is exhausted, the
+    puzzle has less memory and more evaluations, so that many expensive tolls cost the server no more than cheap ones.
     """
 
     name = ARGON2ID
@@ -183,38 +188,42 @@ class Argon2idCounter(_HiddenCounter):
         suspected_memory_kib: int = 0,
         disclose: Disclose = "coarse",
         blind_seconds: float = 0.0,
-        stock: PrecomputedPool | None = None,
+        precomputed: PrecomputedPool | None = None,
     ) -> None:
         highest = max(max_memory_kib, suspected_memory_kib)
-        steep = tuple(_Rung(memory, profile.rate(memory)) for memory in sorted(ladder) if memory <= highest)
-        rungs = tuple(rung for rung in steep if rung.memory_kib <= max_memory_kib)
+        suspected_rungs = tuple(_Rung(memory, profile.rate(memory)) for memory in sorted(ladder) if memory <= highest)
+        rungs = tuple(rung for rung in suspected_rungs if rung.memory_kib <= max_memory_kib)
         if not rungs:
             raise ValueError("the ladder has no rung within max_memory_kib")
-        super().__init__(rungs, disclose, blind_seconds, steep)
-        self._stock = stock
-        self._lower: dict[int, Argon2idCounter] = {}
+        super().__init__(rungs, disclose, blind_seconds, suspected_rungs)
+        self._precomputed = precomputed
+        self._limited: dict[int, Argon2idCounter] = {}
 
     def within(self, memory_kib: int) -> Argon2idCounter:
-        """The same puzzle on the rungs up to ``memory_kib``; the lowest rung always stays. Made once per height.
+        """The same puzzle on the rungs up to ``memory_kib``, at least the lowest one; cached per number of rungs.
 
-        A caller under suspicion still meets the whole ladder.
+        The limit does not apply to callers under suspicion.
         """
-        height = max(1, sum(rung.memory_kib <= memory_kib for rung in self._rungs))
-        if height == len(self._rungs):
+        count = max(1, sum(rung.memory_kib <= memory_kib for rung in self._rungs))
+        if count == len(self._rungs):
             return self
-        if height not in self._lower:
-            lower = copy(self)
-            lower._rungs, lower._lower = self._rungs[:height], {}  # noqa: SLF001  its own class
-            self._lower[height] = lower
-        return self._lower[height]
+        if count not in self._limited:
+            limited = copy(self)
+            limited._rungs, limited._limited = self._rungs[:count], {}  # noqa: SLF001  the same class
+            self._limited[count] = limited
+        return self._limited[count]
 
     def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
-        """What is made ahead is used only as long as it lasts; then the memory is the most that is made at once."""
-        fitting, stock = _fitting(rungs, seconds), self._stock
-        for rung in fitting:
+        """The highest usable rung that is not precomputed, or for which enough precomputed evaluations are left."""
+        usable, precomputed = _usable_rungs(rungs, seconds), self._precomputed
+        for rung in usable:
             evaluations = seconds * rung.rate
-            if stock is None or not stock.holds(rung.memory_kib) or evaluations > MOST_EVALUATIONS / 2:
+            if (
+                precomputed is None
+                or not precomputed.covers(rung.memory_kib)
+                or evaluations > MAX_PRECOMPUTED_BOUND / 2
+            ):
                 return rung, []
-            if blanks := stock.take(rung.memory_kib, _parts(evaluations)):
-                return rung, blanks
-        return fitting[-1], []
+            if evaluated := precomputed.take(rung.memory_kib, _part_count(evaluations)):
+                return rung, evaluated
+        return usable[-1], []

@@ -24,7 +24,7 @@ def argon2id(context: PuzzleContext) -> Puzzle:
         suspected_memory_kib=context.suspected_memory_kib,
         disclose=context.disclose,
         blind_seconds=context.blind_seconds,
-        stock=context.stock,
+        precomputed=context.precomputed,
     )
 
 
@@ -51,4 +51,4 @@ def timelock(context: PuzzleContext) -> Puzzle:
     """
     if context.profile.squarings <= 0:
         raise SettingsError(["profile: it has no squarings, which a time lock needs; modeltoll bench-puzzle --save"])
-    return TimeLock(context.profile, Trapdoor.draw())
+    return TimeLock(context.profile, Trapdoor.generate())

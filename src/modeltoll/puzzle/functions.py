@@ -1,4 +1,4 @@
-"""What one evaluation is, and what it means to have solved a puzzle; makers, solvers and checkers share it."""
+"""The function F of each puzzle, and the definition of a valid solution; used for making, solving and checking."""
 
 from __future__ import annotations
 
@@ -43,24 +43,26 @@ SEED_BYTES = 16
 VALUE_BYTES = 32
 CHECK_BYTES = 16  # of the half of F(n) that is published
 SECRET_BYTES = VALUE_BYTES - CHECK_BYTES
-MAX_EVALUATIONS = 2.0**48  # expected of one puzzle: every published bound stays exact in JSON, every counter in 8 bytes
-COUNTERS = 2**64  # a counter is 8 bytes on its way into the function
+MAX_EVALUATIONS = 2.0**48  # expected of one puzzle; published bounds stay exact in JSON, counters fit into 8 bytes
+COUNTERS = 2**64  # number of counters: they are 8 bytes
 DIGEST_NAMES = {SHA256: "sha256", HASHCASH: "sha256", HASHCASH_SHA1: "sha1"}  # the hash function of a puzzle
 _AFTER_CHECK = b"\xff" * SECRET_BYTES  # the largest half of F(n) that is not published
 
 
 def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
-    """F, ready to be evaluated many times in one thread: (seed, counter) -> 32 bytes.
+    """F as a function (seed, counter) -> 32 bytes, for many evaluations in one thread.
 
-    Argon2id (RFC 9106) of the counter salted with the seed, one pass in one lane, or SHA-256(seed || counter) at 0 KiB;
-    the counter enters as 8 bytes, big-endian. It raises ``argon2.exceptions.HashingError`` where the machine does not
-    give the memory.
+    Argon2id (RFC 9106) of the counter with the seed as salt, one pass in one lane; SHA-256(seed || counter) if
+    ``memory_kib`` is 0. The counter is 8 bytes, big-endian.
+
+    Raises:
+        argon2.exceptions.HashingError: the memory cannot be allocated, now or in an evaluation.
     """
     return Argon2id(memory_kib).evaluate if memory_kib else _sha256
 
 
 def evaluate(seed: bytes, n: int, memory_kib: int) -> bytes:
-    """F(n), once; as ``evaluator``."""
+    """A single evaluation of F(n); see ``evaluator``."""
     return evaluator(memory_kib)(seed, n)
 
 
@@ -69,26 +71,26 @@ def _sha256(seed: bytes, n: int) -> bytes:
 
 
 def hashcash_digest(puzzle: str, seed: bytes, n: int) -> bytes:
-    """The digest of a hashcash counter: SHA-256 or, of the paper's profile, SHA-1, over seed || n (8 bytes)."""
+    """The digest of a hashcash counter: SHA-256, or SHA-1 for the paper's profile, of seed || n (8 bytes, big-endian)."""
     digest: bytes = DIGESTS[DIGEST_NAMES[puzzle]](seed + n.to_bytes(8, "big")).digest()
     return digest
 
 
 def check_of(value: bytes) -> bytes:
-    """The first half of F(n), which is published: it confirms n and tells nothing of the other half.
+    """The first half of F(n), which is published. It confirms n and reveals nothing about the other half.
 
-    A hash of F(n) would do as well and cost the solver a second evaluation for each counter.
+    A hash of F(n) would serve as well, but would cost the solver a second evaluation per counter.
     """
     return value[:CHECK_BYTES]
 
 
 def secret_of(value: bytes) -> bytes:
-    """The second half of F(n), which is never published: what the seal's key is made from."""
+    """The second half of F(n), which is secret: the input of the seal's key derivation."""
     return value[CHECK_BYTES:]
 
 
 def largest_digest(bound: int, puzzle: str = HASHCASH) -> bytes:
-    """The largest digest, read as a big-endian integer, whose product with ``bound`` stays below 2 to its bits."""
+    """The largest digest, as a big-endian integer, whose product with ``bound`` is below 2 to the digest's bits."""
     size: int = DIGESTS[DIGEST_NAMES[puzzle]]().digest_size
     return (((1 << 8 * size) - 1) // bound).to_bytes(size, "big")
 
@@ -104,14 +106,14 @@ def digest_range(challenge: Challenge, part: Part) -> tuple[bytes, bytes]:
 
 
 def counter_span(challenge: Challenge, part: Part) -> int:
-    """How many counters there are to try: the published bound, or all of them where any may do (hashcash)."""
+    """The number of counters to try: the published bound, or all 2^64 for hashcash."""
     return COUNTERS if challenge.puzzle in HASHCASHES else part.bound
 
 
 def solves(challenge: Challenge, counters: tuple[int, ...]) -> bool:
-    """Whether there is one counter per part, each in range and confirmed by an evaluation of its own.
+    """Whether there is one counter per part, each in range and confirmed by an evaluation.
 
-    Of hidden counters and hashcash; a time lock is checked by who made it.
+    For hidden counters and hashcash; False for a time lock, which only its ``Trapdoor`` can check.
     """
     if challenge.puzzle == TIMELOCK or len(counters) != len(challenge.parts):
         return False

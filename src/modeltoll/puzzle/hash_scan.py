@@ -1,8 +1,9 @@
-"""The tight loops over SHA-256, in the standard library alone.
+"""Search over SHA-256 and SHA-1 in pure Python, with the standard library alone.
 
-Run as a program, this file is a helper on a further core: it answers each line ``digest seed least most start stop``
-with the counter that it found, or -1. ``python -I -S`` runs it without a search path to this package, so it imports
-nothing of the package and knows hash functions, not puzzles. It starts in some 20 ms whatever the package needs, never runs the caller's script again (as ``multiprocessing`` would), and ends when its standard input does.
+Run as a program, this file is a helper process for another core: it answers each line
+``digest seed least most start stop`` with the counter that it found, or -1. ``python -I -S`` runs it without a search path
+to this package, so it imports nothing of it and knows hash functions, not puzzles. So it starts in about 20 ms, does not
+run the caller's script again (as ``multiprocessing`` would), and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LAST = [bytes((value,)) for value in range(_BLOCK)]  # the last byte of a count
 def scan(digest: str, seed: bytes, least: bytes, most: bytes, start: int, stop: int) -> int:
     """The first counter in [start, stop) whose digest is ``least`` to ``most``, or -1. ``start`` is a multiple of 256.
 
-    ``digest`` is the hash function's name in ``DIGESTS``; digests compare as bytes do.
+    ``digest`` is the hash function's name in ``DIGESTS``; digests are compared as bytes.
     """
     function = DIGESTS[digest]
     for base in range(start, stop, _BLOCK):
@@ -38,9 +39,9 @@ def scan(digest: str, seed: bytes, least: bytes, most: bytes, start: int, stop: 
 
 
 def main() -> None:
-    """Serve standard input until it ends. An interrupt is the parent's business, who then closes the input."""
+    """Answer the lines of standard input until it ends. Interrupts are ignored; the parent then closes the input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(BrokenPipeError):  # the parent is gone
+    with suppress(BrokenPipeError):  # the parent has ended
         for line in sys.stdin.buffer:
             digest, *limits, start, stop = line.decode("ascii").split()
             seed, least, most = (b"" if text == NOTHING else bytes.fromhex(text) for text in limits)

@@ -1,11 +1,11 @@
-"""The paper's puzzle: a digest below a target. Interactive, and for redeem mode only: its counter unlocks nothing.
+"""Hashcash, the puzzle of the paper: a digest below a target. Interactive, and for redeem mode only.
 
-The challenge string is the part's seed, 16 random bytes of the server; its expiry is the token's, which holds the
-challenge and binds whatever solves it to the caller and the request that it was issued for (``seal.py``). So a stamp
-cannot be made before its challenge, by its solver alone, for another toll, or after its time.
+The challenge is the part's seed, 16 random bytes of the server. The token contains the challenge and its expiry, and
+binds the solution to the caller and the request (``seal``). A solution can therefore not be made before the challenge,
+nor be used for another toll or after the expiry.
 
-The target is real-valued, so the work has no steps of two; ``bits_only`` gives the paper's leading zero bits back.
-The wait is geometric: its standard deviation equals its mean, and p99 is 4.6 times the mean (PAPER.md section 6.11).
+The target is a real number, so that work is not limited to powers of two; ``bits_only`` gives the paper's leading zero
+bits. The wait is geometric: its standard deviation equals its mean, and its p99 is 4.6 times the mean.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ assert set(_NAMES.values()) == set(HASHCASHES)
 
 
 def bits_bound(bits: int) -> int:
-    """The bound of a part whose digest must begin with so many zero bits, 0 to 48: its expected evaluations."""
+    """The bound (expected evaluations) of a part whose digest must begin with ``bits`` zero bits, 0 to 48.
+
+    Raises:
+        ValueError: ``bits`` is out of range.
+    """
     if not 0 <= bits <= 48:
         raise ValueError(f"{bits} leading zero bits are not within 0..48")
     return 1 << bits
 
 
 class Hashcash:
-    """digest(seed || counter), read as a big-endian integer, times the bound must stay below 2 to its bits.
+    """digest(seed || counter), as a big-endian integer, times the bound must be below 2 to the digest's bits.
 
-    The bound is the number of evaluations expected, rounded up or down by chance so that its mean is exact.
-    ``digest`` is SHA-256, or the older SHA-1 for comparison with the paper, which one core of the reference machine
-    does equally fast. ``bits_only`` rounds the bound down to a power of two, floor(log2 W) leading zero bits (the
-    paper, section 3).
+    The bound is the expected number of evaluations, rounded up or down at random so that its mean is exact. ``digest``:
+    ``sha256``, or ``sha1`` for comparison with the paper; the reference machine computes both equally fast.
+    ``bits_only`` rounds the bound down to a power of two: floor(log2 W) leading zero bits (Dziedzic et al. 2022,
+    section 3).
     """
 
     def __init__(self, profile: MachineProfile, *, digest: Digest = "sha256", bits_only: bool = False) -> None:
@@ -51,20 +55,20 @@ class Hashcash:
         self._rate = profile.rate(0)
         self._bits_only = bits_only
 
-    def within(self, memory_kib: int) -> Hashcash:  # noqa: ARG002  it needs none
+    def within(self, memory_kib: int) -> Hashcash:  # noqa: ARG002  it needs no memory
         """As ``Puzzle.within``."""
         return self
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, None]:
-        """As ``Puzzle.make``; nobody knows the solution. Work below one evaluation costs one."""
+        """As ``Puzzle.make``; the solution is unknown. Work below one evaluation is raised to one."""
         evaluations = work.seconds * self._rate
         if not 0 <= evaluations <= MAX_EVALUATIONS:
-            raise ValueError(f"work of {work.seconds} seconds is not what a puzzle can carry")
+            raise ValueError(f"a puzzle cannot have work of {work.seconds} seconds")
         return Challenge(self.name, (Part(rng.randbytes(SEED_BYTES), self._bound(evaluations, rng)),)), None
 
-    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
+    def solve(self, challenge: Challenge, control: SolveControl) -> Solution:
         """As ``Puzzle.solve``."""
-        return solve(challenge, watch)
+        return solve(challenge, control)
 
     def check(self, challenge: Challenge, solution: Solution) -> bool:
         """As ``Puzzle.check``: one hash."""

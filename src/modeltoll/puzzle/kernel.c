@@ -1,4 +1,4 @@
-/* The tight loops over SHA-256 (FIPS 180-4), on whatever the processor has. kernel.py loads this and chooses.
+/* Search kernels over SHA-256 (FIPS 180-4) for several instruction sets. native_kernels.py loads and selects them.
  *
  * A message is seed (16 bytes) || counter (8 bytes, big-endian): one block, of which only the counter changes. */
 
@@ -14,7 +14,7 @@
 
 typedef struct {
     const uint8_t *seed;
-    uint32_t goal[8]; /* four words that must be equal, or eight that must not be exceeded */
+    uint32_t goal[8]; /* four words that must match, or eight that are the largest valid digest */
     uint64_t start, count;
 } task;
 
@@ -55,7 +55,7 @@ static inline void fill(uint32_t block[16], const uint8_t *seed, uint64_t counte
     block[15] = 24 * 8;
 }
 
-/* The whole digest of one counter, and whether that counter is in range and the digest will do. */
+/* The whole digest of one counter: whether the counter is in range and the digest meets the goal. */
 static int confirms(const task *job, uint64_t counter, int below)
 {
     uint32_t w[16], s[8], digest[8];
@@ -105,7 +105,7 @@ static int confirms(const task *job, uint64_t counter, int below)
 #undef NAME
 #undef TARGET
 
-/* Three messages at a time: the instructions wait for their results longer than they take. */
+/* Three messages at a time, because the latency of the instructions exceeds their throughput. */
 #define STREAMS 3
 __attribute__((target("sha,sse4.1"))) static int64_t shani_scan(const task *job, int below)
 {
@@ -140,13 +140,13 @@ __attribute__((target("sha,sse4.1"))) static int64_t shani_scan(const task *job,
 }
 #endif
 
-/* Kernels are numbered as kernel.py names them. */
+/* The numbers of the kernels in native_kernels.py. */
 enum { PLAIN, SHA_NI, AVX2, AVX512 };
 
-/* Raised by one whenever what follows changes its meaning. */
+/* To be incremented with each change of the functions below. */
 EXPORT int modeltoll_version(void) { return 1; }
 
-/* Whether this processor, and its operating system, run a kernel. */
+/* Whether this processor and its operating system support a kernel. */
 EXPORT int modeltoll_runs(int kernel)
 {
 #if defined(__x86_64__)
@@ -160,8 +160,8 @@ EXPORT int modeltoll_runs(int kernel)
     return kernel == PLAIN;
 }
 
-/* How far from `start` the first of `count` counters is that reaches the goal, or -1. The goal is 16 bytes that the
- * digest begins with, or where `below` is 1 the largest digest that will do, 32 bytes. start + count <= 2^64. */
+/* The offset from `start` of the first of `count` counters that meets the goal, or -1. The goal is the first 16 bytes of
+ * the digest or, if `below` is 1, the largest valid digest, 32 bytes. start + count <= 2^64. */
 EXPORT int64_t modeltoll_scan(int kernel, int below, const uint8_t *seed, const uint8_t *goal, uint64_t start,
                               uint64_t count)
 {

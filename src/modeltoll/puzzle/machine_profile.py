@@ -1,6 +1,6 @@
-"""Reference seconds: named machine profiles, the exchange rate between work and puzzle evaluations.
+"""Machine profiles, which convert work in reference seconds into puzzle evaluations, and their files.
 
-A reference second is a second of one core of the profile's machine. Clients use this module: it needs no numpy.
+A reference second is one second of one core of the profile's machine. Clients import this module; it needs no numpy.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["DEFAULT_PROFILE", "PROFILES", "decode_profile", "encode_profile", "l
 
 FORMAT = "modeltoll-machine"
 VERSION = 1
-_MEND = "measure it anew with 'modeltoll bench-puzzle --save'"
-_SLOWEST, _FASTEST = 1e-3, 1e12  # evaluations per second that a core can have
+_REMEDY = "measure it anew with 'modeltoll bench-puzzle --save'"
+_SLOWEST, _FASTEST = 1e-3, 1e12  # plausible evaluations per second of a core
 _MAXIMUM_KIB = 2**32 - 1  # of argon2id
 
 DEFAULT_PROFILE = MachineProfile(
@@ -49,7 +49,7 @@ PROFILES = {profile.name: profile for profile in (DEFAULT_PROFILE,)}
 
 
 def encode_profile(profile: MachineProfile) -> bytes:
-    """The document, ASCII JSON, one member per line."""
+    """The profile as ASCII JSON, one member per line."""
     return encode_document(
         {
             "format": FORMAT,
@@ -99,16 +99,16 @@ def _profile(members: StrictObject) -> MachineProfile:
 
 
 def decode_profile(data: bytes, where: str = "the machine profile") -> MachineProfile:
-    """Parse and check a document; ``where`` names it in messages.
+    """Parse and validate a document; ``where`` names it in error messages.
 
     Raises:
-        CalibrationError: not such a document; the message names the member and the mend.
+        CalibrationError: not a valid profile; the message names the member and the remedy.
     """
-    return decode_document(data, _profile, where, _MEND)
+    return decode_document(data, _profile, where, _REMEDY)
 
 
 def save_profile(profile: MachineProfile, path: Path) -> None:
-    """Write the file in one atomic step.
+    """Write the file atomically.
 
     Raises:
         CalibrationError: it cannot be written.
@@ -117,9 +117,9 @@ def save_profile(profile: MachineProfile, path: Path) -> None:
 
 
 def load_profile(path: Path) -> MachineProfile:
-    """Read a file.
+    """Read a profile's file.
 
     Raises:
-        CalibrationError: it cannot be read, or is not such a document.
+        CalibrationError: it cannot be read, or is not valid.
     """
     return decode_profile(read_bytes(path), str(path))

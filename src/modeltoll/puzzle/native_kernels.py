@@ -1,7 +1,7 @@
-"""SHA-256 searches compiled for this processor, where the install found a compiler; plain Python everywhere.
+"""Search kernels for SHA-256: native ones, if the build found a C compiler, and pure Python everywhere.
 
-``kernel.c`` holds them, and the build (``hatch_build.py``) puts its library beside this file. Nothing is loaded before
-it is asked for.
+Their source is ``kernel.c``; the build (``hatch_build.py``) puts its library beside this file. It is loaded on first
+use.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ Scan: TypeAlias = Callable[[str, bytes, bytes, bytes, int, int], int]  # as hash
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
 _VERSION = 1
-_FASTEST_FIRST = {"avx512": 3, "sha-ni": 1, "avx2": 2, "plain": 0}  # with kernel.c's numbers
-_CHUNK, _PLAIN_CHUNK, _PYTHON_CHUNK = 1 << 16, 1 << 14, 1 << 12  # 1 to 3 ms on a core that does 60, 10 or 2 M/s
+_FASTEST_FIRST = {"avx512": 3, "sha-ni": 1, "avx2": 2, "plain": 0}  # name to number in kernel.c
+_CHUNK, _PLAIN_CHUNK, _PYTHON_CHUNK = 1 << 16, 1 << 14, 1 << 12  # 1 to 3 ms at 60, 10 or 2 million hashes per second
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A way to search: ``scan`` as ``hash_scan.scan``, over at most ``chunk`` counters at a time, else it cannot be stopped.
+    """An implementation of the search. ``scan`` is as ``hash_scan.scan``.
 
-    ``threads`` says whether it lets go of the interpreter lock, so that threads can use several cores.
+    ``chunk``: counters per call, which bounds the time until it can be stopped. ``threads``: whether it releases the
+    interpreter lock, so that threads run on several cores.
     """
 
     name: str
@@ -45,17 +46,17 @@ PYTHON = Kernel("python", hash_scan.scan, _PYTHON_CHUNK, threads=False)
 
 @cache
 def kernels(library: Path = LIBRARY) -> tuple[Kernel, ...]:
-    """The kernels that run here, the fastest first; the last is always plain Python, which alone knows SHA-1."""
+    """The kernels that this machine can run, the fastest first; the last is pure Python, the only one with SHA-1."""
     loaded = _load(library) if library.exists() else None
     if loaded is None:
         return (PYTHON,)
-    here = (name for name, number in _FASTEST_FIRST.items() if loaded.modeltoll_runs(number))
-    return (*(_compiled(loaded, name) for name in here), PYTHON)
+    runnable = (name for name, number in _FASTEST_FIRST.items() if loaded.modeltoll_runs(number))
+    return (*(_compiled(loaded, name) for name in runnable), PYTHON)
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
-    """The library, or None where it was made for another machine or another version of this file."""
-    import ctypes  # noqa: PLC0415  it takes longer to import than most clients ever need it
+    """The library, or None if it was built for another machine or another version of this file."""
+    import ctypes  # noqa: PLC0415  slow to import, and rarely needed by clients
 
     try:
         library = ctypes.CDLL(str(path))
@@ -63,8 +64,8 @@ def _load(path: Path) -> ctypes.CDLL | None:
             return None
     except (OSError, AttributeError):
         return None
-    numbers = [ctypes.c_int] * 2 + [ctypes.c_char_p] * 2 + [ctypes.c_uint64] * 2
-    library.modeltoll_scan.argtypes, library.modeltoll_scan.restype = numbers, ctypes.c_int64
+    types = [ctypes.c_int] * 2 + [ctypes.c_char_p] * 2 + [ctypes.c_uint64] * 2
+    library.modeltoll_scan.argtypes, library.modeltoll_scan.restype = types, ctypes.c_int64
     return library
 
 
@@ -73,7 +74,7 @@ def _compiled(library: ctypes.CDLL, name: str) -> Kernel:
 
     def scan(digest: str, seed: bytes, least: bytes, most: bytes, start: int, stop: int) -> int:
         assert digest == "sha256", digest
-        far: int = library.modeltoll_scan(number, not least, seed, least or most, start, stop - start)
-        return hash_scan.MISS if far == hash_scan.MISS else start + far
+        offset: int = library.modeltoll_scan(number, not least, seed, least or most, start, stop - start)
+        return hash_scan.MISS if offset == hash_scan.MISS else start + offset
 
     return Kernel(name, scan, _PLAIN_CHUNK if name == "plain" else _CHUNK, threads=True)

@@ -1,8 +1,8 @@
-"""Evaluations made ahead: where one takes a tenth of a second, no request waits for it.
+"""Precomputed evaluations, so that no request waits for an evaluation that takes a tenth of a second.
 
-What is made ahead does not depend on the request: the seed, a counter drawn from 2^51, and F of it. When a puzzle is
-wanted, n is drawn for its work and the count is published to start n below that counter. The start is as good as
-uniform whatever n is (it differs from uniform by at most N / 2^51), so it tells nothing.
+A precomputed evaluation does not depend on the request: a seed, a counter drawn from 2^51 values, and F of it. For a
+puzzle, n is drawn according to the work, and the published start is n below that counter. The distribution of the start
+differs from uniform by at most N / 2^51 for every n, so it reveals nothing about n.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from modeltoll.puzzle.functions import SEED_BYTES, evaluator
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MOST_EVALUATIONS", "STOCKED_KIB", "PrecomputedEvaluation", "PrecomputedPool"]
+__all__ = ["MAX_PRECOMPUTED_BOUND", "PRECOMPUTED_KIB", "PrecomputedEvaluation", "PrecomputedPool"]
 
 log = logging.getLogger("modeltoll.puzzle")
 
-STOCKED_KIB = (32 << 10, 64 << 10, 128 << 10, 256 << 10)
-MOST_EVALUATIONS = 2**32  # what a blank's counter leaves room for below it
+PRECOMPUTED_KIB = (32 << 10, 64 << 10, 128 << 10, 256 << 10)
+MAX_PRECOMPUTED_BOUND = 2**32  # largest bound of a puzzle with a precomputed counter
 _COUNTERS = 2**51
-_NICE = 10
+_NICE = 10  # niceness of the thread that refills the pool
 
 
 @dataclass(frozen=True, slots=True)
 class PrecomputedEvaluation:
-    """An evaluation without its puzzle: ``value`` is F(``counter``) under ``seed``."""
+    """``value`` is F(``counter``) under ``seed``, 32 bytes."""
 
     seed: bytes
     counter: int
@@ -44,78 +44,79 @@ class PrecomputedEvaluation:
 
 
 class PrecomputedPool:
-    """So many blanks of each memory (KiB), each given out once. Any number of threads may take from it.
+    """A pool of ``depth`` evaluations for each memory (KiB), each of which is used once. Thread-safe.
 
-    It is empty until ``fill`` was called, or within ``kept``.
-    ``rng`` is ``random.SystemRandom()`` outside of tests.
+    It is empty before ``fill`` or ``refilling``. ``rng`` is ``random.SystemRandom()`` outside of tests.
     """
 
-    def __init__(self, rng: random.Random, *, memories_kib: Sequence[int] = STOCKED_KIB, depth: int = 8) -> None:
+    def __init__(self, rng: random.Random, *, memories_kib: Sequence[int] = PRECOMPUTED_KIB, depth: int = 8) -> None:
         self._rng = rng
         self._depth = depth
-        self._shelves: dict[int, deque[PrecomputedEvaluation]] = {memory: deque() for memory in sorted(memories_kib)}
+        self._evaluations: dict[int, deque[PrecomputedEvaluation]] = {
+            memory: deque() for memory in sorted(memories_kib)
+        }
         self._taken = threading.Event()
 
-    def holds(self, memory_kib: int) -> bool:
-        """Whether puzzles of that memory are made ahead at all."""
-        return memory_kib in self._shelves
+    def covers(self, memory_kib: int) -> bool:
+        """Whether the pool has evaluations of that memory at all."""
+        return memory_kib in self._evaluations
 
     def take(self, memory_kib: int, count: int) -> list[PrecomputedEvaluation]:
-        """That many blanks, which nobody else gets; none where there are not so many."""
-        shelf, blanks = self._shelves[memory_kib], list[PrecomputedEvaluation]()
+        """Remove and return ``count`` evaluations; an empty list if there are fewer."""
+        queue, taken = self._evaluations[memory_kib], list[PrecomputedEvaluation]()
         try:
-            while len(blanks) < count:
-                blanks.append(shelf.popleft())
-        except IndexError:  # back with them, for a puzzle of fewer parts
-            shelf.extend(blanks)
-            blanks = []
+            while len(taken) < count:
+                taken.append(queue.popleft())
+        except IndexError:  # too few: put them back, for a puzzle of fewer parts
+            queue.extend(taken)
+            taken = []
         self._taken.set()
-        return blanks
+        return taken
 
     def fill(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Make what is missing, the cheaper ones first, until it is there or ``stopped`` says so.
+        """Fill the pool, small memories first, until it is full or ``stopped`` returns True.
 
         Raises:
-            argon2.exceptions.HashingError: the machine does not give the memory.
+            argon2.exceptions.HashingError: the memory cannot be allocated.
         """
-        for memory, shelf in self._shelves.items():
+        for memory, queue in self._evaluations.items():
             function = evaluator(memory)
-            while len(shelf) < self._depth and not stopped():
-                shelf.append(self._blank(function))
+            while len(queue) < self._depth and not stopped():
+                queue.append(self._evaluate(function))
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep it full, in a thread of its own, for as long as the block lasts."""
+    def refilling(self) -> Iterator[None]:
+        """Refill the pool in a background thread until the context is left."""
         ended = threading.Event()
 
-        def keep() -> None:
-            _yield_to_others()
+        def refill() -> None:
+            _lower_priority()
             while True:
                 self._taken.clear()
-                if ended.is_set():  # after clearing: what is set from now on ends the wait
+                if ended.is_set():  # checked after clearing, so that a later signal ends the wait
                     return
                 try:
                     self.fill(ended.is_set)
-                except HashingError as error:  # puzzles get on with less memory; what is taken next tries again
-                    log.warning("no memory to make puzzles ahead: %s", error)
+                except HashingError as error:  # puzzles use less memory; the next take retries
+                    log.warning("no memory to precompute puzzles: %s", error)
                 self._taken.wait()
 
-        keeper = threading.Thread(target=keep, name="modeltoll-stock", daemon=True)
-        keeper.start()
+        thread = threading.Thread(target=refill, name="modeltoll-precompute", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             ended.set()
             self._taken.set()
-            keeper.join()
+            thread.join()
 
-    def _blank(self, function: Callable[[bytes, int], bytes]) -> PrecomputedEvaluation:
-        seed, counter = self._rng.randbytes(SEED_BYTES), MOST_EVALUATIONS + self._rng.randrange(_COUNTERS)
+    def _evaluate(self, function: Callable[[bytes, int], bytes]) -> PrecomputedEvaluation:
+        seed, counter = self._rng.randbytes(SEED_BYTES), MAX_PRECOMPUTED_BOUND + self._rng.randrange(_COUNTERS)
         return PrecomputedEvaluation(seed, counter, function(seed, counter))
 
 
-def _yield_to_others() -> None:
-    """Let this thread have what the requests leave of the processor, where the system can tell threads apart."""
+def _lower_priority() -> None:
+    """Lower the priority of this thread below that of requests, on systems with priorities per thread."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -1,4 +1,4 @@
-"""The plug of the puzzle room."""
+"""The protocol of puzzles, and the control of their solvers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Puzzle", "SolveControl", "expected_evaluations", "expected_seconds"]
 
 @dataclass(frozen=True, slots=True)
 class SolveControl:
-    """How a solver is watched: who hears of its progress, when it must stop, on how many cores it may work.
+    """Progress reports, cancellation, deadline and cores of a solver.
 
-    ``progress`` receives (evaluations done, most that can be needed; 0 where there is no such bound).
-    ``deadline`` is in seconds of ``clock``.
+    ``progress``: called with the evaluations done and the largest number that can be needed, 0 if unbounded.
+    ``deadline``: in seconds of ``clock``. ``cancelled``: polled; True stops the solver. ``cores``: the most to use.
     """
 
     progress: Progress | None = None
@@ -33,7 +33,7 @@ class SolveControl:
     clock: Callable[[], float] = time.monotonic
 
     def check(self, done: int, most: int) -> None:
-        """Report progress, and stop where it is asked for.
+        """Report progress, and stop if required.
 
         Raises:
             SolveStopped: cancelled, or past the deadline.
@@ -43,30 +43,30 @@ class SolveControl:
         if self.cancelled is not None and self.cancelled():
             raise SolveStopped("the work was cancelled")
         if self.deadline is not None and self.clock() >= self.deadline:
-            raise SolveStopped("the work was not done before its deadline")
+            raise SolveStopped("the work was not done before the deadline")
 
 
 class Puzzle(Protocol):
-    """A maker of puzzles, without memory of those it made."""
+    """Makes, solves and checks puzzles of one type; keeps no state about the puzzles it made."""
 
     @property
     def name(self) -> str:
         """The puzzle's name on the wire."""
 
     def within(self, memory_kib: int) -> Puzzle:
-        """The same puzzle for a client that has so much memory, in KiB; itself where memory makes no difference."""
+        """The same puzzle for a client with ``memory_kib`` KiB; itself if it does not use memory."""
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution | None]:
-        """A fresh puzzle whose expected work is ``work.seconds``, with its solution where the maker knows it.
+        """A fresh puzzle whose expected work is ``work.seconds``, with its solution if the server knows it.
 
-        ``rng`` is ``random.SystemRandom()`` outside of tests: whoever foresees it need not do the work.
+        ``rng`` is ``random.SystemRandom()`` outside of tests: a predictable generator would reveal the solution.
 
         Raises:
-            ValueError: the work is negative, not finite, or more than a puzzle can carry.
+            ValueError: the work is negative, not finite, or too large for a puzzle.
         """
 
-    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
-        """Do the work.
+    def solve(self, challenge: Challenge, control: SolveControl) -> Solution:
+        """Find the solution.
 
         Raises:
             SolveStopped: cancelled, or past the deadline.
@@ -74,13 +74,13 @@ class Puzzle(Protocol):
         """
 
     def check(self, challenge: Challenge, solution: Solution) -> bool:
-        """Whether the counters solve the challenge, found out anew (one evaluation per part)."""
+        """Whether the solution solves the challenge, verified with one evaluation per part."""
 
 
 def expected_evaluations(challenge: Challenge) -> float:
-    """The mean number of evaluations, as far as the published bounds tell.
+    """The mean number of evaluations according to the published bounds.
 
-    A hidden counter below n takes (n + 1) / 2 on average, a hashcash part n, a time lock the squarings that it names.
+    Per part (bound + 1) / 2 for a hidden counter, and the bound for hashcash and for a time lock.
     """
     if challenge.modulus:
         return sum(part.bound for part in challenge.parts)
@@ -88,9 +88,9 @@ def expected_evaluations(challenge: Challenge) -> float:
 
 
 def expected_seconds(challenge: Challenge, profile: MachineProfile) -> float:
-    """The mean wait on one core of the profile's machine, as far as the published bounds tell, in seconds.
+    """The mean wait in seconds on one core of the profile's machine, according to the published bounds.
 
-    It is endless for a time lock where the profile does not know how fast its machine squares.
+    Infinite for a time lock if the profile has no rate of squarings.
     """
     rate = profile.squarings if challenge.modulus else profile.rate(challenge.memory_kib)
     return expected_evaluations(challenge) / rate if rate > 0 else math.inf

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, MODES, REDEEM, SEALED, SHA256, TIMELOCK
-from modeltoll.plugins import Registry
+from modeltoll.plugins import Registry, resolve
 
 if TYPE_CHECKING:
     from modeltoll.plugins import Factory
     from modeltoll.puzzle.precomputed import PrecomputedPool
-    from modeltoll.records import MachineProfile
+    from modeltoll.puzzle.puzzle import SolveControl
+    from modeltoll.records import Challenge, MachineProfile, Solution
 
-__all__ = ["PUZZLES", "PuzzleContext", "PuzzleSpec"]
+__all__ = ["PUZZLES", "PuzzleContext", "PuzzleSpec", "puzzle_solver"]
 
+_NAME = re.compile(r"[a-z0-9-]{1,32}")
 _FACTORIES = "modeltoll.puzzle.factories"
 
 
@@ -22,7 +26,7 @@ _FACTORIES = "modeltoll.puzzle.factories"
 class PuzzleContext:
     """What a model's puzzles are made from: the machine of all seconds, and the settings of ``puzzle``.
 
-    Memory is in KiB. ``stock`` holds argon2id's evaluations made ahead, where there are any.
+    Memory is in KiB. ``precomputed`` holds evaluations of Argon2id made ahead, where there are any.
     """
 
     profile: MachineProfile
@@ -30,7 +34,7 @@ class PuzzleContext:
     blind_seconds: float = 0.0
     max_memory_kib: int = 64 << 10
     suspected_memory_kib: int = 256 << 10
-    stock: PrecomputedPool | None = None
+    precomputed: PrecomputedPool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class PuzzleSpec:
     raises ``SettingsError`` where it cannot. Where several puzzles would do, that of the lowest ``preference`` is taken.
     ``modes`` are those that the puzzle can serve. ``fast_hash``: special hardware computes it much faster than a
     processor, so it is for small tolls where a ``memory_hard`` one is allowed, which callers under suspicion always get.
-    ``precomputed``: its evaluations are made ahead.
+    ``precomputed``: its evaluations are made ahead. ``solver`` is what a client solves it with, ``(challenge, control) ->
+    Solution`` as ``Puzzle.solve``; the built-in puzzles have one in common. Names are small letters, digits and ``-``.
     """
 
     name: str
@@ -51,6 +56,11 @@ class PuzzleSpec:
     fast_hash: bool = False
     memory_hard: bool = False
     precomputed: bool = False
+    solver: Factory = "modeltoll.puzzle.solver:solve"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of a puzzle: small letters, digits and '-'")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,3 +80,13 @@ PUZZLES: Registry[PuzzleSpec] = Registry(
         PuzzleSpec(TIMELOCK, f"{_FACTORIES}:timelock", 30, (SEALED,)),
     ),
 )
+
+
+def puzzle_solver(name: str) -> Callable[[Challenge, SolveControl], Solution]:
+    """What solves the puzzle of that name.
+
+    Raises:
+        SettingsError: there is no such puzzle that can be used.
+    """
+    solver: Callable[[Challenge, SolveControl], Solution] = resolve(PUZZLES.find(name).solver)
+    return solver

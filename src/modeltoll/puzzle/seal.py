@@ -1,11 +1,11 @@
-"""Answers sealed by a solution, and tokens sealed by the gateway; both AES-256-GCM.
+"""Encryption of answers under a puzzle's solution, and of tokens under the gateway's keys; both with AES-256-GCM.
 
-Sealed answer: nonce (12 bytes) || ciphertext, under HKDF-SHA256 of the parts' secrets. A puzzle's key is meant for one
-answer, so a fixed nonce would do; a random one costs 12 bytes and keeps the seal sound even if a puzzle is ever used
-twice, as after a fork or a restored snapshot.
+Sealed answer: nonce (12 bytes) || ciphertext, with the key HKDF-SHA256 of the secrets of the parts. The key is for one
+answer, so that a fixed nonce would suffice; a random one costs 12 bytes and keeps the seal secure even if a puzzle is
+used twice, for example after a fork or a restored snapshot.
 
-Token: version (1 byte) || key id (4 bytes) || nonce (12 bytes) || ciphertext, under a key of the gateway's ring. It
-carries the answer, so the gateway holds nothing, and shown twice it gives the same bytes: there is nothing to replay.
+Token: version (1 byte) || key id (4 bytes) || nonce (12 bytes) || ciphertext, with a key of the gateway's key ring. It
+contains the answer, so the gateway stores nothing. Redeeming it twice gives the same bytes, so replay gains nothing.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ _SEAL_LABEL = b"modeltoll seal v1"
 _TOKEN_LABEL = b"modeltoll token v1"
 _SOLUTION_LABEL = b"modeltoll solution v1"
 _SKEW_SECONDS = 60.0  # between the clocks of two gateways
-# One message for all, so that a refusal tells a forger nothing.
+# One message for all reasons, so that a refusal tells a forger nothing.
 REFUSED = "the token is not valid here, or its puzzle is not solved"
 
 
 def seal_answer(answer: Answer, solution: Solution, associated: bytes, rng: random.Random) -> bytes:
-    """Seal an answer: only who finds the solution's secret can open it.
+    """Encrypt an answer, so that only the solution's secret opens it.
 
-    ``associated`` is the canonical form of the challenge (``wire.canonical_challenge``); it is covered, not carried.
+    ``associated``: the canonical challenge (``wire.canonical_challenge``), which is authenticated but not contained.
     Plain text: length of the content type (2 bytes, big-endian), content type (ASCII), status (2 bytes), body.
 
     Raises:
@@ -73,7 +73,7 @@ def seal_answer(answer: Answer, solution: Solution, associated: bytes, rng: rand
     return nonce + AESGCM(_seal_key(solution)).encrypt(nonce, text, associated)
 
 
-def open_answer(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
+def open_answer(payload: bytes, solution: Solution, associated: bytes) -> Answer:
     """Open what ``seal_answer`` sealed, with the same ``associated`` bytes.
 
     Raises:
@@ -81,7 +81,7 @@ def open_answer(cargo: bytes, solution: Solution, associated: bytes) -> Answer:
     """
     try:
         key = _seal_key(solution)
-        text = AESGCM(key).decrypt(cargo[:_NONCE_BYTES], cargo[_NONCE_BYTES:], associated)
+        text = AESGCM(key).decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], associated)
     except (InvalidTag, ValueError):
         raise SealBroken("the solution does not open the seal") from None
     head = 2 + int.from_bytes(text[:2], "big")
@@ -103,10 +103,10 @@ def _seal_key(solution: Solution) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The gateway's keys, 32 random bytes each: the first seals, all open.
+    """The gateway's keys of 32 random bytes. The first one encrypts, all of them decrypt.
 
-    To rotate, put a new key in front, and drop the old one when its last token has expired. One key seals at most
-    2^32 tokens (random nonces, NIST SP 800-38D): at 1000 a second, rotate monthly.
+    To rotate, put a new key in front, and remove the old one when its last token has expired. A key may encrypt at most
+    2^32 tokens (random nonces, NIST SP 800-38D): at 1000 per second rotate monthly.
 
     Raises:
         SettingsError: no key, a key of another length, or one key twice.
@@ -125,8 +125,8 @@ class KeyRing:
         if faults:
             raise SettingsError(faults)
 
-    def named(self, identity: bytes) -> bytes | None:
-        """The key with that id (the first 4 bytes of its SHA-256), if the ring holds it."""
+    def find(self, identity: bytes) -> bytes | None:
+        """The key whose id (the first 4 bytes of its SHA-256) is ``identity``, or None."""
         return next((key for key in self.keys if _key_id(key) == identity), None)
 
 
@@ -136,11 +136,12 @@ def _key_id(key: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RedeemClaim:
-    """What a token holds. ``solution_digest`` is empty for hashcash, whose solution is checked by a hash instead.
+    """The content of a token.
 
-    ``issued`` and ``expires`` are in seconds since the epoch. ``caller`` is the name of the only caller who may show
-    the token. ``entry`` names the model and the path of a request that the answer's body holds in the answer's place:
-    it is dealt with when the token is redeemed.
+    ``solution_digest``: of ``digest_solution``; empty for hashcash, whose solution is checked by hashing. ``issued``,
+    ``expires``: seconds since the epoch. ``caller``: the only caller that may redeem the token. ``request_digest``:
+    SHA-256 of the request's body. ``admission``: (model, path) of an admission toll; ``answer.body`` is then the
+    request, which is processed when the token is redeemed.
     """
 
     answer: Answer
@@ -150,22 +151,22 @@ class RedeemClaim:
     caller: str
     request_digest: bytes
     issued: float = 0.0
-    entry: tuple[str, str] | None = None
+    admission: tuple[str, str] | None = None
 
 
 def digest_solution(counters: tuple[int, ...]) -> bytes:
-    """SHA-256 over a label and the counters, 8 bytes each, big-endian; every counter is in [0, 2^64)."""
+    """SHA-256 of a label and the counters, 8 bytes each, big-endian; every counter is in [0, 2^64)."""
     return sha256(_SOLUTION_LABEL + b"".join(n.to_bytes(8, "big") for n in counters)).digest()
 
 
 def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random) -> bytes:
-    """A token that only the holders of the ring can read, and nobody can change.
+    """Encrypt a claim into a token, with the first key of the ring.
 
     Raises:
         ValueError: the claim is of a time lock, whose counters prove no work.
     """
     if claim.challenge.puzzle == TIMELOCK:
-        raise ValueError("a time lock seals its answer; no token settles it")
+        raise ValueError("a time lock is for sealed mode only; its counters prove no work")
     key = ring.keys[0]
     head = bytes((TOKEN_VERSION,)) + _key_id(key)
     nonce = rng.randbytes(_NONCE_BYTES)
@@ -173,15 +174,15 @@ def seal_token(ring: KeyRing, claim: RedeemClaim, rng: random.Random) -> bytes:
 
 
 def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemClaim:
-    """The claim that a token holds, for the caller it was issued to. ``now`` is in seconds since the epoch.
+    """Decrypt a token for the caller that it was issued to. ``now`` is in seconds since the epoch.
 
     Raises:
-        TokenRefused: forged, truncated, of a foreign key, another caller's, or issued later than now; which of these
-            is not said.
-        TokenExpired: the token was good once.
+        TokenRefused: forged, truncated, of an unknown key, of another caller, or issued in the future; the public
+            message does not say which.
+        TokenExpired: past its expiry.
     """
     head, rest = token[:_HEAD_BYTES], token[_HEAD_BYTES:]
-    key = ring.named(head[1:])
+    key = ring.find(head[1:])
     if head[:1] != bytes((TOKEN_VERSION,)) or key is None:
         _refuse("unknown version or key")
     try:
@@ -198,10 +199,10 @@ def open_token(ring: KeyRing, token: bytes, caller: str, now: float) -> RedeemCl
 
 
 def redeem_claim(claim: RedeemClaim, counters: tuple[int, ...]) -> Answer:
-    """The answer, for whoever brings the solution; the same bytes however often it is shown.
+    """The answer of a claim, if the counters solve its puzzle; the same bytes each time.
 
     Raises:
-        TokenRefused: the counters are too many, too few, out of range, or solve nothing.
+        TokenRefused: not one counter per part, a counter out of range, or the counters do not solve the puzzle.
     """
     if len(counters) != len(claim.challenge.parts) or not all(0 <= n < COUNTERS for n in counters):
         _refuse("not one counter per part")
@@ -219,7 +220,7 @@ def _refuse(private: str) -> NoReturn:
 
 
 def _pack(claim: RedeemClaim) -> bytes:
-    """Length of the head (4 bytes, big-endian), head (JSON), the answer's body as it is."""
+    """Length of the head (4 bytes, big-endian) || head (JSON) || body of the answer."""
     challenge = claim.challenge
     head: dict[str, Any] = {
         "status": claim.answer.status,
@@ -232,8 +233,8 @@ def _pack(claim: RedeemClaim) -> bytes:
         "caller": claim.caller,
         "request": claim.request_digest.hex(),
     }
-    if claim.entry is not None:
-        head["entry"] = claim.entry
+    if claim.admission is not None:
+        head["entry"] = claim.admission
     encoded = json.dumps(head, separators=(",", ":")).encode()
     return len(encoded).to_bytes(4, "big") + encoded + claim.answer.body
 

@@ -1,4 +1,4 @@
-"""Who searches: one searcher per core that is worth its while, and how much each does between two looks."""
+"""Searchers for counters: one per core where that pays off, and the number of counters they try per call."""
 
 from __future__ import annotations
 
@@ -29,60 +29,60 @@ from modeltoll.puzzle.native_kernels import PYTHON, Kernel, Scan, kernels
 from modeltoll.puzzle.puzzle import expected_evaluations
 from modeltoll.records import Challenge, Part
 
-__all__ = ["HELPED_CHUNKS", "Match", "Search", "SearcherPool", "start_searchers"]
+__all__ = ["PARALLEL_CHUNKS", "Match", "Search", "SearcherPool", "start_searchers"]
 
-HELPED_CHUNKS = 64  # of SHA-256, some 0.15 s of plain Python: above it helper processes and threads earn their start
-_ALONE_KIB = 8192  # an evaluation of up to some 10 ms can be waited for, also on a slow machine
-_CHUNK_KIB = 4096  # evaluations of a few milliseconds together
-_SHARED_CHUNK_KIB = 1024  # the same where searchers hand each other their turns
-_NO_MEMORY = "the machine does not give the memory that the puzzle needs"
+PARALLEL_CHUNKS = 64  # of SHA-256, about 0.15 s of pure Python; for more work threads and helper processes pay off
+_INLINE_KIB = 8192  # up to this memory an evaluation takes at most about 10 ms, and may run in the calling thread
+_CHUNK_KIB = 4096  # memory times evaluations per chunk, a few milliseconds
+_SHARED_CHUNK_KIB = 1024  # the same for several searchers
+_NO_MEMORY = "the machine cannot allocate the memory that the puzzle needs"
 
 
 class Match(NamedTuple):
-    """What was found: the counter, and F of it (a digest for hashcash)."""
+    """A counter that was found, and F of it (its digest for hashcash)."""
 
     counter: int
     value: bytes
 
 
-Search: TypeAlias = Callable[[Part, int, int], Match | None]  # through the counters from start to stop
+Search: TypeAlias = Callable[[Part, int, int], Match | None]  # (part, start, stop): counters from start to stop
 
 
 @dataclass(frozen=True, slots=True)
 class SearcherPool:
-    """Searchers, each for a thread of its own where they work ``beside`` the caller; ``chunk`` is in counters."""
+    """Search functions. ``chunk``: counters per call. ``threaded``: each runs in its own thread, else in the caller's."""
 
     searches: tuple[Search, ...]
     chunk: int
-    beside: bool
+    threaded: bool
 
 
 def start_searchers(challenge: Challenge, cores: int, stack: ExitStack, kernel: Kernel | None = None) -> SearcherPool:
-    """The crew for a challenge on so many cores; what it needs is closed by the stack.
+    """The searchers for a challenge on up to ``cores`` cores. ``stack`` ends helper processes.
 
     Raises:
-        SolveStopped: the machine gives no memory or no helper process.
+        SolveStopped: the memory cannot be allocated, or a helper process cannot start.
     """
     if challenge.puzzle == ARGON2ID:
         return _argon2id_searchers(challenge, min(cores, max(part.bound for part in challenge.parts)))
     if kernel is None:
         kernel = PYTHON if challenge.puzzle == HASHCASH_SHA1 else kernels()[0]
-    helped = cores > 1 and expected_evaluations(challenge) > HELPED_CHUNKS * kernel.chunk
-    if helped and kernel.threads:
-        return SearcherPool((_hash_search(challenge, kernel.scan),) * cores, kernel.chunk, beside=True)
-    if helped and _can_start_python():
-        helpers = [stack.enter_context(_Helper()) for _ in range(cores)]
+    parallel = cores > 1 and expected_evaluations(challenge) > PARALLEL_CHUNKS * kernel.chunk
+    if parallel and kernel.threads:
+        return SearcherPool((_hash_search(challenge, kernel.scan),) * cores, kernel.chunk, threaded=True)
+    if parallel and _can_start_python():
+        helpers = [stack.enter_context(_ScanProcess()) for _ in range(cores)]
         return SearcherPool(
-            tuple(_hash_search(challenge, helper.scan) for helper in helpers), kernel.chunk, beside=True
+            tuple(_hash_search(challenge, helper.scan) for helper in helpers), kernel.chunk, threaded=True
         )
-    return SearcherPool((_hash_search(challenge, kernel.scan),), kernel.chunk, beside=False)
+    return SearcherPool((_hash_search(challenge, kernel.scan),), kernel.chunk, threaded=False)
 
 
 def _argon2id_searchers(challenge: Challenge, count: int) -> SearcherPool:
     memory = challenge.memory_kib
-    beside = count > 1 or memory > _ALONE_KIB
+    threaded = count > 1 or memory > _INLINE_KIB
     searches = tuple(_argon2id_search(memory) for _ in range(max(1, count)))
-    return SearcherPool(searches, max(1, (_SHARED_CHUNK_KIB if beside else _CHUNK_KIB) // memory), beside)
+    return SearcherPool(searches, max(1, (_SHARED_CHUNK_KIB if threaded else _CHUNK_KIB) // memory), threaded)
 
 
 def _argon2id_search(memory_kib: int) -> Search:
@@ -117,17 +117,17 @@ def _hash_search(challenge: Challenge, scan: Scan) -> Search:
 
 
 def _can_start_python() -> bool:
-    """A frozen application's ``sys.executable`` is the application itself."""
+    """False for a frozen application, whose ``sys.executable`` is the application itself."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
-class _Helper:
-    """A process that scans on a further core, from entering to leaving the context."""
+class _ScanProcess:
+    """A helper process that scans on another core; leaving the context kills it."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-I", "-S", hash_scan.__file__]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  our own file
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  a file of this package
         except OSError as error:
             raise SolveStopped("a helper process could not start") from error
 
@@ -141,14 +141,14 @@ class _Helper:
         self._process.__exit__(kind, error, trace)
 
     def scan(self, digest: str, seed: bytes, least: bytes, most: bytes, start: int, stop: int) -> int:
-        """As ``hash_scan.scan``, over there."""
-        questions, answers = self._process.stdin, self._process.stdout
-        assert questions is not None
+        """As ``hash_scan.scan``, in the helper process."""
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None
         assert answers is not None
         try:
             limits = f"{seed.hex()} {least.hex() or hash_scan.NOTHING} {most.hex()}"
-            questions.write(f"{digest} {limits} {start} {stop}\n".encode())
-            questions.flush()
+            requests.write(f"{digest} {limits} {start} {stop}\n".encode())
+            requests.flush()
             return int(answers.readline())
         except (OSError, ValueError) as error:
-            raise SolveStopped("a helper process broke off") from error
+            raise SolveStopped("a helper process ended unexpectedly") from error

@@ -1,7 +1,7 @@
-"""The solver: counts up from 0, part by part, watched, on as many cores as it may.
+"""The solver: tries counters from 0, part by part, on several cores, with progress reports and cancellation.
 
-Argon2id and the compiled SHA-256 kernels run in threads, since they let go of the interpreter lock. Plain Python does
-not, so where the work is long it runs in helper processes (``crew.py``). Short work stays in the calling thread.
+Argon2id and the native SHA-256 kernels run in threads, because they release the interpreter lock. Pure Python does not,
+so long work runs in helper processes (``searchers``). Short work runs in the calling thread.
 """
 
 from __future__ import annotations
@@ -35,59 +35,60 @@ from modeltoll.records import Challenge, Part, Solution
 __all__ = ["solve", "solve_timelock"]
 
 _POLL_SECONDS = 0.01
-_GRACE_SECONDS = 0.02  # for threads to end after a stop; what is still evaluating then ends by itself
+_GRACE_SECONDS = 0.02  # wait for threads after a stop; an evaluation in progress then ends later
 
-_Look: TypeAlias = Callable[[int], None]
-_End: TypeAlias = Match | Exception | None  # of one thread's search
+_Report: TypeAlias = Callable[[int], None]
+_Outcome: TypeAlias = Match | Exception | None  # of one thread's search
 
 
-def solve(challenge: Challenge, watch: SolveControl, kernel: Kernel | None = None) -> Solution:
-    """Do the work of a challenge. The secret joins the parts' halves of F(n) in order; it is empty for hashcash.
+def solve(challenge: Challenge, control: SolveControl, kernel: Kernel | None = None) -> Solution:
+    """Solve a challenge. The secret is the concatenation of the secret halves of F(n); it is empty for hashcash.
 
-    The watch is looked at every 20 ms or so, and heeded within 50 ms: an evaluation that takes longer is left to end
-    by itself. ``kernel`` is the fastest for SHA-256 that there is, if not given.
+    ``control`` is polled about every 20 ms and takes effect within 50 ms; an evaluation in progress may end later.
+    ``kernel`` defaults to the fastest one for SHA-256.
 
     Raises:
-        TollMalformed: a puzzle or parameters that are not known, or no counter below the published bound fits.
-        SolveStopped: cancelled, past the deadline, or the machine gave no memory or no helper process.
+        TollMalformed: an unknown puzzle or parameters, or no counter below the published bound solves it.
+        SolveStopped: cancelled, past the deadline, or memory, a thread or a helper process is not available.
     """
     _refuse_unknown(challenge)
     if challenge.puzzle == TIMELOCK:
-        return solve_timelock(challenge, watch, squarers()[0])
+        return solve_timelock(challenge, control, squarers()[0])
     bounded = challenge.puzzle not in HASHCASHES
     most = sum(part.bound for part in challenge.parts) if bounded else 0
-    hits: list[Match] = []
+    matches: list[Match] = []
     done = 0
     with ExitStack() as stack:
-        crew = start_searchers(challenge, watch.cores, stack, kernel)
-        search = _ParallelSearch(crew, stack).run if crew.beside else _solve_alone(crew)
+        pool = start_searchers(challenge, control.cores, stack, kernel)
+        search = _ParallelSearch(pool, stack).run if pool.threaded else _solve_alone(pool)
         for part in challenge.parts:
 
-            def look(issued: int, before: int = done) -> None:
-                watch.check(before + issued, most)
+            def report(issued: int, before: int = done) -> None:
+                control.check(before + issued, most)
 
-            hit = search(part, _ChunkQueue(counter_span(challenge, part), crew.chunk), look)
-            if hit is None:
+            match = search(part, _ChunkQueue(counter_span(challenge, part), pool.chunk), report)
+            if match is None:
                 raise TollMalformed("no counter below the published bound solves the puzzle")
-            hits.append(hit)
-            done += hit.counter + 1
-    secret = b"".join(secret_of(hit.value) for hit in hits) if bounded else b""
-    return Solution(tuple(hit.counter for hit in hits), secret)
+            matches.append(match)
+            done += match.counter + 1
+    secret = b"".join(secret_of(match.value) for match in matches) if bounded else b""
+    return Solution(tuple(match.counter for match in matches), secret)
 
 
-def solve_timelock(challenge: Challenge, watch: SolveControl, squarer: Squarer) -> Solution:
-    """Solve a time lock, in the calling thread. The counter of a part is that of its last squaring, from 0.
+def solve_timelock(challenge: Challenge, control: SolveControl, squarer: Squarer) -> Solution:
+    """Solve a time lock in the calling thread. The counter of a part is the index of its last squaring, from 0.
 
     Raises:
-        TollMalformed: what comes of the squarings is not what was published. SolveStopped: as ``solve``.
+        TollMalformed: the result of the squarings does not match the published check.
+        SolveStopped: cancelled, or past the deadline.
     """
     most, done, secret = sum(part.bound for part in challenge.parts), 0, b""
     for part in challenge.parts:
 
-        def look(squared: int, before: int = done) -> None:
-            watch.check(before + squared, most)
+        def report(squared: int, before: int = done) -> None:
+            control.check(before + squared, most)
 
-        value = square_repeatedly(challenge, part, look, squarer)
+        value = square_repeatedly(challenge, part, report, squarer)
         if check_of(value) != part.check:
             raise TollMalformed("the squarings do not solve the puzzle")
         secret += secret_of(value)
@@ -106,7 +107,7 @@ def _refuse_unknown(challenge: Challenge) -> None:
 
 
 class _ChunkQueue:
-    """The counters of one part, handed out in order, to several threads too."""
+    """The counters of one part, as chunks (start, stop) in order. Thread-safe."""
 
     def __init__(self, end: int, size: int) -> None:
         self.issued = 0
@@ -115,7 +116,7 @@ class _ChunkQueue:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Hand out no more of them."""
+        """Hand out no more chunks."""
         self._end = 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -130,82 +131,82 @@ class _ChunkQueue:
             return start, self.issued
 
 
-def _solve_alone(crew: SearcherPool) -> Callable[[Part, _ChunkQueue, _Look], Match | None]:
+def _solve_alone(pool: SearcherPool) -> Callable[[Part, _ChunkQueue, _Report], Match | None]:
     """Search in the calling thread."""
-    (search,) = crew.searches
+    (search,) = pool.searches
 
-    def run(part: Part, chunks: _ChunkQueue, look: _Look) -> Match | None:
-        look(0)
+    def run(part: Part, chunks: _ChunkQueue, report: _Report) -> Match | None:
+        report(0)
         for start, stop in chunks:
-            hit = search(part, start, stop)
-            if hit is not None:
-                return hit
-            look(stop)
+            match = search(part, start, stop)
+            if match is not None:
+                return match
+            report(stop)
         return None
 
     return run
 
 
 class _ParallelSearch:
-    """Search in one thread per searcher, while the calling thread looks at the watch.
+    """Search in one thread per searcher, while the calling thread polls the control.
 
-    An interrupt may strike the calling thread anywhere, also inside ``threading`` and ``concurrent.futures``, whose
-    locks then stay closed for good and keep Python from ending. So it takes no lock here: threads are started bare,
-    end when there are no more chunks, and tell how they ended through a queue of C.
+    An interrupt may occur anywhere in the calling thread. Inside ``threading`` or ``concurrent.futures`` it may leave
+    a lock acquired for ever, which keeps Python from exiting. Therefore the calling thread takes no lock: it starts
+    low-level threads, which end when there are no more chunks and report their outcome through a queue written in C.
     """
 
-    def __init__(self, crew: SearcherPool, stack: ExitStack) -> None:
-        self._crew = crew
+    def __init__(self, pool: SearcherPool, stack: ExitStack) -> None:
+        self._pool = pool
         self._chunks = _ChunkQueue(0, 1)
-        self._ends: SimpleQueue[_End] = SimpleQueue()
+        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._started = 0
         stack.callback(self._leave)
 
-    def run(self, part: Part, chunks: _ChunkQueue, look: _Look) -> Match | None:
-        """As ``_solve_alone`` does it."""
-        look(0)
+    def run(self, part: Part, chunks: _ChunkQueue, report: _Report) -> Match | None:
+        """The match of a part, or None if there is none."""
+        report(0)
         self._chunks = chunks
-        for search in self._crew.searches:
-            _start(search, part, chunks, self._ends)
+        for search in self._pool.searches:
+            _start_thread(search, part, chunks, self._outcomes)
             self._started += 1
-        hits: list[Match] = []
+        matches: list[Match] = []
         while self._started:
             try:
-                end = self._ends.get(timeout=_POLL_SECONDS)
+                outcome = self._outcomes.get(timeout=_POLL_SECONDS)
             except Empty:
-                look(chunks.issued)
+                report(chunks.issued)
                 continue
             self._started -= 1
-            if isinstance(end, Exception):
-                raise end
-            if end is not None:
-                hits.append(end)
-        return min(hits, default=None)
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome is not None:
+                matches.append(outcome)
+        return min(matches, default=None)
 
     def _leave(self) -> None:
         self._chunks.close()
         last = time.monotonic() + _GRACE_SECONDS
         with suppress(Empty):
             while self._started:
-                self._ends.get(timeout=max(0.0, last - time.monotonic()))
+                self._outcomes.get(timeout=max(0.0, last - time.monotonic()))
                 self._started -= 1
 
 
-def _start(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_End]) -> None:
+def _start_thread(search: Search, part: Part, chunks: _ChunkQueue, outcomes: SimpleQueue[_Outcome]) -> None:
     try:
-        start_new_thread(_run, (search, part, chunks, ends))
+        start_new_thread(_run_thread, (search, part, chunks, outcomes))
     except RuntimeError as error:
-        raise SolveStopped("the machine gives no further thread") from error
+        raise SolveStopped("the machine cannot start another thread") from error
 
 
-def _run(search: Search, part: Part, chunks: _ChunkQueue, ends: SimpleQueue[_End]) -> None:
-    end: _End = None
+def _run_thread(search: Search, part: Part, chunks: _ChunkQueue, outcomes: SimpleQueue[_Outcome]) -> None:
+    outcome: _Outcome = None
     try:
         for start, last in chunks:
-            end = search(part, start, last)
-            if end is not None:
+            outcome = search(part, start, last)
+            if outcome is not None:
                 break
-    except Exception as error:  # noqa: BLE001  it is raised where the ends are waited for
-        end = error
-    chunks.close()  # found, failed or no chunk left: the others end with the chunk that they hold
-    ends.put(end)
+    except Exception as error:  # noqa: BLE001  raised again in the calling thread
+        outcome = error
+    chunks.close()  # found, failed or no chunk left: the other threads end after their current chunk
+    outcomes.put(outcome)

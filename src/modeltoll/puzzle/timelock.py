@@ -1,8 +1,8 @@
-"""A time lock: x^(2^T) mod N, which the maker shortens by what it knows of N and nobody else can (RSW 1996).
+"""Time locks: x^(2^T) mod N, which only the owner of the factors of N can compute faster (Rivest et al. 1996).
 
-The wait is known beforehand and the same on one core as on a thousand: hard in time, not in throughput. A thief with
-many tolls works at many locks at once, so it is offered only where the operator asks for it, and it opens sealed
-answers only. It cannot hide its work: T is what must be done.
+The wait is known in advance and does not depend on the number of cores: it limits latency, not throughput. A thief can
+work on many locks in parallel, so time locks are used only if the operator enables them, and for sealed answers only.
+A time lock cannot hide its work, because T is published.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["TimeLock", "Trapdoor"]
 
 @dataclass(frozen=True, slots=True)
 class Trapdoor:
-    """The two primes of a modulus of 2048 bits: who knows them opens every lock made with it.
+    """The two prime factors of a modulus of 2048 bits, which open every lock made with it.
 
-    One trapdoor serves as many locks as there are seeds; it is forgotten with the process that drew it.
+    One trapdoor serves any number of locks; it is not stored and ends with its process.
 
     Raises:
-        ValueError: their product has not 2048 bits.
+        ValueError: the product of the primes does not have 2048 bits, or they are equal.
     """
 
     p: int = field(repr=False)
@@ -44,8 +44,8 @@ class Trapdoor:
             raise ValueError("the two primes do not make a modulus of 2048 bits")
 
     @classmethod
-    def draw(cls) -> Trapdoor:
-        """A fresh one, from the system's randomness; some 50 to 500 ms."""
+    def generate(cls) -> Trapdoor:
+        """A random trapdoor from the system's generator; takes 50 to 500 ms."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=8 * MODULUS_BYTES).private_numbers()
         return cls(key.p, key.q)
 
@@ -55,16 +55,16 @@ class Trapdoor:
         return self.p * self.q
 
     def power(self, x: int, squarings: int) -> int:
-        """x^(2^squarings) mod N, modulo each prime with the exponent shortened (Fermat), joined (Garner)."""
+        """x^(2^squarings) mod N, by exponents reduced modulo p - 1 and q - 1 (Fermat) and recombination (Garner)."""
         at_p, at_q = (pow(x % prime, pow(2, squarings, prime - 1), prime) for prime in (self.p, self.q))
         return at_q + self.q * ((at_p - at_q) * pow(self.q, -1, self.p) % self.p)
 
 
 class TimeLock:
-    """Repeated squaring. The squarings are the work exactly, rounded up or down by chance.
+    """Repeated squaring. The number of squarings is the exact work, rounded up or down at random.
 
     Raises:
-        ValueError: the profile does not know how fast its machine squares.
+        ValueError: the profile has no rate of squarings.
     """
 
     name: ClassVar[str] = TIMELOCK
@@ -76,15 +76,15 @@ class TimeLock:
         self._trapdoor = trapdoor
         self._modulus = trapdoor.modulus.to_bytes(MODULUS_BYTES, "big")
 
-    def within(self, memory_kib: int) -> TimeLock:  # noqa: ARG002  it needs none
+    def within(self, memory_kib: int) -> TimeLock:  # noqa: ARG002  it needs no memory
         """As ``Puzzle.within``."""
         return self
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
-        """As ``Puzzle.make``: two powers of 1024 bits, however large the work. Below one squaring it costs one."""
+        """As ``Puzzle.make``: two 1024-bit powers, independent of the work. Work below one squaring is raised to one."""
         exact = work.seconds * self._rate
         if not 0 <= exact <= MAX_EVALUATIONS:
-            raise ValueError(f"work of {work.seconds} seconds is not what a puzzle can carry")
+            raise ValueError(f"a puzzle cannot have work of {work.seconds} seconds")
         low = math.floor(exact)
         squarings = max(1, low + (rng.random() < exact - low))
         seed = rng.randbytes(SEED_BYTES)
@@ -92,12 +92,12 @@ class TimeLock:
         part = Part(seed, squarings, check_of(value))
         return Challenge(self.name, (part,), modulus=self._modulus), Solution((squarings - 1,), secret_of(value))
 
-    def solve(self, challenge: Challenge, watch: SolveControl) -> Solution:
-        """As ``Puzzle.solve``: on one core, for a second one would not help."""
-        return solve(challenge, watch)
+    def solve(self, challenge: Challenge, control: SolveControl) -> Solution:
+        """As ``Puzzle.solve``, on one core; more do not help."""
+        return solve(challenge, control)
 
     def check(self, challenge: Challenge, solution: Solution) -> bool:
-        """As ``Puzzle.check``, of locks made with the same trapdoor; the counter is that of the last squaring."""
+        """As ``Puzzle.check``, for locks made with the same trapdoor; the counter is the index of the last squaring."""
         if challenge.puzzle != self.name or challenge.modulus != self._modulus or len(challenge.parts) != 1:
             return False
         (part,) = challenge.parts

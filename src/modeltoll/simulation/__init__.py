@@ -1,1 +1,1 @@
-"""What a tariff does to honest callers and to thieves, without a gateway."""
+"""Simulate the cost of a tariff for honest callers and thieves, without a gateway."""

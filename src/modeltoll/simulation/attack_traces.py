@@ -1,4 +1,4 @@
-"""Recorded runs of attacks, and what the published tariff would have charged for them.
+"""Recorded traces of attacks, and their cost under the published tariff.
 
 Source: the authors' traces and evaluation, Dziedzic et al., ICLR 2022 (arXiv 2201.09243), Table 2.
 """
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKPOINTS", "ModeCost", "Trace", "fit_standard", "read_trace", "replay_modes"]
 
-CHECKPOINTS = (9_000, 10_000, 30_000)  # the counts of queries at which the paper reports a cost
-_QUERIES_PER_BATCH = 1000 / 16  # the evaluation's: a row of 16 batches counts as 1000 queries
+CHECKPOINTS = (9_000, 10_000, 30_000)  # numbers of queries for which the paper reports a cost
+_QUERIES_PER_BATCH = 1000 / 16  # as in the authors' evaluation, where a row of 16 batches counts as 1000 queries
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
 _NAMES = {"privacy": "leak", "privacy cost": "leak", "diff queries": "batches"}
 _WORDS = {"time": "time", "leak": "privacy cost", "queries": "number of queries"}
-_GAP = 1.5  # a step so many times the usual one is taken for two, with a row missing between
+_GAP = 1.5  # a step larger than this many median steps indicates a missing row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """One attack's run. Cumulative seconds, queries and leak, each of shape (steps,)."""
+    """The trace of one attack: cumulative seconds, queries and leaks, each of shape (steps,)."""
 
     mode: str
     seconds: Floats
@@ -44,7 +44,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class ModeCost:
-    """What one mode costs up to ``queries`` queries, in seconds without and with the proof of work."""
+    """The cost of one mode up to ``queries`` queries, in seconds without and with the proof of work."""
 
     mode: str
     queries: int
@@ -54,14 +54,14 @@ class ModeCost:
 
 
 def _columns(header: Sequence[str], path: Path) -> dict[str, tuple[int, float]]:
-    """Where each column stands and what scales it to seconds; a unit may follow the name in brackets."""
+    """Index and scale (to seconds) of each column; a unit may follow the name in brackets."""
     columns = {}
-    for place, title in enumerate(header):
+    for index, title in enumerate(header):
         name, _, bracket = title.strip().lower().partition("(")
         name, unit = name.strip(), bracket.partition(")")[0].strip()
         if name == "time" and unit not in _SECONDS:
             raise CalibrationError(f"{path}: the time's unit {unit!r} is not one of s, ms, min, h")
-        columns[_NAMES.get(name, name)] = (place, _SECONDS[unit] if name == "time" else 1.0)
+        columns[_NAMES.get(name, name)] = (index, _SECONDS[unit] if name == "time" else 1.0)
     for name in ("time", "leak"):
         if name not in columns:
             raise CalibrationError(f"{path}: the column '{name if name == 'time' else 'privacy cost'}' is missing")
@@ -71,26 +71,26 @@ def _columns(header: Sequence[str], path: Path) -> dict[str, tuple[int, float]]:
 
 
 def _number(row: Sequence[str], column: tuple[int, float], where: str) -> float:
-    place, scale = column
+    index, scale = column
     try:
-        number = scale * float(row[place])
+        number = scale * float(row[index])
     except (IndexError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise CalibrationError(f"{where}: column {place + 1} is not a finite number")
+        raise CalibrationError(f"{where}: column {index + 1} is not a finite number")
     return number
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One line of a file: where it stands, and its numbers by column."""
+    """One line of a file: its location for messages, and its numbers by column."""
 
     where: str
     numbers: Mapping[str, float]
 
 
 def _check_order(mode: str, rows: Sequence[_Row]) -> None:
-    """Refuse a run whose rows do not follow one another: totals grow, time and queries always, leak never falls."""
+    """Check that the rows are in order: time and queries increase strictly, the leak never decreases."""
     if rows[-1].numbers["time"] <= 0.0:
         raise CalibrationError(f"{rows[-1].where}: mode '{mode}' has taken no time")
     cumulative = [name for name in ("time", "queries", "leak") if name in rows[0].numbers]
@@ -101,25 +101,25 @@ def _check_order(mode: str, rows: Sequence[_Row]) -> None:
             if more < 0.0 or (more == 0.0 and name != "leak"):
                 raise CalibrationError(
                     f"{after.where}: the {_WORDS[name]} of mode '{mode}' does not grow; "
-                    "a run's rows must stand in the order in which they were asked, each once"
+                    "the rows of a trace must be in the order of the queries, each once"
                 )
 
 
 def _check_whole(trace: Trace, rows: Sequence[_Row], *, counted: bool) -> None:
-    """Refuse a run in which a row seems to be missing.
+    """Check that no row seems to be missing.
 
-    Where queries are ``counted`` over the whole run, a missing row is a step of about twice as many queries; where
-    only the row's own batches stand in the file, it is a step of about twice the seconds and twice the leak per query.
+    If the file has cumulative queries (``counted``), a missing row shows as a step of about twice as many queries. If
+    it has batches per row, it shows as a step of about twice the seconds and twice the leak per query.
     """
-    asked = np.diff(trace.queries)
-    if len(asked) < 3:
+    queries = np.diff(trace.queries)
+    if len(queries) < 3:
         return
-    steps = (asked,) if counted else (np.diff(trace.seconds) / asked, np.diff(trace.leaks) / asked)
+    steps = (queries,) if counted else (np.diff(trace.seconds) / queries, np.diff(trace.leaks) / queries)
     wide = np.all([step > _GAP * np.median(step) for step in steps], axis=0)
     if wide.any():
         where = rows[int(np.flatnonzero(wide)[0]) + 1].where
         raise CalibrationError(
-            f"{where}: a row of mode '{trace.mode}' seems to be missing before it; put it back, or cut the run there"
+            f"{where}: a row of mode '{trace.mode}' seems to be missing before it; restore it, or cut the trace there"
         )
 
 
@@ -133,7 +133,7 @@ def _trace(mode: str, rows: Sequence[_Row]) -> Trace:
         queries = column("queries")
     else:
         batches = column("batches")
-        batches[0] = 0.0  # the evaluation begins to count after the first row
+        batches[0] = 0.0  # the authors' evaluation starts to count after the first row
         queries = _QUERIES_PER_BATCH * np.cumsum(batches)
     trace = Trace(mode, column("time"), queries, column("leak"))
     _check_whole(trace, rows, counted=counted)
@@ -141,14 +141,14 @@ def _trace(mode: str, rows: Sequence[_Row]) -> Trace:
 
 
 def read_trace(path: Path) -> tuple[Trace, ...]:
-    """The runs in a CSV file, by mode, in the order in which the modes first occur.
+    """The traces in a CSV file, one per mode, in the order of the first occurrence of the modes.
 
     Columns: ``time`` (s, or a unit in brackets), ``privacy cost`` or ``privacy`` (both cumulative), either ``queries``
-    (cumulative) or ``diff queries`` (batches of 64 in the row), and ``mode`` (without it: ``standard``).
+    (cumulative) or ``diff queries`` (batches of 64 in the row), and ``mode`` (``standard`` if missing).
 
     Raises:
-        CalibrationError: the file cannot be read, lacks a column, holds something that is not a finite number, or a
-            mode's rows are not in order, are repeated, or some seem to be missing.
+        CalibrationError: the file cannot be read, lacks a column, has a value that is not a finite number, or the rows
+            of a mode are out of order, repeated, or seem to be incomplete.
     """
     try:
         lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
@@ -157,7 +157,7 @@ def read_trace(path: Path) -> tuple[Trace, ...]:
     except (UnicodeDecodeError, csv.Error):
         raise CalibrationError(f"{path} is not a CSV file") from None
     columns = _columns(lines[0] if lines else [], path)
-    place, _ = columns.pop("mode", (None, 1.0))
+    index, _ = columns.pop("mode", (None, 1.0))
     wanted: dict[str, tuple[int, float]] = {
         name: columns[name] for name in ("time", "leak", "queries", "batches") if name in columns
     }
@@ -167,7 +167,7 @@ def read_trace(path: Path) -> tuple[Trace, ...]:
             continue
         where = f"{path}, line {count}"
         numbers = {name: _number(row, column, where) for name, column in wanted.items()}
-        mode = "standard" if place is None else "".join(row[place : place + 1]).strip()
+        mode = "standard" if index is None else "".join(row[index : index + 1]).strip()
         modes.setdefault(mode, []).append(_Row(where, numbers))
     if not modes:
         raise CalibrationError(f"{path} holds no rows")
@@ -175,23 +175,23 @@ def read_trace(path: Path) -> tuple[Trace, ...]:
 
 
 def fit_standard(path: Path) -> StandardLine:
-    """Least squares through the standard user's trace: cumulative leak over queries.
+    """The least-squares line through the standard user's trace: cumulative leak over queries.
 
     Raises:
-        CalibrationError: as for ``read_trace``; or the file holds several modes, or only one count of queries.
+        CalibrationError: as for ``read_trace``, or the file has several modes, or a single number of queries.
     """
     traces = read_trace(path)
     if len(traces) > 1 or np.ptp(traces[0].queries) == 0.0:
-        raise CalibrationError(f"{path} must hold one mode, at two or more counts of queries")
+        raise CalibrationError(f"{path} must have one mode, at two or more numbers of queries")
     slope, intercept = np.polyfit(traces[0].queries, traces[0].leaks, 1)
     return StandardLine(float(slope), float(intercept))
 
 
 def _puzzles(trace: Trace, line: StandardLine, terms: PublishedTerms) -> Floats:
-    """Seconds of proof of work at each row of a trace, (steps,).
+    """Seconds of proof of work for each row of a trace, (steps,).
 
-    In the first row leak and queries are taken as 0. Where the terms name no step, each row is charged one puzzle,
-    and a second is taken off the first: the authors' evaluation. Else a row pays for its own queries' share of steps.
+    Leak and queries of the first row are taken as 0. Without ``rows_per_step`` each row is charged one puzzle, less a
+    second for the first one, as in the authors' evaluation. With it, a row is charged in proportion to its queries.
     """
     leaks, queries = trace.leaks.copy(), trace.queries.copy()
     leaks[0] = queries[0] = 0.0
@@ -206,10 +206,10 @@ def _puzzles(trace: Trace, line: StandardLine, terms: PublishedTerms) -> Floats:
 def replay_modes(
     traces: Iterable[Trace], line: StandardLine, terms: PublishedTerms, at: Sequence[int] = CHECKPOINTS
 ) -> list[ModeCost]:
-    """What each trace costs under the published tariff.
+    """The cost of each trace under the published tariff.
 
-    One cost per trace at its end, and before it one per count in ``at`` below its end, at the last row that does not
-    exceed the count.
+    One cost at the end of each trace, preceded by one for each number of queries in ``at`` below it, taken at the last
+    row that does not exceed that number.
     """
     costs = []
     for trace in traces:

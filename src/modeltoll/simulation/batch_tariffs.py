@@ -1,4 +1,4 @@
-"""What each row of a traffic costs under a tariff, all rows at once; the same as a gateway would charge one by one."""
+"""The price of all rows of simulated traffic at once, equal to what a gateway would charge row by row."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ __all__ = ["BatchCharges", "BatchTariff", "ConformalBatchTariff", "PublishedBatc
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchCharges:
-    """Reference seconds of work asked for each row, (rows,), and whether its caller was under suspicion then."""
+    """The work of each row in reference seconds, (rows,), and whether its account was under suspicion, (rows,)."""
 
     seconds: Floats
     suspected: Bools
 
 
 class BatchTariff(Protocol):
-    """A tariff with the memory that it needs."""
+    """A tariff applied to all rows of simulated traffic."""
 
     @property
     def name(self) -> str:
-        """What to call it in a table."""
+        """The tariff's name in tables."""
 
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:
-        """Charge every row at once. Every account is new, and of the kind of ``caller`` (a key, or anonymous)."""
+        """Charge all rows at once. Every account is new and has the attributes of ``caller`` (with a key, or anonymous)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConformalBatchTariff:
-    """The conformal tariff on rows of which the ``recorded`` measures are known; counts do not fade.
+    """The conformal tariff, without decay of counts. ``recorded``: the measures of the traffic's leaks.
 
-    Where the caller has groups, all accounts are in them, and no account sends a row that another has sent.
+    If the caller has groups, all accounts belong to them, and no account may send a row that another one has sent.
 
     Raises:
-        CalibrationError: one of the tariff's measures was not recorded.
+        CalibrationError: a measure of the tariff was not recorded.
     """
 
     tariff: ConformalTariff
@@ -57,7 +57,7 @@ class ConformalBatchTariff:
         leak_columns(self.recorded, self.tariff.measures)
 
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:
-        """Each row at the account after it: factor, surcharges on rare rows, markup or discount, its share of the entry toll."""
+        """Charge each row by its account after it: factor, surcharges, markup, discount, share of the new-account toll."""
         tariff = self.tariff
         assessment = tariff.assess(select_measures(Leaks(self.recorded, traffic.leaks), tariff.measures), rng)
         suspicion = tariff.suspicion
@@ -72,15 +72,15 @@ class ConformalBatchTariff:
             group_surcharge = suspicion.surcharge_at(log_evidence, group=True)
         units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge) * caller.markup
         units[surcharge <= 1.0] *= 1.0 - caller.discount
-        entry = tariff.calibration.entry
-        new = grouped_rank(traffic.accounts) < entry.rows
-        units += new * (entry.whole(caller) / entry.rows)
+        new_account = tariff.calibration.new_account_toll
+        new = grouped_rank(traffic.accounts) < new_account.rows
+        units += new * (new_account.total_units(caller) / new_account.rows)
         return BatchCharges(tariff.calibration.unit_seconds * units, surcharge > 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedBatchTariff:
-    """The published tariff, each row paying its share of its step's puzzle. Raises as ``ConformalBatchTariff`` does."""
+    """The published tariff; each row pays its share of its step's puzzle. Raises as ``ConformalBatchTariff`` does."""
 
     tariff: PublishedTariff
     recorded: tuple[str, ...]
@@ -89,8 +89,8 @@ class PublishedBatchTariff:
     def __post_init__(self) -> None:
         leak_columns(self.recorded, self.tariff.measures)
 
-    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:  # noqa: ARG002  the plug's
-        """Each row at its account's totals after it; this tariff suspects nobody and knows no entry toll."""
+    def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:  # noqa: ARG002  the protocol's
+        """Charge each row by its account's totals after it; there is no suspicion and no new-account toll."""
         (column,) = leak_columns(self.recorded, self.tariff.measures)
         leaks = grouped_cumsum(traffic.leaks[:, column], traffic.accounts)
         queries = (grouped_rank(traffic.accounts) + 1).astype(np.float64)

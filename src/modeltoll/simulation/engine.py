@@ -1,4 +1,4 @@
-"""One scene played under one toll: what was paid, what was bought for it, and who came under suspicion."""
+"""Run one scenario under one tariff: what is paid, which rows are bought, and when accounts become suspected."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ScenarioResult", "Solver", "run_scenario"]
 
-Solver = Callable[["BatchCharges"], "Floats"]  # the seconds (rows,) that whoever solves takes for each toll
+Solver = Callable[["BatchCharges"], "Floats"]  # the seconds (rows,) that the solver takes for each toll
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScenarioResult:
-    """What each row came to, (rows,): ``work`` in seconds of whoever solves, and whether it was ``bought``.
+    """The result of a scenario, by row (rows,): ``work`` in seconds of the solver, and whether the row is ``bought``.
 
-    Everything that is ``paid`` for costs the undefended time and the gateway's own; what is bought, its work too.
+    Rows that are ``paid`` cost the undefended time and the gateway's time; those that are also bought cost their work.
     """
 
     traffic: Traffic
-    charged: BatchCharges
+    charges: BatchCharges
     work: Floats
     bought: Bools
     paid: Bools
@@ -38,63 +38,67 @@ class ScenarioResult:
 
     @property
     def waits(self) -> Floats:
-        """The seconds of each row that was bought and paid for."""
+        """Seconds of each row that is bought and paid."""
         waits: Floats = self.times.undefended + self.times.gate + self.work[self.bought & self.paid]
         return waits
 
     @property
     def queries(self) -> int:
-        """The wanted rows that were bought."""
+        """Number of wanted rows that are bought."""
         return int((self.bought & self.traffic.wanted).sum())
 
     @property
     def seconds_without(self) -> float:
-        """The undefended time of what was wanted and bought."""
+        """Undefended time of the wanted rows that are bought."""
         return self.queries * self.times.undefended
 
     @property
     def seconds_with(self) -> float:
-        """The time of everything asked, and the work of what was bought."""
-        return float(self.running_seconds()[-1]) if len(self.work) else 0.0
+        """Time of all rows that are paid, including the work of those that are bought."""
+        return float(self.cumulative_seconds()[-1]) if len(self.work) else 0.0
 
-    def running_seconds(self) -> Floats:
-        """``seconds_with`` up to and with each row, (rows,)."""
-        own = self.times.undefended + self.times.gate
-        running: Floats = np.cumsum(np.where(self.paid, own + np.where(self.bought, self.work, 0.0), 0.0))
-        return running
+    def cumulative_seconds(self) -> Floats:
+        """``seconds_with`` up to and including each row, (rows,)."""
+        base = self.times.undefended + self.times.gate
+        cumulative: Floats = np.cumsum(np.where(self.paid, base + np.where(self.bought, self.work, 0.0), 0.0))
+        return cumulative
 
     @property
     def ratio(self) -> float | None:
-        """Seconds with the toll over seconds without, per wanted row; None where nothing was bought."""
+        """Seconds with the toll over seconds without, per wanted row; None if nothing is bought."""
         return self.seconds_with / self.seconds_without if self.queries else None
 
     @property
     def accounts(self) -> int:
-        """How many accounts asked."""
+        """Number of accounts."""
         return int(self.traffic.accounts.max()) + 1
 
     def first_alarms(self) -> Floats:
-        """For each account that was ever under suspicion, the row at which that began, counted from 1."""
+        """For each account that was ever suspected, the number of its row at which that began, from 1."""
         first = np.full(self.accounts, math.inf)
-        suspected, accounts = self.charged.suspected, self.traffic.accounts
+        suspected, accounts = self.charges.suspected, self.traffic.accounts
         np.minimum.at(first, accounts[suspected], (grouped_rank(accounts) + 1.0)[suspected])
         alarms: Floats = first[np.isfinite(first)]
         return alarms
 
 
-def _reference(charged: BatchCharges) -> Floats:
-    return charged.seconds
+def _reference_seconds(charges: BatchCharges) -> Floats:
+    return charges.seconds
 
 
 def run_scenario(
-    scene: Scenario,
-    toll: BatchTariff,
+    scenario: Scenario,
+    tariff: BatchTariff,
     caller: Caller,
     times: Times,
     rng: np.random.Generator,
-    solver: Solver = _reference,
+    solver: Solver = _reference_seconds,
 ) -> ScenarioResult:
-    """Charge every row of a scene, and buy what the scene buys at the reference seconds that are asked for."""
-    charged = toll.charge(scene.traffic, caller, rng)
-    paid = np.ones(len(charged.seconds), np.bool_) if scene.pays is None else scene.pays
-    return ScenarioResult(scene.traffic, charged, solver(charged), scene.buys(charged.seconds), paid, times)
+    """Charge all rows of a scenario, and buy those that it selects by their price in reference seconds.
+
+    ``caller``: attributes of all accounts. ``times``: seconds per row without toll. ``solver``: seconds of the solver
+    for the charges; by default those of one reference core.
+    """
+    charges = tariff.charge(scenario.traffic, caller, rng)
+    paid = np.ones(len(charges.seconds), np.bool_) if scenario.pays is None else scenario.pays
+    return ScenarioResult(scenario.traffic, charges, solver(charges), scenario.buys(charges.seconds), paid, times)

@@ -1,4 +1,4 @@
-"""Figures of a simulation and of a calibration. The only module of this room that needs matplotlib."""
+"""Figures of simulations and calibrations. The only module of this package that needs matplotlib."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
 __all__ = ["draw_factors", "draw_lines"]
 
 _COLOURS = ("#c1440e", "#1f5fa8", "#7a3b9b", "#9a6a00", "#0b6e4f", "#5a5a5a")
-_STROKES = ("-", "--", ":", "-.")  # one per tariff
+_LINE_STYLES = ("-", "--", ":", "-.")  # one per tariff
 _MARKS = "osD^vPX*"  # one per kind of filler
 _STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
 
 
 class _PlotStyle:
-    """A colour for each thief, a stroke for each tariff."""
+    """A colour for each thief, and a line style for each tariff."""
 
     def __init__(self, lines: Sequence[ReplayLine]) -> None:
         thieves = dict.fromkeys(line.sample for line in lines if line.family != HONEST)
         self.colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(thieves)}
-        self.strokes = {
-            name: _STROKES[place % len(_STROKES)] for place, name in enumerate(dict.fromkeys(li.tariff for li in lines))
+        self.line_styles = {
+            name: _LINE_STYLES[place % len(_LINE_STYLES)]
+            for place, name in enumerate(dict.fromkeys(li.tariff for li in lines))
         }
 
 
-def _curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked: bool) -> None:
+def _draw_curves(axes: Axes, lines: Sequence[ReplayLine], style: _PlotStyle, *, marked: bool) -> None:
     """One curve per thief, kind and tariff."""
     curves: dict[tuple[str, str, str], list[ReplayLine]] = {}
     for line in lines:
@@ -49,8 +50,8 @@ def _curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked
         axes.plot(
             [point.level for point in points],
             [point.ratio or np.nan for point in points],
-            color=pens.colours[sample],
-            linestyle=pens.strokes[tariff],
+            color=style.colours[sample],
+            linestyle=style.line_styles[tariff],
             marker=_MARKS[kinds.index(kind) % len(_MARKS)] if marked else "o",
             markersize=4,
             linewidth=1.2,
@@ -71,16 +72,16 @@ def _curves(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle, *, marked
         )
 
 
-def _selective(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle) -> None:
-    """Bars: what is paid by those who leave dear rows."""
-    manners = list(dict.fromkeys((line.family, line.level) for line in lines))
+def _draw_selective(axes: Axes, lines: Sequence[ReplayLine], style: _PlotStyle) -> None:
+    """Bars: the cost for thieves who abandon expensive rows."""
+    choices = list(dict.fromkeys((line.family, line.level) for line in lines))
     groups = list(dict.fromkeys((line.sample, line.tariff) for line in lines))
     width = 0.8 / max(1, len(groups))
     for line in lines:
         group = groups.index((line.sample, line.tariff))
-        place = manners.index((line.family, line.level)) + (group - (len(groups) - 1) / 2) * width
-        solid = pens.strokes[line.tariff] == _STROKES[0]
-        colour = pens.colours[line.sample]
+        place = choices.index((line.family, line.level)) + (group - (len(groups) - 1) / 2) * width
+        solid = style.line_styles[line.tariff] == _LINE_STYLES[0]
+        colour = style.colours[line.sample]
         if line.ratio is None:
             axes.plot(place, 1.0, color=colour, marker="x", markersize=4, linestyle="")
         else:
@@ -90,34 +91,34 @@ def _selective(axes: Axes, lines: Sequence[ReplayLine], pens: _PlotStyle) -> Non
     if any(line.ratio is None for line in lines):
         axes.plot([], [], color="#333333", marker="x", markersize=4, linestyle="", label="buys nothing")
         axes.legend(fontsize=7, loc="upper left")
-    names = ["cheapest half" if family == CHEAPEST else f"rows up to {level:g}x" for family, level in manners]
-    axes.set_xticks(range(len(manners)), names, fontsize=7)
+    names = ["cheapest half" if family == CHEAPEST else f"rows up to {level:g}x" for family, level in choices]
+    axes.set_xticks(range(len(choices)), names, fontsize=7)
 
 
 def draw_lines(lines: Sequence[ReplayLine], path: Path, title: str = "") -> None:
-    """Ratios against accounts, against fillers, and for choosy thieves; honest callers beside them in grey."""
-    pens = _PlotStyle(lines)
+    """Plot ratios over accounts, over fillers, and for thieves who abandon rows; honest callers in grey."""
+    style = _PlotStyle(lines)
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11.5, 4.2), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
-        _curves(panels[0], [line for line in lines if line.family == ACCOUNTS], pens, marked=False)
-        _curves(panels[1], [line for line in lines if line.family == FILLERS], pens, marked=True)
-        _selective(panels[2], [line for line in lines if line.family in (ABANDON, CHEAPEST)], pens)
+        _draw_curves(panels[0], [line for line in lines if line.family == ACCOUNTS], style, marked=False)
+        _draw_curves(panels[1], [line for line in lines if line.family == FILLERS], style, marked=True)
+        _draw_selective(panels[2], [line for line in lines if line.family in (ABANDON, CHEAPEST)], style)
         for axes, label in zip(panels, ("accounts", "fillers per stolen row", "what a choosy thief buys"), strict=True):
             axes.set_yscale("log")
             axes.set_xlabel(label)
             for line in lines:
                 if line.family == HONEST and line.kind == "recorded" and line.ratio:
-                    axes.axhline(line.ratio, color="#888888", linestyle=pens.strokes[line.tariff], linewidth=0.9)
+                    axes.axhline(line.ratio, color="#888888", linestyle=style.line_styles[line.tariff], linewidth=0.9)
         panels[0].set_xscale("log")
         panels[1].set_xscale("log", base=2)
         for axes in panels[:2]:
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         panels[0].set_ylabel("seconds with the toll / without, per stolen row")
-        for sample, colour in pens.colours.items():
+        for sample, colour in style.colours.items():
             panels[0].plot([], [], color=colour, label=sample)
-        for tariff, stroke in pens.strokes.items():
-            panels[0].plot([], [], color="#333333", linestyle=stroke, label=f"{tariff} tariff")
+        for tariff, line_style in style.line_styles.items():
+            panels[0].plot([], [], color="#333333", linestyle=line_style, label=f"{tariff} tariff")
         panels[0].plot([], [], color="#888888", linewidth=0.9, label="honest callers")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=8)
         figure.suptitle(title)
@@ -127,7 +128,7 @@ def draw_lines(lines: Sequence[ReplayLine], path: Path, title: str = "") -> None
 def draw_factors(
     factors: Mapping[str, Floats | Sequence[float]], unit_seconds: float, path: Path, title: str = ""
 ) -> None:
-    """Which share of rows costs more than so much, for each named sample of factors (rows,), in units and in seconds."""
+    """Plot the share of rows above each price, in units and seconds, for each named sample of factors (rows,)."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.0, 4.2), layout="constrained")
         axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""From what a command says to a simulation: which tariffs, whose times, which honest scores."""
+"""Turn the arguments of a command into the inputs of a simulation: tariffs and times."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PUBLISHED",
-    "GivenTimes",
     "PublishedTollOptions",
     "SimulationInputs",
+    "TimeOptions",
     "load_inputs",
     "parse_counts",
     "parse_numbers",
     "replay_trace",
 ]
 
-PUBLISHED = "published"  # the name that a command gives to the published tariff; others are files
+PUBLISHED = "published"  # the command's name of the published tariff; other names are files
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulationInputs:
-    """The tariffs to compare, and the seconds of a row."""
+    """The tariffs to compare, and the seconds per row."""
 
-    tolls: tuple[BatchTariff, ...]
+    tariffs: tuple[BatchTariff, ...]
     times: Times
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedTollOptions:
-    """What the published tariff is to price: one of the recorded measures (None: the first), on which terms."""
+    """Options of the published tariff: the measure that it prices (None for the first one) and its terms."""
 
     measure: str | None
     terms: PublishedTerms
 
 
 @dataclass(frozen=True, slots=True)
-class GivenTimes:
-    """Seconds of a row without a gateway, and of the gateway's own work on it; None where a tariff may know."""
+class TimeOptions:
+    """Seconds per row without a gateway, and of the gateway itself; None to take them from a tariff."""
 
     undefended: float | None
     gate: float | None
 
 
 def parse_numbers(text: str, option: str) -> tuple[float, ...]:
-    """A list such as ``1,10,100`` of numbers above 0, ascending; nothing is an empty list.
+    """Parse a list of numbers above 0 such as ``1,10,100``; returns them ascending, without repetitions.
 
     Raises:
-        SettingsError: it is no such list.
+        SettingsError: not such a list; the message names ``option``.
     """
     try:
         values = sorted({float(part) for part in text.split(",") if part.strip()})
@@ -77,7 +77,7 @@ def parse_numbers(text: str, option: str) -> tuple[float, ...]:
 
 
 def parse_counts(text: str, option: str) -> tuple[int, ...]:
-    """The same of whole numbers."""
+    """``parse_numbers`` for whole numbers."""
     values = parse_numbers(text, option)
     if any(value != int(value) for value in values):
         raise SettingsError([f"{option}: {text!r} is not a list of whole numbers, such as 1,10,100"])
@@ -85,33 +85,32 @@ def parse_counts(text: str, option: str) -> tuple[int, ...]:
 
 
 def replay_trace(trace: Path, standard: Path | None, tariffs: Sequence[str], terms: PublishedTerms) -> list[ModeCost]:
-    """What the published tariff charges for recorded attacks.
+    """The cost of recorded attacks under the published tariff.
 
     Raises:
-        SettingsError: another tariff is asked for, or no standard user. CalibrationError: a trace cannot be used.
+        SettingsError: another tariff is given, or no trace of a standard user.
+        CalibrationError: a trace cannot be used.
     """
     if list(tariffs) != [PUBLISHED]:
         raise SettingsError(
-            [
-                "--tariff: a trace holds totals, which only 'published' can price; other tariffs need an .npz file of leaks"
-            ]
+            ["--tariff: a trace has totals, which only 'published' can price; other tariffs need an .npz file of leaks"]
         )
     if standard is None:
         raise SettingsError(["--standard: give the standard user's trace, to which the published tariff compares"])
     return replay_modes(read_trace(trace), fit_standard(standard), terms)
 
 
-def _published(honest: Leaks, wanted: PublishedTollOptions) -> PublishedBatchTariff:
-    """The published tariff on one measure, its standard user leaking what honest rows leak on average."""
-    chosen = wanted.measure or honest.measures[0]
+def _published(honest: Leaks, options: PublishedTollOptions) -> PublishedBatchTariff:
+    """The published tariff on one measure; the standard user has the mean leak of honest rows."""
+    chosen = options.measure or honest.measures[0]
     if chosen not in honest.measures:
         raise SettingsError([f"--measure: the leaks are of {', '.join(honest.measures)}, not of {chosen}"])
     slope = float(honest.values[:, honest.measures.index(chosen)].mean())
-    return PublishedBatchTariff(PublishedTariff(chosen, StandardLine(slope, 0.0), wanted.terms), honest.measures)
+    return PublishedBatchTariff(PublishedTariff(chosen, StandardLine(slope, 0.0), options.terms), honest.measures)
 
 
-def _times(given: GivenTimes, conformal: Sequence[ConformalBatchTariff]) -> Times:
-    """Seconds of a row: as given, else as the first tariff was calibrated, else its unit as if it were all overhead."""
+def _times(given: TimeOptions, conformal: Sequence[ConformalBatchTariff]) -> Times:
+    """Seconds per row: as given, else those of the first tariff's calibration, else its unit."""
     undefended, gate = given.undefended, given.gate
     if conformal:
         calibration = conformal[0].tariff.calibration
@@ -119,30 +118,36 @@ def _times(given: GivenTimes, conformal: Sequence[ConformalBatchTariff]) -> Time
         undefended = undefended or (calibration.undefended_seconds if known else calibration.unit_seconds)
         gate = (calibration.gate_seconds if known else 0.0) if gate is None else gate
     if undefended is None:
-        raise SettingsError(["--undefended-ms: say how long a row takes without a gateway; this tariff does not"])
+        raise SettingsError(["--undefended-ms: give the time of a row without a gateway; this tariff does not have it"])
     return Times(undefended, gate or 0.0)
 
 
 def load_inputs(
-    tariffs: Sequence[str], samples: Mapping[str, Leaks], published: PublishedTollOptions, given: GivenTimes
+    tariffs: Sequence[str], samples: Mapping[str, Leaks], published: PublishedTollOptions, given: TimeOptions
 ) -> SimulationInputs:
-    """Everything but the plan.
+    """The inputs of a simulation, except for its plan.
+
+    Args:
+        tariffs: ``PUBLISHED``, or paths of calibration files.
+        samples: recorded leaks by name; ``honest`` is required.
+        published: options of the published tariff.
+        given: seconds per row.
 
     Raises:
-        SettingsError: a choice that cannot be. CalibrationError: a tariff that cannot be read or prices measures that
-            were not recorded, or samples without honest rows.
+        SettingsError: an invalid option.
+        CalibrationError: a tariff cannot be read or prices measures that were not recorded, or honest rows are missing.
     """
     if HONEST not in samples:
         raise CalibrationError(f"a sample called {HONEST!r} is needed; there are: {', '.join(samples)}")
     honest = samples[HONEST]
     files = {name: load_calibration(Path(name)) for name in tariffs if name != PUBLISHED}
-    tolls: list[BatchTariff] = []
+    found: list[BatchTariff] = []
     for name in dict.fromkeys(tariffs):
         if name == PUBLISHED:
-            tolls.append(_published(samples.get(CALIBRATION, honest), published))
+            found.append(_published(samples.get(CALIBRATION, honest), published))
         else:
             title = "conformal" if len(files) == 1 else Path(name).stem
-            tolls.append(ConformalBatchTariff(ConformalTariff(files[name]), honest.measures, title))
+            found.append(ConformalBatchTariff(ConformalTariff(files[name]), honest.measures, title))
     return SimulationInputs(
-        tuple(tolls), _times(given, [toll for toll in tolls if isinstance(toll, ConformalBatchTariff)])
+        tuple(found), _times(given, [tariff for tariff in found if isinstance(tariff, ConformalBatchTariff)])
     )

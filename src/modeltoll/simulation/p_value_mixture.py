@@ -1,4 +1,4 @@
-"""Stated distributions of p-values, and rows that have them."""
+"""Distributions of p-values, and rows with such p-values."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["EVERYWHERE", "PValueMixture", "leaks_at", "parse_mixture"]
+__all__ = ["UNIFORM", "PValueMixture", "leaks_at", "parse_mixture"]
 
 
 @dataclass(frozen=True, slots=True)
 class PValueMixture:
-    """A mixture of uniform distributions: ``parts`` are (weight above 0, low, high) with 0 <= low <= high <= 1."""
+    """A mixture of uniform distributions. ``parts``: (weight > 0, low, high) with 0 <= low <= high <= 1."""
 
     parts: tuple[tuple[float, float, float], ...]
 
     def draw(self, rows: int, rng: np.random.Generator) -> Floats:
-        """p-values, (rows,)."""
+        """Random p-values, (rows,)."""
         weights, lows, highs = (np.array(column) for column in zip(*self.parts, strict=True))
         part = rng.choice(len(weights), size=rows, p=weights / weights.sum())
         p_values: Floats = lows[part] + (highs - lows)[part] * rng.random(rows)
         return p_values
 
 
-EVERYWHERE = PValueMixture(((1.0, 0.0, 1.0),))  # an honest caller's
+UNIFORM = PValueMixture(((1.0, 0.0, 1.0),))  # the distribution for an honest caller
 
 
 def _number(text: str) -> float:
@@ -41,10 +41,10 @@ def _number(text: str) -> float:
 
 
 def parse_mixture(text: str) -> PValueMixture:
-    """Read ``0.5`` (a point), ``0.1..1`` (uniform), or a mixture such as ``0.3*0..0.1 + 0.7*0.5..1``.
+    """Parse ``0.5`` (a point), ``0.1..1`` (uniform), or a mixture such as ``0.3*0..0.1 + 0.7*0.5..1``.
 
     Raises:
-        SettingsError: it is none of these, or a number is out of range.
+        SettingsError: another form, or a number out of range.
     """
     parts = []
     for term in text.split("+"):
@@ -62,10 +62,10 @@ def parse_mixture(text: str) -> PValueMixture:
 
 
 def leaks_at(scores: Floats, p_values: Floats) -> Floats:
-    """Leaks (rows, measures) whose conformal p-values are ``p_values`` (rows,), the same in every measure.
+    """Leaks (rows, measures) whose conformal p-values are ``p_values`` (rows,) in every measure.
 
-    ``scores`` (measures, n) are honest leaks, ascending. A leak lies midway between the two honest ones that the
-    p-value lies between, so that its p-value is exact to 1 / (n + 1) where scores are not tied.
+    ``scores`` (measures, n): honest leaks, ascending. Each leak is midway between two adjacent honest leaks, so that its
+    p-value is exact to 1 / (n + 1) unless scores are tied.
     """
     honest = scores.shape[1]
     above = np.minimum((p_values * (honest + 1)).astype(np.int64), honest)

@@ -1,4 +1,4 @@
-"""Plans replayed through tariffs: what each caller pays, and when he is suspected."""
+"""Replay recorded leaks through tariffs: the cost of each scenario, and when its accounts become suspected."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = ["ReplayLine", "replay_attackers"]
 class ReplayLine:
     """One line of the table.
 
-    ``queries`` are the wanted rows that were bought; ``seconds_without`` their undefended time. ``seconds_with`` is
-    everything asked at the undefended time and the gateway's own, and the work for what was bought: ``ratio`` is
-    therefore per wanted row, None where nothing was bought. ``p99_seconds`` is what 99 of 100 bought rows do not wait longer for. ``suspected`` is
-    the share of accounts ever under suspicion, ``first_alarm`` the median row at which theirs began.
-    ``family`` and ``level`` say where the line belongs in a figure.
+    ``queries``: wanted rows that are bought. ``seconds_without``: their undefended time. ``seconds_with``: undefended
+    time and gateway time of all rows, and the work of those that are bought. ``ratio``: the quotient of these, None if
+    nothing is bought. ``asked``: all rows. ``p99_seconds``: 99th percentile of the waits of bought rows. ``suspected``:
+    share of accounts ever under suspicion. ``first_alarm``: median row at which that began. ``family``, ``kind`` and
+    ``level`` are for figures.
     """
 
     mode: str
@@ -51,36 +51,41 @@ class ReplayLine:
 
 
 def _line(
-    scene: Scenario, sample: str, toll: BatchTariff, plan: ThiefPlan, times: Times, rng: np.random.Generator
+    scenario: Scenario, sample: str, tariff: BatchTariff, plan: ThiefPlan, times: Times, rng: np.random.Generator
 ) -> ReplayLine:
-    played = run_scenario(scene, toll, plan.caller, times, rng)
-    waits, alarms = played.waits, played.first_alarms()
+    result = run_scenario(scenario, tariff, plan.caller, times, rng)
+    waits, alarms = result.waits, result.first_alarms()
     return ReplayLine(
-        mode=scene.mode,
-        queries=played.queries,
-        seconds_without=played.seconds_without,
-        seconds_with=played.seconds_with,
-        ratio=played.ratio,
-        tariff=toll.name,
+        mode=scenario.mode,
+        queries=result.queries,
+        seconds_without=result.seconds_without,
+        seconds_with=result.seconds_with,
+        ratio=result.ratio,
+        tariff=tariff.name,
         sample=sample,
-        family=scene.family,
-        kind=scene.kind,
-        level=scene.level,
-        accounts=played.accounts,
-        asked=len(played.work),
+        family=scenario.family,
+        kind=scenario.kind,
+        level=scenario.level,
+        accounts=result.accounts,
+        asked=len(result.work),
         p99_seconds=float(np.quantile(waits, 0.99, method="higher")) if len(waits) else 0.0,
-        suspected=len(alarms) / played.accounts,
+        suspected=len(alarms) / result.accounts,
         first_alarm=float(np.median(alarms)) if len(alarms) else None,
     )
 
 
 def replay_attackers(
-    samples: Mapping[str, Leaks], tolls: Sequence[BatchTariff], times: Times, plan: ThiefPlan, seed: int
+    samples: Mapping[str, Leaks], tariffs: Sequence[BatchTariff], times: Times, plan: ThiefPlan, seed: int
 ) -> list[ReplayLine]:
-    """Replay every plan of every sample through each tariff; one line each.
+    """Replay every scenario of every sample through each tariff; one line each.
 
-    ``samples`` as ``recorded.read_leaks`` gives them: ``honest`` ones are needed; those for ``calibration`` are not
-    replayed, but stated p-values refer to them where they are there. Every tariff meets the same rows.
+    Args:
+        samples: leaks by name, as of ``leak_samples.read_leaks``. ``honest`` is required. ``calibration`` is not
+            replayed, but given p-values refer to it if it exists.
+        tariffs: the tariffs to compare; all of them get the same rows.
+        times: seconds per row without toll.
+        plan: what to simulate.
+        seed: of the random generators.
 
     Raises:
         CalibrationError: there is no sample of honest rows.
@@ -90,12 +95,15 @@ def replay_attackers(
     reference = samples.get(CALIBRATION, samples[HONEST])
     source = RowSource(samples[HONEST].values, np.sort(reference.values.T, axis=1))
     lines = []
-    for toll in tolls:
-        rows, chance = (np.random.default_rng([seed, stream]) for stream in range(2))
-        lines += [_line(scene, HONEST, toll, plan, times, chance) for scene in honest_scenarios(source, plan, rows)]
+    for tariff in tariffs:
+        row_rng, tariff_rng = (np.random.default_rng([seed, stream]) for stream in range(2))
+        lines += [
+            _line(scenario, HONEST, tariff, plan, times, tariff_rng)
+            for scenario in honest_scenarios(source, plan, row_rng)
+        ]
         for sample, leaks in samples.items():
             if sample not in (CALIBRATION, HONEST):
-                stolen = sample_rows(leaks.values, plan.rows, rows)
-                scenes = thief_scenarios(sample, stolen, source, plan, times, rows)
-                lines += [_line(scene, sample, toll, plan, times, chance) for scene in scenes]
+                stolen = sample_rows(leaks.values, plan.rows, row_rng)
+                scenarios = thief_scenarios(sample, stolen, source, plan, times, row_rng)
+                lines += [_line(scenario, sample, tariff, plan, times, tariff_rng) for scenario in scenarios]
     return lines

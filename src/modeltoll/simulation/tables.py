@@ -1,4 +1,4 @@
-"""What the commands print: headings and cells."""
+"""Tables of the commands: headings and cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _ratio(ratio: float | None) -> str:
 
 
 def mode_cells(costs: Sequence[ModeCost]) -> Cells:
-    """One line per mode and count of queries."""
+    """One line per mode and number of queries."""
     return [
         (
             cost.mode,
@@ -41,7 +41,7 @@ def mode_cells(costs: Sequence[ModeCost]) -> Cells:
 
 
 def line_cells(lines: Sequence[ReplayLine]) -> Cells:
-    """One line per plan and tariff."""
+    """One line per scenario and tariff."""
     return [
         (
             line.tariff,
@@ -59,7 +59,7 @@ def line_cells(lines: Sequence[ReplayLine]) -> Cells:
 
 
 def row_cells(row: RowExplanation) -> Cells:
-    """How the price of one row came about, one step a line."""
+    """The steps of the price of one row, one per line."""
     cells: Cells = []
     for reading in row.readings:
         counted = f"{reading.at_least:,} of {reading.honest:,} honest rows leak {reading.leak:.4g} or more"
@@ -89,10 +89,10 @@ def row_cells(row: RowExplanation) -> Cells:
 
 
 def caller_cells(caller: CallerExplanation) -> Cells:
-    """How a caller stands, one fact a line; of his histogram the bins that hold more than an honest caller's."""
+    """The state of a caller, one fact per line; of its histogram the three bins with the largest excess."""
     cells: Cells = [
         ("rows asked, ever", f"{caller.rows:,}"),
-        ("rows that count now (new to him, faded by age)", f"{caller.counted:,.1f}"),
+        ("rows that count now (each input once, decayed by age)", f"{caller.counted:,.1f}"),
         ("work issued, s", f"{caller.work_seconds:,.1f}"),
     ]
     bins = iter(caller.bins)
@@ -105,14 +105,14 @@ def caller_cells(caller: CallerExplanation) -> Cells:
                 where = f"  p in {reading.low:g}..{reading.high:g}: rows, and an honest caller's"
                 cells.append((where, f"{reading.rows:,.1f}, {reading.expected:,.1f}"))
     cells += [
-        ("ln of what a tolerated caller could have earned", f"-{caller.log_tolerance:.2f}"),
-        ("ln M, the evidence in all", f"{caller.log_evidence:.2f}"),
+        ("ln of the tolerance", f"-{caller.log_tolerance:.2f}"),
+        ("ln M, the total evidence", f"{caller.log_evidence:.2f}"),
         ("suspicion begins at", f"{caller.log_threshold:.2f}"),
         (
             f"surcharge on rows with p below {caller.rare_below:g}",
             f"{caller.surcharge:.3g}x" if caller.suspected else "none",
         ),
-        (f"entry toll still to pay, units, over {caller.entry_rows} rows", f"{caller.entry_units:.4g}"),
+        (f"new-account toll still due, units, over {caller.entry_rows} rows", f"{caller.entry_units:.4g}"),
     ]
     for group in caller.groups:
         counted = f"{group.counted:,.1f} rows of all its callers count, ln M"

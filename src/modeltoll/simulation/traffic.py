@@ -1,4 +1,4 @@
-"""Who asks what: the rows of one caller or of one thief's many accounts, in the order in which they are asked."""
+"""Simulated traffic: the rows of one caller, or of the accounts of one thief, in order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Traffic", "mixed_with_fillers", "one_account", "sample_rows", "split
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traffic:
-    """Rows, one a request, in the order in which they are asked.
+    """Rows in order, one per request.
 
-    ``leaks`` (rows, measures); ``accounts`` (rows,) which account asks; ``wanted`` (rows,) is False for fillers;
-    ``fresh`` (rows,) is False for a row that its account has sent before.
+    ``leaks`` (rows, measures). ``accounts`` (rows,): the account of each row. ``wanted`` (rows,): False for fillers.
+    ``fresh`` (rows,): False for rows that the account has sent before.
     """
 
     leaks: Floats
@@ -28,21 +28,21 @@ class Traffic:
 
 
 def one_account(leaks: Floats) -> Traffic:
-    """One account asks for all rows (rows, measures), each once."""
+    """All rows (rows, measures) by one account, each once."""
     return split_over_accounts(leaks, 1)
 
 
 def split_over_accounts(leaks: Floats, accounts: int) -> Traffic:
-    """So many accounts take the rows (rows, measures) in turns."""
+    """The rows (rows, measures) by ``accounts`` accounts in turn."""
     rows = len(leaks)
     every = np.ones(rows, np.bool_)
     return Traffic(leaks, np.arange(rows) % accounts, every, every)
 
 
 def mixed_with_fillers(stolen: Floats, fillers: Floats, *, repeated: bool) -> Traffic:
-    """One account asks for fillers (rows, each, measures) before each stolen row (rows, measures).
+    """Fillers (rows, each, measures) before each stolen row (rows, measures), by one account.
 
-    ``repeated`` fillers are one and the same input, which the ledger counts once; others are always new to it.
+    ``repeated`` fillers are all the same input, which the ledger counts once; others are distinct.
     """
     rows = np.concatenate([fillers, stolen[:, None]], axis=1)
     wanted = np.arange(rows.shape[0] * rows.shape[1]) % rows.shape[1] == rows.shape[1] - 1
@@ -52,9 +52,9 @@ def mixed_with_fillers(stolen: Floats, fillers: Floats, *, repeated: bool) -> Tr
 
 
 def sample_rows(leaks: Floats, rows: int | None, rng: np.random.Generator) -> Floats:
-    """So many of the recorded rows (n, measures) in a new order; beyond n, rows are drawn again. None: all, as they are."""
+    """``rows`` of the recorded rows (n, measures) in random order, repeated beyond n; None for all in their order."""
     if rows is None:
         return leaks
     whole, rest = divmod(rows, len(leaks))
-    places = [rng.permutation(len(leaks)) for _ in range(whole)] + [rng.permutation(len(leaks))[:rest]]
-    return leaks[np.concatenate(places)]
+    indices = [rng.permutation(len(leaks)) for _ in range(whole)] + [rng.permutation(len(leaks))[:rest]]
+    return leaks[np.concatenate(indices)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.ledger.account_math import HALF_LIFE, SKETCH
+from modeltoll.ledger.account_math import HALF_LIFE, SKETCH_SIZE
 from modeltoll.ledger.ledger import Ledger
 from modeltoll.records import Account, Caller, Charge, LogEntry, Work
 
@@ -75,7 +75,7 @@ def make_charge(
 
 def make_log_entry(seconds: float, at: float = NOW, mode: str = "sealed") -> LogEntry:
     """A log entry of two rows that cost ``seconds`` reference seconds together."""
-    work = Work(seconds, 2, rows_seconds=seconds - 0.1, entry_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
+    work = Work(seconds, 2, rows_seconds=seconds - 0.1, new_account_seconds=0.1, surcharge=1.5, group_surcharge=2.5)
     return LogEntry(at, MODEL, 2, ("entropy", "gap"), ((0.1, 1 / 3), (0.0, 1e-300)), (0.2, 1 / 601), work, mode)
 
 
@@ -112,7 +112,7 @@ async def _concurrent_charges_add_up(make: LedgerFactory) -> None:
 
 async def _counts_halve_with_each_half_life(make: LedgerFactory) -> None:
     """Counts halve with each half-life, in reads and in charges; rows, requests and leaks do not decay."""
-    caller = Caller("key:suite-fades")
+    caller = Caller("key:suite-half-life")
     async with open_ledger(make, caller) as ledger:
         await ledger.charge(caller, make_charge(1, 2, 3, 4))
         read = await existing_account(ledger, caller, NOW + HALF_LIFE)
@@ -149,21 +149,21 @@ async def _repeated_rows_are_charged_and_not_counted(make: LedgerFactory) -> Non
 
 
 async def _the_sketch_holds_the_latest_fingerprints(make: LedgerFactory) -> None:
-    """The sketch holds the last ``SKETCH`` different fingerprints, whether of one request or of many."""
+    """The sketch holds the last ``SKETCH_SIZE`` different fingerprints, whether of one request or of many."""
     caller = Caller("key:suite-sketch")
     async with open_ledger(make, caller) as ledger:
         await ledger.charge(caller, make_charge(0))
-        await ledger.charge(caller, make_charge(*range(SKETCH)))
-        full = await ledger.charge(caller, make_charge(0, SKETCH - 1))
-        assert full.counts[0][0] == SKETCH
-        over = await ledger.charge(caller, make_charge(SKETCH))  # drops the oldest, 0
-        assert over.counts[0][0] == SKETCH + 1
-        assert (await ledger.charge(caller, make_charge(1, SKETCH))).counts[0][0] == SKETCH + 1
-        assert (await ledger.charge(caller, make_charge(0))).counts[0][0] == SKETCH + 2
-        flood = await ledger.charge(caller, make_charge(*range(10_000, 10_001 + SKETCH)))
-        assert flood.counts[0][0] == 2 * SKETCH + 3
+        await ledger.charge(caller, make_charge(*range(SKETCH_SIZE)))
+        full = await ledger.charge(caller, make_charge(0, SKETCH_SIZE - 1))
+        assert full.counts[0][0] == SKETCH_SIZE
+        over = await ledger.charge(caller, make_charge(SKETCH_SIZE))  # drops the oldest, 0
+        assert over.counts[0][0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, make_charge(1, SKETCH_SIZE))).counts[0][0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, make_charge(0))).counts[0][0] == SKETCH_SIZE + 2
+        flood = await ledger.charge(caller, make_charge(*range(10_000, 10_001 + SKETCH_SIZE)))
+        assert flood.counts[0][0] == 2 * SKETCH_SIZE + 3
         again = await ledger.charge(caller, make_charge(10_000, 10_001))
-        assert again.counts[0][0] == 2 * SKETCH + 4
+        assert again.counts[0][0] == 2 * SKETCH_SIZE + 4
 
 
 async def _another_tariff_restarts_counts_and_leaks(make: LedgerFactory) -> None:
@@ -193,7 +193,7 @@ async def _callers_and_models_are_separate(make: LedgerFactory) -> None:
 
 async def _invalid_charges_are_refused_and_change_nothing(make: LedgerFactory) -> None:
     """An inconsistent charge raises ``ValueError`` and changes nothing."""
-    caller = Caller("key:suite-spoilt")
+    caller = Caller("key:suite-invalid")
     valid = {
         "model": MODEL,
         "rows": 1,

@@ -37,8 +37,8 @@ async def _concurrent_charges_add_up_in_groups(make: LedgerFactory) -> None:
         ]
         accounts = await asyncio.gather(*charges)
         for index in range(2):
-            assert sorted(account.shared[index].rows for account in accounts) == list(range(1, 101))
-            assert all(sum(account.shared[index].counts[0]) == account.shared[index].rows for account in accounts)
+            assert sorted(account.groups[index].rows for account in accounts) == list(range(1, 101))
+            assert all(sum(account.groups[index].counts[0]) == account.groups[index].rows for account in accounts)
         for group in groups:
             found = await existing_account(ledger, group)
             assert (found.rows, found.requests, found.leaks, found.work) == (100, 100, (50.0, 25.0), 0.0)
@@ -46,7 +46,7 @@ async def _concurrent_charges_add_up_in_groups(make: LedgerFactory) -> None:
         for caller in callers:
             found = await existing_account(ledger, caller)
             assert (found.rows, sum(found.counts[0])) == (25, 25.0)
-            assert [group.rows for group in found.shared] == [100, 100]
+            assert [group.rows for group in found.groups] == [100, 100]
 
 
 async def _callers_of_one_group_share_nothing_else(make: LedgerFactory) -> None:
@@ -54,16 +54,16 @@ async def _callers_of_one_group_share_nothing_else(make: LedgerFactory) -> None:
     alice, bob = (Caller(f"key:suite-shares-{name}", groups=("org:suite-shares",)) for name in ("alice", "bob"))
     outsider, group = Caller("key:suite-shares-outsider"), Caller("org:suite-shares")
     async with open_ledger(make, alice, bob, outsider, group) as ledger:
-        assert (await ledger.charge(alice, make_charge(1, 2))).shared[0].counts[0][0] == 2.0
+        assert (await ledger.charge(alice, make_charge(1, 2))).groups[0].counts[0][0] == 2.0
         before = await existing_account(ledger, alice)
         after = await ledger.charge(bob, make_charge(2, 3))
         assert after.counts[0][0] == 2.0  # both are new to Bob
-        assert (after.shared[0].rows, after.shared[0].counts[0][0]) == (4, 3.0)  # and one of them to the group
-        assert (await ledger.charge(outsider, make_charge(1))).shared == ()
+        assert (after.groups[0].rows, after.groups[0].counts[0][0]) == (4, 3.0)  # and one of them to the group
+        assert (await ledger.charge(outsider, make_charge(1))).groups == ()
         again = await existing_account(ledger, alice)
         assert (again.rows, again.counts, again.leaks) == (before.rows, before.counts, before.leaks)
-        assert again.shared == after.shared
-        assert (await existing_account(ledger, Caller(alice.name))).shared == ()
+        assert again.groups == after.groups
+        assert (await existing_account(ledger, Caller(alice.name))).groups == ()
 
 
 async def _group_counts_decay_and_groups_are_not_among_the_largest(make: LedgerFactory) -> None:
@@ -74,13 +74,13 @@ async def _group_counts_decay_and_groups_are_not_among_the_largest(make: LedgerF
         assert charged == await existing_account(ledger, caller)
         await ledger.bill(caller, make_log_entry(1.0))
         later = await existing_account(ledger, caller, NOW + HALF_LIFE)
-        assert later.shared[0].counts[0][0] == later.counts[0][0] == 1.0
-        assert (later.work, later.shared[0].work) == (1.0, 0.0)
+        assert later.groups[0].counts[0][0] == later.counts[0][0] == 1.0
+        assert (later.work, later.groups[0].work) == (1.0, 0.0)
         largest = [account.caller.name for account in await ledger.largest(10_000, NOW)]
         assert caller.name in largest
         assert group.name not in largest
         assert await ledger.reset(group, MODEL) is True
-        assert (await existing_account(ledger, caller)).shared == ()
+        assert (await existing_account(ledger, caller)).groups == ()
         assert await ledger.reset(group, MODEL) is False
 
 

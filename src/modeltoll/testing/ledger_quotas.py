@@ -74,7 +74,7 @@ async def _usage_belongs_to_one_caller_and_is_no_account(make: LedgerFactory) ->
 
 async def _invalid_usage_is_refused(make: LedgerFactory) -> None:
     """Numbers that are negative, not finite or too large raise ``ValueError`` and change nothing."""
-    day, caller = await _today(make, "spoilt"), _caller("spoilt")
+    day, caller = await _today(make, "invalid"), _caller("invalid")
     async with open_ledger(make) as ledger:
         for usage in (
             DailyUsage(-1),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import EvidenceError
-from modeltoll.leak.measure import sees_inputs_alone
+from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> No
     order = np.random.default_rng(seed).permutation(evidence.rows)
     _assert_same(measure.measure(_rows(evidence, order)), leaks[order], "the leaks depend on the order of the rows")
 
-    if sees_inputs_alone(measure):
+    if reads_inputs_alone(measure):
         inputs_only = dataclasses.replace(evidence, scores=None, tokens=None)
         _assert_same(
             measure.measure(inputs_only),

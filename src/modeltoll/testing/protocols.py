@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FakeUpstream", "ProtocolTrial", "Script", "check_protocol", "scripted_server", "serving"]
 
 _STOP_SECONDS = 10.0
-_MUTATION_COUNT = 300
-_MAX_MESSAGE = 1000  # characters of an error message, at most
+_MUTATION_COUNT, _MAX_MESSAGE = 300, 1000  # mutations per body; characters of an error message, at most
 
 Script = Sequence[bytes | threading.Event]
 
@@ -130,14 +129,13 @@ class ProtocolTrial:
     """A serving protocol with what it is tested on.
 
     Attributes:
-        protocol: the protocol.
-        service: the description of the service.
+        protocol, service: the protocol, and the description of the service.
         inputs: 3 rows or more, all different: numbers (rows, dimensions), or other inputs that the protocol takes.
         encode_request: writes the body of a request for such rows.
         answer: writes the model server's answer, given scores (rows, 4).
         scores_of: returns these scores from the evidence.
-        partial: whether an answer may hold some of the scores only.
-        seed: seed of the scores and of the mutations.
+        partial: whether an answer may hold only some of the scores.
+        seed: seed of scores and mutations.
     """
 
     protocol: ServingProtocol
@@ -180,12 +178,14 @@ def check_protocol(trial: ProtocolTrial) -> None:
 def _check_routes(protocol: ServingProtocol) -> None:
     """Routes are absolute and unique, with no fields but model and version."""
     routes = protocol.routes
-    all_routes = (*routes.infer, *routes.passing)
+    all_routes = (*routes.infer, *routes.pass_through)
     assert protocol.name, "the protocol has no name"
     assert routes.infer, "the protocol has no route for inference"
     assert len(set(all_routes)) == len(all_routes), "a route is listed twice"
     public_routes = {routes.ready} if routes.metadata is None else {routes.metadata, routes.ready}
-    assert public_routes <= set(routes.passing), "metadata and ready are not among the passing routes"
+    assert public_routes <= set(routes.pass_through), (
+        "metadata and ready are not among the routes that are passed through"
+    )
     for template in all_routes:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
         assert template.startswith("/"), f"{template} is not absolute"
@@ -246,19 +246,19 @@ def _check_evidence(trial: ProtocolTrial, parsed: ParsedRequest, scores: Floats)
 
 
 def _check_errors(protocol: ServingProtocol) -> None:
-    """``complaint`` reads the message that ``error`` wrote, shortens a long one, and returns no message for other bodies."""
+    """``error_text`` reads the message that ``error`` wrote, shortens a long one, and returns no message for other bodies."""
     for message in ("plain", 'with "quotes", a \\ and \n', "with ümläuts and 漢字", ""):
         body = protocol.error(message)
         json.dumps(protocol.error_member(message))
-        assert protocol.complaint(Answer(400, "application/json", body)) == message, (
-            "``complaint`` reads another message than ``error`` wrote"
+        assert protocol.error_text(Answer(400, "application/json", body)) == message, (
+            "``error_text`` reads another message than ``error`` wrote"
         )
-    long = protocol.complaint(Answer(400, "application/json", protocol.error("long " * 10_000)))
+    long = protocol.error_text(Answer(400, "application/json", protocol.error("long " * 10_000)))
     assert long.startswith("long"), "a long message is lost"
     assert len(long) <= _MAX_MESSAGE, "a long message is not shortened"
     for body in (b"", b"\xff\xfe", b"<html>", b"[" * 100_000, b'{"error": 1}'):
-        assert protocol.complaint(Answer(400, "text/html", body)) == "", (
-            "``complaint`` read a message from an invalid body"
+        assert protocol.error_text(Answer(400, "text/html", body)) == "", (
+            "``error_text`` read a message from an invalid body"
         )
 
 

@@ -139,10 +139,10 @@ def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None
         for work, size in zip(works, sizes, strict=True):
             assert work.rows == size
             assert 0.0 <= work.seconds < math.inf
-            assert math.isclose(work.seconds, work.rows_seconds + work.entry_seconds, rel_tol=1e-12)
-            assert min(work.rows_seconds, work.entry_seconds) >= 0.0
+            assert math.isclose(work.seconds, work.rows_seconds + work.new_account_seconds, rel_tol=1e-12)
+            assert min(work.rows_seconds, work.new_account_seconds) >= 0.0
             assert work.surcharge >= 1.0
-        totals.append((sum(work.rows_seconds for work in works), sum(work.entry_seconds for work in works)))
+        totals.append((sum(work.rows_seconds for work in works), sum(work.new_account_seconds for work in works)))
     for total in totals[1:]:
         assert np.allclose(total, totals[0], rtol=1e-9, atol=1e-12), "splitting a batch changes its price"
 
@@ -157,6 +157,6 @@ def _check_names_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessm
 def _check_unsuspected_groups_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     single = _charged(new_account(tariff, Caller("key:alice")), leaks)
     groups = tuple(_charged(new_account(tariff, Caller(name)), leaks) for name in ("org:acme", "prefix:10.0.0.0/8"))
-    assert tariff.work(assessment, replace(single, shared=groups)) == tariff.work(assessment, single), (
+    assert tariff.work(assessment, replace(single, groups=groups)) == tariff.work(assessment, single), (
         "groups that are not suspected change the price"
     )

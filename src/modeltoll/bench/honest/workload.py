@@ -68,8 +68,8 @@ class PaidWorkload:
     @classmethod
     def at_once(cls, outcome: ScenarioResult) -> PaidWorkload:
         """The result of a scenario with one row per request; its surcharges are 1, or infinite under suspicion."""
-        surcharges = np.where(outcome.charged.suspected, np.inf, 1.0)
-        return cls(outcome.charged.seconds, np.ones(len(surcharges)), surcharges, outcome.times)
+        surcharges = np.where(outcome.charges.suspected, np.inf, 1.0)
+        return cls(outcome.charges.seconds, np.ones(len(surcharges)), surcharges, outcome.times)
 
     @property
     def waits(self) -> Floats:

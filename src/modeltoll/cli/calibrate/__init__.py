@@ -1,5 +1,5 @@
-"""The verb ``calibrate``."""
+"""The command ``calibrate``."""
 
-from modeltoll.cli.calibrate.command import verbs
+from modeltoll.cli.calibrate.command import commands
 
-__all__ = ["verbs"]
+__all__ = ["commands"]

@@ -1,4 +1,4 @@
-"""Where honest rows and thieves' come from: a file of rows or of leaks, or the ledger's log."""
+"""Reads honest rows and thieves' rows: from files of inputs or leaks, or from the ledger's log."""
 
 from __future__ import annotations
 
@@ -18,29 +18,35 @@ __all__ = ["logged_leaks", "recorded_leaks", "thief_rows", "unseen_rows"]
 
 
 def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
-    """Honest rows without copies; those that the model was trained on are refused where that data is at hand."""
+    """Honest inputs without duplicates, checked against the training inputs in ``private``.
+
+    Raises:
+        CalibrationError: some of the inputs are training inputs.
+    """
     from modeltoll.gateway.setup.calibrate import read_rows  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import first_places, trained_on  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import count_training_rows, first_occurrences  # noqa: PLC0415
 
     rows = read_rows(inputs)
-    raw = [path for path in private if path.suffix == ".npy"]
-    for path in raw:
-        if known := trained_on(rows, read_rows(path)):
+    row_files = [path for path in private if path.suffix == ".npy"]
+    for path in row_files:
+        if known_rows := count_training_rows(rows, read_rows(path)):
             raise CalibrationError(
-                f"{known} of the {len(rows)} honest rows stand in {path}: the model knows them; leave them out"
+                f"{known_rows} of the {len(rows)} honest rows stand in {path}, which the model was trained on; leave them out"
             )
-    if not raw:
-        warn(
-            ["whether the model was trained on these rows is not known here: name its training rows with --trained-on"]
-        )
-    places = first_places(rows)
-    if len(places) < len(rows):
-        warn([f"{len(rows) - len(places)} of the {len(rows)} honest rows are copies of others and were left out"])
-    return rows[places]
+    if not row_files:
+        warn(["whether the model was trained on these rows is not known; name its training inputs with --trained-on"])
+    firsts = first_occurrences(rows)
+    if len(firsts) < len(rows):
+        warn([f"{len(rows) - len(firsts)} of the {len(rows)} honest rows are copies of others and were left out"])
+    return rows[firsts]
 
 
 def recorded_leaks(path: Path, measures: tuple[str, ...]) -> Leaks:
-    """The sample of a file of leaks that is meant for calibration."""
+    """The calibration sample of a file of leaks, or else its honest sample.
+
+    Raises:
+        CalibrationError: the file has neither.
+    """
     from modeltoll.pricing.leak_samples import CALIBRATION, HONEST, read_leaks, select_measures  # noqa: PLC0415
 
     samples = read_leaks(path)
@@ -50,30 +56,30 @@ def recorded_leaks(path: Path, measures: tuple[str, ...]) -> Leaks:
     raise CalibrationError(f"{path} holds no sample called {CALIBRATION!r} or {HONEST!r}")
 
 
-def thief_rows(path: Path, goal: CalibrationTarget, *, asking: bool) -> dict[str, Leaks]:
-    """The samples of a file of leaks that are not honest, or what the rows of a file give away."""
+def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> dict[str, Leaks]:
+    """Leaks of thieves' rows by sample: of a file of leaks, or measured on inputs that are sent to the model server."""
     from modeltoll.gateway.setup.calibrate import ask_leaks, read_rows  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import select_measures, thieves_of  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import select_measures, thief_samples  # noqa: PLC0415
 
     if path.suffix != ".npy":
-        return {name: select_measures(leaks, goal.measures) for name, leaks in thieves_of(path).items()}
-    if not asking:
-        raise SettingsError(["--thieves: rows to ask for go with --inputs; give recorded leaks, .npz"])
-    with stage("Asking for thieves' rows") as progress:
-        return {path.stem: asyncio.run(ask_leaks(goal.loaded, goal.model, read_rows(path), progress))}
+        return {name: select_measures(leaks, target.measures) for name, leaks in thief_samples(path).items()}
+    if not inputs_given:
+        raise SettingsError(["--thieves: inputs to send, .npy, go with --inputs; give recorded leaks, .npz"])
+    with stage("Sending thieves' rows") as progress:
+        return {path.stem: asyncio.run(ask_leaks(target.loaded, target.model, read_rows(path), progress))}
 
 
-async def logged_leaks(goal: CalibrationTarget) -> Leaks:
-    """What a gateway in shadow mode wrote into its ledger's log."""
+async def logged_leaks(target: CalibrationTarget) -> Leaks:
+    """Leaks that a gateway in shadow mode wrote to its ledger's log."""
     from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import leaks_of_log  # noqa: PLC0415
 
-    if goal.loaded is None:
+    if target.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
-    lines: list[tuple[int, str, LogEntry]] = []
-    async with open_ledger(goal.loaded.ledger.url, make=False) as ledger:
-        while page := await ledger.log(lines[-1][0] if lines else 0, 1000):
-            lines += page
-    logged = leaks_of_log(lines, goal.model, goal.measures, "shadow")
+    entries: list[tuple[int, str, LogEntry]] = []
+    async with open_ledger(target.loaded.ledger.url, create=False) as ledger:
+        while page := await ledger.log(entries[-1][0] if entries else 0, 1000):
+            entries += page
+    logged = leaks_of_log(entries, target.model, target.measures, "shadow")
     warn(logged.warnings)
     return logged.leaks

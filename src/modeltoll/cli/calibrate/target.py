@@ -1,4 +1,4 @@
-"""What a tariff is made for, as settings and options say."""
+"""What a tariff is fitted for: model, measures, weights and file, from settings and options."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["CalibrationTarget", "target_from_settings"]
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTarget:
-    """What a tariff is made for, and where it goes; ``loaded`` are the gateway's settings, None without any.
+    """The model, measures and weights of a tariff, and the file to write.
 
-    ``private`` are files that hold something of the model's own training rows.
+    ``private`` are files of measures, which may hold training inputs. ``loaded`` are the gateway's settings, or None.
     """
 
     model: str
@@ -31,10 +31,10 @@ class CalibrationTarget:
 def target_from_settings(
     settings: Path | None, model: str | None, leaks: Path | None, tariff: Path | None, measures: str | None
 ) -> CalibrationTarget:
-    """The goal of a gateway's settings, or of recorded leaks alone.
+    """The target from a settings file, or from recorded leaks alone.
 
     Raises:
-        SettingsError: the options do not go together, or name what is not there.
+        SettingsError: the options contradict each other, or name a model that does not exist.
     """
     from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import measures_of  # noqa: PLC0415
@@ -42,37 +42,37 @@ def target_from_settings(
     if settings is None:
         if leaks is None or tariff is None:
             raise SettingsError(["calibrate: without settings, give --leaks and --out"])
-        named, weights = _weighted(measures) if measures else (measures_of(leaks), None)
-        return CalibrationTarget(model or leaks.stem, tariff, named, weights)
+        names, weights = _weighted(measures) if measures else (measures_of(leaks), None)
+        return CalibrationTarget(model or leaks.stem, tariff, names, weights)
     if measures is not None:
-        raise SettingsError(["--measures: the settings say which measures there are"])
+        raise SettingsError(["--measures: the settings say which measures there are; leave it out"])
     loaded = load_settings(settings)
     name = _one_model(loaded.models, model)
     chosen = loaded.models[name]
-    named = tuple(measure.name for measure in chosen.measures)
+    names = tuple(measure.name for measure in chosen.measures)
     private = tuple(measure.file for measure in chosen.measures if measure.file)
-    return CalibrationTarget(name, tariff or chosen.tariff, named, chosen.weights, private, loaded)
+    return CalibrationTarget(name, tariff or chosen.tariff, names, chosen.weights, private, loaded)
 
 
 def _weighted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Names and weights, as shares, from ``entropy,novelty=2``."""
-    named: dict[str, float] = {}
+    """Names of measures and weights that sum to 1, from a text such as ``entropy,novelty=2``."""
+    names: dict[str, float] = {}
     for part in text.split(","):
-        name, _, stated = part.strip().partition("=")
+        name, _, number = part.strip().partition("=")
         try:
-            weight = float(stated or 1.0)
+            weight = float(number or 1.0)
         except ValueError:
             weight = math.nan
-        if name in named or not 0.0 < weight < math.inf:
+        if name in names or not 0.0 < weight < math.inf:
             raise SettingsError([f"--measures: {part!r} is not a measure, or a measure and its weight: novelty=2"])
-        named[name] = weight
-    whole = sum(named.values())
-    return tuple(named), tuple(weight / whole for weight in named.values())
+        names[name] = weight
+    total = sum(names.values())
+    return tuple(names), tuple(weight / total for weight in names.values())
 
 
-def _one_model(models: Mapping[str, Any], wanted: str | None) -> str:
-    if wanted is None and len(models) != 1:
+def _one_model(models: Mapping[str, Any], requested: str | None) -> str:
+    if requested is None and len(models) != 1:
         raise SettingsError([f"--model: the settings list several; choose one of {', '.join(models)}"])
-    if wanted is not None and wanted not in models:
-        raise SettingsError([f"--model: there is no {wanted!r}; there are: {', '.join(models)}"])
-    return wanted or next(iter(models))
+    if requested is not None and requested not in models:
+        raise SettingsError([f"--model: there is no {requested!r}; there are: {', '.join(models)}"])
+    return requested or next(iter(models))

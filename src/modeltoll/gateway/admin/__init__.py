@@ -1,1 +1,1 @@
-"""The operator's side of a gateway: health and metrics, the REST API, the dashboard, the playground."""
+"""What a gateway serves on its admin address: health and metrics, the admin API, the dashboard, the playground."""

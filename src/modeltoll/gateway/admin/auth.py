@@ -1,4 +1,4 @@
-"""Who may operate the gateway: whoever shows the token, or where none is set, whoever sits at this machine."""
+"""Authentication of the admin address: the admin token, or without one, requests to a loopback name."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from modeltoll.gateway.settings.operation import is_loopback
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["OPEN", "AdminAuth"]
+__all__ = ["OPEN_PATHS", "AdminAuth"]
 
-OPEN = ("/livez", "/readyz", "/metrics")  # they name nobody, and those who ask for them have no token
-_READING = ("GET", "HEAD", "OPTIONS")
-_OWN = ("same-origin", "none")
+OPEN_PATHS = ("/livez", "/readyz", "/metrics")  # probes and scrapers have no token; these paths show no callers
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_SAME_SITE = ("same-origin", "none")
 
 
 class AdminAuth:
-    """An application for operators. ``token`` is None where it is heard on this machine alone.
+    """ASGI middleware that admits operators only.
 
-    The token comes as ``Authorization: Bearer TOKEN``, or from a browser as the password of HTTP Basic, whatever the user
-    name. Which part of it was wrong is not said, and cannot be told from the time that the refusal takes. Without a token
-    the request must be sent to a loopback name, so that no web page can reach through a browser with a name of its own
-    (DNS rebinding). A page of another site changes nothing here in any case.
+    With a ``token``, requests must carry it as ``Authorization: Bearer TOKEN``, or as the password of HTTP Basic with any
+    user name; it is compared in constant time. Without one (None; the address is a loopback one then), the ``Host`` header
+    must be a loopback name, which prevents DNS rebinding. Cross-site requests with an unsafe method are refused in any
+    case. ``OPEN_PATHS`` need no authentication.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -37,8 +37,8 @@ class AdminAuth:
         self._token = None if token is None else _digest(token.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "http" and scope["path"] not in OPEN:
+        """Handle a request as an ASGI application."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             refusal = self._refusal(Headers(scope=scope), scope["method"])
             if refusal is not None:
                 await refusal(scope, receive, send)
@@ -47,13 +47,15 @@ class AdminAuth:
 
     def _refusal(self, headers: Headers, method: str) -> JSONResponse | None:
         if self._token is not None and not hmac.compare_digest(_presented_token(headers), self._token):
-            asked = {"www-authenticate": 'Basic realm="modeltoll", charset="UTF-8"', "cache-control": "no-store"}
-            return JSONResponse({"error": "the operator's token is needed"}, 401, asked)
+            challenge = {"www-authenticate": 'Basic realm="modeltoll", charset="UTF-8"', "cache-control": "no-store"}
+            return JSONResponse(
+                {"error": "the admin token is needed: send it as Authorization: Bearer TOKEN"}, 401, challenge
+            )
         if self._token is None and not is_loopback(_with_port(headers.get("host", ""))):
-            said = "without admin_token this is for loopback names such as localhost alone"
-            return JSONResponse({"error": said}, 403)
-        if method not in _READING and headers.get("sec-fetch-site", "none") not in _OWN:
-            return JSONResponse({"error": "pages of other sites change nothing here"}, 403)
+            message = "without admin_token only requests to a loopback name such as localhost are served"
+            return JSONResponse({"error": message}, 403)
+        if method not in _SAFE_METHODS and headers.get("sec-fetch-site", "none") not in _SAME_SITE:
+            return JSONResponse({"error": "cross-site requests may not change anything"}, 403)
         return None
 
 
@@ -62,7 +64,7 @@ def _digest(secret: bytes) -> bytes:
 
 
 def _presented_token(headers: Headers) -> bytes:
-    """The hash of the token that a request shows; of nothing, where it shows none."""
+    """The hash of the token in a request; of the empty string without one."""
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return _digest(value.strip().encode())

@@ -1,4 +1,4 @@
-"""The operator's side: health and metrics, on a port of its own."""
+"""Liveness, readiness and metrics on the admin address."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ if TYPE_CHECKING:
 
 __all__ = ["admin_application"]
 
-_PATIENCE = 2.0  # seconds that a model server or a ledger may take to say that it is ready
+_TIMEOUT = 2.0  # seconds that the model server and the ledger have to answer a readiness probe
 
 
 class _Handlers:
     def __init__(
-        self, upstream: Upstream, ready_path: str, ledger: Ledger, telemetry: GatewayMetrics, standing: ServerState
+        self, upstream: Upstream, ready_path: str, ledger: Ledger, gateway_metrics: GatewayMetrics, state: ServerState
     ) -> None:
         self._upstream = upstream
         self._ready_path = ready_path
         self._ledger = ledger
-        self._telemetry = telemetry
-        self._standing = standing
+        self._metrics = gateway_metrics
+        self._state = state
 
     async def livez(self, request: Request) -> Response:
-        """The process answers."""
+        """200 while the process runs."""
         del request
         return JSONResponse({"live": True})
 
     async def readyz(self, request: Request) -> Response:
-        """Model server and ledger answer; which of them does not is said, why is not. Who leaves is not ready."""
+        """200 if the model server and the ledger answer and the gateway is not shutting down, else 503.
+
+        The body names what does not answer, without the reason.
+        """
         del request
-        if self._standing.leaving:
+        if self._state.draining:
             return JSONResponse({"ready": False, "leaving": True}, status_code=503)
         upstream, ledger = await asyncio.gather(self._upstream_ready(), self._ledger_ready())
         ready = {"upstream": upstream, "ledger": ledger}
@@ -51,34 +54,34 @@ class _Handlers:
 
     async def _upstream_ready(self) -> bool:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 return (await self._upstream.fetch(self._ready_path)).status == 200
         except (ModeltollError, TimeoutError):
             return False
 
     async def _ledger_ready(self) -> bool:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_TIMEOUT):
                 await self._ledger.account(READINESS_PROBE, "none", time.time())
         except (LedgerError, TimeoutError):
             return False
         return True
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         del request
-        return Response(self._telemetry.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def admin_application(
     upstream: Upstream,
     ready_path: str,
     ledger: Ledger,
-    telemetry: GatewayMetrics,
-    standing: ServerState | None = None,
+    gateway_metrics: GatewayMetrics,
+    state: ServerState | None = None,
 ) -> Starlette:
-    """Health and metrics; ``ready_path`` is where the model server is asked whether it is ready."""
-    handlers = _Handlers(upstream, ready_path, ledger, telemetry, standing or ServerState())
+    """The application for health and metrics; ``ready_path`` is the model server's readiness path."""
+    handlers = _Handlers(upstream, ready_path, ledger, gateway_metrics, state or ServerState())
     return Starlette(
         routes=[
             Route("/livez", handlers.livez),

@@ -1,4 +1,4 @@
-"""The headers under which the operator's pages are served: what they may load, and who may hold them."""
+"""Security and cache headers of the admin pages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ if TYPE_CHECKING:
 __all__ = ["with_security_headers"]
 
 
-def with_security_headers(response: Response, policy: str, *, kept: bool = True) -> Response:
-    """The same response under a content security policy; ``kept`` says whether a browser may hold it and ask again."""
+def with_security_headers(response: Response, policy: str, *, cacheable: bool = True) -> Response:
+    """Add a content security policy and related headers.
+
+    If ``cacheable``, browsers may store the response and revalidate it; else they must not store it.
+    """
     response.headers.update(
         {
             "content-security-policy": policy,
             "x-content-type-options": "nosniff",
             "referrer-policy": "no-referrer",
             "cross-origin-resource-policy": "same-origin",
-            "cache-control": "no-cache" if kept else "no-store",
+            "cache-control": "no-cache" if cacheable else "no-store",
         }
     )
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import SettingsError
-from modeltoll.leak.measure import sees_inputs_alone
+from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.leak.registry import INPUTS, MEASURES
 from modeltoll.plugins import call_factory
 
@@ -30,6 +30,6 @@ def build_measure(settings: MeasureSettings) -> LeakMeasure:
     measure: LeakMeasure = call_factory(spec.factory, arguments, f"measure {spec.name}")
     if measure.name != spec.name:
         raise SettingsError([f"measure {spec.name}: what its factory makes calls itself {measure.name!r}"])
-    if sees_inputs_alone(measure) != (spec.reads == INPUTS):
+    if reads_inputs_alone(measure) != (spec.reads == INPUTS):
         raise SettingsError([f"measure {spec.name}: reads={spec.reads!r} and its attribute inputs_alone disagree"])
     return measure

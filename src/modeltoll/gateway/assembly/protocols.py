@@ -54,20 +54,20 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
     )
 
 
-def path_conflicts(subjects: Mapping[str, ServedModel]) -> Iterator[str]:
+def path_conflicts(served_models: Mapping[str, ServedModel]) -> Iterator[str]:
     """One sentence for each path at which a request could be for more than one model."""
     behind: dict[str, list[ServedModel]] = {}
-    for subject in subjects.values():
-        for template in subject.protocol.routes.infer:
+    for served_model in served_models.values():
+        for template in served_model.protocol.routes.infer:
             if "{model}" not in template:
-                behind.setdefault(template, []).append(subject)
+                behind.setdefault(template, []).append(served_model)
     for template, those in behind.items():
-        names = ", ".join(subject.service.model for subject in those)
+        names = ", ".join(served_model.service.model for served_model in those)
         if (
-            any(not PROTOCOLS.find(subject.protocol.name).names_model for subject in those[1:])
-            or len({subject.protocol.name for subject in those}) > 1
+            any(not PROTOCOLS.find(served_model.protocol.name).names_model for served_model in those[1:])
+            or len({served_model.protocol.name for served_model in those}) > 1
         ):
             yield f"models: {names} are all asked at {template}, and nothing says which is meant"
-        addressed = Counter(subject.service.served_as or subject.service.model for subject in those)
+        addressed = Counter(served_model.service.served_as or served_model.service.model for served_model in those)
         if addressed.most_common(1)[0][1] > 1:
             yield f"models: {names} have the same name at {template}; give each its own served_as"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.plugins import call_factory
-from modeltoll.puzzle.precomputed import STOCKED_KIB, PrecomputedPool
+from modeltoll.puzzle.precomputed import PRECOMPUTED_KIB, PrecomputedPool
 from modeltoll.puzzle.registry import PUZZLES, PuzzleContext
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ __all__ = ["build_precomputed_pool", "build_puzzle_selector"]
 
 
 def build_puzzle_selector(
-    settings: PuzzleSettings, profile: MachineProfile, stock: PrecomputedPool | None = None
+    settings: PuzzleSettings, profile: MachineProfile, precomputed: PrecomputedPool | None = None
 ) -> PuzzleSelector:
-    """A model's puzzles. ``stock`` holds argon2id's evaluations made ahead.
+    """A model's puzzles. ``precomputed`` holds evaluations of Argon2id made ahead.
 
     Raises:
         SettingsError: a puzzle cannot be made, such as a time lock for a profile that does not know how fast its machine
@@ -36,7 +36,7 @@ def build_puzzle_selector(
         settings.blind_seconds,
         settings.max_memory_kib,
         settings.suspected_memory_kib,
-        stock,
+        precomputed,
     )
     offers = tuple(_offer(PUZZLES.find(name), context) for name in settings.allow)
     return PuzzleSelector(offers, settings.modes, settings.sha256_below_ms / 1000)
@@ -52,5 +52,5 @@ def _offer(spec: PuzzleSpec, context: PuzzleContext) -> OfferedPuzzle:
 def build_precomputed_pool(settings: Settings) -> PrecomputedPool | None:
     """What is made ahead for the puzzles of all models, or None where none of them takes so much memory."""
     highest = max(model.puzzle.highest_memory_kib for model in settings.models.values())
-    memories = tuple(memory for memory in STOCKED_KIB if memory <= highest)
+    memories = tuple(memory for memory in PRECOMPUTED_KIB if memory <= highest)
     return PrecomputedPool(random.SystemRandom(), memories_kib=memories) if memories else None

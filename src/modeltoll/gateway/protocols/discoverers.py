@@ -1,4 +1,4 @@
-"""How ``init`` finds the models of a server of each built-in protocol: by what the protocol lets anybody ask."""
+"""How ``init`` finds the models of servers of the built-in protocols, by requests that need no permission."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ async def _oip_model(probe: Probe, name: str) -> DiscoveredModel | None:
         return None
     chosen = next((output for output in scores if _SURE.search(output["name"])), scores[0])["name"]
     others = tuple(output["name"] for output in named if output["name"] != chosen)
-    guess = "no answer was seen: say what the output holds"
+    guess = "no answer was seen: declare what the output holds"
     find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess)
     dimensions = dimensions_of(json.dumps(described).encode())
     if dimensions is None:
         return find
     service, protocol = ServiceDescription(name, chosen, "probabilities"), OpenInference()
     try:
-        question = protocol.ask(sample_rows(dimensions), json.dumps(described).encode(), service)
-        answer = await probe.post(f"/v2/models/{name}/infer", json.loads(question))
+        request = protocol.ask(sample_rows(dimensions), json.dumps(described).encode(), service)
+        answer = await probe.post(f"/v2/models/{name}/infer", json.loads(request))
     except AnswerError:
         return find
-    said = next((each for each in member_at(answer, "outputs") or () if member_at(each, "name") == chosen), None)
-    return with_scores(find, _shaped(member_at(said, "data"), member_at(said, "shape")))
+    output = next((each for each in member_at(answer, "outputs") or () if member_at(each, "name") == chosen), None)
+    return with_scores(find, _shaped(member_at(output, "data"), member_at(output, "shape")))
 
 
 def _width(output: Any) -> int:
@@ -119,8 +119,8 @@ async def _openai_model(probe: Probe, name: str) -> DiscoveredModel:
     if isinstance(member_at(await probe.post("/v1/embeddings", text), "data", 0, "embedding"), list):
         return DiscoveredModel(name, "openai-embeddings", "embeddings")
     turn = {"model": name, "messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 1, "logprobs": True}
-    said = await probe.post("/v1/chat/completions", turn)
-    shown = isinstance(member_at(said, "choices", 0, "logprobs", "content"), list)
+    completion = await probe.post("/v1/chat/completions", turn)
+    shown = isinstance(member_at(completion, "choices", 0, "logprobs", "content"), list)
     guess = "" if shown else "no log-probabilities were seen: the model server must give them"
     return DiscoveredModel(name, "openai-chat", "tokens", guessed=guess)
 
@@ -141,7 +141,7 @@ async def v1(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
 async def _v1_model(probe: Probe, name: str) -> DiscoveredModel | None:
     if not await probe.ready(f"/v1/models/{name}"):
         return None
-    find = DiscoveredModel(name, "v1", "probabilities", guessed="no answer was seen: say what the predictions hold")
+    find = DiscoveredModel(name, "v1", "probabilities", guessed="no answer was seen: declare what the predictions hold")
     signature = member_at(await probe.get(f"/v1/models/{name}/metadata"), "metadata", "signature_def", "signature_def")
     inputs = member_at(signature, "serving_default", "inputs")
     shapes = [member_at(each, "tensor_shape", "dim") for each in inputs.values()] if isinstance(inputs, dict) else []
@@ -152,9 +152,9 @@ async def _v1_model(probe: Probe, name: str) -> DiscoveredModel | None:
     if not sizes or min(sizes) < 1:
         return find
     service = ServiceDescription(name, "", "probabilities")
-    question = TensorFlowServing().ask(sample_rows(math.prod(sizes)), b"", service)
+    request = TensorFlowServing().ask(sample_rows(math.prod(sizes)), b"", service)
     return with_scores(
-        find, member_at(await probe.post(f"/v1/models/{name}:predict", json.loads(question)), "predictions")
+        find, member_at(await probe.post(f"/v1/models/{name}:predict", json.loads(request)), "predictions")
     )
 
 
@@ -166,6 +166,6 @@ async def mlflow(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
         return ()
     return [
         DiscoveredModel(
-            model or "model", "mlflow", "probabilities", guessed="no answer was seen: say what the predictions hold"
+            model or "model", "mlflow", "probabilities", guessed="no answer was seen: declare what the predictions hold"
         )
     ]

@@ -1,4 +1,4 @@
-"""How a model server is probed for what it serves: the record of a model, the probe, and readers of doubtful JSON."""
+"""How ``init`` asks a model server what it serves: the record of a model, the probe, and helpers for unknown JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ROWS = 4
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredModel:
-    """A model that can be put behind a gateway. ``guessed`` says what was not seen in an answer; empty: all was."""
+    """A model that can be put behind a gateway. ``guessed`` says what no answer confirmed; empty: nothing is guessed."""
 
     model: str
     protocol: str
@@ -50,7 +50,7 @@ class DiscoveredModel:
 
     @property
     def setting(self) -> str:
-        """Its name in the settings: its own, as far as that may stand there."""
+        """The name in the settings: the model's own, without the characters that settings do not allow."""
         last = self.model.rpartition("/")[2]
         cleaned = re.sub(r"[^A-Za-z0-9_.-]+", "-", last).lstrip("_.-")[:64]
         return cleaned or "model"
@@ -67,7 +67,7 @@ class ModelServer(Protocol):
 
 
 class Probe:
-    """Asks a model server, and takes whatever is not an answer of JSON with status 200 for None."""
+    """Sends requests to a model server. Anything but JSON with status 200 is None."""
 
     def __init__(self, server: ModelServer) -> None:
         self._server = server

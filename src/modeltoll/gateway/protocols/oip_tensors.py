@@ -62,7 +62,7 @@ class BinaryTail:
         taken, self._raw = self._raw[:size], self._raw[size:]
         return taken
 
-    def settle(self) -> None:
+    def check_empty(self) -> None:
         """Raise ``ValueError`` where bytes are left that belong to no tensor."""
         if len(self._raw):
             raise ValueError("is followed by bytes that belong to no tensor")
@@ -74,7 +74,7 @@ def split_body(body: bytes, content_type: str) -> tuple[bytes, BinaryTail | None
     Raises:
         ValueError: the message is shorter than that.
     """
-    length = wire.type_headers(content_type).get(wire.BINARY_HEADER)
+    length = wire.content_headers(content_type).get(wire.BINARY_HEADER)
     if length is None:
         return body, None
     head = int(length)

@@ -29,8 +29,8 @@ class ProtocolSpec:
     settings must give ``output.name`` or ``output.labels``. ``json_path``: the options are the section ``json_path``.
 
     ``discover`` is, or names, ``async (probe: Probe, model: str | None) -> Sequence[DiscoveredModel]``: the models of a
-    server that speaks the protocol, or the one that is named. The first that finds something is believed: built-in ones
-    are asked in the order of their lines, then those of other packages.
+    server that speaks the protocol, or the one that is named. The first result that is not empty is used: built-in
+    protocols are tried in the order of their lines, then those of other packages.
     """
 
     name: str

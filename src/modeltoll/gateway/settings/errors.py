@@ -1,4 +1,4 @@
-"""What is wrong with settings, in one sentence per fault."""
+"""Error messages of settings: one sentence per fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that settings are made of, each checked when it is read; a fault says what would be right."""
+"""Types of settings fields, each checked when it is read; a fault says what would be right."""
 
 from __future__ import annotations
 

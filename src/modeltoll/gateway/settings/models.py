@@ -240,7 +240,7 @@ class ModelSettings(SettingsPart):
         min_length=1,
         description="The leak measures that the price is made of, one or more, each once. After a change calibrate again.",
     )
-    puzzle: PuzzleSettings = PuzzleSettings()
+    puzzle: PuzzleSettings = Field(default_factory=PuzzleSettings)  # importing reads no entry points
     choose_g: bool = Field(
         False,
         description="Whether the exponent g of the price is chosen anew every 256 rows: the one from 0.5 to 0.9 that would have earned most from all rows of the last days. The honest mean stays at most one unit; the waits change with g.",

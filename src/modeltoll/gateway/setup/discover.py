@@ -1,6 +1,6 @@
-"""Finds out what a model server speaks and serves, by asking it what its protocol lets anybody ask, and a sample question.
+"""Finds the models of a server, by harmless requests in every protocol that is known.
 
-What an answer holds is seen where it can be, and marked as a guess where it cannot: whoever runs the server decides.
+What an answer holds is marked as a guess where no answer confirmed it; the operator decides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["DiscoveredModel", "NothingDiscovered", "discover"]
 
 
 class NothingDiscovered(ModeltollError):
-    """The server speaks nothing that is known here, or serves no model that it would name."""
+    """The server speaks no protocol that is known here, or does not name its models."""
 
 
 async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredModel, ...]:
@@ -29,7 +29,7 @@ async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredMod
         UpstreamError: it does not answer at all.
         NothingDiscovered: it speaks none of the protocols, or does not tell its models' names.
     """
-    await upstream.fetch("/")  # whatever it says: that it can be reached
+    await upstream.fetch("/")  # whatever the status: it shows that the server can be reached
     for spec in (*PROTOCOLS.built_in.values(), *PROTOCOLS.others()):
         found = await resolve(spec.discover)(Probe(upstream), model) if spec.discover else ()
         if found:

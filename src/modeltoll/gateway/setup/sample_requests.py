@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["sample_request"]
 
 
-def sample_request(subject: ServedModel, metadata: bytes, rows: Floats | None) -> bytes:
-    """A request that the model can answer: of ``rows``, (rows, dimensions), or of what it says that it takes.
+def sample_request(served_model: ServedModel, metadata: bytes, rows: Floats | None) -> bytes:
+    """A request that the model can answer: of ``rows``, (rows, dimensions), or of made-up rows or texts.
 
     Raises:
-        AnswerError: it takes numbers, and nobody says how many.
+        AnswerError: the model takes numbers, and the length of a row is not known.
     """
-    spec = PROTOCOLS.find(subject.protocol.name)
+    spec = PROTOCOLS.find(served_model.protocol.name)
     if spec.sample is not None:
-        named = {"model": subject.service.served_as or subject.service.model} if spec.names_model else {}
+        named = {"model": served_model.service.served_as or served_model.service.model} if spec.names_model else {}
         return json.dumps({**named, **spec.sample}).encode()
     if rows is None:
-        dimensions = len(subject.service.columns) or dimensions_of(metadata)
+        dimensions = len(served_model.service.columns) or dimensions_of(metadata)
         if not dimensions:
-            raise AnswerError("how many numbers a row of it has is not known here; give rows with --inputs")
+            raise AnswerError("the length of a row is not known; give rows with --inputs")
         rows = sample_rows(dimensions)
-    return subject.protocol.ask(rows, metadata, subject.service)
+    return served_model.protocol.ask(rows, metadata, served_model.service)

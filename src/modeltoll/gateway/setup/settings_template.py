@@ -1,4 +1,4 @@
-"""A first settings file for a model server, with a comment for whoever reads it first."""
+"""Writes a first settings file for a model server, with comments."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HEAD = """\
 upstream:
   url: {url}
 
-# listen: 127.0.0.1:8080      # where callers ask
+# listen: 127.0.0.1:8080      # the public side
 # admin: 127.0.0.1:9090       # health, metrics, the operator's API: for you alone
 
-# Where callers are remembered: a file beside this one. Gateways on several machines share postgresql:// or valkey://
+# Where accounts are kept: a file beside this one. Gateways on several machines share postgresql:// or valkey://
 # ledger: {{url: "sqlite:///modeltoll.db"}}
 
-# Who may ask. Keys are made by: modeltoll keys create FILE alice
+# Which callers are served. Keys are made by: modeltoll keys create FILE alice
 # callers: {{anonymous: false, key_file: keys.json}}
 
 models:

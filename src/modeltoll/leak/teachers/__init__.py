@@ -1,1 +1,1 @@
-"""Teacher ensembles for PATE: how they are fitted, stored and asked."""
+"""Teacher ensembles for PATE: training, storage and inference."""

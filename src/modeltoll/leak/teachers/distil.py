@@ -1,4 +1,4 @@
-"""Training one small network with torch (extra ``train``): a vote head from teachers, an observer from labels."""
+"""Train one small network with torch (extra ``train``): a vote head from teachers, or a novelty network from labels."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
     from modeltoll.leak.teachers.network_stack import NetworkStack
     from modeltoll.records import Floats, Progress
 
-__all__ = ["OBSERVER", "VOTE_HEAD", "fit_novelty_network", "fit_vote_head", "with_noise"]
+__all__ = ["NOVELTY_NETWORK", "VOTE_HEAD", "fit_novelty_network", "fit_vote_head", "with_noise"]
 
 VOTE_HEAD = NetworkPlan(hidden=(256, 64), epochs=20, batch=256, rate=2e-3, decay=0.0, shift=0)
-OBSERVER = NetworkPlan(convolutions=((24, 5), (48, 5)), hidden=(128,), epochs=3, batch=128, rate=2e-3)
+NOVELTY_NETWORK = NetworkPlan(convolutions=((24, 5), (48, 5)), hidden=(128,), epochs=3, batch=128, rate=2e-3)
 _SMALLEST_IMAGE = 16
-_MOST_ROWS = 20_000  # private rows that a vote head learns from; there are twice as many perturbed ones
-_STRENGTHS = (0.15, 0.9)  # how much of a perturbed input is something else
+_MAX_ROWS = 20_000  # private rows that a vote head is trained on, beside twice as many perturbed ones
+_STRENGTHS = (0.15, 0.9)  # range of the weight of the perturbation in a perturbed input
 
 Shape = tuple[int, int, int]
 
 
 def with_noise(inputs: Floats, shape: Shape, rng: np.random.Generator) -> Floats:
-    """Private inputs made strange, so that a vote head learns what teachers say off the data; one variant per row.
+    """Perturbed copies of private inputs (n, d), so that a vote head learns the teachers' votes off the data.
 
-    In turn: blended with noise, with another row, inverted, blended with a smooth random field, cut into quarters that
-    change places, and the same field alone. Inputs (n, d) of images (height, width, channels), or (1, 1, d).
+    One variant per row, in turn: blended with noise, blended with another row, inverted, blended with a smooth random
+    field, shifted by half of each side, and the smooth field alone. ``shape`` is (height, width, channels) of an input,
+    or (1, 1, d).
     """
     low, high = inputs.min(), inputs.max()
     images = inputs.reshape(-1, *shape)
@@ -63,45 +64,47 @@ def fit_vote_head(
     inputs: Floats,
     shape: Shape,
     plan: NetworkPlan = VOTE_HEAD,
-    progress: Progress = lambda _done, _most: None,
+    progress: Progress = lambda _done, _total: None,
 ) -> VoteHead:
-    """Regress one network on the teachers' votes over private inputs (n, d), 20,000 at most, and twice as many perturbed.
+    """Train one network to predict the teachers' votes on private inputs (n, d) and on perturbed copies of them.
 
-    The loss is the cross entropy between the shares of votes and the network's softmax.
+    At most 20,000 private rows are used, with two perturbed copies of each. The loss is the cross entropy between the
+    shares of votes and the network's softmax. ``progress`` is called after each step.
 
     Raises:
-        RequestError: the inputs are not what the teachers take.
+        RequestError: the teachers do not accept the inputs.
     """
     rng = np.random.default_rng(plan.seed)
-    inputs = inputs[rng.permutation(len(inputs))[:_MOST_ROWS]]
+    inputs = inputs[rng.permutation(len(inputs))[:_MAX_ROWS]]
     rows = np.concatenate(
         [inputs, with_noise(inputs, shape, rng), with_noise(inputs[rng.permutation(len(inputs))], shape, rng)]
     )
     shares = (teachers.votes(rows) / len(teachers)).astype(np.float32)
     absent = np.zeros((1, shares.shape[1]), dtype=bool)
-    lesson = TrainingBatch(rows.astype(np.float32)[None], shares[None], absent, shape)
-    return VoteHead(fit_network(lesson, plan, progress), len(teachers))
+    batch = TrainingBatch(rows.astype(np.float32)[None], shares[None], absent, shape)
+    return VoteHead(fit_network(batch, plan, progress), len(teachers))
 
 
 def fit_novelty_network(
     inputs: Floats,
     labels: NDArray[Any],
     shape: Shape,
-    plan: NetworkPlan = OBSERVER,
-    progress: Progress = lambda _done, _most: None,
+    plan: NetworkPlan = NOVELTY_NETWORK,
+    progress: Progress = lambda _done, _total: None,
 ) -> NetworkStack:
-    """Train one classifier on private inputs (n, d) and labels (n,), for ``LayeredNovelty`` to look through.
+    """Train a classifier on private inputs (n, d) and labels (n,), as the feature extractor of ``LayeredNovelty``.
 
-    Images below 16 x 16, and rows that are no images, are looked at by full layers alone.
+    ``shape`` is (height, width, channels) of an input, or (1, 1, d). For images below 16 x 16, and for rows that are
+    no images, the network has dense layers only. ``progress`` is called after each step.
 
     Raises:
-        CalibrationError: data that cannot be used.
+        CalibrationError: unusable data, or inputs that do not have that shape.
     """
     values, classes, codes = check_private(inputs, labels)
     if values.shape[1] != np.prod(shape):
         raise CalibrationError(f"inputs of {values.shape[1]} numbers are not of shape {shape}")
     if min(shape[:2]) < _SMALLEST_IMAGE:
         plan = replace(plan, convolutions=())
-    marks = np.eye(classes.size, dtype=np.float32)[codes]
+    targets = np.eye(classes.size, dtype=np.float32)[codes]
     absent = np.zeros((1, classes.size), dtype=bool)
-    return fit_network(TrainingBatch(values.astype(np.float32)[None], marks[None], absent, shape), plan, progress)
+    return fit_network(TrainingBatch(values.astype(np.float32)[None], targets[None], absent, shape), plan, progress)

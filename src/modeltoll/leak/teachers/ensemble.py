@@ -1,4 +1,4 @@
-"""Teachers as they are served: batched matrix products, without the library that trained them."""
+"""Inference of a teacher ensemble: batched matrix products, independent of the library that trained the teachers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ACTIVATIONS", "Classifier", "EnsembleMembers", "NetworkMembers", "SeparateMembers", "TeacherEnsemble"]
 
 _KIND, _STACK_KIND = "teachers", "teacher networks"
-_ROWS = 128  # rows worked on at a time, so that the hidden layers of all teachers stay small
+_ROWS = 128  # rows per batch, which bounds the memory for the hidden layers of all teachers
 
 
 def _relu(values: Floats) -> Floats:
@@ -48,23 +48,24 @@ class Classifier(Protocol):
 
 
 class EnsembleMembers(Protocol):
-    """The teachers of an ensemble, whatever they are made of."""
+    """The teachers of an ensemble, of any implementation."""
 
     @property
     def count(self) -> int:
-        """How many teachers there are."""
+        """Number of teachers."""
 
-    def winners(self, inputs: Floats) -> Integers:
-        """Each teacher's class, as an index into the full list of classes, shape (rows, teachers)."""
+    def predict(self, inputs: Floats) -> Integers:
+        """The class that each teacher predicts, as an index into the full list of classes, shape (rows, teachers)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkMembers:
-    """Linear classifiers or perceptrons of one shape, computed all at once.
+    """Linear classifiers or perceptrons of one shape, evaluated together.
 
-    Layer i has ``weights[i]`` of shape (teachers, in, out), but (in, teachers, out) where i = 0, for all share the inputs
-    and one product serves them; ``biases[i]`` has shape (teachers, out). The last layer has a column per class of the
-    full list; a class that a teacher has never seen has the bias minus infinity.
+    ``weights[i]`` has shape (teachers, in, out), except for i = 0: (in, teachers, out), because all teachers share the
+    inputs and one product evaluates them. ``biases[i]`` has shape (teachers, out). The last layer has one column per
+    class of the full list; classes absent from a teacher's data have the bias minus infinity. ``activation``: a key of
+    ``ACTIVATIONS``.
     """
 
     weights: tuple[Floats, ...]
@@ -73,11 +74,11 @@ class NetworkMembers:
 
     @property
     def count(self) -> int:
-        """How many teachers there are."""
+        """Number of teachers."""
         return len(self.biases[0])
 
-    def winners(self, inputs: Floats) -> Integers:
-        """Each teacher's class of the largest output, shape (rows, teachers)."""
+    def predict(self, inputs: Floats) -> Integers:
+        """The class of each teacher's largest output, shape (rows, teachers), for inputs (rows, d)."""
         first, *later = self.weights
         dimensions, teachers, width = first.shape
         values = (inputs @ first.reshape(dimensions, -1)).reshape(-1, teachers, width)
@@ -91,18 +92,18 @@ class NetworkMembers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeparateMembers:
-    """Any classifiers, asked one after the other. They live in memory only."""
+    """Arbitrary classifiers, evaluated one after the other. They cannot be saved."""
 
     classifiers: tuple[Classifier, ...]
     classes: NDArray[Any]
 
     @property
     def count(self) -> int:
-        """How many teachers there are."""
+        """Number of teachers."""
         return len(self.classifiers)
 
-    def winners(self, inputs: Floats) -> Integers:
-        """Each teacher's class, shape (rows, teachers)."""
+    def predict(self, inputs: Floats) -> Integers:
+        """The class that each teacher predicts, shape (rows, teachers), for inputs (rows, d)."""
         labels = [np.searchsorted(self.classes, teacher.predict(inputs)) for teacher in self.classifiers]
         return np.asarray(np.stack(labels, axis=1))
 
@@ -111,8 +112,7 @@ class SeparateMembers:
 class TeacherEnsemble:
     """An ensemble whose members were trained on disjoint parts of the private data.
 
-    ``classes`` is the full sorted list of labels, shape (C,), whichever of them a member has seen; ``dimensions`` is
-    the length of an input.
+    ``classes``: all labels of the private data, sorted, shape (C,). ``dimensions``: length of an input.
     """
 
     members: EnsembleMembers
@@ -123,7 +123,7 @@ class TeacherEnsemble:
         return self.members.count
 
     def votes(self, inputs: Floats) -> Integers:
-        """How many teachers vote for each class, shape (rows, C); each row sums to ``len(self)``.
+        """Number of teachers that vote for each class, shape (rows, C); each row sums to ``len(self)``.
 
         Raises:
             RequestError: the inputs are not finite numbers of shape (rows, dimensions).
@@ -131,9 +131,9 @@ class TeacherEnsemble:
         values = check_inputs(inputs, self.dimensions)
         counts = np.zeros((len(values), self.classes.size), dtype=np.int64)
         for start in range(0, len(values), _ROWS):
-            winners = self.members.winners(values[start : start + _ROWS])
-            cells = winners + self.classes.size * np.arange(len(winners))[:, None]
-            part = np.bincount(cells.ravel(), minlength=len(winners) * self.classes.size)
+            predicted = self.members.predict(values[start : start + _ROWS])
+            cells = predicted + self.classes.size * np.arange(len(predicted))[:, None]
+            part = np.bincount(cells.ravel(), minlength=len(predicted) * self.classes.size)
             counts[start : start + _ROWS] = part.reshape(-1, self.classes.size)
         return counts
 
@@ -141,13 +141,13 @@ class TeacherEnsemble:
         """Write the teachers as plain arrays.
 
         Raises:
-            CalibrationError: they are classifiers of another library than ours; those live in memory.
+            CalibrationError: the members are ``SeparateMembers``, which cannot be saved.
         """
         if isinstance(self.members, NetworkStack):
             save_arrays(path, _STACK_KIND, {"classes": self.classes} | self.members.arrays())
             return
         if not isinstance(self.members, NetworkMembers):
-            raise CalibrationError("only linear classifiers and networks can be saved; these teachers live in memory")
+            raise CalibrationError("only linear classifiers and networks can be saved, not these teachers")
         arrays: dict[str, NDArray[Any]] = {"classes": self.classes, "activation": np.array(self.members.activation)}
         for layer, (weights, biases) in enumerate(zip(self.members.weights, self.members.biases, strict=True)):
             arrays |= {f"weights{layer}": weights, f"biases{layer}": biases}
@@ -155,10 +155,10 @@ class TeacherEnsemble:
 
     @classmethod
     def load(cls, path: Path) -> TeacherEnsemble:
-        """Read what ``save`` wrote; the votes are the same.
+        """Read a file that ``save`` wrote. The votes are bit for bit the same.
 
         Raises:
-            CalibrationError: the file is missing, damaged, of another kind or version, or its shapes do not fit.
+            CalibrationError: the file is missing, damaged, of another kind or version, or its shapes do not match.
         """
         kind, arrays = load_any(path, (_KIND, _STACK_KIND))
         if kind == _STACK_KIND:
@@ -166,11 +166,11 @@ class TeacherEnsemble:
         layers = range((len(arrays) - 2) // 2)
         names = {"classes", "activation"} | {f"{part}{i}" for part in ("weights", "biases") for i in layers}
         if not layers or set(arrays) != names or str(arrays["activation"]) not in ACTIVATIONS:
-            raise CalibrationError("the teachers file does not hold what teachers need", private=str(path))
+            raise CalibrationError("the teachers file lacks arrays of teachers", private=str(path))
         weights = [arrays[f"weights{i}"] for i in layers]
         biases = [arrays[f"biases{i}"] for i in layers]
-        if not _fit(weights, biases, arrays["classes"]):
-            raise CalibrationError("the shapes in the teachers file do not fit each other", private=str(path))
+        if not _shapes_match(weights, biases, arrays["classes"]):
+            raise CalibrationError("the shapes in the teachers file do not match each other", private=str(path))
         members = NetworkMembers(tuple(weights), tuple(biases), str(arrays["activation"]))
         return cls(members, arrays["classes"], weights[0].shape[0])
 
@@ -183,8 +183,8 @@ class TeacherEnsemble:
         return cls(stack, classes, stack.dimensions)
 
 
-def _fit(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], classes: NDArray[Any]) -> bool:
-    """Whether the layers follow on each other, have one number of teachers, and end in the classes."""
+def _shapes_match(weights: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], classes: NDArray[Any]) -> bool:
+    """Whether consecutive layers match, have the same number of teachers, and end in one output per class."""
     if classes.ndim != 1 or classes.size < 2 or any(w.ndim != 3 for w in weights):
         return False
     wide, teachers, _ = weights[0].shape

@@ -1,4 +1,4 @@
-"""Training a teacher ensemble from the private data."""
+"""Train a teacher ensemble with scikit-learn."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from modeltoll.leak.teachers.partition import check_private, partition
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["Make", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
+__all__ = ["ClassifierFactory", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
 
-Make = Callable[[int], Classifier]  # a seed to an untrained classifier
+ClassifierFactory = Callable[[int], Classifier]  # makes an untrained classifier from a seed
 _Layers = list[tuple["Floats", "Floats"]]
 
 
 def logistic(seed: int) -> Classifier:
-    """Logistic regression, the default teacher: quick, and good with the few rows that one teacher gets."""
+    """Logistic regression, the default teacher: fast to train, and accurate with few rows per teacher."""
     return LogisticRegression(max_iter=1000, random_state=seed)  # type: ignore[no-any-return]
 
 
 def perceptron(seed: int) -> Classifier:
-    """A perceptron with 32 hidden units, trained by L-BFGS, which suits the few rows that one teacher gets."""
+    """A perceptron with 32 hidden units, trained by L-BFGS, which suits few rows per teacher."""
     return MLPClassifier((32,), solver="lbfgs", alpha=0.01, max_iter=5000, random_state=seed)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherPlan:
-    """What to train: how many teachers, of which kind, from which seed.
+    """What to train: the number of teachers, their classifier, and the seed.
 
-    ``make`` may return any scikit-learn classifier. Logistic regressions and perceptrons are served by matrix products
-    and can be saved; others are asked one by one and live in memory only.
+    ``make`` may return any scikit-learn classifier. Logistic regressions and perceptrons are evaluated by matrix
+    products and can be saved; others are evaluated one by one and cannot be saved.
     """
 
     teachers: int = 250
-    make: Make = logistic
+    make: ClassifierFactory = logistic
     seed: int = 0
 
 
@@ -61,18 +61,18 @@ def fit_teachers(
     cores: int = 1,
     progress: Progress | None = None,
 ) -> TeacherEnsemble:
-    """Train each teacher on its own part of the private data; the parts are disjoint and share out each class evenly.
+    """Train each teacher on its own part of the private data. The parts are disjoint, with equal shares of each class.
 
     Args:
         inputs: shape (n, d).
         labels: numbers or text, shape (n,). The ensemble votes over all labels that occur, sorted.
-        plan: what to train. The same plan and data give the same teachers, on any number of cores.
-        cores: processes to train in; -1 for as many as the machine has.
-        progress: told after each teacher.
+        plan: what to train. The same plan and data give the same teachers on any number of cores.
+        cores: number of processes; -1 for one per core of the machine.
+        progress: called after each teacher.
 
     Raises:
-        CalibrationError: shapes that do not fit, numbers that are not finite, one class only, or too few rows for each
-            teacher to see two classes.
+        CalibrationError: shapes that do not match, numbers that are not finite, a single class, or too few rows for
+            two classes per teacher.
     """
     values, classes, codes = check_private(inputs, labels)
     parts = partition(codes, plan.teachers, plan.seed)
@@ -86,17 +86,17 @@ def fit_teachers(
         trained.append(teacher)
         if progress is not None:
             progress(len(trained), plan.teachers)
-    return TeacherEnsemble(_members(trained, classes), classes, values.shape[1])
+    return TeacherEnsemble(_ensemble_members(trained, classes), classes, values.shape[1])
 
 
-def _train(make: Make, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
+def _train(make: ClassifierFactory, seed: int, inputs: Floats, labels: NDArray[Any]) -> Classifier:
     teacher = make(seed)
     teacher.fit(inputs, labels)
     return teacher
 
 
-def _members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
-    """Stacked networks where all teachers are networks of one shape, else the classifiers themselves."""
+def _ensemble_members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
+    """``NetworkMembers`` if all teachers are networks of one shape, else ``SeparateMembers``."""
     networks = [_network(teacher, classes) for teacher in trained]
     activation, shape = networks[0][1], [w.shape for w, _ in networks[0][0]]
     if not shape or any(a != activation or [w.shape for w, _ in layers] != shape for layers, a in networks):
@@ -108,9 +108,9 @@ def _members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMember
 
 
 def _network(teacher: Any, classes: NDArray[Any]) -> tuple[_Layers, str]:
-    """A teacher's layers, the last one widened to the full list of classes; none where it is not a network."""
+    """A teacher's layers and activation, with the last layer extended to all classes; no layers if it is no network."""
     if type(teacher) is LogisticRegression:
-        layers, activation = [(teacher.coef_.T, teacher.intercept_)], "relu"  # without hidden layers none is applied
+        layers, activation = [(teacher.coef_.T, teacher.intercept_)], "relu"  # unused: there are no hidden layers
     elif type(teacher) is MLPClassifier and teacher.activation in ACTIVATIONS:
         layers, activation = list(zip(teacher.coefs_, teacher.intercepts_, strict=True)), teacher.activation
     else:

@@ -1,4 +1,4 @@
-"""Training many small networks at once with torch (extra ``train``); what comes out is served without it."""
+"""Train many small networks at once with torch (extra ``train``); the result is evaluated without torch."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 __all__ = ["MNISTNET", "PERCEPTRON", "NetworkPlan", "TrainingBatch", "fit_network", "fit_network_teachers"]
 
 _Parameters = list[tuple[Tensor, Tensor]]
-_MOST_WEIGHTS = 12_000_000  # weights trained at once: more do not fit the cache better, and are lost on an interruption
+_MAX_WEIGHTS = 12_000_000  # weights trained at once; more are not faster, and an interruption loses them
 _KIND = "teacher networks in training"
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """Networks of one shape and how to train them, by Adam with a rate that falls in a line to zero.
+    """The shape of networks and how to train them: Adam with a learning rate that decreases linearly to zero.
 
-    ``convolutions`` are (channels, kernel), each followed by pooling to half the side; ``hidden`` are full layers.
-    ``shift`` moves images by up to that many pixels, one way for each batch; what is no image is not moved. ``decay`` is the weight decay.
+    ``convolutions``: (channels, kernel side) each, followed by 2 x 2 max pooling. ``hidden``: widths of dense layers.
+    ``batch``: rows per step. ``rate``: initial learning rate. ``decay``: weight decay. ``shift``: augmentation by a
+    cyclic shift of up to so many pixels, one per batch, without effect on rows of shape (1, 1, d).
     """
 
     convolutions: tuple[tuple[int, int], ...] = ()
@@ -54,10 +55,10 @@ MNISTNET = NetworkPlan(convolutions=((20, 5), (50, 5)), hidden=(500,), epochs=20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingBatch:
-    """What networks learn: ``inputs`` (networks, n, d), ``targets`` (networks, n, C), shares that sum to 1.
+    """Training data of networks that are trained together: ``inputs`` (networks, n, d), ``targets`` (networks, n, C).
 
-    ``absent`` (networks, C) marks classes that a network has no row of; it never answers them.
-    ``shape`` is (height, width, channels) of an input.
+    Targets are shares that sum to 1. ``absent`` (networks, C): classes without rows in a network's data, which it never
+    predicts. ``shape``: (height, width, channels) of an input.
     """
 
     inputs: Single
@@ -66,7 +67,7 @@ class TrainingBatch:
     shape: tuple[int, int, int]
 
 
-def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and where to keep it
+def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and where checkpoints go
     inputs: Floats,
     labels: NDArray[Any],
     shape: tuple[int, int, int],
@@ -74,48 +75,47 @@ def fit_network_teachers(  # noqa: PLR0913  data, its shape, what to train, and 
     *,
     teachers: int = 250,
     checkpoints: Path | None = None,
-    progress: Progress = lambda _done, _most: None,
+    progress: Progress = lambda _done, _total: None,
 ) -> TeacherEnsemble:
     """Train ``teachers`` networks, each on its own part of the private data, many at a time.
 
-    Each gets the same number of rows: where the data does not divide evenly, up to one row per teacher is left out.
+    All parts have the same number of rows; if n is not a multiple of ``teachers``, the remainder is left out.
 
     Args:
-        inputs: shape (n, d), images row by row with the channels last.
+        inputs: shape (n, d); images are flattened row by row with the channels last.
         labels: numbers or text, shape (n,).
-        shape: (height, width, channels) of an input; (1, 1, d) where it is no image.
-        plan: what to train. The same plan and data give the same votes, but for rounding.
-        teachers: how many.
-        checkpoints: a folder that keeps each finished share of the networks; a later call with the same arguments goes
-            on from there.
-        progress: told after each step.
+        shape: (height, width, channels) of an input; (1, 1, d) for rows that are no images.
+        plan: what to train. The same plan and data give the same votes up to rounding.
+        teachers: number of networks.
+        checkpoints: folder for finished groups of networks; a later call with the same arguments resumes from it.
+        progress: called after each step.
 
     Raises:
-        CalibrationError: data that cannot be used, too few rows, or a shape that the inputs do not have.
+        CalibrationError: unusable data, too few rows, or inputs that do not have the given shape.
     """
     values, classes, codes = check_private(inputs, labels)
     if values.shape[1] != np.prod(shape):
         raise CalibrationError(f"inputs of {values.shape[1]} numbers are not of shape {shape}")
     parts = partition(codes, teachers, plan.seed)
     rows = np.stack([part[: codes.size // teachers] for part in parts])
-    single, marks = values.astype(np.float32), np.eye(classes.size, dtype=np.float32)
-    share = max(1, min(teachers, _MOST_WEIGHTS // _weights(plan, shape, classes.size)))
-    starts = range(0, teachers, share)
+    single, one_hot = values.astype(np.float32), np.eye(classes.size, dtype=np.float32)
+    group = max(1, min(teachers, _MAX_WEIGHTS // _weight_count(plan, shape, classes.size)))
+    starts = range(0, teachers, group)
     stacks = []
     for number, start in enumerate(starts):
-        chosen = rows[start : start + share]
-        targets = marks[codes[chosen]]
-        lesson = TrainingBatch(single[chosen], targets, targets.max(axis=1) == 0.0, shape)
+        chosen = rows[start : start + group]
+        targets = one_hot[codes[chosen]]
+        batch = TrainingBatch(single[chosen], targets, targets.max(axis=1) == 0.0, shape)
 
-        def told(done: int, most: int, number: int = number) -> None:
-            progress(number * most + done, len(starts) * most)
+        def report(done: int, total: int, number: int = number) -> None:
+            progress(number * total + done, len(starts) * total)
 
-        stacks.append(_checkpointed(lesson, plan, start, checkpoints, told))
+        stacks.append(_checkpointed(batch, plan, start, checkpoints, report))
     return TeacherEnsemble(_concatenated(stacks, shape), classes, values.shape[1])
 
 
 def _concatenated(stacks: list[NetworkStack], shape: tuple[int, int, int]) -> NetworkMembers | NetworkStack:
-    """One ensemble of them all. Without convolutions one product serves all teachers, which is the faster way."""
+    """All networks as one. Without convolutions as ``NetworkMembers``, which one product evaluates and is faster."""
     same = list(zip(*(stack.layers for stack in stacks), strict=True))
     weights = [np.concatenate([layer.weights for layer in layers]) for layers in same]
     biases = [np.concatenate([layer.biases for layer in layers]) for layers in same]
@@ -128,65 +128,65 @@ def _concatenated(stacks: list[NetworkStack], shape: tuple[int, int, int]) -> Ne
 
 
 def fit_network(
-    lesson: TrainingBatch, plan: NetworkPlan, progress: Progress = lambda _done, _most: None, first: int = 0
+    batch: TrainingBatch, plan: NetworkPlan, progress: Progress = lambda _done, _total: None, first: int = 0
 ) -> NetworkStack:
-    """Train the lesson's networks together; none sees another's rows.
+    """Train the networks of a batch together, each on its own rows.
 
     Args:
-        lesson: what they learn.
-        plan: how.
-        progress: told after each step.
-        first: number of the first network in the whole, which its chance depends on.
+        batch: training data of the networks.
+        plan: shape and training of the networks.
+        progress: called after each step.
+        first: index of the first network in the whole ensemble, part of the random seed.
     """
-    networks, rows, _ = lesson.inputs.shape
-    chance = torch.Generator().manual_seed(plan.seed * 1_000_003 + first)
-    parameters = _untrained(lesson, plan, chance)
+    networks, rows, _ = batch.inputs.shape
+    generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + first)
+    parameters = _initial_parameters(batch, plan, generator)
     optimiser = torch.optim.Adam(
         [p.requires_grad_() for pair in parameters for p in pair], lr=plan.rate, weight_decay=plan.decay
     )
-    inputs, targets = torch.from_numpy(lesson.inputs), torch.from_numpy(lesson.targets)
-    absent = torch.from_numpy(lesson.absent)
-    batch = min(plan.batch, rows)
-    most = plan.epochs * (rows // batch)
+    inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+    absent = torch.from_numpy(batch.absent)
+    size = min(plan.batch, rows)
+    total = plan.epochs * (rows // size)
     order = torch.empty(0)
-    for step in range(most):
-        if step % (rows // batch) == 0:
-            order = torch.rand(networks, rows, generator=chance).argsort(dim=1)
-        place = step % (rows // batch) * batch
-        chosen = order[:, place : place + batch]
+    for step in range(total):
+        if step % (rows // size) == 0:
+            order = torch.rand(networks, rows, generator=generator).argsort(dim=1)
+        start = step % (rows // size) * size
+        chosen = order[:, start : start + size]
         picked = torch.arange(networks)[:, None], chosen
-        seen = _augmented(inputs[picked].reshape(networks, batch, *lesson.shape), plan.shift, chance)
-        scores = _forward(seen, parameters, plan).masked_fill(absent[:, None], -1e9)
+        images = _augmented(inputs[picked].reshape(networks, size, *batch.shape), plan.shift, generator)
+        scores = _forward(images, parameters, plan).masked_fill(absent[:, None], -1e9)
         loss = functional.cross_entropy(scores.flatten(0, 1), targets[picked].flatten(0, 1)) * networks
-        optimiser.param_groups[0]["lr"] = plan.rate * (1.0 - step / most)
+        optimiser.param_groups[0]["lr"] = plan.rate * (1.0 - step / total)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        progress(step + 1, most)
-    return _as_stack(parameters, plan, lesson)
+        progress(step + 1, total)
+    return _as_stack(parameters, plan, batch)
 
 
 def _checkpointed(
-    lesson: TrainingBatch, plan: NetworkPlan, start: int, folder: Path | None, progress: Progress
+    batch: TrainingBatch, plan: NetworkPlan, start: int, folder: Path | None, progress: Progress
 ) -> NetworkStack:
-    """Train a share of the networks, or read it where it was trained before on the same rows by the same plan."""
+    """Train a group of networks, or read its checkpoint from an earlier call with the same rows and plan."""
     if folder is None:
-        return fit_network(lesson, plan, progress, start)
-    sha = hashlib.sha256(f"{plan} {lesson.shape} {start}".encode())
-    for array in (lesson.inputs, lesson.targets):
+        return fit_network(batch, plan, progress, start)
+    sha = hashlib.sha256(f"{plan} {batch.shape} {start}".encode())
+    for array in (batch.inputs, batch.targets):
         sha.update(np.ascontiguousarray(array).view(np.uint8).data)
     path = folder / f"{sha.hexdigest()[:24]}.npz"
     if path.is_file():
         progress(1, 1)
         return NetworkStack.of_arrays(load_arrays(path, _KIND))
-    stack = fit_network(lesson, plan, progress, start)
+    stack = fit_network(batch, plan, progress, start)
     folder.mkdir(parents=True, exist_ok=True)
     save_arrays(path, _KIND, stack.arrays())
     return stack
 
 
 def _sizes(plan: NetworkPlan, shape: tuple[int, int, int], classes: int) -> list[tuple[int, int]]:
-    """(in, out) of each layer of one network."""
+    """(inputs, outputs) of each layer of one network."""
     height, width, channels = shape
     sizes = []
     for out, kernel in plan.convolutions:
@@ -201,24 +201,24 @@ def _sizes(plan: NetworkPlan, shape: tuple[int, int, int], classes: int) -> list
     return sizes
 
 
-def _weights(plan: NetworkPlan, shape: tuple[int, int, int], classes: int) -> int:
-    return sum(entering * leaving for entering, leaving in _sizes(plan, shape, classes))
+def _weight_count(plan: NetworkPlan, shape: tuple[int, int, int], classes: int) -> int:
+    return sum(inputs * outputs for inputs, outputs in _sizes(plan, shape, classes))
 
 
-def _untrained(lesson: TrainingBatch, plan: NetworkPlan, chance: torch.Generator) -> _Parameters:
-    """He et al. 2015: normal weights of variance 2 / in."""
-    networks, _, classes = lesson.targets.shape
+def _initial_parameters(batch: TrainingBatch, plan: NetworkPlan, generator: torch.Generator) -> _Parameters:
+    """Normal weights of variance 2 / inputs (He et al. 2015), biases 0."""
+    networks, _, classes = batch.targets.shape
     return [
-        (torch.randn(networks, i, o, generator=chance) * (2.0 / i) ** 0.5, torch.zeros(networks, o))
-        for i, o in _sizes(plan, lesson.shape, classes)
+        (torch.randn(networks, i, o, generator=generator) * (2.0 / i) ** 0.5, torch.zeros(networks, o))
+        for i, o in _sizes(plan, batch.shape, classes)
     ]
 
 
-def _augmented(images: Tensor, most: int, chance: torch.Generator) -> Tensor:
-    """Images (networks, rows, height, width, channels), each batch moved by one chance."""
-    if most == 0:
+def _augmented(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    """Images (networks, rows, height, width, channels), all shifted cyclically by the same random number of pixels."""
+    if shift == 0:
         return images
-    down, right = torch.randint(-most, most + 1, (2,), generator=chance).tolist()
+    down, right = torch.randint(-shift, shift + 1, (2,), generator=generator).tolist()
     return torch.roll(images, (down, right), dims=(2, 3))
 
 
@@ -241,8 +241,8 @@ def _forward(images: Tensor, parameters: _Parameters, plan: NetworkPlan) -> Tens
     return values
 
 
-def _as_stack(parameters: _Parameters, plan: NetworkPlan, lesson: TrainingBatch) -> NetworkStack:
+def _as_stack(parameters: _Parameters, plan: NetworkPlan, batch: TrainingBatch) -> NetworkStack:
     kernels = [kernel for _, kernel in plan.convolutions] + [0] * (len(plan.hidden) + 1)
     arrays = [(w.detach().numpy(), b.detach().numpy()) for w, b in parameters]
-    arrays[-1] = (arrays[-1][0], np.where(lesson.absent, np.float32(-np.inf), arrays[-1][1]))
-    return NetworkStack(tuple(Layer(w, b, k) for (w, b), k in zip(arrays, kernels, strict=True)), lesson.shape)
+    arrays[-1] = (arrays[-1][0], np.where(batch.absent, np.float32(-np.inf), arrays[-1][1]))
+    return NetworkStack(tuple(Layer(w, b, k) for (w, b), k in zip(arrays, kernels, strict=True)), batch.shape)

@@ -1,4 +1,4 @@
-"""Small networks of one shape as they are served: matrix products in numpy, without the library that trained them."""
+"""Inference of small networks of one shape by matrix products in numpy, independent of the training library."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "NetworkStack", "Single"]
 
 Single = NDArray[np.float32]
-_Values = NDArray[Any]  # float32, or float64 where doubt is settled
+_Values = NDArray[Any]  # float32, or float64 where close outputs are compared
 
-_ROWS = 32  # rows convolved at a time: their patches are what takes room
-_NETWORKS = 10  # networks worked on at a time, so that their weights stay in the cache
-_DOUBT = 1e-4  # relative difference of float32 outputs up to which the larger is decided in float64
+_ROWS = 32  # rows convolved at a time, which bounds the memory for their patches
+_NETWORKS = 10  # networks evaluated at a time, so that their weights stay in the cache
+_CLOSE = 1e-4  # relative difference of float32 outputs below which float64 decides which is larger
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """One layer of all networks: ``weights`` (networks, in, out), ``biases`` (networks, out), float32.
+    """One layer of all networks: ``weights`` (networks, in, out), ``biases`` (networks, out), both float32.
 
-    ``kernel`` is 0 for a full layer, else the side of a convolution, whose inputs are ordered (row, column, channel).
+    ``kernel``: 0 for a dense layer, else the side of a convolution, whose inputs are ordered (row, column, channel).
     """
 
     weights: Single
@@ -39,10 +39,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkStack:
-    """Networks of one shape, served at once: convolutions, each pooled to half the side, then full layers, all with ReLU.
+    """Networks of one shape, evaluated together: convolutions with 2 x 2 max pooling, then dense layers, all with ReLU.
 
-    ``shape`` is (height, width, channels) of an input; it only matters to convolutions. Inputs have
-    shape (rows, height * width * channels), images row by row with the channels last.
+    ``shape``: (height, width, channels) of an input, which matters to convolutions only. Inputs have shape
+    (rows, height * width * channels), with images flattened row by row and the channels last.
     """
 
     layers: tuple[Layer, ...]
@@ -50,7 +50,7 @@ class NetworkStack:
 
     @property
     def count(self) -> int:
-        """How many networks there are."""
+        """Number of networks."""
         return len(self.layers[0].biases)
 
     @property
@@ -60,47 +60,48 @@ class NetworkStack:
 
     @property
     def classes(self) -> int:
-        """How many outputs each network has."""
+        """Number of outputs of each network."""
         return int(self.layers[-1].biases.shape[1])
 
     def outputs(self, inputs: Floats) -> Single:
         """Each network's outputs, shape (networks, rows, classes)."""
         out = np.empty((self.count, len(inputs), self.classes), np.float32)
         values = inputs.astype(np.float32)
-        for chosen in self._shares():
+        for chosen in self._groups():
             for start in range(0, len(inputs), _ROWS):
                 rows = slice(start, start + _ROWS)
                 out[chosen, rows] = self._run(values[rows], chosen)[-1]
         return out
 
-    def winners(self, inputs: Floats) -> Integers:
-        """Each network's class of the largest output, shape (rows, networks), as float64 would have it.
+    def predict(self, inputs: Floats) -> Integers:
+        """The class of each network's largest output in float64, shape (rows, networks).
 
-        So a row's votes do not depend on how many rows are asked for at once.
+        Outputs are computed in float32; close ones are recomputed in float64, so that the predictions for a row do not
+        depend on the size of the batch.
         """
         out = self.outputs(inputs)
         top = np.partition(out, -2, axis=2)[:, :, -2:]
         best = out.argmax(axis=2)
-        with np.errstate(invalid="ignore"):  # a class that was never seen has minus infinity
-            doubt = ~(top[:, :, 1] - top[:, :, 0] > _DOUBT * (1.0 + np.abs(top).max(axis=2)))
-        for network, row in np.argwhere(doubt):
+        with np.errstate(invalid="ignore"):  # absent classes have minus infinity
+            close = ~(top[:, :, 1] - top[:, :, 0] > _CLOSE * (1.0 + np.abs(top).max(axis=2)))
+        for network, row in np.argwhere(close):
             precise = self._run(inputs[row : row + 1], slice(network, network + 1))[-1]
             best[network, row] = precise[0, 0].argmax()
         return np.asarray(best.T, np.int64)
 
     def features(self, inputs: Floats) -> list[Floats]:
-        """What the first network sees in its inputs, for each layer but the last, (rows, features).
+        """The features of the first network in each layer but the last, (rows, features) each.
 
-        Of a convolution it is the mean and the deviation of each channel, of a full layer its units.
+        The mean and the standard deviation of each channel for a convolution, the units for a dense layer.
         """
         parts = []
-        for row in range(len(inputs)):  # one at a time: a product of several may round each otherwise
+        for row in range(len(inputs)):  # one at a time: the rounding of a product depends on its size
             stages = self._run(inputs[row : row + 1], slice(0, 1))[:-1]
-            parts.append([_summary(stage[0]) for stage in stages])
+            parts.append([_pooled_features(stage[0]) for stage in stages])
         return [np.concatenate(same) for same in zip(*parts, strict=True)]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The networks as named arrays, for a file."""
+        """The networks as named arrays, to be saved in a file."""
         named: dict[str, NDArray[Any]] = {"shape": np.array(self.shape)}
         for i, layer in enumerate(self.layers):
             named |= {f"weights{i}": layer.weights, f"biases{i}": layer.biases, f"kernel{i}": np.array(layer.kernel)}
@@ -108,10 +109,10 @@ class NetworkStack:
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NetworkStack:
-        """What ``arrays`` gave.
+        """The inverse of ``arrays``.
 
         Raises:
-            CalibrationError: arrays are missing, or their shapes do not follow on each other.
+            CalibrationError: arrays are missing, or the shapes of consecutive layers do not match.
         """
         count = sum(name.startswith("kernel") for name in arrays)
         try:
@@ -120,17 +121,17 @@ class NetworkStack:
                 Layer(arrays[f"weights{i}"], arrays[f"biases{i}"], int(arrays[f"kernel{i}"])) for i in range(count)
             ]
         except (KeyError, TypeError, ValueError):
-            raise CalibrationError("the file does not hold what networks need") from None
-        if len(shape) != 3 or not layers or not _follow(layers, *shape):
-            raise CalibrationError("the shapes of the networks in the file do not fit each other")
+            raise CalibrationError("the file lacks arrays of networks") from None
+        if len(shape) != 3 or not layers or not _shapes_match(layers, *shape):
+            raise CalibrationError("the shapes of the networks in the file do not match each other")
         return cls(tuple(layers), (shape[0], shape[1], shape[2]))
 
-    def _shares(self) -> Iterator[slice]:
+    def _groups(self) -> Iterator[slice]:
         for start in range(0, self.count, _NETWORKS):
             yield slice(start, min(start + _NETWORKS, self.count))
 
     def _run(self, inputs: _Values, chosen: slice) -> list[_Values]:
-        """The outputs of every layer of the chosen networks, (networks, rows, ...), in the precision of the inputs."""
+        """The outputs of every layer of the chosen networks, (networks, rows, ...), with the precision of the inputs."""
         values: _Values = inputs.reshape(1, len(inputs), *self.shape)  # one image for all networks
         stages = []
         for i, layer in enumerate(self.layers):
@@ -147,13 +148,13 @@ class NetworkStack:
 
 
 def _convolve(values: _Values, weights: _Values, biases: _Values, kernel: int) -> _Values:
-    """Images (networks or 1, rows, height, width, channels) convolved and pooled: the same with other channels."""
+    """Convolve and pool images (networks or 1, rows, height, width, channels); the result has the output channels."""
     few, rows, height, width, channels = values.shape
-    lines = values.reshape(few, rows, height, width * channels)  # so that a patch is made of long runs
+    lines = values.reshape(few, rows, height, width * channels)  # a patch then consists of long contiguous runs
     windows = sliding_window_view(lines, (kernel, kernel * channels), axis=(2, 3))[:, :, :, ::channels]
     height, width = windows.shape[2:4]
     patches = windows.reshape(few, rows * height * width, -1)
-    if few == 1:  # all networks see the same: one product
+    if few == 1:  # all networks share the inputs: one product
         wide = weights.transpose(1, 0, 2).reshape(weights.shape[1], -1)
         out = (patches[0] @ wide).reshape(-1, len(weights), weights.shape[2]).transpose(1, 0, 2)
     else:
@@ -164,12 +165,12 @@ def _convolve(values: _Values, weights: _Values, biases: _Values, kernel: int) -
     return np.asarray(pooled + biases[:, None, None, None])
 
 
-def _summary(stage: _Values) -> _Values:
+def _pooled_features(stage: _Values) -> _Values:
     return np.concatenate([stage.mean(axis=(1, 2)), stage.std(axis=(1, 2))], axis=1) if stage.ndim == 4 else stage
 
 
-def _follow(layers: list[Layer], height: int, width: int, channels: int) -> bool:
-    """Whether each layer takes what the one before gives, for one number of networks, all in float32."""
+def _shapes_match(layers: list[Layer], height: int, width: int, channels: int) -> bool:
+    """Whether the shapes of consecutive layers match, with one number of networks, all in float32."""
     networks, flat = len(layers[0].biases), False
     for layer in layers:
         if layer.weights.dtype != np.float32 or layer.biases.dtype != np.float32 or layer.weights.ndim != 3:

@@ -1,4 +1,4 @@
-"""Private data for an ensemble: checked, and dealt into disjoint parts."""
+"""Validate private data and partition it for an ensemble."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["check_private", "partition"]
 
 
 def check_private(inputs: Floats, labels: NDArray[Any]) -> tuple[Floats, NDArray[Any], Integers]:
-    """Inputs (n, d) as float64, the sorted classes (C,), and each row's class as an index, (n,).
+    """Inputs (n, d) as float64, the sorted classes (C,), and the index of each row's class, (n,).
 
     Raises:
-        CalibrationError: shapes that do not fit, numbers that are not finite, or one class only.
+        CalibrationError: shapes that do not match, numbers that are not finite, or a single class.
     """
     try:
         values = check_inputs(inputs)
@@ -38,19 +38,24 @@ def check_private(inputs: Floats, labels: NDArray[Any]) -> tuple[Floats, NDArray
 
 
 def partition(codes: Integers, teachers: int, seed: int) -> list[Integers]:
-    """Deal shuffled rows round and round, class after class: sizes differ by at most 1, in each class too.
+    """Partition shuffled rows at random, stratified by class: sizes differ by at most 1, also within each class.
+
+    Args:
+        codes: the index of each row's class, shape (n,).
+        teachers: number of parts.
+        seed: of the shuffle.
 
     Returns:
         For each teacher the indices of its rows, ascending.
 
     Raises:
-        CalibrationError: too few rows for each teacher to see two classes.
+        CalibrationError: too few rows for two classes per teacher.
     """
     if teachers < 1 or codes.size < 2 * teachers:
         raise CalibrationError(f"{codes.size} private rows are too few for {teachers} teachers; each needs 2")
     shuffled = np.random.default_rng(seed).permutation(codes.size)
-    dealt = shuffled[np.argsort(codes[shuffled], kind="stable")]
-    parts = [np.sort(dealt[teacher::teachers]) for teacher in range(teachers)]
+    by_class = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    parts = [np.sort(by_class[teacher::teachers]) for teacher in range(teachers)]
     if any(np.all(codes[part] == codes[part[0]]) for part in parts):
-        raise CalibrationError(f"with {teachers} teachers some would see one class only; use fewer")
+        raise CalibrationError(f"with {teachers} teachers some would get a single class; use fewer")
     return parts

@@ -1,4 +1,4 @@
-"""One small network in the place of an ensemble."""
+"""The vote head: one small network that predicts the votes of an ensemble."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _HEAD = "vote head"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoteHead:
-    """A network that tells how an ensemble of ``teachers`` would vote, in one forward pass."""
+    """A network that predicts the votes of an ensemble of ``teachers`` in one forward pass."""
 
     stack: NetworkStack
     teachers: int
 
     def votes(self, inputs: Floats) -> Integers:
-        """The expected votes (rows, classes) as whole counts, each row summing to ``teachers``.
+        """The predicted votes (rows, classes) as whole counts, each row summing to ``teachers``.
 
-        What rounding down leaves over goes to the classes with the largest remainders.
+        Counts are rounded down; the remaining votes go to the classes with the largest remainders.
 
         Raises:
-            RequestError: the inputs are not finite numbers of the shape that the network takes.
+            RequestError: the inputs are not finite numbers of the shape that the network accepts.
         """
         values = check_inputs(inputs, self.stack.dimensions)
-        # One row at a time: a product of several may round each otherwise, and votes must not depend on the batch.
+        # One row at a time: the rounding of a product depends on its size, and votes must not depend on the batch.
         parts = [self.stack.outputs(values[row : row + 1])[0] for row in range(len(values))]
         scores = np.concatenate([np.empty((0, self.stack.classes)), *parts])
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -50,12 +50,12 @@ class VoteHead:
         return np.asarray(counts + (places < left[:, None]))
 
     def save(self, path: Path) -> None:
-        """Write the network as plain arrays."""
+        """Write the network and the number of teachers."""
         save_arrays(path, _HEAD, self.stack.arrays() | {"teachers": np.array(self.teachers)})
 
     @classmethod
     def load(cls, path: Path) -> VoteHead:
-        """Read what ``save`` wrote.
+        """Read a file that ``save`` wrote.
 
         Raises:
             CalibrationError: the file is missing, damaged, or of another kind or version.
@@ -63,12 +63,12 @@ class VoteHead:
         arrays = load_arrays(path, _HEAD)
         stack, teachers = NetworkStack.of_arrays(arrays), arrays.get("teachers", np.array(0))
         if stack.count != 1 or teachers.ndim or not int(teachers) >= 1:
-            raise CalibrationError("a vote head is one network in the place of one or more teachers", private=str(path))
+            raise CalibrationError("a vote head needs one network and the number of its teachers", private=str(path))
         return cls(stack, int(teachers))
 
 
 def load_voters(path: Path) -> tuple[Voters, int]:
-    """Whoever votes by a file, teachers or the head distilled from them, and how many votes there are per row.
+    """Load a file of teachers or of a vote head; returns its vote and the number of votes per row.
 
     Raises:
         CalibrationError: the file is missing, damaged, or of another kind or version.

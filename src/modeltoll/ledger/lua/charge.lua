@@ -1,15 +1,14 @@
--- A charge: book.charge for the caller and each of his groups, in one step. Returns their accounts after it, packed.
--- KEYS: the ranking, then an account and its sketch for each party.
--- ARGV: the entry's numbers, packed; its fingerprints, one after the other; its model; its tariff; the half-life in
--- seconds; how many fingerprints a sketch keeps; the caller's member in the ranking, or nothing where he has no place in
--- it; then one name for each party.
+-- A charge: account_math.charge for the caller and each of its groups, in one step. Returns the accounts after it, packed.
+-- KEYS: the ranking, then each account and its sketch.
+-- ARGV: the charge's numbers, packed; its fingerprints, concatenated; its model; its tariff; the half-life in seconds; the
+-- size of a sketch; the caller's member in the ranking, or an empty string for none; then the name of each account.
 local FINGERPRINT, FIXED = 8, 7 -- bytes of a fingerprint; arguments before the names
-local entry = cmsgpack.unpack(ARGV[1]) -- takes no bytes and, in some versions, no long texts
+local entry = cmsgpack.unpack(ARGV[1]) -- does not accept bytes nor, in some versions, long texts
 local fingerprints, model, tariff = ARGV[2], ARGV[3], ARGV[4]
 local half_life, sketch_size, member = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local measures, width = entry.shape[1], entry.shape[2]
 
--- The rows whose fingerprints are new to the sketch, a sorted set of them by their turn; it learns them.
+-- The rows whose fingerprints are not in the sketch, a set sorted by insertion, to which they are added.
 local function learn(account, sketch)
     local fresh = {}
     local met = {}

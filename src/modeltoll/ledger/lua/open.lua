@@ -1,5 +1,5 @@
--- Marks a ledger, and returns what it is marked as: program, version, salt. Writes in any case, so that a server which
--- takes no writes is found out. Nothing is changed where something else has the key.
+-- Marks a new ledger, and returns its mark: program, version, salt. Always writes, so that a read-only server is detected.
+-- Changes nothing if the key holds something else.
 -- KEYS: the mark. ARGV: program, version, a salt of 32 random bytes for a new ledger, the time in seconds.
 local kind = redis.call("TYPE", KEYS[1]).ok
 if kind ~= "none" and kind ~= "hash" then

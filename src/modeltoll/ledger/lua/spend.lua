@@ -1,6 +1,6 @@
--- book.spend: adds to what a caller has had of his day, where his allowance covers it. Returns 1, or 0.
--- KEYS: the caller's day. ARGV: day, rows and work that are had; the most rows and the work that ends the day, or nothing
--- where there is no limit; seconds for which the day is kept.
+-- account_math.spend: adds to the caller's usage of the day if the quota covers it. Returns 1, or 0.
+-- KEYS: the caller's day. ARGV: day, rows and work to add; the limits of rows and of work, or empty strings for none; the
+-- seconds for which the day is stored.
 local day, rows, work = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local had = redis.call("HMGET", KEYS[1], "day", "rows", "work")
 local had_rows, had_work = 0, 0

@@ -1,14 +1,14 @@
--- A ledger in PostgreSQL, version 1. Applied in one transaction; later versions are files of their own.
+-- A ledger in PostgreSQL, version 1. Applied in one transaction; later versions are separate files.
 
--- An operator may have made the schema beforehand, for a user who may not.
+-- An operator may have created the schema before, for a user without the right to do so.
 DO $$ BEGIN
     IF to_regnamespace('modeltoll') IS NULL THEN
         CREATE SCHEMA modeltoll;
     END IF;
 END $$;
 
--- One line. The program marks the schema as a ledger. The salt keys the callers' hashes in the log, so that nobody who
--- holds the log can try all network prefixes.
+-- One row. The program marks the schema as a ledger. The salt keys the pseudonyms in the log, so that they cannot be
+-- found by trying all network prefixes.
 CREATE TABLE modeltoll.meta (
     program text    NOT NULL,
     version integer NOT NULL,
@@ -16,9 +16,9 @@ CREATE TABLE modeltoll.meta (
 );
 CREATE UNIQUE INDEX meta_has_one_line ON modeltoll.meta ((true));
 
--- One line per caller and model, and per group of callers and model. The key is a hash of both names, since an index
--- cannot hold long ones. counts hold one row of bins per measure, row after row, as they were at last_seen. learned
--- counts the fingerprints that the sketch has ever taken in. Pages keep room so that a charge need not touch an index.
+-- One row per caller and model, and per group and model. The key is a hash of both names, because an index cannot hold
+-- long names. counts: one row of bins per measure, flattened, as of last_seen. learned: the number of fingerprints ever
+-- added to the sketch. The fill factor leaves space in pages, so that a charge need not update an index.
 CREATE TABLE modeltoll.accounts (
     id         bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     key        bytea  NOT NULL UNIQUE,
@@ -45,8 +45,7 @@ CREATE TABLE modeltoll.sketch (
 );
 CREATE INDEX sketch_by_fingerprint ON modeltoll.sketch (account, fingerprint);
 
--- Append-only. A line is never changed; where an operator shortens the log, lines leave from the old end only, and the
--- last one stays.
+-- Append-only. Lines are never changed; retention deletes the oldest lines only, and never the last one.
 CREATE TABLE modeltoll.log (
     line            bigint PRIMARY KEY,
     at              double precision NOT NULL,
@@ -66,8 +65,8 @@ CREATE TABLE modeltoll.log (
 );
 CREATE SEQUENCE modeltoll.line OWNED BY modeltoll.log.line;
 
--- Numbers are given under a lock that lasts until the line can be read: who reads on from the last number that he saw
--- misses nothing.
+-- Line numbers are assigned under a lock that lasts until the line is visible, so that a reader who continues after the
+-- last number misses no line.
 CREATE FUNCTION modeltoll.number_line() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(1297370956, 1);
@@ -94,10 +93,9 @@ END $$;
 CREATE TRIGGER log_leaves_from_the_old_end AFTER DELETE ON modeltoll.log REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT EXECUTE FUNCTION modeltoll.refuse_gap();
 
--- A charge: book.charge for the caller and each of his groups, in one call. For each party one key and one name; bins
--- row after row, one per measure; times in seconds. The keys come in ascending order, whoever they belong to, so that no
--- two charges wait for each other; the accounts come back in the same order. One row, as most requests have, takes a
--- shorter way to the same end.
+-- A charge: account_math.charge for the caller and each of its groups, in one call. One key and one name per account;
+-- bins flattened, one per row and measure; times in seconds. The keys are in ascending order, so that charges cannot
+-- deadlock; the accounts are returned in the same order. A request of one row, the common case, takes a shorter path.
 CREATE FUNCTION modeltoll.charge(
     keys bytea[], callers text[], entry_model text, entry_rows bigint, entry_leaks double precision[], bins integer[],
     fingerprints bigint[], entry_measures integer, width integer, entry_tariff text, entry_at double precision,
@@ -110,8 +108,8 @@ DECLARE
     age     double precision;
     share   double precision;
     fresh   integer[];
-    sums    double precision[]; -- leaks after this entry
-    bars    double precision[]; -- counts after it
+    sums    double precision[]; -- leaks after the charge
+    bars    double precision[]; -- counts after the charge
 BEGIN
     FOR party IN 1 .. cardinality(keys) LOOP
         LOOP
@@ -122,7 +120,7 @@ BEGIN
             ON CONFLICT DO NOTHING;
         END LOOP;
 
-        -- Where the fingerprints that the sketch does not hold stand in the request, each at its first row.
+        -- The first rows of the fingerprints that are not in the sketch.
         fresh := '{}';
         IF cardinality(fingerprints) = 1 THEN
             IF NOT EXISTS (
@@ -147,7 +145,7 @@ BEGIN
         THEN
             age := greatest(0, entry_at - account.last_seen);
             bars := account.counts;
-            IF age > 0 THEN -- numbers too small for a double are an error here, and are nothing to us
+            IF age > 0 THEN -- avoids underflow, which is an error in PostgreSQL
                 share := CASE WHEN age / 500 > half_life THEN 0 ELSE power(0.5::double precision, age / half_life) END;
                 FOR place IN 1 .. cardinality(bars) LOOP
                     bars[place] := CASE WHEN bars[place] < 1e-150 THEN 0 ELSE bars[place] * share END;
@@ -193,12 +191,12 @@ BEGIN
     END LOOP;
 END $$;
 
--- Forgets an account and its sketch; false where it was not known.
+-- Deletes an account and its sketch; false if it does not exist.
 CREATE FUNCTION modeltoll.reset(account_key bytea) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     number bigint;
 BEGIN
     DELETE FROM modeltoll.accounts WHERE key = account_key RETURNING id INTO number;
-    DELETE FROM modeltoll.sketch WHERE account = number; -- a statement of its own sees what it had to wait for
+    DELETE FROM modeltoll.sketch WHERE account = number; -- a separate statement sees what the first one waited for
     RETURN number IS NOT NULL;
 END $$;

@@ -1,5 +1,5 @@
--- Version 2: what callers with an allowance have had of their latest day. Days are counted from the epoch, in UTC. The key
--- is a hash of the caller's name, since an index cannot hold long ones.
+-- Version 2: the usage of callers with a quota on their latest day. Days are counted from the epoch, in UTC. The key is a
+-- hash of the caller's name, because an index cannot hold long names.
 CREATE TABLE modeltoll.days (
     key    bytea   PRIMARY KEY,
     caller text    NOT NULL,
@@ -8,7 +8,7 @@ CREATE TABLE modeltoll.days (
     work   double precision NOT NULL -- reference seconds
 ) WITH (fillfactor = 50);
 
--- book.spend: true where the allowance covers it. Of two that come at once, the second waits and sees the first.
+-- account_math.spend: true if the quota covers it. Of two concurrent calls the second waits and sees the first.
 CREATE FUNCTION modeltoll.spend(
     caller_key bytea, caller_name text, more_day integer, more_rows bigint, more_work double precision,
     most_rows bigint, most_work double precision

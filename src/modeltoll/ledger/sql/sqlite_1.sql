@@ -1,13 +1,13 @@
--- A ledger in SQLite, version 1. Applied in one transaction; later versions are files of their own.
+-- A ledger in SQLite, version 1. Applied in one transaction; later versions are separate files.
 
 PRAGMA application_id = 0x4d544f4c; -- "MTOL": this file is a ledger of Modeltoll
 
--- The salt keys the callers' hashes in the log, so that nobody who holds the log can try all network prefixes.
+-- The salt keys the pseudonyms in the log, so that they cannot be found by trying all network prefixes.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('salt', randomblob(32));
 
--- One line per caller and model, and per group of callers and model. leaks and counts are doubles, little end first: counts row after row, one row of
--- bins per measure, as they were at last_seen. learned counts the fingerprints that the sketch has ever taken in.
+-- One row per caller and model, and per group and model. leaks and counts are doubles, little-endian; counts have one row
+-- of bins per measure, flattened, as of last_seen. learned: the number of fingerprints ever added to the sketch.
 CREATE TABLE accounts (
     id         INTEGER PRIMARY KEY,
     caller     TEXT    NOT NULL,
@@ -25,8 +25,8 @@ CREATE TABLE accounts (
     UNIQUE (caller, model)
 );
 
--- A ring of the latest fingerprints (8 bytes as a signed integer) of each account. A row per fingerprint costs a charge
--- a third less time than one ring of 32 KiB in a blob, and the rings of small callers take no room.
+-- A ring of the latest fingerprints (8 bytes as a signed integer) of each account. With one row per fingerprint a charge
+-- takes a third less time than with a ring of 32 KiB in a blob, and the rings of small callers take little space.
 CREATE TABLE sketch (
     account     INTEGER NOT NULL,
     slot        INTEGER NOT NULL,
@@ -35,8 +35,8 @@ CREATE TABLE sketch (
 ) WITHOUT ROWID;
 CREATE INDEX sketch_by_fingerprint ON sketch (account, fingerprint);
 
--- Append-only. A line is never changed; where an operator shortens the log, lines leave from the old end only, and the
--- last one stays, so that no number is given twice.
+-- Append-only. Lines are never changed; retention deletes the oldest lines only, and never the last one, so that no
+-- number is assigned twice.
 CREATE TABLE log (
     line          INTEGER PRIMARY KEY,
     at            REAL    NOT NULL,

@@ -1,4 +1,4 @@
--- Version 2: what callers with an allowance have had of their latest day. Days are counted from the epoch, in UTC.
+-- Version 2: the usage of callers with a quota on their latest day. Days are counted from the epoch, in UTC.
 CREATE TABLE days (
     caller TEXT    PRIMARY KEY,
     day    INTEGER NOT NULL,

@@ -1,1 +1,1 @@
-"""The operator's desk: an API of its own on the admin port."""
+"""The admin API: read the state of a gateway, its accounts and its log; reset accounts; change tiers."""

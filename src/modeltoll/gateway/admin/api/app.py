@@ -1,4 +1,4 @@
-"""The desk over HTTP: a table of its endpoints, its OpenAPI document, and a page that shows it."""
+"""The admin API over HTTP: its endpoints, its OpenAPI document, and an HTML page of that document."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from modeltoll.errors import ModeltollError, RequestError
 from modeltoll.gateway.admin.api import schemas
-from modeltoll.gateway.admin.api.openapi import Endpoint, document
+from modeltoll.gateway.admin.api.openapi import ApiEndpoint, openapi_document
 from modeltoll.gateway.public.parsing import read_body
 from modeltoll.gateway.settings.errors import errors_of
 
@@ -24,75 +24,75 @@ if TYPE_CHECKING:
 
 __all__ = ["api_application", "endpoints"]
 
-_MOST_BYTES = 65_536
+_MAX_BODY = 65_536
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_KEPT = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def endpoints(desk: AdminApi) -> tuple[Endpoint, ...]:
-    """All that can be asked."""
+def endpoints(api: AdminApi) -> tuple[ApiEndpoint, ...]:
+    """All endpoints of the admin API."""
     return (
-        Endpoint("GET", "/status", desk.status, schemas.NoParameters, schemas.StatusResponse),
-        Endpoint("GET", "/settings", desk.settings, schemas.NoParameters, schemas.SettingsResponse),
-        Endpoint("GET", "/accounts", desk.accounts, schemas.AccountsQuery, schemas.AccountsResponse),
-        Endpoint("GET", "/account", desk.account, schemas.AccountQuery, schemas.CallerResponse),
-        Endpoint("POST", "/account/reset", desk.reset, schemas.ResetRequest, schemas.ResetResponse),
-        Endpoint("POST", "/account/tier", desk.tier, schemas.TierRequest, schemas.TierResponse),
-        Endpoint("GET", "/keys", desk.keys, schemas.NoParameters, schemas.KeysResponse),
-        Endpoint("GET", "/log", desk.log, schemas.LogQuery, schemas.LogResponse),
+        ApiEndpoint("GET", "/status", api.get_status, schemas.NoParameters, schemas.StatusResponse),
+        ApiEndpoint("GET", "/settings", api.get_settings, schemas.NoParameters, schemas.SettingsResponse),
+        ApiEndpoint("GET", "/accounts", api.list_accounts, schemas.AccountsQuery, schemas.AccountsResponse),
+        ApiEndpoint("GET", "/account", api.get_account, schemas.AccountQuery, schemas.CallerResponse),
+        ApiEndpoint("POST", "/account/reset", api.reset_account, schemas.ResetRequest, schemas.ResetResponse),
+        ApiEndpoint("POST", "/account/tier", api.set_tier, schemas.TierRequest, schemas.TierResponse),
+        ApiEndpoint("GET", "/keys", api.list_keys, schemas.NoParameters, schemas.KeysResponse),
+        ApiEndpoint("GET", "/log", api.read_log, schemas.LogQuery, schemas.LogResponse),
     )
 
 
-def api_application(desk: AdminApi, base: str) -> Starlette:
-    """The desk, to be mounted at the path ``base``."""
-    every = endpoints(desk)
-    said = document(every, base)
-    page = _page(said)
+def api_application(api: AdminApi, base: str) -> Starlette:
+    """The admin API as an application, to be mounted at the path ``base``."""
+    all_endpoints = endpoints(api)
+    document = openapi_document(all_endpoints, base)
+    page = _page(document)
 
     async def openapi(request: Request) -> Response:
         del request
-        return JSONResponse(said, headers=_KEPT)
+        return JSONResponse(document, headers=_HEADERS)
 
-    async def shown(request: Request) -> Response:
+    async def api_page(request: Request) -> Response:
         del request
-        return HTMLResponse(page, headers={**_KEPT, "content-security-policy": _POLICY})
+        return HTMLResponse(page, headers={**_HEADERS, "content-security-policy": _POLICY})
 
-    routes = [Route(endpoint.path, _handler(endpoint), methods=[endpoint.method]) for endpoint in every]
+    routes = [Route(endpoint.path, _handler(endpoint), methods=[endpoint.method]) for endpoint in all_endpoints]
     return Starlette(
-        routes=[*routes, Route("/openapi.json", openapi), Route("/", shown)],
+        routes=[*routes, Route("/openapi.json", openapi), Route("/", api_page)],
         exception_handlers={ModeltollError: _failed, ClientDisconnect: _client_gone, HTTPException: _unknown_path},
     )
 
 
-def _handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _handler(endpoint: ApiEndpoint) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         try:
-            told = await endpoint.do(await _request_model(endpoint.asks, request))
+            response = await endpoint.handler(await _request_model(endpoint.request, request))
         except ValidationError as error:
             raise RequestError("; ".join(errors_of(error, "the request"))) from None
-        except ValueError as error:  # a name that no store can keep
+        except ValueError as error:  # a name that no ledger can store
             raise RequestError(str(error)) from None
-        return Response(told.model_dump_json(), media_type="application/json", headers=_KEPT)
+        return Response(response.model_dump_json(), media_type="application/json", headers=_HEADERS)
 
     return handle
 
 
-async def _request_model(form: type[BaseModel], request: Request) -> BaseModel:
-    """What is asked, checked; a body must say that it is JSON, which no page of another site can say unasked."""
+async def _request_model(schema: type[BaseModel], request: Request) -> BaseModel:
+    """The validated request. A body must be application/json, which other sites cannot send without a preflight."""
     if request.method in {"GET", "HEAD"}:
-        given = request.query_params.multi_items()
-        if len(dict(given)) < len(given):
+        query = request.query_params.multi_items()
+        if len(dict(query)) < len(query):
             raise RequestError("a parameter is given twice; give it once")
-        return form.model_validate(dict(given))
+        return schema.model_validate(dict(query))
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError("the body must be application/json")
-    return form.model_validate_json(await read_body(request, _MOST_BYTES))
+    return schema.model_validate_json(await read_body(request, _MAX_BODY))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, ModeltollError)
-    return JSONResponse({"error": str(error)}, error.status, _KEPT)
+    return JSONResponse({"error": str(error)}, error.status, _HEADERS)
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
@@ -101,36 +101,38 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _unknown_path(request: Request, error: Exception) -> Response:
-    """Another path, or another method."""
+    """Unknown path or method."""
     del request
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-def _page(said: Mapping[str, Any]) -> str:
-    """The document for people: plain HTML, with nothing to load."""
+def _page(document: Mapping[str, Any]) -> str:
+    """The OpenAPI document as HTML without scripts and files."""
     parts = []
-    for path, methods in said["paths"].items():
+    for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            asked = _members(operation, said) if "requestBody" in operation else operation["parameters"]
+            fields = _members(operation, document) if "requestBody" in operation else operation["parameters"]
             rows = "".join(
-                f"<tr><td><code>{html.escape(member['name'])}</code><td>{'needed' if member['required'] else ''}"
+                f"<tr><td><code>{html.escape(member['name'])}</code><td>{'required' if member['required'] else ''}"
                 f"<td>{html.escape(member['schema'].get('description', ''))}"
-                for member in asked
+                for member in fields
             )
             parts.append(
                 f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{html.escape(operation['summary'])}"
                 f"</p>{f'<table>{rows}</table>' if rows else ''}</section>"
             )
-    title = html.escape(said["info"]["title"])
-    return _FRAME.format(title=title, description=html.escape(said["info"]["description"]), body="".join(parts))
+    title = html.escape(document["info"]["title"])
+    return _FRAME.format(title=title, description=html.escape(document["info"]["description"]), body="".join(parts))
 
 
-def _members(operation: Mapping[str, Any], said: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _members(operation: Mapping[str, Any], document: Mapping[str, Any]) -> list[dict[str, Any]]:
     name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-    form = said["components"]["schemas"][name]
-    required = form.get("required", ())
-    return [{"name": each, "required": each in required, "schema": of} for each, of in form["properties"].items()]
+    schema = document["components"]["schemas"][name]
+    required = schema.get("required", ())
+    return [
+        {"name": each, "required": each in required, "schema": member} for each, member in schema["properties"].items()
+    ]
 
 
 _FRAME = """<!doctype html>
@@ -141,7 +143,7 @@ _FRAME = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem }}
 h2 {{ font-size: 1rem; margin: 2rem 0 0 }} td {{ padding: 0 1rem 0 0; vertical-align: top }}
 </style>
-<h1>{title}</h1><p>{description} The document for programs: <a href="openapi.json">openapi.json</a>.</p>
+<h1>{title}</h1><p>{description} OpenAPI document: <a href="openapi.json">openapi.json</a>.</p>
 {body}
 </html>
 """

@@ -1,4 +1,4 @@
-"""The desk's OpenAPI 3.1 document, written from its endpoints: what is checked and what is promised are the same forms."""
+"""The OpenAPI 3.1 document of the admin API, generated from its endpoints and their schemas."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from pydantic.json_schema import models_json_schema
 from modeltoll._version import __version__
 from modeltoll.gateway.admin.api.schemas import ErrorResponse
 
-__all__ = ["Endpoint", "document"]
+__all__ = ["ApiEndpoint", "openapi_document"]
 
-_REFUSALS = {
-    "400": "What was asked is not of the form; which part of it, is said",
-    "401": "The operator's token is needed",
-    "403": "Not asked from this machine, or by a page of another site",
-    "404": "There is no such caller, or no such tier",
-    "409": "These settings do not allow it",
-    "413": "Longer than anything that can be asked",
+_ERRORS = {
+    "400": "The request does not match the schema; the message names the field",
+    "401": "The admin token is missing or wrong",
+    "403": "Not sent to a loopback name, or cross-site",
+    "404": "There is no such caller or tier",
+    "409": "The settings do not allow it",
+    "413": "The body is too large",
     "503": "The ledger does not answer",
 }
-_SCHEMAS = "#/components/schemas/{model}"
+_SCHEMA_REF = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One thing to ask: a method and a path below the desk's, what does it, and the forms it goes by."""
+class ApiEndpoint:
+    """One operation: HTTP method, path below the API's base path, handler, and the schemas of request and response."""
 
     method: str
     path: str
-    do: Callable[[Any], Awaitable[BaseModel]]
-    asks: type[BaseModel]
-    tells: type[BaseModel]
+    handler: Callable[[Any], Awaitable[BaseModel]]
+    request: type[BaseModel]
+    response: type[BaseModel]
 
     @property
-    def name(self) -> str:
-        """What it is called in the document."""
-        return self.do.__name__
+    def operation_id(self) -> str:
+        """The name of the handler."""
+        return self.handler.__name__
 
     @property
-    def words(self) -> str:
-        """What it does."""
-        return " ".join((self.do.__doc__ or "").split())
+    def summary(self) -> str:
+        """The docstring of the handler in one line."""
+        return " ".join((self.handler.__doc__ or "").split())
 
 
-def document(endpoints: Sequence[Endpoint], base: str) -> dict[str, Any]:
+def openapi_document(endpoints: Sequence[ApiEndpoint], base: str) -> dict[str, Any]:
     """The document of these endpoints below the path ``base``."""
-    forms = {form for endpoint in endpoints for form in (endpoint.asks, endpoint.tells)} | {ErrorResponse}
+    models = {model for endpoint in endpoints for model in (endpoint.request, endpoint.response)} | {ErrorResponse}
     _, schemas = models_json_schema(
-        [(form, "serialization") for form in sorted(forms, key=lambda form: form.__name__)], ref_template=_SCHEMAS
+        [(model, "serialization") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template=_SCHEMA_REF,
     )
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
@@ -59,39 +60,41 @@ def document(endpoints: Sequence[Endpoint], base: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "Modeltoll: the operator's desk",
+            "title": "Modeltoll admin API",
             "version": __version__,
-            "description": "What a gateway knows of its callers, and what its operator can do about it.",
+            "description": "Reads the state, the accounts, the keys and the log of a gateway; resets accounts; changes tiers.",
         },
         "security": [{"token": []}],
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "admin_token"}},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "The setting admin_token"}
+            },
         },
     }
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    said: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.words}
+def _operation(endpoint: ApiEndpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": endpoint.operation_id, "summary": endpoint.summary}
     if endpoint.method == "GET":
-        said["parameters"] = list(_parameters(endpoint.asks))
+        operation["parameters"] = list(_parameters(endpoint.request))
     else:
-        said["requestBody"] = {"required": True, "content": _content(endpoint.asks.__name__)}
-    refusals = {
-        status: {"description": words, "content": _content(ErrorResponse.__name__)}
-        for status, words in _REFUSALS.items()
+        operation["requestBody"] = {"required": True, "content": _content(endpoint.request.__name__)}
+    errors = {
+        status: {"description": description, "content": _content(ErrorResponse.__name__)}
+        for status, description in _ERRORS.items()
     }
-    done = {"200": {"description": "Done", "content": _content(endpoint.tells.__name__)}}
-    return said | {"responses": done | refusals}
+    success = {"200": {"description": "Success", "content": _content(endpoint.response.__name__)}}
+    return operation | {"responses": success | errors}
 
 
-def _content(form: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _SCHEMAS.format(model=form)}}}
+def _content(model: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _SCHEMA_REF.format(model=model)}}}
 
 
-def _parameters(form: type[BaseModel]) -> list[dict[str, Any]]:
-    schema = form.model_json_schema()
+def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema()
     required = schema.get("required", ())
     return [
         {"name": name, "in": "query", "required": name in required, "schema": member}

@@ -1,4 +1,4 @@
-"""What an operator can ask and do: each a method from one form to another."""
+"""The operations of the admin API, each a method from a request schema to a response schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modeltoll.records import Caller
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.gateway.state import ServerState
@@ -30,150 +30,157 @@ __all__ = ["AdminApi", "Conflict", "NotFound"]
 P = ParamSpec("P")
 
 _DAY = 86_400
-_KEY = "key:"
+_KEY_PREFIX = "key:"
 _HIDDEN = "**********"
 
 
 class NotFound(ModeltollError):
-    """There is no such caller, or no such tier."""
+    """The caller or the tier does not exist (404)."""
 
     status = 404
 
 
 class Conflict(ModeltollError):
-    """What is asked cannot be done with these settings."""
+    """The settings do not allow the operation (409)."""
 
     status = 409
 
 
 class AdminApi:
-    """The operator's desk of one gateway. ``clock`` gives seconds since the epoch."""
+    """The operations on one gateway. ``clock`` returns seconds since the epoch. The docstrings are the OpenAPI summaries."""
 
     def __init__(
         self,
         settings: Settings,
         gates: Mapping[str, Gate],
         ledger: Ledger,
-        standing: ServerState,
+        state: ServerState,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._gates = gates
         self._ledger = ledger
-        self._standing = standing
+        self._state = state
         self._clock = clock
 
-    async def status(self, asked: schemas.NoParameters) -> schemas.StatusResponse:
-        """How the gateway stands, and which models it serves."""
-        del asked
-        standing = self._standing
+    async def get_status(self, request: schemas.NoParameters) -> schemas.StatusResponse:
+        """The state of the gateway, and the models that it serves."""
+        del request
+        state = self._state
         return schemas.StatusResponse(
             version=__version__,
-            settled=_moment(standing.settled),
-            broken=standing.broken,
-            leaving=standing.leaving,
+            settled=_utc_time(state.settings_loaded_at),
+            broken=state.settings_invalid,
+            leaving=state.draining,
             ledger=without_password(self._settings.ledger.url),
-            models=tuple(_model(name, gate, self._settings) for name, gate in self._gates.items()),
+            models=tuple(_model_response(name, gate, self._settings) for name, gate in self._gates.items()),
         )
 
-    async def settings(self, asked: schemas.NoParameters) -> schemas.SettingsResponse:
-        """The settings in force, without secrets."""
-        del asked
-        told = self._settings.model_dump(mode="json")
-        told["ledger"]["url"] = without_password(self._settings.ledger.url)
-        for key in told["callers"]["keys"]:
+    async def get_settings(self, request: schemas.NoParameters) -> schemas.SettingsResponse:
+        """The settings in force, with secrets masked."""
+        del request
+        settings = self._settings.model_dump(mode="json")
+        settings["ledger"]["url"] = without_password(self._settings.ledger.url)
+        for key in settings["callers"]["keys"]:
             key["sha256"] = key["sha256"][:8] + _HIDDEN
-        return schemas.SettingsResponse(settings=told)
+        return schemas.SettingsResponse(settings=settings)
 
-    async def accounts(self, asked: schemas.AccountsQuery) -> schemas.AccountsResponse:
-        """The callers to whom the most work was issued."""
-        found = await self._ledger.largest(asked.limit, self._clock())
-        return schemas.AccountsResponse(accounts=tuple(map(_account, found)))
+    async def list_accounts(self, request: schemas.AccountsQuery) -> schemas.AccountsResponse:
+        """The accounts with the most work issued, largest first."""
+        accounts = await self._ledger.largest(request.limit, self._clock())
+        return schemas.AccountsResponse(accounts=tuple(map(_account_response, accounts)))
 
-    async def account(self, asked: schemas.AccountQuery) -> schemas.CallerResponse:
-        """All that is known of a caller, or of a group. Without ``model``, of the models that are served."""
-        found = await self._known(asked)
-        today = await self._ledger.spent(Caller(asked.caller), int(self._clock() // _DAY))
+    async def get_account(self, request: schemas.AccountQuery) -> schemas.CallerResponse:
+        """The accounts of a caller or a group, and its usage of today's quota. Without ``model``, for all served models."""
+        accounts = await self._accounts_of(request)
+        today = await self._ledger.spent(Caller(request.caller), int(self._clock() // _DAY))
         return schemas.CallerResponse(
-            accounts=tuple(map(_account, found)), rows_today=today.rows, work_seconds_today=today.work
+            accounts=tuple(map(_account_response, accounts)), rows_today=today.rows, work_seconds_today=today.work
         )
 
-    async def reset(self, asked: schemas.ResetRequest) -> schemas.ResetResponse:
-        """Forget a caller, or a group: from now on he is new. The log stays, and so does his day's allowance."""
-        found = await self._known(asked)
-        models = [account.model for account in found if await self._ledger.reset(account.caller, account.model)]
+    async def reset_account(self, request: schemas.ResetRequest) -> schemas.ResetResponse:
+        """Delete the account of a caller or a group, so that it starts empty. The log and today's quota usage stay."""
+        accounts = await self._accounts_of(request)
+        models = [account.model for account in accounts if await self._ledger.reset(account.caller, account.model)]
         return schemas.ResetResponse(models=tuple(models))
 
-    async def tier(self, asked: schemas.TierRequest) -> schemas.TierResponse:
-        """Move all keys of a caller in the key file to a tier; ``exempt`` is measured and never charged.
+    async def set_tier(self, request: schemas.TierRequest) -> schemas.TierResponse:
+        """Set the tier of all keys of a caller in the key file; requests of the tier ``exempt`` are measured, not charged.
 
-        Running gateways that read the same file follow within a second. Callers that the settings list, or whom a token
-        names, are moved there.
+        Gateways that read the same file use the change within a second. Tiers of callers in the settings, or in JSON web
+        tokens, are changed there.
         """
         path, tiers = self._settings.callers.key_file, self._settings.callers.tiers
-        if asked.tier not in tiers:
-            raise NotFound(f"tier: there is none of this name; there are: {', '.join(tiers)}")
+        if request.tier not in tiers:
+            raise NotFound(f"tier: there is no such tier; there are: {', '.join(tiers)}")
         if path is None:
-            raise Conflict("the settings name no callers.key_file, whose keys could be moved")
-        if not asked.caller.startswith(_KEY):
-            raise Conflict("only callers with a key in the key file have a tier that can be changed here")
-        name = asked.caller.removeprefix(_KEY)
-        keys = await _of_file(change_keys, path, lambda document: with_tier(document, name, asked.tier))
+            raise Conflict("the settings name no callers.key_file; set it to change tiers here")
+        if not request.caller.startswith(_KEY_PREFIX):
+            raise Conflict("only the tier of callers with a key in the key file (key:NAME) can be changed here")
+        name = request.caller.removeprefix(_KEY_PREFIX)
+        keys = await _access_key_file(change_keys, path, lambda document: with_tier(document, name, request.tier))
         count = sum(key.name == name for key in keys)
         if not count:
             raise NotFound("the key file has no key of this caller")
         return schemas.TierResponse(keys=count)
 
-    async def keys(self, asked: schemas.NoParameters) -> schemas.KeysResponse:
-        """The keys of the key file, without the keys."""
-        del asked
+    async def list_keys(self, request: schemas.NoParameters) -> schemas.KeysResponse:
+        """The keys in the key file: names, ids, tiers and expiry, not the keys themselves."""
+        del request
         path = self._settings.callers.key_file
-        lines = () if path is None else await _of_file(read_keys, path)
+        lines = () if path is None else await _access_key_file(read_keys, path)
         return schemas.KeysResponse(
             keys=tuple(
                 schemas.KeyResponse(
-                    caller=_KEY + line.name, identity=line.identity, **line.model_dump(exclude={"name", "sha256"})
+                    caller=_KEY_PREFIX + line.name,
+                    identity=line.identity,
+                    **line.model_dump(exclude={"name", "sha256"}),
                 )
                 for line in lines
             )
         )
 
-    async def log(self, asked: schemas.LogQuery) -> schemas.LogResponse:
-        """A page of the ledger's log of tolls."""
-        page = await self._ledger.log(asked.after, asked.limit)
-        return schemas.LogResponse(lines=tuple(_line(number, who, bill) for number, who, bill in page))
+    async def read_log(self, request: schemas.LogQuery) -> schemas.LogResponse:
+        """A page of the ledger's log, in the order of its lines."""
+        page = await self._ledger.log(request.after, request.limit)
+        return schemas.LogResponse(
+            lines=tuple(_log_line_response(number, hashed, entry) for number, hashed, entry in page)
+        )
 
-    async def _known(self, asked: schemas.AccountQuery) -> list[Account]:
-        models: Iterable[str] = [asked.model] if asked.model else self._gates
-        found = [await self._ledger.account(Caller(asked.caller), model, self._clock()) for model in models]
-        known = [account for account in found if account is not None]
-        if not known:
-            raise NotFound("the ledger knows no such caller")
-        return known
+    async def _accounts_of(self, query: schemas.AccountQuery) -> list[Account]:
+        models: Iterable[str] = [query.model] if query.model else self._gates
+        caller = Caller(query.caller)
+        found = [await self._ledger.account(caller, model, self._clock()) for model in models]
+        accounts = [account for account in found if account is not None]
+        if not accounts:
+            raise NotFound("the ledger has no such caller")
+        return accounts
 
 
-async def _of_file(ask: Callable[P, KeyDocument], *args: P.args, **kwargs: P.kwargs) -> tuple[KeyLine, ...]:
-    """The keys of a file that is read or changed, which may have to wait for its lock."""
+async def _access_key_file(
+    access: Callable[P, KeyDocument], *args: P.args, **kwargs: P.kwargs
+) -> tuple[KeyRecord, ...]:
+    """Read or change the key file in a thread, since it may have to wait for the file lock; returns its keys."""
     try:
-        return (await asyncio.to_thread(ask, *args, **kwargs)).keys
+        return (await asyncio.to_thread(access, *args, **kwargs)).keys
     except SettingsError as error:
         raise Conflict(str(error)) from None
 
 
 def without_password(url: str) -> str:
-    """A ledger's URL as it may be shown."""
+    """A ledger's URL with passwords masked."""
     parts = urlsplit(url)
     if parts.password:
         url = urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", f":{_HIDDEN}@", 1)))
     return re.sub(r"((?:password|passfile|sslpassword)=)[^&]*", rf"\1{_HIDDEN}", url)
 
 
-def _moment(seconds: float) -> datetime:
+def _utc_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _model(name: str, gate: Gate, settings: Settings) -> schemas.ModelResponse:
-    tariff, model = gate.road.tariff, settings.models[name]
+def _model_response(name: str, gate: Gate, settings: Settings) -> schemas.ModelResponse:
+    tariff, model = gate.config.tariff, settings.models[name]
     return schemas.ModelResponse(
         name=name,
         protocol=model.protocol,
@@ -183,31 +190,31 @@ def _model(name: str, gate: Gate, settings: Settings) -> schemas.ModelResponse:
     )
 
 
-def _account(account: Account) -> schemas.AccountResponse:
+def _account_response(account: Account) -> schemas.AccountResponse:
     return schemas.AccountResponse(
         caller=account.caller.name,
         model=account.model,
         rows=account.rows,
         requests=account.requests,
         work_seconds=account.work,
-        first_seen=_moment(account.first_seen),
-        last_seen=_moment(account.last_seen),
+        first_seen=_utc_time(account.first_seen),
+        last_seen=_utc_time(account.last_seen),
         tariff=account.tariff,
         leaks=account.leaks,
         counts=account.counts,
     )
 
 
-def _line(number: int, who: str, bill: LogEntry) -> schemas.LogLineResponse:
+def _log_line_response(number: int, hashed: str, entry: LogEntry) -> schemas.LogLineResponse:
     return schemas.LogLineResponse(
         line=number,
-        who=who,
-        at=_moment(bill.at),
-        model=bill.model,
-        rows=bill.rows,
-        mode=bill.mode,
-        work_seconds=bill.work.seconds,
-        suspected=bill.work.suspected,
-        leaks=bill.leaks,
-        rarest=bill.rarest,
+        who=hashed,
+        at=_utc_time(entry.at),
+        model=entry.model,
+        rows=entry.rows,
+        mode=entry.mode,
+        work_seconds=entry.work.seconds,
+        suspected=entry.work.suspected,
+        leaks=entry.leaks,
+        rarest=entry.rarest,
     )

@@ -1,5 +1,4 @@
-"""What is asked of the desk, and what it tells: the shapes behind its OpenAPI document. Times are in UTC, work and
-durations in seconds."""
+"""Request and response schemas of the admin API. Times are UTC; work is in reference seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +29,9 @@ __all__ = [
 ]
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00]+$")]  # no store keeps a NUL
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00]+$")
+]  # ledgers cannot store NUL
 
 
 class _Schema(BaseModel):
@@ -38,42 +39,44 @@ class _Schema(BaseModel):
 
 
 class NoParameters(_Schema):
-    """Nothing need be said."""
+    """A request without parameters."""
 
 
 class AccountsQuery(_Schema):
-    """How many."""
+    """Parameters of the list of accounts."""
 
-    limit: int = Field(20, ge=1, le=1000, description="Those with the most work first.")
+    limit: int = Field(20, ge=1, le=1000, description="Number of accounts, at most.")
 
 
 class AccountQuery(_Schema):
-    """Whose account."""
+    """A caller or group, and optionally a model."""
 
-    caller: Name = Field(description="key:alice, jwt:alice, net:198.51.100.0/24, or a group: org:acme.")
-    model: Name | None = Field(None, description="Of this model alone.")
+    caller: Name = Field(
+        description="Account name: key:alice, jwt:alice, net:198.51.100.0/24, or a group such as org:acme."
+    )
+    model: Name | None = Field(None, description="Only the account for this model.")
 
 
 class ResetRequest(AccountQuery):
-    """Whose account is forgotten."""
+    """The account to delete."""
 
 
 class TierRequest(_Schema):
-    """Whose keys get which tier."""
+    """The caller whose keys are changed, and their new tier."""
 
-    caller: Name = Field(description="key:alice: a caller whose keys are in the key file.")
-    tier: Name = Field(description="exempt, discounted, normal, strict, or one of the settings' own.")
+    caller: Name = Field(description="A caller with keys in the key file, such as key:alice.")
+    tier: Name = Field(description="exempt, discounted, normal, strict, or a tier of the settings.")
 
 
 class LogQuery(_Schema):
-    """Which lines."""
+    """Parameters of a page of the log."""
 
-    after: int = Field(0, ge=0, le=2**62, description="The number of the last line that is known already.")
-    limit: int = Field(100, ge=1, le=1000)
+    after: int = Field(0, ge=0, le=2**62, description="Return lines with a number above this.")
+    limit: int = Field(100, ge=1, le=1000, description="Number of lines, at most.")
 
 
 class ModelResponse(_Schema):
-    """A model as it is served. ``unit_seconds`` is the work of an average honest row, None without a tariff."""
+    """A served model. ``unit_seconds`` is the work of an average honest row, None without a tariff."""
 
     name: str
     protocol: str
@@ -83,7 +86,11 @@ class ModelResponse(_Schema):
 
 
 class StatusResponse(_Schema):
-    """How the gateway stands. ``broken``: the settings file cannot be used as it is, those of ``settled`` are in force."""
+    """The state of a gateway.
+
+    ``settled`` is the time at which the settings in force were read. ``broken``: the settings file is invalid now, so the
+    earlier settings stay in force. ``leaving``: the gateway is shutting down.
+    """
 
     version: str
     settled: datetime
@@ -94,13 +101,13 @@ class StatusResponse(_Schema):
 
 
 class SettingsResponse(_Schema):
-    """The settings in force, without secrets."""
+    """The settings in force, with secrets masked."""
 
     settings: dict[str, Any]
 
 
 class AccountResponse(_Schema):
-    """What the ledger knows of a caller of one model. ``counts`` (measures, bins) are p-value counts as they count now."""
+    """The account of a caller for one model. ``counts`` (measures, bins) are p-value counts, decayed by age to now."""
 
     caller: str
     model: str
@@ -115,13 +122,13 @@ class AccountResponse(_Schema):
 
 
 class AccountsResponse(_Schema):
-    """Accounts, those with the most work first."""
+    """Accounts, the one with the most work first."""
 
     accounts: tuple[AccountResponse, ...]
 
 
 class CallerResponse(_Schema):
-    """All that is known of a caller, and what he has had of his day (UTC), of all models together."""
+    """The accounts of a caller, and its usage of today's quota (UTC day) over all models."""
 
     accounts: tuple[AccountResponse, ...]
     rows_today: int
@@ -129,19 +136,19 @@ class CallerResponse(_Schema):
 
 
 class ResetResponse(_Schema):
-    """The models whose account of the caller was forgotten."""
+    """The models for which an account was deleted."""
 
     models: tuple[str, ...]
 
 
 class TierResponse(_Schema):
-    """How many keys of the caller are of that tier now."""
+    """The number of keys that were changed."""
 
     keys: int
 
 
 class KeyResponse(_Schema):
-    """A key of the key file; ``identity`` is the beginning of its hash."""
+    """A key in the key file; ``identity`` is the start of its hash."""
 
     caller: str
     tier: str
@@ -153,13 +160,13 @@ class KeyResponse(_Schema):
 
 
 class KeysResponse(_Schema):
-    """The keys of the key file."""
+    """The keys in the key file."""
 
     keys: tuple[KeyResponse, ...]
 
 
 class LogLineResponse(_Schema):
-    """A line of the ledger's log; ``who`` is the caller's hash."""
+    """A line of the log; ``who`` is the caller's hash, ``rarest`` the smallest p-value of each row."""
 
     line: int
     who: str
@@ -180,6 +187,6 @@ class LogResponse(_Schema):
 
 
 class ErrorResponse(_Schema):
-    """Why not."""
+    """The reason of an error."""
 
     error: str

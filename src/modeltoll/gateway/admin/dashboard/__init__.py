@@ -1,1 +1,1 @@
-"""The operator's dashboard: what the ledger and the monitors know, on a few pages. It changes nothing."""
+"""The dashboard: read-only pages of what the ledger and the drift monitors hold."""

@@ -1,4 +1,4 @@
-"""Serves the dashboard. Its pages change nothing, load nothing of a third party, and need no inline script."""
+"""The ASGI application of the dashboard: read-only pages, without files from other hosts and without inline scripts."""
 
 from __future__ import annotations
 
@@ -31,145 +31,149 @@ from modeltoll.gateway.admin.dashboard.charts import value
 from modeltoll.gateway.admin.dashboard.honest_waits import SHARES
 from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader, LedgerReads, LedgerSnapshot
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
-from modeltoll.gateway.admin.dashboard.overview import FEW, ModelSnapshot, ViewOptions, overview
+from modeltoll.gateway.admin.dashboard.overview import FEW_CALLERS, ModelSnapshot, ViewOptions, overview
 from modeltoll.gateway.admin.security_headers import with_security_headers
 from modeltoll.records import Account, Caller
 
 __all__ = ["dashboard_application"]
 
-_HERE = Path(__file__).parent
-_OWN = _HERE / "files"
-_PLAYGROUND = _HERE.parent / "playground" / "files"  # both share one style
+_FOLDER = Path(__file__).parent
+_DASHBOARD_FILES = _FOLDER / "files"
+_PLAYGROUND_FILES = _FOLDER.parent / "playground" / "files"  # both share page.css
 _FILES = {
-    "dashboard.css": (_OWN, "text/css"),
-    "dashboard.js": (_OWN, "text/javascript"),
-    "htmx.min.js": (_OWN, "text/javascript"),
-    "icon.svg": (_PLAYGROUND, "image/svg+xml"),
-    "page.css": (_PLAYGROUND, "text/css"),
-    "uPlot.iife.min.js": (_OWN, "text/javascript"),
-    "uPlot.min.css": (_OWN, "text/css"),
+    "dashboard.css": (_DASHBOARD_FILES, "text/css"),
+    "dashboard.js": (_DASHBOARD_FILES, "text/javascript"),
+    "htmx.min.js": (_DASHBOARD_FILES, "text/javascript"),
+    "icon.svg": (_PLAYGROUND_FILES, "image/svg+xml"),
+    "page.css": (_PLAYGROUND_FILES, "text/css"),
+    "uPlot.iife.min.js": (_DASHBOARD_FILES, "text/javascript"),
+    "uPlot.min.css": (_DASHBOARD_FILES, "text/css"),
 }
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
-_KEPT = 32  # pages that are shown again as long as their reading is
+_MAX_CACHED_PAGES = 32  # pages rendered from the latest ledger snapshot
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     filters = (abbreviated, clock, count, decimal, grouped_count, moment, seconds, short_percent, value)
-    environment.filters.update({one.__name__: one for one in filters}, query=urlencode)
-    environment.globals.update(few=FEW, sorts=SORTS, shares=SHARES)
+    environment.filters.update({function.__name__: function for function in filters}, query=urlencode)
+    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES)
     return environment
 
 
 class _Pages:
-    """The pages. One at a time is put together, in a thread: whoever is served by the gateway comes first."""
+    """The pages. They are rendered one at a time, in a thread, so that requests to the gateway are not delayed."""
 
     def __init__(self, reader: LedgerReader, models: Sequence[DashboardModel], clock: Callable[[], float]) -> None:
         self._reader = reader
-        self._models = {shown.model: shown for shown in models}
+        self._models = {model.name: model for model in models}
         self._clock = clock
         self._environment = _environment()
-        self._turn = asyncio.Lock()
-        self._kept: dict[tuple[str, str], Response] = {}  # pages of the reading beside it
-        self._kept_of: LedgerSnapshot | None = None
+        self._render_lock = asyncio.Lock()
+        self._cache: dict[tuple[str, str], Response] = {}  # pages of _cache_snapshot, by model and query
+        self._cache_snapshot: LedgerSnapshot | None = None
 
     async def overview(self, request: Request) -> Response:
-        """All panels of one model, the first one if the query names none."""
-        shown = self._shown(request)
-        if shown is None:
-            return self._missing("There is no such model here.")
-        reading, fault = await self._read()
-        stand, wish = self._stand(shown, reading), ViewOptions.of(request.query_params)
-        async with self._turn:
-            if reading is None:
-                return await asyncio.to_thread(self._overview, shown, stand, wish, fault)
-            if self._kept_of is not reading or len(self._kept) >= _KEPT:
-                self._kept, self._kept_of = {}, reading
-            asked = shown.model, str(request.query_params)
-            if asked not in self._kept:
-                self._kept[asked] = await asyncio.to_thread(self._overview, shown, stand, wish, "")
-            return self._kept[asked]
+        """All panels of one model; of the first model if the query names none."""
+        model = self._model(request)
+        if model is None:
+            return self._not_found("There is no such model.")
+        ledger, error = await self._read()
+        snapshot, options = self._snapshot(model, ledger), ViewOptions.of(request.query_params)
+        async with self._render_lock:
+            if ledger is None:
+                return await asyncio.to_thread(self._overview, model, snapshot, options, error)
+            if self._cache_snapshot is not ledger or len(self._cache) >= _MAX_CACHED_PAGES:
+                self._cache, self._cache_snapshot = {}, ledger
+            key = model.name, str(request.query_params)
+            if key not in self._cache:
+                self._cache[key] = await asyncio.to_thread(self._overview, model, snapshot, options, "")
+            return self._cache[key]
 
-    def _overview(self, shown: DashboardModel, stand: ModelSnapshot, wish: ViewOptions, fault: str) -> Response:
-        members = {"shown": shown, "view": overview(stand, wish), "wish": wish, "fault": fault, "at": stand.at}
-        return self._page("overview.html.j2", members, 503 if fault else 200)
+    def _overview(self, model: DashboardModel, snapshot: ModelSnapshot, options: ViewOptions, error: str) -> Response:
+        view = overview(snapshot, options)
+        context = {"model": model, "view": view, "options": options, "error": error, "at": snapshot.at}
+        return self._page("overview.html.j2", context, 503 if error else 200)
 
     async def caller(self, request: Request) -> Response:
-        """One caller's history, by the ``name`` of his account or the ``hash`` that the log has for him."""
-        shown, query = self._shown(request), request.query_params
-        if shown is None:
-            return self._missing("There is no such model here.")
+        """One caller's history, by the ``name`` of the account or by the ``hash`` in the log."""
+        model, query = self._model(request), request.query_params
+        if model is None:
+            return self._not_found("There is no such model.")
         try:
-            reading = await self._reader.read()
-            name, hashed, account = await self._who(shown.model, reading, query.get("name"), query.get("hash", ""))
+            ledger = await self._reader.read()
+            name, hashed, account = await self._find_caller(
+                model.name, ledger, query.get("name"), query.get("hash", "")
+            )
         except ValueError:
-            return self._missing("Nobody can have such a name.")
+            return self._not_found("This is not a valid caller name.")
         except LedgerError as error:
-            named = query.get("name") or query.get("hash", "")
-            return self._page("caller.html.j2", {"shown": shown, "fault": str(error), "name": named}, 503)
-        stand = self._stand(shown, reading)
-        async with self._turn:
-            day = await asyncio.to_thread(reading.tail.day, shown.model, stand.measures)
-            if account is None and hashed not in day.names:
-                return self._missing("The ledger knows no such caller of this model.")
-            view = await asyncio.to_thread(history, hashed, account, day, stand.tariff)
-            members = {"shown": shown, "view": view, "fault": "", "name": name, "at": reading.at}
-            return await asyncio.to_thread(self._page, "caller.html.j2", members, 200)
+            context = {"model": model, "error": str(error), "name": query.get("name") or query.get("hash", "")}
+            return self._page("caller.html.j2", context, 503)
+        snapshot = self._snapshot(model, ledger)
+        async with self._render_lock:
+            day = await asyncio.to_thread(ledger.tail.day, model.name, snapshot.measures)
+            if account is None and hashed not in day.hashes:
+                return self._not_found("The ledger has no such caller of this model.")
+            view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff)
+            context = {"model": model, "view": view, "error": "", "name": name, "at": ledger.at}
+            return await asyncio.to_thread(self._page, "caller.html.j2", context, 200)
 
-    async def _who(
-        self, model: str, reading: LedgerSnapshot, name: str | None, hashed: str
+    async def _find_caller(
+        self, model: str, ledger: LedgerSnapshot, name: str | None, hashed: str
     ) -> tuple[str, str, Account | None]:
-        """A caller's name, as far as it is known, his hash, and his account. Raises as ``LedgerReader.account`` does."""
+        """A caller's name (or hash, if the name is not known), hash and account. Raises as ``LedgerReader.account``."""
         if name is not None:
             caller = Caller(name)
             return name, self._reader.logged_as(caller), await self._reader.account(caller, model)
-        known = zip(reading.hashes, reading.accounts, strict=True)
-        account = next((one for its, one in known if (its, one.model) == (hashed, model)), None)
+        accounts = zip(ledger.hashes, ledger.accounts, strict=True)
+        account = next((account for each, account in accounts if (each, account.model) == (hashed, model)), None)
         return account.caller.name if account else hashed, hashed, account
 
-    def _shown(self, request: Request) -> DashboardModel | None:
-        named = request.query_params.get("model")
-        return next(iter(self._models.values())) if named is None else self._models.get(named)
+    def _model(self, request: Request) -> DashboardModel | None:
+        name = request.query_params.get("model")
+        return next(iter(self._models.values())) if name is None else self._models.get(name)
 
-    def _stand(self, shown: DashboardModel, reading: LedgerSnapshot | None) -> ModelSnapshot:
-        """What must be asked for in the event loop, where the gate tells the watch of its visits."""
-        drift = shown.watch.reading() if shown.watch else None
-        at = reading.at if reading else self._clock()
-        return ModelSnapshot(shown.model, shown.tariff.measures, at, reading, shown.priced, drift)
+    def _snapshot(self, model: DashboardModel, ledger: LedgerSnapshot | None) -> ModelSnapshot:
+        """Call it in the event loop, in which the gate updates the drift monitor."""
+        drift = model.drift_state.reading() if model.drift_state else None
+        at = ledger.at if ledger else self._clock()
+        return ModelSnapshot(model.name, model.tariff.measures, at, ledger, model.tariff_in_force, drift)
 
     async def _read(self) -> tuple[LedgerSnapshot | None, str]:
+        """The snapshot, or the ledger's error."""
         try:
             return await self._reader.read(), ""
         except LedgerError as error:
             return None, str(error)
 
-    def _missing(self, what: str) -> Response:
-        return self._page("missing.html.j2", {"what": what}, 404)
+    def _not_found(self, message: str) -> Response:
+        return self._page("missing.html.j2", {"message": message}, 404)
 
-    def _page(self, template: str, members: Mapping[str, Any], status: int) -> Response:
-        text = self._environment.get_template(template).render(models=self._models.values(), **members)
-        return with_security_headers(HTMLResponse(text, status), _POLICY, kept=False)
+    def _page(self, template: str, context: Mapping[str, Any], status: int) -> Response:
+        html = self._environment.get_template(template).render(models=self._models.values(), **context)
+        return with_security_headers(HTMLResponse(html, status), _POLICY, cacheable=False)
 
 
 def _file(name: str) -> Handler:
-    folder, kind = _FILES[name]
+    folder, media_type = _FILES[name]
     content = (folder / name).read_bytes()
 
     async def serve(request: Request) -> Response:
         del request
-        return with_security_headers(Response(content, media_type=kind), _POLICY)
+        return with_security_headers(Response(content, media_type=media_type), _POLICY)
 
     return serve
 
@@ -177,9 +181,9 @@ def _file(name: str) -> Handler:
 def dashboard_application(
     ledger: LedgerReads, models: Sequence[DashboardModel], clock: Callable[[], float]
 ) -> Starlette:
-    """The dashboard of one model or more, to be served at a path that ends in a slash, to operators only.
+    """The dashboard of one model or more. Mount it at a path that ends in a slash, and let only operators reach it.
 
-    ``clock`` gives seconds since the epoch; what it shows of callers is what the ledger holds of them, never a key.
+    ``clock`` returns seconds since the epoch. The pages show what the ledger stores of callers, which includes no keys.
     """
     pages = _Pages(LedgerReader(ledger, clock), models, clock)
     routes = [Route("/", pages.overview), Route("/caller", pages.caller)]

@@ -1,4 +1,4 @@
-"""One caller's history."""
+"""The history of one caller: account, requests and leaks of the day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.gateway.admin.dashboard.callers import evidence_of, suspicion_level
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, logarithmic, points
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values, log_axis
 from modeltoll.gateway.admin.dashboard.log_arrays import MODES
 from modeltoll.gateway.admin.dashboard.traffic import TrafficView, traffic_view
 
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "HistoryRow", "history"]
 
-_POINTS = 300  # of a chart of leaks
-_VISITS = 25
-_FEW = 5.0  # rows from which on a histogram says something
+_CHART_POINTS = 300  # points of a leak chart, at most
+_MAX_REQUESTS = 25
+_MIN_ROWS = 5.0  # rows that a histogram needs
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
-    """One line of the log. ``rarest`` is the smallest p of its rows, None where its measures are not the tariff's."""
+    """One request in the log: time (seconds since the epoch), rows, work (reference seconds), surcharge and mode.
+
+    ``rarest`` is the smallest p-value of its rows; None if it was logged with other measures than the tariff's.
+    """
 
     at: float
     rows: int
@@ -39,56 +42,56 @@ class HistoryRow:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is known of one caller: his account, the day's traffic, the latest visits of the day, the newest first.
+    """The history of one caller. ``requests`` are the latest requests of the day, newest first.
 
-    ``leaks`` are charts, one per measure, of what his rows have leaked since the day began, beside the band in which honest
-    callers' leaks lie; ``rarity`` of how rare they are.
+    ``leaks`` are charts, one per measure, of the total leak since the start of the day beside the band of honest callers;
+    ``rarity`` are charts, one per measure, of the p-values counted in the account.
     """
 
     hash: str
     account: Account | None
     evidence: SuspicionEvidence | None
     traffic: TrafficView
-    leaks: tuple[Chart, ...]
-    rarity: tuple[Chart, ...]
-    visits: tuple[HistoryRow, ...]
+    leaks: tuple[DashboardChart, ...]
+    rarity: tuple[DashboardChart, ...]
+    requests: tuple[HistoryRow, ...]
 
 
 def history(hashed: str, account: Account | None, day: DayLog, tariff: ConformalTariff | None) -> History:
-    """The caller of that hash, and of that account, if he has one."""
-    place = day.names.index(hashed) if hashed in day.names else -1
-    his = day.only(day.callers == place)
+    """The history of the caller with this hash in the log, and this account, if the ledger has one."""
+    index = day.hashes.index(hashed) if hashed in day.hashes else -1
+    log = day.select(day.callers == index)
     current = account if account and tariff and account.tariff == tariff.identity else None
     return History(
         hash=hashed,
         account=account,
         evidence=evidence_of(account, tariff) if account and tariff else None,
-        traffic=traffic_view(his),
-        leaks=_leaks(his, tariff) if tariff and len(his.leaks) else (),
+        traffic=traffic_view(log),
+        leaks=_leaks(log, tariff) if tariff and len(log.leaks) else (),
         rarity=_rarity(current, tariff) if tariff and current else (),
-        visits=_visits(his),
+        requests=_latest_requests(log),
     )
 
 
-def _leaks(his: DayLog, tariff: ConformalTariff) -> tuple[Chart, ...]:
-    """Running totals; of many rows, so many evenly placed ones."""
-    rows = len(his.leaks)
-    places = np.unique(np.linspace(0, rows - 1, min(rows, _POINTS)).round().astype(np.int64))
-    totals = np.cumsum(his.leaks, axis=0)[places].T
-    numbers = (places + 1).astype(np.float64)
+def _leaks(log: DayLog, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
+    """Running totals of leaks, at 300 evenly spaced rows or fewer."""
+    rows = len(log.leaks)
+    indices = np.unique(np.linspace(0, rows - 1, min(rows, _CHART_POINTS)).round().astype(np.int64))
+    totals = np.cumsum(log.leaks, axis=0)[indices].T
+    numbers = (indices + 1).astype(np.float64)
     mean, low, high = suspicion_level(tariff, numbers)
     charts = []
-    for place, measure in enumerate(tariff.measures):
+    for index, measure in enumerate(tariff.measures):
         series = (
-            Series("this caller", points(totals[place]), "thief", "line"),
-            Series("honest, at most", points(high[place]), "honest", "dashes"),
-            Series("honest, on average", points(mean[place]), "honest", "line"),
-            Series("honest, at least", points(low[place]), "honest", "dashes"),
+            Series("this caller", finite_values(totals[index]), "thief", "line"),
+            Series("honest, upper end", finite_values(high[index]), "honest", "dashes"),
+            Series("honest, mean", finite_values(mean[index]), "honest", "line"),
+            Series("honest, lower end", finite_values(low[index]), "honest", "dashes"),
         )
-        chart = Chart(
-            f"What his rows have leaked: {measure}",
+        chart = DashboardChart(
+            f"Total leak of the caller's rows: {measure}",
             "rows of the day",
-            f"{measure}, in all",
+            f"{measure}, total",
             tuple(numbers.tolist()),
             series,
             x_kind="count",
@@ -99,24 +102,24 @@ def _leaks(his: DayLog, tariff: ConformalTariff) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
-    """The account's histogram of p-values against the calibration's."""
+def _rarity(account: Account, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
+    """The account's histogram of p-values, relative to the calibration's."""
     edges = np.array(tariff.suspicion.edges)
-    ends = logarithmic(tariff.suspicion.edges)
+    ends = log_axis(tariff.suspicion.edges)
     charts = []
     for measure, counts in zip(tariff.measures, account.counts, strict=True):
         rows = sum(counts)
         densities = (
-            np.array(counts) / max(rows, 1e-300) / np.diff(edges) if rows >= _FEW else np.full(len(counts), np.nan)
+            np.array(counts) / max(rows, 1e-300) / np.diff(edges) if rows >= _MIN_ROWS else np.full(len(counts), np.nan)
         )
         series = (
-            Series("this caller", points([*densities, densities[-1]]), "thief", "edge"),
-            Series("as calibrated", (1.0,) * len(edges), "soft", "dashes"),
+            Series("this caller", finite_values([*densities, densities[-1]]), "thief", "edge"),
+            Series("calibration", (1.0,) * len(edges), "soft", "dashes"),
         )
-        chart = Chart(
-            f"How rare his rows are: {measure}",
-            "share of honest rows that leak as much",
-            "times as calibrated",
+        chart = DashboardChart(
+            f"p-values of the caller's rows: {measure}",
+            "p-value: share of honest rows that leak as much",
+            "relative density",
             ends,
             series,
             x_kind="share",
@@ -127,19 +130,19 @@ def _rarity(account: Account, tariff: ConformalTariff) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def _visits(his: DayLog) -> tuple[HistoryRow, ...]:
-    lines = np.arange(len(his.at))[-_VISITS:][::-1]
+def _latest_requests(log: DayLog) -> tuple[HistoryRow, ...]:
+    lines = np.arange(len(log.at))[-_MAX_REQUESTS:][::-1]
     modes = (*MODES, "other")
     found = []
     for line in lines.tolist():
-        rarest = his.rarest[his.row_lines == line]
-        visit = HistoryRow(
-            at=float(his.at[line]),
-            rows=int(his.rows[line]),
+        rarest = log.rarest[log.row_lines == line]
+        row = HistoryRow(
+            at=float(log.at[line]),
+            rows=int(log.rows[line]),
             rarest=float(rarest.min()) if len(rarest) else None,
-            work=float(his.work[line, 0]),
-            surcharge=float(his.work[line, 3]),
-            mode=modes[his.modes[line]],
+            work=float(log.work[line, 0]),
+            surcharge=float(log.work[line, 3]),
+            mode=modes[log.modes[line]],
         )
-        found.append(visit)
+        found.append(row)
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The largest and the most suspect callers, their leak against the band in which honest callers' leaks lie."""
+"""The table of callers: totals, suspicion, and leaks beside the band of honest callers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from modeltoll.records import Account, Floats
 
 __all__ = [
-    "BAND",
-    "MOST",
+    "BAND_SIGMAS",
+    "MAX_CALLERS",
     "SORTS",
     "CallerRow",
     "LeakBand",
@@ -26,18 +26,18 @@ __all__ = [
     "suspicion_level",
 ]
 
-BAND = 1.96  # standard errors to both sides: 95 of 100 honest callers, by the normal law
+BAND_SIGMAS = 1.96  # half width of the band in standard errors: 95 % of honest callers, by the normal approximation
 SORTS = ("work", "evidence", "rows")
-MOST = 200  # callers that are listed at most
-_WIDEST = 3.0  # honest means that a strip shows
-_TEN = math.log(10.0)
+MAX_CALLERS = 200  # rows of the table, at most
+_AXIS_MEANS = 3.0  # length of a band's axis, in honest means
+_LOG_10 = math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class LeakBand:
-    """A caller's mean leak a row under one measure, and the band where honest callers of as many rows lie.
+    """A caller's mean leak per row under one measure, and the band of 95 % of honest callers with as many rows.
 
-    The ``_at`` are the same as places from 0 to 100, where 100 is three times the honest mean, or more.
+    ``leak_at``, ``low_at`` and ``high_at`` are the same as positions 0..100 on an axis that ends at three honest means.
     """
 
     measure: str
@@ -51,7 +51,7 @@ class LeakBand:
 
 @dataclass(frozen=True, slots=True)
 class SuspicionEvidence:
-    """The evidence against a caller, and the threshold from which on he is suspected, both in powers of ten."""
+    """The evidence against a caller and the threshold of suspicion, as decimal logarithms, and the surcharge."""
 
     power: float
     threshold: float
@@ -59,7 +59,7 @@ class SuspicionEvidence:
 
     @property
     def suspected(self) -> bool:
-        """Whether he is under suspicion now."""
+        """Whether the evidence has reached the threshold."""
         return self.surcharge > 1.0
 
 
@@ -67,10 +67,10 @@ class SuspicionEvidence:
 class CallerRow:
     """One caller of one model.
 
-    ``hash`` is his name in the log, ``name`` the one of his account, None where that is not among those with the most
-    work. ``rows``, ``work`` (reference seconds) and ``last`` (seconds since the epoch) are the account's, or else of
-    the day's log, as are ``day_rows``, ``day_work`` and ``strips`` in any case. ``evidence`` is None where the account
-    was kept under another tariff, or there is none.
+    ``hash`` identifies the caller in the log; ``name`` is the account's, or None if the account is not among those with
+    the most work. ``rows``, ``work`` (reference seconds) and ``last`` (seconds since the epoch) are the account's, or else
+    the day's. ``day_rows``, ``day_work`` and ``bands`` are from the day's log. ``evidence`` is None if there is no account,
+    or its counts belong to another tariff.
     """
 
     hash: str
@@ -82,30 +82,30 @@ class CallerRow:
     day_work: float
     suspected_today: bool
     evidence: SuspicionEvidence | None
-    strips: tuple[LeakBand, ...]
+    bands: tuple[LeakBand, ...]
 
 
 def evidence_of(account: Account, tariff: ConformalTariff) -> SuspicionEvidence | None:
-    """What speaks against a caller, by an account whose counts are faded to now."""
+    """The evidence in an account whose counts are decayed to now; None if they belong to another tariff."""
     if account.tariff != tariff.identity:
         return None
     suspicion = tariff.suspicion
     log_evidence = suspicion.log_evidence_of(account.counts)
     surcharge = float(suspicion.surcharge_at(log_evidence))
-    return SuspicionEvidence(log_evidence / _TEN, -math.log10(suspicion.terms.alpha), surcharge)
+    return SuspicionEvidence(log_evidence / _LOG_10, -math.log10(suspicion.terms.alpha), surcharge)
 
 
 def suspicion_level(tariff: ConformalTariff, rows: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean, lower and upper end of honest callers' total leaks after so many ``rows`` (n,), each (measures, n)."""
+    """Mean, lower and upper end of honest callers' total leaks after ``rows`` rows (n,), each (measures, n)."""
     scores = tariff.calibration.scores
     mean = scores.mean(axis=1)[:, None] * rows
-    spread = BAND * scores.std(axis=1)[:, None] * np.sqrt(rows)
+    spread = BAND_SIGMAS * scores.std(axis=1)[:, None] * np.sqrt(rows)
     return mean, np.maximum(mean - spread, 0.0), mean + spread
 
 
 @dataclass(frozen=True, slots=True)
-class _Today:
-    """What one caller did in the day's log: ``leaks`` (measures,) are the sums over his ``measured`` rows."""
+class _DayTotals:
+    """Totals of one caller in the day's log; ``leaks`` (measures,) are sums over the ``measured`` rows."""
 
     rows: int = 0
     work: float = 0.0
@@ -115,9 +115,9 @@ class _Today:
     leaks: tuple[float, ...] = ()
 
 
-def _today(day: DayLog) -> dict[str, _Today]:
-    """Of each caller in the day's log, by his hash."""
-    count, of_rows = len(day.names), day.callers[day.row_lines]
+def _day_totals(day: DayLog) -> dict[str, _DayTotals]:
+    """Totals of each caller in the day's log, by hash."""
+    count, row_callers = len(day.hashes), day.callers[day.row_lines]
     last = np.zeros(count)
     np.maximum.at(last, day.callers, day.at)
     columns = (
@@ -125,60 +125,62 @@ def _today(day: DayLog) -> dict[str, _Today]:
         np.bincount(day.callers, day.seconds, count).tolist(),
         last.tolist(),
         (np.bincount(day.callers, day.suspected, count) > 0).tolist(),
-        np.bincount(of_rows, minlength=count).tolist(),
-        zip(*(np.bincount(of_rows, column, count).tolist() for column in day.leaks.T), strict=True),
+        np.bincount(row_callers, minlength=count).tolist(),
+        zip(*(np.bincount(row_callers, column, count).tolist() for column in day.leaks.T), strict=True),
     )
-    lines = zip(day.names, *columns, strict=True)
-    return {name: _Today(*sums) for name, *sums in lines if sums[2] > 0.0}
+    lines = zip(day.hashes, *columns, strict=True)
+    return {name: _DayTotals(*sums) for name, *sums in lines if sums[2] > 0.0}
 
 
 def caller_rows(
-    reading: LedgerSnapshot, day: DayLog, tariff: ConformalTariff | None, sort: str, limit: int | None
+    snapshot: LedgerSnapshot, day: DayLog, tariff: ConformalTariff | None, sort: str, limit: int | None
 ) -> tuple[tuple[CallerRow, ...], int]:
-    """The first ``limit`` callers (None: 200) by one of ``SORTS``, and how many are known in all."""
-    today = _today(day)
+    """The first ``limit`` callers (None: 200), sorted by one of ``SORTS``, and the number of all known callers."""
+    totals = _day_totals(day)
     accounts = {
         hashed: account
-        for hashed, account in zip(reading.hashes, reading.accounts, strict=True)
+        for hashed, account in zip(snapshot.hashes, snapshot.accounts, strict=True)
         if account.model == day.model
     }
-    known = [
-        _caller_row(hashed, accounts.get(hashed), today.get(hashed, _Today()), tariff)
-        for hashed in accounts.keys() | today.keys()
+    rows_found = [
+        _caller_row(hashed, accounts.get(hashed), totals.get(hashed, _DayTotals()), tariff)
+        for hashed in accounts.keys() | totals.keys()
     ]
-    known.sort(key=lambda each: (*_size(each, sort), each.hash))
-    first = known[: limit or MOST]
-    return tuple([replace(each, strips=_leak_bands(tariff, today.get(each.hash))) for each in first]), len(known)
+    rows_found.sort(key=lambda each: (*_sort_key(each, sort), each.hash))
+    listed = rows_found[: limit or MAX_CALLERS]
+    return tuple([replace(each, bands=_leak_bands(tariff, totals.get(each.hash))) for each in listed]), len(rows_found)
 
 
-def _size(standing: CallerRow, sort: str) -> tuple[float, ...]:
-    """What comes first is smallest."""
-    power = standing.evidence.power if standing.evidence else -math.inf
-    first = {"work": standing.work, "evidence": power, "rows": standing.rows}[sort]
-    return -first, -standing.work, -standing.rows
+def _sort_key(row: CallerRow, sort: str) -> tuple[float, ...]:
+    """Sort key: the largest first."""
+    power = row.evidence.power if row.evidence else -math.inf
+    key = {"work": row.work, "evidence": power, "rows": row.rows}[sort]
+    return -key, -row.work, -row.rows
 
 
-def _caller_row(hashed: str, account: Account | None, today: _Today, tariff: ConformalTariff | None) -> CallerRow:
+def _caller_row(hashed: str, account: Account | None, totals: _DayTotals, tariff: ConformalTariff | None) -> CallerRow:
     return CallerRow(
         hash=hashed,
         name=account.caller.name if account else None,
-        rows=account.rows if account else today.rows,
-        work=account.work if account else today.work,
-        last=account.last_seen if account else today.last,
-        day_rows=today.rows,
-        day_work=today.work,
-        suspected_today=today.suspected,
+        rows=account.rows if account else totals.rows,
+        work=account.work if account else totals.work,
+        last=account.last_seen if account else totals.last,
+        day_rows=totals.rows,
+        day_work=totals.work,
+        suspected_today=totals.suspected,
         evidence=evidence_of(account, tariff) if account and tariff else None,
-        strips=(),
+        bands=(),
     )
 
 
-def _leak_bands(tariff: ConformalTariff | None, today: _Today | None) -> tuple[LeakBand, ...]:
-    if tariff is None or today is None or not today.measured:
+def _leak_bands(tariff: ConformalTariff | None, totals: _DayTotals | None) -> tuple[LeakBand, ...]:
+    if tariff is None or totals is None or not totals.measured:
         return ()
-    mean, low, high = (end[:, 0] / today.measured for end in suspicion_level(tariff, np.array([float(today.measured)])))
-    leaks = np.array(today.leaks) / today.measured
-    scale = 100.0 / (_WIDEST * np.where(mean > 0.0, mean, 1.0))
-    places = [np.clip(values * scale, 0.0, 100.0).round(2).tolist() for values in (leaks, low, high)]
-    columns = zip(tariff.measures, leaks.tolist(), low.tolist(), high.tolist(), *places, strict=True)
+    mean, low, high = (
+        end[:, 0] / totals.measured for end in suspicion_level(tariff, np.array([float(totals.measured)]))
+    )
+    leaks = np.array(totals.leaks) / totals.measured
+    scale = 100.0 / (_AXIS_MEANS * np.where(mean > 0.0, mean, 1.0))
+    positions = [np.clip(values * scale, 0.0, 100.0).round(2).tolist() for values in (leaks, low, high)]
+    columns = zip(tariff.measures, leaks.tolist(), low.tolist(), high.tolist(), *positions, strict=True)
     return tuple(LeakBand(*values) for values in columns)

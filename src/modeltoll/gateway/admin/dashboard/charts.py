@@ -1,4 +1,4 @@
-"""Charts as the page's script draws them, and as its tables say them."""
+"""Charts: the data that the page's script draws, and the same data as a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from modeltoll.formatting import MISSING, clock, count, decimal, seconds, short_
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Chart", "Kind", "Series", "logarithmic", "points", "value"]
+__all__ = ["DashboardChart", "Kind", "Series", "finite_values", "log_axis", "value"]
 
 Kind = Literal["time", "count", "seconds", "units", "share", "number"]
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a chart; None where there is no value. ``tone`` is a colour by what it stands for."""
+    """One line of a chart, None where it has a gap. ``tone`` selects a colour by meaning."""
 
     label: str
     values: tuple[float | None, ...]
@@ -28,10 +28,10 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """Series over one x. ``x_kind`` and ``y_kind`` say what the numbers are; ``x_log`` and ``y_log`` how they are laid out.
+class DashboardChart:
+    """Series over one x. ``x_kind`` and ``y_kind`` select number formats; ``x_log`` and ``y_log`` logarithmic axes.
 
-    ``band`` is the space between two of the series, by their places, that is filled.
+    ``band`` are the indices of two series; the space between them is filled.
     """
 
     title: str
@@ -47,30 +47,30 @@ class Chart:
 
     @property
     def json(self) -> str:
-        """What the page's script reads."""
+        """The chart as JSON for the page's script."""
         return msgspec.json.encode(self).decode()
 
     @property
     def table(self) -> list[tuple[float, tuple[float | None, ...]]]:
-        """x, and the value of each series there."""
+        """Rows of (x, value of each series)."""
         columns = zip(*(series.values for series in self.series), strict=True)
         return list(zip(self.x, columns, strict=True))
 
 
-def points(values: Iterable[float], *, above: float | None = None) -> tuple[float | None, ...]:
-    """Values as a series has them; those that are not finite, or not ``above``, are gaps."""
+def finite_values(values: Iterable[float], *, above: float | None = None) -> tuple[float | None, ...]:
+    """Values for a series; those that are not finite, or not above ``above``, become gaps."""
     low = float("-inf") if above is None else above
     return tuple([value if low < value < float("inf") else None for value in map(float, values)])
 
 
-def logarithmic(edges: Sequence[float]) -> tuple[float, ...]:
-    """The edges of bins from 0 to 1, as an x that a logarithm can be taken of: the 0 becomes a half of the next edge."""
+def log_axis(edges: Sequence[float]) -> tuple[float, ...]:
+    """Edges of bins from 0 to 1 for a logarithmic axis: the edge 0 is replaced by half of the next edge."""
     return (edges[1] / 2.0, *edges[1:])
 
 
 def value(number: float | None, kind: Kind) -> str:
-    """A number of a chart, by its kind, as the page's tables show it."""
-    kinds = {
+    """A number of a chart in the format of its kind, for the chart's table."""
+    formats = {
         "time": clock,
         "count": count,
         "seconds": seconds,
@@ -78,4 +78,4 @@ def value(number: float | None, kind: Kind) -> str:
         "share": short_percent,
         "number": decimal,
     }
-    return MISSING if number is None else kinds[kind](number)
+    return MISSING if number is None else formats[kind](number)

@@ -1,4 +1,4 @@
-"""Whether honest traffic still looks like the rows that the tariff was made from."""
+"""Drift of honest traffic against the rows that the tariff was calibrated on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, logarithmic, points
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values, log_axis
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
@@ -20,11 +20,11 @@ __all__ = ["DriftView", "drift_view"]
 
 @dataclass(frozen=True, slots=True)
 class DriftView:
-    """How the traffic of callers not under suspicion stands.
+    """Drift of the traffic of callers who are not suspected.
 
-    ``rows``, ``mean_units``, ``evidence`` and ``drifted`` are the watch's, of this gateway process since it started, faded;
-    the evidence and its ``threshold`` are powers of ten. The charts, one per measure, show how often p-values fall
-    into each bin against what the calibration says, 1 being as often.
+    ``rows`` (decayed by age), ``mean_units``, ``evidence`` and ``drifted`` are from the drift monitor of this process,
+    since its start. ``evidence`` and ``threshold`` are decimal logarithms. The charts, one per measure, show the density of
+    p-values in each bin relative to the calibration's.
     """
 
     rows: float
@@ -33,55 +33,55 @@ class DriftView:
     evidence: float
     threshold: float
     drifted: bool
-    charts: tuple[Chart, ...]
+    charts: tuple[DashboardChart, ...]
 
 
 def drift_view(day: DayLog, tariff: ConformalTariff, assessment: Assessment, reading: DriftReading) -> DriftView:
-    """What the watch has read, and beside it the ``assessment`` of the rows in the day's log, of all gateways."""
+    """The monitor's figures, beside the ``assessment`` of the rows in the day's log, which is of all gateways."""
     edges = np.array(tariff.suspicion.edges)
-    ends = logarithmic(tariff.suspicion.edges)
+    x_edges = log_axis(tariff.suspicion.edges)
     widths = np.diff(edges)
-    watched = reading.shares if reading.rows else np.full(tariff.shape, np.nan)
-    logged = _logged(day, tariff, assessment)
-    level = (1.0 + tariff.suspicion.terms.rho,) * len(edges)
+    monitored = reading.shares if reading.rows else np.full(tariff.shape, np.nan)
+    logged = _logged_shares(day, tariff, assessment)
+    tolerated = (1.0 + tariff.suspicion.terms.rho,) * len(edges)
     charts = []
-    for place, measure in enumerate(tariff.measures):
+    for index, measure in enumerate(tariff.measures):
         series = [
-            Series("this gateway, since it started", _edged(watched[place] / widths), "ink", "edge"),
-            Series("the log of the day", _edged(logged[place] / widths), "honest", "edge"),
-            Series("as calibrated", (1.0,) * len(edges), "soft", "dashes"),
-            Series("tolerated", level, "thief", "dashes"),
+            Series("this process, since its start", _step_values(monitored[index] / widths), "ink", "edge"),
+            Series("log of the last day", _step_values(logged[index] / widths), "honest", "edge"),
+            Series("calibration", (1.0,) * len(edges), "soft", "dashes"),
+            Series("tolerated", tolerated, "thief", "dashes"),
         ]
-        chart = Chart(
-            f"How often leaks are so rare: {measure}",
-            "share of honest rows that leak as much",
-            "times as calibrated",
-            ends,
+        chart = DashboardChart(
+            f"p-values of honest rows: {measure}",
+            "p-value: share of honest rows that leak as much",
+            "relative density",
+            x_edges,
             tuple(series),
             x_kind="share",
             y_kind="units",
             x_log=True,
         )
         charts.append(chart)
-    ten = np.log(10.0)
+    log_10 = np.log(10.0)
     return DriftView(
         reading.rows,
         reading.mean_units,
         reading.tolerated_units,
-        float(reading.log_evidence / ten),
-        float(reading.log_threshold / ten),
+        float(reading.log_evidence / log_10),
+        float(reading.log_threshold / log_10),
         reading.drifted,
         tuple(charts),
     )
 
 
-def _edged(densities: Floats) -> tuple[float | None, ...]:
-    """A bin's density at its left edge; the last one is said again at the end, so that a step can be drawn to it."""
-    return points([*densities, densities[-1]])
+def _step_values(densities: Floats) -> tuple[float | None, ...]:
+    """Densities at the bins' left edges; the last is repeated at the right end, so that its step is drawn."""
+    return finite_values([*densities, densities[-1]])
 
 
-def _logged(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> Floats:
-    """The share of the honest rows of the log in each bin, (measures, bins); not a number without any."""
+def _logged_shares(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> Floats:
+    """The share of the log's honest rows in each bin, (measures, bins); NaN without rows."""
     bins = assessment.bins[day.rows_of(day.honest)]
     counts = np.array([np.bincount(column, minlength=tariff.shape[1]) for column in bins.T], np.float64)
     return counts / len(bins) if len(bins) else np.full(tariff.shape, np.nan)

@@ -1,4 +1,4 @@
-"""What honest callers really waited, against what they were promised."""
+"""Waits of honest callers, beside what the calibration expects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, points
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 from modeltoll.gateway.admin.dashboard.traffic import TimeSlots
 
 if TYPE_CHECKING:
@@ -22,23 +22,26 @@ SHARES = (0.5, 0.95, 0.99, 0.999)
 
 @dataclass(frozen=True, slots=True)
 class WaitLine:
-    """Such a share of rows waits no longer: as promised, and as seen; reference seconds, None where nobody knows."""
+    """The wait that this share of rows does not exceed, calibrated and observed, in reference seconds.
+
+    ``observed`` is None without rows.
+    """
 
     share: float
-    promised: float
-    seen: float | None
+    calibrated: float
+    observed: float | None
 
-    def broken(self, tolerated_units: float) -> bool:
-        """Whether rows wait longer than even tolerated traffic would."""
-        return self.seen is not None and self.seen > tolerated_units * self.promised
+    def exceeds(self, tolerated_units: float) -> bool:
+        """Whether the observed wait is longer than tolerated traffic would have."""
+        return self.observed is not None and self.observed > tolerated_units * self.calibrated
 
 
 @dataclass(frozen=True, slots=True)
 class HonestWaits:
-    """Waits of the ``rows`` of callers who pay and were not under suspicion, without entry tolls.
+    """Waits of the ``rows`` of callers who pay and were not suspected, without new-account tolls.
 
-    ``mean_units`` is their mean price in units, None without rows; at most 1 is promised, and rows within the tolerance
-    can reach ``tolerated_units``. ``entry_seconds`` are the entry tolls that such callers were asked for.
+    ``mean_units`` is their mean price in units, None without rows; at most 1 is expected of calibrated traffic, and at
+    most ``tolerated_units`` of tolerated traffic. ``new_account_seconds`` are their new-account tolls, in reference seconds.
     """
 
     rows: int
@@ -46,71 +49,71 @@ class HonestWaits:
     mean_units: float | None
     tolerated_units: float
     lines: tuple[WaitLine, ...]
-    entry_seconds: float
-    chart: Chart
+    new_account_seconds: float
+    chart: DashboardChart
 
     @property
     def mean_seconds(self) -> float | None:
-        """The mean wait."""
+        """The mean wait in reference seconds; None without rows."""
         return None if self.mean_units is None else self.mean_units * self.unit_seconds
 
     @property
-    def kept(self) -> bool:
-        """Whether the mean is within what was promised, or what is tolerated."""
+    def within_tolerance(self) -> bool:
+        """Whether the mean price is at most ``tolerated_units``."""
         return self.mean_units is None or self.mean_units <= self.tolerated_units
 
 
 def quantile(values: Floats, share: float) -> float | None:
-    """The smallest value that such a share of all does not exceed; None without values."""
+    """The smallest value that this share of the values does not exceed; None without values."""
     return float(np.quantile(values, share, method="inverted_cdf")) if len(values) else None
 
 
-def _promised(tariff: ConformalTariff, share: float) -> float:
-    """As the calibration's report says of rows that were kept back; without a report, by the price itself.
+def _calibrated_wait(tariff: ConformalTariff, share: float) -> float:
+    """The wait in the calibration's report on held-out rows; without a report, the price at that quantile.
 
-    A row's price is (1 - g) p^(-g), and p lies below a share of 1 - share of rows.
+    The price is (1 - g) p^(-g) units at p = 1 - share, since p-values of honest rows are uniform.
     """
     calibration = tariff.calibration
     unit, g = calibration.unit_seconds, calibration.g
-    known = dict(calibration.report.waits) if calibration.report else {}
-    return known.get(share, unit * (1.0 - g) * float((1.0 - share) ** -g))
+    report_waits = dict(calibration.report.waits) if calibration.report else {}
+    return report_waits.get(share, unit * (1.0 - g) * float((1.0 - share) ** -g))
 
 
 def row_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> Floats:
-    """Each row's share, by its price, of the work that its request was asked for, (rows,)."""
+    """The work of each row, (rows,): the work of its request, divided in proportion to the rows' prices."""
     prices = assessment.factors * tariff.multipliers(assessment, day.work[day.row_lines, 3])
-    of_request = np.bincount(day.row_lines, prices, len(day.at))
-    each: Floats = day.rows_seconds[day.row_lines] * prices / of_request[day.row_lines]
-    return each
+    request_prices = np.bincount(day.row_lines, prices, len(day.at))
+    waits: Floats = day.rows_seconds[day.row_lines] * prices / request_prices[day.row_lines]
+    return waits
 
 
 def honest_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> HonestWaits:
-    """Of lines whose measures are the tariff's; ``assessment`` is its reading of the day's rows."""
+    """The waits in the day's log; ``assessment`` is the tariff's assessment of the day's rows."""
     unit, honest = tariff.calibration.unit_seconds, day.rows_of(day.honest)
-    each, at = row_waits(day, tariff, assessment)[honest], day.at[day.row_lines][honest]
+    waits, at = row_waits(day, tariff, assessment)[honest], day.at[day.row_lines][honest]
     slots = TimeSlots.of(day)
     with np.errstate(invalid="ignore"):
-        means = slots.sums(at, each) / slots.sums(at) / unit
+        means = slots.sums(at, waits) / slots.sums(at) / unit
     tolerated = 1.0 + tariff.suspicion.terms.rho
-    level = len(slots.starts)
-    chart = Chart(
+    slot_count = len(slots.starts)
+    chart = DashboardChart(
         "Mean price of an honest row, by half hour",
         "time, UTC",
-        "units a row",
+        "units per row",
         slots.x,
         (
-            Series("seen", points(means), "honest", "line"),
-            Series("promised, at most", (1.0,) * level, "ink", "dashes"),
-            Series("tolerated", (tolerated,) * level, "thief", "dashes"),
+            Series("observed", finite_values(means), "honest", "line"),
+            Series("calibrated, at most", (1.0,) * slot_count, "ink", "dashes"),
+            Series("tolerated", (tolerated,) * slot_count, "thief", "dashes"),
         ),
         y_kind="units",
     )
     return HonestWaits(
-        rows=len(each),
+        rows=len(waits),
         unit_seconds=unit,
-        mean_units=float(each.mean() / unit) if len(each) else None,
+        mean_units=float(waits.mean() / unit) if len(waits) else None,
         tolerated_units=tolerated,
-        lines=tuple(WaitLine(share, _promised(tariff, share), quantile(each, share)) for share in SHARES),
-        entry_seconds=float(day.work[day.honest, 2].sum()),
+        lines=tuple(WaitLine(share, _calibrated_wait(tariff, share), quantile(waits, share)) for share in SHARES),
+        new_account_seconds=float(day.work[day.honest, 2].sum()),
         chart=chart,
     )

@@ -1,4 +1,4 @@
-"""The last day of a ledger's log, as arrays."""
+"""The log of one day as arrays."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["DAY", "MODES", "DayLog", "LogPage", "LogTail", "pages_of"]
 DAY = 86_400.0  # seconds
 MODES = ("sealed", "redeem", "free", "shadow", "exempt")
 _EXEMPT = MODES.index("exempt")
-_OTHER = len(MODES)  # a mode that later versions may know
-_TRIFLE = 1e-9  # of a surcharge: above it a caller was under suspicion
+_OTHER = len(MODES)  # a mode of a later version
+_TOLERANCE = 1e-9  # surcharges above 1 by more than this mean suspicion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogPage:
-    """Some lines of the log, of one model and the same measures, in the log's order.
+    """Consecutive lines of the log, of one model and the same measures.
 
-    ``callers`` are hashes; ``at`` is in seconds since the epoch, ``work`` (lines, 4) in reference seconds: asked in all,
-    for the rows, as entry toll; and the surcharge. ``rows`` (lines,) counts rows, ``leaks`` (rows, measures) and
-    ``rarest`` (rows,) are theirs, line after line.
+    ``callers`` are hashes; ``at`` is in seconds since the epoch. The columns of ``work`` (lines, 4) are reference seconds
+    in all, for the rows, and as new-account toll; and the surcharge. ``rows`` (lines,) counts rows; ``leaks``
+    (rows, measures) and ``rarest`` (rows,), the smallest p-value, are those of the rows, in order.
     """
 
     model: str
@@ -45,45 +45,48 @@ class LogPage:
 
 
 def pages_of(lines: Iterable[tuple[int, str, LogEntry]]) -> list[LogPage]:
-    """The lines as pages, neighbours of one kind together."""
+    """Group consecutive lines of the same model and measures."""
     return [
-        _page(model, measures, [(caller, bill) for _, caller, bill in group])
+        _page(model, measures, [(caller, entry) for _, caller, entry in group])
         for (model, measures), group in groupby(lines, key=lambda line: (line[2].model, line[2].measures))
     ]
 
 
 def _page(model: str, measures: tuple[str, ...], lines: Sequence[tuple[str, LogEntry]]) -> LogPage:
-    bills = [bill for _, bill in lines]
-    work = [(bill.work.seconds, bill.work.rows_seconds, bill.work.entry_seconds, bill.work.surcharge) for bill in bills]
-    leaks = [leaks for bill in bills for leaks in bill.leaks]
+    entries = [entry for _, entry in lines]
+    work = [
+        (entry.work.seconds, entry.work.rows_seconds, entry.work.new_account_seconds, entry.work.surcharge)
+        for entry in entries
+    ]
+    leaks = [leaks for entry in entries for leaks in entry.leaks]
     return LogPage(
         model=model,
         measures=measures,
         callers=tuple([caller for caller, _ in lines]),
-        at=np.array([bill.at for bill in bills]),
-        rows=np.array([len(bill.leaks) for bill in bills], np.int64),
-        modes=np.array([MODES.index(bill.mode) if bill.mode in MODES else _OTHER for bill in bills]),
+        at=np.array([entry.at for entry in entries]),
+        rows=np.array([len(entry.leaks) for entry in entries], np.int64),
+        modes=np.array([MODES.index(entry.mode) if entry.mode in MODES else _OTHER for entry in entries]),
         work=np.array(work).reshape(-1, 4),
         leaks=np.array(leaks, np.float64).reshape(-1, len(measures)),
-        rarest=np.array([p for bill in bills for p in bill.rarest]),
+        rarest=np.array([p for entry in entries for p in entry.rarest]),
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DayLog:
-    """One model's lines from ``since`` to ``until``, in seconds since the epoch, and the rows of those lines.
+    """One model's lines from ``since`` to ``until``, in seconds since the epoch, and their rows.
 
-    ``names`` are the callers' hashes, ``callers`` (lines,) says whose line it is. ``row_lines`` (rows,) says to which line
-    a row belongs; ``leaks`` (rows, measures) and ``rarest`` (rows,) are only of lines with these ``measures``, which
-    ``measured`` (lines,) marks. ``whole`` is False where earlier lines of the day were left out, since they are too many.
+    ``hashes`` are those of the callers; ``callers`` (lines,) are indices into them. ``row_lines`` (rows,) is the line of
+    each row; ``leaks`` (rows, measures) and ``rarest`` (rows,) hold only rows of lines with these ``measures``, which
+    ``measured`` (lines,) marks. ``complete`` is False if earlier lines of the day were dropped, because there are too many.
     """
 
     model: str
     measures: tuple[str, ...]
     since: float
     until: float
-    whole: bool
-    names: tuple[str, ...]
+    complete: bool
+    hashes: tuple[str, ...]
     callers: Integers
     at: Floats
     rows: Integers
@@ -96,50 +99,50 @@ class DayLog:
 
     @property
     def seconds(self) -> Floats:
-        """Reference seconds asked, (lines,); in shadow mode, those that would have been."""
-        asked: Floats = np.where(self.exempt, 0.0, self.work[:, 0])
-        return asked
+        """Work in reference seconds, (lines,); 0 for exempt callers; in shadow mode what would have been asked."""
+        seconds: Floats = np.where(self.exempt, 0.0, self.work[:, 0])
+        return seconds
 
     @property
     def rows_seconds(self) -> Floats:
-        """The same for the rows alone, without entry tolls, (lines,)."""
-        asked: Floats = np.where(self.exempt, 0.0, self.work[:, 1])
-        return asked
+        """Work of the rows only, without new-account tolls, (lines,)."""
+        seconds: Floats = np.where(self.exempt, 0.0, self.work[:, 1])
+        return seconds
 
     @property
     def exempt(self) -> Bools:
-        """Whether the line is of a caller who pays nothing, (lines,)."""
+        """Whether the caller is exempt, (lines,)."""
         exempt: Bools = self.modes == _EXEMPT
         return exempt
 
     @property
     def suspected(self) -> Bools:
-        """Whether the line's caller was under suspicion when it was written, (lines,)."""
-        above: Bools = self.work[:, 3] > 1.0 + _TRIFLE
+        """Whether the caller was suspected at the time, (lines,)."""
+        above: Bools = self.work[:, 3] > 1.0 + _TOLERANCE
         return above
 
     @property
     def honest(self) -> Bools:
-        """Lines of callers who pay and were not under suspicion, (lines,)."""
-        others: Bools = self.exempt | self.suspected
-        return ~others
+        """Whether the caller pays and was not suspected, (lines,)."""
+        excluded: Bools = self.exempt | self.suspected
+        return ~excluded
 
     @property
     def leak_record(self) -> Leaks:
-        """The leaks of the rows, as tariffs take them."""
+        """The leaks of the rows, for a tariff."""
         return Leaks(self.measures, self.leaks)
 
     def count(self, mode: str) -> int:
-        """How many lines are of that mode."""
+        """Number of lines of a mode."""
         return int((self.modes == MODES.index(mode)).sum())
 
     def rows_of(self, lines: Bools) -> Bools:
-        """Which rows are of these lines (lines,), as a mask (rows,)."""
+        """The mask (rows,) of the rows of the lines in a mask (lines,)."""
         rows: Bools = lines[self.row_lines]
         return rows
 
-    def only(self, lines: Bools) -> DayLog:
-        """The day with these lines (lines,) alone."""
+    def select(self, lines: Bools) -> DayLog:
+        """The day with only the lines of a mask (lines,)."""
         rows = self.rows_of(lines)
         return replace(
             self,
@@ -157,40 +160,45 @@ class DayLog:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogTail:
-    """What was read of the log: all lines from ``since`` to ``until``, or, where not ``whole``, as many as may be held."""
+    """The lines of the log from ``since`` to ``until``; not ``complete`` if earlier lines of the day were dropped."""
 
     pages: tuple[LogPage, ...]
     since: float
     until: float
-    whole: bool
+    complete: bool
 
     def day(self, model: str, measures: tuple[str, ...]) -> DayLog:
-        """One model's lines, and the rows of those with these measures."""
-        mine = [page for page in self.pages if page.model == model]
-        fitting = [page for page in mine if page.measures == measures]
-        names: dict[str, int] = {}
-        callers = np.array([names.setdefault(name, len(names)) for page in mine for name in page.callers], np.int64)
-        measured = np.array([page.measures == measures for page in mine for _ in page.callers], np.bool_)
-        at, rows = _joined([page.at for page in mine]), _joined([page.rows for page in mine]).astype(np.int64)
-        every = DayLog(
+        """One model's lines, with the rows of those that have these measures."""
+        model_pages = [page for page in self.pages if page.model == model]
+        measured_pages = [page for page in model_pages if page.measures == measures]
+        hashes: dict[str, int] = {}
+        callers = np.array(
+            [hashes.setdefault(name, len(hashes)) for page in model_pages for name in page.callers], np.int64
+        )
+        measured = np.array([page.measures == measures for page in model_pages for _ in page.callers], np.bool_)
+        at, rows = (
+            _concatenated([page.at for page in model_pages]),
+            _concatenated([page.rows for page in model_pages]).astype(np.int64),
+        )
+        all_lines = DayLog(
             model=model,
             measures=measures,
             since=self.since,
             until=self.until,
-            whole=self.whole,
-            names=tuple(names),
+            complete=self.complete,
+            hashes=tuple(hashes),
             callers=callers,
             at=at,
             rows=rows,
-            modes=_joined([page.modes for page in mine]).astype(np.int64),
-            work=_joined([page.work.ravel() for page in mine]).reshape(-1, 4),
+            modes=_concatenated([page.modes for page in model_pages]).astype(np.int64),
+            work=_concatenated([page.work.ravel() for page in model_pages]).reshape(-1, 4),
             measured=measured,
             row_lines=np.repeat(np.arange(len(at)), np.where(measured, rows, 0)),
-            leaks=_joined([page.leaks.ravel() for page in fitting]).reshape(-1, len(measures)),
-            rarest=_joined([page.rarest for page in fitting]),
+            leaks=_concatenated([page.leaks.ravel() for page in measured_pages]).reshape(-1, len(measures)),
+            rarest=_concatenated([page.rarest for page in measured_pages]),
         )
-        return every.only((at >= self.since) & (at <= self.until))
+        return all_lines.select((at >= self.since) & (at <= self.until))
 
 
-def _joined(parts: Sequence[Floats | Integers]) -> Floats:
+def _concatenated(parts: Sequence[Floats | Integers]) -> Floats:
     return np.concatenate([np.empty(0), *parts])

@@ -15,26 +15,26 @@ __all__ = ["DashboardModel", "DriftState"]
 
 
 class DriftState(Protocol):
-    """What watches one model's traffic; see ``Monitor``."""
+    """The drift monitor of one model; see ``DriftMonitor``."""
 
-    def in_force(self, tariff: Tariff) -> Tariff:
+    def current_tariff(self, tariff: Tariff) -> Tariff:
         """The tariff for the next request."""
 
     def reading(self) -> DriftReading:
-        """How the traffic stands now."""
+        """The monitor's current figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardModel:
-    """A model: its mode (``enforce`` or ``shadow``), its tariff, and what watches its traffic, if anything does."""
+    """One model: its name, its mode (``enforce`` or ``shadow``), its tariff, and its drift monitor, if it has one."""
 
-    model: str
+    name: str
     mode: str
     tariff: Tariff
-    watch: DriftState | None = None
+    drift_state: DriftState | None = None
 
     @property
-    def priced(self) -> ConformalTariff | None:
-        """The tariff in force, where there is one that has prices to show."""
-        tariff = self.tariff if self.watch is None else self.watch.in_force(self.tariff)
+    def tariff_in_force(self) -> ConformalTariff | None:
+        """The tariff for the next request; None if it is not a conformal one."""
+        tariff = self.tariff if self.drift_state is None else self.drift_state.current_tariff(self.tariff)
         return tariff if isinstance(tariff, ConformalTariff) else None

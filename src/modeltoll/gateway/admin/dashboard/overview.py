@@ -1,4 +1,4 @@
-"""Everything on one page, from what the ledger and a model's watch have said. Pure, and slow enough for a thread."""
+"""The data of the overview page, from a ledger snapshot and the drift figures of one model. CPU-bound; run it in a thread."""
 
 from __future__ import annotations
 
@@ -30,93 +30,108 @@ if TYPE_CHECKING:
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.records import Assessment
 
-__all__ = ["FEW", "ModelSnapshot", "Overview", "ViewOptions", "overview"]
+__all__ = ["FEW_CALLERS", "ModelSnapshot", "Overview", "ViewOptions", "overview"]
 
-FEW = 12  # callers that are listed at first
-_SEED = 0  # of what breaks ties: the same log is always read alike
+FEW_CALLERS = 12  # number of callers in the table by default
+_SEED = 0  # seed of tie breaking, so that the same log gives the same page
 
 
 @dataclass(frozen=True, slots=True)
 class ViewOptions:
-    """What the visitor asks for: an order of the callers, all of them or a few, and other settings, as texts."""
+    """The query of the page: the order of the callers, whether all are listed, and the values of the what-if form."""
 
     sort: str
-    every: bool
+    all_callers: bool
     settings: Mapping[str, str]
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> ViewOptions:
-        """What a query says; whatever it does not say rightly is as if it were not said."""
+        """The options in a query string; unknown values are replaced by the default."""
         sort = query.get("sort", SORTS[0])
         return cls(sort if sort in SORTS else SORTS[0], query.get("callers") == "all", query)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelSnapshot:
-    """How a model stands now: the ledger's reading, or why there is none, the tariff in force, and what its watch says."""
+    """What is known of a model at the time ``at`` (seconds since the epoch).
+
+    ``ledger`` is None if the ledger does not answer, ``tariff`` if the model has no conformal tariff, ``drift`` if it has
+    no drift monitor.
+    """
 
     model: str
     measures: tuple[str, ...]
     at: float
-    reading: LedgerSnapshot | None
+    ledger: LedgerSnapshot | None
     tariff: ConformalTariff | None
     drift: DriftReading | None
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The panels; None where nothing is to be had for one. ``fault`` says why the other settings cannot be tried."""
+    """The panels of the page; None where a panel has no data.
 
-    whole: bool
+    ``complete`` is False if the log of the day was too long to be read whole; then it starts at ``since`` (seconds since
+    the epoch). ``error`` says why the values of the what-if form are invalid.
+    """
+
+    complete: bool
     since: float
     traffic: TrafficView | None
-    standings: tuple[CallerRow, ...]
-    callers: int
+    callers: tuple[CallerRow, ...]
+    caller_count: int
     waits: HonestWaits | None = None
     curve: PriceCurve | None = None
     drift: DriftView | None = None
     fields: tuple[WhatIfField, ...] = ()
-    compared: WhatIfComparison | None = None
-    fault: str = ""
+    comparison: WhatIfComparison | None = None
+    error: str = ""
 
 
-def overview(stand: ModelSnapshot, wish: ViewOptions) -> Overview:
+def overview(snapshot: ModelSnapshot, options: ViewOptions) -> Overview:
     """All panels of a model."""
-    reading, tariff = stand.reading, stand.tariff
-    tail = reading.tail if reading else LogTail((), stand.at, stand.at, whole=True)
-    day = tail.day(stand.model, stand.measures)
-    found, callers = caller_rows(reading, day, tariff, wish.sort, None if wish.every else FEW) if reading else ((), 0)
+    ledger, tariff = snapshot.ledger, snapshot.tariff
+    tail = ledger.tail if ledger else LogTail((), snapshot.at, snapshot.at, complete=True)
+    day = tail.day(snapshot.model, snapshot.measures)
+    limit = None if options.all_callers else FEW_CALLERS
+    callers, caller_count = caller_rows(ledger, day, tariff, options.sort, limit) if ledger else ((), 0)
     view = Overview(
-        whole=tail.whole,
+        complete=tail.complete,
         since=tail.since,
-        traffic=traffic_view(day) if reading else None,
-        standings=found,
+        traffic=traffic_view(day) if ledger else None,
         callers=callers,
+        caller_count=caller_count,
     )
-    return _priced(view, stand, day, tariff, wish) if tariff else view
+    return _with_prices(view, snapshot, day, tariff, options) if tariff else view
 
 
-def _priced(view: Overview, stand: ModelSnapshot, day: DayLog, tariff: ConformalTariff, wish: ViewOptions) -> Overview:
-    """The same with what prices say."""
-    assessment = _assessed(day, tariff)
-    other, fault = None, ""
+def _with_prices(
+    view: Overview, snapshot: ModelSnapshot, day: DayLog, tariff: ConformalTariff, options: ViewOptions
+) -> Overview:
+    """The overview with the panels that need a tariff."""
+    assessment = _assess(day, tariff)
+    other, error = None, ""
     try:
-        other = other_settings(tariff, wish.settings)
-    except CalibrationError as error:
-        fault = str(error)
+        other = other_settings(tariff, options.settings)
+    except CalibrationError as invalid:
+        error = str(invalid)
     view = replace(
         view,
         curve=price_curve(tariff),
-        drift=drift_view(day, tariff, assessment, stand.drift) if stand.drift else None,
-        fields=fields_of(tariff.calibration, wish.settings),
-        fault=fault,
+        drift=drift_view(day, tariff, assessment, snapshot.drift) if snapshot.drift else None,
+        fields=fields_of(tariff.calibration, options.settings),
+        error=error,
     )
-    if stand.reading is None:
+    if snapshot.ledger is None:
         return view
-    tried = (other, _assessed(day, other)) if other else None
-    return replace(view, waits=honest_waits(day, tariff, assessment), compared=compare(day, tariff, assessment, tried))
+    other_assessed = (other, _assess(day, other)) if other else None
+    return replace(
+        view,
+        waits=honest_waits(day, tariff, assessment),
+        comparison=compare(day, tariff, assessment, other_assessed),
+    )
 
 
-def _assessed(day: DayLog, tariff: ConformalTariff) -> Assessment:
-    """The tariff's reading of the day's rows; ties are always broken alike."""
+def _assess(day: DayLog, tariff: ConformalTariff) -> Assessment:
+    """The tariff's assessment of the day's rows, with a fixed seed."""
     return tariff.assess(day.leak_record, np.random.default_rng(_SEED))

@@ -1,4 +1,4 @@
-"""The price curve in force."""
+"""The price of a row as a function of its p-value."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, points
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 
 if TYPE_CHECKING:
     from modeltoll.pricing.conformal import ConformalTariff
 
 __all__ = ["PriceCurve", "PriceCurveLine", "price_curve"]
 
-_POINTS = 80
+_CHART_POINTS = 80
 _SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
 
 
 @dataclass(frozen=True, slots=True)
 class PriceCurveLine:
-    """What a row costs whose leak such a ``share`` of honest rows reaches, in reference seconds.
+    """The price of a row with p-value ``share``, in reference seconds; ``suspected`` is the price with the full surcharge.
 
-    ``leaks`` are those leaks, one per measure; ``suspected`` is the price for a caller under the highest suspicion.
+    ``leaks`` are the leaks, one per measure, that this share of honest rows reaches.
     """
 
     share: float
@@ -33,7 +33,7 @@ class PriceCurveLine:
 
 @dataclass(frozen=True, slots=True)
 class PriceCurve:
-    """Prices by rarity. ``honest`` is the number of calibration rows, ``weights`` are one per measure."""
+    """Prices by p-value, and the terms of the tariff. ``honest`` is the number of calibration rows."""
 
     measures: tuple[str, ...]
     weights: tuple[float, ...]
@@ -44,13 +44,13 @@ class PriceCurve:
     rho: float
     maximum: float
     lines: tuple[PriceCurveLine, ...]
-    chart: Chart
+    chart: DashboardChart
 
 
 def price_curve(tariff: ConformalTariff) -> PriceCurve:
-    """The price of a row that is equally rare under every measure, unit * (1 - g) p^(-g)."""
+    """The price of a row with the same p-value under every measure: unit * (1 - g) p^(-g)."""
     calibration = tariff.calibration
-    g, unit, least = calibration.g, calibration.unit_seconds, 1.0 / (calibration.honest + 1)
+    g, unit, smallest = calibration.g, calibration.unit_seconds, 1.0 / (calibration.honest_rows + 1)
     terms = calibration.suspicion
 
     def seconds(share: float) -> float:
@@ -59,17 +59,19 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
     def suspected(share: float) -> float:
         return seconds(share) * (terms.maximum if share < terms.rare_below else 1.0)
 
-    shares = np.geomspace(least, 1.0, _POINTS).tolist()
-    stated = sorted({share for share in _SHARES if share > least} | {least}, reverse=True)
-    lines = tuple(PriceCurveLine(share, _reached(tariff, share), seconds(share), suspected(share)) for share in stated)
-    chart = Chart(
-        "Price of a row, by how rare its leak is",
-        "share of honest rows that leak as much",
+    shares = np.geomspace(smallest, 1.0, _CHART_POINTS).tolist()
+    table_shares = sorted({share for share in _SHARES if share > smallest} | {smallest}, reverse=True)
+    lines = tuple(
+        PriceCurveLine(share, _leaks_at(tariff, share), seconds(share), suspected(share)) for share in table_shares
+    )
+    chart = DashboardChart(
+        "Price of a row by its p-value",
+        "p-value: share of honest rows that leak as much",
         "reference seconds",
         tuple(shares),
         (
-            Series("any caller", points(map(seconds, shares)), "honest", "line"),
-            Series("under the highest suspicion", points(map(suspected, shares)), "thief", "line"),
+            Series("any caller", finite_values(map(seconds, shares)), "honest", "line"),
+            Series("suspected, full surcharge", finite_values(map(suspected, shares)), "thief", "line"),
         ),
         x_kind="share",
         y_kind="seconds",
@@ -81,7 +83,7 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
         calibration.weights,
         g,
         unit,
-        calibration.honest,
+        calibration.honest_rows,
         terms.alpha,
         terms.rho,
         terms.maximum,
@@ -90,8 +92,8 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
     )
 
 
-def _reached(tariff: ConformalTariff, share: float) -> tuple[float, ...]:
-    """The leak of each measure that such a share of the honest rows reaches."""
+def _leaks_at(tariff: ConformalTariff, share: float) -> tuple[float, ...]:
+    """The leak under each measure that this share of the honest rows reaches."""
     scores = tariff.calibration.scores
-    place = min(scores.shape[1] - 1, int((1.0 - share) * (scores.shape[1] + 1)))
-    return tuple(scores[:, place].tolist())
+    index = min(scores.shape[1] - 1, int((1.0 - share) * (scores.shape[1] + 1)))
+    return tuple(scores[:, index].tolist())

@@ -1,4 +1,4 @@
-"""Requests and work over time."""
+"""Requests and work of the day, by half hour."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.charts import Chart, Series, points
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.records import Floats, Integers
 
-__all__ = ["STEP", "TimeSlots", "TrafficView", "traffic_view"]
+__all__ = ["SLOT_SECONDS", "TimeSlots", "TrafficView", "traffic_view"]
 
-STEP = 1800.0  # seconds
+SLOT_SECONDS = 1800.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TimeSlots:
-    """Half hours that a day is cut into; ``starts`` (slots,) in seconds since the epoch."""
+    """The half hours of a day; ``starts`` (slots,) are in seconds since the epoch."""
 
     starts: Floats
 
     @classmethod
     def of(cls, day: DayLog) -> TimeSlots:
-        first, last = math.floor(day.since / STEP), math.floor(day.until / STEP)
-        return cls(np.arange(first, last + 1, dtype=np.float64) * STEP)
+        first, last = math.floor(day.since / SLOT_SECONDS), math.floor(day.until / SLOT_SECONDS)
+        return cls(np.arange(first, last + 1, dtype=np.float64) * SLOT_SECONDS)
 
     @property
     def x(self) -> tuple[float, ...]:
         return tuple(self.starts.tolist())
 
     def sums(self, at: Floats, weights: Floats | Integers | None = None) -> Floats:
-        """The sum of the weights, or the number, of what happened in each slot, (slots,)."""
-        places = ((at - self.starts[0]) // STEP).astype(np.int64)
-        sums: Floats = np.bincount(places, weights, minlength=len(self.starts)).astype(np.float64)
+        """The sum of ``weights``, or the number of times ``at``, in each slot, (slots,)."""
+        indices = ((at - self.starts[0]) // SLOT_SECONDS).astype(np.int64)
+        sums: Floats = np.bincount(indices, weights, minlength=len(self.starts)).astype(np.float64)
         return sums
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficView:
-    """Totals of a day; work in reference seconds, ``suspected_`` is the part of callers under suspicion at the time.
+    """Totals of a day, with work in reference seconds; ``suspected_`` totals are of callers suspected at the time.
 
-    ``shadow`` says that nothing of the work was charged for, ``exempt`` how many requests paid nothing as agreed.
+    ``shadow`` and ``exempt`` are the numbers of requests in shadow mode and of exempt callers, which were not charged.
     """
 
     requests: int
@@ -55,13 +55,13 @@ class TrafficView:
     suspected_work: float
     exempt: int
     shadow: int
-    charts: tuple[Chart, ...]
+    charts: tuple[DashboardChart, ...]
 
 
 def traffic_view(day: DayLog) -> TrafficView:
-    """What was asked, and what was asked for it."""
+    """Totals and charts of the day's requests and work."""
     slots, suspected, seconds = TimeSlots.of(day), day.suspected, day.seconds
-    others = ~suspected
+    unsuspected = ~suspected
     return TrafficView(
         requests=len(day.at),
         rows=int(day.rows.sum()),
@@ -71,20 +71,20 @@ def traffic_view(day: DayLog) -> TrafficView:
         exempt=day.count("exempt"),
         shadow=day.count("shadow"),
         charts=(
-            Chart(
+            DashboardChart(
                 "Requests, by half hour",
                 "time, UTC",
                 "requests",
                 slots.x,
-                _series(slots.sums(day.at[others]), slots.sums(day.at[suspected])),
+                _series(slots.sums(day.at[unsuspected]), slots.sums(day.at[suspected])),
             ),
-            Chart(
-                "Work asked, by half hour",
+            DashboardChart(
+                "Work, by half hour",
                 "time, UTC",
                 "reference seconds",
                 slots.x,
                 _series(
-                    slots.sums(day.at[others], seconds[others]),
+                    slots.sums(day.at[unsuspected], seconds[unsuspected]),
                     slots.sums(day.at[suspected], seconds[suspected]),
                     above=0.0,
                 ),
@@ -95,8 +95,8 @@ def traffic_view(day: DayLog) -> TrafficView:
     )
 
 
-def _series(others: Floats, suspected: Floats, above: float | None = None) -> tuple[Series, ...]:
+def _series(unsuspected: Floats, suspected: Floats, above: float | None = None) -> tuple[Series, ...]:
     return (
-        Series("not under suspicion", points(others, above=above), "honest", "steps"),
-        Series("under suspicion", points(suspected, above=above), "thief", "steps"),
+        Series("not suspected", finite_values(unsuspected, above=above), "honest", "steps"),
+        Series("suspected", finite_values(suspected, above=above), "thief", "steps"),
     )

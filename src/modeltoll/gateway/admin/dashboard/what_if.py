@@ -1,4 +1,4 @@
-"""What the last day would have cost under other settings, replayed from the log."""
+"""Replays the log of the last day under other settings, and compares what it costs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WEIGHT = "weight_"
 
 @dataclass(frozen=True, slots=True)
 class WhatIfField:
-    """One setting of the form: its name, what it is, and its value as text."""
+    """One field of the form: name, label, hint, and value as text."""
 
     name: str
     label: str
@@ -36,44 +36,44 @@ class WhatIfField:
 
 @dataclass(frozen=True, slots=True)
 class ReplayCost:
-    """What the day cost under some settings, in reference seconds; entry tolls are left out.
+    """What the day cost under one set of settings, in reference seconds, without new-account tolls.
 
-    ``honest_`` is of the rows of callers whom neither the log nor the settings in force suspect; ``waits`` are theirs at
-    the shares of ``SHARES``, None without rows. ``alarms`` are how many of them these settings suspect. The
-    ``suspect_`` are of all others; ``caught`` of them are suspected.
+    Suspects are callers who are suspected in the log or by the settings in force; honest callers are all others.
+    ``waits`` are the honest rows' waits at the shares of ``SHARES``, None without rows. ``false_alarms`` is the number of
+    honest callers, ``detected`` the number of suspects, whom these settings suspect.
     """
 
     name: str
     honest_work: float
     honest_mean: float | None
     waits: tuple[float | None, ...]
-    alarms: int
+    false_alarms: int
     suspect_work: float
     suspect_mean: float | None
-    caught: int
+    detected: int
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIfComparison:
-    """The day as it was charged, as the settings in force would charge it, and the others, if there are any."""
+    """The costs as charged, replayed with the settings in force, and replayed with the other settings, if any."""
 
     honest_callers: int
     honest_rows: int
     suspects: int
     suspect_rows: int
-    reckonings: tuple[ReplayCost, ...]
+    costs: tuple[ReplayCost, ...]
 
 
 FIELDS = {
-    "g": ("g", "bend of the price, 0 to 1"),
+    "g": ("g", "exponent of the price, 0 to 1"),
     "unit_ms": ("unit, ms", "work of an average honest row"),
-    "alpha": ("alpha", "chance that an honest caller is ever suspected"),
-    "rho": ("rho", "tolerance"),
-    "maximum": ("highest surcharge", "1 and more"),
+    "alpha": ("alpha", "probability that an honest caller is ever suspected"),
+    "rho": ("rho", "tolerance for drift, 0 or more"),
+    "maximum": ("highest surcharge", "factor, 1 or more"),
 }
 
 
-def _in_force(calibration: Calibration) -> dict[str, float]:
+def _current_values(calibration: Calibration) -> dict[str, float]:
     terms = calibration.suspicion
     values = {
         "g": calibration.g,
@@ -83,34 +83,32 @@ def _in_force(calibration: Calibration) -> dict[str, float]:
         "maximum": terms.maximum,
     }
     weights = calibration.weights if len(calibration.measures) > 1 else ()
-    return values | {f"{_WEIGHT}{place}": weight for place, weight in enumerate(weights)}
+    return values | {f"{_WEIGHT}{index}": weight for index, weight in enumerate(weights)}
 
 
-def fields_of(calibration: Calibration, given: Mapping[str, str]) -> tuple[WhatIfField, ...]:
-    """The form's fields: what was given, else what is in force."""
+def fields_of(calibration: Calibration, query: Mapping[str, str]) -> tuple[WhatIfField, ...]:
+    """The fields of the form, with the values of the query or else those in force."""
     fields = []
-    for name, value in _in_force(calibration).items():
+    for name, value in _current_values(calibration).items():
         if name in FIELDS:
             label, hint = FIELDS[name]
         else:
             label, hint = (
                 f"weight of {calibration.measures[int(name.removeprefix(_WEIGHT))]}",
-                "weights share the price",
+                "weights are scaled to a sum of 1",
             )
-        fields.append(WhatIfField(name, label, hint, given.get(name, "").strip()[:24] or f"{value:.6g}"))
+        fields.append(WhatIfField(name, label, hint, query.get(name, "").strip()[:24] or f"{value:.6g}"))
     return tuple(fields)
 
 
-def other_settings(tariff: ConformalTariff, given: Mapping[str, str]) -> ConformalTariff | None:
-    """The tariff with what was given of the form's fields in place of its own; None where that changes nothing.
-
-    Weights are brought to a sum of 1.
+def other_settings(tariff: ConformalTariff, query: Mapping[str, str]) -> ConformalTariff | None:
+    """The tariff with the values of the form's query; None if they change nothing. Weights are scaled to a sum of 1.
 
     Raises:
-        CalibrationError: something given is no number, or out of range; the message may be shown.
+        CalibrationError: a value is not a number, or out of range; the message may be shown.
     """
-    calibration, values = tariff.calibration, _in_force(tariff.calibration)
-    changed = {name: given[name].strip()[:24] for name in values if given.get(name, "").strip()}
+    calibration, values = tariff.calibration, _current_values(tariff.calibration)
+    changed = {name: query[name].strip()[:24] for name in values if query.get(name, "").strip()}
     changed = {name: text for name, text in changed.items() if text != f"{values[name]:.6g}"}
     if not changed:
         return None
@@ -145,71 +143,79 @@ def _number(name: str, text: str) -> float:
 def compare(
     day: DayLog, tariff: ConformalTariff, assessment: Assessment, other: tuple[ConformalTariff, Assessment] | None
 ) -> WhatIfComparison:
-    """What the day cost under the settings in force, and others; each with its assessment of the day's rows.
+    """Costs of the day under the settings in force, and under others, each with its assessment of the day's rows.
 
-    Exempt callers are left out. Every caller is replayed as if he were new when the day began, without markup, discount
-    or group; a row whose leaks its caller has shown before counts as sent again.
+    Exempt callers are left out. Every caller is replayed as new at the start of the day, without markup, discount and
+    groups; a row with the same leaks as an earlier row of the same caller counts as a repetition.
     """
-    paying, count = day.rows_of(~day.exempt), len(day.names)
-    callers, fresh = day.callers[day.row_lines][paying], _fresh(day)[paying]
-    logged = day.rows_of(day.suspected)[paying]
-    seconds, suspected = _replayed(tariff, _part(assessment, paying), callers, fresh)
-    suspects = _any_of(logged | suspected, callers, count)
+    paying, count = day.rows_of(~day.exempt), len(day.hashes)
+    callers, first_occurrences = day.callers[day.row_lines][paying], _first_occurrences(day)[paying]
+    logged_suspicion = day.rows_of(day.suspected)[paying]
+    seconds, suspected = _replayed(tariff, _assessment_of(assessment, paying), callers, first_occurrences)
+    suspects = _any_of(logged_suspicion | suspected, callers, count)
     columns = [
-        ("as charged", row_waits(day, tariff, assessment)[paying], logged),
+        ("as charged", row_waits(day, tariff, assessment)[paying], logged_suspicion),
         ("replayed, settings in force", seconds, suspected),
     ]
     if other is not None:
-        columns.append(("replayed, these settings", *_replayed(other[0], _part(other[1], paying), callers, fresh)))
-    guilty = suspects[callers]
+        columns.append(
+            (
+                "replayed, these settings",
+                *_replayed(other[0], _assessment_of(other[1], paying), callers, first_occurrences),
+            )
+        )
+    suspect_rows = suspects[callers]
     present = _any_of(np.ones(len(callers), np.bool_), callers, count)
     return WhatIfComparison(
         honest_callers=int((present & ~suspects).sum()),
-        honest_rows=int((~guilty).sum()),
+        honest_rows=int((~suspect_rows).sum()),
         suspects=int(suspects.sum()),
-        suspect_rows=int(guilty.sum()),
-        reckonings=tuple(
-            _replay_cost(name, paid, _any_of(alarm, callers, count), suspects, guilty) for name, paid, alarm in columns
+        suspect_rows=int(suspect_rows.sum()),
+        costs=tuple(
+            _replay_cost(name, work, _any_of(suspected_rows, callers, count), suspects, suspect_rows)
+            for name, work, suspected_rows in columns
         ),
     )
 
 
-def _part(assessment: Assessment, rows: Bools) -> Assessment:
+def _assessment_of(assessment: Assessment, rows: Bools) -> Assessment:
     return Assessment(assessment.factors[rows], assessment.rarest[rows], assessment.bins[rows])
 
 
-def _fresh(day: DayLog) -> Bools:
-    """False for rows whose caller has shown the very same leaks before, (rows,)."""
+def _first_occurrences(day: DayLog) -> Bools:
+    """False for rows with the same leaks as an earlier row of the same caller, (rows,)."""
     keys = (*day.leaks.T, day.callers[day.row_lines])
-    order = np.lexsort(keys)  # of equal rows the first comes first
-    fresh = np.ones(len(order), np.bool_)
-    fresh[order[1:]] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
-    return fresh
+    order = np.lexsort(keys)  # stable: among equal rows the earliest is first
+    first_occurrences = np.ones(len(order), np.bool_)
+    first_occurrences[order[1:]] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
+    return first_occurrences
 
 
-def _replayed(tariff: ConformalTariff, assessment: Assessment, callers: Integers, fresh: Bools) -> tuple[Floats, Bools]:
-    """What each row costs, and whether its caller is under suspicion then."""
+def _replayed(
+    tariff: ConformalTariff, assessment: Assessment, callers: Integers, first_occurrences: Bools
+) -> tuple[Floats, Bools]:
+    """The work of each row, and whether its caller is suspected at that row, both (rows,)."""
     suspicion = tariff.suspicion
-    surcharge = suspicion.surcharge_at(suspicion.running_log_evidence(assessment.bins, callers, fresh))
+    surcharge = suspicion.surcharge_at(suspicion.running_log_evidence(assessment.bins, callers, first_occurrences))
     units = assessment.factors * tariff.multipliers(assessment, surcharge)
     return tariff.calibration.unit_seconds * units, surcharge > 1.0
 
 
 def _any_of(marks: Bools, callers: Integers, count: int) -> Bools:
-    """Whether any of a caller's rows is marked, (callers,)."""
+    """Whether any row of each caller is marked, (callers,)."""
     return np.bincount(callers, marks, count) > 0
 
 
-def _replay_cost(name: str, paid: Floats, alarmed: Bools, suspects: Bools, guilty: Bools) -> ReplayCost:
-    """``alarmed`` and ``suspects`` are of callers, (callers,); ``paid`` and ``guilty`` of rows, (rows,)."""
-    honest, others = paid[~guilty], paid[guilty]
+def _replay_cost(name: str, work: Floats, suspected: Bools, suspects: Bools, suspect_rows: Bools) -> ReplayCost:
+    """``suspected`` and ``suspects`` are of callers, (callers,); ``work`` and ``suspect_rows`` of rows, (rows,)."""
+    honest, suspect_work = work[~suspect_rows], work[suspect_rows]
     return ReplayCost(
         name=name,
         honest_work=float(honest.sum()),
         honest_mean=float(honest.mean()) if len(honest) else None,
         waits=tuple(quantile(honest, share) for share in SHARES),
-        alarms=int((alarmed & ~suspects).sum()),
-        suspect_work=float(others.sum()),
-        suspect_mean=float(others.mean()) if len(others) else None,
-        caught=int((alarmed & suspects).sum()),
+        false_alarms=int((suspected & ~suspects).sum()),
+        suspect_work=float(suspect_work.sum()),
+        suspect_mean=float(suspect_work.mean()) if len(suspect_work) else None,
+        detected=int((suspected & suspects).sum()),
     )

@@ -1,1 +1,1 @@
-"""The page to try the toll; ``files`` is made from ``clients/js/page``."""
+"""The playground: a web page on which to send requests through the gateway and see their tolls."""

@@ -1,4 +1,4 @@
-"""Serves the page to try the toll, and tells it of the toll house. Nothing on it comes from a third party."""
+"""The ASGI application of the playground: a page, its files, and the gateway's address and models as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PlaygroundConfig", "PlaygroundDemo", "PlaygroundModel", "playground_
 
 _FILES = Path(__file__).parent / "files"
 _SCRIPT = "text/javascript"
-_TYPES = {
+_MEDIA_TYPES = {
     "index.html": "text/html",
     "page.css": "text/css",
     "page.js": _SCRIPT,
@@ -29,17 +29,17 @@ _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self' {gateway}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  compared with, not listened on
-_NAME = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
-_HERE = "127.0.0.1"
-_SAMPLES = "samples.json"
+_ALL_INTERFACES = ("0.0.0.0", "[::]")  # noqa: S104  compared only
+_HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
+_LOOPBACK = "127.0.0.1"
+_SAMPLES_FILE = "samples.json"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class PlaygroundModel:
-    """A model's name, and the public side's paths where it is asked and where it describes itself, if anywhere."""
+    """A model's name, and its inference and metadata paths on the public address; the latter may be None."""
 
     name: str
     infer: str
@@ -48,7 +48,7 @@ class PlaygroundModel:
 
 @dataclass(frozen=True, slots=True)
 class PlaygroundDemo:
-    """What the demo adds: API keys of callers that nobody has met, and rows to try, as JSON."""
+    """What the demo adds: API keys of unused accounts, and sample rows as JSON."""
 
     keys: tuple[str, ...]
     samples: bytes
@@ -56,7 +56,7 @@ class PlaygroundDemo:
 
 @dataclass(frozen=True, slots=True)
 class PlaygroundConfig:
-    """What the page is told. ``listen`` is the public side's ``HOST:PORT``."""
+    """What the page needs. ``listen`` is the ``HOST:PORT`` of the public address."""
 
     listen: str
     models: tuple[PlaygroundModel, ...]
@@ -64,51 +64,51 @@ class PlaygroundConfig:
 
 
 def _gateway(listen: str, request: Request) -> str:
-    """The public side as this visitor reaches it: where it listens everywhere, under the name that he came by."""
+    """The public address as the browser reaches it: for a wildcard address with the host name of this request."""
     host, _, port = listen.rpartition(":")
-    if host in _EVERYWHERE:
-        came_by = request.headers.get("host", "")
-        name = came_by if came_by.endswith("]") else came_by.rsplit(":", 1)[0]
-        host = name if _NAME.fullmatch(name) else _HERE
+    if host in _ALL_INTERFACES:
+        host_header = request.headers.get("host", "")
+        name = host_header if host_header.endswith("]") else host_header.rsplit(":", 1)[0]
+        host = name if _HOST_NAME.fullmatch(name) else _LOOPBACK
     return f"http://{host}:{port}"
 
 
-def _checked(response: Response, gateway: str) -> Response:
-    """The same response under the page's policy: own scripts, own styles, and nobody to ask but the gateway."""
+def _with_policy(response: Response, gateway: str) -> Response:
+    """The response with the page's content security policy: own files only, and connections to the gateway only."""
     return with_security_headers(response, _POLICY.format(gateway=gateway))
 
 
-def _file(name: str, offer: PlaygroundConfig) -> Handler:
-    content, kind = (_FILES / name).read_bytes(), _TYPES[name]
+def _file(name: str, config: PlaygroundConfig) -> Handler:
+    content, media_type = (_FILES / name).read_bytes(), _MEDIA_TYPES[name]
 
     async def serve(request: Request) -> Response:
-        return _checked(Response(content, media_type=kind), _gateway(offer.listen, request))
+        return _with_policy(Response(content, media_type=media_type), _gateway(config.listen, request))
 
     return serve
 
 
-def _gateway_info(offer: PlaygroundConfig) -> Handler:
-    models = [{"name": model.name, "infer": model.infer, "metadata": model.metadata} for model in offer.models]
-    demo = {"keys": offer.demo.keys, "samples": _SAMPLES} if offer.demo else None
+def _gateway_info(config: PlaygroundConfig) -> Handler:
+    models = [{"name": model.name, "infer": model.infer, "metadata": model.metadata} for model in config.models]
+    demo = {"keys": config.demo.keys, "samples": _SAMPLES_FILE} if config.demo else None
 
     async def serve(request: Request) -> Response:
-        gateway = _gateway(offer.listen, request)
-        return _checked(JSONResponse({"gateway": gateway, "models": models, "demo": demo}), gateway)
+        gateway = _gateway(config.listen, request)
+        return _with_policy(JSONResponse({"gateway": gateway, "models": models, "demo": demo}), gateway)
 
     return serve
 
 
-def _samples(samples: bytes, offer: PlaygroundConfig) -> Handler:
+def _samples(samples: bytes, config: PlaygroundConfig) -> Handler:
     async def serve(request: Request) -> Response:
-        return _checked(Response(samples, media_type="application/json"), _gateway(offer.listen, request))
+        return _with_policy(Response(samples, media_type="application/json"), _gateway(config.listen, request))
 
     return serve
 
 
-def playground_application(offer: PlaygroundConfig) -> Starlette:
-    """The page and its files, to be served at a path that ends in a slash. The gateway must list its origin for CORS."""
-    routes = [Route("/", _file("index.html", offer)), Route("/gateway.json", _gateway_info(offer))]
-    routes += [Route(f"/{name}", _file(name, offer)) for name in _TYPES]
-    if offer.demo:
-        routes.append(Route(f"/{_SAMPLES}", _samples(offer.demo.samples, offer)))
+def playground_application(config: PlaygroundConfig) -> Starlette:
+    """The playground. Mount it at a path that ends in a slash; the gateway must allow its origin for CORS."""
+    routes = [Route("/", _file("index.html", config)), Route("/gateway.json", _gateway_info(config))]
+    routes += [Route(f"/{name}", _file(name, config)) for name in _MEDIA_TYPES]
+    if config.demo:
+        routes.append(Route(f"/{_SAMPLES_FILE}", _samples(config.demo.samples, config)))
     return Starlette(routes=routes)

@@ -1,0 +1,122 @@
+"""Callers are identified by a known key, else by their network, which the connection or a trusted proxy tells."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeltoll.errors import CallerRefused
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, hash_key
+from modeltoll.records import Caller
+
+ALICE = Caller("key:alice")
+CALLERS = CallerIdentifier({hash_key("secret"): ALICE})
+PROXIES = CallerIdentifier(trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
+
+
+def name(identifier, peer, forwarded=None, authorization=None, api_key=None):
+    return identifier.identify(RequestIdentity(authorization, api_key, peer, forwarded)).name
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer secret"},
+        {"authorization": "bearer  secret "},
+        {"api_key": "secret"},
+        {"authorization": "Basic c2VjcmV0", "api_key": "secret"},
+    ],
+)
+def test_a_known_key_names_its_caller(headers):
+    assert name(CALLERS, "203.0.113.9", **headers) == "key:alice"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"authorization": "Bearer Secret"}, {"api_key": "other"}, {"authorization": "Bearer o", "api_key": "secret"}],
+)
+def test_an_unknown_key_is_refused_even_where_anonymous_callers_are_allowed(headers):
+    with pytest.raises(CallerRefused) as caught:
+        name(CALLERS, "203.0.113.9", **headers)
+    assert caught.value.status == 401
+    assert not any(value in str(caught.value) for value in headers.values())
+
+
+def test_a_missing_key_is_refused_where_anonymous_callers_are_not_allowed():
+    closed = CallerIdentifier({hash_key("secret"): ALICE}, anonymous=False)
+    for headers in ({}, {"authorization": "Basic x"}, {"authorization": "Bearer "}, {"api_key": ""}):
+        with pytest.raises(CallerRefused, match="needed"):
+            name(closed, "203.0.113.9", **headers)
+    assert name(closed, "203.0.113.9", api_key="secret") == "key:alice"
+
+
+@pytest.mark.parametrize(
+    ("peer", "network"),
+    [
+        ("198.51.100.7", "net:198.51.100.0/24"),
+        ("::ffff:198.51.100.7", "net:198.51.100.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "net:2001:db8:1::/48"),
+        ("fe80::1%eth0", "net:fe80::/48"),
+    ],
+)
+def test_anonymous_callers_are_their_network(peer, network):
+    caller = CALLERS.identify(RequestIdentity(None, None, peer, None))
+    assert caller.name == network
+    assert caller.anonymous
+
+
+@pytest.mark.parametrize(
+    ("peer", "groups"),
+    [
+        ("198.51.100.7", ("prefix:198.51.0.0/16", "prefix:198.0.0.0/8")),
+        ("::ffff:198.51.100.7", ("prefix:198.51.0.0/16", "prefix:198.0.0.0/8")),
+        ("2001:db8:1:2:3:4:5:6", ("prefix:2001:db8::/32",)),
+    ],
+)
+def test_anonymous_callers_share_the_wider_networks_that_are_set(peer, groups):
+    callers = CallerIdentifier({hash_key("secret"): ALICE}, ipv4_prefixes=(16, 8), ipv6_prefixes=(32,))
+    assert callers.identify(RequestIdentity(None, None, peer, None)).groups == groups
+    assert callers.identify(RequestIdentity(None, "secret", peer, None)).groups == ()
+    assert CALLERS.identify(RequestIdentity(None, None, peer, None)).groups == ()
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "network"),
+    [
+        ("198.51.100.7", "203.0.113.1", "198.51.100.0/24"),  # nobody trusts the peer
+        ("10.0.0.1", "203.0.113.1", "203.0.113.0/24"),
+        ("10.0.0.1", "192.0.2.1, 203.0.113.1", "203.0.113.0/24"),  # the rightmost untrusted hop
+        ("10.0.0.1", "203.0.113.1, 10.9.9.9", "203.0.113.0/24"),  # two trusted proxies
+        ("10.0.0.1", "192.0.2.1, 203.0.113.1, 10.9.9.9", "203.0.113.0/24"),
+        ("10.0.0.1", "10.1.2.3, 10.9.9.9", "10.1.2.0/24"),  # all trusted: the farthest of them
+        ("10.0.0.1", None, "10.0.0.0/24"),
+        ("10.0.0.1", " , ,", "10.0.0.0/24"),
+        ("::ffff:10.0.0.1", "203.0.113.1", "203.0.113.0/24"),
+        ("fd00::1", "2001:db8:1:2::5", "2001:db8:1::/48"),
+        ("10.0.0.1", "::ffff:203.0.113.1", "203.0.113.0/24"),
+    ],
+)
+def test_forwarded_for_counts_as_far_as_trusted_proxies_wrote_it(peer, forwarded, network):
+    assert name(PROXIES, peer, forwarded) == f"net:{network}"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded"), [("", None), ("unix", None), ("10.0.0.1", "unknown"), ("10.0.0.1", "1.2.3.4:5")]
+)
+def test_an_address_that_cannot_be_read_is_refused(peer, forwarded):
+    with pytest.raises(CallerRefused):
+        name(PROXIES, peer, forwarded)
+
+
+def test_without_trusted_proxies_the_header_means_nothing():
+    assert name(CALLERS, "10.0.0.1", "garbage, 203.0.113.1") == "net:10.0.0.0/24"
+
+
+@given(forged=st.lists(st.ip_addresses().map(str) | st.text(max_size=20), max_size=5))
+def test_no_header_of_a_caller_changes_its_network(forged):
+    """What a trusted proxy appended last is the caller's own address, whatever stood there before."""
+    header = ", ".join([*forged, "203.0.113.1"])
+    assert name(PROXIES, "10.0.0.1", header) == "net:203.0.113.0/24"

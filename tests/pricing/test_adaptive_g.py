@@ -1,0 +1,80 @@
+"""The adaptive g: it finds the g with the highest mean price, and keeps the bound on honest prices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modeltoll.pricing.adaptive_g import CHOICES, ENOUGH_ROWS, HALF_LIFE, AdaptiveG
+from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.records import Leaks
+
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def tariff(make_calibration):
+    """One measure of distinct scores, g = 0.8."""
+    return ConformalTariff(make_calibration([np.arange(1.0, N + 1.0)], weights=(1.0,)))
+
+
+def assessed(tariff, p_values, seed=0):
+    leaks = ((1.0 - np.asarray(p_values)) * (N + 1.0))[:, None]
+    return tariff.assess(Leaks(tariff.measures, leaks), np.random.default_rng(seed))
+
+
+def names(start, rows):
+    return [number.to_bytes(8, "big") for number in range(start, start + rows)]
+
+
+def test_at_first_the_operators_own_is_in_force(tariff):
+    adaptive = AdaptiveG(tariff)
+    assert adaptive.tariff is tariff
+    adaptive.add(names(0, 500), assessed(tariff, np.full(500, 1e-4)).bins, 0.0)
+    assert adaptive.g == 0.8, "so few rows change nothing"
+
+
+@pytest.mark.parametrize(("p", "g"), [(0.0001, 0.9), (0.08, 0.6), (0.15, 0.5)])
+def test_it_takes_the_g_with_the_highest_mean_price(tariff, p, g):
+    """Rows of one p cost most, (1 - g) p^(-g), at g = 1 + 1 / ln p, up to the resolution of the bins."""
+    adaptive = AdaptiveG(tariff)
+    adaptive.add(names(0, 2000), assessed(tariff, np.full(2000, p)).bins, 0.0)
+    assert adaptive.g == g
+
+
+def test_repeated_rows_do_not_count_again_and_old_rows_decay(tariff):
+    adaptive = AdaptiveG(tariff)
+    for _ in range(5):
+        adaptive.add(names(0, 900), assessed(tariff, np.full(900, 0.15)).bins, 0.0)
+    assert adaptive.g == 0.8
+    adaptive.add(names(900, 1000), assessed(tariff, np.full(1000, 0.15)).bins, 0.0)
+    assert adaptive.g == 0.5
+    adaptive.add(names(1900, 1100), assessed(tariff, np.full(1100, 1e-4)).bins, 20 * HALF_LIFE)
+    assert adaptive.g == 0.9
+
+
+def test_counts_mean_the_same_at_every_g(tariff):
+    adaptive = AdaptiveG(tariff)
+    adaptive.add(names(0, 2000), assessed(tariff, np.full(2000, 1e-4)).bins, 0.0)
+    assert adaptive.g != tariff.calibration.g
+    assert (adaptive.tariff.identity, adaptive.tariff.shape) == (tariff.identity, tariff.shape)
+
+
+def test_honest_rows_pay_one_unit_at_most_whatever_was_chosen_from_the_past(make_calibration):
+    """Calibrations drawn anew, honest rows among a thief's whose traffic comes and goes: g changes, the mean does not."""
+    rng, paid, chosen = np.random.default_rng(5), [], set()
+    for run in range(150):
+        tariff = ConformalTariff(make_calibration([np.sort(rng.normal(10.0, 1.0, 1000))], weights=(1.0,)))
+        adaptive, start = AdaptiveG(tariff), 0
+        for step in range(12):
+            thief = 10.0 + (1.0 if run % 2 else 4.0) * (step % 3 == 0) + rng.normal(size=200)
+            leaks = np.concatenate([rng.normal(10.0, 1.0, 200), thief])[:, None]
+            assessment = adaptive.tariff.assess(Leaks(tariff.measures, leaks), rng)
+            paid.append(assessment.factors[:200].mean())
+            adaptive.add(names(start, 400), assessment.bins, 0.0)
+            start += 400
+            chosen.add(adaptive.g)
+    assert start > ENOUGH_ROWS
+    assert len(chosen) > 1
+    assert chosen <= {*CHOICES}
+    assert np.mean(paid) <= 1.0 + 3.0 * np.std(paid) / np.sqrt(len(paid))
