@@ -44,13 +44,13 @@ class Check:
 
 def budget_spent(stolen: StolenData, queries: int) -> Check:
     """The attack used its whole budget; one that stops early makes every defence look better than it is."""
-    return Check("budget spent", stolen.asked == queries, f"{stolen.asked:,} of {queries:,} rows were asked")
+    return Check("budget spent", stolen.queries == queries, f"{stolen.queries:,} of {queries:,} rows were queried")
 
 
 def nothing_unmetered(stolen: StolenData) -> Check:
     """Every row that the victim answered during the attack was counted by the meter."""
-    note = f"the victim answered {stolen.rows_scored:,} rows, the meter counted {stolen.asked:,}"
-    return Check("no answer unmetered", stolen.rows_scored == stolen.asked, note)
+    note = f"the victim answered {stolen.rows_scored:,} rows, the meter counted {stolen.queries:,}"
+    return Check("no answer unmetered", stolen.rows_scored == stolen.queries, note)
 
 
 def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ...]:
@@ -58,7 +58,7 @@ def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ..
     checks = []
     report = scheme.calibration.report if scheme.calibration else None
     if report is not None:
-        note = f"rows kept back pay {report.mean:.2f} units on average, {report.low:.2f} to {report.high:.2f} (95 %)"
+        note = f"held-out rows pay {report.mean:.2f} units on average, {report.low:.2f} to {report.high:.2f} (95 %)"
         checks.append(Check("honest mean within its promise", report.low <= 1.0, note))
         note = f"{honest_ratio:.2f}x the undefended time, measuring included; at most {HONEST_TARGET:g}x was promised"
         checks.append(Check("honest callers within twice the time", honest_ratio <= HONEST_TARGET, note))

@@ -37,7 +37,7 @@ __all__ = ["ExperimentContext", "evaluate_extraction", "evaluate_honest"]
 _HONEST_CALLER = Caller("key:user")
 _CURVE_POINTS = 10
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-_DETECTOR_CALLERS = 5  # honest callers that a watcher looks at
+_DETECTOR_CALLERS = 5  # honest callers for the false alarms of a detector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +152,7 @@ def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Resul
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
     charged = outcome.charges.seconds[solved]
-    whole, plain = outcome.queries == stolen.asked, experiment.evasion == NO_EVASION
+    whole, plain = outcome.queries == stolen.queries, experiment.evasion == NO_EVASION
     final = stolen.curve[-1] if whole else None
     stolen_rows = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)

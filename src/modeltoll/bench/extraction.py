@@ -100,8 +100,8 @@ class CloneQuality:
 class StolenData:
     """The result of an extraction run.
 
-    ``images`` (rows, ...) are the first queries, at most ``meter.IMAGES_KEPT``; ``labels`` (asked,) the victim's labels of
-    all queries; ``leaks`` (asked, measures). ``rows_scored`` counts the rows that the victim scored during the attack;
+    ``images`` (rows, ...) are the first queries, at most ``meter.IMAGES_KEPT``; ``labels`` (queries,) the victim's labels
+    of all queries; ``leaks`` (queries, measures). ``rows_scored`` counts the rows that the victim scored during the attack;
     ``seconds`` is the attack's duration. ``curve`` holds the clone's quality, the last point that of the final clone.
     ``scaled``: see ``PreparedAttack``.
     """
@@ -116,7 +116,7 @@ class StolenData:
     scaled: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
-    def asked(self) -> int:
+    def queries(self) -> int:
         """The number of rows that the meter counted."""
         return len(self.leaks)
 

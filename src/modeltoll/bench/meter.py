@@ -57,12 +57,12 @@ class Meter:
         perturb: Perturbation,
         progress: Progress,
     ) -> None:
-        """``shape`` is an image's; ``perturb`` is what a defence makes of true scores before they are told;
-        ``progress`` hears how much of the budget is spent.
+        """``shape`` is an image's; ``perturb`` is the defence that changes the answers; ``progress`` is called with the
+        number of rows queried and the budget.
         """
         self._victim, self._measures, self._shape = victim, leak_measures, shape
         self._budget, self._perturb, self._progress = budget, perturb, progress
-        self._images: list[Floats] = []  # the first KEPT
+        self._images: list[Floats] = []  # the first IMAGES_KEPT
         self._scores: list[Floats] = []
         self._leaks: list[Floats] = []
         self.rows = 0

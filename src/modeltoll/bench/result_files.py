@@ -39,12 +39,12 @@ class StoredResult:
 
     @property
     def key(self) -> str:
-        """What tells its experiment from all others."""
+        """The canonical key of its experiment."""
         return canonical(self.experiment.key)
 
     @property
     def place(self) -> str:
-        """Where it lies, for people."""
+        """Where it is stored, for messages."""
         return f"{self.path}, line {self.line}" if self.line else str(self.path)
 
 
@@ -156,7 +156,7 @@ def read_results(folder: Path, suite: str = "*", dataset: str = "*") -> Iterator
 
 
 class StoredResults:
-    """A folder's results, asked for one by one. A packed file is read again only when it has changed."""
+    """Looks up a folder's results one by one. A packed file is read again only when it has changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

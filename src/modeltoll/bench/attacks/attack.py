@@ -49,9 +49,7 @@ class Clone(Protocol):
         ...
 
 
-RoundCallback = Callable[
-    [Clone], None
-]  # called after each round of training, so that the clone's progress can be examined
+RoundCallback = Callable[[Clone], None]  # called with the clone after each round of training, to record its progress
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,12 +33,12 @@ _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 def _plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
     """Attacks without evasion or defence, each attack of a data set once: with the largest budget."""
     found = results.select("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL, tariff=tariff)
-    thefts: dict[tuple[Any, ...], SeedAggregate] = {}
+    largest: dict[tuple[Any, ...], SeedAggregate] = {}
     for one in found:
         name = (one["dataset"], one["attack"], one["profile"])
-        if one["attack"] != HONEST and (name not in thefts or one["budget"] > thefts[name]["budget"]):
-            thefts[name] = one
-    return list(thefts.values())
+        if one["attack"] != HONEST and (name not in largest or one["budget"] > largest[name]["budget"]):
+            largest[name] = one
+    return list(largest.values())
 
 
 def _leak_of(one: SeedAggregate) -> str:
@@ -151,12 +151,12 @@ def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str
             label = f"{one['attack']}, {evasion.family}"
             dashed = one["tariff"] == PUBLISHED
             curves.setdefault(one["dataset"], {}).setdefault((label, dashed), []).append((evasion.level, ratio))
-        said = one.format_mean(times, "ratio") + one.mark
+        ratio_text = one.format_mean(times, "ratio") + one.mark
         alarm = number(one.first_alarm) if one.mean("suspected") else ""
         rows.append(
             (
                 *(one["dataset"], one["attack"], evasion.family, _TOLL_NAMES[one["tariff"]]),
-                *(f"{evasion.level:g}", said, percent(one.mean("suspected")), alarm),
+                *(f"{evasion.level:g}", ratio_text, percent(one.mean("suspected")), alarm),
             )
         )
     panels = tuple(

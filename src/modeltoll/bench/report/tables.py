@@ -60,7 +60,7 @@ def table2(results: Results) -> Section | None:
         if ours["attack"] == HONEST:
             continue
         paper = TABLE_2.get((ours["dataset"], ours["attack"]))
-        said = (
+        cells = (
             (
                 number(paper.queries),
                 number(paper.cost),
@@ -80,7 +80,7 @@ def table2(results: Results) -> Section | None:
             ours.format_mean(percent, "fidelity"),
             ours.format_mean(percent, "agreement"),
         )
-        rows.append((ours["dataset"], ours["attack"], ours["profile"], *said, *measured))
+        rows.append((ours["dataset"], ours["attack"], ours["profile"], *cells, *measured))
     headings = (
         *("data set", "attack", "settings", "paper: queries", "PATE cost", "ratio", "accuracy", "fidelity"),
         *("here: queries", "cost", "published toll", "our toll", "accuracy", "fidelity", "agreement on foreign images"),
@@ -100,7 +100,7 @@ def table3(results: Results) -> Section | None:
         if ours["attack"] == HONEST:
             continue
         paper = TABLE_3.get((ours["dataset"], ours["attack"]))
-        said = (
+        cells = (
             (*map(number, (paper.queries, paper.gap, paper.entropy, paper.pknn)), times(paper.ratio))
             if paper
             else ("",) * 5
@@ -111,7 +111,7 @@ def table3(results: Results) -> Section | None:
             (
                 ours["dataset"],
                 ours["attack"],
-                *said,
+                *cells,
                 number(ours["queries"]),
                 *sums,
                 _format_ratio(published),
@@ -137,9 +137,16 @@ def evasions(results: Results) -> Section | None:
     for ours, published in _pairs(results.select("evasions", "quick", defence=NO_TOLL)):
         if ours["attack"] == HONEST or (EVASIONS[ours["evasion"]].family in _CURVES and ours["evasion"] != NO_EVASION):
             continue
-        bought = number(ours.mean("queries")), number(ours.mean("asked"))
+        rows_paid = number(ours.mean("queries")), number(ours.mean("asked"))
         rows.append(
-            (ours["dataset"], ours["attack"], ours["evasion"], *bought, _format_ratio(published), _format_ratio(ours))
+            (
+                ours["dataset"],
+                ours["attack"],
+                ours["evasion"],
+                *rows_paid,
+                _format_ratio(published),
+                _format_ratio(ours),
+            )
         )
     headings = ("data set", "attack", "evasion", "rows paid for", "rows sent", "published toll", "our toll")
     text = (
@@ -230,10 +237,10 @@ def live(results: Results) -> Section | None:
         for document in one.documents:
             found = document["live"]
             if found is not None:
-                off = 100.0 * (found["measured_seconds"] / found["computed_seconds"] - 1.0)
+                deviation = 100.0 * (found["measured_seconds"] / found["computed_seconds"] - 1.0)
                 seconds = (number(found[name]) for name in ("measured_seconds", "computed_seconds"))
-                said = (number(found["rows"]), *seconds, f"{off:+.1f} %{one.mark}", number(found["changed"]))
-                rows.append((document["dataset"], document["attack"], *said))
+                cells = (number(found["rows"]), *seconds, f"{deviation:+.1f} %{one.mark}", number(found["changed"]))
+                rows.append((document["dataset"], document["attack"], *cells))
     headings = ("data set", "attack", "rows", "seconds measured", "computed", "difference", "answers changed")
     text = (
         "The first rows of an attack, sent through a real gateway: HTTP, our toll, every puzzle solved. Seconds are "
