@@ -87,7 +87,7 @@ def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, m
     made = asyncio.run(calibrate_model(settings, "digits", inputs, WISHES, lambda *done: heard.append(done)))
     with pytest.raises(SettingsError, match="there are: digits"):
         asyncio.run(calibrate_model(settings, "letters", inputs, WISHES))
-    assert made.honest == 168
+    assert made.honest_rows == 168
     assert made.unit_seconds > 0
     assert heard[-1] == (210, 210)
     assert not (tmp_path / "modeltoll.db").exists()

@@ -179,7 +179,7 @@ def test_raw_tensors_go_in_and_come_out_with_the_length_of_their_json(written, m
     assert found.headers["content-type"] == "application/octet-stream"
     json_length = int(found.headers["inference-header-content-length"])
     assert json.loads(found.content[:json_length])["outputs"][0]["name"] == "p"
-    assert upstream.content_types == [wire.fold_type("application/octet-stream", length)]
+    assert upstream.content_types == [wire.with_binary_length("application/octet-stream", length)]
     assert [answer.status_code for answer in wrong] == [400, 400]
 
 
@@ -199,7 +199,7 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
         found = client.post(url + "/v2/models/digits/infer", content=question, headers=headers)
         fault = client.post(url + "/v1/chat/completions", json={"model": "chat", "messages": HELLO})
     assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
-    assert upstream.content_types[0] == wire.fold_type("application/octet-stream", length)
+    assert upstream.content_types[0] == wire.with_binary_length("application/octet-stream", length)
     assert (fault.status_code, fault.json()["error"]["type"]) == (400, "invalid_request_error")
     assert len(purse.payments) == 3  # two entries and an answer
 
