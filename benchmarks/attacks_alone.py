@@ -62,7 +62,7 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
 
     begin, worked = time.perf_counter(), time.process_time()
     clone = (
-        ATTACKS[thief]
+        ATTACKS.built_in[thief]
         .attack(factory, quick=not arguments.full)
         .run(oracle, resources, np.random.default_rng(seed), watch)
     )
@@ -77,7 +77,7 @@ def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> 
         "rounds": rounds,
         "seconds": round(time.perf_counter() - begin, 1),
         "cpu_seconds": round(time.process_time() - worked, 1),
-        "scaled_down": ATTACKS[thief].scaled_down(quick=not arguments.full),
+        "scaled_down": ATTACKS.built_in[thief].scaled_down(quick=not arguments.full),
     }
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     """Run what is not in the file yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=sorted(VICTIMS))
-    parser.add_argument("attacks", nargs="*", default=list(ATTACKS))
+    parser.add_argument("attacks", nargs="*", default=list(ATTACKS.built_in))
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("build/victims"))
     parser.add_argument("--full", action="store_true")

@@ -28,17 +28,17 @@ from pathlib import Path
 
 import aiohttp
 import httpx
-from gateway_street import (
+from gateway_fixtures import (
     KEY,
     PATH,
     cpu_seconds,
     free_port,
     memory_mib,
-    question,
+    request_body,
     run_proxy,
     run_stub,
     running,
-    settle,
+    wait_until_idle,
     write_settings,
 )
 
@@ -60,7 +60,7 @@ async def load(url, connections, seconds, seed):
 
         async def caller(end):
             while time.perf_counter() < end:
-                body = question(rng)
+                body = request_body(rng)
                 begin = time.perf_counter()
                 async with session.post(url, data=body) as response:
                     await response.read()
@@ -146,11 +146,11 @@ def memory(folder, stub_port):
     """MiB that a gateway with private points holds, after some hundred requests."""
     settings, port, admin = write_settings(folder, "large", stub_port, 5.0, "sqlite:///large.db", private=True)
     with running(itself("--role", "gateway", "--settings", settings), f"http://127.0.0.1:{admin}/livez") as process:
-        settle(process)
+        wait_until_idle(process)
         rng = random.Random(0)
         with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
             for _ in range(300):
-                response = client.post(f"http://127.0.0.1:{port}{PATH}", content=question(rng))
+                response = client.post(f"http://127.0.0.1:{port}{PATH}", content=request_body(rng))
                 if response.status_code not in (200, 402):
                     raise SystemExit(f"{response.status_code}: {response.text}")
         return round(memory_mib(process))
@@ -173,7 +173,7 @@ def bench(given):
             process = processes.enter_context(running(command, f"http://127.0.0.1:{admin}/livez"))
             proxies[proxy] = (process, port)
         for process, _ in proxies.values():
-            settle(process)
+            wait_until_idle(process)
         result = summary(measure(proxies, given))
         held = memory(folder, stub_port)
     return {

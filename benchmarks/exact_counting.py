@@ -1,11 +1,11 @@
-"""Whether several gateways with several workers each count exactly what they were asked, on one ledger.
+"""Whether several gateways with several workers each count exactly on one ledger.
 
     python benchmarks/exact_counting.py [--rows 10000] [--callers 100] [--gateways 2] [--workers 2] [--json FILE]
 
 Real processes and real servers: PostgreSQL and Valkey from the wheels of the dev extra, and a SQLite file. Every caller
-sends his rows in requests of 1 to 4, through all gateways in turns, many requests at once. Then the ledger's accounts, its
-log and the gateways' metrics must say what was sent, to the row; and one more caller, whose tier has an allowance of half
-of what he asks for, must have got exactly that. Ends with 1 where they do not.
+sends its rows in requests of 1 to 4, through all gateways in turn, many requests at once. Then the ledger's accounts, its
+log and the gateways' metrics must hold exactly the rows that were sent. One more caller, whose tier has a quota of half of
+the rows it sends, must have received exactly its quota. Exits with 1 where they do not.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CAPPED = "capped"
 
 @dataclass(frozen=True)
 class Plan:
-    """Who asks for how much, and through what; each caller sends ``rows`` / ``callers`` rows."""
+    """How much is sent, and through how many processes; each caller sends ``rows`` / ``callers`` rows."""
 
     rows: int
     callers: int
@@ -57,12 +57,12 @@ class Plan:
     workers: int
 
     @property
-    def each(self):
+    def rows_per_caller(self):
         return self.rows // self.callers
 
 
 async def infer(request):
-    """A model server that is sure of everything."""
+    """A model server that answers every row with the same confident scores."""
     rows = (await request.json())["inputs"][0]["shape"][0]
     output = {"name": "p", "shape": [rows, 4], "datatype": "FP64", "data": [0.97, 0.01, 0.01, 0.01] * rows}
     return Response(json.dumps({"outputs": [output]}), media_type="application/json")
@@ -93,7 +93,7 @@ def settings(folder, upstream, ledger, plan):
             "admin": f"127.0.0.1:{ports[1]}",
             "upstream": {"url": upstream},
             "ledger": {"url": ledger},
-            "callers": {"keys": keys, "tiers": {CAPPED: {"daily_rows": plan.each // 2}}},
+            "callers": {"keys": keys, "tiers": {CAPPED: {"daily_rows": plan.rows_per_caller // 2}}},
             "models": {"digits": {**model, "measures": [{"name": "entropy"}], "puzzle": {"allow": ["sha256"]}}},
         }
         path = folder / f"gateway-{number}.yaml"
@@ -103,7 +103,7 @@ def settings(folder, upstream, ledger, plan):
 
 @contextlib.contextmanager
 def gateways(folder, upstream, ledger, plan):
-    """The gateways' addresses, public and admin, for as long as the block lasts; they are ended by SIGTERM."""
+    """Run the gateways while the block lasts; yields their URLs, (public, admin). SIGTERM stops them."""
     running, addresses = [], []
     try:
         for path, port, admin in settings(folder, upstream, ledger, plan):
@@ -127,11 +127,15 @@ async def await_ready(session, admin):
                 if response.status == 200:
                     return
         await asyncio.sleep(0.05)
-    raise RuntimeError("a gateway does not get ready")
+    raise RuntimeError("a gateway did not become ready")
 
 
 async def ask_all(addresses, plan):
-    """Send everything; the statuses of the callers' requests, and the rows that the capped one got."""
+    """Send all requests.
+
+    Returns the statuses of the callers' requests, how many rows of the capped caller were answered and refused, and the
+    gateways' metrics.
+    """
     connector = aiohttp.TCPConnector(limit=AT_ONCE, force_close=True)  # each request a new connection, for any worker
     async with aiohttp.ClientSession(connector=connector) as session:
         for _, admin in addresses:
@@ -145,10 +149,12 @@ async def ask_all(addresses, plan):
                 await response.read()
                 return response.status
 
-        jobs = [(str(caller), batch) for caller in range(plan.callers) for batch in batches(plan.each, caller)]
-        mixed = [jobs[place] for place in np.random.default_rng(1).permutation(len(jobs))]
-        capped = [[[-1.0, float(row)]] for row in range(plan.each)]
-        statuses = await asyncio.gather(*(ask(*job) for job in mixed))
+        jobs = [
+            (str(caller), batch) for caller in range(plan.callers) for batch in batches(plan.rows_per_caller, caller)
+        ]
+        shuffled = [jobs[place] for place in np.random.default_rng(1).permutation(len(jobs))]
+        capped = [[[-1.0, float(row)]] for row in range(plan.rows_per_caller)]
+        statuses = await asyncio.gather(*(ask(*job) for job in shuffled))
         got = await asyncio.gather(*(ask(CAPPED, batch) for batch in capped))
         pages = []
         for _, admin in addresses:
@@ -162,7 +168,7 @@ def metric_rows(page):
 
 
 async def accounts(url):
-    """What the ledger knows: rows and requests by caller, and rows by the log."""
+    """Read the ledger: accounts by caller, lines and rows of the log, and the capped caller's usage today."""
     ledger = ledger_from_url(url, create=False)
     await ledger.open()
     known = {account.caller.name: account for account in await ledger.largest(10_000, time.time())}
@@ -190,15 +196,15 @@ def count(store, ledger, plan):
         **asdict(plan),
         "requests": len(statuses),
         "tolls": statuses.count(402),
-        "callers_exact": sum(account.rows == plan.each for account in known.values()),
+        "callers_exact": sum(account.rows == plan.rows_per_caller for account in known.values()),
         "rows_in_accounts": sum(account.rows for account in known.values()),
         "requests_in_accounts": sum(account.requests for account in known.values()),
         "rows_in_log": logged - got,
         "lines_in_log": lines - got,
         "rows_in_metrics": sum(map(metric_rows, pages)) - got,
         "workers_in_metrics": sum(len(set(re.findall(r'worker="(\d+)"', page))) for page in pages),
-        "capped_asked": plan.each,
-        "capped_allowed": plan.each // 2,
+        "capped_asked": plan.rows_per_caller,
+        "capped_allowed": plan.rows_per_caller // 2,
         "capped_got": got,
         "capped_refused": refused,
         "capped_spent": spent,
@@ -208,15 +214,15 @@ def count(store, ledger, plan):
 
 
 def exact(result, plan):
-    """Whether everything is as it was sent."""
-    sent, requests = plan.each * plan.callers, result["requests"]
+    """Whether accounts, log, metrics and quota hold exactly what was sent."""
+    sent, requests = plan.rows_per_caller * plan.callers, result["requests"]
     return (
         result["tolls"] == result["requests_in_accounts"] == result["lines_in_log"] == requests
         and result["rows_in_accounts"] == result["rows_in_log"] == result["rows_in_metrics"] == sent
         and result["callers_exact"] == plan.callers
         and result["workers_in_metrics"] == plan.gateways * plan.workers
         and result["capped_got"] == result["capped_spent"] == result["capped_allowed"]
-        and result["capped_got"] + result["capped_refused"] == plan.each
+        and result["capped_got"] + result["capped_refused"] == plan.rows_per_caller
     )
 
 
@@ -250,8 +256,8 @@ def main():
     given = parser.parse_args()
     plan = Plan(given.rows, given.callers, given.gateways, given.workers)
     lines = []
-    for store, opened in STORES.items():
-        with opened() as url:
+    for store, open_store in STORES.items():
+        with open_store() as url:
             lines.append(count(store, url, plan))
         if given.json != "-":
             print(f"{store:>10}: " + ", ".join(f"{name} {value}" for name, value in list(lines[-1].items())[1:]))

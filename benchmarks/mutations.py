@@ -1,10 +1,11 @@
-"""Spoilt requests through whole gateways: nothing crashes, nothing is released without its toll.
+"""Sends mutated requests through whole gateways: nothing may crash, and nothing may be released without its toll.
 
     python benchmarks/mutations.py [--requests 100000] [--seed 0] [--json results/benchmarks/mutations.json]
 
-For each serving protocol but embeddings (whose measure needs private vectors) a gateway in front of a double that answers everything; requests of the protocol are cut, doubled,
-changed byte by byte and member by member, and sent through the ASGI application. A fault is an exception, a status of 500, a
-traceback in an answer, a status that is none of the gateway's, or an answer of the model server without a toll.
+For each serving protocol but embeddings (whose measure needs private vectors) there is a gateway in front of a fake model
+server that accepts everything. Requests of the protocol are cut, doubled, changed byte by byte and member by member, and
+sent through the ASGI application. A fault is an exception, a status of 500, a traceback in an answer, a status that the
+gateway never sends, or an answer of the model server without a toll.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
 from modeltoll.testing.protocols import FakeUpstream
 
-SURE, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
+SCORES, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
 LABELS = ["cat", "dog", "eel", "fox"]
 EXPECTED = {400, 401, 402, 404, 405, 413, 502, 503}
 
@@ -42,20 +43,20 @@ RAW = np.array([1, 2, 3, 4], "<f4").tobytes()
 HEAD = json.dumps({"inputs": [{**TENSOR, "parameters": {"binary_data_size": 16}}]}).encode()
 
 
-def said(document):
-    """A double that always says the same."""
-    return rows({**document, "secret": SECRET})
+def answer_with_secret(document):
+    """A handler that always answers with this document and a secret."""
+    return answer_with({**document, "secret": SECRET})
 
 
-def rows(document):
-    """The same, without anything beside."""
+def answer_with(document):
+    """A handler that always answers with this document."""
     answer = Answer(200, "application/json", json.dumps(document).encode())
     return lambda _path, _body: answer
 
 
 CHAT = [{"index": 0, "logprobs": {"content": [{"top_logprobs": [{"token": "a", "logprob": -0.1}]}]}}]
-# Per protocol: the model's settings, a request's path, bodies and headers, and what the model server says.
-TOWNS = {
+# Per protocol: the model's settings, a request's path, bodies and headers, and the model server's answer.
+CASES = {
     "oip": (
         {**ENTROPY, "output": {"name": "p", "kind": "probabilities", "classes": 4}},
         "/v2/models/m/infer",
@@ -63,7 +64,7 @@ TOWNS = {
             ({}, json.dumps({"inputs": [{**TENSOR, "data": [1, 2, 3, 4]}]}).encode()),
             ({"inference-header-content-length": str(len(HEAD))}, HEAD + RAW),
         ],
-        said({"outputs": [{"name": "p", "shape": [2, 4], "datatype": "FP64", "data": SURE * 2}]}),
+        answer_with_secret({"outputs": [{"name": "p", "shape": [2, 4], "datatype": "FP64", "data": SCORES * 2}]}),
     ),
     "v1": (
         {**ENTROPY, "protocol": "v1"},
@@ -72,7 +73,7 @@ TOWNS = {
             ({}, b'{"instances": [[1, 2], [3, 4]]}'),
             ({}, b'{"instances": [{"x": 1, "b": {"b64": "YQ=="}}, {"x": 2, "b": {"b64": "Yg=="}}]}'),
         ],
-        rows({"predictions": [SURE, SURE]}),
+        answer_with({"predictions": [SCORES, SCORES]}),
     ),
     "mlflow": (
         {**ENTROPY, "protocol": "mlflow"},
@@ -81,7 +82,7 @@ TOWNS = {
             ({}, b'{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}}'),
             ({}, b'{"dataframe_records": [{"a": 1, "b": "x"}, {"a": 2, "b": null}]}'),
         ],
-        rows({"predictions": [SURE, SURE]}),
+        answer_with({"predictions": [SCORES, SCORES]}),
     ),
     "labels": (
         {
@@ -91,25 +92,25 @@ TOWNS = {
         },
         "/predict",
         [({}, b'{"inputs": ["a", "b"], "parameters": {"top_k": 2}}')],
-        rows([[{"label": label, "score": p} for label, p in zip(LABELS, SURE, strict=True)]] * 2),
+        answer_with([[{"label": label, "score": p} for label, p in zip(LABELS, SCORES, strict=True)]] * 2),
     ),
     "vllm-classify": (
         {**ENTROPY, "protocol": "vllm-classify"},
         "/classify",
         [({}, b'{"model": "m", "input": ["a", "b"]}')],
-        said({"data": [{"index": 0, "probs": SURE}, {"index": 1, "probs": SURE}]}),
+        answer_with_secret({"data": [{"index": 0, "probs": SCORES}, {"index": 1, "probs": SCORES}]}),
     ),
     "openai-chat": (
         {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"},
         "/v1/chat/completions",
         [({}, b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "logprobs": true, "top_logprobs": 2}')],
-        said({"choices": CHAT}),
+        answer_with_secret({"choices": CHAT}),
     ),
     "json": (
         {**ENTROPY, "protocol": "json", "json_path": {"route": "/p", "inputs": "rows[*].x", "scores": "scores"}},
         "/p",
         [({}, b'{"rows": [{"x": [1, 2]}, {"x": [3, 4]}]}')],
-        said({"scores": [SURE, SURE]}),
+        answer_with_secret({"scores": [SCORES, SCORES]}),
     ),
 }
 
@@ -117,8 +118,8 @@ PIECES = [b"NaN", b"1e999", b"-0", b"null", b"[]", b"{}", b'""', b"[[", b"]]", b
 PIECES += [b'"a":1,"a":2', b"\\ud800", b"true", b"[" * 500, b",", b":", b"{", b"}", b'"', b"-1", b"0.5", b'{"b64":"?"}']
 
 
-def spoilt(body: bytes, rng: random.Random) -> bytes:
-    """The body after one to four accidents."""
+def mutated(body: bytes, rng: random.Random) -> bytes:
+    """The body after one to four random changes."""
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         start = rng.randrange(len(body) + 1)
         end = min(len(body), start + rng.randrange(12))
@@ -140,15 +141,15 @@ def spoilt(body: bytes, rng: random.Random) -> bytes:
     return body
 
 
-async def asked(app, path, headers, body):
-    """Status and body of one request."""
-    heard, parts = [], [{"type": "http.request", "body": body, "more_body": False}]
+async def post(app, path, headers, body):
+    """The status and the body of the answer to one request."""
+    messages, pending = [], [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive():
-        return parts.pop() if parts else {"type": "http.disconnect"}
+        return pending.pop() if pending else {"type": "http.disconnect"}
 
     async def send(message):
-        heard.append(message)
+        messages.append(message)
 
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
@@ -156,12 +157,12 @@ async def asked(app, path, headers, body):
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
     await app(scope, receive, send)
-    return heard[0]["status"], b"".join(message.get("body", b"") for message in heard[1:])
+    return messages[0]["status"], b"".join(message.get("body", b"") for message in messages[1:])
 
 
 def build(folder, name):
-    """A gateway in front of its double."""
-    model, _, _, says = TOWNS[name]
+    """A gateway, and the fake model server behind it."""
+    model, _, _, handler = CASES[name]
     measure = model["measures"][0]["name"]
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
     terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
@@ -174,37 +175,37 @@ def build(folder, name):
         "models": {"m": {**model, "tariff": "m.json", "puzzle": puzzle}},
     }
     (folder / "modeltoll.yaml").write_text(yaml.safe_dump(document))
-    upstream = FakeUpstream(says)
+    upstream = FakeUpstream(handler)
     return build_gateway(load_settings(folder / "modeltoll.yaml"), upstream), upstream
 
 
 async def attack(name, requests, seed):
-    """The statuses that spoilt requests got, and the faults."""
+    """The statuses of mutated requests, and the faults."""
     rng, statuses, faults = random.Random(f"{seed}-{name}"), Counter(), []
     with tempfile.TemporaryDirectory() as folder:
-        assembly, upstream = build(Path(folder), name)
-    _, path, samples, _ = TOWNS[name]
-    async with assembly.opened():
+        gateway, upstream = build(Path(folder), name)
+    _, path, samples, _ = CASES[name]
+    async with gateway.open():
         for headers, body in samples:
-            status, answer = await asked(assembly.public, path, headers, body)
+            status, answer = await post(gateway.public, path, headers, body)
             if status != wire.STATUS:
                 raise SystemExit(f"{name}: the request itself got {status}: {answer.decode()}")
         for number in range(requests):
             headers, body = samples[number % len(samples)]
             if headers and rng.random() < 0.2:
                 headers = {
-                    key: spoilt(value.encode(), rng).decode("latin-1", "replace") for key, value in headers.items()
+                    key: mutated(value.encode(), rng).decode("latin-1", "replace") for key, value in headers.items()
                 }
                 headers = {key: "".join(c for c in value if " " <= c <= "~") for key, value in headers.items()}
-            broken = spoilt(body, rng)
+            changed = mutated(body, rng)
             try:
-                status, answer = await asked(assembly.public, path, headers, broken)
+                status, answer = await post(gateway.public, path, headers, changed)
             except Exception as error:  # noqa: BLE001  it is what is looked for
-                faults.append((repr(error), broken))
+                faults.append((repr(error), changed))
                 continue
             statuses[status] += 1
             if status not in EXPECTED or b"Traceback" in answer or SECRET.encode() in answer:
-                faults.append((f"{status}: {answer[:200]!r}", broken))
+                faults.append((f"{status}: {answer[:200]!r}", changed))
             upstream.requests.clear()
             if sys.stderr.isatty() and number % 500 == 0:
                 print(f"\r{name}: {number}/{requests}", end="", file=sys.stderr, flush=True)
@@ -219,8 +220,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.getLogger("modeltoll").setLevel(logging.CRITICAL)  # answers that do not fit are meant here
-    each, results = -(-options.requests // len(TOWNS)), []
-    for name in TOWNS:
+    each, results = -(-options.requests // len(CASES)), []
+    for name in CASES:
         begin = time.perf_counter()
         statuses, faults = asyncio.run(attack(name, each, options.seed))
         row = {"protocol": name, "requests": each, "statuses": dict(sorted(statuses.items())), "faults": len(faults)}

@@ -1,11 +1,11 @@
-"""Where the time of one request goes inside the gate, room by room.
+"""Where the time of one request goes inside the gate, step by step.
 
     python benchmarks/profile_gateway.py [--requests 5000] [--json FILE] [--figure FILE]
 
-One gate for each ledger, in this process, with a model server's answers at hand (``gateway_street.py``): each step of a
+One gate for each ledger, in this process, with prepared answers of a model server (``gateway_fixtures.py``): each step of a
 request is timed by itself, so that the table adds up to the whole but for what lies between the steps. Beside the
-median of many requests in a row it shows that of requests with a pause of 2 ms between them, as one connection has
-them, in which the processor's caches go to other work: what the same steps take longer then is no work of theirs.
+median of many requests in a row it shows that of requests with a pause of 2 ms between them, as on one connection. In
+the pauses the processor's caches are used by other work; what the steps take longer then is not their own work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 import uvloop
-from gateway_street import MODEL, PATH, bodies, question, write_settings
+from gateway_fixtures import MODEL, PATH, answer_bodies, request_body, write_settings
 
 from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime
@@ -76,40 +76,40 @@ def clocked(function, laps, step):
     return timed
 
 
-def clocked_gate(assembly, chance, laps):
-    """A gate like the house's own, every step of which is timed."""
-    road = assembly.gates[MODEL].road
-    protocol = Clocked(road.subject.protocol, laps, read="read the request", evidence="evidence")
-    measures = tuple(Clocked(measure, laps, measure="leaks") for measure in road.subject.measures)
-    subject = ServedModel(road.subject.service, protocol, measures)
-    tariff = Clocked(road.tariff, laps, assess="assess", work="work")
-    ledger = Clocked(assembly.ground.ledger, laps, charge="charge", bill="bill")
-    return gates.Gate(GateConfig(subject, tariff, road.menu), assembly.upstream, ledger, chance)
+def clocked_gate(gateway, runtime, laps):
+    """A copy of the gateway's gate, each step of which is timed."""
+    config = gateway.gates[MODEL].config
+    protocol = Clocked(config.served_model.protocol, laps, read="read the request", evidence="evidence")
+    measures = tuple(Clocked(measure, laps, measure="leaks") for measure in config.served_model.measures)
+    served_model = ServedModel(config.served_model.service, protocol, measures)
+    tariff = Clocked(config.tariff, laps, assess="assess", work="work")
+    ledger = Clocked(gateway.shared.ledger, laps, charge="charge", bill="bill")
+    return gates.Gate(GateConfig(served_model, tariff, config.selector), gateway.upstream, ledger, runtime)
 
 
-async def visits(gate, requests, pause, laps):
+async def send_requests(gate, requests, pause, laps):
     """Send requests through a gate, one after the other."""
     caller, rng = Caller("key:bench"), random.Random(0)
     write = clocked(wire.encode_toll, laps, "write the toll")
     for number in range(requests + WARM_UP):
         if number == WARM_UP:
             laps.clear()
-        body = question(rng)
+        body = request_body(rng)
         if pause:
             await asyncio.sleep(pause)
         begin = time.perf_counter()
-        passage = await gate.visit(GateRequest(caller, PATH, body, wire.Accept()))
+        result = await gate.handle(GateRequest(caller, PATH, body, wire.Accept()))
         laps.setdefault(WHOLE, []).append(time.perf_counter() - begin)
-        if passage.toll is not None:
-            write(passage.toll, wire.DETAIL)
+        if result.toll is not None:
+            write(result.toll, wire.DETAIL)
 
 
 async def counted(gate, requests):
     """Calls of Python functions and of C functions, a request."""
     calls = collections.Counter()
-    sys.setprofile(lambda *told: calls.update((told[1],)))
+    sys.setprofile(lambda _frame, event, _argument: calls.update((event,)))
     try:
-        await visits(gate, requests, 0.0, {})
+        await send_requests(gate, requests, 0.0, {})
     finally:
         sys.setprofile(None)
     return {kind: round(calls[event] / (requests + WARM_UP)) for kind, event in (("python", "call"), ("c", "c_call"))}
@@ -117,19 +117,19 @@ async def counted(gate, requests):
 
 async def profile(settings, requests):
     """Medians in microseconds, {step: {"in a row": us, "with pauses": us}}, and the calls of a plain gate."""
-    answers = itertools.cycle(bodies())
-    assembly = build_gateway(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
+    answers = itertools.cycle(answer_bodies())
+    gateway = build_gateway(settings, FakeUpstream(lambda *_: Answer(200, "application/json", next(answers))))
     laps = {}
-    gate = clocked_gate(assembly, build_runtime(settings, build_profile(settings)), laps)
+    gate = clocked_gate(gateway, build_runtime(settings, build_profile(settings)), laps)
     gates.answer_toll = clocked(gates.answer_toll, laps, "toll")
     table = {}
-    async with assembly.opened():
+    async with gateway.open():
         await asyncio.sleep(2)  # the puzzles that are made ahead
         for name, pause in (("in a row", 0.0), ("with pauses", PAUSE)):
-            await visits(gate, requests, pause, laps)
+            await send_requests(gate, requests, pause, laps)
             for step in (*STEPS, WHOLE):
                 table.setdefault(step, {})[name] = round(1e6 * statistics.median(laps[step]), 1)
-        return table, await counted(assembly.gates[MODEL], requests // 10)
+        return table, await counted(gateway.gates[MODEL], requests // 10)
 
 
 def bench(given):

@@ -359,11 +359,11 @@ def _new_account_units(tmp_path, *options):
     ("options", "units"),
     [
         (("--undefended-ms", "8"), NEW_ACCOUNT_QUERIES),
-        (("--undefended-ms", "8", "--overhead", "0.5", "--entry", "50"), 100.0),
-        (("--unit-ms", "8", "--entry", "50"), 50.0),
-        (("--undefended-ms", "8", "--entry", "0"), 0.0),
-        (("--undefended-ms", "8", "--entry", "-1"), None),
-        (("--undefended-ms", "8", "--entry", "nan"), None),
+        (("--undefended-ms", "8", "--overhead", "0.5", "--new-account-toll", "50"), 100.0),
+        (("--unit-ms", "8", "--new-account-toll", "50"), 50.0),
+        (("--undefended-ms", "8", "--new-account-toll", "0"), 0.0),
+        (("--undefended-ms", "8", "--new-account-toll", "-1"), None),
+        (("--undefended-ms", "8", "--new-account-toll", "nan"), None),
     ],
 )
 def test_the_new_account_toll_is_stated_in_queries(tmp_path, options, units):

@@ -1,12 +1,12 @@
-"""What is left of a gateway's books after kill -9, in the middle of load: of a worker, of the gateway, of the ledger's server.
+"""What accounts and logs hold after kill -9 under load: of a worker, of the gateway, of the ledger's server.
 
     python benchmarks/load/kills.py [--seconds 6] [--connections 32] [--rounds 1] [--json FILE]
 
-Real processes and real servers. Each connection sends one request after the other and notes how it ended. Something is
-killed after a third of the time and started again after another third, if nobody else does that; then the gateway is ended in
-order and the ledger is read. The law: every toll that a caller holds stands in the accounts and in the log; no answer went
-out unpriced; and what was charged without an answer was in flight when something was killed: at most one request for each
-connection and kill. Ends with 1 where that does not hold.
+Real processes and real servers. Each connection sends one request after the other and notes how it ended. A process is
+killed after a third of the time and restarted after another third, unless the gateway restarts it itself; then the gateway is
+stopped and the ledger is read. The rules: every toll that a caller received is in the accounts and in the log; no answer was
+released unpriced; and what was charged without an answer was in flight when a process was killed: at most one request per
+connection and kill. Exits with 1 where a rule is broken.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from modeltoll.testing.protocols import serving
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 DURABLE = "?options=-c%20synchronous_commit%3Don"  # the setting under which PostgreSQL loses nothing when it is killed
-PAUSE = 0.02  # seconds before a connection that was broken off asks again
+PAUSE = 0.02  # seconds before a broken connection sends its next request
 
 
 @dataclass
 class Outcomes:
-    """What the connections saw."""
+    """The statuses of all requests; 0 for a broken connection."""
 
     statuses: Counter = field(default_factory=Counter)
     rows: int = 0  # of tolls
 
-    def saw(self, status, rows):
+    def add(self, status, rows):
         self.statuses[status] += 1
         self.rows += rows if status == 402 else 0
 
@@ -75,49 +75,49 @@ class Gateway:
         return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
     def busiest(self):
-        """The worker with the most to lose: kept connections stay with whoever accepted them."""
+        """The worker with the most requests: a kept connection stays with the worker that accepted it."""
         return max(self.workers(), key=lambda worker: worker.cpu_times().user)
 
     def kill(self):
-        """The parent and its workers, at once."""
+        """Kill the parent and its workers at once."""
         for process in (*self.workers(), self.process):
             process.kill()
         self.process.wait()
 
-    def end(self):
+    def stop(self):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(60)
 
 
-async def connection(number, url, outcomes, over):
+async def connection(number, url, outcomes, stop):
     """One caller's requests of 1 to 3 rows, one after the other, all rows different."""
     headers, turn = {"x-api-key": f"key-{number % 4}"}, 0
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20), headers=headers) as session:
-        while not over.is_set():
+        while not stop.is_set():
             turn += 1
             batch = [[float(number), turn + part / 4] for part in range(1 + turn % 3)]
             tensor = {"name": "x", "shape": [len(batch), 2], "datatype": "FP64", "data": batch}
             try:
                 async with session.post(url + counting.PATH, json={"inputs": [tensor]}) as response:
                     await response.read()
-                    outcomes.saw(response.status, len(batch))
+                    outcomes.add(response.status, len(batch))
                     failed = response.status != 402
             except (aiohttp.ClientError, TimeoutError):
-                outcomes.saw(0, len(batch))
+                outcomes.add(0, len(batch))
                 failed = True
             if failed:
                 await asyncio.sleep(PAUSE)
 
 
-async def story(gateway, victim, server, plan):
+async def load_and_kill(gateway, victim, server, plan):
     """Load, a kill, a recovery, load; the outcomes."""
-    outcomes, over = Outcomes(), asyncio.Event()
+    outcomes, stop = Outcomes(), asyncio.Event()
     async with aiohttp.ClientSession() as session:
         await counting.await_ready(session, gateway.admin)
     async with asyncio.TaskGroup() as group:
         for number in range(plan.connections):
-            group.create_task(connection(number, gateway.url, outcomes, over))
+            group.create_task(connection(number, gateway.url, outcomes, stop))
         for _ in range(plan.rounds):
             await asyncio.sleep(plan.seconds / 3)
             if victim == "worker":
@@ -137,7 +137,7 @@ async def story(gateway, victim, server, plan):
         while outcomes.statuses[402] < before + plan.connections:  # noqa: ASYNC110  until it serves again
             await asyncio.sleep(0.05)
         await asyncio.sleep(plan.seconds / 3)
-        over.set()
+        stop.set()
     return outcomes
 
 
@@ -151,7 +151,7 @@ class Plan:
 
 
 def trial(store, victim, plan):
-    """One line of the table."""
+    """One line of the result."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(STORES[store]()) if STORES[store] else None
@@ -162,17 +162,17 @@ def trial(store, victim, plan):
         gateway = Gateway(folder, upstream, ledger)
         gateway.start()
         try:
-            outcomes = asyncio.run(story(gateway, victim, server, plan))
-            gateway.end()
+            outcomes = asyncio.run(load_and_kill(gateway, victim, server, plan))
+            gateway.stop()
         finally:
             if gateway.process.poll() is None:
                 gateway.kill()
         known, lines, _, _ = asyncio.run(counting.accounts(ledger))
-    return judged(store, victim, plan, outcomes, (known.values(), lines))
+    return summarise(store, victim, plan, outcomes, (known.values(), lines))
 
 
-def judged(store, victim, plan, outcomes, books):
-    accounts, lines = books
+def summarise(store, victim, plan, outcomes, ledger_contents):
+    accounts, lines = ledger_contents
     tolls, statuses = outcomes.statuses[402], outcomes.statuses
     result = {
         "store": store,
@@ -190,11 +190,11 @@ def judged(store, victim, plan, outcomes, books):
     }
     result["charged_without_answer"] = result["requests_charged"] - tolls
     result["lost"] = max(0, -result["charged_without_answer"]) + max(0, tolls - lines)
-    return result | {"holds": holds(result, plan, set(statuses))}
+    return result | {"holds": follows_rules(result, plan, set(statuses))}
 
 
-def holds(result, plan, statuses):
-    """Whether the books are as the law says."""
+def follows_rules(result, plan, statuses):
+    """Whether the result follows the rules at the head of this file."""
     return (
         result["lost"] == result["released_unpriced"] == 0
         and 0 <= result["charged_without_answer"] <= plan.connections * plan.rounds
@@ -214,8 +214,8 @@ VICTIMS = [
 
 
 def main():
-    """Parse, try, print."""
-    parser = argparse.ArgumentParser(description="What is left of the books after kill -9.")
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description="Accounts and logs after kill -9.")
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=1)

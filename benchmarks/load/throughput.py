@@ -2,7 +2,7 @@
 
     python benchmarks/load/throughput.py [--seconds 5] [--connections 32] [--unit-ms 5] [--json FILE]
 
-The proxies and the stub of a model server are those of benchmarks/gateway_street.py: entropy, one row a request, an API key.
+The proxies and the stub of a model server are those of benchmarks/gateway_fixtures.py: entropy, one row a request, an API key.
 Each proxy is loaded alone for the given time; latencies and statuses are those of the load generator, and the resident memory
 of the proxy is read ten times a second: its mean in the second and in the last quarter of the time, and the largest. A minute
 shows the throughput, ten whether the memory is steady. Ends with 1 where any answer was neither a toll nor, of the
@@ -30,7 +30,7 @@ import aiohttp
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import gateway_street as street
+import gateway_fixtures as fixtures
 
 from modeltoll.testing.servers import postgres_server, valkey_server
 
@@ -54,12 +54,12 @@ def url_of(server):
 async def load(url, connections, seconds):
     """Ask for fresh rows over some connections for some seconds; latencies in ms, and statuses counted."""
     rng, latencies, statuses = random.Random(0), [], {}
-    headers = {"Authorization": f"Bearer {street.KEY}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {fixtures.KEY}", "Content-Type": "application/json"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
 
         async def caller(end):
             while time.perf_counter() < end:
-                body = street.question(rng)
+                body = fixtures.request_body(rng)
                 begin = time.perf_counter()
                 try:
                     async with session.post(url, data=body) as response:
@@ -83,24 +83,24 @@ async def load(url, connections, seconds):
     }
 
 
-class Scale:
-    """Weighs a process as long as the block lasts."""
+class MemorySampler:
+    """Samples the memory of a process while the block lasts."""
 
     def __init__(self, process):
-        self._process, self._over, self._mib = process, threading.Event(), []
+        self._process, self._stop, self._mib = process, threading.Event(), []
 
     def __enter__(self):
-        self._thread = threading.Thread(target=self._weigh)
+        self._thread = threading.Thread(target=self._sample)
         self._thread.start()
         return self
 
     def __exit__(self, *_):
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def _weigh(self):
-        while not self._over.wait(EVERY):
-            self._mib.append(street.memory_mib(self._process))
+    def _sample(self):
+        while not self._stop.wait(EVERY):
+            self._mib.append(fixtures.memory_mib(self._process))
 
     def summary(self):
         quarter = max(1, len(self._mib) // 4)
@@ -117,19 +117,19 @@ def measured(store, stub_port, given):
     role = "pass-through" if store == "pass-through" else "gateway"
     with contextlib.ExitStack() as stack:
         folder, url = Path(stack.enter_context(tempfile.TemporaryDirectory())), stack.enter_context(STORES[store]())
-        settings, port, admin = street.write_settings(folder, store, stub_port, given.unit_ms, url)
+        settings, port, admin = fixtures.write_settings(folder, store, stub_port, given.unit_ms, url)
         command = [sys.executable, str(BENCH), "--role", role, "--settings", str(settings)]
-        process = stack.enter_context(street.running(command, f"http://127.0.0.1:{admin}/livez"))
-        street.settle(process)
-        before = street.cpu_seconds(process)
-        with Scale(process) as scale:
-            asking = [sys.executable, __file__, "--role", "load", "--port", str(port)]
-            asking += ["--connections", str(given.connections), "--seconds", str(given.seconds)]
-            said = json.loads(subprocess.run(asking, capture_output=True, check=True, text=True).stdout)
-        requests = sum(said["statuses"].values())
-        said["cpu_ms"] = round(1000 * (street.cpu_seconds(process) - before) / requests, 3)
-    good = said["statuses"].get("200" if role == "pass-through" else "402", 0)
-    return {"store": store, **said, **scale.summary(), "requests": requests, "failed": requests - good}
+        process = stack.enter_context(fixtures.running(command, f"http://127.0.0.1:{admin}/livez"))
+        fixtures.wait_until_idle(process)
+        before = fixtures.cpu_seconds(process)
+        with MemorySampler(process) as memory:
+            command = [sys.executable, __file__, "--role", "load", "--port", str(port)]
+            command += ["--connections", str(given.connections), "--seconds", str(given.seconds)]
+            load_result = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+        requests = sum(load_result["statuses"].values())
+        load_result["cpu_ms"] = round(1000 * (fixtures.cpu_seconds(process) - before) / requests, 3)
+    good = load_result["statuses"].get("200" if role == "pass-through" else "402", 0)
+    return {"store": store, **load_result, **memory.summary(), "requests": requests, "failed": requests - good}
 
 
 def main():
@@ -144,12 +144,12 @@ def main():
     parser.add_argument("--port", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.role:
-        url = f"http://127.0.0.1:{given.port}{street.PATH}"
+        url = f"http://127.0.0.1:{given.port}{fixtures.PATH}"
         print(json.dumps(asyncio.run(load(url, given.connections, given.seconds))))
         return
-    stub_port, lines = street.free_port(), []
+    stub_port, lines = fixtures.free_port(), []
     stub = [sys.executable, str(BENCH), "--role", "stub", "--port", str(stub_port)]
-    with street.running(stub, f"http://127.0.0.1:{stub_port}/"):
+    with fixtures.running(stub, f"http://127.0.0.1:{stub_port}/"):
         for store in given.stores.split(","):
             lines.append(measured(store, stub_port, given))
             print(lines[-1], file=sys.stderr, flush=True)

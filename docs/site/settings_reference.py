@@ -97,6 +97,8 @@ def _values(annotation: Any, metadata: list[Any]) -> str:
     arguments = [inner for inner in get_args(annotation) if inner is not type(None)]
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in arguments)
+    if get_origin(annotation) is Mapping:
+        return "mapping"
     if get_origin(annotation) is tuple:
         return f"list of {_values(arguments[0], [])}"
     if hasattr(annotation, "__metadata__"):
@@ -112,7 +114,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = list(field.default) if isinstance(field.default, tuple) else field.default
-    if value in (None, [], ""):
+    if value in (None, [], {}, ""):
         return "none"
     if isinstance(value, list):
         return f"`[{', '.join(value)}]`"

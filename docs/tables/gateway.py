@@ -63,7 +63,7 @@ def steps() -> str:
 
 def foresight() -> str:
     """The time that a slow measure of inputs adds, measured beside or after the answer."""
-    result = read("benchmarks/bench_foresight")
+    result = read("benchmarks/bench_early_measurement")
     ways = [name for name in result["adds_ms"][0] if name != "takes_ms"]
     rows = [[f"{line['takes_ms']:g} ms", *(f"{line[way]:.2f} ms" for way in ways)] for line in result["adds_ms"]]
     answered = f"The model server answers after {result['answer_ms']:g} ms. `{result['command']}`"

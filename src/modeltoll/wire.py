@@ -6,7 +6,7 @@ the client parses raises ``TollMalformed``; in headers that the server parses, u
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -170,7 +170,8 @@ def format_authenticate(toll: Toll, realm: str) -> str:
 def _decode_part(part: object, puzzle: str) -> Part:
     if not isinstance(part, dict):
         raise TollMalformed("a part of the toll's puzzle is not an object")
-    check = b"" if puzzle in HASHCASHES else read_bytes(part, "check", CHECK_BYTES)
+    none = puzzle in HASHCASHES or (puzzle not in PUZZLES and "check" not in part)
+    check = b"" if none else read_bytes(part, "check", CHECK_BYTES)
     bound = read_integer(part, "n", 1, MAX_BOUND)
     start = 0
     if "start" in part:  # of precomputed argon2id puzzles; absent means 0
@@ -185,8 +186,8 @@ def _decode_modulus(members: dict[str, Any]) -> bytes:
     return modulus
 
 
-def decode_challenge(members: object) -> Challenge:
-    """Parse and validate the ``puzzle`` member of a toll.
+def decode_challenge(members: object, further: Container[str] = ()) -> Challenge:
+    """Parse and validate the ``puzzle`` member of a toll. ``further`` puzzles have parts only, with or without check.
 
     Raises:
         TollMalformed: a member is missing, of the wrong type, out of range, or a seed occurs twice.
@@ -194,7 +195,7 @@ def decode_challenge(members: object) -> Challenge:
     if not isinstance(members, dict):
         raise TollMalformed("the toll's puzzle is not an object")
     name = read_member(members, "name", str)
-    if name not in PUZZLES:
+    if name not in PUZZLES and name not in further:
         raise TollMalformed("the toll names a puzzle that this client does not know")
     encoded = read_member(members, "parts", list)
     if not 1 <= len(encoded) <= MAX_PARTS:
@@ -215,8 +216,10 @@ def decode_challenge(members: object) -> Challenge:
     )
 
 
-def find_toll(body: bytes) -> Toll | None:
+def find_toll(body: bytes, further: Container[str] = ()) -> Toll | None:
     """The toll in the body of a 402 response, or None if the body carries none (it may ask for money).
+
+    ``further`` are the names of puzzles that are accepted beside those of this version.
 
     Raises:
         TollMalformed: the body has a toll that is not valid, as in ``decode_toll``.
@@ -226,7 +229,7 @@ def find_toll(body: bytes) -> Toll | None:
     except TollMalformed:
         return None
     members = document.get("toll") if isinstance(document, dict) else None
-    return _decode_members(members) if isinstance(members, dict) else None
+    return _decode_members(members, further) if isinstance(members, dict) else None
 
 
 def decode_toll(body: bytes) -> Toll:
@@ -241,7 +244,7 @@ def decode_toll(body: bytes) -> Toll:
     return toll
 
 
-def _decode_members(members: dict[str, Any]) -> Toll:
+def _decode_members(members: dict[str, Any], further: Container[str]) -> Toll:
     if type(members.get("v")) is not int or members["v"] != VERSION:  # True and 1.0 equal 1
         raise TollMalformed(f"the toll is not of version {VERSION}")
     mode = members.get("mode")
@@ -250,7 +253,7 @@ def _decode_members(members: dict[str, Any]) -> Toll:
     typical = members.get("typical_seconds")
     if not isinstance(typical, int | float) or isinstance(typical, bool) or not 0 <= typical <= MAX_TYPICAL_SECONDS:
         raise TollMalformed("the toll's 'typical_seconds' is not a number of seconds")
-    challenge = decode_challenge(members.get("puzzle"))
+    challenge = decode_challenge(members.get("puzzle"), further)
     if challenge.puzzle in (HASHCASHES if mode == SEALED else (TIMELOCK,)):
         raise TollMalformed(f"a {challenge.puzzle} puzzle cannot open a toll of mode {mode}")
     payload = read_bytes(members, "sealed" if mode == SEALED else "token")

@@ -9,6 +9,19 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from modeltoll.names import (
+    ARGON2ID,
+    HASHCASH,
+    HASHCASH_SHA1,
+    HASHCASHES,
+    MODES,
+    PUZZLES,
+    REDEEM,
+    SEALED,
+    SHA256,
+    TIMELOCK,
+)
+
 __all__ = [
     "ACCEPT_HEADER",
     "ARGON2ID",
@@ -37,11 +50,6 @@ RECEIPT_HEADER = "Toll-Receipt"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
 
-SEALED, REDEEM = MODES = ("sealed", "redeem")
-HASHCASH, HASHCASH_SHA1 = HASHCASHES = ("hashcash", "hashcash-sha1")  # in redeem mode only
-ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"  # timelock in sealed mode only
-PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)
-
 _MIB = 1024
 _BINARY_PARAMETER = f"; {BINARY_HEADER.lower()}="
 _BINARY_DIGITS = 10
@@ -62,10 +70,13 @@ def format_accept(accept: Accept) -> str:
 
 
 @lru_cache(maxsize=256)  # a client repeats its header with every request
-def parse_accept(value: str) -> Accept:
-    """Parse a ``Toll-Accept`` header, of which the first 256 characters count. Never raises."""
+def parse_accept(value: str, known: tuple[str, ...] = PUZZLES) -> Accept:
+    """Parse a ``Toll-Accept`` header, of which the first 256 characters count. Never raises.
+
+    Names that are not ``known`` puzzles are left out.
+    """
     names, *options = value[:256].split(";")
-    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in PUZZLES)
+    puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in known)
     default = Accept()
     mode, memory = default.mode, default.memory_kib
     for option in options:

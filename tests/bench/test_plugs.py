@@ -10,7 +10,7 @@ import pytest
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
-from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
+from modeltoll.bench.defences.registry import DEFENCES, answering, detecting
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
@@ -49,18 +49,20 @@ def test_imitating_fillers_come_from_the_dearer_half_of_the_honest():
     assert found == {tuple(row) for row in CROWD.honest[prices >= np.median(prices)]}
 
 
-@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.answers])
 def test_defences_keep_the_law(name, baseline):
-    defence = DEFENCES[name](baseline)
+    defence = answering(name, baseline)
     assert defence.name == name
     check_defence(defence, SCORES)
 
 
-@pytest.mark.parametrize("name", WATCHERS)
-def test_watchers_keep_the_law(name, prepared):
+@pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.detects])
+def test_detectors_keep_the_law(name, baseline, prepared):
+    detector = detecting(name, baseline)
+    assert detector.name == name
     honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
-        check_detector(WATCHERS[name], images, prepared.victim.scores(images).argmax(axis=1))
+        check_detector(detector, images, prepared.victim.scores(images).argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -1,4 +1,4 @@
-"""Backups as the manual says: taken while gateways go on, and restored into an empty place."""
+"""Backups by the commands of the manual: taken while gateways run, and restored into an empty ledger."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def bill(number):
     return LogEntry(1000.0 + number, "m", 1, ("entropy",), ((0.5,),), (0.25,), Work(1.0, 1, 1.0), "sealed")
 
 
-async def charged(ledger, numbers):
+async def charge(ledger, numbers):
     for number in numbers:
         await ledger.charge(ALICE, entry(number))
         await ledger.bill(ALICE, bill(number))
 
 
-async def known(url):
+async def totals(url):
     ledger = ledger_from_url(url, create=False)
     await ledger.open()
     try:
@@ -47,8 +47,8 @@ async def known(url):
         await ledger.close()
 
 
-async def goes_on(url):
-    """The restored ledger takes charges, and its sketch knows the rows that it has seen."""
+async def takes_charges(url):
+    """Whether the restored ledger takes charges and still knows the fingerprints of earlier rows."""
     ledger = ledger_from_url(url)
     await ledger.open()
     before = await ledger.account(ALICE, "m", 2000.0)
@@ -58,39 +58,39 @@ async def goes_on(url):
     return after.rows == before.rows + 1 and math.isclose(sum(after.counts[0]), sum(before.counts[0]))
 
 
-def backed_up(url, take):
-    """Charge, take the backup while charges go on, and charge more; what the ledger knew before it."""
+def charge_and_back_up(url, take_backup):
+    """Charge, take the backup while more charges run; returns the account's rows before and after the backup."""
 
-    async def story():
+    async def run_ledger():
         ledger = ledger_from_url(url)
         await ledger.open()
-        await charged(ledger, range(20))
+        await charge(ledger, range(20))
         first = await ledger.account(ALICE, "m", 2000.0)
-        going_on = asyncio.create_task(charged(ledger, range(20, 60)))
-        await asyncio.to_thread(take)
-        await going_on
+        charging = asyncio.create_task(charge(ledger, range(20, 60)))
+        await asyncio.to_thread(take_backup)
+        await charging
         last = await ledger.account(ALICE, "m", 2000.0)
         await ledger.close()
         return first.rows, last.rows
 
-    return asyncio.run(story())
+    return asyncio.run(run_ledger())
 
 
 def check(url, first, last):
-    rows, work, lines, _ = asyncio.run(known(url))
+    rows, work, lines, _ = asyncio.run(totals(url))
     assert first <= rows <= last
-    assert rows - 1 <= lines <= rows  # a moment in between: the last charge may not have been billed yet
+    assert rows - 1 <= lines <= rows  # the last charge may not be in the log yet
     assert abs(work - lines) < 1e-9
-    assert asyncio.run(goes_on(url))
+    assert asyncio.run(takes_charges(url))
 
 
-def test_a_sqlite_ledger_is_copied_whole_while_it_is_written(tmp_path):
+def test_a_sqlite_ledger_is_copied_consistently_while_it_is_written(tmp_path):
     def take():
         with sqlite3.connect(tmp_path / "modeltoll.db") as connection:
             connection.execute(f"VACUUM INTO '{tmp_path}/backup.db'")
         connection.close()
 
-    first, last = backed_up(f"sqlite:///{tmp_path}/modeltoll.db", take)
+    first, last = charge_and_back_up(f"sqlite:///{tmp_path}/modeltoll.db", take)
     shutil.copy(tmp_path / "backup.db", tmp_path / "restored.db")
     check(f"sqlite:///{tmp_path}/restored.db", first, last)
 
@@ -111,7 +111,7 @@ def test_a_postgresql_ledger_is_dumped_and_restored(tmp_path):
         def take():
             run(program("pg_dump"), "--format=custom", "--schema=modeltoll", f"--file={dump}", server.url)
 
-        first, last = backed_up(server.url, take)
+        first, last = charge_and_back_up(server.url, take)
     with postgres_server() as other:
         run(program("pg_restore"), f"--dbname={other.url}", dump)
         check(other.url, first, last)
@@ -126,7 +126,7 @@ def test_a_valkey_ledger_is_restored_from_its_append_only_files():
                 while client.info("persistence")["aof_rewrite_in_progress"]:
                     time.sleep(0.01)  # the server rewrites: there is nothing else to wait for
 
-        first, last = backed_up(server.url, take)
+        first, last = charge_and_back_up(server.url, take)
         server.stop()
         other.stop()
         for folder in (server._folder, other._folder):
@@ -139,13 +139,13 @@ def test_a_valkey_ledger_is_restored_from_its_append_only_files():
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_the_files_that_a_restore_must_remove_are_the_ones_there_are(tmp_path, suffix):
-    async def story():
+    async def run_ledger():
         ledger = ledger_from_url(f"sqlite:///{tmp_path}/modeltoll.db")
         await ledger.open()
-        await charged(ledger, range(3))
+        await charge(ledger, range(3))
         found = {path.name for path in tmp_path.iterdir()}
         await ledger.close()
         return found
 
-    assert asyncio.run(story()) == {"modeltoll.db", "modeltoll.db-wal", "modeltoll.db-shm"}
+    assert asyncio.run(run_ledger()) == {"modeltoll.db", "modeltoll.db-wal", "modeltoll.db-shm"}
     assert f"modeltoll.db{suffix}" in Path(__file__).parents[2].joinpath("docs", "how-to", "operating.md").read_text()

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of load: nothing acknowledged is lost, and nothing goes out unpriced."""
+"""After kill -9 under load nothing acknowledged is lost, and nothing was released unpriced."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ kills = script()
         ("valkey", "ledger"),
     ],
 )
-def test_after_a_kill_the_books_hold_every_toll_and_at_most_what_was_in_flight_besides(store, victim):
+def test_after_a_kill_the_ledger_holds_every_toll_and_at_most_the_requests_in_flight_besides(store, victim):
     result = kills.trial(store, victim, kills.Plan(seconds=1.5, connections=8))
     assert result["holds"], result

@@ -1,4 +1,4 @@
-"""The load table's script counts every answer, weighs the process, and notices what is no toll."""
+"""The load benchmark counts every answer, samples the memory, and notices answers that are no tolls."""
 
 from __future__ import annotations
 

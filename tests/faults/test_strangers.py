@@ -1,4 +1,4 @@
-"""Strangers at the door of a whole gateway: those who hold connections open, and those who look for secrets."""
+"""Attacks on a whole gateway by unknown callers: connections that are kept open, and searches for secrets."""
 
 from __future__ import annotations
 
@@ -34,18 +34,20 @@ SLOW = 300
 # Slow loris
 
 
-def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(town, monkeypatch):
+def test_connections_without_a_complete_head_are_closed_and_others_are_served_meanwhile(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
             port = listening.getsockname()[1]
-            async with background_server(application(town.house()), listening):
+            async with background_server(application(harness.components()), listening):
                 slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(SLOW)]
                 for number, (_, writer) in enumerate(slow):
                     writer.write(b"" if number % 3 == 0 else b"POST /v2/models/digits/infer HTTP/1.1\r\nx-a: b")
                 async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                    answer = await client.post(PATH, content=town.ask([1, 2]), headers={"x-api-key": "alice-key"})
+                    answer = await client.post(
+                        PATH, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"}
+                    )
                 said = await asyncio.gather(*(reader.read() for reader, _ in slow))
                 for _, writer in slow:
                     writer.close()
@@ -56,12 +58,12 @@ def test_heads_that_never_end_are_hung_up_on_and_others_are_served_meanwhile(tow
     assert said == [b""] * SLOW
 
 
-def test_a_connection_that_is_used_again_has_its_time_anew(town, monkeypatch):
+def test_each_request_on_a_kept_connection_has_its_own_head_timeout(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
-            async with background_server(application(town.house()), listening):
+            async with background_server(application(harness.components()), listening):
                 reader, writer = await asyncio.open_connection("127.0.0.1", listening.getsockname()[1])
                 heard = []
                 for pause in (0.3, 0.3, 0.7):  # before each request: kept connections may be idle for longer

@@ -24,7 +24,7 @@ from modeltoll.gateway.admin.api.app import api_application
 from modeltoll.gateway.admin.api.operations import AdminApi, without_password
 from modeltoll.gateway.admin.auth import AdminAuth
 from modeltoll.gateway.assembly.build import build_gateway
-from modeltoll.gateway.callers.key_file import KeyLine, change_keys, read_keys
+from modeltoll.gateway.callers.key_file import KeyRecord, change_keys, read_keys
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.calibration_file import save_calibration
@@ -36,17 +36,17 @@ HERE = {"host": "127.0.0.1:9090"}
 class ApiFixture:
     """The admin API of a gateway with one charged caller in its ledger and one key in its key file."""
 
-    def __init__(self, folder, town, calibration):
-        self.town, self.keys = town, folder / "keys.json"
+    def __init__(self, folder, harness, calibration):
+        self.harness, self.keys = harness, folder / "keys.json"
         save_calibration(calibration, folder / "tariff.json")
-        line = KeyLine(name="carol", sha256="c" * 64, created=datetime(2026, 1, 1, tzinfo=UTC))
+        line = KeyRecord(name="carol", sha256="c" * 64, created=datetime(2026, 1, 1, tzinfo=UTC))
         change_keys(self.keys, lambda document: document.model_copy(update={"keys": (line,)}))
         self.path = folder / "modeltoll.yaml"
         self.write()
         self.settings = load_settings(self.path)
-        self.state = ServerState(settled=1.5e9)
-        gates = {town.model: town.gate()}
-        self.api = AdminApi(self.settings, gates, town.ledger, self.state, town.clock)
+        self.state = ServerState(settings_loaded_at=1.5e9)
+        gates = {harness.model: harness.gate()}
+        self.api = AdminApi(self.settings, gates, harness.ledger, self.state, harness.clock)
         self.application = api_application(self.api, "/api")
         self.client = TestClient(self.application, headers=HERE)
 
@@ -75,9 +75,9 @@ class ApiFixture:
 
 
 @pytest.fixture
-def api_fixture(tmp_path, town, calibration):
-    api_fixture = ApiFixture(tmp_path, town, calibration)
-    town.visit(town.ask([1, 2]))
+def api_fixture(tmp_path, harness, calibration):
+    api_fixture = ApiFixture(tmp_path, harness, calibration)
+    harness.handle(harness.infer_body([1, 2]))
     return api_fixture
 
 
@@ -89,8 +89,8 @@ def test_status_has_the_state_and_the_models(api_fixture):
     assert (response["settled"], response["broken"], response["leaving"]) == ("2017-07-14T02:40:00Z", False, False)
     (model,) = response["models"]
     assert (model["name"], model["mode"], model["measures"]) == ("digits", "enforce", ["entropy"])
-    assert model["unit_seconds"] == api_fixture.town.tariff.calibration.unit_seconds
-    api_fixture.state.broken = True
+    assert model["unit_seconds"] == api_fixture.harness.tariff.calibration.unit_seconds
+    api_fixture.state.settings_invalid = True
     assert api_fixture.client.get("/status").json()["broken"] is True
 
 
@@ -123,11 +123,11 @@ def test_a_tier_is_changed_in_the_key_file(api_fixture):
     assert api_fixture.client.get("/keys").status_code == 409
 
 
-def test_without_a_key_file_no_tier_can_be_changed(tmp_path, town, calibration):
-    api_fixture = ApiFixture(tmp_path, town, calibration)
+def test_without_a_key_file_no_tier_can_be_changed(tmp_path, harness, calibration):
+    api_fixture = ApiFixture(tmp_path, harness, calibration)
     callers = api_fixture.settings.callers.model_copy(update={"key_file": None})
     settings = api_fixture.settings.model_copy(update={"callers": callers})
-    client = TestClient(api_application(AdminApi(settings, {}, town.ledger, ServerState(), town.clock), "/api"))
+    client = TestClient(api_application(AdminApi(settings, {}, harness.ledger, ServerState(), harness.clock), "/api"))
     assert client.get("/keys").json() == {"keys": []}
     assert client.post("/account/tier", json={"caller": "key:carol", "tier": "exempt"}).status_code == 409
 
@@ -156,7 +156,7 @@ def test_a_ledger_that_does_not_answer_is_a_503(api_fixture, monkeypatch):
     async def dead(*_):
         raise LedgerError("the ledger does not answer", private="password hunter2")
 
-    monkeypatch.setattr(api_fixture.town.ledger, "largest", dead)
+    monkeypatch.setattr(api_fixture.harness.ledger, "largest", dead)
     response = api_fixture.client.get("/accounts")
     assert (response.status_code, response.json()) == (503, {"error": "the ledger does not answer"})
 
@@ -290,11 +290,11 @@ def test_cross_site_requests_change_nothing(api_fixture):
 
 def test_a_gateway_requires_the_token_except_for_health_and_metrics(api_fixture, monkeypatch):
     monkeypatch.setenv("MODELTOLL_ADMIN_TOKEN", TOKEN)
-    assembly = build_gateway(load_settings(api_fixture.path))
+    gateway = build_gateway(load_settings(api_fixture.path))
 
     async def statuses(**headers):
-        async with assembly.ground.opened():
-            transport = httpx.ASGITransport(assembly.admin)
+        async with gateway.shared.open():
+            transport = httpx.ASGITransport(gateway.admin)
             async with httpx.AsyncClient(transport=transport, base_url="http://box.example", headers=headers) as client:
                 paths = ("/livez", "/readyz", "/metrics", "/api/status", "/try/", "/api/", "/dashboard/x")
                 return [(await client.get(path)).status_code for path in paths]

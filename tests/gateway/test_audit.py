@@ -1,4 +1,4 @@
-"""What the audit log, the log and the traces say of a request, and what they never say."""
+"""What the audit log, the log and the traces record of a request, and what they never contain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from modeltoll.gateway.settings.operation import OperationSettings
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.testing.protocols import scripted_server
 
-DEED = AuditRecord(1.5, "abc", "POST", "/x", 402, 0.25)
+RECORD = AuditRecord(1.5, "abc", "POST", "/x", 402, 0.25)
 SECRET = "alice-key"
 KEY = {"x-api-key": SECRET}
 
@@ -35,38 +35,38 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def watched(town, audit=None, tracing=None):
-    witness = RequestRecorder(town.clock, NameHasher(b"k" * 32), audit, tracing)
-    return TestClient(RequestLogMiddleware(application(town.house()), witness), raise_server_exceptions=False)
+def recording_client(harness, audit=None, tracer=None):
+    recorder = RequestRecorder(harness.clock, NameHasher(b"k" * 32), audit, tracer)
+    return TestClient(RequestLogMiddleware(application(harness.components()), recorder), raise_server_exceptions=False)
 
 
-def test_each_request_is_one_line_that_says_who_by_hash_what_and_how_it_ended(town, tmp_path):
-    log, path = AuditLog(tmp_path / "audit"), town.path
-    with log.kept():
-        client = watched(town, log)
-        client.post(path, content=town.ask([1, 2]), headers={"x-api-key": SECRET})
+def test_each_request_is_one_line_with_the_callers_hash_the_request_and_its_outcome(harness, tmp_path):
+    log, path = AuditLog(tmp_path / "audit"), harness.path
+    with log.running():
+        client = recording_client(harness, log)
+        client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": SECRET})
         client.post(path, content=b"{", headers={"x-api-key": SECRET})
-        client.post(path, content=town.ask([1, 2]), headers={"x-api-key": "wrong"})
+        client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": "wrong"})
         client.get("/secret/place")
-        town.upstream.handler = UpstreamError("down")
-        client.post(path, content=town.ask([1, 2]), headers={"x-api-key": "vip-key"})
+        harness.upstream.handler = UpstreamError("down")
+        client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": "vip-key"})
     toll, bad, refused, unlisted, failed = lines(tmp_path / "audit")
     template = "/v2/models/{model}/infer"
     assert (toll["model"], toll["rows"], toll["mode"], toll["status"]) == ("digits", 1, "sealed", 402)
-    assert toll["work"] == pytest.approx(town.log()[0].work.seconds, abs=1e-9)
+    assert toll["work"] == pytest.approx(harness.log()[0].work.seconds, abs=1e-9)
     assert (toll["method"], toll["route"], toll["error"]) == ("POST", template, "")
-    assert toll["who"] == bad["who"] == NameHasher(b"k" * 32)("key:alice") != failed["who"] != ""
+    assert toll["who"] == bad["who"] == NameHasher(b"k" * 32).hash("key:alice") != failed["who"] != ""
     assert (bad["status"], bad["error"], bad["rows"]) == (400, "RequestError", 0)
     assert (refused["status"], refused["error"], refused["who"]) == (401, "CallerRefused", "")
     assert (unlisted["status"], unlisted["error"], unlisted["route"]) == (404, "RouteRefused", "")
     assert (failed["status"], failed["error"]) == (502, "UpstreamError")
 
 
-def test_neither_keys_nor_names_nor_payloads_nor_unknown_paths_are_in_the_audit_log(town, tmp_path):
+def test_neither_keys_nor_names_nor_payloads_nor_unknown_paths_are_in_the_audit_log(harness, tmp_path):
     log = AuditLog(tmp_path / "audit")
-    with log.kept():
-        client = watched(town, log)
-        client.post(town.path, content=town.ask([123.456, 2]), headers={"x-api-key": SECRET})
+    with log.running():
+        client = recording_client(harness, log)
+        client.post(harness.path, content=harness.infer_body([123.456, 2]), headers={"x-api-key": SECRET})
         client.get(f"/{SECRET}?key={SECRET}")
     text = (tmp_path / "audit").read_text()
     assert len(text.splitlines()) == 2
@@ -74,10 +74,10 @@ def test_neither_keys_nor_names_nor_payloads_nor_unknown_paths_are_in_the_audit_
     assert (tmp_path / "audit").stat().st_mode & 0o077 == 0
 
 
-def test_the_hash_depends_on_the_key_and_nobody_has_none():
+def test_the_hash_depends_on_the_key_and_no_caller_has_no_hash():
     one, other = NameHasher(b"1" * 32), NameHasher(b"2" * 32)
-    assert one("key:a") == NameHasher(b"1" * 32)("key:a") != other("key:a")
-    assert (one("key:a") != one("key:b"), one("")) == (True, "")
+    assert one.hash("key:a") == NameHasher(b"1" * 32).hash("key:a") != other.hash("key:a")
+    assert (one.hash("key:a") != one.hash("key:b"), one.hash("")) == (True, "")
 
 
 class Disk:
@@ -95,21 +95,21 @@ class Disk:
         return written
 
 
-def test_a_full_disk_costs_lines_which_are_counted_and_said_once_and_nothing_else(tmp_path, monkeypatch, caplog):
-    """Half a line is left by it at most, and the next one that fits begins anew."""
-    disk, log, whole = Disk(monkeypatch), AuditLog(tmp_path / "audit"), len(DEED.line())
-    with log.kept():
+def test_a_full_disk_loses_lines_which_are_counted_and_logged_once_and_nothing_else(tmp_path, monkeypatch, caplog):
+    """At most half a line is left, and the next line that fits starts on a new line."""
+    disk, log, whole = Disk(monkeypatch), AuditLog(tmp_path / "audit"), len(RECORD.line())
+    with log.running():
         disk.room = 2 * whole + 7
         for _ in range(5):
-            log.note(DEED)
+            log.append(RECORD)
             until(lambda: not log._lines)
-        until(lambda: log.lost == 3)
-        assert log.broken
+        until(lambda: log.lost_lines == 3)
+        assert log.failing
         disk.room = 10**9
-        log.note(DEED)
-        until(lambda: not log.broken)
+        log.append(RECORD)
+        until(lambda: not log.failing)
     first, second, half, last = (tmp_path / "audit").read_bytes().split(b"\n")[:-1]
-    assert (json.loads(first), json.loads(last), half) == (json.loads(second), json.loads(first), DEED.line()[:7])
+    assert (json.loads(first), json.loads(last), half) == (json.loads(second), json.loads(first), RECORD.line()[:7])
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "3 lines were lost" in caplog.text
 
@@ -119,51 +119,54 @@ def until(law):
         time.sleep(0.001)  # another thread writes
 
 
-def test_a_gateway_whose_files_may_grow_no_further_serves_on(town, tmp_path):
+def test_a_gateway_whose_files_may_grow_no_further_serves_on(harness, tmp_path):
     """A real limit of the system's, as a full partition gives."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     log = AuditLog(tmp_path / "audit")
     resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
     try:
-        with log.kept():
-            client = watched(town, log)
-            said = [client.post(town.path, content=town.ask([n, n]), headers=KEY).status_code for n in range(12)]
+        with log.running():
+            client = recording_client(harness, log)
+            said = [
+                client.post(harness.path, content=harness.infer_body([n, n]), headers=KEY).status_code
+                for n in range(12)
+            ]
             until(lambda: not log._lines)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert said == [402] * 12
     assert (tmp_path / "audit").stat().st_size <= 600
-    assert log.lost > 0
+    assert log.lost_lines > 0
 
 
 def test_a_file_that_cannot_be_opened_is_tried_again(tmp_path):
     log = AuditLog(tmp_path / "later" / "audit")
-    with log.kept():
-        log.note(DEED)
-        until(lambda: log.lost == 1)
+    with log.running():
+        log.append(RECORD)
+        until(lambda: log.lost_lines == 1)
         (tmp_path / "later").mkdir()
-        log.note(DEED)
-        until(lambda: not log.broken)
+        log.append(RECORD)
+        until(lambda: not log.failing)
     assert len(lines(tmp_path / "later" / "audit")) == 1
 
 
 def test_a_file_that_was_moved_away_is_made_anew(tmp_path):
     log, path = AuditLog(tmp_path / "audit"), tmp_path / "audit"
-    with log.kept():
-        log.note(DEED)
+    with log.running():
+        log.append(RECORD)
         until(path.exists)
         until(lambda: path.stat().st_size)
         path.rename(tmp_path / "audit.1")
-        log.note(DEED)
+        log.append(RECORD)
     assert (len(lines(tmp_path / "audit.1")), len(lines(path))) == (1, 1)
 
 
-def test_no_more_lines_wait_than_there_is_room_for(tmp_path):
-    log = AuditLog(tmp_path / "audit", most=3)  # nobody writes yet
+def test_the_number_of_waiting_lines_is_bounded(tmp_path):
+    log = AuditLog(tmp_path / "audit", max_waiting=3)  # nobody writes yet
     for _ in range(5):
-        log.note(DEED)
-    assert log.lost == 2
-    with log.kept():
+        log.append(RECORD)
+    assert log.lost_lines == 2
+    with log.running():
         pass
     assert len(lines(tmp_path / "audit")) == 3
 
@@ -171,7 +174,7 @@ def test_no_more_lines_wait_than_there_is_room_for(tmp_path):
 # The log
 
 
-def test_a_line_of_json_is_one_line_whatever_is_said():
+def test_a_json_log_line_is_one_line_whatever_the_message():
     try:
         int("line\nbreak")
     except ValueError:
@@ -240,16 +243,16 @@ class Collector:
         return True
 
 
-def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_secret(town):
+def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_secret(harness):
     collector = Collector()
-    tracing = Tracer(collector, 1.0)
-    town.upstream = TracedUpstream(town.upstream, tracing)
+    tracer = Tracer(collector, 1.0)
+    harness.upstream = TracedUpstream(harness.upstream, tracer)
     trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     headers = {"x-api-key": SECRET, "traceparent": f"00-{trace_id}-{parent}-01"}
-    with tracing.kept():
-        client = watched(town, tracing=tracing)
-        client.post(town.path, content=town.ask([123.456, 2]), headers=headers)
-        client.post(town.path, content=b"{", headers=headers)
+    with tracer.running():
+        client = recording_client(harness, tracer=tracer)
+        client.post(harness.path, content=harness.infer_body([123.456, 2]), headers=headers)
+        client.post(harness.path, content=b"{", headers=headers)
     asked, answered, refused = collector.spans
     assert {f"{span.context.trace_id:032x}" for span in collector.spans} == {trace_id}
     assert f"{answered.parent.span_id:016x}" == parent
@@ -262,38 +265,43 @@ def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_
     assert not [word for word in (SECRET, "alice", "123.456") if word in text]
 
 
-def test_no_trace_is_kept_of_what_falls_outside_the_share(town):
+def test_no_trace_is_kept_of_what_falls_outside_the_share(harness):
     collector = Collector()
-    tracing = Tracer(collector, 0.0)
-    with tracing.kept():
-        assert watched(town, tracing=tracing).post(town.path, content=town.ask([1, 2]), headers=KEY).status_code == 402
+    tracer = Tracer(collector, 0.0)
+    with tracer.running():
+        assert (
+            recording_client(harness, tracer=tracer)
+            .post(harness.path, content=harness.infer_body([1, 2]), headers=KEY)
+            .status_code
+            == 402
+        )
     assert collector.spans == []
 
 
-def test_the_model_server_hears_which_trace_it_is_in():
-    tracing, heard = Tracer(Collector(), 1.0), []
+def test_the_trace_is_passed_on_to_the_model_server():
+    tracer, sent = Tracer(Collector(), 1.0), []
     with scripted_server([b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}"]) as url:
 
         async def ask():
-            upstream = HttpUpstream(url, headers=lambda: heard.append(dict(tracing.headers())) or heard[-1])
+            upstream = HttpUpstream(url, headers=lambda: sent.append(dict(tracer.headers())) or sent[-1])
             await upstream.open()
-            with tracing.asking("/x"):
+            with tracer.upstream_span("/x"):
                 answer = await upstream.fetch("/x")
             await upstream.close()
             return answer
 
         assert asyncio.run(ask()).status == 200
-    assert heard[0]["traceparent"].startswith("00-")
-    tracing._provider.shutdown()
+    assert sent[0]["traceparent"].startswith("00-")
+    tracer._provider.shutdown()
 
 
-def test_without_an_audit_log_and_traces_requests_go_by_unwatched(town):
-    scopes, app = [], application(town.house())
+def test_without_an_audit_log_and_traces_requests_go_by_unwatched(harness):
+    scopes, app = [], application(harness.components())
 
     async def seen(scope, receive, send):
         scopes.append(scope)
         await app(scope, receive, send)
 
-    client = TestClient(RequestLogMiddleware(seen, RequestRecorder(town.clock, NameHasher(b"k" * 32))))
-    assert client.post(town.path, content=town.ask([1, 2]), headers=KEY).status_code == 402
+    client = TestClient(RequestLogMiddleware(seen, RequestRecorder(harness.clock, NameHasher(b"k" * 32))))
+    assert client.post(harness.path, content=harness.infer_body([1, 2]), headers=KEY).status_code == 402
     assert "modeltoll.notes" not in scopes[0]

@@ -22,7 +22,7 @@ from modeltoll.testing.protocols import FakeUpstream, serving
 WISHES = CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(), CalibrationProvenance("test"))
 
 
-def model_server(town):
+def model_server(harness):
     """A model whose scores depend on the input, as an ASGI application."""
 
     async def serve(scope, receive, send):
@@ -32,7 +32,7 @@ def model_server(town):
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        answer = speak(town, scope["path"], body)
+        answer = speak(harness, scope["path"], body)
         headers = [(b"content-type", answer.content_type.encode())]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
@@ -40,21 +40,21 @@ def model_server(town):
     return serve
 
 
-def speak(town, path, body):
+def speak(harness, path, body):
     if not body:
         return Answer(200, "application/json", json.dumps({"inputs": [TENSOR]}).encode())
     rows = np.array(json.loads(body)["inputs"][0]["data"], dtype=float).reshape(-1, 2)
     powers = np.exp(rows @ np.array([[3.0, 1, 0, 0], [0, 2, 1, 0]]))
-    return town.say(powers / powers.sum(axis=1, keepdims=True))
+    return harness.answer(powers / powers.sum(axis=1, keepdims=True))
 
 
 TENSOR = {"name": "x", "datatype": "FP64", "shape": [-1, 2]}
 
 
 @pytest.fixture
-def running(town, tmp_path):
+def running(harness, tmp_path):
     """The settings of a gateway before a model server that runs."""
-    with serving(model_server(town)) as url:
+    with serving(model_server(harness)) as url:
         model = {
             "tariff": "tariff.json",
             "output": {"name": "p", "kind": "probabilities"},
@@ -93,28 +93,31 @@ def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, m
     assert not (tmp_path / "modeltoll.db").exists()
 
 
-def watching(town, says):
+def watching(harness, says):
     return asyncio.run(
-        measure_rows(town.gate().road.subject, FakeUpstream(says), np.random.default_rng(0).random((3, 2)))
+        measure_rows(harness.gate().config.served_model, FakeUpstream(says), np.random.default_rng(0).random((3, 2)))
     )
 
 
-def test_rows_are_asked_one_at_a_time_and_measured(town):
-    found = watching(town, lambda path, body: speak(town, path, body))
+def test_rows_are_asked_one_at_a_time_and_measured(harness):
+    found = watching(harness, lambda path, body: speak(harness, path, body))
     assert found.leaks.values.shape == (3, 1)
     assert found.seconds.shape == (3,)
-    assert len(found.questions) == 3
+    assert len(found.requests) == 3
     assert found.undefended_seconds > 0
 
 
-def test_a_server_that_refuses_or_cannot_be_measured_gives_no_tariff(town):
+def test_a_server_that_refuses_or_cannot_be_measured_gives_no_tariff(harness):
     def refusing(path, body):
-        return speak(town, path, body) if not body else Answer(422, "application/json", b'{"error":"64 numbers"}')
+        return speak(harness, path, body) if not body else Answer(422, "application/json", b'{"error":"64 numbers"}')
 
     with pytest.raises(CalibrationError, match=r"row 1 with status 422: 64 numbers"):
-        watching(town, refusing)
+        watching(harness, refusing)
     with pytest.raises(AnswerError):
-        watching(town, lambda path, body: speak(town, path, body) if not body else town.say([[1.0, 1.0, 1.0, 1.0]]))
+        watching(
+            harness,
+            lambda path, body: speak(harness, path, body) if not body else harness.answer([[1.0, 1.0, 1.0, 1.0]]),
+        )
 
 
 @pytest.mark.parametrize("array", [np.ones(3), np.ones((0, 3)), np.array([[np.nan, 1.0]])])

@@ -361,7 +361,7 @@ def test_it_accepts_reads_only(sample_traffic_day):
 
 
 @pytest.fixture
-def assembly(tmp_path, calibration):
+def gateway(tmp_path, calibration):
     save_calibration(calibration, tmp_path / "tariff.json")
     (tmp_path / "modeltoll.yaml").write_text(
         "upstream: {url: 'http://127.0.0.1:1'}\n"
@@ -371,15 +371,15 @@ def assembly(tmp_path, calibration):
     return build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
 
 
-def test_the_admin_address_serves_it_and_the_public_address_does_not(assembly):
+def test_the_admin_address_serves_it_and_the_public_address_does_not(gateway):
     async def look():
-        async with assembly.opened():
+        async with gateway.open():
             async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(assembly.admin), base_url="http://localhost"
+                transport=httpx.ASGITransport(gateway.admin), base_url="http://localhost"
             ) as client:
                 inside = await client.get("/dashboard", follow_redirects=True)
             async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(assembly.public), base_url="http://localhost"
+                transport=httpx.ASGITransport(gateway.public), base_url="http://localhost"
             ) as client:
                 return inside, await client.get("/dashboard/")
 
@@ -389,10 +389,12 @@ def test_the_admin_address_serves_it_and_the_public_address_does_not(assembly):
     assert outside.status_code == 404
 
 
-def test_a_gates_requests_are_shown_without_keys_and_payloads(town):
+def test_a_gates_requests_are_shown_without_keys_and_payloads(harness):
     secret = 4242.4242
-    asyncio.run(town.gate().visit(town.request(town.ask([secret, 1.0]))))
-    app = dashboard_application(town.ledger, [DashboardModel(town.model, "enforce", town.tariff)], town.clock)
+    asyncio.run(harness.gate().handle(harness.request(harness.infer_body([secret, 1.0]))))
+    app = dashboard_application(
+        harness.ledger, [DashboardModel(harness.model, "enforce", harness.tariff)], harness.clock
+    )
     pages = [get(app), get(app, "/caller", name="key:alice")]
     for page in pages:
         assert "key:alice" in page.text

@@ -1,4 +1,4 @@
-"""The business of one request: nothing is released unpriced, and the ledger tells the same story as the answer."""
+"""One request at the gate: nothing is released unpriced, and the ledger agrees with the answer."""
 
 from __future__ import annotations
 
@@ -31,63 +31,63 @@ from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller, Work
 
 
-def opened(toll):
-    """The answer that a sealed toll gives to whoever solves it."""
+def solve_sealed(toll):
+    """The answer in a sealed toll, which is solved here."""
     return seal.open_answer(
         toll.payload, solve(toll.challenge, SolveControl()), wire.canonical_challenge(toll.challenge, toll.mode)
     )
 
 
-def test_a_sealed_answer_opens_to_what_the_model_server_said_byte_for_byte(town):
-    body = town.ask([[1, 2], [3, 4]])
-    passage = town.visit(body)
-    assert passage.answer is None
-    assert passage.mode == passage.toll.mode == "sealed"
-    assert passage.toll.rows == passage.work.rows == 2
-    assert opened(passage.toll) == town.say(town.sure(2))
-    assert town.upstream.requests == [(town.path, body)]
+def test_a_sealed_answer_opens_to_the_model_servers_answer_byte_for_byte(harness):
+    body = harness.infer_body([[1, 2], [3, 4]])
+    result = harness.handle(body)
+    assert result.answer is None
+    assert result.mode == result.toll.mode == "sealed"
+    assert result.toll.rows == result.work.rows == 2
+    assert solve_sealed(result.toll) == harness.answer(harness.confident_scores(2))
+    assert harness.upstream.requests == [(harness.path, body)]
 
 
-def test_the_log_tells_what_was_charged_and_nothing_of_the_payload(town):
-    passage = town.visit(town.ask([[1, 2], [3, 4]]))
-    account, (bill,) = town.account(), town.log()
-    assert (account.rows, account.requests, account.work) == (2, 1, passage.work.seconds)
+def test_the_log_holds_the_charge_and_nothing_of_the_payload(harness):
+    result = harness.handle(harness.infer_body([[1, 2], [3, 4]]))
+    account, (bill,) = harness.account(), harness.log()
+    assert (account.rows, account.requests, account.work) == (2, 1, result.work.seconds)
     assert sum(account.counts[0]) == 2
-    assert (bill.rows, bill.work, bill.mode, bill.measures) == (2, passage.work, "sealed", ("entropy",))
+    assert (bill.rows, bill.work, bill.mode, bill.measures) == (2, result.work, "sealed", ("entropy",))
     assert account.leaks[0] == pytest.approx(sum(leak for (leak,) in bill.leaks))
     assert len(bill.rarest) == 2
-    assert bill.at == account.first_seen == town.clock()
+    assert bill.at == account.first_seen == harness.clock()
 
 
-def test_rare_rows_are_dearer_than_common_ones(town):
-    common = town.visit(town.ask([1, 2])).work.seconds
-    town.upstream.handler = lambda path, body: town.say(town.unsure(1))
-    assert town.visit(town.ask([3, 4])).work.seconds > 20 * common
+def test_rare_rows_cost_more_than_common_ones(harness):
+    common = harness.handle(harness.infer_body([1, 2])).work.seconds
+    harness.upstream.handler = lambda path, body: harness.answer(harness.uncertain_scores(1))
+    assert harness.handle(harness.infer_body([3, 4])).work.seconds > 20 * common
 
 
-def test_a_repeated_row_is_priced_but_not_counted(town):
-    works = [town.visit(town.ask([1, 2])).work.seconds for _ in range(3)]
+def test_a_repeated_row_is_priced_but_not_counted(harness):
+    works = [harness.handle(harness.infer_body([1, 2])).work.seconds for _ in range(3)]
     assert works[0] == works[1] == works[2] > 0
-    assert (town.account().rows, sum(town.account().counts[0])) == (3, 1)
+    assert (harness.account().rows, sum(harness.account().counts[0])) == (3, 1)
 
 
-def test_a_hundred_parallel_requests_of_one_caller_see_a_hundred_accounts(town, monkeypatch):
+def test_a_hundred_parallel_requests_of_one_caller_see_a_hundred_accounts(harness, monkeypatch):
     """The charge is one step: no two requests get the price of the same row count."""
-    gate, seen = town.gate(), []
+    gate, seen = harness.gate(), []
     monkeypatch.setattr(
         ConformalTariff,
         "work",
         lambda tariff, assessment, account: seen.append(account) or Work(1e-5, 1, 1e-5),
     )
-    visits = [GateRequest(town.alice, town.path, town.ask([n, 0]), wire.Accept()) for n in range(100)]
+    requests = [GateRequest(harness.alice, harness.path, harness.infer_body([n, 0]), wire.Accept()) for n in range(100)]
 
     async def all_at_once():
-        return await asyncio.gather(*(gate.visit(visit) for visit in visits))
+        return await asyncio.gather(*(gate.handle(request) for request in requests))
 
-    passages = asyncio.run(all_at_once())
+    results = asyncio.run(all_at_once())
     assert sorted(account.rows for account in seen) == list(range(1, 101))
-    assert len({passage.toll.payload for passage in passages}) == 100
-    assert (town.account().rows, len(town.log())) == (100, 100)
+    assert len({result.toll.payload for result in results}) == 100
+    assert (harness.account().rows, len(harness.log())) == (100, 100)
 
 
 UPSTREAM_FAULTS = {
@@ -101,29 +101,29 @@ UPSTREAM_FAULTS = {
 
 
 @pytest.mark.parametrize("says", UPSTREAM_FAULTS.values(), ids=UPSTREAM_FAULTS)
-def test_a_model_server_that_fails_gives_a_502_and_leaves_no_trace(town, says):
-    town.upstream.handler = says
+def test_a_failing_model_server_gives_a_502_and_nothing_is_charged(harness, says):
+    harness.upstream.handler = says
     with pytest.raises((AnswerError, UpstreamError)) as caught:
-        town.visit(town.ask([1, 2]))
+        harness.handle(harness.infer_body([1, 2]))
     assert caught.value.status in (502, 504)
     assert "4711" not in str(caught.value) + caught.value.private
-    assert (town.account(), town.log()) == (None, [])
+    assert (harness.account(), harness.log()) == (None, [])
 
 
-def test_a_refusal_of_the_model_server_is_the_callers_to_read(town):
-    town.upstream.handler = lambda path, body: Answer(422, "application/json", b'{"error":"expected 64 numbers"}')
+def test_a_refusal_of_the_model_server_is_the_callers_to_read(harness):
+    harness.upstream.handler = lambda path, body: Answer(422, "application/json", b'{"error":"expected 64 numbers"}')
     with pytest.raises(RequestError, match="expected 64 numbers"):
-        town.visit(town.ask([1, 2]))
-    town.upstream.handler = lambda path, body: Answer(
+        harness.handle(harness.infer_body([1, 2]))
+    harness.upstream.handler = lambda path, body: Answer(
         400, "application/json", json.dumps({"error": "x" * 9999}).encode()
     )
     with pytest.raises(RequestError) as caught:
-        town.visit(town.ask([1, 2]))
+        harness.handle(harness.infer_body([1, 2]))
     assert 400 < len(str(caught.value)) < 700
-    town.upstream.handler = lambda path, body: Answer(404, "text/html", b"<html>")
+    harness.upstream.handler = lambda path, body: Answer(404, "text/html", b"<html>")
     with pytest.raises(RequestError, match="404"):
-        town.visit(town.ask([1, 2]))
-    assert town.account() is None
+        harness.handle(harness.infer_body([1, 2]))
+    assert harness.account() is None
 
 
 SCORES = {
@@ -137,133 +137,133 @@ SCORES = {
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])
 @pytest.mark.parametrize("caller", ["alice", "vip"])
 @pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
-def test_an_answer_that_cannot_be_measured_is_released_to_nobody(town, scores, caller, mode):
-    town.mode = mode
-    town.upstream.handler = lambda path, body: town.say(scores)
+def test_an_answer_that_cannot_be_measured_is_never_released(harness, scores, caller, mode):
+    harness.mode = mode
+    harness.upstream.handler = lambda path, body: harness.answer(scores)
     with pytest.raises(AnswerError):
-        town.visit(town.ask([1, 2]), getattr(town, caller))
-    assert town.log() == []
+        harness.handle(harness.infer_body([1, 2]), getattr(harness, caller))
+    assert harness.log() == []
 
 
 @pytest.mark.parametrize("leak", [np.nan, np.inf, -1.0])
-def test_a_leak_that_is_no_price_releases_nothing(town, leak):
+def test_a_leak_that_is_no_price_releases_nothing(harness, leak):
     class Broken:
         name = "entropy"
 
         def measure(self, evidence):
             return np.full(evidence.rows, leak)
 
-    town.measures = (Broken(),)
+    harness.measures = (Broken(),)
     with pytest.raises(AnswerError):
-        town.visit(town.ask([1, 2]))
-    assert (town.account(), town.log()) == (None, [])
+        harness.handle(harness.infer_body([1, 2]))
+    assert (harness.account(), harness.log()) == (None, [])
 
 
-def test_a_bad_request_never_reaches_the_model_server(town):
+def test_a_bad_request_never_reaches_the_model_server(harness):
     with pytest.raises(RequestError):
-        town.visit(b'{"inputs": [')
-    assert town.upstream.requests == []
+        harness.handle(b'{"inputs": [')
+    assert harness.upstream.requests == []
 
 
-def test_shadow_mode_gives_the_answer_and_logs_the_price(town):
-    town.mode = "shadow"
-    passage = town.visit(town.ask([1, 2]))
-    assert passage.toll is None
-    assert passage.answer == town.say(town.sure(1))
-    assert passage.mode == town.log()[0].mode == "shadow"
-    assert passage.work.seconds > 0
+def test_shadow_mode_gives_the_answer_and_logs_the_price(harness):
+    harness.mode = "shadow"
+    result = harness.handle(harness.infer_body([1, 2]))
+    assert result.toll is None
+    assert result.answer == harness.answer(harness.confident_scores(1))
+    assert result.mode == harness.log()[0].mode == "shadow"
+    assert result.work.seconds > 0
 
 
-def test_an_exempt_caller_is_measured_and_not_charged(town):
-    passage = town.visit(town.ask([1, 2]), town.vip)
-    assert passage.answer == town.say(town.sure(1))
-    assert passage.mode == town.log()[0].mode == "exempt"
-    assert town.account(town.vip).rows == 1
+def test_an_exempt_caller_is_measured_and_not_charged(harness):
+    result = harness.handle(harness.infer_body([1, 2]), harness.vip)
+    assert result.answer == harness.answer(harness.confident_scores(1))
+    assert result.mode == harness.log()[0].mode == "exempt"
+    assert harness.account(harness.vip).rows == 1
 
 
-def test_work_of_zero_is_free(town, monkeypatch):
+def test_work_of_zero_is_free(harness, monkeypatch):
     monkeypatch.setattr(ConformalTariff, "work", lambda *_: Work(0.0, 1, 0.0))
-    passage = town.visit(town.ask([1, 2]))
-    assert passage.answer == town.say(town.sure(1))
-    assert passage.mode == town.log()[0].mode == "free"
+    result = harness.handle(harness.infer_body([1, 2]))
+    assert result.answer == harness.answer(harness.confident_scores(1))
+    assert result.mode == harness.log()[0].mode == "free"
 
 
-def priced(town, monkeypatch, seconds, surcharge=1.0):
+def priced(harness, monkeypatch, seconds, surcharge=1.0):
     monkeypatch.setattr(ConformalTariff, "work", lambda *_: Work(seconds, 1, seconds, 0.0, surcharge))
-    return lambda accept: town.visit(town.ask([1, 2]), accept=wire.parse_accept(accept)).toll
+    return lambda accept: harness.handle(harness.infer_body([1, 2]), accept=wire.parse_accept(accept)).toll
 
 
-def test_small_work_is_sha256_and_the_client_may_ask_for_argon2id(town, monkeypatch):
-    toll = priced(town, monkeypatch, 1e-4)
+def test_small_work_is_sha256_and_the_client_may_ask_for_argon2id(harness, monkeypatch):
+    toll = priced(harness, monkeypatch, 1e-4)
     assert toll("").challenge.puzzle == "sha256"
     assert toll("argon2id").challenge.puzzle == "argon2id"
     assert toll("hashcash").challenge.puzzle == "sha256"  # the route does not allow hashcash
     assert toll("nonsense;;;=;mode=free;memory=-1").challenge.puzzle == "sha256"
 
 
-def test_dear_work_is_argon2ids_whatever_the_client_says(town, monkeypatch):
-    town.sha256_below = 1e-5
-    toll = priced(town, monkeypatch, 1e-4)
+def test_dear_work_is_argon2ids_whatever_the_client_says(harness, monkeypatch):
+    harness.sha256_below = 1e-5
+    toll = priced(harness, monkeypatch, 1e-4)
     assert toll("sha256").challenge.puzzle == "argon2id"
     assert toll("hashcash; mode=redeem").challenge.puzzle == "argon2id"
 
 
-def test_suspected_callers_get_argon2id_and_nobody_asks_them_for_their_memory(town, monkeypatch):
+def test_suspected_callers_get_argon2id_whatever_memory_they_offer(harness, monkeypatch):
     seconds = 0.004  # ten evaluations at 512 KiB
-    honest, suspected = priced(town, monkeypatch, seconds), "sha256; memory=0MiB"
+    honest, suspected = priced(harness, monkeypatch, seconds), "sha256; memory=0MiB"
     assert honest(suspected).challenge.puzzle == "sha256"
     assert honest("argon2id; memory=0MiB").challenge.memory_kib == 256
-    toll = priced(town, monkeypatch, seconds, surcharge=2.0)(suspected)
+    toll = priced(harness, monkeypatch, seconds, surcharge=2.0)(suspected)
     assert (toll.challenge.puzzle, toll.challenge.memory_kib) == ("argon2id", 512)
 
 
-def test_a_client_only_chooses_among_what_the_route_allows(town, monkeypatch):
-    town.allow = ("sha256",)
-    town.modes = ("redeem",)
-    toll = priced(town, monkeypatch, 1.0)("argon2id; mode=sealed")
+def test_a_client_only_chooses_among_what_the_route_allows(harness, monkeypatch):
+    harness.allowed_puzzles = ("sha256",)
+    harness.modes = ("redeem",)
+    toll = priced(harness, monkeypatch, 1.0)("argon2id; mode=sealed")
     assert (toll.challenge.puzzle, toll.mode) == ("sha256", "redeem")
-    town.modes = ("sealed",)
-    assert priced(town, monkeypatch, 1e-5)("sha256; mode=redeem").mode == "sealed"
+    harness.modes = ("sealed",)
+    assert priced(harness, monkeypatch, 1e-5)("sha256; mode=redeem").mode == "sealed"
 
 
-def test_hashcash_is_redeemed_and_never_seals(town, monkeypatch):
-    town.allow = ("hashcash", "sha256")
-    toll = priced(town, monkeypatch, 1e-5)
+def test_hashcash_is_redeemed_and_never_seals(harness, monkeypatch):
+    harness.allowed_puzzles = ("hashcash", "sha256")
+    toll = priced(harness, monkeypatch, 1e-5)
     redeemed, sealed = toll("hashcash; mode=redeem"), toll("hashcash; mode=sealed")
     assert (redeemed.challenge.puzzle, redeemed.mode) == ("hashcash", "redeem")
     assert (sealed.challenge.puzzle, sealed.mode) == ("sha256", "sealed")
 
 
-def test_a_time_lock_seals_where_the_route_has_one_and_the_client_asks_for_it(town, monkeypatch):
-    town.allow = ("argon2id", "sha256", "timelock")
-    toll = priced(town, monkeypatch, 0.05)
+def test_a_time_lock_seals_where_the_route_has_one_and_the_client_asks_for_it(harness, monkeypatch):
+    harness.allowed_puzzles = ("argon2id", "sha256", "timelock")
+    toll = priced(harness, monkeypatch, 0.05)
     assert toll("").challenge.puzzle == "argon2id"
     locked = toll("timelock")
     assert (locked.challenge.puzzle, locked.mode, locked.expires) == ("timelock", "sealed", None)
-    assert opened(locked).status == 200
+    assert solve_sealed(locked).status == 200
     assert toll("timelock; mode=redeem").challenge.puzzle == "argon2id"
-    assert priced(town, monkeypatch, 0.05, surcharge=2.0)("timelock").challenge.puzzle == "argon2id"
+    assert priced(harness, monkeypatch, 0.05, surcharge=2.0)("timelock").challenge.puzzle == "argon2id"
 
 
 @pytest.mark.parametrize("puzzle", ["hashcash", "hashcash-sha1"])
-def test_a_redeemed_toll_says_when_it_expires_and_is_not_good_before_it_was_issued(town, monkeypatch, puzzle):
-    town.allow = (puzzle,)
-    town.modes = ("redeem",)
-    toll = priced(town, monkeypatch, 1e-5)(puzzle)
+def test_a_redeemed_toll_says_when_it_expires_and_is_not_good_before_it_was_issued(harness, monkeypatch, puzzle):
+    harness.allowed_puzzles = (puzzle,)
+    harness.modes = ("redeem",)
+    toll = priced(harness, monkeypatch, 1e-5)(puzzle)
     assert toll.challenge.puzzle == puzzle
-    assert 3600 <= toll.expires - town.clock() < 3700
+    assert 3600 <= toll.expires - harness.clock() < 3700
     body = wire.encode_redemption(toll.payload, solve(toll.challenge, SolveControl()).counters)
-    assert redeem(town.chance, town.alice, body).status == 200
-    town.clock.advance(-3600)
+    assert redeem(harness.runtime, harness.alice, body).status == 200
+    harness.clock.advance(-3600)
     with pytest.raises(TokenRefused):
-        redeem(town.chance, town.alice, body)
-    town.clock.advance(2 * 3600 + 3700)
+        redeem(harness.runtime, harness.alice, body)
+    harness.clock.advance(2 * 3600 + 3700)
     with pytest.raises(TokenExpired):
-        redeem(town.chance, town.alice, body)
+        redeem(harness.runtime, harness.alice, body)
 
 
-class LameLedger(MemoryLedger):
-    """Fails where it is told to."""
+class FailingLedger(MemoryLedger):
+    """Fails in the methods that are named."""
 
     def __init__(self, *fails):
         super().__init__()
@@ -281,43 +281,43 @@ class LameLedger(MemoryLedger):
 
 
 @pytest.mark.parametrize("fails", ["charge", "bill"])
-def test_a_ledger_that_does_not_answer_releases_nothing(calibration, town, fails):
-    town.ledger = LameLedger(fails)
-    asyncio.run(town.ledger.open())
-    for caller in (town.alice, town.vip):
+def test_a_ledger_that_does_not_answer_releases_nothing(calibration, harness, fails):
+    harness.ledger = FailingLedger(fails)
+    asyncio.run(harness.ledger.open())
+    for caller in (harness.alice, harness.vip):
         with pytest.raises(LedgerError) as caught:
-            town.visit(town.ask([1, 2]), caller)
+            harness.handle(harness.infer_body([1, 2]), caller)
         assert caught.value.status == 503
-    assert town.log() == []
+    assert harness.log() == []
 
 
 @pytest.mark.parametrize("fails", ["charge", "bill"])
-def test_with_release_a_silent_ledger_still_costs_the_row_price_and_is_noticed(town, fails):
-    usual = town.visit(town.ask([1, 2]))
-    assert usual.remembered
-    town.ledger, town.without_ledger = LameLedger(fails), True
-    asyncio.run(town.ledger.open())
-    passage = town.visit(town.ask([1, 2]))
-    assert not passage.remembered
-    assert passage.toll is not None
-    assert passage.work.seconds == usual.work.seconds
-    assert opened(passage.toll) == town.say(town.sure(1))
+def test_with_release_the_row_price_is_charged_without_the_ledger_and_the_result_says_so(harness, fails):
+    usual = harness.handle(harness.infer_body([1, 2]))
+    assert usual.in_ledger
+    harness.ledger, harness.without_ledger = FailingLedger(fails), True
+    asyncio.run(harness.ledger.open())
+    result = harness.handle(harness.infer_body([1, 2]))
+    assert not result.in_ledger
+    assert result.toll is not None
+    assert result.work.seconds == usual.work.seconds
+    assert solve_sealed(result.toll) == harness.answer(harness.confident_scores(1))
 
 
-def test_nobody_is_a_newcomer_while_the_ledger_is_silent(calibration, town):
-    """The entry toll is for those whom the ledger has not seen; when it sees nobody, nobody pays it."""
-    town.tariff = ConformalTariff(replace(calibration, new_account_toll=NewAccountToll(anonymous_units=200.0)))
+def test_there_is_no_new_account_toll_without_the_ledger(calibration, harness):
+    """The toll is for callers that the ledger does not know; without the ledger it is charged to none."""
+    harness.tariff = ConformalTariff(replace(calibration, new_account_toll=NewAccountToll(anonymous_units=200.0)))
     anonymous = Caller("net:198.51.100.0/24")
-    newcomer = town.visit(town.ask([1, 2]), anonymous).work
-    assert newcomer.new_account_seconds > 0
-    town.ledger, town.without_ledger = LameLedger("charge"), True
-    asyncio.run(town.ledger.open())
-    work = town.visit(town.ask([1, 2]), anonymous).work
-    assert (work.new_account_seconds, work.seconds) == (0.0, newcomer.rows_seconds)
+    new_caller = harness.handle(harness.infer_body([1, 2]), anonymous).work
+    assert new_caller.new_account_seconds > 0
+    harness.ledger, harness.without_ledger = FailingLedger("charge"), True
+    asyncio.run(harness.ledger.open())
+    work = harness.handle(harness.infer_body([1, 2]), anonymous).work
+    assert (work.new_account_seconds, work.seconds) == (0.0, new_caller.rows_seconds)
 
 
 @pytest.mark.parametrize(("rows", "beside"), [(1, False), (1000, True)])
-def test_large_batches_are_read_measured_and_sealed_beside_the_event_loop(town, monkeypatch, rows, beside):
+def test_large_batches_are_read_measured_and_sealed_beside_the_event_loop(harness, monkeypatch, rows, beside):
     threads = {}
 
     def noting(name, function):
@@ -327,12 +327,12 @@ def test_large_batches_are_read_measured_and_sealed_beside_the_event_loop(town, 
 
         return noted
 
-    gate = town.gate()
+    gate = harness.gate()
     monkeypatch.setattr(
-        gate.road.subject.protocol, "read", noting("read", gate.road.subject.protocol.read), raising=False
+        gate.config.served_model.protocol, "read", noting("read", gate.config.served_model.protocol.read), raising=False
     )
     monkeypatch.setattr(ConformalTariff, "assess", noting("price", ConformalTariff.assess))
     monkeypatch.setattr(seal, "seal_answer", noting("seal", seal.seal_answer))
     rng = np.random.default_rng(0)
-    town.visit(town.ask(rng.random((rows, 2)).tolist(), id="x" * 70_000 * beside), gate=gate)
+    harness.handle(harness.infer_body(rng.random((rows, 2)).tolist(), id="x" * 70_000 * beside), gate=gate)
     assert threads == {"read": beside, "price": beside, "seal": beside}

@@ -1,4 +1,4 @@
-"""Groups, discounts and the watch on drift, from the settings to the toll."""
+"""Groups, discounts and drift monitoring, from the settings to the toll."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import numpy as np
 import pytest
 
-from modeltoll.gateway.assembly.build import build_callers
+from modeltoll.gateway.assembly.build import build_identifier
 from modeltoll.gateway.callers.identify import RequestIdentity, Tier
-from modeltoll.gateway.core.drift_monitor import LOOK, DriftMonitor
+from modeltoll.gateway.core.drift_monitor import CHECK_ROWS, DriftMonitor
 from modeltoll.gateway.settings.load import Settings
 from modeltoll.pricing.adaptive_g import AdaptiveG
 from modeltoll.pricing.drift import DriftDetector
@@ -35,10 +35,10 @@ SETTINGS = {
 
 
 def test_groups_and_discounts_come_from_the_settings():
-    callers = build_callers(Settings(**SETTINGS))
-    assert callers.keys["a" * 64] == Caller("key:alice", groups=("org:acme",), discount=0.25)
-    assert callers.keys["b" * 64] == Caller("key:bob")
-    assert (callers.ipv4_prefixes, callers.ipv6_prefixes) == ((16,), (32,))
+    identifier = build_identifier(Settings(**SETTINGS))
+    assert identifier.keys["a" * 64] == Caller("key:alice", groups=("org:acme",), discount=0.25)
+    assert identifier.keys["b" * 64] == Caller("key:bob")
+    assert (identifier.ipv4_prefixes, identifier.ipv6_prefixes) == ((16,), (32,))
 
 
 def test_callers_have_the_terms_of_their_tier():
@@ -53,22 +53,22 @@ def test_callers_have_the_terms_of_their_tier():
             ("d", "d", "exempt", 0.0),
         ]
     ]
-    callers = build_callers(
+    identifier = build_identifier(
         Settings(**SETTINGS | {"callers": {"keys": keys, "tiers": tiers, "anonymous_tier": "strict"}})
     )
-    assert callers.keys["a" * 64] == Caller("key:a", discount=0.5)
-    assert callers.keys["b" * 64] == Caller("key:b", discount=0.5, markup=2.0)
-    assert callers.keys["c" * 64] == Caller("key:c", discount=0.875)
-    assert callers.keys["d" * 64] == Caller("key:d", exempt=True)
-    assert callers.identify(RequestIdentity(None, None, "192.0.2.1", None)) == Caller("net:192.0.2.0/24", markup=2.0)
+    assert identifier.keys["a" * 64] == Caller("key:a", discount=0.5)
+    assert identifier.keys["b" * 64] == Caller("key:b", discount=0.5, markup=2.0)
+    assert identifier.keys["c" * 64] == Caller("key:c", discount=0.875)
+    assert identifier.keys["d" * 64] == Caller("key:d", exempt=True)
+    assert identifier.identify(RequestIdentity(None, None, "192.0.2.1", None)) == Caller("net:192.0.2.0/24", markup=2.0)
 
 
-def test_a_tier_multiplies_the_price_of_rows(town):
-    body = town.ask([1, 2])
-    full = town.visit(body, caller=Caller("key:a")).work.seconds
+def test_a_tier_multiplies_the_price_of_rows(harness):
+    body = harness.infer_body([1, 2])
+    full = harness.handle(body, caller=Caller("key:a")).work.seconds
     for multiplier in (0.0, 0.5, 4.0):
         caller = Tier(multiplier=multiplier).caller(f"key:m{multiplier}")
-        assert town.visit(body, caller=caller).work.seconds == pytest.approx(multiplier * full)
+        assert harness.handle(body, caller=caller).work.seconds == pytest.approx(multiplier * full)
 
 
 @pytest.mark.parametrize("prefixes", [{"ipv4": [24]}, {"ipv4": [7]}, {"ipv6": [48]}, {"ipv4": [16, 16]}])
@@ -83,78 +83,87 @@ def test_keys_with_odd_organisations_or_discounts_are_refused(key):
         Settings(**SETTINGS | {"callers": {"keys": [{"name": "a", "sha256": "a" * 64, **key}]}})
 
 
-def test_callers_of_one_organisation_make_each_others_rarest_rows_dearer(town):
-    """Thirty of them send one rare row each: the last pays more than a stranger, and is not himself suspected."""
-    town.upstream.handler = lambda path, body: town.say(town.unsure(1))
-    works = [town.visit(town.ask([n, 0]), caller=Caller(f"key:{n}", groups=("org:acme",))).work for n in range(30)]
-    stranger = town.visit(town.ask([99, 0]), caller=Caller("key:stranger")).work
-    assert works[0].seconds == stranger.seconds
-    assert works[-1].seconds > 5 * stranger.seconds
+def test_callers_of_one_organisation_make_each_others_rarest_rows_dearer(harness):
+    """Thirty of them send one rare row each: the last pays more than an outsider, and is not suspected itself."""
+    harness.upstream.handler = lambda path, body: harness.answer(harness.uncertain_scores(1))
+    works = [
+        harness.handle(harness.infer_body([n, 0]), caller=Caller(f"key:{n}", groups=("org:acme",))).work
+        for n in range(30)
+    ]
+    outsider = harness.handle(harness.infer_body([99, 0]), caller=Caller("key:outsider")).work
+    assert works[0].seconds == outsider.seconds
+    assert works[-1].seconds > 5 * outsider.seconds
     assert works[-1].group_surcharge > 5.0
     assert not any(work.suspected for work in works)
-    assert town.log()[-2].work == works[-1], "the log tells why"
+    assert harness.log()[-2].work == works[-1], "the log tells why"
 
 
-def test_a_discount_is_taken_off_the_toll(town):
-    full = town.visit(town.ask([1, 2]), caller=Caller("key:a")).work.seconds
-    assert town.visit(town.ask([1, 2]), caller=Caller("key:b", discount=0.75)).work.seconds == pytest.approx(full / 4)
+def test_a_discount_is_taken_off_the_toll(harness):
+    full = harness.handle(harness.infer_body([1, 2]), caller=Caller("key:a")).work.seconds
+    assert harness.handle(
+        harness.infer_body([1, 2]), caller=Caller("key:b", discount=0.75)
+    ).work.seconds == pytest.approx(full / 4)
 
 
 @pytest.fixture
-def watched(town):
-    """A town whose gate has a monitor that the telemetry shows."""
-    monitor = DriftMonitor(town.model, DriftDetector(town.tariff), town.clock)
-    town.telemetry.watch(town.model, town.tariff.measures, town.tariff.suspicion.edges, monitor)
-    town.monitor = monitor
-    return town
+def monitored_harness(harness):
+    """A harness whose gate has a drift monitor that the metrics export."""
+    monitor = DriftMonitor(harness.model, DriftDetector(harness.tariff), harness.clock)
+    harness.metrics.register_monitor(harness.model, harness.tariff.measures, harness.tariff.suspicion.edges, monitor)
+    harness.drift_monitor = monitor
+    return harness
 
 
-def test_new_rows_of_honest_callers_are_counted_by_bin(watched):
+def test_new_rows_of_honest_callers_are_counted_by_bin(monitored_harness):
     for n in (1, 2, 2):
-        watched.visit(watched.ask([n, 0]))
-    watched.visit(watched.ask([3, 0]), caller=watched.vip)
+        monitored_harness.handle(monitored_harness.infer_body([n, 0]))
+    monitored_harness.handle(monitored_harness.infer_body([3, 0]), caller=monitored_harness.vip)
     for _ in range(2):
-        page = watched.telemetry.page().decode()
+        page = monitored_harness.metrics.render().decode()
         rows = [line for line in page.splitlines() if line.startswith("modeltoll_p_values_total{")]
         assert sum(float(line.rpartition(" ")[2]) for line in rows) == 2.0
-        assert len(rows) == watched.tariff.shape[1]
-        assert all(f'model="{watched.model}"' in line and 'measure="entropy"' in line for line in rows)
+        assert len(rows) == monitored_harness.tariff.shape[1]
+        assert all(f'model="{monitored_harness.model}"' in line and 'measure="entropy"' in line for line in rows)
 
 
-def test_callers_under_suspicion_stay_out_of_the_watch(watched):
-    watched.upstream.handler = lambda path, body: watched.say(watched.unsure(1))
-    gate = watched.gate()
-    works = [watched.visit(watched.ask([n, 0]), gate=gate).work for n in range(60)]
+def test_rows_of_suspected_callers_are_not_counted_as_drift(monitored_harness):
+    monitored_harness.upstream.handler = lambda path, body: monitored_harness.answer(
+        monitored_harness.uncertain_scores(1)
+    )
+    gate = monitored_harness.gate()
+    works = [monitored_harness.handle(monitored_harness.infer_body([n, 0]), gate=gate).work for n in range(60)]
     unsuspected = sum(not work.suspected for work in works)
     assert unsuspected < 40
-    assert watched.monitor.reading().rows == unsuspected
+    assert monitored_harness.drift_monitor.reading().rows == unsuspected
 
 
-def test_drift_is_told_once_in_the_log_and_shown_in_the_metrics(watched, caplog):
+def test_drift_is_logged_once_and_exported_as_a_metric(monitored_harness, caplog):
     """Many callers, none of whom is suspected, and all of whose rows are rare."""
-    watched.upstream.handler = lambda path, body: watched.say(watched.unsure(1))
-    gate = watched.gate()
+    monitored_harness.upstream.handler = lambda path, body: monitored_harness.answer(
+        monitored_harness.uncertain_scores(1)
+    )
+    gate = monitored_harness.gate()
     with caplog.at_level(logging.WARNING, "modeltoll.gateway"):
-        for n in range(2 * LOOK):
-            watched.visit(watched.ask([n, 0]), caller=Caller(f"key:{n}"), gate=gate)
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert told.startswith("digits: ")
-    assert "Calibrate anew" in told
-    assert "key:" not in told
-    assert watched.metric('modeltoll_drift_detected{model="digits"}') == 1.0
-    assert watched.metric('modeltoll_drift_mean_units{model="digits"}') > 10.0
-    threshold = watched.metric('modeltoll_drift_log_threshold{model="digits"}')
-    assert watched.metric('modeltoll_drift_log_evidence{model="digits"}') > threshold
+        for n in range(2 * CHECK_ROWS):
+            monitored_harness.handle(monitored_harness.infer_body([n, 0]), caller=Caller(f"key:{n}"), gate=gate)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("digits: ")
+    assert "Calibrate again" in message
+    assert "key:" not in message
+    assert monitored_harness.metric('modeltoll_drift_detected{model="digits"}') == 1.0
+    assert monitored_harness.metric('modeltoll_drift_mean_units{model="digits"}') > 10.0
+    threshold = monitored_harness.metric('modeltoll_drift_log_threshold{model="digits"}')
+    assert monitored_harness.metric('modeltoll_drift_log_evidence{model="digits"}') > threshold
     assert np.isfinite(threshold)
 
 
-def test_where_it_is_asked_for_the_traffic_chooses_g_for_the_next_rows(town):
+def test_where_it_is_asked_for_the_traffic_chooses_g_for_the_next_rows(harness):
     """Rows at p = 1, from callers under suspicion or not: a small g earns most of them."""
-    monitor = DriftMonitor("digits", DriftDetector(town.tariff), town.clock, AdaptiveG(town.tariff))
-    town.monitor = monitor
-    town.telemetry.watch("digits", town.tariff.measures, town.tariff.suspicion.edges, monitor)
-    town.upstream.handler = lambda path, body: town.say(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))
-    gate = town.gate()
-    works = [town.visit(town.ask([[n, row] for row in range(64)]), gate=gate).work for n in range(20)]
-    assert town.metric('modeltoll_g{model="digits"}') == 0.5
+    monitor = DriftMonitor("digits", DriftDetector(harness.tariff), harness.clock, AdaptiveG(harness.tariff))
+    harness.drift_monitor = monitor
+    harness.metrics.register_monitor("digits", harness.tariff.measures, harness.tariff.suspicion.edges, monitor)
+    harness.upstream.handler = lambda path, body: harness.answer(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))
+    gate = harness.gate()
+    works = [harness.handle(harness.infer_body([[n, row] for row in range(64)]), gate=gate).work for n in range(20)]
+    assert harness.metric('modeltoll_g{model="digits"}') == 0.5
     assert works[-1].rows_seconds == pytest.approx(works[0].rows_seconds * 0.5 / 0.2)

@@ -524,7 +524,7 @@ class Positional(OpenInference):
 class Chatty(OpenInference):
     """Repeats all that a model server complains of."""
 
-    def complaint(self, answer):
+    def error_text(self, answer):
         return answer.body.decode("utf-8", "replace")
 
 

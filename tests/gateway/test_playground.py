@@ -107,14 +107,14 @@ def test_the_admin_address_serves_the_page(tmp_path, calibration):
         "upstream: {url: 'http://127.0.0.1:1'}\n"
         "models: {digits: {tariff: tariff.json, output: {name: p, kind: probabilities}, measures: [{name: entropy}]}}\n"
     )
-    assembly = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
+    gateway = build_gateway(load_settings(tmp_path / "modeltoll.yaml"))
 
     async def ask(app, path):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return await client.get(path, follow_redirects=True)
 
-    page = asyncio.run(ask(assembly.admin, "/try"))
+    page = asyncio.run(ask(gateway.admin, "/try"))
     assert (page.status_code, page.url.path) == (200, "/try/")
-    document = asyncio.run(ask(assembly.admin, "/try/gateway.json")).json()
+    document = asyncio.run(ask(gateway.admin, "/try/gateway.json")).json()
     assert document["models"] == [{"name": "digits", "infer": MODEL.infer, "metadata": MODEL.metadata}]
-    assert asyncio.run(ask(assembly.public, "/try/")).status_code == 404
+    assert asyncio.run(ask(gateway.public, "/try/")).status_code == 404

@@ -1,4 +1,4 @@
-"""Tokens: good for one caller, for one solution, for a while; shown twice they give the same bytes."""
+"""A token is valid for one caller, one solution and a limited time; redeemed twice, it gives the same bytes."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ REDEEMED = wire.Accept(mode="redeem")
 
 
 @pytest.fixture(params=["sha256", "argon2id", "hashcash"])
-def issued(town, request):
-    """A town, a toll of Alice's in redeem mode, and its solution."""
-    town.allow, town.tariff = (request.param,), town.tariff
-    town.modes = ("redeem",)
-    toll = town.visit(town.ask([1, 2]), accept=REDEEMED).toll
+def issued(harness, request):
+    """A harness, a toll for Alice in redeem mode, and its solution."""
+    harness.allowed_puzzles, harness.tariff = (request.param,), harness.tariff
+    harness.modes = ("redeem",)
+    toll = harness.handle(harness.infer_body([1, 2]), accept=REDEEMED).toll
     assert (toll.mode, toll.challenge.puzzle) == ("redeem", request.param)
-    return town, toll, solve(toll.challenge, SolveControl()).counters
+    return harness, toll, solve(toll.challenge, SolveControl()).counters
 
 
-def refused(town, token, counters, caller=None):
+def refused(harness, token, counters, caller=None):
     """The public and the private reason of a refusal."""
     with pytest.raises(TokenRefused) as caught:
-        redeem(town.chance, caller or town.alice, wire.encode_redemption(token, counters))
+        redeem(harness.runtime, caller or harness.alice, wire.encode_redemption(token, counters))
     return str(caught.value), caught.value.private
 
 
-def test_the_solution_buys_the_answer_as_often_as_it_is_shown(issued):
-    town, toll, counters = issued
+def test_a_solution_gives_the_same_answer_each_time(issued):
+    harness, toll, counters = issued
     body = wire.encode_redemption(toll.payload, counters)
-    answers = [redeem(town.chance, town.alice, body) for _ in range(3)]
-    assert answers == [town.say(town.sure(1))] * 3
-    assert len(town.log()) == 1  # it was priced when it was asked for
+    answers = [redeem(harness.runtime, harness.alice, body) for _ in range(3)]
+    assert answers == [harness.answer(harness.confident_scores(1))] * 3
+    assert len(harness.log()) == 1  # it was priced when it was asked for
 
 
-def test_a_wrong_solution_buys_nothing_and_no_reason_is_given(issued):
-    town, toll, counters = issued
+def test_a_wrong_solution_is_refused_without_a_reason(issued):
+    harness, toll, counters = issued
     for wrong in ((counters[0] + 1,), (*counters, 0), (*counters, *counters), (2**64 - 1,)):
-        assert refused(town, toll.payload, wrong)[0] == REFUSED
+        assert refused(harness, toll.payload, wrong)[0] == REFUSED
 
 
-def test_a_token_of_another_caller_buys_nothing(issued):
-    town, toll, counters = issued
-    public, _ = refused(town, toll.payload, counters, town.bob)
+def test_a_token_of_another_caller_is_refused(issued):
+    harness, toll, counters = issued
+    public, _ = refused(harness, toll.payload, counters, harness.bob)
     assert public == REFUSED
     assert "alice" not in public
 
 
-def test_a_forged_or_truncated_token_buys_nothing(issued):
-    town, toll, counters = issued
+def test_a_forged_or_truncated_token_is_refused(issued):
+    harness, toll, counters = issued
     token = toll.payload
     for forged in (b"", token[:4], token[:20], token[:-1], token + b"\0", bytes(len(token))):
-        assert refused(town, forged, counters)[0] == REFUSED
+        assert refused(harness, forged, counters)[0] == REFUSED
     for place in range(0, len(token), 7):
         changed = bytearray(token)
         changed[place] ^= 1
-        assert refused(town, bytes(changed), counters)[0] == REFUSED
+        assert refused(harness, bytes(changed), counters)[0] == REFUSED
 
 
 def test_a_token_expires(issued):
-    town, toll, counters = issued
-    town.clock.advance(3599)
-    assert redeem(town.chance, town.alice, wire.encode_redemption(toll.payload, counters)).status == 200
-    town.clock.advance(60 + 10 * toll.typical_seconds)
+    harness, toll, counters = issued
+    harness.clock.advance(3599)
+    assert redeem(harness.runtime, harness.alice, wire.encode_redemption(toll.payload, counters)).status == 200
+    harness.clock.advance(60 + 10 * toll.typical_seconds)
     with pytest.raises(TokenExpired) as caught:
-        redeem(town.chance, town.alice, wire.encode_redemption(toll.payload, counters))
+        redeem(harness.runtime, harness.alice, wire.encode_redemption(toll.payload, counters))
     assert caught.value.status == 410
 
 
@@ -93,21 +93,21 @@ NO_REDEMPTIONS = {
 
 
 @pytest.mark.parametrize("body", NO_REDEMPTIONS.values(), ids=NO_REDEMPTIONS)
-def test_what_is_no_redemption_is_a_request_error(town, body):
+def test_a_malformed_redemption_is_a_request_error(harness, body):
     with pytest.raises(RequestError):
-        redeem(town.chance, town.alice, body)
+        redeem(harness.runtime, harness.alice, body)
 
 
 @given(token=st.binary(max_size=200), counters=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=16))
-def test_no_token_of_chance_buys_anything(token, counters):
-    town = TOWN[0]
-    assert refused(town, token, tuple(counters))[0] == REFUSED
+def test_random_tokens_are_refused(token, counters):
+    harness = HARNESS[0]
+    assert refused(harness, token, tuple(counters))[0] == REFUSED
 
 
-TOWN = []
+HARNESS = []
 
 
 @pytest.fixture(autouse=True)
-def _town_for_hypothesis(town):
-    """Hypothesis runs many examples in one test; they share a town."""
-    TOWN[:] = [town]
+def _harness_for_hypothesis(harness):
+    """Hypothesis runs many examples in one test; they share one harness."""
+    HARNESS[:] = [harness]

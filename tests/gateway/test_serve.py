@@ -1,4 +1,4 @@
-"""Real processes on real ports: two gateways share one ledger, and both end as they should."""
+"""Real processes on real ports: two gateways share one ledger, and both stop cleanly."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Caller
 from modeltoll.testing.protocols import serving
 
-HELD = -13.0  # a row that the model server thinks about until it is let go
+BLOCKED = -13.0  # a row that the model server answers only after ``release`` is set
 KEY = {"x-api-key": "alice-key"}
 PATH = "/v2/models/digits/infer"
 TENSOR = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [[0.0]]}
@@ -43,13 +43,13 @@ class Model:
     """A model server that can be made to wait."""
 
     def __init__(self):
-        self.inside, self.leave = threading.Event(), threading.Event()
+        self.blocked, self.release = threading.Event(), threading.Event()
 
     async def infer(self, request: Request) -> Response:
         tensor = (await request.json())["inputs"][0]
-        if tensor["data"][0][0] == HELD:
-            self.inside.set()
-            await asyncio.to_thread(self.leave.wait, 60)
+        if tensor["data"][0][0] == BLOCKED:
+            self.blocked.set()
+            await asyncio.to_thread(self.release.wait, 60)
         rows = tensor["shape"][0]
         output = {"name": "p", "shape": [rows, 4], "datatype": "FP64", "data": [0.97, 0.01, 0.01, 0.01] * rows}
         return Response(json.dumps({"outputs": [output]}), media_type="application/json")
@@ -143,7 +143,7 @@ def test_two_gateways_on_one_ledger_add_up_exactly(gateways):
     direct.close()
 
 
-def test_a_running_gateway_learns_of_keys_that_are_made_and_taken_back(gateways):
+def test_a_running_gateway_reads_created_and_revoked_keys(gateways):
     """By command, without a restart; the tier counts from the first request on."""
     gateway = gateways[0]
     settings, body = gateway.log.with_suffix(".yaml"), {"inputs": [TENSOR]}
@@ -171,25 +171,25 @@ def test_a_running_gateway_learns_of_keys_that_are_made_and_taken_back(gateways)
     assert new not in gateway.log.read_text() + settings.with_name("keys.json").read_text()
 
 
-def test_a_terminated_gateway_first_finishes_who_is_inside(gateways, model):
+def test_a_terminated_gateway_finishes_active_requests(gateways, model):
     gateway = gateways[0]
     with ThreadPoolExecutor(1) as pool:
-        status = pool.submit(gateway.ask, HELD)
-        assert model.inside.wait(60)
+        status = pool.submit(gateway.ask, BLOCKED)
+        assert model.blocked.wait(60)
         gateway.process.send_signal(signal.SIGTERM)
-        while True:  # until nobody else is let in
+        while True:  # until no more connections are accepted
             try:
                 socket.create_connection(("127.0.0.1", gateway.port)).close()
             except ConnectionError:  # refused, or reset where the socket was closing
                 break
         assert not status.done()
-        model.leave.set()
+        model.release.set()
         assert status.result(60) == 402
     assert gateway.process.wait(60) == 0
     assert "Traceback" not in gateway.log.read_text()
 
 
-def test_an_interrupted_gateway_ends_without_a_traceback(gateways):
+def test_an_interrupted_gateway_stops_without_a_traceback(gateways):
     gateway = gateways[1]
     gateway.process.send_signal(signal.SIGINT)
     assert gateway.process.wait(60) in (0, 130)
@@ -199,7 +199,7 @@ def test_an_interrupted_gateway_ends_without_a_traceback(gateways):
 
 
 @pytest.fixture
-def leaving(tmp_path, calibration):
+def draining(tmp_path, calibration):
     """A gateway that drains for a minute, and its model server."""
     model = Model()
     with serving(model.application()) as upstream:
@@ -207,28 +207,28 @@ def leaving(tmp_path, calibration):
         try:
             yield gateway.await_ready(), model
         finally:
-            model.leave.set()
+            model.release.set()
             gateway.process.kill()
             gateway.process.wait()
 
 
-def test_readiness_is_denied_before_anybody_is_turned_away_and_a_second_signal_ends_all_at_once(leaving):
-    gateway, model = leaving
+def test_a_draining_gateway_is_not_ready_but_serves_and_a_second_signal_stops_it_at_once(draining):
+    gateway, model = draining
     gateway.process.send_signal(signal.SIGTERM)
     ready = httpx.get(f"http://127.0.0.1:{gateway.admin}/readyz")
     while ready.status_code == 200:
         ready = httpx.get(f"http://127.0.0.1:{gateway.admin}/readyz")
     assert (ready.status_code, ready.json()) == (503, {"ready": False, "leaving": True})
     assert httpx.get(f"http://127.0.0.1:{gateway.admin}/livez").status_code == 200
-    assert gateway.ask(1.0) == 402  # who has not heard of it yet is served
+    assert gateway.ask(1.0) == 402  # requests are still served while draining
     with ThreadPoolExecutor(1) as pool:
-        status = pool.submit(gateway.ask, HELD)
-        assert model.inside.wait(60)
+        status = pool.submit(gateway.ask, BLOCKED)
+        assert model.blocked.wait(60)
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(60) == 0
         assert status.exception(60) is not None or status.result() >= 500  # and no answer
     lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
-    assert any(line["message"].startswith("leaving: readiness is denied") for line in lines)
+    assert any(line["message"].startswith("draining: the gateway reports that it is not ready") for line in lines)
 
 
 @pytest.mark.parametrize("setting", ["listen", "admin"])
@@ -269,30 +269,30 @@ def fill(ledger, path):
 
 
 @pytest.mark.parametrize("spoil", [lock, forbid, fill])
-def test_a_ledger_that_cannot_be_written_releases_nothing_until_it_can_again(town, tmp_path, spoil):
+def test_a_ledger_that_cannot_be_written_releases_nothing_until_it_can_again(harness, tmp_path, spoil):
     """Locked by another process, read-only, or on a full disk."""
     path = tmp_path / "ledger.db"
-    town.ledger = SqliteLedger(path, patience=0.05)
+    harness.ledger = SqliteLedger(path, patience=0.05)
     # An account with a long name needs a page of its own, so that a full disk is noticed at once.
     newcomer = Caller("key:" + "x" * 3000)
 
-    async def visits():
-        gate, body = town.gate(), town.ask([1, 2])
-        await town.ledger.open()
-        mend = spoil(town.ledger, path)
+    async def requests():
+        gate, body = harness.gate(), harness.infer_body([1, 2])
+        await harness.ledger.open()
+        mend = spoil(harness.ledger, path)
         with pytest.raises(LedgerError) as caught:
-            await gate.visit(town.request(body, newcomer))
-        town.without_ledger = True
-        passage = await town.gate().visit(town.request(body, newcomer))
+            await gate.handle(harness.request(body, newcomer))
+        harness.without_ledger = True
+        result = await harness.gate().handle(harness.request(body, newcomer))
         mend()
-        after = await gate.visit(town.request(body, newcomer))
-        account = await town.ledger.account(newcomer, town.model, town.clock())
-        await town.ledger.close()
-        return caught.value, passage, after, account
+        after = await gate.handle(harness.request(body, newcomer))
+        account = await harness.ledger.account(newcomer, harness.model, harness.clock())
+        await harness.ledger.close()
+        return caught.value, result, after, account
 
-    error, passage, after, account = asyncio.run(visits())
+    error, result, after, account = asyncio.run(requests())
     assert error.status == 503
     assert str(path) not in str(error)
-    assert (passage.remembered, passage.toll is not None) == (False, True)
-    assert passage.work.seconds == after.work.seconds
-    assert (after.remembered, account.rows, account.requests) == (True, 1, 1)
+    assert (result.in_ledger, result.toll is not None) == (False, True)
+    assert result.work.seconds == after.work.seconds
+    assert (after.in_ledger, account.rows, account.requests) == (True, 1, 1)

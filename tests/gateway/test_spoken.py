@@ -47,12 +47,12 @@ def tariff(model, measure, path):
 def written(tmp_path):
     """Writes settings of some models, each with a tariff of its own, and gives their path."""
 
-    def write(url="http://127.0.0.1:1", entry_seconds=0.0, **models):
+    def write(url="http://127.0.0.1:1", new_account_seconds=0.0, **models):
         for name, model in models.items():
             tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
         keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
-        callers = {"keys": keys, "entry": {"seconds": entry_seconds}}
+        callers = {"keys": keys, "admission": {"seconds": new_account_seconds}}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -64,9 +64,9 @@ def written(tmp_path):
 def gateway(settings, says):
     """A gateway in front of a double, its ledger open; and the double."""
     upstream = FakeUpstream(says)
-    assembly = build_gateway(load_settings(settings), upstream)
-    asyncio.run(assembly.ledger.open())
-    return assembly.public, upstream
+    gateway = build_gateway(load_settings(settings), upstream)
+    asyncio.run(gateway.ledger.open())
+    return gateway.public, upstream
 
 
 def answers(document):
@@ -191,7 +191,7 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
             else raw_answer(path, body)
         )
 
-    app, upstream = gateway(written(entry_seconds=1e-4, digits=RAW, chat=TOKENS), says)
+    app, upstream = gateway(written(new_account_seconds=1e-4, digits=RAW, chat=TOKENS), says)
     question, length = raw_question()
     purse = Purse()
     with serving(app) as url, httpx.Client(transport=TollTransport(purse=purse)) as client:
@@ -222,7 +222,7 @@ FAULTS = {
     ),
     "no output": ({"a": ENTROPY}, "output.name"),
     "labels that are not listed": ({"a": ENTROPY | {"protocol": "labels"}}, "output.labels"),
-    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "tokens belongs to"),
+    "tokens of another protocol": ({"a": TOKENS | {"protocol": "v1"}}, "protocol v1 has no tokens"),
     "a measure that does not fit": ({"a": TOKENS | {"measures": [{"name": "entropy"}]}}, "cannot measure tokens"),
     "one path for two models": (
         {"a": ENTROPY | {"protocol": "mlflow"}, "b": ENTROPY | {"protocol": "mlflow"}},

@@ -1,4 +1,4 @@
-"""Several workers: one address, one count, one end."""
+"""Several workers share an address, count exactly together and stop together."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def serves(process):
     """Whether it lives, and is more than what multiprocessing keeps for itself."""
     try:
         return "resource_tracker" not in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # it ended, and nobody may have noticed yet
+    except psutil.NoSuchProcess:  # it has ended and was not waited for yet
         return False
 
 
@@ -134,7 +134,7 @@ def test_an_interrupt_of_the_whole_terminal_ends_all_and_shows_no_traceback(gate
     assert "Traceback" not in gateway.log.read_text()
 
 
-def test_nobody_outlives_a_parent_that_was_killed(gateway):
+def test_no_worker_outlives_a_killed_parent(gateway):
     workers = gateway.workers()
     gateway.process.kill()
     gateway.process.wait()
@@ -150,7 +150,7 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(gateway):
     while sum(line.startswith("modeltoll_workers 2") for line in metrics(gateway)) < 1:
         time.sleep(0.05)
     assert {gateway.ask().status_code for _ in range(10)} == {402}
-    assert "another takes its place" in gateway.log.read_text()
+    assert "another replaces it" in gateway.log.read_text()
 
 
 def test_every_worker_follows_the_settings_file_and_reads_all_again_on_sighup(gateway):
@@ -221,12 +221,12 @@ def test_workers_that_cannot_start_end_the_gateway_with_their_reason(tmp_path):
 
 
 def page(**numbers):
-    telemetry = GatewayMetrics()
+    metrics = GatewayMetrics()
     for name, number in numbers.items():
-        telemetry.refused(name) if number else None
+        metrics.count_error(name) if number else None
         for _ in range(number - 1):
-            telemetry.refused(name)
-    return telemetry.page().decode()
+            metrics.count_error(name)
+    return metrics.render().decode()
 
 
 def test_the_page_of_all_workers_has_every_sample_of_each_once_and_reads_as_metrics():
@@ -255,11 +255,11 @@ def test_a_worker_that_does_not_answer_is_left_out_and_counted():
 
     worker = Starlette(routes=[Route("/metrics", metrics)])
     with serving(worker) as alive:
-        chorus = WorkerMetricsApp(Starlette(routes=[Route("/livez", other)]), [alive, "http://127.0.0.1:1"])
+        all_workers = WorkerMetricsApp(Starlette(routes=[Route("/livez", other)]), [alive, "http://127.0.0.1:1"])
 
         async def ask():
-            transport = httpx.ASGITransport(chorus)
-            async with chorus.opened(), httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+            transport = httpx.ASGITransport(all_workers)
+            async with all_workers.open(), httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
                 return [await client.get(path) for path in ("/metrics", "/livez", "/nowhere")]
 
         page, live, nowhere = asyncio.run(ask())

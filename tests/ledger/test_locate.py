@@ -10,8 +10,9 @@ import pytest
 
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger.account_math import HALF_LIFE
-from modeltoll.ledger.locate import STORES, ledger_from_url, open_ledger
+from modeltoll.ledger.locate import ledger_from_url, ledger_spec, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.records import READINESS_PROBE
 from modeltoll.testing.clock import FakeClock
@@ -21,8 +22,8 @@ from modeltoll.testing.ledgers import check_ledger
 def test_every_line_of_the_table_names_a_ledger(stores):
     for scheme, url in stores.items():
         check_ledger(lambda url=url: ledger_from_url(url), survives_reopen=scheme != "memory")
-    assert {*stores, "redis", "rediss", "valkeys"} == STORES.keys()
-    assert len({STORES[scheme] for scheme in ("redis", "rediss", "valkey", "valkeys")}) == 1
+    assert {*stores, "redis", "rediss", "valkeys"} == LEDGERS.built_in.keys()
+    assert len({ledger_spec(f"{scheme}://host").store for scheme in ("redis", "rediss", "valkey", "valkeys")}) == 1
 
 
 def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch):

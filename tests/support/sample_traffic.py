@@ -149,7 +149,7 @@ async def _charge_request(
         at,
     )
     work = tariff.work(assessment, await traffic.ledger.charge(plan.caller, charge))
-    traffic.monitor.saw(plan.caller, fingerprints, assessment, work)
+    traffic.monitor.record(plan.caller, fingerprints, assessment, work)
     mode = "exempt" if plan.caller.exempt else "shadow" if traffic.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
     await traffic.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))

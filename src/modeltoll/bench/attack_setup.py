@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.errors import SettingsError
-
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
 
@@ -47,9 +45,7 @@ def prepare_attack(wanted: AttackFactory) -> PreparedAttack:
     from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  what needs no thief need not import them all
     from modeltoll.bench.students.registry import student_factory  # noqa: PLC0415
 
-    if wanted.attack not in ATTACKS:
-        raise SettingsError([f"there is no attack {wanted.attack!r}; there are: {', '.join(ATTACKS)}"])
-    entry, quick = ATTACKS[wanted.attack], wanted.profile == QUICK
+    entry, quick = ATTACKS.find(wanted.attack), wanted.profile == QUICK
     scaled = {
         name: (_without_parameters(paper), _without_parameters(used))
         for name, (paper, used) in entry.scaled_down(quick=quick).items()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import checks
-from modeltoll.bench.defences.registry import DEFENCES, WATCHERS
+from modeltoll.bench.defences.registry import answering, detecting
 from modeltoll.bench.evasions.evasion import CARD as BY_CARD
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
@@ -122,23 +122,23 @@ def _honest_cost(context: ExperimentContext, honest_ratio: float) -> dict[str, f
     """What the defence costs honest users: their labels, how far scores are off, alarms, time."""
     name, sample = context.experiment.defence, context.baseline.honest
     cost: dict[str, float | None] = {"ratio": honest_ratio}
-    if name in DEFENCES:
-        told = DEFENCES[name](context.baseline).answer(sample.scores)
+    if defence := answering(name, context.baseline):
+        told = defence.answer(sample.scores)
         right = told.argmax(axis=1) == sample.truth
         cost["accuracy_lost"] = sample.accuracy - float(right.mean())
         cost["scores_off"] = float(np.abs(told - sample.scores).sum(axis=1).mean())
-    else:
+    if detector := detecting(name, context.baseline):
         labels = sample.scores.argmax(axis=1)
         parts = np.array_split(np.arange(len(labels)), _CALLERS)
-        alarms = [WATCHERS[name].first_alarm(context.baseline.images[part], labels[part]) for part in parts]
+        alarms = [detector.first_alarm(context.baseline.images[part], labels[part]) for part in parts]
         cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _CALLERS
     return cost
 
 
 def _alarms(context: ExperimentContext, stolen: StolenData, outcome: ScenarioResult) -> tuple[float, float | None]:
     """The share of accounts that come under suspicion, and the median row at which they do."""
-    if context.experiment.defence in WATCHERS:
-        first = WATCHERS[context.experiment.defence].first_alarm(stolen.images, stolen.labels[: len(stolen.images)])
+    if detector := detecting(context.experiment.defence, context.baseline):
+        first = detector.first_alarm(stolen.images, stolen.labels[: len(stolen.images)])
         return (0.0, None) if first is None else (1.0, float(first))
     alarms = outcome.first_alarms()
     return len(alarms) / outcome.accounts, float(np.median(alarms)) if len(alarms) else None

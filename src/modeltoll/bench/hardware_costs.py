@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.names import ARGON2ID, SHA256
 from modeltoll.puzzle.counter import LADDER, MIN_EVALUATIONS
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 
@@ -33,8 +34,6 @@ __all__ = [
     "hardware_cost",
     "memory_of",
 ]
-
-ARGON2ID, SHA256 = "argon2id", "sha256"
 
 EURO_PER_KWH = 0.19  # EU average for non-household consumers, first half of 2025 (Eurostat, nrg_pc_205)
 

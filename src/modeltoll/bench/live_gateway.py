@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import random
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,20 +18,19 @@ import numpy as np
 from modeltoll.client.httpx import AsyncTollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.errors import ModeltollError
+from modeltoll.gateway.assembly.build import single_model_components, system_runtime
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
-from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
-from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
-from modeltoll.gateway.observability.metrics import GatewayMetrics
+from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
+from modeltoll.gateway.core.request import GateConfig, ServedModel
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
-from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
+from modeltoll.gateway.public.app import IngressPolicy, application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
 from modeltoll.puzzle.counter import Argon2idCounter
-from modeltoll.puzzle.seal import KeyRing
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Answer, Caller
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
 from modeltoll.simulation.traffic import one_account
@@ -40,6 +38,7 @@ from modeltoll.simulation.traffic import one_account
 if TYPE_CHECKING:
     from modeltoll.bench.leak_measures import Measures
     from modeltoll.bench.victims.victim import Victim
+    from modeltoll.gateway.public.app import AppComponents
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
@@ -145,15 +144,14 @@ def _question(image: Floats) -> bytes:
 def _components(
     live_run: LiveRun, tariff: Tariff, puzzle: _RecordingPuzzle, profile: MachineProfile, ledger: Ledger
 ) -> AppComponents:
-    """A gateway with this tariff, as ``assemble`` builds one."""
+    """The application of a gateway with this tariff."""
     measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
-    subject = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
+    served_model = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
     upstream = _Upstream(live_run.victim, live_run.images.shape[1:])
-    generator = np.random.default_rng(secrets.randbits(128))
-    chance = GateRuntime(time.time, random.SystemRandom(), generator, KeyRing((secrets.token_bytes(32),)), profile)
-    gate = Gate(GateConfig(subject, tariff, PuzzleSelector({puzzle.name: puzzle})), upstream, ledger, chance)
-    door = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
-    return AppComponents({_MODEL: gate}, upstream, door, GatewayMetrics(), chance)
+    selector = PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))
+    config = GateConfig(served_model, tariff, selector)
+    ingress = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
+    return single_model_components(config, upstream, ledger, system_runtime(profile), ingress)
 
 
 async def _ask(
@@ -162,11 +160,11 @@ async def _ask(
     """Ask a new gateway about one image after another, and pay whatever it costs; the seconds and answer of each."""
     ledger, dealer = MemoryLedger(), _RecordingPuzzle(profile)
     await ledger.open()
-    house = _components(live_run, tariff, dealer, profile, ledger)
+    components = _components(live_run, tariff, dealer, profile, ledger)
     purse = Purse(math.inf, profile=profile)
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
-    async with temporary_server(application(house)) as address:
+    async with temporary_server(application(components)) as address:
         client = httpx.AsyncClient(base_url=address, timeout=_TIMEOUT, transport=AsyncTollTransport(purse=purse))
         async with client:
             for image in images:

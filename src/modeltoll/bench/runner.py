@@ -14,7 +14,7 @@ from modeltoll.bench.artifact_files import remove_partial_files
 from modeltoll.bench.attack_setup import AttackFactory, prepare_attack
 from modeltoll.bench.baseline import Baseline, measure_baseline
 from modeltoll.bench.checks import live_agrees, live_unchanged
-from modeltoll.bench.defences.registry import DEFENCES, TRUTH
+from modeltoll.bench.defences.registry import DEFENCES, TRUTH, answering
 from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
 from modeltoll.bench.evasions.registry import PLAIN
 from modeltoll.bench.experiment import HONEST, Experiment, Provenance
@@ -93,7 +93,7 @@ def extraction_of(experiment: Experiment) -> ExtractionRun | None:
     """The theft that an experiment rests on; defences that change nothing that is told share one."""
     if experiment.attack == HONEST:
         return None
-    answers = experiment.defence if experiment.defence in DEFENCES else TRUTH
+    answers = experiment.defence if DEFENCES.find(experiment.defence).answers else TRUTH
     return ExtractionRun(
         experiment.dataset,
         experiment.attack,
@@ -178,12 +178,13 @@ def _stolen_data(extraction: ExtractionRun, run: RunSettings, baseline: Baseline
         prepared_attack = run.prepare(
             AttackFactory(extraction.attack, extraction.profile, target.architecture, prepared.classes)
         )
-        answering = DEFENCES[extraction.answers](baseline).answer
+        defence = answering(extraction.answers, baseline)
+        assert defence is not None  # as extraction_of says
         return run_extraction(
             extraction,
             prepared_attack,
             prepared,
-            answering,
+            defence.answer,
             _price_oracle(prepared, baseline, extraction.target),
             progress,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.attack_setup import FULL, QUICK
-from modeltoll.bench.defences.registry import DEFENCES, TRUTH, WATCHERS
+from modeltoll.bench.defences.registry import DEFENCES, TRUTH
 from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
 from modeltoll.bench.experiment import HONEST, Experiment
 from modeltoll.bench.honest.workload import WORKLOADS
@@ -73,6 +73,7 @@ class SuiteOptions:
     seeds: int = 3
     queries: int | None = None
     foreign: str = ""
+    defences: tuple[str, ...] = ()
 
 
 def _published(dataset: str) -> Tariff:
@@ -99,6 +100,7 @@ class _SuiteFrame:
     profile: str
     seed: int
     queries: int
+    defences: tuple[str, ...]
 
     def extraction(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
         toll, measure = tariff
@@ -140,7 +142,7 @@ def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment
 
 def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     for attack in attacks or _DEFENDED:
-        for defence in (*DEFENCES, *WATCHERS):
+        for defence in frame.defences:
             yield frame.extraction(attack, _FREE, defence=defence)
         for tariff in (_informative(frame.dataset), _OURS):
             yield frame.extraction(attack, tariff)
@@ -154,7 +156,7 @@ def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]
     for attack, evasion, tariff in product(attacks or _EVADING[1:], _QUICK_EVASIONS, both):
         yield frame.extraction(attack, tariff, evasion)
     yield from _honest(frame, ())
-    for defence in (*DEFENCES, *WATCHERS):
+    for defence in frame.defences:
         yield frame.extraction((attacks or _EVADING[1:])[0], _FREE, defence=defence)
 
 
@@ -182,7 +184,7 @@ def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     """The experiments of a suite, first all with seed 0, then the further seeds.
 
     Raises:
-        SettingsError: there is no such suite or data set.
+        SettingsError: there is no such suite, data set or defence.
     """
     if name not in SUITES:
         raise SettingsError([f"there is no suite {name!r}; there are: {', '.join(SUITES)}"])
@@ -192,9 +194,10 @@ def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     if missing:
         raise SettingsError([f"there is no data set {', '.join(missing)}; there are: {', '.join(TARGETS)}"])
     profile = choice.profile or suite.profile
+    defences = tuple(DEFENCES.find(defence).name for defence in choice.defences or DEFENCES.built_in)
     experiments: list[Experiment] = []
     for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
         queries = choice.queries or TARGETS[dataset].queries
-        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries), choice.attacks)
+        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries, defences), choice.attacks)
         experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
     return tuple(experiments)

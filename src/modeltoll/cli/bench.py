@@ -64,6 +64,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     ),
     dataset: Annotated[list[str] | None, typer.Option(help="Run only this data set; may be repeated.")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="Run only this attack; may be repeated.")] = None,
+    defence: Annotated[
+        list[str] | None, typer.Option(help="Run only this defence, in suites that compare them; may be repeated.")
+    ] = None,
     foreign: Annotated[
         str,
         typer.Option(
@@ -109,7 +112,9 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
         raise SettingsError([f"--profile: there is no {profile!r}; there are: {', '.join(PROFILES)}"])
-    options = suites.SuiteOptions(tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign)
+    options = suites.SuiteOptions(
+        tuple(dataset or ()), tuple(attack or ()), profile, seeds, queries, foreign, tuple(defence or ())
+    )
     planned = [experiment for name in names for experiment in suites.plan_experiments(name, options)]
     jobs_left = pending_jobs(planned, folder, live=live > 0)
     left = sum(len(job.experiments) for job in jobs_left)

@@ -23,7 +23,7 @@ from modeltoll.cli.terminal import (
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.settings.callers import CallerSettings
 
 __all__ = ["commands"]
@@ -73,7 +73,7 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
     now, (key, sha256) = _now(), key_file.draw_key()
     end = None if expires is None else _expiry(expires, now)
     try:
-        line = key_file.KeyLine(
+        line = key_file.KeyRecord(
             name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
         )
     except ValidationError as error:
@@ -160,7 +160,7 @@ def _print_key(key: str, description: str) -> None:
     note.print(escape(f"{description}; it is shown this once; store it"), soft_wrap=True)
 
 
-def _key_cells(key: KeyLine, now: datetime) -> tuple[str, ...]:
+def _key_cells(key: KeyRecord, now: datetime) -> tuple[str, ...]:
     expires = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}"
     return (
         escape(key.name),

@@ -75,17 +75,17 @@ def serve(
         from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
     loaded = load_settings(settings)
     configure_logging(loaded.operation)
-    assembly = build_gateway(loaded)
-    for notice in assembly.notices:
+    gateway = build_gateway(loaded)
+    for notice in gateway.warnings:
         _print_note(f"[yellow]note:[/] {notice}")
     message = (
         f"gateway on http://{loaded.listen} for {loaded.upstream.url}, metrics on http://{loaded.admin}/metrics, "
         f"dashboard on http://{loaded.admin}/dashboard/, test page on http://{loaded.admin}/try/"
     )
     if workers == 1:
-        run_gateway(loaded, assembly, lambda: _print_note(message), settings)
+        run_gateway(loaded, gateway, lambda: _print_note(message), settings)
     else:
-        del assembly  # each worker builds its own
+        del gateway  # each worker builds its own
         run_workers(loaded, workers, lambda: _print_note(f"{message}, {workers} workers"), settings)
 
 

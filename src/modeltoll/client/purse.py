@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,6 +13,7 @@ from modeltoll import wire
 from modeltoll.errors import TollTooDear
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
+from modeltoll.puzzle.registry import puzzle_solver
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import MachineProfile, Solution, Toll
 
@@ -113,8 +114,10 @@ class Purse:
         paid: called with each payment, in the solver's thread.
         profile: the machine in whose seconds the limits are stated; by default the reference machine.
         clock: returns monotonic seconds.
+        puzzles: names of puzzles of other packages (entry points ``modeltoll.puzzles``) that are solved too.
 
     Raises:
+        SettingsError: there is no such puzzle that can be used.
         ValueError: a limit is negative or not a number, or ``cores`` or ``memory_kib`` is below 1.
     """
 
@@ -131,6 +134,7 @@ class Purse:
         paid: Callable[[Payment], None] | None = None,
         profile: MachineProfile = DEFAULT_PROFILE,
         clock: Callable[[], float] = time.monotonic,
+        puzzles: Sequence[str] = (),
     ) -> None:
         limits = {"max_seconds_per_hour": max_seconds_per_hour, "deadline_seconds": deadline_seconds}
         for name, limit in ({"max_seconds": max_seconds} | limits).items():
@@ -141,7 +145,9 @@ class Purse:
         self.max_seconds = max_seconds
         self.deadline_seconds = deadline_seconds
         self.memory_kib = memory_kib
-        self.accept_header = wire.format_accept(wire.Accept(memory_kib=memory_kib))
+        self._solvers = {name: puzzle_solver(name) for name in puzzles}
+        accept = wire.Accept(memory_kib=memory_kib)
+        self.accept_header = wire.format_accept(replace(accept, puzzles=(*accept.puzzles, *puzzles)))
         self._control = SolveControl(progress=progress, cores=cores, clock=clock)
         self._allow = allow
         self._paid = paid
@@ -153,6 +159,11 @@ class Purse:
     def cores(self) -> int:
         """Number of cores that one solver may use."""
         return self._control.cores
+
+    @property
+    def puzzles(self) -> Collection[str]:
+        """The puzzles of other packages that are solved too."""
+        return self._solvers.keys()
 
     @property
     def payments(self) -> tuple[Payment, ...]:
@@ -199,7 +210,8 @@ class Purse:
         deadline = None if self.deadline_seconds is None else begin + self.deadline_seconds
         solution = None
         try:
-            solution = solve(toll.challenge, replace(self._control, deadline=deadline, cancelled=cancelled))
+            solver = self._solvers.get(toll.challenge.puzzle, solve)
+            solution = solver(toll.challenge, replace(self._control, deadline=deadline, cancelled=cancelled))
         finally:
             seconds = self._control.clock() - begin
             if solution is None:

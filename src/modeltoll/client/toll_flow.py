@@ -67,7 +67,7 @@ def toll_flow(purse: Purse, body: bytes) -> Flow:
     Raises:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
-    toll = wire.find_toll(body)
+    toll = wire.find_toll(body, purse.puzzles)
     while toll is not None:
         purse.decide(toll)  # refuse before a thread is used
         result = yield SolveStep(partial(_solve, purse, toll))
@@ -76,11 +76,11 @@ def toll_flow(purse: Purse, body: bytes) -> Flow:
         assert isinstance(result, Solution)
         response = yield RedeemStep(wire.encode_redemption(toll.payload, result.counters))
         assert isinstance(response, RedeemResponse)
-        toll = _next_toll(toll, response)
+        toll = _next_toll(toll, response, purse)
     return None
 
 
-def _next_toll(toll: Toll, response: RedeemResponse) -> Toll | None:
+def _next_toll(toll: Toll, response: RedeemResponse, purse: Purse) -> Toll | None:
     """The toll that follows a solved admission toll, or None if the response is the answer.
 
     Raises:
@@ -88,7 +88,9 @@ def _next_toll(toll: Toll, response: RedeemResponse) -> Toll | None:
     """
     if is_final_status(response.status):
         return None
-    next_toll = wire.find_toll(response.body) if toll.admission and response.status == wire.STATUS else None
+    next_toll = (
+        wire.find_toll(response.body, purse.puzzles) if toll.admission and response.status == wire.STATUS else None
+    )
     if next_toll is None or next_toll.admission:
         raise SealBroken(f"the server answers a solved toll with {response.status}: a redirect, or another toll")
     return next_toll

@@ -1,4 +1,4 @@
-"""A file that is read again when it changes, while the gateway runs; what cannot be used changes nothing."""
+"""Reads a file again when it changes; an invalid file leaves the previous content active."""
 
 from __future__ import annotations
 
@@ -17,70 +17,70 @@ __all__ = ["FileWatch"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_EVERY = 1.0  # seconds between two looks at the file; requests never wait for one
+_CHECK_SECONDS = 1.0  # between two checks of the file; requests never wait for one
 
 
 class FileWatch:
-    """Calls ``load`` when the file at ``path`` has changed; ``what`` names it in the log.
+    """Calls ``load`` when the file at ``path`` has changed; ``label`` names the file in the log.
 
-    ``load`` puts all of the file in force, or raises ``SettingsError`` and leaves what was in force before.
+    ``load`` activates the whole content of the file, or raises ``SettingsError`` and changes nothing.
     """
 
-    def __init__(self, path: Path, load: Callable[[], None], what: str) -> None:
+    def __init__(self, path: Path, load: Callable[[], None], label: str) -> None:
         self._path = path
         self._load = load
-        self._what = what
-        self._seen: tuple[int, ...] | None = None
-        self._fault = ""
+        self._label = label
+        self._active: tuple[int, ...] | None = None
+        self._error = ""
 
     @property
-    def broken(self) -> bool:
-        """Whether the file as it is now cannot be used."""
-        return bool(self._fault)
+    def invalid(self) -> bool:
+        """Whether the current content of the file cannot be used."""
+        return bool(self._error)
 
     def read(self) -> None:
-        """Put the file in force.
+        """Activate the current content of the file.
 
         Raises:
-            SettingsError: it cannot be used; every fault at once.
+            SettingsError: the content cannot be used; names every error at once.
         """
-        seen = self._signature()
+        signature = self._signature()
         self._load()
-        self._seen = seen
+        self._active = signature
 
-    def trust(self) -> None:
-        """Take the file as it is now for the one that is in force."""
-        self._seen = self._signature()
+    def mark_active(self) -> None:
+        """Treat the current content of the file as the active one, without reading it."""
+        self._active = self._signature()
 
-    def look(self, *, again: bool = False) -> None:
-        """Read the file again where it has changed, or is to be read in any case; a fault goes to the log once."""
-        if self._signature() == self._seen and not (again or self._fault):
+    def check(self, *, force: bool = False) -> None:
+        """Read the file again if it has changed, or always where ``force``. An error is logged once."""
+        if self._signature() == self._active and not (force or self._error):
             return
-        before = self._fault
+        before = self._error
         try:
             self.read()
         except SettingsError as error:
-            self._fault = "; ".join(error.faults)
-            if self._fault != before:
-                log.error("%s cannot be used, what was before stays in force: %s", self._what, self._fault)  # noqa: TRY400
+            self._error = "; ".join(error.faults)
+            if self._error != before:
+                log.error("%s cannot be used, the previous content stays active: %s", self._label, self._error)  # noqa: TRY400
         else:
-            self._fault = ""
-            log.info("%s was read again", self._what)
+            self._error = ""
+            log.info("%s was read again", self._label)
 
     @asynccontextmanager
-    async def kept(self, every: float = _EVERY) -> AsyncIterator[None]:
-        """Look at the file every so many seconds for as long as the block lasts."""
-        looking = asyncio.create_task(self._keep(every))
+    async def running(self, interval: float = _CHECK_SECONDS) -> AsyncIterator[None]:
+        """Check the file every ``interval`` seconds while the block lasts."""
+        task = asyncio.create_task(self._run(interval))
         try:
             yield
         finally:
-            looking.cancel()
-            await asyncio.wait((looking,))
+            task.cancel()
+            await asyncio.wait((task,))
 
-    async def _keep(self, every: float) -> None:
+    async def _run(self, interval: float) -> None:
         while True:
-            await asyncio.sleep(every)
-            await asyncio.to_thread(self.look)
+            await asyncio.sleep(interval)
+            await asyncio.to_thread(self.check)
 
     def _signature(self) -> tuple[int, ...] | None:
         try:

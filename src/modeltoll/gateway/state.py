@@ -1,4 +1,4 @@
-"""How a gateway stands: whether it takes requests, and which settings it goes by."""
+"""The state of a gateway process: whether it is draining, and the state of its settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["ServerState"]
 
 @dataclass(slots=True)
 class ServerState:
-    """One for each process, from its start to its end.
+    """One per process, from its start to its end.
 
-    ``leaving``: readiness is denied, since the gateway is about to stop. ``settled`` is when the settings in force were
-    read (seconds since the epoch); ``broken`` says that the file as it is now cannot be used.
+    ``draining``: the gateway is about to stop and reports that it is not ready. ``settings_loaded_at`` is when the
+    active settings were read (seconds since the epoch). ``settings_invalid``: the current settings file cannot be used.
     """
 
-    leaving: bool = False
-    settled: float = 0.0
-    broken: bool = False
+    draining: bool = False
+    settings_loaded_at: float = 0.0
+    settings_invalid: bool = False

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeltoll.errors import AnswerError, SettingsError
+from modeltoll.names import SCORE_KINDS
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
 __all__ = ["OUTPUT_KINDS", "check_scores", "probabilities", "scores_of", "top_k_scores"]
 
-OUTPUT_KINDS = ("probabilities", "logits", "labels")  # values of the setting ``output.kind``
+OUTPUT_KINDS = SCORE_KINDS  # values of the setting ``output.kind``
 TOLERANCE = 1e-3  # largest distance of a row's sum from 1
 NEGATIVE = 1e-6  # a probability down to minus this counts as a rounded 0
 

@@ -1,50 +1,34 @@
-"""Make a ledger from a URL. A new type of ledger is one module and one line in ``STORES``."""
+"""Make a ledger from a URL, by the registry of ledgers."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.url_options import DAY, positive_number
+from modeltoll.plugins import resolve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.ledger import Ledger
+    from modeltoll.ledger.registry import LedgerSpec, LedgerType
 
-__all__ = ["STORES", "LedgerType", "ledger_from_url", "open_ledger"]
-
-STORES = {
-    "memory": "modeltoll.ledger.memory:MemoryLedger",
-    "postgresql": "modeltoll.ledger.postgres:PostgresLedger",
-    "redis": "modeltoll.ledger.valkey:ValkeyLedger",
-    "rediss": "modeltoll.ledger.valkey:ValkeyLedger",
-    "sqlite": "modeltoll.ledger.sqlite:SqliteLedger",
-    "valkey": "modeltoll.ledger.valkey:ValkeyLedger",
-    "valkeys": "modeltoll.ledger.valkey:ValkeyLedger",
-}
-_EXTRAS = {"psycopg": "postgres", "redis": "valkey"}  # what to install for which module
+__all__ = ["ledger_from_url", "ledger_spec", "open_ledger"]
 
 
-class LedgerType(Protocol):
-    """The interface of a ledger class that ``ledger_from_url`` uses."""
+def ledger_spec(url: str) -> LedgerSpec:
+    """What the registry says of the ledger that a URL names.
 
-    url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
-
-    @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Ledger:
-        """The ledger of a URL whose options are all known. ``half_life`` is in seconds.
-
-        Without ``create``, opening raises ``LedgerError`` if the ledger does not exist, and creates nothing.
-
-        Raises:
-            SettingsError: the URL is not valid for this type of ledger.
-        """
+    Raises:
+        SettingsError: the URL is malformed, or names no ledger that is known and usable.
+    """
+    return _spec(_split(url))
 
 
 def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
@@ -56,25 +40,34 @@ def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
     Raises:
         SettingsError: the URL is malformed, of an unknown scheme, or has an unknown option.
     """
+    parts = _split(url)
+    spec = _spec(parts)
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise SettingsError(["ledger: this is not a URL; write for example sqlite:///ledger.db"]) from None
-    if parts.scheme not in STORES or not url.startswith(f"{parts.scheme}://"):
-        known = " or ".join(f"{scheme}://" for scheme in sorted(STORES))
-        raise SettingsError([f"ledger: the URL must begin with {known}"])
-    module, _, name = STORES[parts.scheme].partition(":")
-    try:
-        store: LedgerType = getattr(import_module(module), name)
+        store: type[LedgerType] = resolve(spec.store) if isinstance(spec.store, str) else spec.store
     except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(error.name or "", "gateway")
-        raise SettingsError(
-            [f"ledger: {parts.scheme}:// needs {error.name}: pip install 'modeltoll[{extra}]'"]
-        ) from error
+        raise SettingsError([f"ledger: {parts.scheme}:// needs {error.name}: pip install '{spec.install}'"]) from error
     options = _options(parts, store.url_options | {"half_life_days"})
     return store.from_url(
         parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), create=create
     )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise SettingsError(["ledger: this is not a URL; write for example sqlite:///ledger.db"]) from None
+    if parts.scheme not in LEDGERS.names() or not url.startswith(f"{parts.scheme}://"):
+        known = " or ".join(f"{scheme}://" for scheme in sorted(LEDGERS.names()))
+        raise SettingsError([f"ledger: the URL must begin with {known}"])
+    return parts
+
+
+def _spec(parts: SplitResult) -> LedgerSpec:
+    try:
+        return LEDGERS.find(parts.scheme)
+    except SettingsError as error:
+        raise SettingsError([f"ledger: {fault}" for fault in error.faults]) from error
 
 
 @asynccontextmanager

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import SolveStopped
 from modeltoll.puzzle import native_kernels, squaring
 from modeltoll.puzzle.counter import LADDER, PARTS, PARTS_ABOVE, Argon2idCounter, Sha256Counter
-from modeltoll.puzzle.functions import ARGON2ID, HASHCASHES, LANES, PASSES, SEED_BYTES, SHA256, TIMELOCK
-from modeltoll.puzzle.hash_scan import CHECK_BYTES
+from modeltoll.puzzle.functions import ARGON2ID, CHECK_BYTES, HASHCASHES, LANES, PASSES, SEED_BYTES, SHA256, TIMELOCK
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.native_kernels import Kernel, kernels
 from modeltoll.puzzle.puzzle import Puzzle, SolveControl

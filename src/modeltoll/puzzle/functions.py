@@ -6,13 +6,16 @@ from collections.abc import Callable
 from hashlib import sha256
 from hmac import compare_digest
 
+from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, HASHCASHES, PUZZLES, SHA256, TIMELOCK
 from modeltoll.puzzle.argon2id import LANES, PASSES, Argon2id
-from modeltoll.puzzle.hash_scan import CHECK_BYTES, DIGESTS, HASHCASH, HASHCASH_SHA1, SHA256
+from modeltoll.puzzle.hash_scan import DIGESTS
 from modeltoll.records import Challenge, Part
 
 __all__ = [
     "ARGON2ID",
+    "CHECK_BYTES",
     "COUNTERS",
+    "DIGEST_NAMES",
     "HASHCASH",
     "HASHCASHES",
     "HASHCASH_SHA1",
@@ -27,6 +30,7 @@ __all__ = [
     "VALUE_BYTES",
     "check_of",
     "counter_span",
+    "digest_range",
     "evaluate",
     "evaluator",
     "hashcash_digest",
@@ -35,14 +39,14 @@ __all__ = [
     "solves",
 ]
 
-ARGON2ID, TIMELOCK = "argon2id", "timelock"
-HASHCASHES = (HASHCASH, HASHCASH_SHA1)
-PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)
 SEED_BYTES = 16
 VALUE_BYTES = 32
+CHECK_BYTES = 16  # of the half of F(n) that is published
 SECRET_BYTES = VALUE_BYTES - CHECK_BYTES
 MAX_EVALUATIONS = 2.0**48  # expected of one puzzle; published bounds stay exact in JSON, counters fit into 8 bytes
 COUNTERS = 2**64  # number of counters: they are 8 bytes
+DIGEST_NAMES = {SHA256: "sha256", HASHCASH: "sha256", HASHCASH_SHA1: "sha1"}  # the hash function of a puzzle
+_AFTER_CHECK = b"\xff" * SECRET_BYTES  # the largest half of F(n) that is not published
 
 
 def evaluator(memory_kib: int) -> Callable[[bytes, int], bytes]:
@@ -68,7 +72,7 @@ def _sha256(seed: bytes, n: int) -> bytes:
 
 def hashcash_digest(puzzle: str, seed: bytes, n: int) -> bytes:
     """The digest of a hashcash counter: SHA-256, or SHA-1 for the paper's profile, of seed || n (8 bytes, big-endian)."""
-    digest: bytes = DIGESTS[puzzle](seed + n.to_bytes(8, "big")).digest()
+    digest: bytes = DIGESTS[DIGEST_NAMES[puzzle]](seed + n.to_bytes(8, "big")).digest()
     return digest
 
 
@@ -87,8 +91,18 @@ def secret_of(value: bytes) -> bytes:
 
 def largest_digest(bound: int, puzzle: str = HASHCASH) -> bytes:
     """The largest digest, as a big-endian integer, whose product with ``bound`` is below 2 to the digest's bits."""
-    size: int = DIGESTS[puzzle]().digest_size
+    size: int = DIGESTS[DIGEST_NAMES[puzzle]]().digest_size
     return (((1 << 8 * size) - 1) // bound).to_bytes(size, "big")
+
+
+def digest_range(challenge: Challenge, part: Part) -> tuple[bytes, bytes]:
+    """The least and the largest digest that solve a part of a sha256 or hashcash puzzle, both included.
+
+    Of hashcash everything up to the largest digest; of a hidden counter what begins with the published check.
+    """
+    if challenge.puzzle in HASHCASHES:
+        return b"", largest_digest(part.bound, challenge.puzzle)
+    return part.check, part.check + _AFTER_CHECK
 
 
 def counter_span(challenge: Challenge, part: Part) -> int:

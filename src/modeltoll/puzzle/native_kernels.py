@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll.puzzle import hash_scan
 
 if TYPE_CHECKING:
     import ctypes
 
-__all__ = ["LIBRARY", "PYTHON", "Kernel", "kernels"]
+__all__ = ["LIBRARY", "PYTHON", "Kernel", "Scan", "kernels"]
+
+Scan: TypeAlias = Callable[[str, bytes, bytes, bytes, int, int], int]  # as hash_scan.scan
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
 _VERSION = 1
@@ -34,7 +36,7 @@ class Kernel:
     """
 
     name: str
-    scan: Callable[[str, bytes, bytes, int, int], int]
+    scan: Scan
     chunk: int
     threads: bool
 
@@ -70,8 +72,9 @@ def _load(path: Path) -> ctypes.CDLL | None:
 def _compiled(library: ctypes.CDLL, name: str) -> Kernel:
     number = _FASTEST_FIRST[name]
 
-    def search(puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
-        offset: int = library.modeltoll_scan(number, puzzle == hash_scan.HASHCASH, seed, goal, start, stop - start)
+    def scan(digest: str, seed: bytes, least: bytes, most: bytes, start: int, stop: int) -> int:
+        assert digest == "sha256", digest
+        offset: int = library.modeltoll_scan(number, not least, seed, least or most, start, stop - start)
         return hash_scan.MISS if offset == hash_scan.MISS else start + offset
 
-    return Kernel(name, search, _PLAIN_CHUNK if name == "plain" else _CHUNK, threads=True)
+    return Kernel(name, scan, _PLAIN_CHUNK if name == "plain" else _CHUNK, threads=True)

@@ -16,15 +16,16 @@ from modeltoll.errors import SolveStopped
 from modeltoll.puzzle import hash_scan
 from modeltoll.puzzle.functions import (
     ARGON2ID,
+    DIGEST_NAMES,
     HASHCASH_SHA1,
     HASHCASHES,
     check_of,
+    digest_range,
     evaluate,
     evaluator,
     hashcash_digest,
-    largest_digest,
 )
-from modeltoll.puzzle.native_kernels import PYTHON, Kernel, kernels
+from modeltoll.puzzle.native_kernels import PYTHON, Kernel, Scan, kernels
 from modeltoll.puzzle.puzzle import expected_evaluations
 from modeltoll.records import Challenge, Part
 
@@ -103,12 +104,11 @@ def _argon2id_search(memory_kib: int) -> Search:
     return search
 
 
-def _hash_search(challenge: Challenge, scanner: Callable[[str, bytes, bytes, int, int], int]) -> Search:
-    puzzle = challenge.puzzle
+def _hash_search(challenge: Challenge, scan: Scan) -> Search:
+    puzzle, digest = challenge.puzzle, DIGEST_NAMES[challenge.puzzle]
 
     def search(part: Part, start: int, stop: int) -> Match | None:
-        goal = largest_digest(part.bound, puzzle) if puzzle in HASHCASHES else part.check
-        n = scanner(puzzle, part.seed, goal, start, stop)
+        n = scan(digest, part.seed, *digest_range(challenge, part), start, stop)
         if n == hash_scan.MISS:
             return None
         return Match(n, hashcash_digest(puzzle, part.seed, n) if puzzle in HASHCASHES else evaluate(part.seed, n, 0))
@@ -140,13 +140,14 @@ class _ScanProcess:
         self._process.kill()
         self._process.__exit__(kind, error, trace)
 
-    def scan(self, puzzle: str, seed: bytes, goal: bytes, start: int, stop: int) -> int:
+    def scan(self, digest: str, seed: bytes, least: bytes, most: bytes, start: int, stop: int) -> int:
         """As ``hash_scan.scan``, in the helper process."""
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
         assert answers is not None
         try:
-            requests.write(f"{puzzle} {seed.hex()} {goal.hex()} {start} {stop}\n".encode())
+            limits = f"{seed.hex()} {least.hex() or hash_scan.NOTHING} {most.hex()}"
+            requests.write(f"{digest} {limits} {start} {stop}\n".encode())
             requests.flush()
             return int(answers.readline())
         except (OSError, ValueError) as error:

@@ -178,12 +178,14 @@ def check_protocol(trial: ProtocolTrial) -> None:
 def _check_routes(protocol: ServingProtocol) -> None:
     """Routes are absolute and unique, with no fields but model and version."""
     routes = protocol.routes
-    all_routes = (*routes.infer, *routes.passing)
+    all_routes = (*routes.infer, *routes.pass_through)
     assert protocol.name, "the protocol has no name"
     assert routes.infer, "the protocol has no route for inference"
     assert len(set(all_routes)) == len(all_routes), "a route is listed twice"
     public_routes = {routes.ready} if routes.metadata is None else {routes.metadata, routes.ready}
-    assert public_routes <= set(routes.passing), "metadata and ready are not among the passing routes"
+    assert public_routes <= set(routes.pass_through), (
+        "metadata and ready are not among the routes that are passed through"
+    )
     for template in all_routes:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
         assert template.startswith("/"), f"{template} is not absolute"
@@ -244,19 +246,19 @@ def _check_evidence(trial: ProtocolTrial, parsed: ParsedRequest, scores: Floats)
 
 
 def _check_errors(protocol: ServingProtocol) -> None:
-    """``complaint`` reads the message that ``error`` wrote, shortens a long one, and returns no message for other bodies."""
+    """``error_text`` reads the message that ``error`` wrote, shortens a long one, and returns no message for other bodies."""
     for message in ("plain", 'with "quotes", a \\ and \n', "with ümläuts and 漢字", ""):
         body = protocol.error(message)
         json.dumps(protocol.error_member(message))
-        assert protocol.complaint(Answer(400, "application/json", body)) == message, (
-            "``complaint`` reads another message than ``error`` wrote"
+        assert protocol.error_text(Answer(400, "application/json", body)) == message, (
+            "``error_text`` reads another message than ``error`` wrote"
         )
-    long = protocol.complaint(Answer(400, "application/json", protocol.error("long " * 10_000)))
+    long = protocol.error_text(Answer(400, "application/json", protocol.error("long " * 10_000)))
     assert long.startswith("long"), "a long message is lost"
     assert len(long) <= _MAX_MESSAGE, "a long message is not shortened"
     for body in (b"", b"\xff\xfe", b"<html>", b"[" * 100_000, b'{"error": 1}'):
-        assert protocol.complaint(Answer(400, "text/html", body)) == "", (
-            "``complaint`` read a message from an invalid body"
+        assert protocol.error_text(Answer(400, "text/html", body)) == "", (
+            "``error_text`` read a message from an invalid body"
         )
 
 

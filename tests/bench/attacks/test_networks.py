@@ -123,6 +123,6 @@ def upper_or_lower(images):
 def test_attacks_keep_the_law_with_networks(name):
     own, _ = two_kinds(40, (28, 28))
     foreign = Images(np.random.default_rng(1).uniform(size=(60, 28, 28)), np.arange(60) % 3)
-    entry = ATTACKS[name]
+    entry = ATTACKS.built_in[name]
     attack = replace(entry, quick=hasty(entry.quick)).attack(NetworkCloneFactory("mnistnet"), quick=True)
     check_attack(attack, upper_or_lower, AttackerResources(10, own, foreign), 40, labels_only=entry.labels_only)

@@ -46,7 +46,7 @@ def test_any_raw_value_is_a_pixel():
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["datafree", "mixmatch"])
 def test_they_need_networks_and_say_so(name, world):
-    attack = ATTACKS[name].attack(KernelCloneFactory(), quick=True)
+    attack = ATTACKS.built_in[name].attack(KernelCloneFactory(), quick=True)
     oracle = CountingOracle(world.victim, 30)
     with pytest.raises(SettingsError, match="must be networks"):
         attack.run(oracle, world.resources, np.random.default_rng(0), lambda _: None)

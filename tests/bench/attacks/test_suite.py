@@ -124,25 +124,25 @@ def test_the_counting_oracle_refuses_more_than_is_left_and_counts_nothing_then(w
 
 
 def test_names_are_unique_and_full_settings_are_never_scaled_down():
-    assert len({entry.name for entry in ATTACKS.values()}) == len(ATTACKS)
-    for entry in ATTACKS.values():
+    assert len({entry.title for entry in ATTACKS.built_in.values()}) == len(ATTACKS.built_in)
+    for entry in ATTACKS.built_in.values():
         assert entry.scaled_down(quick=False) == {}
-        assert entry.attack(SCHOOL, quick=True).name == entry.name
+        assert entry.attack(SCHOOL, quick=True).name == entry.title
         assert type(entry.full) is type(entry.quick)
 
 
 def test_what_is_scaled_down_is_told_with_the_papers_value():
-    assert ATTACKS["standard"].scaled_down(quick=True)["course.epochs"] == (50, 10)
-    assert ATTACKS["deepfool"].scaled_down(quick=True)["rounds.scan"] == (None, 4000)
+    assert ATTACKS.built_in["standard"].scaled_down(quick=True)["course.epochs"] == (50, 10)
+    assert ATTACKS.built_in["deepfool"].scaled_down(quick=True)["rounds.scan"] == (None, 4000)
     assert scaled_down(Rounds(), Rounds(course=TrainingSchedule(batch=32))) == {"course.batch": (64, 32)}
 
 
 def test_the_papers_settings_are_the_defaults():
-    assert ATTACKS["standard"].full == Rounds(step=1000, course=TrainingSchedule(50, 64, 0.01, 0.9))
-    assert ATTACKS["knockoff-random"].full.course.epochs == 100
-    assert ATTACKS["jacobian"].full.rounds.course.epochs == 20
-    assert (ATTACKS["jacobian"].full.seed, ATTACKS["jacobian"].full.length) == (150, 0.1)
-    assert (ATTACKS["deepfool"].full.steps, ATTACKS["deepfool"].full.overshoot) == (20, 0.02)
+    assert ATTACKS.built_in["standard"].full == Rounds(step=1000, course=TrainingSchedule(50, 64, 0.01, 0.9))
+    assert ATTACKS.built_in["knockoff-random"].full.course.epochs == 100
+    assert ATTACKS.built_in["jacobian"].full.rounds.course.epochs == 20
+    assert (ATTACKS.built_in["jacobian"].full.seed, ATTACKS.built_in["jacobian"].full.length) == (150, 0.1)
+    assert (ATTACKS.built_in["deepfool"].full.steps, ATTACKS.built_in["deepfool"].full.overshoot) == (20, 0.02)
 
 
 def test_the_table_needs_no_torch():
@@ -155,7 +155,7 @@ def test_the_table_needs_no_torch():
         "sys.meta_path.insert(0, Hidden())\n"
         "from modeltoll.bench.attacks.registry import ATTACKS\n"
         "from modeltoll.bench.students.registry import student_factory\n"
-        "[entry.attack(student_factory('kernel', 10), quick=True) for entry in ATTACKS.values()]\n"
+        "[entry.attack(student_factory('kernel', 10), quick=True) for entry in ATTACKS.built_in.values()]\n"
         "try:\n    student_factory('mnistnet', 10)\nexcept Exception as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

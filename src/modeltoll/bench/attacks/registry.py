@@ -1,4 +1,7 @@
-"""All attacks by name, each with the paper's settings and with quick ones. A new attack is one file and one line here."""
+"""All attacks by name, each with the paper's settings and with quick ones.
+
+A new attack is one file and one line here, or an entry point ``modeltoll.attacks``.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from modeltoll.bench.attacks.query_rounds import PAPER, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
 from modeltoll.bench.students.student import TrainingSchedule
+from modeltoll.plugins import Registry
 
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
@@ -37,23 +41,29 @@ _LONGER = Rounds(step=5000, fewest=2, course=TrainingSchedule(epochs=15, half=Tr
 
 @dataclass(frozen=True, slots=True)
 class AttackSpec:
-    """One line of the table: ``make(school, settings, name)``, and the settings for those with time and without.
+    """One attack: ``make(student_factory, settings, title)``, with the paper's settings and with quick ones.
 
-    ``labels_only``: he looks at nothing but the most probable class. ``knows_cost``: he needs ``Means.cost``.
-    ``needs_torch``: his school must be a ``NetworkSchool``.
+    ``title`` is its name in tables. ``labels_only``: it uses nothing but the most probable class. ``knows_cost``: it
+    needs ``AttackerResources.cost``. ``needs_torch``: its students must be networks.
     """
 
-    make: Callable[..., Attack]
     name: str
+    make: Callable[..., Attack]
+    title: str
     full: Any
     quick: Any
     labels_only: bool = True
     knows_cost: bool = False
     needs_torch: bool = False
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its one name."""
+        return (self.name,)
+
     def attack(self, student_factory: StudentFactory, *, quick: bool) -> Attack:
         """The thief, with students of this school."""
-        return self.make(student_factory, self.quick if quick else self.full, self.name)
+        return self.make(student_factory, self.quick if quick else self.full, self.title)
 
     def scaled_down(self, *, quick: bool) -> dict[str, tuple[Any, Any]]:
         """Each setting that is not the paper's, by its dotted name: (the paper's, the one used)."""
@@ -77,49 +87,62 @@ def _spec(settings: Any, rounds: Rounds, **changes: Any) -> Any:
     return dataclasses.replace(settings, rounds=rounds, **changes)
 
 
-ATTACKS: dict[str, AttackSpec] = {
-    "standard": AttackSpec(Standard, "Standard", PAPER, _QUICK),
-    "entropy": AttackSpec(Entropy, "Entropy", PAPER, _QUICK),
-    "gap": AttackSpec(Gap, "Gap", PAPER, _QUICK),
-    "k-center": AttackSpec(KCenter, "Greedy k-center", PAPER, _QUICK),
-    "deepfool": AttackSpec(
-        DeepFool, "DeepFool", BORDER, DeepFoolParams(dataclasses.replace(_QUICK, scan=4000), rivals=3)
-    ),
-    "entropyrev": AttackSpec(EntropyRev, "EntropyRev", entropyrev.OWN, _spec(entropyrev.OWN, _QUICK)),
-    "entropyrev-ood": AttackSpec(
-        EntropyRev, "EntropyRev on OOD", entropyrev.FOREIGN, _spec(entropyrev.FOREIGN, _QUICK)
-    ),
-    "worstcase": AttackSpec(WorstCase, "WorstCase", worstcase.OWN, _spec(worstcase.OWN, _QUICK), knows_cost=True),
-    "worstcase-ood": AttackSpec(
-        WorstCase,
-        "WorstCase on OOD",
-        worstcase.FOREIGN,
-        _spec(worstcase.FOREIGN, dataclasses.replace(_QUICK, scan=20_000)),
-        knows_cost=True,
-    ),
-    "inout": AttackSpec(InOut, "InOut", MIXED, _spec(MIXED, dataclasses.replace(_QUICK, step=3000))),
-    "jacobian": AttackSpec(Jacobian, "Jacobian", jacobian.PUSH, _spec(jacobian.PUSH, _QUICK)),
-    "jacobian-tr": AttackSpec(Jacobian, "Jacobian-TR", jacobian.TARGETED, _spec(jacobian.TARGETED, _QUICK)),
-    "knockoff-random": AttackSpec(KnockoffRandom, "Knockoff random", knockoff.FULL, _LONGER, labels_only=False),
-    "knockoff-adaptive": AttackSpec(
-        KnockoffAdaptive, "Knockoff adaptive", WOOING, _spec(WOOING, _LONGER, at_once=8), labels_only=False
-    ),
-    "copycat": AttackSpec(CopyCat, "CopyCat", PAPER, _QUICK),
-    "mixmatch": AttackSpec(
-        MixMatch,
-        "MixMatch",
-        MIX_COURSE,
-        dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99, half=True),
-        needs_torch=True,
-    ),
-    "datafree": AttackSpec(
-        DataFree,
-        "DataFree",
-        INVENTING,
-        dataclasses.replace(
-            INVENTING, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+ATTACKS: Registry[AttackSpec] = Registry(
+    "attack",
+    "modeltoll.attacks",
+    AttackSpec,
+    (
+        AttackSpec("standard", Standard, "Standard", PAPER, _QUICK),
+        AttackSpec("entropy", Entropy, "Entropy", PAPER, _QUICK),
+        AttackSpec("gap", Gap, "Gap", PAPER, _QUICK),
+        AttackSpec("k-center", KCenter, "Greedy k-center", PAPER, _QUICK),
+        AttackSpec(
+            "deepfool", DeepFool, "DeepFool", BORDER, DeepFoolParams(dataclasses.replace(_QUICK, scan=4000), rivals=3)
         ),
-        labels_only=False,
-        needs_torch=True,
+        AttackSpec("entropyrev", EntropyRev, "EntropyRev", entropyrev.OWN, _spec(entropyrev.OWN, _QUICK)),
+        AttackSpec(
+            "entropyrev-ood", EntropyRev, "EntropyRev on OOD", entropyrev.FOREIGN, _spec(entropyrev.FOREIGN, _QUICK)
+        ),
+        AttackSpec("worstcase", WorstCase, "WorstCase", worstcase.OWN, _spec(worstcase.OWN, _QUICK), knows_cost=True),
+        AttackSpec(
+            "worstcase-ood",
+            WorstCase,
+            "WorstCase on OOD",
+            worstcase.FOREIGN,
+            _spec(worstcase.FOREIGN, dataclasses.replace(_QUICK, scan=20_000)),
+            knows_cost=True,
+        ),
+        AttackSpec("inout", InOut, "InOut", MIXED, _spec(MIXED, dataclasses.replace(_QUICK, step=3000))),
+        AttackSpec("jacobian", Jacobian, "Jacobian", jacobian.PUSH, _spec(jacobian.PUSH, _QUICK)),
+        AttackSpec("jacobian-tr", Jacobian, "Jacobian-TR", jacobian.TARGETED, _spec(jacobian.TARGETED, _QUICK)),
+        AttackSpec("knockoff-random", KnockoffRandom, "Knockoff random", knockoff.FULL, _LONGER, labels_only=False),
+        AttackSpec(
+            "knockoff-adaptive",
+            KnockoffAdaptive,
+            "Knockoff adaptive",
+            WOOING,
+            _spec(WOOING, _LONGER, at_once=8),
+            labels_only=False,
+        ),
+        AttackSpec("copycat", CopyCat, "CopyCat", PAPER, _QUICK),
+        AttackSpec(
+            "mixmatch",
+            MixMatch,
+            "MixMatch",
+            MIX_COURSE,
+            dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99, half=True),
+            needs_torch=True,
+        ),
+        AttackSpec(
+            "datafree",
+            DataFree,
+            "DataFree",
+            INVENTING,
+            dataclasses.replace(
+                INVENTING, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+            ),
+            labels_only=False,
+            needs_torch=True,
+        ),
     ),
-}
+)

@@ -76,7 +76,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     unit_ms: Annotated[
         float | None, typer.Option(help="The unit in ms, in place of --overhead; for very fast models.")
     ] = None,
-    entry: Annotated[
+    new_account_toll: Annotated[
         float,
         typer.Option(
             min=0,
@@ -116,7 +116,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
     targets = PriceTargets(wait, tuple(thief_leaks.values())) if thief_leaks or wait is not None else None
     terms = fit.CalibrationTerms(
-        g=g, weights=None if thief_leaks else target.weights, new_account_queries=entry, targets=targets
+        g=g, weights=None if thief_leaks else target.weights, new_account_queries=new_account_toll, targets=targets
     )
     unit_seconds = None if unit_ms is None else unit_ms / 1000
     costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)

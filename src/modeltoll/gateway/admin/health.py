@@ -46,7 +46,7 @@ class _Handlers:
         The body names what does not answer, without the reason.
         """
         del request
-        if self._state.leaving:
+        if self._state.draining:
             return JSONResponse({"ready": False, "leaving": True}, status_code=503)
         upstream, ledger = await asyncio.gather(self._upstream_ready(), self._ledger_ready())
         ready = {"upstream": upstream, "ledger": ledger}
@@ -70,7 +70,7 @@ class _Handlers:
     async def metrics(self, request: Request) -> Response:
         """The metrics in Prometheus' text format."""
         del request
-        return Response(self._metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def admin_application(

@@ -1,4 +1,4 @@
-"""The operator's side: health and metrics, the page to try the toll, the dashboard and the API."""
+"""Builds the admin application: health and metrics, playground, dashboard and API."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ if TYPE_CHECKING:
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
 
-__all__ = ["DASHBOARD", "DESK", "PAGE", "build_admin"]
+__all__ = ["API", "DASHBOARD", "PLAYGROUND", "build_admin"]
 
-PAGE, DASHBOARD, DESK = "/try", "/dashboard", "/api"
+PLAYGROUND, DASHBOARD, API = "/try", "/dashboard", "/api"
 
 
 def build_admin(
     settings: Settings,
     gates: Mapping[str, Gate],
     upstream: Upstream,
-    ground: SharedResources,
+    shared: SharedResources,
     clock: Callable[[], float],
 ) -> AdminAuth:
-    """All of it, behind the operator's token where the settings have one."""
-    subjects = {name: gate.road.subject for name, gate in gates.items()}
-    ready_path = next(iter(subjects.values())).ready_path
-    admin = admin_application(upstream, ready_path, ground.ledger, ground.telemetry, ground.standing)
-    models = tuple(PlaygroundModel(name, each.infer_path, each.metadata_path) for name, each in subjects.items())
-    admin.mount(PAGE, playground_application(PlaygroundConfig(settings.listen, models)))
-    shown = [DashboardModel(name, gate.road.mode, gate.road.tariff, gate.road.monitor) for name, gate in gates.items()]
-    admin.mount(DASHBOARD, dashboard_application(ground.ledger, shown, clock))
-    admin.mount(DESK, api_application(AdminApi(settings, gates, ground.ledger, ground.standing, clock), DESK))
+    """The admin application, behind the operator's token where the settings have one."""
+    served_models = {name: gate.config.served_model for name, gate in gates.items()}
+    ready_path = next(iter(served_models.values())).ready_path
+    admin = admin_application(upstream, ready_path, shared.ledger, shared.metrics, shared.state)
+    models = tuple(
+        PlaygroundModel(name, model.infer_path, model.metadata_path) for name, model in served_models.items()
+    )
+    admin.mount(PLAYGROUND, playground_application(PlaygroundConfig(settings.listen, models)))
+    configs = {name: gate.config for name, gate in gates.items()}
+    dashboard_models = [
+        DashboardModel(name, config.mode, config.tariff, config.drift_monitor) for name, config in configs.items()
+    ]
+    admin.mount(DASHBOARD, dashboard_application(shared.ledger, dashboard_models, clock))
+    admin.mount(API, api_application(AdminApi(settings, gates, shared.ledger, shared.state, clock), API))
     return AdminAuth(admin, settings.admin_token.get_secret_value() if settings.admin_token else None)

@@ -1,19 +1,18 @@
-"""The only place that picks implementations: settings in, a gateway out."""
+"""Builds a gateway from settings; the only place that chooses implementations."""
 
 from __future__ import annotations
 
 import random
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.assembly.admin import build_admin
-from modeltoll.gateway.assembly.callers import build_admission, build_callers
+from modeltoll.gateway.assembly.callers import build_admission, build_identifier
 from modeltoll.gateway.assembly.components import build_components
 from modeltoll.gateway.assembly.gateway import Gateway
 from modeltoll.gateway.assembly.shared import build_drift_monitor, traced_upstream
@@ -34,30 +33,35 @@ from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
     from modeltoll.gateway.assembly.components import Components
-    from modeltoll.gateway.callers.identify import Credentials
+    from modeltoll.gateway.callers.identify import CallerIdentifier
+    from modeltoll.gateway.core.admission import AdmissionControl
+    from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.observability.tracing import Tracer
     from modeltoll.gateway.upstream.upstream import Upstream
+    from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
 
 __all__ = [
     "Gateway",
-    "build_app_components",
     "build_gate_config",
     "build_gateway",
+    "build_ingress",
     "build_runtime",
     "build_upstream",
+    "single_model_components",
+    "system_runtime",
 ]
 
 _KEY_BYTES = 32
 _MIB = 1 << 20
 
 
-def build_upstream(settings: Settings, tracing: Tracer | None = None) -> Upstream:
-    """The model server's client, whose questions are traced where traces are asked for.
+def build_upstream(settings: Settings, tracer: Tracer | None = None) -> Upstream:
+    """The client of the model server; with a ``tracer``, its calls are traced.
 
     Raises:
-        SettingsError: the model is the application that the gate is built into; there is no server of its own.
+        SettingsError: the model is served by the application around the gateway; there is no server to connect to.
     """
     upstream = settings.upstream
     if upstream.url == IN_PROCESS:
@@ -67,119 +71,136 @@ def build_upstream(settings: Settings, tracing: Tracer | None = None) -> Upstrea
         timeout=upstream.timeout_seconds,
         connections=upstream.connections,
         max_body=int(upstream.max_answer_mib * _MIB),
-        headers=tracing.headers if tracing else dict,
+        headers=tracer.headers if tracer else dict,
     )
-    return traced_upstream(server, tracing) if tracing else server
+    return traced_upstream(server, tracer) if tracer else server
 
 
 def build_bounded_upstream(settings: Settings, upstream: Upstream) -> BoundedUpstream:
     """The queue in front of the model server."""
-    bounds = settings.upstream
+    limits = settings.upstream
     return BoundedUpstream(
         upstream,
-        concurrent=bounds.max_concurrent or bounds.connections,
-        waiting=bounds.max_waiting,
-        seconds=bounds.max_wait_seconds,
+        max_concurrent=limits.max_concurrent or limits.connections,
+        max_waiting=limits.max_waiting,
+        max_wait_seconds=limits.max_wait_seconds,
     )
 
 
-def build_gate_config(settings: Settings, subject: ServedModel, tariff: Tariff, menu: PuzzleSelector) -> GateConfig:
-    """All that one model's requests meet on their way."""
-    model = settings.models[subject.service.model]
-    return GateConfig(subject, tariff, menu, mode=model.mode, without_ledger=settings.ledger.when_down == "release")
+def build_gate_config(
+    settings: Settings,
+    served_model: ServedModel,
+    tariff: Tariff,
+    selector: PuzzleSelector,
+    drift_monitor: DriftMonitor | None = None,
+    admission: AdmissionControl | None = None,
+) -> GateConfig:
+    """The configuration of one model's gate."""
+    return GateConfig(
+        served_model,
+        tariff,
+        selector,
+        mode=settings.models[served_model.service.model].mode,
+        without_ledger=settings.ledger.when_down == "release",
+        drift_monitor=drift_monitor,
+        admission=admission,
+    )
 
 
-def build_runtime(settings: Settings, profile: MachineProfile, before: KeyRing | None = None) -> GateRuntime:
-    """The real clock, the system's randomness, and the keys of the settings, or those before, or of this process alone."""
-    keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
+def system_runtime(profile: MachineProfile, key_ring: KeyRing | None = None) -> GateRuntime:
+    """The system's clock and randomness. Without a key ring, it draws a key of its own."""
     return GateRuntime(
         clock=time.time,
         rng=random.SystemRandom(),
         generator=np.random.default_rng(secrets.randbits(128)),
-        ring=KeyRing(keys) if keys else before or KeyRing((secrets.token_bytes(_KEY_BYTES),)),
+        key_ring=key_ring or KeyRing((secrets.token_bytes(_KEY_BYTES),)),
         profile=profile,
     )
 
 
-def build_app_components(
-    settings: Settings,
-    gates: Mapping[str, Gate],
-    upstream: Upstream,
-    chance: GateRuntime,
-    credentials: Sequence[Credentials] = (),
+def build_runtime(settings: Settings, profile: MachineProfile, previous_keys: KeyRing | None = None) -> GateRuntime:
+    """The system's clock and randomness, and the keys of the settings; without any, the previous or new ones."""
+    keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
+    return system_runtime(profile, KeyRing(keys) if keys else previous_keys)
+
+
+def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPolicy:
+    """What is checked before a request reaches a gate."""
+    limits = settings.limits
+    return IngressPolicy(identifier, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
+
+
+def single_model_components(
+    config: GateConfig, upstream: Upstream, ledger: Ledger, runtime: GateRuntime, ingress: IngressPolicy
 ) -> AppComponents:
-    """All that the public side needs."""
-    limits, callers = settings.limits, build_callers(settings, credentials)
-    door = IngressPolicy(callers, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
-    return AppComponents(gates, upstream, door, GatewayMetrics(), chance)
-
-
-def _register_gauges(telemetry: GatewayMetrics, queue: BoundedUpstream, parts: Components) -> None:
-    roll, watches = parts.roll, parts.watches
-    telemetry.follow("upstream_inside", "Requests that are with the model server", lambda: queue.inside)
-    telemetry.follow("upstream_waiting", "Requests that wait for the model server", lambda: queue.waiting)
-    telemetry.follow(
-        "key_files_broken", "Files of keys that cannot be used as they are now", lambda: sum(w.broken for w in watches)
-    )
-    if roll:
-        telemetry.follow("keys", "Keys of the key file that are in force", lambda: roll.good)
+    """The components of a public application with a single gate and with metrics of its own."""
+    gate = Gate(config, upstream, ledger, runtime)
+    return AppComponents({config.served_model.service.model: gate}, upstream, ingress, GatewayMetrics(), runtime)
 
 
 def build_gateway(settings: Settings, upstream: Upstream | None = None, before: Gateway | None = None) -> Gateway:
-    """Build a gateway, in front of ``upstream`` if that is given, else of the server that the settings name.
+    """Build a gateway in front of ``upstream``, by default of the server that the settings name.
 
-    It takes the ground of the one ``before``, if there is one, and whatever of it these settings leave as it was.
+    It takes over the shared resources of the gateway ``before``, and whatever else these settings leave unchanged.
 
     Raises:
-        SettingsError: everything that the settings name and that cannot be built, at once.
+        SettingsError: names every part of the settings that cannot be built.
     """
-    parts = build_components(settings, before)
-    ground, subjects, tariffs = parts.ground, parts.subjects, parts.tariffs
-    queue = build_bounded_upstream(settings, upstream or build_upstream(settings, ground.witness.tracing))
-    chance = build_runtime(settings, parts.profile, before.ring if before else None)
-    monitors = {
-        name: build_drift_monitor(settings, tariff, before)
-        for name, tariff in tariffs.items()
-        if isinstance(tariff, ConformalTariff)
-    }
-    entrance = build_admission(settings, before)
-    gates = {
-        name: Gate(
-            replace(
-                build_gate_config(settings, subject, tariffs[name], parts.menus[name]),
-                monitor=monitors.get(name),
-                entrance=entrance,
-            ),
-            queue,
-            ground.ledger,
-            chance,
-        )
-        for name, subject in subjects.items()
-    }
-    house = build_app_components(settings, gates, queue, chance, parts.credentials)
-    house = replace(house, telemetry=ground.telemetry)
-    _register_gauges(ground.telemetry, queue, parts)
-    _publish_prices(ground.telemetry, gates)
+    components = build_components(settings, before)
+    shared, tariffs = components.shared, components.tariffs
+    bounded = build_bounded_upstream(settings, upstream or build_upstream(settings, shared.recorder.tracer))
+    runtime = build_runtime(settings, components.profile, before.key_ring if before else None)
+    gates = _build_gates(settings, components, bounded, runtime, before)
+    ingress = build_ingress(settings, build_identifier(settings, components.credentials))
+    public = application(AppComponents(gates, bounded, ingress, shared.metrics, runtime))
+    _register_gauges(shared.metrics, bounded, components)
+    _publish_tariffs(shared.metrics, gates)
     return Gateway(
-        settings,
-        ground,
-        chance.ring,
-        RequestLogMiddleware(application(house), ground.witness),
-        build_admin(settings, gates, queue, ground, chance.clock),
-        gates,
-        queue,
-        startup_warnings(settings, tariffs),
-        parts.stock,
-        parts.watches,
+        settings=settings,
+        shared=shared,
+        key_ring=runtime.key_ring,
+        public=RequestLogMiddleware(public, shared.recorder),
+        admin=build_admin(settings, gates, bounded, shared, runtime.clock),
+        gates=gates,
+        upstream=bounded,
+        warnings=startup_warnings(settings, tariffs),
+        precomputed=components.precomputed,
+        file_watches=components.file_watches,
     )
 
 
-def _publish_prices(telemetry: GatewayMetrics, gates: Mapping[str, Gate]) -> None:
-    """Say which tariffs are in force."""
-    telemetry.renew()
+def _build_gates(
+    settings: Settings, components: Components, upstream: Upstream, runtime: GateRuntime, before: Gateway | None
+) -> Mapping[str, Gate]:
+    """One gate per model, by name. All share one admission control."""
+    admission, gates = build_admission(settings, before), {}
+    for name, served_model in components.served_models.items():
+        tariff = components.tariffs[name]
+        monitor = build_drift_monitor(settings, tariff, before) if isinstance(tariff, ConformalTariff) else None
+        config = build_gate_config(settings, served_model, tariff, components.selectors[name], monitor, admission)
+        gates[name] = Gate(config, upstream, components.shared.ledger, runtime)
+    return gates
+
+
+def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, components: Components) -> None:
+    key_store, watches = components.key_store, components.file_watches
+    metrics.register_gauge("upstream_inside", "Requests that are with the model server", lambda: upstream.active)
+    metrics.register_gauge("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
+    metrics.register_gauge(
+        "key_files_broken",
+        "Files of keys that cannot be used as they are now",
+        lambda: sum(watch.invalid for watch in watches),
+    )
+    if key_store:
+        metrics.register_gauge("keys", "Keys of the key file that are in force", lambda: key_store.valid_count)
+
+
+def _publish_tariffs(metrics: GatewayMetrics, gates: Mapping[str, Gate]) -> None:
+    """Export the units and the drift of the active tariffs."""
+    metrics.clear_models()
     for name, gate in gates.items():
-        tariff, monitor = gate.road.tariff, gate.road.monitor
+        tariff, monitor = gate.config.tariff, gate.config.drift_monitor
         if isinstance(tariff, ConformalTariff) and monitor is not None:
             unit = tariff.calibration.unit_seconds
-            telemetry.price(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
-            telemetry.watch(name, tariff.measures, tariff.suspicion.edges, monitor)
+            metrics.set_unit(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
+            metrics.register_monitor(name, tariff.measures, tariff.suspicion.edges, monitor)

@@ -1,4 +1,4 @@
-"""Callers as the settings name them."""
+"""Builds what identifies and admits callers from the settings."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.records import Caller
 
-__all__ = ["build_admission", "build_callers", "build_jwt_credentials", "build_key_store", "build_tiers"]
+__all__ = ["build_admission", "build_identifier", "build_jwt_credentials", "build_key_store", "build_tiers"]
 
 
 def _tier(settings: TierSettings) -> Tier:
-    allowance = DailyQuota(settings.daily_rows, settings.daily_work_seconds)
-    return Tier(settings.exempt, settings.multiplier, None if allowance == DailyQuota() else allowance)
+    quota = DailyQuota(settings.daily_rows, settings.daily_work_seconds)
+    return Tier(settings.exempt, settings.multiplier, None if quota == DailyQuota() else quota)
 
 
 def build_tiers(settings: Settings) -> Mapping[str, Tier]:
@@ -35,20 +35,20 @@ def build_tiers(settings: Settings) -> Mapping[str, Tier]:
 
 
 def build_key_store(settings: Settings) -> KeyStore | None:
-    """The keys of the key file, or None where there is no such file in the settings.
+    """The keys of the key file; None where the settings name none.
 
     Raises:
         SettingsError: the file cannot be used.
     """
     if settings.callers.key_file is None:
         return None
-    roll = KeyStore(settings.callers.key_file, build_tiers(settings), time.time)
-    roll.watch.read()
-    return roll
+    key_store = KeyStore(settings.callers.key_file, build_tiers(settings), time.time)
+    key_store.file_watch.read()
+    return key_store
 
 
 def build_jwt_credentials(settings: Settings) -> JwtCredentials | None:
-    """The tokens that are believed, or None where the settings say nothing of any.
+    """The JSON Web Tokens that are accepted; None where the settings accept none.
 
     Raises:
         SettingsError: the file of keys cannot be used.
@@ -56,21 +56,21 @@ def build_jwt_credentials(settings: Settings) -> JwtCredentials | None:
     terms = settings.callers.jwt
     if terms is None:
         return None
-    trust = JwtPolicy(
+    policy = JwtPolicy(
         algorithms=terms.algorithms,
         tier=terms.tier,
         issuer=terms.issuer,
         audience=terms.audience,
-        leeway=terms.leeway_seconds,
+        leeway_seconds=terms.leeway_seconds,
         tier_claim=terms.tier_claim,
         organisation_claim=terms.organisation_claim,
     )
     keys = terms.secret.get_secret_value().encode() if terms.secret else terms.key_file
-    assert keys is not None  # one of the two there is
-    tokens = JwtCredentials(trust, build_tiers(settings), keys, time.time)
-    if tokens.watch:
-        tokens.watch.read()
-    return tokens
+    assert keys is not None  # the settings require one of the two
+    credentials = JwtCredentials(policy, build_tiers(settings), keys, time.time)
+    if credentials.file_watch:
+        credentials.file_watch.read()
+    return credentials
 
 
 def _caller(key: KeySettings, tiers: Mapping[str, Tier]) -> Caller:
@@ -78,8 +78,8 @@ def _caller(key: KeySettings, tiers: Mapping[str, Tier]) -> Caller:
     return tier.caller(f"key:{key.name}", (f"org:{key.organisation}",) * bool(key.organisation), discount=key.discount)
 
 
-def build_callers(settings: Settings, credentials: Sequence[Credentials] = ()) -> CallerIdentifier:
-    """The list at the door; ``credentials`` are asked for whoever it does not know."""
+def build_identifier(settings: Settings, credentials: Sequence[Credentials] = ()) -> CallerIdentifier:
+    """What identifies callers; ``credentials`` are tried for keys that are not in the settings themselves."""
     callers, tiers = settings.callers, build_tiers(settings)
     return CallerIdentifier(
         keys={key.sha256: _caller(key, tiers) for key in callers.keys},
@@ -87,21 +87,21 @@ def build_callers(settings: Settings, credentials: Sequence[Credentials] = ()) -
         trusted_proxies=tuple(map(ip_network, callers.trusted_proxies)),
         ipv4_prefixes=callers.prefixes.ipv4,
         ipv6_prefixes=callers.prefixes.ipv6,
-        newcomers=tiers[callers.anonymous_tier],
+        anonymous_tier=tiers[callers.anonymous_tier],
         credentials=tuple(credentials),
     )
 
 
 def build_admission(settings: Settings, before: Gateway | None = None) -> AdmissionControl | None:
-    """Who solves a small puzzle before the model server is asked; None where nobody does.
+    """The admission control; None where the settings ask no admission puzzle.
 
-    On the terms of the gateway ``before`` it is the one before, who knows his callers.
+    If the terms have not changed since the gateway ``before``, it is that gateway's, with its record of callers.
     """
-    entry = settings.callers.entry
-    if before is not None and before.settings.callers.entry == entry:
-        return next(iter(before.gates.values())).road.entrance
-    if entry.seconds <= 0.0:
+    admission = settings.callers.admission
+    if before is not None and before.settings.callers.admission == admission:
+        return next(iter(before.gates.values())).config.admission
+    if admission.seconds <= 0.0:
         return None
     return AdmissionControl(
-        AdmissionTerms(entry.seconds, entry.new_requests, entry.cores, entry.backlog_seconds), time.time
+        AdmissionTerms(admission.seconds, admission.new_requests, admission.cores, admission.backlog_seconds), time.time
     )

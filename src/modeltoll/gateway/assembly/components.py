@@ -1,4 +1,4 @@
-"""What a gateway is put together from: everything that the settings name, or all that is wrong with it."""
+"""Builds the parts of a gateway that the settings name, and collects all errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.assembly.callers import build_jwt_credentials, build_key_store
-from modeltoll.gateway.assembly.measures import MEASURES
-from modeltoll.gateway.assembly.protocols import PROTOCOLS, build_service, path_conflicts
+from modeltoll.gateway.assembly.measures import build_measure
+from modeltoll.gateway.assembly.protocols import build_protocol, build_service, path_conflicts
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.assembly.shared import build_shared_resources
 from modeltoll.gateway.core.request import SHADOW, ServedModel
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.key_store import KeyStore
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.file_watch import FileWatch
+    from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
@@ -39,79 +40,82 @@ __all__ = ["Components", "build_components", "build_profile", "build_served_mode
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """All that was built, by the models' names where each has its own."""
+    """The built parts of a gateway; mappings are by the names of models."""
 
-    ground: SharedResources
+    shared: SharedResources
     profile: MachineProfile
-    subjects: Mapping[str, ServedModel]
+    served_models: Mapping[str, ServedModel]
     tariffs: Mapping[str, Tariff]
-    menus: Mapping[str, PuzzleSelector]
-    stock: PrecomputedPool | None
-    roll: KeyStore | None
-    tokens: JwtCredentials | None
+    selectors: Mapping[str, PuzzleSelector]
+    precomputed: PrecomputedPool | None
+    key_store: KeyStore | None
+    jwt_credentials: JwtCredentials | None
 
     @property
     def credentials(self) -> Sequence[Credentials]:
-        """The kinds of keys and tokens that there are, beside the keys of the settings."""
-        return [kind for kind in (self.roll, self.tokens) if kind]
+        """The sources of credentials, beside the keys in the settings."""
+        return [kind for kind in (self.key_store, self.jwt_credentials) if kind]
 
     @property
-    def watches(self) -> tuple[FileWatch, ...]:
+    def file_watches(self) -> tuple[FileWatch, ...]:
         """The files that are read again when they change."""
-        return tuple(kind.watch for kind in (self.roll, self.tokens) if kind and kind.watch)
+        return tuple(kind.file_watch for kind in (self.key_store, self.jwt_credentials) if kind and kind.file_watch)
 
 
 def build_components(settings: Settings, before: Gateway | None) -> Components:
-    """Everything that the settings name, on the ground of the gateway ``before``, if there is one.
+    """Everything that the settings name. The shared resources are those of the gateway ``before``, if there is one.
 
     Raises:
-        SettingsError: all that cannot be built, at once.
+        SettingsError: everything that cannot be built, at once.
     """
     faults = _ErrorCollector()
-    profile, subjects, tariffs, menus = DEFAULT_PROFILE, {}, {}, {}
-    stock = build_precomputed_pool(settings)
-    ground = before.ground if before else None
-    roll: KeyStore | None = None
-    tokens: JwtCredentials | None = None
+    profile, served_models, tariffs, selectors = DEFAULT_PROFILE, {}, {}, {}
+    precomputed = build_precomputed_pool(settings)
+    shared = before.shared if before else None
+    key_store: KeyStore | None = None
+    jwt_credentials: JwtCredentials | None = None
     with faults.under("callers.key_file"):
-        roll = build_key_store(settings)
+        key_store = build_key_store(settings)
     with faults.under("callers.jwt"):
-        tokens = build_jwt_credentials(settings)
+        jwt_credentials = build_jwt_credentials(settings)
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
-        ground = ground or build_shared_resources(settings, ledger_from_url(settings.ledger.url))
+        shared = shared or build_shared_resources(settings, ledger_from_url(settings.ledger.url))
     for name, model in settings.models.items():
         with faults.under(f"models.{name}"):
-            subjects[name] = build_served_model(settings, name)
+            served_models[name] = build_served_model(settings, name)
         with faults.under(f"models.{name}.tariff"):
             tariffs[name] = build_tariff(settings, name)
         with faults.under(f"models.{name}.puzzle"):
-            menus[name] = build_puzzle_selector(model.puzzle, profile, stock)
-    faults.sentences += path_conflicts(subjects)
-    faults.settle()
-    assert ground is not None  # or there was a fault
-    return Components(ground, profile, subjects, tariffs, menus, stock, roll, tokens)
+            selectors[name] = build_puzzle_selector(model.puzzle, profile, precomputed)
+    faults.sentences += path_conflicts(served_models)
+    faults.raise_collected()
+    assert shared is not None  # or there was a fault
+    return Components(shared, profile, served_models, tariffs, selectors, precomputed, key_store, jwt_credentials)
 
 
 def build_served_model(settings: Settings, name: str) -> ServedModel:
-    """How a model is asked and measured.
+    """A model with its protocol and measures.
 
     Raises:
-        SettingsError: every measure of it that cannot be built.
+        SettingsError: every measure of it that cannot be built, and its protocol where that cannot.
     """
     model, faults = settings.models[name], _ErrorCollector()
     measures: list[LeakMeasure] = []
     for number, measure in enumerate(model.measures):
-        with faults.under(f"models.{name}.measures.{number}"):
-            measures.append(MEASURES[measure.name](measure))
-    faults.settle()
-    service = build_service(name, model, settings.limits.rows)
-    return ServedModel(service, PROTOCOLS[model.protocol](model), tuple(measures))
+        with faults.under(f"models.{name}.measures.{number}", named=True):
+            measures.append(build_measure(measure))
+    protocol: ServingProtocol | None = None
+    with faults.under(f"models.{name}.protocol", named=True):
+        protocol = build_protocol(model)
+    faults.raise_collected()
+    assert protocol is not None  # or there was a fault
+    return ServedModel(build_service(name, model, settings.limits.rows), protocol, tuple(measures))
 
 
 def build_tariff(settings: Settings, name: str) -> Tariff:
-    """A model's tariff; without a file of one, a model in shadow mode is measured all the same.
+    """A model's tariff. A model in shadow mode needs no file of one: its rows are measured and not priced.
 
     Raises:
         CalibrationError: the file cannot be read, or is of another model or other measures.
@@ -124,27 +128,30 @@ def build_tariff(settings: Settings, name: str) -> Tariff:
 
 
 def build_profile(settings: Settings) -> MachineProfile:
-    """The machine whose seconds all prices mean."""
+    """The machine profile that defines the reference second."""
     return load_profile(settings.profile) if settings.profile else DEFAULT_PROFILE
 
 
 class _ErrorCollector:
-    """Collects what is wrong, so that all of it can be said at once."""
+    """Collects errors, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
 
     @contextmanager
-    def under(self, setting: str) -> Iterator[None]:
-        """Note a fault of what is built here under its setting's name, and go on."""
+    def under(self, setting: str, *, named: bool = False) -> Iterator[None]:
+        """Note a fault of what is built here under its setting's name, and go on.
+
+        The faults of a ``SettingsError`` name their settings themselves; with ``named`` they get this name too.
+        """
         try:
             yield
         except SettingsError as error:
-            self.sentences += error.faults
+            self.sentences += [f"{setting}: {fault}" for fault in error.faults] if named else error.faults
         except ModeltollError as error:
             self.sentences.append(f"{setting}: {error}")
 
-    def settle(self) -> None:
+    def raise_collected(self) -> None:
         """Raise what was collected."""
         if self.sentences:
             raise SettingsError(self.sentences)

@@ -1,4 +1,4 @@
-"""A gateway as it was put together, and the ground that it stands on, which outlives a change of settings."""
+"""A built gateway, and the resources that it shares with the gateways that a reload builds."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = ["Gateway", "SharedResources"]
 
 @dataclass(frozen=True, slots=True)
 class SharedResources:
-    """What stays while settings change: what is remembered, what was counted, who is told, and how the gateway stands."""
+    """What stays the same over reloads of the settings: the ledger, the metrics, the request recorder, the state."""
 
     ledger: Ledger
-    telemetry: GatewayMetrics
-    witness: RequestRecorder
-    standing: ServerState
+    metrics: GatewayMetrics
+    recorder: RequestRecorder
+    state: ServerState
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Open the ledger and write the audit log and the traces, while the block lasts."""
+    async def open(self) -> AsyncIterator[None]:
+        """Open the ledger, and write the audit log and the traces, while the block lasts."""
         async with AsyncExitStack() as stack:
-            for told in (self.witness.tracing, self.witness.audit):
-                if told is not None:
-                    stack.enter_context(told.kept())
+            for sink in (self.recorder.tracer, self.recorder.audit):
+                if sink is not None:
+                    stack.enter_context(sink.running())
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
             yield
@@ -48,41 +48,41 @@ class SharedResources:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A gateway, ready to be opened. ``notices`` are what its operator should read at start.
+    """A gateway, ready to be opened. ``warnings`` are for its operator to read at start.
 
-    ``ring`` holds the keys that seal tokens: those of the settings, or drawn for this gateway alone.
+    ``key_ring`` holds the keys that seal tokens: those of the settings, or random ones of this process.
     """
 
     settings: Settings
-    ground: SharedResources
-    ring: KeyRing
+    shared: SharedResources
+    key_ring: KeyRing
     public: ASGIApp
     admin: ASGIApp
     gates: Mapping[str, Gate]
     upstream: Upstream
-    notices: tuple[str, ...]
-    stock: PrecomputedPool | None = None
-    watches: tuple[FileWatch, ...] = ()
+    warnings: tuple[str, ...]
+    precomputed: PrecomputedPool | None = None
+    file_watches: tuple[FileWatch, ...] = ()
 
     @property
     def ledger(self) -> Ledger:
-        """What is remembered of callers."""
-        return self.ground.ledger
+        """The shared ledger."""
+        return self.shared.ledger
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Open the ground and staff the gateway while the block lasts."""
-        async with self.ground.opened(), self.staffed():
+    async def open(self) -> AsyncIterator[None]:
+        """Open the shared resources and run the gateway while the block lasts."""
+        async with self.shared.open(), self.running():
             yield
 
     @asynccontextmanager
-    async def staffed(self) -> AsyncIterator[None]:
-        """Open the model server's client, keep the stock of puzzles full and the keys up to date."""
+    async def running(self) -> AsyncIterator[None]:
+        """Open the model server's client, precompute puzzles and watch files while the block lasts."""
         async with AsyncExitStack() as stack:
             await self.upstream.open()
             stack.push_async_callback(self.upstream.close)
-            if self.stock:
-                stack.enter_context(self.stock.refilling())
-            for watch in self.watches:
-                await stack.enter_async_context(watch.kept())
+            if self.precomputed:
+                stack.enter_context(self.precomputed.refilling())
+            for watch in self.file_watches:
+                await stack.enter_async_context(watch.running())
             yield

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from modeltoll.gateway.protocols.json_path import JsonPath
-from modeltoll.gateway.protocols.label_lists import LabelLists
-from modeltoll.gateway.protocols.mlflow import MlflowScoring
-from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.openai_chat import OpenAIChat
-from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
+from modeltoll.errors import SettingsError
 from modeltoll.gateway.protocols.protocol import ServiceDescription
-from modeltoll.gateway.protocols.v1 import TensorFlowServing
-from modeltoll.gateway.protocols.vllm_classify import VllmClassify
+from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.plugins import call_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,27 +18,23 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.models import ModelSettings
 
-__all__ = ["PROTOCOLS", "build_service", "path_conflicts"]
-
-_NAMES_ITS_MODEL = ("openai-chat", "openai-embeddings", "vllm-classify")  # in the request's body
+__all__ = ["build_protocol", "build_service", "path_conflicts"]
 
 
-def _json_path(model: ModelSettings) -> ServingProtocol:
-    path = model.json_path
-    assert path is not None  # settings_models.py demands it
-    return JsonPath(path.route, path.inputs, path.scores, path.ready, one=path.one_row)
+def build_protocol(model: ModelSettings) -> ServingProtocol:
+    """The protocol that a model's settings name, with its options.
 
-
-PROTOCOLS: Mapping[str, Callable[[ModelSettings], ServingProtocol]] = {
-    "oip": lambda _: OpenInference(),
-    "v1": lambda _: TensorFlowServing(),
-    "mlflow": lambda _: MlflowScoring(),
-    "labels": lambda _: LabelLists(),
-    "vllm-classify": lambda _: VllmClassify(),
-    "openai-embeddings": lambda _: OpenAIEmbeddings(),
-    "openai-chat": lambda _: OpenAIChat(),
-    "json": _json_path,
-}
+    Raises:
+        SettingsError: there is none of that name that can be used, or its options do not fit.
+    """
+    spec = PROTOCOLS.find(model.protocol)
+    options: Mapping[str, Any] = model.protocol_options
+    if model.json_path is not None:
+        options = model.json_path.model_dump()
+    protocol: ServingProtocol = call_factory(spec.factory, options, f"protocol {spec.name}")
+    if protocol.name != spec.name:
+        raise SettingsError([f"protocol {spec.name}: what its factory makes calls itself {protocol.name!r}"])
+    return protocol
 
 
 def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDescription:
@@ -63,20 +54,20 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
     )
 
 
-def path_conflicts(subjects: Mapping[str, ServedModel]) -> Iterator[str]:
+def path_conflicts(served_models: Mapping[str, ServedModel]) -> Iterator[str]:
     """One sentence for each path at which a request could be for more than one model."""
     behind: dict[str, list[ServedModel]] = {}
-    for subject in subjects.values():
-        for template in subject.protocol.routes.infer:
+    for served_model in served_models.values():
+        for template in served_model.protocol.routes.infer:
             if "{model}" not in template:
-                behind.setdefault(template, []).append(subject)
+                behind.setdefault(template, []).append(served_model)
     for template, those in behind.items():
-        names = ", ".join(subject.service.model for subject in those)
+        names = ", ".join(served_model.service.model for served_model in those)
         if (
-            any(subject.protocol.name not in _NAMES_ITS_MODEL for subject in those[1:])
-            or len({subject.protocol.name for subject in those}) > 1
+            any(not PROTOCOLS.find(served_model.protocol.name).names_model for served_model in those[1:])
+            or len({served_model.protocol.name for served_model in those}) > 1
         ):
             yield f"models: {names} are all asked at {template}, and nothing says which is meant"
-        addressed = Counter(subject.service.served_as or subject.service.model for subject in those)
+        addressed = Counter(served_model.service.served_as or served_model.service.model for served_model in those)
         if addressed.most_common(1)[0][1] > 1:
             yield f"models: {names} have the same name at {template}; give each its own served_as"

@@ -1,10 +1,9 @@
-"""What a gateway stands on as the settings name it: who is told of requests, and what is kept through a change."""
+"""Builds from the settings what a gateway shares over reloads, and the drift monitors, which a reload may keep."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.assembly.gateway import SharedResources
@@ -27,53 +26,62 @@ if TYPE_CHECKING:
 __all__ = ["build_drift_monitor", "build_shared_resources", "traced_upstream"]
 
 _KEY_BYTES = 32
-_PRICES = attrgetter("identity", "weights", "g", "unit_seconds", "suspicion", "entry")  # all that prices come from
 
 
 def build_shared_resources(settings: Settings, ledger: Ledger) -> SharedResources:
-    """The ground of a gateway that starts.
+    """The shared resources of a gateway that starts.
 
     Raises:
-        SettingsError: traces are asked for, and cannot be had.
+        SettingsError: traces are configured, and the extra ``otel`` is not installed.
     """
-    operation, tracing = settings.operation, None
+    operation, tracer = settings.operation, None
     if operation.trace_endpoint is not None:
         from modeltoll.gateway.observability.tracing import tracer_for  # noqa: PLC0415  an extra
 
-        tracing = tracer_for(operation.trace_endpoint, operation.trace_share)
+        tracer = tracer_for(operation.trace_endpoint, operation.trace_share)
     audit = AuditLog(operation.audit_file) if operation.audit_file else None
-    # The last of the secrets is the one that stays longest: those who rotate put new ones in front.
+    # The last secret stays longest: a rotation puts new secrets in front.
     key = (
         bytes.fromhex(settings.secrets[-1].get_secret_value()) if settings.secrets else secrets.token_bytes(_KEY_BYTES)
     )
-    telemetry = GatewayMetrics()
+    metrics = GatewayMetrics()
     if audit is not None:
-        telemetry.follow("audit_broken", "1 while the audit log cannot be written", lambda: audit.broken)
-        telemetry.follow("audit_lost_lines", "Lines of the audit log that could not be written", lambda: audit.lost)
-    standing = ServerState(settled=time.time())
-    telemetry.follow("settings_broken", "1 while the settings file cannot be used as it is", lambda: standing.broken)
-    telemetry.follow(
-        "settings_settled_seconds", "When the settings in force were read, since the epoch", lambda: standing.settled
+        metrics.register_gauge("audit_broken", "1 while the audit log cannot be written", lambda: audit.failing)
+        metrics.register_gauge(
+            "audit_lost_lines", "Lines of the audit log that could not be written", lambda: audit.lost_lines
+        )
+    state = ServerState(settings_loaded_at=time.time())
+    metrics.register_gauge(
+        "settings_broken", "1 while the settings file cannot be used as it is", lambda: state.settings_invalid
     )
-    return SharedResources(ledger, telemetry, RequestRecorder(time.time, NameHasher(key), audit, tracing), standing)
+    metrics.register_gauge(
+        "settings_settled_seconds",
+        "When the settings in force were read, since the epoch",
+        lambda: state.settings_loaded_at,
+    )
+    return SharedResources(ledger, metrics, RequestRecorder(time.time, NameHasher(key), audit, tracer), state)
 
 
 def build_drift_monitor(settings: Settings, tariff: ConformalTariff, before: Gateway | None) -> DriftMonitor:
-    """The watch on one model's traffic: the one before, where nothing of what it counts has changed."""
+    """The drift monitor of one model; that of the gateway ``before`` where nothing that it depends on has changed."""
     model = tariff.calibration.model
-    chooses = settings.models[model].choose_g
+    choose_g = settings.models[model].choose_g
     if before is not None and model in before.gates:
-        road, chose = before.gates[model].road, before.settings.models[model].choose_g
-        same = isinstance(road.tariff, ConformalTariff) and _PRICES(road.tariff.calibration) == _PRICES(
-            tariff.calibration
-        )
-        if road.monitor is not None and same and chose == chooses:
-            return road.monitor
-    return DriftMonitor(model, DriftDetector(tariff), time.time, AdaptiveG(tariff) if chooses else None)
+        config = before.gates[model].config
+        same_prices = isinstance(config.tariff, ConformalTariff) and _pricing(config.tariff) == _pricing(tariff)
+        if config.drift_monitor is not None and same_prices and before.settings.models[model].choose_g == choose_g:
+            return config.drift_monitor
+    return DriftMonitor(model, DriftDetector(tariff), time.time, AdaptiveG(tariff) if choose_g else None)
 
 
-def traced_upstream(upstream: Upstream, tracing: Tracer) -> Upstream:
-    """The same model server, with a span around each question."""
+def _pricing(tariff: ConformalTariff) -> tuple[object, ...]:
+    """All that the tariff's prices are computed from."""
+    data = tariff.calibration
+    return data.identity, data.weights, data.g, data.unit_seconds, data.suspicion, data.new_account_toll
+
+
+def traced_upstream(upstream: Upstream, tracer: Tracer) -> Upstream:
+    """The same model server, with a span around each call."""
     from modeltoll.gateway.observability.tracing import TracedUpstream  # noqa: PLC0415  an extra
 
-    return TracedUpstream(upstream, tracing)
+    return TracedUpstream(upstream, tracer)

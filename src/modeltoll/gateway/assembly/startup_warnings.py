@@ -1,4 +1,4 @@
-"""What an operator should read when the gateway starts: what works, but perhaps not as was meant."""
+"""Warnings for the operator at start: settings that work, but perhaps not as intended."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["startup_warnings"]
 
 
 def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple[str, ...]:
-    """A sentence for each."""
-    said = []
+    """One sentence per warning."""
+    warnings = []
     if not settings.secrets:
-        said.append("secrets: none is set; tokens of redeem mode are good only at this gateway, until it stops")
+        warnings.append("secrets: none is set; tokens of redeem mode are valid only at this gateway, until it stops")
     for name, tariff in tariffs.items():
         if isinstance(tariff, ConformalTariff):
-            said += _tariff_warnings(name, tariff.calibration, settings.models[name].weights)
+            warnings += _tariff_warnings(name, tariff.calibration, settings.models[name].weights)
         else:
-            said.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
+            warnings.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
         if settings.models[name].mode == SHADOW:
-            said.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
-    return tuple(said)
+            warnings.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
+    return tuple(warnings)
 
 
 def _tariff_warnings(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Who sends a request: API keys, JSON web tokens, network addresses, daily quotas."""
+"""Identifies callers by API key, JSON Web Token or network address, and counts their daily quotas."""

@@ -1,4 +1,4 @@
-"""Who is asking: whoever a key or a token names, else the network that the request comes from."""
+"""Identifies the caller of a request: by its key or token, else by the network that it comes from."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _IPV6_PREFIX = 48
 
 
 def hash_key(key: str) -> str:
-    """How API keys are kept: their SHA-256 in hexadecimal. Keys are random, so no salt or stretching is needed."""
+    """The stored form of an API key: its SHA-256 in hexadecimal. Keys are random, so no salt or stretching is needed."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """What callers of one kind pay for their rows, as a multiple of the price, and may have in a day."""
+    """The terms of callers: exempt or not, ``multiplier`` of the price of their rows, and their daily quota if any."""
 
     exempt: bool = False
     multiplier: float = 1.0
-    allowance: DailyQuota | None = None
+    quota: DailyQuota | None = None
 
     def caller(self, name: str, groups: tuple[str, ...] = (), *, discount: float = 0.0) -> Caller:
-        """A caller of this tier. A multiplier below 1 is a discount, beside his own: it ends with suspicion."""
+        """A caller of this tier. A multiplier below 1 is a discount beside the caller's own; suspicion ends both."""
         if self.multiplier < 1.0:
             discount = 1.0 - self.multiplier * (1.0 - discount)
-        return Caller(name, self.exempt, groups, discount, max(1.0, self.multiplier), self.allowance)
+        return Caller(name, self.exempt, groups, discount, max(1.0, self.multiplier), self.quota)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestIdentity:
-    """What a request says of who sends it; ``peer`` is the address of the TCP connection."""
+    """The parts of a request that identify its caller; ``peer`` is the address of the TCP connection."""
 
     authorization: str | None
     api_key: str | None
@@ -49,24 +49,24 @@ class RequestIdentity:
 
 
 class Credentials(Protocol):
-    """One kind of key or token that names callers."""
+    """One kind of key or token that identifies callers."""
 
     def caller(self, credential: str) -> Caller | None:
-        """Who shows this, or None where it is not one of this kind.
+        """The caller of a credential; None where it is not of this kind.
 
         Raises:
-            CallerRefused: it is, and it is not good, or not good any more.
+            CallerRefused: it is of this kind, and it is not valid or has expired.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class CallerIdentifier:
-    """The list at the door.
+    """Identifies callers.
 
-    ``keys`` maps hashed API keys to callers; what is not among them is shown to ``credentials``, one after the other.
-    Anonymous callers are known by their network (/24 or /48), if they are admitted at all, and are of the tier
-    ``newcomers``. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``. ``ipv4_prefixes``
-    and ``ipv6_prefixes`` are lengths of wider networks: the groups that anonymous callers belong to.
+    ``keys`` maps hashed API keys to callers; any other credential is tried on ``credentials``, one after the other.
+    Anonymous callers, where ``anonymous`` admits them, are identified by their network (/24 or /48) and have the tier
+    ``anonymous_tier``. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``.
+    ``ipv4_prefixes`` and ``ipv6_prefixes`` are the prefix lengths of the groups that anonymous callers belong to.
     """
 
     keys: Mapping[str, Caller] = field(default_factory=dict)
@@ -74,26 +74,26 @@ class CallerIdentifier:
     trusted_proxies: Sequence[_Network] = ()
     ipv4_prefixes: Sequence[int] = ()
     ipv6_prefixes: Sequence[int] = ()
-    newcomers: Tier = Tier()
+    anonymous_tier: Tier = Tier()
     credentials: Sequence[Credentials] = ()
 
-    def identify(self, knock: RequestIdentity) -> Caller:
-        """Name the caller.
+    def identify(self, identity: RequestIdentity) -> Caller:
+        """The caller of a request.
 
         Raises:
-            CallerRefused: the key is not known, or there is none and anonymous callers are not admitted.
+            CallerRefused: the credential is not known, or there is none and anonymous callers are not admitted.
         """
-        credential = _presented(knock)
+        credential = _credential(identity)
         if credential is not None:
-            return self._known(credential)
+            return self._with_credential(credential)
         if not self.anonymous:
             raise CallerRefused("an API key is needed")
-        network = self._network(knock)
+        network = self._network(identity)
         prefixes = self.ipv4_prefixes if network.version == 4 else self.ipv6_prefixes
         groups = tuple([f"prefix:{network.supernet(new_prefix=length)}" for length in prefixes])
-        return self.newcomers.caller(f"net:{network}", groups)
+        return self.anonymous_tier.caller(f"net:{network}", groups)
 
-    def _known(self, credential: str) -> Caller:
+    def _with_credential(self, credential: str) -> Caller:
         caller = self.keys.get(hash_key(credential))
         if caller is not None:
             return caller
@@ -103,9 +103,9 @@ class CallerIdentifier:
                 return caller
         raise CallerRefused("the API key is not known")
 
-    def _network(self, knock: RequestIdentity) -> _Network:
-        address = _address(knock.peer)
-        hops = [part.strip() for part in (knock.forwarded_for or "").split(",") if part.strip()]
+    def _network(self, identity: RequestIdentity) -> _Network:
+        address = _address(identity.peer)
+        hops = [part.strip() for part in (identity.forwarded_for or "").split(",") if part.strip()]
         while hops and self._trusted(address):
             address = _address(hops.pop())
         prefix = _IPV4_PREFIX if address.version == 4 else _IPV6_PREFIX
@@ -115,12 +115,12 @@ class CallerIdentifier:
         return any(address in network for network in self.trusted_proxies)
 
 
-def _presented(knock: RequestIdentity) -> str | None:
+def _credential(identity: RequestIdentity) -> str | None:
     """The key from ``Authorization: Bearer KEY`` or ``X-Api-Key: KEY``."""
-    scheme, _, value = (knock.authorization or "").partition(" ")
+    scheme, _, value = (identity.authorization or "").partition(" ")
     if scheme.lower() == "bearer" and value.strip():
         return value.strip()
-    return knock.api_key or None
+    return identity.api_key or None
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -1,4 +1,4 @@
-"""Callers whom somebody else vouches for: JSON Web Tokens (RFC 7519), whose ``sub`` is the caller."""
+"""Identifies callers by JSON Web Tokens (RFC 7519); ``sub`` names the caller."""
 
 from __future__ import annotations
 
@@ -20,67 +20,67 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.identify import Tier
     from modeltoll.records import Caller
 
-__all__ = ["SYMMETRIC", "JwtCredentials", "JwtPolicy", "read_keys"]
+__all__ = ["SYMMETRIC", "JwtCredentials", "JwtPolicy", "read_verification_keys"]
 
 SYMMETRIC = "HS256"
-SECRET_BYTES = 32
-_FORM = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
-_LONGEST = 8192  # characters of a token
-_SUBJECT = 200  # characters of a name
+MIN_SECRET_BYTES = 32
+_TOKEN_PATTERN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+_MAX_TOKEN = 8192  # characters
+_MAX_SUBJECT = 200  # characters
 _ORGANISATION = re.compile(r"[\w.@-]{1,64}")
-_ONLY = ""  # what the key of a file that holds but one is called
+_NO_KEY_ID = ""  # the identifier of a key without one: of a secret, or of a file with a single key
 
 
 @dataclass(frozen=True, slots=True)
 class JwtPolicy:
-    """Which tokens are believed; ``leeway`` (seconds) is what clocks may differ.
+    """Which tokens are accepted. ``leeway_seconds`` is the tolerated difference between clocks.
 
-    Where ``issuer`` or ``audience`` is given, a token must name it. ``tier_claim`` and ``organisation_claim`` are
-    members of a token that name its caller's tier (else he is of ``tier``) and organisation.
+    Where ``issuer`` or ``audience`` is given, a token must name it. ``tier_claim`` and ``organisation_claim`` are the
+    members of a token that name the caller's tier (by default ``tier``) and organisation.
     """
 
     algorithms: tuple[str, ...]
     tier: str
     issuer: str | None = None
     audience: str | None = None
-    leeway: float = 0.0
+    leeway_seconds: float = 0.0
     tier_claim: str | None = None
     organisation_claim: str | None = None
 
 
-def read_keys(path: Path, algorithms: tuple[str, ...]) -> Mapping[str, Any]:
-    """The keys of a file: a JWK set, a public key in PEM, or, for HS256, the secret itself.
+def read_verification_keys(path: Path, algorithms: tuple[str, ...]) -> Mapping[str, Any]:
+    """The keys of a file, by key identifier: a JWK set, a public key in PEM, or, for HS256, the secret itself.
 
     Raises:
-        SettingsError: it cannot be read, holds no key for these algorithms, or one that is private.
+        SettingsError: the file cannot be read, holds no key for these algorithms, or holds a private key.
     """
     try:
         text = path.read_bytes()
     except OSError as error:
         raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
     try:
-        keys = _set_of(text) if text.lstrip().startswith(b"{") else {_ONLY: text.strip()}
-        prepared = {name: _prepared(key, algorithms) for name, key in keys.items()}
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):  # what they say may show the key
+        keys = _parse_jwk_set(text) if text.lstrip().startswith(b"{") else {_NO_KEY_ID: text.strip()}
+        prepared = {name: _prepare(key, algorithms) for name, key in keys.items()}
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):  # their messages may show the key
         raise SettingsError([f"{path}: holds no key for {', '.join(algorithms)}"]) from None
     if any(hasattr(key, "private_bytes") for key in prepared.values()):
         raise SettingsError(
             [f"{path}: holds a private key; the gateway needs the public one, and should have no other"]
         )
-    if any(isinstance(key, bytes) and len(key) < SECRET_BYTES for key in prepared.values()):
+    if any(isinstance(key, bytes) and len(key) < MIN_SECRET_BYTES for key in prepared.values()):
         raise SettingsError(
-            [f"{path}: the secret is shorter than {SECRET_BYTES} bytes: openssl rand -hex {SECRET_BYTES}"]
+            [f"{path}: the secret is shorter than {MIN_SECRET_BYTES} bytes: openssl rand -hex {MIN_SECRET_BYTES}"]
         )
     return prepared
 
 
-def _set_of(text: bytes) -> dict[str, Any]:
+def _parse_jwk_set(text: bytes) -> dict[str, Any]:
     document = json.loads(text)
-    return {str(key.key_id or _ONLY): key.key for key in jwt.PyJWKSet.from_dict(document).keys}
+    return {str(key.key_id or _NO_KEY_ID): key.key for key in jwt.PyJWKSet.from_dict(document).keys}
 
 
-def _prepared(key: Any, algorithms: tuple[str, ...]) -> Any:
-    """The key as one of the algorithms uses it."""
+def _prepare(key: Any, algorithms: tuple[str, ...]) -> Any:
+    """The key in the form that the first matching algorithm uses."""
     for name in algorithms:
         try:
             return jwt.get_algorithm_by_name(name).prepare_key(key)
@@ -90,55 +90,56 @@ def _prepared(key: Any, algorithms: tuple[str, ...]) -> Any:
 
 
 class JwtCredentials:
-    """Callers by their tokens; they are of the ``tiers`` that are named. ``clock`` gives seconds since the epoch.
+    """Identifies callers by their tokens. ``clock`` gives seconds since the epoch.
 
-    ``keys`` is the secret, or the file that verifies tokens: none is good until ``watch`` has read it.
+    ``tiers`` are the tiers that a token may name. ``keys`` is the secret, or the file of keys that verify tokens; with a
+    file, no token is valid until ``file_watch`` has read it.
     """
 
     def __init__(
-        self, trust: JwtPolicy, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]
+        self, policy: JwtPolicy, tiers: Mapping[str, Tier], keys: bytes | Path, clock: Callable[[], float]
     ) -> None:
-        self._keys: Mapping[str, Any] = {} if isinstance(keys, Path) else {_ONLY: keys}
+        self._keys: Mapping[str, Any] = {} if isinstance(keys, Path) else {_NO_KEY_ID: keys}
         self._path = keys if isinstance(keys, Path) else None
-        self.watch = FileWatch(self._path, self._load, "the file of keys for tokens") if self._path else None
-        self._trust = trust
+        self.file_watch = FileWatch(self._path, self._load, "the file of keys for tokens") if self._path else None
+        self._policy = policy
         self._tiers = tiers
         self._clock = clock
 
     def caller(self, credential: str) -> Caller | None:
-        """See ``Credentials.caller``: whatever has the form of a token is one."""
-        if not _FORM.fullmatch(credential):
+        """See ``Credentials.caller``. Everything that has the form of a token is treated as one."""
+        if not _TOKEN_PATTERN.fullmatch(credential):
             return None
         claims = self._claims(credential)
         self._check_times(claims)
         subject = claims.get("sub")
-        if not (isinstance(subject, str) and 0 < len(subject) <= _SUBJECT and subject.isprintable()):
+        if not (isinstance(subject, str) and 0 < len(subject) <= _MAX_SUBJECT and subject.isprintable()):
             _refuse("its 'sub' is not the name of a caller")
         return self._tier(claims).caller(f"jwt:{subject}", self._groups(claims))
 
     def _load(self) -> None:
-        assert self._path is not None  # or nobody watches
-        self._keys = read_keys(self._path, self._trust.algorithms)
+        assert self._path is not None  # only the file watch calls this
+        self._keys = read_verification_keys(self._path, self._policy.algorithms)
 
     def _claims(self, token: str) -> dict[str, Any]:
-        """What the token says, once its signature, issuer and audience are what they should be."""
-        trust = self._trust
-        if len(token) > _LONGEST:
-            _refuse(f"it is longer than {_LONGEST} characters")
+        """The claims of a token, after its signature, issuer and audience are verified."""
+        policy = self._policy
+        if len(token) > _MAX_TOKEN:
+            _refuse(f"it is longer than {_MAX_TOKEN} characters")
         try:
             header = jwt.get_unverified_header(token)
             if "crit" in header:
                 _refuse("it asks for an extension (crit)")
-            key = self._keys.get(_ONLY) or self._keys.get(str(header.get("kid", _ONLY)))
+            key = self._keys.get(_NO_KEY_ID) or self._keys.get(str(header.get("kid", _NO_KEY_ID)))
             if key is None:
                 _refuse("no key of that id is known")
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
-                algorithms=list(trust.algorithms),
-                issuer=trust.issuer,
-                audience=trust.audience,
-                # times are checked below, by the gateway's own clock
+                algorithms=list(policy.algorithms),
+                issuer=policy.issuer,
+                audience=policy.audience,
+                # _check_times checks the times, by the injected clock
                 options={"require": self._required(), "verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
@@ -146,35 +147,35 @@ class JwtCredentials:
         return claims
 
     def _required(self) -> list[str]:
-        trust = self._trust
-        return ["exp", "sub", *["iss"] * bool(trust.issuer), *["aud"] * bool(trust.audience)]
+        policy = self._policy
+        return ["exp", "sub", *["iss"] * bool(policy.issuer), *["aud"] * bool(policy.audience)]
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
-        now, leeway = self._clock(), self._trust.leeway
-        if now >= _moment(claims, "exp") + leeway:
+        now, leeway = self._clock(), self._policy.leeway_seconds
+        if now >= _time_claim(claims, "exp") + leeway:
             raise CallerRefused("the token has expired")
-        if "nbf" in claims and now < _moment(claims, "nbf") - leeway:
-            raise CallerRefused("the token is not good yet")
+        if "nbf" in claims and now < _time_claim(claims, "nbf") - leeway:
+            raise CallerRefused("the token is not valid yet")
 
     def _tier(self, claims: Mapping[str, Any]) -> Tier:
-        claim = self._trust.tier_claim
-        named = claims.get(claim, self._trust.tier) if claim else self._trust.tier
-        tier = self._tiers.get(named) if isinstance(named, str) else None
+        claim = self._policy.tier_claim
+        name = claims.get(claim, self._policy.tier) if claim else self._policy.tier
+        tier = self._tiers.get(name) if isinstance(name, str) else None
         if tier is None:
-            _refuse(f"it names a tier that is not known: {named!r:.80}")
+            _refuse(f"it names a tier that is not known: {name!r:.80}")
         return tier
 
     def _groups(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
-        claim = self._trust.organisation_claim
-        named = claims.get(claim) if claim else None
-        if named is None:
+        claim = self._policy.organisation_claim
+        name = claims.get(claim) if claim else None
+        if name is None:
             return ()
-        if not (isinstance(named, str) and _ORGANISATION.fullmatch(named)):
-            _refuse(f"it names no organisation: {named!r:.80}")
-        return (f"org:{named}",)
+        if not (isinstance(name, str) and _ORGANISATION.fullmatch(name)):
+            _refuse(f"it names no organisation: {name!r:.80}")
+        return (f"org:{name}",)
 
 
-def _moment(claims: Mapping[str, Any], name: str) -> float:
+def _time_claim(claims: Mapping[str, Any], name: str) -> float:
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         _refuse(f"its {name!r} is not a time")
@@ -182,7 +183,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float:
 
 
 def _refusal(private: str) -> CallerRefused:
-    return CallerRefused("the token is not valid here", private=private)  # nothing that would help a forger
+    return CallerRefused("the token is not valid here", private=private)  # the public reason does not help a forger
 
 
 def _refuse(private: str) -> NoReturn:

@@ -1,7 +1,7 @@
-"""A file of API keys, which are kept as their SHA-256 only: how it is read, and changed while gateways read it.
+"""Reads and changes a file of API keys, of which only the SHA-256 is stored, while gateways read it.
 
-Who changes it holds a lock beside it and puts a new file in its place in one step: a reader sees the old keys or the
-new ones, never half of them, and no two changes get in each other's way.
+A change holds a lock file beside the key file and replaces the key file in one step: a reader sees the old keys or the
+new ones, never a mixture, and changes never overlap.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from modeltoll.gateway.settings.models import SettingsPart
 __all__ = [
     "KeyDocument",
     "KeyFileError",
-    "KeyLine",
+    "KeyRecord",
     "change_keys",
     "draw_key",
     "read_keys",
@@ -38,18 +38,18 @@ __all__ = [
     "without_key",
 ]
 
-_PREFIX = "mt_"  # so that scanners for secrets know a key of ours when they find one
+_PREFIX = "mt_"  # lets secret scanners recognise a key of ours
 _KEY_BYTES = 32
 _ID_DIGITS = 8
 _MODE = 0o600
 
 
 class KeyFileError(ModeltollError):
-    """What is asked of a key file cannot be done with the keys that it holds."""
+    """A change that the keys of the file do not allow."""
 
 
-class KeyLine(SettingsPart):
-    """One key: whose it is and on which terms. Several keys may be one caller's; they share his account."""
+class KeyRecord(SettingsPart):
+    """One key: its caller and its terms. Several keys of one caller share the caller's account."""
 
     name: Person
     sha256: HashedKey
@@ -61,29 +61,29 @@ class KeyLine(SettingsPart):
 
     @property
     def identity(self) -> str:
-        """What the key is called in lists: the beginning of its hash."""
+        """The name of the key in lists: the first digits of its hash."""
         return self.sha256[:_ID_DIGITS]
 
     def expired(self, now: datetime) -> bool:
-        """Whether the key is not good any more."""
+        """Whether the key has expired."""
         return self.expires is not None and self.expires <= now
 
 
 class KeyDocument(SettingsPart):
-    """All keys of a file."""
+    """The content of a key file."""
 
     version: Literal[1] = 1
-    keys: tuple[KeyLine, ...] = ()
+    keys: tuple[KeyRecord, ...] = ()
 
     @field_validator("keys")
     @classmethod
-    def _keys_once(cls, keys: tuple[KeyLine, ...]) -> tuple[KeyLine, ...]:
+    def _keys_once(cls, keys: tuple[KeyRecord, ...]) -> tuple[KeyRecord, ...]:
         each_once((key.sha256 for key in keys), "a key")
         return keys
 
 
 def draw_key() -> tuple[str, str]:
-    """A new random key of 256 bits, to be shown once, and its hash."""
+    """A new random key of 256 bits, which is shown once and not stored, and its hash."""
     key = _PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     return key, hash_key(key)
 
@@ -92,7 +92,7 @@ def read_keys(path: Path) -> KeyDocument:
     """The keys of a file.
 
     Raises:
-        SettingsError: it cannot be read, or is not a key file; every fault at once.
+        SettingsError: the file cannot be read, or is not a key file; names every error at once.
     """
     try:
         text = path.read_bytes()
@@ -107,19 +107,19 @@ def read_keys(path: Path) -> KeyDocument:
 
 
 def change_keys(path: Path, change: Callable[[KeyDocument], KeyDocument]) -> KeyDocument:
-    """Put the changed keys in the place of a file's keys, and return them; a file that is not there has none.
+    """Apply a change to the keys of a file and return the changed keys. A file that does not exist has no keys.
 
-    The new file is readable by its owner alone, or by whoever could read the old one.
+    A new file is readable by its owner only; a changed file keeps its owner and permissions.
 
     Raises:
-        SettingsError: the file cannot be read or written, or is not a key file. KeyFault: as ``change`` does.
+        SettingsError: the file cannot be read or written, or is not a key file. KeyFileError: as ``change`` does.
     """
-    place = Path(os.path.realpath(path))  # a link stays a link
+    target = Path(os.path.realpath(path))  # a link stays a link
     try:
-        with _locked(place):
-            document = change(read_keys(place) if place.exists() else KeyDocument())
+        with _locked(target):
+            document = change(read_keys(target) if target.exists() else KeyDocument())
             text = document.model_dump_json(indent=1, exclude_none=True)
-            replace_atomically(place, text.encode() + b"\n", mode=_MODE)
+            replace_atomically(target, text.encode() + b"\n", mode=_MODE)
     except OSError as error:
         raise SettingsError([f"{path}: cannot be written: {error.strerror}"]) from None
     return document
@@ -127,7 +127,7 @@ def change_keys(path: Path, change: Callable[[KeyDocument], KeyDocument]) -> Key
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Alone with the file, among those who ask. The lock is a file of its own, since the other one is replaced."""
+    """Hold the lock of a file. The lock is a file of its own, since the locked file is replaced."""
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -136,28 +136,28 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def with_key(document: KeyDocument, line: KeyLine, *, another: bool = False) -> KeyDocument:
-    """With one key more.
+def with_key(document: KeyDocument, key: KeyRecord, *, another: bool = False) -> KeyDocument:
+    """The document with one more key.
 
     Raises:
-        KeyFault: its caller has a key that is still good, and ``another`` was not asked for.
+        KeyFileError: the caller has a key that has not expired, and ``another`` is False.
     """
-    if not another and any(key.name == line.name and not key.expired(line.created) for key in document.keys):
-        raise KeyFileError(f"{line.name} has a key already: rotate it, or ask for another")
-    return document.model_copy(update={"keys": (*document.keys, line)})
+    if not another and any(old.name == key.name and not old.expired(key.created) for old in document.keys):
+        raise KeyFileError(f"{key.name} has a key already: rotate it, or ask for another")
+    return document.model_copy(update={"keys": (*document.keys, key)})
 
 
 def with_tier(document: KeyDocument, name: str, tier: str) -> KeyDocument:
-    """With all keys of the caller in that tier."""
+    """The document with all keys of the caller in that tier."""
     keys = [key.model_copy(update={"tier": tier}) if key.name == name else key for key in document.keys]
     return document.model_copy(update={"keys": tuple(keys)})
 
 
 def without_key(document: KeyDocument, name: str, identity: str | None = None) -> KeyDocument:
-    """Without the caller's keys, or without the one whose hash begins with ``identity``.
+    """The document without the caller's keys, or without the one whose hash begins with ``identity``.
 
     Raises:
-        KeyFault: there is no such key.
+        KeyFileError: there is no such key.
     """
     kept = tuple(key for key in document.keys if key.name != name or (identity and not key.sha256.startswith(identity)))
     if len(kept) == len(document.keys):
@@ -166,11 +166,12 @@ def without_key(document: KeyDocument, name: str, identity: str | None = None) -
 
 
 def with_new_key(document: KeyDocument, name: str, sha256: str, now: datetime, overlap: timedelta) -> KeyDocument:
-    """With a new key for the caller, on the terms of his latest one and for as long; his others are good for
-    ``overlap`` at most.
+    """The document with a new key for the caller, with the terms and the lifetime of the caller's latest key.
+
+    The caller's other keys expire after ``overlap`` at the latest.
 
     Raises:
-        KeyFault: he has no key that is still good.
+        KeyFileError: the caller has no key that has not expired.
     """
     own = [key for key in document.keys if key.name == name and not key.expired(now)]
     if not own:

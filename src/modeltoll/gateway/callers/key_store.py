@@ -1,4 +1,4 @@
-"""The keys of a key file, as the file is now."""
+"""Identifies callers by the API keys of a key file, which is read again when it changes."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ _NEVER = float("inf")
 @dataclass(frozen=True, slots=True)
 class _StoredKey:
     caller: Caller
-    until: float
+    expires: float  # seconds since the epoch
 
 
 class KeyStore:
-    """The keys of one file, whose callers are of the ``tiers`` that it names. ``clock`` gives seconds since the epoch.
+    """The keys of one file. ``tiers`` are the tiers that a key may name; ``clock`` gives seconds since the epoch.
 
-    None is in force until ``watch`` has read the file.
+    There are no keys until ``file_watch`` has read the file.
     """
 
     def __init__(self, path: Path, tiers: Mapping[str, Tier], clock: Callable[[], float]) -> None:
-        self.watch = FileWatch(path, self._load, "the key file")
+        self.file_watch = FileWatch(path, self._load, "the key file")
         self._path = path
         self._tiers = tiers
         self._clock = clock
-        self._entries: Mapping[str, _StoredKey] = {}
+        self._keys: Mapping[str, _StoredKey] = {}
 
     @property
-    def good(self) -> int:
-        """How many keys are in force."""
+    def valid_count(self) -> int:
+        """The number of keys that have not expired."""
         now = self._clock()
-        return sum(entry.until > now for entry in self._entries.values())
+        return sum(key.expires > now for key in self._keys.values())
 
     def caller(self, credential: str) -> Caller | None:
-        """See ``Credentials.caller``: refuses a key that has expired."""
-        entry = self._entries.get(hash_key(credential))
-        if entry is None:
+        """See ``Credentials.caller``; an expired key is refused."""
+        key = self._keys.get(hash_key(credential))
+        if key is None:
             return None
-        if entry.until <= self._clock():
+        if key.expires <= self._clock():
             raise CallerRefused("the API key has expired")
-        return entry.caller
+        return key.caller
 
     def _load(self) -> None:
-        self._entries = self._admitted(read_keys(self._path))
+        self._keys = self._stored_keys(read_keys(self._path))
 
-    def _admitted(self, document: KeyDocument) -> Mapping[str, _StoredKey]:
+    def _stored_keys(self, document: KeyDocument) -> Mapping[str, _StoredKey]:
         unknown = {key.tier for key in document.keys} - self._tiers.keys()
         if unknown:
             known = ", ".join(self._tiers)

@@ -1,4 +1,4 @@
-"""What callers may have in a day, counted in the ledger, so that all gateways agree on it."""
+"""Enforces the daily quotas of callers. Usage is counted in the ledger, which all gateways share."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _DAY = 86_400  # seconds
 
 
 class DailyQuotas:
-    """The allowances of one ledger's callers. ``clock`` gives seconds since the epoch; days begin at 00:00 UTC."""
+    """The quotas of one ledger's callers. ``clock`` gives seconds since the epoch; days begin at 00:00 UTC."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
         self._ledger = ledger
         self._clock = clock
 
     async def check(self, caller: Caller, rows: int) -> None:
-        """Look whether so many rows may be had, before anybody works for them.
+        """Check, before any work is done, that the caller's quota covers ``rows`` more rows today.
 
         Raises:
-            AllowanceSpent: they may not. LedgerError: the ledger does not answer.
+            AllowanceSpent: the quota does not cover them. LedgerError: the ledger does not answer.
         """
         if caller.quota is None:
             return
@@ -38,11 +38,11 @@ class DailyQuotas:
         if not caller.quota.covers(spent, rows):
             raise self._refusal(caller.quota, spent, rows)
 
-    async def take(self, caller: Caller, rows: int, work: float) -> None:
-        """Take them, and ``work`` in reference seconds, in one step: of requests at the same time, only what is covered.
+    async def spend(self, caller: Caller, rows: int, work: float) -> None:
+        """Add rows, and ``work`` in reference seconds, to today's usage in one atomic step.
 
         Raises:
-            AllowanceSpent, LedgerError: as ``check``; nothing was taken.
+            AllowanceSpent, LedgerError: as ``check``; nothing was added.
         """
         if caller.quota is None:
             return
@@ -53,11 +53,11 @@ class DailyQuotas:
     def _today(self) -> int:
         return int(self._clock() // _DAY)
 
-    def _refusal(self, allowance: DailyQuota, spent: DailyUsage, rows: int) -> AllowanceSpent:
+    def _refusal(self, quota: DailyQuota, spent: DailyUsage, rows: int) -> AllowanceSpent:
         seconds = max(1, math.ceil((spent.day + 1) * _DAY - self._clock()))
-        if allowance.work is not None and spent.work >= allowance.work:
-            said = f"this day's {allowance.work:g} s of work are used up"
+        if quota.work is not None and spent.work >= quota.work:
+            reason = f"this day's {quota.work:g} s of work are used up"
         else:
-            most = allowance.rows or 0
-            said = f"of this day's {most} rows {max(0, most - spent.rows)} are left, and the request has {rows}"
-        return AllowanceSpent(f"{said}; a new day begins at 00:00 UTC", retry_after=seconds)
+            limit = quota.rows or 0
+            reason = f"of this day's {limit} rows {max(0, limit - spent.rows)} are left, and the request has {rows}"
+        return AllowanceSpent(f"{reason}; a new day begins at 00:00 UTC", retry_after=seconds)

@@ -1,7 +1,7 @@
-"""Who solves a small puzzle before the model server is asked, so that tolls which nobody opens cannot burn the model.
+"""Decides which callers solve a small puzzle before the model server is asked.
 
-In sealed mode the gateway never learns whether a toll was opened. What it knows is how much work it gave out, and when:
-work that so many cores could not have done since then was not done. Each process judges by what it has seen itself.
+In sealed mode the gateway never learns whether a toll was opened. It knows only how much work it issued, and when: work
+that the given number of cores could not have done since then was not done. Each process judges by its own requests.
 """
 
 from __future__ import annotations
@@ -21,77 +21,79 @@ if TYPE_CHECKING:
 
 __all__ = ["AdmissionControl", "AdmissionTerms", "AdmissionTicket"]
 
-_CALLERS = 100_000  # at most that are remembered; who is forgotten is new again
+_MAX_CALLERS = 100_000  # kept in memory; a caller that was dropped counts as new
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionTerms:
-    """``seconds`` of reference work for an entry. It is asked of anonymous callers for their first ``new_requests``,
-    and of any caller who was given tolls of more than ``backlog`` seconds beyond what ``cores`` reference cores could
-    have opened meanwhile."""
+    """When an admission puzzle of ``seconds`` of reference work is asked.
+
+    It is asked of anonymous callers for their first ``new_requests`` requests, and of any caller whose tolls hold more
+    than ``backlog_seconds`` of work beyond what ``cores`` reference cores could have done meanwhile.
+    """
 
     seconds: float
     new_requests: int
     cores: float
-    backlog: float
+    backlog_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionTicket:
-    """What is left of a solved entry puzzle: its seed, and until when it could be shown (seconds since the epoch)."""
+    """Proof of a solved admission puzzle: the puzzle's seed, and when its token expires (seconds since the epoch)."""
 
     seed: bytes
-    until: float
+    expires: float
 
 
 @dataclass(slots=True)
 class _CallerBacklog:
-    """A caller, as this process has seen him: requests answered, and core seconds of work that wait to be opened."""
+    """One caller in this process: requests answered, and core seconds of work not done yet at the time ``at``."""
 
     requests: int = 0
-    backlog: float = 0.0
+    seconds: float = 0.0
     at: float = 0.0
 
 
 class AdmissionControl:
-    """Before the gates of all models of one process. ``clock`` gives seconds since the epoch."""
+    """The admission of callers to all models of one process. ``clock`` gives seconds since the epoch."""
 
     def __init__(self, terms: AdmissionTerms, clock: Callable[[], float]) -> None:
         self._terms = terms
         self._clock = clock
-        self._known: OrderedDict[str, _CallerBacklog] = OrderedDict()
-        self._taken: OrderedDict[bytes, float] = OrderedDict()
+        self._backlogs: OrderedDict[str, _CallerBacklog] = OrderedDict()
+        self._used: OrderedDict[bytes, float] = OrderedDict()  # seeds of used tickets, and when they expire
 
-    def work(self, caller: Caller, rows: int) -> Work | None:
-        """The work that a request of so many rows costs before it is dealt with; None where it costs nothing."""
-        known, terms = self._known.get(caller.name, _CallerBacklog()), self._terms
-        new = caller.anonymous and known.requests < terms.new_requests
-        if not new and self._backlog(known) <= terms.backlog:
+    def required_work(self, caller: Caller, rows: int) -> Work | None:
+        """The work that a request of ``rows`` rows costs before the model server is asked; None where it costs none."""
+        backlog, terms = self._backlogs.get(caller.name, _CallerBacklog()), self._terms
+        new = caller.anonymous and backlog.requests < terms.new_requests
+        if not new and self._seconds_left(backlog) <= terms.backlog_seconds:
             return None
         return Work(terms.seconds, rows, 0.0, new_account_seconds=terms.seconds)
 
-    def take(self, ticket: AdmissionTicket) -> None:
-        """Use a ticket up.
+    def use_ticket(self, ticket: AdmissionTicket) -> None:
+        """Mark a ticket as used.
 
         Raises:
-            TokenRefused: it was used here before.
+            TokenRefused: the ticket was used before in this process.
         """
         now = self._clock()
-        while self._taken and next(iter(self._taken.values())) <= now:
-            self._taken.popitem(last=False)
-        if ticket.seed in self._taken:
-            raise TokenRefused(REFUSED, private="the entry was used before")
-        self._taken[ticket.seed] = ticket.until
+        while self._used and next(iter(self._used.values())) <= now:
+            self._used.popitem(last=False)
+        if ticket.seed in self._used:
+            raise TokenRefused(REFUSED, private="the admission ticket was used before")
+        self._used[ticket.seed] = ticket.expires
 
-    def let_in(self, caller: Caller, seconds: float) -> None:
-        """Note an answered request, and the seconds of its toll."""
-        known = self._known.setdefault(caller.name, _CallerBacklog())
-        known.backlog, known.at = self._backlog(known) + seconds, self._clock()
-        known.requests += 1
-        self._known.move_to_end(caller.name)
-        if len(self._known) > _CALLERS:
-            self._known.popitem(last=False)
+    def record(self, caller: Caller, seconds: float) -> None:
+        """Record an answered request, and the work of its toll in reference seconds."""
+        backlog = self._backlogs.setdefault(caller.name, _CallerBacklog())
+        backlog.seconds, backlog.at = self._seconds_left(backlog) + seconds, self._clock()
+        backlog.requests += 1
+        self._backlogs.move_to_end(caller.name)
+        if len(self._backlogs) > _MAX_CALLERS:
+            self._backlogs.popitem(last=False)
 
-    def _backlog(self, known: _CallerBacklog) -> float:
-        """What cannot have been opened yet, in core seconds."""
-        return max(0.0, known.backlog - self._terms.cores * max(0.0, self._clock() - known.at))
+    def _seconds_left(self, backlog: _CallerBacklog) -> float:
+        """The work that cannot have been done yet, in core seconds."""
+        return max(0.0, backlog.seconds - self._terms.cores * max(0.0, self._clock() - backlog.at))

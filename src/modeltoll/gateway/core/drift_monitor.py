@@ -1,4 +1,4 @@
-"""A watch on one model's traffic: a warning when honest callers no longer send what the tariff was made for."""
+"""Watches one model's traffic and warns when honest callers no longer send what the tariff was calibrated on."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["DriftMonitor"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-LOOK = 256  # rows between two looks at the evidence
+CHECK_ROWS = 256  # rows between two checks for drift
 
 
 class _PendingRows:
-    """Fingerprints and bins of rows that are not counted yet: many at once cost little more than one."""
+    """Fingerprints and bins of rows that are not counted yet: counting many at once costs little more than one."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -35,63 +35,65 @@ class _PendingRows:
         self.rows += len(fingerprints)
 
     def take(self) -> tuple[list[bytes], Integers] | None:
+        """Remove all rows and return their fingerprints and bins, (rows, measures); None where there are none."""
         requests, self._requests, self.rows = self._requests, [], 0
         if not requests:
             return None
-        return list(chain.from_iterable(names for names, _ in requests)), np.concatenate([bins for _, bins in requests])
+        fingerprints = list(chain.from_iterable(fingerprints for fingerprints, _ in requests))
+        return fingerprints, np.concatenate([bins for _, bins in requests])
 
 
 class DriftMonitor:
-    """What a gate tells of its visits, and what the operator reads of them. ``clock`` gives seconds since the epoch.
+    """The traffic of one model, as recorded by its gate. ``clock`` gives seconds since the epoch.
 
-    Rows of exempt callers and of callers under suspicion stay out of the watch: what the others send is honest, or a
-    theft spread so thinly that it looks like drift. ``bend``, where there is one, chooses g from all but exempt rows.
+    Rows of exempt and of suspected callers are left out: what remains is honest, or a theft spread so thinly that it
+    looks like drift. ``adaptive_g``, where given, chooses g from all rows but those of exempt callers.
     """
 
     def __init__(
-        self, model: str, drift: DriftDetector, clock: Callable[[], float], bend: AdaptiveG | None = None
+        self, model: str, detector: DriftDetector, clock: Callable[[], float], adaptive_g: AdaptiveG | None = None
     ) -> None:
         self._model = model
-        self._drift = drift
+        self._detector = detector
         self._clock = clock
-        self._bend = bend
+        self._adaptive_g = adaptive_g
         self._honest, self._all = _PendingRows(), _PendingRows()
         self._drifted = False
-        self._counted: Integers = np.zeros(drift.shape, np.int64)
+        self._counts: Integers = np.zeros(detector.shape, np.int64)
 
     @property
     def g(self) -> float | None:
-        """The g in force, where it is chosen here."""
-        return self._bend.g if self._bend else None
+        """The current g, where it is chosen here."""
+        return self._adaptive_g.g if self._adaptive_g else None
 
-    def in_force(self, tariff: Tariff) -> Tariff:
-        """The tariff for the next request: this one, or the same at the g that is chosen here."""
-        return self._bend.tariff if self._bend else tariff
+    def current_tariff(self, tariff: Tariff) -> Tariff:
+        """The tariff for the next request: the given one, or the same with the g that is chosen here."""
+        return self._adaptive_g.tariff if self._adaptive_g else tariff
 
-    def saw(self, caller: Caller, fingerprints: Sequence[bytes], assessment: Assessment, work: Work) -> None:
-        """Note a request's rows; from time to time they are counted, and the evidence is looked at."""
+    def record(self, caller: Caller, fingerprints: Sequence[bytes], assessment: Assessment, work: Work) -> None:
+        """Record a request's rows. Every ``CHECK_ROWS`` rows they are counted and checked for drift."""
         if caller.exempt:
             return
-        if self._bend:
+        if self._adaptive_g:
             self._all.add(fingerprints, assessment.bins)
-            if self._all.rows >= LOOK and (rows := self._all.take()):
-                self._bend.add(*rows, self._clock())
+            if self._all.rows >= CHECK_ROWS and (rows := self._all.take()):
+                self._adaptive_g.add(*rows, self._clock())
         if not work.suspected:
             self._honest.add(fingerprints, assessment.bins)
-            if self._honest.rows >= LOOK:
-                self._look()
+            if self._honest.rows >= CHECK_ROWS:
+                self._check()
 
     def _count(self) -> None:
         if rows := self._honest.take():
-            self._counted += self._drift.add(*rows, self._clock())
+            self._counts += self._detector.add(*rows, self._clock())
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         reading, before = self.reading(), self._drifted
         self._drifted = reading.drifted
         if reading.drifted and not before:
             log.warning(
                 "%s: callers who are not suspected send rows unlike those that the tariff was calibrated on; they pay "
-                "%.2f units a row, not at most 1 (ln evidence %.1f). Calibrate anew with recent rows, or look for a "
+                "%.2f units a row, not at most 1 (ln evidence %.1f). Calibrate again with recent rows, or look for a "
                 "theft by many accounts",
                 self._model,
                 reading.mean_units,
@@ -99,12 +101,12 @@ class DriftMonitor:
             )
 
     def reading(self) -> DriftReading:
-        """How the traffic stands now."""
+        """The evidence of drift and the mean price now."""
         self._count()
-        return self._drift.reading()
+        return self._detector.reading()
 
-    def drain(self) -> Integers:
-        """The rows counted in each bin since the last drain, (measures, bins)."""
+    def drain_counts(self) -> Integers:
+        """The rows counted in each bin since the last call, (measures, bins)."""
         self._count()
-        counted, self._counted = self._counted, np.zeros(self._drift.shape, np.int64)
-        return counted
+        counts, self._counts = self._counts, np.zeros(self._detector.shape, np.int64)
+        return counts

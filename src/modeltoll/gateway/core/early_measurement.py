@@ -1,6 +1,7 @@
-"""What can be measured before there is an answer: inputs, by measures that look at nothing else.
+"""Measures a request's inputs before the answer arrives, for measures that look at nothing else.
 
-Where that takes long it is done in another thread while the model server works, and the caller does not wait for it.
+A measurement that takes long is made in another thread while the model server works, so that the caller does not wait
+for it.
 """
 
 from __future__ import annotations
@@ -19,48 +20,49 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats
 
-__all__ = ["WORTH", "EarlyLeaks", "EarlyMeasurement"]
+__all__ = ["MIN_THREAD_SECONDS", "EarlyLeaks", "EarlyMeasurement"]
 
 EarlyLeaks = Mapping[str, "Floats"]  # leaks (rows,) by the measure's name
 
-WORTH = 0.3e-3  # seconds; going to another thread and back takes some 0.1 ms
+MIN_THREAD_SECONDS = 0.3e-3  # quicker measurements wait for the answer: switching threads takes some 0.1 ms
 
 
 class EarlyMeasurement:
-    """One model's measures of inputs alone. How long they take is known from the quickest look so far."""
+    """One model's measures of inputs alone. Their duration is estimated by the shortest so far."""
 
     def __init__(self, measures: Sequence[LeakMeasure]) -> None:
         self._measures = tuple(measure for measure in measures if reads_inputs_alone(measure))
-        self._least: dict[int, float] = {}  # seconds, by the rows' number of binary digits
+        self._shortest: dict[int, float] = {}  # seconds, by the number of binary digits of the rows
 
-    async def beside(self, asking: Awaitable[Answer], question: ParsedRequest) -> tuple[Answer, EarlyLeaks]:
-        """Wait for the model server's answer, and with it come the leaks that could be measured meanwhile.
+    async def measure_during(self, ask: Awaitable[Answer], parsed: ParsedRequest) -> tuple[Answer, EarlyLeaks]:
+        """Await the model server's answer; returns it, and the leaks that were measured meanwhile.
 
         Raises:
-            What ``asking`` raises; else what a measure raises of the inputs.
+            What ``ask`` raises; else what a measure raises for the inputs.
         """
-        rows = len(question.fingerprints)
-        if not self._measures or question.inputs is None or self._least.get(rows.bit_length(), math.inf) <= WORTH:
-            return await asking, {}
-        looking = asyncio.ensure_future(asyncio.to_thread(self._look, question))
-        looking.add_done_callback(_log_failure)
+        rows = len(parsed.fingerprints)
+        quick = self._shortest.get(rows.bit_length(), math.inf) <= MIN_THREAD_SECONDS
+        if not self._measures or parsed.inputs is None or quick:
+            return await ask, {}
+        measuring = asyncio.ensure_future(asyncio.to_thread(self._measure, parsed))
+        measuring.add_done_callback(_retrieve_exception)
         try:
-            answer = await asking
+            answer = await ask
         except BaseException:
-            looking.cancel()
+            measuring.cancel()
             raise
-        return answer, await looking
+        return answer, await measuring
 
-    def _look(self, question: ParsedRequest) -> EarlyLeaks:
+    def _measure(self, parsed: ParsedRequest) -> EarlyLeaks:
         begin = time.perf_counter()
-        evidence = Evidence(question.fingerprints, inputs=question.inputs)
-        found = {measure.name: measure.measure(evidence) for measure in self._measures}
-        took, size = time.perf_counter() - begin, evidence.rows.bit_length()
-        self._least[size] = min(took, self._least.get(size, math.inf))
-        return found
+        evidence = Evidence(parsed.fingerprints, inputs=parsed.inputs)
+        leaks = {measure.name: measure.measure(evidence) for measure in self._measures}
+        seconds, size = time.perf_counter() - begin, evidence.rows.bit_length()
+        self._shortest[size] = min(seconds, self._shortest.get(size, math.inf))
+        return leaks
 
 
-def _log_failure(looking: asyncio.Future[EarlyLeaks]) -> None:
-    """What went wrong with the inputs is of no interest where there is no answer."""
-    if not looking.cancelled():
-        looking.exception()
+def _retrieve_exception(measuring: asyncio.Future[EarlyLeaks]) -> None:
+    """Keep asyncio from logging a measurement that failed and was never awaited, since there was no answer."""
+    if not measuring.cancelled():
+        measuring.exception()

@@ -6,38 +6,51 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll import wire
+from modeltoll.names import MODES
 
 if TYPE_CHECKING:
+    from modeltoll import wire
     from modeltoll.puzzle.puzzle import Puzzle
+    from modeltoll.puzzle.registry import PuzzleSpec
     from modeltoll.records import Work
 
-__all__ = ["PuzzleSelector"]
+__all__ = ["OfferedPuzzle", "PuzzleSelector"]
 
-_ORDER = (wire.SHA256, wire.ARGON2ID, wire.TIMELOCK, *wire.HASHCASHES)  # what is preferred where several will do
-_FAST = (wire.SHA256, *wire.HASHCASHES)
-_UNFIT = {wire.SEALED: wire.HASHCASHES, wire.REDEEM: (wire.TIMELOCK,)}
+
+@dataclass(frozen=True, slots=True)
+class OfferedPuzzle:
+    """A puzzle that a model's tolls may use, and what the registry says of it."""
+
+    spec: PuzzleSpec
+    puzzle: Puzzle
 
 
 @dataclass(frozen=True, slots=True)
 class PuzzleSelector:
-    """Which puzzles a road offers; a client only ever chooses among them, or a thief would take what his machines like.
+    """The puzzles of one model. A client only ever chooses among them: it would take what its hardware does best.
 
-    ``sha256_below`` is in reference seconds: no fast hash is offered for dearer tolls where argon2id is. ``modes``
-    lists what may be asked for, the default first; each has a puzzle that it can be done with.
+    ``sha256_below`` is in reference seconds: no fast hash is offered for dearer tolls where a memory-hard puzzle is.
+    ``modes`` lists what may be asked for, the default first; each has a puzzle that it can be done with.
     """
 
-    puzzles: Mapping[str, Puzzle]
-    modes: tuple[str, ...] = (wire.SEALED, wire.REDEEM)
+    offers: tuple[OfferedPuzzle, ...]
+    modes: tuple[str, ...] = MODES
     sha256_below: float = 0.02
 
+    @property
+    def puzzles(self) -> Mapping[str, Puzzle]:
+        """The puzzles by name."""
+        return {offer.spec.name: offer.puzzle for offer in self.offers}
+
     def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
-        """The puzzle and the mode for this work and this client. For a caller under suspicion argon2id stands alone."""
+        """The puzzle and the mode for this work and this client. Callers under suspicion get a memory-hard puzzle."""
         mode = accept.mode if accept.mode in self.modes else self.modes[0]
-        names = [name for name in _ORDER if name in self.puzzles and name not in _UNFIT[mode]]
-        if wire.ARGON2ID in names and work.suspected:
-            names = [wire.ARGON2ID]
-        elif wire.ARGON2ID in names and work.seconds >= self.sha256_below:
-            names = [name for name in names if name not in _FAST]
-        welcome = [name for name in names if name in accept.puzzles]
-        return self.puzzles[(welcome or names)[0]].within(accept.memory_kib), mode
+        offers = [offer for offer in self.offers if mode in offer.spec.modes]
+        hard = [offer for offer in offers if offer.spec.memory_hard]
+        if hard and work.suspected:
+            offers = hard
+        elif hard and work.seconds >= self.sha256_below:
+            offers = [offer for offer in offers if not offer.spec.fast_hash]
+        welcome = [offer for offer in offers if offer.spec.name in accept.puzzles]
+        chosen = min(welcome or offers, key=lambda offer: offer.spec.preference)
+        return chosen.puzzle.within(accept.memory_kib), mode

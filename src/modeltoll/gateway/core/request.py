@@ -1,4 +1,4 @@
-"""The records of a gate: what it is built from, the request that comes in and the result that goes out."""
+"""The records of a gate: its configuration, the request that comes in and the result that goes out."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from modeltoll.records import Answer, Caller, MachineProfile, Toll, Work
 
 __all__ = [
+    "ADMISSION",
     "ENFORCE",
-    "ENTRY",
     "EXEMPT",
     "FREE",
     "SHADOW",
@@ -42,24 +42,24 @@ __all__ = [
 ]
 
 ENFORCE, SHADOW = "enforce", "shadow"
-EXEMPT, FREE, ENTRY = "exempt", "free", "entry"
-_NOTHING: EarlyLeaks = MappingProxyType({})
+EXEMPT, FREE, ADMISSION = "exempt", "free", "entry"
+_NO_EARLY_LEAKS: EarlyLeaks = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class GateRuntime:
-    """Time, chance and keys. ``clock`` gives seconds since the epoch."""
+    """Time, randomness and keys. ``clock`` gives seconds since the epoch; ``profile`` defines the reference second."""
 
     clock: Callable[[], float]
     rng: random.Random
     generator: np.random.Generator
-    ring: KeyRing
+    key_ring: KeyRing
     profile: MachineProfile
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model: how it is asked, and how its answers are measured."""
+    """One model: its protocol, and the measures of its answers."""
 
     service: ServiceDescription
     protocol: ServingProtocol
@@ -67,30 +67,30 @@ class ServedModel:
 
     @property
     def infer_path(self) -> str:
-        """Where the model server is asked for it."""
+        """The model server's path for inference."""
         return self.protocol.routes.infer[0].format(model=self.service.model)
 
     @property
     def metadata_path(self) -> str | None:
-        """Where it describes itself, if anywhere."""
+        """The model server's path for the model's metadata; None where the protocol has none."""
         metadata = self.protocol.routes.metadata
         return None if metadata is None else metadata.format(model=self.service.model)
 
     @property
     def ready_path(self) -> str:
-        """Where the model server is asked whether it can answer."""
+        """The model server's path for readiness."""
         return self.protocol.routes.ready.format(model=self.service.model)
 
-    def leaks(self, question: ParsedRequest, answer: Answer, foreseen: EarlyLeaks = _NOTHING) -> Leaks:
-        """The leaks of each row under each measure, in the measures' order; those that were foreseen are taken as such.
+    def leaks(self, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:
+        """The leaks of each row under each measure, (rows, measures). Leaks in ``early`` are not measured again.
 
         Raises:
-            AnswerError, RequestError: they cannot be measured; nothing of the answer may be shown.
+            AnswerError, RequestError: the leaks cannot be measured; nothing of the answer may be released.
         """
-        evidence = self.protocol.evidence(question, answer, self.service)
+        evidence = self.protocol.evidence(parsed, answer, self.service)
         values = np.empty((evidence.rows, len(self.measures)))
         for column, measure in enumerate(self.measures):
-            leaks = foreseen[measure.name] if measure.name in foreseen else measure.measure(evidence)
+            leaks = early[measure.name] if measure.name in early else measure.measure(evidence)
             if leaks.shape != (evidence.rows,):
                 raise AnswerError("the answer cannot be measured", private=f"{measure.name} gave {leaks.shape}")
             values[:, column] = leaks
@@ -99,33 +99,33 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class GateConfig:
-    """All that one model's requests meet on their way. ``mode`` is ``enforce`` or ``shadow``.
+    """The configuration of one model's gate. ``mode`` is ``enforce`` or ``shadow``.
 
-    ``without_ledger`` says what happens while the ledger does not answer: False refuses (503), True goes on at the
-    row price, without what the ledger knows of the caller. ``monitor`` is told of every visit. ``entrance`` says who
-    solves a small puzzle before the model server is asked.
+    ``without_ledger`` decides what happens while the ledger does not answer: False refuses the request (503), True
+    charges the row price without what the ledger knows of the caller. ``drift_monitor`` records every measured request.
+    ``admission`` decides which callers solve a small puzzle before the model server is asked.
     """
 
-    subject: ServedModel
+    served_model: ServedModel
     tariff: Tariff
-    menu: PuzzleSelector
+    selector: PuzzleSelector
     mode: str = ENFORCE
     without_ledger: bool = False
-    monitor: DriftMonitor | None = None
-    entrance: AdmissionControl | None = None
+    drift_monitor: DriftMonitor | None = None
+    admission: AdmissionControl | None = None
 
     @property
-    def tariff_in_force(self) -> Tariff:
-        """The tariff for the next request: its g may be chosen by the monitor."""
-        return self.tariff if self.monitor is None else self.monitor.in_force(self.tariff)
+    def current_tariff(self) -> Tariff:
+        """The tariff for the next request; the drift monitor may have chosen another g for it."""
+        return self.tariff if self.drift_monitor is None else self.drift_monitor.current_tariff(self.tariff)
 
 
 @dataclass(frozen=True, slots=True)
 class GateRequest:
-    """One request at the gate: who sends it, to which upstream path, and what the client can do.
+    """One request at the gate: its caller, its upstream path, its body, and what the client can do.
 
-    ``content_type`` is one of ``wire.with_binary_length``; ``ticket`` is what he redeemed to come here, where an entry puzzle was
-    asked of him.
+    ``content_type`` is one of ``wire.with_binary_length``. ``ticket`` is given where the caller has solved an admission puzzle
+    for this request.
     """
 
     caller: Caller
@@ -138,13 +138,14 @@ class GateRequest:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """How a visit ended: with the answer as it came, or with a toll, for it or for the entry; never with both.
+    """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.
 
-    ``mode`` says how it was settled, as in the ledger's log. ``remembered`` is False where the ledger did not answer.
+    ``mode`` is the mode in the ledger's log. ``in_ledger`` is False where the ledger did not answer, so that the charge,
+    the quota or the log entry is missing there.
     """
 
     work: Work
     mode: str
     answer: Answer | None
     toll: Toll | None
-    remembered: bool = True
+    in_ledger: bool = True

@@ -1,4 +1,4 @@
-"""Tolls, made and redeemed: for an answer, and for the entry of a request that is not dealt with yet."""
+"""Makes and redeems tolls: for an answer, and for the admission of a request."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["AdmittedRequest", "admission_toll", "answer_toll", "redeem"]
 
-_TOKEN_SECONDS = 3600.0  # a redeem token lives so long, and ten times its expected work besides
-_ENTRY_SECONDS = 60.0  # the token of an entry likewise: a ticket is remembered for as long as it could be shown
+# A token lives for this many seconds, and for _TOKEN_WAITS times its expected work besides.
+_TOKEN_SECONDS = 3600.0
+_ADMISSION_SECONDS = 60.0  # short: used tickets are kept in memory until their tokens expire
 _TOKEN_WAITS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRequest:
-    """A request whose entry puzzle was solved: for which model, where it was sent, and its body with its type."""
+    """A request whose admission puzzle was solved: its model, its upstream path, and its body with its content type."""
 
     model: str
     path: str
@@ -39,81 +40,84 @@ class AdmittedRequest:
 
 
 async def answer_toll(
-    chance: GateRuntime, menu: PuzzleSelector, visit: GateRequest, answer: Answer, work: Work
+    runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, answer: Answer, work: Work
 ) -> Toll:
     """A toll for an answer."""
-    puzzle, mode = menu.choose(work, visit.accept)
-    # An evaluation of argon2id takes milliseconds and lets go of the interpreter.
+    puzzle, mode = selector.choose(work, request.accept)
+    # An evaluation of argon2id takes milliseconds and releases the interpreter lock.
     large = puzzle.name == wire.ARGON2ID or len(answer.body) > LARGE_BYTES
-    return await off_loop(large, _answer_toll, chance, visit, answer, work, (puzzle, mode))
+    return await off_loop(large, _answer_toll, runtime, request, answer, work, (puzzle, mode))
 
 
 def _answer_toll(
-    chance: GateRuntime, visit: GateRequest, answer: Answer, work: Work, chosen: tuple[Puzzle, str]
+    runtime: GateRuntime, request: GateRequest, answer: Answer, work: Work, chosen: tuple[Puzzle, str]
 ) -> Toll:
     puzzle, mode = chosen
-    challenge, solution = puzzle.make(work, chance.rng)
-    typical = expected_seconds(challenge, chance.profile)
+    challenge, solution = puzzle.make(work, runtime.rng)
+    expected = expected_seconds(challenge, runtime.profile)
     if mode == wire.SEALED and solution is not None:
         associated = wire.canonical_challenge(challenge, mode)
-        return Toll(mode, challenge, seal.seal_answer(answer, solution, associated, chance.rng), work.rows, typical)
-    claim = _claim(chance, visit, answer, (challenge, solution), _TOKEN_SECONDS + _TOKEN_WAITS * typical)
-    token = seal.seal_token(chance.ring, claim, chance.rng)
-    return Toll(mode, challenge, token, work.rows, typical, int(claim.expires))
+        return Toll(mode, challenge, seal.seal_answer(answer, solution, associated, runtime.rng), work.rows, expected)
+    claim = _claim(runtime, request, answer, (challenge, solution), _TOKEN_SECONDS + _TOKEN_WAITS * expected)
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
+    return Toll(mode, challenge, token, work.rows, expected, int(claim.expires))
 
 
-def admission_toll(chance: GateRuntime, menu: PuzzleSelector, visit: GateRequest, model: str, work: Work) -> Toll:
-    """A toll for the entry of a request: its token holds the request, so that the gateway need not keep it."""
-    accept = wire.Accept(visit.accept.puzzles, wire.REDEEM, visit.accept.memory_kib)
-    puzzle, mode = menu.choose(work, accept)
-    challenge, solution = puzzle.make(work, chance.rng)
-    typical = expected_seconds(challenge, chance.profile)
-    request = Answer(wire.STATUS, visit.content_type, visit.body)
-    claim = _claim(
-        chance, visit, request, (challenge, solution), _ENTRY_SECONDS + _TOKEN_WAITS * typical, (model, visit.path)
-    )
-    token = seal.seal_token(chance.ring, claim, chance.rng)
-    return Toll(mode, challenge, token, work.rows, typical, int(claim.expires), admission=True)
+def admission_toll(
+    runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, model: str, work: Work
+) -> Toll:
+    """A toll for the admission of a request. Its token holds the request, so that the gateway need not keep it."""
+    accept = wire.Accept(request.accept.puzzles, wire.REDEEM, request.accept.memory_kib)
+    puzzle, mode = selector.choose(work, accept)
+    challenge, solution = puzzle.make(work, runtime.rng)
+    expected = expected_seconds(challenge, runtime.profile)
+    request_in_token = Answer(wire.STATUS, request.content_type, request.body)
+    seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
+    claim = _claim(runtime, request, request_in_token, (challenge, solution), seconds, (model, request.path))
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
+    return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 
 def _claim(
-    chance: GateRuntime,
-    visit: GateRequest,
+    runtime: GateRuntime,
+    request: GateRequest,
     answer: Answer,
     puzzle: tuple[Challenge, Solution | None],
     seconds: float,
-    entry: tuple[str, str] | None = None,
+    admission: tuple[str, str] | None = None,
 ) -> seal.RedeemClaim:
-    (challenge, solution), now = puzzle, chance.clock()
+    """What a token holds; it expires in ``seconds``. ``admission`` is (model, path) of a request to be admitted."""
+    (challenge, solution), now = puzzle, runtime.clock()
     return seal.RedeemClaim(
         answer=answer,
         challenge=challenge,
         solution_digest=seal.digest_solution(solution.counters) if solution else b"",
         expires=now + seconds,
-        caller=visit.caller.name,
-        request_digest=hashlib.sha256(visit.body).digest(),
+        caller=request.caller.name,
+        request_digest=hashlib.sha256(request.body).digest(),
         issued=now,
-        admission=entry,
+        admission=admission,
     )
 
 
-def redeem(chance: GateRuntime, caller: Caller, body: bytes) -> Answer | AdmittedRequest:
+def redeem(runtime: GateRuntime, caller: Caller, body: bytes) -> Answer | AdmittedRequest:
     """Exchange a token and its puzzle's solution for what the token holds.
 
-    An answer shown twice gives the same bytes. An entered request carries a ticket, which lets it in once.
+    A token of an answer gives the same bytes each time. An admitted request carries a ticket that can be used once.
 
     Raises:
-        RequestError: not a redemption. TokenRefused: forged, foreign, expired or not solved.
+        RequestError: the body is not a redemption. TokenRefused: the token is forged, another caller's, expired or not
+            solved.
     """
     try:
         token, counters = wire.decode_redemption(body)
     except TollMalformed as error:
         raise RequestError(str(error)) from None
-    claim = seal.open_token(chance.ring, token, caller.name, chance.clock())
-    bought = seal.redeem_claim(claim, counters)
+    claim = seal.open_token(runtime.key_ring, token, caller.name, runtime.clock())
+    answer = seal.redeem_claim(claim, counters)
     if claim.admission is None:
-        return bought
+        return answer
     model, path = claim.admission
     return AdmittedRequest(
-        model, path, bought.body, bought.content_type, AdmissionTicket(claim.challenge.parts[0].seed, claim.expires)
+        model, path, answer.body, answer.content_type, AdmissionTicket(claim.challenge.parts[0].seed, claim.expires)
     )

@@ -1,1 +1,1 @@
-"""Metrics, audit log, traces and logging of a gateway."""
+"""Metrics, audit log, traces and logging of the gateway."""

@@ -1,8 +1,8 @@
-"""The audit log: one JSON object for each request, without payloads, names and keys.
+"""Writes the audit log: one JSON object per request, without payloads, names or keys.
 
-Lines are written by a thread of their own, so that a slow disk makes no request wait. A disk that is full, or a file that
-cannot be opened, costs lines and nothing else: they are counted, said once, and tried again. The file may be moved away
-(logrotate): the next line makes a new one. Several workers may share a file, since each line is one write at its end.
+A thread of its own writes the lines, so that a slow disk never delays a request. Where the disk is full or the file cannot
+be opened, lines are lost and counted, the first loss is logged, and the next line is tried again. The file may be moved
+away (logrotate): the next line creates a new one. Several workers may share a file, since each line is one appending write.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ __all__ = ["AuditLog", "AuditRecord", "NameHasher"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_WAITING = 10_000  # lines that may wait for the disk; further ones are lost
+_MAX_WAITING = 10_000  # lines that may wait for the disk; further ones are lost
 _MODE = 0o600
 _HASH_DIGITS = 16
-_END_SECONDS = 5.0  # for a disk that hangs when the gateway stops
+_JOIN_SECONDS = 5.0  # how long a stopping gateway waits for a disk that hangs
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """What one request came to. ``who`` is a caller's hash, empty where nobody was named.
+    """The outcome of one request. ``who`` is the hash of the caller's name, empty where no caller was identified.
 
-    ``at`` is in seconds since the epoch, ``seconds`` and ``work`` (reference seconds) are durations; ``mode`` is as in
-    the ledger's log, ``redeemed``, or empty where nothing was priced; ``error`` is the class of what went wrong.
+    ``at`` is in seconds since the epoch, ``seconds`` is the duration, ``work`` is in reference seconds. ``mode`` is the
+    mode in the ledger's log, ``redeemed``, or empty where nothing was priced. ``error`` is the class of the error.
     """
 
     at: float
@@ -56,60 +56,60 @@ class AuditRecord:
     error: str = ""
 
     def line(self) -> bytes:
-        """As it stands in the file."""
+        """The line of the file."""
         members = asdict(self) | {"seconds": round(self.seconds, 6), "work": round(self.work, 9)}
         return json.dumps(members, separators=(",", ":")).encode() + b"\n"
 
 
 class NameHasher:
-    """Names callers by a keyed hash: the same caller has the same name for as long as the key stays."""
+    """Hashes callers' names with a key: a caller has the same hash for as long as the key stays the same."""
 
     def __init__(self, key: bytes) -> None:
         self._key = hmac.digest(key, b"modeltoll audit log v1", "sha256")
 
-    def __call__(self, caller: str) -> str:
-        """The hash of a caller's name, in hexadecimal; nothing for nobody."""
+    def hash(self, caller: str) -> str:
+        """The hash of a caller's name, in hexadecimal; empty for an empty name."""
         digest = hmac.new(self._key, caller.encode(), hashlib.sha256).hexdigest()
         return digest[:_HASH_DIGITS] if caller else ""
 
 
 class AuditLog:
-    """Appends deeds to the file at ``path``. ``most`` lines wait for the disk at most."""
+    """Appends records to the file at ``path``. At most ``max_waiting`` lines wait for the disk."""
 
-    def __init__(self, path: Path, most: int = _WAITING) -> None:
+    def __init__(self, path: Path, max_waiting: int = _MAX_WAITING) -> None:
         self._path = path
-        self._most = most
+        self._max_waiting = max_waiting
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
-        self._over = False
+        self._stopping = False
         self._descriptor: int | None = None
-        self._torn = False
-        self.lost = 0
-        self.broken = False
+        self._partial_line = False
+        self.lost_lines = 0
+        self.failing = False
 
-    def note(self, deed: AuditRecord) -> None:
-        """Write a line, soon; never waits and never fails."""
-        if len(self._lines) >= self._most:
-            self.lost += 1
+    def append(self, record: AuditRecord) -> None:
+        """Queue a line; never blocks and never fails."""
+        if len(self._lines) >= self._max_waiting:
+            self.lost_lines += 1
             return
-        self._lines.append(deed.line())
+        self._lines.append(record.line())
         self._wake.set()
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Write for as long as the block lasts; at its end what waits is written."""
-        self._over = False
-        thread = threading.Thread(target=self._work, name="modeltoll-audit", daemon=True)
+    def running(self) -> Iterator[None]:
+        """Write queued lines while the block lasts, and the rest at its end."""
+        self._stopping = False
+        thread = threading.Thread(target=self._run, name="modeltoll-audit", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            self._over = True
+            self._stopping = True
             self._wake.set()
-            thread.join(_END_SECONDS)
+            thread.join(_JOIN_SECONDS)
 
-    def _work(self) -> None:
-        while not self._over:
+    def _run(self) -> None:
+        while not self._stopping:
             self._wake.wait()
             self._wake.clear()
             self._write_all()
@@ -121,40 +121,40 @@ class AuditLog:
             try:
                 self._reopen()
                 while self._lines:
-                    self._append(self._lines[0])
+                    self._write(self._lines[0])
                     self._lines.popleft()
             except OSError as error:
-                self._lose(error)
+                self._drop_lines(error)
             else:
-                if self.broken:
-                    log.warning("the audit log is written again; %d lines were lost", self.lost)
-                self.broken = False
+                if self.failing:
+                    log.warning("the audit log is written again; %d lines were lost", self.lost_lines)
+                self.failing = False
 
-    def _lose(self, error: OSError) -> None:
-        """Give up what waits now; what comes later is tried anew."""
+    def _drop_lines(self, error: OSError) -> None:
+        """Drop the lines that wait now; later lines are tried again."""
         self._close()
         for _ in range(len(self._lines)):
             self._lines.popleft()
-            self.lost += 1
-        if not self.broken:
+            self.lost_lines += 1
+        if not self.failing:
             log.error("the audit log cannot be written, its lines are lost: %s", error.strerror)
-        self.broken = True
+        self.failing = True
 
-    def _append(self, line: bytes) -> None:
-        """One line, in one write; after half a line the next one begins anew."""
+    def _write(self, line: bytes) -> None:
+        """Append a line in one write, after a line break where the previous write ended within a line."""
         assert self._descriptor is not None
-        whole = (b"\n" if self._torn else b"") + line
+        whole = (b"\n" if self._partial_line else b"") + line
         written = os.write(self._descriptor, whole)
-        self._torn = written < len(whole)
-        if self._torn:
+        self._partial_line = written < len(whole)
+        if self._partial_line:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _reopen(self) -> None:
-        """The file under its name, also where somebody has moved the old one away."""
+        """Open the file under its path, also after the open one was moved away."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                here, there = os.fstat(self._descriptor), self._path.stat()
-                if (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev):
+                opened, current = os.fstat(self._descriptor), self._path.stat()
+                if (opened.st_ino, opened.st_dev) == (current.st_ino, current.st_dev):
                     return
             self._close()
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)

@@ -1,4 +1,4 @@
-"""How the log is written: lines for people, or one JSON object a line for machines, on standard error."""
+"""Configures logging to standard error: lines for people, or one JSON object per line for machines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["JsonFormatter", "configure_logging"]
 
-_OURS = "modeltoll"
-_CONSOLE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_PACKAGE = "modeltoll"
+_CONSOLE_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def _moment(seconds: float) -> str:
+def _timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -25,9 +25,9 @@ class JsonFormatter(logging.Formatter):
     """A record as one JSON object: ``at``, ``level``, ``logger``, ``process``, ``message``, and ``traceback`` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the message holds."""
+        """See ``logging.Formatter``; the result has no line breaks."""
         members = {
-            "at": _moment(record.created),
+            "at": _timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
@@ -38,18 +38,18 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(members)
 
 
-class _ReopeningHandler(logging.StreamHandler[TextIO]):
-    """A line that cannot be written is lost; saying so could not be written either."""
+class _LossyHandler(logging.StreamHandler[TextIO]):
+    """Drops a line that cannot be written; a report of that could not be written either."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the name is logging's
-        """Nothing."""
+        """Ignore the error."""
 
 
 def configure_logging(settings: OperationSettings) -> None:
-    """From now on this process says what its settings ask for; a disk that is full under the log stops nothing."""
-    handler = _ReopeningHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else logging.Formatter(_CONSOLE))
+    """Set this process's log format and level. A log that cannot be written, as on a full disk, stops nothing."""
+    handler = _LossyHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else logging.Formatter(_CONSOLE_FORMAT))
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)  # of what others say
-    logging.getLogger(_OURS).setLevel(settings.log_level.upper())
+    root.setLevel(logging.WARNING)  # for all other packages
+    logging.getLogger(_PACKAGE).setLevel(settings.log_level.upper())

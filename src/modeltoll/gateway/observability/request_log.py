@@ -1,4 +1,4 @@
-"""Who sees each request come and its answer go: the audit log and the traces. Neither sees a payload or a key."""
+"""Records every request in the audit log and the traces, without payloads or keys."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from modeltoll.gateway.observability.audit import AuditLog, NameHasher
     from modeltoll.gateway.observability.tracing import Tracer
 
-__all__ = ["RequestLogMiddleware", "RequestRecorder", "fields_of"]
+__all__ = ["RequestFields", "RequestLogMiddleware", "RequestRecorder", "fields_of"]
 
-_NOTES = "modeltoll.notes"  # in a request's scope
-_BROKEN_OFF = 499
+_FIELDS = "modeltoll.request_fields"  # key in a request's scope
+_CLIENT_GONE = 499
 
 
 @dataclass(slots=True)
 class RequestFields:
-    """What the handlers of one request say of it."""
+    """What the handlers of a request find out about it; see ``AuditRecord``."""
 
     route: str = ""
     caller: str = ""
@@ -37,75 +37,75 @@ class RequestFields:
     suspected: bool = False
     error: str = ""
 
-    def passed(self, model: str, passage: GateResult) -> None:
-        """It went through a model's gate."""
-        work = passage.work
-        self.model, self.rows, self.mode = model, work.rows, passage.mode
+    def set_result(self, model: str, result: GateResult) -> None:
+        """Set the result of a model's gate."""
+        work = result.work
+        self.model, self.rows, self.mode = model, work.rows, result.mode
         self.work, self.suspected = work.seconds, work.suspected
 
 
 def fields_of(scope: Scope) -> RequestFields:
-    """The notes of a request; of one that nobody watches they are lost."""
-    found = scope.get(_NOTES)
+    """The fields of a request; for a request that is not recorded, fields that are discarded."""
+    found = scope.get(_FIELDS)
     return found if isinstance(found, RequestFields) else RequestFields()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecorder:
-    """Where requests are told of; ``who`` names callers there. ``clock`` gives seconds since the epoch."""
+    """Where requests are recorded. ``clock`` gives seconds since the epoch; ``hasher`` hashes callers' names."""
 
     clock: Callable[[], float]
-    who: NameHasher
+    hasher: NameHasher
     audit: AuditLog | None = None
-    tracing: Tracer | None = None
+    tracer: Tracer | None = None
 
-    def deed(self, scope: Scope, status: int, seconds: float) -> AuditRecord:
-        """What came of a request that took so long."""
-        notes = fields_of(scope)
+    def audit_record(self, scope: Scope, status: int, seconds: float) -> AuditRecord:
+        """The record of a request that ended with ``status`` after ``seconds``."""
+        fields = fields_of(scope)
         return AuditRecord(
             at=self.clock(),
-            who=self.who(notes.caller),
+            who=self.hasher.hash(fields.caller),
             method=scope["method"],
-            route=notes.route,
+            route=fields.route,
             status=status,
             seconds=seconds,
-            model=notes.model,
-            rows=notes.rows,
-            mode=notes.mode,
-            work=notes.work,
-            suspected=notes.suspected,
-            error=notes.error,
+            model=fields.model,
+            rows=fields.rows,
+            mode=fields.mode,
+            work=fields.work,
+            suspected=fields.suspected,
+            error=fields.error,
         )
 
 
 class RequestLogMiddleware:
-    """An application whose requests are watched."""
+    """An application whose requests are recorded."""
 
-    def __init__(self, app: ASGIApp, witness: RequestRecorder) -> None:
+    def __init__(self, app: ASGIApp, recorder: RequestRecorder) -> None:
         self._app = app
-        self._witness = witness
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        audit, tracing = self._witness.audit, self._witness.tracing
-        if scope["type"] != "http" or (audit is None and tracing is None):
+        audit, tracer = self._recorder.audit, self._recorder.tracer
+        if scope["type"] != "http" or (audit is None and tracer is None):
             await self._app(scope, receive, send)
             return
-        scope[_NOTES] = RequestFields()
-        status, begin = _BROKEN_OFF, time.perf_counter()
+        scope[_FIELDS] = RequestFields()
+        status, begin = _CLIENT_GONE, time.perf_counter()
 
-        async def sending(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        with tracing.request(scope) if tracing else nullcontext() as span:
+        with tracer.request_span(scope) if tracer else nullcontext() as span:
             try:
-                await self._app(scope, receive, sending)
+                await self._app(scope, receive, send_and_note_status)
             finally:
-                deed = self._witness.deed(scope, status, time.perf_counter() - begin)
+                record = self._recorder.audit_record(scope, status, time.perf_counter() - begin)
                 if audit is not None:
-                    audit.note(deed)
+                    audit.append(record)
                 if span is not None:
-                    span.tell(deed)
+                    span.set_result(record)

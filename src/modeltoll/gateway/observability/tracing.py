@@ -1,7 +1,7 @@
-"""OpenTelemetry traces: a span for each request, and within it one for what the model server takes.
+"""OpenTelemetry traces: a span for each request, and within it one for each call of the model server.
 
-Spans name the model, the rows, the mode and the work; callers by the same hash as the audit log; never a payload or a key.
-A trace that the caller has begun goes on, and goes on to the model server (W3C ``traceparent``).
+Spans carry the model, the rows, the mode, the work, and the caller's hash of the audit log; never a payload or a key.
+A trace that the caller has begun is continued, and passed on to the model server (W3C ``traceparent``).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestSpan", "TracedUpstream", "Tracer", "tracer_for"]
 
-_NAME = "modeltoll"
-_CARRIED = ("traceparent", "tracestate")
+_SERVICE = "modeltoll"
+_TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 class RequestSpan:
@@ -44,67 +44,67 @@ class RequestSpan:
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
-    def tell(self, deed: AuditRecord) -> None:
-        """Say what came of it."""
+    def set_result(self, record: AuditRecord) -> None:
+        """Set the span's name, attributes and status from the request's audit record."""
         self._span.set_attributes(
             {
-                "http.request.method": deed.method,
-                "http.route": deed.route,
-                "http.response.status_code": deed.status,
-                "modeltoll.caller": deed.who,
-                "modeltoll.model": deed.model,
-                "modeltoll.rows": deed.rows,
-                "modeltoll.mode": deed.mode,
-                "modeltoll.work_seconds": deed.work,
-                "modeltoll.suspected": deed.suspected,
+                "http.request.method": record.method,
+                "http.route": record.route,
+                "http.response.status_code": record.status,
+                "modeltoll.caller": record.who,
+                "modeltoll.model": record.model,
+                "modeltoll.rows": record.rows,
+                "modeltoll.mode": record.mode,
+                "modeltoll.work_seconds": record.work,
+                "modeltoll.suspected": record.suspected,
             }
         )
-        if deed.route:
-            self._span.update_name(f"{deed.method} {deed.route}")
-        if deed.error:
-            self._span.set_attribute("error.type", deed.error)
-        if deed.status >= 500:
+        if record.route:
+            self._span.update_name(f"{record.method} {record.route}")
+        if record.error:
+            self._span.set_attribute("error.type", record.error)
+        if record.status >= 500:
             self._span.set_status(trace.StatusCode.ERROR)
 
 
 class Tracer:
-    """Spans for an exporter; ``share`` of the traces that begin here are kept."""
+    """Creates spans and sends them to an exporter. ``sample_ratio`` is the share of the traces begun here that are sent."""
 
-    def __init__(self, exporter: SpanExporter, share: float) -> None:
+    def __init__(self, exporter: SpanExporter, sample_ratio: float) -> None:
         self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(share)), resource=Resource.create({"service.name": _NAME})
+            sampler=ParentBased(TraceIdRatioBased(sample_ratio)), resource=Resource.create({"service.name": _SERVICE})
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer(_NAME)
-        self._carrier = TraceContextTextMapPropagator()
+        self._tracer = self._provider.get_tracer(_SERVICE)
+        self._propagator = TraceContextTextMapPropagator()
 
     @contextmanager
-    def request(self, scope: Scope) -> Iterator[RequestSpan]:
-        """The span of a request, for as long as the block lasts; what goes wrong in it is told, never recorded here."""
-        heard = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        parent = self._carrier.extract({name: heard[name] for name in _CARRIED if name in heard})
+    def request_span(self, scope: Scope) -> Iterator[RequestSpan]:
+        """The span of a request, while the block lasts. Exceptions are not recorded: their texts may hold private data."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        parent = self._propagator.extract({name: headers[name] for name in _TRACE_HEADERS if name in headers})
         with self._tracer.start_as_current_span(
             scope["method"], parent, trace.SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
             yield RequestSpan(span)
 
     @contextmanager
-    def asking(self, path: str) -> Iterator[None]:
-        """The span of a question to the model server."""
+    def upstream_span(self, path: str) -> Iterator[None]:
+        """The span of a call of the model server, while the block lasts."""
         with self._tracer.start_as_current_span(
             "model server", kind=trace.SpanKind.CLIENT, attributes={"url.path": path}, record_exception=False
         ):
             yield
 
     def headers(self) -> Mapping[str, str]:
-        """What tells the model server which trace it is in."""
-        carried: dict[str, str] = {}
-        self._carrier.inject(carried)
-        return carried
+        """The headers that pass the current trace on to the model server."""
+        headers: dict[str, str] = {}
+        self._propagator.inject(headers)
+        return headers
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Export for as long as the block lasts; at its end what waits is sent."""
+    def running(self) -> Iterator[None]:
+        """Export spans while the block lasts, and the rest at its end."""
         try:
             yield
         finally:
@@ -112,11 +112,11 @@ class Tracer:
 
 
 class TracedUpstream:
-    """A model server with a span around each question."""
+    """A model server with a span around each call."""
 
-    def __init__(self, upstream: Upstream, tracing: Tracer) -> None:
+    def __init__(self, upstream: Upstream, tracer: Tracer) -> None:
         self._upstream = upstream
-        self._tracing = tracing
+        self._tracer = tracer
 
     async def open(self) -> None:
         """See ``Upstream``."""
@@ -128,17 +128,17 @@ class TracedUpstream:
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """See ``Upstream``."""
-        with self._tracing.asking(path):
+        with self._tracer.upstream_span(path):
             return await self._upstream.predict(path, body, content_type)
 
     async def fetch(self, path: str) -> Answer:
         """See ``Upstream``."""
-        with self._tracing.asking(path):
+        with self._tracer.upstream_span(path):
             return await self._upstream.fetch(path)
 
 
-def tracer_for(endpoint: str, share: float) -> Tracer:
-    """Traces sent to a collector's OTLP over HTTP.
+def tracer_for(endpoint: str, sample_ratio: float) -> Tracer:
+    """A tracer that sends spans to a collector by OTLP over HTTP.
 
     Raises:
         SettingsError: the extra is not installed.
@@ -147,4 +147,4 @@ def tracer_for(endpoint: str, share: float) -> Tracer:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     except ImportError:
         raise SettingsError(["operation.trace_endpoint: traces need more: pip install 'modeltoll[otel]'"]) from None
-    return Tracer(OTLPSpanExporter(endpoint=endpoint), share)
+    return Tracer(OTLPSpanExporter(endpoint=endpoint), sample_ratio)

@@ -1,4 +1,4 @@
-"""The metrics of several workers on one page, each sample with its worker's number."""
+"""Merges the metrics of several workers into one page; each sample is labelled with its worker's number."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["METRICS", "WorkerMetricsApp", "merge_metrics"]
+__all__ = ["METRICS_PATH", "WorkerMetricsApp", "merge_metrics"]
 
-METRICS = "/metrics"
+METRICS_PATH = "/metrics"
 _MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PATIENCE = 2.0  # seconds for a worker to say its part
+_WORKER_TIMEOUT = 2.0  # seconds
 _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*)(?:\{(.*)\})? (.+)")
 
 
 def merge_metrics(pages: Mapping[int, str]) -> str:
-    """One page in Prometheus' text format from the pages of workers, by their numbers.
+    """One page in Prometheus' text format from the pages of workers, by the workers' numbers.
 
-    Each sample gets the label ``worker``; sums and quantiles over workers are the reader's: ``sum without (worker)``.
+    Each sample gets the label ``worker``. Sums over workers are left to the query: ``sum without (worker)``.
     """
     families: dict[str, list[str]] = {}
     for worker, page in pages.items():
@@ -39,24 +39,24 @@ def merge_metrics(pages: Mapping[int, str]) -> str:
                 family.extend([line] * (line not in family))
             elif sample := _SAMPLE.fullmatch(line):
                 name, labels, value = sample.groups()
-                more = f",{labels}" if labels else ""
-                family.append(f'{name}{{worker="{worker}"{more}}} {value}')
+                other_labels = f",{labels}" if labels else ""
+                family.append(f'{name}{{worker="{worker}"{other_labels}}} {value}')
     return "\n".join(line for head, family in families.items() for line in (head, *family)) + "\n"
 
 
 class WorkerMetricsApp:
-    """The operator's side of one worker; its page of metrics is that of all workers who answer in time.
+    """The admin application of one worker; its metrics page is that of all workers that answer in time.
 
-    ``addresses`` are where the workers' own pages are, in the order of their numbers.
+    ``addresses`` are the URLs of the workers' own admin applications, in the order of their numbers.
     """
 
     def __init__(self, admin: ASGIApp, addresses: Sequence[str]) -> None:
         self._admin = admin
-        self._workers = [HttpUpstream(address, timeout=_PATIENCE, connections=1) for address in addresses]
+        self._workers = [HttpUpstream(address, timeout=_WORKER_TIMEOUT, connections=1) for address in addresses]
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Be ready to ask the workers for as long as the block lasts."""
+    async def open(self) -> AsyncIterator[None]:
+        """Keep connections to the workers open while the block lasts."""
         async with AsyncExitStack() as stack:
             for worker in self._workers:
                 await worker.open()
@@ -65,19 +65,19 @@ class WorkerMetricsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http" or scope["path"] != METRICS or scope["method"] not in {"GET", "HEAD"}:
+        if scope["type"] != "http" or scope["path"] != METRICS_PATH or scope["method"] not in {"GET", "HEAD"}:
             await self._admin(scope, receive, send)
             return
-        pages = await asyncio.gather(*map(_page, self._workers))
-        known = {number: page for number, page in enumerate(pages) if page is not None}
+        pages = await asyncio.gather(*map(_metrics_page, self._workers))
+        answered = {number: page for number, page in enumerate(pages) if page is not None}
         head = "# HELP modeltoll_workers Workers whose metrics are on this page\n# TYPE modeltoll_workers gauge\n"
-        body = f"{head}modeltoll_workers {len(known)}\n{merge_metrics(known)}"
+        body = f"{head}modeltoll_workers {len(answered)}\n{merge_metrics(answered)}"
         await Response(body, media_type=_MEDIA_TYPE)(scope, receive, send)
 
 
-async def _page(worker: HttpUpstream) -> str | None:
+async def _metrics_page(worker: HttpUpstream) -> str | None:
     try:
-        answer = await worker.fetch(METRICS)
+        answer = await worker.fetch(METRICS_PATH)
     except ModeltollError:
         return None
     return answer.body.decode() if answer.status == 200 else None

@@ -1,4 +1,4 @@
-"""Any other JSON: where the inputs and the scores are is said by two JMESPath expressions."""
+"""Any other JSON: two JMESPath expressions find the inputs and the scores."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from jmespath.exceptions import JMESPathError
 from modeltoll.errors import AnswerError, RequestError, SettingsError
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import classification_evidence, parsed_request
-from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_request
+from modeltoll.gateway.protocols.strict import error_text_at, load_answer, load_request
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["JsonPath"]
+__all__ = ["JsonPath", "from_settings"]
 
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WHOLE = "@"
@@ -25,7 +25,7 @@ _ERROR_MEMBERS = ("error", "detail", "message")
 
 
 def _numbers_in(value: object, unmeasured: tuple[str, ...]) -> int:
-    """How many numbers a document holds, but for those below members that are not measured."""
+    """How many numbers a document holds, without those below members that are not measured."""
     count, left = 0, [value]
     while left:
         item = left.pop()
@@ -39,7 +39,7 @@ def _numbers_in(value: object, unmeasured: tuple[str, ...]) -> int:
 
 
 class JsonPath:
-    """A service of its own making, as BentoML, LitServe, Ray Serve and FastAPI have them."""
+    """A service with JSON of its own, such as those of BentoML, LitServe, Ray Serve and FastAPI."""
 
     name = "json"
 
@@ -49,7 +49,7 @@ class JsonPath:
         Raises:
             SettingsError: one of them is no JMESPath expression.
         """
-        self.routes = Routes(infer=(route,), passing=(ready,), metadata=None, ready=ready)
+        self.routes = Routes(infer=(route,), pass_through=(ready,), metadata=None, ready=ready)
         self._inputs_at = inputs
         self._one = one
         try:
@@ -58,7 +58,7 @@ class JsonPath:
             raise SettingsError([f"json: not a JMESPath expression: {error}"]) from None
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a request; members that the expression does not find go along as they are."""
+        """Read a request; members that the expression does not find are forwarded unchanged."""
         del content_type
         document = load_request(body)
         try:
@@ -69,15 +69,15 @@ class JsonPath:
             raise RequestError("the request does not hold the inputs where they should be")
         return parsed_request([found] if self._one else found, service)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
-        """The scores. Every number of the answer is one of them, or below a member of ``service.unmeasured``."""
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+        """The scores. Every other number of the answer is below a member of ``service.unmeasured``."""
         document = load_answer(answer)
         try:
             found = self._scores.search(document)
         except (JMESPathError, RecursionError) as error:
             raise AnswerError("the model server's answer cannot be searched", private=str(error)) from None
         rows: Any = [found] if self._one else found
-        evidence = classification_evidence(question, rows, service)
+        evidence = classification_evidence(parsed, rows, service)
         if _numbers_in(document, service.unmeasured) > _numbers_in(rows, ()):
             raise AnswerError(
                 "the model server's answer holds numbers that are not measured",
@@ -92,17 +92,24 @@ class JsonPath:
         if self._inputs_at == _WHOLE:
             return msgspec.json.encode(rows)
         if not _MEMBER.fullmatch(self._inputs_at):
-            raise AnswerError("no request can be written for this expression; let it be asked in shadow mode instead")
+            raise AnswerError("no request can be written for this expression; run the model in shadow mode instead")
         return msgspec.json.encode({self._inputs_at: rows})
 
     def error(self, message: str) -> bytes:
-        """``{"error": message, "detail": message}``: one is what most look for, the other what FastAPI's callers do."""
+        """``{"error": message, "detail": message}``; FastAPI's callers read ``detail``."""
         return msgspec.json.encode({"error": message, "detail": message})
 
     def error_member(self, message: str) -> object:
         """A text."""
         return message
 
-    def complaint(self, answer: Answer) -> str:
-        """The first text that stands where errors do, shortened."""
-        return next(filter(None, (complaint_at(answer, member) for member in _ERROR_MEMBERS)), "")
+    def error_text(self, answer: Answer) -> str:
+        """The first text in ``error``, ``detail`` or ``message``, shortened."""
+        return next(filter(None, (error_text_at(answer, member) for member in _ERROR_MEMBERS)), "")
+
+
+def from_settings(
+    *, route: str, inputs: str = "@", scores: str = "@", ready: str = "/", one_row: bool = False
+) -> JsonPath:
+    """As the section ``json_path`` says."""
+    return JsonPath(route, inputs, scores, ready, one=one_row)

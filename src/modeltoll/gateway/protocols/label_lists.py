@@ -25,7 +25,7 @@ _FUNCTIONS = {"softmax": _PROBABILITIES, "none": _LOGITS}  # ``function_to_apply
 
 
 def _kind(document: dict[str, Any], service: ServiceDescription) -> str:
-    """What the scores will be, by what the caller wants of them."""
+    """The kind of the scores that the request's options ask for."""
     parameters = document.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise RequestError("'parameters' is not an object")
@@ -59,18 +59,20 @@ class LabelLists(PlainErrors, TextProtocol):
     """``{"inputs": text or texts}`` in, ``[{"label": ..., "score": ...}]`` out, one list per text."""
 
     name = "labels"
-    routes = Routes(infer=("/predict", "/models/{model}"), passing=("/health", "/info"), metadata=None, ready="/health")
+    routes = Routes(
+        infer=("/predict", "/models/{model}"), pass_through=("/health", "/info"), metadata=None, ready="/health"
+    )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a request; what the caller wants to see (``top_k``, ``raw_scores``) goes along as it is."""
+        """Read a request; display options (``top_k``, ``raw_scores``) are forwarded unchanged."""
         del content_type
         document = load_object(body)
         texts = texts_in(document.get("inputs"), "inputs")
         return ParsedRequest(fingerprints_of(texts, service), None, note=_kind(document, service))
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The scores that are shown, in the order of ``service.labels``; raw scores need every label."""
-        rows, document = len(question.fingerprints), load_answer(answer)
+        rows, document = len(parsed.fingerprints), load_answer(answer)
         if not isinstance(document, list):
             raise AnswerError("the model server's answer is not a list")
         single = rows == 1 and all(isinstance(item, dict) for item in document)  # one text: its list may stand bare
@@ -80,14 +82,14 @@ class LabelLists(PlainErrors, TextProtocol):
         if not all(lists):
             raise AnswerError("the model server's answer shows no label for an input")
         table = label_evidence(lists, service.labels)
-        if question.note == _LOGITS:
+        if parsed.note == _LOGITS:
             if any(len(row) != len(service.labels) for row in lists):
                 raise AnswerError("raw scores are measured only where all labels are shown")
             scores = probabilities(table, _LOGITS)
         else:
             everything = sum(map(len, lists)) == rows * len(service.labels)
             scores = check_scores(table, partial=not everything)
-        return Evidence(question.fingerprints, scores=scores)
+        return Evidence(parsed.fingerprints, scores=scores)
 
     def error(self, message: str) -> bytes:
         """``{"error": message, "error_type": ...}``."""

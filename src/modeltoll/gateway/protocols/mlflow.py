@@ -10,7 +10,7 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.named import declared_row_inputs
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
-from modeltoll.gateway.protocols.strict import complaint_at, load_answer, load_object
+from modeltoll.gateway.protocols.strict import error_text_at, load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
@@ -49,10 +49,12 @@ class MlflowScoring:
     """A model server started by ``mlflow models serve``, SageMaker's among them."""
 
     name = "mlflow"
-    routes = Routes(infer=("/invocations",), passing=("/ping", "/health", "/version"), metadata=None, ready="/ping")
+    routes = Routes(
+        infer=("/invocations",), pass_through=("/ping", "/health", "/version"), metadata=None, ready="/ping"
+    )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a scoring request; ``params`` go along as they are."""
+        """Read a scoring request; ``params`` are forwarded unchanged."""
         del content_type
         document = load_object(body)
         forms = [form for form in _FORMS if form in document]
@@ -67,12 +69,12 @@ class MlflowScoring:
             rows = columns_as_rows(given)
         return parsed_request(rows, service)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The predictions: rows of scores, or objects of named columns."""
         document = load_answer(answer)
         if not isinstance(document, dict) or document.keys() != {"predictions"}:
             raise AnswerError("the model server's answer does not hold 'predictions', and nothing else")
-        return classification_evidence(question, declared_row_inputs(document["predictions"], service), service)
+        return classification_evidence(parsed, declared_row_inputs(document["predictions"], service), service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """The form of tensors, or of split frames where columns are declared."""
@@ -86,9 +88,9 @@ class MlflowScoring:
         return msgspec.json.encode({"error_code": "BAD_REQUEST", "message": message})
 
     def error_member(self, message: str) -> object:
-        """MLflow has none: a text, for whoever looks."""
+        """MLflow has no such member; it is a text."""
         return message
 
-    def complaint(self, answer: Answer) -> str:
+    def error_text(self, answer: Answer) -> str:
         """The upstream's ``message``, shortened."""
-        return complaint_at(answer, "message")
+        return error_text_at(answer, "message")

@@ -1,4 +1,4 @@
-"""Answers of many rows in which the declared output stands under its name, beside others."""
+"""Answers in which the declared output is a named member beside others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def declared_inputs(outputs: Mapping[str, Any], service: ServiceDescription) -> 
     """The declared output among named ones.
 
     Raises:
-        AnswerError: it is not there, or another one is that is not measured.
+        AnswerError: it is missing, or there is another output that is not measured.
     """
     if service.output not in outputs:
         raise AnswerError(f"the model server's answer does not hold the output {service.output!r}")
@@ -31,7 +31,7 @@ def declared_inputs(outputs: Mapping[str, Any], service: ServiceDescription) -> 
 
 
 def declared_row_inputs(rows: object, service: ServiceDescription) -> object:
-    """The declared output of each row: the row itself, or where rows are objects, what stands there.
+    """The declared output of each row: the row itself or, where rows are objects, its member of that name.
 
     An object of all declared labels is one row of scores, in their order.
 

@@ -36,7 +36,7 @@ _VERSION = f"{_MODEL}/versions/{{version}}"
 _READY = "/v2/health/ready"
 
 _SIZE, _CLASSIFICATION = "binary_data_size", "classification"
-_GO_ROUND = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
+_BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
 _SCORES = frozenset((int, float))
 
 
@@ -77,13 +77,13 @@ def _list(holder: dict[str, Any], name: str, what: str) -> list[dict[str, Any]]:
 
 
 def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a request or a tensor, none of which goes round the gateway."""
+    """The parameters of a request or a tensor, none of which bypasses the gateway."""
     parameters = holder.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
         raise RequestError("'parameters' is not an object")
-    for name in _GO_ROUND:
+    for name in _BYPASS:
         if parameters.get(name):
             raise RequestError(f"the parameter {name!r} is not served here")
     return parameters
@@ -109,7 +109,7 @@ def _data(tensor: dict[str, Any], tail: BinaryTail | None) -> object:
 
 
 def _classes_shown(document: dict[str, Any], service: ServiceDescription) -> int | None:
-    """How many classes the caller wants to see of each row, by the classification extension; None: all their scores.
+    """How many classes of each row the request asks for, by the classification extension; None: all scores.
 
     Raises:
         RequestError: it cannot be measured.
@@ -128,16 +128,16 @@ def _classes_shown(document: dict[str, Any], service: ServiceDescription) -> int
     return None
 
 
-def _ranked(said: list[str], rows: int, shown: int, classes: int) -> Floats:
+def _ranked(items: list[str], rows: int, shown: int, classes: int) -> Floats:
     """The scores of the classes shown, out of ``score:index`` or ``score:index:label``; 0 elsewhere.
 
     Raises:
         ValueError: not so many, or of another form.
     """
-    if len(said) != rows * shown:
-        raise ValueError(f"shows {len(said)} classes instead of {rows * shown}")
+    if len(items) != rows * shown:
+        raise ValueError(f"shows {len(items)} classes instead of {rows * shown}")
     table = np.zeros((rows, classes))
-    for number, item in enumerate(said):
+    for number, item in enumerate(items):
         score, index = item.split(":", 2)[:2]
         if not 0 <= int(index) < classes:
             raise ValueError("shows a class that is not declared")
@@ -146,7 +146,7 @@ def _ranked(said: list[str], rows: int, shown: int, classes: int) -> Floats:
 
 
 def _table(output: _Tensor, rows: int, data: object) -> Floats:
-    """An output's numbers, one line per row of the question.
+    """An output's numbers, one line per row of the request.
 
     Raises:
         ValueError: another number of rows, more than one further dimension, or not numbers.
@@ -168,7 +168,7 @@ class OpenInference(PlainErrors):
     name = "oip"
     routes = Routes(
         infer=(f"{_MODEL}/infer", f"{_VERSION}/infer"),
-        passing=("/v2", "/v2/health/live", _READY, _MODEL, f"{_MODEL}/ready", _VERSION, f"{_VERSION}/ready"),
+        pass_through=("/v2", "/v2/health/live", _READY, _MODEL, f"{_MODEL}/ready", _VERSION, f"{_VERSION}/ready"),
         metadata=_MODEL,
         ready=_READY,
         binary=True,
@@ -193,16 +193,16 @@ class OpenInference(PlainErrors):
         check_row_limit(rows, service)
         shown = _classes_shown(document, service)
         try:
-            question = self._question(tensors, shapes, tail)
+            parsed = self._parsed(tensors, shapes, tail)
             if tail is not None:
-                tail.settle()
+                tail.check_empty()
         except ValueError as error:
             raise RequestError(f"an input's 'data' {error}") from None
         except OverflowError:
             raise RequestError("an input holds a number that is too large") from None
-        return ParsedRequest(question.fingerprints, question.inputs, note=shown)
+        return ParsedRequest(parsed.fingerprints, parsed.inputs, note=shown)
 
-    def _question(
+    def _parsed(
         self, tensors: list[dict[str, Any]], shapes: list[tuple[int, ...]], tail: BinaryTail | None
     ) -> ParsedRequest:
         rows = shapes[0][0]
@@ -223,8 +223,8 @@ class OpenInference(PlainErrors):
         prints = tuple(fingerprint(line, *(column[i] for column in written)) for i, line in enumerate(lines))
         return ParsedRequest(prints, None if written else inputs)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
-        """The declared output, as probabilities, one row per row of the question."""
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+        """The declared output, as probabilities, one row per row of the request."""
         try:
             head, tail = split_body(answer.body, answer.content_type)
             outputs = _answers.decode(head).outputs
@@ -240,22 +240,22 @@ class OpenInference(PlainErrors):
             )
         try:
             data = _pieces(outputs, tail)[outputs.index(measured[0])]
-            scores = self._scores(measured[0], data, question, service)
+            scores = self._scores(measured[0], data, parsed, service)
         except (ValueError, OverflowError) as error:
             raise AnswerError(
                 "the model server's answer has not one row of numbers per input", private=str(error)
             ) from None
-        return Evidence(question.fingerprints, scores=scores, inputs=question.inputs)
+        return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs)
 
-    def _scores(self, output: _Tensor, data: object, question: ParsedRequest, service: ServiceDescription) -> Floats:
-        rows = len(question.fingerprints)
-        if not isinstance(question.note, int) or output.datatype != TEXT:  # servers without the extension show them all
+    def _scores(self, output: _Tensor, data: object, parsed: ParsedRequest, service: ServiceDescription) -> Floats:
+        rows = len(parsed.fingerprints)
+        if not isinstance(parsed.note, int) or output.datatype != TEXT:  # servers without the extension show them all
             table = _table(output, rows, data)
             return probabilities(table, service.kind, service.classes, partial=service.partial)
-        assert service.classes is not None  # or the question had been refused
-        said = texts(data, (rows * question.note,))
-        table = _ranked(said, rows, question.note, service.classes)
-        return check_scores(table, service.classes, partial=question.note < service.classes or service.partial)
+        assert service.classes is not None  # or the request had been refused
+        items = texts(data, (rows * parsed.note,))
+        table = _ranked(items, rows, parsed.note, service.classes)
+        return check_scores(table, service.classes, partial=parsed.note < service.classes or service.partial)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """One input tensor, named, shaped and typed as the model's metadata says; the declared output is asked for."""
@@ -289,5 +289,5 @@ def _pieces(outputs: list[_Tensor], tail: BinaryTail | None) -> list[object]:
         else:
             pieces.append(tail.take(size))
     if tail is not None:
-        tail.settle()
+        tail.check_empty()
     return pieces

@@ -62,7 +62,7 @@ class BinaryTail:
         taken, self._raw = self._raw[:size], self._raw[size:]
         return taken
 
-    def settle(self) -> None:
+    def check_empty(self) -> None:
         """Raise ``ValueError`` where bytes are left that belong to no tensor."""
         if len(self._raw):
             raise ValueError("is followed by bytes that belong to no tensor")

@@ -1,4 +1,4 @@
-"""OpenAI-style chat completions: the measures see how undecided the model was over each token.
+"""OpenAI-style chat completions: the measures get the probabilities of each token.
 
 The model server is always asked for its log-probabilities; a caller who did not ask for them does not get them.
 """
@@ -30,7 +30,7 @@ __all__ = ["OpenAIChat"]
 
 _MOST = 20  # log-probabilities per token that the API gives at most
 _ROUNDING = 1e-3
-_PROMPT = "prompt_logprobs"  # vLLM: what the model would have said in the caller's stead
+_PROMPT = "prompt_logprobs"  # vLLM: log-probabilities of the prompt
 
 
 def _choices(document: dict[str, Any], service: ServiceDescription) -> int:
@@ -41,8 +41,8 @@ def _choices(document: dict[str, Any], service: ServiceDescription) -> int:
     return wanted
 
 
-def _asked(document: dict[str, Any]) -> int | None:
-    """How many log-probabilities per token the caller wants to see beside the token's own; None: not even that."""
+def _top_logprobs(document: dict[str, Any]) -> int | None:
+    """How many log-probabilities per token the caller asks for beside the token's own; None: none at all."""
     wanted, most = document.get("logprobs", False), document.get("top_logprobs", 0)
     if wanted is None:
         wanted = False
@@ -55,14 +55,14 @@ def _asked(document: dict[str, Any]) -> int | None:
     return most if wanted else None
 
 
-def _said(choice: dict[str, Any]) -> list[Any]:
+def _token_logprobs(choice: dict[str, Any]) -> list[Any]:
     """The tokens of a completion, or of the refusal that stands in its place.
 
     Raises:
         AnswerError: there are none, or log-probabilities of something else beside them.
     """
-    held = choice.get("logprobs")
-    lists = list(held.values()) if isinstance(held, dict) and held.keys() <= {"content", "refusal"} else []
+    logprobs = choice.get("logprobs")
+    lists = list(logprobs.values()) if isinstance(logprobs, dict) and logprobs.keys() <= {"content", "refusal"} else []
     found = [tokens for tokens in lists if tokens is not None]
     if not found or not all(isinstance(tokens, list) for tokens in found):
         raise AnswerError("the model server's answer has no log-probabilities of its tokens, or others beside them")
@@ -71,9 +71,9 @@ def _said(choice: dict[str, Any]) -> list[Any]:
 
 def _tokens(choice: dict[str, Any]) -> Floats:
     """The probabilities that are known of each token of a choice, (tokens, 20), 0 for those that are not."""
-    said = _said(choice)
-    table = np.zeros((len(said), _MOST))
-    for row, token in zip(table, said, strict=True):
+    tokens = _token_logprobs(choice)
+    table = np.zeros((len(tokens), _MOST))
+    for row, token in zip(table, tokens, strict=True):
         known = token.get("top_logprobs") if isinstance(token, dict) else None
         if not isinstance(known, list) or not 0 < len(known) <= _MOST:
             raise AnswerError("the model server's answer has no log-probabilities for a token")
@@ -98,7 +98,7 @@ def _stripped(asked: int | None, answer: Answer) -> Answer:
         if asked is None:
             choice["logprobs"] = None
         else:
-            for token in _said(choice):
+            for token in _token_logprobs(choice):
                 token["top_logprobs"] = token["top_logprobs"][:asked]
     return replace(answer, body=msgspec.json.encode(document))
 
@@ -108,7 +108,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
 
     name = "openai-chat"
     routes = Routes(
-        infer=("/v1/chat/completions",), passing=("/v1/models", "/health"), metadata=None, ready="/v1/models"
+        infer=("/v1/chat/completions",), pass_through=("/v1/models", "/health"), metadata=None, ready="/v1/models"
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
@@ -123,9 +123,9 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         messages = document.get("messages")
         if not isinstance(messages, list) or not messages or not all(isinstance(item, dict) for item in messages):
             raise RequestError("'messages' is not a list of messages")
-        choices, asked = _choices(document, service), _asked(document)
-        said = json.dumps(messages, sort_keys=True).encode()
-        prints = tuple(fingerprint(said, b"%d" % number) for number in range(choices))
+        choices, asked = _choices(document, service), _top_logprobs(document)
+        written = json.dumps(messages, sort_keys=True).encode()
+        prints = tuple(fingerprint(written, b"%d" % number) for number in range(choices))
         if asked == _MOST:
             return ParsedRequest(prints, None)
         try:
@@ -134,10 +134,10 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
             raise RequestError("the request holds a number that is too large") from None
         return ParsedRequest(prints, None, forward=forward, strip=partial(_stripped, asked))
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The tokens of each completion."""
         del service
-        choices = numbered(answer, "choices", len(question.fingerprints))
+        choices = numbered(answer, "choices", len(parsed.fingerprints))
         if any(holder.get(_PROMPT) is not None for holder in (load_answer(answer), *choices)):
             raise AnswerError("the model server's answer has log-probabilities of the prompt, which are not measured")
-        return Evidence(question.fingerprints, tokens=tuple(map(_tokens, choices)))
+        return Evidence(parsed.fingerprints, tokens=tuple(map(_tokens, choices)))

@@ -38,7 +38,9 @@ class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
     """``/v1/embeddings``. Measures of inputs, such as novelty, read the vectors: they are the inputs' embedding."""
 
     name = "openai-embeddings"
-    routes = Routes(infer=("/v1/embeddings",), passing=("/v1/models", "/health"), metadata=None, ready="/v1/models")
+    routes = Routes(
+        infer=("/v1/embeddings",), pass_through=("/v1/models", "/health"), metadata=None, ready="/v1/models"
+    )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request for the embeddings of texts or of lists of token numbers."""
@@ -50,14 +52,14 @@ class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
         texts = texts_in(document.get("input"), "input", tokens=True)
         return ParsedRequest(fingerprints_of(texts, service), None)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The vectors, as inputs (rows, dimensions)."""
         del service
-        rows = len(question.fingerprints)
+        rows = len(parsed.fingerprints)
         data = numbered(answer, "data", rows)
         if any(not item.keys() <= _DATUM for item in data):
             raise AnswerError("the model server's answer shows more than vectors")
         vectors = score_table([_vector(item.get("embedding")) for item in data], rows)
         if not np.isfinite(vectors).all():
             raise AnswerError("the model server's answer holds a vector that is not finite")
-        return Evidence(question.fingerprints, inputs=vectors)
+        return Evidence(parsed.fingerprints, inputs=vectors)

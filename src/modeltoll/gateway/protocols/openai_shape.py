@@ -1,4 +1,4 @@
-"""What all of OpenAI's endpoints share, and vLLM's with them: errors, and answers as numbered data."""
+"""What the endpoints of OpenAI and vLLM share: errors, and answers as numbered data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.protocols.strict import complaint_at, load_answer
+from modeltoll.gateway.protocols.strict import error_text_at, load_answer
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer
@@ -26,9 +26,9 @@ class OpenAIErrors:
         """The object that the SDKs read."""
         return self._member(message, "toll", "toll")
 
-    def complaint(self, answer: Answer) -> str:
+    def error_text(self, answer: Answer) -> str:
         """The upstream's ``error.message``, or the plain ``message`` of older vLLM servers, shortened."""
-        return complaint_at(answer, "error", "message") or complaint_at(answer, "message")
+        return error_text_at(answer, "error", "message") or error_text_at(answer, "message")
 
     @staticmethod
     def _member(message: str, kind: str, code: str | None) -> dict[str, str | None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeltoll.gateway.protocols.strict import complaint_at
+from modeltoll.gateway.protocols.strict import error_text_at
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer
@@ -25,6 +25,6 @@ class PlainErrors:
         """The protocol's ``error`` is a string."""
         return message
 
-    def complaint(self, answer: Answer) -> str:
+    def error_text(self, answer: Answer) -> str:
         """The upstream's ``error`` string, shortened."""
-        return complaint_at(answer, "error")
+        return error_text_at(answer, "error")

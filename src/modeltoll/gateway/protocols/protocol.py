@@ -1,4 +1,4 @@
-"""The plug of the serving protocols."""
+"""The interface of serving protocols, and the records that they exchange with the gate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ JSON = "application/json"
 class Routes:
     """The paths that a protocol serves, as templates with ``{model}`` and ``{version}``; all others are refused.
 
-    ``infer`` takes POST, a model without a version first. Where its path names no model, the request's body does, or
-    there is but one. ``passing`` takes GET and goes through as it is; ``metadata``, where a model describes itself
-    (None: nowhere), and ``ready``, where the server says whether it can answer, are two of them. ``binary``: requests may
-    have raw tensors behind their JSON, with ``wire.BINARY_HEADER``.
+    ``infer`` takes POST; its first template has no version. Where a path names no model, the request's body does, or there
+    is only one. ``pass_through`` takes GET and is answered by the model server unchanged. Two of these are ``metadata``,
+    the model's description (None: there is none), and ``ready``, which has status 200 when the server can answer.
+    ``binary``: requests may have raw tensors behind their JSON, with ``wire.BINARY_HEADER``.
     """
 
     infer: tuple[str, ...]
-    passing: tuple[str, ...]
+    pass_through: tuple[str, ...]
     metadata: str | None
     ready: str
     binary: bool = False
@@ -33,12 +33,12 @@ class Routes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ParsedRequest:
-    """A request that has been read and checked: what the measures may see of it.
+    """A request that has been read and checked: what the measures may use of it.
 
-    ``inputs`` (rows, dimensions) is None where the inputs are not numbers. ``fingerprints`` are one hash per row.
-    ``forward`` is asked of the model server in the request's stead, where it can tell the measures more than the caller
-    asked for; ``strip`` then takes from its answer what the caller did not ask for. ``note`` is what the protocol
-    needs to remember for the answer.
+    ``inputs`` (rows, dimensions) is None where the inputs are not numbers. ``fingerprints`` holds one hash per row.
+    ``forward`` is sent to the model server instead of the request, where its answer shows the measures more than the
+    caller asked for; ``strip`` then removes from the answer what the caller did not ask for. ``note`` is what the protocol
+    needs later, to read the answer.
     """
 
     fingerprints: tuple[bytes, ...]
@@ -50,13 +50,13 @@ class ParsedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDescription:
-    """One model as its owner declares it. Nothing here is ever guessed from an answer.
+    """One model as the settings declare it. Nothing here is guessed from an answer.
 
-    ``kind`` says what the output holds: ``probabilities``, ``logits``, ``labels``, ``embeddings`` or ``tokens``;
-    ``classes`` is needed for labels. An answer with any output but this one and the ``unmeasured`` ones is not
+    ``kind`` is the kind of the output: ``probabilities``, ``logits``, ``labels``, ``embeddings`` or ``tokens``;
+    ``classes`` is required for labels. An answer with any output but this one and the ``unmeasured`` ones is not
     released. ``max_rows`` bounds one request. ``partial``: only the largest scores are shown. ``labels`` are the names
     of the classes and ``columns`` those of the inputs, in the order of the measures' private data. ``served_as`` is the
-    model's name in request bodies, if it is another one.
+    model's name in request bodies, where it differs from ``model``.
     """
 
     model: str
@@ -72,7 +72,10 @@ class ServiceDescription:
 
 
 class ServingProtocol(Protocol):
-    """How one serving protocol writes requests, answers and errors. ``testing.gateways.check_protocol`` is its law."""
+    """How one serving protocol writes requests, answers and errors.
+
+    ``modeltoll.testing.protocols.check_protocol`` is its conformance suite.
+    """
 
     @property
     def name(self) -> str:
@@ -80,24 +83,24 @@ class ServingProtocol(Protocol):
 
     @property
     def routes(self) -> Routes:
-        """Everything that is served."""
+        """The paths that are served."""
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a request. May run beside the event loop.
+        """Read a request. It may run in a thread beside the event loop.
 
         Raises:
             RequestError: not a request of this protocol, or not one that can be measured.
         """
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
-        """What question and answer show of the model. May run beside the event loop.
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+        """What the measures may look at, from a request and its answer. It may run in a thread beside the event loop.
 
         Raises:
             AnswerError: the answer is not what the protocol and the service promise; it must not be released.
         """
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
-        """A request for the declared output of some rows, (rows, dimensions); the model describes itself by ``metadata``.
+        """A request for the declared output of some rows, (rows, dimensions). ``metadata`` is the model's description.
 
         Raises:
             AnswerError: the metadata cannot be used, or the protocol does not take rows of numbers.
@@ -107,7 +110,7 @@ class ServingProtocol(Protocol):
         """An error's body in the protocol's own shape."""
 
     def error_member(self, message: str) -> object:
-        """The ``error`` member that the protocol's clients look for, as it stands in the body of a toll."""
+        """The value of the member ``error`` in the body of a toll, as the protocol's clients expect it."""
 
-    def complaint(self, answer: Answer) -> str:
-        """What an upstream's refusal (status 4xx) says, shortened, or an empty string."""
+    def error_text(self, answer: Answer) -> str:
+        """The message in an upstream's refusal (status 4xx), shortened, or an empty string."""

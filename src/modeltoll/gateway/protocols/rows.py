@@ -167,7 +167,7 @@ def columns_as_rows(columns: object) -> list[Any]:
 
 
 def score_table(rows: object, count: int) -> Floats:
-    """A model server's scores, one line of numbers per row of the question, (count, scores).
+    """A model server's scores, one line of numbers per row of the request, (count, scores).
 
     Raises:
         AnswerError: another number of rows, ragged, or not numbers.
@@ -190,15 +190,15 @@ def score_table(rows: object, count: int) -> Floats:
         raise fault from None
 
 
-def classification_evidence(question: ParsedRequest, rows: object, service: ServiceDescription) -> Evidence:
+def classification_evidence(parsed: ParsedRequest, rows: object, service: ServiceDescription) -> Evidence:
     """The evidence of an answer whose rows are scores of the declared kind.
 
     Raises:
         AnswerError: they are not.
     """
-    table = score_table(rows, len(question.fingerprints))
+    table = score_table(rows, len(parsed.fingerprints))
     scores = probabilities(table, service.kind, service.classes, partial=service.partial)
-    return Evidence(question.fingerprints, scores=scores, inputs=question.inputs)
+    return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs)
 
 
 def label_evidence(rows: Iterable[Sequence[tuple[str, float]]], labels: tuple[str, ...]) -> Floats:

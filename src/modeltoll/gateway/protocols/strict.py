@@ -1,4 +1,4 @@
-"""JSON as every serving protocol here reads it: what the gateway measures is what the other side reads."""
+"""Strict JSON for all serving protocols, so that gateway and model server read the same document."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from modeltoll.errors import AnswerError, RequestError
 if TYPE_CHECKING:
     from modeltoll.records import Answer
 
-__all__ = ["COMPLAINT_CHARACTERS", "complaint_at", "load_answer", "load_object", "load_request"]
+__all__ = ["ERROR_TEXT_CHARACTERS", "error_text_at", "load_answer", "load_object", "load_request"]
 
-COMPLAINT_CHARACTERS = 500  # of what a model server says of a request that it refuses
+ERROR_TEXT_CHARACTERS = 500  # of an upstream's error message
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def load_object(body: bytes) -> dict[str, Any]:
 
 
 def load_answer(answer: Answer) -> Any:
-    """What a model server says, of whatever form; NaN and Infinity are no JSON here either.
+    """A model server's answer as a JSON document. NaN and Infinity are refused.
 
     Raises:
         AnswerError: it is not JSON.
@@ -67,12 +67,12 @@ def load_answer(answer: Answer) -> Any:
         raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
 
 
-def complaint_at(answer: Answer, *steps: str) -> str:
-    """The text that a refusal holds at the end of the steps through its objects, shortened; empty where there is none."""
+def error_text_at(answer: Answer, *steps: str) -> str:
+    """The text at a path of members in an upstream's error, shortened; empty where there is none."""
     try:
         found = msgspec.json.decode(answer.body)
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
         return ""
     for step in steps:
         found = found.get(step) if isinstance(found, dict) else None
-    return found[:COMPLAINT_CHARACTERS] if isinstance(found, str) else ""
+    return found[:ERROR_TEXT_CHARACTERS] if isinstance(found, str) else ""

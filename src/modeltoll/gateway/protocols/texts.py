@@ -63,4 +63,4 @@ class TextProtocol:
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """It takes texts."""
         del inputs, metadata, service
-        raise AnswerError("the model takes texts, not rows of numbers; let it be asked in shadow mode instead")
+        raise AnswerError("the model takes texts, not rows of numbers; run it in shadow mode instead")

@@ -29,7 +29,7 @@ class TensorFlowServing(PlainErrors):
     name = "v1"
     routes = Routes(
         infer=(f"{_MODEL}:predict", f"{_VERSION}:predict"),
-        passing=(_MODEL, f"{_MODEL}/metadata", _VERSION, f"{_VERSION}/metadata"),
+        pass_through=(_MODEL, f"{_MODEL}/metadata", _VERSION, f"{_VERSION}/metadata"),
         metadata=None,
         ready=_MODEL,
     )
@@ -42,18 +42,18 @@ class TensorFlowServing(PlainErrors):
             raise RequestError(f"the request has not just one of {_ROWS!r} and {_COLUMNS!r}")
         form = _ROWS if _ROWS in document else _COLUMNS
         rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS])
-        question = parsed_request(rows, service)
-        return ParsedRequest(question.fingerprints, question.inputs, note=form)
+        parsed = parsed_request(rows, service)
+        return ParsedRequest(parsed.fingerprints, parsed.inputs, note=form)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
-        """The declared output; where rows or outputs have no names, it is all there is."""
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+        """The declared output; where rows or outputs have no names, the whole of it."""
         document = load_answer(answer)
-        member = "outputs" if question.note == _COLUMNS else "predictions"
+        member = "outputs" if parsed.note == _COLUMNS else "predictions"
         if not isinstance(document, dict) or document.keys() != {member}:
             raise AnswerError(f"the model server's answer does not hold {member!r}, and nothing else")
         found = document[member]
         rows = declared_inputs(found, service) if isinstance(found, dict) else declared_row_inputs(found, service)
-        return classification_evidence(question, rows, service)
+        return classification_evidence(parsed, rows, service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
         """Row form."""

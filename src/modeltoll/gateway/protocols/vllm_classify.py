@@ -23,7 +23,7 @@ class VllmClassify(OpenAIErrors, TextProtocol):
     """``{"model": ..., "input": text or texts}`` to ``{"data": [{"index": 0, "probs": [...]}]}``."""
 
     name = "vllm-classify"
-    routes = Routes(infer=("/classify",), passing=("/v1/models", "/health"), metadata=None, ready="/health")
+    routes = Routes(infer=("/classify",), pass_through=("/v1/models", "/health"), metadata=None, ready="/health")
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request."""
@@ -33,9 +33,9 @@ class VllmClassify(OpenAIErrors, TextProtocol):
         texts = texts_in(document.get("input"), "input", tokens=True)
         return ParsedRequest(fingerprints_of(texts, service), None)
 
-    def evidence(self, question: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
+    def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The ``probs`` of each text."""
-        data = numbered(answer, "data", len(question.fingerprints))
+        data = numbered(answer, "data", len(parsed.fingerprints))
         if any(not item.keys() <= _DATUM for item in data):
             raise AnswerError("the model server's answer shows more than a label and its probabilities")
-        return classification_evidence(question, [item.get("probs") for item in data], service)
+        return classification_evidence(parsed, [item.get("probs") for item in data], service)

@@ -1,1 +1,1 @@
-"""The public HTTP application of a gateway."""
+"""The public HTTP application of the gateway."""

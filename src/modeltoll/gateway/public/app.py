@@ -1,4 +1,4 @@
-"""Bytes in, gate, bytes out: the gateway as an ASGI application. Every route that is not listed is refused."""
+"""The public ASGI application of the gateway. A route that no protocol lists is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.gateway.public.parsing import (
     accept_of,
-    addressed_models,
+    addressed_gate,
     content_type_of,
     identity_of,
     path_of,
@@ -45,7 +45,7 @@ __all__ = ["AppComponents", "IngressPolicy", "application"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_PROTOCOL = "modeltoll.protocol"  # in a request's scope: what its errors are written in
+_PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that formats its errors
 _CLIENT_GONE = 499
 REDEEMED = "redeemed"
 _PREFLIGHT_SECONDS = 600
@@ -53,26 +53,27 @@ _PREFLIGHT_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class IngressPolicy:
-    """What is checked before a request comes to a gate. ``max_body`` is in bytes, ``waiting`` in requests.
+    """What is checked before a request reaches a gate.
 
-    ``origins`` are those whose pages may ask from a browser; ``*`` stands for all of them.
+    ``max_body`` bounds a request's body in bytes, ``max_requests`` the requests that are handled at the same time.
+    ``cors_origins`` are the origins whose pages may send requests from a browser; ``*`` stands for all.
     """
 
-    callers: CallerIdentifier
+    identifier: CallerIdentifier
     max_body: int
-    waiting: int
-    origins: tuple[str, ...] = ()
+    max_requests: int
+    cors_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AppComponents:
-    """All that the application needs, built by ``assemble``. ``gates``, one or more, are by their models' names."""
+    """What the application needs. ``gates``, one or more, are by the names of their models."""
 
     gates: Mapping[str, Gate]
     upstream: Upstream
-    door: IngressPolicy
-    telemetry: GatewayMetrics
-    chance: GateRuntime
+    ingress: IngressPolicy
+    metrics: GatewayMetrics
+    runtime: GateRuntime
 
 
 def _unchanged_response(answer: Answer, **headers: str) -> Response:
@@ -82,151 +83,158 @@ def _unchanged_response(answer: Answer, **headers: str) -> Response:
 
 
 class _Handlers:
-    """One handler per kind of route; ``template`` is the route's path, ``gates`` those of the models behind it."""
+    """One handler per kind of route. ``template`` is the route's path, ``gates`` are the gates that share it."""
 
-    def __init__(self, house: AppComponents) -> None:
-        self._house = house
-        self._first = next(iter(house.gates.values())).road.subject.protocol
-        self._inside = 0
+    def __init__(self, components: AppComponents) -> None:
+        self._components = components
+        self._default_protocol = next(iter(components.gates.values())).config.served_model.protocol
+        self._active = 0
 
-    async def infer(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
-        """An inference request: through its model's gate."""
-        protocol, gates = self._spoken(gates, request), self._known(gates, request)
-        path, caller = path_of(template, request), self._caller(template, request)
-        accept, content_type = accept_of(request), content_type_of(request, protocol)
+    async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
+        """An inference request: through the gate of its model."""
+        protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
+        path, caller = path_of(template, http_request), self._identify(template, http_request)
+        accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
         with self._slot():
-            body = await read_body(request, self._house.door.max_body)
-            return await self._visit(
-                addressed_models(gates, body), GateRequest(caller, path, body, accept, content_type), request
-            )
+            body = await read_body(http_request, self._components.ingress.max_body)
+            request = GateRequest(caller, path, body, accept, content_type)
+            return await self._handle(addressed_gate(gates, body), request, http_request)
 
-    async def _visit(self, gate: Gate, visit: GateRequest, request: Request) -> Response:
-        service, begin = gate.road.subject.service, time.perf_counter()
-        passage = await gate.visit(visit)
-        self._house.telemetry.passed(service.model, passage, time.perf_counter() - begin)
-        fields_of(request.scope).passed(service.model, passage)
-        return await self._response(passage, service.model, gate.road.subject.protocol)
+    async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
+        model, begin = gate.config.served_model, time.perf_counter()
+        result = await gate.handle(request)
+        self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
+        fields_of(http_request.scope).set_result(model.service.model, result)
+        return await self._response(result, model.service.model, model.protocol)
 
-    async def _response(self, passage: GateResult, model: str, protocol: ServingProtocol) -> Response:
-        toll, answer = passage.toll, passage.answer
+    async def _response(self, result: GateResult, model: str, protocol: ServingProtocol) -> Response:
+        toll, answer = result.toll, result.answer
         if toll is not None:
             error = protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error)
             headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
-        assert answer is not None  # one of the two there is
-        receipt = wire.format_receipt(passage.work.rows, passage.work.seconds, passage.mode)
+        assert answer is not None  # a result without a toll has an answer
+        receipt = wire.format_receipt(result.work.rows, result.work.seconds, result.mode)
         return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
-    async def redeem(self, request: Request) -> Response:
-        """A token and its solution, for the answer; or for the entry of the request that the token holds."""
-        caller = self._caller(wire.REDEEM_PATH, request)
+    async def redeem(self, http_request: Request) -> Response:
+        """A token and its solution, in exchange for the answer, or for the admission of the request in the token."""
+        caller = self._identify(wire.REDEEM_PATH, http_request)
         with self._slot():
-            body = await read_body(request, wire.MAX_TOLL_BYTES)
-            bought = await off_loop(len(body) > LARGE_BYTES, redeem, self._house.chance, caller, body)
-            self._house.telemetry.redeemed()
-            fields_of(request.scope).mode = REDEEMED
-            if isinstance(bought, AdmittedRequest):
-                return await self._enter(bought, caller, request)
-        return _unchanged_response(bought)
+            body = await read_body(http_request, wire.MAX_TOLL_BYTES)
+            redeemed = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
+            self._components.metrics.count_redemption()
+            fields_of(http_request.scope).mode = REDEEMED
+            if isinstance(redeemed, AdmittedRequest):
+                return await self._handle_admitted(redeemed, caller, http_request)
+        return _unchanged_response(redeemed)
 
-    async def _enter(self, entered: AdmittedRequest, caller: Caller, request: Request) -> Response:
-        gate = self._house.gates.get(entered.model)
-        if gate is None:  # its model is served no longer
+    async def _handle_admitted(self, admitted: AdmittedRequest, caller: Caller, http_request: Request) -> Response:
+        gate = self._components.gates.get(admitted.model)
+        if gate is None:  # a reload has removed its model
             raise RouteRefused("there is no such model here")
-        self._spoken([gate], request)
-        accept = accept_of(request)
-        return await self._visit(
-            gate, GateRequest(caller, entered.path, entered.body, accept, entered.content_type, entered.ticket), request
-        )
+        self._set_protocol([gate], http_request)
+        accept = accept_of(http_request)
+        request = GateRequest(caller, admitted.path, admitted.body, accept, admitted.content_type, admitted.ticket)
+        return await self._handle(gate, request, http_request)
 
-    async def passing(self, template: str, gates: Sequence[Gate], request: Request) -> Response:
-        """Metadata and health: through as they are."""
-        self._spoken(gates, request)
-        self._known(gates, request)
-        path, _ = path_of(template, request), self._caller(template, request)
+    async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
+        """Metadata and health: the upstream's answer unchanged."""
+        self._set_protocol(gates, http_request)
+        self._matching_gates(gates, http_request)
+        path, _ = path_of(template, http_request), self._identify(template, http_request)
         with self._slot():
-            return _unchanged_response(await self._house.upstream.fetch(path))
+            return _unchanged_response(await self._components.upstream.fetch(path))
 
     @staticmethod
-    def _spoken(gates: Sequence[Gate], request: Request) -> ServingProtocol:
-        """The protocol of a route; errors are said in it from here on."""
-        protocol = gates[0].road.subject.protocol
-        request.scope[_PROTOCOL] = protocol
+    def _set_protocol(gates: Sequence[Gate], http_request: Request) -> ServingProtocol:
+        """The protocol of a route; from here on it formats the request's errors."""
+        protocol = gates[0].config.served_model.protocol
+        http_request.scope[_PROTOCOL] = protocol
         return protocol
 
     @staticmethod
-    def _known(gates: Sequence[Gate], request: Request) -> Sequence[Gate]:
-        """Those of the gates whose model the path names; all of them where it names none."""
-        model = request.path_params.get("model")
-        known = [gate for gate in gates if model in (None, gate.road.subject.service.model)]
-        if not known:
-            raise RouteRefused("there is no such model here")
-        return known
+    def _matching_gates(gates: Sequence[Gate], http_request: Request) -> Sequence[Gate]:
+        """The gates of the model that the path names; all of them where it names none.
 
-    def _caller(self, template: str, request: Request) -> Caller:
-        notes = fields_of(request.scope)
-        notes.route = template
-        caller = self._house.door.callers.identify(identity_of(request))
-        notes.caller = caller.name
+        Raises:
+            RouteRefused: the path names another model.
+        """
+        model = http_request.path_params.get("model")
+        matching = [gate for gate in gates if model in (None, gate.config.served_model.service.model)]
+        if not matching:
+            raise RouteRefused("there is no such model here")
+        return matching
+
+    def _identify(self, template: str, http_request: Request) -> Caller:
+        """The caller; its name and the route are noted for the audit log."""
+        fields = fields_of(http_request.scope)
+        fields.route = template
+        caller = self._components.ingress.identifier.identify(identity_of(http_request))
+        fields.caller = caller.name
         return caller
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        """A place among those who are inside, from the first byte of the body to the last of the answer."""
-        if self._inside >= self._house.door.waiting:
+        """Count a request as active, from the first byte of its body to the last of the answer.
+
+        Raises:
+            Overloaded: ``max_requests`` are active.
+        """
+        if self._active >= self._components.ingress.max_requests:
             raise Overloaded("too many requests are waiting; try again later")
-        self._inside += 1
+        self._active += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            self._active -= 1
 
-    async def failed(self, request: Request, error: Exception) -> Response:
-        """An error in the caller's protocol; its private reason stays in the log."""
+    async def error_response(self, http_request: Request, error: Exception) -> Response:
+        """An error in the caller's protocol. Its private reason goes to the log only."""
         if isinstance(error, ClientDisconnect):
             return Response(status_code=_CLIENT_GONE)
-        if not isinstance(error, ModeltollError):  # a fault of ours; the server logs its traceback
+        if not isinstance(error, ModeltollError):  # a bug; the server logs its traceback
             error = ModeltollError("the gateway failed")
-        self._house.telemetry.refused(type(error).__name__)
-        fields_of(request.scope).error = type(error).__name__
+        self._components.metrics.count_error(type(error).__name__)
+        fields_of(http_request.scope).error = type(error).__name__
         if error.status >= 500:
             log.warning("%s: %s (%s)", type(error).__name__, error, error.private)
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
-        protocol, said = request.scope.get(_PROTOCOL, self._first), str(error)
+        protocol, detail = http_request.scope.get(_PROTOCOL, self._default_protocol), str(error)
         body = (
-            wire.encode_problem(error.problem, error.status, said, protocol.error_member(said))
+            wire.encode_problem(error.problem, error.status, detail, protocol.error_member(detail))
             if error.problem
-            else protocol.error(said)
+            else protocol.error(detail)
         )
         return Response(body, status_code=error.status, headers=headers, media_type=JSON)
 
-    async def unlisted(self, request: Request, error: Exception) -> Response:
-        """Whatever is not listed is refused, in the same words whether it exists behind the gateway or not."""
+    async def unlisted_route(self, http_request: Request, error: Exception) -> Response:
+        """The refusal of a route that is not listed; the same whether or not the upstream has the route."""
         del error
-        return await self.failed(request, RouteRefused("this route is not served here"))
+        return await self.error_response(http_request, RouteRefused("this route is not served here"))
 
 
 def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
-    """Every route of every model's protocol; models that speak the same one share them."""
+    """Every route of every model's protocol. Models with the same protocol share its routes."""
     infer: dict[str, list[Gate]] = {}
     passing: dict[str, list[Gate]] = {}
     for gate in gates:
-        routes = gate.road.subject.protocol.routes
-        for plan, templates in ((infer, routes.infer), (passing, routes.passing)):
+        routes = gate.config.served_model.protocol.routes
+        for gates_of, templates in ((infer, routes.infer), (passing, routes.pass_through)):
             for template in templates:
-                plan.setdefault(template, []).append(gate)
-    for template, behind in infer.items():
-        yield Route(template, partial(handlers.infer, template, behind), methods=["POST"])
-    for template, behind in passing.items():
-        yield Route(template, partial(handlers.passing, template, behind), methods=["GET"])
+                gates_of.setdefault(template, []).append(gate)
+    for template, sharing in infer.items():
+        yield Route(template, partial(handlers.infer, template, sharing), methods=["POST"])
+    for template, sharing in passing.items():
+        yield Route(template, partial(handlers.pass_through, template, sharing), methods=["GET"])
     yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
-    """What lets pages of these origins ask, and read what they are told beside the body."""
+    """Lets pages of these origins send requests and read the headers of the answers."""
     return [
         Middleware(
             CORSMiddleware,
@@ -239,19 +247,20 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
     ]
 
 
-def application(house: AppComponents) -> Starlette:
-    """The gateway's public side."""
-    handlers = _Handlers(house)
+def application(components: AppComponents) -> Starlette:
+    """The public application."""
+    handlers = _Handlers(components)
+    origins = components.ingress.cors_origins
     app = Starlette(
-        routes=list(_routes(handlers, house.gates.values())),
+        routes=list(_routes(handlers, components.gates.values())),
         exception_handlers={
-            404: handlers.unlisted,
-            405: handlers.unlisted,
-            ModeltollError: handlers.failed,
-            ClientDisconnect: handlers.failed,
-            Exception: handlers.failed,
+            404: handlers.unlisted_route,
+            405: handlers.unlisted_route,
+            ModeltollError: handlers.error_response,
+            ClientDisconnect: handlers.error_response,
+            Exception: handlers.error_response,
         },
-        middleware=_cors(house.door.origins) if house.door.origins else (),
+        middleware=_cors(origins) if origins else (),
     )
     app.router.redirect_slashes = False  # a redirect would be an answer to a route that is not listed
     return app

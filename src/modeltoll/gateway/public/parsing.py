@@ -1,4 +1,4 @@
-"""What a request says before a gate sees it, each word of it checked: its body, path, caller, type and model."""
+"""Reads and checks an HTTP request before it reaches a gate: its body, path, caller, content type and model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from modeltoll import wire
 from modeltoll.errors import BodyTooLarge, RequestError, RouteRefused
 from modeltoll.gateway.callers.identify import RequestIdentity
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.puzzle.registry import PUZZLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
 
-__all__ = ["accept_of", "addressed_models", "content_type_of", "identity_of", "path_of", "read_body"]
+__all__ = ["accept_of", "addressed_gate", "content_type_of", "identity_of", "path_of", "read_body"]
 
 _BINARY = "application/octet-stream"
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -28,11 +29,16 @@ _READ_SECONDS = 30.0
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The body, no longer than the limit, however long it claims to be and however slowly it comes."""
+    """The body of a request.
+
+    Raises:
+        BodyTooLarge: it is larger than ``limit`` bytes. RequestError: it is compressed, or not complete after 30 s.
+        ClientDisconnect: the client closed the connection.
+    """
     too_large = BodyTooLarge(f"the request's body is larger than {limit} bytes")
     headers = request.headers
-    claimed = headers.get("content-length", "0")
-    if claimed.isdecimal() and (len(claimed) > 18 or int(claimed) > limit):
+    stated = headers.get("content-length", "0")
+    if stated.isdecimal() and (len(stated) > 18 or int(stated) > limit):
         raise too_large
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestError("compressed requests are not served here")
@@ -56,10 +62,10 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def path_of(template: str, request: Request) -> str:
-    """The path to ask upstream for, written anew from the route's template: nothing climbs out of it.
+    """The upstream path of a request, formatted from the route's template, so that no other path can be reached.
 
     Raises:
-        RouteRefused: what was asked for is written in another way, or with a version that is no name.
+        RouteRefused: the request's path is written in another way, or its version is not a name.
     """
     parameters = request.path_params
     version = parameters.get("version")
@@ -72,7 +78,7 @@ def path_of(template: str, request: Request) -> str:
 
 
 def identity_of(request: Request) -> RequestIdentity:
-    """What tells who is asking."""
+    """The headers and the peer address that identify the caller."""
     headers = request.headers
     return RequestIdentity(
         authorization=headers.get("authorization"),
@@ -83,15 +89,15 @@ def identity_of(request: Request) -> RequestIdentity:
 
 
 def accept_of(request: Request) -> wire.Accept:
-    """What the client says that it can do."""
-    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""))
+    """What the client says it can solve."""
+    return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""), PUZZLES.names())
 
 
 def content_type_of(request: Request, protocol: ServingProtocol) -> str:
-    """What is asked of the model server: JSON, or what may have raw tensors behind its JSON.
+    """The content type for the model server: JSON, or JSON followed by raw tensors.
 
     Raises:
-        RequestError: it says that it has, in a protocol that has no such thing, or not how long its JSON is.
+        RequestError: the header of raw tensors is not a length, or the protocol has no raw tensors.
     """
     length = request.headers.get(wire.BINARY_HEADER)
     if length is None:
@@ -102,11 +108,11 @@ def content_type_of(request: Request, protocol: ServingProtocol) -> str:
     return folded
 
 
-def addressed_models(gates: Sequence[Gate], body: bytes) -> Gate:
-    """The gate of the model that a request's body names, where there are several at one path.
+def addressed_gate(gates: Sequence[Gate], body: bytes) -> Gate:
+    """The gate of the model that a request's body names, where several gates share a path.
 
     Raises:
-        RouteRefused: it names none of them.
+        RouteRefused: the body names none of their models.
     """
     if len(gates) == 1:
         return gates[0]
@@ -115,7 +121,7 @@ def addressed_models(gates: Sequence[Gate], body: bytes) -> Gate:
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
         model = ""
     for gate in gates:
-        service = gate.road.subject.service
+        service = gate.config.served_model.service
         if model == (service.served_as or service.model):
             return gate
     raise RouteRefused("there is no such model here")

@@ -1,4 +1,4 @@
-"""Connections that say nothing, or say it a byte at a time, are hung up on: they would cost a file descriptor each."""
+"""Closes connections that do not send a complete request head in time; each would hold a file descriptor."""
 
 from __future__ import annotations
 
@@ -10,46 +10,48 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["HEAD_SECONDS", "HeadTimeoutProtocol", "raise_file_limit"]
 
-HEAD_SECONDS = 30.0  # for the head of a request, from the connection or from its first byte; a body has its own time
+HEAD_SECONDS = (
+    30.0  # for the head of a request, from the connection or its first byte; bodies have a limit of their own
+)
 
 
 class HeadTimeoutProtocol(HttpToolsProtocol):
-    """HTTP/1.1 as uvicorn speaks it, with an end to waiting for the head of a request."""
+    """uvicorn's HTTP/1.1 protocol with a timeout for the head of a request."""
 
-    _until: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Somebody is there, and has so long to say what he wants."""
+        """A connection was opened: start the timer."""
         super().connection_made(transport)
-        self._wait()
+        self._start_timer()
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """The first byte of a request has arrived: start the timer again."""
         super().on_message_begin()
-        self._wait()
+        self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._waited()
+        """The head is complete: stop the timer."""
+        self._stop_timer()
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """He has gone."""
-        self._waited()
+        """The connection was closed: stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._waited()
-        self._until = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
-    def _waited(self) -> None:
-        if self._until is not None:
-            self._until.cancel()
-            self._until = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 def raise_file_limit() -> None:
-    """Let this process have as many file descriptors as the system allows it."""
+    """Raise this process's limit of open files to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

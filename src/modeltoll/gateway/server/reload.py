@@ -1,7 +1,7 @@
-"""One gateway after another on the same ground: settings are read again while requests go on.
+"""Reloads the settings of a running gateway.
 
-A new gateway is built beside the one in force and takes its place in one step, or not at all; requests that are inside the
-old one are finished there. What cannot change while a gateway runs is said, and stays.
+A new gateway is built beside the active one and replaces it in one step, or not at all. Requests in the previous gateway
+are completed there. Settings that cannot change while a gateway runs keep their values, and a warning is logged.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["ReloadingGateway", "keep_immutable"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_EVERY = 1.0  # seconds between two looks at the settings file
+_CHECK_SECONDS = 1.0  # between two checks of the settings file
 
 
 def keep_immutable(new: Settings, old: Settings) -> tuple[Settings, tuple[str, ...]]:
-    """New settings with what cannot change while a gateway runs as it was, and the names of what would have changed.
+    """New settings with the old values of those that need a restart, and the names of those that would have changed.
 
-    Keys that were drawn because none are set are kept too.
+    Random keys that were drawn because the settings have none are kept too.
     """
     kept = {name: getattr(old, name) for name in ("listen", "admin", "operation")}
     changed = [name for name, value in kept.items() if getattr(new, name) != value]
@@ -49,117 +49,117 @@ def keep_immutable(new: Settings, old: Settings) -> tuple[Settings, tuple[str, .
 
 
 class _Generation:
-    """One gateway's time in force, and after it until nobody is inside."""
+    """One gateway, from its activation until its last request is answered."""
 
-    def __init__(self, assembly: Gateway) -> None:
-        self.assembly = assembly
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         self._stack = AsyncExitStack()
-        self._inside = 0
-        self._empty = asyncio.Event()
+        self._active_requests = 0
+        self._idle = asyncio.Event()
 
-    async def begin(self) -> None:
-        await self._stack.enter_async_context(self.assembly.staffed())
+    async def start(self) -> None:
+        await self._stack.enter_async_context(self.gateway.running())
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._inside += 1
-        self._empty.clear()
+        self._active_requests += 1
+        self._idle.clear()
         try:
-            await self.assembly.public(scope, receive, send)
+            await self.gateway.public(scope, receive, send)
         finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+            self._active_requests -= 1
+            if not self._active_requests:
+                self._idle.set()
 
-    async def end(self, *, patient: bool) -> None:
-        if patient and self._inside:
-            await self._empty.wait()
+    async def stop(self, *, wait_for_requests: bool) -> None:
+        if wait_for_requests and self._active_requests:
+            await self._idle.wait()
         await self._stack.aclose()
 
 
 class ReloadingGateway:
-    """A gateway, and those that follow it whenever the settings file at ``path`` changes; without a file, none does."""
+    """A gateway that is replaced whenever the settings file at ``path`` changes; without a file it never is."""
 
-    def __init__(self, assembly: Gateway, path: Path | None = None) -> None:
-        self._turn = _Generation(assembly)
+    def __init__(self, gateway: Gateway, path: Path | None = None) -> None:
+        self._generation = _Generation(gateway)
         self._path = path
-        self._standing = assembly.ground.standing
-        self._asked = asyncio.Event()
+        self._state = gateway.shared.state
+        self._reload_requested = asyncio.Event()
         self._next: Gateway | None = None
-        self._leaving: dict[_Generation, asyncio.Task[None]] = {}
-        self._watch = None if path is None else FileWatch(path, self._load, "the settings file")
+        self._stopping: dict[_Generation, asyncio.Task[None]] = {}
+        self._watch = None if path is None else FileWatch(path, self._build_next, "the settings file")
         if self._watch is not None:
-            self._watch.trust()
+            self._watch.mark_active()
 
     @property
-    def assembly(self) -> Gateway:
-        """The gateway in force."""
-        return self._turn.assembly
+    def gateway(self) -> Gateway:
+        """The active gateway."""
+        return self._generation.gateway
 
     async def public(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The public side of the gateway in force; see ASGI."""
-        await self._turn.serve(scope, receive, send)
+        """See ASGI: the public application of the active gateway."""
+        await self._generation.serve(scope, receive, send)
 
     async def admin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Its operator's side."""
-        await self._turn.assembly.admin(scope, receive, send)
+        """See ASGI: the admin application of the active gateway."""
+        await self.gateway.admin(scope, receive, send)
 
-    def read_again(self) -> None:
-        """Have the settings, and all files that they name, read again soon."""
-        self._asked.set()
+    def reload(self) -> None:
+        """Request a reload of the settings and of all files that they name, whether or not the file has changed."""
+        self._reload_requested.set()
 
     @asynccontextmanager
-    async def opened(self, every: float = _EVERY) -> AsyncIterator[None]:
-        """Open the ground and the gateway, and follow the settings file, while the block lasts."""
-        async with self._turn.assembly.ground.opened(), AsyncExitStack() as stack:
-            stack.push_async_callback(self._end)
-            await self._turn.begin()
+    async def open(self, check_seconds: float = _CHECK_SECONDS) -> AsyncIterator[None]:
+        """Open the shared resources, run the gateway and watch the settings file while the block lasts."""
+        async with self.gateway.shared.open(), AsyncExitStack() as stack:
+            stack.push_async_callback(self._stop)
+            await self._generation.start()
             if self._watch is not None:
-                keeping = asyncio.create_task(self._keep(self._watch, every))
-                stack.push_async_callback(_cancel, keeping)
+                watching = asyncio.create_task(self._watch_settings(self._watch, check_seconds))
+                stack.push_async_callback(_cancel, watching)
             yield
 
-    async def _keep(self, watch: FileWatch, every: float) -> None:
+    async def _watch_settings(self, watch: FileWatch, check_seconds: float) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(every):
-                    await self._asked.wait()
-            again = self._asked.is_set()
-            self._asked.clear()
+                async with asyncio.timeout(check_seconds):
+                    await self._reload_requested.wait()
+            force = self._reload_requested.is_set()
+            self._reload_requested.clear()
             try:
-                await asyncio.to_thread(watch.look, again=again)
-                await self._follow()
+                await asyncio.to_thread(watch.check, force=force)
+                await self._activate_next()
             except Exception:
                 log.exception("the settings could not be read again")
-            self._standing.broken = watch.broken
+            self._state.settings_invalid = watch.invalid
 
-    def _load(self) -> None:
-        """In a thread: build what the file now says, beside what is in force."""
-        assert self._path is not None  # or nobody looks at it
-        now = self._turn.assembly
-        settings, changed = keep_immutable(load_settings(self._path), now.settings)
-        self._next = build_gateway(settings, before=now)
+    def _build_next(self) -> None:
+        """Build a gateway from the current settings file, beside the active one. Runs in a thread."""
+        assert self._path is not None  # only the file watch calls this
+        before = self.gateway
+        settings, changed = keep_immutable(load_settings(self._path), before.settings)
+        self._next = build_gateway(settings, before=before)
         for name in changed:
             log.warning("%s has changed in the settings file, and stays as it is until the gateway is restarted", name)
 
-    async def _follow(self) -> None:
-        """Put what was built in force, and let the one before finish."""
-        assembly, self._next = self._next, None
-        if assembly is None:
+    async def _activate_next(self) -> None:
+        """Activate the gateway that was built, and let the previous one finish its requests."""
+        gateway, self._next = self._next, None
+        if gateway is None:
             return
-        turn = _Generation(assembly)
-        await turn.begin()
-        before, self._turn = self._turn, turn
-        self._standing.settled = time.time()
-        for notice in set(assembly.notices) - set(before.assembly.notices):
-            log.warning("%s", notice)
-        self._leaving[before] = ending = asyncio.create_task(before.end(patient=True))
-        ending.add_done_callback(lambda _: self._leaving.pop(before, None))
+        generation = _Generation(gateway)
+        await generation.start()
+        previous, self._generation = self._generation, generation
+        self._state.settings_loaded_at = time.time()
+        for warning in set(gateway.warnings) - set(previous.gateway.warnings):
+            log.warning("%s", warning)
+        self._stopping[previous] = task = asyncio.create_task(previous.stop(wait_for_requests=True))
+        task.add_done_callback(lambda _: self._stopping.pop(previous, None))
 
-    async def _end(self) -> None:
-        for turn, ending in tuple(self._leaving.items()):
-            await _cancel(ending)
-            await turn.end(patient=False)
-        await self._turn.end(patient=False)
+    async def _stop(self) -> None:
+        for generation, task in tuple(self._stopping.items()):
+            await _cancel(task)
+            await generation.stop(wait_for_requests=False)
+        await self._generation.stop(wait_for_requests=False)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Run an assembled gateway: the public side and the operator's side, until a signal ends both."""
+"""Serves a gateway: its public and its admin application, until a signal stops both."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ _GRACE_SECONDS = 30
 _KEEP_SECONDS = 75  # longer than clients and proxies keep idle connections, or they write into closed ones
 _BACKLOG = 1024
 
-Listener = tuple["ASGIApp", socket.socket]  # an application, and where it listens
+Listener = tuple["ASGIApp", socket.socket]  # an application, and the socket on which it listens
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to whoever runs it."""
+    """A server that installs no signal handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -63,7 +63,7 @@ def listen(setting: str, address: str) -> socket.socket:
     """A listening socket at ``HOST:PORT``.
 
     Raises:
-        SettingsError: it cannot be had; the fault names ``setting``.
+        SettingsError: the address cannot be listened on; the message names ``setting``.
     """
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -71,13 +71,13 @@ def listen(setting: str, address: str) -> socket.socket:
         listening = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise SettingsError([f"{setting}: cannot listen on {address}: {error.strerror}; choose another"]) from None
-    # Connections inherit this. asyncio does not see to it for sockets that it was handed, and then every answer
+    # Connections inherit this option. asyncio does not set it for sockets that it is given; without it, every answer
     # waits some 40 ms for the other side's delayed acknowledgement.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
-def _server(app: ASGIApp, finish: int = _GRACE_SECONDS) -> _Server:
+def _server(app: ASGIApp, finish_seconds: int = _GRACE_SECONDS) -> _Server:
     config = uvicorn.Config(
         app,
         http=HeadTimeoutProtocol,
@@ -85,19 +85,19 @@ def _server(app: ASGIApp, finish: int = _GRACE_SECONDS) -> _Server:
         lifespan="off",
         ws="none",
         access_log=False,
-        log_config=None,  # logs.py decides how it looks
+        log_config=None,  # see observability/logging_setup.py
         log_level="warning",
         server_header=False,
-        proxy_headers=False,  # callers.py decides whom to believe
+        proxy_headers=False,  # see callers/identify.py
         timeout_keep_alive=_KEEP_SECONDS,
-        timeout_graceful_shutdown=finish,
+        timeout_graceful_shutdown=finish_seconds,
     )
     return _Server(config)
 
 
 @contextlib.asynccontextmanager
 async def background_server(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve an application on that socket for as long as the block lasts."""
+    """Serve an application on that socket while the block lasts."""
     server = _server(app)
     serving = asyncio.create_task(server.serve([listening]))
     try:
@@ -109,93 +109,98 @@ async def background_server(app: Starlette, listening: socket.socket) -> AsyncIt
 
 @contextlib.asynccontextmanager
 async def temporary_server(app: Starlette) -> AsyncIterator[str]:
-    """The same on a loopback port of its own; yields its address."""
+    """Serve an application on a free loopback port while the block lasts; yields its URL."""
     with listen("calibration", "127.0.0.1:0") as listening:
         async with background_server(app, listening):
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 def event_loop_runner(app: ASGIApp) -> asyncio.Runner:
-    """An event loop of uvicorn's choice, which is uvloop where there is one."""
+    """A runner of the event loop that uvicorn chooses: uvloop where it is installed."""
     return asyncio.Runner(loop_factory=_server(app).config.get_loop_factory())
 
 
 def run(
-    settings: Settings, assembly: Gateway, ready: Callable[[], None] = lambda: None, path: Path | None = None
+    settings: Settings, gateway: Gateway, ready: Callable[[], None] = lambda: None, path: Path | None = None
 ) -> None:
     """As ``serve``, in an event loop of its own."""
-    with event_loop_runner(assembly.public) as loop:
-        loop.run(serve(settings, assembly, ready, path))
+    with event_loop_runner(gateway.public) as loop:
+        loop.run(serve(settings, gateway, ready, path))
 
 
 async def serve(
-    settings: Settings, assembly: Gateway, ready: Callable[[], None] = lambda: None, path: Path | None = None
+    settings: Settings, gateway: Gateway, ready: Callable[[], None] = lambda: None, path: Path | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM, by the settings in the file at ``path`` as it changes; see ``run_servers``.
+    """Serve until SIGINT or SIGTERM; settings are reloaded when the file at ``path`` changes. See ``run_servers``.
 
     Raises:
         SettingsError: an address cannot be listened on. LedgerError: the ledger cannot be opened.
     """
-    household = ReloadingGateway(assembly, path)
-    with listen("listen", settings.listen) as public, listen("admin", settings.admin) as private:
-        async with household.opened():
-            posts = ((household.public, public), (household.admin, private))
-            await run_servers(posts, ready, SignalPolicy(household.read_again, shutdown_policy(assembly)))
+    reloading = ReloadingGateway(gateway, path)
+    with listen("listen", settings.listen) as public, listen("admin", settings.admin) as admin:
+        async with reloading.open():
+            listeners = ((reloading.public, public), (reloading.admin, admin))
+            await run_servers(listeners, ready, SignalPolicy(reloading.reload, shutdown_policy(gateway)))
 
 
 @dataclass(frozen=True, slots=True)
 class ShutdownPolicy:
-    """How a gateway leaves: for ``drain`` seconds it denies its readiness and serves on, so that nobody sends it more;
-    then requests inside have ``finish`` seconds."""
+    """How a gateway stops.
 
-    standing: ServerState
-    drain: float = 0.0
-    finish: int = 30
+    For ``drain_seconds`` it reports that it is not ready and serves on, so that load balancers send requests elsewhere.
+    Then it accepts no more requests, and active ones have ``finish_seconds`` to complete.
+    """
+
+    state: ServerState
+    drain_seconds: float = 0.0
+    finish_seconds: int = 30
 
 
-def shutdown_policy(assembly: Gateway) -> ShutdownPolicy:
-    """As its settings say."""
-    operation = assembly.settings.operation
-    return ShutdownPolicy(assembly.ground.standing, operation.drain_seconds, operation.finish_seconds)
+def shutdown_policy(gateway: Gateway) -> ShutdownPolicy:
+    """The shutdown policy of the gateway's settings."""
+    operation = gateway.settings.operation
+    return ShutdownPolicy(gateway.shared.state, operation.drain_seconds, operation.finish_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class SignalPolicy:
-    """What signals mean: SIGHUP ``again``, SIGTERM and each of ``ends`` the end. It also comes when the file descriptor
-    ``until`` can be read."""
+    """What signals do: SIGHUP calls ``reload``, SIGTERM drains and stops, each of ``stop_signals`` stops without draining.
 
-    again: Callable[[], None]
-    leave: ShutdownPolicy
-    ends: Sequence[signal.Signals] = (signal.SIGINT,)
-    until: int | None = None
+    The servers also stop when the file descriptor ``stop_descriptor`` becomes readable.
+    """
+
+    reload: Callable[[], None]
+    shutdown: ShutdownPolicy
+    stop_signals: Sequence[signal.Signals] = (signal.SIGINT,)
+    stop_descriptor: int | None = None
 
 
-async def run_servers(posts: Sequence[Listener], ready: Callable[[], None], duty: SignalPolicy) -> None:
-    """Serve all posts until the end comes.
+async def run_servers(listeners: Sequence[Listener], ready: Callable[[], None], signals: SignalPolicy) -> None:
+    """Serve all listeners until a signal stops them; ``ready`` is called when the signal handlers are installed.
 
-    The first of them is the public side. It leaves first, the others when it has: whoever asks for readiness hears that
-    it is denied until the last request is answered. A second signal waits for nobody.
+    The first listener is the public application. It stops first, then the others, so that the readiness check answers
+    "not ready" until the last request is completed. A second signal stops everything at once.
     """
     raise_file_limit()
-    servers = tuple(_server(app, duty.leave.finish) for app, _ in posts)
-    loop, leaving = asyncio.get_running_loop(), _Shutdown(servers, duty.leave)
-    loop.add_signal_handler(signal.SIGHUP, duty.again)
-    loop.add_signal_handler(signal.SIGTERM, leaving.begin, duty.leave.drain)
-    for number in duty.ends:
-        loop.add_signal_handler(number, leaving.begin, 0.0)
-    if duty.until is not None:
-        loop.add_reader(duty.until, _begin_once, loop, duty.until, leaving)
-    gc.freeze()  # all that was built so far stays; the collector need not look at it again and again
+    servers = tuple(_server(app, signals.shutdown.finish_seconds) for app, _ in listeners)
+    loop, shutdown = asyncio.get_running_loop(), _Shutdown(servers, signals.shutdown)
+    loop.add_signal_handler(signal.SIGHUP, signals.reload)
+    loop.add_signal_handler(signal.SIGTERM, shutdown.begin, signals.shutdown.drain_seconds)
+    for number in signals.stop_signals:
+        loop.add_signal_handler(number, shutdown.begin, 0.0)
+    if signals.stop_descriptor is not None:
+        loop.add_reader(signals.stop_descriptor, _begin_once, loop, signals.stop_descriptor, shutdown)
+    gc.freeze()  # what was built so far is never freed; the collector need not visit it
     ready()
-    await asyncio.gather(*(leaving.serve(server, sock) for server, (_, sock) in zip(servers, posts, strict=True)))
+    await asyncio.gather(*(shutdown.serve(server, sock) for server, (_, sock) in zip(servers, listeners, strict=True)))
 
 
 class _Shutdown:
-    """The end of several servers, of which the first goes first."""
+    """Stops several servers, the first one before the others."""
 
-    def __init__(self, servers: Sequence[_Server], leave: ShutdownPolicy) -> None:
+    def __init__(self, servers: Sequence[_Server], policy: ShutdownPolicy) -> None:
         self._first, *self._others = servers
-        self._leave = leave
+        self._state = policy.state
 
     async def serve(self, server: _Server, listening: socket.socket) -> None:
         await server.serve([listening])
@@ -204,20 +209,20 @@ class _Shutdown:
                 other.should_exit = True
 
     def begin(self, drain: float) -> None:
-        """Leave after so many seconds; when this is said again, at once."""
-        if self._leave.standing.leaving:
+        """Stop after ``drain`` seconds; a second call stops at once."""
+        if self._state.draining:
             for server in (self._first, *self._others):
                 server.should_exit = server.force_exit = True
             return
-        self._leave.standing.leaving = True
+        self._state.draining = True
         if drain:
-            log.info("leaving: readiness is denied; in %g s nobody else is let in", drain)
-        asyncio.get_running_loop().call_later(drain, self._close)
+            log.info("draining: the gateway reports that it is not ready; in %g s it accepts no more requests", drain)
+        asyncio.get_running_loop().call_later(drain, self._stop_first)
 
-    def _close(self) -> None:
+    def _stop_first(self) -> None:
         self._first.should_exit = True
 
 
-def _begin_once(loop: asyncio.AbstractEventLoop, until: int, leaving: _Shutdown) -> None:
-    loop.remove_reader(until)
-    leaving.begin(0.0)
+def _begin_once(loop: asyncio.AbstractEventLoop, descriptor: int, shutdown: _Shutdown) -> None:
+    loop.remove_reader(descriptor)
+    shutdown.begin(0.0)

@@ -1,7 +1,7 @@
-"""Several worker processes on one address: started together, replaced where one dies, and ended together.
+"""Runs several worker processes on one address: starts them, replaces those that die, and stops them together.
 
-The parent listens and serves nothing; each worker is a whole gateway that accepts from the same sockets. What they must
-agree on is in the ledger, and in the keys that seal tokens, which the parent draws where the settings give none.
+The parent listens and serves nothing; each worker is a whole gateway that accepts connections from the same sockets. What
+workers share is in the ledger, and in the keys that seal tokens, which the parent draws where the settings have none.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp
 from modeltoll.gateway.server.reload import ReloadingGateway, keep_immutable
 from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, listen, run_servers, shutdown_policy
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.ledger.locate import ledger_spec
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -40,44 +41,43 @@ __all__ = ["run_workers"]
 
 log = logging.getLogger("modeltoll.gateway")
 
-_SPAWN = multiprocessing.get_context("spawn")  # a fork would share connections, locks and random numbers
+_SPAWN = multiprocessing.get_context("spawn")  # a fork would copy connections, locks and the state of generators
 _KEY_BYTES = 32
-_PAUSE = 1.0  # seconds before a worker is replaced that never got ready
-_ENDS = (signal.SIGINT, signal.SIGTERM)
-_HEARD = (*_ENDS, signal.SIGHUP)
+_RESTART_SECONDS = 1.0  # before a worker that never became ready is replaced
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (*_STOP_SIGNALS, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
-    """What all workers are given: settings and the file that they follow, sockets to accept from, and where each shows
-    its own metrics."""
+class _WorkerSetup:
+    """What every worker is given: the settings and their file, the sockets to accept connections from, and the sockets
+    on which each worker serves its own admin application."""
 
     settings: Settings
     path: Path | None
     public: socket.socket
     admin: socket.socket
-    seats: Sequence[socket.socket]
+    worker_admins: Sequence[socket.socket]
 
 
 class _Worker:
-    """A place that one process after the other may take."""
+    """One worker by its number: a process, and those that replace it."""
 
-    def __init__(self, site: _Site, number: int) -> None:
+    def __init__(self, setup: _WorkerSetup, number: int) -> None:
         self.number = number
         self.ready = self.reported = False
-        self._site = site
+        self._setup = setup
         self.process: SpawnProcess
         self.report: Connection
         self.start()
 
     def start(self) -> None:
-        """Start a process. It never hears an interrupt of the terminal's: the parent passes on what ends it."""
+        """Start a process. It ignores SIGINT and SIGHUP of the terminal: the parent passes on what concerns it."""
         self.ready = self.reported = False
         self.report, sender = _SPAWN.Pipe(duplex=False)
-        self.process = _SPAWN.Process(target=_work, args=(self._site, self.number, sender), daemon=False)
-        before = {
-            number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)
-        }  # inherited
+        self.process = _SPAWN.Process(target=_worker_main, args=(self._setup, self.number, sender), daemon=False)
+        # The process inherits these handlers.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
         try:
             self.process.start()
         finally:
@@ -85,34 +85,34 @@ class _Worker:
                 signal.signal(number, handler)
             sender.close()
 
-    def hear(self) -> None:
-        """Take its report.
+    def receive_report(self) -> None:
+        """Receive the report of the process: an empty text when it is ready, else its error.
 
         Raises:
-            ModeltollError: it cannot serve.
+            ModeltollError: the process cannot serve.
         """
         self.reported = True
         try:
-            fault = self.report.recv()
+            error = self.report.recv()
         except EOFError:
-            fault = f"worker {self.number} ended before it was ready"
-        if fault:
-            raise ModeltollError(fault)
+            error = f"worker {self.number} ended before it was ready"
+        if error:
+            raise ModeltollError(error)
         self.ready = True
 
 
 def run_workers(
     settings: Settings, count: int, ready: Callable[[], None] = lambda: None, path: Path | None = None
 ) -> None:
-    """Serve by ``count`` processes until SIGINT or SIGTERM; a second signal does not wait for who is inside.
+    """Serve with ``count`` processes until SIGINT or SIGTERM; a second signal does not wait for active requests.
 
-    Each follows the settings file at ``path``; SIGHUP is passed on to all.
+    Each process reloads the settings file at ``path`` when it changes; SIGHUP is passed on to all.
 
     Raises:
         SettingsError: an address cannot be listened on, or the ledger cannot be shared. ModeltollError: a worker cannot
             start.
     """
-    if settings.ledger.url.startswith("memory:"):
+    if not ledger_spec(settings.ledger.url).shared:
         raise SettingsError(
             [
                 "ledger.url: a memory ledger is one process's own; several workers need sqlite:///, postgresql:// or valkey://"
@@ -123,92 +123,98 @@ def run_workers(
     with ExitStack() as stack:
         public = stack.enter_context(listen("listen", settings.listen))
         admin = stack.enter_context(listen("admin", settings.admin))
-        seats = [stack.enter_context(listen("workers", "127.0.0.1:0")) for _ in range(count)]
-        heard = stack.enter_context(_signals())
-        site = _Site(settings, path, public, admin, seats)
-        crew: list[_Worker] = []
+        worker_admins = [stack.enter_context(listen("workers", "127.0.0.1:0")) for _ in range(count)]
+        signals = stack.enter_context(_signal_socket())
+        setup = _WorkerSetup(settings, path, public, admin, worker_admins)
+        workers: list[_Worker] = []
         try:
             for number in range(count):
-                crew.append(_Worker(site, number))  # noqa: PERF401  whoever was started is ended, also half-way
-            if _all_ready(crew, heard):
+                workers.append(_Worker(setup, number))  # noqa: PERF401  those started are stopped if a later one fails
+            if _all_ready(workers, signals):
                 ready()
-                _watch(crew, heard)
+                _supervise(workers, signals)
         finally:
-            _end(crew, heard)
+            _stop(workers, signals)
 
 
 @contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket from which the number of each signal that concerns the gateway can be read, one byte each."""
-    heard, told = socket.socketpair()
-    with heard, told:
-        told.setblocking(False)
-        before = {number: signal.signal(number, lambda *_: None) for number in _HEARD}
-        wakeup = signal.set_wakeup_fd(told.fileno())
+def _signal_socket() -> Iterator[socket.socket]:
+    """A socket that receives the number of each signal for the gateway, one byte each."""
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        wakeup = signal.set_wakeup_fd(sender.fileno())
         try:
-            yield heard
+            yield receiver
         finally:
             signal.set_wakeup_fd(wakeup)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def _all_ready(crew: Sequence[_Worker], heard: socket.socket) -> bool:
-    """Wait for everybody's report; False where a signal came first. Raises as ``_Worker.hear`` does."""
-    while waiting := {worker.report: worker for worker in crew if not worker.ready}:
-        told = wait([heard, *waiting])
-        if heard in told and _ends(heard, crew):
+def _all_ready(workers: Sequence[_Worker], signals: socket.socket) -> bool:
+    """Wait until all workers are ready; False where a stop signal came first.
+
+    Raises:
+        ModeltollError: a worker cannot serve.
+    """
+    while waiting := {worker.report: worker for worker in workers if not worker.ready}:
+        readable = wait([signals, *waiting])
+        if signals in readable and _stops(signals, workers):
             return False
-        for report in told:
-            if report is not heard:
-                waiting[report].hear()  # type: ignore[index]  # only reports are left
+        for report in readable:
+            if report is not signals:
+                waiting[report].receive_report()  # type: ignore[index]  # only reports are left
     return True
 
 
-def _watch(crew: Sequence[_Worker], heard: socket.socket) -> None:
-    """Put another process in the place of any that ends, until a signal comes."""
+def _supervise(workers: Sequence[_Worker], signals: socket.socket) -> None:
+    """Replace every process that ends, until a stop signal comes."""
     while True:
-        reports = [worker.report for worker in crew if not worker.reported]
-        told = wait([heard, *reports, *(worker.process.sentinel for worker in crew)])
-        if heard in told and _ends(heard, crew):
+        reports = [worker.report for worker in workers if not worker.reported]
+        readable = wait([signals, *reports, *(worker.process.sentinel for worker in workers)])
+        if signals in readable and _stops(signals, workers):
             return
-        for worker in crew:
-            if worker.report in told and not worker.reported:
-                _take_note(worker)
+        for worker in workers:
+            if worker.report in readable and not worker.reported:
+                _log_report(worker)
             if worker.process.exitcode is not None:
-                log.error("worker %d ended with %d; another takes its place", worker.number, worker.process.exitcode)
+                log.error(
+                    "worker %d ended with exit code %d; another replaces it", worker.number, worker.process.exitcode
+                )
                 if not worker.ready:
-                    wait([heard], _PAUSE)
+                    wait([signals], _RESTART_SECONDS)
                 worker.start()
 
 
-def _ends(heard: socket.socket, crew: Sequence[_Worker]) -> bool:
-    """Whether the signal that was heard ends the gateway; any other is passed on."""
-    if heard.recv(1)[0] != signal.SIGHUP:
+def _stops(signals: socket.socket, workers: Sequence[_Worker]) -> bool:
+    """Whether the received signal stops the gateway; SIGHUP is passed on to the workers."""
+    if signals.recv(1)[0] != signal.SIGHUP:
         return True
-    for worker in crew:
+    for worker in workers:
         if worker.process.exitcode is None and worker.process.pid is not None:
             os.kill(worker.process.pid, signal.SIGHUP)
     return False
 
 
-def _take_note(worker: _Worker) -> None:
+def _log_report(worker: _Worker) -> None:
     try:
-        worker.hear()
+        worker.receive_report()
     except ModeltollError as error:
-        log.error("worker %d cannot serve: %s", worker.number, error)  # noqa: TRY400  it is told, not raised here
+        log.error("worker %d cannot serve: %s", worker.number, error)  # noqa: TRY400  the traceback says nothing more
 
 
-def _end(crew: Sequence[_Worker], heard: socket.socket) -> None:
-    """End all; each further signal is passed on, and the third one waits for nobody."""
-    ways = iter((_terminate, _terminate))
-    while alive := [worker.process for worker in crew if worker.process.exitcode is None]:
-        way = next(ways, _kill)
+def _stop(workers: Sequence[_Worker], signals: socket.socket) -> None:
+    """Stop all workers. Each further stop signal is passed on as SIGTERM; the second further one kills them."""
+    methods = iter((_terminate, _terminate))
+    while alive := [worker.process for worker in workers if worker.process.exitcode is None]:
+        stop = next(methods, _kill)
         for process in alive:
-            way(process)
+            stop(process)
         while alive:
-            done = wait([heard, *(process.sentinel for process in alive)])
-            if heard in done and heard.recv(1)[0] in _ENDS:
+            done = wait([signals, *(process.sentinel for process in alive)])
+            if signals in done and signals.recv(1)[0] in _STOP_SIGNALS:
                 break
             alive = [process for process in alive if process.sentinel not in done]
 
@@ -224,35 +230,43 @@ def _kill(process: SpawnProcess) -> None:
 # What follows runs in a worker.
 
 
-def _work(site: _Site, number: int, report: Connection) -> None:
-    """A worker, from its start to its end."""
-    configure_logging(site.settings.operation)
+def _worker_main(setup: _WorkerSetup, number: int, report: Connection) -> None:
+    """The main function of a worker process."""
+    configure_logging(setup.settings.operation)
     try:
-        assembly = _assembled(site)
-        household = ReloadingGateway(assembly, site.path)
-        addresses = [f"http://127.0.0.1:{seat.getsockname()[1]}" for seat in site.seats]
-        chorus = WorkerMetricsApp(household.admin, addresses)
+        gateway = _build_gateway(setup)
+        reloading = ReloadingGateway(gateway, setup.path)
+        addresses = [f"http://127.0.0.1:{admin.getsockname()[1]}" for admin in setup.worker_admins]
+        all_workers = WorkerMetricsApp(reloading.admin, addresses)
         parent = multiprocessing.parent_process()
-        until = parent.sentinel if parent else None  # nobody outlives the parent
-        posts = ((household.public, site.public), (chorus, site.admin), (household.admin, site.seats[number]))
+        listeners = (
+            (reloading.public, setup.public),
+            (all_workers, setup.admin),
+            (reloading.admin, setup.worker_admins[number]),
+        )
+        signals = SignalPolicy(
+            reloading.reload,
+            shutdown_policy(gateway),
+            stop_signals=(),
+            stop_descriptor=parent.sentinel if parent else None,  # no worker outlives the parent
+        )
 
         async def serve() -> None:
-            async with household.opened(), chorus.opened():
-                duty = SignalPolicy(household.read_again, shutdown_policy(assembly), ends=(), until=until)
-                await run_servers(posts, lambda: report.send(""), duty)
+            async with reloading.open(), all_workers.open():
+                await run_servers(listeners, lambda: report.send(""), signals)
 
-        with event_loop_runner(assembly.public) as loop:
+        with event_loop_runner(gateway.public) as loop:
             loop.run(serve())
     except ModeltollError as error:
         report.send(str(error) or type(error).__name__)
         sys.exit(1)
 
 
-def _assembled(site: _Site) -> Gateway:
-    """By the settings file as it is now, for another worker may have had the old one's place; or as it was at the start."""
-    if site.path is not None:
+def _build_gateway(setup: _WorkerSetup) -> Gateway:
+    """A gateway with the current settings file, since this worker may replace another; or with the settings at start."""
+    if setup.path is not None:
         try:
-            return build_gateway(keep_immutable(load_settings(site.path), site.settings)[0])
+            return build_gateway(keep_immutable(load_settings(setup.path), setup.settings)[0])
         except SettingsError as error:
             log.error("the settings file cannot be used, those of the start are in force: %s", error)  # noqa: TRY400
-    return build_gateway(site.settings)
+    return build_gateway(setup.settings)

@@ -1,1 +1,1 @@
-"""The settings of a gateway: their models, how they are loaded and what is said of errors."""
+"""The settings of a gateway: their models, how they are loaded, and their error messages."""

@@ -1,4 +1,4 @@
-"""Settings of those who ask: keys, tiers, tokens, networks."""
+"""Settings of callers: keys, tiers, tokens, networks."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TierSettings(SettingsPart):
 
 
 def _merged(given: Any) -> Any:
-    """The built-in tiers, with what is said of them, and the tiers that are the operator's own."""
+    """The built-in tiers with the members that are given for them, and the operator's own tiers."""
     if not isinstance(given, Mapping):
         return given
     tiers: dict[Any, Any] = {name: dict(members) for name, members in _BUILT_IN.items()}
@@ -171,7 +171,7 @@ class CallerSettings(SettingsPart):
         description="Whether callers without a key are served. Their account is that of their network: /24 of IPv4, /48 of IPv6.",
     )
     anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
-    entry: AdmissionSettings = AdmissionSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     keys: tuple[KeySettings, ...] = Field(
         (),
         description="API keys. Callers send `Authorization: Bearer KEY` or `X-Api-Key: KEY`. An unknown key gets 401.",
@@ -189,7 +189,7 @@ class CallerSettings(SettingsPart):
     )
     trusted_proxies: tuple[Network, ...] = Field(
         (),
-        description="Networks whose `X-Forwarded-For` is believed. The caller is the rightmost address in it that is in none of them. Without any the header is ignored.",
+        description="Networks whose `X-Forwarded-For` is used. The caller is the rightmost address in it that is in none of them. Without any the header is ignored.",
     )
     prefixes: PrefixSettings = PrefixSettings()
 
@@ -217,7 +217,7 @@ class CallerSettings(SettingsPart):
         return self
 
     @model_validator(mode="after")
-    def _somebody_may_ask(self) -> CallerSettings:
+    def _some_caller_is_served(self) -> CallerSettings:
         if not (self.anonymous or self.keys or self.key_file or self.jwt):
             raise ValueError(
                 "anonymous is false and no keys are listed: nobody could ask; list keys, name a key_file, believe jwt "

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in one sentence per fault."""
+"""Error messages of settings: one sentence per fault."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ if TYPE_CHECKING:
 
 __all__ = ["errors_of"]
 
+_RENAMED = {"callers.entry": "callers.admission"}
+
 
 def errors_of(error: ValidationError, whole: str = "settings") -> list[str]:
     """Every fault under its setting's dotted name; ``whole`` is the name of all of them together."""
     faults = []
     for fault in error.errors(include_url=False, include_input=False):
         where = ".".join(str(step) for step in fault["loc"]) or whole
-        faults.append(f"{where}: {_plain(fault['type'], fault['msg'])}")
+        faults.append(f"{where}: {_plain(where, fault['type'], fault['msg'])}")
     return faults
 
 
-def _plain(kind: str, message: str) -> str:
+def _plain(where: str, kind: str, message: str) -> str:
     if kind == "extra_forbidden":
-        return UNKNOWN
+        return f"is renamed to {_RENAMED[where]}" if where in _RENAMED else UNKNOWN
     if kind == "missing":
         return "is missing; add it"
     return message.removeprefix("Value error, ")

@@ -1,13 +1,18 @@
-"""Texts that settings are made of, each checked when it is read; a fault says what would be right."""
+"""Types of settings fields, each checked when it is read; a fault says what would be right."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+
+from modeltoll.errors import SettingsError
+
+if TYPE_CHECKING:
+    from modeltoll.plugins import Registry
 
 __all__ = [
     "IN_PROCESS",
@@ -23,6 +28,7 @@ __all__ = [
     "WideIPv4",
     "WideIPv6",
     "each_once",
+    "known_in",
 ]
 
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
@@ -93,6 +99,19 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
 WideIPv4 = Annotated[int, Field(ge=8, le=23)]  # prefix lengths of networks wider than an anonymous caller's own
 WideIPv6 = Annotated[int, Field(ge=16, le=47)]
+
+
+def known_in(registry: Registry[Any]) -> AfterValidator:
+    """Accepts the names of a registry whose plug-in can be used; the fault of another name lists those there are."""
+
+    def check(name: str) -> str:
+        try:
+            registry.find(name)
+        except SettingsError as error:
+            raise ValueError("; ".join(error.faults)) from None
+        return name
+
+    return AfterValidator(check)
 
 
 def each_once(values: Iterable[object], what: str) -> None:

@@ -148,11 +148,11 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _entries_can_be_redeemed(self) -> Settings:
+    def _admission_puzzles_can_be_redeemed(self) -> Settings:
         sealed = [name for name, model in self.models.items() if "redeem" not in model.puzzle.modes]
-        if self.callers.entry.seconds and sealed:
+        if self.callers.admission.seconds and sealed:
             raise ValueError(
-                f"callers.entry: entry puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
+                f"callers.admission: admission puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
             )
         return self
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from modeltoll.gateway.settings.field_types import UrlPath, each_once
+from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.gateway.settings.field_types import UrlPath, each_once, known_in
+from modeltoll.leak.registry import MEASURES
+from modeltoll.names import ARGON2ID, SHA256
+from modeltoll.puzzle.registry import PUZZLES
 
 __all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
 
 _KIB = 1 << 10  # KiB in a MiB
-_ROW_MEASURES = ("entropy", "gap", "novelty", "pate", "pknn")  # of rows of scores
+
+MeasureName = Annotated[str, known_in(MEASURES)]
+ProtocolName = Annotated[str, known_in(PROTOCOLS)]
+PuzzleName = Annotated[str, known_in(PUZZLES)]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 class SettingsPart(BaseModel):
@@ -88,8 +100,8 @@ class JsonPathSettings(SettingsPart):
 class MeasureSettings(SettingsPart):
     """One leak measure."""
 
-    name: Literal["entropy", "gap", "novelty", "pate", "pknn", "tokens"] = Field(
-        description="Which measure; `tokens` is for chats."
+    name: MeasureName = Field(
+        description=f"Which measure: {_listed(MEASURES.built_in)}, or one of an installed package. `tokens` is for chats."
     )
     weight: float = Field(
         1.0,
@@ -106,25 +118,31 @@ class MeasureSettings(SettingsPart):
         ge=1,
         description="Which neighbour's distance counts (`novelty` from `.npy`; 5 if not set), or how many vote (`pknn`; 300 if not set).",
     )
+    options: Mapping[str, Any] = Field(
+        {}, description="Options of a measure of another package. The built-in measures have none."
+    )
 
     @model_validator(mode="after")
-    def _files(self) -> MeasureSettings:
-        if self.name in {"novelty", "pate", "pknn"} and self.file is None:
+    def _fits_its_measure(self) -> MeasureSettings:
+        spec = MEASURES.find(self.name)
+        if spec.file == "needed" and self.file is None:
             raise ValueError(f"{self.name} needs 'file'")
-        if self.name in {"entropy", "gap", "tokens"} and self.file is not None:
+        if spec.file == "none" and self.file is not None:
             raise ValueError(f"{self.name} takes no 'file'; leave it out")
-        if self.name in {"entropy", "gap", "pate", "tokens"} and self.neighbours is not None:
+        if not spec.neighbours and self.neighbours is not None:
             raise ValueError(f"{self.name} takes no 'neighbours'; leave them out")
+        if clash := sorted({"file", "neighbours"} & self.options.keys()):
+            raise ValueError(f"options: write {clash[0]!r} beside 'options', not in it")
         return self
 
 
 class PuzzleSettings(SettingsPart):
     """Which puzzles a model's tolls use."""
 
-    allow: tuple[Literal["argon2id", "sha256", "hashcash", "hashcash-sha1", "timelock"], ...] = Field(
-        ("argon2id", "sha256"),
+    allow: tuple[PuzzleName, ...] = Field(
+        (ARGON2ID, SHA256),
         min_length=1,
-        description="Puzzles that clients choose among. `timelock` is for sealed mode only; `hashcash` and `hashcash-sha1` are for redeem mode only. Callers under suspicion get argon2id where it is allowed.",
+        description=f"Puzzles that clients choose among: {_listed(PUZZLES.built_in)}. `timelock` is for sealed mode only; `hashcash` and `hashcash-sha1` are for redeem mode only. Callers under suspicion get argon2id where it is allowed.",
     )
     modes: tuple[Literal["sealed", "redeem"], ...] = Field(
         ("sealed", "redeem"),
@@ -171,15 +189,18 @@ class PuzzleSettings(SettingsPart):
 
     @property
     def highest_memory_kib(self) -> int:
-        """The most memory that any puzzle here takes, in KiB; 0 without argon2id."""
-        return max(self.max_memory_kib, self.suspected_memory_kib) if "argon2id" in self.allow else 0
+        """The most memory of a puzzle here that is made ahead, in KiB; 0 where none is."""
+        ahead = any(PUZZLES.find(name).precomputed for name in self.allow)
+        return max(self.max_memory_kib, self.suspected_memory_kib) if ahead else 0
 
     @model_validator(mode="after")
     def _each_mode_can_be_done(self) -> PuzzleSettings:
-        if "sealed" in self.modes and not set(self.allow) - {"hashcash", "hashcash-sha1"}:
-            raise ValueError("hashcash cannot seal an answer: allow argon2id or sha256, or set modes to [redeem]")
-        if "redeem" in self.modes and set(self.allow) == {"timelock"}:
-            raise ValueError("a time lock cannot be redeemed: allow argon2id or sha256, or set modes to [sealed]")
+        for mode in self.modes:
+            if not any(mode in PUZZLES.find(name).modes for name in self.allow):
+                allowed = " and ".join(self.allow)
+                raise ValueError(
+                    f"{allowed} cannot be used in mode {mode}: allow {ARGON2ID} or {SHA256}, or leave {mode} out of modes"
+                )
         if self.disclose == "blind" and not self.blind_seconds:
             raise ValueError("disclose is blind: set blind_seconds to the most work that one toll may ask")
         return self
@@ -188,8 +209,12 @@ class PuzzleSettings(SettingsPart):
 class ModelSettings(SettingsPart):
     """One model behind the gateway. A model that is not listed is not served."""
 
-    protocol: Literal["oip", "v1", "mlflow", "labels", "vllm-classify", "openai-embeddings", "openai-chat", "json"] = (
-        Field("oip", description="The protocol that the model server speaks.")
+    protocol: ProtocolName = Field(
+        "oip",
+        description=f"The protocol that the model server speaks: {_listed(PROTOCOLS.built_in)}, or one of an installed package.",
+    )
+    protocol_options: Mapping[str, Any] = Field(
+        {}, description="Options of a protocol of another package. The built-in protocols have none."
     )
     json_path: JsonPathSettings | None = Field(
         None, description="Required for protocol `json`, and only allowed there."
@@ -215,7 +240,7 @@ class ModelSettings(SettingsPart):
         min_length=1,
         description="The leak measures that the price is made of, one or more, each once. After a change calibrate again.",
     )
-    puzzle: PuzzleSettings = PuzzleSettings()
+    puzzle: PuzzleSettings = Field(default_factory=PuzzleSettings)  # importing reads no entry points
     choose_g: bool = Field(
         False,
         description="Whether the exponent g of the price is chosen anew every 256 rows: the one from 0.5 to 0.9 that would have earned most from all rows of the last days. The honest mean stays at most one unit; the waits change with g.",
@@ -229,22 +254,21 @@ class ModelSettings(SettingsPart):
 
     @model_validator(mode="after")
     def _protocol_and_output_fit(self) -> ModelSettings:
-        kind = self.output.kind
-        if (self.protocol == "json") != (self.json_path is not None):
+        spec, kind = PROTOCOLS.find(self.protocol), self.output.kind
+        if spec.json_path != (self.json_path is not None):
             raise ValueError("json_path is for protocol json, and needed there; say route, inputs and scores")
-        if self.protocol == "oip" and not self.output.name:
+        if spec.json_path and self.protocol_options:
+            raise ValueError(f"protocol_options: protocol {spec.name} has none; its section is json_path")
+        if spec.needs_output and not self.output.name:
             raise ValueError("output.name is missing; say which output is measured")
-        if self.protocol == "labels" and not self.output.labels:
-            raise ValueError("protocol labels: list output.labels")
-        if self.output.labels and self.protocol == "labels" and kind not in ("probabilities", "logits"):
-            raise ValueError("protocol labels: output.kind is probabilities or logits")
-        for protocol, its in (("openai-embeddings", "embeddings"), ("openai-chat", "tokens")):
-            if (self.protocol == protocol) != (kind == its):
-                raise ValueError(f"output.kind {its} belongs to protocol {protocol}; set both or neither")
-        fitting = {"embeddings": {"novelty"}, "tokens": {"tokens"}}.get(kind, {*_ROW_MEASURES})
+        if spec.needs_labels and not self.output.labels:
+            raise ValueError(f"protocol {spec.name}: list output.labels")
+        if kind not in spec.kinds:
+            raise ValueError(f"protocol {spec.name} has no {kind}; its output.kind is {' or '.join(spec.kinds)}")
         for measure in self.measures:
-            if measure.name not in fitting:
-                raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(sorted(fitting))}")
+            if kind not in MEASURES.find(measure.name).kinds:
+                fitting = sorted(name for name, known in MEASURES.built_in.items() if kind in known.kinds)
+                raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(fitting)}")
         return self
 
     @field_validator("measures")

@@ -1,4 +1,4 @@
-"""Settings of how the gateway is run: what it says, where it traces, how it stops, and who may operate it."""
+"""Settings of operation: logs, traces, shutdown, and the operators' token."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class OperationSettings(SettingsPart):
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``HOST:PORT`` is heard on this machine alone."""
+    """Whether ``HOST:PORT`` is an address of this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

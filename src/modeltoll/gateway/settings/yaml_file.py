@@ -1,4 +1,4 @@
-"""A settings file as YAML has it, before anything in it is believed."""
+"""Reads a settings file as YAML, before its settings are checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNKNOWN = "is not a setting; see docs/reference/settings.md for those there are"
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML in which no setting is said twice: the later one would silently win."""
+    """YAML in which no setting is given twice: the later one would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """As the parent, once every plain key of the mapping is known to be there once."""

@@ -1,4 +1,4 @@
-"""Measure what honest rows give away and what asking costs, by asking the running model server."""
+"""Measures the leaks and times of honest rows, by sending them to the running model server."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_numbers
-from modeltoll.gateway.assembly.build import build_app_components, build_gate_config, build_runtime, build_upstream
+from modeltoll.gateway.assembly.build import (
+    build_gate_config,
+    build_ingress,
+    build_runtime,
+    build_upstream,
+    single_model_components,
+)
 from modeltoll.gateway.assembly.components import build_profile, build_served_model
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.callers.identify import CallerIdentifier
-from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
@@ -49,17 +54,17 @@ __all__ = [
 ]
 
 _WARM_UP = 20
-_TIMED_VISITS = 100
+_TIMED_REQUESTS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HonestSample:
-    """What honest rows showed: their leaks, and the seconds that each took, (rows,), one row a request."""
+    """The leaks of honest rows, and the seconds that each took, (rows,), with one row in each request."""
 
     model: str
     leaks: Leaks
     seconds: Floats
-    questions: tuple[bytes, ...] = field(repr=False)
+    requests: tuple[bytes, ...] = field(repr=False)
 
     @property
     def undefended_seconds(self) -> float:
@@ -80,63 +85,63 @@ def read_rows(path: Path) -> Floats:
 
 
 async def measure_rows(
-    subject: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
+    served_model: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
 ) -> HonestSample:
-    """Ask the model server for honest rows, (rows, dimensions), one at a time.
+    """Send honest rows, (rows, dimensions), to the model server, one at a time.
 
     Raises:
-        UpstreamError, AnswerError: the model server does not answer, or not as its settings say.
+        UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
         CalibrationError: it refused a row.
     """
-    model, path, described = subject.service.model, subject.infer_path, subject.metadata_path
+    model, path, described = served_model.service.model, served_model.infer_path, served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    questions = [subject.protocol.ask(row[None], metadata, subject.service) for row in inputs]
-    for question in questions[:_WARM_UP]:
-        await upstream.predict(path, question)
+    requests = [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
+    for body in requests[:_WARM_UP]:
+        await upstream.predict(path, body)
     seconds, leaks = [], []
-    for done, question in enumerate(questions, start=1):
+    for done, body in enumerate(requests, start=1):
         begin = time.perf_counter()
-        answer = await upstream.predict(path, question)
+        answer = await upstream.predict(path, body)
         seconds.append(time.perf_counter() - begin)
         if answer.status != 200:
-            said = subject.protocol.complaint(answer)
-            raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {said}")
-        read = subject.protocol.read(question, subject.service)
-        leaks.append(subject.leaks(read, answer))
+            reason = served_model.protocol.error_text(answer)
+            raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {reason}")
+        parsed = served_model.protocol.read(body, served_model.service)
+        leaks.append(served_model.leaks(parsed, answer))
         if progress is not None:
-            progress(done, len(questions))
+            progress(done, len(requests))
     values = np.vstack([leak.values for leak in leaks])
-    return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(questions))
+    return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(requests))
 
 
-async def _own_seconds(questions: Sequence[bytes], path: str, upstream: Upstream, house: AppComponents) -> float:
-    """What a gateway adds to one row: the difference of the medians with it and without it, asked in turns.
+async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
+    """The seconds that a gateway adds to one row: the difference of the medians with it and without it.
 
-    Both are asked as a caller asks, and the model server does its work in between: a gateway that is asked again and
-    again, with nothing else going on, is faster than it will ever be in service.
+    Both are measured in turns, over HTTP as callers use it, so that the model server works in between. A gateway that
+    serves one request after another, with nothing else going on, is faster than it is in service.
     """
     without, within = [], []
-    async with temporary_server(application(house)) as address:
+    async with temporary_server(application(components)) as address:
         caller = HttpUpstream(address)
         await caller.open()
         try:
-            for question in questions:
-                without.append(await _timed(upstream, path, question))
-                within.append(await _timed(caller, path, question))
+            for body in requests:
+                without.append(await _timed(upstream, path, body))
+                within.append(await _timed(caller, path, body))
         finally:
             await caller.close()
     return max(0.0, statistics.median(within) - statistics.median(without))
 
 
-async def _timed(upstream: Upstream, path: str, question: bytes) -> float:
+async def _timed(upstream: Upstream, path: str, body: bytes) -> float:
     begin = time.perf_counter()
-    await upstream.predict(path, question)
+    await upstream.predict(path, body)
     return time.perf_counter() - begin
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRequest:
-    """What the operator asks of a tariff; ``costs`` without the times, which are measured."""
+    """What a tariff is fitted for. The times in ``costs`` are replaced by measured ones."""
 
     terms: CalibrationTerms
     costs: RowCosts
@@ -145,7 +150,7 @@ class CalibrationRequest:
 
 
 async def fit_tariff(
-    observation: HonestSample, wishes: CalibrationRequest, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
+    observation: HonestSample, request: CalibrationRequest, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
 ) -> Calibration:
     """A calibration whose unit leaves room for the gateway's own time, which is measured with that tariff in force.
 
@@ -154,62 +159,61 @@ async def fit_tariff(
     """
 
     def fitted(own: float) -> Calibration:
-        costs = replace(wishes.costs, undefended_seconds=observation.undefended_seconds, gate_seconds=own)
+        costs = replace(request.costs, undefended_seconds=observation.undefended_seconds, gate_seconds=own)
         return fit_calibration(
-            observation.model, observation.leaks, costs, wishes.terms, wishes.provenance, wishes.split
+            observation.model, observation.leaks, costs, request.terms, request.provenance, request.split
         )
 
     return fitted(await own_seconds(ConformalTariff(fitted(0.0))))
 
 
 async def calibrate_model(
-    settings: Settings, model: str, inputs: Floats, wishes: CalibrationRequest, progress: Progress | None = None
+    settings: Settings, model: str, inputs: Floats, request: CalibrationRequest, progress: Progress | None = None
 ) -> Calibration:
-    """Ask a running model server for honest rows, (rows, dimensions), that it was not trained on, and fit a tariff.
+    """Fit a tariff to honest rows, (rows, dimensions), that the running model server was not trained on.
 
     Raises:
-        SettingsError: the model, its measures or its files are not as they should be.
-        UpstreamError, AnswerError: the model server does not answer, or not as its settings say.
+        SettingsError: there is no such model, or its measures or files cannot be used.
+        UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
         CalibrationError: the rows cannot carry a tariff.
     """
     profile = build_profile(settings)
-    async with _asked(settings, model) as (subject, upstream):
-        observation = await measure_rows(subject, upstream, inputs, progress)
+    async with _opened(settings, model) as (served_model, upstream):
+        observation = await measure_rows(served_model, upstream, inputs, progress)
 
         async def own_seconds(tariff: ConformalTariff) -> float:
-            with tempfile.TemporaryDirectory() as folder:  # the real ledger is not to remember these visits
+            with tempfile.TemporaryDirectory() as folder:  # these requests must not enter the real ledger
                 ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
                 await ledger.open()
                 try:
-                    chance = build_runtime(settings, profile)
-                    menu = build_puzzle_selector(
+                    selector = build_puzzle_selector(
                         settings.models[model].puzzle, profile, build_precomputed_pool(settings)
                     )
-                    gate = Gate(build_gate_config(settings, subject, tariff, menu), upstream, ledger, chance)
-                    house = build_app_components(settings, {model: gate}, upstream, chance)
-                    house = replace(house, door=replace(house.door, callers=CallerIdentifier()))
-                    questions = observation.questions[:_TIMED_VISITS]
-                    return await _own_seconds(questions, subject.infer_path, upstream, house)
+                    config = build_gate_config(settings, served_model, tariff, selector)
+                    runtime, ingress = build_runtime(settings, profile), build_ingress(settings, CallerIdentifier())
+                    components = single_model_components(config, upstream, ledger, runtime, ingress)
+                    requests = observation.requests[:_TIMED_REQUESTS]
+                    return await _own_seconds(requests, served_model.infer_path, upstream, components)
                 finally:
                     await ledger.close()
 
-        return await fit_tariff(observation, wishes, own_seconds)
+        return await fit_tariff(observation, request, own_seconds)
 
 
 async def ask_leaks(settings: Settings, model: str, inputs: Floats, progress: Progress | None = None) -> Leaks:
-    """What some rows, (rows, dimensions), give away; raises as ``calibrate_model``."""
-    async with _asked(settings, model) as (subject, upstream):
-        return (await measure_rows(subject, upstream, inputs, progress)).leaks
+    """The leaks of some rows, (rows, dimensions); raises as ``calibrate_model``."""
+    async with _opened(settings, model) as (served_model, upstream):
+        return (await measure_rows(served_model, upstream, inputs, progress)).leaks
 
 
 @asynccontextmanager
-async def _asked(settings: Settings, model: str) -> AsyncIterator[tuple[ServedModel, Upstream]]:
-    """A model of the settings and its running server."""
+async def _opened(settings: Settings, model: str) -> AsyncIterator[tuple[ServedModel, Upstream]]:
+    """A model of the settings, and the client of its server, open within the block."""
     if model not in settings.models:
         raise SettingsError([f"models: there is no {model!r}; there are: {', '.join(settings.models)}"])
-    subject, upstream = build_served_model(settings, model), build_upstream(settings)
+    served_model, upstream = build_served_model(settings, model), build_upstream(settings)
     await upstream.open()
     try:
-        yield subject, upstream
+        yield served_model, upstream
     finally:
         await upstream.close()

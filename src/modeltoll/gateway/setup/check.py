@@ -1,5 +1,4 @@
-"""Tries settings against the running model server and the ledger, before anybody else asks: what each model's route will
-measure, and what it will cost."""
+"""Tries settings against the running model server and the ledger: what each model's route measures and costs."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.sample_requests import sample_request
-from modeltoll.ledger.locate import open_ledger
+from modeltoll.ledger.locate import ledger_spec, open_ledger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import READINESS_PROBE
 
@@ -34,10 +33,11 @@ _NONE_YET = "there is no ledger in"  # as all of them say
 
 @dataclass(frozen=True, slots=True)
 class RouteCheck:
-    """One model's route. ``leaks`` are the mean leaks of the sample's rows by measure; ``seconds`` is what the model
-    server took for the sample, ``price_seconds`` what a row of it would cost, before suspicion.
+    """The check of one model's route.
 
-    ``waits`` are (share of honest rows, seconds at most), as calibrated. ``faults``: why it would not work; empty: it does.
+    ``leaks`` are the mean leaks of the sample's rows by measure. ``seconds`` is the time of the model server for the
+    sample, ``price_seconds`` the mean price of its rows before suspicion. ``waits`` are (share of honest rows, seconds at
+    most), as calibrated. ``faults`` are the reasons why the route would not work; empty: it works.
     """
 
     model: str
@@ -54,7 +54,7 @@ class RouteCheck:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What came of it. ``ledger`` says how that stands; ``notices`` are what works, but perhaps not as was meant."""
+    """The result of a check. ``ledger`` describes its state; ``notices`` are warnings: what works, but perhaps not as meant."""
 
     models: tuple[RouteCheck, ...]
     ledger: str
@@ -64,29 +64,29 @@ class CheckReport:
     @property
     def good(self) -> bool:
         """Whether a gateway with these settings would serve all its models."""
-        return not (self.faults or any(tried.faults for tried in self.models))
+        return not (self.faults or any(check.faults for check in self.models))
 
 
 async def check_gateway(settings: Settings, inputs: Path | None = None) -> CheckReport:
-    """Try all models, with the rows of ``inputs`` (.npy) where they take numbers, else with rows that they say they take.
+    """Send a sample to every model: rows of ``inputs`` (.npy) where they take numbers, else made-up ones.
 
     Raises:
         SettingsError: a gateway cannot be built from the settings. CalibrationError: the rows cannot be read.
     """
     rows = None if inputs is None else read_rows(inputs)[:8]
-    assembly = build_gateway(settings)
+    gateway = build_gateway(settings)
     ledger, fault = await _ledger(settings)
-    await assembly.upstream.open()
+    await gateway.upstream.open()
     try:
-        tried = [await _check_route(assembly, name, gate, rows) for name, gate in assembly.gates.items()]
+        checks = [await _check_route(gateway, name, gate, rows) for name, gate in gateway.gates.items()]
     finally:
-        await assembly.upstream.close()
-    return CheckReport(tuple(tried), ledger, assembly.notices, (fault,) if fault else ())
+        await gateway.upstream.close()
+    return CheckReport(tuple(checks), ledger, gateway.warnings, (fault,) if fault else ())
 
 
 async def _ledger(settings: Settings) -> tuple[str, str]:
-    """How the ledger stands, and what is wrong with it; one that is not there yet is not made."""
-    if settings.ledger.url.startswith("memory:"):
+    """The state of the ledger, and what is wrong with it. A ledger that does not exist yet is not made."""
+    if not ledger_spec(settings.ledger.url).shared:
         return "in memory: forgotten when the gateway stops", ""
     try:
         async with open_ledger(settings.ledger.url, create=False) as ledger:
@@ -98,54 +98,54 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
     return "answers", ""
 
 
-async def _check_route(assembly: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
-    subject, tariff = gate.road.subject, gate.road.tariff
+async def _check_route(gateway: Gateway, name: str, gate: Gate, rows: Floats | None) -> RouteCheck:
+    served_model, tariff = gate.config.served_model, gate.config.tariff
     calibration = tariff.calibration if isinstance(tariff, ConformalTariff) else None
-    begun = RouteCheck(
+    check = RouteCheck(
         name,
-        subject.infer_path,
-        gate.road.mode,
+        served_model.infer_path,
+        gate.config.mode,
         unit_seconds=calibration.unit_seconds if calibration else None,
         waits=calibration.report.waits if calibration and calibration.report else (),
     )
     try:
-        return await _asked(assembly.upstream, gate, begun, _sample(assembly.settings, name, rows))
+        return await _measured(gateway.upstream, gate, check, _sample(gateway.settings, name, rows))
     except ModeltollError as error:
         fault = f"{error} ({error.private})" if error.private else str(error)
-        return _with_fault(begun, fault)
+        return _with_fault(check, fault)
 
 
 def _sample(settings: Settings, name: str, rows: Floats | None) -> Floats | None:
-    """Rows to ask for: those that were given, or else some of the measures' own private data."""
+    """The rows to send: the given ones, or else some of the measures' own private data."""
     raw = [measure.file for measure in settings.models[name].measures if measure.file and measure.file.suffix == ".npy"]
     if rows is not None or not raw or settings.models[name].output.kind == "embeddings":
         return rows
     return read_rows(raw[0])[:4]
 
 
-async def _asked(upstream: Upstream, gate: Gate, begun: RouteCheck, rows: Floats | None) -> RouteCheck:
-    subject, tariff = gate.road.subject, gate.road.tariff
-    ready = await upstream.fetch(subject.ready_path)
+async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Floats | None) -> RouteCheck:
+    served_model, tariff = gate.config.served_model, gate.config.tariff
+    ready = await upstream.fetch(served_model.ready_path)
     if ready.status != 200:
-        return _with_fault(begun, f"the model server is not ready: {subject.ready_path} says {ready.status}")
-    described = subject.metadata_path
+        return _with_fault(check, f"the model server is not ready: {served_model.ready_path} has status {ready.status}")
+    described = served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    body = sample_request(subject, metadata, rows)
-    question = subject.protocol.read(body, subject.service)
+    body = sample_request(served_model, metadata, rows)
+    parsed = served_model.protocol.read(body, served_model.service)
     begin = time.perf_counter()
-    answer = await upstream.predict(begun.route, question.forward or body)
+    answer = await upstream.predict(check.route, parsed.forward or body)
     seconds = time.perf_counter() - begin
     if answer.status != 200:
-        said = subject.protocol.complaint(answer)
-        return _with_fault(begun, f"the model server refused a sample with status {answer.status}: {said}")
-    leaks = subject.leaks(question, answer)
+        reason = served_model.protocol.error_text(answer)
+        return _with_fault(check, f"the model server refused a sample with status {answer.status}: {reason}")
+    leaks = served_model.leaks(parsed, answer)
     price = None
-    if begun.unit_seconds is not None:
+    if check.unit_seconds is not None:
         factors = tariff.assess(leaks, np.random.default_rng(0)).factors
-        price = begun.unit_seconds * float(factors.mean())
+        price = check.unit_seconds * float(factors.mean())
     means = dict(zip(leaks.measures, leaks.values.mean(axis=0).tolist(), strict=True))
-    return replace(begun, rows=len(question.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
+    return replace(check, rows=len(parsed.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
 
 
-def _with_fault(begun: RouteCheck, fault: str) -> RouteCheck:
-    return replace(begun, faults=(fault,))
+def _with_fault(check: RouteCheck, fault: str) -> RouteCheck:
+    return replace(check, faults=(fault,))

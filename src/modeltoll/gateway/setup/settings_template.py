@@ -1,4 +1,4 @@
-"""A first settings file for a model server, with a comment for whoever reads it first."""
+"""Writes a first settings file for a model server, with comments."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from modeltoll.gateway.protocols.registry import PROTOCOLS
+from modeltoll.names import EMBEDDINGS, TOKENS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modeltoll.gateway.setup.discover import DiscoveredModel
+    from modeltoll.gateway.protocols.discovery import DiscoveredModel
 
 __all__ = ["first_settings"]
 
@@ -22,25 +25,24 @@ _HEAD = """\
 upstream:
   url: {url}
 
-# listen: 127.0.0.1:8080      # where callers ask
+# listen: 127.0.0.1:8080      # the public side
 # admin: 127.0.0.1:9090       # health, metrics, the operator's API: for you alone
 
-# Where callers are remembered: a file beside this one. Gateways on several machines share postgresql:// or valkey://
+# Where accounts are kept: a file beside this one. Gateways on several machines share postgresql:// or valkey://
 # ledger: {{url: "sqlite:///modeltoll.db"}}
 
-# Who may ask. Keys are made by: modeltoll keys create FILE alice
+# Which callers are served. Keys are made by: modeltoll keys create FILE alice
 # callers: {{anonymous: false, key_file: keys.json}}
 
 models:
 """
 _MEASURES = {
-    "embeddings": "      - {name: novelty, file: private-embeddings.npy}   # embeddings of private texts, (rows, dimensions)",
-    "tokens": "      - {name: tokens}",
+    EMBEDDINGS: "      - {name: novelty, file: private-embeddings.npy}   # embeddings of private texts, (rows, dimensions)",
+    TOKENS: "      - {name: tokens}",
 }
 _OF_SCORES = """\
       - {name: entropy}                                # how unsure the model is
       # - {name: novelty, file: private.npy}           # how far an input is from rows that the model was trained on"""
-_TEXTS = ("labels", "vllm-classify")
 
 
 def first_settings(url: str, finds: Sequence[DiscoveredModel]) -> str:
@@ -52,7 +54,8 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
     name = find.setting
     yield f"  {_plain(name)}:"
     yield f"    protocol: {find.protocol}"
-    if find.model != name and find.protocol in ("vllm-classify", "openai-embeddings", "openai-chat"):
+    spec = PROTOCOLS.find(find.protocol)
+    if find.model != name and spec.names_model:
         yield f"    served_as: {_plain(find.model)}"
     yield "    mode: shadow                # measures and logs, charges nothing. Then: calibrate, and enforce"
     yield f"    tariff: {_plain(name + '.tariff.json')}   # made by: modeltoll calibrate FILE --from-ledger (or --inputs)"
@@ -64,7 +67,7 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
         yield f"    # An answer with {others} beside it is refused. What may go out unmeasured: output.unmeasured"
     yield "    measures:"
     measures = _MEASURES.get(find.kind, _OF_SCORES)
-    yield measures if find.protocol not in _TEXTS else measures.splitlines()[0]
+    yield measures.splitlines()[0] if spec.texts else measures
 
 
 def _plain(text: str) -> str:

@@ -1,1 +1,1 @@
-"""Clients of the model server."""
+"""The interface of the model server, and its clients."""

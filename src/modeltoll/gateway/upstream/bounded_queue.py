@@ -1,4 +1,4 @@
-"""A bounded queue in front of the model server: who finds it full is told so at once."""
+"""A bounded queue in front of the model server; a request that finds it full is refused at once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["BoundedUpstream"]
 
 
 class BoundedUpstream:
-    """An upstream that is asked by so many requests at once; others wait in the order in which they came.
+    """An upstream with bounded concurrency; requests wait in the order of their arrival.
 
-    ``concurrent`` requests are with the model server at most, ``waiting`` wait for one of them to end, for ``seconds``
-    at most. What is fetched (health, metadata) does not stand in the queue.
+    At most ``max_concurrent`` requests are with the model server; at most ``max_waiting`` wait for one of them to end,
+    each for at most ``max_wait_seconds``. ``fetch`` (health, metadata) is not queued.
     """
 
-    def __init__(self, upstream: Upstream, *, concurrent: int, waiting: int, seconds: float) -> None:
+    def __init__(self, upstream: Upstream, *, max_concurrent: int, max_waiting: int, max_wait_seconds: float) -> None:
         self._upstream = upstream
-        self._slots = asyncio.Semaphore(concurrent)
-        self._most = waiting
-        self._seconds = seconds
-        self.inside = 0
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._max_waiting = max_waiting
+        self._max_wait_seconds = max_wait_seconds
+        self.active = 0
         self.waiting = 0
 
     async def open(self) -> None:
@@ -41,8 +41,8 @@ class BoundedUpstream:
         await self._upstream.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """See ``Upstream.predict``; raises ``UpstreamBusy`` where the queue is full, or too slow."""
-        async with self._place():
+        """See ``Upstream.predict``; raises ``UpstreamBusy`` where the queue is full, or the wait too long."""
+        async with self._slot():
             return await self._upstream.predict(path, body, content_type)
 
     async def fetch(self, path: str) -> Answer:
@@ -50,24 +50,24 @@ class BoundedUpstream:
         return await self._upstream.fetch(path)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _slot(self) -> AsyncIterator[None]:
         if self._slots.locked():
             await self._wait()
         else:
-            await self._slots.acquire()  # at once
-        self.inside += 1
+            await self._slots.acquire()  # never waits here
+        self.active += 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self.active -= 1
             self._slots.release()
 
     async def _wait(self) -> None:
-        if self.waiting >= self._most:
+        if self.waiting >= self._max_waiting:
             raise UpstreamBusy("too many requests wait for the model; try again later")
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._max_wait_seconds):
                 await self._slots.acquire()
         except TimeoutError:
             raise UpstreamBusy("the model had no time for the request; try again later") from None

@@ -1,4 +1,4 @@
-"""A model server that is reached over HTTP."""
+"""A client of a model server over HTTP."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle co
 class HttpUpstream:
     """An HTTP server, through a pool of kept connections.
 
-    ``timeout`` is in seconds, for one request with all it takes; ``max_body`` bounds an answer in bytes. ``headers``
-    gives what is to be said beside each request.
+    ``timeout`` is in seconds, for one request from connecting to the last byte of its answer; ``max_body`` bounds an
+    answer in bytes. ``headers`` returns headers to add to each request.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class HttpUpstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Make the pool; connections are opened when they are needed."""
+        """Create the pool; connections are opened on demand."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS),
             timeout=self._timeout,
@@ -60,11 +60,11 @@ class HttpUpstream:
             await session.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """Post a body."""
+        """See ``Upstream.predict``."""
         return await self._ask("POST", path, body, {**self._headers(), **wire.content_headers(content_type)})
 
     async def fetch(self, path: str) -> Answer:
-        """Get a path."""
+        """See ``Upstream.fetch``."""
         return await self._ask("GET", path, None, self._headers())
 
     async def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:

@@ -1,4 +1,4 @@
-"""What the gateway asks of a model server."""
+"""The interface of a model server, as the gateway uses it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Upstream(Protocol):
     """The server that runs the model."""
 
     async def open(self) -> None:
-        """Get ready to ask."""
+        """Prepare connections; called once before any request."""
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """Post a request body to a path and return what the server says, whatever its status.
+        """Post a request body to a path and return the server's answer, whatever its status.
 
         Content types are those of ``wire.with_binary_length``.
 
         Raises:
-            UpstreamError: it is down or broke off (``UpstreamTimeout``: it did not answer in time).
-            AnswerError: its answer is larger than the limit, compressed, or of a content type that cannot be handed on.
+            UpstreamError: the server is down or broke off (``UpstreamTimeout``: it did not answer in time).
+            AnswerError: the answer is larger than the limit, compressed, or of a content type that cannot be passed on.
         """
 
     async def fetch(self, path: str) -> Answer:
-        """The same for a GET."""
+        """Get a path; otherwise as ``predict``."""

@@ -18,7 +18,7 @@ from modeltoll.records import Caller
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyLine
+    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.settings.load import Settings
     from modeltoll.gateway.state import ServerState
@@ -69,9 +69,9 @@ class AdminApi:
         state = self._state
         return schemas.StatusResponse(
             version=__version__,
-            settled=_utc_time(state.settled),
-            broken=state.broken,
-            leaving=state.leaving,
+            settled=_utc_time(state.settings_loaded_at),
+            broken=state.settings_invalid,
+            leaving=state.draining,
             ledger=without_password(self._settings.ledger.url),
             models=tuple(_model_response(name, gate, self._settings) for name, gate in self._gates.items()),
         )
@@ -157,7 +157,9 @@ class AdminApi:
         return accounts
 
 
-async def _access_key_file(access: Callable[P, KeyDocument], *args: P.args, **kwargs: P.kwargs) -> tuple[KeyLine, ...]:
+async def _access_key_file(
+    access: Callable[P, KeyDocument], *args: P.args, **kwargs: P.kwargs
+) -> tuple[KeyRecord, ...]:
     """Read or change the key file in a thread, since it may have to wait for the file lock; returns its keys."""
     try:
         return (await asyncio.to_thread(access, *args, **kwargs)).keys
@@ -178,7 +180,7 @@ def _utc_time(seconds: float) -> datetime:
 
 
 def _model_response(name: str, gate: Gate, settings: Settings) -> schemas.ModelResponse:
-    tariff, model = gate.road.tariff, settings.models[name]
+    tariff, model = gate.config.tariff, settings.models[name]
     return schemas.ModelResponse(
         name=name,
         protocol=model.protocol,

@@ -17,7 +17,7 @@ __all__ = ["DashboardModel", "DriftState"]
 class DriftState(Protocol):
     """The drift monitor of one model; see ``DriftMonitor``."""
 
-    def in_force(self, tariff: Tariff) -> Tariff:
+    def current_tariff(self, tariff: Tariff) -> Tariff:
         """The tariff for the next request."""
 
     def reading(self) -> DriftReading:
@@ -36,5 +36,5 @@ class DashboardModel:
     @property
     def tariff_in_force(self) -> ConformalTariff | None:
         """The tariff for the next request; None if it is not a conformal one."""
-        tariff = self.tariff if self.drift_state is None else self.drift_state.in_force(self.tariff)
+        tariff = self.tariff if self.drift_state is None else self.drift_state.current_tariff(self.tariff)
         return tariff if isinstance(tariff, ConformalTariff) else None

@@ -1,11 +1,11 @@
-"""What a slow measure of inputs adds to a request when it is taken after the answer, and while the model server works.
+"""What a slow measure of inputs adds to a request when it runs after the answer, and while the model server works.
 
-    python benchmarks/bench_foresight.py [--requests 400] [--json FILE]
+    python benchmarks/bench_early_measurement.py [--requests 400] [--json FILE]
 
 One gate in this process, with SQLite and a model server that answers after 4 ms. The measure reads a matrix of 16 MiB
-again and again, as a search for neighbours does, for so many milliseconds; each line is the median of
-the visits with such a measure less that of visits with one that takes no time. In turns drawn by lot, so that what else the
-machine does falls on all of them alike.
+repeatedly, as a search for neighbours does, for a given number of milliseconds. Each line is the median of the requests
+with such a measure less that of requests with one that takes no time. The order is random, so that other load on the machine
+affects all of them alike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from gateway_street import MODEL, PATH, bodies, question, write_settings
+from gateway_fixtures import MODEL, PATH, answer_bodies, request_body, write_settings
 
 from modeltoll import wire
 from modeltoll.gateway.assembly.build import build_gateway, build_runtime
@@ -42,16 +42,16 @@ AHEAD, AFTER = "while the model server works", "after the answer"
 MATRIX = np.ones((2048, 2048), np.float32)
 
 
-class Model(FakeUpstream):
-    """Answers after a while."""
+class SlowModelServer(FakeUpstream):
+    """Answers after ``ANSWER_MS``."""
 
     async def predict(self, path, body, content_type="application/json"):
         await asyncio.sleep(ANSWER_MS / 1000)
         return await super().predict(path, body, content_type)
 
 
-class Load:
-    """A measure of inputs that takes so much of the processor's time and finds nothing."""
+class SlowMeasure:
+    """A measure of inputs that takes ``takes_ms`` of processor time and finds no leak."""
 
     inputs_alone = True
     name = "pknn"  # for which the settings have a tariff
@@ -66,38 +66,41 @@ class Load:
         return np.zeros(evidence.rows)
 
 
-async def visits(gate, requests):
-    """The median of some visits, one after the other, in ms."""
-    caller, rng, taken = Caller("key:bench"), random.Random(0), []
+async def median_ms(gate, requests):
+    """The median time of some requests, one after the other, in ms."""
+    caller, rng, seconds = Caller("key:bench"), random.Random(0), []
     for number in range(requests + WARM_UP):
-        body = question(rng)
+        body = request_body(rng)
         begin = time.perf_counter()
-        await gate.visit(GateRequest(caller, PATH, body, wire.Accept()))
+        await gate.handle(GateRequest(caller, PATH, body, wire.Accept()))
         if number >= WARM_UP:
-            taken.append(time.perf_counter() - begin)
-    return 1000 * statistics.median(taken)
+            seconds.append(time.perf_counter() - begin)
+    return 1000 * statistics.median(seconds)
 
 
 async def bench(settings, requests):
     """One line for each measure: what it adds, in ms, ahead and after."""
-    answers = itertools.cycle(bodies())
-    assembly = build_gateway(settings, Model(lambda *_: Answer(200, "application/json", next(answers))))
-    chance, road = build_runtime(settings, build_profile(settings)), assembly.gates[MODEL].road
+    answers = itertools.cycle(answer_bodies())
+    gateway = build_gateway(settings, SlowModelServer(lambda *_: Answer(200, "application/json", next(answers))))
+    runtime, config = build_runtime(settings, build_profile(settings)), gateway.gates[MODEL].config
     found = {}
-    async with assembly.opened():
-        await asyncio.sleep(2)  # the puzzles that are made ahead
+    async with gateway.open():
+        await asyncio.sleep(2)  # while puzzles are precomputed
         turns = [*itertools.product(TAKES_MS, (AHEAD, AFTER))] * ROUNDS
         random.Random(0).shuffle(turns)
-        for takes, way in turns:
-            measures = (road.subject.measures[0], Load(takes))
-            subject = replace(road.subject, measures=measures)
-            early_measurement.WORTH = -1.0 if way == AHEAD and takes else 1e9
-            gate = Gate(replace(road, subject=subject), assembly.upstream, assembly.ground.ledger, chance)
-            found.setdefault((takes, way), []).append(await visits(gate, requests // ROUNDS))
+        for takes_ms, when in turns:
+            measures = (config.served_model.measures[0], SlowMeasure(takes_ms))
+            served_model = replace(config.served_model, measures=measures)
+            early_measurement.MIN_THREAD_SECONDS = -1.0 if when == AHEAD and takes_ms else 1e9
+            gate = Gate(replace(config, served_model=served_model), gateway.upstream, gateway.shared.ledger, runtime)
+            found.setdefault((takes_ms, when), []).append(await median_ms(gate, requests // ROUNDS))
     nothing = statistics.median(found[0.0, AHEAD] + found[0.0, AFTER])
     return [
-        {"takes_ms": takes, **{way: round(statistics.median(found[takes, way]) - nothing, 3) for way in (AHEAD, AFTER)}}
-        for takes in TAKES_MS[1:]
+        {
+            "takes_ms": takes_ms,
+            **{when: round(statistics.median(found[takes_ms, when]) - nothing, 3) for when in (AHEAD, AFTER)},
+        }
+        for takes_ms in TAKES_MS[1:]
     ]
 
 
@@ -112,7 +115,7 @@ def main():
         path, *_ = write_settings(place, "sqlite", 1, 5.0, f"sqlite:///{place}/ledger.db", private=True)
         lines = asyncio.run(bench(load_settings(path), given.requests))
     result = {
-        "command": f"python benchmarks/bench_foresight.py --requests {given.requests}",
+        "command": f"python benchmarks/bench_early_measurement.py --requests {given.requests}",
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "answer_ms": ANSWER_MS,

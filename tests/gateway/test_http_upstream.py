@@ -1,4 +1,4 @@
-"""A model server that misbehaves is an error of the tree, and what it said goes nowhere."""
+"""A misbehaving model server gives an error of the error tree, and its answer is discarded."""
 
 from __future__ import annotations
 
@@ -110,20 +110,22 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("script", "status"), FAULTS.values(), ids=FAULTS)
-def test_the_caller_of_a_faulty_model_server_sees_an_error_of_his_protocol_and_no_answer(town, script, status):
+def test_the_caller_of_a_faulty_model_server_gets_an_error_in_its_protocol_and_no_answer(harness, script, status):
     async def post(url):
-        town.upstream = HttpUpstream(url, timeout=0.3 if status == 504 else 20.0, max_body=LIMIT)
-        await town.upstream.open()
-        transport = httpx.ASGITransport(application(town.house()))
+        harness.upstream = HttpUpstream(url, timeout=0.3 if status == 504 else 20.0, max_body=LIMIT)
+        await harness.upstream.open()
+        transport = httpx.ASGITransport(application(harness.components()))
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://toll") as client:
-                return await client.post(town.path, content=town.ask([1, 2]), headers={"x-api-key": "alice-key"})
+                return await client.post(
+                    harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"}
+                )
         finally:
-            await town.upstream.close()
+            await harness.upstream.close()
 
     with scripted_server(script) as url:
         response = asyncio.run(post(url))
     assert response.status_code == status
     assert list(response.json()) == ["error"]
     assert SECRET not in response.content
-    assert (town.account(), town.log()) == (None, [])
+    assert (harness.account(), harness.log()) == (None, [])

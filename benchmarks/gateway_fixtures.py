@@ -1,4 +1,4 @@
-"""What the benchmarks of the gateway stand between: a stub of a model server, and a pass-through in the gateway's place."""
+"""Fixtures of the gateway benchmarks: a stub model server, a pass-through proxy, settings, and process measurements."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ from modeltoll.records import Evidence, Leaks
 
 MODEL, KEY = "stub", "a-key-for-the-benchmark"
 PATH = f"/v2/models/{MODEL}/infer"
-DIMENSIONS, CLASSES, ANSWERS = 64, 10, 4096
+DIMENSIONS, CLASSES, ANSWER_COUNT = 64, 10, 4096
 PRIVATE = 60_000  # points of a pknn measure, in as many dimensions as there are classes
 
 
-def answers(count, seed):
-    """Scores (count, CLASSES) of a model that is sure of most rows and unsure of some."""
+def random_scores(count, seed):
+    """Scores, (count, CLASSES), of a model that is sure of most rows and unsure of some."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, CLASSES)) * rng.gamma(4.0, 2.0, size=(count, 1))
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def bodies():
-    """The answers of the stub, as the Open Inference Protocol has them."""
-    for row in answers(ANSWERS, seed=1):
+def answer_bodies():
+    """The stub's answers in the Open Inference Protocol."""
+    for row in random_scores(ANSWER_COUNT, seed=1):
         output = {"name": "p", "shape": [1, CLASSES], "datatype": "FP64", "data": row.tolist()}
         yield json.dumps({"model_name": MODEL, "outputs": [output]}).encode()
 
 
-def question(rng):
-    """A request for one row that nobody has sent before."""
+def request_body(rng):
+    """A request for one random row."""
     data = [round(rng.random(), 4) for _ in range(DIMENSIONS)]
     tensor = {"name": "x", "shape": [1, DIMENSIONS], "datatype": "FP64", "data": data}
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-class Stub(asyncio.Protocol):
-    """The least that is a model server: any request gets the next of some answers."""
+class StubModelServer(asyncio.Protocol):
+    """A minimal model server: answers each request with the next of some prepared responses."""
 
-    said = ()
-    turn = 0
+    responses = ()
+    position = 0
 
     def connection_made(self, transport):
         self.transport, self.buffer = transport, b""
@@ -72,24 +72,24 @@ class Stub(asyncio.Protocol):
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             _, _, length = self.buffer[:end].lower().partition(b"content-length: ")
-            whole = end + 4 + int(length.partition(b"\r\n")[0] or 0)
-            if len(self.buffer) < whole:
+            request_end = end + 4 + int(length.partition(b"\r\n")[0] or 0)
+            if len(self.buffer) < request_end:
                 return
-            self.buffer = self.buffer[whole:]
-            Stub.turn = (Stub.turn + 1) % len(Stub.said)
-            self.transport.write(Stub.said[Stub.turn])
+            self.buffer = self.buffer[request_end:]
+            StubModelServer.position = (StubModelServer.position + 1) % len(StubModelServer.responses)
+            self.transport.write(StubModelServer.responses[StubModelServer.position])
 
 
 async def run_stub(port):
     """Serve the stub until killed."""
     head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
-    Stub.said = tuple(head.format(len(body)).encode() + body for body in bodies())
-    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", port)
+    StubModelServer.responses = tuple(head.format(len(body)).encode() + body for body in answer_bodies())
+    server = await asyncio.get_running_loop().create_server(StubModelServer, "127.0.0.1", port)
     await server.serve_forever()
 
 
 def pass_through(upstream):
-    """The same stack without a gate."""
+    """An application of the same stack without a gate."""
 
     async def infer(request: Request) -> Response:
         answer = await upstream.predict(request.scope["path"], await request.body())
@@ -99,23 +99,26 @@ def pass_through(upstream):
 
 
 def run_proxy(settings, *, gated):
-    """The gateway, or the pass-through in its place."""
+    """Run the gateway, or, where not ``gated``, the pass-through in its place."""
     loaded = load_settings(settings)
-    assembly = build_gateway(loaded)
+    gateway = build_gateway(loaded)
     if not gated:
-        assembly = replace(assembly, public=pass_through(assembly.upstream))
-    run(loaded, assembly)
+        gateway = replace(gateway, public=pass_through(gateway.upstream))
+    run(loaded, gateway)
 
 
 def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
-    """Settings of one proxy on free ports; returns its file and the two ports. ``private`` adds a pknn measure."""
-    scores = answers(2000, seed=2)
+    """Write the settings of one proxy on free ports; ``private`` adds a pknn measure.
+
+    Returns the settings file, the public port and the admin port.
+    """
+    scores = random_scores(2000, seed=2)
     evidence = Evidence(tuple(row.tobytes()[:8] for row in scores), scores=scores)
     values = EntropyMeasure().measure(evidence)[:, None]
     measures = [{"name": "entropy"}]
     if private:
-        known = answers(PRIVATE, seed=3)
-        np.savez(folder / "private.npz", scores=known, labels=known.argmax(axis=1))
+        private_scores = random_scores(PRIVATE, seed=3)
+        np.savez(folder / "private.npz", scores=private_scores, labels=private_scores.argmax(axis=1))
         measures.append({"name": "pknn", "file": "private.npz"})
         values = np.hstack([values, values])
     leaks = Leaks(tuple(measure["name"] for measure in measures), values)
@@ -141,7 +144,7 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
 
 @contextlib.contextmanager
 def running(command, ready):
-    """A process for as long as the block lasts, once ``ready`` answers."""
+    """Run a process while the block lasts; the block begins when the URL ``ready`` answers."""
     process = subprocess.Popen(command)
     try:
         for _ in range(400):
@@ -158,7 +161,7 @@ def running(command, ready):
 
 
 def cpu_seconds(process):
-    """User and system time that a process took so far; NaN where the system does not tell."""
+    """User and system time of a process so far, in seconds; NaN without ``/proc``."""
     stat = Path(f"/proc/{process.pid}/stat")
     if not stat.exists():
         return math.nan
@@ -167,14 +170,14 @@ def cpu_seconds(process):
 
 
 def memory_mib(process):
-    """What a process holds of the machine's memory (resident set); NaN where the system does not tell."""
+    """Resident memory of a process in MiB; NaN without ``/proc``."""
     status = Path(f"/proc/{process.pid}/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), math.nan)
 
 
-def settle(process):
-    """Wait until a proxy has made its puzzles ahead, and idles."""
+def wait_until_idle(process):
+    """Wait until a proxy has precomputed its puzzles and is idle."""
     busy = True
     while busy:
         before = cpu_seconds(process)

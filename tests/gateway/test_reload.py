@@ -1,4 +1,4 @@
-"""Settings that change while requests go on: the new ones in one step, or the old ones as they were."""
+"""Reloading settings while requests go on: all of the new settings at once, or none."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PATH = "/v2/models/digits/infer"
 class Place:
     """A settings file and the gateway that follows it, in front of a model server that can be made to wait."""
 
-    def __init__(self, folder, town, calibration, monkeypatch):
-        self.folder, self.town, self.calibration = folder, town, calibration
+    def __init__(self, folder, harness, calibration, monkeypatch):
+        self.folder, self.harness, self.calibration = folder, harness, calibration
         self.held: asyncio.Event | None = None
         self.inside = 0
         monkeypatch.setattr(HttpUpstream, "_ask", self._ask)
         save_calibration(calibration, folder / "tariff.json")
         self.path = folder / "modeltoll.yaml"
         self.write()
-        self.household = ReloadingGateway(build_gateway(load_settings(self.path)), self.path)
+        self.reloading = ReloadingGateway(build_gateway(load_settings(self.path)), self.path)
 
     async def _ask(self, method, path, body, headers):
         self.inside += 1
         if self.held is not None:
             await self.held.wait()
-        return self.town.upstream.handler(path, body or b"")
+        return self.harness.upstream.handler(path, body or b"")
 
     def write(self, **members):
         document = {
@@ -65,9 +65,9 @@ class Place:
 
     def run(self, story):
         async def told():
-            async with self.household.opened(every=0.01):
-                self.public = self._client(self.household.public)
-                self.admin = self._client(self.household.admin)
+            async with self.reloading.open(check_seconds=0.01):
+                self.public = self._client(self.reloading.public)
+                self.admin = self._client(self.reloading.admin)
                 return await story()
 
         return asyncio.run(told())
@@ -77,7 +77,7 @@ class Place:
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
     async def ask(self, *rows, **headers):
-        return await self.public.post(PATH, content=self.town.ask(list(rows) or [1, 2]), headers=headers)
+        return await self.public.post(PATH, content=self.harness.infer_body(list(rows) or [1, 2]), headers=headers)
 
     async def metric(self, name):
         page = (await self.admin.get("/metrics")).text
@@ -89,19 +89,19 @@ class Place:
 
     async def moved(self, before):
         async def other():
-            return self.household.assembly is not before
+            return self.reloading.gateway is not before
 
         await self.until(other)
 
 
 @pytest.fixture
-def place(tmp_path, town, calibration, monkeypatch):
-    return Place(tmp_path, town, calibration, monkeypatch)
+def place(tmp_path, harness, calibration, monkeypatch):
+    return Place(tmp_path, harness, calibration, monkeypatch)
 
 
-def test_a_changed_file_is_in_force_and_who_is_inside_finishes_where_he_came_in(place):
+def test_a_changed_file_takes_effect_and_active_requests_finish_in_the_previous_gateway(place):
     async def story():
-        before, place.held = place.household.assembly, asyncio.Event()
+        before, place.held = place.reloading.gateway, asyncio.Event()
         waiting = asyncio.create_task(place.ask())
         while not place.inside:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -116,9 +116,9 @@ def test_a_changed_file_is_in_force_and_who_is_inside_finishes_where_he_came_in(
     assert (refused.status_code, "rows" in refused.json()["error"]) == (400, True)
 
 
-def test_a_broken_file_changes_nothing_and_is_said_once_and_shown_until_it_is_mended(place, caplog):
+def test_an_invalid_file_changes_nothing_and_is_logged_once_and_shown_until_it_is_repaired(place, caplog):
     async def story():
-        before = place.household.assembly
+        before = place.reloading.gateway
         place.spoil("upstream: {url: 'ftp://x'}\nnonsense: 1\n")
 
         async def broken():
@@ -127,7 +127,7 @@ def test_a_broken_file_changes_nothing_and_is_said_once_and_shown_until_it_is_me
         await place.until(broken)
         for _ in range(5):
             await asyncio.sleep(0.01)
-        assert place.household.assembly is before
+        assert place.reloading.gateway is before
         assert (await place.ask()).status_code == 402
         place.write()
         await place.moved(before)
@@ -139,26 +139,26 @@ def test_a_broken_file_changes_nothing_and_is_said_once_and_shown_until_it_is_me
     assert len(said) == 1
     assert "nonsense: is not a setting" in said[0]
     assert "upstream.url" in said[0]
-    assert "what was before stays in force" in said[0]
+    assert "the previous content stays active" in said[0]
 
 
 def test_a_file_that_can_be_read_but_not_built_changes_nothing_either(place):
     async def story():
-        before = place.household.assembly
+        before = place.reloading.gateway
         place.write(profile="nowhere.json")
 
         async def broken():
-            return place.household.assembly.ground.standing.broken
+            return place.reloading.gateway.shared.state.settings_invalid
 
         await place.until(broken)
-        return place.household.assembly is before, (await place.ask()).status_code
+        return place.reloading.gateway is before, (await place.ask()).status_code
 
     assert place.run(story) == (True, 402)
 
 
-def test_what_cannot_change_is_said_and_stays(place, caplog):
+def test_settings_that_cannot_be_reloaded_are_logged_and_keep_their_values(place, caplog):
     async def story():
-        before = place.household.assembly
+        before = place.reloading.gateway
         place.write(
             listen="127.0.0.1:1",
             admin="127.0.0.1:2",
@@ -166,7 +166,7 @@ def test_what_cannot_change_is_said_and_stays(place, caplog):
             operation={"log_format": "json"},
         )
         await place.moved(before)
-        return before.settings, place.household.assembly
+        return before.settings, place.reloading.gateway
 
     with caplog.at_level(logging.WARNING, "modeltoll.gateway"):
         old, now = place.run(story)
@@ -174,17 +174,17 @@ def test_what_cannot_change_is_said_and_stays(place, caplog):
         assert f"{name} has changed in the settings file, and stays as it is" in caplog.text
     assert (now.settings.listen, now.settings.admin, now.settings.operation) == (old.listen, old.admin, old.operation)
     assert (now.settings.ledger.url, now.settings.ledger.when_down) == ("memory://", "release")
-    assert now.gates["digits"].road.without_ledger is True
+    assert now.gates["digits"].config.without_ledger is True
     assert not (place.folder / "other.db").exists()
 
 
-def test_counts_accounts_tokens_and_the_watch_on_drift_outlive_a_change(place):
+def test_counts_accounts_tokens_and_drift_survive_a_reload(place):
     async def story():
-        before = place.household.assembly
+        before = place.reloading.gateway
         toll = (await place.ask(**{"toll-accept": "sha256; mode=redeem"})).json()["toll"]
         place.write(limits={"rows": 512})
         await place.moved(before)
-        after = place.household.assembly
+        after = place.reloading.gateway
         await place.ask([5, 6])
         solution = list(solve(wire.decode_challenge(toll["puzzle"]), SolveControl()).counters)
         redeemed = await place.public.post(toll["redeem"], json={"token": toll["token"], "solution": solution})
@@ -196,18 +196,18 @@ def test_counts_accounts_tokens_and_the_watch_on_drift_outlive_a_change(place):
     assert redeemed == 200  # though no secrets are set
     assert account.rows == 2
     assert 'modeltoll_rows_total{model="digits"} 2.0' in page
-    assert after.gates["digits"].road.monitor is before.gates["digits"].road.monitor
+    assert after.gates["digits"].config.drift_monitor is before.gates["digits"].config.drift_monitor
     assert after.gates["digits"] is not before.gates["digits"]
 
 
-def test_a_tariff_is_read_again_when_that_is_asked_for(place):
+def test_a_requested_reload_reads_the_tariff_again(place):
     """As SIGHUP does: the settings file itself need not change."""
 
     async def story():
-        before = place.household.assembly
+        before = place.reloading.gateway
         dearer = replace(place.calibration, unit_seconds=7 * place.calibration.unit_seconds)
         save_calibration(dearer, place.folder / "tariff.json")
-        place.household.read_again()
+        place.reloading.reload()
         await place.moved(before)
         page = (await place.admin.get("/metrics")).text
         return json.loads(page.partition('modeltoll_unit_seconds{model="digits"} ')[2].splitlines()[0])
@@ -217,7 +217,7 @@ def test_a_tariff_is_read_again_when_that_is_asked_for(place):
 
 def test_a_model_that_is_no_longer_listed_is_neither_served_nor_shown(place):
     async def story():
-        before = place.household.assembly
+        before = place.reloading.gateway
         letters = {
             "tariff": "letters.json",
             "mode": "shadow",

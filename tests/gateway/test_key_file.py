@@ -1,4 +1,4 @@
-"""Key files: changed in one step by many, believed only where they are whole, and read again while a gateway runs."""
+"""Key files change atomically, are used only where they are valid, and are read again while a gateway runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity
 from modeltoll.gateway.callers.key_file import (
     KeyDocument,
     KeyFileError,
-    KeyLine,
+    KeyRecord,
     change_keys,
     draw_key,
     read_keys,
@@ -35,8 +35,8 @@ DAY = timedelta(days=1)
 TIERS = {"normal": Tier(), "strict": Tier(multiplier=4.0), "exempt": Tier(exempt=True)}
 
 
-def line(name="alice", key="secret", **members):
-    return KeyLine(name=name, sha256=hash_key(key), created=NOW, **members)
+def key_record(name="alice", key="secret", **members):
+    return KeyRecord(name=name, sha256=hash_key(key), created=NOW, **members)
 
 
 def write(path, *lines):
@@ -46,7 +46,7 @@ def write(path, *lines):
 
 @pytest.fixture
 def file(tmp_path):
-    return write(tmp_path / "keys.json", line())
+    return write(tmp_path / "keys.json", key_record())
 
 
 @pytest.fixture
@@ -55,27 +55,30 @@ def clock():
 
 
 @pytest.fixture
-def roll(file, clock):
-    roll = KeyStore(file, TIERS, clock)
-    roll.watch.read()
-    return roll
+def key_store(file, clock):
+    key_store = KeyStore(file, TIERS, clock)
+    key_store.file_watch.read()
+    return key_store
 
 
 # The file
 
 
-def test_a_key_is_random_and_long_and_the_file_never_holds_it(tmp_path):
+def test_a_key_is_random_and_long_and_never_stored(tmp_path):
     (key, sha256), (other, _) = draw_key(), draw_key()
     assert key != other
     assert len(key) >= 43
     assert sha256 == hash_key(key)
-    path = write(tmp_path / "keys.json", KeyLine(name="alice", sha256=sha256, created=NOW))
+    path = write(tmp_path / "keys.json", KeyRecord(name="alice", sha256=sha256, created=NOW))
     assert key not in path.read_text()
     assert read_keys(path).keys[0].sha256 == sha256
 
 
-def test_what_is_written_reads_back_and_only_the_owner_may_read_it(tmp_path):
-    lines = (line(tier="strict", organisation="acme", expires=NOW + DAY, note="über 'quotes'"), line("bob", "other"))
+def test_written_keys_read_back_and_the_file_is_readable_by_its_owner_only(tmp_path):
+    lines = (
+        key_record(tier="strict", organisation="acme", expires=NOW + DAY, note="über 'quotes'"),
+        key_record("bob", "other"),
+    )
     path = write(tmp_path / "keys.json", *lines)
     assert read_keys(path).keys == lines
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -83,17 +86,17 @@ def test_what_is_written_reads_back_and_only_the_owner_may_read_it(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["keys.json", "keys.json.lock"]
 
 
-def test_a_change_keeps_the_files_rights_and_a_link_stays_a_link(tmp_path, file):
+def test_a_change_keeps_the_files_permissions_and_a_link_stays_a_link(tmp_path, file):
     file.chmod(0o640)
     link = tmp_path / "link.json"
     link.symlink_to(file)
-    change_keys(link, lambda document: with_key(document, line("bob", "other")))
+    change_keys(link, lambda document: with_key(document, key_record("bob", "other")))
     assert link.is_symlink()
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert [key.name for key in read_keys(file).keys] == ["alice", "bob"]
 
 
-def test_many_changes_at_once_are_all_kept_and_no_reader_sees_half_a_file(tmp_path, file):
+def test_concurrent_changes_are_all_kept_and_no_reader_sees_a_partial_file(tmp_path, file):
     over, seen = threading.Event(), []
 
     def read():
@@ -104,7 +107,7 @@ def test_many_changes_at_once_are_all_kept_and_no_reader_sees_half_a_file(tmp_pa
     reader.start()
     try:
         with ThreadPoolExecutor(8) as pool:
-            jobs = [lambda doc, n=n: with_key(doc, line(f"caller-{n}", f"key-{n}")) for n in range(40)]
+            jobs = [lambda doc, n=n: with_key(doc, key_record(f"caller-{n}", f"key-{n}")) for n in range(40)]
             list(pool.map(lambda job: change_keys(file, job), jobs))
     finally:
         over.set()
@@ -120,7 +123,7 @@ def test_a_change_that_fails_leaves_the_file_as_it_was(file):
     assert file.read_bytes() == before
 
 
-SPOILT = {
+INVALID = {
     "no JSON": "{",
     "another version": '{"version": 2}',
     "a name twice": '{"keys": [], "keys2": []}',
@@ -136,8 +139,8 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("text", SPOILT.values(), ids=SPOILT)
-def test_a_spoilt_file_is_refused_by_name_and_shows_nothing_of_its_keys(tmp_path, text):
+@pytest.mark.parametrize("text", INVALID.values(), ids=INVALID)
+def test_an_invalid_file_is_refused_by_name_without_showing_its_keys(tmp_path, text):
     path = tmp_path / "keys.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(SettingsError, match=r"keys\.json: ") as caught:
@@ -149,22 +152,22 @@ def test_a_spoilt_file_is_refused_by_name_and_shows_nothing_of_its_keys(tmp_path
     assert path.read_bytes() == before
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path):
+def test_a_file_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(SettingsError, match="cannot be written: No such file"):
         write(tmp_path / "nowhere" / "keys.json")
 
 
-def test_a_caller_gets_a_second_key_only_where_that_is_asked_for():
-    document = KeyDocument(keys=(line(),))
+def test_a_caller_gets_a_second_key_only_on_request():
+    document = KeyDocument(keys=(key_record(),))
     with pytest.raises(KeyFileError, match="alice has a key already"):
-        with_key(document, line(key="other"))
-    assert len(with_key(document, line(key="other"), another=True).keys) == 2
-    expired = KeyDocument(keys=(line(expires=NOW),))
-    assert len(with_key(expired, line(key="other")).keys) == 2
+        with_key(document, key_record(key="other"))
+    assert len(with_key(document, key_record(key="other"), another=True).keys) == 2
+    expired = KeyDocument(keys=(key_record(expires=NOW),))
+    assert len(with_key(expired, key_record(key="other")).keys) == 2
 
 
-def test_revoking_takes_all_keys_of_a_name_or_the_one_that_is_named():
-    document = KeyDocument(keys=(line(), line(key="other"), line("bob", "third")))
+def test_revoking_removes_all_keys_of_a_caller_or_the_named_one():
+    document = KeyDocument(keys=(key_record(), key_record(key="other"), key_record("bob", "third")))
     assert [key.name for key in without_key(document, "alice").keys] == ["bob"]
     left = without_key(document, "alice", hash_key("other")[:8])
     assert [key.sha256 for key in left.keys] == [hash_key("secret"), hash_key("third")]
@@ -173,106 +176,114 @@ def test_revoking_takes_all_keys_of_a_name_or_the_one_that_is_named():
             without_key(document, name, identity)
 
 
-def test_rotation_keeps_the_terms_and_gives_the_keys_before_an_end():
-    old = line(tier="strict", organisation="acme", note="word", expires=NOW + 90 * DAY)
+def test_rotation_keeps_the_terms_and_sets_an_expiry_for_the_old_keys():
+    old = key_record(tier="strict", organisation="acme", note="word", expires=NOW + 90 * DAY)
     later = NOW + 30 * DAY
-    before, bob, new = with_new_key(KeyDocument(keys=(old, line("bob", "b"))), "alice", "0" * 64, later, 7 * DAY).keys
+    before, bob, new = with_new_key(
+        KeyDocument(keys=(old, key_record("bob", "b"))), "alice", "0" * 64, later, 7 * DAY
+    ).keys
     assert (before.sha256, before.expires) == (old.sha256, later + 7 * DAY)
-    assert bob == line("bob", "b")
+    assert bob == key_record("bob", "b")
     assert (new.tier, new.organisation, new.note) == ("strict", "acme", "word")
-    assert (new.created, new.expires) == (later, later + 90 * DAY)  # good for as long as the one before
+    assert (new.created, new.expires) == (later, later + 90 * DAY)  # valid for as long as the old one
 
 
-def test_rotation_never_prolongs_a_key_and_needs_one():
-    soon = line(expires=NOW + timedelta(hours=1))
+def test_rotation_never_prolongs_a_key_and_needs_a_valid_one():
+    soon = key_record(expires=NOW + timedelta(hours=1))
     assert with_new_key(KeyDocument(keys=(soon,)), "alice", "0" * 64, NOW, 7 * DAY).keys[0].expires == soon.expires
     with pytest.raises(KeyFileError, match="still good"):
-        with_new_key(KeyDocument(keys=(line(expires=NOW),)), "alice", "0" * 64, NOW, DAY)
+        with_new_key(KeyDocument(keys=(key_record(expires=NOW),)), "alice", "0" * 64, NOW, DAY)
 
 
-# The roll
+# The key_store
 
 
-def test_the_rolls_callers_have_their_tier_and_organisation(tmp_path, clock):
-    roll = KeyStore(write(tmp_path / "k", line(tier="strict", organisation="acme"), line("bob", "b")), TIERS, clock)
-    roll.watch.read()
-    assert roll.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
-    assert roll.caller("b") == Caller("key:bob")
-    assert roll.caller("other") is None
+def test_callers_have_the_tier_and_the_organisation_of_their_key(tmp_path, clock):
+    key_store = KeyStore(
+        write(tmp_path / "k", key_record(tier="strict", organisation="acme"), key_record("bob", "b")), TIERS, clock
+    )
+    key_store.file_watch.read()
+    assert key_store.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
+    assert key_store.caller("b") == Caller("key:bob")
+    assert key_store.caller("other") is None
 
 
-def test_an_expired_key_is_refused_from_its_second_on(tmp_path, clock):
-    roll = KeyStore(write(tmp_path / "k", line(expires=NOW + DAY)), TIERS, clock)
-    roll.watch.read()
+def test_a_key_is_refused_from_the_second_of_its_expiry(tmp_path, clock):
+    key_store = KeyStore(write(tmp_path / "k", key_record(expires=NOW + DAY)), TIERS, clock)
+    key_store.file_watch.read()
     clock.advance(DAY.total_seconds() - 0.5)
-    assert (roll.caller("secret").name, roll.good) == ("key:alice", 1)
+    assert (key_store.caller("secret").name, key_store.valid_count) == ("key:alice", 1)
     clock.advance(0.5)
     with pytest.raises(CallerRefused, match="expired"):
-        roll.caller("secret")
-    assert roll.good == 0
+        key_store.caller("secret")
+    assert key_store.valid_count == 0
 
 
-def test_a_changed_file_is_in_force_after_the_next_look_and_not_before(file, roll):
-    change_keys(file, lambda document: with_key(without_key(document, "alice"), line("bob", "b")))
-    assert (roll.caller("secret").name, roll.caller("b")) == ("key:alice", None)
-    roll.watch.look()
-    assert (roll.caller("secret"), roll.caller("b").name) == (None, "key:bob")
+def test_a_changed_file_takes_effect_at_the_next_check_and_not_before(file, key_store):
+    change_keys(file, lambda document: with_key(without_key(document, "alice"), key_record("bob", "b")))
+    assert (key_store.caller("secret").name, key_store.caller("b")) == ("key:alice", None)
+    key_store.file_watch.check()
+    assert (key_store.caller("secret"), key_store.caller("b").name) == (None, "key:bob")
 
 
 @pytest.mark.parametrize("text", ["{", '{"keys": [{"name": "x"}]}', None])
-def test_a_broken_file_leaves_the_last_good_keys_in_force_and_says_so_once(file, roll, caplog, text):
+def test_an_invalid_file_leaves_the_last_valid_keys_active_and_is_logged_once(file, key_store, caplog, text):
     good = file.read_text()
     file.unlink() if text is None else file.write_text(text)
     with caplog.at_level(logging.INFO, "modeltoll.gateway"):
         for _ in range(3):
-            roll.watch.look()
-        assert (roll.watch.broken, roll.caller("secret").name, len(caplog.records)) == (True, "key:alice", 1)
-        assert "stays in force" in caplog.text
+            key_store.file_watch.check()
+        assert (key_store.file_watch.invalid, key_store.caller("secret").name, len(caplog.records)) == (
+            True,
+            "key:alice",
+            1,
+        )
+        assert "stays active" in caplog.text
         file.write_text(good)
-        roll.watch.look()
-    assert (roll.watch.broken, roll.caller("secret").name) == (False, "key:alice")
+        key_store.file_watch.check()
+    assert (key_store.file_watch.invalid, key_store.caller("secret").name) == (False, "key:alice")
     assert "secret" not in caplog.text
 
 
-def test_a_tier_that_is_not_known_spoils_the_whole_file(file, roll):
-    change_keys(file, lambda document: with_key(document, line("bob", "b", tier="gold")))
+def test_an_unknown_tier_makes_the_whole_file_invalid(file, key_store):
+    change_keys(file, lambda document: with_key(document, key_record("bob", "b", tier="gold")))
     with pytest.raises(SettingsError, match="no tier 'gold'; there are: normal, strict, exempt"):
-        roll.watch.read()
-    roll.watch.look()
-    assert (roll.watch.broken, roll.caller("b")) == (True, None)
+        key_store.file_watch.read()
+    key_store.file_watch.check()
+    assert (key_store.file_watch.invalid, key_store.caller("b")) == (True, None)
 
 
-def test_an_unchanged_file_is_not_read_again(file, roll):
+def test_an_unchanged_file_is_not_read_again(file, key_store):
     status = file.stat()
     file.write_text(file.read_text().replace("alice", "mally"))  # as long, and as old
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    roll.watch.look()
-    assert roll.caller("secret").name == "key:alice"
+    key_store.file_watch.check()
+    assert key_store.caller("secret").name == "key:alice"
 
 
-def test_the_roll_looks_by_itself_for_as_long_as_it_is_kept(file, roll, monkeypatch):
-    async def keep():
-        looked = asyncio.Event()
+def test_a_running_file_watch_checks_the_file_repeatedly(file, key_store, monkeypatch):
+    async def watch():
+        checked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        look = roll.watch.look
-        monkeypatch.setattr(roll.watch, "look", lambda: (look(), loop.call_soon_threadsafe(looked.set)))
-        async with roll.watch.kept(every=0.0):
-            change_keys(file, lambda document: with_key(document, line("bob", "b")))
-            looked.clear()
-            await asyncio.wait_for(looked.wait(), 60)
-            looked.clear()
-            await asyncio.wait_for(looked.wait(), 60)  # one that began after the change
+        check = key_store.file_watch.check
+        monkeypatch.setattr(key_store.file_watch, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set)))
+        async with key_store.file_watch.running(interval=0.0):
+            change_keys(file, lambda document: with_key(document, key_record("bob", "b")))
+            checked.clear()
+            await asyncio.wait_for(checked.wait(), 60)
+            checked.clear()
+            await asyncio.wait_for(checked.wait(), 60)  # one that began after the change
         return asyncio.all_tasks() - {asyncio.current_task()}
 
-    assert asyncio.run(keep()) == set()
-    assert roll.caller("b").name == "key:bob"
+    assert asyncio.run(watch()) == set()
+    assert key_store.caller("b").name == "key:bob"
 
 
-def test_the_door_asks_the_roll_for_whom_the_settings_do_not_list(roll):
-    callers = CallerIdentifier({hash_key("listed"): Caller("key:listed")}, credentials=(roll,))
+def test_keys_that_the_settings_do_not_list_are_looked_up_in_the_key_store(key_store):
+    identifier = CallerIdentifier({hash_key("listed"): Caller("key:listed")}, credentials=(key_store,))
 
     def name(key):
-        return callers.identify(RequestIdentity(f"Bearer {key}", None, "203.0.113.9", None)).name
+        return identifier.identify(RequestIdentity(f"Bearer {key}", None, "203.0.113.9", None)).name
 
     assert (name("listed"), name("secret")) == ("key:listed", "key:alice")
     with pytest.raises(CallerRefused, match="not known"):
@@ -288,6 +299,6 @@ def test_a_change_that_cannot_be_written_leaves_the_file_as_it_was(file, monkeyp
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SettingsError, match="No space left"):
-        change_keys(file, lambda document: with_key(document, line("bob", "other")))
+        change_keys(file, lambda document: with_key(document, key_record("bob", "other")))
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir() if path.name.endswith(".new")] == []

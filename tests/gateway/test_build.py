@@ -1,10 +1,9 @@
-"""Settings in, a gateway out; what cannot be built is said at once, setting by setting."""
+"""A gateway is built from settings; the error names every setting that cannot be used."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +12,15 @@ import pytest
 import yaml
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.gateway.assembly.build import build_callers, build_gateway
+from modeltoll.gateway.assembly.build import build_gateway, build_identifier
 from modeltoll.gateway.assembly.components import build_served_model
-from modeltoll.gateway.assembly.measures import MEASURES
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, save_profile
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Caller, Work
 from modeltoll.wire import Accept
 
@@ -51,23 +50,25 @@ def faults(settings):
     return caught.value.faults
 
 
-def test_an_assembled_gateway_walks_a_request_through(place, town):
-    assembly = build_gateway(place(limits={"rows": 2}))
-    gate = assembly.gates["digits"]
-    gate._upstream = town.upstream
+def test_a_built_gateway_handles_a_request(place, harness):
+    gateway = build_gateway(place(limits={"rows": 2}))
+    gate = gateway.gates["digits"]
+    gate._upstream = harness.upstream
 
-    async def visit():
-        async with assembly.opened():
-            return await gate.visit(GateRequest(Caller("key:a"), "/v2/models/digits/infer", town.ask([1, 2]), Accept()))
+    async def handle():
+        async with gateway.open():
+            return await gate.handle(
+                GateRequest(Caller("key:a"), "/v2/models/digits/infer", harness.infer_body([1, 2]), Accept())
+            )
 
-    passage = asyncio.run(visit())
-    assert passage.mode == "sealed"
+    result = asyncio.run(handle())
+    assert result.mode == "sealed"
     assert (place.folder / "modeltoll.db").exists()
-    assert gate.road.subject.service.max_rows == 2
-    assert gate.road.without_ledger is False
+    assert gate.config.served_model.service.max_rows == 2
+    assert gate.config.without_ledger is False
 
 
-def test_everything_that_cannot_be_built_is_said_at_once(place):
+def test_everything_that_cannot_be_built_is_reported_at_once(place):
     (place.folder / "broken.npy").write_bytes(b"no array")
     np.savez(place.folder / "partial.npz", scores=np.ones((3, 2)) / 2)
     model = {
@@ -110,25 +111,15 @@ def test_saved_measures_keep_their_number_of_neighbours(place):
     assert fault.startswith("models.digits.measures.0: 'neighbours'")
 
 
-def test_every_measure_of_the_settings_can_be_built():
-    from modeltoll.gateway.settings.models import MeasureSettings  # noqa: PLC0415
-
-    assert set(MEASURES) == set(MeasureSettings.model_fields["name"].annotation.__args__)
-
-
-def test_every_puzzle_of_the_settings_is_on_the_menu(place):
-    from modeltoll.gateway.settings.models import PuzzleSettings  # noqa: PLC0415
-
-    (kinds,) = re.findall(r"Literal\[(.*?)\]", str(PuzzleSettings.model_fields["allow"].annotation))
-    allow = [name.strip("'") for name in kinds.split(", ")]
+def test_every_puzzle_of_the_registry_can_be_selected(place):
+    allow = list(PUZZLES.built_in)
     settings = place({"puzzle": {"allow": allow, "sha256_below_ms": 5}})
-    menu = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE)
-    assert sorted(menu.puzzles) == sorted(allow)
-    assert {name: puzzle.name for name, puzzle in menu.puzzles.items()} == {name: name for name in allow}
-    assert menu.sha256_below == 0.005
+    selector = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE)
+    assert {name: puzzle.name for name, puzzle in selector.puzzles.items()} == {name: name for name in allow}
+    assert selector.sha256_below == 0.005
 
 
-def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(place):
+def test_expensive_puzzles_share_one_precomputed_pool_and_suspects_have_the_steeper_ladder(place):
     settings = place({"puzzle": {"max_memory_mib": 32, "suspected_memory_mib": 64}})
     stock = build_precomputed_pool(settings)
     puzzle = build_puzzle_selector(settings.models["digits"].puzzle, DEFAULT_PROFILE, stock).puzzles["argon2id"]
@@ -139,7 +130,7 @@ def test_dear_puzzles_come_from_one_stock_and_suspects_have_the_steeper_ladder(p
 
 
 @pytest.mark.parametrize("puzzle", [{"max_memory_mib": 16, "suspected_memory_mib": 8}, {"allow": ["sha256"]}])
-def test_nothing_is_made_ahead_where_no_puzzle_takes_so_much_memory(place, puzzle):
+def test_nothing_is_precomputed_where_no_puzzle_takes_so_much_memory(place, puzzle):
     assert build_precomputed_pool(place({"puzzle": puzzle})) is None
 
 
@@ -151,50 +142,50 @@ def test_a_time_lock_needs_a_machine_that_squares(place):
 
 def test_a_model_in_shadow_mode_needs_no_tariff_yet_and_one_that_charges_does(place):
     (place.folder / "tariff.json").unlink()
-    assembly = build_gateway(place({"mode": "shadow"}))
-    assert any("there is none yet" in notice for notice in assembly.notices)
-    assert assembly.gates["digits"].road.tariff.measures == ("entropy",)
+    gateway = build_gateway(place({"mode": "shadow"}))
+    assert any("there is none yet" in warning for warning in gateway.warnings)
+    assert gateway.gates["digits"].config.tariff.measures == ("entropy",)
     with pytest.raises(SettingsError, match=r"models\.digits\.tariff: .*tariff\.json"):
         build_gateway(place())
 
 
-def test_callers_are_those_of_the_settings(place):
+def test_callers_are_identified_by_the_settings(place):
     keys = [{"name": "alice", "sha256": "a" * 64}, {"name": "vip", "sha256": "b" * 64, "exempt": True}]
-    callers = build_callers(place(callers={"anonymous": False, "keys": keys, "trusted_proxies": ["10.0.0.0/8"]}))
+    callers = build_identifier(place(callers={"anonymous": False, "keys": keys, "trusted_proxies": ["10.0.0.0/8"]}))
     assert callers.keys["a" * 64] == Caller("key:alice")
     assert callers.keys["b" * 64].exempt
     assert not callers.anonymous
     assert [str(network) for network in callers.trusted_proxies] == ["10.0.0.0/8"]
 
 
-def test_the_operator_is_told_what_he_should_know(place, calibration):
+def test_the_operator_gets_startup_warnings(place, calibration):
     save_profile(DEFAULT_PROFILE, place.folder / "machine.json")
     quiet = build_gateway(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
-    assert quiet.notices == ()
+    assert quiet.warnings == ()
     save_calibration(
         replace(calibration, report=replace(calibration.report, warnings=("odd rows",))), place.folder / "t.json"
     )
-    notices = "\n".join(build_gateway(place({"tariff": "t.json", "mode": "shadow"})).notices)
+    warnings = "\n".join(build_gateway(place({"tariff": "t.json", "mode": "shadow"})).warnings)
     for word in ("secrets", "odd rows", "shadow"):
-        assert word in notices
+        assert word in warnings
 
 
-def test_a_tariff_made_with_other_weights_is_noticed(place, calibration):
+def test_a_tariff_with_other_weights_gives_a_warning(place, calibration):
     two = replace(
         calibration, measures=("entropy", "gap"), scores=np.vstack([calibration.scores] * 2), weights=(0.5, 0.5)
     )
     save_calibration(two, place.folder / "two.json")
     for weight, noticed in ((1, False), (3, True)):
         model = {"tariff": "two.json", "measures": [{"name": "entropy"}, {"name": "gap", "weight": weight}]}
-        notices = build_gateway(place(model, secrets=["a" * 64])).notices
-        assert any("weights" in notice for notice in notices) is noticed
+        warnings = build_gateway(place(model, secrets=["a" * 64])).warnings
+        assert any("weights" in warning for warning in warnings) is noticed
 
 
 def test_a_ledger_that_cannot_be_opened_stops_the_gateway_before_it_serves(place):
-    assembly = build_gateway(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
+    gateway = build_gateway(place(ledger={"url": "sqlite:///no/such/folder/ledger.db"}))
 
     async def start():
-        async with assembly.opened():
+        async with gateway.open():
             raise AssertionError("it was opened")
 
     with pytest.raises(LedgerError):

@@ -1,4 +1,4 @@
-"""What only HTTP can get wrong: sizes, encodings, routes, headers, and callers who leave. Over real connections."""
+"""The public application over real connections: sizes, encodings, routes, headers and disconnects."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ALICE = {"x-api-key": "alice-key"}
 
 
 @pytest.fixture
-def gateway(town):
-    """A town's gateway on a port of its own."""
-    with serving(town.application()) as url:
+def gateway(harness):
+    """The harness's public application on a port of its own."""
+    with serving(harness.application()) as url:
         yield url
 
 
-def post(town, url, body, path=None, **headers):
-    return httpx.post(url + (path or town.path), content=body, headers=ALICE | headers, timeout=30)
+def post(harness, url, body, path=None, **headers):
+    return httpx.post(url + (path or harness.path), content=body, headers=ALICE | headers, timeout=30)
 
 
 def say_raw(url, data, *, half_closed=False):
@@ -61,34 +61,34 @@ def error_of(body):
     return document["error"]
 
 
-def test_a_client_that_pays_gets_the_answer_byte_for_byte(town, gateway):
+def test_a_client_that_pays_gets_the_answer_byte_for_byte(harness, gateway):
     for mode in ("sealed", "redeem"):
         headers = ALICE | {wire.ACCEPT_HEADER: f"sha256; mode={mode}"}
         with httpx.Client(transport=TollTransport(max_seconds=30), headers=headers) as client:
-            response = client.post(gateway + town.path, content=town.ask([1, 2]))
-        assert (response.status_code, response.content) == (200, town.say(town.sure(1)).body)
+            response = client.post(gateway + harness.path, content=harness.infer_body([1, 2]))
+        assert (response.status_code, response.content) == (200, harness.answer(harness.confident_scores(1)).body)
         assert response.headers["content-type"] == "application/json"
-    assert [bill.mode for bill in town.log()] == ["sealed", "redeem"]
-    assert town.metric("modeltoll_redemptions_total") == 1
+    assert [bill.mode for bill in harness.log()] == ["sealed", "redeem"]
+    assert harness.metric("modeltoll_redemptions_total") == 1
 
 
 ORIGIN = "https://app.example.org"
 
 
-def asked_before(town, url, origin, header=wire.ACCEPT_HEADER):
+def asked_before(harness, url, origin, header=wire.ACCEPT_HEADER):
     """What a browser asks before a page of that origin may send a request."""
     headers = {"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": header}
-    return httpx.options(url + town.path, headers=headers, timeout=30)
+    return httpx.options(url + harness.path, headers=headers, timeout=30)
 
 
-def test_pages_of_listed_origins_may_ask_and_read_what_they_are_told(town):
-    town.origins = (ORIGIN,)
-    with serving(town.application()) as url:
-        before = asked_before(town, url, ORIGIN)
-        answer = post(town, url, town.ask([1, 2]), origin=ORIGIN)
-        redeemed = asked_before(town, url, ORIGIN, "content-type")
-        strangers = (asked_before(town, url, "https://evil.example"), asked_before(town, url, ORIGIN, "x-other"))
-        stranger = post(town, url, town.ask([1, 2]), origin="https://evil.example")
+def test_pages_of_listed_origins_may_send_requests_and_read_the_headers(harness):
+    harness.cors_origins = (ORIGIN,)
+    with serving(harness.application()) as url:
+        before = asked_before(harness, url, ORIGIN)
+        answer = post(harness, url, harness.infer_body([1, 2]), origin=ORIGIN)
+        redeemed = asked_before(harness, url, ORIGIN, "content-type")
+        strangers = (asked_before(harness, url, "https://evil.example"), asked_before(harness, url, ORIGIN, "x-other"))
+        stranger = post(harness, url, harness.infer_body([1, 2]), origin="https://evil.example")
     assert (before.status_code, redeemed.status_code, answer.status_code) == (200, 200, 402)
     assert before.headers["access-control-allow-origin"] == answer.headers["access-control-allow-origin"] == ORIGIN
     assert "toll-receipt" in answer.headers["access-control-expose-headers"].lower()
@@ -97,34 +97,36 @@ def test_pages_of_listed_origins_may_ask_and_read_what_they_are_told(town):
     assert "access-control-allow-credentials" not in answer.headers
 
 
-def test_without_a_list_no_page_of_another_origin_may_ask(town, gateway):
-    assert asked_before(town, gateway, ORIGIN).status_code == 404
-    assert "access-control-allow-origin" not in post(town, gateway, town.ask([1, 2]), origin=ORIGIN).headers
+def test_without_a_list_no_page_of_another_origin_may_ask(harness, gateway):
+    assert asked_before(harness, gateway, ORIGIN).status_code == 404
+    assert (
+        "access-control-allow-origin" not in post(harness, gateway, harness.infer_body([1, 2]), origin=ORIGIN).headers
+    )
 
 
-def test_a_client_that_cannot_pay_is_told_why(town, gateway):
-    response = post(town, gateway, town.ask([1, 2]))
+def test_a_client_without_toll_support_gets_a_readable_error(harness, gateway):
+    response = post(harness, gateway, harness.infer_body([1, 2]))
     toll = wire.decode_toll(response.content)
     assert response.status_code == 402
     assert response.json()["error"] == wire.DETAIL
     assert response.headers["cache-control"] == "no-store"
-    assert response.headers["www-authenticate"] == wire.format_authenticate(toll, town.model)
+    assert response.headers["www-authenticate"] == wire.format_authenticate(toll, harness.model)
     assert wire.RECEIPT_HEADER not in response.headers
-    assert town.say(town.sure(1)).body not in response.content
+    assert harness.answer(harness.confident_scores(1)).body not in response.content
 
 
-def test_shadow_mode_gives_the_answer_with_a_receipt(town):
-    town.mode = "shadow"
-    with serving(town.application()) as url:
-        response = post(town, url, town.ask([1, 2]))
-    assert response.content == town.say(town.sure(1)).body
-    (bill,) = town.log()
+def test_shadow_mode_gives_the_answer_with_a_receipt(harness):
+    harness.mode = "shadow"
+    with serving(harness.application()) as url:
+        response = post(harness, url, harness.infer_body([1, 2]))
+    assert response.content == harness.answer(harness.confident_scores(1)).body
+    (bill,) = harness.log()
     assert response.headers["toll-receipt"] == wire.format_receipt(1, bill.work.seconds, "shadow")
 
 
-def test_an_exempt_caller_gets_the_answer_with_a_receipt(town, gateway):
-    response = post(town, gateway, town.ask([1, 2]), **{"x-api-key": "vip-key"})
-    assert response.content == town.say(town.sure(1)).body
+def test_an_exempt_caller_gets_the_answer_with_a_receipt(harness, gateway):
+    response = post(harness, gateway, harness.infer_body([1, 2]), **{"x-api-key": "vip-key"})
+    assert response.content == harness.answer(harness.confident_scores(1)).body
     assert response.headers["toll-receipt"].endswith("mode=exempt")
 
 
@@ -132,69 +134,69 @@ def test_an_exempt_caller_gets_the_answer_with_a_receipt(town, gateway):
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 50_000, b'{"inputs":[],"inputs":[]}', b""])
-def test_bad_bodies_are_errors_of_the_protocol(town, gateway, body):
-    response = post(town, gateway, body)
+def test_bad_bodies_are_errors_of_the_protocol(harness, gateway, body):
+    response = post(harness, gateway, body)
     assert response.status_code == 400
     assert error_of(response.content)
-    assert town.upstream.requests == []
+    assert harness.upstream.requests == []
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_above_the_limit_is_refused_however_it_comes(town, gateway, chunked):
+def test_a_body_above_the_limit_is_refused_however_it_comes(harness, gateway, chunked):
     size = 20 << 20
     body = (b"x" * 65536 for _ in range(size // 65536)) if chunked else b"x" * size
     try:
-        response = post(town, gateway, body)
+        response = post(harness, gateway, body)
     except httpx.WriteError:
         pytest.skip("this system tells the client only that the connection was cut")
     assert response.status_code == 413
     assert "100000 bytes" in error_of(response.content)
-    assert town.upstream.requests == []
+    assert harness.upstream.requests == []
 
 
-def test_a_body_of_exactly_the_limit_is_read(town, gateway):
-    body = town.ask([1, 2], id="x" * 99_000)
-    town_body = body + b" " * (town.max_body - len(body))
-    assert post(town, gateway, town_body).status_code == 402
-    assert post(town, gateway, town_body + b" ").status_code == 413
+def test_a_body_of_exactly_the_limit_is_read(harness, gateway):
+    body = harness.infer_body([1, 2], id="x" * 99_000)
+    town_body = body + b" " * (harness.max_body - len(body))
+    assert post(harness, gateway, town_body).status_code == 402
+    assert post(harness, gateway, town_body + b" ").status_code == 413
 
 
-def request_of(town, body, *lines):
-    head = [f"POST {town.path} HTTP/1.1", "Host: toll", "X-Api-Key: alice-key", *lines, "", ""]
+def request_of(harness, body, *lines):
+    head = [f"POST {harness.path} HTTP/1.1", "Host: toll", "X-Api-Key: alice-key", *lines, "", ""]
     return "\r\n".join(head).encode() + body
 
 
-def test_a_length_that_claims_too_much_is_refused_before_the_body_is_there(town, gateway):
+def test_a_length_that_claims_too_much_is_refused_before_the_body_is_there(harness, gateway):
     for length in ("100001", "9" * 18):
-        status, said = say_raw(gateway, request_of(town, b"{", f"Content-Length: {length}"))
+        status, said = say_raw(gateway, request_of(harness, b"{", f"Content-Length: {length}"))
         assert (status, "100000 bytes" in error_of(said)) == (413, True)
 
 
-def test_a_body_shorter_than_it_claims_is_no_request(town, gateway):
-    body = town.ask([1, 2])
-    data = request_of(town, body, f"Content-Length: {len(body) + 10}")
+def test_a_body_shorter_than_it_claims_is_no_request(harness, gateway):
+    body = harness.infer_body([1, 2])
+    data = request_of(harness, body, f"Content-Length: {len(body) + 10}")
     with pytest.raises((http.client.HTTPException, OSError)):
         say_raw(gateway, data, half_closed=True)
-    assert town.upstream.requests == []
+    assert harness.upstream.requests == []
 
 
-def test_a_body_longer_than_it_claims_is_cut_and_the_rest_is_no_request(town, gateway):
-    body = town.ask([1, 2])
-    status, _ = say_raw(gateway, request_of(town, body + b"garbage\r\n\r\n", f"Content-Length: {len(body)}"))
+def test_a_body_longer_than_it_claims_is_cut_and_the_rest_is_no_request(harness, gateway):
+    body = harness.infer_body([1, 2])
+    status, _ = say_raw(gateway, request_of(harness, body + b"garbage\r\n\r\n", f"Content-Length: {len(body)}"))
     assert status in (400, 402)
-    assert len(town.log()) <= 1
+    assert len(harness.log()) <= 1
 
 
-def test_a_body_that_does_not_arrive_is_given_up(town, gateway, monkeypatch):
+def test_a_body_that_does_not_arrive_is_given_up(harness, gateway, monkeypatch):
     monkeypatch.setattr(parsing, "_READ_SECONDS", 0.1)
-    status, said = say_raw(gateway, request_of(town, b"{", "Content-Length: 100"))
+    status, said = say_raw(gateway, request_of(harness, b"{", "Content-Length: 100"))
     assert (status, "in time" in error_of(said)) == (400, True)
 
 
-def test_compressed_bodies_are_refused(town, gateway):
-    response = post(town, gateway, gzip.compress(town.ask([1, 2])), **{"content-encoding": "gzip"})
+def test_compressed_bodies_are_refused(harness, gateway):
+    response = post(harness, gateway, gzip.compress(harness.infer_body([1, 2])), **{"content-encoding": "gzip"})
     assert (response.status_code, "compressed" in error_of(response.content)) == (400, True)
-    assert post(town, gateway, town.ask([1, 2]), **{"content-encoding": "Identity"}).status_code == 402
+    assert post(harness, gateway, harness.infer_body([1, 2]), **{"content-encoding": "Identity"}).status_code == 402
 
 
 # Routes
@@ -242,85 +244,87 @@ UNLISTED = [
 ]
 
 
-def test_what_is_not_listed_is_refused_and_never_asked_for(town, gateway):
+def test_what_is_not_listed_is_refused_and_never_asked_for(harness, gateway):
     """Raw request lines, since HTTP libraries tidy paths up before they send them."""
     for method, path in UNLISTED:
-        body = town.ask([1, 2])
+        body = harness.infer_body([1, 2])
         head = f"{method} {path} HTTP/1.1\r\nHost: toll\r\nX-Api-Key: alice-key\r\nContent-Length: {len(body)}\r\n\r\n"
         status, said = say_raw(gateway, head.encode() + body)
         assert status == 404, (method, path)
         assert error_of(said)
-    assert town.upstream.requests == []
+    assert harness.upstream.requests == []
 
 
 @pytest.mark.parametrize("host", ["other/v2/models/other/infer?", "a/../..", "a#b", "[", ""])
-def test_the_host_header_does_not_choose_the_path(town, gateway, host):
-    body = town.ask([1, 2])
-    data = request_of(town, body, f"Content-Length: {len(body)}").replace(b"Host: toll", f"Host: {host}".encode())
+def test_the_host_header_does_not_choose_the_path(harness, gateway, host):
+    body = harness.infer_body([1, 2])
+    data = request_of(harness, body, f"Content-Length: {len(body)}").replace(b"Host: toll", f"Host: {host}".encode())
     say_raw(gateway, data)
-    assert {path for path, _ in town.upstream.requests} <= {town.path}
+    assert {path for path, _ in harness.upstream.requests} <= {harness.path}
 
 
-def test_versions_are_asked_for_by_name(town, gateway):
+def test_versions_are_asked_for_by_name(harness, gateway):
     path = "/v2/models/digits/versions/v1.2-b_3/infer"
-    assert post(town, gateway, town.ask([1, 2]), path).status_code == 402
-    assert [asked for asked, _ in town.upstream.requests] == [path]
+    assert post(harness, gateway, harness.infer_body([1, 2]), path).status_code == 402
+    assert [asked for asked, _ in harness.upstream.requests] == [path]
 
 
-def test_metadata_and_health_go_through_as_they_are(town, gateway):
+def test_metadata_and_health_go_through_as_they_are(harness, gateway):
     paths = ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/digits", "/v2/models/digits/ready"]
     paths += ["/v2/models/digits/versions/1", "/v2/models/digits/versions/1/ready"]
     for path in paths:
         response = httpx.get(gateway + path, headers=ALICE)
         assert (response.status_code, response.json()["path"]) == (200, path)
-    town.upstream.handler = lambda path, body: Answer(503, "text/plain", b"not yet")
+    harness.upstream.handler = lambda path, body: Answer(503, "text/plain", b"not yet")
     response = httpx.get(gateway + "/v2/health/ready")
     assert (response.status_code, response.content) == (503, b"not yet")
-    assert town.log() == []
+    assert harness.log() == []
 
 
 # Callers
 
 
-def test_keys_are_asked_for_and_nobody_learns_them(town):
-    town.callers = CallerIdentifier({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
-    with serving(town.application()) as url:
+def test_keys_are_required_and_never_shown(harness):
+    harness.identifier = CallerIdentifier({hash_key("alice-key"): Caller("key:alice")}, anonymous=False)
+    with serving(harness.application()) as url:
         for headers in ({}, {"x-api-key": "wrong-key"}, {"authorization": "Bearer wrong-key"}):
             for response in (
-                httpx.post(url + town.path, content=town.ask([1, 2]), headers=headers),
+                httpx.post(url + harness.path, content=harness.infer_body([1, 2]), headers=headers),
                 httpx.get(url + "/v2/models/digits", headers=headers),
                 httpx.post(url + wire.REDEEM_PATH, content=b"{}", headers=headers),
             ):
                 assert response.status_code == 401
                 assert response.headers["www-authenticate"] == "Bearer"
                 assert "wrong-key" not in error_of(response.content)
-        assert post(town, url, town.ask([1, 2])).status_code == 402
-    assert len(town.upstream.requests) == 1
+        assert post(harness, url, harness.infer_body([1, 2])).status_code == 402
+    assert len(harness.upstream.requests) == 1
 
 
-def test_every_line_of_forwarded_for_counts(town):
+def test_every_line_of_forwarded_for_counts(harness):
     """A proxy may append a line of its own to the one that the caller made up."""
-    town.callers = CallerIdentifier(trusted_proxies=(ip_network("127.0.0.0/8"),))
-    body = town.ask([1, 2])
+    harness.identifier = CallerIdentifier(trusted_proxies=(ip_network("127.0.0.0/8"),))
+    body = harness.infer_body([1, 2])
     lines = ("X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 203.0.113.1", f"Content-Length: {len(body)}")
-    with serving(town.application()) as url:
-        assert say_raw(url, request_of(town, body, *lines).replace(b"X-Api-Key", b"X-Nothing"))[0] == 402
-    assert town.account(Caller("net:203.0.113.0/24")).rows == 1
+    with serving(harness.application()) as url:
+        assert say_raw(url, request_of(harness, body, *lines).replace(b"X-Api-Key", b"X-Nothing"))[0] == 402
+    assert harness.account(Caller("net:203.0.113.0/24")).rows == 1
 
 
-def redemption(town, url, caller="alice-key"):
-    toll = wire.decode_toll(post(town, url, town.ask([1, 2]), **{wire.ACCEPT_HEADER: "sha256; mode=redeem"}).content)
+def redemption(harness, url, caller="alice-key"):
+    toll = wire.decode_toll(
+        post(harness, url, harness.infer_body([1, 2]), **{wire.ACCEPT_HEADER: "sha256; mode=redeem"}).content
+    )
     body = wire.encode_redemption(toll.payload, solve(toll.challenge, SolveControl()).counters)
     return lambda key=caller: httpx.post(url + wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
 
 
-def test_a_token_is_redeemed_by_its_caller_alone(town, gateway):
-    redeem = redemption(town, gateway)
-    assert redeem().content == redeem().content == town.say(town.sure(1)).body
+def test_a_token_is_redeemed_by_its_caller_alone(harness, gateway):
+    redeem = redemption(harness, gateway)
+    assert redeem().content == redeem().content == harness.answer(harness.confident_scores(1)).body
     response = redeem("bob-key")
     assert response.status_code == 403
     assert "alice" not in error_of(response.content)
-    town.clock.advance(86_400)
+    harness.clock.advance(86_400)
     assert redeem().status_code == 410
     wrong = httpx.post(gateway + wire.REDEEM_PATH, content=b"{", headers=ALICE)
     assert (wrong.status_code, bool(error_of(wrong.content))) == (400, True)
@@ -329,96 +333,101 @@ def test_a_token_is_redeemed_by_its_caller_alone(town, gateway):
 # Waiting
 
 
-def test_too_many_who_wait_are_sent_away(town):
+def test_requests_above_the_limit_are_refused(harness):
     inside, leave = threading.Event(), threading.Event()
 
     class Slow:
         async def predict(self, path, body, content_type):
             inside.set()
             await asyncio.to_thread(leave.wait)
-            return town.say(town.sure(1))
+            return harness.answer(harness.confident_scores(1))
 
-    town.upstream, town.waiting = Slow(), 1
-    with serving(town.application()) as url:
-        first = threading.Thread(target=post, args=(town, url, town.ask([1, 2])))
+    harness.upstream, harness.max_requests = Slow(), 1
+    with serving(harness.application()) as url:
+        first = threading.Thread(target=post, args=(harness, url, harness.infer_body([1, 2])))
         first.start()
         assert inside.wait(30)
-        response = post(town, url, town.ask([3, 4]))
+        response = post(harness, url, harness.infer_body([3, 4]))
         leave.set()
         first.join()
         assert (response.status_code, "waiting" in error_of(response.content)) == (503, True)
-        assert post(town, url, town.ask([3, 4])).status_code == 402  # who left has made room
+        assert post(harness, url, harness.infer_body([3, 4])).status_code == 402  # who left has made room
 
 
-def test_a_caller_who_leaves_takes_no_place_with_him(town):
-    """He is gone before his body is complete, or while the model server thinks; others go on."""
-    inside, leave, body = threading.Event(), threading.Event(), town.ask([1, 2])
+def test_a_caller_that_disconnects_frees_its_slot(harness):
+    """The caller disconnects before its body is complete, or while the model server works; others are served."""
+    inside, leave, body = threading.Event(), threading.Event(), harness.infer_body([1, 2])
 
     class Slow:
         async def predict(self, path, body, content_type):
             inside.set()
             await asyncio.to_thread(leave.wait)
-            return town.say(town.sure(1))
+            return harness.answer(harness.confident_scores(1))
 
-    town.upstream, town.waiting = Slow(), 1
-    with serving(town.application()) as url:
+    harness.upstream, harness.max_requests = Slow(), 1
+    with serving(harness.application()) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(request_of(town, b"{", "Content-Length: 100"))
+            connection.sendall(request_of(harness, b"{", "Content-Length: 100"))
         while not inside.is_set():  # until it is known that the first has gone
             with socket.create_connection((host, int(port))) as connection:
-                connection.sendall(request_of(town, body, f"Content-Length: {len(body)}"))
+                connection.sendall(request_of(harness, body, f"Content-Length: {len(body)}"))
                 inside.wait(0.2)
         leave.set()
-        while (response := post(town, url, town.ask([5, 6]))).status_code == 503:
+        while (response := post(harness, url, harness.infer_body([5, 6]))).status_code == 503:
             pass
         assert response.status_code == 402
-    assert [bill.rows for bill in town.log()] == [1, 1]  # who left after asking was charged; who left before was not
+    assert [bill.rows for bill in harness.log()] == [1, 1]  # who left after asking was charged; who left before was not
 
 
 # Metrics, logs, errors
 
 
-def test_a_dead_ledger_is_a_503_that_tells_the_operator_more_than_the_caller(town, caplog):
+def test_a_failing_ledger_is_a_503_with_more_detail_in_the_log_than_in_the_answer(harness, caplog):
     async def charge(caller, entry):
         raise LedgerError("the ledger's disk is full; make room", private="/var/lib/secret/ledger.db")
 
-    town.ledger.charge = charge
-    with serving(town.application()) as url:
-        response = post(town, url, town.ask([1, 2]))
+    harness.ledger.charge = charge
+    with serving(harness.application()) as url:
+        response = post(harness, url, harness.infer_body([1, 2]))
     assert (response.status_code, error_of(response.content)) == (503, "the ledger's disk is full; make room")
     assert "/var/lib/secret" in caplog.text
-    town.without_ledger = True
-    with serving(town.application()) as url:
-        assert post(town, url, town.ask([1, 2])).status_code == 402
-    assert town.metric("modeltoll_without_ledger_total") == 1
+    harness.without_ledger = True
+    with serving(harness.application()) as url:
+        assert post(harness, url, harness.infer_body([1, 2])).status_code == 402
+    assert harness.metric("modeltoll_without_ledger_total") == 1
 
 
-def test_a_fault_of_the_gateway_itself_says_nothing_of_it(town, caplog):
+def test_a_fault_of_the_gateway_itself_says_nothing_of_it(harness, caplog):
     def read(body, service):
         raise ZeroDivisionError("payload 4711")
 
-    gate = town.gate()
-    gate.road.subject.protocol.read = read
-    house = town.house(gate)
-    with serving(public_app.application(house)) as url:
-        response = post(town, url, town.ask([1, 2]))
+    gate = harness.gate()
+    gate.config.served_model.protocol.read = read
+    components = harness.components(gate)
+    with serving(public_app.application(components)) as url:
+        response = post(harness, url, harness.infer_body([1, 2]))
     assert (response.status_code, error_of(response.content)) == (500, "the gateway failed")
-    assert town.metric('modeltoll_refusals_total{error="ModeltollError"}') == 1
+    assert harness.metric('modeltoll_refusals_total{error="ModeltollError"}') == 1
     assert any(record.levelno >= logging.ERROR for record in caplog.records)  # the operator gets the traceback
 
 
-def test_neither_keys_nor_payloads_nor_names_are_in_metrics_logs_or_errors(town, caplog):
+def test_neither_keys_nor_payloads_nor_names_are_in_metrics_logs_or_errors(harness, caplog):
     caplog.set_level(logging.DEBUG)
     secret = 47.110815
-    with serving(town.application()) as url:
-        redeem = redemption(town, url)
-        said = [post(town, url, town.ask([secret, 1])), redeem(), redeem("bob-key"), post(town, url, b'{"47.110815"')]
-        said += [httpx.post(url + town.path, headers={"authorization": "Bearer wrong-key"})]
-        town.upstream.handler = lambda path, body: Answer(500, "text/plain", body)
-        said += [post(town, url, town.ask([secret, 2]))]
-        town.upstream.handler = lambda path, body: Answer(200, "application/json", body)
-        said += [post(town, url, town.ask([secret, 3]))]
+    with serving(harness.application()) as url:
+        redeem = redemption(harness, url)
+        said = [
+            post(harness, url, harness.infer_body([secret, 1])),
+            redeem(),
+            redeem("bob-key"),
+            post(harness, url, b'{"47.110815"'),
+        ]
+        said += [httpx.post(url + harness.path, headers={"authorization": "Bearer wrong-key"})]
+        harness.upstream.handler = lambda path, body: Answer(500, "text/plain", body)
+        said += [post(harness, url, harness.infer_body([secret, 2]))]
+        harness.upstream.handler = lambda path, body: Answer(200, "application/json", body)
+        said += [post(harness, url, harness.infer_body([secret, 3]))]
     errors = " ".join(response.text for response in said if response.status_code not in (200, 402))
     logged = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("http"))
     assert len(errors) > 100
@@ -426,16 +435,16 @@ def test_neither_keys_nor_payloads_nor_names_are_in_metrics_logs_or_errors(town,
     for word in ("47.110815", "-key", "alice", "bob", "127.0.0"):
         assert word not in errors
         assert word not in logged
-        assert word not in town.telemetry.page().decode()
+        assert word not in harness.metrics.render().decode()
 
 
-def test_metrics_count_what_happened(town):
-    admin = admin_application(town.upstream, "/v2/health/ready", town.ledger, town.telemetry)
-    town.telemetry.price(town.model, 0.0001, at_minimum=True)
-    with serving(town.application()) as url, serving(admin) as operator:
-        post(town, url, town.ask([[1, 2], [3, 4]]))
-        post(town, url, town.ask([1, 2]), **{"x-api-key": "vip-key"})
-        post(town, url, b"{")
+def test_metrics_count_what_happened(harness):
+    admin = admin_application(harness.upstream, "/v2/health/ready", harness.ledger, harness.metrics)
+    harness.metrics.set_unit(harness.model, 0.0001, at_minimum=True)
+    with serving(harness.application()) as url, serving(admin) as operator:
+        post(harness, url, harness.infer_body([[1, 2], [3, 4]]))
+        post(harness, url, harness.infer_body([1, 2]), **{"x-api-key": "vip-key"})
+        post(harness, url, b"{")
         response = httpx.get(operator + "/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = dict(line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#"))
@@ -461,29 +470,29 @@ async def get(app: Starlette, path):
         return await client.get(path)
 
 
-def test_readiness_says_which_of_the_two_is_not_ready(town, monkeypatch):
-    admin = admin_application(town.upstream, "/v2/health/ready", town.ledger, town.telemetry)
+def test_readiness_says_which_of_the_two_is_not_ready(harness, monkeypatch):
+    admin = admin_application(harness.upstream, "/v2/health/ready", harness.ledger, harness.metrics)
     assert asyncio.run(get(admin, "/livez")).json() == {"live": True}
     assert asyncio.run(get(admin, "/readyz")).json() == {"ready": True, "upstream": True, "ledger": True}
-    assert town.upstream.requests == [("/v2/health/ready", b"")]
-    town.upstream.handler = lambda path, body: Answer(503, "text/plain", b"")
+    assert harness.upstream.requests == [("/v2/health/ready", b"")]
+    harness.upstream.handler = lambda path, body: Answer(503, "text/plain", b"")
     response = asyncio.run(get(admin, "/readyz"))
     assert (response.status_code, response.json()) == (503, {"ready": False, "upstream": False, "ledger": True})
-    asyncio.run(town.ledger.close())
+    asyncio.run(harness.ledger.close())
     assert asyncio.run(get(admin, "/readyz")).json() == {"ready": False, "upstream": False, "ledger": False}
     assert asyncio.run(get(admin, "/livez")).status_code == 200
     assert asyncio.run(get(admin, "/v2/models/digits")).status_code == 404
 
 
-def test_readiness_does_not_wait_for_those_who_sleep(town, monkeypatch):
-    monkeypatch.setattr("modeltoll.gateway.admin.health._PATIENCE", 0.01)
+def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness, monkeypatch):
+    monkeypatch.setattr("modeltoll.gateway.admin.health._TIMEOUT", 0.01)
 
-    class Asleep:
+    class Hanging:
         async def fetch(self, path):
             await asyncio.Event().wait()
 
         async def account(self, caller, model, at):
             await asyncio.Event().wait()
 
-    admin = admin_application(Asleep(), "/v2/health/ready", Asleep(), town.telemetry)
+    admin = admin_application(Hanging(), "/v2/health/ready", Hanging(), harness.metrics)
     assert asyncio.run(get(admin, "/readyz")).json() == {"ready": False, "upstream": False, "ledger": False}

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.assembly.callers import build_callers, build_jwt_credentials
+from modeltoll.gateway.assembly.callers import build_identifier, build_jwt_credentials
 from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
-from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy, read_keys
+from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy, read_verification_keys
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
@@ -52,22 +52,22 @@ def signed(members=None, key=SECRET, algorithm="HS256", **headers):
 
 
 def tokens(algorithms=("HS256",), keys=None, **terms):
-    desk = JwtCredentials(
+    credentials = JwtCredentials(
         JwtPolicy(tuple(algorithms), "normal", **terms), TIERS, keys or SECRET.encode(), FakeClock(NOW)
     )
-    if desk.watch:
-        desk.watch.read()
-    return desk
+    if credentials.file_watch:
+        credentials.file_watch.read()
+    return credentials
 
 
-def refused(desk, token, match="not valid here"):
+def refused(credentials, token, match="not valid here"):
     with pytest.raises(CallerRefused, match=match) as caught:
-        desk.caller(token)
+        credentials.caller(token)
     assert caught.value.status == 401
     return caught.value.private
 
 
-def test_the_sub_of_a_good_token_is_the_caller():
+def test_the_sub_of_a_valid_token_is_the_caller():
     assert tokens().caller(signed()) == Caller("jwt:alice")
 
 
@@ -75,10 +75,10 @@ def test_the_sub_of_a_good_token_is_the_caller():
 def test_public_keys_verify_what_their_private_keys_signed(tmp_path, algorithm):
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS[algorithm]))
-    desk = tokens([algorithm], file)
-    assert desk.caller(signed(key=KEYS[algorithm], algorithm=algorithm)).name == "jwt:alice"
+    credentials = tokens([algorithm], file)
+    assert credentials.caller(signed(key=KEYS[algorithm], algorithm=algorithm)).name == "jwt:alice"
     stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    refused(desk, signed(key=stranger, algorithm="RS256"))
+    refused(credentials, signed(key=stranger, algorithm="RS256"))
 
 
 def test_a_set_of_keys_is_asked_by_the_tokens_key_id(tmp_path):
@@ -88,12 +88,12 @@ def test_a_set_of_keys_is_asked_by_the_tokens_key_id(tmp_path):
         {**kind.to_jwk(KEYS[name].public_key(), as_dict=True), "kid": name, "alg": name} for name, kind in sets.items()
     ]
     file.write_text(json.dumps({"keys": listed}))
-    desk = tokens(sets, file)
+    credentials = tokens(sets, file)
     for name in sets:
-        assert desk.caller(signed(key=KEYS[name], algorithm=name, kid=name)).name == "jwt:alice"
-    assert "id" in refused(desk, signed(key=KEYS["RS256"], algorithm="RS256", kid="other"))
-    assert "id" in refused(desk, signed(key=KEYS["RS256"], algorithm="RS256"))
-    refused(desk, signed(key=KEYS["RS256"], algorithm="RS256", kid="ES256"))
+        assert credentials.caller(signed(key=KEYS[name], algorithm=name, kid=name)).name == "jwt:alice"
+    assert "id" in refused(credentials, signed(key=KEYS["RS256"], algorithm="RS256", kid="other"))
+    assert "id" in refused(credentials, signed(key=KEYS["RS256"], algorithm="RS256"))
+    refused(credentials, signed(key=KEYS["RS256"], algorithm="RS256", kid="ES256"))
 
 
 def unsigned(**members):
@@ -102,23 +102,23 @@ def unsigned(**members):
     return f"{texts[0]}.{texts[1]}."
 
 
-def test_a_token_that_nobody_signed_or_signed_otherwise_is_refused(tmp_path):
-    """Neither 'none', nor a symmetric signature made with the public key, which everybody has."""
+def test_a_token_with_no_or_another_signature_is_refused(tmp_path):
+    """Neither 'none', nor a symmetric signature made with the public key, which is public."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS["RS256"]))
-    desk = tokens(["RS256"], file)
-    refused(desk, unsigned())
+    credentials = tokens(["RS256"], file)
+    refused(credentials, unsigned())
     refused(tokens(), unsigned())
     head, body, _ = signed(key="x" * 32).split(".")
     confused = jwt.api_jws.PyJWS()
     confused._algorithms["HS256"] = Raw(jwt.algorithms.HMACAlgorithm.SHA256)
-    refused(desk, confused.encode(json.dumps(claims()).encode(), pem(KEYS["RS256"]), "HS256"))
-    refused(desk, f"{head}.{body}.AAAA")
-    refused(desk, signed(key=SECRET))
+    refused(credentials, confused.encode(json.dumps(claims()).encode(), pem(KEYS["RS256"]), "HS256"))
+    refused(credentials, f"{head}.{body}.AAAA")
+    refused(credentials, signed(key=SECRET))
 
 
 class Raw(jwt.algorithms.HMACAlgorithm):
-    """HMAC as a forger does it, who takes a public key for the secret."""
+    """A token signed by HMAC with a public key as the secret."""
 
     def prepare_key(self, key):
         return key
@@ -127,7 +127,7 @@ class Raw(jwt.algorithms.HMACAlgorithm):
 TIMES = {
     "over": ({"exp": NOW}, "expired"),
     "long over": ({"exp": 0}, "expired"),
-    "not yet": ({"nbf": NOW + 1}, "not good yet"),
+    "not yet": ({"nbf": NOW + 1}, "not valid yet"),
     "no end": ({"exp": None}, "not valid here"),
     "an end that is no time": ({"exp": "tomorrow"}, "not valid here"),
     "an end that is a truth": ({"exp": True}, "not valid here"),
@@ -142,10 +142,10 @@ def test_times_are_checked_by_the_gateways_clock(members, match):
 
 
 def test_clocks_may_differ_by_the_leeway_and_no_more():
-    desk = tokens(leeway=30.0)
-    assert desk.caller(signed(claims(exp=NOW - 29, nbf=NOW + 29)))
-    refused(desk, signed(claims(exp=NOW - 30)), "expired")
-    refused(desk, signed(claims(nbf=NOW + 31)), "not good yet")
+    credentials = tokens(leeway_seconds=30.0)
+    assert credentials.caller(signed(claims(exp=NOW - 29, nbf=NOW + 29)))
+    refused(credentials, signed(claims(exp=NOW - 30)), "expired")
+    refused(credentials, signed(claims(nbf=NOW + 31)), "not valid yet")
 
 
 def test_a_token_must_have_an_end_and_a_subject():
@@ -156,35 +156,35 @@ def test_a_token_must_have_an_end_and_a_subject():
 
 
 def test_issuer_and_audience_must_be_the_ones_that_are_expected():
-    desk = tokens(issuer="https://id.example", audience="toll")
+    credentials = tokens(issuer="https://id.example", audience="toll")
     good = {"iss": "https://id.example", "aud": ["other", "toll"]}
-    assert desk.caller(signed(claims(**good)))
+    assert credentials.caller(signed(claims(**good)))
     for members in ({}, good | {"iss": "https://evil.example"}, good | {"aud": "other"}, {"aud": "toll"}):
-        refused(desk, signed(claims(**members)))
+        refused(credentials, signed(claims(**members)))
     refused(tokens(), signed(claims(aud="somebody else")))  # meant for another, and none is expected here
 
 
 def test_tier_and_organisation_come_from_the_claims_that_are_named():
-    desk = tokens(tier_claim="plan", organisation_claim="org")
-    assert desk.caller(signed(claims(plan="strict", org="acme"))) == Caller(
+    credentials = tokens(tier_claim="plan", organisation_claim="org")
+    assert credentials.caller(signed(claims(plan="strict", org="acme"))) == Caller(
         "jwt:alice", groups=("org:acme",), markup=4.0
     )
-    assert desk.caller(signed()) == Caller("jwt:alice")
+    assert credentials.caller(signed()) == Caller("jwt:alice")
     assert tokens().caller(signed(claims(plan="strict", org="acme"))) == Caller("jwt:alice")
     for members in ({"plan": "gold"}, {"plan": 7}, {"plan": None}, {"org": "a b"}, {"org": ["acme"]}):
-        refused(desk, signed(claims(**members)))
+        refused(credentials, signed(claims(**members)))
 
 
-def test_extensions_that_nobody_here_knows_and_endless_tokens_are_refused():
+def test_tokens_with_unknown_extensions_and_overlong_tokens_are_refused():
     assert "crit" in refused(tokens(), signed(crit=["b64x"], b64x=True))
     assert "longer" in refused(tokens(), signed(claims(padding="x" * 9000)))
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[\w-]{0,30}\.[\w-]{0,30}\.[\w-]{0,30}", fullmatch=True))
-def test_any_text_is_a_caller_a_refusal_or_somebody_elses(text):
-    desk, token = tokens(), text.count(".") == 2 and text.isascii()
+def test_any_text_gives_a_caller_none_or_a_refusal(text):
+    credentials, token = tokens(), text.count(".") == 2 and text.isascii()
     try:
-        assert desk.caller(text) is None
+        assert credentials.caller(text) is None
     except CallerRefused:
         assert token
 
@@ -201,39 +201,39 @@ def test_api_keys_go_before_tokens_and_what_is_neither_is_not_known():
             name(key)
 
 
-def test_over_http_a_bad_token_is_401_in_the_protocols_shape_and_asks_nobody(town):
-    town.callers = CallerIdentifier(credentials=(tokens(),))
-    with serving(town.application()) as url:
+def test_over_http_a_bad_token_is_401_in_the_protocols_format_and_the_model_server_is_not_asked(harness):
+    harness.identifier = CallerIdentifier(credentials=(tokens(),))
+    with serving(harness.application()) as url:
 
         def ask(token):
             headers = {"authorization": f"Bearer {token}"}
-            return httpx.post(url + town.path, content=town.ask([1, 2]), headers=headers)
+            return httpx.post(url + harness.path, content=harness.infer_body([1, 2]), headers=headers)
 
         good, bad = ask(signed()), ask(signed(key="x" * 32))
     assert (good.status_code, bad.status_code) == (402, 401)
     assert bad.json() == {"error": "the token is not valid here"}
     assert bad.headers["www-authenticate"] == "Bearer"
-    assert len(town.upstream.requests) == 1
-    assert town.account(Caller("jwt:alice")).rows == 1
+    assert len(harness.upstream.requests) == 1
+    assert harness.account(Caller("jwt:alice")).rows == 1
 
 
 # Key files and settings
 
 
-def test_keys_that_change_are_in_force_after_the_next_look_and_broken_ones_never(tmp_path):
+def test_a_changed_key_file_takes_effect_at_the_next_check_and_an_invalid_one_never(tmp_path):
     """An issuer goes from one key to the next without a restart."""
     file = tmp_path / "key.pem"
     file.write_bytes(pem(KEYS["RS256"]))
-    desk = tokens(["RS256"], file)
+    credentials = tokens(["RS256"], file)
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     old, new = (signed(key=key, algorithm="RS256") for key in (KEYS["RS256"], other))
     file.write_bytes(b"garbage")
-    desk.watch.look()
-    assert (desk.watch.broken, desk.caller(old).name) == (True, "jwt:alice")
+    credentials.file_watch.check()
+    assert (credentials.file_watch.invalid, credentials.caller(old).name) == (True, "jwt:alice")
     file.write_bytes(pem(other))
-    desk.watch.look()
-    assert (desk.watch.broken, desk.caller(new).name) == (False, "jwt:alice")
-    refused(desk, old)
+    credentials.file_watch.check()
+    assert (credentials.file_watch.invalid, credentials.caller(new).name) == (False, "jwt:alice")
+    refused(credentials, old)
 
 
 def private(encryption):
@@ -260,10 +260,10 @@ def test_a_file_without_a_fitting_key_is_a_fault_that_shows_nothing_of_it(tmp_pa
     file = tmp_path / "key"
     file.write_bytes(text)
     with pytest.raises(SettingsError, match=mend) as caught:
-        read_keys(file, (algorithm,))
+        read_verification_keys(file, (algorithm,))
     assert "PRIVATE" not in str(caught.value)
     with pytest.raises(SettingsError, match="cannot be read"):
-        read_keys(tmp_path / "nowhere", (algorithm,))
+        read_verification_keys(tmp_path / "nowhere", (algorithm,))
 
 
 def settings(folder, **jwt_members):
@@ -280,11 +280,11 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
     monkeypatch.setenv("MODELTOLL_CALLERS__JWT__SECRET", SECRET)
     from_environment = settings(tmp_path, tier="strict", leeway_seconds=7)
     for loaded in (from_file, from_environment):
-        desk = build_jwt_credentials(loaded)
-        assert desk._keys == {"": SECRET.encode()}
-        assert (desk._trust.tier, desk._trust.leeway) == ("strict", 7.0)
-        assert SECRET not in repr(loaded) + repr(desk._trust)
-    assert build_callers(from_file).credentials == ()
+        credentials = build_jwt_credentials(loaded)
+        assert credentials._keys == {"": SECRET.encode()}
+        assert (credentials._policy.tier, credentials._policy.leeway_seconds) == ("strict", 7.0)
+        assert SECRET not in repr(loaded) + repr(credentials._policy)
+    assert build_identifier(from_file).credentials == ()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
         ({"key_file": "a", "tier": "gold"}, "no tier 'gold'"),
     ],
 )
-def test_settings_that_would_believe_too_much_are_faults(tmp_path, members, mend):
+def test_insecure_settings_are_refused(tmp_path, members, mend):
     with pytest.raises(SettingsError, match=mend) as caught:
         settings(tmp_path, **members)
     assert SECRET not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Who is asking: a known key, else a network that the gateway knows of itself or from proxies that it trusts."""
+"""Callers are identified by a known key, else by their network, which the connection or a trusted proxy tells."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CALLERS = CallerIdentifier({hash_key("secret"): ALICE})
 PROXIES = CallerIdentifier(trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")))
 
 
-def name(callers, peer, forwarded=None, authorization=None, api_key=None):
-    return callers.identify(RequestIdentity(authorization, api_key, peer, forwarded)).name
+def name(identifier, peer, forwarded=None, authorization=None, api_key=None):
+    return identifier.identify(RequestIdentity(authorization, api_key, peer, forwarded)).name
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_a_known_key_names_its_caller(headers):
     "headers",
     [{"authorization": "Bearer Secret"}, {"api_key": "other"}, {"authorization": "Bearer o", "api_key": "secret"}],
 )
-def test_an_unknown_key_is_refused_even_where_anonymous_callers_are_welcome(headers):
+def test_an_unknown_key_is_refused_even_where_anonymous_callers_are_allowed(headers):
     with pytest.raises(CallerRefused) as caught:
         name(CALLERS, "203.0.113.9", **headers)
     assert caught.value.status == 401
     assert not any(value in str(caught.value) for value in headers.values())
 
 
-def test_a_missing_key_is_refused_where_anonymous_callers_are_not_welcome():
+def test_a_missing_key_is_refused_where_anonymous_callers_are_not_allowed():
     closed = CallerIdentifier({hash_key("secret"): ALICE}, anonymous=False)
     for headers in ({}, {"authorization": "Basic x"}, {"authorization": "Bearer "}, {"api_key": ""}):
         with pytest.raises(CallerRefused, match="needed"):
@@ -116,7 +116,7 @@ def test_without_trusted_proxies_the_header_means_nothing():
 
 
 @given(forged=st.lists(st.ip_addresses().map(str) | st.text(max_size=20), max_size=5))
-def test_nothing_that_a_caller_writes_moves_him_into_another_network(forged):
+def test_no_header_of_a_caller_changes_its_network(forged):
     """What a trusted proxy appended last is the caller's own address, whatever stood there before."""
     header = ", ".join([*forged, "203.0.113.1"])
     assert name(PROXIES, "10.0.0.1", header) == "net:203.0.113.0/24"

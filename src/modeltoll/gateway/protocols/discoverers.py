@@ -1,0 +1,171 @@
+"""How ``init`` finds the models of servers of the built-in protocols, by requests that need no permission."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from modeltoll.errors import AnswerError
+from modeltoll.gateway.protocols.discovery import (
+    MODEL_NAME,
+    DiscoveredModel,
+    Probe,
+    dimensions_of,
+    kind_of_scores,
+    member_at,
+    names_in,
+    sample_rows,
+    with_scores,
+)
+from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.oip_tensors import NUMERIC
+from modeltoll.gateway.protocols.protocol import ServiceDescription
+from modeltoll.gateway.protocols.registry import SENTENCE
+from modeltoll.gateway.protocols.v1 import TensorFlowServing
+
+__all__ = ["mlflow", "oip", "openai", "text_embeddings_inference", "v1"]
+
+_SURE = re.compile(r"prob|softmax", re.IGNORECASE)
+
+
+# Open Inference Protocol
+
+
+async def oip(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
+    if not await probe.ready("/v2/health/ready"):
+        return ()
+    names = [model] if model else names_in(await probe.post("/v2/repository/index", {}), "name")
+    found = [await _oip_model(probe, name) for name in names if MODEL_NAME.fullmatch(name)]
+    return [find for find in found if find is not None]
+
+
+async def _oip_model(probe: Probe, name: str) -> DiscoveredModel | None:
+    described = await probe.get(f"/v2/models/{name}")
+    outputs = member_at(described, "outputs")
+    if not isinstance(outputs, list) or not outputs:
+        return None
+    named = [output for output in outputs if isinstance(member_at(output, "name"), str)]
+    scores = [output for output in named if member_at(output, "datatype") in NUMERIC and _width(output) != 1] or named
+    if not scores:
+        return None
+    chosen = next((output for output in scores if _SURE.search(output["name"])), scores[0])["name"]
+    others = tuple(output["name"] for output in named if output["name"] != chosen)
+    guess = "no answer was seen: declare what the output holds"
+    find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess)
+    dimensions = dimensions_of(json.dumps(described).encode())
+    if dimensions is None:
+        return find
+    service, protocol = ServiceDescription(name, chosen, "probabilities"), OpenInference()
+    try:
+        request = protocol.ask(sample_rows(dimensions), json.dumps(described).encode(), service)
+        answer = await probe.post(f"/v2/models/{name}/infer", json.loads(request))
+    except AnswerError:
+        return find
+    output = next((each for each in member_at(answer, "outputs") or () if member_at(each, "name") == chosen), None)
+    return with_scores(find, _shaped(member_at(output, "data"), member_at(output, "shape")))
+
+
+def _width(output: Any) -> int:
+    shape = member_at(output, "shape")
+    return math.prod(shape[1:]) if isinstance(shape, list) and all(type(n) is int for n in shape) else 0
+
+
+def _shaped(data: Any, shape: Any) -> Any:
+    try:
+        return np.asarray(data, np.float64).reshape(shape[0], -1)
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+# Text Embeddings Inference
+
+
+async def text_embeddings_inference(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
+    info = await probe.get("/info")
+    name, kind = member_at(info, "model_id"), member_at(info, "model_type")
+    if not isinstance(name, str) or not isinstance(kind, dict):
+        return ()
+    numbered = member_at(kind, "classifier", "id2label")
+    if isinstance(numbered, dict) and len(numbered) > 1:
+        try:
+            labels = tuple(str(numbered[key]) for key in sorted(numbered, key=int))
+        except ValueError:
+            return ()
+        return [DiscoveredModel(model or name, "labels", "probabilities", labels=labels)]
+    if "embedding" in kind:
+        return [DiscoveredModel(model or name, "openai-embeddings", "embeddings")]
+    return ()
+
+
+# OpenAI's API
+
+
+async def openai(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
+    """What lists its models at /v1/models as OpenAI does: chats, embeddings, and vLLM's classifiers."""
+    theirs = names_in(member_at(await probe.get("/v1/models"), "data"), "id")
+    return [await _openai_model(probe, name) for name in theirs if model in (None, name)]
+
+
+async def _openai_model(probe: Probe, name: str) -> DiscoveredModel:
+    text = {"model": name, "input": SENTENCE}
+    classes = kind_of_scores([member_at(await probe.post("/classify", text), "data", 0, "probs")])
+    if classes is not None:
+        return DiscoveredModel(name, "vllm-classify", classes[0], classes=classes[1])
+    if isinstance(member_at(await probe.post("/v1/embeddings", text), "data", 0, "embedding"), list):
+        return DiscoveredModel(name, "openai-embeddings", "embeddings")
+    turn = {"model": name, "messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 1, "logprobs": True}
+    completion = await probe.post("/v1/chat/completions", turn)
+    shown = isinstance(member_at(completion, "choices", 0, "logprobs", "content"), list)
+    guess = "" if shown else "no log-probabilities were seen: the model server must give them"
+    return DiscoveredModel(name, "openai-chat", "tokens", guessed=guess)
+
+
+# TensorFlow Serving, and KServe's protocol V1
+
+
+async def v1(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
+    """What lists its models at /v1/models as KServe does, or has one of that name."""
+    listed = await probe.get("/v1/models")
+    if names_in(member_at(listed, "data"), "id"):  # OpenAI's API
+        return ()
+    names = [model] if model else names_in(member_at(listed, "models"))
+    found = [await _v1_model(probe, name) for name in names if MODEL_NAME.fullmatch(name)]
+    return [find for find in found if find is not None]
+
+
+async def _v1_model(probe: Probe, name: str) -> DiscoveredModel | None:
+    if not await probe.ready(f"/v1/models/{name}"):
+        return None
+    find = DiscoveredModel(name, "v1", "probabilities", guessed="no answer was seen: declare what the predictions hold")
+    signature = member_at(await probe.get(f"/v1/models/{name}/metadata"), "metadata", "signature_def", "signature_def")
+    inputs = member_at(signature, "serving_default", "inputs")
+    shapes = [member_at(each, "tensor_shape", "dim") for each in inputs.values()] if isinstance(inputs, dict) else []
+    try:
+        sizes = [int(member_at(size, "size")) for size in shapes[0][1:]] if len(shapes) == 1 else []
+    except (TypeError, ValueError):
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        return find
+    service = ServiceDescription(name, "", "probabilities")
+    request = TensorFlowServing().ask(sample_rows(math.prod(sizes)), b"", service)
+    return with_scores(
+        find, member_at(await probe.post(f"/v1/models/{name}:predict", json.loads(request)), "predictions")
+    )
+
+
+# MLflow
+
+
+async def mlflow(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
+    if not (await probe.ready("/ping") and await probe.ready("/version")):
+        return ()
+    return [
+        DiscoveredModel(
+            model or "model", "mlflow", "probabilities", guessed="no answer was seen: declare what the predictions hold"
+        )
+    ]

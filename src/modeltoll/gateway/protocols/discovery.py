@@ -1,0 +1,155 @@
+"""How ``init`` asks a model server what it serves: the record of a model, the probe, and helpers for unknown JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import numpy as np
+
+from modeltoll.errors import AnswerError, UpstreamError
+
+if TYPE_CHECKING:
+    from modeltoll.records import Answer, Floats
+
+__all__ = [
+    "MODEL_NAME",
+    "DiscoveredModel",
+    "ModelServer",
+    "Probe",
+    "dimensions_of",
+    "kind_of_scores",
+    "member_at",
+    "names_in",
+    "sample_rows",
+    "with_scores",
+]
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_TOLERANCE = 1e-3
+_ROWS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredModel:
+    """A model that can be put behind a gateway. ``guessed`` says what no answer confirmed; empty: nothing is guessed."""
+
+    model: str
+    protocol: str
+    kind: str
+    output: str = ""
+    classes: int | None = None
+    labels: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    guessed: str = ""
+
+    @property
+    def setting(self) -> str:
+        """The name in the settings: the model's own, without the characters that settings do not allow."""
+        last = self.model.rpartition("/")[2]
+        cleaned = re.sub(r"[^A-Za-z0-9_.-]+", "-", last).lstrip("_.-")[:64]
+        return cleaned or "model"
+
+
+class ModelServer(Protocol):
+    """What a probe needs of a model server's client."""
+
+    async def fetch(self, path: str) -> Answer:
+        """GET a path."""
+
+    async def predict(self, path: str, body: bytes) -> Answer:
+        """POST JSON to a path."""
+
+
+class Probe:
+    """Sends requests to a model server. Anything but JSON with status 200 is None."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self._server = server
+
+    async def get(self, path: str) -> Any:
+        return await self._read(self._server.fetch(path))
+
+    async def post(self, path: str, document: Any) -> Any:
+        return await self._read(self._server.predict(path, json.dumps(document).encode()))
+
+    async def ready(self, path: str) -> bool:
+        try:
+            return (await self._server.fetch(path)).status == 200
+        except (UpstreamError, AnswerError):
+            return False
+
+    @staticmethod
+    async def _read(asking: Awaitable[Any]) -> Any:
+        try:
+            answer = await asking
+            return json.loads(answer.body) if answer.status == 200 else None
+        except (UpstreamError, AnswerError, ValueError, RecursionError):
+            return None
+
+
+def member_at(document: Any, *path: str | int) -> Any:
+    """A member of a member, or None."""
+    for step in path:
+        if isinstance(document, dict) and isinstance(step, str):
+            document = document.get(step)
+        elif isinstance(document, list) and isinstance(step, int) and -len(document) <= step < len(document):
+            document = document[step]
+        else:
+            return None
+    return document
+
+
+def names_in(listed: Any, member: str | None = None) -> list[str]:
+    """The names in a list, or in such a member of its objects."""
+    items = listed if isinstance(listed, list) else []
+    names = [member_at(item, member) if member else item for item in items]
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def kind_of_scores(scores: Any) -> tuple[str, int] | None:
+    """What rows of scores are, and of how many classes; None where they are no such rows."""
+    try:
+        table = np.asarray(scores, np.float64)
+    except (ValueError, TypeError):
+        return None
+    if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
+        return None
+    sums = bool((table >= 0).all() and np.allclose(table.sum(axis=1), 1.0, atol=_TOLERANCE, rtol=0))
+    return ("probabilities" if sums else "logits"), table.shape[1]
+
+
+def with_scores(find: DiscoveredModel, scores: Any) -> DiscoveredModel:
+    """The model with what the scores of an answer show: their kind and the number of classes."""
+    kind = kind_of_scores(scores)
+    if kind is None:
+        return find
+    return replace(find, kind=kind[0], classes=kind[1], guessed="")
+
+
+class _Tensor(msgspec.Struct):
+    shape: list[int]
+
+
+class _Metadata(msgspec.Struct):
+    inputs: list[_Tensor]
+
+
+def dimensions_of(metadata: bytes) -> int | None:
+    """How many numbers a row has, by an Open Inference model's description of itself; None where it does not say."""
+    try:
+        inputs = msgspec.json.decode(metadata, type=_Metadata).inputs
+    except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
+        return None
+    shape = inputs[0].shape[1:] if len(inputs) == 1 else []
+    return math.prod(shape) if shape and min(shape) > 0 else None
+
+
+def sample_rows(dimensions: int) -> Floats:
+    """A few rows of numbers between 0 and 1, always the same, (rows, dimensions)."""
+    return np.random.default_rng(0).random((_ROWS, dimensions))

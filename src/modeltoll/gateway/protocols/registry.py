@@ -1,0 +1,96 @@
+"""All serving protocols by name. A new one is one file and one line here, or an entry point ``modeltoll.protocols``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeltoll.names import EMBEDDINGS, SCORE_KINDS, TOKENS
+from modeltoll.plugins import Registry
+
+if TYPE_CHECKING:
+    from modeltoll.plugins import Factory
+
+__all__ = ["PROTOCOLS", "SENTENCE", "ProtocolSpec"]
+
+_HERE = "modeltoll.gateway.protocols"
+SENTENCE = "The quick brown fox jumps over the lazy dog."  # of sample requests
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProtocolSpec:
+    """What settings, assembly, ``init`` and ``check`` need to know of a protocol before it is made.
+
+    ``factory`` makes a ``ServingProtocol`` of that name; its keyword arguments are the options of the settings. It raises
+    ``SettingsError`` where it cannot. ``kinds`` are the output kinds that it can serve. ``names_model``: requests name
+    their model in the member ``model`` of the body. ``texts``: inputs are texts, not rows of numbers. ``sample`` is a
+    harmless request without ``model``; None where ``ask`` writes one of rows. ``needs_output`` and ``needs_labels``:
+    settings must give ``output.name`` or ``output.labels``. ``json_path``: the options are the section ``json_path``.
+
+    ``discover`` is, or names, ``async (probe: Probe, model: str | None) -> Sequence[DiscoveredModel]``: the models of a
+    server that speaks the protocol, or the one that is named. The first result that is not empty is used: built-in
+    protocols are tried in the order of their lines, then those of other packages.
+    """
+
+    name: str
+    factory: Factory
+    kinds: tuple[str, ...] = SCORE_KINDS
+    names_model: bool = False
+    texts: bool = False
+    sample: Mapping[str, object] | None = None
+    needs_output: bool = False
+    needs_labels: bool = False
+    json_path: bool = False
+    discover: Factory | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its one name."""
+        return (self.name,)
+
+
+PROTOCOLS: Registry[ProtocolSpec] = Registry(
+    "protocol",
+    "modeltoll.protocols",
+    ProtocolSpec,
+    (
+        ProtocolSpec("oip", f"{_HERE}.oip:OpenInference", needs_output=True, discover=f"{_HERE}.discoverers:oip"),
+        ProtocolSpec(
+            "labels",
+            f"{_HERE}.label_lists:LabelLists",
+            kinds=("probabilities", "logits"),
+            texts=True,
+            sample={"inputs": SENTENCE},
+            needs_labels=True,
+            discover=f"{_HERE}.discoverers:text_embeddings_inference",
+        ),
+        ProtocolSpec(
+            "vllm-classify",
+            f"{_HERE}.vllm_classify:VllmClassify",
+            names_model=True,
+            texts=True,
+            sample={"input": SENTENCE},
+            discover=f"{_HERE}.discoverers:openai",
+        ),
+        ProtocolSpec(
+            "openai-embeddings",
+            f"{_HERE}.openai_embeddings:OpenAIEmbeddings",
+            kinds=(EMBEDDINGS,),
+            names_model=True,
+            texts=True,
+            sample={"input": SENTENCE},
+        ),
+        ProtocolSpec(
+            "openai-chat",
+            f"{_HERE}.openai_chat:OpenAIChat",
+            kinds=(TOKENS,),
+            names_model=True,
+            texts=True,
+            sample={"messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 8},
+        ),
+        ProtocolSpec("v1", f"{_HERE}.v1:TensorFlowServing", discover=f"{_HERE}.discoverers:v1"),
+        ProtocolSpec("mlflow", f"{_HERE}.mlflow:MlflowScoring", discover=f"{_HERE}.discoverers:mlflow"),
+        ProtocolSpec("json", f"{_HERE}.json_path:from_settings", json_path=True),
+    ),
+)

@@ -1,0 +1,10 @@
+"""Names of puzzles, of the modes of a toll and of output kinds, each in one place. This module imports nothing."""
+
+SEALED, REDEEM = MODES = ("sealed", "redeem")
+
+ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"  # the last for sealed mode only
+HASHCASH, HASHCASH_SHA1 = HASHCASHES = ("hashcash", "hashcash-sha1")  # for redeem mode only
+PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)  # those of the wire
+
+SCORE_KINDS = ("probabilities", "logits", "labels")  # output kinds with one row of scores per input
+EMBEDDINGS, TOKENS = "embeddings", "tokens"  # the other output kinds

@@ -1,0 +1,134 @@
+"""Registries of plug-ins: the built-in ones by one line each, those of other packages through entry points.
+
+An entry point names an object of the kind's specification class, such as ``MeasureSpec``. Nothing of a plug-in is
+imported before it is used, and a package whose plug-in is broken disturbs only those who use that plug-in.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+from modeltoll.errors import SettingsError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["Factory", "Registry", "call_factory", "resolve"]
+
+Factory: TypeAlias = str | Callable[..., Any]  # a callable, or where one is: "package.module:name"
+
+
+class PluginSpec(Protocol):
+    """What a specification of any kind has."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names by which settings find the plug-in."""
+
+
+Spec = TypeVar("Spec", bound=PluginSpec)
+
+
+class Registry(Generic[Spec]):
+    """All plug-ins of one kind. ``built_in`` are those of this package, by name, in the order of their lines."""
+
+    def __init__(self, kind: str, group: str, spec_type: type[Spec], built_in: Iterable[Spec]) -> None:
+        """``kind`` is the kind's name in messages; ``group`` that of the entry points; every spec is a ``spec_type``."""
+        self.kind = kind
+        self.group = group
+        self.built_in: Mapping[str, Spec] = MappingProxyType({name: spec for spec in built_in for name in spec.names})
+        self._spec_type = spec_type
+
+    def names(self) -> tuple[str, ...]:
+        """Every name: the built-in ones first, then those that installed packages offer. Nothing is imported."""
+        return (*self.built_in, *sorted(_entry_points(self.group).keys() - self.built_in.keys()))
+
+    def find(self, name: str) -> Spec:
+        """The specification of that name.
+
+        Raises:
+            SettingsError: there is none; several packages offer one; a package offers one under a built-in name; or
+                what a package offers cannot be imported or is no specification of this kind.
+        """
+        offered, own = _entry_points(self.group).get(name, ()), self.built_in.get(name)
+        if own is not None and not offered:
+            return own
+        packages = " and ".join(_package(entry) for entry in offered)
+        if own is not None:
+            raise SettingsError(
+                [f"the {self.kind} {name!r} is built in, and {packages} offers another; uninstall that"]
+            )
+        if not offered:
+            raise SettingsError([f"there is no {self.kind} {name!r}; there are: {', '.join(self.names())}"])
+        if len(offered) > 1:
+            raise SettingsError([f"the {self.kind} {name!r} is offered by {packages}; uninstall all but one"])
+        return self._load(offered[0])
+
+    def others(self) -> Iterator[Spec]:
+        """The usable specifications of other packages, by name; those that cannot be used are left out."""
+        for name in self.names()[len(self.built_in) :]:
+            try:
+                yield self.find(name)
+            except SettingsError:
+                continue
+
+    def _load(self, entry: EntryPoint) -> Spec:
+        what = f"the {self.kind} {entry.name!r} of {_package(entry)}"
+        try:
+            spec = entry.load()
+        except Exception as error:
+            raise SettingsError([f"{what} cannot be imported: {type(error).__name__}: {error}"]) from error
+        if not isinstance(spec, self._spec_type):
+            raise SettingsError([f"{what} is {type(spec).__name__}, not {self._spec_type.__name__}: {entry.value}"])
+        if entry.name not in spec.names:
+            raise SettingsError(
+                [f"{what} calls itself {' or '.join(spec.names)}; entry point and specification differ"]
+            )
+        return spec
+
+
+@lru_cache(maxsize=16)
+def _entry_points(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """All entry points of a group by name. It takes some 20 ms, so each group is read once in a process."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  a client that pays is to start without it
+
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in entry_points(group=group):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"the package {entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"
+
+
+def resolve(factory: Factory) -> Any:
+    """What a reference names; a callable is returned as it is. Raises ``ImportError`` or ``AttributeError`` where a reference leads nowhere."""
+    if not isinstance(factory, str):
+        return factory
+    module, _, path = factory.partition(":")
+    found: Any = import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def call_factory(factory: Factory, arguments: Mapping[str, Any], what: str) -> Any:
+    """What a factory makes of keyword arguments; ``what`` names it in messages.
+
+    Raises:
+        SettingsError: the factory does not take these arguments, or misses one. Whatever the factory raises.
+    """
+    make = resolve(factory)
+    signature = inspect.signature(make)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "none"
+        raise SettingsError([f"{what}: options do not fit: {error}; it takes: {takes}"]) from None
+    return make(**arguments)

@@ -1,0 +1,42 @@
+"""A ledger in memory that also appends a line to a file for each bill: ``journal:///var/log/bills.csv``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+from urllib.parse import SplitResult, unquote
+
+from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.ledger.registry import LedgerSpec
+from modeltoll.records import Caller, LogEntry
+
+
+class JournalLedger(MemoryLedger):
+    """Accounts of one process. The journal holds time, hashed caller, model, rows and reference seconds."""
+
+    path = Path()
+
+    @classmethod
+    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+        """The ledger that a URL names; ``create=False`` asks for one that is there already, which memory never is."""
+        if url.netloc or not url.path.strip("/"):
+            raise SettingsError(["ledger: write journal:///path/of/the/file.csv"])
+        if not create:
+            raise SettingsError(["ledger: the memory of another process cannot be looked into"])
+        ledger = cls(half_life=half_life)
+        ledger.path = Path(unquote(url.path))
+        return ledger
+
+    async def bill(self, caller: Caller, bill: LogEntry) -> None:
+        """As the memory ledger's, and a line in the journal."""
+        await super().bill(caller, bill)
+        line = f"{bill.at:.3f},{self.logged_as(caller)},{bill.model},{bill.rows},{bill.work.seconds:.6f}\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as journal:
+                journal.write(line)
+        except OSError as error:
+            raise LedgerError("the journal cannot be written") from error
+
+
+SPEC = LedgerSpec(("journal",), JournalLedger, shared=False)
