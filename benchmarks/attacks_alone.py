@@ -1,11 +1,11 @@
-"""Run attacks by themselves, without toll or meter, and say how good the clones are.
+"""Run attacks without toll or meter and record the quality of the clones.
 
     python benchmarks/attacks_alone.py mnist [copycat knockoff-random ...] --data-dir DIR --cache DIR [--full] [--seeds 3]
 
-The victim comes from ``leak_victims.py``. Of the test part that it has not seen, 1,000 images are kept to examine the
-clones, the thief owns the others; Tiny-ImageNet is what is foreign. Budgets are 9,000 rows, for DataFree 60,000. Writes
-``results/bench/attacks-alone-NAME.json``, one row for each attack and seed; rows that are there already are kept, so that
-it can be interrupted.
+The victim is trained by ``leak_victims.py``. Of its test images, 1,000 evaluate the clones and the attacker has the
+others; foreign images are from Tiny-ImageNet. Budgets are 9,000 rows, for DataFree 60,000. Writes
+``results/bench/attacks-alone-NAME.json``, one row per attack and seed. Existing rows are kept, so that an interrupted run
+resumes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from modeltoll.bench import datasets
 from modeltoll.bench.attacks.attack import AttackerResources, Clone
 from modeltoll.bench.attacks.registry import ATTACKS
 from modeltoll.bench.students.registry import student_factory
-from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, load_victim
 from modeltoll.testing.attacks import CountingOracle
 
-EXAM, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}
+EVALUATION, ROWS, ROWS_OF = 1000, 9000, {"datafree": 60_000}
 
 
-def scenario(name: str, folder: Path, shelf: TorchVictim) -> tuple[AttackerResources, datasets.Images]:
-    """What the thief has, and what his clones are examined on."""
+def scenario(name: str, folder: Path, victim: TorchVictim) -> tuple[AttackerResources, datasets.Images]:
+    """The attacker's resources, and the images on which clones are evaluated."""
     test = VICTIMS[name].load(folder, train=False)
-    evaluation_set, own = np.split(np.random.default_rng(0).permutation(len(test.x)), [EXAM])
+    evaluation_set, own = np.split(np.random.default_rng(0).permutation(len(test.x)), [EVALUATION])
     natural = datasets.tiny_imagenet(folder)
     if test.x.ndim == 3:
         natural = datasets.Images(datasets.resize(natural.x, test.x.shape[1]), natural.y)
     resources = AttackerResources(
-        10, test.x[own], natural, lambda images: np.asarray(entropy(shelf.scores(images), axis=1))
+        10, test.x[own], natural, lambda images: np.asarray(entropy(victim.scores(images), axis=1))
     )
     return resources, datasets.Images(test.x[evaluation_set], test.y[evaluation_set])
 
@@ -48,32 +48,32 @@ def scenario(name: str, folder: Path, shelf: TorchVictim) -> tuple[AttackerResou
 def attempt(name: str, thief: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """One attack on the victim of one data set."""
     folder = datasets.data_folder(arguments.data_dir)
-    shelf = victim(name, folder, arguments.cache, lambda _done, _most: None)
-    resources, evaluation_set = scenario(name, folder, shelf)
+    victim = load_victim(name, folder, arguments.cache, lambda _done, _most: None)
+    resources, evaluation_set = scenario(name, folder, victim)
     factory = student_factory(VICTIMS[name].recipe.architecture, 10)
-    truth, told = evaluation_set.y, shelf.scores(evaluation_set.x).argmax(axis=1)
+    labels, victim_labels = evaluation_set.y, victim.scores(evaluation_set.x).argmax(axis=1)
     rounds: list[tuple[int, float]] = []
     budget = ROWS_OF.get(thief, ROWS)
-    oracle = CountingOracle(shelf.scores, budget)
+    oracle = CountingOracle(victim.scores, budget)
 
-    def watch(clone: Clone) -> None:
-        rounds.append((budget - oracle.left, float((clone.scores(evaluation_set.x).argmax(axis=1) == truth).mean())))
+    def on_round(clone: Clone) -> None:
+        rounds.append((budget - oracle.left, float((clone.scores(evaluation_set.x).argmax(axis=1) == labels).mean())))
         print(f"  {thief} seed {seed}: {rounds[-1]}, {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
 
     begin, worked = time.perf_counter(), time.process_time()
     clone = (
         ATTACKS.built_in[thief]
         .attack(factory, quick=not arguments.full)
-        .run(oracle, resources, np.random.default_rng(seed), watch)
+        .run(oracle, resources, np.random.default_rng(seed), on_round)
     )
-    said = clone.scores(evaluation_set.x).argmax(axis=1)
+    predicted = clone.scores(evaluation_set.x).argmax(axis=1)
     return {
         "attack": thief,
         "settings": "full" if arguments.full else "quick",
         "seed": seed,
         "queries": budget,
-        "accuracy": float((said == truth).mean()),
-        "fidelity": float((said == told).mean()),
+        "accuracy": float((predicted == labels).mean()),
+        "fidelity": float((predicted == victim_labels).mean()),
         "rounds": rounds,
         "seconds": round(time.perf_counter() - begin, 1),
         "cpu_seconds": round(time.process_time() - worked, 1),

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, victim
+from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, load_victim
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.layered_novelty import LayeredNovelty
@@ -111,7 +111,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 def record(name: str, folder: Path, cache: Path, out: Path, only: Sequence[str]) -> None:
     """Measure every caller of one victim, and write the file and its JSON; ``only`` updates some columns of the file."""
     begin = time.perf_counter()
-    target = victim(name, folder, cache, lambda _done, _most: None)
+    target = load_victim(name, folder, cache, lambda _done, _most: None)
     known = measures(name, folder, cache, target)
     fitted = {measure: fit() for measure, fit in known.items() if not only or measure in only}
     arrays: dict[str, np.ndarray] = {"measures": np.array(list(known))}

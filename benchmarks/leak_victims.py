@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from modeltoll.bench import datasets
-from modeltoll.bench.victims.registry import VICTIMS, victim
+from modeltoll.bench.victims.registry import VICTIMS, load_victim
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
             if done % 50 == 0 or done == most:
                 print(f"{name}: {done}/{most} batches, {time.perf_counter() - begin:.0f} s", flush=True)
 
-        trained = victim(name, folder, arguments.cache, progress)
+        trained = load_victim(name, folder, arguments.cache, progress)
         seconds = time.perf_counter() - begin
         accuracy = trained.accuracy(VICTIMS[name].load(folder, train=False))
         row = {

@@ -32,7 +32,7 @@ from servers.sites import MODEL, SERVERS, TARIFF, Site
 
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
-from modeltoll.demo.data import WORLDS, DataSizes
+from modeltoll.demo.data import DATA_LOADERS, DataSizes
 from modeltoll.errors import TollTooDear
 from modeltoll.gateway.assembly.components import build_served_model
 from modeltoll.gateway.settings.load import load_settings
@@ -137,11 +137,11 @@ def study(name: str, work: Path) -> dict:
     site = Site(name, work / name, work / f"{name}-run")
     shutil.rmtree(site.folder, ignore_errors=True)
     site.folder.mkdir()
-    world = WORLDS["digits"](SIZES, None, np.random.default_rng(0))
-    np.savez(site.folder / "private.npz", x=world.private_x, y=world.private_y)
-    np.save(site.folder / "private.npy", world.private_x)
-    np.save(site.folder / "unseen.npy", world.calibration)
-    rows = {"honest": world.honest, "pictures": world.pictures, "noise": world.noise}
+    data = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
+    np.savez(site.folder / "private.npz", x=data.private_x, y=data.private_y)
+    np.save(site.folder / "private.npy", data.private_x)
+    np.save(site.folder / "unseen.npy", data.calibration)
+    rows = {"honest": data.honest, "pictures": data.pictures, "noise": data.noise}
     told(f"{name}: install")
     site.install()
     told(f"{name}: start")

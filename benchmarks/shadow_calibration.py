@@ -23,8 +23,8 @@ import numpy as np
 import yaml
 
 from modeltoll.bench import datasets
-from modeltoll.demo.data import WORLDS, DataSizes
-from modeltoll.demo.http_callers import ask, requests_for
+from modeltoll.demo.data import DATA_LOADERS, DataSizes
+from modeltoll.demo.http_callers import ask_directly, requests_for
 from modeltoll.demo.model_server import MODEL
 from modeltoll.demo.servers import DemoServers, train_victim
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
@@ -58,7 +58,7 @@ def refused(servers, rows, key):
 def study(folder, data_dir, requests, seed):
     """Run all steps; returns the figures."""
     rng = np.random.default_rng(seed)
-    data = WORLDS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
+    data = DATA_LOADERS["mnist"](DataSizes(pictures=PRICED), data_dir, rng)
     unseen = datasets.mnist(data_dir, train=False).x
     unseen = unseen.reshape(len(unseen), -1)[rng.permutation(len(unseen))]
     sent, fresh = unseen[:requests], unseen[requests : requests + PRICED]
@@ -66,16 +66,16 @@ def study(folder, data_dir, requests, seed):
     data = replace(data, private_x=data.private_x[kept], private_y=data.private_y[kept])
     report("training the victim")
     forest = train_victim(data, TREES, seed, lambda *_: None)
-    servers = DemoServers.laid(folder)
+    servers = DemoServers.on_free_ports(folder)
     names = [f"caller-{number}" for number in range(CALLERS)]
     servers.write_settings(data.private_x, [*names, "fresh", "pictures"], DEFAULT_PROFILE)
     switch(servers, "shadow")
     with servers.victim(forest):
         asked = requests_for(sent, names)
         report(f"{requests} requests to the model server, and the same through the gateway in shadow mode")
-        direct = ask(servers.victim_url, asked, lambda: None)
+        direct = ask_directly(servers.victim_url, asked, lambda: None)
         with servers.gateway():
-            passed = ask(servers.gateway_url, asked, lambda: None)
+            passed = ask_directly(servers.gateway_url, asked, lambda: None)
         undefended = 1000 * float(np.median([purchase.seconds for purchase in direct]))
         command = ["modeltoll", "calibrate", "modeltoll.yaml", "--from-ledger", "--undefended-ms", f"{undefended:.3f}"]
         report(" ".join(command))
@@ -87,7 +87,7 @@ def study(folder, data_dir, requests, seed):
         report("prices in force")
         with servers.gateway():
             tolls = [refused(servers, rows, key) for rows, key in ((fresh, "fresh"), (data.pictures, "pictures"))]
-    entries = servers.bills()
+    entries = servers.log_entries()
     calibration = json.loads(out.read_text())
     units = np.array([entry.work.rows_seconds for entry in entries[requests:]]) / calibration["unit_seconds"]
     return {

@@ -13,10 +13,10 @@ import json
 from pathlib import Path
 
 from modeltoll.bench.hardware_costs import (
-    CARD,
-    CARD_SHA256,
-    CORE,
+    CPU_CORE,
     EURO_PER_KWH,
+    GPU,
+    GPU_SHA256,
     gpu_argon2id,
     gpu_bounds,
     hardware_cost,
@@ -43,7 +43,7 @@ def gain(puzzle, card_rate, core_rate, source):
 
 def gains():
     """The card against the reference core, by puzzle; ``bound``: what its rate is derived from, None if published."""
-    table = [gain("sha256, hashcash", CARD_SHA256, DEFAULT_PROFILE.sha256, {**SHA256_RUN, "bound": None})]
+    table = [gain("sha256, hashcash", GPU_SHA256, DEFAULT_PROFILE.sha256, {**SHA256_RUN, "bound": None})]
     for memory_kib in RUNGS:
         bounds = gpu_bounds(memory_kib)
         bound = min(bounds, key=bounds.get)
@@ -72,11 +72,11 @@ def lines(row_seconds):
     measured = json.loads(MEASURED.read_text())
     kernel = measured["sha256"][0]["avx512"]["per_second"]
     squaring = measured["squarings"]["gmpy2"]["per_second"]
-    core, card = (CORE, row_seconds), (CARD, row_seconds)
+    core, card = (CPU_CORE, row_seconds), (GPU, row_seconds)
     table = [
         line("sha256, hashcash", "core, hashlib", 1.0, *core),
         line("sha256, hashcash", "core, AVX-512 kernel", kernel / DEFAULT_PROFILE.sha256, *core),
-        line("sha256, hashcash", CARD_NAME, CARD_SHA256 / DEFAULT_PROFILE.sha256, *card),
+        line("sha256, hashcash", CARD_NAME, GPU_SHA256 / DEFAULT_PROFILE.sha256, *card),
         line("timelock", "core, gmpy2", squaring / DEFAULT_PROFILE.squarings, *core),
     ]
     for memory_kib in PRICED_RUNGS:

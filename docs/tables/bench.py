@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.registry import PLAIN
+from modeltoll.bench.evasions.registry import NO_EVASION
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.model import Section
 from modeltoll.bench.report.paper import TABLE_2
@@ -42,13 +42,13 @@ def _found(suite: str, dataset: str) -> Results:
 def _paired(results: Results) -> Iterator[tuple[SeedAggregate, SeedAggregate]]:
     """Each result under our toll, with the same under the published one."""
     shared = ("attack", "evasion", "workload", "budget")
-    others = {tuple(one[name] for name in shared): one for one in results.of(tariff=PUBLISHED)}
-    for one in results.of(tariff=OURS):
+    others = {tuple(one[name] for name in shared): one for one in results.select(tariff=PUBLISHED)}
+    for one in results.select(tariff=OURS):
         yield one, others[tuple(one[name] for name in shared)]
 
 
 def _ratios(ours: SeedAggregate, published: SeedAggregate) -> list[str]:
-    return [one.said(times, "ratio") + one.mark for one in (published, ours)]
+    return [one.format_mean(times, "ratio") + one.mark for one in (published, ours)]
 
 
 def _source(results: Results) -> str:
@@ -62,7 +62,7 @@ def bench_thefts(dataset: str) -> str:
     for ours, published in _paired(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
         said = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
-        found = [ours.said(percent, name) for name in ("accuracy", "fidelity")]
+        found = [ours.format_mean(percent, name) for name in ("accuracy", "fidelity")]
         rows.append([ours["attack"], f"{ours['queries']:,}", *said, *_ratios(ours, published), *found])
     head = ["attack", "queries", "paper: ratio", "accuracy", "here: published toll", "our toll", "accuracy", "fidelity"]
     return table(head, rows) + _source(results)
@@ -72,7 +72,7 @@ def _levels(dataset: str, family: str) -> dict[str, dict[int, list[str]]]:
     """{attack: {level: ratios}} of an evasion that has levels; one account with a key is none."""
     found: dict[str, dict[int, list[str]]] = {}
     for ours, published in _paired(_found("evasions", dataset)):
-        said = "accounts-1" if ours["evasion"] == PLAIN else ours["evasion"]
+        said = "accounts-1" if ours["evasion"] == NO_EVASION else ours["evasion"]
         name, _, level = said.rpartition("-")
         if name == family:
             found.setdefault(ours["attack"], {})[int(level)] = _ratios(ours, published)

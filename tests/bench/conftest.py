@@ -1,4 +1,4 @@
-"""The digits as the bench has them: made once, for all tests."""
+"""The digits target and its baseline, prepared once for all tests of the bench."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def prepared(workspace):
-    return TARGETS["digits"].ready(workspace, lambda _done, _most: None)
+    return TARGETS["digits"].prepare(workspace, lambda _done, _most: None)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Data sets: published formats are read exactly, and what is not at hand or damaged is said."""
+"""Data sets: published formats are read exactly; missing and damaged files are named."""
 
 import gzip
 import struct
@@ -56,7 +56,7 @@ def test_a_file_that_is_not_gzip_is_refused(mnist_folder):
         datasets.mnist(folder, train=True)
 
 
-def test_images_and_labels_must_be_as_many(mnist_folder):
+def test_the_numbers_of_images_and_labels_must_be_equal(mnist_folder):
     folder, _, _ = mnist_folder
     (folder / "mnist" / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(2, np.uint8)))
     with pytest.raises(DataError, match="3 images but 2 labels"):
@@ -76,7 +76,7 @@ def test_tiny_imagenet_is_read_and_checked(tmp_path):
         datasets.tiny_imagenet(tmp_path)
 
 
-def test_fit_makes_grey_images_of_the_wanted_size():
+def test_resize_returns_grey_images_of_the_given_size():
     colours = np.random.default_rng(0).random((5, 32, 32, 3))
     fitted = datasets.resize(colours, 28)
     assert fitted.shape == (5, 28, 28)
@@ -85,7 +85,7 @@ def test_fit_makes_grey_images_of_the_wanted_size():
     assert np.array_equal(datasets.resize(fitted, 28), fitted)
 
 
-def test_patches_fill_the_range_and_repeat_with_their_seed():
+def test_patches_fill_the_range_and_depend_on_the_seed():
     patches = datasets.photograph_patches(50, 8, np.random.default_rng(3))
     assert patches.shape == (50, 8, 8)
     assert patches.min() == 0.0
@@ -93,7 +93,7 @@ def test_patches_fill_the_range_and_repeat_with_their_seed():
     assert np.array_equal(patches, datasets.photograph_patches(50, 8, np.random.default_rng(3)))
 
 
-def test_the_data_folder_is_the_one_given_else_the_environments(monkeypatch, tmp_path):
+def test_the_data_folder_is_the_given_one_or_that_of_the_environment(monkeypatch, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.setenv(DATA_VARIABLE, str(other))
@@ -128,7 +128,7 @@ def test_cifar_rows_are_a_label_and_three_planes(tmp_path):
         datasets.cifar10(tmp_path, train=True)
 
 
-def test_letters_are_grey(tmp_path):
+def test_emnist_letters_are_grey_images(tmp_path):
     x = np.zeros((3, 28, 28), np.uint8)
     np.savez(tmp_path / "emnist-letters.npz", x=x, y=np.array([1, 2, 3], np.uint8))
     assert datasets.emnist_letters(tmp_path).x.shape == (3, 28, 28)

@@ -1,4 +1,4 @@
-"""What names a result or a cached extraction stays, whatever the code calls its classes and fields."""
+"""The names of results and cached extractions do not depend on the names of classes and fields."""
 
 from __future__ import annotations
 

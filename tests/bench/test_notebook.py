@@ -1,4 +1,4 @@
-"""The notebooks run as they stand."""
+"""The notebooks run from top to bottom."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def test_a_notebook_runs_from_top_to_bottom(path, capsys):
     assert cells
     names: dict[str, object] = {}
     for cell in cells:
-        assert cell["outputs"] == [], "outputs are made, not kept"
+        assert cell["outputs"] == [], "outputs are not committed"
         exec(compile("".join(cell["source"]), f"{path.name}, {cell['id']}", "exec"), names)
-    said = capsys.readouterr().out
-    assert "accounts-100" in said
-    assert "of unseen digits" in said
+    output = capsys.readouterr().out
+    assert "accounts-100" in output
+    assert "unseen digits" in output
 
 
 def test_there_is_a_notebook():

@@ -1,4 +1,4 @@
-"""Targets give everybody images of one shape, nobody another's, and keep what they trained."""
+"""Targets split their images into disjoint parts of one shape, and cache what they train."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def keys(images):
 
 
 @pytest.mark.parametrize("name", ["digits", "cells"])
-def test_nobody_has_another_ones_images(name, tmp_path):
-    prepared = TARGETS[name].ready(Workspace(None, tmp_path), lambda _done, _most: None)
+def test_the_parts_of_a_target_are_disjoint(name, tmp_path):
+    prepared = TARGETS[name].prepare(Workspace(None, tmp_path), lambda _done, _most: None)
     data_split = prepared.data_split
     parts = [
         data_split.private.x,
@@ -30,13 +30,13 @@ def test_nobody_has_another_ones_images(name, tmp_path):
         data_split.honest.x,
         data_split.own,
         data_split.foreign.x,
-        data_split.strange,
+        data_split.unseen_foreign,
     ]
     assert len({part.shape[1:] for part in parts}) == 1
     assert all(((part >= 0.0) & (part <= 1.0)).all() for part in parts)
     seen: set[bytes] = set()
     for part in parts:
-        assert not seen & keys(part), "an image is in two hands"
+        assert not seen & keys(part), "an image is in two parts"
         seen |= keys(part)
     assert prepared.classes == int(data_split.private.y.max()) + 1
     assert len(data_split.own) >= TARGETS[name].queries
@@ -45,12 +45,12 @@ def test_nobody_has_another_ones_images(name, tmp_path):
 
 
 def test_a_target_is_the_same_every_time(tmp_path):
-    rooms = [TARGETS["digits"].ready(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
-    assert rooms[0].victim.identity == rooms[1].victim.identity
-    assert np.array_equal(rooms[0].data_split.own, rooms[1].data_split.own)
+    targets = [TARGETS["digits"].prepare(Workspace(None, tmp_path), lambda _done, _most: None) for _ in range(2)]
+    assert targets[0].victim.identity == targets[1].victim.identity
+    assert np.array_equal(targets[0].data_split.own, targets[1].data_split.own)
 
 
-def test_divided_images_are_whole_and_apart():
+def test_split_images_are_complete_and_disjoint():
     unseen = Images(RNG.random((30, 3, 3)), np.arange(30))
     parts = split_images(unseen, SplitSizes(10, 15, 0), RNG)
     assert [len(part.y) for part in parts] == [10, 15, 5]
@@ -58,12 +58,12 @@ def test_divided_images_are_whole_and_apart():
     assert all(np.array_equal(part.x, unseen.x[part.y]) for part in parts)
 
 
-def test_variants_keep_the_images_and_their_shape():
+def test_augmented_images_begin_with_the_originals_and_keep_their_shape():
     for images in (RNG.random((4, 6, 6)), RNG.random((4, 6, 6, 3))):
-        for vary, times in ((shifted, 5), (mirrored, 4)):
-            varied = vary(images)
-            assert varied.shape == (4 * times, *images.shape[1:])
-            assert np.array_equal(varied[:4], images)
+        for augment, factor in ((shifted, 5), (mirrored, 4)):
+            augmented = augment(images)
+            assert augmented.shape == (4 * factor, *images.shape[1:])
+            assert np.array_equal(augmented[:4], images)
     image = np.zeros((1, 3, 3))
     image[0, 1, 1] = 1.0
     places = [tuple(np.argwhere(copy)[0]) for copy in shifted(image)]
@@ -75,7 +75,7 @@ def idx(array):
 
 
 def halves(count):
-    """Bright upper or lower halves, as bytes."""
+    """Two classes: images with bright upper or lower halves, as bytes."""
     labels = (np.arange(count) % 2).astype(np.uint8)
     x = RNG.integers(0, 100, (count, 28, 28), np.uint8)
     x[labels == 0, :14] += 150
@@ -97,7 +97,7 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
     natural = RNG.integers(0, 256, (1200, 32, 32, 3), np.uint8)
     np.savez(tmp_path / "tiny-imagenet-32.npz", x=natural, y=np.arange(1200) % 7)
     workspace, steps = Workspace(tmp_path, tmp_path / "cache"), []
-    prepared = TARGETS["mnist"].ready(workspace, lambda done, _most: steps.append(done))
+    prepared = TARGETS["mnist"].prepare(workspace, lambda done, _most: steps.append(done))
     assert steps
     assert set(prepared.leak_measures) == {"entropy", "gap", "novelty", "pknn", "pknn-eps", "pate", "pate-eps"}
     assert [
@@ -105,7 +105,10 @@ def test_a_published_target_trains_what_it_needs_once(tmp_path, monkeypatch):
         len(prepared.data_split.honest.x),
         len(prepared.data_split.own),
     ] == [3500, 100, 20_000]
-    assert [prepared.data_split.foreign.x.shape, prepared.data_split.strange.shape] == [(200, 28, 28), (1000, 28, 28)]
+    assert [prepared.data_split.foreign.x.shape, prepared.data_split.unseen_foreign.shape] == [
+        (200, 28, 28),
+        (1000, 28, 28),
+    ]
     check_victim(prepared.victim, prepared.data_split.honest.x[:4])
-    again = TARGETS["mnist"].ready(workspace, lambda _done, _most: pytest.fail("it was trained before"))
+    again = TARGETS["mnist"].prepare(workspace, lambda _done, _most: pytest.fail("it was trained before"))
     assert again.victim.identity == prepared.victim.identity

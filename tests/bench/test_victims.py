@@ -1,4 +1,4 @@
-"""Victims: known architectures, seeded training that resumes, and a shelf that knows recipe and data."""
+"""Network victims: architectures, seeded and resumable training, and the cache by recipe and data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECIPE = TrainingRecipe("mnistnet", epochs=3, rate=0.05, batch=32, shift=2, flip
 
 
 def images(count=96, side=28, seed=0):
-    """Bright upper or lower halves."""
+    """Two classes: images with bright upper or lower halves."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     x = rng.uniform(size=(count, side, side)) * 0.4
@@ -45,7 +45,7 @@ def test_mnistnet_has_the_papers_number_of_parameters():
 @pytest.mark.parametrize(
     ("network", "shape"), [(MnistNet, (4, 1, 28, 28)), (ResidualNet, (4, 3, 32, 32)), (ResNet34, (2, 3, 32, 32))]
 )
-def test_the_last_stage_is_what_the_head_sees(network, shape):
+def test_the_last_stage_is_the_input_of_the_head(network, shape):
     made = network().eval()
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     stages = made.stages(x)
@@ -54,7 +54,7 @@ def test_the_last_stage_is_what_the_head_sees(network, shape):
     assert made(x).shape == (len(x), 10)
 
 
-def test_weights_depend_on_the_seed_alone_and_no_global_state_is_touched():
+def test_weights_depend_on_the_seed_only_and_the_global_random_state_is_unchanged():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     one = build(RECIPE)
@@ -64,7 +64,7 @@ def test_weights_depend_on_the_seed_alone_and_no_global_state_is_touched():
     assert not same(build(replace(RECIPE, seed=1)), one)
 
 
-def test_an_interrupted_training_goes_on_and_ends_the_same(tmp_path):
+def test_an_interrupted_training_resumes_and_ends_in_the_same_network(tmp_path):
     private = images()
     x, y = registry.as_tensor(private.x), torch.from_numpy(private.y)
     whole = train(RECIPE, x, y, tmp_path / "whole.pt", lambda _done, _most: None)
@@ -90,10 +90,10 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
 
     monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, replace(RECIPE, epochs=6)))
     steps = []
-    first = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    first = registry.load_victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert first.accuracy(load(tmp_path, train=False)) > 0.9
     assert len(steps) == 18
-    again = registry.victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
+    again = registry.load_victim("halves", tmp_path, tmp_path, lambda done, _: steps.append(done))
     assert len(steps) == 18
     assert again.identity == first.identity
     x = images(7, seed=3).x
@@ -102,7 +102,7 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     assert first.features(x).shape == (7, 500)
     assert [stage.shape for stage in first.stages(x)] == [(7, 20), (7, 50), (7, 500)]
     assert np.allclose(first.stages(x)[-1], first.features(x))
-    served = first.lens(x.shape[1:])
+    served = first.feature_extractor(x.shape[1:])
     assert served.dimensions == x[0].size
     for seen, stage in zip(served.features(x.reshape(7, -1)), first.stages(x)[-3:], strict=True):
         assert np.allclose(seen, stage, rtol=1e-4, atol=1e-5)
@@ -111,12 +111,12 @@ def test_a_victim_is_trained_once_for_each_recipe_and_data(tmp_path, monkeypatch
     for seen, at_once in zip(served.features(x.reshape(7, -1)), whole, strict=True):
         assert np.array_equal(seen, at_once)
     monkeypatch.setitem(registry.VICTIMS, "halves", registry.VictimRecipe(load, RECIPE))
-    assert registry.victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
+    assert registry.load_victim("halves", tmp_path, tmp_path, lambda _d, _m: None).identity != first.identity
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
-def test_every_victim_on_offer_has_an_architecture_and_moved_images_are_windows():
-    assert {offer.recipe.architecture for offer in registry.VICTIMS.values()} <= set(ARCHITECTURES)
+def test_every_victim_has_a_known_architecture_and_shifted_images_are_windows():
+    assert {victim.recipe.architecture for victim in registry.VICTIMS.values()} <= set(ARCHITECTURES)
     x = torch.arange(2 * 36.0).reshape(2, 1, 6, 6)
     moved = training.augment(x, torch.Generator().manual_seed(1), shift=2, flip=False)
     assert moved.shape == x.shape

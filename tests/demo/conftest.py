@@ -1,4 +1,4 @@
-"""What tests of the demo share: a silent terminal."""
+"""A stage without output, for the tests of the demo."""
 
 import contextlib
 
@@ -13,5 +13,5 @@ def _silent(title):
 
 @pytest.fixture(scope="session")
 def stage():
-    """A step of the demo that says nothing."""
+    """A stage of the demo without output."""
     return _silent

@@ -1,4 +1,4 @@
-"""The whole road, small: real servers in processes of their own, real puzzles, and nothing left behind."""
+"""The whole demo on little data: real servers in their own processes, real puzzles, and no process left at the end."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ SIZES = DataSizes(honest=40, pictures=20, noise=10, diluted=5, accounts=4)
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory, stage):
     options = Options(trees=20, sizes=SIZES, budget=0.2)
-    return run(options, tmp_path_factory.mktemp("street"), stage, "a test")
+    return run(options, tmp_path_factory.mktemp("demo"), stage, "a test")
 
 
 def test_every_opened_answer_is_the_model_servers_byte_for_byte(outcome):
@@ -31,14 +31,14 @@ def test_every_opened_answer_is_the_model_servers_byte_for_byte(outcome):
 
 def test_the_honest_caller_solves_everything_and_thieves_are_asked_for_many_times_more_work(outcome):
     assert outcome.honest.solved == SIZES.honest
-    visits = [line.account for line in outcome.thieves]
-    assert sum(account.solved for account in visits) < sum(len(account.visit.asked) for account in visits)
+    traffic = [line.summary for line in outcome.thieves]
+    assert sum(summary.solved for summary in traffic) < sum(len(summary.traffic.requests) for summary in traffic)
     for line in outcome.thieves:
-        wanted = int(line.account.visit.wanted.sum())
-        assert line.account.work.sum() / wanted > 10 * outcome.honest.work.mean(), line.name
+        wanted = int(line.summary.traffic.wanted.sum())
+        assert line.summary.work.sum() / wanted > 10 * outcome.honest.work.mean(), line.name
 
 
-def test_what_is_left_behind(outcome, tmp_path):
+def test_the_report_has_three_files_with_the_documented_members(outcome, tmp_path):
     write_report(outcome, tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     assert set(result) >= {
@@ -65,7 +65,7 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
 
 
 def test_a_server_does_not_outlive_a_killed_demo(children, gone):
-    """Not even one that cannot be told to stop: nobody is left to do that."""
+    """Also after SIGKILL, when the demo cannot stop the server."""
     waiting = [
         sys.executable,
         "-c",
@@ -82,18 +82,18 @@ def test_a_server_does_not_outlive_a_killed_demo(children, gone):
     assert gone(left)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_no_process_and_no_traceback(tmp_path, number, children, gone, interrupted):
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_and_no_traceback(tmp_path, signal_number, children, gone, interrupted):
     command = [sys.executable, "-m", "modeltoll", "demo", "--short", "--out", str(tmp_path)]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (left := children(demo.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert left, "the demo started no server"
-    demo.send_signal(number)
-    _, said = demo.communicate(timeout=30)
+    demo.send_signal(signal_number)
+    _, output = demo.communicate(timeout=30)
     assert demo.returncode in interrupted
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert gone(left), "a server outlived the demo"
 
 
@@ -103,7 +103,7 @@ def test_a_free_port_is_one_that_no_outgoing_connection_takes():
         assert 20_000 <= port < 32_768
 
 
-def test_where_every_port_is_taken_that_is_said(monkeypatch):
+def test_no_free_port_is_an_error(monkeypatch):
     def taken(*_, **__):
         raise OSError("in use")
 

@@ -1,1 +1,1 @@
-"""Attack and defence."""
+"""The benchmark of model extraction attacks and defences."""

@@ -1,4 +1,4 @@
-"""Arrays and numbers on disk: written in one step, so that an interrupted run leaves no half file."""
+"""Arrays and JSON documents on disk, replaced atomically: an interruption leaves no partial file."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _LEVELS = 255.0
 
 
 class DamagedFile(ModeltollError):
-    """A file of the cache that cannot be read."""
+    """A file of the cache or of results that cannot be read or used."""
 
 
 def pack_images(images: Floats) -> NDArray[Any]:
-    """Images of 0..1 as bytes where that loses nothing, else as half floats."""
+    """Images of 0..1 as uint8 if that is lossless, else as float16."""
     levels = np.round(images * _LEVELS)
     if np.array_equal(levels / _LEVELS, images):
         return levels.astype(np.uint8)
@@ -47,27 +47,27 @@ def pack_images(images: Floats) -> NDArray[Any]:
 
 
 def unpack_images(values: NDArray[Any]) -> Floats:
-    """What ``pack_images`` made, as float64."""
+    """Images that ``pack_images`` returned, as float64 in 0..1."""
     return values / _LEVELS if values.dtype == np.uint8 else values.astype(np.float64)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
-    """An .npz file of arrays and a note of plain JSON values."""
+    """Write an .npz file of arrays and a note of plain JSON values."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
         np.savez_compressed(file, allow_pickle=False, **{_NOTE: np.array(json.dumps(note))}, **arrays)
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """The note alone. Raises as ``read_arrays`` does."""
+    """The note only. Raises as ``read_arrays``."""
     return _read(path, (_NOTE,))[1]
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """What ``write_arrays`` wrote.
+    """The arrays and the note that ``write_arrays`` wrote.
 
     Raises:
-        Damaged: the file cannot be read; the message says to delete it.
+        DamagedFile: the file cannot be read; the message says to delete it.
     """
     return _read(path, None)
 
@@ -77,12 +77,12 @@ def _read(path: Path, names: Sequence[str] | None) -> tuple[dict[str, NDArray[An
         arrays = files.read_arrays(path, names)
         note: dict[str, Any] = json.loads(str(arrays.pop(_NOTE)))
     except (ArrayFileError, KeyError, ValueError) as error:
-        raise DamagedFile(f"{path} cannot be read; delete it, and it is made anew", private=str(error)) from None
+        raise DamagedFile(f"{path} cannot be read; delete it, and it is created again", private=str(error)) from None
     return arrays, note
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """A JSON file, its numbers rounded to six digits. They must be finite."""
+    """Write a JSON file with numbers rounded to six significant digits. They must be finite."""
     text = json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     files.replace_atomically(path, text.encode("ascii"))
@@ -97,18 +97,18 @@ def _rounded(value: Any) -> Any:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what processes of this machine that were killed left half written anywhere in a folder."""
+    """Remove partial files anywhere in a folder whose writers, processes of this machine, no longer run."""
     for path in folder.rglob(f"*{files.PART}"):
-        writer = path.name.removesuffix(files.PART).rpartition(".")[2]
-        if writer.isdigit() and not _is_running(int(writer)):
+        pid = path.name.removesuffix(files.PART).rpartition(".")[2]
+        if pid.isdigit() and not _is_running(int(pid)):
             path.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of another user
         return True
     return True

@@ -1,4 +1,4 @@
-"""Thieves made ready: an attack of the table, with students for the target and the settings of a profile."""
+"""Prepare an attack for a run: look it up in the registry and give it students and the settings of a profile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modeltoll.bench.attacks.attack import Attack
 
-__all__ = ["FULL", "PROFILES", "QUICK", "AttackFactory", "PreparedAttack", "prepare_attack"]
+__all__ = ["FULL", "PROFILES", "QUICK", "AttackSetup", "PreparedAttack", "prepare_attack"]
 
 FULL, QUICK = "full", "quick"
 PROFILES = (FULL, QUICK)
@@ -17,15 +17,15 @@ PROFILES = (FULL, QUICK)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedAttack:
-    """An attack with its settings. ``scaled`` says of each setting that was scaled down: (the paper's, the one used)."""
+    """An attack with its settings. ``scaled`` maps each setting that differs from the paper's to (paper's, used)."""
 
     attack: Attack
     scaled: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class AttackFactory:
-    """What to make ready: an attack by name, for a profile, with students of a school for so many classes."""
+class AttackSetup:
+    """Which attack to prepare: its name in the registry, a profile, the students' architecture, the number of classes."""
 
     attack: str
     profile: str
@@ -33,25 +33,24 @@ class AttackFactory:
     classes: int
 
 
-AttackPreparation = Callable[[AttackFactory], PreparedAttack]
+AttackFactory = Callable[[AttackSetup], PreparedAttack]
 
 
-def prepare_attack(wanted: AttackFactory) -> PreparedAttack:
-    """Make a thief ready.
+def prepare_attack(setup: AttackSetup) -> PreparedAttack:
+    """The attack of a setup, with its students and settings.
 
     Raises:
         SettingsError: there is no such attack, or its students need torch, which is not installed.
     """
-    from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  what needs no thief need not import them all
+    from modeltoll.bench.attacks.registry import ATTACKS  # noqa: PLC0415  imports every attack; not every caller needs one
     from modeltoll.bench.students.registry import student_factory  # noqa: PLC0415
 
-    entry, quick = ATTACKS.find(wanted.attack), wanted.profile == QUICK
+    spec, quick = ATTACKS.find(setup.attack), setup.profile == QUICK
     scaled = {
-        name: (_without_parameters(paper), _without_parameters(used))
-        for name, (paper, used) in entry.scaled_down(quick=quick).items()
+        name: (_json_value(paper), _json_value(used)) for name, (paper, used) in spec.scaled_down(quick=quick).items()
     }
-    return PreparedAttack(entry.attack(student_factory(wanted.architecture, wanted.classes), quick=quick), scaled)
+    return PreparedAttack(spec.attack(student_factory(setup.architecture, setup.classes), quick=quick), scaled)
 
 
-def _without_parameters(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -1,4 +1,4 @@
-"""What is known of a target before any thief comes: what honest rows leak, and what asking takes. Made once, and kept."""
+"""The baseline of a target: leaks and scores of honest rows, and times without a gateway; measured once and cached."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CALIBRATION, _JITTER, _EASY = "calibration", "jittered", "easy"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BaselineSample:
-    """Rows of one kind: what they leak (rows, measures), the victim's scores (rows, classes), true labels (rows,)."""
+    """Rows of one kind: their leaks (rows, measures), the victim's scores (rows, classes), true labels (rows,)."""
 
     leaks: Floats
     scores: Floats
@@ -41,17 +41,18 @@ class BaselineSample:
 
     @property
     def accuracy(self) -> float:
-        """The share of rows that the victim gets right."""
+        """The victim's accuracy on these rows, in 0..1."""
         return float((self.scores.argmax(axis=1) == self.truth).mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
-    """The ground that experiments on one target stand on.
+    """The measurements that all experiments on one target share.
 
-    ``kinds`` are honest rows of each kind; ``calibration`` rows make tariffs; ``jittered`` ones and the one ``easy``
-    row (1, measures) are fillers. ``images`` are the ordinary honest rows'. ``undefended`` are seconds of a row, by
-    itself; ``batched`` in batches of 1000, on this machine; ``gauge_seconds`` the median of each measure for one row.
+    ``kinds`` are honest rows of each kind; tariffs are calibrated on ``calibration``; ``jittered`` (n, measures) and
+    ``easy`` (1, measures) are leaks of fillers. ``images`` are those of the ordinary honest rows. ``undefended`` are
+    seconds of a single row without a gateway, ``batched`` seconds per row in batches of 1000 on this machine;
+    ``measure_seconds`` the median seconds of each measure for one row.
     """
 
     victim: str
@@ -63,32 +64,32 @@ class Baseline:
     images: Floats
     undefended: float
     batched: float
-    gauge_seconds: Mapping[str, float]
+    measure_seconds: Mapping[str, float]
 
     @property
     def honest(self) -> BaselineSample:
-        """The ordinary kind."""
+        """The honest rows of the calibration's own distribution."""
         return self.kinds[ORDINARY]
 
     def leaks(self, values: Floats) -> Leaks:
-        """Values (rows, measures) with the measures' names."""
+        """Leaks of values (rows, measures) in the order of ``measures``."""
         return Leaks(self.measures, values)
 
 
 def baseline_file(target: Target, cache: Path) -> Path:
-    """Where the ground of a target is kept. Delete it when the victim, its measures or its images change."""
+    """The cached baseline's path. Delete the file when the victim, its measures or its images change."""
     return cache / f"ground-{target.name}-{_FORMAT}.npz"
 
 
-def measure_baseline(target: Target, cache: Path, prepared: Callable[[], PreparedTarget]) -> Baseline:
-    """The ground of a target: read from the cache, else measured in its room and kept.
+def measure_baseline(target: Target, cache: Path, prepare: Callable[[], PreparedTarget]) -> Baseline:
+    """The baseline of a target: read from the cache, or measured and cached; ``prepare`` is called only to measure.
 
     Raises:
-        Damaged: the file in the cache cannot be read.
+        DamagedFile: the file in the cache cannot be read.
     """
     path = baseline_file(target, cache)
     if not path.is_file():
-        _write(path, _measure(target, prepared()))
+        _write(path, _measure(target, prepare()))
     return _read(path)
 
 
@@ -97,45 +98,45 @@ def _sample(prepared: PreparedTarget, images: Floats, truth: Integers) -> Baseli
     return BaselineSample(measure_all(prepared.leak_measures, scores, images), scores, truth)
 
 
-def _seconds(ask: Callable[[Floats], object], images: Floats, rows: int) -> float:
-    """The median over requests of so many rows, per row, in processor time: what else the machine does is left out."""
-    taken = []
-    for start in range(0, len(images), rows):
-        batch = images[start : start + rows]
+def _seconds(call: Callable[[Floats], object], images: Floats, batch_rows: int) -> float:
+    """The median processor time of a call per row, over batches of ``batch_rows`` rows."""
+    seconds = []
+    for start in range(0, len(images), batch_rows):
+        batch = images[start : start + batch_rows]
         begin = time.process_time()
-        ask(batch)
-        taken.append((time.process_time() - begin) / len(batch))
-    return statistics.median(taken)
+        call(batch)
+        seconds.append((time.process_time() - begin) / len(batch))
+    return statistics.median(seconds)
 
 
-def _measure_seconds(gauge: LeakMeasure, scores: Floats, images: Floats) -> float:
-    """The median time that a measure takes for one row; whose scores it sees makes no difference to that."""
-    return _seconds(lambda rows: measure_all({"one": gauge}, scores[: len(rows)], rows), images, 1)
+def _seconds_of_measure(measure: LeakMeasure, scores: Floats, images: Floats) -> float:
+    """The median seconds of a measure for one row; they do not depend on the scores' values."""
+    return _seconds(lambda rows: measure_all({"one": measure}, scores[: len(rows)], rows), images, 1)
 
 
 def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
     honest, rng = prepared.data_split.honest, np.random.default_rng(_SEED)
-    found = {name: kind(honest, rng) for name, kind in KINDS.items()}
-    kinds = {name: _sample(prepared, images.x, images.y) for name, images in found.items() if images is not None}
+    shifted = {name: kind(honest, rng) for name, kind in KINDS.items()}
+    kinds = {name: _sample(prepared, images.x, images.y) for name, images in shifted.items() if images is not None}
     ordinary = kinds[ORDINARY]
-    surest = honest.x[ordinary.scores.max(axis=1).argmax()]
-    near = jittered(surest, _JITTERED, target.levels, rng)
-    asked = honest.x[:_TIMED]
-    unmeasured = _seconds(prepared.victim.scores, asked, 1) if target.undefended is None else target.undefended
-    gauge_seconds = {
-        name: _measure_seconds(gauge, ordinary.scores, asked) for name, gauge in prepared.leak_measures.items()
+    easy = honest.x[ordinary.scores.max(axis=1).argmax()]
+    copies = jittered(easy, _JITTERED, target.levels, rng)
+    timed = honest.x[:_TIMED]
+    undefended = _seconds(prepared.victim.scores, timed, 1) if target.undefended is None else target.undefended
+    measure_seconds = {
+        name: _seconds_of_measure(measure, ordinary.scores, timed) for name, measure in prepared.leak_measures.items()
     }
     return Baseline(
         victim=prepared.victim.identity,
         measures=tuple(prepared.leak_measures),
         kinds=kinds,
         calibration=_sample(prepared, prepared.data_split.calibration.x, prepared.data_split.calibration.y),
-        jittered=_sample(prepared, near, np.zeros(len(near), np.int64)).leaks,
-        easy=_sample(prepared, surest[None], np.zeros(1, np.int64)).leaks,
+        jittered=_sample(prepared, copies, np.zeros(len(copies), np.int64)).leaks,
+        easy=_sample(prepared, easy[None], np.zeros(1, np.int64)).leaks,
         images=honest.x,
-        undefended=unmeasured,
+        undefended=undefended,
         batched=_seconds(prepared.victim.scores, np.resize(honest.x, (3 * _BATCH, *honest.x.shape[1:])), _BATCH),
-        gauge_seconds=gauge_seconds,
+        measure_seconds=measure_seconds,
     )
 
 
@@ -149,7 +150,7 @@ def _write(path: Path, baseline: Baseline) -> None:
         "kinds": list(baseline.kinds),
         "undefended": baseline.undefended,
         "batched": baseline.batched,
-        "gauge_seconds": dict(baseline.gauge_seconds),
+        "gauge_seconds": dict(baseline.measure_seconds),
     }
     write_arrays(path, arrays, note)
 
@@ -170,5 +171,5 @@ def _read(path: Path) -> Baseline:
         images=unpack_images(arrays["images"]),
         undefended=note["undefended"],
         batched=note["batched"],
-        gauge_seconds=note["gauge_seconds"],
+        measure_seconds=note["gauge_seconds"],
     )

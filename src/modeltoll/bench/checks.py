@@ -1,4 +1,4 @@
-"""Does an evaluation hold? Each check is one question; a result that fails one is marked wherever it is shown."""
+"""Checks of a result's validity. A result that fails one is marked wherever it is shown."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = [
 
 HONEST_TARGET = 2.0  # times the undefended API, measuring included
 LIVE_TOLERANCE = 0.1
-_NOISE = 0.02  # by which a random attacker may be better by chance
+_NOISE = 0.02  # accuracy by which a random attack may be better by chance
 
-_ADAPTIVE_OF = {  # an attack that chooses, and the random one from the same pool
+_RANDOM_OF = {  # an attack that chooses its queries, and the random attack on the same pool
     "knockoff-adaptive": "knockoff-random",
     "entropy": "standard",
     "gap": "standard",
@@ -35,7 +35,7 @@ _ADAPTIVE_OF = {  # an attack that chooses, and the random one from the same poo
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question and its answer; ``note`` says what was found."""
+    """One check: whether it ``holds``, and the numbers it compared."""
 
     name: str
     holds: bool
@@ -43,18 +43,18 @@ class Check:
 
 
 def budget_spent(stolen: StolenData, queries: int) -> Check:
-    """A thief who stops early looks better defended against than he is."""
+    """The attack used its whole budget; one that stops early makes every defence look better than it is."""
     return Check("budget spent", stolen.asked == queries, f"{stolen.asked:,} of {queries:,} rows were asked")
 
 
 def nothing_unmetered(stolen: StolenData) -> Check:
-    """Every row that the victim answered while the thief was at work went through the meter."""
-    note = f"the victim answered {stolen.scored:,} rows, the meter counted {stolen.asked:,}"
-    return Check("no answer unmetered", stolen.scored == stolen.asked, note)
+    """Every row that the victim answered during the attack was counted by the meter."""
+    note = f"the victim answered {stolen.rows_scored:,} rows, the meter counted {stolen.asked:,}"
+    return Check("no answer unmetered", stolen.rows_scored == stolen.asked, note)
 
 
 def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ...]:
-    """Honest rows pay at most one unit on average, and at most twice the undefended time with everything."""
+    """Honest rows cost at most one unit on average, and at most twice the undefended time in all."""
     checks = []
     report = scheme.calibration.report if scheme.calibration else None
     if report is not None:
@@ -66,31 +66,31 @@ def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ..
 
 
 def live_agrees(measured: float, computed: float, rows: int) -> Check:
-    """Seconds measured through a real gateway against those that were computed."""
-    off = measured / computed - 1.0
-    note = f"{rows} rows took {measured:.2f} s through a gateway, {computed:.2f} s were computed ({off:+.1%})"
-    return Check("live agrees with computed", abs(off) <= LIVE_TOLERANCE, note)
+    """Seconds measured through a real gateway agree with the computed ones within ``LIVE_TOLERANCE``."""
+    deviation = measured / computed - 1.0
+    note = f"{rows} rows took {measured:.2f} s through a gateway, {computed:.2f} s were computed ({deviation:+.1%})"
+    return Check("live agrees with computed", abs(deviation) <= LIVE_TOLERANCE, note)
 
 
 def live_unchanged(changed: int) -> Check:
-    """Every answer that was opened behind the gateway is the victim's own."""
+    """Every answer that was opened behind the gateway is the victim's own, byte for byte."""
     return Check("opened answers are the victim's", changed == 0, f"{changed} opened answers differ")
 
 
 def check_across_results(documents: Iterable[Mapping[str, Any]]) -> dict[tuple[Any, ...], Check]:
-    """Checks that need two results: no random attacker is better than the adaptive one from the same pool.
+    """Checks that compare two results: no random attack is better than an adaptive one on the same pool.
 
-    By (dataset, attack, profile, seed, budget) of the adaptive attack, undefended and without evasion.
+    The keys are (dataset, attack, profile, seed, budget) of the adaptive attack, undefended and without evasion.
     """
-    found: dict[tuple[Any, ...], float] = {}
+    accuracies: dict[tuple[Any, ...], float] = {}
     for one in documents:
         if one["defence"] == "none" and one["accuracy"] is not None:
-            found[(one["dataset"], one["attack"], one["profile"], one["seed"], one["budget"])] = one["accuracy"]
+            accuracies[(one["dataset"], one["attack"], one["profile"], one["seed"], one["budget"])] = one["accuracy"]
     checks = {}
-    for (dataset, attack, *rest), accuracy in found.items():
-        random = found.get((dataset, _ADAPTIVE_OF.get(attack), *rest))
+    for (dataset, attack, *rest), accuracy in accuracies.items():
+        random = accuracies.get((dataset, _RANDOM_OF.get(attack), *rest))
         if random is not None:
-            note = f"{_ADAPTIVE_OF[attack]} reaches {random:.1%}, {attack} {accuracy:.1%}"
+            note = f"{_RANDOM_OF[attack]} reaches {random:.1%}, {attack} {accuracy:.1%}"
             name = "random is not better than adaptive"
             checks[(dataset, attack, *rest)] = Check(name, random <= accuracy + _NOISE, note)
     return checks

@@ -1,4 +1,4 @@
-"""Who has which images: the victim, the tariff, honest callers, thieves. None of the parts overlap."""
+"""The split of images between victim, tariff, honest callers and attacker. The parts are disjoint."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ __all__ = ["DataSplit", "SplitSizes", "mirrored", "shifted", "split_images"]
 
 @dataclass(frozen=True, slots=True)
 class SplitSizes:
-    """How many images the victim never saw go to the tariff (``calibration``) and to thieves (``own``); the rest is honest.
+    """How many of the victim's unseen images go to the tariff (``calibration``) and the attacker (``own``).
 
-    ``strange`` foreign images are kept from thieves, to see what a clone says of what nobody asked about.
+    The rest is honest. ``unseen_foreign``: the number of foreign images the attacker does not get; clones are compared
+    with the victim on them.
     """
 
     calibration: int
     own: int
-    strange: int
+    unseen_foreign: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DataSplit:
-    """Images of one size. ``private`` trained the victim; ``honest`` are also the examination of clones.
+    """Images of one shape. The victim is trained on ``private``; clones are evaluated on ``honest``.
 
-    ``own`` are a thief's of the victim's kind: unseen ones, each in some variants that keep its class. ``foreign`` are
-    a thief's from elsewhere, ``strange`` of the same source, which he never has.
+    ``own`` are the attacker's images of the victim's distribution, augmented; ``foreign`` the attacker's images of
+    another source; ``unseen_foreign`` images of that source that the attacker does not have.
     """
 
     private: Images
@@ -40,11 +41,11 @@ class DataSplit:
     honest: Images
     own: Floats
     foreign: Images
-    strange: Floats
+    unseen_foreign: Floats
 
 
 def shifted(images: Floats) -> Floats:
-    """Every image as it is, then one pixel up, down, left and right, what comes in being black; (5 n, ...)."""
+    """The images, then shifted by one pixel up, down, left and right, filled with black; (5 n, ...)."""
     parts = [images]
     for axis, step in ((1, -1), (1, 1), (2, -1), (2, 1)):
         part = np.roll(images, step, axis)
@@ -56,14 +57,14 @@ def shifted(images: Floats) -> Floats:
 
 
 def mirrored(images: Floats) -> Floats:
-    """Every image as it is, mirrored, and both one pixel to the side, the edge being repeated; (4 n, ...)."""
+    """The images, mirrored, and both shifted by one pixel to the side with the edge repeated; (4 n, ...)."""
     both = np.concatenate([images, images[:, :, ::-1]])
-    aside = np.concatenate([both[:, :, 1:], both[:, :, -1:]], axis=2)
-    return np.concatenate([both, aside])
+    shifted_ = np.concatenate([both[:, :, 1:], both[:, :, -1:]], axis=2)
+    return np.concatenate([both, shifted_])
 
 
-def split_images(unseen: Images, shares: SplitSizes, rng: np.random.Generator) -> tuple[Images, Images, Images]:
-    """Unseen images for the tariff, for thieves and for honest callers, in an order that chance decides."""
-    order = np.split(rng.permutation(len(unseen.x)), [shares.calibration, shares.calibration + shares.own])
+def split_images(unseen: Images, sizes: SplitSizes, rng: np.random.Generator) -> tuple[Images, Images, Images]:
+    """Unseen images split at random for the tariff, the attacker and honest callers."""
+    order = np.split(rng.permutation(len(unseen.x)), [sizes.calibration, sizes.calibration + sizes.own])
     calibration, own, honest = (Images(unseen.x[part], unseen.y[part]) for part in order)
     return calibration, own, honest

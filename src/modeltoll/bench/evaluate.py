@@ -1,4 +1,4 @@
-"""What a theft costs, or what honest callers pay: computed on leaks that were measured once."""
+"""Evaluate experiments: what an extraction costs and what honest callers pay, computed from recorded leaks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import checks
-from modeltoll.bench.defences.registry import answering, detecting
-from modeltoll.bench.evasions.evasion import CARD as BY_CARD
+from modeltoll.bench.defences.registry import make_defence, make_detector
+from modeltoll.bench.evasions.evasion import GPU as ON_GPU
 from modeltoll.bench.evasions.evasion import Cover
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
-from modeltoll.bench.experiment import CurvePoint, Experiment, Provenance, Result
-from modeltoll.bench.hardware_costs import CARD, CORE, hardware_cost
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
+from modeltoll.bench.experiment import CurvePoint, Experiment, Result, ResultOrigin
+from modeltoll.bench.hardware_costs import CPU_CORE, GPU, hardware_cost
 from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, pay_for
 from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
 from modeltoll.pricing.leak_samples import select_measures
@@ -32,49 +32,49 @@ if TYPE_CHECKING:
     from modeltoll.records import Floats
     from modeltoll.simulation.batch_tariffs import BatchCharges
 
-__all__ = ["ExperimentContext", "evaluate_honest", "evaluate_theft"]
+__all__ = ["ExperimentContext", "evaluate_extraction", "evaluate_honest"]
 
-_USER = Caller("key:user")
-_POINTS = 10
+_HONEST_CALLER = Caller("key:user")
+_CURVE_POINTS = 10
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-_CALLERS = 5  # honest callers that a watcher looks at
+_DETECTOR_CALLERS = 5  # honest callers that a watcher looks at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExperimentContext:
-    """One experiment's toll on its ground, and where the result will say it was made."""
+    """An experiment with the baseline and toll it is evaluated on, and the origin to record in its result."""
 
     experiment: Experiment
     baseline: Baseline
     scheme: TollOnTarget
-    origin: Provenance
+    origin: ResultOrigin
 
     @classmethod
-    def of(cls, experiment: Experiment, baseline: Baseline, origin: Provenance) -> ExperimentContext:
-        """Lay the toll. Raises as ``tolls.lay`` does."""
+    def of(cls, experiment: Experiment, baseline: Baseline, origin: ResultOrigin) -> ExperimentContext:
+        """The context of an experiment; this builds its toll. Raises as ``build_toll``."""
         scheme = build_toll(baseline, experiment.tariff, experiment.measure, experiment.dataset)
         return cls(experiment, baseline, scheme, origin)
 
     @property
     def unit_seconds(self) -> float | None:
-        """What an average honest row costs; None where the toll knows no such thing."""
+        """The unit of the toll in reference seconds; None if the toll has no unit."""
         return self.scheme.calibration.unit_seconds if self.scheme.calibration else None
 
-    def chance(self, stream: int) -> np.random.Generator:
-        """Chance of its own for each purpose."""
+    def rng(self, stream: int) -> np.random.Generator:
+        """A generator of its own for each ``stream``."""
         return np.random.default_rng([self.experiment.seed, stream])
 
     def honest(self) -> ScenarioResult:
-        """Ordinary honest rows, one a request, of one caller with a key."""
+        """Ordinary honest rows, one per request, of one caller with a key."""
         scenario = Scenario("honest", "honest", "recorded", 1, one_account(self.baseline.honest.leaks))
-        return run_scenario(scenario, self.scheme.toll, _USER, self.scheme.times, self.chance(1))
+        return run_scenario(scenario, self.scheme.toll, _HONEST_CALLER, self.scheme.times, self.rng(1))
 
     def cover(self) -> Cover:
-        """What this ground's thieves can hide among."""
+        """What evasions on this baseline can use."""
         baseline, scheme = self.baseline, self.scheme
 
         def price(rows: Floats) -> Floats:
-            return scheme.toll.charge(split_over_accounts(rows, len(rows)), _USER, self.chance(2)).seconds
+            return scheme.toll.charge(split_over_accounts(rows, len(rows)), _HONEST_CALLER, self.rng(2)).seconds
 
         return Cover(
             baseline.honest.leaks, baseline.jittered, baseline.easy, baseline.undefended, price, scheme.replayable
@@ -89,11 +89,11 @@ def _quantiles(waits: Floats) -> dict[str, float]:
 
 
 def _solver(plan: EvasionPlan, scheme: TollOnTarget) -> Callable[[BatchCharges], Floats]:
-    """Who solves, and which puzzles not at all."""
+    """The seconds (rows,) that the plan's solver takes; 0 for puzzles that are not solved."""
 
     def seconds(charged: BatchCharges) -> Floats:
-        taken = scheme.by_card(charged) if plan.solver == BY_CARD else charged.seconds
-        return taken if plan.solves is None else np.where(plan.solves, taken, 0.0)
+        solving = scheme.gpu_seconds(charged) if plan.solver == ON_GPU else charged.seconds
+        return solving if plan.solves is None else np.where(plan.solves, solving, 0.0)
 
     return seconds
 
@@ -101,65 +101,63 @@ def _solver(plan: EvasionPlan, scheme: TollOnTarget) -> Callable[[BatchCharges],
 def _trajectory(
     outcome: ScenarioResult, curve: tuple[CloneQuality, ...], measures: tuple[str, ...]
 ) -> tuple[CurvePoint, ...]:
-    """The theft at even steps and wherever the clone was examined."""
-    got = np.flatnonzero(outcome.bought & outcome.traffic.wanted)
-    if not len(got):
+    """Points of the extraction at even steps and wherever the clone was evaluated."""
+    stolen_rows = np.flatnonzero(outcome.bought & outcome.traffic.wanted)
+    if not len(stolen_rows):
         return ()
-    known = {quality.queries: quality for quality in curve if quality.queries <= len(got)}
-    counts = sorted({*known, *np.linspace(0, len(got), _POINTS + 1).round().astype(int).tolist()} - {0})
-    seconds, leaks = outcome.cumulative_seconds(), np.cumsum(outcome.traffic.leaks[got], axis=0)
+    known = {quality.queries: quality for quality in curve if quality.queries <= len(stolen_rows)}
+    counts = sorted({*known, *np.linspace(0, len(stolen_rows), _CURVE_POINTS + 1).round().astype(int).tolist()} - {0})
+    seconds, leaks = outcome.cumulative_seconds(), np.cumsum(outcome.traffic.leaks[stolen_rows], axis=0)
     points = []
     for count in counts:
         leak = dict(zip(measures, leaks[count - 1].tolist(), strict=True))
         quality = known.get(count)
         found = (quality.accuracy, quality.fidelity) if quality else (None, None)
-        paid = float(seconds[got[count - 1]])
+        paid = float(seconds[stolen_rows[count - 1]])
         points.append(CurvePoint(count, count * outcome.times.undefended, paid, leak, *found))
     return tuple(points)
 
 
 def _honest_cost(context: ExperimentContext, honest_ratio: float) -> dict[str, float | None]:
-    """What the defence costs honest users: their labels, how far scores are off, alarms, time."""
+    """What the defence costs honest callers: accuracy, deviation of scores, false alarms, time."""
     name, sample = context.experiment.defence, context.baseline.honest
     cost: dict[str, float | None] = {"ratio": honest_ratio}
-    if defence := answering(name, context.baseline):
-        told = defence.answer(sample.scores)
-        right = told.argmax(axis=1) == sample.truth
-        cost["accuracy_lost"] = sample.accuracy - float(right.mean())
-        cost["scores_off"] = float(np.abs(told - sample.scores).sum(axis=1).mean())
-    if detector := detecting(name, context.baseline):
+    if defence := make_defence(name, context.baseline):
+        perturbed = defence.answer(sample.scores)
+        correct = perturbed.argmax(axis=1) == sample.truth
+        cost["accuracy_lost"] = sample.accuracy - float(correct.mean())
+        cost["scores_off"] = float(np.abs(perturbed - sample.scores).sum(axis=1).mean())
+    if detector := make_detector(name, context.baseline):
         labels = sample.scores.argmax(axis=1)
-        parts = np.array_split(np.arange(len(labels)), _CALLERS)
+        parts = np.array_split(np.arange(len(labels)), _DETECTOR_CALLERS)
         alarms = [detector.first_alarm(context.baseline.images[part], labels[part]) for part in parts]
-        cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _CALLERS
+        cost["false_alarms"] = sum(alarm is not None for alarm in alarms) / _DETECTOR_CALLERS
     return cost
 
 
 def _alarms(context: ExperimentContext, stolen: StolenData, outcome: ScenarioResult) -> tuple[float, float | None]:
-    """The share of accounts that come under suspicion, and the median row at which they do."""
-    if detector := detecting(context.experiment.defence, context.baseline):
+    """The share of accounts that come under suspicion, and the median row of the first alarm, counted from 1."""
+    if detector := make_detector(context.experiment.defence, context.baseline):
         first = detector.first_alarm(stolen.images, stolen.labels[: len(stolen.images)])
         return (0.0, None) if first is None else (1.0, float(first))
     alarms = outcome.first_alarms()
     return len(alarms) / outcome.accounts, float(np.median(alarms)) if len(alarms) else None
 
 
-def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
-    """A theft under the toll and evasion of its experiment."""
+def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Result:
+    """The result of an extraction under the toll, the defence and the evasion of its experiment."""
     experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
-    plan = EVASIONS[experiment.evasion].plan(stolen.leaks, context.cover(), context.chance(3))
-    outcome = run_scenario(
-        plan.scenario, scheme.toll, plan.caller, scheme.times, context.chance(4), _solver(plan, scheme)
-    )
+    plan = EVASIONS[experiment.evasion].plan(stolen.leaks, context.cover(), context.rng(3))
+    outcome = run_scenario(plan.scenario, scheme.toll, plan.caller, scheme.times, context.rng(4), _solver(plan, scheme))
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
     charged = outcome.charges.seconds[solved]
-    whole, plain = outcome.queries == stolen.asked, experiment.evasion == PLAIN
+    whole, plain = outcome.queries == stolen.asked, experiment.evasion == NO_EVASION
     final = stolen.curve[-1] if whole else None
-    got = outcome.bought & outcome.traffic.wanted
+    stolen_rows = outcome.bought & outcome.traffic.wanted
     suspected, first_alarm = _alarms(context, stolen, outcome)
     honest_ratio = honest.ratio or 1.0
-    by_card = float(scheme.by_card(outcome.charges)[solved].sum())
+    gpu_seconds = float(scheme.gpu_seconds(outcome.charges)[solved].sum())
     return Result(
         experiment=experiment,
         queries=outcome.queries,
@@ -173,8 +171,8 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
         undefended_seconds=scheme.times.undefended,
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
-        leak=dict(zip(stolen.measures, outcome.traffic.leaks[got].sum(axis=0).tolist(), strict=True)),
-        bills=(hardware_cost(CORE, float(charged.sum())), hardware_cost(CARD, by_card)),
+        leak=dict(zip(stolen.measures, outcome.traffic.leaks[stolen_rows].sum(axis=0).tolist(), strict=True)),
+        bills=(hardware_cost(CPU_CORE, float(charged.sum())), hardware_cost(GPU, gpu_seconds)),
         waits=_quantiles(outcome.waits),
         suspected=suspected,
         first_alarm=first_alarm,
@@ -196,19 +194,19 @@ def evaluate_theft(context: ExperimentContext, stolen: StolenData) -> Result:
 
 
 def _charged(context: ExperimentContext, workload: Workload, leaks: Floats) -> PaidWorkload:
-    """What the workload's requests cost: one by one, as a gateway charges them, or drawn rows all at once."""
+    """What the workload's requests cost: priced one by one as a gateway does, or drawn rows in one batch."""
     scheme, baseline = context.scheme, context.baseline
     if workload.drawn:
         scores = np.sort(baseline.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, UNIFORM.draw(workload.drawn, context.chance(6)))
+        rows = leaks_at(scores, UNIFORM.draw(workload.drawn, context.rng(6)))
         scenario = Scenario("honest", "honest", "drawn", 1, one_account(rows))
-        return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _USER, scheme.times, context.chance(5)))
+        return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _HONEST_CALLER, scheme.times, context.rng(5)))
     priced = select_measures(baseline.leaks(leaks), scheme.tariff.measures)
-    return pay_for(scheme.tariff, priced, workload.pattern, _USER, scheme.times, context.chance(5))
+    return pay_for(scheme.tariff, priced, workload.pattern, _HONEST_CALLER, scheme.times, context.rng(5))
 
 
 def evaluate_honest(context: ExperimentContext) -> Result:
-    """What an honest caller with the experiment's workload pays, request by request."""
+    """The result of an honest caller with the experiment's workload."""
     experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
     workload = WORKLOADS[experiment.workload]
     sample = baseline.kinds[workload.kind]
@@ -217,7 +215,7 @@ def evaluate_honest(context: ExperimentContext) -> Result:
     without = float(paid.rows.sum()) * scheme.times.undefended
     alarms = np.flatnonzero(paid.surcharges > 1.0)
     cost: dict[str, float | None] = {"ratio": paid.ratio}
-    if workload.pattern.rows > 1:  # a model server is faster at many rows in one request
+    if workload.pattern.rows > 1:  # a model server needs less time per row in batches
         cost["ratio_to_batched"] = float(paid.waits.sum() / (paid.rows.sum() * baseline.batched))
     return Result(
         experiment=experiment,
@@ -233,7 +231,7 @@ def evaluate_honest(context: ExperimentContext) -> Result:
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
         leak={} if workload.drawn else dict(zip(baseline.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
-        bills=(hardware_cost(CORE, float(paid.work.sum())),),
+        bills=(hardware_cost(CPU_CORE, float(paid.work.sum())),),
         waits=_quantiles(paid.waits),
         suspected=paid.suspected,
         first_alarm=float(paid.rows[: alarms[0] + 1].sum()) if len(alarms) else None,

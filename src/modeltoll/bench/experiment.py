@@ -23,25 +23,24 @@ __all__ = [
     "HONEST",
     "CurvePoint",
     "Experiment",
-    "Provenance",
     "Result",
+    "ResultOrigin",
     "experiment_of",
-    "provenance",
+    "result_origin",
 ]
 
 FORMAT = 1
 _DIGITS = 8  # of the digest in a file's name
-HONEST = "honest"  # the attack of those who are not thieves
+HONEST = "honest"  # the attack of experiments with honest callers
 _PACKAGES = ("modeltoll", "numpy", "scipy", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """What is tried. Names are those of the tables of targets, thieves, evasions, defences, tolls and workloads.
+    """One experiment. Names are those of the registries of targets, attacks, evasions, defences, tolls and workloads.
 
-    ``attack`` is ``honest`` where honest callers with a ``workload`` are tried. ``measure`` is what the toll prices,
-    several joined by +; empty without a toll. ``foreign`` is the source of foreign images, empty for the data set's
-    usual one.
+    ``attack`` is ``honest`` for an honest caller with a ``workload``. ``measure`` names the measures that the toll prices,
+    joined by +; empty without a toll. ``foreign`` is the source of foreign images, empty for the data set's usual one.
     """
 
     suite: str
@@ -59,7 +58,7 @@ class Experiment:
 
     @property
     def key(self) -> dict[str, str | int]:
-        """What tells it from every other experiment, in words that stay whatever the fields are called."""
+        """The identity of the experiment, with names that do not follow the fields' names."""
         return {
             "v": 1,
             "suite": self.suite,
@@ -78,26 +77,26 @@ class Experiment:
 
     @property
     def slug(self) -> str:
-        """A name for people. Experiments that differ in little may share one."""
-        said = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
-        words = "-".join(word for word in said if word not in ("", "none"))
+        """A readable name, not unique."""
+        parts = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
+        words = "-".join(part for part in parts if part not in ("", "none"))
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
     @property
     def order(self) -> tuple[str, str, str, str]:
-        """By what results are sorted: suite, data set, the name for people, and the whole key where all these agree."""
+        """The sort key of results: suite, data set, slug, and the whole key."""
         return self.suite, self.dataset, self.slug, canonical(self.key)
 
     def file(self, folder: Path) -> Path:
-        """Where its result is written: names for people, and a digest of everything."""
+        """The path of its result's working file: suite, data set, slug and a digest of the key."""
         return self._named(folder, digest(self.key, _DIGITS))
 
     def files(self, folder: Path) -> tuple[Path, Path]:
-        """Where its result may lie: under today's name, or under the one of before keys."""
+        """The paths where its working file may be: under its name or its legacy name."""
         return self.file(folder), self._named(folder, legacy_digest("Experiment", self.key, _DIGITS))
 
     def find(self, folder: Path) -> Path | None:
-        """Where a file of its result lies; None where there is none."""
+        """The path of its working file; None if there is none."""
         return first_file(*self.files(folder))
 
     def _named(self, folder: Path, digits: str) -> Path:
@@ -106,7 +105,10 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """After so many stolen rows: seconds without and with the toll, the leak by measure, the clone where it was examined."""
+    """After ``queries`` stolen rows: seconds without and with the toll, the summed leak by measure, the clone's quality.
+
+    ``accuracy`` and ``fidelity`` are None where no clone was evaluated.
+    """
 
     queries: int
     seconds_without: float
@@ -117,8 +119,8 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a result was made."""
+class ResultOrigin:
+    """The command, the machine and the versions that a result was made with."""
 
     command: str
     machine: str
@@ -127,14 +129,14 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of an experiment.
+    """The result of an experiment. Shares are in 0..1, times in seconds.
 
-    ``queries`` are the wanted rows that were bought, of ``asked`` in all. ``ratio`` is the time with the toll over the
-    time without, per wanted row (None: nothing was bought), ``honest_ratio`` that of ordinary honest callers.
-    ``leak``: sums over the stolen rows, by measure. ``work_seconds``: reference seconds of the work that was done.
-    ``waits``: quantiles of a request's seconds. ``suspected``: the share of accounts ever under suspicion, or of an
-    honest caller's requests. Shares are in 0..1, times in seconds. A clone's quality is None where it was not trained
-    on just these rows. ``honest_cost`` says what the defence costs honest users, in terms of its own.
+    ``queries`` are the wanted rows that were paid for, of ``asked`` rows sent. ``ratio`` is the time with the toll divided
+    by the time without, per wanted row (None: no row was paid for), ``honest_ratio`` that of ordinary honest callers.
+    ``leak``: sums over the stolen rows, by measure. ``work_seconds``: reference seconds of the solved work. ``waits``:
+    quantiles of a request's duration. ``suspected``: the share of accounts ever under suspicion, or of an honest
+    caller's requests. A clone's quality is None if it was not trained on exactly these rows. ``honest_cost``: what the
+    defence costs honest callers, by kind of cost.
     """
 
     experiment: Experiment
@@ -155,7 +157,7 @@ class Result:
     suspected: float
     first_alarm: float | None
     checks: tuple[Check, ...]
-    origin: Provenance
+    origin: ResultOrigin
     victim_accuracy: float
     accuracy: float | None = None
     fidelity: float | None = None
@@ -167,20 +169,20 @@ class Result:
     live: Mapping[str, float] | None = None
 
     def document(self) -> dict[str, Any]:
-        """The JSON: the experiment's members and the origin's stand among the result's own; ``budget`` is what was planned."""
+        """The JSON document; members of experiment and origin are merged into it; ``budget`` is the planned number of rows."""
         members = asdict(self)
-        plan, made = members.pop("experiment"), members.pop("origin")
-        return {"format": FORMAT, **plan, "budget": plan["queries"], **members, **made}
+        experiment, origin = members.pop("experiment"), members.pop("origin")
+        return {"format": FORMAT, **experiment, "budget": experiment["queries"], **members, **origin}
 
     def write(self, folder: Path) -> Path:
-        """Write it to a file of its own, where the experiment belongs."""
+        """Write the result to its experiment's working file; the path."""
         path = self.experiment.find(folder) or self.experiment.file(folder)
         write_document(path, self.document())
         return path
 
 
-def provenance(command: str) -> Provenance:
-    """This machine, with the versions of what is installed here."""
+def result_origin(command: str) -> ResultOrigin:
+    """The origin of results made by ``command`` on this machine, with the installed versions."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -190,7 +192,7 @@ def provenance(command: str) -> Provenance:
     machine = (
         f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}; reference seconds of {DEFAULT_PROFILE.name}"
     )
-    return Provenance(command, machine, versions)
+    return ResultOrigin(command, machine, versions)
 
 
 def experiment_of(document: Mapping[str, Any]) -> Experiment:

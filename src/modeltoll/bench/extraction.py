@@ -1,4 +1,4 @@
-"""A theft: an attack run against a victim through a meter, once, and kept for whoever prices it."""
+"""An extraction run: an attack against a victim through a meter, run once and cached for all experiments on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modeltoll.bench.shared_progress import no_progress
 if TYPE_CHECKING:
     from modeltoll.bench.attack_setup import PreparedAttack
     from modeltoll.bench.attacks.attack import Clone
-    from modeltoll.bench.meter import Answering
+    from modeltoll.bench.meter import Perturbation
     from modeltoll.bench.targets import PreparedTarget
     from modeltoll.records import Floats, Integers, Progress
 
@@ -36,13 +36,15 @@ __all__ = [
 
 _FORMAT = 1  # of the files in the cache
 _DIGITS = 12  # of the digest in a file's name
-_POINTS = 20  # of a clone's curve at most
+_CURVE_POINTS = 20  # the maximum number of points of a clone's curve
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractionRun:
-    """Everything that a theft depends on. ``answers`` names the defence that changes what is told, or ``none``;
-    ``foreign`` the source of foreign images, empty for the target's usual one.
+    """Everything that an extraction depends on.
+
+    ``answers`` names the defence that changes the answers, or ``none``; ``foreign`` the source of foreign images, empty
+    for the target's usual one.
     """
 
     target: str
@@ -55,7 +57,7 @@ class ExtractionRun:
 
     @property
     def key(self) -> dict[str, str | int]:
-        """What tells it from every other theft, in words that stay whatever the fields are called."""
+        """The identity of the run, with names that do not follow the fields' names."""
         return {
             "v": 1,
             "target": self.target,
@@ -68,11 +70,11 @@ class ExtractionRun:
         }
 
     def file(self, cache: Path) -> Path:
-        """Where it is kept."""
+        """The path of its file in a cache."""
         return self._named(cache, digest({"format": _FORMAT, **self.key}, _DIGITS))
 
     def find(self, cache: Path) -> Path | None:
-        """Where it lies, under today's name or the one of before keys; None where it does not."""
+        """The path of its file in a cache, under its name or its legacy name; None if there is none."""
         legacy = legacy_digest("Theft", self.key, _DIGITS, template=f"({_FORMAT}, {{}})")
         return first_file(self.file(cache), self._named(cache, legacy))
 
@@ -82,10 +84,10 @@ class ExtractionRun:
 
 @dataclass(frozen=True, slots=True)
 class CloneQuality:
-    """How good a clone is after so many queries, in 0..1.
+    """The quality of a clone after ``queries`` queries, in 0..1.
 
-    ``accuracy`` against true labels, ``fidelity`` against the victim's labels, both on unseen images of its kind;
-    ``agreement`` with the victim's labels on foreign images that the thief does not have.
+    ``accuracy`` against true labels and ``fidelity`` against the victim's labels on honest images; ``agreement`` with
+    the victim's labels on foreign images that the attacker does not have.
     """
 
     queries: int
@@ -96,11 +98,12 @@ class CloneQuality:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StolenData:
-    """What came of a theft.
+    """The result of an extraction run.
 
-    ``images`` (rows, ...) are the first ones asked about, at most ``meter.KEPT``; ``labels`` (asked,) the victim's true ones;
-    ``leaks`` (asked, measures). ``scored`` counts the rows that the victim was asked for while the thief was at work.
-    ``curve`` is the clone's, the last point the finished one's. ``scaled``: see ``thieves.Equipped``.
+    ``images`` (rows, ...) are the first queries, at most ``meter.IMAGES_KEPT``; ``labels`` (asked,) the victim's labels of
+    all queries; ``leaks`` (asked, measures). ``rows_scored`` counts the rows that the victim scored during the attack;
+    ``seconds`` is the attack's duration. ``curve`` holds the clone's quality, the last point that of the final clone.
+    ``scaled``: see ``PreparedAttack``.
     """
 
     measures: tuple[str, ...]
@@ -108,97 +111,100 @@ class StolenData:
     labels: Integers
     leaks: Floats
     curve: tuple[CloneQuality, ...]
-    scored: int
+    rows_scored: int
     seconds: float
     scaled: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def asked(self) -> int:
-        """The rows that the meter counted."""
+        """The number of rows that the meter counted."""
         return len(self.leaks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationSet:
-    """What clones are examined on: images with true labels, foreign ones, and the victim's labels of both."""
+    """The images on which clones are evaluated: honest ones with true labels, foreign ones, and the victim's labels."""
 
     images: Floats
-    truth: Integers
-    said: Integers
-    strange: Floats
-    said_strange: Integers
+    labels: Integers
+    victim_labels: Integers
+    foreign_images: Floats
+    foreign_victim_labels: Integers
 
     @classmethod
     def of(cls, prepared: PreparedTarget) -> EvaluationSet:
-        """The honest callers' images, which no thief has."""
-        honest, strange = prepared.data_split.honest, prepared.data_split.strange
-        said, said_strange = (prepared.victim.scores(images).argmax(axis=1) for images in (honest.x, strange))
-        return cls(honest.x, honest.y, said, strange, said_strange)
+        """The evaluation set of a target: images that the attacker does not have."""
+        honest, foreign = prepared.data_split.honest, prepared.data_split.unseen_foreign
+        victim_labels, foreign_victim_labels = (
+            prepared.victim.scores(images).argmax(axis=1) for images in (honest.x, foreign)
+        )
+        return cls(honest.x, honest.y, victim_labels, foreign, foreign_victim_labels)
 
 
 def evaluate_clone(clone: Clone, evaluation_set: EvaluationSet, queries: int) -> CloneQuality:
-    """The clone's quality."""
-    says, says_strange = (
-        clone.scores(images).argmax(axis=1) for images in (evaluation_set.images, evaluation_set.strange)
+    """The quality of a clone after ``queries`` queries."""
+    predicted, foreign_predicted = (
+        clone.scores(images).argmax(axis=1) for images in (evaluation_set.images, evaluation_set.foreign_images)
     )
-    shares = (says == evaluation_set.truth, says == evaluation_set.said, says_strange == evaluation_set.said_strange)
-    return CloneQuality(queries, *(float(share.mean()) for share in shares))
+    matches = (
+        predicted == evaluation_set.labels,
+        predicted == evaluation_set.victim_labels,
+        foreign_predicted == evaluation_set.foreign_victim_labels,
+    )
+    return CloneQuality(queries, *(float(match.mean()) for match in matches))
 
 
 def run_extraction(
     extraction: ExtractionRun,
     prepared_attack: PreparedAttack,
     prepared: PreparedTarget,
-    answering: Answering,
+    perturb: Perturbation,
     cost: Callable[[Floats], Floats],
     progress: Progress = no_progress,
 ) -> StolenData:
-    """Run the attack. ``cost`` is what thieves with a perfect guess know of prices, (n,) of images; ``progress`` hears
-    of the rows that were asked for.
+    """Run the attack.
+
+    ``perturb`` is the defence that changes answers. ``cost`` returns the prices (n,) of images, for attacks that are
+    assumed to know them. ``progress`` is called with the number of rows queried so far.
 
     Raises:
-        BudgetSpent, Unfit: the attack breaks the rules of its plug.
+        BudgetSpent, InvalidQuery: the attack violates its protocol.
     """
-    evaluation_set, counted, data_split = (
-        EvaluationSet.of(prepared),
-        CountedVictim(prepared.victim),
-        prepared.data_split,
-    )
-    meter = Meter(
-        counted, prepared.leak_measures, data_split.private.x.shape[1:], extraction.queries, answering, progress
-    )
+    evaluation_set, victim = EvaluationSet.of(prepared), CountedVictim(prepared.victim)
+    data_split = prepared.data_split
+    meter = Meter(victim, prepared.leak_measures, data_split.private.x.shape[1:], extraction.queries, perturb, progress)
     curve: list[CloneQuality] = []
 
-    def watch(clone: Clone) -> None:
-        last = curve[-1].queries if curve else 0
-        if meter.rows - last >= extraction.queries / _POINTS:
+    def on_round(clone: Clone) -> None:
+        last_queries = curve[-1].queries if curve else 0
+        if meter.rows - last_queries >= extraction.queries / _CURVE_POINTS:
             curve.append(evaluate_clone(clone, evaluation_set, meter.rows))
 
     resources = AttackerResources(prepared.classes, data_split.own, data_split.foreign, cost)
     begin = time.perf_counter()
-    clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), watch)
+    clone = prepared_attack.attack.run(meter.oracle, resources, np.random.default_rng(extraction.seed), on_round)
     seconds = time.perf_counter() - begin
     final = evaluate_clone(clone, evaluation_set, meter.rows)
-    before = tuple(quality for quality in curve if quality.queries < final.queries)
+    earlier = tuple(quality for quality in curve if quality.queries < final.queries)
     images = meter.images
     labels = meter.scores.argmax(axis=1)
     measures = tuple(prepared.leak_measures)
     return StolenData(
-        measures, images, labels, meter.leaks, (*before, final), counted.rows, seconds, dict(prepared_attack.scaled)
+        measures, images, labels, meter.leaks, (*earlier, final), victim.rows, seconds, dict(prepared_attack.scaled)
     )
 
 
 def cached_seconds(extraction: ExtractionRun, cache: Path) -> float | None:
-    """The seconds that a theft in the cache took; None where it is not there. Raises as ``load_cached`` does."""
+    """The duration in seconds of a cached extraction; None if it is not in the cache. Raises as ``load_cached``."""
     path = extraction.find(cache)
     return None if path is None else float(read_note(path)["seconds"])
 
 
 def load_cached(extraction: ExtractionRun, cache: Path, run: Callable[[], StolenData]) -> StolenData:
-    """The loot of a theft: read from the cache, else made by ``run`` and kept.
+    """The stolen data of an extraction: read from the cache, or made by ``run`` and cached.
 
     Raises:
-        Damaged: the file in the cache cannot be read.
+        DamagedFile: the file in the cache cannot be read.
     """
     path = extraction.find(cache)
     if path is None:
@@ -206,19 +212,19 @@ def load_cached(extraction: ExtractionRun, cache: Path, run: Callable[[], Stolen
         note: dict[str, Any] = {
             "measures": stolen.measures,
             "curve": [asdict(quality) for quality in stolen.curve],
-            "scored": stolen.scored,
+            "scored": stolen.rows_scored,
             "seconds": stolen.seconds,
             "scaled": stolen.scaled,
         }
         write_arrays(path, {"images": pack_images(stolen.images), "labels": stolen.labels, "leaks": stolen.leaks}, note)
-    arrays, found = read_arrays(path)
+    arrays, note = read_arrays(path)
     return StolenData(
-        measures=tuple(found["measures"]),
+        measures=tuple(note["measures"]),
         images=unpack_images(arrays["images"]),
         labels=arrays["labels"],
         leaks=arrays["leaks"],
-        curve=tuple(CloneQuality(**quality) for quality in found["curve"]),
-        scored=found["scored"],
-        seconds=found["seconds"],
-        scaled={name: (paper, used) for name, (paper, used) in found["scaled"].items()},
+        curve=tuple(CloneQuality(**quality) for quality in note["curve"]),
+        rows_scored=note["scored"],
+        seconds=note["seconds"],
+        scaled={name: (paper, used) for name, (paper, used) in note["scaled"].items()},
     )

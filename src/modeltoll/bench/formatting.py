@@ -1,4 +1,4 @@
-"""Results as lines of a table, for terminals and reports."""
+"""Results as rows of a table, for terminals and reports."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MARK = "\N{WARNING SIGN}"  # beside every result that fails a check
 
 
 def failed_checks(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The checks that a result fails."""
+    """The checks that a result's document fails."""
     return [check for check in document["checks"] if not check["holds"]]
 
 
 def cells(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line under ``HEADINGS``; a result that fails a check bears a mark."""
+    """The cells of one result under ``HEADINGS``; a result that fails a check is marked."""
     rows, asked = document["queries"], document["asked"]
     changed = [document[part] for part in ("evasion", "defence") if document[part] != "none"]
     ratio = times(document["ratio"]) + (f" {MARK}" if failed_checks(document) else "")
@@ -50,14 +50,14 @@ def cells(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def failures(documents: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """What does not hold, each said once."""
+    """One line for each failed check, without duplicates."""
     found = list(documents)
-    said = {
+    lines = {
         f"{one['dataset']}, {one['attack']}: {check['name']}: {check['note']}"
         for one in found
         for check in failed_checks(one)
     }
     for (dataset, attack, *_), check in check_across_results(found).items():
         if not check.holds:
-            said.add(f"{dataset}, {attack}: {check.name}: {check.note}")
-    yield from sorted(said)
+            lines.add(f"{dataset}, {attack}: {check.name}: {check.note}")
+    yield from sorted(lines)

@@ -1,4 +1,4 @@
-"""What solving costs, on a processor's core and on a graphics card: seconds, joules, euros. Every rate has a source.
+"""The cost of solving on a processor core and on a GPU: seconds, joules, euros. Every rate has a source.
 
 The assumptions are those of ``benchmarks/thief_costs.py``, which takes them from here.
 """
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARGON2ID",
-    "CARD",
-    "CORE",
+    "CPU_CORE",
     "EURO_PER_KWH",
+    "GPU",
     "MACHINES",
     "SHA256",
     "HardwareCost",
@@ -38,9 +38,9 @@ __all__ = [
 EURO_PER_KWH = 0.19  # EU average for non-household consumers, first half of 2025 (Eurostat, nrg_pc_205)
 
 # Published rates of one RTX 4090.
-CARD_SHA256 = 21_975.5e6  # hashcat 6.2.6, mode 1400 (gist.github.com/Chick3nman/32e662a5bb63bc4f51b847bb422222fd)
-CARD_ARGON2ID = 1667.0  # hashcat, mode 34000, 64 MiB, 3 passes, 1 lane (github.com/hashcat/hashcat/pull/4284)
-CARD_MEMORY_KIB = 23 << 20  # of 24 GiB, what a run can use
+GPU_SHA256 = 21_975.5e6  # hashcat 6.2.6, mode 1400 (gist.github.com/Chick3nman/32e662a5bb63bc4f51b847bb422222fd)
+GPU_ARGON2ID = 1667.0  # hashcat, mode 34000, 64 MiB, 3 passes, 1 lane (github.com/hashcat/hashcat/pull/4284)
+GPU_MEMORY_KIB = 23 << 20  # of 24 GiB, what a run can use
 # Blocks that t passes read and write: 3t - 1 times the memory (tobtu.com/minimum-password-settings).
 _THREE_PASSES, _ONE_PASS = 8, 2
 
@@ -49,21 +49,21 @@ _MAX_KIB, _SUSPECTED_KIB = 64 << 10, 256 << 10  # the gateway's defaults
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a busy machine draws and costs to rent, with its share of memory and cooling."""
+    """A machine's power draw when busy, with its share of memory and cooling, and its rent."""
 
     name: str
     watts: float
     euro_per_hour: float
 
 
-CORE = Machine("core", 10.0, 0.02)
-CARD = Machine("card", 450.0, 0.40)  # an RTX 4090 at its board power; rented
-MACHINES = (CORE, CARD)
+CPU_CORE = Machine("core", 10.0, 0.02)
+GPU = Machine("card", 450.0, 0.40)  # an RTX 4090 at its board power; rented
+MACHINES = (CPU_CORE, GPU)
 
 
 @dataclass(frozen=True, slots=True)
 class HardwareCost:
-    """What work takes on one machine. ``euros`` are those of renting it, the electricity within."""
+    """What work costs on one machine. ``euros`` are its rent, which includes electricity."""
 
     machine: str
     seconds: float
@@ -72,25 +72,25 @@ class HardwareCost:
 
 
 def gpu_bounds(memory_kib: int) -> Mapping[str, float]:
-    """What bounds the card's evaluations per second of one pass: its bandwidth, or how many fit into its memory.
+    """The bounds of the GPU's evaluations per second of one pass: by its bandwidth, and by its memory.
 
-    A step over one block of 1 KiB takes what it took in the published run, where the card was full.
+    A step over one block of 1 KiB is taken to be as fast as in the published run, which used the whole memory.
     """
-    bandwidth = CARD_ARGON2ID * _THREE_PASSES / _ONE_PASS * 65536 / memory_kib
-    step = CARD_MEMORY_KIB / 65536 / CARD_ARGON2ID / (3 * 65536)
-    fitting = CARD_MEMORY_KIB / memory_kib
+    bandwidth = GPU_ARGON2ID * _THREE_PASSES / _ONE_PASS * 65536 / memory_kib
+    step = GPU_MEMORY_KIB / 65536 / GPU_ARGON2ID / (3 * 65536)
+    fitting = GPU_MEMORY_KIB / memory_kib
     return {"bandwidth": bandwidth, "memory": fitting / (step * memory_kib)}
 
 
 def gpu_argon2id(memory_kib: int) -> float:
-    """The card's evaluations per second of one pass."""
+    """The GPU's evaluations per second of argon2id with one pass."""
     return min(gpu_bounds(memory_kib).values())
 
 
 def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Integers:
-    """KiB that a gateway with default settings takes for argon2id tolls of so many reference seconds, (rows,).
+    """The memory (rows,), in KiB, of argon2id tolls of ``seconds`` (rows,) reference seconds, with default settings.
 
-    The largest rung that leaves enough evaluations, else the lowest; for callers under suspicion the ladder is higher.
+    The largest rung that leaves enough evaluations, else the lowest; callers under suspicion have higher rungs.
     """
     memory = np.full(len(seconds), LADDER[0], np.int64)
     for rung in LADDER:
@@ -100,13 +100,13 @@ def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAU
 
 
 def gpu_cores(puzzle: str, seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Floats:
-    """How many reference cores the card is worth for each toll, (rows,). ``puzzle`` is ARGON2ID or SHA256."""
+    """How many reference cores the GPU replaces for each toll, (rows,). ``puzzle`` is ARGON2ID or SHA256."""
     if puzzle == SHA256:
-        return np.full(len(seconds), CARD_SHA256 / profile.sha256)
+        return np.full(len(seconds), GPU_SHA256 / profile.sha256)
     worth = {rung: gpu_argon2id(rung) / profile.rate(rung) for rung in LADDER}
     return np.array([worth[memory] for memory in memory_of(seconds, suspected, profile).tolist()])
 
 
 def hardware_cost(machine: Machine, seconds: float) -> HardwareCost:
-    """The bill of a machine that is busy so long."""
+    """The cost of a machine that is busy for ``seconds``."""
     return HardwareCost(machine.name, seconds, seconds * machine.watts, seconds / 3600.0 * machine.euro_per_hour)

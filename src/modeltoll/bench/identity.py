@@ -1,4 +1,4 @@
-"""What names results and cached extractions: digests of explicit keys, so that renaming a class or a field renames no file.
+"""The names of results and cached extractions: digests of explicit keys, so that renaming a field renames no file.
 
 A key is a mapping of plain JSON values with its version under ``v``. A new member takes a new version. Files from before
 keys are named by a text that spelled a class and its fields; ``legacy_digest`` still finds them.
@@ -27,7 +27,7 @@ def digest(key: Key, length: int) -> str:
 
 
 def legacy_digest(name: str, key: Key, length: int, *, template: str = "{}") -> str:
-    """The digits of files from before keys: of ``name(member='value', ...)`` in a template, without ``v`` and an empty ``foreign``."""
+    """The digits in legacy file names: of ``name(member='value', ...)`` in a template, without ``v`` and an empty ``foreign``."""
     members = {member: value for member, value in key.items() if member != "v" and (member, value) != ("foreign", "")}
     text = f"{name}({', '.join(f'{member}={value!r}' for member, value in members.items())})"
     return _sha256(template.format(text), length)

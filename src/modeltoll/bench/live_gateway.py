@@ -1,4 +1,4 @@
-"""Rows of a theft driven through a real gateway: HTTP, tolls, sealed answers, every puzzle solved on one core."""
+"""Send rows of an extraction through a real gateway: HTTP, tolls, sealed answers, every puzzle solved on one core."""
 
 from __future__ import annotations
 
@@ -46,22 +46,22 @@ if TYPE_CHECKING:
 
 __all__ = ["LIVE_SECONDS", "LiveResult", "LiveRun", "run_live"]
 
-LIVE_SECONDS = 60.0  # of work that all rows of a live run may cost together; the unit is made smaller for it
+LIVE_SECONDS = 60.0  # the maximum work of all rows of a live run; the unit is reduced to reach it
 _MODEL, _OUTPUT, _KEY = "victim", "probabilities", "a-key-for-the-bench"
 _PATH = f"/v2/models/{_MODEL}/infer"
-_MAX_KIB = 8192  # of a puzzle: on few cores, memory that other work takes, too, would be measured instead
+_MAX_KIB = 8192  # a puzzle's maximum memory: with more, other processes' use of the memory would be measured
 _LADDER = tuple(256 << step for step in range(6))
 _RUNG_SECONDS = 0.3
 _FREE_ROWS = 50
-_NO_WORK = 1e-12  # seconds of a unit: one evaluation a toll, and all that a toll takes beside its work
+_NO_WORK = 1e-12  # a unit in seconds with one evaluation per toll, to measure all other costs of a toll
 _WARM_UP = 5
-_TIMEOUT = 600.0  # a machine that other work shares may stall for a while
+_TIMEOUT = 600.0  # seconds; a machine with other work may stall for a while
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveRun:
-    """What is driven: images (rows, ...) and their leaks (rows, measures) under ``leak_measures``, as they were recorded."""
+    """Images (rows, ...) to send, their recorded leaks (rows, measures), and the victim and calibration of the gateway."""
 
     images: Floats
     leaks: Floats
@@ -72,12 +72,12 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True)
 class LiveResult:
-    """What a live run took, in seconds of one core, gateway and client together: other work on the machine does not count.
+    """The measured and computed processor time of a live run, in seconds of one core, gateway and client together.
 
-    ``computed_seconds``: the work as it was computed, times ``luck``, what the puzzles' hidden counters turned out to ask
-    of what was expected of them; the evaluation that making a part takes; and what a row takes with a toll of next to no
-    work. ``wall_seconds`` is what a clock on the wall said. ``unit_seconds`` is the unit that was in force; ``changed``
-    counts opened answers that are not the victim's.
+    ``computed_seconds`` is the sum of the computed work times ``luck``, the ratio of the evaluations that the drawn
+    counters need to the expected ones; the evaluations of making the puzzles; and the time of a row with a toll of almost
+    no work. ``wall_seconds`` is elapsed time. ``unit_seconds`` is the reduced unit; ``changed`` counts opened answers that
+    differ from the victim's.
     """
 
     rows: int
@@ -90,15 +90,15 @@ class LiveResult:
 
 
 class _RecordingPuzzle(Argon2idCounter):
-    """Notes what its puzzles were to ask, what they do ask, and what making them takes, in seconds of ``profile``."""
+    """Records the expected work of its puzzles, the drawn work, and the work of making them, in seconds of ``profile``."""
 
     def __init__(self, profile: MachineProfile) -> None:
         super().__init__(profile, max_memory_kib=_MAX_KIB, ladder=_LADDER)
         self._profile = profile
         self.expected = self.drawn = self.making = 0.0
 
-    def within(self, memory_kib: int) -> _RecordingPuzzle:  # noqa: ARG002  the client here has memory for every rung
-        """Itself, so that nothing is missed."""
+    def within(self, memory_kib: int) -> _RecordingPuzzle:  # noqa: ARG002  this client has memory for every rung
+        """The same object, so that every puzzle is recorded."""
         return self
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution]:
@@ -111,7 +111,7 @@ class _RecordingPuzzle(Argon2idCounter):
         return challenge, solution
 
 
-class _Upstream:
+class _VictimUpstream:
     """The victim as a model server, in this process."""
 
     def __init__(self, victim: Victim, shape: tuple[int, ...]) -> None:
@@ -124,7 +124,7 @@ class _Upstream:
         """Nothing to close."""
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """As ``Upstream.predict``; the path and the type are the gate's own."""
+        """As ``Upstream.predict``; path and type are not used."""
         del path, content_type
         tensor = json.loads(body)["inputs"][0]
         scores = self._victim.scores(np.array(tensor["data"], np.float64).reshape(-1, *self._shape))
@@ -136,7 +136,7 @@ class _Upstream:
         return await self.predict(path, b"")
 
 
-def _question(image: Floats) -> bytes:
+def _request_body(image: Floats) -> bytes:
     tensor = {"name": "x", "shape": [1, image.size], "datatype": "FP64", "data": image.ravel().tolist()}
     return json.dumps({"inputs": [tensor]}).encode()
 
@@ -144,10 +144,10 @@ def _question(image: Floats) -> bytes:
 def _components(
     live_run: LiveRun, tariff: Tariff, puzzle: _RecordingPuzzle, profile: MachineProfile, ledger: Ledger
 ) -> AppComponents:
-    """The application of a gateway with this tariff."""
+    """The components of a gateway with this tariff."""
     measures = tuple(live_run.leak_measures[name] for name in tariff.measures)
     served_model = ServedModel(ServiceDescription(_MODEL, _OUTPUT, _OUTPUT), OpenInference(), measures)
-    upstream = _Upstream(live_run.victim, live_run.images.shape[1:])
+    upstream = _VictimUpstream(live_run.victim, live_run.images.shape[1:])
     selector = PuzzleSelector((OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle),))
     config = GateConfig(served_model, tariff, selector)
     ingress = IngressPolicy(CallerIdentifier({hash_key(_KEY): Caller("key:thief")}), 64 * _MIB, 8)
@@ -157,10 +157,10 @@ def _components(
 async def _ask(
     live_run: LiveRun, tariff: Tariff, profile: MachineProfile, images: Floats
 ) -> tuple[list[float], list[bytes], _RecordingPuzzle]:
-    """Ask a new gateway about one image after another, and pay whatever it costs; the seconds and answer of each."""
-    ledger, dealer = MemoryLedger(), _RecordingPuzzle(profile)
+    """Query a new gateway image by image and pay every toll: the seconds and the answer of each, and the puzzle."""
+    ledger, recorder = MemoryLedger(), _RecordingPuzzle(profile)
     await ledger.open()
-    components = _components(live_run, tariff, dealer, profile, ledger)
+    components = _components(live_run, tariff, recorder, profile, ledger)
     purse = Purse(math.inf, profile=profile)
     headers = {"content-type": JSON, "x-api-key": _KEY}
     seconds, answers = [], []
@@ -168,7 +168,7 @@ async def _ask(
         client = httpx.AsyncClient(base_url=address, timeout=_TIMEOUT, transport=AsyncTollTransport(purse=purse))
         async with client:
             for image in images:
-                body = _question(image)
+                body = _request_body(image)
                 begin = time.process_time()
                 try:
                     response = await client.post(_PATH, content=body, headers=headers)
@@ -179,53 +179,53 @@ async def _ask(
                     raise ModeltollError(f"the gateway answered {response.status_code}: {response.text[:300]}")
                 answers.append(response.content)
     await ledger.close()
-    return seconds, answers, dealer
+    return seconds, answers, recorder
 
 
 def _work(live_run: LiveRun, calibration: Calibration) -> float:
-    """Reference seconds of all rows, as they are computed for every result: one new caller with a key."""
+    """The computed reference seconds of all rows, sent by one new caller with a key."""
     toll = ConformalBatchTariff(ConformalTariff(calibration), tuple(live_run.leak_measures))
     return float(toll.charge(one_account(live_run.leaks), Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
 
 
 def _changed(live_run: LiveRun, answers: Sequence[bytes]) -> int:
-    """How many answers are not what the victim says."""
-    said = np.array([json.loads(answer)["outputs"][0]["data"] for answer in answers])
-    alone_ = np.concatenate([live_run.victim.scores(live_run.images[row : row + 1]) for row in range(len(answers))])
-    return int((said != alone_).any(axis=1).sum())
+    """The number of answers that differ from the victim's scores."""
+    answered = np.array([json.loads(answer)["outputs"][0]["data"] for answer in answers])
+    direct = np.concatenate([live_run.victim.scores(live_run.images[row : row + 1]) for row in range(len(answers))])
+    return int((answered != direct).any(axis=1).sum())
 
 
-def _measured() -> MachineProfile:
+def _measure_machine() -> MachineProfile:
     return measure_profile(_RUNG_SECONDS, "this machine", time.process_time, _LADDER)
 
 
-def _pace(before: MachineProfile, after: MachineProfile) -> float:
-    """How much longer work took than it was priced at: half of what the machine slowed down by from start to end."""
-    slower = statistics.mean(before.argon2id[rung] / after.argon2id[rung] for rung in _LADDER)
-    return (1.0 + slower) / 2.0
+def _slowdown(before: MachineProfile, after: MachineProfile) -> float:
+    """By which factor the machine was slower on average than at the start: the mean of 1 and the factor at the end."""
+    factor_at_end = statistics.mean(before.argon2id[rung] / after.argon2id[rung] for rung in _LADDER)
+    return (1.0 + factor_at_end) / 2.0
 
 
-def run_live(live_run: LiveRun, measured: Callable[[], MachineProfile] = _measured) -> LiveResult:
-    """Drive the rows through a gateway whose unit is made so small that they cost ``LIVE_SECONDS`` together, or less.
+def run_live(live_run: LiveRun, measure_machine: Callable[[], MachineProfile] = _measure_machine) -> LiveResult:
+    """Send the rows through a gateway with a unit so small that they cost ``LIVE_SECONDS`` or less together.
 
-    ``measured`` takes this machine's profile, before and after: tolls are priced by the first, and where other work
-    slows the cores down in between, the computed seconds are those of the mean.
+    ``measure_machine`` returns this machine's profile; it is called before and after the run. Tolls are priced by the
+    first profile; computed seconds are corrected by the mean slowdown.
 
     Raises:
-        ModeltollError: the gateway refused a row, or did not answer.
+        ModeltollError: the gateway refused a row or did not answer.
     """
-    here = measured()
+    profile = measure_machine()
     unit = live_run.calibration.unit_seconds
-    whole = _work(live_run, live_run.calibration)
-    calibration = replace(live_run.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / whole))
-    least = ConformalTariff(replace(calibration, unit_seconds=_NO_WORK))
-    own, _, _ = asyncio.run(_ask(live_run, least, here, live_run.images[:_FREE_ROWS]))
+    full_work = _work(live_run, live_run.calibration)
+    calibration = replace(live_run.calibration, unit_seconds=unit * min(1.0, LIVE_SECONDS / full_work))
+    tariff_without_work = ConformalTariff(replace(calibration, unit_seconds=_NO_WORK))
+    base_seconds, _, _ = asyncio.run(_ask(live_run, tariff_without_work, profile, live_run.images[:_FREE_ROWS]))
     begin = time.perf_counter()
-    seconds, answers, dealer = asyncio.run(_ask(live_run, ConformalTariff(calibration), here, live_run.images))
+    seconds, answers, recorder = asyncio.run(_ask(live_run, ConformalTariff(calibration), profile, live_run.images))
     wall = time.perf_counter() - begin
-    luck = dealer.drawn / dealer.expected
-    work = (_work(live_run, calibration) * luck + dealer.making) * _pace(here, measured())
-    computed = len(seconds) * statistics.fmean(own[_WARM_UP:] or own) + work
+    luck = recorder.drawn / recorder.expected
+    work = (_work(live_run, calibration) * luck + recorder.making) * _slowdown(profile, measure_machine())
+    computed = len(seconds) * statistics.fmean(base_seconds[_WARM_UP:] or base_seconds) + work
     return LiveResult(
         len(seconds), math.fsum(seconds), wall, computed, calibration.unit_seconds, _changed(live_run, answers), luck
     )

@@ -1,4 +1,4 @@
-"""The oracle that a thief asks: it counts, remembers what was asked, and lets nobody past it."""
+"""The meter: the oracle of an attack, which counts rows within a budget and records queries, scores and leaks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from modeltoll.bench.victims.victim import Victim
     from modeltoll.records import Floats, Progress
 
-__all__ = ["KEPT", "CountedVictim", "InvalidQuery", "Meter"]
+__all__ = ["IMAGES_KEPT", "CountedVictim", "InvalidQuery", "Meter"]
 
-KEPT = 20_000  # images that are remembered; a theft of millions would not fit into memory
+IMAGES_KEPT = 20_000  # images recorded; millions would not fit into memory
 
-Answering = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to those that are told, of one shape
+Perturbation = Callable[["Floats"], "Floats"]  # true scores (rows, classes) to the answered ones, of the same shape
 
 
 class InvalidQuery(ModeltollError):
@@ -29,7 +29,7 @@ class InvalidQuery(ModeltollError):
 
 
 class CountedVictim:
-    """A victim that counts every row it is asked for, by whomever."""
+    """A victim that counts every row it scores, through the meter or not."""
 
     def __init__(self, victim: Victim) -> None:
         self._victim = victim
@@ -37,15 +37,15 @@ class CountedVictim:
         self.rows = 0
 
     def scores(self, images: Floats) -> Floats:
-        """As the victim says."""
+        """As ``Victim.scores``."""
         self.rows += len(images)
         return self._victim.scores(images)
 
 
 class Meter:
-    """Asks the victim on a thief's behalf, within a budget of rows, and remembers images, true scores and leaks.
+    """Answers an attack's queries within a budget of rows, and records images, true scores and leaks.
 
-    What the thief holds is ``oracle``, which has no way back to the meter or the victim but its two methods.
+    The attack gets ``oracle`` only, which gives no access to the meter or the victim but its two methods.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Meter:
         leak_measures: Measures,
         shape: tuple[int, ...],
         budget: int,
-        answering: Answering,
+        perturb: Perturbation,
         progress: Progress,
     ) -> None:
-        """``shape`` is an image's; ``answering`` is what a defence makes of true scores before they are told;
+        """``shape`` is an image's; ``perturb`` is what a defence makes of true scores before they are told;
         ``progress`` hears how much of the budget is spent.
         """
-        self._victim, self._gauges, self._shape = victim, leak_measures, shape
-        self._budget, self._answering, self._progress = budget, answering, progress
+        self._victim, self._measures, self._shape = victim, leak_measures, shape
+        self._budget, self._perturb, self._progress = budget, perturb, progress
         self._images: list[Floats] = []  # the first KEPT
         self._scores: list[Floats] = []
         self._leaks: list[Floats] = []
@@ -69,46 +69,46 @@ class Meter:
 
     @property
     def oracle(self) -> Oracle:
-        """The thief's end."""
+        """The oracle to give to an attack."""
         return _oracle(self._ask, lambda: self._budget - self.rows)
 
     def _ask(self, images: Floats) -> Floats:
         if len(images) > self._budget - self.rows:
-            raise BudgetSpent(f"{len(images)} rows were asked for, and {self._budget - self.rows} are left")
-        asked = np.array(images, np.float64)
-        if asked.shape[1:] != self._shape or not ((asked >= 0.0) & (asked <= 1.0)).all():
-            raise InvalidQuery(f"a query must hold images of {self._shape}, numbers in 0..1")
-        scores = self._victim.scores(asked)
-        leaks = measure_all(self._gauges, scores, asked)
-        told = self._answering(scores)
-        if self.rows < KEPT:  # an empty slice would keep all that it was cut from
-            self._images.append(asked[: KEPT - self.rows])
-        self.rows += len(asked)
+            raise BudgetSpent(f"{len(images)} rows were queried, but {self._budget - self.rows} are left")
+        queries = np.array(images, np.float64)
+        if queries.shape[1:] != self._shape or not ((queries >= 0.0) & (queries <= 1.0)).all():
+            raise InvalidQuery(f"a query must hold images of shape {self._shape} with values in 0..1")
+        scores = self._victim.scores(queries)
+        leaks = measure_all(self._measures, scores, queries)
+        answers = self._perturb(scores)
+        if self.rows < IMAGES_KEPT:  # an empty slice would keep the whole array in memory
+            self._images.append(queries[: IMAGES_KEPT - self.rows])
+        self.rows += len(queries)
         self._scores.append(scores)
         self._leaks.append(leaks)
         self._progress(self.rows, self._budget)
-        return np.array(told, np.float64)
+        return np.array(answers, np.float64)
 
     @property
     def images(self) -> Floats:
-        """The first images that were asked about, in order, (at most KEPT, ...)."""
+        """The first queried images in order, (at most ``IMAGES_KEPT``, ...)."""
         return np.concatenate([np.empty((0, *self._shape)), *self._images])
 
     @property
     def scores(self) -> Floats:
-        """The victim's true scores of them, (rows, classes)."""
+        """The victim's true scores (rows, classes) of all queries."""
         return np.concatenate(self._scores)
 
     @property
     def leaks(self) -> Floats:
-        """Their leaks, (rows, measures)."""
-        return np.concatenate([np.empty((0, len(self._gauges))), *self._leaks])
+        """The leaks (rows, measures) of all queries."""
+        return np.concatenate([np.empty((0, len(self._measures))), *self._leaks])
 
 
 def _oracle(ask: Callable[[Floats], Floats], left: Callable[[], int]) -> Oracle:
-    """An oracle without attributes: it holds nothing that could be taken from it."""
+    """An oracle without attributes, so that an attack cannot reach the meter through it."""
 
-    class Window:
+    class MeteredOracle:
         __slots__ = ()
 
         @property
@@ -118,4 +118,4 @@ def _oracle(ask: Callable[[Floats], Floats], left: Callable[[], int]) -> Oracle:
         def ask(self, images: Floats) -> Floats:
             return ask(images)
 
-    return Window()
+    return MeteredOracle()

@@ -1,4 +1,4 @@
-"""Errands sent to a Ray cluster."""
+"""Run jobs on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 __all__ = ["LOCAL", "run_on_cluster"]
 
-LOCAL = "local"  # an address: a cluster on this machine, that ends with the command
+LOCAL = "local"  # the address of a cluster on this machine that stops with the command
 
 
-def _run_remotely(job: Job, run: RunSettings) -> JobResult:
-    """An errand on a machine of the cluster, which has its own cache and data folder, under the same paths."""
+def _run_remotely(job: Job, settings: RunSettings) -> JobResult:
+    """Run a job on a machine of the cluster, which has its own cache and data folder under the same paths."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_job(job, replace(run, results=Path(folder)))
+        return run_job(job, replace(settings, results=Path(folder)))
 
 
 def run_on_cluster(
-    found: Sequence[Job], run: RunSettings, address: str, cores: int | None = None
+    jobs: Sequence[Job], settings: RunSettings, address: str, cores: int | None = None
 ) -> Iterator[JobResult]:
-    """Every errand's outcome as each is done; results are written here, as they come.
+    """The results of the jobs as each ends; result files are written on this machine.
 
-    ``address`` is Ray's: ``ray://host:10001``, ``auto``, or ``LOCAL`` with so many ``cores`` (None: all of them).
+    ``address`` is Ray's: ``ray://host:10001``, ``auto``, or ``LOCAL`` with ``cores`` cores (None: all of them).
     """
     import ray  # noqa: PLC0415  an extra
 
     cluster: Any = ray
     cluster.init(address=address, num_cpus=cores if address == LOCAL else None, log_to_driver=False)
     try:
-        afar = cluster.remote(_run_remotely)
-        waiting = [afar.remote(job, run) for job in found]
-        while waiting:
-            done, waiting = cluster.wait(waiting, num_returns=1)
-            outcome: JobResult = cluster.get(done[0])
-            for result in outcome.results:
-                result.write(run.results)
-            yield outcome
+        remote_job = cluster.remote(_run_remotely)
+        running = [remote_job.remote(job, settings) for job in jobs]
+        while running:
+            done, running = cluster.wait(running, num_returns=1)
+            job_result: JobResult = cluster.get(done[0])
+            for result in job_result.results:
+                result.write(settings.results)
+            yield job_result
     finally:
         cluster.shutdown()

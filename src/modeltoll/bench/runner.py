@@ -1,4 +1,4 @@
-"""Suites run: each theft once, then every experiment that rests on it. What is done already is left alone."""
+"""Run suites: each extraction once, then every experiment on it. Experiments that have results are skipped."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.artifact_files import remove_partial_files
-from modeltoll.bench.attack_setup import AttackFactory, prepare_attack
+from modeltoll.bench.attack_setup import AttackSetup, prepare_attack
 from modeltoll.bench.baseline import Baseline, measure_baseline
 from modeltoll.bench.checks import live_agrees, live_unchanged
-from modeltoll.bench.defences.registry import DEFENCES, TRUTH, answering
-from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
-from modeltoll.bench.evasions.registry import PLAIN
-from modeltoll.bench.experiment import HONEST, Experiment, Provenance
+from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
+from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest
+from modeltoll.bench.evasions.registry import NO_EVASION
+from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.leak_measures import measure_all
 from modeltoll.bench.result_files import StoredResults
-from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
+from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
 from modeltoll.bench.targets import TARGETS, PreparedTarget, Workspace
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, build_toll
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.errors import ModeltollError
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attack_setup import AttackPreparation
+    from modeltoll.bench.attack_setup import AttackFactory
     from modeltoll.bench.experiment import Result
     from modeltoll.records import Floats, Progress
 
@@ -41,59 +41,60 @@ __all__ = [
     "RunSettings",
     "extraction_of",
     "pending_jobs",
-    "prepare",
+    "prepare_target",
     "run_all",
     "run_job",
 ]
 
-LONG_SECONDS = 600.0  # a theft that took longer with the first seed is not repeated with others
+LONG_SECONDS = 600.0  # an extraction that took longer with the first seed is not repeated with others
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """How a suite is run: where everything is, and what the results will say of their origin.
+    """How jobs are run: the workspace, the folder of results, and the origin that is recorded in them.
 
-    ``live``: so many rows of every plain theft under our toll are driven through a real gateway, too.
+    ``live``: this many rows of every extraction under our toll, without evasion, are also sent through a real gateway.
     """
 
     workspace: Workspace
     results: Path
-    origin: Provenance
-    prepare: AttackPreparation = prepare_attack
+    origin: ResultOrigin
+    attack_factory: AttackFactory = prepare_attack
     live: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Experiments that rest on one theft (None: on none). Errands share nothing, and may be run anywhere."""
+    """Experiments on one extraction (None: they need none). Jobs are independent and can run on any machine."""
 
     extraction: ExtractionRun | None
     experiments: tuple[Experiment, ...]
 
     @property
     def title(self) -> str:
-        """What to call it on a screen."""
+        """A title for terminals."""
         first = self.experiments[0]
-        told = "" if self.extraction is None or self.extraction.answers == TRUTH else f", {self.extraction.answers}"
-        rows = "" if self.extraction is None else f", {self.extraction.queries:,} rows"
-        return f"{first.dataset}, {first.attack}{told}{rows}, seed {first.seed}"
+        if self.extraction is None:
+            return f"{first.dataset}, {first.attack}, seed {first.seed}"
+        defence = "" if self.extraction.answers == NO_DEFENCE else f", {self.extraction.answers}"
+        return f"{first.dataset}, {first.attack}{defence}, {self.extraction.queries:,} rows, seed {first.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What came of an errand: its results, or ``left``, the reason why there are none; ``failed``: it was an error."""
+    """The results of a job, or the ``reason`` why there are none; ``failed``: the reason is an error."""
 
     job: Job
     results: tuple[Result, ...]
-    left: str = ""
+    reason: str = ""
     failed: bool = False
 
 
 def extraction_of(experiment: Experiment) -> ExtractionRun | None:
-    """The theft that an experiment rests on; defences that change nothing that is told share one."""
+    """The extraction that an experiment needs, or None; defences that do not change answers share one."""
     if experiment.attack == HONEST:
         return None
-    answers = experiment.defence if DEFENCES.find(experiment.defence).answers else TRUTH
+    answers = experiment.defence if DEFENCES.find(experiment.defence).answers else NO_DEFENCE
     return ExtractionRun(
         experiment.dataset,
         experiment.attack,
@@ -106,39 +107,38 @@ def extraction_of(experiment: Experiment) -> ExtractionRun | None:
 
 
 def _can_run_live(experiment: Experiment) -> bool:
-    """Whether its rows can be driven through a gateway as they are."""
-    plain = (experiment.evasion, experiment.defence, experiment.tariff) == (PLAIN, TRUTH, CONFORMAL)
+    """Whether its rows can be sent through a real gateway: an attack under our toll, without evasion or defence."""
+    plain = (experiment.evasion, experiment.defence, experiment.tariff) == (NO_EVASION, NO_DEFENCE, CONFORMAL)
     return plain and experiment.attack != HONEST
 
 
-def _done(experiment: Experiment, stored: StoredResults, *, live: bool) -> bool:
+def _is_done(experiment: Experiment, stored: StoredResults, *, live: bool) -> bool:
     document = stored.get(experiment)
     return document is not None and not (live and _can_run_live(experiment) and document["live"] is None)
 
 
 def pending_jobs(experiments: Iterable[Experiment], results: Path, *, live: bool = False) -> list[Job]:
-    """What is still to be done, grouped by theft; experiments whose result lies there already, packed or not, are left out.
+    """The jobs for the experiments that have no result in the folder, packed or not; grouped by extraction.
 
-    First everything with seed 0, one data set after another, since making one ready takes a while.
-
-    ``live``: so are those that were driven through a gateway, not others that could be.
+    Jobs are sorted by seed, then by data set, because preparing a data set takes time. ``live``: experiments that can be
+    sent through a gateway need a result with a live run.
 
     Raises:
-        DamagedFile: something there is not a result.
+        DamagedFile: something in the folder is not a result.
     """
     stored = StoredResults(results)
     groups: dict[tuple[ExtractionRun | None, str], list[Experiment]] = {}
     for experiment in dict.fromkeys(experiments):
-        if not _done(experiment, stored, live=live):
+        if not _is_done(experiment, stored, live=live):
             groups.setdefault((extraction_of(experiment), experiment.dataset), []).append(experiment)
-    found = [Job(extraction, tuple(group)) for (extraction, _), group in groups.items()]
-    datasets = list(dict.fromkeys(job.experiments[0].dataset for job in found))
-    return sorted(found, key=lambda job: (job.experiments[0].seed, datasets.index(job.experiments[0].dataset)))
+    jobs = [Job(extraction, tuple(group)) for (extraction, _), group in groups.items()]
+    datasets = list(dict.fromkeys(job.experiments[0].dataset for job in jobs))
+    return sorted(jobs, key=lambda job: (job.experiments[0].seed, datasets.index(job.experiments[0].dataset)))
 
 
 @lru_cache(maxsize=1)
 def _target(name: str, workspace: Workspace) -> PreparedTarget:
-    return TARGETS[name].ready(workspace, no_progress)
+    return TARGETS[name].prepare(workspace, no_progress)
 
 
 @lru_cache(maxsize=4)
@@ -146,18 +146,18 @@ def _baseline(name: str, workspace: Workspace) -> Baseline:
     return measure_baseline(TARGETS[name], workspace.cache, lambda: _target(name, workspace))
 
 
-def prepare(name: str, workspace: Workspace, progress: Progress) -> None:
-    """Train and measure what a target needs, where that is not in the cache: before several processes want it at once.
+def prepare_target(name: str, workspace: Workspace, progress: Progress) -> None:
+    """Train and measure what a target needs and the cache lacks; call it before several processes use the target.
 
     Raises:
-        DataError: its data sets are not at hand.
+        DataError: its data sets are missing.
     """
-    measure_baseline(TARGETS[name], workspace.cache, lambda: TARGETS[name].ready(workspace, progress))
+    measure_baseline(TARGETS[name], workspace.cache, lambda: TARGETS[name].prepare(workspace, progress))
 
 
 def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> Callable[[Floats], Floats]:
-    """What a thief with a perfect guess knows: the price of each image under our tariff, (n,), in units."""
-    tariff = build_toll(baseline, CONFORMAL, DEFAULT, target).tariff
+    """The price (n,) of images under our tariff, in units, for attacks that are assumed to know it."""
+    tariff = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, target).tariff
     leak_measures = {name: prepared.leak_measures[name] for name in tariff.measures}
 
     def price(images: Floats) -> Floats:
@@ -167,19 +167,19 @@ def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> 
     return price
 
 
-def _stolen_data(extraction: ExtractionRun, run: RunSettings, baseline: Baseline, progress: Progress) -> StolenData:
-    """The theft's, run now where it is not in the cache."""
+def _stolen_data(
+    extraction: ExtractionRun, settings: RunSettings, baseline: Baseline, progress: Progress
+) -> StolenData:
+    """The extraction's stolen data, from the cache or run now."""
 
-    def stolen() -> StolenData:
-        prepared, target = (
-            _target(extraction.target, replace(run.workspace, foreign=extraction.foreign)),
-            TARGETS[extraction.target],
+    def run() -> StolenData:
+        target = TARGETS[extraction.target]
+        prepared = _target(extraction.target, replace(settings.workspace, foreign=extraction.foreign))
+        prepared_attack = settings.attack_factory(
+            AttackSetup(extraction.attack, extraction.profile, target.architecture, prepared.classes)
         )
-        prepared_attack = run.prepare(
-            AttackFactory(extraction.attack, extraction.profile, target.architecture, prepared.classes)
-        )
-        defence = answering(extraction.answers, baseline)
-        assert defence is not None  # as extraction_of says
+        defence = make_defence(extraction.answers, baseline)
+        assert defence is not None  # extraction_of names only defences that change answers
         return run_extraction(
             extraction,
             prepared_attack,
@@ -189,78 +189,83 @@ def _stolen_data(extraction: ExtractionRun, run: RunSettings, baseline: Baseline
             progress,
         )
 
-    return load_cached(extraction, run.workspace.cache, stolen)
+    return load_cached(extraction, settings.workspace.cache, run)
 
 
-def _with_live_run(context: ExperimentContext, result: Result, stolen: StolenData, run: RunSettings) -> Result:
-    """The result with what came of driving its first rows through a gateway."""
+def _with_live_run(context: ExperimentContext, result: Result, stolen: StolenData, settings: RunSettings) -> Result:
+    """The result with a live run of its first rows through a gateway."""
     from modeltoll.bench.live_gateway import LiveRun, run_live  # noqa: PLC0415  few runs need a gateway
 
-    plan, calibration = context.experiment, context.scheme.calibration
+    experiment, calibration = context.experiment, context.scheme.calibration
     assert calibration is not None  # the conformal toll has one
-    prepared = _target(plan.dataset, replace(run.workspace, foreign=plan.foreign))
+    prepared = _target(experiment.dataset, replace(settings.workspace, foreign=experiment.foreign))
     leak_measures = {name: prepared.leak_measures[name] for name in context.scheme.measures}
-    images = stolen.images[: run.live]
+    images = stolen.images[: settings.live]
     leaks = select_measures(context.baseline.leaks(stolen.leaks[: len(images)]), context.scheme.measures)
     live = run_live(LiveRun(images, leaks.values, leak_measures, prepared.victim, calibration))
-    found = (live_agrees(live.measured_seconds, live.computed_seconds, live.rows), live_unchanged(live.changed))
-    return replace(result, live=asdict(live), checks=(*result.checks, *found))
+    checks = (live_agrees(live.measured_seconds, live.computed_seconds, live.rows), live_unchanged(live.changed))
+    return replace(result, live=asdict(live), checks=(*result.checks, *checks))
 
 
 def _takes_too_long(extraction: ExtractionRun, cache: Path) -> bool:
-    """Whether it took so long with the first seed that once must do."""
-    first = cached_seconds(replace(extraction, seed=0), cache) if extraction.seed else None
-    return first is not None and first > LONG_SECONDS
+    """Whether it has a further seed and took more than ``LONG_SECONDS`` with the first one."""
+    first_seconds = cached_seconds(replace(extraction, seed=0), cache) if extraction.seed else None
+    return first_seconds is not None and first_seconds > LONG_SECONDS
 
 
-def run_job(job: Job, run: RunSettings, progress: Progress = no_progress) -> JobResult:
-    """Steal, unless that was done before; price every experiment, and write each result as soon as it is there.
+def run_job(job: Job, settings: RunSettings, progress: Progress = no_progress) -> JobResult:
+    """Run the extraction if it is not cached, evaluate every experiment, and write each result at once.
 
-    What is missing or breaks a rule fails this errand alone; results that were written stay. ``progress`` hears of the
-    rows that a theft has asked for.
+    An error fails this job only; results that were written stay. ``progress`` is called with the number of rows queried.
     """
     try:
-        return _run(job, run, progress)
+        return _run_job(job, settings, progress)
     except ModeltollError as error:
         return JobResult(job, (), str(error), failed=True)
 
 
-def _run(job: Job, run: RunSettings, progress: Progress) -> JobResult:
-    name, cache, stolen = job.experiments[0].dataset, run.workspace.cache, None
+def _run_job(job: Job, settings: RunSettings, progress: Progress) -> JobResult:
+    dataset, cache, stolen = job.experiments[0].dataset, settings.workspace.cache, None
     if job.extraction is not None and _takes_too_long(job.extraction, cache):
         return JobResult(job, (), f"its first seed took more than {LONG_SECONDS:g} s")
-    baseline = _baseline(name, run.workspace)
+    baseline = _baseline(dataset, settings.workspace)
     if job.extraction is not None:
-        stolen = _stolen_data(job.extraction, run, baseline, progress)
+        stolen = _stolen_data(job.extraction, settings, baseline, progress)
     results = []
     for experiment in job.experiments:
         if stolen is None and WORKLOADS[experiment.workload].kind not in baseline.kinds:
             continue
-        context = ExperimentContext.of(experiment, baseline, run.origin)
-        result = evaluate_honest(context) if stolen is None else evaluate_theft(context, stolen)
-        if run.live and stolen is not None and _can_run_live(experiment):
-            result = _with_live_run(context, result, stolen, run)
-        result.write(run.results)
+        context = ExperimentContext.of(experiment, baseline, settings.origin)
+        result = evaluate_honest(context) if stolen is None else evaluate_extraction(context, stolen)
+        if settings.live and stolen is not None and _can_run_live(experiment):
+            result = _with_live_run(context, result, stolen, settings)
+        result.write(settings.results)
         results.append(result)
-    return JobResult(job, tuple(results), "" if results else "there are no such images here")
+    return JobResult(job, tuple(results), "" if results else "the data set has no images of this kind")
 
 
 def run_all(
-    found: Sequence[Job], run: RunSettings, jobs: int, progress: Callable[[Job], Progress] = lambda _: no_progress
+    jobs: Sequence[Job],
+    settings: RunSettings,
+    processes: int,
+    progress: Callable[[Job], Progress] = lambda _: no_progress,
 ) -> Iterator[JobResult]:
-    """Every errand's outcome, as each is done: one after another, or in so many processes.
+    """The results of the jobs as each ends: one after another in this process, or in several ``processes``.
 
-    ``progress`` gives what hears of an errand's rows while it is at work.
+    ``progress`` returns the callback for a job's number of queried rows.
     """
-    if jobs == 1:
-        yield from (run_job(job, run, progress(job)) for job in found)
+    if processes == 1:
+        yield from (run_job(job, settings, progress(job)) for job in jobs)
         return
     from joblib import Parallel, delayed  # noqa: PLC0415  an extra
 
-    with shared_progress([progress(job) for job in found]) as board:
-        calls = (delayed(run_job)(one, run, partial(note_rows, board, place)) for place, one in enumerate(found))
+    with shared_progress([progress(job) for job in jobs]) as progress_file:
+        calls = (
+            delayed(run_job)(job, settings, partial(write_progress, progress_file, slot))
+            for slot, job in enumerate(jobs)
+        )
         try:
-            yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-        finally:  # an interruption kills the processes, whatever they are writing
-            remove_partial_files(run.results)
-            remove_partial_files(run.workspace.cache)
+            yield from Parallel(n_jobs=processes, return_as="generator_unordered")(calls)
+        finally:  # an interruption kills the processes while they may be writing
+            remove_partial_files(settings.results)
+            remove_partial_files(settings.workspace.cache)

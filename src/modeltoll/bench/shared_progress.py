@@ -1,4 +1,4 @@
-"""Where processes at work note how far they are, and one that waits for them reads it: a file of numbers."""
+"""Progress of worker processes, shared with the process that waits for them through a file of numbers."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ import numpy as np
 if TYPE_CHECKING:
     from modeltoll.records import Progress
 
-__all__ = ["no_progress", "note_rows", "shared_progress"]
+__all__ = ["no_progress", "shared_progress", "write_progress"]
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 def no_progress(done: int, most: int) -> None:
-    """Progress that nobody follows."""
+    """A progress callback that does nothing."""
     del done, most
 
 
-def note_rows(board: Path, place: int, done: int, most: int) -> None:
-    """Note at a place of the board that so much of all is done; from any process.
+def write_progress(progress_file: Path, slot: int, done: int, most: int) -> None:
+    """Write the progress of one worker into its slot of the file; from any process.
 
     Raises:
-        FileNotFoundError: the board is gone, and with it whoever wanted to know.
+        FileNotFoundError: the block of ``shared_progress`` has ended.
     """
-    np.memmap(board, np.int64, "r+").reshape(-1, 2)[place] = done, most
+    np.memmap(progress_file, np.int64, "r+").reshape(-1, 2)[slot] = done, most
 
 
 @contextmanager
-def shared_progress(readers: Sequence[Progress]) -> Iterator[Path]:
-    """A board with a place for each reader, who hears what is noted there, a moment later, until the block ends."""
+def shared_progress(callbacks: Sequence[Progress]) -> Iterator[Path]:
+    """A file with one slot per callback; each callback is called with its slot's values, polled until the block ends."""
     with tempfile.TemporaryDirectory(prefix="modeltoll-bench-") as folder:
-        board = Path(folder) / "rows"
-        notes = np.memmap(board, np.int64, "w+", shape=(max(len(readers), 1), 2))
-        over = threading.Event()
+        progress_file = Path(folder) / "rows"
+        counts = np.memmap(progress_file, np.int64, "w+", shape=(max(len(callbacks), 1), 2))
+        ended = threading.Event()
 
-        def look() -> None:
+        def poll() -> None:
             last = False
             while not last:
-                last = over.wait(_LOOK_SECONDS)
-                for reader, (done, most) in zip(readers, notes.tolist(), strict=False):
+                last = ended.wait(_POLL_SECONDS)
+                for callback, (done, most) in zip(callbacks, counts.tolist(), strict=False):
                     if most:
-                        reader(done, most)
+                        callback(done, most)
 
-        looking = threading.Thread(target=look, name="noticeboard")
-        looking.start()
+        thread = threading.Thread(target=poll, name="shared-progress")
+        thread.start()
         try:
-            yield board
+            yield progress_file
         finally:
-            over.set()
-            looking.join()
+            ended.set()
+            thread.join()

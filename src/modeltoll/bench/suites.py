@@ -1,4 +1,4 @@
-"""The suites: which experiments are made, in which order. Everything is data; nothing runs here."""
+"""The suites: which experiments are made, and in which order. Nothing runs here."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.attack_setup import FULL, QUICK
-from modeltoll.bench.defences.registry import DEFENCES, TRUTH
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment
 from modeltoll.bench.honest.workload import WORKLOADS
 from modeltoll.bench.targets import TARGETS
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, NO_TOLL, PUBLISHED
 from modeltoll.errors import SettingsError
 
 __all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experiments"]
 
-Tariff = tuple[str, str]  # a toll and the measures it prices
+TollChoice = tuple[str, str]  # the names of a toll and of the measures it prices
 
-_OURS: Tariff = (CONFORMAL, DEFAULT)
-_FREE: Tariff = (NONE, "")
-_BIG = ("mnist", "fashion", "cifar10")
-_WITHOUT_TEACHERS = ("digits", "cells")  # the published tariff prices the entropy there
-_DIVIDED = ("cifar10",)  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
-_EVERY = (
+_OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
+_NO_TOLL: TollChoice = (NO_TOLL, "")
+_IMAGE_SETS = ("mnist", "fashion", "cifar10")
+_WITHOUT_TEACHERS = ("digits", "cells")  # here the published tariff prices the entropy
+_WITHOUT_PATE_SIGNAL = (
+    "cifar10",
+)  # teachers of 200 images each agree on nothing, so every answer has the same PATE cost
+_TABLE_2 = (
     "standard",
     "knockoff-random",
     "knockoff-adaptive",
@@ -44,9 +46,9 @@ _EVERY = (
     "datafree",
 )
 _TABLE_3 = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood", "inout")
-_EVADING = ("copycat", "knockoff-random")
-_DEFENDED = ("knockoff-random", "copycat", "standard")
-_QUICK = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
+_EVASION_ATTACKS = ("copycat", "knockoff-random")
+_DEFENCE_ATTACKS = ("knockoff-random", "copycat", "standard")
+_QUICK_ATTACKS = ("standard", "knockoff-random", "copycat", "jacobian", "entropyrev-ood", "worstcase-ood")
 _QUICK_EVASIONS = (
     "accounts-10",
     "accounts-100",
@@ -64,8 +66,10 @@ _QUICK_EVASIONS = (
 
 @dataclass(frozen=True, slots=True)
 class SuiteOptions:
-    """What of a suite is wanted; empty or None: what the suite says. ``seeds``: how many, from 0;
-    ``foreign``: the source of foreign images."""
+    """Restrictions of a suite; empty or None: the suite's default.
+
+    ``seeds``: the number of seeds, from 0; ``queries``: the budget of attacks; ``foreign``: the source of foreign images.
+    """
 
     datasets: tuple[str, ...] = ()
     attacks: tuple[str, ...] = ()
@@ -76,24 +80,24 @@ class SuiteOptions:
     defences: tuple[str, ...] = ()
 
 
-def _published(dataset: str) -> Tariff:
-    """The published toll as in the paper's Table 2."""
+def _published_toll(dataset: str) -> TollChoice:
+    """The published toll on the measure of the paper's Table 2."""
     return (PUBLISHED, "entropy" if dataset in _WITHOUT_TEACHERS else "pate-eps")
 
 
 def most_informative_measure(dataset: str) -> str:
-    """The cost that tells callers apart: PATE's as in the paper's Table 2, or as in Table 3 where that does not."""
-    return "pknn-eps" if dataset in _DIVIDED else _published(dataset)[1]
+    """The measure that tells callers apart: PATE's as in the paper's Table 2, else pkNN's as in Table 3."""
+    return "pknn-eps" if dataset in _WITHOUT_PATE_SIGNAL else _published_toll(dataset)[1]
 
 
-def _informative(dataset: str) -> Tariff:
-    """The published toll on that cost."""
+def _informative_toll(dataset: str) -> TollChoice:
+    """The published toll on that measure."""
     return (PUBLISHED, most_informative_measure(dataset))
 
 
 @dataclass(frozen=True, slots=True)
-class _SuiteFrame:
-    """What all experiments of one data set and seed in a suite share."""
+class _ExperimentFrame:
+    """What all experiments of one data set and seed of a suite share."""
 
     suite: str
     dataset: str
@@ -102,86 +106,98 @@ class _SuiteFrame:
     queries: int
     defences: tuple[str, ...]
 
-    def extraction(self, attack: str, tariff: Tariff, evasion: str = PLAIN, defence: str = TRUTH) -> Experiment:
+    def attack(
+        self, attack: str, tariff: TollChoice, evasion: str = NO_EVASION, defence: str = NO_DEFENCE
+    ) -> Experiment:
         toll, measure = tariff
         return Experiment(
             self.suite, self.dataset, attack, evasion, defence, toll, measure, self.profile, self.seed, self.queries
         )
 
-    def honest(self, workload: str, tariff: Tariff) -> Experiment:
+    def honest(self, workload: str, tariff: TollChoice) -> Experiment:
         toll, measure = tariff
         return Experiment(
-            self.suite, self.dataset, HONEST, PLAIN, TRUTH, toll, measure, self.profile, self.seed, 0, workload
+            self.suite,
+            self.dataset,
+            HONEST,
+            NO_EVASION,
+            NO_DEFENCE,
+            toll,
+            measure,
+            self.profile,
+            self.seed,
+            0,
+            workload,
         )
 
 
-_Lines = Callable[[_SuiteFrame, tuple[str, ...]], Iterator[Experiment]]
+_SuitePlan = Callable[[_ExperimentFrame, tuple[str, ...]], Iterator[Experiment]]
 
 
-def _table2(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _EVERY, (_published(frame.dataset), _OURS)):
-        yield frame.extraction(attack, tariff)
+def _table2(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _TABLE_2, (_published_toll(frame.dataset), _OUR_TOLL)):
+        yield frame.attack(attack, tariff)
 
 
-def _table3(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OURS)):
-        yield frame.extraction(attack, tariff)
+def _table3(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack, tariff in product(attacks or _TABLE_3, ((PUBLISHED, "pknn-eps"), _OUR_TOLL)):
+        yield frame.attack(attack, tariff)
 
 
-def _evasions(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    tariffs = (_informative(frame.dataset), _OURS)
-    for attack, evasion, tariff in product(attacks or _EVADING, EVASIONS, tariffs):
-        yield frame.extraction(attack, tariff, evasion)
+def _evasions(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    tariffs = (_informative_toll(frame.dataset), _OUR_TOLL)
+    for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS, EVASIONS, tariffs):
+        yield frame.attack(attack, tariff, evasion)
 
 
-def _honest(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _honest(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
     del attacks
-    for workload, tariff in product(WORKLOADS, (_informative(frame.dataset), _OURS)):
+    for workload, tariff in product(WORKLOADS, (_informative_toll(frame.dataset), _OUR_TOLL)):
         yield frame.honest(workload, tariff)
 
 
-def _defences(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    for attack in attacks or _DEFENDED:
+def _defences(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    for attack in attacks or _DEFENCE_ATTACKS:
         for defence in frame.defences:
-            yield frame.extraction(attack, _FREE, defence=defence)
-        for tariff in (_informative(frame.dataset), _OURS):
-            yield frame.extraction(attack, tariff)
+            yield frame.attack(attack, _NO_TOLL, defence=defence)
+        for tariff in (_informative_toll(frame.dataset), _OUR_TOLL):
+            yield frame.attack(attack, tariff)
 
 
-def _quick(frame: _SuiteFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
-    """A little of everything."""
-    both = (_informative(frame.dataset), _OURS)
-    for attack, tariff in product(attacks or _QUICK, both):
-        yield frame.extraction(attack, tariff)
-    for attack, evasion, tariff in product(attacks or _EVADING[1:], _QUICK_EVASIONS, both):
-        yield frame.extraction(attack, tariff, evasion)
+def _quick(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """A few experiments of every suite."""
+    both = (_informative_toll(frame.dataset), _OUR_TOLL)
+    for attack, tariff in product(attacks or _QUICK_ATTACKS, both):
+        yield frame.attack(attack, tariff)
+    for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
+        yield frame.attack(attack, tariff, evasion)
     yield from _honest(frame, ())
     for defence in frame.defences:
-        yield frame.extraction((attacks or _EVADING[1:])[0], _FREE, defence=defence)
+        yield frame.attack((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Its usual data sets, profile and most seeds, and its lines."""
+    """A suite: its default data sets, profile and number of seeds, and its experiments for one frame and its attacks."""
 
     datasets: tuple[str, ...]
     profile: str
     seeds: int
-    lines: _Lines
+    plan: _SuitePlan
 
 
 SUITES: Mapping[str, Suite] = {
-    "table2": Suite(_BIG, FULL, 3, _table2),
+    "table2": Suite(_IMAGE_SETS, FULL, 3, _table2),
     "table3": Suite(("mnist", "cifar10"), FULL, 3, _table3),
-    "evasions": Suite(_BIG, FULL, 3, _evasions),
-    "honest": Suite(_BIG, FULL, 1, _honest),
+    "evasions": Suite(_IMAGE_SETS, FULL, 3, _evasions),
+    "honest": Suite(_IMAGE_SETS, FULL, 1, _honest),
     "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
     "quick": Suite(("digits",), QUICK, 1, _quick),
 }
 
 
-def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
-    """The experiments of a suite, first all with seed 0, then the further seeds.
+def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]:
+    """The experiments of a suite, first those with seed 0, then the further seeds.
 
     Raises:
         SettingsError: there is no such suite, data set or defence.
@@ -189,15 +205,15 @@ def plan_experiments(name: str, choice: SuiteOptions) -> tuple[Experiment, ...]:
     if name not in SUITES:
         raise SettingsError([f"there is no suite {name!r}; there are: {', '.join(SUITES)}"])
     suite = SUITES[name]
-    datasets = choice.datasets or suite.datasets
+    datasets = options.datasets or suite.datasets
     missing = [dataset for dataset in datasets if dataset not in TARGETS]
     if missing:
         raise SettingsError([f"there is no data set {', '.join(missing)}; there are: {', '.join(TARGETS)}"])
-    profile = choice.profile or suite.profile
-    defences = tuple(DEFENCES.find(defence).name for defence in choice.defences or DEFENCES.built_in)
+    profile = options.profile or suite.profile
+    defences = tuple(DEFENCES.find(defence).name for defence in options.defences or DEFENCES.built_in)
     experiments: list[Experiment] = []
-    for seed, dataset in product(range(min(choice.seeds, suite.seeds)), datasets):
-        queries = choice.queries or TARGETS[dataset].queries
-        lines = suite.lines(_SuiteFrame(name, dataset, profile, seed, queries, defences), choice.attacks)
-        experiments += [replace(line, foreign=choice.foreign if line.attack != HONEST else "") for line in lines]
+    for seed, dataset in product(range(min(options.seeds, suite.seeds)), datasets):
+        queries = options.queries or TARGETS[dataset].queries
+        planned = suite.plan(_ExperimentFrame(name, dataset, profile, seed, queries, defences), options.attacks)
+        experiments += [replace(one, foreign=options.foreign if one.attack != HONEST else "") for one in planned]
     return tuple(experiments)

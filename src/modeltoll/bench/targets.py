@@ -1,4 +1,4 @@
-"""What is attacked: a data set with its victim, who has which images, and the measures that watch."""
+"""The targets of attacks: a data set with its victim, the split of the images, and the leak measures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["TARGETS", "PreparedTarget", "Target", "Workspace"]
 
 
-_SEED = 20260101  # of who gets which images; the same in every experiment
+_SEED = 20260101  # of the split of images; the same in every experiment
 _TREES = 150
 _TENTHS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where data sets are read and where what is trained or measured is kept. ``data`` None: what is embedded will do.
+    """The folder of the data sets and the cache of what is trained or measured.
 
-    ``foreign``: the source of foreign images, see ``datasets.source``; empty: the target's usual one.
+    ``data`` may be None for targets with embedded data. ``foreign``: the source of foreign images, see
+    ``datasets.foreign_images``; empty: the target's usual one.
     """
 
     data: Path | None
@@ -44,13 +45,13 @@ class Workspace:
         return datasets.data_folder(self.data)
 
     def source(self, usual: Callable[[], Images]) -> Images:
-        """Foreign images, as they come."""
+        """Foreign images in their own shape, of the usual source if no other is set."""
         return datasets.foreign_images(self.foreign, lambda: self.folder) if self.foreign else usual()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedTarget:
-    """A target made ready: its images, its victim, the measures, and the number of classes."""
+    """A target ready for experiments: its images, its victim, the leak measures, and the number of classes."""
 
     data_split: DataSplit
     victim: Victim
@@ -60,11 +61,11 @@ class PreparedTarget:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How to make one ready, and what is known of it beforehand.
+    """How to prepare a target, and what is known before.
 
-    ``undefended`` are seconds of a row without a gateway (None: measured on this machine); ``source`` says whose.
-    ``queries`` are a thief's budget where a suite names no other. ``architecture``: the students that thieves train, see
-    ``students.enrolling``. ``levels``: grey steps of a pixel.
+    ``undefended`` are seconds per row without a gateway (None: measured on this machine); ``source`` states where the
+    number is from. ``queries`` is the default budget of attacks. ``architecture``: the students of attacks, a name in
+    ``students.registry``. ``levels``: the grey levels of a pixel.
     """
 
     name: str
@@ -73,64 +74,65 @@ class Target:
     source: str
     architecture: str
     levels: int
-    ready: Callable[[Workspace, Progress], PreparedTarget]
+    prepare: Callable[[Workspace, Progress], PreparedTarget]
 
 
-def _foreign(images: Images, shape: tuple[int, ...], strange: int, rng: np.random.Generator) -> tuple[Images, Floats]:
-    """Natural images of the victim's shape for thieves, and so many that are kept from them."""
+def _split_foreign(
+    images: Images, shape: tuple[int, ...], unseen_foreign: int, rng: np.random.Generator
+) -> tuple[Images, Floats]:
+    """Foreign images of the victim's shape for the attacker, and ``unseen_foreign`` others."""
     order = rng.permutation(len(images.x))
-    theirs, kept = order[strange:], order[:strange]
-    return Images(datasets.resize_to(images.x[theirs], shape), images.y[theirs]), datasets.resize_to(
-        images.x[kept], shape
-    )
+    attacker, unseen = order[unseen_foreign:], order[:unseen_foreign]
+    attacker_images = Images(datasets.resize_to(images.x[attacker], shape), images.y[attacker])
+    return attacker_images, datasets.resize_to(images.x[unseen], shape)
 
 
-def _published(name: str, vary: Callable[[Floats], Floats]) -> Callable[[Workspace, Progress], PreparedTarget]:
-    """A published data set with its torch victim from the shelf, and Tiny-ImageNet as the foreign source."""
+def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Workspace, Progress], PreparedTarget]:
+    """A published data set with its network victim, and Tiny-ImageNet as the usual foreign source."""
 
-    def ready(workspace: Workspace, progress: Progress) -> PreparedTarget:
+    def prepare(workspace: Workspace, progress: Progress) -> PreparedTarget:
         from modeltoll.bench.victims import registry  # noqa: PLC0415  torch is an extra
         from modeltoll.bench.victims.measure_files import layered_novelty_file, teachers_file  # noqa: PLC0415
 
-        folder, rng, shares = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
-        victim = registry.victim(name, folder, workspace.cache, progress)
+        folder, rng, sizes = workspace.folder, np.random.default_rng(_SEED), SplitSizes(3500, 4000, 1000)
+        victim = registry.load_victim(name, folder, workspace.cache, progress)
         load = registry.VICTIMS[name].load
         private = load(folder, train=True)
-        calibration, own, honest = split_images(load(folder, train=False), shares, rng)
-        foreign, strange = _foreign(
-            workspace.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], shares.strange, rng
+        calibration, own, honest = split_images(load(folder, train=False), sizes, rng)
+        foreign, unseen_foreign = _split_foreign(
+            workspace.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], sizes.unseen_foreign, rng
         )
-        observer = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
+        novelty_file = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
         teachers = teachers_file(name, private, workspace.cache, progress)
-        leak_measures = standard_measures(victim, private, observer, teachers)
-        data_split = DataSplit(private, calibration, honest, vary(own.x), foreign, strange)
+        leak_measures = standard_measures(victim, private, novelty_file, teachers)
+        data_split = DataSplit(private, calibration, honest, augment(own.x), foreign, unseen_foreign)
         return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1)
 
-    return ready
+    return prepare
 
 
-def _smaller(images: Floats) -> Images:
-    """Labels for images that have none: which tenth of the mean brightness they fall into."""
+def _with_brightness_labels(images: Floats) -> Images:
+    """Images with labels made of their brightness: 0 for the darkest tenth, 9 for the brightest."""
     ranks = images.reshape(len(images), -1).mean(axis=1).argsort().argsort()
     return Images(images, ranks * _TENTHS // len(images))
 
 
 def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
-    """The 8 x 8 digits of scikit-learn, a forest, and patches of its two photographs."""
+    """The 8 x 8 digits of scikit-learn with a random forest; foreign images are patches of its two photographs."""
     del progress
     rng = np.random.default_rng(_SEED)
     images = datasets.digits()
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
-    usual = lambda: _smaller(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
-    foreign, strange = _foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
+    usual = lambda: _with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
+    foreign, unseen_foreign = _split_foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
     known = Images(images.x[private], images.y[private])
-    data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
+    data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
     return _forest_target(data_split)
 
 
 def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
-    """A table: scikit-learn's breast cancer cells, every column scaled to 0..1; foreign rows mix the columns' values."""
+    """A table: scikit-learn's breast cancer data, columns scaled to 0..1; foreign rows draw each column independently."""
     del progress
     rng = np.random.default_rng(_SEED)
     table = datasets.cells()
@@ -138,10 +140,10 @@ def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     calibration, own, honest = split_images(Images(table.x[unseen], table.y[unseen]), SplitSizes(250, 80, 200), rng)
     known = Images(table.x[private], table.y[private])
     if workspace.foreign:
-        raise DataError("a table has no other foreign rows than its own, mixed")
-    mixed = _smaller(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
-    foreign, strange = _foreign(mixed, known.x.shape[1:], 200, rng)
-    data_split = DataSplit(known, calibration, honest, own.x, foreign, strange)
+        raise DataError("cells: a table has no other source of foreign rows; leave out --foreign")
+    mixed = _with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
+    foreign, unseen_foreign = _split_foreign(mixed, known.x.shape[1:], 200, rng)
+    data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
     return _forest_target(data_split)
 
 

@@ -1,4 +1,4 @@
-"""The tolls that are compared: none, the published one, ours; each laid on the ground of one target."""
+"""The tolls that the bench compares: none, the published one, ours; each built from the baseline of one target."""
 
 from __future__ import annotations
 
@@ -27,33 +27,35 @@ if TYPE_CHECKING:
     from modeltoll.simulation.batch_tariffs import BatchTariff
     from modeltoll.simulation.traffic import Traffic
 
-__all__ = ["CONFORMAL", "DEFAULT", "NONE", "PUBLISHED", "TOLLS", "FreeToll", "TollOnTarget", "build_toll"]
+__all__ = ["CONFORMAL", "DEFAULT_MEASURES", "NO_TOLL", "PUBLISHED", "TOLLS", "FreeToll", "TollOnTarget", "build_toll"]
 
-NONE, PUBLISHED, CONFORMAL = "none", "published", "conformal"
-DEFAULT = f"{ENTROPY}+{NOVELTY}"  # the measures that our tariff prices, joined; entropy with a third of the weight
-_WEIGHTS = {DEFAULT: (1 / 3, 2 / 3)}
-_GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json; its entropy is measured within
+NO_TOLL, PUBLISHED, CONFORMAL = "none", "published", "conformal"
+DEFAULT_MEASURES = (
+    f"{ENTROPY}+{NOVELTY}"  # the measures that our tariff prices, joined; entropy with a third of the weight
+)
+_WEIGHTS = {DEFAULT_MEASURES: (1 / 3, 2 / 3)}
+_GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json; it includes measuring the entropy
 _ROWS_PER_STEP = 1000  # a row of the authors' traces
-_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
+_PUBLISHED_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
 
 
 @dataclass(frozen=True, slots=True)
 class FreeToll:
-    """No toll at all."""
+    """No toll: no row costs any work."""
 
-    name: str = NONE
+    name: str = NO_TOLL
 
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:  # noqa: ARG002  the plug's
-        """Nothing."""
+        """Charges of 0 seconds, without suspicion."""
         return BatchCharges(np.zeros(len(traffic.leaks)), np.zeros(len(traffic.leaks), np.bool_))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TollOnTarget:
-    """A toll on one ground: for many rows at once (``toll``), request by request (``tariff``), and its seconds.
+    """A toll for one target: for many rows at once (``toll``), request by request (``tariff``), and the times it adds.
 
-    ``measures`` are those it prices. ``puzzle`` is what its work is made of. ``replayable``: a solution that was paid
-    for once passes again. ``calibration`` is our tariff's, with its promise.
+    ``measures`` are those it prices. ``puzzle`` is the puzzle of its work. ``replayable``: it accepts a solution twice.
+    ``calibration`` is that of our tariff, with its report on honest rows.
     """
 
     toll: BatchTariff
@@ -64,37 +66,37 @@ class TollOnTarget:
     replayable: bool = False
     calibration: Calibration | None = None
 
-    def by_card(self, charged: BatchCharges) -> Floats:
-        """The seconds (rows,) that a graphics card takes for the work."""
+    def gpu_seconds(self, charged: BatchCharges) -> Floats:
+        """The seconds (rows,) that a GPU takes for the work."""
         return charged.seconds / gpu_cores(self.puzzle, charged.seconds, charged.suspected)
 
 
-def _gate(baseline: Baseline, measures: tuple[str, ...]) -> float:
-    """The gateway's own seconds for a row: what it takes beside the model, and the measures of its tariff."""
-    return _GATE_SECONDS + sum(baseline.gauge_seconds[name] for name in measures if name != ENTROPY)
+def _gate_seconds(baseline: Baseline, measures: tuple[str, ...]) -> float:
+    """The gateway's own seconds per row, with the measures that its tariff prices."""
+    return _GATE_SECONDS + sum(baseline.measure_seconds[name] for name in measures if name != ENTROPY)
 
 
-def _free(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+def _no_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
     del measure, target
     return TollOnTarget(FreeToll(), UnpricedTariff(baseline.measures), Times(baseline.undefended), ())
 
 
-def _published(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
-    """The paper's: summed cost against the standard user's line, absolute, one puzzle per 1000 rows, SHA-256, any stamp."""
+def _published_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+    """The paper's toll: summed cost against the standard user's line, absolute, one SHA-256 puzzle per 1000 rows."""
     leaks = select_measures(baseline.leaks(baseline.calibration.leaks), (measure,))
     line = StandardLine(float(leaks.values.mean()), 0.0)
-    base = _BASES.get(f"{measure} {target}", _BASES.get(measure, PublishedTerms().base))
+    base = _PUBLISHED_BASES.get(f"{measure} {target}", _PUBLISHED_BASES.get(measure, PublishedTerms().base))
     terms = PublishedTerms(base=base, signed=False, rows_per_step=_ROWS_PER_STEP)
     tariff = PublishedTariff(measure, line, terms)
     toll = PublishedBatchTariff(tariff, baseline.measures)
-    times = Times(baseline.undefended, _gate(baseline, (measure,)))
+    times = Times(baseline.undefended, _gate_seconds(baseline, (measure,)))
     return TollOnTarget(toll, tariff, times, (measure,), SHA256, replayable=True)
 
 
-def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
-    """Ours, calibrated on the ground's calibration rows, a fifth of them kept back for its report."""
+def _conformal_toll(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
+    """Our toll, calibrated on the baseline's calibration rows; a fifth of them is held out for its report."""
     measures = tuple(measure.split("+"))
-    times = Times(baseline.undefended, _gate(baseline, measures))
+    times = Times(baseline.undefended, _gate_seconds(baseline, measures))
     calibration = fit_calibration(
         target,
         select_measures(baseline.leaks(baseline.calibration.leaks), measures),
@@ -109,17 +111,17 @@ def _conformal(baseline: Baseline, measure: str, target: str) -> TollOnTarget:
 
 
 TOLLS: Mapping[str, Callable[[Baseline, str, str], TollOnTarget]] = {
-    NONE: _free,
-    PUBLISHED: _published,
-    CONFORMAL: _conformal,
+    NO_TOLL: _no_toll,
+    PUBLISHED: _published_toll,
+    CONFORMAL: _conformal_toll,
 }
 
 
 def build_toll(baseline: Baseline, toll: str, measure: str, target: str) -> TollOnTarget:
-    """A toll of ``TOLLS`` on the ground of ``target``, pricing ``measure`` (several joined by +; empty for none).
+    """The toll named in ``TOLLS`` for a target, pricing ``measure`` (several joined by +; empty for none).
 
     Raises:
-        SettingsError: the ground has no such measure. CalibrationError: its honest rows cannot carry a tariff.
+        SettingsError: the baseline has no such measure. CalibrationError: no tariff can be calibrated on its honest rows.
     """
     missing = [name for name in measure.split("+") if name and name not in baseline.measures]
     if missing:

@@ -107,7 +107,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     with requires_extra("bench"):
         from modeltoll.bench import suites  # noqa: PLC0415  an extra
         from modeltoll.bench.attack_setup import PROFILES  # noqa: PLC0415
-        from modeltoll.bench.experiment import provenance  # noqa: PLC0415
+        from modeltoll.bench.experiment import result_origin  # noqa: PLC0415
         from modeltoll.bench.runner import RunSettings, pending_jobs  # noqa: PLC0415
         from modeltoll.bench.targets import Workspace  # noqa: PLC0415
     if profile is not None and profile not in PROFILES:
@@ -120,7 +120,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     left = sum(len(job.experiments) for job in jobs_left)
     message = f"{', '.join(names)}: {len(planned)} experiments, {len(planned) - left} of them done before"
     note.print(message, soft_wrap=True)
-    run_settings = RunSettings(Workspace(data_dir, cache), folder, provenance(_command()), live=live)
+    run_settings = RunSettings(Workspace(data_dir, cache), folder, result_origin(_command()), live=live)
     failed = _run_jobs(jobs_left, run_settings, jobs, ray)
     _show(planned, folder, json_file)
     if failed:
@@ -132,11 +132,11 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
 def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ray: str | None) -> int:
     """Run all jobs; returns the number that failed."""
     with requires_extra("bench"):
-        from modeltoll.bench.runner import prepare, run_all  # noqa: PLC0415  an extra
+        from modeltoll.bench.runner import prepare_target, run_all  # noqa: PLC0415  an extra
 
         for name in dict.fromkeys(job.experiments[0].dataset for job in jobs_left):
             with stage(f"Preparing {name}") as progress:
-                prepare(name, run_settings.workspace, progress)
+                prepare_target(name, run_settings.workspace, progress)
     failed = 0
     with stages("Jobs", len(jobs_left)) as bars:
 
@@ -184,8 +184,8 @@ def _command() -> str:
 
 def _summary(result: JobResult) -> str:
     """One line about a finished job."""
-    if result.left:
-        return f"{result.job.title}: {'failed' if result.failed else 'left out'}, {result.left}"
+    if result.reason:
+        return f"{result.job.title}: {'failed' if result.failed else 'skipped'}, {result.reason}"
     return f"{result.job.title}: {len(result.results)} results"
 
 

@@ -63,12 +63,12 @@ def demo(  # noqa: PLR0913  each is a choice of the visitor's
 
 def _write_report(data: str, data_dir: Path | None, folder: Path, seed: int, *, short: bool) -> None:
     with requires_extra("demo"):
-        from modeltoll.demo.data import SHORT, WORLDS, DataSizes  # noqa: PLC0415
+        from modeltoll.demo.data import DATA_LOADERS, SHORT_SIZES, DataSizes  # noqa: PLC0415
         from modeltoll.demo.report import HEADINGS, table, write_report  # noqa: PLC0415  an extra
         from modeltoll.demo.run import Options, run  # noqa: PLC0415
-    if data not in WORLDS:
-        raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(WORLDS)}"])
-    options = Options(data=data, data_dir=data_dir, sizes=SHORT if short else DataSizes(), seed=seed)
+    if data not in DATA_LOADERS:
+        raise SettingsError([f"--data: there is no {data!r}; there are: {', '.join(DATA_LOADERS)}"])
+    options = Options(data=data, data_dir=data_dir, sizes=SHORT_SIZES if short else DataSizes(), seed=seed)
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as folder_name:
         result = run(
             options, Path(folder_name), stage, shlex.join(["modeltoll", "demo", "--data", data, "--seed", str(seed)])
@@ -85,7 +85,7 @@ def _write_report(data: str, data_dir: Path | None, folder: Path, seed: int, *, 
 def _serve_page(port: int, seed: int, *, open_page: bool) -> None:
     """Serve the page until SIGINT or SIGTERM; both end with the exit code of an interruption."""
     with requires_extra("demo"):
-        from modeltoll.demo.web import WebOptions, keep_open  # noqa: PLC0415  an extra
+        from modeltoll.demo.web import WebOptions, serve_page  # noqa: PLC0415  an extra
 
     def ready(url: str) -> None:
         out.print(url, soft_wrap=True)
@@ -94,5 +94,5 @@ def _serve_page(port: int, seed: int, *, open_page: bool) -> None:
             webbrowser.open(url)
 
     with tempfile.TemporaryDirectory(prefix="modeltoll-demo-") as folder_name:
-        keep_open(WebOptions(port, seed=seed), Path(folder_name), stage, ready)
+        serve_page(WebOptions(port, seed=seed), Path(folder_name), stage, ready)
     raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""The main job, end to end, on embedded data."""
+"""The demo: a victim, a gateway, an honest caller and thieves, end to end on embedded data."""

@@ -1,4 +1,4 @@
-"""What a thief makes of what he bought."""
+"""Train a clone on the victim's answers and evaluate it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ _TREES = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestSet:
-    """Digits that nobody was trained on: rows (n, dimensions), true labels (n,), the victim's labels (n,)."""
+    """Digits that no model was trained on: rows (n, dimensions), true labels (n,), the victim's labels (n,)."""
 
-    x: Floats
-    truth: Integers
-    victim: Integers
+    rows: Floats
+    labels: Integers
+    victim_labels: Integers
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedClone:
-    """How good a clone is, in 0..1: ``accuracy`` against the truth, ``fidelity`` against the victim."""
+    """A clone's quality after ``queries`` rows, in 0..1: ``accuracy`` on true labels, ``fidelity`` to the victim's."""
 
     queries: int
     accuracy: float
     fidelity: float
 
 
-def train_clone(rows: Floats, scores: Floats, exam: TestSet, seed: int, *, labels_only: bool) -> TrainedClone:
-    """Train on (rows, dimensions) and the (rows, classes) that the victim answered.
+def train_clone(rows: Floats, scores: Floats, test_set: TestSet, seed: int, *, labels_only: bool) -> TrainedClone:
+    """The quality of a clone trained on ``rows`` (n, dimensions) and the victim's ``scores`` (n, classes) of them.
 
-    ``labels_only`` is CopyCat (Correia-Silva et al. 2018), else Knockoff with random queries (Orekondy et al. 2019).
-    The student is a forest of extremely randomised trees that regresses the targets.
+    With ``labels_only`` the attack is CopyCat (Correia-Silva et al. 2018), else Knockoff with random queries (Orekondy et
+    al. 2019). The clone is a forest of extremely randomised regression trees.
     """
     targets = np.eye(scores.shape[1])[scores.argmax(axis=1)] if labels_only else scores
     student = ExtraTreesRegressor(_TREES, n_jobs=-1, random_state=seed).fit(rows, targets)
-    said = student.predict(exam.x).argmax(axis=1)
-    return TrainedClone(len(rows), float((said == exam.truth).mean()), float((said == exam.victim).mean()))
+    predicted = student.predict(test_set.rows).argmax(axis=1)
+    accuracy, fidelity = (float((predicted == labels).mean()) for labels in (test_set.labels, test_set.victim_labels))
+    return TrainedClone(len(rows), accuracy, fidelity)

@@ -1,4 +1,4 @@
-"""Where the demo takes place: the victim's data, honest rows, and the pictures that thieves ask about."""
+"""The data of the demo: the victim's training data, honest rows, and the pictures and noise of the thieves."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from modeltoll.bench import datasets
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["SHORT", "WORLDS", "DataSizes", "DemoData"]
+__all__ = ["DATA_LOADERS", "SHORT_SIZES", "DataSizes", "DemoData"]
 
 
 @dataclass(frozen=True, slots=True)
 class DataSizes:
-    """How many rows each part of the demo takes.
+    """The numbers of rows of the demo's parts.
 
-    ``fillers`` confident digits go with each of ``diluted`` stolen rows. ``accounts`` share the ``pictures`` evenly.
+    Each of ``diluted`` stolen rows follows ``fillers`` easy digits. ``accounts`` share the ``pictures`` evenly.
     """
 
     honest: int = 397
@@ -32,15 +32,15 @@ class DataSizes:
     accounts: int = 50
 
 
-SHORT = DataSizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
+SHORT_SIZES = DataSizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoData:
-    """Flat rows of one width, float64 in 0..1. None of the parts overlap, but for ``honest``, rows of ``test_x``.
+    """Flat rows of one width, float64 in 0..1. The parts are disjoint, except that ``honest`` are rows of ``test_x``.
 
-    ``private_*`` train the victim; ``calibration`` and ``test_*`` are digits that it has not seen; ``pictures`` are
-    natural images of another ``kind``; ``levels`` is the number of grey steps of a picture.
+    The victim is trained on ``private_*``; ``calibration`` and ``test_*`` are unseen digits; ``pictures`` are natural
+    images, whose source ``kind`` names; ``levels`` is the number of grey levels of a digit.
     """
 
     private_x: Floats
@@ -60,7 +60,7 @@ def _flat(images: Floats) -> Floats:
 
 
 def _digits(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> DemoData:
-    """The 8 x 8 digits of scikit-learn, and patches of its two photographs."""
+    """The 8 x 8 digits of scikit-learn and patches of its two photographs."""
     del folder
     images = datasets.digits()
     order = rng.permutation(len(images.x))
@@ -81,12 +81,12 @@ def _digits(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> 
 
 
 def _mnist(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> DemoData:
-    """MNIST, and Tiny-ImageNet at 32 x 32 made to fit."""
+    """MNIST, and Tiny-ImageNet resized to 28 x 28."""
     folder = datasets.data_folder(folder)
     train, unseen = datasets.mnist(folder, train=True), datasets.mnist(folder, train=False)
-    everything = datasets.tiny_imagenet(folder)
+    natural = datasets.tiny_imagenet(folder)
     side = train.x.shape[1]
-    chosen = rng.choice(len(everything.x), sizes.pictures, replace=False)
+    chosen = rng.choice(len(natural.x), sizes.pictures, replace=False)
     order = rng.permutation(len(unseen.x))
     calibration, test = order[:2500], order[2500:4500]
     x, y = _flat(unseen.x), unseen.y
@@ -97,14 +97,14 @@ def _mnist(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> D
         test_x=x[test],
         test_y=y[test],
         honest=x[test[: sizes.honest]],
-        pictures=_flat(datasets.resize(everything.x[chosen], side)),
+        pictures=_flat(datasets.resize(natural.x[chosen], side)),
         noise=rng.random((sizes.noise, side * side)),
         levels=255,
         kind="Tiny-ImageNet",
     )
 
 
-WORLDS: Mapping[str, Callable[[DataSizes, Path | None, np.random.Generator], DemoData]] = {
+DATA_LOADERS: Mapping[str, Callable[[DataSizes, Path | None, np.random.Generator], DemoData]] = {
     "digits": _digits,
     "mnist": _mnist,
 }

@@ -1,4 +1,4 @@
-"""The demo's model server: a scikit-learn classifier behind the Open Inference Protocol, unaware of any toll.
+"""The demo's model server: a scikit-learn classifier behind the Open Inference Protocol, without any toll.
 
 python -m modeltoll.demo.model_server MODEL.joblib PORT
 """
@@ -36,7 +36,7 @@ def model_server(model: Any) -> Starlette:
             tensor = msgspec.json.decode(await request.body())["inputs"][0]
             rows = np.asarray(tensor["data"], np.float64).reshape(tensor["shape"])
         except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError):
-            return _refusal("the request is not of the protocol")
+            return _refusal("the request does not follow the Open Inference Protocol")
         if rows.ndim != 2 or rows.shape[1] != width:
             return _refusal(f"expected shape [rows, {width}], got {list(rows.shape)}")
         scores = model.predict_proba(rows)

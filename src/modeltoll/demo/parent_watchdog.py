@@ -1,9 +1,9 @@
-"""Run a module as ``python -m`` would, but no longer than whoever started it lives.
+"""Run a module as ``python -m`` does, until the parent process ends.
 
     python -m modeltoll.demo.parent_watchdog MODULE ARGUMENT...
 
-Standard input is the leash: the starter holds the other end and never writes. When that end goes, even by a kill or
-while the starter was still starting this process, the module gets a SIGTERM.
+Standard input is a pipe from the parent, which never writes to it. When the pipe closes, also because the parent was
+killed, even during the start of this process, the module gets a SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ def _exit_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_exit_with_parent, name="leash", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, name="parent-watchdog", daemon=True).start()
     module, *sys.argv[1:] = sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

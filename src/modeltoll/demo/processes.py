@@ -1,4 +1,4 @@
-"""Servers in processes of their own, none of which outlives the demo."""
+"""Server processes that end with the demo."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PORT_TRIES = 100
 
 
 def free_port() -> int:
-    """A port on the loopback address that nobody listens on at the moment.
+    """A port on the loopback address on which no process listens at the moment.
 
-    It lies below those that systems give to outgoing connections (from 32768 on Linux, from 49152 after RFC 6335), or
-    one of these might take it before the server that it is meant for.
+    It is below the ports that systems assign to outgoing connections (from 32768 on Linux, from 49152 in RFC 6335),
+    because such a connection could take it before the server does.
 
     Raises:
         ModeltollError: none was found.
@@ -43,10 +43,10 @@ def free_port() -> int:
 
 
 def await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait until ``url`` answers; ``log`` is where the process prints.
+    """Wait until ``url`` answers; ``log`` is the file with the process's output.
 
     Raises:
-        ModeltollError: it ended, or does not answer in time; the message holds the end of what it printed.
+        ModeltollError: the process ended or does not answer in time; the message holds the end of its output.
     """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
@@ -58,15 +58,15 @@ def await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except httpx.TransportError:
             pass
         time.sleep(_POLL_SECONDS)
-    raise ModeltollError(f"a server did not start; it said:\n{log.read_text(errors='replace')[-2000:]}")
+    raise ModeltollError(f"a server did not start; its output:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 @contextmanager
 def serving(arguments: Sequence[str], ready_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``python -m ARGUMENTS`` until the block ends; enter it when ``ready_url`` answers.
+    """Run ``python -m ARGUMENTS`` until the block ends; the block begins when ``ready_url`` answers.
 
     Raises:
-        ModeltollError: it did not start; the message holds the end of what it printed.
+        ModeltollError: the process did not start; the message holds the end of its output.
     """
     command = [sys.executable, "-m", "modeltoll.demo.parent_watchdog", *arguments]
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""What the demo leaves behind: ``result.json``, ``ratios.png``, ``report.html``."""
+"""The demo's report: ``result.json``, ``ratios.png`` and ``report.html``."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _COLOURS = ("#0b6e4f", "#c1440e", "#7a3b9b", "#1f5fa8", "#9a6a00", "#5a5a5a")
 
 
 def _thief(line: SummaryLine) -> dict[str, Any]:
-    account = line.account
+    summary = line.summary
     return {
         "name": line.name,
-        "accounts": account.visit.accounts,
-        "queries": int(account.visit.wanted.sum()),
-        "requests": len(account.visit.asked),
-        "solved": account.solved,
-        "ratio": account.ratio,
-        "paid_seconds": float(account.seconds_with.sum()),
+        "accounts": summary.traffic.accounts,
+        "queries": int(summary.traffic.wanted.sum()),
+        "requests": len(summary.traffic.requests),
+        "solved": summary.solved,
+        "ratio": summary.ratio,
+        "paid_seconds": float(summary.seconds_with.sum()),
         "accuracy": line.clone.accuracy,
         "fidelity": line.clone.fidelity,
     }
 
 
 def result(outcome: DemoOutcome) -> dict[str, Any]:
-    """What ``result.json`` holds."""
+    """The content of ``result.json``."""
     honest = outcome.honest
     p50, p99 = np.quantile(honest.seconds_with, (0.5, 0.99)) * 1000
     return {
@@ -48,7 +48,7 @@ def result(outcome: DemoOutcome) -> dict[str, Any]:
         "undefended_ms_per_row": 1000 * outcome.undefended_seconds,
         "unit_ms": 1000 * outcome.calibration.unit_seconds,
         "honest": {
-            "queries": len(honest.visit.asked),
+            "queries": len(honest.traffic.requests),
             "mean_ratio": honest.ratio,
             "p50_ms": float(p50),
             "p99_ms": float(p99),
@@ -62,33 +62,33 @@ def result(outcome: DemoOutcome) -> dict[str, Any]:
     }
 
 
-def _cells(name: str, account: CallerSummary, quality: tuple[str, str]) -> tuple[str, ...]:
-    without = float(account.seconds_without[account.visit.wanted].sum())
-    requests, wanted = len(account.visit.asked), int(account.visit.wanted.sum())
+def _cells(name: str, summary: CallerSummary, quality: tuple[str, str]) -> tuple[str, ...]:
+    without = float(summary.seconds_without[summary.traffic.wanted].sum())
+    requests, wanted = len(summary.traffic.requests), int(summary.traffic.wanted.sum())
     return (
         name,
-        str(account.visit.accounts),
+        str(summary.traffic.accounts),
         str(wanted) if requests == wanted else f"{wanted} + {requests - wanted}",
-        " / ".join(f"{leak:.0f}" for leak in account.leaks),
+        " / ".join(f"{leak:.0f}" for leak in summary.leaks),
         f"{without:.2f}",
-        f"{account.seconds_with.sum():,.1f}",
-        f"{account.solved}/{requests}",
-        times(account.ratio, whole_from=10.0),
+        f"{summary.seconds_with.sum():,.1f}",
+        f"{summary.solved}/{requests}",
+        times(summary.ratio, whole_from=10.0),
         *quality,
     )
 
 
 def table(outcome: DemoOutcome) -> list[tuple[str, ...]]:
-    """One row of cells per caller, under ``HEADINGS``. The leak is entropy / novelty, each summed over the rows."""
+    """One row of cells per caller under ``HEADINGS``. The leak is entropy / novelty, each summed over the rows."""
     thieves = [
-        _cells(line.name, line.account, (f"{line.clone.accuracy:.1%}", f"{line.clone.fidelity:.1%}"))
+        _cells(line.name, line.summary, (f"{line.clone.accuracy:.1%}", f"{line.clone.fidelity:.1%}"))
         for line in outcome.thieves
     ]
     return [_cells("honest caller", outcome.honest, ("", "")), *thieves]
 
 
 def _figure(outcome: DemoOutcome) -> Figure:
-    """Clone accuracy against seconds, with the toll (solid) and without (dashed)."""
+    """The clones' accuracy against seconds, with the toll (solid) and without (dashed)."""
     with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(9.5, 5.0), layout="constrained")
         axes = figure.add_subplot()
@@ -103,7 +103,7 @@ def _figure(outcome: DemoOutcome) -> Figure:
             float(honest.seconds_with.sum()),
             color="#0b6e4f",
             alpha=0.15,
-            label=f"honest caller, {len(honest.visit.asked)} queries: {honest.ratio:.2f}x",
+            label=f"honest caller, {len(honest.traffic.requests)} queries: {honest.ratio:.2f}x",
         )
         axes.axhline(100 * outcome.victim_accuracy, color="#888888", linewidth=0.8)
         axes.annotate(
@@ -121,7 +121,7 @@ def _figure(outcome: DemoOutcome) -> Figure:
 
 
 def write_report(outcome: DemoOutcome, folder: Path) -> None:
-    """Write the three files into ``folder``, which is made if need be."""
+    """Write the three files into ``folder``, which is created if it does not exist."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result(outcome), indent=2) + "\n")
     _figure(outcome).savefig(folder / "ratios.png", dpi=130)

@@ -1,4 +1,4 @@
-"""The demo's story: a victim, a toll house, an honest caller, thieves, and what each of them paid."""
+"""Run the demo: train a victim, start the gateway, let an honest caller and thieves query it, and train clones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from modeltoll.demo.clones import TestSet, train_clone
-from modeltoll.demo.data import WORLDS, DataSizes, DemoData
-from modeltoll.demo.http_callers import PaidAnswer, scores
+from modeltoll.demo.data import DATA_LOADERS, DataSizes, DemoData
+from modeltoll.demo.http_callers import TimedAnswer, scores
 from modeltoll.demo.scenario import (
     HONEST,
     JITTERED,
@@ -22,13 +22,13 @@ from modeltoll.demo.scenario import (
     PICTURES,
     REPEATED,
     SPREAD,
-    Scenario,
+    DemoScenario,
     Task,
     honest_task,
     thief_tasks,
 )
 from modeltoll.demo.servers import DemoServers, train_victim
-from modeltoll.demo.summary import CallerSummary, PaidRequest, SummaryLine, summarise
+from modeltoll.demo.summary import CallerSummary, CallerTraffic, SummaryLine, summarise
 from modeltoll.gateway.setup.calibrate import CalibrationRequest
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.records import LogEntry, Progress
 
-__all__ = ["DemoOutcome", "Options", "Stage", "requested_lines", "run"]
+__all__ = ["DemoOutcome", "Options", "Stage", "calibration_request", "run"]
 
-Stage: TypeAlias = "Callable[[str], AbstractContextManager[Progress]]"  # names a step, and hears how far it is
+Stage: TypeAlias = (
+    "Callable[[str], AbstractContextManager[Progress]]"  # a step with a title; gives its progress callback
+)
 
 _SHARES = (0.1, 0.3, 1.0)
 _RUNG_SECONDS = 0.1
@@ -48,7 +50,7 @@ _RUNG_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What may be chosen. ``budget`` is the work, in seconds, that each thief really does before it is computed."""
+    """The demo's options. ``budget`` is the work in seconds that each thief solves; further work is only computed."""
 
     data: str = "digits"
     data_dir: Path | None = None
@@ -60,7 +62,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoOutcome:
-    """All that the report shows; ``undefended_seconds`` is the median for one row."""
+    """The results that the report shows. ``undefended_seconds`` is the median for one row without the gateway.
+
+    ``compared`` counts opened answers, ``changed`` those that differ from the model server's.
+    """
 
     options: Options
     victim_accuracy: float
@@ -74,91 +79,91 @@ class DemoOutcome:
 
 
 def _summarise(
-    visits: Sequence[PaidRequest], bills: Sequence[LogEntry], direct: Mapping[bytes, PaidAnswer]
+    traffic: Sequence[CallerTraffic], log_entries: Sequence[LogEntry], direct: Mapping[bytes, TimedAnswer]
 ) -> dict[str, CallerSummary]:
-    """The visits went through the gateway one after another, so each left a run of lines in its log."""
-    accounts, start = {}, 0
-    for visit in visits:
-        end = start + len(visit.asked)
-        accounts[visit.name] = summarise(visit, bills[start:end], direct)
+    """Summaries by caller. The callers ran one after another, so the log entries of each are consecutive."""
+    summaries, start = {}, 0
+    for caller in traffic:
+        end = start + len(caller.requests)
+        summaries[caller.name] = summarise(caller, log_entries[start:end], direct)
         start = end
-    return accounts
+    return summaries
 
 
-class _Run:
-    """Where clones are trained, each visit's and kind's once for every share of its rows."""
+class _LineBuilder:
+    """Makes the table's lines: trains the clones of each caller on growing shares of its rows."""
 
-    def __init__(self, direct: Mapping[bytes, PaidAnswer], exam: TestSet, seed: int) -> None:
-        self._direct, self._exam, self._seed = direct, exam, seed
+    def __init__(self, direct: Mapping[bytes, TimedAnswer], test_set: TestSet, seed: int) -> None:
+        self._direct, self._test_set, self._seed = direct, test_set, seed
 
-    def line(self, name: str, account: CallerSummary, errand: Task, *, labels_only: bool = False) -> SummaryLine:
-        """A line of the table, with the clone's quality after growing shares of what was bought."""
-        rows = errand.rows[errand.wanted]
-        wanted = [question.body for question, want in zip(errand.questions, errand.wanted, strict=True) if want]
+    def line(self, name: str, summary: CallerSummary, task: Task, *, labels_only: bool = False) -> SummaryLine:
+        """A line of the table, with the clone's quality after growing shares of the wanted rows."""
+        rows = task.rows[task.wanted]
+        wanted = [request.body for request, want in zip(task.requests, task.wanted, strict=True) if want]
         answers = np.array([scores(self._direct[body].body or b"") for body in wanted])
-        ends = np.flatnonzero(errand.wanted) + 1
+        ends = np.flatnonzero(task.wanted) + 1
         curve = []
         for share in _SHARES:
             count = max(2, round(share * len(rows)))
-            clone = train_clone(rows[:count], answers[:count], self._exam, self._seed, labels_only=labels_only)
+            clone = train_clone(rows[:count], answers[:count], self._test_set, self._seed, labels_only=labels_only)
             end = int(ends[count - 1])
-            without = float(account.seconds_without[:end][errand.wanted[:end]].sum())
-            curve.append((without, float(account.seconds_with[:end].sum()), clone))
-        return SummaryLine(name, account, curve[-1][2], tuple(curve))
+            without = float(summary.seconds_without[:end][task.wanted[:end]].sum())
+            curve.append((without, float(summary.seconds_with[:end].sum()), clone))
+        return SummaryLine(name, summary, curve[-1][2], tuple(curve))
 
 
 def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutcome:
-    """Run the demo in ``folder``, its own; ``command`` is noted in the tariff as where it came from.
+    """Run the demo in ``folder``, which is used by this run only; ``command`` is recorded in the tariff's provenance.
 
     Raises:
-        DataError: the data set is not at hand. ModeltollError: a server did not start, or failed.
+        DataError: the data set is missing. ModeltollError: a server did not start, or failed.
     """
     begin, rng = time.perf_counter(), np.random.default_rng(options.seed)
-    world = WORLDS[options.data](options.sizes, options.data_dir, rng)
-    street = DemoServers.laid(folder)
+    data = DATA_LOADERS[options.data](options.sizes, options.data_dir, rng)
+    servers = DemoServers.on_free_ports(folder)
     with stage("Training the victim") as progress:
-        forest = train_victim(world, options.trees, options.seed, progress)
-    said = forest.predict_proba(world.test_x)
-    confident = world.test_x[int(said.max(axis=1).argmax())]
-    honest, thieves = honest_task(world), thief_tasks(world, confident, options.sizes, rng)
+        forest = train_victim(data, options.trees, options.seed, progress)
+    predicted = forest.predict_proba(data.test_x)
+    confident = data.test_x[int(predicted.max(axis=1).argmax())]
+    honest, thieves = honest_task(data), thief_tasks(data, confident, options.sizes, rng)
     with stage("Measuring this machine"):
         profile = measure_profile(_RUNG_SECONDS, "this machine", time.perf_counter)
-    street.write_settings(world.private_x, [key for errand in (honest, *thieves) for key in errand.keys], profile)
-    market = Scenario(street, profile, options.budget)
-    with street.victim(forest):
+    servers.write_settings(data.private_x, [key for task in (honest, *thieves) for key in task.keys], profile)
+    scenario = DemoScenario(servers, profile, options.budget)
+    with servers.victim(forest):
         with stage("Calibrating on unseen digits") as progress:
-            calibration = street.calibrate(world.calibration, requested_lines(options.seed, command), progress)
-        with stage("Asking the thieves' questions directly") as progress:
-            market.ask(thieves, progress)
-        with street.gateway():
+            calibration = servers.calibrate(data.calibration, calibration_request(options.seed, command), progress)
+        with stage("Sending the thieves' requests directly") as progress:
+            scenario.run_directly(thieves, progress)
+        with servers.gateway():
             with stage("An honest caller, with and without the toll") as progress:
-                market.honest(honest, progress)
-            for errand in thieves:
-                with stage(f"A thief: {_title(errand, world)}") as progress:
-                    market.steal(errand, progress)
-    accounts = _summarise(market.visits, street.bills(), market.direct)
-    exam = TestSet(world.test_x, world.test_y, said.argmax(axis=1))
+                scenario.run_honest(honest, progress)
+            for task in thieves:
+                with stage(f"A thief: {_title(task, data)}") as progress:
+                    scenario.run_thief(task, progress)
+    summaries = _summarise(scenario.traffic, servers.log_entries(), scenario.direct)
+    test_set = TestSet(data.test_x, data.test_y, predicted.argmax(axis=1))
     with stage("Training clones") as progress:
         lines = _lines(
-            accounts,
-            {_title(errand, world): errand for errand in thieves},
-            _Run(market.direct, exam, options.seed),
+            summaries,
+            {_title(task, data): task for task in thieves},
+            _LineBuilder(scenario.direct, test_set, options.seed),
             progress,
         )
     return DemoOutcome(
         options=options,
-        victim_accuracy=float((said.argmax(axis=1) == world.test_y).mean()),
-        undefended_seconds=float(np.median(accounts[HONEST].seconds_without)),
+        victim_accuracy=float((predicted.argmax(axis=1) == data.test_y).mean()),
+        undefended_seconds=float(np.median(summaries[HONEST].seconds_without)),
         calibration=calibration,
-        honest=accounts[HONEST],
+        honest=summaries[HONEST],
         thieves=lines,
-        compared=sum(account.solved for account in accounts.values()),
-        changed=sum(account.changed for account in accounts.values()),
+        compared=sum(summary.solved for summary in summaries.values()),
+        changed=sum(summary.changed for summary in summaries.values()),
         seconds=time.perf_counter() - begin,
     )
 
 
-_MANNERS = {
+_TITLE_SUFFIXES = {
     PICTURES: "",
     SPREAD: ", many accounts",
     REPEATED: ", diluted, repeated",
@@ -166,13 +171,13 @@ _MANNERS = {
 }
 
 
-def _title(errand: Task, world: DemoData) -> str:
-    """What a thief asks for, and how."""
-    return "noise" if errand.name == NOISE else world.kind + _MANNERS[errand.name]
+def _title(task: Task, data: DemoData) -> str:
+    """A thief's title: the images it sends, and its evasion."""
+    return "noise" if task.name == NOISE else data.kind + _TITLE_SUFFIXES[task.name]
 
 
-def requested_lines(seed: int, command: str) -> CalibrationRequest:
-    """How the demo's tariff is made; ``command`` is noted in it."""
+def calibration_request(seed: int, command: str) -> CalibrationRequest:
+    """How the demo's tariff is calibrated; ``command`` is recorded in its provenance."""
     provenance = CalibrationProvenance(
         "digits that the victim has not seen", command, datetime.now(UTC).isoformat(timespec="seconds")
     )
@@ -180,14 +185,14 @@ def requested_lines(seed: int, command: str) -> CalibrationRequest:
 
 
 def _lines(
-    accounts: Mapping[str, CallerSummary], thieves: Mapping[str, Task], workshop: _Run, progress: Progress
+    summaries: Mapping[str, CallerSummary], thieves: Mapping[str, Task], builder: _LineBuilder, progress: Progress
 ) -> tuple[SummaryLine, ...]:
-    """CopyCat and Knockoff ask the same questions; one keeps the labels, the other the probabilities."""
+    """The thieves' lines. CopyCat and Knockoff send the same requests; one trains on labels, the other on probabilities."""
     lines = []
-    for done, (title, errand) in enumerate(thieves.items(), start=1):
-        account = accounts[errand.name]
-        if errand.name == PICTURES:
-            lines.append(workshop.line(f"CopyCat: {title}", account, errand, labels_only=True))
-        lines.append(workshop.line(f"Knockoff: {title}", account, errand))
+    for done, (title, task) in enumerate(thieves.items(), start=1):
+        summary = summaries[task.name]
+        if task.name == PICTURES:
+            lines.append(builder.line(f"CopyCat: {title}", summary, task, labels_only=True))
+        lines.append(builder.line(f"Knockoff: {title}", summary, task))
         progress(done, len(thieves))
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""Who asks what, directly and through the gateway, and what came of it."""
+"""The callers of the demo: what each one sends, directly and through the gateway, and the answers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.demo.http_callers import DemoRequest, Endpoint, PaidAnswer, ask, buy, requests_for
-from modeltoll.demo.summary import PaidRequest
+from modeltoll.demo.http_callers import (
+    DemoRequest,
+    GatewayEndpoint,
+    TimedAnswer,
+    ask_directly,
+    ask_with_toll,
+    requests_for,
+)
+from modeltoll.demo.summary import CallerTraffic
 
 if TYPE_CHECKING:
     from modeltoll.demo.data import DataSizes, DemoData
@@ -23,7 +30,7 @@ __all__ = [
     "PICTURES",
     "REPEATED",
     "SPREAD",
-    "Scenario",
+    "DemoScenario",
     "Task",
     "honest_task",
     "thief_tasks",
@@ -32,12 +39,12 @@ __all__ = [
 
 HONEST, PICTURES, NOISE = "honest", "pictures", "noise"
 SPREAD, REPEATED, JITTERED = "spread", "repeated", "jittered"
-_BLOCK = 20  # honest rows are asked directly and through the gateway in turns, so that both meet the same machine
+_BLOCK = 20  # requests sent directly, then through the gateway, in turns, so that other load affects both alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What one caller is going to ask: rows (requests, dimensions), and which of them are more than filler."""
+    """What one caller sends: API keys, rows (requests, dimensions), and which of them are not fillers, (requests,)."""
 
     name: str
     keys: tuple[str, ...]
@@ -45,85 +52,85 @@ class Task:
     wanted: Bools
 
     @property
-    def questions(self) -> list[DemoRequest]:
-        """Its requests, one row each."""
+    def requests(self) -> list[DemoRequest]:
+        """One request per row."""
         return requests_for(self.rows, self.keys)
 
 
-def _whole(name: str, rows: Floats, accounts: int = 1) -> Task:
+def _plain_task(name: str, rows: Floats, accounts: int = 1) -> Task:
     keys = tuple(f"{name}-{number}" for number in range(accounts))
     return Task(name, keys, rows, np.ones(len(rows), np.bool_))
 
 
-def _diluted(name: str, stolen: Floats, fillers: Floats) -> Task:
-    """Fillers (stolen, fillers, dimensions) go before each stolen row."""
+def _diluted_task(name: str, stolen: Floats, fillers: Floats) -> Task:
+    """A task with fillers (stolen, fillers, dimensions) before each stolen row."""
     rows = np.concatenate([fillers, stolen[:, None]], axis=1)
     wanted = np.zeros(rows.shape[:2], np.bool_)
     wanted[:, -1] = True
     return Task(name, (f"{name}-0",), rows.reshape(-1, rows.shape[-1]), wanted.ravel())
 
 
-def honest_task(world: DemoData) -> Task:
-    """Unseen digits, each once."""
-    return _whole(HONEST, world.honest)
+def honest_task(data: DemoData) -> Task:
+    """The honest caller's task: unseen digits, each once."""
+    return _plain_task(HONEST, data.honest)
 
 
-def thief_tasks(world: DemoData, confident: Floats, sizes: DataSizes, rng: np.random.Generator) -> tuple[Task, ...]:
-    """The thieves' plans. ``confident`` (dimensions,) is a digit that the victim is sure of."""
-    stolen = world.pictures[: sizes.diluted]
+def thief_tasks(data: DemoData, confident: Floats, sizes: DataSizes, rng: np.random.Generator) -> tuple[Task, ...]:
+    """The thieves' tasks. ``confident`` (dimensions,) is a digit that the victim classifies with high confidence."""
+    stolen = data.pictures[: sizes.diluted]
     repeated = np.broadcast_to(confident, (len(stolen), sizes.fillers, len(confident)))
-    steps = rng.integers(-1, 2, repeated.shape) / world.levels
+    steps = rng.integers(-1, 2, repeated.shape) / data.levels
     return (
-        _whole(PICTURES, world.pictures),
-        _whole(NOISE, world.noise),
-        _whole(SPREAD, world.pictures, sizes.accounts),
-        _diluted(REPEATED, stolen, repeated),
-        _diluted(JITTERED, stolen, np.clip(repeated + steps, 0.0, 1.0)),
+        _plain_task(PICTURES, data.pictures),
+        _plain_task(NOISE, data.noise),
+        _plain_task(SPREAD, data.pictures, sizes.accounts),
+        _diluted_task(REPEATED, stolen, repeated),
+        _diluted_task(JITTERED, stolen, np.clip(repeated + steps, 0.0, 1.0)),
     )
 
 
-class Scenario:
-    """Asks for everything, directly and through the gateway, and remembers both."""
+class DemoScenario:
+    """Sends every task, directly and through the gateway, and records the answers of both."""
 
-    def __init__(self, street: DemoServers, profile: MachineProfile, budget: float) -> None:
-        self._victim_url = street.victim_url
-        self._seller = Endpoint(street.gateway_url, profile)
+    def __init__(self, servers: DemoServers, profile: MachineProfile, budget: float) -> None:
+        self._victim_url = servers.victim_url
+        self._endpoint = GatewayEndpoint(servers.gateway_url, profile)
         self._budget = budget
-        self.direct: dict[bytes, PaidAnswer] = {}
-        self.visits: list[PaidRequest] = []
+        self.direct: dict[bytes, TimedAnswer] = {}
+        self.traffic: list[CallerTraffic] = []
 
-    def honest(self, errand: Task, progress: Progress) -> None:
-        """Ask directly and through the gateway in turns, and solve every toll."""
-        asked = errand.questions
-        bought: list[PaidAnswer] = []
-        for start in range(0, len(asked), _BLOCK):
-            block = asked[start : start + _BLOCK]
-            self._ask(block, lambda: None)
-            bought += buy(self._seller, block, lambda: None)
-            progress(len(bought), len(asked))
-        self._visited(errand, asked, bought)
+    def run_honest(self, task: Task, progress: Progress) -> None:
+        """Send the honest task directly and through the gateway in turns, and solve every toll."""
+        requests = task.requests
+        answers: list[TimedAnswer] = []
+        for start in range(0, len(requests), _BLOCK):
+            block = requests[start : start + _BLOCK]
+            self._send_directly(block, lambda: None)
+            answers += ask_with_toll(self._endpoint, block, lambda: None)
+            progress(len(answers), len(requests))
+        self._record(task, requests, answers)
 
-    def ask(self, errands: Sequence[Task], progress: Progress) -> None:
-        """Ask the victim what the thieves are going to ask, each question once."""
-        asked = {question.body: question for errand in errands for question in errand.questions}
-        self._ask(list(asked.values()), _Counter(progress, len(asked)))
+    def run_directly(self, tasks: Sequence[Task], progress: Progress) -> None:
+        """Send the thieves' requests to the model server, each distinct one once."""
+        requests = {request.body: request for task in tasks for request in task.requests}
+        self._send_directly(list(requests.values()), _Counter(progress, len(requests)))
 
-    def steal(self, errand: Task, progress: Progress) -> None:
-        """Ask through the gateway and solve until the budget is spent."""
-        asked = errand.questions
-        bought = buy(self._seller, asked, _Counter(progress, len(asked)), self._budget)
-        self._visited(errand, asked, bought)
+    def run_thief(self, task: Task, progress: Progress) -> None:
+        """Send a thief's task through the gateway, and solve tolls until the budget is spent."""
+        requests = task.requests
+        answers = ask_with_toll(self._endpoint, requests, _Counter(progress, len(requests)), self._budget)
+        self._record(task, requests, answers)
 
-    def _ask(self, asked: Sequence[DemoRequest], tick: Callable[[], None]) -> None:
-        for question, purchase in zip(asked, ask(self._victim_url, asked, tick), strict=True):
-            self.direct[question.body] = purchase
+    def _send_directly(self, requests: Sequence[DemoRequest], on_answer: Callable[[], None]) -> None:
+        for request, answer in zip(requests, ask_directly(self._victim_url, requests, on_answer), strict=True):
+            self.direct[request.body] = answer
 
-    def _visited(self, errand: Task, asked: list[DemoRequest], bought: list[PaidAnswer]) -> None:
-        self.visits.append(PaidRequest(errand.name, len(errand.keys), asked, bought, errand.wanted))
+    def _record(self, task: Task, requests: list[DemoRequest], answers: list[TimedAnswer]) -> None:
+        self.traffic.append(CallerTraffic(task.name, len(task.keys), requests, answers, task.wanted))
 
 
 class _Counter:
-    """Turns ticks into progress."""
+    """Counts calls and reports them as progress."""
 
     def __init__(self, progress: Progress, most: int) -> None:
         self._progress, self._done, self._most = progress, 0, most

@@ -1,4 +1,4 @@
-"""The servers of the demo: the victim's, and the gateway in front of it, each in a process of its own."""
+"""The servers of the demo, each in its own process: the model server, and the gateway in front of it."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ __all__ = ["DemoServers", "train_victim"]
 
 
 _BATCH_OF_TREES = 10
-_MEMORY_MIB = 2  # far below the default: thousands of tolls are made here that nobody opens, on two cores in all
-_PAGE_MEMORY_MIB = 8  # where people look on: enough to see what it is about, on phones too
+_MEMORY_MIB = 2  # far below the default: the demo makes thousands of tolls that are not solved, on as few as two cores
+_PAGE_MEMORY_MIB = 8  # of the page's tolls, which browsers solve, also on phones
 
 
-def train_victim(world: DemoData, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
-    """A random forest on the private rows. It predicts on one core, as a server that carries many requests does."""
+def train_victim(data: DemoData, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
+    """A random forest trained on the private rows. It predicts on one core, as a server under load does."""
     forest = RandomForestClassifier(n_estimators=0, warm_start=True, n_jobs=-1, random_state=seed)
     while forest.n_estimators < trees:
         forest.set_params(n_estimators=min(trees, forest.n_estimators + _BATCH_OF_TREES))
-        forest.fit(world.private_x, world.private_y)
+        forest.fit(data.private_x, data.private_y)
         progress(forest.n_estimators, trees)
     return forest.set_params(n_jobs=1)
 
 
 @dataclass(frozen=True, slots=True)
 class DemoServers:
-    """Files and addresses of one run; ``folder`` holds everything and is the demo's own."""
+    """The files and addresses of one run; ``folder`` is used by this run only."""
 
     folder: Path
     victim_port: int
@@ -56,18 +56,18 @@ class DemoServers:
     admin_port: int
 
     @classmethod
-    def laid(cls, folder: Path) -> DemoServers:
-        """On ports that are free at the moment."""
+    def on_free_ports(cls, folder: Path) -> DemoServers:
+        """Servers on ports that are free at the moment."""
         return cls(folder, free_port(), free_port(), free_port())
 
     @property
     def victim_url(self) -> str:
-        """The model server itself."""
+        """The model server's URL."""
         return f"http://127.0.0.1:{self.victim_port}"
 
     @property
     def gateway_url(self) -> str:
-        """The toll house in front of it."""
+        """The gateway's URL."""
         return f"http://127.0.0.1:{self.gateway_port}"
 
     @property
@@ -77,7 +77,7 @@ class DemoServers:
 
     @property
     def settings(self) -> Path:
-        """The gateway's settings."""
+        """The path of the gateway's settings."""
         return self.folder / "modeltoll.yaml"
 
     @contextmanager
@@ -93,9 +93,9 @@ class DemoServers:
     def write_settings(
         self, private: Floats, keys: Sequence[str], profile: MachineProfile, origins: Sequence[str] = ()
     ) -> None:
-        """Settings as an operator would write them: entropy and novelty, API keys, SQLite.
+        """Write the gateway's settings: entropy and novelty, API keys, SQLite.
 
-        For pages of ``origins`` tolls say exactly what they cost, and take the memory that they commonly do.
+        With ``origins`` (of pages), tolls disclose their exact cost and use the default memory.
         """
         memory = _PAGE_MEMORY_MIB if origins else _MEMORY_MIB
         np.save(self.folder / "private.npy", private)
@@ -125,15 +125,15 @@ class DemoServers:
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def calibrate(self, honest: Floats, wishes: CalibrationRequest, progress: Progress) -> Calibration:
-        """Ask the running victim for honest rows and save the tariff that they give."""
+    def calibrate(self, honest: Floats, request: CalibrationRequest, progress: Progress) -> Calibration:
+        """Calibrate on the running victim's answers to honest rows (rows, dimensions), and save the tariff."""
         settings = load_settings(self.settings)
-        calibration = asyncio.run(calibrate_model(settings, MODEL, honest, wishes, progress))
+        calibration = asyncio.run(calibrate_model(settings, MODEL, honest, request, progress))
         save_calibration(calibration, settings.models[MODEL].tariff)
         return calibration
 
-    def bills(self) -> list[LogEntry]:
-        """What the gateway logged, in order."""
+    def log_entries(self) -> list[LogEntry]:
+        """The gateway's log entries in order."""
         return asyncio.run(_log(self.ledger_url))
 
     @contextmanager
@@ -145,10 +145,10 @@ class DemoServers:
 
 
 async def _log(url: str) -> list[LogEntry]:
-    bills: list[LogEntry] = []
+    log_entries: list[LogEntry] = []
     last = 0
     async with open_ledger(url, create=False) as ledger:
         while page := await ledger.log(last, 1000):
-            bills += [bill for _, _, bill in page]
+            log_entries += [entry for _, _, entry in page]
             last = page[-1][0]
-    return bills
+    return log_entries

@@ -1,4 +1,4 @@
-"""Who paid how much: purchases, the gateway's own log and the undefended answers, made into one line per caller."""
+"""What each caller paid: its answers, the gateway's log and the direct answers, summarised into one line per caller."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ import numpy as np
 from modeltoll.demo.clones import TrainedClone
 
 if TYPE_CHECKING:
-    from modeltoll.demo.http_callers import DemoRequest, PaidAnswer
+    from modeltoll.demo.http_callers import DemoRequest, TimedAnswer
     from modeltoll.records import Bools, Floats, LogEntry
 
-__all__ = ["CallerSummary", "PaidRequest", "SummaryLine", "summarise"]
+__all__ = ["CallerSummary", "CallerTraffic", "SummaryLine", "summarise"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PaidRequest:
-    """One caller's way through the gateway. ``wanted`` marks the requests that are not mere filler, (requests,)."""
+class CallerTraffic:
+    """One caller's requests through the gateway and their answers. ``wanted`` (requests,): which are not fillers."""
 
     name: str
     accounts: int
-    asked: Sequence[DemoRequest]
-    bought: Sequence[PaidAnswer]
+    requests: Sequence[DemoRequest]
+    answers: Sequence[TimedAnswer]
     wanted: Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CallerSummary:
-    """A visit with its seconds, (requests,) each: without the toll, with it, and of work that the tariff asked.
+    """A caller's seconds (requests,): without the toll, with it, and of the work that the tariff asked.
 
-    ``seconds_with`` is measured where the toll was solved; elsewhere it is the measured wait for the toll and the
-    work that the tariff asked, exactly as the gateway logged it. ``leaks`` (measures,) are summed over the rows.
+    ``seconds_with`` is measured if the toll was solved; otherwise it is the measured wait for the toll plus the work that
+    the gateway logged. ``solved`` counts opened answers, ``changed`` those that differ from the direct ones. ``leaks``
+    (measures,) are summed over the rows.
     """
 
-    visit: PaidRequest
+    traffic: CallerTraffic
     seconds_without: Floats
     seconds_with: Floats
     work: Floats
@@ -46,38 +47,46 @@ class CallerSummary:
 
     @property
     def ratio(self) -> float:
-        """Seconds with the toll over seconds without, per wanted row: fillers would not be asked without a toll."""
-        return float(self.seconds_with.sum() / self.seconds_without[self.visit.wanted].sum())
+        """Seconds with the toll divided by seconds without, per wanted row; fillers are not sent without a toll."""
+        return float(self.seconds_with.sum() / self.seconds_without[self.traffic.wanted].sum())
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryLine:
-    """One line of the demo's table. ``curve`` holds (seconds without, seconds with, clone) after growing shares."""
+    """One line of the demo's table. ``curve``: (seconds without, seconds with, clone) after growing shares of the rows."""
 
     name: str
-    account: CallerSummary
+    summary: CallerSummary
     clone: TrainedClone
     curve: tuple[tuple[float, float, TrainedClone], ...]
 
 
-def summarise(visit: PaidRequest, bills: Sequence[LogEntry], undefended: Mapping[bytes, PaidAnswer]) -> CallerSummary:
-    """Settle a visit from the lines that it left in the gateway's log, one per request, in order."""
-    if len(bills) != len(visit.asked):
-        raise ValueError(f"{visit.name}: {len(visit.asked)} requests but {len(bills)} lines in the log")
-    direct = [undefended[question.body] for question in visit.asked]
-    opened = np.array([purchase.body is not None for purchase in visit.bought])
-    waited = np.array([purchase.seconds for purchase in visit.bought])
-    work = np.array([bill.work.seconds for bill in bills])
+def summarise(
+    traffic: CallerTraffic, log_entries: Sequence[LogEntry], undefended: Mapping[bytes, TimedAnswer]
+) -> CallerSummary:
+    """The summary of a caller's traffic, from its entries in the gateway's log, one per request, in order.
+
+    ``undefended`` maps request bodies to the model server's answers.
+
+    Raises:
+        ValueError: the numbers of requests and log entries differ.
+    """
+    if len(log_entries) != len(traffic.requests):
+        raise ValueError(f"{traffic.name}: {len(traffic.requests)} requests but {len(log_entries)} log entries")
+    direct = [undefended[request.body] for request in traffic.requests]
+    opened = np.array([answer.body is not None for answer in traffic.answers])
+    waited = np.array([answer.seconds for answer in traffic.answers])
+    work = np.array([entry.work.seconds for entry in log_entries])
     changed = sum(
-        purchase.body is not None and purchase.body != answer.body
-        for purchase, answer in zip(visit.bought, direct, strict=True)
+        answer.body is not None and answer.body != direct_answer.body
+        for answer, direct_answer in zip(traffic.answers, direct, strict=True)
     )
     return CallerSummary(
-        visit=visit,
+        traffic=traffic,
         seconds_without=np.array([answer.seconds for answer in direct]),
         seconds_with=waited + np.where(opened, 0.0, work),
         work=work,
         solved=int(opened.sum()),
-        leaks=tuple(np.array([bill.leaks for bill in bills]).sum(axis=(0, 1)).tolist()),
+        leaks=tuple(np.array([entry.leaks for entry in log_entries]).sum(axis=(0, 1)).tolist()),
         changed=changed,
     )

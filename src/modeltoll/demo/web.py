@@ -1,4 +1,4 @@
-"""The demo as a page: victim and gateway as in the demo, and a page to try them, until somebody ends it."""
+"""The demo as a page: the demo's victim and gateway with a playground page, until it is interrupted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from modeltoll.demo.data import WORLDS, DataSizes, DemoData
+from modeltoll.demo.data import DATA_LOADERS, DataSizes, DemoData
 from modeltoll.demo.model_server import MODEL
-from modeltoll.demo.run import Stage, requested_lines
+from modeltoll.demo.run import Stage, calibration_request
 from modeltoll.demo.servers import DemoServers, train_victim
 from modeltoll.gateway.admin.playground.app import (
     PlaygroundConfig,
@@ -31,63 +31,65 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-__all__ = ["WebOptions", "keep_open"]
+__all__ = ["WebOptions", "serve_page"]
 
-_ACCOUNTS = 200  # each visit takes two, each race two more, and nobody has met them before
+_ACCOUNTS = 200  # each page load uses two new ones, each run of the thief demo two more
 _PATCHES = 200
-_GREYS = 16  # of the digits; the page counts in them
+_GREYS = 16  # grey levels of the digits, in which the page counts
 _RUNG_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """What may be chosen. ``port`` 0 is any that is free."""
+    """The page's options. ``port`` 0: any free port."""
 
     port: int = 0
     trees: int = 150
     seed: int = 0
 
 
-def keep_open(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[str], None]) -> None:
-    """Run everything in ``folder``, its own, until SIGINT or SIGTERM; ``ready`` hears the page's address.
+def serve_page(options: WebOptions, folder: Path, stage: Stage, ready: Callable[[str], None]) -> None:
+    """Run all servers and the page until SIGINT or SIGTERM; ``ready`` is called with the page's URL.
+
+    ``folder`` is used by this run only.
 
     Raises:
-        SettingsError: the port cannot be had. ModeltollError: a server did not start.
+        SettingsError: the port is not available. ModeltollError: a server did not start.
     """
-    with listen("--port", f"127.0.0.1:{options.port}") as listening:
-        port = listening.getsockname()[1]
+    with listen("--port", f"127.0.0.1:{options.port}") as listener:
+        port = listener.getsockname()[1]
         origins = [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost")]
-        world = WORLDS["digits"](DataSizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
-        street, keys = DemoServers.laid(folder), tuple(f"visitor-{number}" for number in range(_ACCOUNTS))
+        data = DATA_LOADERS["digits"](DataSizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
+        servers, keys = DemoServers.on_free_ports(folder), tuple(f"visitor-{number}" for number in range(_ACCOUNTS))
         with stage("Training the victim") as progress:
-            forest = train_victim(world, options.trees, options.seed, progress)
+            forest = train_victim(data, options.trees, options.seed, progress)
         with stage("Measuring this machine"):
             profile = measure_profile(_RUNG_SECONDS, "this machine", time.perf_counter)
-        street.write_settings(world.private_x, keys, profile, origins)
-        with street.victim(forest):
+        servers.write_settings(data.private_x, keys, profile, origins)
+        with servers.victim(forest):
             with stage("Calibrating on unseen digits") as progress:
-                street.calibrate(world.calibration, requested_lines(options.seed, "modeltoll demo --web"), progress)
-            with street.gateway():
-                page = playground_application(_playground_config(street, PlaygroundDemo(keys, samples(world))))
-                asyncio.run(_serve(page, listening, lambda: ready(f"{origins[0]}/")))
+                servers.calibrate(data.calibration, calibration_request(options.seed, "modeltoll demo --web"), progress)
+            with servers.gateway():
+                page = playground_application(_playground_config(servers, PlaygroundDemo(keys, samples(data))))
+                asyncio.run(_serve(page, listener, lambda: ready(f"{origins[0]}/")))
 
 
-def samples(world: DemoData) -> bytes:
-    """Rows to try, as JSON: honest digits in whole numbers of 0..16, photograph patches in 0..1."""
-    digits = np.rint(_GREYS * world.honest).astype(int)
-    return msgspec.json.encode({"digits": digits.tolist(), "patches": world.pictures.round(4).tolist()})
+def samples(data: DemoData) -> bytes:
+    """Sample rows as JSON: honest digits as integers 0..16, photograph patches in 0..1."""
+    digits = np.rint(_GREYS * data.honest).astype(int)
+    return msgspec.json.encode({"digits": digits.tolist(), "patches": data.pictures.round(4).tolist()})
 
 
-def _playground_config(street: DemoServers, demo: PlaygroundDemo) -> PlaygroundConfig:
+def _playground_config(servers: DemoServers, demo: PlaygroundDemo) -> PlaygroundConfig:
     path = f"/v2/models/{MODEL}"
-    return PlaygroundConfig(f"127.0.0.1:{street.gateway_port}", (PlaygroundModel(MODEL, f"{path}/infer", path),), demo)
+    return PlaygroundConfig(f"127.0.0.1:{servers.gateway_port}", (PlaygroundModel(MODEL, f"{path}/infer", path),), demo)
 
 
-async def _serve(page: Starlette, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Until a signal says that it is enough."""
-    enough, loop = asyncio.Event(), asyncio.get_running_loop()
+async def _serve(page: Starlette, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve the page until a signal arrives."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, enough.set)
-    async with background_server(page, listening):
+        loop.add_signal_handler(number, stop.set)
+    async with background_server(page, listener):
         ready()
-        await enough.wait()
+        await stop.wait()

@@ -1,4 +1,4 @@
-"""A small world to steal in: the digits, a victim that knows them, and photographs."""
+"""A small victim of the digits, and the resources of an attacker, for the tests of attacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modeltoll.bench.attacks.attack import AttackerResources
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """A victim, what its thief has, and digits that neither was trained on."""
+    """A victim, the attacker's resources, and digits that neither model is trained on."""
 
     victim: object
     resources: AttackerResources
@@ -22,13 +22,13 @@ class World:
 
 
 def cost(images):
-    """Bright images are dear."""
+    """The brightness (n,) of images as their price."""
     return images.reshape(len(images), -1).mean(axis=1)
 
 
 @pytest.fixture(scope="session")
 def world():
-    """The 8 x 8 digits: 700 for the victim, 700 for the thief, the rest to examine his clone; 600 photographs' patches."""
+    """The 8 x 8 digits: 700 for the victim, 700 for the attacker, the rest to evaluate clones; 600 photograph patches."""
     rng = np.random.default_rng(0)
     digits = datasets.digits()
     private, own, evaluation_set = np.split(rng.permutation(len(digits.x)), [700, 1400])

@@ -1,1 +1,1 @@
-"""Thieves, one file each."""
+"""Model extraction attacks, one per file."""

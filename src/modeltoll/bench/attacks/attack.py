@@ -1,4 +1,4 @@
-"""What every thief is: he asks an oracle, within a budget of rows, and makes a clone of what he is told.
+"""The protocol of extraction attacks: query an oracle within a budget of rows, train a clone on the answers.
 
 Images are arrays (n, height, width) or (n, height, width, 3), float64 in 0..1, of the victim's own size and channels.
 """
@@ -17,48 +17,50 @@ if TYPE_CHECKING:
     from modeltoll.bench.datasets import Images
     from modeltoll.records import Floats
 
-__all__ = ["Attack", "AttackerResources", "BudgetSpent", "Clone", "Oracle", "Watch"]
+__all__ = ["Attack", "AttackerResources", "BudgetSpent", "Clone", "Oracle", "RoundCallback"]
 
 
 class BudgetSpent(ModeltollError):
-    """More rows were asked for than are left."""
+    """A query has more rows than are left of the budget."""
 
 
 class Oracle(Protocol):
-    """The victim as a thief sees it. It counts, and nobody gets past it."""
+    """The victim as the attacker sees it: probabilities, within a budget. It is the attacker's only access."""
 
     @property
     def left(self) -> int:
-        """Rows that may still be asked."""
+        """Rows left of the budget."""
         ...
 
     def ask(self, images: Floats) -> Floats:
-        """The victim's probabilities (n, classes), float64; a thief who is told labels alone takes their argmax.
+        """The victim's probabilities (n, classes), float64; an attack that uses labels only takes their argmax.
 
         Raises:
-            BudgetSpent: n is above ``left``; nothing was asked and nothing counted.
+            BudgetSpent: n is above ``left``; the query was neither answered nor counted.
         """
         ...
 
 
 class Clone(Protocol):
-    """A model that answers as the victim does, more or less."""
+    """A model trained to reproduce the victim's answers."""
 
     def scores(self, images: Floats) -> Floats:
         """Probabilities (n, classes)."""
         ...
 
 
-Watch = Callable[[Clone], None]  # called after each round of training, so that the clone's progress can be examined
+RoundCallback = Callable[
+    [Clone], None
+]  # called after each round of training, so that the clone's progress can be examined
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttackerResources:
-    """What a thief has before he asks.
+    """What the attacker has before the first query.
 
-    ``own`` are images of the victim's kind that it was not trained on, without labels; ``foreign`` are natural images
-    of another source, with labels of their own; ``cost`` is the leak (n,) of images, known in advance, for thieves who
-    are granted a perfect guess.
+    ``own`` are unlabelled images of the victim's distribution that it was not trained on; ``foreign`` are natural images
+    of another source, with that source's labels; ``cost`` returns the price (n,) of images before they are queried, for
+    attacks that are assumed to know it.
     """
 
     classes: int
@@ -68,17 +70,19 @@ class AttackerResources:
 
 
 class Attack(Protocol):
-    """A way to choose queries and to learn from the answers.
+    """A method of choosing queries and of training a clone on the answers.
 
-    The same oracle, means and generator give the same queries and the same clone. An attack spends the whole budget,
-    and never asks for a row more than ``left``.
+    The same oracle, resources and generator give the same queries and the same clone. An attack spends the whole
+    budget, and never queries more rows than ``left``.
     """
 
     @property
     def name(self) -> str:
-        """As the tables name it."""
+        """The name in tables."""
         ...
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
         """Steal; the clone after the last round."""
         ...

@@ -1,4 +1,4 @@
-"""DeepFool: own images nearest to the clone's border, asked as they are."""
+"""DeepFool: the own images nearest to the clone's decision boundary, queried unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -18,80 +18,86 @@ from modeltoll.bench.attacks.query_rounds import (
 )
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats, Integers
 
-__all__ = ["BORDER", "DeepFool", "DeepFoolParams", "distances"]
+__all__ = ["DEEPFOOL_PARAMS", "DeepFool", "DeepFoolParams", "boundary_distances"]
 
-_BEYOND = 1e-4  # added to each step, so that it does not end on the border itself
+_MARGIN = 1e-4  # added to each logit difference, so that a step does not end on the boundary itself
 
 
 @dataclass(frozen=True, slots=True)
 class DeepFoolParams:
-    """Settings: steps at most, how far beyond the border they go, and how many rival classes are tried: None for all."""
+    """Settings: the maximum of steps, the overshoot beyond the boundary, and how many rival classes are tried (None: all)."""
 
-    rounds: Rounds = PAPER
+    rounds: Rounds = PAPER_ROUNDS
     steps: int = 20
     overshoot: float = 0.02
     rivals: int | None = None
 
 
-BORDER = DeepFoolParams()
+DEEPFOOL_PARAMS = DeepFoolParams()
 
 
-def distances(student: TrainableClone, images: Floats, border: DeepFoolParams) -> Floats:
-    """The L2 norm (n,) of the least push that DeepFool finds to change the student's mind about each image.
+def boundary_distances(student: TrainableClone, images: Floats, params: DeepFoolParams) -> Floats:
+    """The L2 norm (n,) of the perturbation that DeepFool finds to change the student's label of each image.
 
-    Moosavi-Dezfooli et al. 2016, algorithm 2. Where ``border.steps`` do not suffice: how far they went.
+    Moosavi-Dezfooli et al. 2016, algorithm 2. Where ``params.steps`` do not suffice: the norm after the last step.
     """
     logits = student.logits(images)
     order = np.argsort(-logits, axis=1, kind="stable")
-    label, rivals = order[:, 0], order[:, 1 : None if border.rivals is None else 1 + border.rivals]
-    push = np.zeros_like(images)
-    open_ = np.arange(len(images))
-    for _ in range(border.steps):
-        here = images[open_] + (1.0 + border.overshoot) * push[open_]
-        logits = student.logits(here)
-        stays = logits.argmax(axis=1) == label[open_]
-        open_, here, logits = open_[stays], here[stays], logits[stays]
-        if not len(open_):
+    label, rivals = order[:, 0], order[:, 1 : None if params.rivals is None else 1 + params.rivals]
+    perturbation = np.zeros_like(images)
+    active = np.arange(len(images))
+    for _ in range(params.steps):
+        perturbed = images[active] + (1.0 + params.overshoot) * perturbation[active]
+        logits = student.logits(perturbed)
+        unchanged = logits.argmax(axis=1) == label[active]
+        active, perturbed, logits = active[unchanged], perturbed[unchanged], logits[unchanged]
+        if not len(active):
             break
-        push[open_] += _least_step(student, here, logits, np.column_stack([label[open_], rivals[open_]]))
-    norms: Floats = (1.0 + border.overshoot) * np.sqrt(np.square(push.reshape(len(images), -1)).sum(axis=1))
+        classes = np.column_stack([label[active], rivals[active]])
+        perturbation[active] += _step_to_boundary(student, perturbed, logits, classes)
+    norms: Floats = (1.0 + params.overshoot) * np.sqrt(np.square(perturbation.reshape(len(images), -1)).sum(axis=1))
     return norms
 
 
-def _least_step(student: TrainableClone, images: Floats, logits: Floats, classes: Integers) -> Floats:
-    """The step to the nearest border between the first of each image's ``classes`` (n, k) and the others."""
+def _step_to_boundary(student: TrainableClone, images: Floats, logits: Floats, classes: Integers) -> Floats:
+    """The step (n, ...) to the nearest boundary between the first of each image's ``classes`` (n, k) and the others."""
     count = len(images)
-    one, rows = np.eye(logits.shape[1]), np.arange(count)
-    least, steps = np.full(count, np.inf), np.zeros((count, images[0].size))
+    one_hot, rows = np.eye(logits.shape[1]), np.arange(count)
+    nearest, steps = np.full(count, np.inf), np.zeros((count, images[0].size))
     for rival in classes[:, 1:].T:
-        slope = student.slopes(images, one[rival] - one[classes[:, 0]]).reshape(count, -1)
-        behind = np.abs(logits[rows, rival] - logits[rows, classes[:, 0]]) + _BEYOND
-        norm = np.sqrt(np.square(slope).sum(axis=1)) + 1e-12
-        nearer = behind / norm < least
-        least[nearer] = (behind / norm)[nearer]
-        steps[nearer] = ((behind / norm**2)[:, None] * slope)[nearer]
+        gradient = student.input_gradients(images, one_hot[rival] - one_hot[classes[:, 0]]).reshape(count, -1)
+        difference = np.abs(logits[rows, rival] - logits[rows, classes[:, 0]]) + _MARGIN
+        norm = np.sqrt(np.square(gradient).sum(axis=1)) + 1e-12
+        closer = difference / norm < nearest
+        nearest[closer] = (difference / norm)[closer]
+        steps[closer] = ((difference / norm**2)[:, None] * gradient)[closer]
     return steps.reshape(images.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class DeepFool:
-    """The thief; Ducoffe and Precioso 2018, *Adversarial Active Learning*."""
+    """Query the own images with the smallest perturbation that changes the clone's label.
+
+    Ducoffe and Precioso 2018, *Adversarial Active Learning*.
+    """
 
     student_factory: StudentFactory
-    settings: DeepFoolParams = BORDER
+    settings: DeepFoolParams = DEEPFOOL_PARAMS
     name: str = "DeepFool"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy what the least push would change the clone's mind about."""
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
+        """As ``Attack.run``."""
 
-        def nearest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
-            return indices_of_lowest(distances(stolen.student, candidates, self.settings), count)
+        def nearest(queried: QueriedRows, candidates: Floats, count: int) -> Integers:
+            return indices_of_lowest(boundary_distances(queried.student, candidates, self.settings), count)
 
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.rounds.scan)
         return query_in_rounds(
-            oracle, pool.chosen_by(nearest), RoundPlan(self.student_factory, self.settings.rounds), rng, watch
+            oracle, pool.chosen_by(nearest), RoundPlan(self.student_factory, self.settings.rounds), rng, on_round
         )

@@ -1,4 +1,4 @@
-"""Entropy: own images of which the clone is least sure."""
+"""Entropy: uncertainty sampling of own images by the entropy of the clone's scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import entropy
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -19,33 +19,35 @@ from modeltoll.bench.attacks.query_rounds import (
 )
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
 __all__ = ["Entropy", "certainty"]
 
 
-def certainty(stolen: QueriedRows, candidates: Floats) -> Floats:
-    """The negative entropy of the clone's scores, (n,), in nats: low where the clone is unsure."""
-    return -np.asarray(entropy(stolen.student.scores(candidates), axis=1), np.float64)
+def certainty(queried: QueriedRows, candidates: Floats) -> Floats:
+    """The negative entropy (n,) of the clone's scores, in nats: low where the clone is uncertain."""
+    return -np.asarray(entropy(queried.student.scores(candidates), axis=1), np.float64)
 
 
-def _least_certain(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
-    return indices_of_lowest(certainty(stolen, candidates), count)
+def _least_certain(queried: QueriedRows, candidates: Floats, count: int) -> Integers:
+    return indices_of_lowest(certainty(queried, candidates), count)
 
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
-    """The thief; uncertainty sampling, Lewis and Gale 1994."""
+    """Query the own images with the highest entropy of the clone's scores; uncertainty sampling, Lewis and Gale 1994."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "Entropy"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy what the clone finds hardest."""
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
         return query_in_rounds(
-            oracle, pool.chosen_by(_least_certain), RoundPlan(self.student_factory, self.settings), rng, watch
+            oracle, pool.chosen_by(_least_certain), RoundPlan(self.student_factory, self.settings), rng, on_round
         )

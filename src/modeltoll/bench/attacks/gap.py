@@ -1,4 +1,4 @@
-"""Gap: own images for which the clone hesitates between two classes."""
+"""Gap: margin sampling of own images by the difference of the clone's two highest scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -18,29 +18,31 @@ from modeltoll.bench.attacks.query_rounds import (
 )
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats, Integers
 
 __all__ = ["Gap"]
 
 
-def _narrowest(stolen: QueriedRows, candidates: Floats, count: int) -> Integers:
-    second, first = np.partition(stolen.student.scores(candidates), -2, axis=1)[:, -2:].T
+def _narrowest(queried: QueriedRows, candidates: Floats, count: int) -> Integers:
+    second, first = np.partition(queried.student.scores(candidates), -2, axis=1)[:, -2:].T
     return indices_of_lowest(first - second, count)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The thief; margin sampling, Scheffer et al. 2001."""
+    """Query the own images with the smallest margin of the clone's scores; margin sampling, Scheffer et al. 2001."""
 
     student_factory: StudentFactory
-    settings: Rounds = PAPER
+    settings: Rounds = PAPER_ROUNDS
     name: str = "Gap"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy where the two most probable classes are closest."""
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.own, oracle.left, rng, self.settings.scan)
         return query_in_rounds(
-            oracle, pool.chosen_by(_narrowest), RoundPlan(self.student_factory, self.settings), rng, watch
+            oracle, pool.chosen_by(_narrowest), RoundPlan(self.student_factory, self.settings), rng, on_round
         )

@@ -1,4 +1,4 @@
-"""Jacobian-based augmentation: own images pushed up, or away from, the clone's opinion of them."""
+"""Jacobian-based data set augmentation: own images moved along the sign of the clone's input gradient."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from modeltoll.bench.attacks.query_rounds import CandidatePool, QueriedRows, Rou
 from modeltoll.bench.students.student import TrainingSchedule
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["PUSH", "TARGETED", "Jacobian", "JacobianParams"]
+__all__ = ["JACOBIAN_PARAMS", "JACOBIAN_TR_PARAMS", "Jacobian", "JacobianParams"]
 
 
-_ROUNDS = Rounds(course=TrainingSchedule(epochs=20))
+_ROUNDS = Rounds(schedule=TrainingSchedule(epochs=20))
 
 
 @dataclass(frozen=True, slots=True)
 class JacobianParams:
-    """Settings: ``seed`` own images to begin with, then steps of ``length`` in every pixel.
+    """Settings: ``seed`` own images in the first round, then steps of ``length`` in every pixel.
 
-    ``targeted``: down the logit of a random other class (Juuti et al. 2019, *PRADA*), not up that of the label. A round
-    at most doubles what there is.
+    ``targeted``: down the logit of a random other class (Juuti et al. 2019, *PRADA*) instead of up the label's logit.
+    A round at most doubles the number of images.
     """
 
     rounds: Rounds = _ROUNDS
@@ -35,36 +35,43 @@ class JacobianParams:
     targeted: bool = False
 
 
-PUSH = JacobianParams()
-TARGETED = JacobianParams(targeted=True)
+JACOBIAN_PARAMS = JacobianParams()
+JACOBIAN_TR_PARAMS = JacobianParams(targeted=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Jacobian:
-    """The thief; Papernot et al. 2017, *Practical Black-Box Attacks*, as Dziedzic et al. 2022 run him."""
+    """Augment a seed of own images by steps along the clone's gradients and query the new images.
+
+    Papernot et al. 2017, *Practical Black-Box Attacks*, with the settings of Dziedzic et al. 2022.
+    """
 
     student_factory: StudentFactory
-    settings: JacobianParams = PUSH
+    settings: JacobianParams = JACOBIAN_PARAMS
     name: str = "Jacobian"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy the seed, then again and again pushed copies of a random part of what was bought."""
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.own, min(self.settings.seed, oracle.left), rng)
 
-        def pick(stolen: QueriedRows | None, count: int) -> Floats:
-            if stolen is None:
+        def next_images(queried: QueriedRows | None, count: int) -> Floats:
+            if queried is None:
                 return pool.draw(min(self.settings.seed, count))
-            return self._pushed(stolen, count, rng)
+            return self._perturbed(queried, count, rng)
 
-        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)
+        return query_in_rounds(
+            oracle, next_images, RoundPlan(self.student_factory, self.settings.rounds), rng, on_round
+        )
 
-    def _pushed(self, stolen: QueriedRows, count: int, rng: np.random.Generator) -> Floats:
-        chosen = rng.permutation(len(stolen.images))[:count]
-        images, labels = stolen.images[chosen], stolen.targets[chosen].argmax(axis=1)
-        classes = stolen.targets.shape[1]
+    def _perturbed(self, queried: QueriedRows, count: int, rng: np.random.Generator) -> Floats:
+        chosen = rng.permutation(len(queried.images))[:count]
+        images, labels = queried.images[chosen], queried.targets[chosen].argmax(axis=1)
+        classes = queried.targets.shape[1]
         if self.settings.targeted:
             labels = (labels + rng.integers(1, classes, len(labels))) % classes
         direction = -1.0 if self.settings.targeted else 1.0
-        steps = np.sign(stolen.student.slopes(images, np.eye(classes)[labels]))
-        pushed: Floats = np.clip(images + direction * self.settings.length * steps, 0.0, 1.0)
-        return pushed
+        steps = np.sign(queried.student.input_gradients(images, np.eye(classes)[labels]))
+        perturbed: Floats = np.clip(images + direction * self.settings.length * steps, 0.0, 1.0)
+        return perturbed

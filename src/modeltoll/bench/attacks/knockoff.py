@@ -1,4 +1,4 @@
-"""Knockoff Nets with random queries: natural images of another kind, for their probabilities."""
+"""Knockoff Nets with random queries: natural images of another source, trained on the victim's probabilities."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from modeltoll.bench.students.student import TrainingSchedule
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["FULL", "KnockoffRandom"]
+__all__ = ["KNOCKOFF_ROUNDS", "KnockoffRandom"]
 
-FULL = Rounds(course=TrainingSchedule(epochs=100))
+KNOCKOFF_ROUNDS = Rounds(schedule=TrainingSchedule(epochs=100))
 
 
 @dataclass(frozen=True, slots=True)
 class KnockoffRandom:
-    """The thief; Orekondy et al. 2019, *Knockoff Nets*, section 4.1."""
+    """Query random foreign images and train on the probabilities by soft cross entropy.
+
+    Orekondy et al. 2019, *Knockoff Nets*, section 4.1.
+    """
 
     student_factory: StudentFactory
-    settings: Rounds = FULL
+    settings: Rounds = KNOCKOFF_ROUNDS
     name: str = "Knockoff random"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy foreign images at random, and learn their probabilities by a soft cross entropy."""
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
+        """As ``Attack.run``."""
         pool = CandidatePool(resources.foreign.x, oracle.left, rng)
         plan = RoundPlan(self.student_factory, self.settings, labels_only=False)
-        return query_in_rounds(oracle, lambda _, count: pool.draw(count), plan, rng, watch)
+        return query_in_rounds(oracle, lambda _, count: pool.draw(count), plan, rng, on_round)

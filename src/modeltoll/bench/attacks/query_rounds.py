@@ -1,4 +1,4 @@
-"""The way of most thieves, written once: buy some rows, train a clone, let it say which rows to buy next."""
+"""The loop that most attacks share: query a round of rows, train a new clone on all rows, choose the next round."""
 
 from __future__ import annotations
 
@@ -9,77 +9,78 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.students.student import PAPER_COURSE, TrainingSchedule
+from modeltoll.bench.students.student import PAPER_SCHEDULE, TrainingSchedule
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory, TrainableClone
     from modeltoll.records import Floats, Integers
 
 __all__ = [
     "CandidatePool",
-    "Pick",
+    "CandidateSelector",
+    "NextImages",
     "QueriedRows",
+    "QueryStep",
     "RoundPlan",
     "Rounds",
-    "Select",
-    "Shop",
     "TooFewImages",
     "indices_of_lowest",
     "query",
     "query_in_rounds",
-    "query_selected",
+    "run_rounds",
 ]
 
 
 class TooFewImages(ModeltollError):
-    """A thief has fewer images than his budget has rows; nothing was asked."""
+    """The attack has fewer images than its budget has rows; nothing was queried."""
 
     def __init__(self, need: int, have: int) -> None:
-        super().__init__(f"the budget needs {need} images, but there are {have}; give more, or ask less")
+        super().__init__(f"the budget needs {need} images, but there are {have}; add images or lower the budget")
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How a budget is spent: ``step`` rows a round, fewer where that would make less than ``fewest`` rounds.
+    """How a budget is spent: ``round_rows`` rows per round, fewer if there would be less than ``min_rounds`` rounds.
 
-    A new clone takes the whole ``course`` after each round. ``scan`` is how many images it looks at before it chooses,
-    a random part of those that are left; all of them where it is None.
+    After each round a new clone is trained with ``schedule``. ``scan`` is the number of unused images, drawn at random,
+    among which the next round is chosen; None: all of them.
     """
 
-    step: int = 1000
-    fewest: int = 4
-    course: TrainingSchedule = PAPER_COURSE
+    round_rows: int = 1000
+    min_rounds: int = 4
+    schedule: TrainingSchedule = PAPER_SCHEDULE
     scan: int | None = None
 
-    def rows(self, budget: int) -> int:
-        """Rows of each round but the last."""
-        return max(1, min(self.step, math.ceil(budget / self.fewest)))
+    def round_size(self, budget: int) -> int:
+        """The number of rows of each round but the last, 1 or more."""
+        return max(1, min(self.round_rows, math.ceil(budget / self.min_rounds)))
 
 
-PAPER = Rounds()  # Dziedzic et al. 2022
+PAPER_ROUNDS = Rounds()  # Dziedzic et al. 2022
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueriedRows:
-    """What was bought so far, and the clone that learnt it."""
+    """All rows queried so far, their training targets (rows, classes), and the clone trained on them."""
 
     images: Floats
     targets: Floats
     student: TrainableClone
 
 
-Pick = Callable[[QueriedRows | None, int], "Floats"]  # the next images to ask for: at most so many, at least one
-Shop = Callable[
-    [QueriedRows | None, int], "tuple[Floats, Floats]"
-]  # buys so: the images, and what they shall be taught as
-Select = Callable[[QueriedRows, "Floats", int], "Integers"]  # of candidates (n, ...), so many, by their places
+# The images of the next round: at least one, at most the given number.
+NextImages = Callable[[QueriedRows | None, int], "Floats"]
+# Queries at most the given number of rows, at least one: the images and their training targets.
+QueryStep = Callable[[QueriedRows | None, int], "tuple[Floats, Floats]"]
+# The indices of the given number of candidates (n, ...).
+CandidateSelector = Callable[[QueriedRows, "Floats", int], "Integers"]
 
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """Whose students learn from what; ``labels_only`` throws away all but the most probable class."""
+    """The students and the rounds of an attack; ``labels_only``: the targets are one-hot labels, not probabilities."""
 
     student_factory: StudentFactory
     rounds: Rounds
@@ -87,7 +88,7 @@ class RoundPlan:
 
 
 class CandidatePool:
-    """Images that were not asked for yet.
+    """The images that were not queried yet.
 
     Raises:
         TooFewImages: there are fewer than ``need``.
@@ -97,69 +98,73 @@ class CandidatePool:
         if len(images) < need:
             raise TooFewImages(need, len(images))
         self._images = images
-        self._left = rng.permutation(len(images))
+        self._unused = rng.permutation(len(images))
         self._rng = rng
         self._scan = scan
 
     def draw(self, count: int) -> Floats:
-        """So many at random, or all that are left."""
-        drawn, self._left = self._left[:count], self._left[count:]
-        chosen: Floats = self._images[drawn]
+        """``count`` unused images at random, or all that are left."""
+        indices, self._unused = self._unused[:count], self._unused[count:]
+        chosen: Floats = self._images[indices]
         return chosen
 
-    def chosen_by(self, select: Select, at_random: int = 0) -> Pick:
-        """A clone's choice; the first round, and those that begin before ``at_random`` rows are bought, are random."""
+    def chosen_by(self, select: CandidateSelector, at_random: int = 0) -> NextImages:
+        """Rounds chosen by ``select``; the first, and those that begin before ``at_random`` rows, are random."""
 
-        def pick(stolen: QueriedRows | None, count: int) -> Floats:
-            if stolen is None or len(stolen.images) < at_random:
+        def next_images(queried: QueriedRows | None, count: int) -> Floats:
+            if queried is None or len(queried.images) < at_random:
                 return self.draw(count)
-            return self._choose(lambda candidates: select(stolen, candidates, count), count)
+            return self._choose(lambda candidates: select(queried, candidates, count), count)
 
-        return pick
+        return next_images
 
     def _choose(self, select: Callable[[Floats], Integers], count: int) -> Floats:
-        self._left = self._rng.permutation(self._left)
-        seen = self._left if self._scan is None else self._left[: max(self._scan, count)]
-        places = select(self._images[seen])
-        chosen: Floats = self._images[seen[places]]
-        self._left = np.concatenate([np.delete(seen, places), self._left[len(seen) :]])
+        self._unused = self._rng.permutation(self._unused)
+        scanned = self._unused if self._scan is None else self._unused[: max(self._scan, count)]
+        selected = select(self._images[scanned])
+        chosen: Floats = self._images[scanned[selected]]
+        self._unused = np.concatenate([np.delete(scanned, selected), self._unused[len(scanned) :]])
         return chosen
 
 
 def indices_of_lowest(values: Floats, count: int) -> Integers:
-    """The places of the ``count`` lowest values, lowest first."""
+    """The indices of the ``count`` lowest values, lowest first."""
     return np.argsort(values, kind="stable")[:count]
 
 
 def query(oracle: Oracle, images: Floats, *, labels_only: bool) -> Floats:
-    """What the oracle says of images, (n, classes): its probabilities, or one for the most probable class."""
-    told = oracle.ask(images)
-    return np.eye(told.shape[1])[told.argmax(axis=1)] if labels_only else told
+    """The oracle's answers (n, classes): its probabilities, or the one-hot vectors of the most probable classes."""
+    answers = oracle.ask(images)
+    return np.eye(answers.shape[1])[answers.argmax(axis=1)] if labels_only else answers
 
 
-def query_in_rounds(oracle: Oracle, pick: Pick, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
-    """Spend the whole budget on what ``pick`` says, and learn after each round."""
+def query_in_rounds(
+    oracle: Oracle, next_images: NextImages, plan: RoundPlan, rng: np.random.Generator, on_round: RoundCallback
+) -> Clone:
+    """Spend the whole budget on the images that ``next_images`` returns; train a new clone after each round."""
 
-    def shop(stolen: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
-        images = pick(stolen, count)
+    def query_step(queried: QueriedRows | None, count: int) -> tuple[Floats, Floats]:
+        images = next_images(queried, count)
         return images, query(oracle, images, labels_only=plan.labels_only)
 
-    return query_selected(oracle, shop, plan, rng, watch)
+    return run_rounds(oracle, query_step, plan, rng, on_round)
 
 
-def query_selected(oracle: Oracle, shop: Shop, plan: RoundPlan, rng: np.random.Generator, watch: Watch) -> Clone:
-    """Spend the whole budget by ``shop``, and learn after each round.
+def run_rounds(
+    oracle: Oracle, query_step: QueryStep, plan: RoundPlan, rng: np.random.Generator, on_round: RoundCallback
+) -> Clone:
+    """Spend the whole budget by ``query_step``; train a new clone on all rows after each round and report it.
 
-    Returns the clone after the last round: untrained where the budget is nothing.
+    Returns the clone of the last round; an untrained one if the budget is 0.
     """
-    step = plan.rounds.rows(oracle.left)
-    stolen: QueriedRows | None = None
+    round_size = plan.rounds.round_size(oracle.left)
+    queried: QueriedRows | None = None
     while oracle.left:
-        images, targets = shop(stolen, min(step, oracle.left))
-        if stolen is not None:
-            images, targets = np.concatenate([stolen.images, images]), np.concatenate([stolen.targets, targets])
+        images, targets = query_step(queried, min(round_size, oracle.left))
+        if queried is not None:
+            images, targets = np.concatenate([queried.images, images]), np.concatenate([queried.targets, targets])
         student = plan.student_factory.student(rng)
-        student.learn(images, targets, plan.rounds.course, rng)
-        watch(student)
-        stolen = QueriedRows(images, targets, student)
-    return plan.student_factory.student(rng) if stolen is None else stolen.student
+        student.train(images, targets, plan.rounds.schedule, rng)
+        on_round(student)
+        queried = QueriedRows(images, targets, student)
+    return plan.student_factory.student(rng) if queried is None else queried.student

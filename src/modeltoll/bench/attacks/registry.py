@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.attacks import entropyrev, jacobian, knockoff, worstcase
 from modeltoll.bench.attacks.copycat import CopyCat
-from modeltoll.bench.attacks.datafree import INVENTING, DataFree
-from modeltoll.bench.attacks.deepfool import BORDER, DeepFool, DeepFoolParams
+from modeltoll.bench.attacks.datafree import DATAFREE_PARAMS, DataFree
+from modeltoll.bench.attacks.deepfool import DEEPFOOL_PARAMS, DeepFool, DeepFoolParams
 from modeltoll.bench.attacks.entropy import Entropy
 from modeltoll.bench.attacks.entropyrev import EntropyRev
 from modeltoll.bench.attacks.gap import Gap
-from modeltoll.bench.attacks.inout import MIXED, InOut
+from modeltoll.bench.attacks.inout import INOUT_PARAMS, InOut
 from modeltoll.bench.attacks.jacobian import Jacobian
 from modeltoll.bench.attacks.kcenter import KCenter
 from modeltoll.bench.attacks.knockoff import KnockoffRandom
-from modeltoll.bench.attacks.knockoff_adaptive import WOOING, KnockoffAdaptive
-from modeltoll.bench.attacks.mixmatch import MIX_COURSE, MixMatch
-from modeltoll.bench.attacks.query_rounds import PAPER, Rounds
+from modeltoll.bench.attacks.knockoff_adaptive import KNOCKOFF_ADAPTIVE_PARAMS, KnockoffAdaptive
+from modeltoll.bench.attacks.mixmatch import MIXMATCH_SCHEDULE, MixMatch
+from modeltoll.bench.attacks.query_rounds import PAPER_ROUNDS, Rounds
 from modeltoll.bench.attacks.standard import Standard
 from modeltoll.bench.attacks.worstcase import WorstCase
 from modeltoll.bench.students.student import TrainingSchedule
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTACKS", "AttackSpec", "scaled_down"]
 
-_QUICK = Rounds(step=2500, course=TrainingSchedule(epochs=10, half=True), scan=10_000)
-_LONGER = Rounds(step=5000, fewest=2, course=TrainingSchedule(epochs=15, half=True))
+# What result files call a setting, where its field has another name.
+_RECORDED_NAMES = {"schedule": "course", "round_rows": "step", "min_rounds": "fewest"}
+
+_QUICK_ROUNDS = Rounds(round_rows=2500, schedule=TrainingSchedule(epochs=10, half=True), scan=10_000)
+_QUICK_KNOCKOFF_ROUNDS = Rounds(round_rows=5000, min_rounds=2, schedule=TrainingSchedule(epochs=15, half=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +61,33 @@ class AttackSpec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its one name."""
+        """The names of the registry, here one."""
         return (self.name,)
 
     def attack(self, student_factory: StudentFactory, *, quick: bool) -> Attack:
-        """The thief, with students of this school."""
+        """The attack, with students of this factory."""
         return self.make(student_factory, self.quick if quick else self.full, self.title)
 
     def scaled_down(self, *, quick: bool) -> dict[str, tuple[Any, Any]]:
-        """Each setting that is not the paper's, by its dotted name: (the paper's, the one used)."""
+        """Each setting that is not the paper's, by its dotted name in result files: (the paper's, the one used)."""
         return scaled_down(self.full, self.quick) if quick else {}
 
 
 def scaled_down(paper: Any, used: Any) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two settings of one class differ, those of nested settings by dotted names."""
+    """The fields in which two settings of one class differ, by their names in result files; nested ones with dots."""
     differences = {}
     for field in dataclasses.fields(paper):
-        theirs, ours = getattr(paper, field.name), getattr(used, field.name)
-        if dataclasses.is_dataclass(theirs):
-            nested = scaled_down(theirs, ours)
-            differences.update({f"{field.name}.{name}": pair for name, pair in nested.items()})
-        elif theirs != ours:
-            differences[field.name] = (theirs, ours)
+        recorded = _RECORDED_NAMES.get(field.name, field.name)
+        paper_value, used_value = getattr(paper, field.name), getattr(used, field.name)
+        if dataclasses.is_dataclass(paper_value):
+            nested = scaled_down(paper_value, used_value)
+            differences.update({f"{recorded}.{name}": pair for name, pair in nested.items()})
+        elif paper_value != used_value:
+            differences[recorded] = (paper_value, used_value)
     return differences
 
 
-def _spec(settings: Any, rounds: Rounds, **changes: Any) -> Any:
+def _with_rounds(settings: Any, rounds: Rounds, **changes: Any) -> Any:
     return dataclasses.replace(settings, rounds=rounds, **changes)
 
 
@@ -92,54 +96,100 @@ ATTACKS: Registry[AttackSpec] = Registry(
     "modeltoll.attacks",
     AttackSpec,
     (
-        AttackSpec("standard", Standard, "Standard", PAPER, _QUICK),
-        AttackSpec("entropy", Entropy, "Entropy", PAPER, _QUICK),
-        AttackSpec("gap", Gap, "Gap", PAPER, _QUICK),
-        AttackSpec("k-center", KCenter, "Greedy k-center", PAPER, _QUICK),
+        AttackSpec("standard", Standard, "Standard", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("entropy", Entropy, "Entropy", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("gap", Gap, "Gap", PAPER_ROUNDS, _QUICK_ROUNDS),
+        AttackSpec("k-center", KCenter, "Greedy k-center", PAPER_ROUNDS, _QUICK_ROUNDS),
         AttackSpec(
-            "deepfool", DeepFool, "DeepFool", BORDER, DeepFoolParams(dataclasses.replace(_QUICK, scan=4000), rivals=3)
+            "deepfool",
+            DeepFool,
+            "DeepFool",
+            DEEPFOOL_PARAMS,
+            DeepFoolParams(dataclasses.replace(_QUICK_ROUNDS, scan=4000), rivals=3),
         ),
-        AttackSpec("entropyrev", EntropyRev, "EntropyRev", entropyrev.OWN, _spec(entropyrev.OWN, _QUICK)),
         AttackSpec(
-            "entropyrev-ood", EntropyRev, "EntropyRev on OOD", entropyrev.FOREIGN, _spec(entropyrev.FOREIGN, _QUICK)
+            "entropyrev",
+            EntropyRev,
+            "EntropyRev",
+            entropyrev.ENTROPYREV_PARAMS,
+            _with_rounds(entropyrev.ENTROPYREV_PARAMS, _QUICK_ROUNDS),
         ),
-        AttackSpec("worstcase", WorstCase, "WorstCase", worstcase.OWN, _spec(worstcase.OWN, _QUICK), knows_cost=True),
+        AttackSpec(
+            "entropyrev-ood",
+            EntropyRev,
+            "EntropyRev on OOD",
+            entropyrev.ENTROPYREV_OOD_PARAMS,
+            _with_rounds(entropyrev.ENTROPYREV_OOD_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "worstcase",
+            WorstCase,
+            "WorstCase",
+            worstcase.WORSTCASE_PARAMS,
+            _with_rounds(worstcase.WORSTCASE_PARAMS, _QUICK_ROUNDS),
+            knows_cost=True,
+        ),
         AttackSpec(
             "worstcase-ood",
             WorstCase,
             "WorstCase on OOD",
-            worstcase.FOREIGN,
-            _spec(worstcase.FOREIGN, dataclasses.replace(_QUICK, scan=20_000)),
+            worstcase.WORSTCASE_OOD_PARAMS,
+            _with_rounds(worstcase.WORSTCASE_OOD_PARAMS, dataclasses.replace(_QUICK_ROUNDS, scan=20_000)),
             knows_cost=True,
         ),
-        AttackSpec("inout", InOut, "InOut", MIXED, _spec(MIXED, dataclasses.replace(_QUICK, step=3000))),
-        AttackSpec("jacobian", Jacobian, "Jacobian", jacobian.PUSH, _spec(jacobian.PUSH, _QUICK)),
-        AttackSpec("jacobian-tr", Jacobian, "Jacobian-TR", jacobian.TARGETED, _spec(jacobian.TARGETED, _QUICK)),
-        AttackSpec("knockoff-random", KnockoffRandom, "Knockoff random", knockoff.FULL, _LONGER, labels_only=False),
+        AttackSpec(
+            "inout",
+            InOut,
+            "InOut",
+            INOUT_PARAMS,
+            _with_rounds(INOUT_PARAMS, dataclasses.replace(_QUICK_ROUNDS, round_rows=3000)),
+        ),
+        AttackSpec(
+            "jacobian",
+            Jacobian,
+            "Jacobian",
+            jacobian.JACOBIAN_PARAMS,
+            _with_rounds(jacobian.JACOBIAN_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "jacobian-tr",
+            Jacobian,
+            "Jacobian-TR",
+            jacobian.JACOBIAN_TR_PARAMS,
+            _with_rounds(jacobian.JACOBIAN_TR_PARAMS, _QUICK_ROUNDS),
+        ),
+        AttackSpec(
+            "knockoff-random",
+            KnockoffRandom,
+            "Knockoff random",
+            knockoff.KNOCKOFF_ROUNDS,
+            _QUICK_KNOCKOFF_ROUNDS,
+            labels_only=False,
+        ),
         AttackSpec(
             "knockoff-adaptive",
             KnockoffAdaptive,
             "Knockoff adaptive",
-            WOOING,
-            _spec(WOOING, _LONGER, at_once=8),
+            KNOCKOFF_ADAPTIVE_PARAMS,
+            _with_rounds(KNOCKOFF_ADAPTIVE_PARAMS, _QUICK_KNOCKOFF_ROUNDS, at_once=8),
             labels_only=False,
         ),
-        AttackSpec("copycat", CopyCat, "CopyCat", PAPER, _QUICK),
+        AttackSpec("copycat", CopyCat, "CopyCat", PAPER_ROUNDS, _QUICK_ROUNDS),
         AttackSpec(
             "mixmatch",
             MixMatch,
             "MixMatch",
-            MIX_COURSE,
-            dataclasses.replace(MIX_COURSE, epochs=4, steps=300, average=0.99, half=True),
+            MIXMATCH_SCHEDULE,
+            dataclasses.replace(MIXMATCH_SCHEDULE, epochs=4, steps=300, average=0.99, half=True),
             needs_torch=True,
         ),
         AttackSpec(
             "datafree",
             DataFree,
             "DataFree",
-            INVENTING,
+            DATAFREE_PARAMS,
             dataclasses.replace(
-                INVENTING, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
+                DATAFREE_PARAMS, batch=32, width=32, student_rate=0.03, generator_rate=1e-3, milestones=(0.5, 0.8)
             ),
             labels_only=False,
             needs_torch=True,

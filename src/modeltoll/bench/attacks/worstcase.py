@@ -1,4 +1,4 @@
-"""WorstCase: the cheapest images first, by a perfect knowledge of what each leaks. A thief who knows of the toll."""
+"""WorstCase: the cheapest images, with perfect knowledge of every price; an attack adapted to the toll."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from modeltoll.bench.attacks.query_rounds import (
-    PAPER,
+    PAPER_ROUNDS,
     CandidatePool,
     QueriedRows,
     RoundPlan,
@@ -19,52 +19,56 @@ from modeltoll.bench.attacks.query_rounds import (
 from modeltoll.errors import ModeltollError
 
 if TYPE_CHECKING:
-    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, Watch
+    from modeltoll.bench.attacks.attack import AttackerResources, Clone, Oracle, RoundCallback
     from modeltoll.bench.students.student import StudentFactory
     from modeltoll.records import Floats
 
-__all__ = ["FOREIGN", "OWN", "CostUnknown", "WorstCase", "WorstCaseParams"]
+__all__ = ["WORSTCASE_OOD_PARAMS", "WORSTCASE_PARAMS", "CostUnknown", "WorstCase", "WorstCaseParams"]
 
 
 class CostUnknown(ModeltollError):
-    """A thief who lives by knowing the cost was not told it."""
+    """The attack needs ``AttackerResources.cost``, which is None."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCaseParams:
-    """Settings: whose images he chooses from. Where ``rounds.scan`` is given, he looks at that many all in all."""
+    """Settings: the pool of images. Where ``rounds.scan`` is given, only that many of them are considered in all."""
 
-    rounds: Rounds = PAPER
+    rounds: Rounds = PAPER_ROUNDS
     pool: Literal["own", "foreign"] = "own"
 
 
-OWN = WorstCaseParams()
-FOREIGN = WorstCaseParams(pool="foreign")
+WORSTCASE_PARAMS = WorstCaseParams()
+WORSTCASE_OOD_PARAMS = WorstCaseParams(pool="foreign")
 
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The thief; Dziedzic et al. 2022, section 4."""
+    """Query the images with the lowest price; Dziedzic et al. 2022, section 4."""
 
     student_factory: StudentFactory
-    settings: WorstCaseParams = OWN
+    settings: WorstCaseParams = WORSTCASE_PARAMS
     name: str = "WorstCase"
 
-    def run(self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, watch: Watch) -> Clone:
-        """Buy in the order of ``resources.cost``.
+    def run(
+        self, oracle: Oracle, resources: AttackerResources, rng: np.random.Generator, on_round: RoundCallback
+    ) -> Clone:
+        """As ``Attack.run``; queries are in ascending order of ``resources.cost``.
 
         Raises:
-            CostUnknown: the means do not tell the cost.
+            CostUnknown: ``resources.cost`` is None.
         """
         if resources.cost is None:
-            raise CostUnknown("WorstCase needs to know what each image leaks: give the means a cost")
+            raise CostUnknown("WorstCase needs the price of every image in advance: set AttackerResources.cost")
         images, budget = resources.own if self.settings.pool == "own" else resources.foreign.x, oracle.left
-        seen = len(images) if self.settings.rounds.scan is None else max(budget, self.settings.rounds.scan)
-        looked_at = CandidatePool(images, budget, rng).draw(seen)
-        bought = looked_at[indices_of_lowest(resources.cost(looked_at), budget)]
+        considered = len(images) if self.settings.rounds.scan is None else max(budget, self.settings.rounds.scan)
+        candidates = CandidatePool(images, budget, rng).draw(considered)
+        cheapest = candidates[indices_of_lowest(resources.cost(candidates), budget)]
 
-        def pick(stolen: QueriedRows | None, count: int) -> Floats:
-            done = 0 if stolen is None else len(stolen.images)
-            return bought[done : done + count]
+        def next_images(queried: QueriedRows | None, count: int) -> Floats:
+            done = 0 if queried is None else len(queried.images)
+            return cheapest[done : done + count]
 
-        return query_in_rounds(oracle, pick, RoundPlan(self.student_factory, self.settings.rounds), rng, watch)
+        return query_in_rounds(
+            oracle, next_images, RoundPlan(self.student_factory, self.settings.rounds), rng, on_round
+        )

@@ -1,4 +1,4 @@
-"""Data sets: what scikit-learn carries, published files that are at hand or can be fetched, and one's own.
+"""Data sets: embedded in scikit-learn, published files on disk or downloaded, and the user's own.
 
 Images are arrays of shape (n, height, width) or (n, height, width, 3), float64 in 0..1; labels are int64.
 """

@@ -1,4 +1,4 @@
-"""Published data sets fetched from their publishers, and checked."""
+"""Download published data sets from their publishers and check their digests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PUBLISHERS", "PublishedFile", "fetch"]
 
-Opening = Callable[[str], IO[bytes]]
+UrlOpener = Callable[[str], IO[bytes]]
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
@@ -28,9 +28,9 @@ _TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """One file: where its publisher has it, its MD5 digest as published, and where it belongs in the data folder.
+    """One file: its publisher's URL, its published MD5 digest, and its path in the data folder.
 
-    An ``unpacked`` archive is taken apart there; ``path`` is then the last of its files.
+    An ``unpacked`` archive is extracted into the data folder; ``path`` is then the last of its files.
     """
 
     url: str
@@ -87,48 +87,50 @@ PUBLISHERS: Mapping[str, tuple[PublishedFile, ...]] = {
 }
 
 
-def _open(url: str) -> IO[bytes]:
-    opened: IO[bytes] = urllib.request.urlopen(url, timeout=_TIMEOUT)  # noqa: S310  a constant of the table above
-    return opened
+def _open_url(url: str) -> IO[bytes]:
+    response: IO[bytes] = urllib.request.urlopen(url, timeout=_TIMEOUT)  # noqa: S310  a constant of PUBLISHERS
+    return response
 
 
-def fetch(wanted: PublishedFile, folder: Path, progress: Progress, opening: Opening = _open) -> bool:
-    """Fetch one file into the data folder; False where it lay there already. ``opening`` opens a URL for reading.
+def fetch(published_file: PublishedFile, folder: Path, progress: Progress, open_url: UrlOpener = _open_url) -> bool:
+    """Download one file into the data folder; False if it was there already. ``open_url`` opens a URL for reading.
 
     Raises:
-        DataError: the publisher cannot be reached, or sent something else than is published.
+        DataError: the publisher cannot be reached, or the file's digest is not the published one.
     """
-    path = folder / wanted.path
+    path = folder / published_file.path
     if path.is_file() or path.with_suffix("").is_file():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    by_hand = f"put {wanted.url}{', unpacked,' if wanted.unpacked else ''} there as {path} by other means"
+    manual_download = (
+        f"put {published_file.url}{', unpacked,' if published_file.unpacked else ''} there as {path} by other means"
+    )
     try:
-        if wanted.unpacked:
+        if published_file.unpacked:
             with tempfile.TemporaryFile(dir=folder) as file:
-                _receive(wanted, file, progress, opening)
+                _download(published_file, file, progress, open_url)
                 file.seek(0)
                 with tarfile.open(fileobj=file) as archive:
                     archive.extractall(folder, filter="data")
         else:
             with replacing(path) as file:
-                _receive(wanted, file, progress, opening)
+                _download(published_file, file, progress, open_url)
     except (OSError, urllib.error.URLError) as error:
-        raise DataError(f"{wanted.url} cannot be fetched ({error}); {by_hand}") from None
+        raise DataError(f"{published_file.url} cannot be fetched ({error}); {manual_download}") from None
     except DataError as error:
-        raise DataError(f"{error}; {by_hand}") from None
+        raise DataError(f"{error}; {manual_download}") from None
     return True
 
 
-def _receive(wanted: PublishedFile, file: IO[bytes], progress: Progress, opening: Opening) -> None:
-    """Write what the publisher sends to a file, and compare its digest with the published one."""
+def _download(published_file: PublishedFile, file: IO[bytes], progress: Progress, open_url: UrlOpener) -> None:
+    """Download into an open file and compare the digest with the published one."""
     digest, done = hashlib.md5(usedforsecurity=False), 0
-    with opening(wanted.url) as response:
-        whole = int(getattr(response, "headers", {}).get("Content-Length") or 0)
+    with open_url(published_file.url) as response:
+        size = int(getattr(response, "headers", {}).get("Content-Length") or 0)
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             digest.update(chunk)
             done += len(chunk)
-            progress(done, whole)
-    if digest.hexdigest() != wanted.md5:
-        raise DataError(f"what {wanted.url} sent is not what was published: its MD5 is {digest.hexdigest()}")
+            progress(done, size)
+    if digest.hexdigest() != published_file.md5:
+        raise DataError(f"{published_file.url} is not the published file: its MD5 is {digest.hexdigest()}")

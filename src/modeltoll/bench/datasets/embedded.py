@@ -1,4 +1,4 @@
-"""What scikit-learn carries: digits, a table, and natural patches of two photographs."""
+"""Data sets embedded in scikit-learn: digits, a table, and patches of two photographs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["cells", "digits", "photograph_patches"]
 
 
 def digits() -> Images:
-    """The 1797 handwritten digits of 8 x 8 pixels that scikit-learn carries (UCI Optical Recognition, test part)."""
+    """The 1797 handwritten digits of 8 x 8 pixels in scikit-learn (UCI Optical Recognition, test part)."""
     from sklearn.datasets import load_digits  # noqa: PLC0415  scikit-learn is slow to import and optional here
 
     bunch: Any = load_digits()
@@ -24,10 +24,7 @@ def digits() -> Images:
 
 
 def cells() -> Images:
-    """A table: the 569 breast cancer biopsies of 30 columns that scikit-learn carries (UCI WDBC), each column as 0..1.
-
-    Rows are images one pixel high, (569, 1, 30).
-    """
+    """A table as images (569, 1, 30): the breast cancer biopsies in scikit-learn (UCI WDBC), columns scaled to 0..1."""
     from sklearn.datasets import load_breast_cancer  # noqa: PLC0415
 
     bunch: Any = load_breast_cancer()
@@ -36,9 +33,9 @@ def cells() -> Images:
 
 
 def photograph_patches(count: int, side: int, rng: np.random.Generator) -> Floats:
-    """Natural grey patches, (count, side, side), cut at random scales and places from scikit-learn's two photographs.
+    """Grey patches (count, side, side), cut at random scales and positions from scikit-learn's two photographs.
 
-    Each is stretched to the full range 0..1, so that brightness alone tells it from nothing.
+    Each is rescaled to the full range 0..1, so that it cannot be recognised by its brightness.
     """
     from sklearn.datasets import load_sample_images  # noqa: PLC0415
 

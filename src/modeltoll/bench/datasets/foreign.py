@@ -1,4 +1,4 @@
-"""Where foreign images come from: any data set by name, an archive, a folder of pictures."""
+"""The sources of foreign images: any data set by name, noise, an archive, a folder of pictures."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ SOURCES: Mapping[str, Callable[[Path], Images]] = {
 def foreign_images(name: str, folder: Callable[[], Path]) -> Images:
     """The images of a source: a name of ``SOURCES``, ``noise``, an .npz file, or a folder of pictures.
 
-    ``folder`` finds the data sets where one of them is asked for. Noise has ten classes that mean nothing.
+    ``folder`` returns the data folder and is called only for data sets in it. Noise has ten arbitrary classes.
 
     Raises:
-        DataError: there is no such source, or it is not at hand.
+        DataError: there is no such source, or its files are missing.
     """
     if name == NOISE:
         rng = np.random.default_rng(0)

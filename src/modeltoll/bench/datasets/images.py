@@ -1,4 +1,4 @@
-"""What every data set gives, and where data sets are."""
+"""The record of images with labels that every data set returns, and the folder of the data sets."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ DATA_VARIABLE = "MODELTOLL_DATA"
 
 
 class DataError(ModeltollError):
-    """A data set that is not at hand, or a file that is not what its name says."""
+    """A data set is missing, or a file does not have the expected content."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """Images and their labels."""
+    """Images (n, ...), float64 in 0..1, and their labels (n,)."""
 
     x: Floats
     y: Integers
 
 
 def data_folder(given: Path | None) -> Path:
-    """The folder that holds the data sets: the one given, else what the environment says.
+    """The folder of the data sets: the one given, else the one in the environment variable ``DATA_VARIABLE``.
 
     Raises:
-        DataError: neither, or no such folder.
+        DataError: neither is given, or there is no such folder.
     """
     chosen = given or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
     if chosen is None:
-        raise DataError(f"say where the data sets are: --data-dir DIR, or set {DATA_VARIABLE}")
+        raise DataError(f"give the folder of the data sets: --data-dir DIR, or set {DATA_VARIABLE}")
     if not chosen.is_dir():
         raise DataError(f"there is no folder {chosen}; --data-dir names the folder that holds the data sets")
     return chosen

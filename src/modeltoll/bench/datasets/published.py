@@ -1,4 +1,4 @@
-"""Published files that are at hand, in the formats of their publishers."""
+"""Readers of published data sets in their publishers' formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["cifar10", "emnist_letters", "fashion", "mnist", "svhn", "tiny_imagen
 
 _IDX_UBYTE = 0x08
 _CIFAR_ROW = 1 + 3 * 32 * 32  # the label, then the red, green and blue planes
-_FETCHED = "put the published file there, or let 'modeltoll bench fetch' do it"
+_FETCHED = "put the published file there, or run 'modeltoll bench fetch'"
 
 
 def _idx(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -85,8 +85,8 @@ def svhn(folder: Path, *, train: bool) -> Images:
     if not path.is_file():
         raise DataError(f"there is no {path}; {_FETCHED}")
     try:
-        held = io.loadmat(path)
-        x, y = held["X"], held["y"].ravel()
+        arrays = io.loadmat(path)
+        x, y = arrays["X"], arrays["y"].ravel()
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
     if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or x.dtype != np.uint8 or x.shape[3] != len(y):

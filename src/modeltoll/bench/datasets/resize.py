@@ -1,4 +1,4 @@
-"""Images brought to another size and to other channels, so that any set can be foreign to any victim."""
+"""Convert images to another size and number of channels, so that any set can be foreign to any victim."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
 def resize(images: Floats, side: int) -> Floats:
-    """Images as grey ones of ``side`` x ``side``: colours by luma, size by linear interpolation."""
+    """Grey images (n, side, side): colours are converted by luma, the size by linear interpolation."""
     grey = images @ LUMA if images.ndim == 4 else images
     height, width = grey.shape[1:]
     if (height, width) == (side, side):
@@ -26,7 +26,7 @@ def resize(images: Floats, side: int) -> Floats:
 
 
 def resize_to(images: Floats, shape: tuple[int, ...]) -> Floats:
-    """Images of a victim's shape, (side, side) or (side, side, 3): colours stay where both have them, grey is tripled."""
+    """Images of a victim's shape, (side, side) or (side, side, 3); grey images for a colour victim repeat the channel."""
     if images.shape[1:] == shape:
         return images
     if len(shape) == 3 and images.ndim == 4:

@@ -1,1 +1,1 @@
-"""Defences to compare with, one file each."""
+"""Defences other than tolls that the bench compares with."""

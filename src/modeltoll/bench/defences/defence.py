@@ -1,4 +1,4 @@
-"""The plug of defences other than tolls: they change what is told, or watch who asks."""
+"""The protocols of defences other than tolls: those that change answers, and detectors of attacks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ __all__ = ["Defence", "Detector"]
 
 
 class Defence(Protocol):
-    """What is told instead of the true scores. Pure, row by row."""
+    """A defence that changes answers. Pure; each row is independent."""
 
     @property
     def name(self) -> str:
-        """As the tables name it."""
+        """The name in tables."""
         ...
 
     def answer(self, scores: Floats) -> Floats:
-        """Probabilities (rows, classes) that are told in the place of the true ones, of the same shape; rows sum to 1."""
+        """The probabilities (rows, classes) to answer instead of the true ``scores`` (rows, classes); rows sum to 1."""
         ...
 
 
 class Detector(Protocol):
-    """Who looks at one caller's rows and says when he is taken for a thief."""
+    """A detector of attacks in the queries of one caller."""
 
     @property
     def name(self) -> str:
-        """As the tables name it."""
+        """The name in tables."""
         ...
 
     def first_alarm(self, images: Floats, labels: Integers) -> int | None:
-        """The row, counted from 1, at which this caller, who asks about images (rows, ...) in this order and is told
-        labels (rows,), is first suspected; None: never."""
+        """The row, counted from 1, of the first alarm for one caller; None: there is none.
+
+        ``images`` (rows, ...) are the queries in order, ``labels`` (rows,) the victim's answers to them.
+        """
         ...

@@ -1,4 +1,4 @@
-"""PRADA: a caller whose distances between queries are not normally distributed is taken for a thief."""
+"""PRADA: an alarm if the distances between a caller's queries are not normally distributed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Prada"]
 
-_MOST = 5000  # distances that scipy's Shapiro-Wilk test is accurate for
-_DEVIATIONS = 3.0  # distances further out than so many are left out
+_MAX_DISTANCES = 5000  # the number up to which scipy's Shapiro-Wilk test is accurate
+_DEVIATIONS = 3.0  # distances farther from the mean, in standard deviations, are outliers
 
 
 class _GrowingSet:
-    """The queries of one class that were far from those before them."""
+    """The growing set of one class: queries far from all members before them."""
 
     def __init__(self, dimensions: int) -> None:
         self._points = np.empty((16, dimensions))
@@ -28,11 +28,11 @@ class _GrowingSet:
         self._threshold = 0.0
 
     def add(self, point: Floats) -> float | None:
-        """The distance to the nearest of them, if there are any; the query joins them if it is far enough."""
+        """The distance to the nearest member, or None if there is none; a query beyond the threshold becomes a member."""
         nearest = None
         if self._count:
-            away = self._points[: self._count] - point
-            nearest = float(np.sqrt(np.einsum("ij,ij->i", away, away).min()))
+            differences = self._points[: self._count] - point
+            nearest = float(np.sqrt(np.einsum("ij,ij->i", differences, differences).min()))
         if nearest is None or nearest > self._threshold:
             if self._count == len(self._points):
                 self._points = np.concatenate([self._points, np.empty_like(self._points)])
@@ -46,20 +46,20 @@ class _GrowingSet:
 
 @dataclass(frozen=True, slots=True)
 class Prada:
-    """Shapiro and Wilk's W of the distances below ``delta``: an alarm. Juuti et al. 2019, *PRADA: protecting against DNN
-    model stealing attacks*, algorithm 1.
+    """An alarm if the Shapiro-Wilk statistic W of the distances is below ``delta``.
 
-    The first test is made with ``least`` distances, and one at every ``every`` further ones. Their delta is chosen for
-    each data set; here it is one for all.
+    Juuti et al. 2019, *PRADA: protecting against DNN model stealing attacks*, algorithm 1. The first test needs
+    ``first_test`` distances; the next ones follow every ``test_interval``. The paper tunes delta for each data set; here
+    it is the same for all.
     """
 
     delta: float = 0.95
-    least: int = 100
-    every: int = 50
+    first_test: int = 100
+    test_interval: int = 50
     name: str = "PRADA"
 
     def first_alarm(self, images: Floats, labels: Integers) -> int | None:
-        """As ``Watcher.first_alarm``."""
+        """As ``Detector.first_alarm``."""
         flat = images.reshape(len(images), math.prod(images.shape[1:]))
         classes: dict[int, _GrowingSet] = {}
         distances: list[float] = []
@@ -67,13 +67,17 @@ class Prada:
             nearest = classes.setdefault(label, _GrowingSet(flat.shape[1])).add(point)
             if nearest is not None:
                 distances.append(nearest)
-                if len(distances) >= self.least and len(distances) % self.every == 0 and self._strange(distances):
+                if (
+                    len(distances) >= self.first_test
+                    and len(distances) % self.test_interval == 0
+                    and self._is_abnormal(distances)
+                ):
                     return row
         return None
 
-    def _strange(self, distances: list[float]) -> bool:
-        values = np.array(distances[-_MOST:])
-        kept = values[np.abs(values - values.mean()) <= _DEVIATIONS * values.std()]
-        if np.ptp(kept) == 0.0:
+    def _is_abnormal(self, distances: list[float]) -> bool:
+        values = np.array(distances[-_MAX_DISTANCES:])
+        inliers = values[np.abs(values - values.mean()) <= _DEVIATIONS * values.std()]
+        if np.ptp(inliers) == 0.0:
             return True
-        return float(shapiro(kept).statistic) < self.delta
+        return float(shapiro(inliers).statistic) < self.delta

@@ -1,4 +1,4 @@
-"""All defences of the bench that are no tolls, by name.
+"""The bench's defences other than tolls, by name.
 
 A new defence is one file and one line here, or an entry point ``modeltoll.defences``.
 """
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from modeltoll.bench.baseline import Baseline
     from modeltoll.bench.defences.defence import Defence, Detector
 
-__all__ = ["DEFENCES", "TRUTH", "DefenceSpec", "answering", "detecting"]
+__all__ = ["DEFENCES", "NO_DEFENCE", "DefenceSpec", "make_defence", "make_detector"]
 
-TRUTH = "none"
+NO_DEFENCE = "none"
 _MISINFORMED = 0.02  # the share of honest rows that adaptive misinformation may answer wrongly
 
 
 @dataclass(frozen=True, slots=True)
 class DefenceSpec:
-    """One defence, of one of two sorts: ``answers`` makes what changes the scores, ``detects`` what looks at callers.
+    """One defence: ``answers`` makes one that changes the scores, ``detects`` one that looks at callers; one of them is None.
 
-    Both take the target's baseline: what honest rows of it look like.
+    Both take the target's baseline of honest rows.
     """
 
     name: str
@@ -42,7 +42,7 @@ class DefenceSpec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its one name."""
+        """The names of the registry, here one."""
         return (self.name,)
 
 
@@ -51,7 +51,7 @@ DEFENCES: Registry[DefenceSpec] = Registry(
     "modeltoll.defences",
     DefenceSpec,
     (
-        DefenceSpec(TRUTH, lambda _: Unchanged()),
+        DefenceSpec(NO_DEFENCE, lambda _: Unchanged()),
         DefenceSpec("top-1", lambda _: TopOne()),
         DefenceSpec("rounding", lambda _: Rounding()),
         DefenceSpec("reverse sigmoid", lambda _: ReverseSigmoid()),
@@ -62,17 +62,17 @@ DEFENCES: Registry[DefenceSpec] = Registry(
 
 
 def _threshold(baseline: Baseline) -> float:
-    """The least certainty of all but the share of honest rows that may be answered wrongly."""
+    """The highest score below which at most ``_MISINFORMED`` of the honest rows lie."""
     return float(np.quantile(baseline.calibration.scores.max(axis=1), _MISINFORMED))
 
 
-def answering(name: str, baseline: Baseline) -> Defence | None:
-    """What changes the answers under the defence of that name, or None; raises as ``DEFENCES.find``."""
+def make_defence(name: str, baseline: Baseline) -> Defence | None:
+    """The defence of that name if it changes answers, else None; raises as ``DEFENCES.find``."""
     make = DEFENCES.find(name).answers
     return make(baseline) if make else None
 
 
-def detecting(name: str, baseline: Baseline) -> Detector | None:
-    """What looks at callers under the defence of that name, or None; raises as ``DEFENCES.find``."""
+def make_detector(name: str, baseline: Baseline) -> Detector | None:
+    """The detector of that name if it is one, else None; raises as ``DEFENCES.find``."""
     make = DEFENCES.find(name).detects
     return make(baseline) if make else None

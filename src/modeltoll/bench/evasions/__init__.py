@@ -1,1 +1,1 @@
-"""What thieves do so that a toll costs them less, one file a trick."""
+"""Evasions: what an attacker adds to an attack in order to pay less."""

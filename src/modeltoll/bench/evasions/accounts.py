@@ -1,4 +1,4 @@
-"""Many accounts, with keys or without, one organisation's, or those of honest people."""
+"""Evasions by many accounts: keyed, anonymous, of one organisation, or shared with honest callers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _KEYED, _ANONYMOUS = Caller("key:thief"), Caller("net:198.51.100.0/24")
 
 @dataclass(frozen=True, slots=True)
 class ManyAccounts:
-    """So many accounts take the rows in turns. ``anonymous`` ones pay the entry toll; ``together``: one organisation's."""
+    """The rows are spread over accounts in turns.
+
+    ``anonymous`` accounts pay the new-account toll; ``together``: the accounts belong to one organisation.
+    """
 
     accounts: int
     anonymous: bool = False
@@ -36,16 +39,16 @@ class ManyAccounts:
 
     @property
     def family(self) -> str:
-        """With keys, without, or in one organisation."""
+        """``accounts``, ``anonymous`` or ``organisation``."""
         return "anonymous" if self.anonymous else "organisation" if self.together else "accounts"
 
     @property
     def level(self) -> float:
-        """The accounts."""
+        """The number of accounts."""
         return float(self.accounts)
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``; no more accounts than rows."""
+        """As ``Evasion.plan``; no more accounts than rows."""
         del cover, rng
         accounts = min(self.accounts, len(stolen))
         caller = _ANONYMOUS if self.anonymous else _KEYED
@@ -57,7 +60,7 @@ class ManyAccounts:
 
 @dataclass(frozen=True, slots=True)
 class JoinedAccounts:
-    """The thief asks from so many honest people's accounts, whose own rows, ten times his, come with them and are not his to pay."""
+    """The rows are sent from honest callers' accounts, each after ``honest_rows`` honest ones, which the thief does not pay."""
 
     accounts: int
     honest_rows: int = 10
@@ -70,15 +73,16 @@ class JoinedAccounts:
 
     @property
     def level(self) -> float:
-        """The accounts."""
+        """The number of accounts."""
         return float(self.accounts)
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``."""
+        """As ``Evasion.plan``."""
         accounts = min(self.accounts, len(stolen))
-        own = sample_rows(cover.honest, self.honest_rows * len(stolen), rng).reshape(len(stolen), self.honest_rows, -1)
-        rows = np.concatenate([own, stolen[:, None]], axis=1)
-        turns = np.repeat(np.arange(len(stolen)) % accounts, self.honest_rows + 1)
-        his = np.arange(len(turns)) % (self.honest_rows + 1) == self.honest_rows
-        traffic = Traffic(rows.reshape(len(turns), -1), turns, his, np.ones(len(turns), np.bool_))
-        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic, pays=his))
+        honest = sample_rows(cover.honest, self.honest_rows * len(stolen), rng)
+        honest = honest.reshape(len(stolen), self.honest_rows, -1)
+        rows = np.concatenate([honest, stolen[:, None]], axis=1)
+        account = np.repeat(np.arange(len(stolen)) % accounts, self.honest_rows + 1)
+        is_stolen = np.arange(len(account)) % (self.honest_rows + 1) == self.honest_rows
+        traffic = Traffic(rows.reshape(len(account), -1), account, is_stolen, np.ones(len(account), np.bool_))
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic, pays=is_stolen))

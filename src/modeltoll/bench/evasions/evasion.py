@@ -1,4 +1,4 @@
-"""The plug of evasions: the same stolen rows, asked for in another way."""
+"""The protocol of evasions: the same stolen rows, sent in another way."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from modeltoll.records import Bools, Floats
     from modeltoll.simulation.scenarios import Scenario
 
-__all__ = ["CARD", "CORE", "Cover", "Evasion", "EvasionPlan"]
+__all__ = ["CPU_CORE", "GPU", "Cover", "Evasion", "EvasionPlan"]
 
-CORE, CARD = "core", "card"  # who solves
+CPU_CORE, GPU = "core", "card"  # solvers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
-    """What a thief can hide among.
+    """What an evasion can use besides the stolen rows.
 
-    ``honest`` (n, measures) are unseen rows of the victim's kind, ``jittered`` (n, measures) ever new copies of one
-    easy row, ``easy`` (1, measures) that row. ``undefended``: seconds of a row without a gateway. ``price``: the
-    seconds (rows,) that rows (rows, measures) cost a new caller. ``replayable``: the toll takes a solution again.
+    ``honest`` (n, measures) are leaks of unseen rows of the victim's kind, ``easy`` (1, measures) those of one easy row,
+    ``jittered`` (n, measures) those of distinct copies of it. ``undefended``: seconds per row without a gateway.
+    ``price``: the seconds (rows,) that rows (rows, measures) cost a new caller. ``replayable``: the toll accepts a
+    solution twice.
     """
 
     honest: Floats
@@ -38,35 +39,35 @@ class Cover:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvasionPlan:
-    """How the rows are asked for: the scene, of which kind the accounts are, and who solves (``CORE`` or ``CARD``).
+    """How the rows are sent: the scenario, the caller of all accounts, and the solver (``CPU_CORE`` or ``GPU``).
 
-    ``solves`` (rows,) marks the rows whose puzzle is solved; others pass with an older solution. None: all.
+    ``solves`` (rows,) marks the rows whose puzzle is solved; the others use an older solution. None: all are solved.
     """
 
     scenario: Scenario
     caller: Caller = field(default_factory=lambda: Caller("key:thief"))
-    solver: str = CORE
+    solver: str = CPU_CORE
     solves: Bools | None = None
 
 
 class Evasion(Protocol):
-    """A way to ask for stolen rows. Pure: the same rows, crowd and generator give the same disguise."""
+    """A way to send stolen rows. Pure: the same rows, cover and generator give the same plan."""
 
     @property
     def name(self) -> str:
-        """As the tables name it."""
+        """The name in tables."""
         ...
 
     @property
     def family(self) -> str:
-        """Evasions that differ in ``level`` alone share it, and are one line of a figure."""
+        """The common name of evasions that differ in ``level`` only; they are one curve of a chart."""
         ...
 
     @property
     def level(self) -> float:
-        """How far it goes: accounts, fillers per row, times the undefended time."""
+        """The strength: accounts, fillers per row, or multiples of the undefended time."""
         ...
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """Ask for the rows (rows, measures), in their order, each once at most; fillers are not wanted."""
+        """The plan for the stolen rows (rows, measures): in their order, each wanted at most once; fillers are not wanted."""
         ...

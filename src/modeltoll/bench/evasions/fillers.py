@@ -1,4 +1,4 @@
-"""Fillers before each stolen row, to look like an honest caller."""
+"""Evasions by fillers: cheap or honest rows before each stolen row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Source = Callable[["Cover", int, np.random.Generator], "Floats"]
 
 
 def _typical_honest(cover: Cover, count: int, rng: np.random.Generator) -> Floats:
-    """The one row of the victim's kind that is nearest to the middle under every measure."""
+    """The honest row that is nearest to the median under every measure."""
     del rng
     ranks = rankdata(cover.honest, axis=0) / (len(cover.honest) + 1)
     middle = cover.honest[np.abs(ranks - 0.5).max(axis=1).argmin()]
@@ -31,7 +31,7 @@ def _typical_honest(cover: Cover, count: int, rng: np.random.Generator) -> Float
 
 
 def _imitation(cover: Cover, count: int, rng: np.random.Generator) -> Floats:
-    """Rows of the victim's kind from their dearer half, so that the caller's p-values look as if all were honest."""
+    """Honest rows of the more expensive half, so that the p-values of all rows together look uniform."""
     prices = cover.price(cover.honest)
     return sample_rows(cover.honest[prices >= np.median(prices)], count, rng)
 
@@ -47,8 +47,11 @@ FILLERS: Mapping[str, _Source] = {
 
 @dataclass(frozen=True, slots=True)
 class Fillers:
-    """So many fillers before each stolen row: one easy row ``repeated``, ever new copies of it (``jittered``) or of a
-    ``middling`` one, or ``unseen`` rows of the victim's kind, at random or the dearer half (``imitating``)."""
+    """``each`` fillers before each stolen row, of one ``kind``.
+
+    ``repeated``: one easy row; ``jittered``: distinct copies of it; ``middling``: one typical honest row; ``unseen``:
+    random honest rows; ``imitating``: honest rows of the more expensive half.
+    """
 
     kind: str
     each: int
@@ -69,7 +72,7 @@ class Fillers:
         return float(self.each)
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``, from one account."""
+        """As ``Evasion.plan``, from one account."""
         fillers = FILLERS[self.kind](cover, len(stolen) * self.each, rng).reshape(len(stolen), self.each, -1)
         traffic = mixed_with_fillers(stolen, fillers, repeated=self.kind == "repeated")
         return EvasionPlan(Scenario(self.name, self.family, self.kind, self.level, traffic))

@@ -1,4 +1,4 @@
-"""The evasions of the bench. A new one is one line here."""
+"""The evasions of the bench by name. A new one is one file and one line here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modeltoll.bench.evasions.solvers import GpuSolver, NoEvasion, Replay
 if TYPE_CHECKING:
     from modeltoll.bench.evasions.evasion import Evasion
 
-__all__ = ["EVASIONS", "PLAIN"]
+__all__ = ["EVASIONS", "NO_EVASION"]
 
 _ALL: tuple[Evasion, ...] = (
     NoEvasion(),
@@ -29,4 +29,4 @@ _ALL: tuple[Evasion, ...] = (
 )
 
 EVASIONS: Mapping[str, Evasion] = {evasion.name: evasion for evasion in _ALL}
-PLAIN = "none"
+NO_EVASION = "none"

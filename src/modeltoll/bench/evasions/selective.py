@@ -1,4 +1,4 @@
-"""Thieves who look at the price before they solve."""
+"""Evasions that solve only cheap tolls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["AbandonExpensive", "CheaperHalf"]
 
 @dataclass(frozen=True, slots=True)
 class AbandonExpensive:
-    """Every price is asked for, and rows dearer than so many times the undefended time are left."""
+    """Every row is sent, and tolls above ``level`` times the undefended time are not solved."""
 
     level: float
     family: str = "abandoning"
@@ -31,7 +31,7 @@ class AbandonExpensive:
         return f"{self.family}-{self.level:g}"
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``; rows that are left count as asked."""
+        """As ``Evasion.plan``; rows that are not solved count as asked."""
         del rng
         buys = take_up_to(self.level * cover.undefended)
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen), buys))
@@ -39,9 +39,9 @@ class AbandonExpensive:
 
 @dataclass(frozen=True, slots=True)
 class CheaperHalf:
-    """With a perfect guess of each row's price only the cheaper half is ever asked for.
+    """Only the cheaper half of the rows is sent, with perfect knowledge of their prices.
 
-    The WorstCase of Dziedzic et al. 2022, played on rows that an attack has chosen.
+    The WorstCase of Dziedzic et al. 2022, applied to the rows that an attack chose.
     """
 
     name: str = "cheap half"
@@ -49,7 +49,7 @@ class CheaperHalf:
     level: float = 0.5
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``, of half of the rows; of equals the earlier."""
+        """As ``Evasion.plan``, of half of the rows; of rows with equal prices the earlier ones."""
         del rng
         cheap = stolen[take_cheaper_half(cover.price(stolen))]
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(cheap)))

@@ -1,4 +1,4 @@
-"""Thieves who solve in another way: not at all, with old solutions, or on a graphics card."""
+"""Evasions of the solving: none, replayed solutions, or a GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.evasions.evasion import CARD, EvasionPlan
+from modeltoll.bench.evasions.evasion import GPU, EvasionPlan
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import Traffic, one_account
 
@@ -20,24 +20,24 @@ __all__ = ["GpuSolver", "NoEvasion", "Replay"]
 
 @dataclass(frozen=True, slots=True)
 class NoEvasion:
-    """No evasion: one account with a key, one core, everything solved."""
+    """No evasion: one account with a key, one core, every puzzle solved."""
 
     name: str = "none"
     family: str = "accounts"
     level: float = 1.0
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``."""
+        """As ``Evasion.plan``."""
         del cover, rng
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)))
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The first toll is solved, and its solution is shown again for every other row.
+    """The first toll is solved, and its solution is replayed for every other row.
 
-    A toll that takes it again is paid once. One that does not is asked twice: the first time with the old solution,
-    which buys nothing, and then as it should be.
+    If the toll accepts it, only the first row is paid. If not, every row is sent twice: with the old solution, which is
+    refused, and again with a new one.
     """
 
     name: str = "replay"
@@ -45,7 +45,7 @@ class Replay:
     level: float = 1.0
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``."""
+        """As ``Evasion.plan``."""
         del rng
         rows = len(stolen)
         if cover.replayable:
@@ -58,13 +58,13 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class GpuSolver:
-    """An RTX 4090 solves, at published rates; the model and the gateway are as slow as ever."""
+    """An RTX 4090 solves the puzzles at published rates; the time of model and gateway is unchanged."""
 
     name: str = "graphics card"
     family: str = "graphics card"
     level: float = 1.0
 
     def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """As ``Evasion.disguise``."""
+        """As ``Evasion.plan``."""
         del cover, rng
-        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=CARD)
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=GPU)

@@ -1,1 +1,1 @@
-"""Honest callers, and those whom a toll might hurt."""
+"""Workloads of honest callers, among them those to whom a toll may cost more."""

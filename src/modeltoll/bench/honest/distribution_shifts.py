@@ -1,4 +1,4 @@
-"""What honest people send that is not quite like what the tariff was calibrated on. One function a kind."""
+"""Honest images that differ from the calibration's distribution; one function per kind."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["KINDS", "ORDINARY", "Kind", "jittered"]
 
 ORDINARY = "in-distribution"
 
-Kind = Callable[[Images, np.random.Generator], Images | None]  # honest images to others; None: there are none such
+Kind = Callable[[Images, np.random.Generator], Images | None]  # honest images of the kind; None: not for these images
 
 _DEGREES, _DARK, _NOISE = 25.0, 0.4, 0.08
 _STEPS = 255
 
 
 def _images(images: Floats) -> bool:
-    """Whether they are images with a height, not rows of a table."""
+    """Whether they are images, not rows of a table."""
     return bool(images.shape[1] > 1)
 
 
@@ -35,26 +35,26 @@ def _unchanged(honest: Images, rng: np.random.Generator) -> Images:
 
 
 def _rare(honest: Images, rng: np.random.Generator) -> Images:
-    """Only the class that occurs least."""
+    """The rarest class only."""
     del rng
     chosen = honest.y == np.bincount(honest.y).argmin()
     return Images(honest.x[chosen], honest.y[chosen])
 
 
-def _changed(honest: Images, change: Callable[[Floats], Floats]) -> Images | None:
+def _apply(honest: Images, change: Callable[[Floats], Floats]) -> Images | None:
     return Images(np.clip(change(honest.x), 0.0, 1.0), honest.y) if _images(honest.x) else None
 
 
 def _blurred(honest: Images, rng: np.random.Generator) -> Images | None:
-    """Out of focus, by a thirtieth of the side."""
+    """Gaussian blur with a standard deviation of a thirtieth of the side."""
     del rng
     width = honest.x.shape[1] / 30.0
     sigma = (0.0, width, width, *(0.0,) * (honest.x.ndim - 3))
-    return _changed(honest, lambda x: ndimage.gaussian_filter(x, sigma))
+    return _apply(honest, lambda x: ndimage.gaussian_filter(x, sigma))
 
 
 def _rotated(honest: Images, rng: np.random.Generator) -> Images | None:
-    """By up to 25 degrees either way."""
+    """Rotated by up to 25 degrees in either direction."""
     angles = rng.uniform(-_DEGREES, _DEGREES, len(honest.x))
 
     def turn(images: Floats) -> Floats:
@@ -64,27 +64,27 @@ def _rotated(honest: Images, rng: np.random.Generator) -> Images | None:
         ]
         return np.stack(turned)
 
-    return _changed(honest, turn)
+    return _apply(honest, turn)
 
 
 def _noisy(honest: Images, rng: np.random.Generator) -> Images | None:
-    """Grain of a standard deviation of 0.08."""
+    """Gaussian noise with a standard deviation of 0.08."""
     return Images(np.clip(honest.x + rng.normal(0.0, _NOISE, honest.x.shape), 0.0, 1.0), honest.y)
 
 
 def _dark(honest: Images, rng: np.random.Generator) -> Images | None:
-    """At two fifths of the light."""
+    """Darkened to 0.4 of the brightness."""
     del rng
-    return _changed(honest, lambda x: _DARK * x)
+    return _apply(honest, lambda x: _DARK * x)
 
 
 def _other_digits(honest: Images, rng: np.random.Generator) -> Images | None:
-    """For digits of 28 x 28: those of another country and scanner, scikit-learn's, brought to that size."""
+    """For digits of 28 x 28: scikit-learn's digits, of another origin, resized to 28 x 28."""
     if honest.x.shape[1:] != (28, 28) or honest.y.max() != 9:
         return None
     other = datasets.digits()
     order = rng.permutation(len(other.x))
-    margin = ((0, 0), (1, 1), (1, 1))  # MNIST leaves a margin; these fill their frame
+    margin = ((0, 0), (1, 1), (1, 1))  # MNIST's digits have a margin, scikit-learn's have none
     return Images(np.clip(datasets.resize(np.pad(other.x[order], margin), 28), 0.0, 1.0), other.y[order])
 
 
@@ -100,6 +100,6 @@ KINDS: Mapping[str, Kind] = {
 
 
 def jittered(image: Floats, count: int, levels: int, rng: np.random.Generator) -> Floats:
-    """One image (...) so many times, every pixel moved by one grey step of ``levels`` up, down, or not, (count, ...)."""
+    """``count`` copies (count, ...) of one image (...), each pixel changed by -1, 0 or 1 of ``levels`` grey steps."""
     steps = rng.integers(-1, 2, (count, *image.shape)) / min(levels, _STEPS)
     return np.clip(image + steps, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""How honest callers ask: which rows, in requests of which size, and when; and what they pay for it."""
+"""The workloads of honest callers: which rows, in requests of which size, and when; and what they pay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class RequestPattern:
-    """Requests of ``rows`` rows, ``burst`` of them at once and then none for ``pause`` seconds."""
+    """Requests of ``rows`` rows in bursts of ``burst`` requests with ``pause`` seconds between bursts."""
 
     rows: int = 1
     burst: int = 1
@@ -33,9 +33,9 @@ class RequestPattern:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Rows of one kind (a name of ``kinds.KINDS``), asked for in a pattern.
+    """Rows of one kind (a name in ``KINDS``), sent in a pattern.
 
-    ``drawn``: so many rows, drawn from the calibration's own distribution of leaks; 0: the rows that there are.
+    ``drawn``: the number of rows to draw from the calibration's distribution of leaks; 0: the recorded rows.
     """
 
     name: str
@@ -58,7 +58,7 @@ WORKLOADS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PaidWorkload:
-    """What an honest caller paid: reference seconds of work for each request, its rows, the surcharge, all (requests,)."""
+    """What an honest caller paid: work in reference seconds, rows and surcharge of each request, all (requests,)."""
 
     work: Floats
     rows: Floats
@@ -67,37 +67,37 @@ class PaidWorkload:
 
     @classmethod
     def at_once(cls, outcome: ScenarioResult) -> PaidWorkload:
-        """Rows that were charged all at once, one a request; a surcharge is said, but not which."""
+        """The result of a scenario with one row per request; its surcharges are 1, or infinite under suspicion."""
         surcharges = np.where(outcome.charges.suspected, np.inf, 1.0)
         return cls(outcome.charges.seconds, np.ones(len(surcharges)), surcharges, outcome.times)
 
     @property
     def waits(self) -> Floats:
-        """Seconds that each request took: its rows' undefended time, the gateway's own, the work."""
+        """Seconds (requests,) of each request: its rows' undefended time, the gateway's time, the work."""
         return self.rows * (self.times.undefended + self.times.gate) + self.work
 
     @property
     def ratio(self) -> float:
-        """All seconds over the undefended ones."""
+        """All seconds divided by the undefended ones."""
         return float(self.waits.sum() / (self.rows.sum() * self.times.undefended))
 
     @property
     def suspected(self) -> float:
-        """The share of requests that were made under suspicion."""
+        """The share of requests under suspicion, in 0..1."""
         return float((self.surcharges > 1.0).mean())
 
 
 def pay_for(
     tariff: Tariff, leaks: Leaks, pattern: RequestPattern, caller: Caller, times: Times, rng: np.random.Generator
 ) -> PaidWorkload:
-    """Send the rows (rows, measures) of one caller through the tariff as a gateway does: assess, charge, work."""
+    """Price the rows (rows, measures) of one caller request by request, as a gateway does: assess, charge, work."""
     assessment = tariff.assess(leaks, rng)
     account: Account | None = None
     work, sizes, surcharges = [], [], []
     for number, start in enumerate(range(0, len(leaks.values), pattern.rows)):
         part = slice(start, start + pattern.rows)
         bins = tuple(map(tuple, assessment.bins[part].tolist()))
-        entry = Charge(
+        charge = Charge(
             model="bench",
             rows=len(bins),
             leaks=tuple(leaks.values[part].sum(axis=0).tolist()),
@@ -107,7 +107,7 @@ def pay_for(
             tariff=tariff.identity,
             at=_DAY + number // pattern.burst * pattern.pause,
         )
-        account, _ = account_math.charge(account, caller, entry, (), account_math.HALF_LIFE)
+        account, _ = account_math.charge(account, caller, charge, (), account_math.HALF_LIFE)
         priced = tariff.work(_part(assessment, part), account)
         work.append(priced.seconds)
         sizes.append(float(priced.rows))

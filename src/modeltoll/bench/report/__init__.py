@@ -1,1 +1,1 @@
-"""Results made into pages: the paper's tables next to ours, figures with their numbers, what does not hold."""
+"""Reports of results: the paper's tables beside ours, figures with their numbers, failed checks."""

@@ -1,4 +1,4 @@
-"""Results of several seeds brought together, and picked by what they tried."""
+"""Results aggregated over seeds, and selected by their members."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Results", "SeedAggregate"]
 
-_SAME = (
+_SHARED_MEMBERS = (
     "suite",
     "dataset",
     "attack",
@@ -33,33 +33,33 @@ _SAME = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SeedAggregate:
-    """The same experiment with one seed or several; ``doubts`` are the checks that some of them fail."""
+    """The results of one experiment with one or several seeds; ``failed_checks`` are those that any of them fails."""
 
     documents: tuple[Mapping[str, Any], ...]
-    doubts: tuple[Check, ...]
+    failed_checks: tuple[Check, ...]
 
     def __getitem__(self, member: str) -> Any:
-        """What all seeds share, or the first seed's."""
+        """A member of the first seed's document."""
         return self.documents[0][member]
 
     @property
     def mark(self) -> str:
-        """A sign to stand beside its numbers where a check fails."""
-        return f" {MARK}" if self.doubts else ""
+        """The mark to print after numbers if a check fails, else an empty string."""
+        return f" {MARK}" if self.failed_checks else ""
 
     def mean(self, member: str, part: str | None = None) -> float | None:
-        """The mean over the seeds of a member, or of a part of it; None where one of them has none."""
+        """The mean over the seeds of a member, or of one part of it; None if it is missing for any seed."""
         found = [document[member] if part is None else document[member].get(part) for document in self.documents]
         return None if any(value is None for value in found) else float(np.mean(found))
 
     @property
     def first_alarm(self) -> float | None:
-        """The mean row at which suspicion began, over the seeds with which it did; None where it never did."""
+        """The mean row of the first alarm over the seeds with an alarm; None if no seed has one."""
         found = [document["first_alarm"] for document in self.documents if document["first_alarm"] is not None]
         return float(np.mean(found)) if found else None
 
-    def said(self, form: Callable[[float | None], str], member: str, part: str | None = None) -> str:
-        """The mean as ``form`` says it, with the range over the seeds where there are several."""
+    def format_mean(self, form: Callable[[float | None], str], member: str, part: str | None = None) -> str:
+        """The formatted mean, with the range over the seeds if they differ."""
         mean = form(self.mean(member, part))
         if len(self.documents) == 1 or self.mean(member, part) is None:
             return mean
@@ -67,10 +67,10 @@ class SeedAggregate:
         low, high = form(min(values)), form(max(values))
         return mean if low == high else f"{mean} ({low} to {high})"
 
-    def bill(self, machine: str, member: str) -> float | None:
-        """The mean of one number of a machine's bill; None where there is none."""
+    def mean_cost(self, machine: str, member: str) -> float | None:
+        """The mean of one number of a machine's hardware cost; None if there is none."""
         found = [
-            bill[member] for document in self.documents for bill in document["bills"] if bill["machine"] == machine
+            cost[member] for document in self.documents for cost in document["bills"] if cost["machine"] == machine
         ]
         return float(np.mean(found)) if found else None
 
@@ -80,46 +80,50 @@ class Results:
 
     def __init__(self, documents: Iterable[Mapping[str, Any]]) -> None:
         self.documents = tuple(documents)
-        between = check_across_results(self.documents)
+        cross_checks = check_across_results(self.documents)
         groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
         for document in self.documents:
-            groups.setdefault(tuple(document.get(member, "") for member in _SAME), []).append(document)
-        found = [SeedAggregate(tuple(group), tuple(_doubts(group, between))) for group in groups.values()]
-        self.gathered = tuple(_by_budget(found))
+            groups.setdefault(tuple(document.get(member, "") for member in _SHARED_MEMBERS), []).append(document)
+        found = [SeedAggregate(tuple(group), tuple(_failed_checks(group, cross_checks))) for group in groups.values()]
+        self.aggregates = tuple(_by_budget(found))
 
-    def of(self, *suites: str, **members: str) -> list[SeedAggregate]:
-        """Those of the suites (any, where none is named) whose members are as given."""
+    def select(self, *suites: str, **members: str) -> list[SeedAggregate]:
+        """The aggregates of the named suites (none: of all) whose members have the given values."""
         return [
             one
-            for one in self.gathered
+            for one in self.aggregates
             if (not suites or one["suite"] in suites) and all(one[name] == value for name, value in members.items())
         ]
 
     def datasets(self, found: Sequence[SeedAggregate]) -> list[str]:
-        """The data sets of these, in order."""
+        """The data sets of these aggregates, in order."""
         return list(dict.fromkeys(one["dataset"] for one in found))
 
-    def doubts(self) -> list[tuple[SeedAggregate, Check]]:
-        """Every failed check with the experiment that it is about."""
-        return [(one, check) for one in self.gathered for check in one.doubts]
+    def failed_checks(self) -> list[tuple[SeedAggregate, Check]]:
+        """Every failed check with its experiment."""
+        return [(one, check) for one in self.aggregates for check in one.failed_checks]
 
 
 def _by_budget(found: Sequence[SeedAggregate]) -> list[SeedAggregate]:
-    """The same experiment with several budgets stands together, the smallest first; else the order stays."""
-    names = [tuple(one.documents[0].get(member, "") for member in _SAME if member != "budget") for one in found]
-    places = {name: place for place, name in reversed(list(enumerate(names)))}
-    order = sorted(range(len(found)), key=lambda place: (places[names[place]], found[place]["budget"]))
-    return [found[place] for place in order]
+    """Experiments that differ in their budget only become neighbours, the smallest first; else the order is kept."""
+    names = [
+        tuple(one.documents[0].get(member, "") for member in _SHARED_MEMBERS if member != "budget") for one in found
+    ]
+    first_index = {name: index for index, name in reversed(list(enumerate(names)))}
+    order = sorted(range(len(found)), key=lambda index: (first_index[names[index]], found[index]["budget"]))
+    return [found[index] for index in order]
 
 
-def _doubts(group: Sequence[Mapping[str, Any]], between: Mapping[tuple[Any, ...], Check]) -> Iterator[Check]:
-    said = set()
+def _failed_checks(
+    group: Sequence[Mapping[str, Any]], cross_checks: Mapping[tuple[Any, ...], Check]
+) -> Iterator[Check]:
+    seen = set()
     for document in group:
         checks = [Check(**check) for check in failed_checks(document)]
         key = tuple(document[member] for member in ("dataset", "attack", "profile", "seed", "budget"))
-        if document["defence"] == "none" and key in between and not between[key].holds:
-            checks.append(between[key])
+        if document["defence"] == "none" and key in cross_checks and not cross_checks[key].holds:
+            checks.append(cross_checks[key])
         for check in checks:
-            if check not in said:
-                said.add(check)
+            if check not in seen:
+                seen.add(check)
                 yield check

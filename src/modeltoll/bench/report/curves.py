@@ -1,4 +1,4 @@
-"""Sections that are charts, each with its numbers as a table: Figures 3, 4 and 8 of the paper, accounts, fillers, waits."""
+"""Sections with charts and their numbers as tables: Figures 3, 4 and 8 of the paper, accounts, fillers, waits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.honest.workload import WORKLOADS
-from modeltoll.bench.report.model import Chart, Curve, Panel, Section, Table
+from modeltoll.bench.report.model import Curve, Panel, ReportChart, Section, Table
 from modeltoll.bench.suites import most_informative_measure
-from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ _LEAKS = ("pate-eps", "entropy")
 _TOLL_NAMES = {PUBLISHED: "published", CONFORMAL: "ours"}
 
 
-def _thefts(results: Results, tariff: str) -> list[SeedAggregate]:
-    """Plain thefts, each attack of a data set once: with the largest budget."""
-    found = results.of("table2", "table3", "quick", evasion=PLAIN, defence=NONE, tariff=tariff)
+def _plain_extractions(results: Results, tariff: str) -> list[SeedAggregate]:
+    """Attacks without evasion or defence, each attack of a data set once: with the largest budget."""
+    found = results.select("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL, tariff=tariff)
     thefts: dict[tuple[Any, ...], SeedAggregate] = {}
     for one in found:
         name = (one["dataset"], one["attack"], one["profile"])
@@ -45,8 +45,8 @@ def _leak_of(one: SeedAggregate) -> str:
     return next(name for name in (most_informative_measure(one["dataset"]), *_LEAKS) if name in one["leak"])
 
 
-def _examined(one: SeedAggregate) -> list[Any]:
-    """Points of the first seed at which the clone was examined."""
+def _evaluated_points(one: SeedAggregate) -> list[Any]:
+    """The points of the first seed at which the clone was evaluated."""
     return [point for point in one["course"] if point["accuracy"] is not None]
 
 
@@ -59,7 +59,7 @@ def _panels(found: Iterable[SeedAggregate], curves: Callable[[SeedAggregate], It
 
 def leak_against_queries(results: Results) -> Section | None:
     """Figure 3."""
-    found = _thefts(results, CONFORMAL)
+    found = _plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
         measure = _leak_of(one)
@@ -71,21 +71,21 @@ def leak_against_queries(results: Results) -> Section | None:
         for point in one["course"][1::2]
     ]
     text = (
-        "The summed leak of what was asked so far, in the measure that the table names. Figure 3 of the paper; one curve "
-        "an attack, the largest budget, the first seed."
+        "The summed leak of all queries so far, in the measure that the table names. Figure 3 of the paper; one curve "
+        "per attack, with its largest budget and first seed."
     )
     table = Table(("data set", "attack", "leak measured as", "queries", "leak so far"), tuple(rows), 3)
-    chart = Chart("leak-queries", "queries", "summed leak", _panels(found, curves), x_log=True, y_log=True)
+    chart = ReportChart("leak-queries", "queries", "summed leak", _panels(found, curves), x_log=True, y_log=True)
     return Section("Leak against queries", text, table, chart) if rows else None
 
 
 def accuracy_against_leak(results: Results) -> Section | None:
     """Figure 4."""
-    found = _thefts(results, CONFORMAL)
+    found = _plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
         measure = _leak_of(one)
-        yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _examined(one)))
+        yield Curve(one["attack"], tuple((at["leak"][measure], 100 * at["accuracy"]) for at in _evaluated_points(one)))
 
     rows = [
         (
@@ -96,20 +96,20 @@ def accuracy_against_leak(results: Results) -> Section | None:
             percent(at["accuracy"]),
         )
         for one in found
-        for at in _examined(one)
+        for at in _evaluated_points(one)
     ]
-    text = "What a clone is worth for what its queries gave away. Figure 4 of the paper; the first seed."
+    text = "The clone's accuracy against the summed leak of its queries. Figure 4 of the paper; the first seed."
     table = Table(("data set", "attack", "queries", "leak", "accuracy"), tuple(rows), 2)
-    chart = Chart("accuracy-leak", "summed leak", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    chart = ReportChart("accuracy-leak", "summed leak", "clone's accuracy, %", _panels(found, curves), x_log=True)
     return Section("Accuracy against leak", text, table, chart) if rows else None
 
 
 def accuracy_against_time(results: Results) -> Section | None:
     """Figure 8."""
-    found = _thefts(results, CONFORMAL)
+    found = _plain_extractions(results, CONFORMAL)
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
-        at = _examined(one)
+        at = _evaluated_points(one)
         yield Curve(one["attack"], tuple((point["seconds_with"], 100 * point["accuracy"]) for point in at))
         yield Curve(
             one["attack"], tuple((point["seconds_without"], 100 * point["accuracy"]) for point in at), dashed=True
@@ -121,28 +121,28 @@ def accuracy_against_time(results: Results) -> Section | None:
             *(number(at["seconds_without"]), number(at["seconds_with"]), percent(at["accuracy"])),
         )
         for one in found
-        for at in _examined(one)
+        for at in _evaluated_points(one)
     ]
     text = "Solid: with our toll, on one reference core. Dashed: without. Figure 8 of the paper; the first seed."
     table = Table(("data set", "attack", "queries", "seconds without", "seconds with", "accuracy"), tuple(rows), 2)
-    chart = Chart("accuracy-time", "seconds", "clone's accuracy, %", _panels(found, curves), x_log=True)
+    chart = ReportChart("accuracy-time", "seconds", "clone's accuracy, %", _panels(found, curves), x_log=True)
     return Section("Accuracy against time", text, table, chart) if rows else None
 
 
-def _evading(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]:
-    """Thefts with these evasions, and those without any by the same thieves."""
-    found = results.of("evasions", "quick", defence=NONE)
-    thieves = {(one["dataset"], one["attack"]) for one in found if one["evasion"] != PLAIN}
+def _with_evasions(results: Results, families: tuple[str, ...]) -> list[SeedAggregate]:
+    """Attacks with these evasions, and the same attacks without one."""
+    found = results.select("evasions", "quick", defence=NO_TOLL)
+    attacks = {(one["dataset"], one["attack"]) for one in found if one["evasion"] != NO_EVASION}
     return [
         one
         for one in found
-        if (one["dataset"], one["attack"]) in thieves and EVASIONS[one["evasion"]].family in families
+        if (one["dataset"], one["attack"]) in attacks and EVASIONS[one["evasion"]].family in families
     ]
 
 
 def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str]) -> Section | None:
-    """Ratios by level, one curve a family, attack and toll. ``names`` of the section's file and of its level."""
-    found = [one for one in _evading(results, families) if one["tariff"] in _TOLL_NAMES]
+    """Ratios by level, one curve per family, attack and toll. ``names``: of the chart's file and of the level."""
+    found = [one for one in _with_evasions(results, families) if one["tariff"] in _TOLL_NAMES]
     curves: dict[str, dict[tuple[str, bool], list[tuple[float, float]]]] = {}
     rows = []
     for one in found:
@@ -151,7 +151,7 @@ def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str
             label = f"{one['attack']}, {evasion.family}"
             dashed = one["tariff"] == PUBLISHED
             curves.setdefault(one["dataset"], {}).setdefault((label, dashed), []).append((evasion.level, ratio))
-        said = one.said(times, "ratio") + one.mark
+        said = one.format_mean(times, "ratio") + one.mark
         alarm = number(one.first_alarm) if one.mean("suspected") else ""
         rows.append(
             (
@@ -164,25 +164,25 @@ def _by_level(results: Results, families: tuple[str, ...], names: tuple[str, str
         for dataset, drawn in curves.items()
     )
     file, level = names
-    chart = Chart(file, level, "time with the toll / without", panels, x_log=True, y_log=True)
+    chart = ReportChart(file, level, "time with the toll / without", panels, x_log=True, y_log=True)
     headings = ("data set", "attack", "kind", "toll", level, "ratio", "accounts suspected", "from row")
     text = "Solid: our toll. Dashed: the published one, on the same queries. Ratios are per stolen row."
     return Section(f"Ratio against {level}", text, Table(headings, tuple(rows), 4), chart) if rows else None
 
 
 def accounts(results: Results) -> Section | None:
-    """Thieves with many accounts: with keys, anonymous, of one organisation, honest people's."""
+    """Attacks with many accounts: keyed, anonymous, of one organisation, shared with honest callers."""
     return _by_level(results, ("accounts", "anonymous", "organisation", "joining"), ("ratio-accounts", "accounts"))
 
 
 def fillers(results: Results) -> Section | None:
-    """Thieves who mix in what looks honest."""
+    """Attacks with fillers."""
     return _by_level(results, tuple(FILLERS), ("ratio-fillers", "fillers per stolen row"))
 
 
 def honest_waits(results: Results) -> Section | None:
-    """What every kind of honest caller waits."""
-    found = [one for one in results.of("honest", "quick", attack=HONEST) if one["tariff"] in _TOLL_NAMES]
+    """The waits of every kind of honest caller."""
+    found = [one for one in results.select("honest", "quick", attack=HONEST) if one["tariff"] in _TOLL_NAMES]
     shares = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
@@ -192,7 +192,7 @@ def honest_waits(results: Results) -> Section | None:
     rows = [
         (
             *(one["dataset"], one["workload"], _TOLL_NAMES[one["tariff"]], number(one["queries"])),
-            one.said(times, "ratio") + one.mark,
+            one.format_mean(times, "ratio") + one.mark,
             times(one["honest_cost"].get("ratio_to_batched")) if "ratio_to_batched" in one["honest_cost"] else "",
             *(number(1000 * one["waits"][name]) for name, _ in shares),
             percent(one.mean("suspected")),
@@ -205,9 +205,9 @@ def honest_waits(results: Results) -> Section | None:
         *("99 %", "99.9 %", "requests under suspicion", "victim's accuracy on them"),
     )
     text = (
-        "What a request waits in all: the model, the gateway, the work. Kinds that are unlike the calibration pay more, and "
-        "those far from it may be taken for thieves: an operator whose callers send such rows calibrates with them. *To "
-        "batched*: against a model server that is asked for a thousand rows at once, without a gateway."
+        "The duration of a request: model, gateway and work. Kinds that differ from the calibration pay more, and those far "
+        "from it may come under suspicion; an operator whose callers send such rows should calibrate with them. *To "
+        "batched*: relative to a model server without a gateway that gets a thousand rows per request."
     )
-    chart = Chart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
-    return Section("What honest callers wait", text, Table(headings, tuple(rows), 3), chart) if rows else None
+    chart = ReportChart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
+    return Section("Waits of honest callers", text, Table(headings, tuple(rows), 3), chart) if rows else None

@@ -1,4 +1,4 @@
-"""Charts as SVG, once for light pages and once for dark ones. The only module of the report that needs matplotlib."""
+"""Charts as SVG files for light and dark pages. The only module of the report that needs matplotlib."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from modeltoll.bench.report.model import Chart, Panel
+    from modeltoll.bench.report.model import Panel, ReportChart
 
 __all__ = ["THEMES", "draw_chart"]
 
-THEMES = {"light": "#222222", "dark": "#dddddd"}  # ink; the ground is the page's
+THEMES = {"light": "#222222", "dark": "#dddddd"}  # the colour of text and axes; the background is transparent
 _COLOURS = {
     "light": ("#c1440e", "#1f5fa8", "#0b6e4f", "#7a3b9b", "#9a6a00", "#5a5a5a", "#b0306a", "#00798c"),
     "dark": ("#ff8a5c", "#7db7ff", "#5fd3a8", "#d0a2ee", "#f2c14e", "#b8b8b8", "#ff8fbf", "#63d2e6"),
@@ -30,15 +30,15 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "modeltoll",
 }
-_TICKS = 8  # so few levels are all written at the axis
-_WIDE = 4.2  # inches a panel
+_TICKS = 8  # up to this number of levels each one has a tick
+_PANEL_INCHES = 4.2
 
 
-def _labels(chart: Chart) -> list[str]:
+def _labels(chart: ReportChart) -> list[str]:
     return list(dict.fromkeys(curve.label for panel in chart.panels for curve in panel.curves))
 
 
-def _fill(axes: Axes, panel: Panel, chart: Chart, looks: dict[str, tuple[str, str]]) -> None:
+def _fill(axes: Axes, panel: Panel, chart: ReportChart, looks: dict[str, tuple[str, str]]) -> None:
     for curve in panel.curves:
         colour, marker = looks[curve.label]
         xs, ys = zip(*curve.points, strict=True)
@@ -62,8 +62,8 @@ def _fill(axes: Axes, panel: Panel, chart: Chart, looks: dict[str, tuple[str, st
     axes.grid(alpha=0.25)
 
 
-def draw_chart(chart: Chart, folder: Path) -> dict[str, str]:
-    """Write the chart for each theme; the files' names by theme."""
+def draw_chart(chart: ReportChart, folder: Path) -> dict[str, str]:
+    """Write the chart once per theme into a folder; the files' names by theme."""
     names = {}
     labels = _labels(chart)
     for theme, ink in THEMES.items():
@@ -74,7 +74,7 @@ def draw_chart(chart: Chart, folder: Path) -> dict[str, str]:
         }
         inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
         with mpl.rc_context(_STYLE | inks):
-            figure = Figure(figsize=(max(7.0, _WIDE * len(chart.panels)), 4.4), layout="constrained")
+            figure = Figure(figsize=(max(7.0, _PANEL_INCHES * len(chart.panels)), 4.4), layout="constrained")
             panels = figure.subplots(1, len(chart.panels), squeeze=False)[0]
             for axes, panel in zip(panels, chart.panels, strict=True):
                 _fill(axes, panel, chart, looks)

@@ -1,15 +1,15 @@
-"""What a report is made of: sections with a table, and with a chart where a picture says more."""
+"""The records of a report: sections with a table and, for some, a chart."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Chart", "Curve", "Panel", "Section", "Table"]
+__all__ = ["Curve", "Panel", "ReportChart", "Section", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points, by x. ``dashed`` ones are the comparison."""
+    """Points (x, y), ascending in x. ``dashed`` curves are the comparison."""
 
     label: str
     points: tuple[tuple[float, float], ...]
@@ -18,15 +18,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture of a chart."""
+    """One plot of a chart."""
 
     title: str
     curves: tuple[Curve, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """Panels side by side. A curve of the same label has the same colour in all of them."""
+class ReportChart:
+    """Panels side by side. Curves with the same label have the same colour in all panels."""
 
     name: str
     x: str
@@ -38,7 +38,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells under headings; the first ``words`` columns are text, the others numbers."""
+    """Rows of cells under headings; the first ``words`` columns are text, the others numbers."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -47,9 +47,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, what there is to say, a table, and perhaps a chart of the same numbers."""
+    """A title, an explanation, a table, and optionally a chart of the same numbers."""
 
     title: str
     text: str
     table: Table
-    chart: Chart | None = None
+    chart: ReportChart | None = None

@@ -1,4 +1,4 @@
-"""The report: a folder with ``report.html``, ``report.md`` and their figures."""
+"""Write the report: a folder with ``report.html``, ``report.md`` and their figures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from modeltoll.bench.report.model import Section
 
-__all__ = ["sections", "write_report"]
+__all__ = ["report_sections", "write_report"]
 
-_MAKERS = (
-    tables.doubts,
+_SECTION_BUILDERS = (
+    tables.failed_checks,
     tables.table2,
     tables.table3,
     curves.leak_against_queries,
@@ -33,21 +33,21 @@ _MAKERS = (
     curves.fillers,
     tables.evasions,
     curves.honest_waits,
-    tables.euros,
+    tables.cost_per_accuracy_point,
     tables.defences,
     tables.live,
     tables.scaled_down,
 )
 
 
-def sections(results: Results) -> list[Section]:
-    """All sections for which there are results."""
-    made = (maker(results) for maker in _MAKERS)
+def report_sections(results: Results) -> list[Section]:
+    """The sections for which there are results."""
+    made = (maker(results) for maker in _SECTION_BUILDERS)
     return [section for section in made if section is not None]
 
 
 def _origins(results: Results) -> list[tuple[str, ...]]:
-    """From where the results are: command, machine, versions, each once."""
+    """The distinct origins of the results: command, machine, versions."""
     found = {
         (one["command"], one["machine"], ", ".join(f"{name} {version}" for name, version in one["versions"].items()))
         for one in results.documents
@@ -56,7 +56,7 @@ def _origins(results: Results) -> list[tuple[str, ...]]:
 
 
 def _emphasis(text: str) -> Markup:
-    """``*words*`` in italics."""
+    """Escaped text with ``*words*`` as ``<em>words</em>``."""
     parts = text.split("*")
     return Markup("").join(
         Markup("<em>{}</em>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
@@ -68,16 +68,18 @@ def _anchor(title: str) -> str:
 
 
 def write_report(documents: Iterable[Mapping[str, Any]], folder: Path) -> tuple[Path, Path]:
-    """Write the report of results; the HTML page and the Markdown one.
+    """Write the report of results; the paths of the HTML and the Markdown page.
 
     Raises:
         SettingsError: there are no results.
     """
     results = Results(documents)
     if not results.documents:
-        raise SettingsError(["there are no results to report; modeltoll bench run makes some"])
+        raise SettingsError(["there are no results to report; create some with modeltoll bench run"])
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [(section, draw_chart(section.chart, folder) if section.chart else {}) for section in sections(results)]
+    shown = [
+        (section, draw_chart(section.chart, folder) if section.chart else {}) for section in report_sections(results)
+    ]
     written = []
     for name, escaped in (("report.html", True), ("report.md", False)):
         environment = jinja2.Environment(
@@ -89,7 +91,10 @@ def write_report(documents: Iterable[Mapping[str, Any]], folder: Path) -> tuple[
         environment.filters |= {"emphasis": _emphasis, "anchor": _anchor}
         template = resources.files("modeltoll.bench.report").joinpath(f"{name}.j2").read_text(encoding="utf-8")
         page = environment.from_string(template).render(
-            shown=shown, origins=_origins(results), count=len(results.documents), doubts=len(results.doubts())
+            shown=shown,
+            origins=_origins(results),
+            count=len(results.documents),
+            failed_checks=len(results.failed_checks()),
         )
         path = folder / name
         path.write_text(page, encoding="utf-8")

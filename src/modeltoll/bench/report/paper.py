@@ -1,16 +1,16 @@
-"""What Dziedzic et al., ICLR 2022 (arXiv 2201.09243v3), report: Tables 2 and 3, by the names that the bench has."""
+"""Tables 2 and 3 of Dziedzic et al., ICLR 2022 (arXiv 2201.09243v3), by the bench's names of data set and attack."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TABLE_2", "TABLE_3", "Published2", "Published3"]
+__all__ = ["TABLE_2", "TABLE_3", "Table2Row", "Table3Row"]
 
 
 @dataclass(frozen=True, slots=True)
-class Published2:
-    """A row of Table 2: the summed PATE cost, seconds without and with the proof of work, per cent."""
+class Table2Row:
+    """A row of Table 2: the summed PATE cost, seconds without and with the proof of work, accuracy and fidelity in per cent."""
 
     queries: int
     cost: float
@@ -21,13 +21,13 @@ class Published2:
 
     @property
     def ratio(self) -> float:
-        """Seconds with over seconds without."""
+        """Seconds with the proof of work divided by seconds without."""
         return self.within / self.without
 
 
 @dataclass(frozen=True, slots=True)
-class Published3:
-    """A row of Table 3: gap and entropy sums, the composed pkNN cost, seconds, per cent; None: not in our copy."""
+class Table3Row:
+    """A row of Table 3: gap and entropy sums, the composed pkNN cost, seconds, accuracy in per cent (None: not given)."""
 
     queries: int
     gap: float
@@ -39,35 +39,35 @@ class Published3:
 
     @property
     def ratio(self) -> float:
-        """Seconds with over seconds without."""
+        """Seconds with the proof of work divided by seconds without."""
         return self.within / self.without
 
 
-TABLE_2: Mapping[tuple[str, str], Published2] = {
-    ("mnist", "mixmatch"): Published2(8_000, 2047, 58.9, 67.1, 99.5, 99.6),
-    ("mnist", "standard"): Published2(10_000, 2576, 73.6, 83.9, 98.4, 98.7),
-    ("mnist", "knockoff-random"): Published2(10_000, 5301, 73.6, 21_283, 98.7, 99.0),
-    ("mnist", "knockoff-adaptive"): Published2(10_000, 5251, 73.6, 21_235, 89.7, 90.0),
-    ("mnist", "copycat"): Published2(10_000, 5301, 73.6, 21_283, 92.7, 92.9),
-    ("mnist", "jacobian"): Published2(10_000, 2421.6, 73.6, 91.1, 81.4, 81.5),
-    ("mnist", "datafree"): Published2(2_000_000, 1.39e6, 14_375, 276_904, 95.18, 95.7),
-    ("cifar10", "mixmatch"): Published2(8_000, 22_378, 131.8, 163, 91.7, 92.2),
-    ("cifar10", "standard"): Published2(9_000, 25_147, 148.3, 182.4, 65.7, 66.0),
-    ("cifar10", "knockoff-random"): Published2(9_000, 29_584, 148.3, 23_921, 64.0, 64.2),
-    ("cifar10", "knockoff-adaptive"): Published2(9_000, 27_927, 148.3, 23_528, 32.0, 32.3),
-    ("cifar10", "copycat"): Published2(9_000, 29_584, 148.3, 23_921, 54.2, 54.8),
-    ("cifar10", "jacobian"): Published2(9_000, 25_574, 148.3, 199.9, 30.5, 31.1),
-    ("cifar10", "datafree"): Published2(20_000_000, 7.14e7, 3.22e5, 2.95e6, 87.15, 88.0),
+TABLE_2: Mapping[tuple[str, str], Table2Row] = {
+    ("mnist", "mixmatch"): Table2Row(8_000, 2047, 58.9, 67.1, 99.5, 99.6),
+    ("mnist", "standard"): Table2Row(10_000, 2576, 73.6, 83.9, 98.4, 98.7),
+    ("mnist", "knockoff-random"): Table2Row(10_000, 5301, 73.6, 21_283, 98.7, 99.0),
+    ("mnist", "knockoff-adaptive"): Table2Row(10_000, 5251, 73.6, 21_235, 89.7, 90.0),
+    ("mnist", "copycat"): Table2Row(10_000, 5301, 73.6, 21_283, 92.7, 92.9),
+    ("mnist", "jacobian"): Table2Row(10_000, 2421.6, 73.6, 91.1, 81.4, 81.5),
+    ("mnist", "datafree"): Table2Row(2_000_000, 1.39e6, 14_375, 276_904, 95.18, 95.7),
+    ("cifar10", "mixmatch"): Table2Row(8_000, 22_378, 131.8, 163, 91.7, 92.2),
+    ("cifar10", "standard"): Table2Row(9_000, 25_147, 148.3, 182.4, 65.7, 66.0),
+    ("cifar10", "knockoff-random"): Table2Row(9_000, 29_584, 148.3, 23_921, 64.0, 64.2),
+    ("cifar10", "knockoff-adaptive"): Table2Row(9_000, 27_927, 148.3, 23_528, 32.0, 32.3),
+    ("cifar10", "copycat"): Table2Row(9_000, 29_584, 148.3, 23_921, 54.2, 54.8),
+    ("cifar10", "jacobian"): Table2Row(9_000, 25_574, 148.3, 199.9, 30.5, 31.1),
+    ("cifar10", "datafree"): Table2Row(20_000_000, 7.14e7, 3.22e5, 2.95e6, 87.15, 88.0),
 }
 
-TABLE_3: Mapping[tuple[str, str], Published3] = {
-    ("mnist", "standard"): Published3(10_000, 59.7, 37.5, 4.58, 73.4, 88.9),
-    ("mnist", "knockoff-random"): Published3(10_000, 4539, 4367, 50, 73.4, 42_513),
-    ("mnist", "copycat"): Published3(10_000, 4539, 4367, 50, 73.4, 42_513),
-    ("mnist", "jacobian"): Published3(10_000, 41.9, 46.2, 3.46, 73.4, 88.9),
-    ("mnist", "entropyrev-ood"): Published3(10_000, 3750, 3295, 62.2, 73.4, 58_078, 91.0),
-    ("mnist", "worstcase-ood"): Published3(10_000, 444.6, 704, 34, 73.4, 24_474, 95.3),
-    ("cifar10", "standard"): Published3(30_000, 704.9, 588.3, 15.9, 215.6, 262.5),
-    ("cifar10", "knockoff-random"): Published3(30_000, 6889, 5656, 146, 215.6, 290_377, 87.8),
-    ("cifar10", "worstcase-ood"): Published3(30_000, 4407, 3442, 91.8, 215.6, 139_208, 70.5),
+TABLE_3: Mapping[tuple[str, str], Table3Row] = {
+    ("mnist", "standard"): Table3Row(10_000, 59.7, 37.5, 4.58, 73.4, 88.9),
+    ("mnist", "knockoff-random"): Table3Row(10_000, 4539, 4367, 50, 73.4, 42_513),
+    ("mnist", "copycat"): Table3Row(10_000, 4539, 4367, 50, 73.4, 42_513),
+    ("mnist", "jacobian"): Table3Row(10_000, 41.9, 46.2, 3.46, 73.4, 88.9),
+    ("mnist", "entropyrev-ood"): Table3Row(10_000, 3750, 3295, 62.2, 73.4, 58_078, 91.0),
+    ("mnist", "worstcase-ood"): Table3Row(10_000, 444.6, 704, 34, 73.4, 24_474, 95.3),
+    ("cifar10", "standard"): Table3Row(30_000, 704.9, 588.3, 15.9, 215.6, 262.5),
+    ("cifar10", "knockoff-random"): Table3Row(30_000, 6889, 5656, 146, 215.6, 290_377, 87.8),
+    ("cifar10", "worstcase-ood"): Table3Row(30_000, 4407, 3442, 91.8, 215.6, 139_208, 70.5),
 }

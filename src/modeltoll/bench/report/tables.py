@@ -1,4 +1,4 @@
-"""Sections that are tables: the paper's next to ours, defences, choosy thieves, what a point of accuracy costs."""
+"""Sections with tables only: the paper's tables beside ours, evasions, defences, hardware costs, failed checks."""
 
 from __future__ import annotations
 
@@ -6,48 +6,57 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from modeltoll.bench.evasions.fillers import FILLERS
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST
 from modeltoll.bench.report.model import Section, Table
 from modeltoll.bench.report.paper import TABLE_2, TABLE_3
-from modeltoll.bench.toll_schemes import CONFORMAL, NONE, PUBLISHED
+from modeltoll.bench.toll_schemes import CONFORMAL, NO_TOLL, PUBLISHED
 from modeltoll.formatting import number, percent, times
 
 if TYPE_CHECKING:
     from modeltoll.bench.report.aggregate import Results, SeedAggregate
 
-__all__ = ["defences", "doubts", "euros", "evasions", "live", "scaled_down", "table2", "table3"]
+__all__ = [
+    "cost_per_accuracy_point",
+    "defences",
+    "evasions",
+    "failed_checks",
+    "live",
+    "scaled_down",
+    "table2",
+    "table3",
+]
 
-_COSTS = ("pate-eps", "pknn-eps", "entropy")  # what is called the cost, the first that there is
+_COSTS = ("pate-eps", "pknn-eps", "entropy")  # the first one that a result has is its cost
 _CURVES = ("accounts", "anonymous", "organisation", "joining", *FILLERS)
 
 
 def _pairs(found: list[SeedAggregate]) -> Iterator[tuple[SeedAggregate, SeedAggregate | None]]:
-    """Each experiment under our toll, and the same under the published one where it was made."""
-    others = {_key(one): one for one in found if one["tariff"] == PUBLISHED}
+    """Each experiment under our toll, with the same one under the published toll if there is one."""
+    others = {_experiment_key(one): one for one in found if one["tariff"] == PUBLISHED}
     for one in found:
         if one["tariff"] == CONFORMAL:
-            yield one, others.get(_key(one))
+            yield one, others.get(_experiment_key(one))
 
 
-def _key(one: SeedAggregate) -> tuple[str, ...]:
+def _experiment_key(one: SeedAggregate) -> tuple[str, ...]:
     return tuple(one[name] for name in ("suite", "dataset", "attack", "evasion", "profile", "budget", "workload"))
 
 
-def _ratio(one: SeedAggregate | None) -> str:
-    return "\N{EN DASH}" if one is None else one.said(times, "ratio") + one.mark
+def _format_ratio(one: SeedAggregate | None) -> str:
+    return "\N{EN DASH}" if one is None else one.format_mean(times, "ratio") + one.mark
 
 
-def _cost(one: SeedAggregate) -> str:
-    """The summed cost as the paper has it, and of which measure."""
+def _format_cost(one: SeedAggregate) -> str:
+    """The summed cost, with its measure's name if that is not the paper's."""
     measure = next(name for name in _COSTS if name in one["leak"])
     return f"{number(one.mean('leak', measure))} {'' if measure == _COSTS[0] else measure}".strip()
 
 
 def table2(results: Results) -> Section | None:
-    """The paper's Table 2 next to ours."""
+    """The paper's Table 2 beside ours."""
     rows = []
-    for ours, published in _pairs(results.of("table2", "quick", evasion=PLAIN, defence=NONE)):
+    for ours, published in _pairs(results.select("table2", "quick", evasion=NO_EVASION, defence=NO_TOLL)):
         if ours["attack"] == HONEST:
             continue
         paper = TABLE_2.get((ours["dataset"], ours["attack"]))
@@ -64,12 +73,12 @@ def table2(results: Results) -> Section | None:
         )
         measured = (
             number(ours["queries"]),
-            _cost(ours),
-            _ratio(published),
-            _ratio(ours),
-            ours.said(percent, "accuracy"),
-            ours.said(percent, "fidelity"),
-            ours.said(percent, "agreement"),
+            _format_cost(ours),
+            _format_ratio(published),
+            _format_ratio(ours),
+            ours.format_mean(percent, "accuracy"),
+            ours.format_mean(percent, "fidelity"),
+            ours.format_mean(percent, "agreement"),
         )
         rows.append((ours["dataset"], ours["attack"], ours["profile"], *said, *measured))
     headings = (
@@ -77,17 +86,17 @@ def table2(results: Results) -> Section | None:
         *("here: queries", "cost", "published toll", "our toll", "accuracy", "fidelity", "agreement on foreign images"),
     )
     text = (
-        "The time of querying with the toll over the time without it, one account, everything solved. The published toll "
-        "and ours are priced on the same queries. The cost is the sum of single queries' epsilons under PATE, as in the "
-        "paper, where there are teachers, else the measure that is named."
+        "The time of all queries with the toll divided by the time without it; one account, every puzzle solved. The "
+        "published toll and ours price the same queries. The cost is the sum of the single queries' PATE epsilons, as in "
+        "the paper, or of the measure that is named where there are no teachers."
     )
     return Section("Table 2, the paper's and ours", text, Table(headings, tuple(rows), 3)) if rows else None
 
 
 def table3(results: Results) -> Section | None:
-    """The paper's Table 3 next to ours."""
+    """The paper's Table 3 beside ours."""
     rows = []
-    for ours, published in _pairs(results.of("table3", "quick", evasion=PLAIN, defence=NONE)):
+    for ours, published in _pairs(results.select("table3", "quick", evasion=NO_EVASION, defence=NO_TOLL)):
         if ours["attack"] == HONEST:
             continue
         paper = TABLE_3.get((ours["dataset"], ours["attack"]))
@@ -97,7 +106,7 @@ def table3(results: Results) -> Section | None:
             else ("",) * 5
         )
         sums = (number(ours.mean("leak", name)) for name in ("gap", "entropy", "pknn"))
-        accuracy = ours.said(percent, "accuracy")
+        accuracy = ours.format_mean(percent, "accuracy")
         rows.append(
             (
                 ours["dataset"],
@@ -105,8 +114,8 @@ def table3(results: Results) -> Section | None:
                 *said,
                 number(ours["queries"]),
                 *sums,
-                _ratio(published),
-                _ratio(ours),
+                _format_ratio(published),
+                _format_ratio(ours),
                 accuracy,
             )
         )
@@ -116,94 +125,97 @@ def table3(results: Results) -> Section | None:
     )
     text = (
         "Sums of gap, entropy and pkNN costs over all queries. The paper's pkNN cost is an epsilon, composed and then "
-        "converted; ours is the Rényi divergence at one order, which adds up. The published toll prices "
-        "the sum of single queries' pkNN epsilons here, which the paper composes; in the quick suite it prices the entropy."
+        "converted; ours is the Rényi divergence at one order, which is additive. Here the published toll prices the sum of "
+        "the single queries' pkNN epsilons, which the paper composes; in the quick suite it prices the entropy."
     )
     return Section("Table 3, the paper's and ours", text, Table(headings, tuple(rows), 2)) if rows else None
 
 
 def evasions(results: Results) -> Section | None:
-    """Evasions that are no curve: choosy thieves, replay, a graphics card."""
+    """Evasions without a curve: selective solving, replay, a GPU."""
     rows = []
-    for ours, published in _pairs(results.of("evasions", "quick", defence=NONE)):
-        if ours["attack"] == HONEST or (EVASIONS[ours["evasion"]].family in _CURVES and ours["evasion"] != PLAIN):
+    for ours, published in _pairs(results.select("evasions", "quick", defence=NO_TOLL)):
+        if ours["attack"] == HONEST or (EVASIONS[ours["evasion"]].family in _CURVES and ours["evasion"] != NO_EVASION):
             continue
         bought = number(ours.mean("queries")), number(ours.mean("asked"))
-        rows.append((ours["dataset"], ours["attack"], ours["evasion"], *bought, _ratio(published), _ratio(ours)))
-    headings = ("data set", "attack", "evasion", "rows bought", "rows asked", "published toll", "our toll")
+        rows.append(
+            (ours["dataset"], ours["attack"], ours["evasion"], *bought, _format_ratio(published), _format_ratio(ours))
+        )
+    headings = ("data set", "attack", "evasion", "rows paid for", "rows sent", "published toll", "our toll")
     text = (
-        "Ratios per stolen row that was bought. *Abandoning* waits for every price and leaves rows dearer than so many "
-        "times the undefended time; *cheap half* knows each price beforehand; *replay* shows an old solution again; the "
-        "*graphics card* solves at published rates."
+        "Ratios per stolen row that was paid for. *Abandoning* sends every row and does not solve tolls above so many times "
+        "the undefended time; *cheap half* knows every price in advance and sends the cheaper half; *replay* sends an old "
+        "solution again; *graphics card* solves on an RTX 4090 at published rates."
     )
-    return (
-        Section("Choosy thieves, old solutions, a graphics card", text, Table(headings, tuple(rows), 3))
-        if rows
-        else None
-    )
+    return Section("Selective solving, replay and a GPU", text, Table(headings, tuple(rows), 3)) if rows else None
 
 
-def _shield(one: SeedAggregate) -> str:
+def _defence_name(one: SeedAggregate) -> str:
     return str({PUBLISHED: "published toll", CONFORMAL: "our toll"}.get(one["tariff"], one["defence"]))
 
 
 def defences(results: Results) -> Section | None:
-    """All defences, with what each costs honest users."""
-    compared = results.of("defences", "quick", evasion=PLAIN)
-    attacks = {(one["dataset"], one["attack"]) for one in compared if one["defence"] != NONE}
+    """All defences, with what each costs honest callers."""
+    compared = results.select("defences", "quick", evasion=NO_EVASION)
+    attacks = {(one["dataset"], one["attack"]) for one in compared if one["defence"] != NO_TOLL}
     rows = []
     for one in compared:
         if (one["dataset"], one["attack"]) in attacks:
             cost = one["honest_cost"]
-            lost, off, alarms = (cost.get(name) for name in ("accuracy_lost", "scores_off", "false_alarms"))
+            lost, deviation, false_alarms = (cost.get(name) for name in ("accuracy_lost", "scores_off", "false_alarms"))
             share = one.mean("suspected")
-            who = "" if share == 1.0 else f"{percent(share)} "
-            caught = f"{who}from row {number(one.first_alarm)}" if share else ""
+            accounts = "" if share == 1.0 else f"{percent(share)} "
+            alarm = f"{accounts}from row {number(one.first_alarm)}" if share else ""
             rows.append(
                 (
-                    *(one["dataset"], one["attack"], _shield(one)),
-                    *(one.said(percent, "accuracy"), one.said(percent, "fidelity"), _ratio(one), caught),
-                    *(times(one.mean("honest_ratio")), percent(lost), number(off), percent(alarms)),
+                    *(one["dataset"], one["attack"], _defence_name(one)),
+                    *(
+                        one.format_mean(percent, "accuracy"),
+                        one.format_mean(percent, "fidelity"),
+                        _format_ratio(one),
+                        alarm,
+                    ),
+                    *(times(one.mean("honest_ratio")), percent(lost), number(deviation), percent(false_alarms)),
                 )
             )
     headings = (
-        *("data set", "attack", "defence", "clone's accuracy", "fidelity", "thief's ratio", "suspected"),
-        *("honest ratio", "honest labels lost", "honest scores off by", "honest callers accused"),
+        *("data set", "attack", "defence", "clone's accuracy", "fidelity", "attack's ratio", "suspected"),
+        *("honest ratio", "honest accuracy lost", "deviation of honest scores", "false alarms"),
     )
     text = (
-        "What each defence takes from thieves, and from honest users: time, right labels, exact scores (mean sum of "
-        "absolute differences, at most 2), false accusations."
+        "What each defence costs attacks and honest callers. *Honest accuracy lost*: the victim's accuracy without the "
+        "defence less that with it. *Deviation of honest scores*: the mean over rows of the summed absolute differences, at "
+        "most 2. *False alarms*: the share of honest callers under suspicion."
     )
     return Section("Defences compared", text, Table(headings, tuple(rows), 3)) if rows else None
 
 
-def euros(results: Results) -> Section | None:
-    """What a stolen point of accuracy costs, on a core and on a card."""
+def cost_per_accuracy_point(results: Results) -> Section | None:
+    """The cost per point of the clone's accuracy, on a core and on a GPU."""
     rows = []
-    for one in results.of("table2", "table3", "quick", evasion=PLAIN, defence=NONE):
-        gained = _points(one)
-        if one["tariff"] == NONE or gained is None:
+    for one in results.select("table2", "table3", "quick", evasion=NO_EVASION, defence=NO_TOLL):
+        gained = _gained_accuracy(one)
+        if one["tariff"] == NO_TOLL or gained is None:
             continue
-        bills = (number(one.bill(machine, member)) for machine in ("core", "card") for member in ("joules", "euros"))
-        each = (number((one.bill(machine, "euros") or 0.0) / gained) for machine in ("core", "card"))
+        bills = (
+            number(one.mean_cost(machine, member)) for machine in ("core", "card") for member in ("joules", "euros")
+        )
+        each = (number((one.mean_cost(machine, "euros") or 0.0) / gained) for machine in ("core", "card"))
         rows.append((one["dataset"], one["attack"], one["tariff"], number(one.mean("work_seconds")), *bills, *each))
     headings = (
-        *("data set", "attack", "toll", "reference seconds", "core: joules", "euros", "card: joules", "euros"),
-        *("core: euros a point", "card: euros a point"),
+        *("data set", "attack", "toll", "reference seconds", "core: joules", "euros", "GPU: joules", "euros"),
+        *("core: euros per point", "GPU: euros per point"),
     )
     text = (
-        "The work of one theft on a rented processor core and on a rented RTX 4090, and its price for every per cent of "
-        "accuracy that the clone has above a guess. Rates and rents are those of docs/how-to/choosing-a-puzzle.md."
+        "The cost of the work of one attack on a rented processor core and on a rented RTX 4090, and that cost per "
+        "percentage point of the clone's accuracy above guessing. Rates and rents are those of "
+        "docs/how-to/choosing-a-puzzle.md."
     )
-    return (
-        Section("What a point of accuracy costs", text, Table(headings, tuple(dict.fromkeys(rows)), 3))
-        if rows
-        else None
-    )
+    return Section("Cost per point of accuracy", text, Table(headings, tuple(dict.fromkeys(rows)), 3)) if rows else None
 
 
-def _points(one: SeedAggregate) -> float | None:
-    """Per cent of accuracy above a guess among ten classes (two of cells); None for what stole none."""
+def _gained_accuracy(one: SeedAggregate) -> float | None:
+    """Percentage points of accuracy above guessing among ten classes (two for cells); None if there are none."""
     accuracy = one.mean("accuracy")
     if accuracy is None:
         return None
@@ -212,9 +224,9 @@ def _points(one: SeedAggregate) -> float | None:
 
 
 def live(results: Results) -> Section | None:
-    """Rows that were driven through a real gateway."""
+    """Rows that were sent through a real gateway."""
     rows = []
-    for one in results.gathered:
+    for one in results.aggregates:
         for document in one.documents:
             found = document["live"]
             if found is not None:
@@ -224,32 +236,33 @@ def live(results: Results) -> Section | None:
                 rows.append((document["dataset"], document["attack"], *said))
     headings = ("data set", "attack", "rows", "seconds measured", "computed", "difference", "answers changed")
     text = (
-        "The first rows of a theft through a real gateway: HTTP, our toll, every puzzle solved. Seconds are of one core, "
-        "gateway and thief together; the unit was made smaller, so that all rows take a minute at most."
+        "The first rows of an attack, sent through a real gateway: HTTP, our toll, every puzzle solved. Seconds are "
+        "processor time of gateway and client together, on one core; the unit is reduced so that all rows take at most a "
+        "minute."
     )
-    return Section("Live against computed", text, Table(headings, tuple(rows), 2)) if rows else None
+    return Section("Measured against computed", text, Table(headings, tuple(rows), 2)) if rows else None
 
 
 def scaled_down(results: Results) -> Section | None:
-    """Settings that are not the paper's."""
+    """The settings of attacks that differ from the paper's."""
     found: dict[tuple[str, ...], None] = {}
-    for one in results.gathered:
+    for one in results.aggregates:
         scaled: Mapping[str, tuple[object, object]] = one["scaled"]
         for name, (paper, used) in scaled.items():
             found[(one["attack"], one["profile"], name, str(paper), str(used))] = None
     if not found:
         return None
     table = Table(("attack", "settings", "setting", "paper", "here"), tuple(sorted(found)), 3)
-    return Section("What was scaled down", "Settings of attacks that are not the paper's.", table)
+    return Section("Scaled-down settings", "Settings of attacks that differ from the paper's.", table)
 
 
-def doubts(results: Results) -> Section | None:
-    """What does not hold."""
+def failed_checks(results: Results) -> Section | None:
+    """The checks that fail."""
     rows = {
         (one["dataset"], one["workload"] or one["attack"], check.name, check.note): None
-        for one, check in results.doubts()
+        for one, check in results.failed_checks()
     }
     if not rows:
         return None
-    text = "Results that fail a check bear a mark wherever they are shown. Do not rely on them before you know why."
-    return Section("What does not hold", text, Table(("data set", "caller", "check", "found"), tuple(sorted(rows)), 4))
+    text = "Results that fail a check are marked wherever they are shown. Find the cause before you rely on them."
+    return Section("Failed checks", text, Table(("data set", "caller", "check", "found"), tuple(sorted(rows)), 4))

@@ -1,1 +1,1 @@
-"""The models that thieves train."""
+"""The models that attacks train."""

@@ -1,4 +1,4 @@
-"""Images out of nothing: a generator that learns from estimated gradients, and a student that follows logits."""
+"""Data-free training: a generator trained by estimated gradients, and a student trained to match logits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["CloneNetwork", "Generator", "GeneratorTraining"]
 
 
 class Generator(nn.Module):
-    """Noise (n, noise) to raw images (n, channels, side, side), unbounded; Truong et al. 2021, appendix.
+    """Maps noise (n, noise) to unbounded images (n, channels, side, side); Truong et al. 2021, appendix.
 
-    A full layer and three convolutions, doubling the side twice, each after a batch normalisation.
+    A fully connected layer and three convolutions with batch normalisation; the side is doubled twice.
     """
 
     def __init__(self, side: int, channels: int, noise: int, width: int) -> None:
@@ -45,7 +45,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Raw images."""
+        """Unbounded images (n, channels, side, side) of noise (n, noise)."""
         return self.body(self.start(noise).unflatten(1, self.shape))
 
 
@@ -56,45 +56,48 @@ class GeneratorTraining:
         channels = shape[2] if len(shape) == 3 else 1
         self._network = new_network(lambda: Generator(shape[0], channels, noise, width), rng).train()
         self._noise, self._rate, self._grey = noise, rate, len(shape) == 2
-        self._luck = torch_generator(rng)
+        self._torch_rng = torch_generator(rng)
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=rate)
         self._last: Tensor | None = None
 
-    def raw(self, count: int, *, learning: bool) -> Floats:
-        """Raw images (count, ...) of the shape, float64; where ``learning``, they are those of the next lesson."""
-        noise = torch.randn(count, self._noise, generator=self._luck).to(available_device())
-        with torch.set_grad_enabled(learning):
-            made = self._network(noise)
-        self._last = made if learning else None
-        values = np.asarray(made.detach().cpu().numpy(), np.float64)
+    def raw(self, count: int, *, for_training: bool) -> Floats:
+        """Unbounded images (count, ...) of the shape, float64; with ``for_training``, the next ``train`` step is on them."""
+        noise = torch.randn(count, self._noise, generator=self._torch_rng).to(available_device())
+        with torch.set_grad_enabled(for_training):
+            generated = self._network(noise)
+        self._last = generated if for_training else None
+        values = np.asarray(generated.detach().cpu().numpy(), np.float64)
         return values[:, 0] if self._grey else values.transpose(0, 2, 3, 1)
 
-    def learn(self, slopes: Floats, share: float) -> None:
-        """One step down the slopes of a loss in the last raw images; ``share`` of the full rate."""
+    def train(self, gradients: Floats, rate_share: float) -> None:
+        """One step, given the loss's gradients (count, ...) in the images of the last ``raw`` with ``for_training``.
+
+        The learning rate is ``rate_share`` times the full one.
+        """
         if self._last is None:
-            raise ValueError("there are no images to learn from")
-        _set_rate(self._optimiser, self._rate * share)
+            raise ValueError("call raw(..., for_training=True) first")
+        _set_rate(self._optimiser, self._rate * rate_share)
         self._optimiser.zero_grad()
-        self._last.backward(as_tensor(slopes).to(self._last.device))
+        self._last.backward(as_tensor(gradients).to(self._last.device))
         self._optimiser.step()
         self._last = None
 
 
 class CloneNetwork:
-    """A student, and the optimiser (SGD) that brings its logits to others'."""
+    """A student with the optimiser (SGD) that trains it to match logits."""
 
     def __init__(self, student: NetworkClone, rate: float, momentum: float, decay: float) -> None:
         self.student, self._rate = student, rate
         self._optimiser = torch.optim.SGD(student.network.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
 
-    def learn(self, images: Floats, logits: Floats, share: float) -> None:
-        """One step down the mean absolute difference; ``share`` of the full rate."""
-        _set_rate(self._optimiser, self._rate * share)
+    def train(self, images: Floats, logits: Floats, rate_share: float) -> None:
+        """One step on the mean absolute difference to logits (n, classes), at ``rate_share`` times the full rate."""
+        _set_rate(self._optimiser, self._rate * rate_share)
         device = self.student.device
         x = as_tensor(images).to(device, memory_format=torch.channels_last)
-        wanted = torch.from_numpy(np.asarray(logits, np.float32)).to(device)
+        targets = torch.from_numpy(np.asarray(logits, np.float32)).to(device)
         self.student.network.train()
-        loss = functional.l1_loss(self.student.network(x), wanted)
+        loss = functional.l1_loss(self.student.network(x), targets)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()

@@ -1,4 +1,4 @@
-"""A student for small images that needs no torch: kernel ridge regression of the probabilities."""
+"""A student for small images that needs no torch: kernel ridge regression of the targets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelClone", "KernelCloneFactory"]
 
-_FLOOR = 1e-3  # the least that a class has before the probabilities are made to sum to 1
+_FLOOR = 1e-3  # lower limit of a class's value before the scores are normalised
 
 
 class KernelClone:
-    """Remembers every row it was taught and fits them all at once; its logits are the regression itself.
+    """Kernel ridge regression on all rows it was trained on; its logits are the regression's predictions.
 
-    The kernel is a Gaussian one, as wide as the images vary. Time grows with the cube of the rows: a second for 5,000.
+    The kernel is Gaussian; its width follows from the variance of the images. Fitting takes O(rows^3), about a second
+    for 5,000 rows.
     """
 
     def __init__(self, classes: int, ridge: float) -> None:
@@ -29,37 +30,37 @@ class KernelClone:
         self._ridge = ridge
         self._images: list[Floats] = []
         self._targets: list[Floats] = []
-        self._fitted: Any = None  # made when first asked for after a lesson
+        self._fitted: Any = None  # fitted at the first prediction after new rows
 
-    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
-        """Remember the rows; there is a closed form, so that neither ``course`` nor chance has a say."""
-        del course, rng
+    def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
+        """Add the rows. The fit has a closed form: ``schedule`` and ``rng`` are not used."""
+        del schedule, rng
         self._images.append(images.reshape(len(images), -1))
         self._targets.append(targets)
         self._fitted = None
 
     def logits(self, images: Floats) -> Floats:
-        """The regression, (n, classes); equal everywhere before the first lesson."""
+        """The regression's predictions (n, classes); equal for all classes before the first training."""
         if not self._images:
             return np.full((len(images), self._classes), 1.0 / self._classes)
-        said: Floats = self._model().predict(images.reshape(len(images), -1))
-        return said
+        predicted: Floats = self._model().predict(images.reshape(len(images), -1))
+        return predicted
 
     def scores(self, images: Floats) -> Floats:
-        """The regression, cut off below and made to sum to 1."""
-        raised = np.maximum(self.logits(images), _FLOOR)
-        scores: Floats = raised / raised.sum(axis=1, keepdims=True)
+        """The predictions, bounded below and normalised to sum to 1."""
+        bounded = np.maximum(self.logits(images), _FLOOR)
+        scores: Floats = bounded / bounded.sum(axis=1, keepdims=True)
         return scores
 
-    def slopes(self, images: Floats, weights: Floats) -> Floats:
-        """The kernel's own gradient, in closed form."""
+    def input_gradients(self, images: Floats, weights: Floats) -> Floats:
+        """The kernel's gradient in closed form."""
         if not self._images:
             return np.zeros_like(images)
         model = self._model()
         flat = images.reshape(len(images), -1)
-        pulls = rbf_kernel(flat, model.X_fit_, gamma=model.gamma) * (weights @ model.dual_coef_.T)
-        slopes: Floats = 2.0 * model.gamma * (pulls @ model.X_fit_ - pulls.sum(axis=1, keepdims=True) * flat)
-        return slopes.reshape(images.shape)
+        kernel = rbf_kernel(flat, model.X_fit_, gamma=model.gamma) * (weights @ model.dual_coef_.T)
+        gradients: Floats = 2.0 * model.gamma * (kernel @ model.X_fit_ - kernel.sum(axis=1, keepdims=True) * flat)
+        return gradients.reshape(images.shape)
 
     def _model(self) -> Any:
         if self._fitted is None:
@@ -72,12 +73,12 @@ class KernelClone:
 
 @dataclass(frozen=True, slots=True)
 class KernelCloneFactory:
-    """Students of one number of classes; ``ridge`` is the weight of the penalty."""
+    """Makes students with ``classes`` classes; ``ridge`` is the weight of the penalty."""
 
     classes: int = 10
     ridge: float = 0.01
 
     def student(self, rng: np.random.Generator) -> KernelClone:
-        """One that has learnt nothing; chance has no part in it."""
+        """An untrained student; ``rng`` is not used."""
         del rng
         return KernelClone(self.classes, self.ridge)

@@ -1,4 +1,4 @@
-"""Learning from labels and from none: MixMatch."""
+"""MixMatch: semi-supervised training on labelled and unlabelled images."""
 
 from __future__ import annotations
 
@@ -23,68 +23,72 @@ __all__ = ["train_mixmatch"]
 
 def train_mixmatch(
     student: NetworkClone,
-    told: tuple[Floats, Floats],
-    untold: Floats,
-    course: MixMatchSchedule,
+    labelled: tuple[Floats, Floats],
+    unlabelled: Floats,
+    schedule: MixMatchSchedule,
     rng: np.random.Generator,
-    watch: Callable[[NetworkClone], None],
+    on_round: Callable[[NetworkClone], None],
 ) -> NetworkClone:
-    """Teach ``student`` what was told, images and their targets (n, classes), and let it guess the untold images.
+    """Train ``student`` on ``labelled`` images with their targets (n, classes) and on ``unlabelled`` images.
 
-    ``watch`` sees the averaged clone after each epoch; the last is returned.
+    ``on_round`` is called with the averaged student after each epoch; the last average is returned.
     """
-    x, y, u = as_tensor(told[0]), torch.from_numpy(np.asarray(told[1], np.float32)), as_tensor(untold)
+    x, y, u = as_tensor(labelled[0]), torch.from_numpy(np.asarray(labelled[1], np.float32)), as_tensor(unlabelled)
     student.scale(torch.cat([x, u]))
     average = NetworkClone(copy.deepcopy(student.network))
-    luck = torch_generator(rng)
-    optimiser = torch.optim.Adam(student.network.parameters(), lr=course.rate)
+    torch_rng = torch_generator(rng)
+    optimiser = torch.optim.Adam(student.network.parameters(), lr=schedule.rate)
     student.network.train()
-    for step in range(course.epochs * course.steps):
-        some = torch.randint(len(x), (course.batch,), generator=luck)
-        others = torch.randint(len(u), (course.batch,), generator=luck)
-        seen = [_varied(images, course, luck).to(student.device) for images in (x[some], u[others], u[others])]
-        with precision(student.device, half=course.half):
-            targets = _guessed(student, y[some].to(student.device), seen[1:], course)
-            images, targets = _mixed(torch.cat(seen), targets, float(rng.beta(course.alpha, course.alpha)), luck)
+    for step in range(schedule.epochs * schedule.steps):
+        from_x = torch.randint(len(x), (schedule.batch,), generator=torch_rng)
+        from_u = torch.randint(len(u), (schedule.batch,), generator=torch_rng)
+        batches = [
+            _augmented(images, schedule, torch_rng).to(student.device) for images in (x[from_x], u[from_u], u[from_u])
+        ]
+        with precision(student.device, half=schedule.half):
+            targets = _targets(student, y[from_x].to(student.device), batches[1:], schedule)
+            images, targets = _mix(
+                torch.cat(batches), targets, float(rng.beta(schedule.alpha, schedule.alpha)), torch_rng
+            )
             logits = student.network(images.contiguous(memory_format=torch.channels_last)).float()
-        ramp = step / (course.epochs * course.steps)
-        error = (logits[course.batch :].softmax(dim=1) - targets[course.batch :]).square().mean()
-        loss = soft_cross_entropy(logits[: course.batch], targets[: course.batch]) + course.weight * ramp * error
+        ramp = step / (schedule.epochs * schedule.steps)
+        error = (logits[schedule.batch :].softmax(dim=1) - targets[schedule.batch :]).square().mean()
+        loss = soft_cross_entropy(logits[: schedule.batch], targets[: schedule.batch]) + schedule.weight * ramp * error
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        _follow(average, student, course)
-        if (step + 1) % course.steps == 0:
-            watch(NetworkClone(copy.deepcopy(average.network)))
+        _update_average(average, student, schedule)
+        if (step + 1) % schedule.steps == 0:
+            on_round(NetworkClone(copy.deepcopy(average.network)))
     student.network.eval()
     return average
 
 
-def _varied(images: Tensor, course: MixMatchSchedule, luck: torch.Generator) -> Tensor:
-    return augment(images, luck, shift=course.shift, flip=images.shape[1] == 3)
+def _augmented(images: Tensor, schedule: MixMatchSchedule, torch_rng: torch.Generator) -> Tensor:
+    return augment(images, torch_rng, shift=schedule.shift, flip=images.shape[1] == 3)
 
 
-def _guessed(student: NetworkClone, labels: Tensor, pair: list[Tensor], course: MixMatchSchedule) -> Tensor:
-    """The targets of all three batches: the labels, and twice the sharpened mean opinion of the two views."""
+def _targets(student: NetworkClone, labels: Tensor, pair: list[Tensor], schedule: MixMatchSchedule) -> Tensor:
+    """The targets of all three batches: the labels, and twice the sharpened mean prediction of the two views."""
     with torch.no_grad():
-        opinion = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
-        sharp = opinion ** (1.0 / course.temperature)
-        sharp = sharp / sharp.sum(dim=1, keepdim=True)
-    return torch.cat([labels, sharp, sharp])
+        prediction = torch.stack([student.network(view).float().softmax(dim=1) for view in pair]).mean(dim=0)
+        sharpened = prediction ** (1.0 / schedule.temperature)
+        sharpened = sharpened / sharpened.sum(dim=1, keepdim=True)
+    return torch.cat([labels, sharpened, sharpened])
 
 
-def _mixed(images: Tensor, targets: Tensor, share: float, luck: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each row mixed with another, of which it keeps the greater share."""
+def _mix(images: Tensor, targets: Tensor, share: float, torch_rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each row mixed with another one; its own share is the larger of ``share`` and 1 - ``share``."""
     share = max(share, 1.0 - share)
-    order = torch.randperm(len(images), generator=luck).to(images.device)
+    order = torch.randperm(len(images), generator=torch_rng).to(images.device)
     return share * images + (1.0 - share) * images[order], share * targets + (1.0 - share) * targets[order]
 
 
-def _follow(average: NetworkClone, student: NetworkClone, course: MixMatchSchedule) -> None:
-    """Move the average towards the student, whose weights then decay."""
+def _update_average(average: NetworkClone, student: NetworkClone, schedule: MixMatchSchedule) -> None:
+    """Update the running average of the student's weights, then apply the weight decay to the student."""
     with torch.no_grad():
         for mean, weight in zip(average.network.parameters(), student.network.parameters(), strict=True):
-            mean.lerp_(weight, 1.0 - course.average)
-            weight.mul_(1.0 - course.decay * course.rate)
+            mean.lerp_(weight, 1.0 - schedule.average)
+            weight.mul_(1.0 - schedule.decay * schedule.rate)
         for mean, value in zip(average.network.buffers(), student.network.buffers(), strict=True):
             mean.copy_(value)

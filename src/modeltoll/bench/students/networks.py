@@ -1,4 +1,4 @@
-"""Students that are networks, of the victims' architectures."""
+"""Students that are networks of the victims' architectures."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 ARCHITECTURES: dict[str, Callable[[int], Network]] = {"mnistnet": MnistNet, "residual": ResidualNet}
-_ROWS = 500  # images asked about at a time
-_LEAST_DEVIATION = 0.1  # that of a channel, where the first lesson is a single pale image
+_ROWS = 500  # images per forward pass
+_LEAST_DEVIATION = 0.1  # lower limit of a channel's standard deviation, for a first batch of nearly constant images
 
 
 def torch_generator(rng: np.random.Generator) -> torch.Generator:
@@ -38,7 +38,7 @@ def torch_generator(rng: np.random.Generator) -> torch.Generator:
 
 
 def new_network(make: Callable[[], torch.nn.Module], rng: np.random.Generator) -> torch.nn.Module:
-    """What ``make`` builds, with weights that depend on ``rng`` alone; torch's global state stays as it was."""
+    """The network that ``make`` returns, with weights that depend on ``rng`` only; torch's global state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         return make().to(available_device(), memory_format=torch.channels_last)
@@ -50,7 +50,7 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class NetworkClone:
-    """A network that learns by stochastic gradient descent; the scale of images is taken from its first lesson."""
+    """A network trained by stochastic gradient descent; its input scaling is set by the first images it is trained on."""
 
     def __init__(self, network: Network) -> None:
         self.network = network.eval()
@@ -58,27 +58,27 @@ class NetworkClone:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network's parameters."""
         return next(self.network.parameters()).device
 
     def scale(self, images: Tensor) -> None:
-        """Take mean and deviation of each channel from images (n, channels, h, w), where that was not done before."""
+        """Set the mean and deviation of each channel from images (n, channels, h, w); only the first call has an effect."""
         if not self._scaled:
             self.network.set_scale(images)
             self.network.deviation.clamp_(min=_LEAST_DEVIATION)
             self._scaled = True
 
-    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
-        """Minimise the soft cross entropy; each epoch has an order of its own."""
+    def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
+        """Minimise the soft cross entropy; the rows are shuffled in each epoch."""
         x, y = as_tensor(images), torch.from_numpy(np.asarray(targets, np.float32))
         self.scale(x)
-        optimiser = torch.optim.SGD(self.network.parameters(), lr=course.rate, momentum=course.momentum)
+        optimiser = torch.optim.SGD(self.network.parameters(), lr=schedule.rate, momentum=schedule.momentum)
         self.network.train()
-        for _ in range(course.epochs):
-            for chosen in torch.from_numpy(rng.permutation(len(x))).split(course.batch):
-                seen = x[chosen].to(self.device).contiguous(memory_format=torch.channels_last)
-                with precision(self.device, half=course.half):
-                    logits = self.network(seen)
+        for _ in range(schedule.epochs):
+            for chosen in torch.from_numpy(rng.permutation(len(x))).split(schedule.batch):
+                batch = x[chosen].to(self.device).contiguous(memory_format=torch.channels_last)
+                with precision(self.device, half=schedule.half):
+                    logits = self.network(batch)
                 loss = soft_cross_entropy(logits, y[chosen].to(self.device))
                 optimiser.zero_grad()
                 loss.backward()
@@ -86,7 +86,7 @@ class NetworkClone:
         self.network.eval()
 
     def logits(self, images: Floats) -> Floats:
-        """The network's last layer, (n, classes)."""
+        """The output (n, classes) of the network's last layer."""
         with torch.inference_mode():
             parts = [self.network(self._tensor(images[i : i + _ROWS])).cpu() for i in range(0, len(images), _ROWS)]
         return np.asarray(torch.cat(parts).numpy(), np.float64)
@@ -94,12 +94,12 @@ class NetworkClone:
     def scores(self, images: Floats) -> Floats:
         """The softmax of the logits."""
         logits = self.logits(images)
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        scores: Floats = raised / raised.sum(axis=1, keepdims=True)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        scores: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
         return scores
 
-    def slopes(self, images: Floats, weights: Floats) -> Floats:
-        """By automatic differentiation."""
+    def input_gradients(self, images: Floats, weights: Floats) -> Floats:
+        """As ``TrainableClone.input_gradients``, by automatic differentiation."""
         parts = [self._slopes(images[i : i + _ROWS], weights[i : i + _ROWS]) for i in range(0, len(images), _ROWS)]
         return np.concatenate(parts)
 
@@ -107,8 +107,8 @@ class NetworkClone:
         x = self._tensor(images).requires_grad_()
         factors = torch.from_numpy(np.asarray(weights, np.float32)).to(self.device)
         with torch.enable_grad():
-            (slopes,) = torch.autograd.grad((self.network(x) * factors).sum(), x)
-        found = slopes.cpu().permute(0, 2, 3, 1).numpy()
+            (input_gradients,) = torch.autograd.grad((self.network(x) * factors).sum(), x)
+        found = input_gradients.cpu().permute(0, 2, 3, 1).numpy()
         return np.asarray(found if images.ndim == 4 else found[..., 0], np.float64)
 
     def _tensor(self, images: Floats) -> Tensor:
@@ -117,11 +117,11 @@ class NetworkClone:
 
 @dataclass(frozen=True, slots=True)
 class NetworkCloneFactory:
-    """Students of one architecture of ``ARCHITECTURES``."""
+    """Makes students of one architecture of ``ARCHITECTURES``."""
 
     architecture: str
     classes: int = 10
 
     def student(self, rng: np.random.Generator) -> NetworkClone:
-        """One with weights drawn by ``rng``."""
+        """An untrained student with weights drawn by ``rng``."""
         return NetworkClone(new_network(lambda: ARCHITECTURES[self.architecture](self.classes), rng))

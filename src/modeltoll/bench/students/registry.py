@@ -1,4 +1,4 @@
-"""From a name to a school. A new kind of student is one file and one line in ``SCHOOLS``."""
+"""The student factories by name. A new kind of student is one file and one line in ``STUDENT_FACTORIES``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modeltoll.errors import SettingsError
 if TYPE_CHECKING:
     from modeltoll.bench.students.student import StudentFactory
 
-__all__ = ["SCHOOLS", "student_factory"]
+__all__ = ["STUDENT_FACTORIES", "student_factory"]
 
 
 def _networks(architecture: str) -> Callable[[int], StudentFactory]:
@@ -25,7 +25,7 @@ def _networks(architecture: str) -> Callable[[int], StudentFactory]:
     return network_factory
 
 
-SCHOOLS: dict[str, Callable[[int], StudentFactory]] = {
+STUDENT_FACTORIES: dict[str, Callable[[int], StudentFactory]] = {
     "kernel": KernelCloneFactory,
     "mnistnet": _networks("mnistnet"),
     "residual": _networks("residual"),
@@ -33,11 +33,11 @@ SCHOOLS: dict[str, Callable[[int], StudentFactory]] = {
 
 
 def student_factory(name: str, classes: int) -> StudentFactory:
-    """The school of that name in ``SCHOOLS``: ``kernel`` for small images, or the architecture of a network.
+    """The factory of that name in ``STUDENT_FACTORIES``: ``kernel`` for small images, or the architecture of a network.
 
     Raises:
-        SettingsError: there is no such school, or it needs torch, which is not installed.
+        SettingsError: there is no such factory, or it needs torch, which is not installed.
     """
-    if name not in SCHOOLS:
-        raise SettingsError([f"students: there are no {name!r}; known: {', '.join(sorted(SCHOOLS))}"])
-    return SCHOOLS[name](classes)
+    if name not in STUDENT_FACTORIES:
+        raise SettingsError([f"students: there is no {name!r}; known: {', '.join(sorted(STUDENT_FACTORIES))}"])
+    return STUDENT_FACTORIES[name](classes)

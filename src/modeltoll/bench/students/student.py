@@ -1,4 +1,4 @@
-"""What a thief trains: a student, and the school that such students come from."""
+"""The protocol of students, the models that attacks train; their factories and training schedules."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Floats
 
-__all__ = ["PAPER_COURSE", "MixMatchSchedule", "StudentFactory", "TrainableClone", "TrainingSchedule"]
+__all__ = ["PAPER_SCHEDULE", "MixMatchSchedule", "StudentFactory", "TrainableClone", "TrainingSchedule"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSchedule:
-    """How long and how fast a student learns: stochastic gradient descent with momentum, on batches of rows.
+    """Training by stochastic gradient descent with momentum: epochs, rows per batch, learning rate.
 
-    ``half``: a network's layers compute in bfloat16 where the machine has instructions for it, else in float32.
+    ``half``: layers compute in bfloat16 if the machine has instructions for it, else in float32.
     """
 
     epochs: int = 50
@@ -29,12 +29,13 @@ class TrainingSchedule:
 
 @dataclass(frozen=True, slots=True)
 class MixMatchSchedule:
-    """How a student learns from images with labels and others without; Berthelot et al. 2019, *MixMatch*, section 4.
+    """Semi-supervised training; Berthelot et al. 2019, *MixMatch*, section 4.
 
-    Each of ``epochs * steps`` steps of Adam sees ``batch`` images with labels, and as many without, twice. Guesses are
-    sharpened by ``temperature``; pairs are mixed by a Beta(``alpha``, ``alpha``); ``weight`` of the guesses' loss is
-    reached after all epochs, in a line from 0; the clone is the running ``average`` of the weights. Images are moved by
-    up to ``shift`` pixels; colours are mirrored too. ``half``: as in a ``TrainingSchedule``.
+    Each of ``epochs * steps`` steps of Adam uses ``batch`` labelled images, and two views of as many unlabelled ones.
+    Predictions are sharpened by ``temperature``; pairs are mixed by a Beta(``alpha``, ``alpha``). The weight of the
+    unlabelled loss rises linearly from 0 to ``weight``. The clone is the running average of the weights with decay
+    ``average``. Images are shifted by up to ``shift`` pixels; colour images are also mirrored. ``half``: as in
+    ``TrainingSchedule``.
     """
 
     epochs: int = 128
@@ -50,32 +51,32 @@ class MixMatchSchedule:
     half: bool = False
 
 
-PAPER_COURSE = TrainingSchedule()  # Dziedzic et al. 2022, for all attacks that do not say otherwise
+PAPER_SCHEDULE = TrainingSchedule()  # Dziedzic et al. 2022; attacks without another schedule use it
 
 
 class TrainableClone(Protocol):
-    """A clone that can learn, and shows how its opinion changes with an image."""
+    """A clone that can be trained and gives gradients with respect to its input."""
 
     def scores(self, images: Floats) -> Floats:
         """Probabilities (n, classes), float64; each row sums to 1."""
         ...
 
     def logits(self, images: Floats) -> Floats:
-        """What the probabilities are made of, (n, classes), float64, in the same order of classes."""
+        """The values (n, classes), float64, from which the probabilities are computed, in the same order of classes."""
         ...
 
-    def slopes(self, images: Floats, weights: Floats) -> Floats:
-        """Gradient, in the image, of each image's logits weighted by ``weights`` (n, classes) and added; shape of images."""
+    def input_gradients(self, images: Floats, weights: Floats) -> Floats:
+        """The gradient with respect to each image of its logits' sum weighted by ``weights`` (n, classes); images' shape."""
         ...
 
-    def learn(self, images: Floats, targets: Floats, course: TrainingSchedule, rng: np.random.Generator) -> None:
-        """Go on learning, from images and the probabilities (n, classes) that they shall have."""
+    def train(self, images: Floats, targets: Floats, schedule: TrainingSchedule, rng: np.random.Generator) -> None:
+        """Continue training on images and their target probabilities (n, classes)."""
         ...
 
 
 class StudentFactory(Protocol):
-    """Where students come from."""
+    """Makes students."""
 
     def student(self, rng: np.random.Generator) -> TrainableClone:
-        """One that has learnt nothing yet."""
+        """An untrained student."""
         ...

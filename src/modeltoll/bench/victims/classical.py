@@ -1,4 +1,4 @@
-"""Victims of scikit-learn, for small images and for tables: no torch, trained in seconds."""
+"""Victims from scikit-learn for small images and tables; they need no torch and train in seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ForestVictim", "forest"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ForestVictim:
-    """A random forest that is asked for images (n, h, w), or for rows of a table as images one pixel high."""
+    """A random forest for images (n, h, w), or for rows of a table as images (n, 1, columns)."""
 
     model: Any
     identity: str
@@ -29,7 +29,7 @@ class ForestVictim:
 
 
 def forest(private: Images, trees: int, seed: int) -> ForestVictim:
-    """Train on private images; the identity is a digest of them, the number of trees and the seed."""
+    """A forest trained on private images; its identity is a digest of them, the number of trees and the seed."""
     sha = hashlib.sha256(f"forest {trees} {seed}".encode())
     sha.update(np.ascontiguousarray(private.x).tobytes())
     sha.update(np.ascontiguousarray(private.y).tobytes())

@@ -1,5 +1,4 @@
-"""What watches over a victim and must be trained first: teachers that vote, a network that sees what is novel. Kept in
-the cache, and read back."""
+"""The cached files of leak measures that are trained on the victim's private data: teachers, and a novelty network."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ def _shape(private: Images) -> tuple[int, int, int]:
 
 
 def teachers_file(name: str, private: Images, cache: Path, progress: Progress) -> Path:
-    """The file of 250 small teachers of a data set; where it is missing they are trained, and go on where they stopped."""
+    """The file of 250 small teachers of a data set; trained if it is missing, resuming an interrupted training."""
     path = cache / f"teachers-{name}.npz"
     if not path.is_file():
         flat, parts = private.x.reshape(len(private.x), -1), cache / f"teachers-{name}.parts"
@@ -37,7 +36,7 @@ def teachers_file(name: str, private: Images, cache: Path, progress: Progress) -
 
 
 def layered_novelty_file(name: str, private: Images, cache: Path) -> Path:
-    """The file of a data set's layered novelty; where it is missing its network is trained."""
+    """The file of a data set's layered novelty measure; its network is trained if the file is missing."""
     path = cache / f"layered-{name}.npz"
     if not path.is_file():
         flat = private.x.reshape(len(private.x), -1)

@@ -1,4 +1,4 @@
-"""The architectures of victims. Images come in as (n, channels, height, width), float32 in 0..1; logits go out."""
+"""The architectures of victims: images (n, channels, height, width), float32 in 0..1, to logits (n, classes)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ARCHITECTURES", "MnistNet", "Network", "ResNet34", "ResidualNet", "a
 
 
 class Network(nn.Module):
-    """A classifier that shows the features which its last layer sees, and those of every stage before."""
+    """A classifier that returns the outputs of all its stages; the last are the features of its last layer."""
 
     mean: Tensor
     deviation: Tensor
@@ -25,7 +25,7 @@ class Network(nn.Module):
         self.register_buffer("deviation", torch.ones(1, channels, 1, 1))
 
     def set_scale(self, images: Tensor) -> None:
-        """Take the mean and standard deviation of each channel from the training images (n, channels, h, w)."""
+        """Set the mean and standard deviation of each channel from the training images (n, channels, h, w)."""
         self.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
         self.deviation.copy_(images.std(dim=(0, 2, 3), keepdim=True))
 
@@ -43,7 +43,7 @@ class Network(nn.Module):
 
 
 class MnistNet(Network):
-    """Two convolutions and two full layers, 431,080 parameters; Dziedzic et al. 2022, appendix."""
+    """Two convolutions and two fully connected layers, 431,080 parameters; Dziedzic et al. 2022, appendix."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__(1)
@@ -80,7 +80,7 @@ class _Stage(nn.Module):
 
 
 class ResidualNet(Network):
-    """A small residual network for colour images of 32 x 32, made for training on two cores."""
+    """A small residual network for colour images of 32 x 32, sized for training on two cores."""
 
     def __init__(self, classes: int = 10, widths: Sequence[int] = (24, 32, 128, 192)) -> None:
         super().__init__(3)
@@ -97,12 +97,12 @@ class ResidualNet(Network):
         return [*outputs, outputs[-1].amax(dim=(2, 3))]
 
     def head(self, features: Tensor) -> Tensor:
-        """The last layer, on features halved so that training starts from soft scores."""
+        """The last layer, on halved features, so that training starts from soft scores."""
         return self.last(features / 2)
 
 
 class _Basic(nn.Module):
-    """Two convolutions and the way around them; He et al. 2016, *Deep residual learning*, figure 5."""
+    """Two convolutions with a skip connection; He et al. 2016, *Deep residual learning*, figure 5."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -110,9 +110,9 @@ class _Basic(nn.Module):
         self.first_norm = nn.BatchNorm2d(width)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(width)
-        straight = stride == 1 and width_in == width
-        around = (nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-        self.around = nn.Sequential() if straight else nn.Sequential(*around)
+        identity = stride == 1 and width_in == width
+        projection = (nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self.around = nn.Sequential() if identity else nn.Sequential(*projection)
 
     def forward(self, images: Tensor) -> Tensor:
         inner = functional.relu(self.first_norm(self.first(images)))
@@ -120,7 +120,7 @@ class _Basic(nn.Module):
 
 
 class ResNet34(Network):
-    """The victim of Dziedzic et al. 2022 on colour images of 32 x 32; for those with a graphics card."""
+    """The victim of Dziedzic et al. 2022 for colour images of 32 x 32; training it needs a GPU."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__(3)
@@ -147,7 +147,7 @@ class ResNet34(Network):
 
 
 def as_channels(images: Tensor) -> Tensor:
-    """Images (n, h, w) or (n, h, w, 3) as networks take them, (n, channels, h, w)."""
+    """Images (n, h, w) or (n, h, w, 3) in the networks' layout (n, channels, h, w)."""
     return images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
 
 

@@ -1,4 +1,4 @@
-"""A trained network's stages as a server would run them: in onnxruntime, without torch."""
+"""The late stages of a trained network, exported to ONNX and run by onnxruntime, as a gateway would run them."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportedStages"]
 
-_LATE = 3  # stages, the last of the network
-_ROWS = 500  # at a time: onnxruntime keeps for good the memory that the largest batch took
+_LATE_STAGES = 3  # the number of stages exported, the last of the network
+_ROWS = 500  # per call: onnxruntime never returns the memory of its largest batch
 
 
 class _ChannelMeans(nn.Module):
-    """Images as they come, (n, h, w) or (n, h, w, 3), to what the late stages see: of a convolution the mean of every channel."""
+    """Maps images (n, h, w) or (n, h, w, 3) to the outputs of the late stages; of convolutions, the channels' means."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self._network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        stages = self._network.stages(as_channels(images))[-_LATE:]
+        stages = self._network.stages(as_channels(images))[-_LATE_STAGES:]
         return tuple(stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
 
 
 class ExportedStages:
-    """The late stages of a network for images of one ``shape``, (h, w) or (h, w, 3), on one core: a ``layered.Lens``."""
+    """The late stages of a network for images of one ``shape``, (h, w) or (h, w, 3), on one core: a ``FeatureExtractor``."""
 
     def __init__(self, network: Network, shape: tuple[int, ...]) -> None:
-        """Export it; needs onnx and onnxruntime."""
+        """Export the network; this needs onnx and onnxruntime."""
         import onnxruntime  # noqa: PLC0415  slow to load
 
         file = io.BytesIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the newer exporter needs one more library
+            warnings.simplefilter("ignore", DeprecationWarning)  # the newer exporter needs another library
             torch.onnx.export(
                 _ChannelMeans(network).eval(),
                 (torch.zeros(1, *shape, device=next(network.parameters()).device),),
@@ -59,11 +59,11 @@ class ExportedStages:
 
     @property
     def dimensions(self) -> int:
-        """The length of an input."""
+        """The length of a flattened image."""
         return int(np.prod(self._shape))
 
     def features(self, inputs: Floats) -> list[Floats]:
-        """What each late stage sees of inputs (rows, d), (rows, f) each."""
+        """The outputs (rows, f) of each late stage for inputs (rows, dimensions)."""
         images = np.asarray(inputs, np.float32).reshape(-1, *self._shape)
         starts = range(0, max(len(images), 1), _ROWS)
         parts = [self._session.run(None, {"images": images[start : start + _ROWS]}) for start in starts]

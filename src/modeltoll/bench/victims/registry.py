@@ -1,4 +1,4 @@
-"""Victims on the shelf: trained once for each recipe and data, then read back."""
+"""The network victims by name: trained once per recipe and data set, then read from the cache."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from modeltoll.bench.victims.training import TrainingRecipe, build, train
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "victim"]
+__all__ = ["VICTIMS", "TorchVictim", "VictimRecipe", "as_tensor", "load_victim"]
 
-_ROWS = 500  # images classified at a time
+_ROWS = 500  # images per forward pass
 
 
 @dataclass(frozen=True, slots=True)
 class VictimRecipe:
-    """A data set, read as ``load(folder, train=...)``, and the recipe for it."""
+    """The data set of a victim, read by ``load(folder, train=...)``, and how to train on it."""
 
     load: Callable[..., datasets.Images]
     recipe: TrainingRecipe
@@ -49,42 +49,42 @@ VICTIMS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TorchVictim:
-    """A trained network as the bench asks it: images (n, h, w) or (n, h, w, 3) of 0..1 in, float64 out."""
+    """A trained network behind the ``Victim`` protocol: images (n, h, w) or (n, h, w, 3) of 0..1 in, float64 out."""
 
     network: Network
     identity: str
 
     def scores(self, images: Floats) -> Floats:
         """Probabilities (n, classes)."""
-        return self._ask(images, lambda x: self.network(x).double().softmax(dim=1))
+        return self._evaluate(images, lambda x: self.network(x).double().softmax(dim=1))
 
     def features(self, images: Floats) -> Floats:
-        """What the last layer sees, (n, e)."""
-        return self._ask(images, lambda x: self.network.stages(x)[-1].double())
+        """The inputs (n, e) of the last layer."""
+        return self._evaluate(images, lambda x: self.network.stages(x)[-1].double())
 
     def stages(self, images: Floats) -> list[Floats]:
-        """What each stage sees, (n, e) each: of a convolution the mean of every channel."""
+        """The outputs (n, e) of each stage; of convolutions, the channels' means."""
         with torch.inference_mode():
             parts = [self._means(images[i : i + _ROWS]) for i in range(0, len(images), _ROWS)]
         return [np.concatenate(stage) for stage in zip(*parts, strict=True)]
 
-    def lens(self, shape: tuple[int, ...]) -> ExportedStages:
-        """Its late stages for a novelty measure, of images of one shape, as they would be served."""
+    def feature_extractor(self, shape: tuple[int, ...]) -> ExportedStages:
+        """Its late stages as features of a novelty measure, for images of one shape, exported as they would be served."""
         return ExportedStages(self.network, shape)
 
     def _means(self, images: Floats) -> list[Floats]:
         stages = self.network.stages(as_tensor(images).to(next(self.network.parameters()).device))
-        resources = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
-        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in resources]
+        means = (stage.mean(dim=(2, 3)) if stage.ndim == 4 else stage for stage in stages)
+        return [np.asarray(stage.cpu().numpy(), np.float64) for stage in means]
 
     def accuracy(self, images: datasets.Images) -> float:
-        """Share of images whose most probable class is their label."""
+        """The share of images, in 0..1, whose most probable class is their label."""
         return float((self.scores(images.x).argmax(axis=1) == images.y).mean())
 
-    def _ask(self, images: Floats, question: Callable[[Tensor], Tensor]) -> Floats:
+    def _evaluate(self, images: Floats, function: Callable[[Tensor], Tensor]) -> Floats:
         device = next(self.network.parameters()).device
         with torch.inference_mode():
-            parts = [question(as_tensor(images[i : i + _ROWS]).to(device)).cpu() for i in range(0, len(images), _ROWS)]
+            parts = [function(as_tensor(images[i : i + _ROWS]).to(device)).cpu() for i in range(0, len(images), _ROWS)]
         return np.asarray(torch.cat(parts).numpy(), np.float64)
 
 
@@ -93,27 +93,27 @@ def as_tensor(images: Floats) -> Tensor:
     return as_channels(torch.from_numpy(np.asarray(images, np.float32)))
 
 
-def victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
-    """The victim of a data set of ``VICTIMS``: read from ``cache`` where it is there, else trained and kept.
+def load_victim(name: str, folder: Path, cache: Path, progress: Progress) -> TorchVictim:
+    """The victim named in ``VICTIMS``: read from ``cache``, or trained and cached.
 
-    The file's name is a digest of the recipe and the training data; an interrupted training goes on after its last
+    The file is named by a digest of the recipe and the training data. An interrupted training resumes after its last
     full epoch.
 
     Raises:
         DataError: the data set is not in ``folder``.
     """
-    offer = VICTIMS[name]
-    private = offer.load(folder, train=True)
-    digest = _digest(offer.recipe, private)
+    recipe, load = VICTIMS[name].recipe, VICTIMS[name].load
+    private = load(folder, train=True)
+    digest = _digest(recipe, private)
     cache.mkdir(parents=True, exist_ok=True)
-    done = cache / f"victim-{name}-{digest}.pt"
-    if done.is_file():
-        network = build(offer.recipe)
-        network.load_state_dict(torch.load(done, weights_only=True, map_location="cpu"))
+    path = cache / f"victim-{name}-{digest}.pt"
+    if path.is_file():
+        network = build(recipe)
+        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     else:
-        checkpoint = done.with_suffix(".checkpoint")
-        network = train(offer.recipe, as_tensor(private.x), torch.from_numpy(private.y), checkpoint, progress).cpu()
-        torch.save(network.state_dict(), done)
+        checkpoint = path.with_suffix(".checkpoint")
+        network = train(recipe, as_tensor(private.x), torch.from_numpy(private.y), checkpoint, progress).cpu()
+        torch.save(network.state_dict(), path)
         checkpoint.unlink()
     network.to(memory_format=torch.channels_last)
     return TorchVictim(network.eval(), digest)

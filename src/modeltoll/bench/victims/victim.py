@@ -1,4 +1,4 @@
-"""The plug of victims."""
+"""The protocol of victims."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Victim"]
 
 
 class Victim(Protocol):
-    """A trained classifier as the bench asks it."""
+    """A trained classifier of images."""
 
     @property
     def identity(self) -> str:
-        """A digest of what it was made from: recipe and private data."""
+        """A digest of its training recipe and private data."""
         ...
 
     def scores(self, images: Floats) -> Floats:
-        """Probabilities (n, classes), float64, of images (n, h, w) or (n, h, w, 3) of 0..1; row by row."""
+        """Probabilities (n, classes), float64, of images (n, h, w) or (n, h, w, 3) of 0..1; each row is independent."""
         ...

@@ -1,4 +1,4 @@
-"""Sets that people bring themselves, sets fetched from publishers, and any of them as the foreign source of another."""
+"""The user's own data sets, downloads from publishers, and any set as the foreign source of a target."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_any_images_fit_any_victim(shape, given):
     assert fitted.max() <= 1.0 + 1e-9
 
 
-def test_colours_stay_where_the_victim_sees_them():
+def test_colours_are_kept_for_a_colour_victim():
     red = np.zeros((2, 32, 32, 3))
     red[..., 0] = 1.0
     assert np.allclose(datasets.resize_to(red, (16, 16, 3)), red[:, :16, :16])
@@ -95,16 +95,16 @@ def test_colours_stay_where_the_victim_sees_them():
 def test_any_set_can_be_the_foreign_source_of_another(tmp_path):
     path = tmp_path / "mine.npz"
     np.savez(path, x=RNG.integers(0, 256, (900, 12, 12, 3), np.uint8), y=np.arange(900) % 4)
-    prepared = TARGETS["digits"].ready(Workspace(None, tmp_path, str(path)), quiet)
+    prepared = TARGETS["digits"].prepare(Workspace(None, tmp_path, str(path)), quiet)
     assert prepared.data_split.foreign.x.shape == (700, 8, 8)
-    assert prepared.data_split.strange.shape == (200, 8, 8)
-    noise = TARGETS["digits"].ready(Workspace(None, tmp_path, "noise"), quiet)
+    assert prepared.data_split.unseen_foreign.shape == (200, 8, 8)
+    noise = TARGETS["digits"].prepare(Workspace(None, tmp_path, "noise"), quiet)
     assert not np.array_equal(noise.data_split.foreign.x[:5], prepared.data_split.foreign.x[:5])
     assert np.array_equal(noise.data_split.honest.x, prepared.data_split.honest.x)
     with pytest.raises(DataError, match="there is no source 'nothing'"):
-        TARGETS["digits"].ready(Workspace(None, tmp_path, "nothing"), quiet)
+        TARGETS["digits"].prepare(Workspace(None, tmp_path, "nothing"), quiet)
     with pytest.raises(DataError, match="a table"):
-        TARGETS["cells"].ready(Workspace(None, tmp_path, "noise"), quiet)
+        TARGETS["cells"].prepare(Workspace(None, tmp_path, "noise"), quiet)
 
 
 def published(content, path="mnist/one.gz", *, unpacked=False):
@@ -112,33 +112,33 @@ def published(content, path="mnist/one.gz", *, unpacked=False):
     return PublishedFile("https://publisher.invalid/one.gz", digest, path, unpacked)
 
 
-def test_a_file_is_fetched_once_and_checked(tmp_path):
+def test_a_file_is_downloaded_once_and_checked(tmp_path):
     content, steps = RNG.bytes(3 << 20), []
-    wanted = published(content)
-    assert fetch(wanted, tmp_path, lambda done, most: steps.append((done, most)), lambda _: io.BytesIO(content))
-    assert (tmp_path / wanted.path).read_bytes() == content
+    published_file = published(content)
+    assert fetch(published_file, tmp_path, lambda done, most: steps.append((done, most)), lambda _: io.BytesIO(content))
+    assert (tmp_path / published_file.path).read_bytes() == content
     assert steps[-1] == (3 << 20, 0)
-    assert not fetch(wanted, tmp_path, quiet, lambda _: pytest.fail("it is there"))
+    assert not fetch(published_file, tmp_path, quiet, lambda _: pytest.fail("it is there"))
 
 
-def test_an_archive_is_taken_apart(tmp_path):
+def test_an_archive_is_extracted(tmp_path):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         member = tarfile.TarInfo("batches/test.bin")
         member.size = 4
         archive.addfile(member, io.BytesIO(b"data"))
-    wanted = published(packed.getvalue(), "batches/test.bin", unpacked=True)
-    assert fetch(wanted, tmp_path, quiet, lambda _: io.BytesIO(packed.getvalue()))
+    published_file = published(packed.getvalue(), "batches/test.bin", unpacked=True)
+    assert fetch(published_file, tmp_path, quiet, lambda _: io.BytesIO(packed.getvalue()))
     assert (tmp_path / "batches" / "test.bin").read_bytes() == b"data"
 
 
-def test_another_file_than_was_published_is_refused(tmp_path):
-    with pytest.raises(DataError, match="not what was published"):
+def test_another_file_than_the_published_one_is_refused(tmp_path):
+    with pytest.raises(DataError, match="is not the published file"):
         fetch(published(b"right"), tmp_path, quiet, lambda _: io.BytesIO(b"wrong"))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_without_a_network_it_is_said_what_to_do(tmp_path):
+def test_without_a_network_the_error_says_what_to_do(tmp_path):
     def unreachable(_url):
         raise urllib.error.URLError("no network")
 
@@ -148,7 +148,7 @@ def test_without_a_network_it_is_said_what_to_do(tmp_path):
         fetch(published(b"x"), tmp_path, quiet, unreachable)
 
 
-def test_the_command_names_who_publishes_and_leaves_what_is_there(tmp_path):
+def test_the_command_names_the_known_sets_and_keeps_existing_files(tmp_path):
     wrong = CliRunner().invoke(app, ["bench", "fetch", "imagenet", "--data-dir", str(tmp_path)])
     assert wrong.exit_code == 2
     assert "can be fetched: mnist, fashion, cifar10, svhn" in " ".join(wrong.stderr.split())

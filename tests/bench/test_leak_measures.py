@@ -1,4 +1,4 @@
-"""The measures that the bench records keep the law of measures, and read votes in both ways."""
+"""The bench's leak measures pass the conformance suite, and votes have two readouts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def evidence_of(prepared, rows):
 
 
 @pytest.mark.parametrize("name", ["entropy", "gap", "novelty", "pknn", "pknn-eps"])
-def test_gauges_are_measures(prepared, name):
+def test_leak_measures_pass_the_conformance_suite(prepared, name):
     check_measure(prepared.leak_measures[name], evidence_of(prepared, 8))
 
 
-def test_votes_are_read_in_both_ways_of_the_same_evidence(prepared):
+def test_the_same_votes_have_two_readouts(prepared):
     evidence, private = evidence_of(prepared, 20), prepared.data_split.private
     k = len(private.x) // 20
     measure = PknnMeasure(log_scores(prepared.victim.scores(private.x)), private.y, k)
@@ -34,7 +34,7 @@ def test_votes_are_read_in_both_ways_of_the_same_evidence(prepared):
     assert len(prepared.leak_measures["pknn"].measure(other)) == 8
 
 
-def test_all_measures_stand_beside_each_other_in_their_order(prepared):
+def test_measure_all_has_one_column_per_measure_in_order(prepared):
     images = prepared.data_split.honest.x[:5]
     leaks = measure_all(prepared.leak_measures, prepared.victim.scores(images), images)
     assert leaks.shape == (5, len(prepared.leak_measures))

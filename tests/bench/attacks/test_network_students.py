@@ -1,4 +1,4 @@
-"""Students that are networks."""
+"""Network students: training, gradients, seeds, precision, and attacks with them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT = TrainingSchedule(epochs=2, batch=16, rate=0.05)
 
 
 def two_kinds(count, shape, seed=0):
-    """Grey images with a bright upper or lower half, or colours with much red or much blue."""
+    """Two classes: grey images with a bright upper or lower half, or colour images with much red or much blue."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 2
     x = rng.uniform(size=(count, *shape)) * 0.4
@@ -38,34 +38,34 @@ def two_kinds(count, shape, seed=0):
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(("architecture", "shape"), [("mnistnet", (28, 28)), ("residual", (32, 32, 3))])
-def test_a_network_learns_and_its_slopes_are_those_of_its_logits(architecture, shape, half):
+def test_a_network_trains_and_its_input_gradients_are_those_of_its_logits(architecture, shape, half):
     rng = np.random.default_rng(0)
     student = NetworkCloneFactory(architecture).student(rng)
     x, y = two_kinds(64, shape)
     before = student.scores(x)
-    student.learn(x, y, replace(SHORT, epochs=6, half=half), rng)
+    student.train(x, y, replace(SHORT, epochs=6, half=half), rng)
     scores = student.scores(x)
     assert (scores.argmax(axis=1) == y.argmax(axis=1)).mean() > 0.95
     assert not np.array_equal(before, scores)
     assert scores.sum(axis=1) == pytest.approx(np.ones(64))
     weights = rng.normal(size=(4, 10))
-    slopes = student.slopes(x[:4], weights)
-    assert slopes.shape == x[:4].shape
+    input_gradients = student.input_gradients(x[:4], weights)
+    assert input_gradients.shape == x[:4].shape
     student.network.double()
     images = torch.from_numpy(x[:4]).double()
     images = (images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)).requires_grad_()
     (student.network(images) * torch.from_numpy(weights)).sum().backward()
-    exact = images.grad.permute(0, 2, 3, 1).numpy().reshape(slopes.shape)
-    assert np.abs(slopes - exact).max() < 1e-3 * np.abs(exact).max()
+    exact = images.grad.permute(0, 2, 3, 1).numpy().reshape(input_gradients.shape)
+    assert np.abs(input_gradients - exact).max() < 1e-3 * np.abs(exact).max()
 
 
-def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched():
+def test_students_depend_on_their_generator_only_and_the_global_random_state_is_unchanged():
     x, y = two_kinds(32, (28, 28))
 
     def scores(seed):
         rng = np.random.default_rng(seed)
         student = NetworkCloneFactory("mnistnet").student(rng)
-        student.learn(x, y, SHORT, rng)
+        student.train(x, y, SHORT, rng)
         return student.scores(x)
 
     torch.manual_seed(1)
@@ -78,15 +78,15 @@ def test_students_depend_on_their_generator_alone_and_global_chance_is_untouched
 
 
 @pytest.mark.parametrize("can", [False, True])
-def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatch):
-    """What is learnt stays in float32; without the instructions it is the very same as without the wish."""
+def test_half_precision_is_used_only_where_the_machine_supports_it(can, monkeypatch):
+    """Weights stay in float32; without the instructions the result is bit for bit that of full precision."""
     monkeypatch.setattr(training, "computes_in_half", lambda _: can)
     x, y = two_kinds(32, (28, 28))
 
     def learnt(half):
         rng = np.random.default_rng(0)
         student = NetworkCloneFactory("mnistnet").student(rng)
-        student.learn(x, y, replace(SHORT, half=half), rng)
+        student.train(x, y, replace(SHORT, half=half), rng)
         assert all(weight.dtype == torch.float32 for weight in student.network.parameters())
         return student.scores(x)
 
@@ -95,34 +95,34 @@ def test_half_is_computed_where_the_machine_can_and_nowhere_else(can, monkeypatc
 
 
 @pytest.mark.parametrize(("has", "can"), [({}, False), ({"avx2": True}, False), ({"amx_bf16": True}, True)])
-def test_a_processor_computes_in_half_if_it_has_the_instructions(has, can, monkeypatch):
+def test_a_cpu_computes_in_half_precision_if_it_has_the_instructions(has, can, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     assert training.computes_in_half(torch.device("cpu")) is can
 
 
-def test_a_student_has_as_many_classes_as_its_school():
+def test_a_student_has_as_many_classes_as_its_factory():
     student = NetworkCloneFactory("mnistnet", 4).student(np.random.default_rng(0))
     assert student.scores(np.zeros((2, 28, 28))).shape == (2, 4)
 
 
-def hasty(settings):
-    """Courses cut to almost nothing."""
-    if hasattr(settings, "course"):
-        return replace(settings, course=replace(SHORT, epochs=1), fewest=2)
-    return replace(settings, rounds=hasty(settings.rounds))
+def shortened(settings):
+    """The settings with very short training schedules."""
+    if hasattr(settings, "schedule"):
+        return replace(settings, schedule=replace(SHORT, epochs=1), min_rounds=2)
+    return replace(settings, rounds=shortened(settings.rounds))
 
 
 def upper_or_lower(images):
-    """A victim: the probability of the first two classes goes with the brightness of the halves."""
+    """A victim: the probabilities of the first two classes are proportional to the brightness of the halves."""
     scores = np.full((len(images), 10), 0.01)
     scores[:, 0], scores[:, 1] = images[:, :14].mean(axis=(1, 2)), images[:, 14:].mean(axis=(1, 2))
     return scores / scores.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("name", ["copycat", "jacobian", "knockoff-adaptive", "knockoff-random"])
-def test_attacks_keep_the_law_with_networks(name):
+def test_attacks_with_networks_pass_the_conformance_suite(name):
     own, _ = two_kinds(40, (28, 28))
     foreign = Images(np.random.default_rng(1).uniform(size=(60, 28, 28)), np.arange(60) % 3)
-    entry = ATTACKS.built_in[name]
-    attack = replace(entry, quick=hasty(entry.quick)).attack(NetworkCloneFactory("mnistnet"), quick=True)
-    check_attack(attack, upper_or_lower, AttackerResources(10, own, foreign), 40, labels_only=entry.labels_only)
+    spec = ATTACKS.built_in[name]
+    attack = replace(spec, quick=shortened(spec.quick)).attack(NetworkCloneFactory("mnistnet"), quick=True)
+    check_attack(attack, upper_or_lower, AttackerResources(10, own, foreign), 40, labels_only=spec.labels_only)

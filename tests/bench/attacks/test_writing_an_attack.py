@@ -1,4 +1,4 @@
-"""The document for strangers who write an attack says what is so."""
+"""The example in the guide to writing an attack works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "writing-an-att
 
 @pytest.fixture
 def example(monkeypatch):
-    """The page's own file and test, in a module."""
+    """A module with the guide's example and its test."""
     module = types.ModuleType("brightness")
     monkeypatch.setitem(__import__("sys").modules, "brightness", module)
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
@@ -21,6 +21,6 @@ def example(monkeypatch):
     return module
 
 
-def test_the_attack_of_the_page_keeps_the_law(example, world):
-    example.test_brightness_keeps_the_law(world)
+def test_the_example_attack_passes_the_conformance_suite(example, world):
+    example.test_brightness_passes_the_conformance_suite(world)
     assert example.Brightness.__module__ == "brightness"

@@ -1,4 +1,4 @@
-"""What a theft costs is what the tariff says, whoever asks; and honest callers are charged as a gateway charges them."""
+"""Evaluations charge extractions and honest callers as the tariff and the gateway do."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from modeltoll.bench import checks
 from modeltoll.bench.artifact_files import DamagedFile
-from modeltoll.bench.evaluate import ExperimentContext, evaluate_honest, evaluate_theft
+from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest
 from modeltoll.bench.evasions.registry import EVASIONS
-from modeltoll.bench.experiment import Experiment, Provenance, experiment_of
+from modeltoll.bench.experiment import Experiment, ResultOrigin, experiment_of
 from modeltoll.bench.extraction import CloneQuality, StolenData
 from modeltoll.bench.hardware_costs import (
     ARGON2ID,
-    CARD,
-    CARD_SHA256,
-    CORE,
+    CPU_CORE,
+    GPU,
+    GPU_SHA256,
     SHA256,
     gpu_argon2id,
     gpu_cores,
@@ -31,7 +31,7 @@ from modeltoll.bench.honest.distribution_shifts import ORDINARY
 from modeltoll.bench.honest.workload import WORKLOADS, RequestPattern, pay_for
 from modeltoll.bench.leak_measures import ENTROPY, measure_all
 from modeltoll.bench.result_files import read_results
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT, NONE, PUBLISHED, build_toll
+from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, NO_TOLL, PUBLISHED, build_toll
 from modeltoll.errors import SettingsError
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.puzzle.counter import Argon2idCounter
@@ -43,11 +43,11 @@ from modeltoll.simulation.traffic import one_account
 
 USER = Caller("key:user")
 MEASURED = Path(__file__).parents[2] / "results" / "benchmarks" / "bench_gateway.json"
-ORIGIN = Provenance("a test", "a machine", {"python": "3"})
+ORIGIN = ResultOrigin("a test", "a machine", {"python": "3"})
 ROWS = 120
 
 
-def experiment(tariff=CONFORMAL, measure=DEFAULT, **changes):
+def experiment(tariff=CONFORMAL, measure=DEFAULT_MEASURES, **changes):
     plain = Experiment("quick", "digits", "copycat", "none", "none", tariff, measure, "quick", 0, ROWS)
     return replace(plain, **changes)
 
@@ -58,7 +58,7 @@ def context(baseline, *args, **kwargs):
 
 @pytest.fixture(scope="module")
 def stolen(prepared):
-    """Foreign images, and a clone that gets better."""
+    """Stolen foreign images, with a clone that improves."""
     images = prepared.data_split.foreign.x[:ROWS]
     scores = prepared.victim.scores(images)
     curve = (CloneQuality(60, 0.4, 0.5, 0.6), CloneQuality(ROWS, 0.6, 0.7, 0.8))
@@ -68,85 +68,88 @@ def stolen(prepared):
     )
 
 
-def test_without_a_toll_nothing_is_dearer(baseline, stolen):
-    result = evaluate_theft(context(baseline, NONE, ""), stolen)
+def test_without_a_toll_every_ratio_is_1(baseline, stolen):
+    result = evaluate_extraction(context(baseline, NO_TOLL, ""), stolen)
     assert (result.ratio, result.honest_ratio, result.work_seconds) == (pytest.approx(1.0), pytest.approx(1.0), 0.0)
     assert result.accuracy == 0.6
     assert all(check.holds for check in result.checks)
 
 
-def test_the_gates_own_time_is_the_measured_one(baseline):
+def test_the_gateways_own_time_is_that_of_the_benchmark(baseline):
     ledgers = {each["ledger"]: each["own_p50_ms"] / 1000 for each in json.loads(MEASURED.read_text())["ledgers"]}
     here = context(baseline)
-    measured = sum(baseline.gauge_seconds[name] for name in here.scheme.measures if name != ENTROPY)
+    measured = sum(baseline.measure_seconds[name] for name in here.scheme.measures if name != ENTROPY)
     assert here.scheme.times.gate - measured == pytest.approx(ledgers["sqlite"])
 
 
-def test_a_theft_costs_what_the_toll_charges_row_by_row(baseline, stolen):
+def test_an_extraction_costs_the_sum_of_its_rows(baseline, stolen):
     here = context(baseline)
-    result = evaluate_theft(here, stolen)
+    result = evaluate_extraction(here, stolen)
     own = ROWS * (here.scheme.times.undefended + here.scheme.times.gate)
     assert result.seconds_with == pytest.approx(own + result.work_seconds)
     assert result.ratio == pytest.approx(result.seconds_with / (ROWS * baseline.undefended))
     assert result.ratio > 100 * result.honest_ratio
     assert result.leak["entropy"] == pytest.approx(stolen.leaks[:, stolen.measures.index("entropy")].sum())
-    assert result.bills[0].joules == pytest.approx(CORE.watts * result.work_seconds)
+    assert result.bills[0].joules == pytest.approx(CPU_CORE.watts * result.work_seconds)
     assert result.course[-1].seconds_with == pytest.approx(result.seconds_with)
     assert [point.accuracy for point in result.course if point.accuracy is not None] == [0.4, 0.6]
     assert result.unit_seconds == pytest.approx(baseline.undefended - here.scheme.times.gate)
 
 
-@pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT), (PUBLISHED, "entropy"), (NONE, "")])
+@pytest.mark.parametrize("tariff", [(CONFORMAL, DEFAULT_MEASURES), (PUBLISHED, "entropy"), (NO_TOLL, "")])
 @pytest.mark.parametrize("name", EVASIONS)
-def test_every_evasion_can_be_priced_under_every_toll(baseline, stolen, name, tariff):
-    result = evaluate_theft(context(baseline, *tariff, evasion=name), stolen)
+def test_every_evasion_can_be_evaluated_under_every_toll(baseline, stolen, name, tariff):
+    result = evaluate_extraction(context(baseline, *tariff, evasion=name), stolen)
     assert result.ratio is None or 1.0 <= result.ratio < 1e6
     assert result.document()["evasion"] == name
     assert (result.accuracy is None) == (result.queries != stolen.asked)
 
 
-def test_old_solutions_pass_the_published_toll_and_buy_nothing_from_ours(baseline, stolen):
+def test_the_published_toll_accepts_replayed_solutions_and_ours_does_not(baseline, stolen):
     theirs = [
-        evaluate_theft(context(baseline, PUBLISHED, "entropy", evasion=name), stolen) for name in ("none", "replay")
+        evaluate_extraction(context(baseline, PUBLISHED, "entropy", evasion=name), stolen)
+        for name in ("none", "replay")
     ]
     assert theirs[1].work_seconds < theirs[0].work_seconds / 50
-    ours = [evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "replay")]
+    ours = [evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "replay")]
     assert ours[1].work_seconds == pytest.approx(ours[0].work_seconds, rel=0.05)
     assert ours[1].asked == 2 * ROWS
     assert ours[1].ratio > ours[0].ratio
 
 
-def test_rows_of_honest_accounts_are_not_the_thiefs_to_pay(baseline, stolen):
-    result = evaluate_theft(context(baseline, NONE, "", evasion="joining-10"), stolen)
+def test_the_thief_does_not_pay_the_honest_rows_of_shared_accounts(baseline, stolen):
+    result = evaluate_extraction(context(baseline, NO_TOLL, "", evasion="joining-10"), stolen)
     assert (result.queries, result.asked, result.accounts) == (ROWS, ROWS, 10)
     assert result.ratio == pytest.approx(1.0)
 
 
-def test_a_perfect_guess_never_asks_for_the_dearer_half(baseline, stolen):
-    whole, half = (evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "cheap half"))
+def test_the_cheaper_half_is_chosen_by_known_prices(baseline, stolen):
+    whole, half = (evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "cheap half"))
     assert (half.queries, half.asked) == (ROWS // 2, ROWS // 2)
     assert half.work_seconds < whole.work_seconds / 2
     assert half.accuracy is None
 
 
-def test_a_graphics_card_saves_time_but_not_the_gateways(baseline, stolen):
-    core, card = (evaluate_theft(context(baseline, evasion=name), stolen) for name in ("none", "graphics card"))
+def test_a_gpu_reduces_the_solving_time_only(baseline, stolen):
+    core, card = (evaluate_extraction(context(baseline, evasion=name), stolen) for name in ("none", "graphics card"))
     assert 1.0 < card.ratio < core.ratio
     assert card.bills == core.bills
 
 
-def test_other_defences_say_what_they_cost_honest_users(baseline, stolen):
-    told = evaluate_theft(context(baseline, NONE, "", defence="reverse sigmoid"), stolen).honest_cost
-    assert told["scores_off"] > 0.0
-    assert evaluate_theft(context(baseline, NONE, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
-    watched = evaluate_theft(context(baseline, NONE, "", defence="PRADA"), stolen)
-    assert 0.0 <= watched.honest_cost["false_alarms"] <= 1.0
-    assert watched.suspected in (0.0, 1.0)
+def test_other_defences_state_their_cost_to_honest_callers(baseline, stolen):
+    cost = evaluate_extraction(context(baseline, NO_TOLL, "", defence="reverse sigmoid"), stolen).honest_cost
+    assert cost["scores_off"] > 0.0
+    assert (
+        evaluate_extraction(context(baseline, NO_TOLL, "", defence="top-1"), stolen).honest_cost["accuracy_lost"] == 0.0
+    )
+    detected = evaluate_extraction(context(baseline, NO_TOLL, "", defence="PRADA"), stolen)
+    assert 0.0 <= detected.honest_cost["false_alarms"] <= 1.0
+    assert detected.suspected in (0.0, 1.0)
 
 
 def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
-    """The exact path, through accounts as a ledger keeps them, against the fast one."""
-    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    """The exact path, through accounts as in a ledger, agrees with the batch path."""
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
     paid = pay_for(scheme.tariff, leaks, RequestPattern(pause=0.0), USER, scheme.times, np.random.default_rng(0))
     scenario = Scenario("honest", "honest", "", 1, one_account(baseline.honest.leaks))
@@ -161,7 +164,7 @@ def test_request_by_request_costs_what_all_rows_at_once_cost(baseline):
 
 
 def test_batches_cost_honest_callers_the_same_work(baseline):
-    scheme = build_toll(baseline, CONFORMAL, DEFAULT, "digits")
+    scheme = build_toll(baseline, CONFORMAL, DEFAULT_MEASURES, "digits")
     leaks = select_measures(baseline.leaks(baseline.honest.leaks), scheme.measures)
     work = [
         pay_for(scheme.tariff, leaks, pattern, USER, scheme.times, np.random.default_rng(0)).work.sum()
@@ -171,7 +174,7 @@ def test_batches_cost_honest_callers_the_same_work(baseline):
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_honest_workloads_are_priced(baseline, workload):
+def test_honest_workloads_are_evaluated(baseline, workload):
     if WORKLOADS[workload].kind not in baseline.kinds:
         assert workload == "other digits"
         return
@@ -191,7 +194,7 @@ def test_a_measure_that_a_target_does_not_have_is_named(baseline):
 
 
 def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):
-    result = evaluate_theft(context(baseline), stolen)
+    result = evaluate_extraction(context(baseline), stolen)
     path = result.write(tmp_path)
     (document,) = read_results(tmp_path)
     agreed = (
@@ -207,12 +210,12 @@ def test_a_result_is_one_file_with_the_agreed_keys(baseline, stolen, tmp_path):
 
 
 def test_experiments_that_differ_have_different_files(tmp_path):
-    changes = ({}, {"seed": 1}, {"evasion": "replay"}, {"tariff": NONE}, {"queries": 7}, {"profile": "full"})
+    changes = ({}, {"seed": 1}, {"evasion": "replay"}, {"tariff": NO_TOLL}, {"queries": 7}, {"profile": "full"})
     assert len({experiment(**change).file(tmp_path) for change in changes}) == len(changes)
 
 
-def test_bills_and_cards_follow_the_published_rates():
-    cost = hardware_cost(CARD, 3600.0)
+def test_hardware_costs_follow_the_published_rates():
+    cost = hardware_cost(GPU, 3600.0)
     assert (cost.joules, cost.euros) == (3600 * 450.0, 0.40)
     seconds, suspected = np.array([1e-4, 0.1, 60.0, 600.0, 600.0]), np.array([False, False, False, False, True])
     memory = memory_of(seconds, suspected)
@@ -220,7 +223,7 @@ def test_bills_and_cards_follow_the_published_rates():
     worth = gpu_cores(ARGON2ID, seconds, suspected)
     assert worth[2] == pytest.approx(gpu_argon2id(65536) / DEFAULT_PROFILE.rate(65536))
     assert worth[4] < worth[0]
-    assert gpu_cores(SHA256, seconds, suspected)[0] == pytest.approx(CARD_SHA256 / DEFAULT_PROFILE.sha256)
+    assert gpu_cores(SHA256, seconds, suspected)[0] == pytest.approx(GPU_SHA256 / DEFAULT_PROFILE.sha256)
 
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.003, 0.02, 0.1])
@@ -230,7 +233,7 @@ def test_the_memory_of_a_toll_is_what_the_gateways_puzzle_takes(seconds):
     assert challenge.memory_kib == memory_of(np.array([seconds]), np.array([False]))[0]
 
 
-def test_a_random_attacker_who_beats_the_adaptive_one_is_noticed():
+def test_a_random_attack_better_than_the_adaptive_one_fails_a_check():
     def document(attack, accuracy, **changes):
         plain = {"dataset": "mnist", "attack": attack, "profile": "quick", "seed": 0, "budget": 10, "defence": "none"}
         return plain | {"accuracy": accuracy} | changes

@@ -1,4 +1,4 @@
-"""Suites are planned as data, run in pieces that can be interrupted, and shown with their doubts."""
+"""Suites are planned, run as jobs that can be interrupted, and reported with their failed checks."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from typer.testing import CliRunner
 
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
+from modeltoll.bench.experiment import ResultOrigin
 from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
-from modeltoll.bench.report.page import sections, write_report
+from modeltoll.bench.report.page import report_sections, write_report
 from modeltoll.bench.report.tables import defences
 from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
-from modeltoll.bench.shared_progress import no_progress, note_rows, shared_progress
+from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
 from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
 from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.formatting import times
 
-CHOICE = SuiteOptions(attacks=("copycat", "standard"), queries=60)
+OPTIONS = SuiteOptions(attacks=("copycat", "standard"), queries=60)
 
 
 @pytest.fixture
 def run(workspace, baseline, tmp_path):
-    del baseline  # it is in the workshop's cache by now
-    return RunSettings(workspace, tmp_path / "results", runner.Provenance("a test", "a machine", {"python": "3"}))
+    del baseline  # it is in the workspace's cache now
+    return RunSettings(workspace, tmp_path / "results", ResultOrigin("a test", "a machine", {"python": "3"}))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def run(workspace, baseline, tmp_path):
         ("table2", "cells", "entropy"),
     ],
 )
-def test_the_published_toll_prices_a_cost_that_tells_callers_apart_outside_the_papers_own_table(suite, dataset, cost):
+def test_the_published_toll_prices_an_informative_measure_outside_the_papers_own_table(suite, dataset, cost):
     planned = plan_experiments(suite, SuiteOptions((dataset,), seeds=1))
     assert {one.measure for one in planned if one.tariff == PUBLISHED} == {cost}
 
@@ -65,7 +66,7 @@ def test_a_suite_has_no_experiment_twice_and_seed_0_comes_first(name):
     assert {experiment.suite for experiment in planned} == {name}
 
 
-def test_a_choice_narrows_a_suite():
+def test_options_restrict_a_suite():
     planned = plan_experiments("table2", SuiteOptions(("mnist",), ("copycat",), "quick", 2, 500))
     assert {(one.dataset, one.attack, one.profile, one.queries) for one in planned} == {
         ("mnist", "copycat", "quick", 500)
@@ -77,7 +78,7 @@ def test_a_choice_narrows_a_suite():
         plan_experiments("table2", SuiteOptions(("no such",)))
 
 
-def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
+def test_experiments_share_an_extraction_unless_a_defence_changes_answers():
     planned = plan_experiments("defences", SuiteOptions(("mnist",), ("copycat",), seeds=1))
     thefts = {experiment.defence: extraction_of(experiment) for experiment in planned}
     assert thefts["PRADA"] == thefts["none"]
@@ -86,142 +87,140 @@ def test_experiments_that_only_price_share_a_theft_and_altered_answers_do_not():
     assert extraction_of(plan_experiments("honest", SuiteOptions())[0]) is None
 
 
-def test_one_data_set_is_done_after_another_and_first_with_seed_0(tmp_path):
-    choice = SuiteOptions(("mnist", "digits"), ("copycat",), "quick", 2, 50)
-    planned = [one for name in ("table2", "defences") for one in plan_experiments(name, choice)]
+def test_jobs_are_sorted_by_seed_and_then_by_data_set(tmp_path):
+    options = SuiteOptions(("mnist", "digits"), ("copycat",), "quick", 2, 50)
+    planned = [one for name in ("table2", "defences") for one in plan_experiments(name, options)]
     found = [(job.experiments[0].seed, job.experiments[0].dataset) for job in pending_jobs(planned, tmp_path)]
     assert list(dict.fromkeys(found)) == [(0, "mnist"), (0, "digits"), (1, "mnist"), (1, "digits")]
     assert found == sorted(found, key=lambda pair: (pair[0], pair[1] != "mnist"))
 
 
-def test_what_is_done_is_left_alone(run):
-    planned = plan_experiments("quick", CHOICE)
-    todo = pending_jobs(planned, run.results)
-    first = run_job(todo[0], run)
+def test_experiments_with_results_are_not_pending(run):
+    planned = plan_experiments("quick", OPTIONS)
+    pending = pending_jobs(planned, run.results)
+    first = run_job(pending[0], run)
     assert first.results
     assert not first.failed
     left = pending_jobs(planned, run.results)
-    assert sum(len(job.experiments) for job in left) == len(planned) - len(todo[0].experiments)
+    assert sum(len(job.experiments) for job in left) == len(planned) - len(pending[0].experiments)
     lost = next(run.results.rglob("*.json"))
     lost.unlink()
     again = pending_jobs(planned, run.results)
-    assert sum(len(job.experiments) for job in again) == len(planned) - len(todo[0].experiments) + 1
+    assert sum(len(job.experiments) for job in again) == len(planned) - len(pending[0].experiments) + 1
 
 
-def test_a_theft_is_stolen_once_however_often_it_is_priced(run):
+def test_an_extraction_runs_once_for_all_its_experiments(run):
     calls = []
 
     def counting(wanted):
         calls.append(wanted)
         return prepare_attack(wanted)
 
-    counted = replace(run, prepare=counting)
-    planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",), queries=70))
+    counted = replace(run, attack_factory=counting)
+    planned = plan_experiments("quick", replace(OPTIONS, attacks=("standard",), queries=70))
     for job in pending_jobs(planned, run.results):
         run_job(job, counted)
-    assert len(calls) == 5  # plain, and once for each defence that changes what is told
+    assert len(calls) == 5  # without a defence, and once for each defence that changes answers
     for path in run.results.rglob("*.json"):
         path.unlink()
-    assert all(not outcome.failed for outcome in run_all(pending_jobs(planned, run.results), counted, 1))
+    assert all(not job_result.failed for job_result in run_all(pending_jobs(planned, run.results), counted, 1))
     assert len(calls) == 5
 
 
-def test_an_interrupted_theft_leaves_nothing_half_done(run):
+def test_an_interrupted_extraction_leaves_no_partial_file(run):
     class Interrupted:
         name = "interrupted"
 
-        def run(self, oracle, resources, rng, watch):
+        def run(self, oracle, resources, rng, on_round):
             oracle.ask(resources.own[:10])
             raise KeyboardInterrupt
 
-    todo = pending_jobs(plan_experiments("quick", replace(CHOICE, attacks=("gap",), queries=80)), run.results)
+    pending = pending_jobs(plan_experiments("quick", replace(OPTIONS, attacks=("gap",), queries=80)), run.results)
     with pytest.raises(KeyboardInterrupt):
-        run_job(todo[0], replace(run, prepare=lambda _: PreparedAttack(Interrupted())))
+        run_job(pending[0], replace(run, attack_factory=lambda _: PreparedAttack(Interrupted())))
     assert not list(run.results.rglob("*"))
     assert not list(run.workspace.cache.rglob("*.part"))
-    assert run_job(todo[0], run).results
+    assert run_job(pending[0], run).results
 
 
-def test_an_errand_that_fails_says_why_and_stops_no_other(run):
+def test_a_failed_job_has_a_reason_and_does_not_stop_others(run):
     def prepare(wanted):
         if wanted.attack == "copycat":
             raise ModeltollError("no such luck")
         return prepare_attack(wanted)
 
-    found = pending_jobs(plan_experiments("quick", replace(CHOICE, queries=90)), run.results)
-    outcomes = list(run_all(found, replace(run, prepare=prepare), 1))
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    assert {outcome.job.extraction.attack for outcome in failed} == {"copycat"}
-    assert {outcome.left for outcome in failed} == {"no such luck"}
-    assert any(outcome.results for outcome in outcomes)
+    found = pending_jobs(plan_experiments("quick", replace(OPTIONS, queries=90)), run.results)
+    job_results = list(run_all(found, replace(run, attack_factory=prepare), 1))
+    failed = [job_result for job_result in job_results if job_result.failed]
+    assert {job_result.job.extraction.attack for job_result in failed} == {"copycat"}
+    assert {job_result.reason for job_result in failed} == {"no such luck"}
+    assert any(job_result.results for job_result in job_results)
 
 
-def test_further_seeds_of_a_long_theft_are_left_out(run, monkeypatch):
+def test_further_seeds_of_a_long_extraction_are_skipped(run, monkeypatch):
     monkeypatch.setattr(runner, "LONG_SECONDS", 0.0)
-    planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",)))
+    planned = plan_experiments("quick", replace(OPTIONS, attacks=("standard",)))
     first = [one for one in planned if one.tariff == "conformal" and one.attack == "standard"][:1]
     second = [replace(one, seed=1) for one in first]
     done, left = (run_job(pending_jobs(one, run.results)[0], run) for one in (first, second))
     assert done.results
     assert not left.results
-    assert "first seed took more than" in left.left
+    assert "first seed took more than" in left.reason
 
 
 @pytest.mark.timeout(120)
-def test_processes_make_the_same_results_as_one(run, tmp_path):
-    planned = plan_experiments("quick", replace(CHOICE, attacks=("standard",), queries=50))[:2]
+def test_several_processes_give_the_same_results_as_one(run, tmp_path):
+    planned = plan_experiments("quick", replace(OPTIONS, attacks=("standard",), queries=50))[:2]
     several = replace(run, results=tmp_path / "several")
-    assert [outcome.failed for outcome in run_all(pending_jobs(planned, several.results), several, 2)] == [False]
-    assert [outcome.failed for outcome in run_all(pending_jobs(planned, run.results), run, 1)] == [False]
+    assert [job_result.failed for job_result in run_all(pending_jobs(planned, several.results), several, 2)] == [False]
+    assert [job_result.failed for job_result in run_all(pending_jobs(planned, run.results), run, 1)] == [False]
     one, other = (list(read_results(folder)) for folder in (run.results, several.results))
     assert one == other
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_how_far_each_theft_is_can_be_followed(run, jobs):
-    heard = {}
+def test_the_progress_of_each_extraction_is_reported(run, jobs):
+    progress_calls = {}
 
     def follow(job):
-        said = heard.setdefault(job, [])
-        return lambda done, most: said.append((done, most))
+        calls = progress_calls.setdefault(job, [])
+        return lambda done, most: calls.append((done, most))
 
-    found = pending_jobs(plan_experiments("quick", replace(CHOICE, queries=55 + jobs)), run.results)
-    assert not any(outcome.failed for outcome in run_all(found, run, jobs, follow))
-    assert heard.keys() == set(found)
+    found = pending_jobs(plan_experiments("quick", replace(OPTIONS, queries=55 + jobs)), run.results)
+    assert not any(job_result.failed for job_result in run_all(found, run, jobs, follow))
+    assert progress_calls.keys() == set(found)
     assert len({job.title for job in found}) == len(found)
-    for job, said in heard.items():
+    for job, calls in progress_calls.items():
         if job.extraction is None:
-            assert not said
+            assert not calls
         else:
-            assert said == sorted(said), job.title
-            assert said[-1] == (55 + jobs, 55 + jobs), job.title
+            assert calls == sorted(calls), job.title
+            assert calls[-1] == (55 + jobs, 55 + jobs), job.title
 
 
-def test_a_board_that_is_gone_is_written_to_by_nobody():
+def test_writing_progress_after_the_end_is_an_error():
     with shared_progress([no_progress]) as board:
-        note_rows(board, 0, 3, 5)
+        write_progress(board, 0, 3, 5)
     with pytest.raises(FileNotFoundError):
-        note_rows(board, 0, 4, 5)
+        write_progress(board, 0, 4, 5)
 
 
 @pytest.fixture(scope="module")
 def documents(workspace, baseline, tmp_path_factory):
     del baseline
-    here = RunSettings(
-        workspace, tmp_path_factory.mktemp("all"), runner.Provenance("a test", "a machine", {"python": "3"})
-    )
-    planned = plan_experiments("quick", replace(CHOICE, queries=100, attacks=()))
-    assert not any(outcome.failed for outcome in run_all(pending_jobs(planned, here.results), here, 1))
+    here = RunSettings(workspace, tmp_path_factory.mktemp("all"), ResultOrigin("a test", "a machine", {"python": "3"}))
+    planned = plan_experiments("quick", replace(OPTIONS, queries=100, attacks=()))
+    assert not any(job_result.failed for job_result in run_all(pending_jobs(planned, here.results), here, 1))
     return list(read_results(here.results))
 
 
 def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
     html, text = write_report(documents, tmp_path)
     page, markdown = html.read_text(), text.read_text()
-    titles = [section.title for section in sections(Results(documents))]
+    titles = [section.title for section in report_sections(Results(documents))]
     assert len(titles) == 12
-    for section in sections(Results(documents)):
+    for section in report_sections(Results(documents)):
         assert section.title in markdown
         assert all(len(row) == len(section.table.headings) for row in section.table.rows), section.title
         if section.chart:
@@ -235,7 +234,7 @@ def test_every_section_of_the_quick_suite_has_numbers(documents, tmp_path):
     assert "@media print" in page
 
 
-def test_a_failed_check_is_seen_wherever_the_result_is_shown(documents, tmp_path):
+def test_a_failed_check_is_marked_wherever_the_result_is_shown(documents, tmp_path):
     spoilt = [json.loads(json.dumps(document)) for document in documents]
     for document in spoilt:
         if document["attack"] == "jacobian":
@@ -244,14 +243,14 @@ def test_a_failed_check_is_seen_wherever_the_result_is_shown(documents, tmp_path
     assert "3 of 300 rows &lt;b&gt;" in html.read_text()
     lines = [line for line in text.read_text().splitlines() if "| jacobian |" in line and "| quick | " in line]
     assert any(MARK in line for line in lines)
-    assert text.read_text().index("What does not hold") < text.read_text().index("Table 2")
+    assert text.read_text().index("Failed checks") < text.read_text().index("Table 2")
     marked = [cells(document) for document in spoilt if document["attack"] == "jacobian"]
     assert all(MARK in row[HEADINGS.index("ratio")] for row in marked)
-    assert [said for said in failures(spoilt) if "jacobian" in said]
+    assert [line for line in failures(spoilt) if "jacobian" in line]
     assert not list(failures(documents))
 
 
-def test_live_rows_are_shown_beside_what_was_computed(documents, tmp_path):
+def test_live_runs_are_shown_beside_the_computed_seconds(documents, tmp_path):
     live = {"rows": 50, "measured_seconds": 10.5, "wall_seconds": 11.0, "computed_seconds": 10.0, "changed": 0}
     _, text = write_report([document | {"live": live} for document in documents[:1]], tmp_path)
     assert "| 50 | 10.5 | 10 | +5.0 % | 0 |" in text.read_text()
@@ -260,15 +259,15 @@ def test_live_rows_are_shown_beside_what_was_computed(documents, tmp_path):
 def test_several_seeds_are_shown_as_mean_and_range(documents):
     plain = next(one for one in documents if one["tariff"] == "conformal" and one["attack"] == "copycat")
     other = plain | {"seed": 1, "ratio": 2 * plain["ratio"]}
-    (found,) = Results([plain, other]).gathered
+    (found,) = Results([plain, other]).aggregates
     assert found.mean("ratio") == pytest.approx(1.5 * plain["ratio"])
     assert (
-        found.said(times, "ratio")
+        found.format_mean(times, "ratio")
         == f"{times(1.5 * plain['ratio'])} ({times(plain['ratio'])} to {times(other['ratio'])})"
     )
 
 
-def test_who_is_suspected_with_some_seeds_is_shown_with_his_share(documents):
+def test_suspicion_with_some_seeds_is_shown_with_its_share(documents):
     watched = next(one for one in documents if one["defence"] == "PRADA")
     seen, unseen = {"suspected": 1.0, "first_alarm": 560.0}, {"suspected": 0.0, "first_alarm": None}
     found = [watched | {"seed": seed} | (seen if seed < 2 else unseen) for seed in range(4)]
@@ -285,8 +284,8 @@ def test_of_several_budgets_tables_show_all_in_order_and_charts_the_largest(docu
     larger = [one | {"budget": 200, "course": one["course"][:2]} for one in plain]
     smaller = [one | {"budget": 50} for one in plain]
     results = Results([*larger, *plain, *smaller])
-    names = [(one["attack"], one["tariff"], one["defence"]) for one in results.gathered]
-    assert [one["budget"] for one in results.gathered] == [50, 100, 200] * (len(names) // 3)
+    names = [(one["attack"], one["tariff"], one["defence"]) for one in results.aggregates]
+    assert [one["budget"] for one in results.aggregates] == [50, 100, 200] * (len(names) // 3)
     assert names[::3] == names[1::3] == names[2::3]
     (panel,) = leak_against_queries(results).chart.panels
     assert sorted(curve.label for curve in panel.curves) == sorted({one["attack"] for one in plain})
@@ -298,7 +297,7 @@ def test_a_report_of_nothing_is_refused(tmp_path):
         write_report([], tmp_path)
 
 
-def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
+def test_the_command_runs_reports_and_resumes(tmp_path, workspace):
     out, cache = tmp_path / "out", str(workspace.cache)
     command = ["bench", "run", "quick", "-o", str(out), "--cache", cache, "--queries", "40", "--json", "-"]
     ran = CliRunner().invoke(app, command)
@@ -326,7 +325,7 @@ def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["run", "no such", "-o", "x"], "there is no suite"),
         (["run", "quick", "-o", "x", "--dataset", "no such"], "there is no data set no such"),
@@ -334,32 +333,32 @@ def test_the_command_runs_reports_and_goes_on(tmp_path, workspace):
         (["report", "no such folder", "-o", "x"], "there is no folder"),
     ],
 )
-def test_a_wrong_command_says_what_there_is(arguments, said):
+def test_a_usage_error_lists_the_known_names(arguments, message):
     wrong = CliRunner().invoke(app, ["bench", *arguments])
     assert wrong.exit_code == 2
-    assert said in wrong.stderr
+    assert message in wrong.stderr
 
 
 @pytest.mark.usefixtures("baseline")
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "2")])
-def test_an_interrupted_command_leaves_no_process_and_goes_on(  # noqa: PLR0917  fixtures
+def test_an_interrupted_command_leaves_no_process_and_resumes(  # noqa: PLR0917  fixtures
     tmp_path, workspace, number, jobs, children, gone, interrupted
 ):
     out = tmp_path / "out"
     options = ["run", "quick", "-o", str(out), "--cache", str(workspace.cache), "--queries", "45", "--jobs", jobs]
     command = [sys.executable, "-m", "modeltoll", "bench", *options]
-    running_ = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(out.rglob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    left = children(running_.pid)
+    left = children(process.pid)
     assert bool(left) == (jobs != "1")
-    running_.send_signal(number)
-    _, said = running_.communicate(timeout=60)
+    process.send_signal(number)
+    _, output = process.communicate(timeout=60)
     done = len(list(out.rglob("*.json")))
-    assert running_.returncode in interrupted, said
-    assert "Traceback" not in said
-    assert gone(left), "a process is still at work"
+    assert process.returncode in interrupted, output
+    assert "Traceback" not in output
+    assert gone(left), "a process is still running"
     assert not list(tmp_path.rglob("*.part"))
     assert 0 < done < 60
     again = CliRunner().invoke(app, ["bench", *options])
@@ -369,11 +368,11 @@ def test_an_interrupted_command_leaves_no_process_and_goes_on(  # noqa: PLR0917 
 
 
 @pytest.mark.torch
-def test_data_sets_that_are_not_at_hand_are_asked_for(tmp_path, monkeypatch):
+def test_missing_data_sets_are_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("MODELTOLL_DATA", raising=False)
     missing = CliRunner().invoke(app, ["bench", "run", "table2", "-o", str(tmp_path), "--cache", str(tmp_path)])
     assert missing.exit_code == 1
-    assert "say where the data sets are: --data-dir DIR" in missing.stderr
+    assert "give the folder of the data sets: --data-dir DIR" in missing.stderr
 
 
 def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):
@@ -384,12 +383,12 @@ def test_a_cluster_needs_its_extra(monkeypatch, tmp_path):
     assert "pip install 'modeltoll[ray]'" in wrong.stderr
 
 
-def test_an_attack_that_is_not_there_fails_its_errand_alone(tmp_path, workspace):
+def test_an_unknown_attack_fails_its_own_job_only(tmp_path, workspace):
     command = ["bench", "run", "table3", "--dataset", "digits", "--attack", "no such", "-o", str(tmp_path)]
     ran = CliRunner().invoke(app, [*command, "--cache", str(workspace.cache)])
     assert ran.exit_code == 1
     assert "there is no attack 'no such'" in ran.stderr
-    assert "the same command goes on" in ran.stderr
+    assert "the same command resumes" in ran.stderr
 
 
 def test_results_are_rounded_numbers(documents):

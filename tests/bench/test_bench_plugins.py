@@ -1,4 +1,4 @@
-"""Every plug of the bench keeps its law, and the suites find those that do not."""
+"""The bench's built-in plug-ins pass their conformance suites, which find faulty ones."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.defences.perturbations import Misinformation, ReverseSigmoid, Rounding, TopOne
 from modeltoll.bench.defences.prada import Prada
-from modeltoll.bench.defences.registry import DEFENCES, answering, detecting
+from modeltoll.bench.defences.registry import DEFENCES, make_defence, make_detector
 from modeltoll.bench.evasions.evasion import Cover
-from modeltoll.bench.evasions.registry import EVASIONS, PLAIN
+from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
 from modeltoll.testing.bench_plugins import check_defence, check_detector, check_evasion, check_kind, check_victim
 
 RNG = np.random.default_rng(0)
 STOLEN = RNG.lognormal(1.0, 1.0, (40, 2))
-CROWD = Cover(
+COVER = Cover(
     RNG.lognormal(size=(60, 2)), RNG.random((30, 2)), np.zeros((1, 2)), 0.01, lambda rows: rows.sum(axis=1), False
 )
 SCORES = RNG.dirichlet(np.full(6, 0.3), 50)
@@ -27,38 +27,38 @@ DIGITS_28 = Images(RNG.random((12, 28, 28)), np.arange(12) % 10)
 
 
 @pytest.mark.parametrize("name", EVASIONS)
-def test_evasions_keep_the_law(name):
+def test_evasions_pass_the_conformance_suite(name):
     assert EVASIONS[name].name == name
-    check_evasion(EVASIONS[name], STOLEN, CROWD)
+    check_evasion(EVASIONS[name], STOLEN, COVER)
 
 
 def fillers_of(name):
-    traffic = EVASIONS[name].plan(STOLEN, CROWD, np.random.default_rng(1)).scenario.traffic
+    traffic = EVASIONS[name].plan(STOLEN, COVER, np.random.default_rng(1)).scenario.traffic
     return traffic.leaks[~traffic.wanted]
 
 
-def test_middling_fillers_are_one_row_from_the_middle_of_the_honest():
+def test_middling_fillers_are_one_honest_row_near_the_median():
     (middle,) = np.unique(fillers_of("middling-4"), axis=0)
-    shares = (CROWD.honest < middle).mean(axis=0)
+    shares = (COVER.honest < middle).mean(axis=0)
     assert (np.abs(shares - 0.5) < 0.2).all()
 
 
-def test_imitating_fillers_come_from_the_dearer_half_of_the_honest():
-    prices = CROWD.price(CROWD.honest)
+def test_imitating_fillers_are_honest_rows_of_the_more_expensive_half():
+    prices = COVER.price(COVER.honest)
     found = {tuple(row) for row in fillers_of("imitating-4")}
-    assert found == {tuple(row) for row in CROWD.honest[prices >= np.median(prices)]}
+    assert found == {tuple(row) for row in COVER.honest[prices >= np.median(prices)]}
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.answers])
-def test_defences_keep_the_law(name, baseline):
-    defence = answering(name, baseline)
+def test_defences_pass_the_conformance_suite(name, baseline):
+    defence = make_defence(name, baseline)
     assert defence.name == name
     check_defence(defence, SCORES)
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DEFENCES.built_in.items() if spec.detects])
-def test_detectors_keep_the_law(name, baseline, prepared):
-    detector = detecting(name, baseline)
+def test_detectors_pass_the_conformance_suite(name, baseline, prepared):
+    detector = make_detector(name, baseline)
     assert detector.name == name
     honest, foreign = prepared.data_split.honest.x, prepared.data_split.foreign.x[:300]
     for images in (honest, foreign):
@@ -67,11 +67,11 @@ def test_detectors_keep_the_law(name, baseline, prepared):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("honest", [COLOURS, DIGITS_28, Images(COLOURS.x[:, :1, :, 0], COLOURS.y)])
-def test_kinds_of_honest_images_keep_the_law(name, honest):
+def test_kinds_of_honest_images_pass_the_conformance_suite(name, honest):
     check_kind(KINDS[name], honest)
 
 
-def test_victims_of_scikit_learn_keep_the_law(prepared):
+def test_victims_from_scikit_learn_pass_the_conformance_suite(prepared):
     check_victim(prepared.victim, prepared.data_split.honest.x[:7])
 
 
@@ -98,33 +98,33 @@ def test_jittered_copies_stay_within_a_grey_step():
     assert len(np.unique(copies.reshape(20, -1), axis=0)) == 20
 
 
-def test_top_one_tells_the_label_alone():
-    told = TopOne().answer(SCORES)
-    assert np.array_equal(told.argmax(axis=1), SCORES.argmax(axis=1))
-    assert set(np.unique(told)) == {0.0, 1.0}
+def test_top_one_answers_the_label_only():
+    perturbed = TopOne().answer(SCORES)
+    assert np.array_equal(perturbed.argmax(axis=1), SCORES.argmax(axis=1))
+    assert set(np.unique(perturbed)) == {0.0, 1.0}
 
 
-def test_rounding_leaves_few_values_and_a_label_where_nothing_is_left():
+def test_rounding_leaves_few_values_and_a_label_for_rows_of_zeros():
     flat = np.full((1, 40), 1 / 40)
     assert Rounding().answer(flat).sum() == 1.0
     assert len(np.unique(np.round(SCORES, 1))) <= 11
 
 
-def test_the_reverse_sigmoid_makes_sure_answers_less_sure():
+def test_the_reverse_sigmoid_lowers_high_scores():
     sure = np.array([[0.97, 0.02, 0.01]])
-    told = ReverseSigmoid().answer(sure)
-    assert told[0, 0] < 0.97
-    assert told[0, 0] == told.max()
+    perturbed = ReverseSigmoid().answer(sure)
+    assert perturbed[0, 0] < 0.97
+    assert perturbed[0, 0] == perturbed.max()
 
 
-def test_misinformation_is_for_answers_below_the_threshold():
+def test_misinformation_changes_answers_below_the_threshold_only():
     sure, unsure = np.array([[0.9, 0.08, 0.02]]), np.array([[0.5, 0.3, 0.2]])
     defence = Misinformation(0.7)
     assert np.allclose(defence.answer(sure), sure)
     assert np.allclose(defence.answer(unsure), [[0.2, 0.3, 0.5]])
 
 
-def test_prada_accuses_steps_of_one_length_and_not_random_rows():
+def test_prada_detects_steps_of_one_length_and_not_random_rows():
     steps = np.cumsum(np.full((400, 4), 0.01), axis=0) + RNG.choice([0.0, 5.0], (400, 1), p=[0.5, 0.5])
     labels = np.zeros(400, np.int64)
     assert Prada().first_alarm(steps, labels) is not None
@@ -134,14 +134,14 @@ def test_prada_accuses_steps_of_one_length_and_not_random_rows():
 
 @dataclass(frozen=True)
 class Broken:
-    """An evasion, a defence and a watcher that break their laws."""
+    """An evasion, a defence and a detector that violate their protocols."""
 
     name: str = "broken"
     family: str = "broken"
     level: float = 1.0
 
     def plan(self, stolen, cover, rng):
-        plain = EVASIONS[PLAIN].plan(stolen[::-1], cover, rng)
+        plain = EVASIONS[NO_EVASION].plan(stolen[::-1], cover, rng)
         return replace(plain)
 
     def answer(self, scores):
@@ -151,9 +151,9 @@ class Broken:
         return len(images)
 
 
-def test_the_suites_refuse_what_breaks_the_law():
+def test_the_suites_reject_violations():
     with pytest.raises(AssertionError, match="out of order"):
-        check_evasion(Broken(), STOLEN, CROWD)
+        check_evasion(Broken(), STOLEN, COVER)
     with pytest.raises(AssertionError, match="sum to 1"):
         check_defence(Broken(), SCORES)
     with pytest.raises(AssertionError, match="before the first"):
