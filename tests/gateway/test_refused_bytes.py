@@ -15,7 +15,7 @@ from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
-from modeltoll.gateway.protocols.v1 import TensorFlowServing
+from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 from modeltoll.records import Answer
 
 SERVICE = ServiceDescription("digits", "p", "probabilities", classes=4, max_rows=64)
