@@ -35,7 +35,7 @@ from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
 from modeltoll.gateway.callers.identify import hash_key
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Caller, Leaks

@@ -36,7 +36,7 @@ from modeltoll.demo.data import DATA_LOADERS, DataSizes
 from modeltoll.errors import TollTooDear
 from modeltoll.gateway.assembly.components import build_served_model
 from modeltoll.gateway.settings.load import load_settings
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Leaks, LogEntry

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from modeltoll.gateway.settings.load import Settings
+from modeltoll.gateway.settings.gateway import Settings
 
 __all__ = ["Section", "sections", "settings_tables"]
 

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from modeltoll.bench import runner, suites
 from modeltoll.bench.attack_setup import PreparedAttack, prepare_attack
 from modeltoll.bench.experiment import ResultOrigin
-from modeltoll.bench.formatting import HEADINGS, MARK, cells, failures
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.curves import leak_against_queries
 from modeltoll.bench.report.page import report_sections, write_report
@@ -25,6 +24,7 @@ from modeltoll.bench.result_files import read_results
 from modeltoll.bench.runner import RunSettings, extraction_of, pending_jobs, run_all, run_job
 from modeltoll.bench.shared_progress import no_progress, shared_progress, write_progress
 from modeltoll.bench.suites import SUITES, SuiteOptions, plan_experiments
+from modeltoll.bench.table_rows import HEADINGS, MARK, cells, failures
 from modeltoll.bench.toll_schemes import PUBLISHED
 from modeltoll.cli import app
 from modeltoll.errors import ModeltollError, SettingsError

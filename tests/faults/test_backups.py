@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.servers import PASSWORD, postgres_server, valkey_server
 

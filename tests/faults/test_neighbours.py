@@ -16,7 +16,7 @@ from modeltoll.errors import AnswerError, LedgerError, TokenExpired, UpstreamErr
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
 from modeltoll.gateway.public.app import application
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller

@@ -24,7 +24,7 @@ from modeltoll.gateway.admin.api.app import api_application
 from modeltoll.gateway.admin.api.operations import AdminApi, without_password
 from modeltoll.gateway.admin.auth import AdminAuth
 from modeltoll.gateway.assembly.build import build_gateway
-from modeltoll.gateway.callers.key_file import KeyRecord, change_keys, read_keys
+from modeltoll.gateway.callers.api_key_file import KeyRecord, change_keys, read_keys
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.calibration_file import save_calibration

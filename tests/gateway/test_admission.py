@@ -16,7 +16,7 @@ from modeltoll.gateway.assembly.callers import build_admission
 from modeltoll.gateway.core.admission import AdmissionControl, AdmissionTerms, AdmissionTicket
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
-from modeltoll.gateway.settings.load import Settings
+from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller

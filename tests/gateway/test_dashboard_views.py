@@ -259,7 +259,7 @@ def test_a_row_with_the_leaks_of_the_price_table_costs_what_the_table_says(sampl
     seen = price_curve(sample.tariff)
     rows = Leaks(MEASURES, np.array([line.leaks for line in seen.lines]))
     factors = sample.tariff.assess(rows, rng()).factors
-    p_values = (1 + sample.tariff.at_least(rows)) / (seen.honest + 1)
+    p_values = (1 + sample.tariff.count_at_least(rows)) / (seen.honest + 1)
     for line, factor, p_value in zip(seen.lines, factors, p_values, strict=True):
         assert np.all(np.abs(p_value - line.share) <= 2.0 / (seen.honest + 1))
         if line.share >= 0.01:

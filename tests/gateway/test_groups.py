@@ -10,7 +10,7 @@ import pytest
 from modeltoll.gateway.assembly.build import build_identifier
 from modeltoll.gateway.callers.identify import RequestIdentity, Tier
 from modeltoll.gateway.core.drift_monitor import CHECK_ROWS, DriftMonitor
-from modeltoll.gateway.settings.load import Settings
+from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.pricing.adaptive_g import AdaptiveG
 from modeltoll.pricing.drift import DriftDetector
 from modeltoll.records import Caller

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.gateway.protocols.discovery import DiscoveredModel
+from modeltoll.gateway.protocols.probe import DiscoveredModel
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.settings_template import first_settings
 from modeltoll.pricing.calibration_file import save_calibration

@@ -10,8 +10,8 @@ import yaml
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
+from modeltoll.gateway.callers.api_key_file import read_keys
 from modeltoll.gateway.callers.identify import hash_key
-from modeltoll.gateway.callers.key_file import read_keys
 
 MODEL = {"tariff": "t.json", "output": {"name": "p", "kind": "probabilities"}, "measures": [{"name": "entropy"}]}
 

@@ -19,7 +19,7 @@ from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
 from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
-from modeltoll.gateway.protocols.v1 import TensorFlowServing
+from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 from modeltoll.gateway.protocols.vllm_classify import VllmClassify
 from modeltoll.leak.token_entropy import TokensMeasure
 from modeltoll.records import Answer

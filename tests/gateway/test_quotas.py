@@ -11,7 +11,7 @@ import pytest
 from modeltoll.errors import AllowanceSpent, LedgerError
 from modeltoll.gateway.assembly.build import build_identifier
 from modeltoll.gateway.callers.identify import CallerIdentifier, Tier, hash_key
-from modeltoll.gateway.settings.load import Settings
+from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.records import Caller, DailyQuota, DailyUsage
 from modeltoll.testing.protocols import serving
 

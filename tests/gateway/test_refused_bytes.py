@@ -15,7 +15,7 @@ from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
-from modeltoll.gateway.protocols.v1 import TensorFlowServing
+from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 from modeltoll.records import Answer
 
 SERVICE = ServiceDescription("digits", "p", "probabilities", classes=4, max_rows=64)
@@ -114,7 +114,7 @@ def test_raw_scores_that_are_texts_are_not_released():
     """Even where there are as many as there should be."""
     raw = b"\0\0\0\0" * 4
     head = json.dumps(said({"datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}})).encode()
-    answer = Answer(200, wire.fold_type("application/octet-stream", str(len(head))), head + raw)
+    answer = Answer(200, wire.with_binary_length("application/octet-stream", str(len(head))), head + raw)
     with pytest.raises(AnswerError) as refused:
         OIP.evidence(ParsedRequest((bytes(8),), None), answer, SERVICE)
     assert refused.value.private == "is of datatype BYTES"

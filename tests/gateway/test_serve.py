@@ -24,8 +24,8 @@ from starlette.routing import Route
 from modeltoll.demo.processes import free_port
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.callers.api_key_file import change_keys
 from modeltoll.gateway.callers.identify import hash_key
-from modeltoll.gateway.callers.key_file import change_keys
 from modeltoll.gateway.server.serve import serve
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.sqlite import SqliteLedger

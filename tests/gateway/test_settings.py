@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.settings.load import Settings, load_settings
+from modeltoll.gateway.settings.gateway import Settings
+from modeltoll.gateway.settings.load import load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 GOOD = """

@@ -16,7 +16,7 @@ import resource
 from pathlib import Path
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.records import Caller, Charge
 

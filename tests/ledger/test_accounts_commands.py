@@ -14,7 +14,7 @@ import redis
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, DailyQuota, DailyUsage
 from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 from modeltoll.testing.servers import PASSWORD

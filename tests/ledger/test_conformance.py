@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.testing.ledgers import CHECKS, PERSISTENCE_CHECKS, check_ledger

@@ -8,7 +8,7 @@ import numpy as np
 
 from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader
 from modeltoll.gateway.admin.dashboard.log_tail import TailLimits
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from sample_traffic import MEASURES, MODEL, SampleTraffic, build_tariff, sample_callers, simulate_day
 
 NOW = 1_750_000_000.0

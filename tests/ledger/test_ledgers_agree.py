@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge, LogEntry, Work
 
 CALLERS = [

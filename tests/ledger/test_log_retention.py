@@ -8,7 +8,7 @@ import pytest
 
 from modeltoll.errors import SettingsError
 from modeltoll.ledger import log_retention
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.log_retention import Retention
 from modeltoll.records import Caller, LogEntry, Work
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from modeltoll.ledger import postgres_pool, sqlite_open
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, DailyQuota, DailyUsage
 from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 

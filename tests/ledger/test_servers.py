@@ -16,7 +16,7 @@ import redis
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger import postgres_pool, valkey_connection
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge, LogEntry, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD

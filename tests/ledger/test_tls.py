@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge
 
 ENTRY = Charge("m", 1, (0.5,), ((1,),), (b"12345678",), (1, 3), "t", 1e9)

@@ -15,7 +15,7 @@ from modeltoll.errors import SettingsError
 from modeltoll.gateway.assembly.measures import build_measure
 from modeltoll.gateway.assembly.protocols import build_protocol
 from modeltoll.gateway.protocols.registry import PROTOCOLS, ProtocolSpec
-from modeltoll.gateway.settings.models import MeasureSettings, ModelSettings
+from modeltoll.gateway.settings.served_models import MeasureSettings, ModelSettings
 from modeltoll.leak.registry import MEASURES, MeasureSpec
 from modeltoll.ledger.registry import LEDGERS
 from modeltoll.plugins import Registry, call_factory, resolve

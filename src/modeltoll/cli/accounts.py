@@ -141,7 +141,7 @@ def export(
 def _with_ledger(location: str, ask: Callable[[Ledger], Awaitable[T]]) -> T:
     """Open an existing ledger, call ``ask`` with it, and close it."""
     with requires_extra("gateway"):
-        from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
+        from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
     url = _url(location)
 
     async def run() -> T:

@@ -157,8 +157,8 @@ def _run_jobs(jobs_left: Sequence[Job], run_settings: RunSettings, jobs: int, ra
 
 def _show(planned: Sequence[Experiment], folder: Path, json_file: str | None) -> None:
     """Print the results that exist as a table, and failed checks as warnings."""
-    from modeltoll.bench.formatting import HEADINGS, cells, failures  # noqa: PLC0415  an extra
     from modeltoll.bench.result_files import StoredResults  # noqa: PLC0415
+    from modeltoll.bench.table_rows import HEADINGS, cells, failures  # noqa: PLC0415  an extra
 
     stored = StoredResults(folder)
     documents = [document for document in map(stored.get, planned) if document is not None]

@@ -23,7 +23,7 @@ from modeltoll.cli.terminal import (
 from modeltoll.errors import SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
+    from modeltoll.gateway.callers.api_key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.settings.callers import CallerSettings
 
 __all__ = ["commands"]
@@ -65,20 +65,20 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
     from pydantic import ValidationError  # noqa: PLC0415  an extra
 
     callers, path = _owner(settings)
-    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
+    from modeltoll.gateway.callers import api_key_file  # noqa: PLC0415
     from modeltoll.gateway.settings.errors import errors_of  # noqa: PLC0415
 
     if tier not in callers.tiers:
         raise SettingsError([f"--tier: there is no {tier!r}; there are: {', '.join(callers.tiers)}"])
-    now, (key, sha256) = _now(), key_file.draw_key()
+    now, (key, sha256) = _now(), api_key_file.draw_key()
     end = None if expires is None else _expiry(expires, now)
     try:
-        line = key_file.KeyRecord(
+        line = api_key_file.KeyRecord(
             name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
         )
     except ValidationError as error:
         raise SettingsError(errors_of(error)) from None
-    key_file.change_keys(path, lambda document: key_file.with_key(document, line, another=another))
+    api_key_file.change_keys(path, lambda document: api_key_file.with_key(document, line, another=another))
     _print_key(key, f"created a key of {name} (id {line.identity}, tier {tier})")
 
 
@@ -87,7 +87,7 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
 def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
     """List the keys with name, id, tier, organisation and expiry. The keys themselves are not stored."""
     _, path = _owner(settings)
-    from modeltoll.gateway.callers.key_file import read_keys  # noqa: PLC0415
+    from modeltoll.gateway.callers.api_key_file import read_keys  # noqa: PLC0415
 
     document, now = read_keys(path), _now()
     if json_file is not None:
@@ -111,10 +111,12 @@ def revoke(
 ) -> None:
     """Revoke all keys of a name, or one of them."""
     _, path = _owner(settings)
-    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
+    from modeltoll.gateway.callers import api_key_file  # noqa: PLC0415
 
-    before = len(key_file.read_keys(path).keys)
-    after: KeyDocument = key_file.change_keys(path, lambda document: key_file.without_key(document, name, identity))
+    before = len(api_key_file.read_keys(path).keys)
+    after: KeyDocument = api_key_file.change_keys(
+        path, lambda document: api_key_file.without_key(document, name, identity)
+    )
     note.print(escape(f"{name}: {before - len(after.keys)} revoked"), soft_wrap=True)
 
 
@@ -127,11 +129,13 @@ def rotate(
 ) -> None:
     """Replace a key by a new one with the same terms and print it; the old one stays valid for a while."""
     _, path = _owner(settings)
-    from modeltoll.gateway.callers import key_file  # noqa: PLC0415
+    from modeltoll.gateway.callers import api_key_file  # noqa: PLC0415
 
-    now, (key, sha256) = _now(), key_file.draw_key()
+    now, (key, sha256) = _now(), api_key_file.draw_key()
     overlap_time = _duration(overlap, "--overlap")
-    key_file.change_keys(path, lambda document: key_file.with_new_key(document, name, sha256, now, overlap_time))
+    api_key_file.change_keys(
+        path, lambda document: api_key_file.with_new_key(document, name, sha256, now, overlap_time)
+    )
     _print_key(
         key,
         f"created a new key of {name} (id {sha256[:8]}); the old keys expire {now + overlap_time:%Y-%m-%d %H:%M} UTC",

@@ -25,7 +25,7 @@ from modeltoll.cli.terminal import (  # first: its error names the extra that is
 import typer
 
 from modeltoll._version import __version__
-from modeltoll.cli import accounts, bench, calibrate, client, demo, fit_measures, keys, setup, simulate_explain
+from modeltoll.cli import accounts, bench, calibrate, call_proxy, demo, fit_measures, keys, setup, simulate_explain
 
 __all__ = ["app", "main"]
 
@@ -146,7 +146,7 @@ for commands in (  # in the order of --help
     simulate_explain.commands,
     accounts.commands,
     keys.commands,
-    client.commands,
+    call_proxy.commands,
     _bench_puzzle_command,
     bench.commands,
 ):

@@ -202,7 +202,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
 
 
 async def _account(url: str, caller: Caller, model: str) -> Account:
-    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
+    from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
 
     async with open_ledger(url, create=False) as ledger:
         account = await ledger.account(caller, model, time.time())

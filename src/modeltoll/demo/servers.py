@@ -19,7 +19,7 @@ from modeltoll.demo.processes import free_port, serving
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model
-from modeltoll.ledger.locate import open_ledger
+from modeltoll.ledger.from_url import open_ledger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import save_profile
 

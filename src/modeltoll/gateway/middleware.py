@@ -14,7 +14,8 @@ from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.gateway.settings.load import Settings, load_settings
+from modeltoll.gateway.settings.gateway import Settings
+from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.bench.checks import Check, check_across_results
-from modeltoll.bench.formatting import MARK, failed_checks
+from modeltoll.bench.table_rows import MARK, failed_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -71,7 +71,7 @@ def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> 
 
 async def logged_leaks(target: CalibrationTarget) -> Leaks:
     """Leaks that a gateway in shadow mode wrote to its ledger's log."""
-    from modeltoll.ledger.locate import open_ledger  # noqa: PLC0415
+    from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import leaks_of_log  # noqa: PLC0415
 
     if target.loaded is None:

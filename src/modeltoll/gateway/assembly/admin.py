@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.assembly.gateway import SharedResources
     from modeltoll.gateway.core.gate import Gate
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
 
 __all__ = ["API", "DASHBOARD", "PLAYGROUND", "build_admin"]

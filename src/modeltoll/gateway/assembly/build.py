@@ -23,7 +23,7 @@ from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestLogMiddleware
 from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
 from modeltoll.gateway.settings.field_types import IN_PROCESS
-from modeltoll.gateway.settings.load import Settings
+from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.pricing.conformal import ConformalTariff
@@ -183,7 +183,7 @@ def _build_gates(
 
 
 def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, components: Components) -> None:
-    key_store, watches = components.key_store, components.file_watches
+    api_keys, watches = components.api_keys, components.file_watches
     metrics.register_gauge("upstream_inside", "Requests that are with the model server", lambda: upstream.active)
     metrics.register_gauge("upstream_waiting", "Requests that wait for the model server", lambda: upstream.waiting)
     metrics.register_gauge(
@@ -191,8 +191,8 @@ def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, compone
         "Files of keys that cannot be used as they are now",
         lambda: sum(watch.invalid for watch in watches),
     )
-    if key_store:
-        metrics.register_gauge("keys", "Keys of the key file that are in force", lambda: key_store.valid_count)
+    if api_keys:
+        metrics.register_gauge("keys", "Keys of the key file that are in force", lambda: api_keys.valid_count)
 
 
 def _publish_tariffs(metrics: GatewayMetrics, gates: Mapping[str, Gate]) -> None:

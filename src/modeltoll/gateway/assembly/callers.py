@@ -6,9 +6,9 @@ import time
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from modeltoll.gateway.callers.api_keys import ApiKeys
 from modeltoll.gateway.callers.identify import CallerIdentifier, Tier
 from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy
-from modeltoll.gateway.callers.key_store import KeyStore
 from modeltoll.gateway.core.admission import AdmissionControl, AdmissionTerms
 from modeltoll.records import DailyQuota
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.callers.identify import Credentials
     from modeltoll.gateway.settings.callers import KeySettings, TierSettings
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.records import Caller
 
-__all__ = ["build_admission", "build_identifier", "build_jwt_credentials", "build_key_store", "build_tiers"]
+__all__ = ["build_admission", "build_api_keys", "build_identifier", "build_jwt_credentials", "build_tiers"]
 
 
 def _tier(settings: TierSettings) -> Tier:
@@ -34,7 +34,7 @@ def build_tiers(settings: Settings) -> Mapping[str, Tier]:
     return {name: _tier(tier) for name, tier in settings.callers.tiers.items()}
 
 
-def build_key_store(settings: Settings) -> KeyStore | None:
+def build_api_keys(settings: Settings) -> ApiKeys | None:
     """The keys of the key file; None where the settings name none.
 
     Raises:
@@ -42,9 +42,9 @@ def build_key_store(settings: Settings) -> KeyStore | None:
     """
     if settings.callers.key_file is None:
         return None
-    key_store = KeyStore(settings.callers.key_file, build_tiers(settings), time.time)
-    key_store.file_watch.read()
-    return key_store
+    api_keys = ApiKeys(settings.callers.key_file, build_tiers(settings), time.time)
+    api_keys.file_watch.read()
+    return api_keys
 
 
 def build_jwt_credentials(settings: Settings) -> JwtCredentials | None:

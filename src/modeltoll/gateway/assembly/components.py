@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import ModeltollError, SettingsError
-from modeltoll.gateway.assembly.callers import build_jwt_credentials, build_key_store
+from modeltoll.gateway.assembly.callers import build_api_keys, build_jwt_credentials
 from modeltoll.gateway.assembly.measures import build_measure
 from modeltoll.gateway.assembly.protocols import build_protocol, build_service, path_conflicts
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
 from modeltoll.gateway.assembly.shared import build_shared_resources
 from modeltoll.gateway.core.request import SHADOW, ServedModel
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.unpriced import UnpricedTariff
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from modeltoll.gateway.assembly.gateway import Gateway, SharedResources
+    from modeltoll.gateway.callers.api_keys import ApiKeys
     from modeltoll.gateway.callers.identify import Credentials
     from modeltoll.gateway.callers.json_web_tokens import JwtCredentials
-    from modeltoll.gateway.callers.key_store import KeyStore
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.file_watch import FileWatch
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.precomputed import PrecomputedPool
@@ -48,18 +48,18 @@ class Components:
     tariffs: Mapping[str, Tariff]
     selectors: Mapping[str, PuzzleSelector]
     precomputed: PrecomputedPool | None
-    key_store: KeyStore | None
+    api_keys: ApiKeys | None
     jwt_credentials: JwtCredentials | None
 
     @property
     def credentials(self) -> Sequence[Credentials]:
         """The sources of credentials, beside the keys in the settings."""
-        return [kind for kind in (self.key_store, self.jwt_credentials) if kind]
+        return [kind for kind in (self.api_keys, self.jwt_credentials) if kind]
 
     @property
     def file_watches(self) -> tuple[FileWatch, ...]:
         """The files that are read again when they change."""
-        return tuple(kind.file_watch for kind in (self.key_store, self.jwt_credentials) if kind and kind.file_watch)
+        return tuple(kind.file_watch for kind in (self.api_keys, self.jwt_credentials) if kind and kind.file_watch)
 
 
 def build_components(settings: Settings, before: Gateway | None) -> Components:
@@ -72,10 +72,10 @@ def build_components(settings: Settings, before: Gateway | None) -> Components:
     profile, served_models, tariffs, selectors = DEFAULT_PROFILE, {}, {}, {}
     precomputed = build_precomputed_pool(settings)
     shared = before.shared if before else None
-    key_store: KeyStore | None = None
+    api_keys: ApiKeys | None = None
     jwt_credentials: JwtCredentials | None = None
     with faults.under("callers.key_file"):
-        key_store = build_key_store(settings)
+        api_keys = build_api_keys(settings)
     with faults.under("callers.jwt"):
         jwt_credentials = build_jwt_credentials(settings)
     with faults.under("profile"):
@@ -92,7 +92,7 @@ def build_components(settings: Settings, before: Gateway | None) -> Components:
     faults.sentences += path_conflicts(served_models)
     faults.raise_collected()
     assert shared is not None  # or there was a fault
-    return Components(shared, profile, served_models, tariffs, selectors, precomputed, key_store, jwt_credentials)
+    return Components(shared, profile, served_models, tariffs, selectors, precomputed, api_keys, jwt_credentials)
 
 
 def build_served_model(settings: Settings, name: str) -> ServedModel:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.file_watch import FileWatch
     from modeltoll.gateway.observability.metrics import GatewayMetrics
     from modeltoll.gateway.observability.request_log import RequestRecorder
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.state import ServerState
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger

@@ -10,7 +10,7 @@ from modeltoll.leak.registry import INPUTS, MEASURES
 from modeltoll.plugins import call_factory
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.settings.models import MeasureSettings
+    from modeltoll.gateway.settings.served_models import MeasureSettings
     from modeltoll.leak.measure import LeakMeasure
 
 __all__ = ["build_measure"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.protocols.protocol import ServingProtocol
-    from modeltoll.gateway.settings.models import ModelSettings
+    from modeltoll.gateway.settings.served_models import ModelSettings
 
 __all__ = ["build_protocol", "build_service", "path_conflicts"]
 

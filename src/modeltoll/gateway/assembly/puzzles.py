@@ -12,8 +12,8 @@ from modeltoll.puzzle.precomputed import PRECOMPUTED_KIB, PrecomputedPool
 from modeltoll.puzzle.registry import PUZZLES, PuzzleContext
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.settings.load import Settings
-    from modeltoll.gateway.settings.models import PuzzleSettings
+    from modeltoll.gateway.settings.gateway import Settings
+    from modeltoll.gateway.settings.served_models import PuzzleSettings
     from modeltoll.puzzle.puzzle import Puzzle
     from modeltoll.puzzle.registry import PuzzleSpec
     from modeltoll.records import MachineProfile

@@ -19,7 +19,7 @@ from modeltoll.pricing.drift import DriftDetector
 if TYPE_CHECKING:
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.observability.tracing import Tracer
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
 

@@ -12,7 +12,7 @@ from modeltoll.pricing.conformal import ConformalTariff
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
 

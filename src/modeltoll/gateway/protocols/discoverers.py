@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.protocols.discovery import (
+from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.oip_tensors import NUMERIC
+from modeltoll.gateway.protocols.probe import (
     MODEL_NAME,
     DiscoveredModel,
     Probe,
@@ -22,11 +24,9 @@ from modeltoll.gateway.protocols.discovery import (
     sample_rows,
     with_scores,
 )
-from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.oip_tensors import NUMERIC
 from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.gateway.protocols.registry import SENTENCE
-from modeltoll.gateway.protocols.v1 import TensorFlowServing
+from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 
 __all__ = ["mlflow", "oip", "openai", "text_embeddings_inference", "v1"]
 

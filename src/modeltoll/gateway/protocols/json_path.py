@@ -12,7 +12,7 @@ from jmespath.exceptions import JMESPathError
 from modeltoll.errors import AnswerError, RequestError, SettingsError
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import classification_evidence, parsed_request
-from modeltoll.gateway.protocols.strict import error_text_at, load_answer, load_request
+from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_request
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats

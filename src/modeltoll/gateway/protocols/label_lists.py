@@ -10,8 +10,8 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import label_evidence
-from modeltoll.gateway.protocols.strict import load_answer, load_object
-from modeltoll.gateway.protocols.texts import TextProtocol, fingerprints_of, texts_in
+from modeltoll.gateway.protocols.strict_json import load_answer, load_object
+from modeltoll.gateway.protocols.text_inputs import TextProtocol, fingerprints_of, texts_in
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Evidence
 

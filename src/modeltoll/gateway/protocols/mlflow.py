@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.named import declared_row_inputs
+from modeltoll.gateway.protocols.declared_outputs import declared_row_inputs
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
-from modeltoll.gateway.protocols.strict import error_text_at, load_answer, load_object
+from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats

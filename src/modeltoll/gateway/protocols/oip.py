@@ -22,7 +22,7 @@ from modeltoll.gateway.protocols.oip_tensors import (
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
-from modeltoll.gateway.protocols.strict import load_object
+from modeltoll.gateway.protocols.strict_json import load_object
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Answer, Evidence
 

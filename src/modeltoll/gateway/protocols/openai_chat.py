@@ -19,8 +19,8 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
-from modeltoll.gateway.protocols.strict import load_answer, load_object
-from modeltoll.gateway.protocols.texts import TextProtocol, check_model
+from modeltoll.gateway.protocols.strict_json import load_answer, load_object
+from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import score_table
-from modeltoll.gateway.protocols.strict import load_object
-from modeltoll.gateway.protocols.texts import TextProtocol, check_model, fingerprints_of, texts_in
+from modeltoll.gateway.protocols.strict_json import load_object
+from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, fingerprints_of, texts_in
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.protocols.strict import error_text_at, load_answer
+from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from modeltoll.gateway.protocols.strict import error_text_at
+from modeltoll.gateway.protocols.strict_json import error_text_at
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from modeltoll.gateway.assembly.gateway import Gateway
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
 
 __all__ = ["ReloadingGateway", "keep_immutable"]
 

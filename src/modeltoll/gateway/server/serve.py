@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from modeltoll.gateway.assembly.gateway import Gateway
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.state import ServerState
 
 __all__ = [

@@ -28,14 +28,14 @@ from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp
 from modeltoll.gateway.server.reload import ReloadingGateway, keep_immutable
 from modeltoll.gateway.server.serve import SignalPolicy, event_loop_runner, listen, run_servers, shutdown_policy
 from modeltoll.gateway.settings.load import load_settings
-from modeltoll.ledger.locate import ledger_spec
+from modeltoll.ledger.from_url import ledger_spec
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
     from pathlib import Path
 
     from modeltoll.gateway.assembly.gateway import Gateway
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
 
 __all__ = ["run_workers"]
 

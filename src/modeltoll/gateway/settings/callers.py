@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from modeltoll.gateway.settings.field_types import HashedKey, Network, Person, WideIPv4, WideIPv6, each_once
-from modeltoll.gateway.settings.models import SettingsPart
+from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = [
     "NORMAL",

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from modeltoll.gateway.settings.models import SettingsPart
+from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = ["OperationSettings", "OperatorToken", "is_loopback"]
 

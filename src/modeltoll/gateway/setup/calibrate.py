@@ -28,7 +28,7 @@ from modeltoll.gateway.callers.identify import CallerIdentifier
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration import Calibration
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.pricing.fit import RowCosts, fit_calibration
@@ -37,7 +37,7 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.public.app import AppComponents
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.pricing.calibration import CalibrationProvenance
     from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit

@@ -12,7 +12,7 @@ from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.sample_requests import sample_request
-from modeltoll.ledger.locate import ledger_spec, open_ledger
+from modeltoll.ledger.from_url import ledger_spec, open_ledger
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import READINESS_PROBE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.core.gate import Gate
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Floats
 

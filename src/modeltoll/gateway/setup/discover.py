@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import ModeltollError
-from modeltoll.gateway.protocols.discovery import DiscoveredModel, Probe
+from modeltoll.gateway.protocols.probe import DiscoveredModel, Probe
 from modeltoll.gateway.protocols.registry import PROTOCOLS
 from modeltoll.plugins import resolve
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import AnswerError
-from modeltoll.gateway.protocols.discovery import dimensions_of, sample_rows
+from modeltoll.gateway.protocols.probe import dimensions_of, sample_rows
 from modeltoll.gateway.protocols.registry import PROTOCOLS
 
 if TYPE_CHECKING:

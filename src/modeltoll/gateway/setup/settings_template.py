@@ -14,7 +14,7 @@ from modeltoll.names import EMBEDDINGS, TOKENS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from modeltoll.gateway.protocols.discovery import DiscoveredModel
+    from modeltoll.gateway.protocols.probe import DiscoveredModel
 
 __all__ = ["first_settings"]
 

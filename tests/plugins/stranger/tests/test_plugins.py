@@ -13,7 +13,7 @@ from modeltoll.bench.attacks.attack import AttackerResources
 from modeltoll.bench.datasets import Images
 from modeltoll.bench.students.kernel import KernelCloneFactory
 from modeltoll.gateway.protocols.protocol import ServiceDescription
-from modeltoll.ledger.locate import ledger_from_url
+from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.registry import PuzzleContext
 from modeltoll.records import Answer, Evidence

@@ -11,16 +11,16 @@ from urllib.parse import urlsplit, urlunsplit
 from modeltoll._version import __version__
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin.api import schemas
-from modeltoll.gateway.callers.key_file import change_keys, read_keys, with_tier
+from modeltoll.gateway.callers.api_key_file import change_keys, read_keys, with_tier
 from modeltoll.pricing.conformal import ConformalTariff
 from modeltoll.records import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from modeltoll.gateway.callers.key_file import KeyDocument, KeyRecord
+    from modeltoll.gateway.callers.api_key_file import KeyDocument, KeyRecord
     from modeltoll.gateway.core.gate import Gate
-    from modeltoll.gateway.settings.load import Settings
+    from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.state import ServerState
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.records import Account, LogEntry

@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.discovery import DiscoveredModel, Probe, member_at, names_in
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
+from modeltoll.gateway.protocols.probe import DiscoveredModel, Probe, member_at, names_in
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.registry import ProtocolSpec
 from modeltoll.gateway.protocols.rows import classification_evidence, parsed_request
-from modeltoll.gateway.protocols.strict import load_answer, load_object
+from modeltoll.gateway.protocols.strict_json import load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats

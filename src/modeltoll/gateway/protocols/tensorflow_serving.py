@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.named import declared_inputs, declared_row_inputs
+from modeltoll.gateway.protocols.declared_outputs import declared_inputs, declared_row_inputs
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
-from modeltoll.gateway.protocols.strict import load_answer, load_object
+from modeltoll.gateway.protocols.strict_json import load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats

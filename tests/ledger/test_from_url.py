@@ -10,7 +10,7 @@ import pytest
 
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger.account_math import HALF_LIFE
-from modeltoll.ledger.locate import ledger_from_url, ledger_spec, open_ledger
+from modeltoll.ledger.from_url import ledger_from_url, ledger_spec, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.sqlite import SqliteLedger

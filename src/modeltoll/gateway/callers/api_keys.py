@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import CallerRefused, SettingsError
+from modeltoll.gateway.callers.api_key_file import read_keys
 from modeltoll.gateway.callers.identify import hash_key
-from modeltoll.gateway.callers.key_file import read_keys
 from modeltoll.gateway.file_watch import FileWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from modeltoll.gateway.callers.api_key_file import KeyDocument
     from modeltoll.gateway.callers.identify import Tier
-    from modeltoll.gateway.callers.key_file import KeyDocument
     from modeltoll.records import Caller
 
-__all__ = ["KeyStore"]
+__all__ = ["ApiKeys"]
 
 _NEVER = float("inf")
 
@@ -29,7 +29,7 @@ class _StoredKey:
     expires: float  # seconds since the epoch
 
 
-class KeyStore:
+class ApiKeys:
     """The keys of one file. ``tiers`` are the tiers that a key may name; ``clock`` gives seconds since the epoch.
 
     There are no keys until ``file_watch`` has read the file.

@@ -14,8 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from modeltoll.errors import CallerRefused, SettingsError
-from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
-from modeltoll.gateway.callers.key_file import (
+from modeltoll.gateway.callers.api_key_file import (
     KeyDocument,
     KeyFileError,
     KeyRecord,
@@ -26,7 +25,8 @@ from modeltoll.gateway.callers.key_file import (
     with_new_key,
     without_key,
 )
-from modeltoll.gateway.callers.key_store import KeyStore
+from modeltoll.gateway.callers.api_keys import ApiKeys
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
 
@@ -55,10 +55,10 @@ def clock():
 
 
 @pytest.fixture
-def key_store(file, clock):
-    key_store = KeyStore(file, TIERS, clock)
-    key_store.file_watch.read()
-    return key_store
+def api_keys(file, clock):
+    api_keys = ApiKeys(file, TIERS, clock)
+    api_keys.file_watch.read()
+    return api_keys
 
 
 # The file
@@ -199,75 +199,75 @@ def test_rotation_never_prolongs_a_key_and_needs_a_valid_one():
 
 
 def test_callers_have_the_tier_and_the_organisation_of_their_key(tmp_path, clock):
-    key_store = KeyStore(
+    api_keys = ApiKeys(
         write(tmp_path / "k", key_record(tier="strict", organisation="acme"), key_record("bob", "b")), TIERS, clock
     )
-    key_store.file_watch.read()
-    assert key_store.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
-    assert key_store.caller("b") == Caller("key:bob")
-    assert key_store.caller("other") is None
+    api_keys.file_watch.read()
+    assert api_keys.caller("secret") == Caller("key:alice", groups=("org:acme",), markup=4.0)
+    assert api_keys.caller("b") == Caller("key:bob")
+    assert api_keys.caller("other") is None
 
 
 def test_a_key_is_refused_from_the_second_of_its_expiry(tmp_path, clock):
-    key_store = KeyStore(write(tmp_path / "k", key_record(expires=NOW + DAY)), TIERS, clock)
-    key_store.file_watch.read()
+    api_keys = ApiKeys(write(tmp_path / "k", key_record(expires=NOW + DAY)), TIERS, clock)
+    api_keys.file_watch.read()
     clock.advance(DAY.total_seconds() - 0.5)
-    assert (key_store.caller("secret").name, key_store.valid_count) == ("key:alice", 1)
+    assert (api_keys.caller("secret").name, api_keys.valid_count) == ("key:alice", 1)
     clock.advance(0.5)
     with pytest.raises(CallerRefused, match="expired"):
-        key_store.caller("secret")
-    assert key_store.valid_count == 0
+        api_keys.caller("secret")
+    assert api_keys.valid_count == 0
 
 
-def test_a_changed_file_takes_effect_at_the_next_check_and_not_before(file, key_store):
+def test_a_changed_file_takes_effect_at_the_next_check_and_not_before(file, api_keys):
     change_keys(file, lambda document: with_key(without_key(document, "alice"), key_record("bob", "b")))
-    assert (key_store.caller("secret").name, key_store.caller("b")) == ("key:alice", None)
-    key_store.file_watch.check()
-    assert (key_store.caller("secret"), key_store.caller("b").name) == (None, "key:bob")
+    assert (api_keys.caller("secret").name, api_keys.caller("b")) == ("key:alice", None)
+    api_keys.file_watch.check()
+    assert (api_keys.caller("secret"), api_keys.caller("b").name) == (None, "key:bob")
 
 
 @pytest.mark.parametrize("text", ["{", '{"keys": [{"name": "x"}]}', None])
-def test_an_invalid_file_leaves_the_last_valid_keys_active_and_is_logged_once(file, key_store, caplog, text):
+def test_an_invalid_file_leaves_the_last_valid_keys_active_and_is_logged_once(file, api_keys, caplog, text):
     good = file.read_text()
     file.unlink() if text is None else file.write_text(text)
     with caplog.at_level(logging.INFO, "modeltoll.gateway"):
         for _ in range(3):
-            key_store.file_watch.check()
-        assert (key_store.file_watch.invalid, key_store.caller("secret").name, len(caplog.records)) == (
+            api_keys.file_watch.check()
+        assert (api_keys.file_watch.invalid, api_keys.caller("secret").name, len(caplog.records)) == (
             True,
             "key:alice",
             1,
         )
         assert "stays active" in caplog.text
         file.write_text(good)
-        key_store.file_watch.check()
-    assert (key_store.file_watch.invalid, key_store.caller("secret").name) == (False, "key:alice")
+        api_keys.file_watch.check()
+    assert (api_keys.file_watch.invalid, api_keys.caller("secret").name) == (False, "key:alice")
     assert "secret" not in caplog.text
 
 
-def test_an_unknown_tier_makes_the_whole_file_invalid(file, key_store):
+def test_an_unknown_tier_makes_the_whole_file_invalid(file, api_keys):
     change_keys(file, lambda document: with_key(document, key_record("bob", "b", tier="gold")))
     with pytest.raises(SettingsError, match="no tier 'gold'; there are: normal, strict, exempt"):
-        key_store.file_watch.read()
-    key_store.file_watch.check()
-    assert (key_store.file_watch.invalid, key_store.caller("b")) == (True, None)
+        api_keys.file_watch.read()
+    api_keys.file_watch.check()
+    assert (api_keys.file_watch.invalid, api_keys.caller("b")) == (True, None)
 
 
-def test_an_unchanged_file_is_not_read_again(file, key_store):
+def test_an_unchanged_file_is_not_read_again(file, api_keys):
     status = file.stat()
     file.write_text(file.read_text().replace("alice", "mally"))  # as long, and as old
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    key_store.file_watch.check()
-    assert key_store.caller("secret").name == "key:alice"
+    api_keys.file_watch.check()
+    assert api_keys.caller("secret").name == "key:alice"
 
 
-def test_a_running_file_watch_checks_the_file_repeatedly(file, key_store, monkeypatch):
+def test_a_running_file_watch_checks_the_file_repeatedly(file, api_keys, monkeypatch):
     async def watch():
         checked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        check = key_store.file_watch.check
-        monkeypatch.setattr(key_store.file_watch, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set)))
-        async with key_store.file_watch.running(interval=0.0):
+        check = api_keys.file_watch.check
+        monkeypatch.setattr(api_keys.file_watch, "check", lambda: (check(), loop.call_soon_threadsafe(checked.set)))
+        async with api_keys.file_watch.running(interval=0.0):
             change_keys(file, lambda document: with_key(document, key_record("bob", "b")))
             checked.clear()
             await asyncio.wait_for(checked.wait(), 60)
@@ -276,11 +276,11 @@ def test_a_running_file_watch_checks_the_file_repeatedly(file, key_store, monkey
         return asyncio.all_tasks() - {asyncio.current_task()}
 
     assert asyncio.run(watch()) == set()
-    assert key_store.caller("b").name == "key:bob"
+    assert api_keys.caller("b").name == "key:bob"
 
 
-def test_keys_that_the_settings_do_not_list_are_looked_up_in_the_key_store(key_store):
-    identifier = CallerIdentifier({hash_key("listed"): Caller("key:listed")}, credentials=(key_store,))
+def test_keys_that_the_settings_do_not_list_are_looked_up_in_the_key_store(api_keys):
+    identifier = CallerIdentifier({hash_key("listed"): Caller("key:listed")}, credentials=(api_keys,))
 
     def name(key):
         return identifier.identify(RequestIdentity(f"Bearer {key}", None, "203.0.113.9", None)).name

@@ -23,7 +23,7 @@ from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.callers import NORMAL
 from modeltoll.gateway.settings.errors import errors_of
 from modeltoll.gateway.settings.field_types import HashedKey, Person, each_once
-from modeltoll.gateway.settings.models import SettingsPart
+from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = [
     "KeyDocument",

@@ -1,0 +1,168 @@
+"""The settings of a gateway: ``Settings`` and its parts that have no module of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from modeltoll.gateway.settings.callers import CallerSettings
+from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
+from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
+from modeltoll.gateway.settings.served_models import ModelSettings, SettingsPart
+
+__all__ = ["CorsSettings", "LedgerSettings", "LimitSettings", "Settings", "UpstreamSettings"]
+
+
+class UpstreamSettings(SettingsPart):
+    """The model server."""
+
+    url: UpstreamUrl = Field(
+        description="Address of the model server, `http://` or `https://`, without user and query. A path in it is put in front of every route. `app` where the gate is built into the application."
+    )
+    timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="Longest time of one request to the model server, everything included. After it the caller gets 504.",
+    )
+    connections: int = Field(64, ge=1, description="Most connections that are kept open to the model server.")
+    max_concurrent: int | None = Field(
+        None,
+        ge=1,
+        description="Most requests that the model server is asked at once. It cannot be above `connections`; if it is not set, it equals `connections`.",
+    )
+    max_waiting: int = Field(
+        192,
+        ge=0,
+        description="Most further requests that wait for the model server, first in, first out. One more gets 503 with `Retry-After`, and nothing is charged.",
+    )
+    max_wait_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest time in that queue. After it the request gets 503 with `Retry-After`, and nothing is charged.",
+    )
+    max_answer_mib: float = Field(
+        64.0, gt=0, le=64, description="Largest answer. A larger one becomes a 502."
+    )  # no client opens a larger toll (wire.MAX_TOLL_BYTES)
+
+    @model_validator(mode="after")
+    def _each_has_a_connection(self) -> UpstreamSettings:
+        if self.max_concurrent is not None and self.max_concurrent > self.connections:
+            raise ValueError("max_concurrent is above connections, beyond which requests would wait without a limit")
+        return self
+
+
+class LedgerSettings(SettingsPart):
+    """Where accounts are kept, and what happens while the ledger does not answer."""
+
+    url: str = Field(
+        "sqlite:///modeltoll.db",
+        description="Where accounts are kept: `sqlite:///beside-the-settings.db`, `sqlite:////from/the/root.db`, `postgresql://user:password@host/database`, `valkey://user:password@host/0`, or `memory://`, which forgets them when the process ends. Options follow a `?`, such as `?keep_log_days=90`. Gateways on one machine may share one file; gateways on several machines share one server.",
+    )
+    when_down: Literal["refuse", "release"] = Field(
+        "refuse",
+        description="What happens while the ledger does not answer. `refuse`: 503. `release`: answers go out at the row price, without suspicion and new-account toll, and `modeltoll_without_ledger_total` counts them.",
+    )
+
+
+class CorsSettings(SettingsPart):
+    """Web pages that may call the public side from a browser: none, unless their origins are listed."""
+
+    origins: tuple[Origin, ...] = Field(
+        (),
+        description="Origins whose pages may call the public side, such as `https://app.example.org`; `*` for all. The playground on the admin port needs `http://127.0.0.1:9090`. Keys travel in headers, never in cookies.",
+    )
+
+
+class LimitSettings(SettingsPart):
+    """Limits on one request, and on all requests inside the gateway."""
+
+    body_mib: float = Field(8.0, gt=0, le=1024, description="Largest body of one request. A larger one gets 413.")
+    rows: int = Field(1024, ge=1, description="Most rows of one request. More get 400.")
+    waiting: int = Field(
+        256,
+        ge=1,
+        description="Most requests inside the gateway at once, from the first byte of their bodies on. More get 503.",
+    )
+
+
+class Settings(BaseSettings):
+    """The gateway's settings. ``MODELTOLL_UPSTREAM__URL`` and the like override the file."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        env_prefix="MODELTOLL_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    listen: Address = Field(
+        "127.0.0.1:8080",
+        description="`HOST:PORT` of the public side; `[::1]:8080` for IPv6. TLS belongs to a proxy in front. A reload does not change it.",
+    )
+    admin: Address = Field(
+        "127.0.0.1:9090",
+        description="`HOST:PORT` of the admin side: `/livez`, `/readyz`, `/metrics`, the dashboard at `/dashboard/`, the admin API at `/api/` and the playground at `/try/`. An address that other machines reach needs `admin_token`. A reload does not change it.",
+    )
+    admin_token: OperatorToken | None = Field(
+        None,
+        description="Token for the admin side, 16 to 256 printable characters: `MODELTOLL_ADMIN_TOKEN=$(openssl rand -hex 32)`. Browsers ask for it as a password, with any user name. `/livez`, `/readyz` and `/metrics` do not need it.",
+    )
+    upstream: UpstreamSettings
+    ledger: LedgerSettings = LedgerSettings()
+    callers: CallerSettings = CallerSettings()
+    limits: LimitSettings = LimitSettings()
+    cors: CorsSettings = CorsSettings()
+    operation: OperationSettings = OperationSettings()
+    secrets: tuple[Secret, ...] = Field(
+        (),
+        description="Keys that seal the tokens of redeem mode, each 32 random bytes in hexadecimal: `openssl rand -hex 32`. The first one seals, all of them open; to rotate, put a new one in front. Gateways that share callers need the same list. Without any, tokens are valid only at this gateway, until it stops.",
+    )
+    profile: Path | None = Field(
+        None,
+        description="Profile of the machine whose seconds all work is counted in. Without it the shipped one is used. `modeltoll bench-puzzle --save machine.json` makes one.",
+    )
+    models: Mapping[ModelName, ModelSettings] = Field(
+        min_length=1,
+        description="The models that are served, by the names in their routes: letters, digits, `_ . -`, at most 64.",
+    )
+
+    @model_validator(mode="after")
+    def _admission_puzzles_can_be_redeemed(self) -> Settings:
+        sealed = [name for name, model in self.models.items() if "redeem" not in model.puzzle.modes]
+        if self.callers.admission.seconds and sealed:
+            raise ValueError(
+                f"callers.admission: admission puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _operators_are_known(self) -> Settings:
+        if self.admin_token is None and not is_loopback(self.admin):
+            raise ValueError(
+                "admin: is open to other machines: set MODELTOLL_ADMIN_TOKEN (openssl rand -hex 32), or listen on 127.0.0.1"
+            )
+        return self
+
+    @field_validator("secrets")
+    @classmethod
+    def _secrets_once(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        each_once((secret.get_secret_value() for secret in secrets), "a secret")
+        return secrets
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file."""
+        return env_settings, init_settings
