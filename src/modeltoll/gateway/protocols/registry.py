@@ -89,7 +89,7 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             texts=True,
             sample={"messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 8},
         ),
-        ProtocolSpec("v1", f"{_HERE}.v1:TensorFlowServing", discover=f"{_HERE}.discoverers:v1"),
+        ProtocolSpec("v1", f"{_HERE}.tensorflow_serving:TensorFlowServing", discover=f"{_HERE}.discoverers:v1"),
         ProtocolSpec("mlflow", f"{_HERE}.mlflow:MlflowScoring", discover=f"{_HERE}.discoverers:mlflow"),
         ProtocolSpec("json", f"{_HERE}.json_path:from_settings", json_path=True),
     ),
