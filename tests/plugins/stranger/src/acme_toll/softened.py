@@ -1,4 +1,4 @@
-"""A defence that tells softer scores: each to the power 1 / ``temperature``, made to sum to 1 again."""
+"""A defence that returns softer scores: each to the power 1 / ``temperature``, made to sum to 1 again."""
 
 from __future__ import annotations
 
