@@ -8,7 +8,7 @@ through), and an aiohttp load generator. Every repetition loads all of them in t
 table shows medians over the repetitions, and differences and ratios are those within one repetition. On Linux it also
 shows the CPU time that each proxy took per request, which says more than latencies where other work shares the machine,
 and the memory of a gateway that holds 60,000 private points of 10 numbers. PostgreSQL and Valkey are real servers on the
-same machine. The stub's answers are like the rows that the tariff was made from, so nobody comes under suspicion.
+same machine. The stub's answers are like the rows that the tariff was made from, so no caller comes under suspicion.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def show(result):
 
 
 def main():
-    """Parse; play the role that is asked for, or measure."""
+    """Run the role that the arguments name, or the benchmark."""
     parser = argparse.ArgumentParser(description="The gateway against a pass-through of the same stack.")
     parser.add_argument("--ledgers", nargs="+", choices=tuple(OWN_MS), default=list(OWN_MS))
     parser.add_argument("--repetitions", type=int, default=7)

@@ -153,7 +153,9 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("build/victims"))
     parser.add_argument("--out", type=Path, default=Path("results/pricing"))
-    parser.add_argument("--only", action="append", default=[], help="measure this anew and keep the file's others")
+    parser.add_argument(
+        "--only", action="append", default=[], help="measure this again and keep the other samples of the file"
+    )
     options = parser.parse_args()
     for name in options.names:
         record(name, datasets.data_folder(options.data_dir), options.cache, options.out, options.only)

@@ -39,20 +39,20 @@ from modeltoll.testing.servers import postgres_server, valkey_server
 
 SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}
 PAUSE, WARM_UP = 0.002, 300
-WHOLE = "whole visit"
+WHOLE = "whole visit"  # as recorded in results/benchmarks/profile_gateway.json; a whole request
 STEPS = ("read the request", "evidence", "leaks", "assess", "charge", "work", "toll", "bill", "write the toll")
 
 
 class Clocked:
-    """A plug, some of whose methods are timed: ``steps`` maps their names to steps; the rest is the plug's own."""
+    """A component with some methods timed: ``steps`` maps their names to steps; other attributes are the component's."""
 
-    def __init__(self, plug, laps, **steps):
-        self._plug = plug
+    def __init__(self, component, laps, **steps):
+        self._component = component
         for method, step in steps.items():
-            setattr(self, method, clocked(getattr(plug, method), laps, step))
+            setattr(self, method, clocked(getattr(component, method), laps, step))
 
     def __getattr__(self, name):
-        return getattr(self._plug, name)
+        return getattr(self._component, name)
 
 
 def clocked(function, laps, step):
@@ -124,7 +124,7 @@ async def profile(settings, requests):
     gates.answer_toll = clocked(gates.answer_toll, laps, "toll")
     table = {}
     async with gateway.open():
-        await asyncio.sleep(2)  # the puzzles that are made ahead
+        await asyncio.sleep(2)  # until puzzles are precomputed
         for name, pause in (("in a row", 0.0), ("with pauses", PAUSE)):
             await send_requests(gate, requests, pause, laps)
             for step in (*STEPS, WHOLE):

@@ -1,4 +1,4 @@
-"""Real model servers behind the gateway: are their answers untouched, and what do honest and strange rows cost?
+"""Real model servers behind the gateway: whether answers stay unchanged, and the prices of honest and foreign rows.
 
     python benchmarks/real_servers.py [--only mlserver mlflow litserve fastapi] [--work DIR] [--json FILE]
 
@@ -28,7 +28,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from servers.sites import MODEL, SERVERS, TARIFF, Site
+from servers.environments import MODEL, SERVERS, TARIFF, ServerRun
 
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
@@ -48,47 +48,47 @@ TIMEOUT = 120.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
-    """What came of one request: the wait, and the answer's type and body, None where the toll was not paid."""
+class Outcome:
+    """The outcome of one request: the wait, and the content type and body of the answer, None if the toll was not paid."""
 
     seconds: float
     answer: tuple[str, bytes] | None
 
 
-def told(what: str) -> None:
-    """A step, on standard error."""
-    print(what, file=sys.stderr, flush=True)
+def report_step(step: str) -> None:
+    """Print a step on standard error."""
+    print(step, file=sys.stderr, flush=True)
 
 
-def questions(settings: Path, url: str, rows: Mapping[str, np.ndarray]) -> tuple[str, dict[str, list[bytes]]]:
-    """Where to ask, and one request for each caller's row, written by the protocol itself.
+def build_requests(settings: Path, url: str, rows: Mapping[str, np.ndarray]) -> tuple[str, dict[str, list[bytes]]]:
+    """The path of the route, and one request for each row of each caller, written by the protocol's own ``ask``.
 
     An Open Inference request has a name: MLServer makes one up, and answers with it, where there is none.
     """
-    subject = build_served_model(load_settings(settings), MODEL)
-    metadata = httpx.get(url + subject.metadata_path).content if subject.metadata_path else b""
+    served_model = build_served_model(load_settings(settings), MODEL)
+    metadata = httpx.get(url + served_model.metadata_path).content if served_model.metadata_path else b""
     bodies = {}
     for who, table in rows.items():
-        bodies[who] = [subject.protocol.ask(row[None], metadata, subject.service) for row in table]
-        if subject.protocol.name == "oip":
+        bodies[who] = [served_model.protocol.ask(row[None], metadata, served_model.service) for row in table]
+        if served_model.protocol.name == "oip":
             named = ({"id": f"{who}-{place}", **json.loads(body)} for place, body in enumerate(bodies[who]))
             bodies[who] = [json.dumps(document).encode() for document in named]
-    return subject.infer_path, bodies
+    return served_model.infer_path, bodies
 
 
-def sent(client: httpx.Client, url: str, body: bytes) -> Came:
-    """One request."""
+def send(client: httpx.Client, url: str, body: bytes) -> Outcome:
+    """Send one request."""
     begin, answer = time.perf_counter(), None
     try:
         response = client.post(url, content=body).raise_for_status()
         answer = response.headers["content-type"], response.content
     except TollTooDear:
         pass
-    return Came(time.perf_counter() - begin, answer)
+    return Outcome(time.perf_counter() - begin, answer)
 
 
-def visit(url: str, toll_url: str, who: str, bodies: Sequence[bytes]) -> tuple[list[Came], list[Came]]:
-    """One caller's requests, each sent to the server and then to the toll house, paid for while the budget lasts."""
+def run_caller(url: str, toll_url: str, who: str, bodies: Sequence[bytes]) -> tuple[list[Outcome], list[Outcome]]:
+    """One caller's requests, each sent to the server and then through the gateway, and paid while the budget lasts."""
     headers = {"content-type": "application/json", "x-api-key": f"{who}-key"}
     purse = Purse(math.inf, max_seconds_per_hour=BUDGET, memory_kib=MEMORY_KIB)
     direct, paid = [], []
@@ -97,13 +97,13 @@ def visit(url: str, toll_url: str, who: str, bodies: Sequence[bytes]) -> tuple[l
         httpx.Client(headers=headers, timeout=TIMEOUT, transport=TollTransport(purse=purse)) as paying,
     ):
         for body in bodies:
-            direct.append(sent(plain, url, body))
-            paid.append(sent(paying, toll_url, body))
+            direct.append(send(plain, url, body))
+            paid.append(send(paying, toll_url, body))
     return direct, paid
 
 
-async def logged(settings: Path) -> list[LogEntry]:
-    """What the gate logged, in order."""
+async def read_log(settings: Path) -> list[LogEntry]:
+    """The log entries of the gate, in order."""
     ledger = ledger_from_url(load_settings(settings).ledger.url)
     await ledger.open()
     try:
@@ -112,14 +112,16 @@ async def logged(settings: Path) -> list[LogEntry]:
         await ledger.close()
 
 
-def figures(direct: Sequence[Came], paid: Sequence[Came], bills: Sequence[LogEntry], tariff: ConformalTariff) -> dict:
-    """One caller: what his rows are worth by themselves, in units, what he was asked, and how much longer he waits.
+def figures(
+    direct: Sequence[Outcome], paid: Sequence[Outcome], bills: Sequence[LogEntry], tariff: ConformalTariff
+) -> dict:
+    """Figures of one caller: mean price of its rows in units, by themselves and as charged, and the factor on its waits.
 
     ``ratio`` is 1 + what the toll adds to a row, measured in turns with the server itself, over a row's calibrated time.
     """
     leaks = Leaks(tariff.measures, np.array([bill.leaks[0] for bill in bills]))
     work = np.array([bill.work.seconds for bill in bills])
-    opened = np.array([came.answer is not None for came in paid])
+    opened = np.array([outcome.answer is not None for outcome in paid])
     added = np.array([b.seconds - a.seconds for a, b in zip(direct, paid, strict=True)]) + np.where(opened, 0.0, work)
     return {
         "rows": len(bills),
@@ -133,37 +135,37 @@ def figures(direct: Sequence[Came], paid: Sequence[Came], bills: Sequence[LogEnt
 
 
 def study(name: str, work: Path) -> dict:
-    """One server: what came of it."""
-    site = Site(name, work / name, work / f"{name}-run")
-    shutil.rmtree(site.folder, ignore_errors=True)
-    site.folder.mkdir()
+    """Run one server and return its figures."""
+    run = ServerRun(name, work / name, work / f"{name}-run")
+    shutil.rmtree(run.folder, ignore_errors=True)
+    run.folder.mkdir()
     data = DATA_LOADERS["digits"](SIZES, None, np.random.default_rng(0))
-    np.savez(site.folder / "private.npz", x=data.private_x, y=data.private_y)
-    np.save(site.folder / "private.npy", data.private_x)
-    np.save(site.folder / "unseen.npy", data.calibration)
+    np.savez(run.folder / "private.npz", x=data.private_x, y=data.private_y)
+    np.save(run.folder / "private.npy", data.private_x)
+    np.save(run.folder / "unseen.npy", data.calibration)
     rows = {"honest": data.honest, "pictures": data.pictures, "noise": data.noise}
-    told(f"{name}: install")
-    site.install()
-    told(f"{name}: start")
-    with site.running(site.port) as url:
-        settings = site.write_settings(url, list(rows))
-        told(f"{name}: calibrate")
-        command = [sys.executable, "-m", "modeltoll", "calibrate", settings, "--inputs", site.folder / "unseen.npy"]
+    report_step(f"{name}: install")
+    run.install()
+    report_step(f"{name}: start")
+    with run.running(run.port) as url:
+        settings = run.write_settings(url, list(rows))
+        report_step(f"{name}: calibrate")
+        command = [sys.executable, "-m", "modeltoll", "calibrate", settings, "--inputs", run.folder / "unseen.npy"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        path, bodies = questions(settings, url, rows)
-        told(f"{name}: ask")
-        settings = site.write_settings("app" if site.server.within else url, list(rows))
-        with site.guarded(settings) as toll_url:
-            visits = {who: visit(url + path, toll_url + path, who, asked) for who, asked in bodies.items()}
-    tariff = ConformalTariff(load_calibration(site.folder / TARIFF))
-    bills = iter(asyncio.run(logged(settings)))
+        path, bodies = build_requests(settings, url, rows)
+        report_step(f"{name}: send requests")
+        settings = run.write_settings("app" if run.server.has_gate_inside else url, list(rows))
+        with run.behind_gate(settings) as toll_url:
+            outcomes = {who: run_caller(url + path, toll_url + path, who, requests) for who, requests in bodies.items()}
+    tariff = ConformalTariff(load_calibration(run.folder / TARIFF))
+    bills = iter(asyncio.run(read_log(settings)))
     callers = {
-        who: figures(direct, paid, list(islice(bills, len(paid))), tariff) for who, (direct, paid) in visits.items()
+        who: figures(direct, paid, list(islice(bills, len(paid))), tariff) for who, (direct, paid) in outcomes.items()
     }
     return {
-        "server": site.version(),
+        "server": run.version(),
         "protocol": load_settings(settings).models[MODEL].protocol,
-        "within": site.server.within,
+        "within": run.server.has_gate_inside,
         "undefended_ms": 1e3 * tariff.calibration.undefended_seconds,
         "gate_ms": 1e3 * tariff.calibration.gate_seconds,
         "unit_ms": 1e3 * tariff.calibration.unit_seconds,

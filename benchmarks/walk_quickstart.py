@@ -1,4 +1,4 @@
-"""Walk through the quickstart as a newcomer would: every command of the page, in its order, in an empty folder, timed.
+"""Run and time every command of the quickstart, in the order of the page, in an empty folder.
 
     python benchmarks/walk_quickstart.py [--work DIR] [--modeltoll WHAT] [--json FILE]
 
@@ -27,7 +27,7 @@ import httpx
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorials" / "quickstart.md"
 MODEL_SERVER, TOLL_HOUSE = "http://127.0.0.1:8000/v2/health/ready", "http://127.0.0.1:9090/readyz"
-PATIENCE = 120.0  # seconds that a server may take to start
+START_SECONDS = 120.0  # seconds that a server may take to start
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (\S+\.py): (.+)\n")
 _PAID = re.compile(r"paid ([\d.]+) s of")
@@ -52,7 +52,7 @@ class Walk:
         """The page's next command, which must be the expected one."""
         command = self._left.pop(0)
         if contains not in command:
-            raise SystemExit(f"the page goes on with {command!r}, which this walk does not expect")
+            raise SystemExit(f"the next command of the page is {command!r}, not the expected one")
         return command
 
     @contextmanager
@@ -63,15 +63,15 @@ class Walk:
         self.steps.append({"step": what, "seconds": round(time.perf_counter() - begin, 1)})
 
     def run(self, contains: str, says: str = "") -> str:
-        """One command, to its end; what it said."""
+        """Run one command to its end and return its output."""
         command = self._next(contains)
         with self._timed(command):
-            said = self._said(command)
-        if says not in said:
-            raise SystemExit(f"{command} does not say {says!r} but:\n{said}")
-        return said
+            output = self._output(command)
+        if says not in output:
+            raise SystemExit(f"{command} does not print {says!r} but:\n{output}")
+        return output
 
-    def _said(self, command: str) -> str:
+    def _output(self, command: str) -> str:
         ours = command.replace("'modeltoll[gateway]'", f"'{self._modeltoll}'")
         done = subprocess.run(
             ["bash", "-c", ours],
@@ -87,11 +87,11 @@ class Walk:
 
     @contextmanager
     def running(self, contains: str, ready: str) -> Iterator[None]:
-        """One command that goes on, from when it is ready."""
+        """Run one command in the background; the block starts when it is ready."""
         command = self._next(contains)
         log = self._folder / f"{Path(command.split()[0]).name}.log"
-        with log.open("w") as said:
-            server = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=self._folder, stdout=said, stderr=said)
+        with log.open("w") as output:
+            server = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=self._folder, stdout=output, stderr=output)
             try:
                 with self._timed(f"{command} (until it is ready)"):
                     _await(server, ready, log)
@@ -114,10 +114,10 @@ class Walk:
         command = self._next(contains)
         with self._timed(command):
             for _ in range(30):
-                if found := _PAID.search(said := self._said(command)):
+                if found := _PAID.search(output := self._output(command)):
                     return float(found[1])
                 time.sleep(0.5)
-        raise SystemExit(f"{command} pays nothing:\n{said}")
+        raise SystemExit(f"{command} pays nothing:\n{output}")
 
     def ended(self) -> None:
         """Every command of the page was run."""
@@ -126,7 +126,7 @@ class Walk:
 
 
 def _await(server: subprocess.Popen, url: str, log: Path) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and server.poll() is None:
         try:
             if httpx.get(url).is_success:

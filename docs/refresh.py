@@ -1,8 +1,8 @@
-"""Takes a demo's result into ``results/demo`` and brings the documents' tables up to date with the results.
+"""Copies a demo's result into ``results/demo`` and writes the documents' tables from the results.
 
     python docs/refresh.py [DEMO-OUT]
 
-A table in a document stands between ``<!-- table: KIND ARGUMENT... -->`` and ``<!-- end -->`` and is made by the
+A table in a document is between ``<!-- table: KIND ARGUMENT... -->`` and ``<!-- end -->`` and is made by the
 function of that name in ``docs/tables``.
 """
 
@@ -23,12 +23,16 @@ sys.path.insert(0, str(ROOT / "docs"))
 import tables  # noqa: E402  beside this script
 
 TABLE = re.compile(r"(<!-- table: (?P<kind>\S+)(?P<arguments>[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
-ROOMS = [import_module(f"tables.{found.name}") for found in iter_modules(tables.__path__) if found.name != "form"]
-KINDS: Mapping[str, Callable[..., str]] = {name: getattr(room, name) for room in ROOMS for name in room.__all__}
+TABLE_MODULES = [
+    import_module(f"tables.{found.name}") for found in iter_modules(tables.__path__) if found.name != "form"
+]
+KINDS: Mapping[str, Callable[..., str]] = {
+    name: getattr(module, name) for module in TABLE_MODULES for name in module.__all__
+}
 
 
 def refreshed(document: str) -> str:
-    """A document with its tables made anew."""
+    """A document with its tables written again."""
     return TABLE.sub(lambda match: match[1] + KINDS[match["kind"]](*match["arguments"].split()) + match[4], document)
 
 
@@ -38,7 +42,7 @@ def documents() -> list[Path]:
 
 
 def main() -> None:
-    """Take in a result, if one is given, and refresh the documents."""
+    """Copy the result, if one is given, and refresh the documents."""
     if len(sys.argv) > 1:
         out = Path(sys.argv[1])
         data = json.loads((out / "result.json").read_text())["data"]

@@ -163,7 +163,7 @@ def spoilt(tmp_path):
         "text": "damaged",
         "header": "damaged",
         "cut": "damaged",
-        "zip": "holds x, which is no array",
+        "zip": "holds x, which is not an array",
         "all.npz": "lacks z and holds x, y",
     }.items(),
 )

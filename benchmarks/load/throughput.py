@@ -1,4 +1,4 @@
-"""What one worker carries on each ledger, beside a pass-through of the same stack, and whether its memory stays as it is.
+"""Throughput of one worker on each ledger, beside a pass-through of the same stack, and the growth of its memory.
 
     python benchmarks/load/throughput.py [--seconds 5] [--connections 32] [--unit-ms 5] [--json FILE]
 

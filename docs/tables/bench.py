@@ -61,9 +61,9 @@ def bench_thefts(dataset: str) -> str:
     results, rows = _found("table2", dataset), []
     for ours, published in _paired(results):
         paper = TABLE_2.get((dataset, ours["attack"]))
-        said = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
+        reported = [times(paper.ratio), f"{paper.accuracy:.1f} %"] if paper else ["", ""]
         found = [ours.format_mean(percent, name) for name in ("accuracy", "fidelity")]
-        rows.append([ours["attack"], f"{ours['queries']:,}", *said, *_ratios(ours, published), *found])
+        rows.append([ours["attack"], f"{ours['queries']:,}", *reported, *_ratios(ours, published), *found])
     head = ["attack", "queries", "paper: ratio", "accuracy", "here: published toll", "our toll", "accuracy", "fidelity"]
     return table(head, rows) + _source(results)
 
@@ -72,8 +72,8 @@ def _levels(dataset: str, family: str) -> dict[str, dict[int, list[str]]]:
     """{attack: {level: ratios}} of an evasion that has levels; one account with a key is none."""
     found: dict[str, dict[int, list[str]]] = {}
     for ours, published in _paired(_found("evasions", dataset)):
-        said = "accounts-1" if ours["evasion"] == NO_EVASION else ours["evasion"]
-        name, _, level = said.rpartition("-")
+        evasion = "accounts-1" if ours["evasion"] == NO_EVASION else ours["evasion"]
+        name, _, level = evasion.rpartition("-")
         if name == family:
             found.setdefault(ours["attack"], {})[int(level)] = _ratios(ours, published)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tables.form import read, table
 
-__all__ = ["foresight", "gate", "steps"]
+__all__ = ["early_measurement", "gate", "steps"]
 
 
 def gate() -> str:
@@ -52,7 +52,10 @@ def steps() -> str:
     head = ["step", *(f"{name}, {kind}" for name in tables for kind in ("in a row", "with pauses"))]
     first = next(iter(tables.values()))
     rows = [
-        [step, *(f"{tables[name][step][kind]:.0f}" for name in tables for kind in ("in a row", "with pauses"))]
+        [
+            "whole request" if step == "whole visit" else step,
+            *(f"{tables[name][step][kind]:.0f}" for name in tables for kind in ("in a row", "with pauses")),
+        ]
         for step in first
     ]
     calls = " and ".join(
@@ -61,7 +64,7 @@ def steps() -> str:
     return table(head, rows) + f"\nMicroseconds. With SQLite a request takes {calls}. `{result['command']}`\n"
 
 
-def foresight() -> str:
+def early_measurement() -> str:
     """The time that a slow measure of inputs adds, measured beside or after the answer."""
     result = read("benchmarks/bench_early_measurement")
     ways = [name for name in result["adds_ms"][0] if name != "takes_ms"]

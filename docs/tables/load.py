@@ -43,5 +43,7 @@ def throughput(name: str = "throughput") -> str:
         ]
         for line in result["stores"]
     ]
-    said = f"with {result['cores']} cores, on a machine with other load (load average {result['load_average']:.1f})"
-    return table(head, rows) + f"\n`{result['command']}`, {said}.\n"
+    conditions = (
+        f"with {result['cores']} cores, on a machine with other load (load average {result['load_average']:.1f})"
+    )
+    return table(head, rows) + f"\n`{result['command']}`, {conditions}.\n"

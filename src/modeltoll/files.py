@@ -138,7 +138,7 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, NDA
             raise ArrayFileError(f"{path} cannot be read: it lacks {', '.join(missing)} and holds {held}")
         arrays = {name: content[name] for name in (content.files if names is None else names)}
         if strange := [name for name, array in arrays.items() if isinstance(array, bytes)]:
-            raise ArrayFileError(f"{path} cannot be read: it holds {', '.join(strange)}, which is no array")
+            raise ArrayFileError(f"{path} cannot be read: it holds {', '.join(strange)}, which is not an array")
         return arrays
 
 

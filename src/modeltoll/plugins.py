@@ -61,7 +61,9 @@ class Registry(Generic[Spec]):
         packages = " and ".join(_package(entry) for entry in offered)
         if own is not None:
             raise SettingsError(
-                [f"the {self.kind} {name!r} is built in, and {packages} offers another; uninstall that"]
+                [
+                    f"the {self.kind} {name!r} is built in, but {packages} has one of the same name; uninstall that package"
+                ]
             )
         if not offered:
             raise SettingsError([f"there is no {self.kind} {name!r}; there are: {', '.join(self.names())}"])
@@ -87,7 +89,7 @@ class Registry(Generic[Spec]):
             raise SettingsError([f"{what} is {type(spec).__name__}, not {self._spec_type.__name__}: {entry.value}"])
         if entry.name not in spec.names:
             raise SettingsError(
-                [f"{what} calls itself {' or '.join(spec.names)}; entry point and specification differ"]
+                [f"{what} has the name {' or '.join(spec.names)} in its specification; use the entry point's name"]
             )
         return spec
 

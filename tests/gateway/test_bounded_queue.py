@@ -113,7 +113,7 @@ def test_a_refused_request_gets_503_in_the_protocols_format_and_is_not_charged(h
 
     class Full(FakeUpstream):
         async def predict(self, path, body, content_type):
-            raise UpstreamBusy("too many requests wait for the model; try again later")
+            raise UpstreamBusy("too many requests are waiting for the model server; try again later")
 
     harness.upstream = Full(None)
     with serving(harness.application()) as url:

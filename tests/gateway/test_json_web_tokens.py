@@ -295,7 +295,7 @@ def test_the_secret_comes_from_the_environment_or_from_a_file(tmp_path, monkeypa
         ({"secret": "short"}, "at least 32"),
         ({"algorithms": ["none"], "key_file": "a"}, "HS256"),
         ({"algorithms": [], "key_file": "a"}, "at least 1"),
-        ({"algorithms": ["HS256", "RS256"], "key_file": "a"}, "stands alone"),
+        ({"algorithms": ["HS256", "RS256"], "key_file": "a"}, "cannot be combined"),
         ({"algorithms": ["RS256"], "secret": SECRET}, "a secret is for HS256"),
         ({"key_file": "a", "tier": "gold"}, "no tier 'gold'"),
     ],

@@ -138,7 +138,7 @@ ONE_FAULT = {
     "limits__body_mib": (float("nan"), "finite"),
     "limits__rows": (0, "1"),
     "cors": ({"origins": ["https://app.example.org/path"]}, "without a path"),
-    "callers__anonymous": (False, "nobody could ask"),
+    "callers__anonymous": (False, "no caller could send requests"),
     "callers__entry": ({"seconds": 1}, "renamed to callers.admission"),
     "callers": ({"anonymous_tier": "gold"}, "no tier 'gold'; there are: exempt, discounted, normal, strict"),
     "callers__tiers__gold": ({"multiplier": -1}, "0"),

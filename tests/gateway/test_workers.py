@@ -203,7 +203,7 @@ def solved(toll):
 def test_a_memory_ledger_cannot_be_shared(tmp_path):
     plan = counting.Plan(rows=2, callers=1, gateways=1, workers=2)
     ((path, _, _),) = counting.settings(tmp_path, "http://127.0.0.1:1", "memory://", plan)
-    with pytest.raises(SettingsError, match=r"ledger\.url: a memory ledger is one process's own"):
+    with pytest.raises(SettingsError, match=r"ledger\.url: a memory ledger belongs to one process"):
         run_workers(load_settings(path), 2)
 
 

@@ -120,7 +120,7 @@ def test_an_unknown_caller_is_an_error(url):
     for command in ("show", "reset"):
         result = accounts(command, url, "key:nobody")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "knows no caller 'key:nobody'" in result.stderr
+        assert "has no account of 'key:nobody'" in result.stderr
 
 
 @pytest.mark.parametrize("store", LASTING)

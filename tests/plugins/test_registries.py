@@ -70,7 +70,7 @@ def test_each_mode_has_a_built_in_puzzle_that_is_preferred():
 
 @pytest.mark.parametrize("name", ["", "SHA256", "a b", "a,b", "x" * 33])
 def test_a_puzzle_has_a_name_that_the_wire_can_carry(name):
-    with pytest.raises(ValueError, match="no name of a puzzle"):
+    with pytest.raises(ValueError, match="not a puzzle's name"):
         PuzzleSpec(name, "x:y", 1)
 
 
@@ -92,10 +92,10 @@ def test_a_plug_in_that_is_not_what_its_specification_says_is_refused(monkeypatc
     with pytest.raises(SettingsError, match="reads='answers' and its attribute inputs_alone disagree"):
         build_measure(settings)
     only(monkeypatch, MEASURES, MeasureSpec("entropy", Measure))
-    with pytest.raises(SettingsError, match="what its factory makes calls itself 'gap'"):
+    with pytest.raises(SettingsError, match="its factory returned an object named 'gap'"):
         build_measure(settings.model_copy(update={"name": "entropy"}))
     only(monkeypatch, PROTOCOLS, ProtocolSpec("v1", Measure))
-    with pytest.raises(SettingsError, match="protocol v1: what its factory makes calls itself 'gap'"):
+    with pytest.raises(SettingsError, match="protocol v1: its factory returned an object named 'gap'"):
         build_protocol(model)
 
 

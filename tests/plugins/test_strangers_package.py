@@ -151,7 +151,7 @@ def test_its_measure_and_protocol_serve_a_client_that_pays(gateway):
     assert answer.json() == httpx.post(f"{upstream}/acme/digits", json=question).json()
     assert [(payment.rows, payment.puzzle) for payment in purse.payments] == [(2, "sha256")]
     wrong = httpx.post(f"{url}/acme/digits", json={"rows": [[1.0]], "more": 1})
-    assert (wrong.status_code, wrong.json()) == (400, {"error": "the request does not hold 'rows', and nothing else"})
+    assert (wrong.status_code, wrong.json()) == (400, {"error": "the request must hold 'rows' and nothing else"})
     assert ",digits,2," in (path.parent / "bills.csv").read_text()
 
 
@@ -230,12 +230,12 @@ renamed = odd:RENAMED
 gini = odd:GINI
 """
 FAULTS = {
-    "entropy": "the measure 'entropy' is built in, and the package odd 7.0 offers another; uninstall that",
+    "entropy": "the measure 'entropy' is built in, but the package odd 7.0 has one of the same name; uninstall that package",
     "absent": "the measure 'absent' of the package odd 7.0 cannot be imported: ModuleNotFoundError: "
     "No module named 'odd.absent'",
     "raising": "the measure 'raising' of the package odd 7.0 cannot be imported: ZeroDivisionError: division by zero",
     "number": "the measure 'number' of the package odd 7.0 is int, not MeasureSpec: odd:NUMBER",
-    "renamed": "the measure 'renamed' of the package odd 7.0 calls itself other; entry point and specification differ",
+    "renamed": "the measure 'renamed' of the package odd 7.0 has the name other in its specification; use the entry point's name",
     "gini": "the measure 'gini' is offered by the package acme-toll 1.0 and the package odd 7.0; uninstall all but one",
 }
 

@@ -107,7 +107,7 @@ def test_a_missing_file_or_one_for_something_else_is_refused(tmp_path):
     ],
 )
 def test_an_error_names_the_member_and_the_remedy(path, value, fault):
-    with pytest.raises(CalibrationError, match=rf"^here\.json: {fault}.*; make it anew with 'modeltoll calibrate'$"):
+    with pytest.raises(CalibrationError, match=rf"^here\.json: {fault}.*; make a new one with 'modeltoll calibrate'$"):
         decode_calibration(altered(path, value), "here.json")
 
 

@@ -184,7 +184,7 @@ def test_invalid_simulations_are_refused(folder, tmp_path):
     assert_refused(
         2, "--fillers: '1.5' is not a list of whole", "simulate", leaks, "--tariff", tariff, "--fillers", "1.5"
     )
-    assert_refused(2, "is no distribution of p", "simulate", leaks, "--tariff", tariff, "--filler-p", "1..0")
+    assert_refused(2, "is not a distribution of p", "simulate", leaks, "--tariff", tariff, "--filler-p", "1..0")
     assert_refused(1, "cannot read", "simulate", leaks, "--tariff", tmp_path / "absent.json")
     save_leaks(tmp_path / "other.npz", ("gap",), {"honest": rows(300)[:, :1]})
     assert_refused(
@@ -259,7 +259,12 @@ def test_training_inputs_among_honest_ones_are_refused_before_any_request(folder
     np.save(folder / "private.npy", np.eye(4))
     np.save(folder / "inputs.npy", np.concatenate([np.eye(4)[:2], 2 * np.eye(4)]))
     assert_refused(
-        1, "2 of the 6 honest rows stand in", "calibrate", folder / "modeltoll.yaml", "--inputs", folder / "inputs.npy"
+        1,
+        "2 of the 6 honest rows are also in",
+        "calibrate",
+        folder / "modeltoll.yaml",
+        "--inputs",
+        folder / "inputs.npy",
     )
 
 
@@ -321,7 +326,7 @@ def test_invalid_explanations_are_refused(folder):
     assert_refused(2, "give --leak for a row", "explain", tariff)
     assert_refused(2, "give --leak for a row", "explain", tariff, "--caller", "key:mallory")
     assert_refused(2, "a row needs the leaks of entropy, novelty", "explain", tariff, "--leak", "entropy=1")
-    assert_refused(1, "knows no caller 'key:nobody'", "explain", tariff, "--caller", "key:nobody", "--ledger", ledger)
+    assert_refused(1, "has no account of 'key:nobody'", "explain", tariff, "--caller", "key:nobody", "--ledger", ledger)
     other = ("--out", folder / "other.json", "--unit-ms", 8, "--model", "digits", "--seed", 1)
     run_ok("calibrate", "--leaks", folder / "leaks.npz", *other)
     assert_refused(

@@ -125,11 +125,11 @@ test("if the gateway does not answer, the latest figures stay and the page says 
   const { page } = await visit();
   await page.route("**", (route) => route.abort());
   await page.clock.runFor(REFRESH_MS);
-  await page.locator("#said", { hasText: "The gateway does not answer; these are the latest figures." }).waitFor();
+  await page.locator("#status", { hasText: "The gateway does not answer; these are the latest figures." }).waitFor();
   assert.equal(await page.locator("#requests canvas").count(), 1);
   await page.unroute("**");
   await refresh(page);
-  assert.equal(await page.locator("#said").innerText(), "");
+  assert.equal(await page.locator("#status").innerText(), "");
 });
 
 test("callers are sorted in place, and the URL has the order", async () => {

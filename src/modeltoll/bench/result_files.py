@@ -199,4 +199,4 @@ def _stored(path: Path, line: int, data: bytes) -> StoredResult:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

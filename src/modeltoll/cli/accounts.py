@@ -172,8 +172,8 @@ async def _accounts_of(store: Ledger, name: str, model: str | None) -> Sequence[
     known = [account for account in found if account is not None]
     if not known:
         raise LedgerError(
-            f"the ledger knows no caller {name!r}"
-            + (f" of {model!r}" if model else "")
+            f"the ledger has no account of {name!r}"
+            + (f" for {model!r}" if model else "")
             + "; modeltoll accounts list shows names"
         )
     return known

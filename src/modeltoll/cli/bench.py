@@ -125,7 +125,7 @@ def run(  # noqa: PLR0913  each is a choice of the operator's
     _show(planned, folder, json_file)
     if failed:
         raise ModeltollError(
-            f"{failed} of {len(jobs_left)} jobs failed; finished results are kept, and the same command goes on with the others"
+            f"{failed} of {len(jobs_left)} jobs failed; finished results are kept, and the same command runs the others"
         )
 
 

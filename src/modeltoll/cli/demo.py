@@ -21,7 +21,7 @@ commands = typer.Typer()
 
 @commands.command(epilog="Example: modeltoll demo --out demo-out, or modeltoll demo --web --open")
 @with_exit_codes
-def demo(  # noqa: PLR0913  each is a choice of the visitor's
+def demo(  # noqa: PLR0913  each is an option of the command
     *,
     data: Annotated[
         str, typer.Option(help="Data set: digits (included), or mnist with Tiny-ImageNet from --data-dir.")

@@ -32,7 +32,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="modeltoll",
     help="A proof-of-work gateway for model APIs: it seals each answer behind a puzzle whose cost follows how much the answer "
-    "gives away about the model.",
+    "reveals about the model.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -208,6 +208,6 @@ async def _account(url: str, caller: Caller, model: str) -> Account:
         account = await ledger.account(caller, model, time.time())
     if account is None:
         raise CalibrationError(
-            f"the ledger knows no caller {caller.name!r} of {model!r}; modeltoll accounts list shows names"
+            f"the ledger has no account of {caller.name!r} for {model!r}; modeltoll accounts list shows names"
         )
     return account

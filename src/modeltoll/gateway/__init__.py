@@ -1,1 +1,1 @@
-"""The toll house."""
+"""The gateway: a reverse proxy in front of a model server that measures, prices and seals its answers."""

@@ -121,7 +121,7 @@ class _Exchange:
             AnswerError: the response is compressed, or its content type cannot be passed on.
         """
         if self._start is None or not self._complete.is_set():
-            raise UpstreamError("the application broke off")
+            raise UpstreamError("the application did not complete its response")
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._start["headers"]}
         if headers.get("content-encoding", "identity") != "identity":
             raise AnswerError("the application's answer is compressed, though it was not asked for")

@@ -1,1 +1,1 @@
-"""Leak measures: how much each answer gives away about the model."""
+"""Leak measures: how much each answer reveals about the model."""

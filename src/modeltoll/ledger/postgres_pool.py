@@ -229,12 +229,12 @@ class PostgresPool:
             marked = False
         if not marked or program != PROGRAM:
             raise LedgerError(
-                "the schema modeltoll in the ledger's database is another program's; give the ledger another database",
+                "the schema modeltoll in the ledger's database belongs to another program; give the ledger another database",
                 private=self._address(),
             )
         if version > len(MIGRATIONS):
             raise LedgerError(
-                f"the ledger has version {version} and this Modeltoll knows none above {len(MIGRATIONS)}; "
+                f"the ledger has version {version} but this Modeltoll reads versions up to {len(MIGRATIONS)}; "
                 "upgrade Modeltoll or give the ledger another database",
                 private=self._address(),
             )

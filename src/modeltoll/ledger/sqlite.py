@@ -100,7 +100,9 @@ class SqliteLedger:
             SettingsError: the URL has a host, no file name, or names SQLite's memory database.
         """
         if url.netloc or not url.path.startswith("/"):
-            raise SettingsError(["ledger: write sqlite:///relative.db or sqlite:////absolute.db; mind the slashes"])
+            raise SettingsError(
+                ["ledger: write sqlite:///relative.db or sqlite:////absolute.db, with three or four slashes"]
+            )
         name = unquote(url.path[1:])
         if not name.strip("/") or "\0" in name:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])

@@ -97,7 +97,7 @@ class SqliteOpener:
             )
         if version > len(MIGRATIONS):
             raise LedgerError(
-                f"the ledger's file has version {version} and this Modeltoll knows none above {len(MIGRATIONS)}; "
+                f"the ledger's file has version {version} but this Modeltoll reads versions up to {len(MIGRATIONS)}; "
                 "upgrade Modeltoll or give the ledger another file",
                 private=str(self.path),
             )

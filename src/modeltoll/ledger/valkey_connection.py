@@ -139,11 +139,11 @@ class ValkeyConnection:
     def _check(self, program: str, version: int) -> None:
         if program != PROGRAM:
             raise LedgerError(
-                "the keys of the ledger are another program's; give the ledger a server or a database of its own"
+                "the keys of the ledger belong to another program; give the ledger a server or a database of its own"
             )
         if version > VERSION:
             raise LedgerError(
-                f"the ledger has version {version} and this Modeltoll knows none above {VERSION}; "
+                f"the ledger has version {version} but this Modeltoll reads versions up to {VERSION}; "
                 "upgrade Modeltoll or give the ledger another database"
             )
 

@@ -27,7 +27,7 @@ __all__ = [
 
 FORMAT = "modeltoll-calibration"
 VERSION = 1
-_REMEDY = "make it anew with 'modeltoll calibrate'"
+_REMEDY = "make a new one with 'modeltoll calibrate'"
 
 
 def encode_calibration(calibration: Calibration) -> bytes:

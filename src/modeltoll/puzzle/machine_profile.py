@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_PROFILE", "PROFILES", "decode_profile", "encode_profile", "l
 
 FORMAT = "modeltoll-machine"
 VERSION = 1
-_REMEDY = "measure it anew with 'modeltoll bench-puzzle --save'"
+_REMEDY = "make a new one with 'modeltoll bench-puzzle --save'"
 _SLOWEST, _FASTEST = 1e-3, 1e12  # plausible evaluations per second of a core
 _MAXIMUM_KIB = 2**32 - 1  # of argon2id
 

@@ -60,7 +60,7 @@ class PuzzleSpec:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no name of a puzzle: small letters, digits and '-'")
+            raise ValueError(f"{self.name!r} is not a puzzle's name: use small letters, digits and '-'")
 
     @property
     def names(self) -> tuple[str, ...]:

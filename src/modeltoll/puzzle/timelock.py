@@ -71,7 +71,7 @@ class TimeLock:
 
     def __init__(self, profile: MachineProfile, trapdoor: Trapdoor) -> None:
         if profile.squarings <= 0:
-            raise ValueError(f"the machine profile {profile.name!r} has no squarings; measure it anew")
+            raise ValueError(f"the machine profile {profile.name!r} has no squarings; make a new one")
         self._rate = profile.squarings
         self._trapdoor = trapdoor
         self._modulus = trapdoor.modulus.to_bytes(MODULUS_BYTES, "big")

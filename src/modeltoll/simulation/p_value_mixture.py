@@ -54,7 +54,7 @@ def parse_mixture(text: str) -> PValueMixture:
         if not (0.0 < part[0] < math.inf and 0.0 <= part[1] <= part[2] <= 1.0):
             raise SettingsError(
                 [
-                    f"{text!r} is no distribution of p: write 0.5, or 0.1..1, or a mixture such as 0.3*0..0.1 + 0.7*0.5..1"
+                    f"{text!r} is not a distribution of p: write 0.5, or 0.1..1, or a mixture such as 0.3*0..0.1 + 0.7*0.5..1"
                 ]
             )
         parts.append(part)

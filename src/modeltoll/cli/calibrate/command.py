@@ -136,7 +136,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         if unit_seconds is None:
             warn(
                 [
-                    "the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, to leave room for it"
+                    "the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"
                 ]
             )
         fitted = fit.fit_calibration(target.model, honest, costs, terms, provenance, split)

@@ -31,7 +31,7 @@ def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
     for path in row_files:
         if known_rows := count_training_rows(rows, read_rows(path)):
             raise CalibrationError(
-                f"{known_rows} of the {len(rows)} honest rows stand in {path}, which the model was trained on; leave them out"
+                f"{known_rows} of the {len(rows)} honest rows are also in {path}, on which the model was trained; leave them out"
             )
     if not row_files:
         warn(["whether the model was trained on these rows is not known; name its training inputs with --trained-on"])

@@ -89,7 +89,7 @@ def build_components(settings: Settings, before: Gateway | None) -> Components:
             tariffs[name] = build_tariff(settings, name)
         with faults.under(f"models.{name}.puzzle"):
             selectors[name] = build_puzzle_selector(model.puzzle, profile, precomputed)
-    faults.sentences += path_conflicts(served_models)
+    faults.messages += path_conflicts(served_models)
     faults.raise_collected()
     assert shared is not None  # or there was a fault
     return Components(shared, profile, served_models, tariffs, selectors, precomputed, api_keys, jwt_credentials)
@@ -136,7 +136,7 @@ class _ErrorCollector:
     """Collects errors, so that all of them are reported at once."""
 
     def __init__(self) -> None:
-        self.sentences: list[str] = []
+        self.messages: list[str] = []
 
     @contextmanager
     def under(self, setting: str, *, named: bool = False) -> Iterator[None]:
@@ -147,11 +147,11 @@ class _ErrorCollector:
         try:
             yield
         except SettingsError as error:
-            self.sentences += [f"{setting}: {fault}" for fault in error.faults] if named else error.faults
+            self.messages += [f"{setting}: {fault}" for fault in error.faults] if named else error.faults
         except ModeltollError as error:
-            self.sentences.append(f"{setting}: {error}")
+            self.messages.append(f"{setting}: {error}")
 
     def raise_collected(self) -> None:
         """Raise what was collected."""
-        if self.sentences:
-            raise SettingsError(self.sentences)
+        if self.messages:
+            raise SettingsError(self.messages)

@@ -29,7 +29,7 @@ def build_measure(settings: MeasureSettings) -> LeakMeasure:
     arguments |= {name: value for name, value in given.items() if value is not None}
     measure: LeakMeasure = call_factory(spec.factory, arguments, f"measure {spec.name}")
     if measure.name != spec.name:
-        raise SettingsError([f"measure {spec.name}: what its factory makes calls itself {measure.name!r}"])
+        raise SettingsError([f"measure {spec.name}: its factory returned an object named {measure.name!r}"])
     if reads_inputs_alone(measure) != (spec.reads == INPUTS):
         raise SettingsError([f"measure {spec.name}: reads={spec.reads!r} and its attribute inputs_alone disagree"])
     return measure

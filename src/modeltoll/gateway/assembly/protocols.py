@@ -33,7 +33,7 @@ def build_protocol(model: ModelSettings) -> ServingProtocol:
         options = model.json_path.model_dump()
     protocol: ServingProtocol = call_factory(spec.factory, options, f"protocol {spec.name}")
     if protocol.name != spec.name:
-        raise SettingsError([f"protocol {spec.name}: what its factory makes calls itself {protocol.name!r}"])
+        raise SettingsError([f"protocol {spec.name}: its factory returned an object named {protocol.name!r}"])
     return protocol
 
 

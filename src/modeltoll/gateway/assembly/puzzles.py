@@ -45,7 +45,7 @@ def build_puzzle_selector(
 def _offer(spec: PuzzleSpec, context: PuzzleContext) -> OfferedPuzzle:
     puzzle: Puzzle = call_factory(spec.factory, {"context": context}, f"puzzle {spec.name}")
     if puzzle.name != spec.name:
-        raise SettingsError([f"puzzle {spec.name}: what its factory makes calls itself {puzzle.name!r}"])
+        raise SettingsError([f"puzzle {spec.name}: its factory returned an object named {puzzle.name!r}"])
     return OfferedPuzzle(spec, puzzle)
 
 

@@ -175,7 +175,7 @@ def with_new_key(document: KeyDocument, name: str, sha256: str, now: datetime, o
     """
     own = [key for key in document.keys if key.name == name and not key.expired(now)]
     if not own:
-        raise KeyFileError(f"there is no key of {name} that is still good; create one")
+        raise KeyFileError(f"there is no key of {name} that is still valid; create one")
     latest, end = max(own, key=lambda key: key.created), now + overlap
     keys = tuple(
         key.model_copy(update={"expires": min(key.expires or end, end)}) if key in own else key for key in document.keys

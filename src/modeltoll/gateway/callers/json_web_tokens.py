@@ -86,7 +86,7 @@ def _prepare(key: Any, algorithms: tuple[str, ...]) -> Any:
             return jwt.get_algorithm_by_name(name).prepare_key(key)
         except (jwt.PyJWTError, ValueError, TypeError):
             continue
-    raise ValueError("a key of none of these algorithms")
+    raise ValueError("the key fits none of these algorithms")
 
 
 class JwtCredentials:

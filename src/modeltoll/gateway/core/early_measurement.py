@@ -1,4 +1,4 @@
-"""Measures a request's inputs before the answer arrives, for measures that look at nothing else.
+"""Measures a request's inputs before the answer arrives, for measures that read inputs only.
 
 A measurement that takes long is made in another thread while the model server works, so that the caller does not wait
 for it.

@@ -1,4 +1,4 @@
-"""Which puzzle a toll is made of."""
+"""Selects the puzzle of a toll."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from modeltoll.gateway.protocols.probe import (
     with_scores,
 )
 from modeltoll.gateway.protocols.protocol import ServiceDescription
-from modeltoll.gateway.protocols.registry import SENTENCE
+from modeltoll.gateway.protocols.registry import SAMPLE_TEXT
 from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 
 __all__ = ["mlflow", "oip", "openai", "text_embeddings_inference", "v1"]
@@ -112,13 +112,13 @@ async def openai(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
 
 
 async def _openai_model(probe: Probe, name: str) -> DiscoveredModel:
-    text = {"model": name, "input": SENTENCE}
+    text = {"model": name, "input": SAMPLE_TEXT}
     classes = kind_of_scores([member_at(await probe.post("/classify", text), "data", 0, "probs")])
     if classes is not None:
         return DiscoveredModel(name, "vllm-classify", classes[0], classes=classes[1])
     if isinstance(member_at(await probe.post("/v1/embeddings", text), "data", 0, "embedding"), list):
         return DiscoveredModel(name, "openai-embeddings", "embeddings")
-    turn = {"model": name, "messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 1, "logprobs": True}
+    turn = {"model": name, "messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 1, "logprobs": True}
     completion = await probe.post("/v1/chat/completions", turn)
     shown = isinstance(member_at(completion, "choices", 0, "logprobs", "content"), list)
     guess = "" if shown else "no log-probabilities were seen: the model server must give them"

@@ -78,7 +78,7 @@ class LabelLists(PlainErrors, TextProtocol):
         single = rows == 1 and all(isinstance(item, dict) for item in document)  # one text: its list may stand bare
         lists = [_pairs(row) for row in ([document] if single else document)]
         if len(lists) != rows:
-            raise AnswerError("the model server's answer has not one list of labels per input")
+            raise AnswerError("the model server's answer does not have one list of labels per input")
         if not all(lists):
             raise AnswerError("the model server's answer shows no label for an input")
         table = label_evidence(lists, service.labels)

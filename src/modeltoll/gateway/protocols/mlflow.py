@@ -32,7 +32,7 @@ def _split(frame: object) -> list[Any]:
     if not isinstance(columns, list) or len({str(column) for column in columns}) != len(columns):
         raise RequestError(f"the 'columns' of {_SPLIT!r} are not a list of different names")
     if any(len(row) != len(columns) for row in data):
-        raise RequestError(f"a row of {_SPLIT!r} has not one item per column")
+        raise RequestError(f"a row of {_SPLIT!r} does not have one item per column")
     return [dict(zip(map(str, columns), row, strict=True)) for row in data]
 
 
@@ -59,7 +59,7 @@ class MlflowScoring:
         document = load_object(body)
         forms = [form for form in _FORMS if form in document]
         if len(forms) != 1 or not {*_FORMS, "params"} >= document.keys():
-            raise RequestError(f"the request has not just one of {', '.join(_FORMS)}")
+            raise RequestError(f"the request must have exactly one of {', '.join(_FORMS)}")
         given = document[forms[0]]
         if forms[0] == _SPLIT:
             rows = _split(given)
@@ -73,7 +73,7 @@ class MlflowScoring:
         """The predictions: rows of scores, or objects of named columns."""
         document = load_answer(answer)
         if not isinstance(document, dict) or document.keys() != {"predictions"}:
-            raise AnswerError("the model server's answer does not hold 'predictions', and nothing else")
+            raise AnswerError("the model server's answer must hold 'predictions' and nothing else")
         return classification_evidence(parsed, declared_row_inputs(document["predictions"], service), service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:

@@ -243,7 +243,7 @@ class OpenInference(PlainErrors):
             scores = self._scores(measured[0], data, parsed, service)
         except (ValueError, OverflowError) as error:
             raise AnswerError(
-                "the model server's answer has not one row of numbers per input", private=str(error)
+                "the model server's answer does not have one row of numbers per input", private=str(error)
             ) from None
         return Evidence(parsed.fingerprints, scores=scores, inputs=parsed.inputs)
 
@@ -285,7 +285,7 @@ def _pieces(outputs: list[_Tensor], tail: BinaryTail | None) -> list[object]:
         if size is None:
             pieces.append(output.data)
         elif tail is None or output.data is not None:
-            raise ValueError("has raw bytes that did not come")
+            raise ValueError("declares raw bytes that are missing")
         else:
             pieces.append(tail.take(size))
     if tail is not None:

@@ -87,7 +87,7 @@ def _tokens(choice: dict[str, Any]) -> Floats:
 def _probability(item: object) -> float:
     value = item.get("logprob") if isinstance(item, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool) or not value <= _ROUNDING:
-        raise AnswerError("the model server's answer holds a log-probability that is none")
+        raise AnswerError("the model server's answer holds a log-probability that is not a number of 0 or less")
     return math.exp(min(value, 0.0))
 
 
@@ -112,7 +112,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a request; it goes on with all the log-probabilities that there are."""
+        """Read a request; the model server gets it with all log-probabilities requested."""
         del content_type
         document = load_object(body)
         check_model(document, service)

@@ -46,7 +46,7 @@ def numbered(answer: Answer, member: str, rows: int) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise AnswerError(f"the model server's answer has no list of objects called {member!r}")
     if sorted(index for item in found if type(index := item.get("index")) is int) != list(range(rows)):
-        raise AnswerError(f"the model server's answer has not one of {member!r} per input")
+        raise AnswerError(f"the model server's answer does not have one of {member!r} per input")
     if len(found) != rows:
         raise AnswerError(f"the model server's answer has one of {member!r} without an index")
     return sorted(found, key=lambda item: item["index"])

@@ -12,10 +12,10 @@ from modeltoll.plugins import Registry
 if TYPE_CHECKING:
     from modeltoll.plugins import Factory
 
-__all__ = ["PROTOCOLS", "SENTENCE", "ProtocolSpec"]
+__all__ = ["PROTOCOLS", "SAMPLE_TEXT", "ProtocolSpec"]
 
 _HERE = "modeltoll.gateway.protocols"
-SENTENCE = "The quick brown fox jumps over the lazy dog."  # of sample requests
+SAMPLE_TEXT = "The quick brown fox jumps over the lazy dog."  # of sample requests
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +61,7 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             f"{_HERE}.label_lists:LabelLists",
             kinds=("probabilities", "logits"),
             texts=True,
-            sample={"inputs": SENTENCE},
+            sample={"inputs": SAMPLE_TEXT},
             needs_labels=True,
             discover=f"{_HERE}.discoverers:text_embeddings_inference",
         ),
@@ -70,7 +70,7 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             f"{_HERE}.vllm_classify:VllmClassify",
             names_model=True,
             texts=True,
-            sample={"input": SENTENCE},
+            sample={"input": SAMPLE_TEXT},
             discover=f"{_HERE}.discoverers:openai",
         ),
         ProtocolSpec(
@@ -79,7 +79,7 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             kinds=(EMBEDDINGS,),
             names_model=True,
             texts=True,
-            sample={"input": SENTENCE},
+            sample={"input": SAMPLE_TEXT},
         ),
         ProtocolSpec(
             "openai-chat",
@@ -87,7 +87,7 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             kinds=(TOKENS,),
             names_model=True,
             texts=True,
-            sample={"messages": [{"role": "user", "content": SENTENCE}], "max_tokens": 8},
+            sample={"messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 8},
         ),
         ProtocolSpec("v1", f"{_HERE}.tensorflow_serving:TensorFlowServing", discover=f"{_HERE}.discoverers:v1"),
         ProtocolSpec("mlflow", f"{_HERE}.mlflow:MlflowScoring", discover=f"{_HERE}.discoverers:mlflow"),

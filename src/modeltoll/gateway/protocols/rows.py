@@ -91,7 +91,7 @@ def _ordered(row: object, columns: tuple[str, ...]) -> object:
     if "b64" in row:
         return row
     if columns and set(row) != set(columns):
-        raise RequestError(f"a row does not have just the columns {', '.join(columns)}")
+        raise RequestError(f"a row must have exactly the columns {', '.join(columns)}")
     return [row[name] for name in columns or sorted(row)]
 
 
@@ -172,7 +172,7 @@ def score_table(rows: object, count: int) -> Floats:
     Raises:
         AnswerError: another number of rows, ragged, or not numbers.
     """
-    fault = AnswerError("the model server's answer has not one row of numbers per input")
+    fault = AnswerError("the model server's answer does not have one row of numbers per input")
     if not isinstance(rows, list) or len(rows) != count:
         raise fault
     items = rows

@@ -39,7 +39,7 @@ class TensorFlowServing(PlainErrors):
         del content_type
         document = load_object(body)
         if len({_ROWS, _COLUMNS} & document.keys()) != 1:
-            raise RequestError(f"the request has not just one of {_ROWS!r} and {_COLUMNS!r}")
+            raise RequestError(f"the request must have exactly one of {_ROWS!r} and {_COLUMNS!r}")
         form = _ROWS if _ROWS in document else _COLUMNS
         rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS])
         parsed = parsed_request(rows, service)
@@ -50,7 +50,7 @@ class TensorFlowServing(PlainErrors):
         document = load_answer(answer)
         member = "outputs" if parsed.note == _COLUMNS else "predictions"
         if not isinstance(document, dict) or document.keys() != {member}:
-            raise AnswerError(f"the model server's answer does not hold {member!r}, and nothing else")
+            raise AnswerError(f"the model server's answer must hold {member!r} and nothing else")
         found = document[member]
         rows = declared_inputs(found, service) if isinstance(found, dict) else declared_row_inputs(found, service)
         return classification_evidence(parsed, rows, service)

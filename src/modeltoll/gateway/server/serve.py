@@ -190,7 +190,7 @@ async def run_servers(listeners: Sequence[Listener], ready: Callable[[], None], 
         loop.add_signal_handler(number, shutdown.begin, 0.0)
     if signals.stop_descriptor is not None:
         loop.add_reader(signals.stop_descriptor, _begin_once, loop, signals.stop_descriptor, shutdown)
-    gc.freeze()  # what was built so far is never freed; the collector need not visit it
+    gc.freeze()  # what was built so far is never freed; the collector need not scan it
     ready()
     await asyncio.gather(*(shutdown.serve(server, sock) for server, (_, sock) in zip(servers, listeners, strict=True)))
 

@@ -115,7 +115,7 @@ def run_workers(
     if not ledger_spec(settings.ledger.url).shared:
         raise SettingsError(
             [
-                "ledger.url: a memory ledger is one process's own; several workers need sqlite:///, postgresql:// or valkey://"
+                "ledger.url: a memory ledger belongs to one process; several workers need sqlite:///, postgresql:// or valkey://"
             ]
         )
     if not settings.secrets:
@@ -268,5 +268,5 @@ def _build_gateway(setup: _WorkerSetup) -> Gateway:
         try:
             return build_gateway(keep_immutable(load_settings(setup.path), setup.settings)[0])
         except SettingsError as error:
-            log.error("the settings file cannot be used, those of the start are in force: %s", error)  # noqa: TRY400
+            log.error("the settings file cannot be used; the settings read at the start stay in force: %s", error)  # noqa: TRY400
     return build_gateway(setup.settings)

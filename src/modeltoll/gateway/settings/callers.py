@@ -124,7 +124,9 @@ class JwtSettings(SettingsPart):
         if (self.key_file is None) == (self.secret is None):
             raise ValueError("name a key_file, or a secret in MODELTOLL_CALLERS__JWT__SECRET, and not both")
         if "HS256" in self.algorithms and len(self.algorithms) > 1:
-            raise ValueError("HS256 stands alone: a public key beside it could be taken for its secret")
+            raise ValueError(
+                "HS256 cannot be combined with other algorithms: a public key could be taken for its secret"
+            )
         if self.secret is not None and "HS256" not in self.algorithms:
             raise ValueError("a secret is for HS256; the other algorithms verify with a key_file")
         return self
@@ -220,7 +222,7 @@ class CallerSettings(SettingsPart):
     def _some_caller_is_served(self) -> CallerSettings:
         if not (self.anonymous or self.keys or self.key_file or self.jwt):
             raise ValueError(
-                "anonymous is false and no keys are listed: nobody could ask; list keys, name a key_file, believe jwt "
+                "anonymous is false and no keys are listed: no caller could send requests; list keys, name a key_file, configure jwt "
                 "or allow anonymous"
             )
         return self

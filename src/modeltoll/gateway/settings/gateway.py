@@ -73,7 +73,7 @@ class CorsSettings(SettingsPart):
 
     origins: tuple[Origin, ...] = Field(
         (),
-        description="Origins whose pages may call the public side, such as `https://app.example.org`; `*` for all. The playground on the admin port needs `http://127.0.0.1:9090`. Keys travel in headers, never in cookies.",
+        description="Origins whose pages may call the public side, such as `https://app.example.org`; `*` for all. The playground on the admin port needs `http://127.0.0.1:9090`. Keys are sent in headers, never in cookies.",
     )
 
 
@@ -81,7 +81,7 @@ class LimitSettings(SettingsPart):
     """Limits on one request, and on all requests inside the gateway."""
 
     body_mib: float = Field(8.0, gt=0, le=1024, description="Largest body of one request. A larger one gets 413.")
-    rows: int = Field(1024, ge=1, description="Most rows of one request. More get 400.")
+    rows: int = Field(1024, ge=1, description="Most rows of one request. A larger request gets 400.")
     waiting: int = Field(
         256,
         ge=1,
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     operation: OperationSettings = OperationSettings()
     secrets: tuple[Secret, ...] = Field(
         (),
-        description="Keys that seal the tokens of redeem mode, each 32 random bytes in hexadecimal: `openssl rand -hex 32`. The first one seals, all of them open; to rotate, put a new one in front. Gateways that share callers need the same list. Without any, tokens are valid only at this gateway, until it stops.",
+        description="Keys that encrypt the tokens of redeem mode, each 32 random bytes in hexadecimal: `openssl rand -hex 32`. The first one encrypts, all of them decrypt; to rotate, put a new one in front. Gateways that share callers need the same list. Without any, tokens are valid only at this gateway, until it stops.",
     )
     profile: Path | None = Field(
         None,

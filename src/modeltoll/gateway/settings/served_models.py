@@ -54,11 +54,11 @@ class OutputSettings(SettingsPart):
     )
     partial: bool = Field(
         False,
-        description="Whether answers show only the largest probabilities. Needs `classes`. What is not shown is not charged.",
+        description="Whether answers show only the largest probabilities. Needs `classes`. Probabilities that are not shown are not charged.",
     )
     unmeasured: tuple[str, ...] = Field(
         (),
-        description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because what it shows would be free.",
+        description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because that output would not be charged.",
     )
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class JsonPathSettings(SettingsPart):
     )
     scores: str = Field("@", min_length=1, description="JMESPath expression for the scores of an answer.")
     ready: UrlPath = Field(
-        "/", description="Path that answers 200 when the service is ready. It goes through as it is."
+        "/", description="Path that answers 200 when the service is ready. It is passed through unchanged."
     )
     one_row: bool = Field(False, description="Whether each request is one row, whose numbers the expressions find.")
 
@@ -101,7 +101,7 @@ class MeasureSettings(SettingsPart):
     """One leak measure."""
 
     name: MeasureName = Field(
-        description=f"Which measure: {_listed(MEASURES.built_in)}, or one of an installed package. `tokens` is for chats."
+        description=f"Name of the measure: {_listed(MEASURES.built_in)}, or one of an installed package. `tokens` is for chats."
     )
     weight: float = Field(
         1.0,
@@ -151,7 +151,7 @@ class PuzzleSettings(SettingsPart):
     )
     disclose: Literal["exact", "coarse", "blind"] = Field(
         "coarse",
-        description="What the published bound tells: the true bound (`exact`), the next power of two (`coarse`), or the same value for every toll (`blind`). The work is the same. The less is published, the less the price tells about the leak.",
+        description="The bound that a toll publishes: the true one (`exact`), the next power of two (`coarse`), or the same value for every toll (`blind`). The work is the same. The less is published, the less the price tells about the leak.",
     )
     blind_seconds: float = Field(
         0.0,
@@ -174,7 +174,7 @@ class PuzzleSettings(SettingsPart):
         256.0,
         ge=0.25,
         le=256,
-        description="The same for callers under suspicion, whose announced memory is ignored. Puzzles of 32 MiB and more are made ahead, in a thread of low priority; while none is ready, a puzzle has at most 16 MiB and the same work.",
+        description="Largest memory of a puzzle for callers under suspicion, whose announced memory is ignored. Puzzles of 32 MiB and more are precomputed in a thread of low priority; while none is ready, a puzzle has at most 16 MiB and the same work.",
     )
 
     @property
@@ -243,7 +243,7 @@ class ModelSettings(SettingsPart):
     puzzle: PuzzleSettings = Field(default_factory=PuzzleSettings)  # importing reads no entry points
     choose_g: bool = Field(
         False,
-        description="Whether the exponent g of the price is chosen anew every 256 rows: the one from 0.5 to 0.9 that would have earned most from all rows of the last days. The honest mean stays at most one unit; the waits change with g.",
+        description="Whether the exponent g of the price is chosen anew every 256 rows: the one from 0.5 to 0.9 that would have charged most for all rows of the last days. The honest mean stays at most one unit; the waits change with g.",
     )
 
     @property

@@ -64,12 +64,12 @@ class BoundedUpstream:
 
     async def _wait(self) -> None:
         if self.waiting >= self._max_waiting:
-            raise UpstreamBusy("too many requests wait for the model; try again later")
+            raise UpstreamBusy("too many requests are waiting for the model server; try again later")
         self.waiting += 1
         try:
             async with asyncio.timeout(self._max_wait_seconds):
                 await self._slots.acquire()
         except TimeoutError:
-            raise UpstreamBusy("the model had no time for the request; try again later") from None
+            raise UpstreamBusy("the request waited too long for the model server; try again later") from None
         finally:
             self.waiting -= 1

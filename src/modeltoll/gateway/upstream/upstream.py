@@ -27,7 +27,7 @@ class Upstream(Protocol):
         Content types are those of ``wire.with_binary_length``.
 
         Raises:
-            UpstreamError: the server is down or broke off (``UpstreamTimeout``: it did not answer in time).
+            UpstreamError: the server is down or did not complete its response (``UpstreamTimeout``: it did not answer in time).
             AnswerError: the answer is larger than the limit, compressed, or of a content type that cannot be passed on.
         """
 

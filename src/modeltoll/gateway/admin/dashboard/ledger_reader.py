@@ -1,4 +1,4 @@
-"""Bounded and cached reads of the ledger, so that visits of the dashboard put little load on it."""
+"""Bounded and cached reads of the ledger, so that the dashboard puts little load on it."""
 
 from __future__ import annotations
 

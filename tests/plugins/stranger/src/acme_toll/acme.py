@@ -30,14 +30,14 @@ class Acme(PlainErrors):
         """Read a request; a member that is not known is refused, for it might change the answer."""
         document = load_object(body)
         if document.keys() != {"rows"}:
-            raise RequestError("the request does not hold 'rows', and nothing else")
+            raise RequestError("the request must hold 'rows' and nothing else")
         return parsed_request(document["rows"], service)
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The scores; an answer that shows anything else is not released, for that would not be measured."""
         document = load_answer(answer)
         if not isinstance(document, dict) or document.keys() != {"scores"}:
-            raise AnswerError("the model server's answer does not hold 'scores', and nothing else")
+            raise AnswerError("the model server's answer must hold 'scores' and nothing else")
         return classification_evidence(parsed, document["scores"], service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:

@@ -191,7 +191,7 @@ function togglePause({ currentTarget }) {
 
 /** Shows a message, and gives it to screen readers. */
 function showMessage(text) {
-  const status = document.querySelector("#said");
+  const status = document.querySelector("#status");
   if (status.textContent !== text) status.textContent = text;
 }
 

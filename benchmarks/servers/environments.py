@@ -1,4 +1,4 @@
-"""Model servers from PyPI, each in an environment of its own, and the toll house before or within them."""
+"""Model servers from PyPI, each in an environment of its own, with the gateway in front of them or the gate inside."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A kind of model server: what is installed for it, where it says that it is ready, and how settings name it."""
+    """A kind of model server: its packages, its readiness path, and its model in the gateway's settings.
+
+    ``has_gate_inside``: the server runs TollMiddleware, so that no gateway is in front of it.
+    """
 
     packages: tuple[str, ...]
     ready: str
     model: Mapping[str, Any]
-    within: bool = False
+    has_gate_inside: bool = False
 
 
 _OWN = {"protocol": "json", "json_path": {"route": "/predict", "inputs": "rows", "scores": "scores"}}
@@ -47,7 +50,7 @@ SERVERS = {
         ("fastapi", "uvicorn", "scikit-learn", f"modeltoll[gateway] @ {ROOT.as_uri()}"),
         "/",
         {**_OWN, **_OUTPUT},
-        within=True,
+        has_gate_inside=True,
     ),
 }
 
@@ -63,8 +66,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """One server's environment, its folder, and the ports that it and the toll house listen on."""
+class ServerRun:
+    """One server's environment, its folder, and the ports of the server and the gateway."""
 
     name: str
     environment: Path
@@ -75,7 +78,7 @@ class Site:
 
     @property
     def server(self) -> Server:
-        """Its kind."""
+        """The kind of the server."""
         return SERVERS[self.name]
 
     def install(self) -> None:
@@ -88,9 +91,9 @@ class Site:
     def version(self) -> str:
         """The server's version."""
         package = self.server.packages[0]
-        look = ["-c", f"from importlib.metadata import version; print(version({package!r}))"]
-        asked = [self.environment / "bin" / "python", *look]
-        return f"{package} {subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()}"
+        script = ["-c", f"from importlib.metadata import version; print(version({package!r}))"]
+        command = [self.environment / "bin" / "python", *script]
+        return f"{package} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
 
     @contextmanager
     def running(self, port: int, *arguments: str) -> Iterator[str]:
@@ -132,9 +135,9 @@ class Site:
         return path
 
     @contextmanager
-    def guarded(self, settings: Path) -> Iterator[str]:
-        """The toll house: the gateway in front of the server, or the server with the gate within; its URL."""
-        if self.server.within:
+    def behind_gate(self, settings: Path) -> Iterator[str]:
+        """The gateway in front of the server, or the server with the gate inside; yields its URL."""
+        if self.server.has_gate_inside:
             with self.running(self.toll_port, str(settings)) as url:
                 yield url
         else:
