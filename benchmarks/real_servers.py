@@ -63,7 +63,7 @@ def report_step(step: str) -> None:
 def build_requests(settings: Path, url: str, rows: Mapping[str, np.ndarray]) -> tuple[str, dict[str, list[bytes]]]:
     """The path of the route, and one request for each row of each caller, written by the protocol's own ``ask``.
 
-    An Open Inference request has a name: MLServer makes one up, and answers with it, where there is none.
+    Each Open Inference request gets an ``id``: without one MLServer answers with a random one, and answers would differ.
     """
     served_model = build_served_model(load_settings(settings), MODEL)
     metadata = httpx.get(url + served_model.metadata_path).content if served_model.metadata_path else b""

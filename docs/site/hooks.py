@@ -51,7 +51,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Links first, for they are the repository's; then what is made, whose links are the site's."""
+    """Rewrite links of the repository's documents, then insert generated parts, whose links are the site's already."""
     linked = rewrite(page.file.src_uri, markdown)
     return _MARKER.sub(lambda found: MAKERS[found["name"]](*found["arguments"].split()), linked)
 

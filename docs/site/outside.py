@@ -25,7 +25,7 @@ _SOURCES = {page: source for source, page in PAGES.items()}
 
 
 def _in_repository(page: str) -> PurePosixPath:
-    """Where a page of the site stands in the repository."""
+    """The path in the repository of a page of the site."""
     return PurePosixPath(_SOURCES.get(page, f"{DOCS}/{page}"))
 
 

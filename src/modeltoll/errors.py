@@ -19,7 +19,7 @@ ModeltollError
 ├── UpstreamError               upstream unreachable, or connection lost (502)
 │   └── UpstreamTimeout         upstream too slow (504)
 ├── LedgerError                 ledger unreachable, not writable or of an unknown version (503)
-└── TollError                   raised by the client; no toll was paid
+└── TollError                   raised by the client; there is no answer
     ├── TollMalformed           not a toll that this client can parse
     ├── TollTooDear             above the client's limit; nothing was solved
     ├── SolveStopped            cancelled, or past the deadline

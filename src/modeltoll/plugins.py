@@ -110,7 +110,7 @@ def _package(entry: EntryPoint) -> str:
 
 
 def resolve(factory: Factory) -> Any:
-    """What a reference names; a callable is returned as it is. Raises ``ImportError`` or ``AttributeError`` where a reference leads nowhere."""
+    """What a reference names; a callable is returned as it is. Raises ``ImportError`` or ``AttributeError`` where its target does not exist."""
     if not isinstance(factory, str):
         return factory
     module, _, path = factory.partition(":")

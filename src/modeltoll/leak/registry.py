@@ -19,11 +19,11 @@ _FACTORIES = "modeltoll.leak.factories"
 
 @dataclass(frozen=True, slots=True)
 class MeasureSpec:
-    """What settings and assembly need to know of a measure before it is made.
+    """The properties of a measure that settings and assembly use before it is made.
 
     ``factory`` makes a ``LeakMeasure`` of that name from keyword arguments: ``file`` (a ``pathlib.Path``) and
     ``neighbours`` (at least 1) where settings give them, and each of its ``options``. It raises ``CalibrationError`` or
-    ``SettingsError`` where it cannot. ``reads`` says what the measure looks at: ``answers`` (and inputs, if it wants), or
+    ``SettingsError`` where it cannot. ``reads`` says what the measure reads: ``answers`` (and possibly inputs), or
     nothing but ``inputs``; then the measure has an attribute ``inputs_alone`` that is True. ``kinds`` are the output kinds
     that it can measure. ``file`` and ``neighbours`` say whether settings have to give, may give or must not give these.
     """

@@ -47,7 +47,7 @@ def timelock(context: PuzzleContext) -> Puzzle:
     """Squarings modulo a number whose factors are drawn here.
 
     Raises:
-        SettingsError: the profile does not know how fast its machine squares.
+        SettingsError: the profile has no rate of squarings.
     """
     if context.profile.squarings <= 0:
         raise SettingsError(["profile: it has no squarings, which a time lock needs; modeltoll bench-puzzle --save"])

@@ -2,7 +2,7 @@
 
 Run as a program, this file is a helper process for another core: it answers each line
 ``digest seed least most start stop`` with the counter that it found, or -1. ``python -I -S`` runs it without a search path
-to this package, so it imports nothing of it and knows hash functions, not puzzles. So it starts in about 20 ms, does not
+to this package, so it imports nothing of it and handles hash functions, not puzzles. So it starts in about 20 ms, does not
 run the caller's script again (as ``multiprocessing`` would), and ends with its standard input.
 """
 

@@ -39,10 +39,10 @@ class PuzzleContext:
 
 @dataclass(frozen=True, slots=True)
 class PuzzleSpec:
-    """What settings, assembly and the choice among puzzles need to know of one before it is made.
+    """The properties of a puzzle that settings, assembly and the choice among puzzles use before it is made.
 
     ``factory`` takes the keyword argument ``context``, a ``PuzzleContext``, and returns a ``Puzzle`` of that name; it
-    raises ``SettingsError`` where it cannot. Where several puzzles would do, that of the lowest ``preference`` is taken.
+    raises ``SettingsError`` where it cannot. Where several puzzles fit, that of the lowest ``preference`` is taken.
     ``modes`` are those that the puzzle can serve. ``fast_hash``: special hardware computes it much faster than a
     processor, so it is for small tolls where a ``memory_hard`` one is allowed, which callers under suspicion always get.
     ``precomputed``: its evaluations are made ahead. ``solver`` is what a client solves it with, ``(challenge, control) ->

@@ -27,7 +27,7 @@ def build_puzzle_selector(
     """A model's puzzles. ``precomputed`` holds evaluations of Argon2id made ahead.
 
     Raises:
-        SettingsError: a puzzle cannot be made, such as a time lock for a profile that does not know how fast its machine
+        SettingsError: a puzzle cannot be made, such as a time lock for a profile without a rate of
             squares.
     """
     context = PuzzleContext(

@@ -1,7 +1,7 @@
 """Decides which callers solve a small puzzle before the model server is asked.
 
-In sealed mode the gateway never learns whether a toll was opened. It knows only how much work it issued, and when: work
-that the given number of cores could not have done since then was not done. Each process judges by its own requests.
+In sealed mode the gateway cannot observe whether a toll was opened. It counts the work that it issued, and when. Issued
+work that the given number of cores could not have done since then is unfinished. Each process counts its own requests.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class OfferedPuzzle:
 class PuzzleSelector:
     """The puzzles of one model. A client only ever chooses among them: it would take what its hardware does best.
 
-    ``sha256_below`` is in reference seconds: no fast hash is offered for dearer tolls where a memory-hard puzzle is.
+    ``sha256_below`` is in reference seconds: no fast hash is offered for larger tolls where a memory-hard puzzle is.
     ``modes`` lists what may be asked for, the default first; each has a puzzle that it can be done with.
     """
 

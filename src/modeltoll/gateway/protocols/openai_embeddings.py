@@ -1,4 +1,4 @@
-"""OpenAI-style embeddings: the answer's vectors are what the measures see."""
+"""OpenAI-style embeddings: the measures read the answer's vectors."""
 
 from __future__ import annotations
 

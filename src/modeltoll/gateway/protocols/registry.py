@@ -20,7 +20,7 @@ SAMPLE_TEXT = "The quick brown fox jumps over the lazy dog."  # of sample reques
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProtocolSpec:
-    """What settings, assembly, ``init`` and ``check`` need to know of a protocol before it is made.
+    """The properties of a protocol that settings, assembly, ``init`` and ``check`` use before it is made.
 
     ``factory`` makes a ``ServingProtocol`` of that name; its keyword arguments are the options of the settings. It raises
     ``SettingsError`` where it cannot. ``kinds`` are the output kinds that it can serve. ``names_model``: requests name

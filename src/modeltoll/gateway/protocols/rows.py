@@ -123,7 +123,7 @@ def _numeric(rows: list[Any]) -> Floats | None:
 
 
 def _written(row: object) -> str:
-    """One line that stands for a row, checked through and through."""
+    """Canonical JSON of a row, whose values are checked at every depth."""
     _check(row, 0)
     return json.dumps(row, sort_keys=True)
 

@@ -27,7 +27,7 @@ async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredMod
 
     Raises:
         UpstreamError: it does not answer at all.
-        NothingDiscovered: it speaks none of the protocols, or does not tell its models' names.
+        NothingDiscovered: it speaks none of the protocols, or does not list its models.
     """
     await upstream.fetch("/")  # whatever the status: it shows that the server can be reached
     for spec in (*PROTOCOLS.built_in.values(), *PROTOCOLS.others()):
