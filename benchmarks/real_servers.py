@@ -6,7 +6,7 @@ Each server comes from PyPI into an environment of its own under DIR, trains the
 digits (``benchmarks/servers``), and is calibrated by ``modeltoll calibrate`` with digits that it has not seen. Three
 callers with a key each then send one row a request, each to the server itself and to ``modeltoll serve`` in front of it:
 unseen digits, photograph patches and noise. They pay until ``BUDGET`` is spent; what they got must be the server's own
-answer, byte for byte. A row that is too dear counts with the work that the gateway logged. FastAPI has the gate within,
+answer, byte for byte. A row that is too expensive counts with the work that the gateway logged. FastAPI has the gate inside,
 as middleware; its answers are compared with those of the same application without.
 """
 

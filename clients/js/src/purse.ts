@@ -22,7 +22,7 @@ export interface Payment {
 
 /** A purse's limits; seconds are expected seconds on one core of the reference machine. */
 export interface PurseOptions {
-  /** The most that is paid for one toll; dearer tolls are refused before any work is done. 30 by default. */
+  /** The most that is paid for one toll; larger tolls are refused before any work is done. 30 by default. */
   maxSeconds?: number;
   /** The most that is paid for all tolls of the last hour together; no limit by default. */
   maxSecondsPerHour?: number;

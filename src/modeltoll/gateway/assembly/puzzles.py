@@ -28,7 +28,7 @@ def build_puzzle_selector(
 
     Raises:
         SettingsError: a puzzle cannot be made, such as a time lock for a profile without a rate of
-            squares.
+            squarings.
     """
     context = PuzzleContext(
         profile,

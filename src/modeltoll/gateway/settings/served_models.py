@@ -157,18 +157,18 @@ class PuzzleSettings(SettingsPart):
         0.0,
         ge=0,
         le=1e6,
-        description="The most work that one toll asks, in reference seconds, and the bound that is published for every toll. Required for `blind`. Dearer tolls cost this much and no more.",
+        description="The most work that one toll asks, in reference seconds, and the bound that is published for every toll. Required for `blind`. Larger tolls cost this much and no more.",
     )
     sha256_below_ms: float = Field(
         20.0,
         ge=0,
-        description="Work, in reference milliseconds, below which sha256 and hashcash are offered. Dearer tolls use argon2id, where it is allowed, or a time lock.",
+        description="Work, in reference milliseconds, below which sha256 and hashcash are offered. Larger tolls use argon2id, where it is allowed, or a time lock.",
     )
     max_memory_mib: float = Field(
         64.0,
         ge=0.25,
         le=256,
-        description="Largest memory of an argon2id puzzle. Dearer tolls use more of it. Clients with less memory announce it in `Toll-Accept`.",
+        description="Largest memory of an argon2id puzzle. Larger tolls use more of it. Clients with less memory announce it in `Toll-Accept`.",
     )
     suspected_memory_mib: float = Field(
         256.0,
