@@ -24,7 +24,7 @@ from modeltoll.gateway.public.app import AppComponents, IngressPolicy, applicati
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
