@@ -34,7 +34,7 @@ from modeltoll.puzzle.seal import KeyRing
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Caller, Evidence, Leaks
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.protocols import FakeUpstream
+from modeltoll.testing.model_servers import FakeUpstream
 
 MODEL, OUTPUT, CLASSES, DIMENSIONS = "digits", "p", 4, 2
 KEYS = {"alice-key": Caller("key:alice"), "bob-key": Caller("key:bob"), "vip-key": Caller("key:vip", exempt=True)}
