@@ -30,7 +30,7 @@ from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration import Calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 
