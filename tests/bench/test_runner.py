@@ -388,7 +388,7 @@ def test_an_unknown_attack_fails_its_own_job_only(tmp_path, workspace):
     ran = CliRunner().invoke(app, [*command, "--cache", str(workspace.cache)])
     assert ran.exit_code == 1
     assert "there is no attack 'no such'" in ran.stderr
-    assert "the same command goes on" in ran.stderr
+    assert "the same command runs the others" in ran.stderr
 
 
 def test_results_are_rounded_numbers(documents):

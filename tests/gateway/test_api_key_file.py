@@ -191,7 +191,7 @@ def test_rotation_keeps_the_terms_and_sets_an_expiry_for_the_old_keys():
 def test_rotation_never_prolongs_a_key_and_needs_a_valid_one():
     soon = key_record(expires=NOW + timedelta(hours=1))
     assert with_new_key(KeyDocument(keys=(soon,)), "alice", "0" * 64, NOW, 7 * DAY).keys[0].expires == soon.expires
-    with pytest.raises(KeyFileError, match="still good"):
+    with pytest.raises(KeyFileError, match="still valid"):
         with_new_key(KeyDocument(keys=(key_record(expires=NOW),)), "alice", "0" * 64, NOW, DAY)
 
 

@@ -193,8 +193,8 @@ def _stored(path: Path, line: int, data: bytes) -> StoredResult:
         experiment = experiment_of(document)
         _ = experiment.order  # fails for members of a wrong type
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        what, mend = (f"{path}, line {line},", "restore") if line else (path, "move it away or restore")
-        raise DamagedFile(f"{what} is not a result of the bench; {mend} it", private=str(error)) from None
+        what, remedy = (f"{path}, line {line},", "restore") if line else (path, "move it away or restore")
+        raise DamagedFile(f"{what} is not a result of the bench; {remedy} it", private=str(error)) from None
     return StoredResult(experiment, document, path, line, data)
 
 
