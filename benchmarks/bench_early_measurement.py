@@ -34,7 +34,7 @@ from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.protocols import FakeUpstream
+from modeltoll.testing.model_servers import FakeUpstream
 
 ANSWER_MS, TAKES_MS = 4.0, (0.0, 0.5, 1.0, 2.0, 3.0, 6.0)
 ROUNDS, WARM_UP = 6, 20

@@ -39,7 +39,7 @@ from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Caller, Leaks
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 PATH = "/v2/models/digits/infer"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from modeltoll.pricing.calibration import Calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import Leaks
 
 G = 0.8

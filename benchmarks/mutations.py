@@ -31,7 +31,7 @@ from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
-from modeltoll.testing.protocols import FakeUpstream
+from modeltoll.testing.model_servers import FakeUpstream
 
 SCORES, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
 LABELS = ["cat", "dog", "eel", "fox"]

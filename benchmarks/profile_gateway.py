@@ -34,7 +34,7 @@ from modeltoll.gateway.core import gate as gates
 from modeltoll.gateway.core.request import GateConfig, GateRequest, ServedModel
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.protocols import FakeUpstream
+from modeltoll.testing.model_servers import FakeUpstream
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}

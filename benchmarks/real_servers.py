@@ -38,7 +38,7 @@ from modeltoll.gateway.assembly.components import build_served_model
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import Leaks, LogEntry
 
 SIZES = DataSizes(honest=100, pictures=40, noise=40)

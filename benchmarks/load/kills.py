@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import exact_counting as counting
 
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 DURABLE = "?options=-c%20synchronous_commit%3Don"  # the setting under which PostgreSQL loses nothing when it is killed

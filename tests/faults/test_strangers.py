@@ -25,7 +25,7 @@ from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server import http_protocol
 from modeltoll.gateway.server.serve import background_server, listen
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 PATH = "/v2/models/digits/infer"
 SLOW = 300

@@ -21,7 +21,7 @@ from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 TERMS = AdmissionTerms(seconds=1e-4, new_requests=2, cores=4.0, backlog_seconds=60.0)
 ANONYMOUS = Caller("net:198.51.100.0/24")

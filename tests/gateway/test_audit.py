@@ -24,7 +24,7 @@ from modeltoll.gateway.observability.tracing import TracedUpstream, Tracer
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.settings.operation import OperationSettings
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
-from modeltoll.testing.protocols import scripted_server
+from modeltoll.testing.model_servers import scripted_server
 
 RECORD = AuditRecord(1.5, "abc", "POST", "/x", 402, 0.25)
 SECRET = "alice-key"

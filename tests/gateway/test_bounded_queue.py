@@ -10,7 +10,7 @@ import pytest
 from modeltoll.errors import UpstreamBusy, UpstreamError
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.records import Answer
-from modeltoll.testing.protocols import FakeUpstream, serving
+from modeltoll.testing.model_servers import FakeUpstream, serving
 
 
 class BlockingModelServer:

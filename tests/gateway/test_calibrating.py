@@ -17,7 +17,7 @@ from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_mode
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
-from modeltoll.testing.protocols import FakeUpstream, serving
+from modeltoll.testing.model_servers import FakeUpstream, serving
 
 WISHES = CalibrationRequest(CalibrationTerms(), RowCosts(), HoldoutSplit(), CalibrationProvenance("test"))
 

@@ -21,7 +21,7 @@ from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.records import Caller
 from sample_traffic import (
     MEASURES,

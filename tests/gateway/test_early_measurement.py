@@ -11,7 +11,7 @@ import pytest
 
 from modeltoll.errors import RequestError, UpstreamError
 from modeltoll.gateway.core import early_measurement
-from modeltoll.testing.protocols import FakeUpstream
+from modeltoll.testing.model_servers import FakeUpstream
 
 
 class Depth:

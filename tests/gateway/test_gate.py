@@ -26,7 +26,7 @@ from modeltoll.gateway.core.tolls import redeem
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve

@@ -13,7 +13,7 @@ from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.records import Answer
-from modeltoll.testing.protocols import scripted_server
+from modeltoll.testing.model_servers import scripted_server
 
 LIMIT = 1000
 SECRET = b"scores-4711"

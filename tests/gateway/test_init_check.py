@@ -17,7 +17,7 @@ from modeltoll.gateway.protocols.probe import DiscoveredModel
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.settings_template import first_settings
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 RUNNER = CliRunner()
 

@@ -27,7 +27,7 @@ from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy,
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 NOW = 1_800_000_000
 SECRET = "s" * 32

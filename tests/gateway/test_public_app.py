@@ -25,7 +25,7 @@ from modeltoll.gateway.public import parsing
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 ALICE = {"x-api-key": "alice-key"}
 

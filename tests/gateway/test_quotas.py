@@ -13,7 +13,7 @@ from modeltoll.gateway.assembly.build import build_identifier
 from modeltoll.gateway.callers.identify import CallerIdentifier, Tier, hash_key
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.records import Caller, DailyQuota, DailyUsage
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 DAY = 86_400
 

@@ -31,7 +31,7 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.records import Caller
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 BLOCKED = -13.0  # a row that the model server answers only after ``release`` is set
 KEY = {"x-api-key": "alice-key"}

@@ -28,7 +28,7 @@ from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
-from modeltoll.testing.protocols import FakeUpstream, serving
+from modeltoll.testing.model_servers import FakeUpstream, serving
 
 ENTROPY = {"output": {"kind": "probabilities"}, "measures": [{"name": "entropy"}]}
 TOKENS = {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"}

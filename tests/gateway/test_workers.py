@@ -26,7 +26,7 @@ from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp, merge_metrics
 from modeltoll.gateway.server.workers import run_workers
 from modeltoll.gateway.settings.load import load_settings
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "exact_counting.py"
 

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from modeltoll.client.httpx import TollTransport
 from modeltoll.client.purse import Purse
 from modeltoll.demo.processes import free_port
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 PACKAGE = Path(__file__).with_name("stranger")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "extending.md"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeltoll.pricing.calibration import Calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 
 def made(scores, **terms):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeltoll.pricing.adaptive_g import CHOICES, ENOUGH_ROWS, HALF_LIFE, AdaptiveG
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import Leaks
 
 N = 3000

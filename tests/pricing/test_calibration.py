@@ -10,7 +10,7 @@ import pytest
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.calibration import Calibration, NewAccountToll
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS, CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.records import Leaks
 

@@ -17,7 +17,7 @@ from modeltoll.pricing.calibration_file import (
     load_calibration,
     save_calibration,
 )
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 from modeltoll.testing.tariffs import check_tariff

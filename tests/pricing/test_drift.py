@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.drift import HALF_LIFE, REMEMBERED, DriftDetector
 from modeltoll.records import Leaks
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Charge, Leaks
 from modeltoll.testing.tariffs import new_account

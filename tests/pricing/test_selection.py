@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.conformal import price_factors
+from modeltoll.pricing.conformal_tariff import price_factors
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.pricing.selection import PriceTargets, select_terms
 from modeltoll.records import Leaks

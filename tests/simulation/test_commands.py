@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from modeltoll.cli import app
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.leak_samples import save_leaks
 from modeltoll.records import Caller, Charge, Leaks, LogEntry, Work
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
 from modeltoll.ledger import account_math
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
-from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
+from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Assessment, Caller, Charge, Leaks
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff, PublishedBatchTariff

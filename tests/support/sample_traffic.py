@@ -12,7 +12,7 @@ from modeltoll.gateway.admin.dashboard.app import dashboard_application
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.gateway.core.drift_monitor import DriftMonitor
 from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.drift import DriftDetector
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Caller, Charge, Leaks, LogEntry

@@ -21,7 +21,7 @@ from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
-from modeltoll.testing.protocols import serving
+from modeltoll.testing.model_servers import serving
 
 MODEL, UNIT_SECONDS = "chat", 0.02
 KNOWN = [{"token": word, "logprob": math.log(share), "bytes": None} for word, share in (("hello", 0.6), ("bye", 0.3))]

@@ -27,7 +27,7 @@ from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
 from modeltoll.gateway.public.app import IngressPolicy, application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.ledger.memory import MemoryLedger
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.puzzle.benchmark import measure_profile
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.registry import PUZZLES

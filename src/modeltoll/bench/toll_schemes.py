@@ -12,11 +12,11 @@ from modeltoll.bench.hardware_costs import ARGON2ID, SHA256, gpu_cores
 from modeltoll.bench.leak_measures import ENTROPY, NOVELTY
 from modeltoll.errors import SettingsError
 from modeltoll.pricing.calibration import Calibration, CalibrationProvenance
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.pricing.leak_samples import select_measures
-from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
-from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine
+from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.simulation.batch_tariffs import BatchCharges, ConformalBatchTariff, PublishedBatchTariff
 from modeltoll.simulation.scenarios import Times
 

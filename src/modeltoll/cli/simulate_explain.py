@@ -105,7 +105,7 @@ def simulate(  # noqa: PLR0913  each is a choice of the operator's
     """
     with requires_extra("gateway"):
         from modeltoll.pricing.leak_samples import read_leaks  # noqa: PLC0415
-        from modeltoll.pricing.published import PublishedTerms  # noqa: PLC0415
+        from modeltoll.pricing.published_tariff import PublishedTerms  # noqa: PLC0415
         from modeltoll.records import Caller  # noqa: PLC0415
         from modeltoll.simulation import inputs, tables  # noqa: PLC0415
         from modeltoll.simulation.p_value_mixture import parse_mixture  # noqa: PLC0415
@@ -176,7 +176,7 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         from modeltoll.gateway.callers.identify import Tier  # noqa: PLC0415
         from modeltoll.pricing import explain  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
-        from modeltoll.pricing.conformal import ConformalTariff  # noqa: PLC0415
+        from modeltoll.pricing.conformal_tariff import ConformalTariff  # noqa: PLC0415
         from modeltoll.pricing.leak_samples import parse_leaks  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
     if (caller is None) != (ledger is None) or not (leak or caller):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.drift import DriftDetector
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from modeltoll.errors import CalibrationError
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.records import Account
 
 __all__ = [

@@ -14,7 +14,7 @@ from modeltoll.pricing.calibration import (
     CalibrationProvenance,
     NewAccountToll,
 )
-from modeltoll.pricing.conformal import price_factors
+from modeltoll.pricing.conformal_tariff import price_factors
 from modeltoll.pricing.selection import PriceTargets, select_terms
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.pricing.validation import check_honest, require, validate

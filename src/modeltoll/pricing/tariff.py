@@ -1,4 +1,4 @@
-"""The protocol of tariffs."""
+"""The interface of tariffs, which turn leaks into work: ``conformal_tariff`` (the default), ``published_tariff``, ``unpriced_tariff``."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.published import PublishedTerms, StandardLine
+from modeltoll.pricing.published_tariff import PublishedTerms, StandardLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

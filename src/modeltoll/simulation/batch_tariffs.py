@@ -12,8 +12,8 @@ from modeltoll.pricing.leak_samples import leak_columns, select_measures
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from modeltoll.pricing.conformal import ConformalTariff
-    from modeltoll.pricing.published import PublishedTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
+    from modeltoll.pricing.published_tariff import PublishedTariff
     from modeltoll.records import Bools, Caller, Floats
     from modeltoll.simulation.traffic import Traffic
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.pricing.calibration_file import load_calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.leak_samples import CALIBRATION, HONEST
-from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine
+from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.simulation.attack_traces import fit_standard, read_trace, replay_modes
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff, PublishedBatchTariff
 from modeltoll.simulation.scenarios import Times

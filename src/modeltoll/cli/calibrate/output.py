@@ -21,7 +21,7 @@ def print_calibration(
     fitted: Calibration, thieves: Mapping[str, Leaks], tariff_file: Path, json_file: str | None
 ) -> None:
     """Print warnings, then the terms and the report as a table or JSON; ``thieves`` are leaks by sample name."""
-    from modeltoll.pricing.conformal import price_factors  # noqa: PLC0415
+    from modeltoll.pricing.conformal_tariff import price_factors  # noqa: PLC0415
 
     report = fitted.report
     if report is None:
@@ -60,7 +60,7 @@ def print_calibration(
 
 def draw_calibration(fitted: Calibration, thieves: Mapping[str, Leaks], path: Path) -> None:
     """Draw the prices of held-out honest rows and of thieves' samples to a .png file."""
-    from modeltoll.pricing.conformal import price_factors  # noqa: PLC0415
+    from modeltoll.pricing.conformal_tariff import price_factors  # noqa: PLC0415
 
     with requires_extra("demo"):
         from modeltoll.simulation.figure import draw_factors  # noqa: PLC0415

@@ -26,7 +26,7 @@ from modeltoll.gateway.settings.field_types import IN_PROCESS
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS
 from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import MachineProfile

@@ -15,8 +15,8 @@ from modeltoll.gateway.assembly.shared import build_shared_resources
 from modeltoll.gateway.core.request import SHADOW, ServedModel
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration_file import load_calibration
-from modeltoll.pricing.conformal import ConformalTariff
-from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
+from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, load_profile
 
 if TYPE_CHECKING:

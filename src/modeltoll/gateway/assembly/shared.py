@@ -13,7 +13,7 @@ from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestRecorder
 from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.adaptive_g import AdaptiveG
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.drift import DriftDetector
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.gateway.core.request import SHADOW
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

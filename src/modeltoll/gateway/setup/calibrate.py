@@ -31,7 +31,7 @@ from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration import Calibration
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Leaks
 

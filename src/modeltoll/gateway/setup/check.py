@@ -14,7 +14,7 @@ from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.sample_requests import sample_request
 from modeltoll.ledger.from_url import ledger_spec, open_ledger
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from modeltoll._version import __version__
 from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin.api import schemas
 from modeltoll.gateway.callers.api_key_file import change_keys, read_keys, with_tier
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import Caller
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from modeltoll.gateway.admin.dashboard.traffic import TrafficView, traffic_view
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.callers import SuspicionEvidence
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.records import Account
 
 __all__ = ["History", "HistoryRow", "history"]

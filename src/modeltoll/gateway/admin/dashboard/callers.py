@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerSnapshot
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.records import Account, Floats
 
 __all__ = [

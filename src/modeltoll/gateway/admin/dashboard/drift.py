@@ -11,7 +11,7 @@ from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, fin
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.records import Assessment, Floats
 

@@ -12,7 +12,7 @@ from modeltoll.gateway.admin.dashboard.traffic import TimeSlots
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.records import Assessment, Floats
 
 __all__ = ["SHARES", "HonestWaits", "WaitLine", "honest_waits", "quantile", "row_waits"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.price_curve import PriceCurve
     from modeltoll.gateway.admin.dashboard.traffic import TrafficView
     from modeltoll.gateway.admin.dashboard.what_if import WhatIfComparison, WhatIfField
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.records import Assessment
 

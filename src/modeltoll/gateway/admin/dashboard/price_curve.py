@@ -10,7 +10,7 @@ import numpy as np
 from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
 
 if TYPE_CHECKING:
-    from modeltoll.pricing.conformal import ConformalTariff
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 __all__ = ["PriceCurve", "PriceCurveLine", "price_curve"]
 

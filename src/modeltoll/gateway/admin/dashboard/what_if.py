@@ -11,7 +11,7 @@ import numpy as np
 
 from modeltoll.errors import CalibrationError
 from modeltoll.gateway.admin.dashboard.honest_waits import SHARES, quantile, row_waits
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import Assessment
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modeltoll.pricing.unpriced import UnpricedTariff
+from modeltoll.pricing.unpriced_tariff import UnpricedTariff
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.tariffs import check_tariff, new_account
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.calibration import NewAccountToll
-from modeltoll.pricing.conformal import ConformalTariff
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Leaks

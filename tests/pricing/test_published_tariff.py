@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.published import PublishedTariff, PublishedTerms, StandardLine, leading_zero_bits
+from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine, leading_zero_bits
 from modeltoll.records import Caller, Leaks
 from modeltoll.simulation.attack_traces import fit_standard, read_trace, replay_modes
 from modeltoll.testing.tariffs import check_tariff, new_account
