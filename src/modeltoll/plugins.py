@@ -13,12 +13,12 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from modeltoll.errors import SettingsError
+from modeltoll.errors import ModeltollError, SettingsError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Factory", "Registry", "call_factory", "resolve"]
+__all__ = ["Factory", "Registry", "call_factory", "check_made", "resolve"]
 
 Factory: TypeAlias = str | Callable[..., Any]  # a callable, or where one is: "package.module:name"
 
@@ -71,6 +71,11 @@ class Registry(Generic[Spec]):
             raise SettingsError([f"the {self.kind} {name!r} is offered by {packages}; uninstall all but one"])
         return self._load(offered[0])
 
+    def describe(self, name: str) -> str:
+        """The kind and name of a plug-in that ``find`` has found, with its package where it is not built in."""
+        entry = next(iter(_entry_points(self.group).get(name, ())), None)
+        return f"{self.kind} {name}" if entry is None else f"{self.kind} {name} of {_package(entry)}"
+
     def others(self) -> Iterator[Spec]:
         """The usable specifications of other packages, by name; those that cannot be used are left out."""
         for name in self.names()[len(self.built_in) :]:
@@ -83,8 +88,8 @@ class Registry(Generic[Spec]):
         what = f"the {self.kind} {entry.name!r} of {_package(entry)}"
         try:
             spec = entry.load()
-        except Exception as error:
-            raise SettingsError([f"{what} cannot be imported: {type(error).__name__}: {error}"]) from error
+        except (Exception, SystemExit) as error:
+            raise SettingsError([f"{what} cannot be imported: {_one_line(error)}"]) from error
         if not isinstance(spec, self._spec_type):
             raise SettingsError([f"{what} is {type(spec).__name__}, not {self._spec_type.__name__}: {entry.value}"])
         if entry.name not in spec.names:
@@ -109,6 +114,11 @@ def _package(entry: EntryPoint) -> str:
     return f"the package {entry.dist.name} {entry.dist.version}" if entry.dist else "an unnamed package"
 
 
+def _one_line(error: BaseException) -> str:
+    """Class and message of an exception, without line breaks."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def resolve(factory: Factory) -> Any:
     """What a reference names; a callable is returned as it is. Raises ``ImportError`` or ``AttributeError`` where its target does not exist."""
     if not isinstance(factory, str):
@@ -124,13 +134,37 @@ def call_factory(factory: Factory, arguments: Mapping[str, Any], what: str) -> A
     """What a factory makes of keyword arguments; ``what`` names it in messages.
 
     Raises:
-        SettingsError: the factory does not take these arguments, or misses one. Whatever the factory raises.
+        SettingsError: there is no such factory; it does not take these arguments, or misses one; or it fails.
+        ModeltollError: the factory raises it.
     """
-    make = resolve(factory)
-    signature = inspect.signature(make)
+    try:
+        make = resolve(factory)
+        signature = inspect.signature(make)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise SettingsError([f"{what}: its factory {factory} cannot be used: {_one_line(error)}"]) from error
     try:
         signature.bind(**arguments)
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "none"
         raise SettingsError([f"{what}: options do not fit: {error}; it takes: {takes}"]) from None
-    return make(**arguments)
+    try:
+        return make(**arguments)
+    except ModeltollError:
+        raise
+    except Exception as error:
+        raise SettingsError([f"{what}: cannot be made; check its options: {_one_line(error)}"]) from error
+
+
+def check_made(made: object, name: str, methods: Iterable[str], what: str) -> None:
+    """Check that what a factory made has the name of its specification, and the methods of its kind.
+
+    Raises:
+        SettingsError: it has another name or none, or lacks a method.
+    """
+    found = getattr(made, "name", None)
+    if found != name:
+        named = f"named {found!r}" if found is not None else f"without a name: {type(made).__name__}"
+        raise SettingsError([f"{what}: its factory returned an object {named}"])
+    lacking = [method for method in methods if not callable(getattr(made, method, None))]
+    if lacking:
+        raise SettingsError([f"{what}: the object that its factory returned lacks {', '.join(lacking)}"])

@@ -145,7 +145,7 @@ def test_a_model_in_shadow_mode_needs_no_tariff_yet_and_one_that_charges_does(pl
     gateway = build_gateway(place({"mode": "shadow"}))
     assert any("there is none yet" in warning for warning in gateway.warnings)
     assert gateway.gates["digits"].config.tariff.measures == ("entropy",)
-    with pytest.raises(SettingsError, match=r"models\.digits\.tariff: .*tariff\.json"):
+    with pytest.raises(SettingsError, match=r"models\.digits\.tariff: .*tariff\.json does not exist; make it with"):
         build_gateway(place())
 
 

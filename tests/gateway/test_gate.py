@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,13 +23,14 @@ from modeltoll.errors import (
 )
 from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
+from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Answer, Caller, Work
+from modeltoll.records import Answer, Caller, Evidence, Work
 
 
 def solve_sealed(toll):
@@ -154,8 +156,45 @@ def test_a_leak_that_is_no_price_releases_nothing(harness, leak):
             return np.full(evidence.rows, leak)
 
     harness.measures = (Broken(),)
-    with pytest.raises(AnswerError):
+    with pytest.raises(AnswerError) as caught:
         harness.handle(harness.infer_body([1, 2]))
+    assert caught.value.private == "by entropy"
+    assert (harness.account(), harness.log()) == (None, [])
+
+
+LEAKS = {
+    "a row less": np.zeros(0),
+    "a row more": np.zeros(2),
+    "a column": np.zeros((1, 1)),
+    "a list": [0.5],
+    "nothing": None,
+    "one number": 0.5,
+    "texts": np.array(["a"]),
+    "complex numbers": np.array([1j]),
+    "objects": np.array([0.5], object),
+}
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+@pytest.mark.parametrize("leaks", LEAKS.values(), ids=LEAKS)
+def test_leaks_that_are_no_number_for_each_row_release_nothing(harness, leaks, mode):
+    harness.mode = mode
+    harness.measures = (SimpleNamespace(name="entropy", measure=lambda evidence: leaks),)
+    with pytest.raises(AnswerError, match="cannot be measured") as caught:
+        harness.handle(harness.infer_body([1, 2]))
+    assert caught.value.private.startswith("entropy gave ")
+    assert (harness.account(), harness.log()) == (None, [])
+
+
+@pytest.mark.parametrize("mode", ["enforce", "shadow"])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_evidence_of_other_rows_than_the_request_releases_nothing(harness, rows, mode, monkeypatch):
+    found = Evidence(tuple(bytes([row]) for row in range(rows)), scores=np.full((rows, 4), 0.25))
+    monkeypatch.setattr(OpenInference, "evidence", lambda self, parsed, answer, service: found)
+    harness.mode = mode
+    with pytest.raises(AnswerError, match="cannot be measured") as caught:
+        harness.handle(harness.infer_body([[1, 2], [3, 4]]))
+    assert caught.value.private == f"oip gave evidence of {rows} rows for a request of 2"
     assert (harness.account(), harness.log()) == (None, [])
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from modeltoll import names
-from modeltoll.errors import SettingsError
+from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.gateway.assembly.measures import build_measure
 from modeltoll.gateway.assembly.protocols import build_protocol
+from modeltoll.gateway.protocols.plain_errors import PlainErrors
+from modeltoll.gateway.protocols.protocol import Routes
 from modeltoll.gateway.protocols.registry import PROTOCOLS, ProtocolSpec
 from modeltoll.gateway.settings.served_models import MeasureSettings, ModelSettings
 from modeltoll.leak.registry import MEASURES, MeasureSpec
@@ -82,6 +86,21 @@ def only(monkeypatch, registry, spec):
 class Measure:
     name, inputs_alone = "gap", True
 
+    def measure(self, evidence):
+        return evidence.inputs[:, 0]
+
+
+class Nameless:
+    measure = Measure.measure
+
+
+class Serving(PlainErrors):
+    name = "v1"
+    read = evidence = ask = lambda self: None
+
+    def __init__(self, routes):
+        self.routes = routes
+
 
 def test_a_plug_in_that_is_not_what_its_specification_says_is_refused(monkeypatch):
     settings = MeasureSettings(name="gap")
@@ -97,6 +116,56 @@ def test_a_plug_in_that_is_not_what_its_specification_says_is_refused(monkeypatc
     only(monkeypatch, PROTOCOLS, ProtocolSpec("v1", Measure))
     with pytest.raises(SettingsError, match="protocol v1: its factory returned an object named 'gap'"):
         build_protocol(model)
+
+
+def test_what_a_factory_makes_has_a_name_and_the_methods_of_its_kind(monkeypatch):
+    settings = MeasureSettings(name="gap")
+    for factory, fault in {
+        Nameless: "^measure gap: its factory returned an object without a name: Nameless$",
+        lambda: 7: "^measure gap: its factory returned an object without a name: int$",
+        lambda: SimpleNamespace(name="gap"): "^measure gap: the object that its factory returned lacks measure$",
+    }.items():
+        only(monkeypatch, MEASURES, MeasureSpec("gap", factory))
+        with pytest.raises(SettingsError, match=fault):
+            build_measure(settings)
+
+
+ROUTES = {
+    "none at all": (None, "its routes are NoneType, not Routes"),
+    "no path of inference": (Routes((), (), None, "/r"), "infer is not empty"),
+    "a text for a tuple": (Routes("/p", (), None, "/r"), "infer and pass_through are tuples"),
+    "no slash": (Routes(("p",), (), None, "/r"), "the path 'p' does not begin with '/'"),
+    "a misspelled placeholder": (Routes(("/p",), (), None, "/{modle}"), "or holds an unknown placeholder"),
+    "a type in a placeholder": (Routes(("/p",), (), "/{model:path}", "/r"), "or holds an unknown placeholder"),
+    "a path that is no text": (Routes(("/p",), (7,), None, "/r"), "the path 7 does not begin"),
+}
+
+
+@pytest.mark.parametrize("case", ROUTES)
+def test_a_protocol_has_routes_that_can_be_served(case, monkeypatch):
+    routes, fault = ROUTES[case]
+    model = ModelSettings(protocol="v1", tariff="t", output={"kind": "logits"}, measures=[{"name": "gap"}])
+    only(monkeypatch, PROTOCOLS, ProtocolSpec("v1", lambda: Serving(routes)))
+    with pytest.raises(SettingsError, match=f"^protocol v1: .*{re.escape(fault)}"):
+        build_protocol(model)
+    only(monkeypatch, PROTOCOLS, ProtocolSpec("v1", lambda: Serving(Routes(("/p/{model}",), (), None, "/r"))))
+    assert isinstance(build_protocol(model), Serving)
+
+
+def test_a_factory_that_fails_is_a_fault_in_one_line():
+    def failing(sharpness=1):
+        raise TypeError(f"no number\n{sharpness}")
+
+    def refusing():
+        raise CalibrationError("the file is of another model")
+
+    with pytest.raises(SettingsError, match=r"^it: cannot be made; check its options: TypeError: no number 2$"):
+        call_factory(failing, {"sharpness": 2}, "it")
+    with pytest.raises(CalibrationError, match="another model"):
+        call_factory(refusing, {}, "it")
+    for reference in ("modeltoll.nowhere:X", "modeltoll.plugins:nowhere"):
+        with pytest.raises(SettingsError, match=f"^it: its factory {reference} cannot be used: "):
+            call_factory(reference, {}, "it")
 
 
 def test_arguments_are_compared_before_the_factory_is_called():

@@ -194,7 +194,7 @@ def test_check_asks_its_protocol_and_init_finds_it(gateway, installed, tmp_path)
 OPTIONS = {
     "an option that is not known": (
         {"measures": [{"name": "gini", "options": {"sharp": 2}}]},
-        "models.digits.measures.0: measure gini: options do not fit: got an unexpected keyword argument 'sharp'; it takes: sharpness",
+        "models.digits.measures.0: measure gini of the package acme-toll 1.0: options do not fit: got an unexpected keyword argument 'sharp'; it takes: sharpness",
     ),
     "an option of a built-in protocol": (
         {"protocol": "v1", "protocol_options": {"prefix": "/x"}},
@@ -225,15 +225,20 @@ BROKEN = """
 entropy = odd:MeasureSpec
 absent = odd.absent:SPEC
 raising = odd.raising:SPEC
+exiting = odd.exiting:SPEC
 number = odd:NUMBER
 renamed = odd:RENAMED
 gini = odd:GINI
+[modeltoll.protocols]
+exiting = odd.exiting:SPEC
+searching = odd:SEARCHING
 """
 FAULTS = {
     "entropy": "the measure 'entropy' is built in, but the package odd 7.0 has one of the same name; uninstall that package",
     "absent": "the measure 'absent' of the package odd 7.0 cannot be imported: ModuleNotFoundError: "
     "No module named 'odd.absent'",
     "raising": "the measure 'raising' of the package odd 7.0 cannot be imported: ZeroDivisionError: division by zero",
+    "exiting": "the measure 'exiting' of the package odd 7.0 cannot be imported: SystemExit: 7",
     "number": "the measure 'number' of the package odd 7.0 is int, not MeasureSpec: odd:NUMBER",
     "renamed": "the measure 'renamed' of the package odd 7.0 has the name other in its specification; use the entry point's name",
     "gini": "the measure 'gini' is offered by the package acme-toll 1.0 and the package odd 7.0; uninstall all but one",
@@ -246,10 +251,14 @@ def odd(tmp_path_factory):
     folder = tmp_path_factory.mktemp("odd")
     (folder / "odd").mkdir()
     (folder / "odd" / "__init__.py").write_text(
+        "from modeltoll.gateway.protocols.registry import ProtocolSpec\n"
         "from modeltoll.leak.registry import MeasureSpec\n"
+        "async def search(probe, model): raise RuntimeError('lost\\non the way')\n"
+        "SEARCHING = ProtocolSpec('searching', 'x:y', discover=search)\n"
         "NUMBER, RENAMED, GINI = 7, MeasureSpec('other', 'x:y'), MeasureSpec('gini', 'x:y')\n"
     )
     (folder / "odd" / "raising.py").write_text("1 / 0\n")
+    (folder / "odd" / "exiting.py").write_text("raise SystemExit(7)\n")
     (folder / "odd-7.0.dist-info").mkdir()
     (folder / "odd-7.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 7.0\n")
     (folder / "odd-7.0.dist-info" / "entry_points.txt").write_text(BROKEN)
@@ -263,6 +272,7 @@ def test_a_plug_in_that_cannot_be_used_is_a_fault_that_names_its_package(name, i
     assert done.returncode == 2
     assert f"models.digits.measures.0.name: {FAULTS[name]}" in re.sub(r"\s+", " ", done.stderr)
     assert "Traceback" not in done.stderr
+    assert "at least 1 item" not in done.stderr
 
 
 def test_those_who_do_not_use_it_are_not_disturbed(gateway, installed, odd, tmp_path):
@@ -271,6 +281,26 @@ def test_those_who_do_not_use_it_are_not_disturbed(gateway, installed, odd, tmp_
     path = write_settings(tmp_path, upstream, mode="shadow", measures=[{"name": "gap"}])
     done = modeltoll("check", path, "--inputs", tmp_path / "rows.npy", folders=[installed, odd])
     assert done.returncode == 0, done.stderr
+    empty = Starlette(routes=[Route("/", lambda _: JSONResponse({}))])
+    with serving(empty) as url:  # no protocol is found before those of the packages are asked
+        done = modeltoll("init", url, "--out", tmp_path / "new.yaml", folders=[installed, odd])
+    assert done.returncode != 0
+    words = " ".join(done.stderr.split())
+    assert "protocol searching of the package odd 7.0 is left out: RuntimeError: lost on the way" in words
+    assert "names no model in a protocol that is known here" in words
+    assert "Traceback" not in words
+
+
+def test_an_exception_of_a_plug_in_is_a_fault_of_the_check(gateway, installed, tmp_path):
+    _, _, upstream = gateway
+    np.save(tmp_path / "rows.npy", np.random.default_rng(2).random((4, 3)))
+    wrong = [{"name": "gini", "options": {"sharpness": "much"}}]
+    path = write_settings(tmp_path, upstream, mode="shadow", measures=wrong)
+    for command in ("check", "calibrate"):
+        done = modeltoll(command, path, "--inputs", tmp_path / "rows.npy", folders=[installed])
+        assert done.returncode != 0
+        assert "measure gini of the package acme-toll 1.0 failed; check the options: " in " ".join(done.stderr.split())
+        assert "Traceback" not in done.stderr
 
 
 def test_the_page_shows_these_files():

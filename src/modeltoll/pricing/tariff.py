@@ -26,7 +26,9 @@ def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:
     if leaks.measures != measures or values.ndim != 2 or values.shape[1] != len(measures):
         raise CalibrationError(f"this tariff prices {', '.join(measures)}, not {', '.join(leaks.measures)}")
     if not (values.min(initial=0.0) >= 0.0 and values.max(initial=0.0) < math.inf):  # a NaN is its own minimum
-        raise AnswerError("the leak of an answer is negative or not finite")
+        usable = (values >= 0.0) & (values < math.inf)
+        names = " and ".join(name for column, name in enumerate(measures) if not usable[:, column].all())
+        raise AnswerError("the leak of an answer is negative or not finite", private=f"by {names}")
     return values
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.errors import CalibrationError, ModeltollError, SettingsError
 from modeltoll.gateway.assembly.callers import build_api_keys, build_jwt_credentials
 from modeltoll.gateway.assembly.measures import build_measure
 from modeltoll.gateway.assembly.protocols import build_protocol, build_service, path_conflicts
@@ -124,6 +124,8 @@ def build_tariff(settings: Settings, name: str) -> Tariff:
     measures = tuple(measure.name for measure in model.measures)
     if model.mode == SHADOW and not model.tariff.exists():
         return UnpricedTariff(measures)
+    if not model.tariff.exists():
+        raise CalibrationError(f"{model.tariff} does not exist; make it with modeltoll calibrate")
     return ConformalTariff(load_calibration(model.tariff, model=name, measures=measures))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modeltoll.errors import SettingsError
 from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.leak.registry import INPUTS, MEASURES
-from modeltoll.plugins import call_factory
+from modeltoll.plugins import call_factory, check_made
 
 if TYPE_CHECKING:
     from modeltoll.gateway.settings.served_models import MeasureSettings
@@ -27,9 +27,9 @@ def build_measure(settings: MeasureSettings) -> LeakMeasure:
     arguments: dict[str, Any] = dict(settings.options)
     given = {"file": settings.file, "neighbours": settings.neighbours}
     arguments |= {name: value for name, value in given.items() if value is not None}
-    measure: LeakMeasure = call_factory(spec.factory, arguments, f"measure {spec.name}")
-    if measure.name != spec.name:
-        raise SettingsError([f"measure {spec.name}: its factory returned an object named {measure.name!r}"])
+    what = MEASURES.describe(spec.name)
+    measure: LeakMeasure = call_factory(spec.factory, arguments, what)
+    check_made(measure, spec.name, ("measure",), what)
     if reads_inputs_alone(measure) != (spec.reads == INPUTS):
-        raise SettingsError([f"measure {spec.name}: reads={spec.reads!r} and its attribute inputs_alone disagree"])
+        raise SettingsError([f"{what}: reads={spec.reads!r} and its attribute inputs_alone disagree"])
     return measure

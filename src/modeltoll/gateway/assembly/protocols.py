@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.protocols.protocol import ServiceDescription
+from modeltoll.gateway.protocols.protocol import Routes, ServiceDescription
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.plugins import call_factory
+from modeltoll.plugins import call_factory, check_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.settings.served_models import ModelSettings
 
+_METHODS = ("read", "evidence", "ask", "error", "error_member", "error_text")
+
 __all__ = ["build_protocol", "build_service", "path_conflicts"]
 
 
@@ -25,16 +27,34 @@ def build_protocol(model: ModelSettings) -> ServingProtocol:
     """The protocol that a model's settings name, with its options.
 
     Raises:
-        SettingsError: there is none of that name that can be used, or its options do not fit.
+        SettingsError: there is none of that name that can be used, its options do not fit, or it is not a protocol that can be served.
     """
     spec = PROTOCOLS.find(model.protocol)
     options: Mapping[str, Any] = model.protocol_options
     if model.json_path is not None:
         options = model.json_path.model_dump()
-    protocol: ServingProtocol = call_factory(spec.factory, options, f"protocol {spec.name}")
-    if protocol.name != spec.name:
-        raise SettingsError([f"protocol {spec.name}: its factory returned an object named {protocol.name!r}"])
+    what = PROTOCOLS.describe(spec.name)
+    protocol: ServingProtocol = call_factory(spec.factory, options, what)
+    check_made(protocol, spec.name, _METHODS, what)
+    _check_routes(getattr(protocol, "routes", None), what)
     return protocol
+
+
+def _check_routes(routes: object, what: str) -> None:
+    """Each path begins with ``/`` and holds no placeholder but ``{model}`` and ``{version}``, or ``SettingsError`` is raised."""
+    if not isinstance(routes, Routes):
+        raise SettingsError([f"{what}: its routes are {type(routes).__name__}, not Routes"])
+    served: tuple[object, object] = (routes.infer, routes.pass_through)
+    if not routes.infer or not all(isinstance(paths, tuple) for paths in served):
+        raise SettingsError([f"{what}: infer and pass_through are tuples of paths, and infer is not empty"])
+    paths = (*routes.infer, *routes.pass_through, routes.ready)
+    for path in paths if routes.metadata is None else (*paths, routes.metadata):
+        try:
+            usable = path.format(model="m", version="1").startswith("/")
+        except (AttributeError, LookupError, ValueError):
+            usable = False
+        if not usable:
+            raise SettingsError([f"{what}: the path {path!r} does not begin with '/', or holds an unknown placeholder"])
 
 
 def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDescription:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from modeltoll.errors import SettingsError
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
-from modeltoll.plugins import call_factory
+from modeltoll.plugins import call_factory, check_made
 from modeltoll.puzzle.precomputed import PRECOMPUTED_KIB, PrecomputedPool
 from modeltoll.puzzle.registry import PUZZLES, PuzzleContext
 
@@ -27,8 +26,8 @@ def build_puzzle_selector(
     """A model's puzzles. ``precomputed`` holds evaluations of Argon2id made ahead.
 
     Raises:
-        SettingsError: a puzzle cannot be made, such as a time lock for a profile without a rate of
-            squarings.
+        SettingsError: a puzzle cannot be made, such as a time lock for a profile that does not know how fast its machine
+            squares.
     """
     context = PuzzleContext(
         profile,
@@ -43,9 +42,9 @@ def build_puzzle_selector(
 
 
 def _offer(spec: PuzzleSpec, context: PuzzleContext) -> OfferedPuzzle:
-    puzzle: Puzzle = call_factory(spec.factory, {"context": context}, f"puzzle {spec.name}")
-    if puzzle.name != spec.name:
-        raise SettingsError([f"puzzle {spec.name}: its factory returned an object named {puzzle.name!r}"])
+    what = PUZZLES.describe(spec.name)
+    puzzle: Puzzle = call_factory(spec.factory, {"context": context}, what)
+    check_made(puzzle, spec.name, ("within", "make", "solve", "check"), what)
     return OfferedPuzzle(spec, puzzle)
 
 

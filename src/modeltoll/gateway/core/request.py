@@ -43,6 +43,8 @@ __all__ = [
 
 ENFORCE, SHADOW = "enforce", "shadow"
 EXEMPT, FREE, ADMISSION = "exempt", "free", "entry"
+_NOT_MEASURED = "the answer cannot be measured"
+_REAL = "biuf"  # kinds of numpy types that hold real numbers
 _NO_EARLY_LEAKS: EarlyLeaks = MappingProxyType({})
 
 
@@ -55,6 +57,17 @@ class GateRuntime:
     generator: np.random.Generator
     key_ring: KeyRing
     profile: MachineProfile
+
+
+def _check_shape(leaks: object, rows: int, measure: str) -> None:
+    """Leaks are an array of one real number for each row, or ``AnswerError`` is raised; their range is the tariff's to check."""
+    if not isinstance(leaks, np.ndarray):
+        found = type(leaks).__name__
+    elif leaks.shape != (rows,) or leaks.dtype.kind not in _REAL:
+        found = f"{leaks.dtype}, shape {leaks.shape}"
+    else:
+        return
+    raise AnswerError(_NOT_MEASURED, private=f"{measure} gave {found}, not a number for each row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,14 @@ class ServedModel:
             AnswerError, RequestError: the leaks cannot be measured; nothing of the answer may be released.
         """
         evidence = self.protocol.evidence(parsed, answer, self.service)
-        values = np.empty((evidence.rows, len(self.measures)))
+        rows = len(parsed.fingerprints)
+        if evidence.rows != rows:
+            found = f"{self.protocol.name} gave evidence of {evidence.rows} rows for a request of {rows}"
+            raise AnswerError(_NOT_MEASURED, private=found)
+        values = np.empty((rows, len(self.measures)))
         for column, measure in enumerate(self.measures):
             leaks = early[measure.name] if measure.name in early else measure.measure(evidence)
-            if leaks.shape != (evidence.rows,):
-                raise AnswerError("the answer cannot be measured", private=f"{measure.name} gave {leaks.shape}")
+            _check_shape(leaks, rows, measure.name)
             values[:, column] = leaks
         return Leaks(tuple(measure.name for measure in self.measures), values)
 

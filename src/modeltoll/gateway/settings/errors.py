@@ -17,10 +17,17 @@ _RENAMED = {"callers.entry": "callers.admission"}
 def errors_of(error: ValidationError, whole: str = "settings") -> list[str]:
     """Every fault under its setting's dotted name; ``whole`` is the name of all of them together."""
     faults = []
-    for fault in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    for fault in found:
+        if fault["type"] == "too_short" and any(_is_within(other["loc"], fault["loc"]) for other in found):
+            continue  # a list is counted without its faulty items
         where = ".".join(str(step) for step in fault["loc"]) or whole
         faults.append(f"{where}: {_plain(where, fault['type'], fault['msg'])}")
     return faults
+
+
+def _is_within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _plain(where: str, kind: str, message: str) -> str:

@@ -27,6 +27,7 @@ from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puz
 from modeltoll.gateway.callers.identify import CallerIdentifier
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
+from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration import Calibration
@@ -91,11 +92,12 @@ async def measure_rows(
 
     Raises:
         UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
-        CalibrationError: it refused a row.
+        CalibrationError: it refused a row, or the protocol or a measure failed.
     """
     model, path, described = served_model.service.model, served_model.infer_path, served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    requests = [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
+    with plugin_exceptions(served_model):
+        requests = [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
     for body in requests[:_WARM_UP]:
         await upstream.predict(path, body)
     seconds, leaks = [], []
@@ -106,8 +108,9 @@ async def measure_rows(
         if answer.status != 200:
             reason = served_model.protocol.error_text(answer)
             raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {reason}")
-        parsed = served_model.protocol.read(body, served_model.service)
-        leaks.append(served_model.leaks(parsed, answer))
+        with plugin_exceptions(served_model):
+            parsed = served_model.protocol.read(body, served_model.service)
+            leaks.append(served_model.leaks(parsed, answer))
         if progress is not None:
             progress(done, len(requests))
     values = np.vstack([leak.values for leak in leaks])

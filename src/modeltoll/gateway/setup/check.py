@@ -11,6 +11,7 @@ import numpy as np
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.setup.calibrate import read_rows
+from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.sample_requests import sample_request
 from modeltoll.ledger.from_url import ledger_spec, open_ledger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
@@ -130,15 +131,17 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
         return _with_fault(check, f"the model server is not ready: {served_model.ready_path} has status {ready.status}")
     described = served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
-    body = sample_request(served_model, metadata, rows)
-    parsed = served_model.protocol.read(body, served_model.service)
+    with plugin_exceptions(served_model):
+        body = sample_request(served_model, metadata, rows)
+        parsed = served_model.protocol.read(body, served_model.service)
     begin = time.perf_counter()
     answer = await upstream.predict(check.route, parsed.forward or body)
     seconds = time.perf_counter() - begin
     if answer.status != 200:
         reason = served_model.protocol.error_text(answer)
         return _with_fault(check, f"the model server refused a sample with status {answer.status}: {reason}")
-    leaks = served_model.leaks(parsed, answer)
+    with plugin_exceptions(served_model):
+        leaks = served_model.leaks(parsed, answer)
     price = None
     if check.unit_seconds is not None:
         factors = tariff.assess(leaks, np.random.default_rng(0)).factors

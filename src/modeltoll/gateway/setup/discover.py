@@ -5,6 +5,7 @@ What an answer holds is marked as a guess where no answer confirmed it; the oper
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import ModeltollError
@@ -13,9 +14,12 @@ from modeltoll.gateway.protocols.registry import PROTOCOLS
 from modeltoll.plugins import resolve
 
 if TYPE_CHECKING:
+    from modeltoll.gateway.protocols.registry import ProtocolSpec
     from modeltoll.gateway.upstream.upstream import Upstream
 
 __all__ = ["DiscoveredModel", "NothingDiscovered", "discover"]
+
+_LOG = logging.getLogger("modeltoll.gateway")
 
 
 class NothingDiscovered(ModeltollError):
@@ -30,10 +34,18 @@ async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredMod
         NothingDiscovered: it speaks none of the protocols, or does not list its models.
     """
     await upstream.fetch("/")  # whatever the status: it shows that the server can be reached
-    for spec in (*PROTOCOLS.built_in.values(), *PROTOCOLS.others()):
-        found = await resolve(spec.discover)(Probe(upstream), model) if spec.discover else ()
+    for spec in PROTOCOLS.built_in.values():
+        if found := await _asked(spec, upstream, model):
+            return found
+    for spec in PROTOCOLS.others():
+        try:
+            found = await _asked(spec, upstream, model)
+        except Exception as error:  # noqa: BLE001  code of another package, for a protocol that may not be this server's
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            _LOG.warning("%s is left out: %s", PROTOCOLS.describe(spec.name), reason)
+            continue
         if found:
-            return tuple(found)
+            return found
     if model is None:
         raise NothingDiscovered(
             "the server names no model in a protocol that is known here; if it has one, name it: --model"
@@ -41,3 +53,13 @@ async def discover(upstream: Upstream, model: str | None) -> tuple[DiscoveredMod
     raise NothingDiscovered(
         f"no model {model!r} answers in a protocol that is known here; any other JSON over HTTP is protocol: json"
     )
+
+
+async def _asked(spec: ProtocolSpec, upstream: Upstream, model: str | None) -> tuple[DiscoveredModel, ...]:
+    """What one protocol's discovery finds."""
+    if spec.discover is None:
+        return ()
+    found = tuple(await resolve(spec.discover)(Probe(upstream), model))
+    if not all(isinstance(each, DiscoveredModel) for each in found):
+        raise TypeError("it found what is no DiscoveredModel")
+    return found
