@@ -64,11 +64,23 @@ class Gateway:
         self.url, self.admin = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"
         self.log = folder / "log"
         self.process = None
+        self.starts = 0
 
     def start(self):
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "modeltoll", "serve", str(self.path), "--workers", "2"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self.starts += 1
+
+    async def await_all_workers(self):
+        """Wait until every worker serves. One that cannot open the ledger at the start ends the gateway."""
+        for _ in range(1200):
+            if self.log.read_text().count("2 workers") >= self.starts:
+                return
+            if self.process.poll() is not None:
+                break
+            await asyncio.sleep(0.05)
+        raise RuntimeError(f"a gateway did not start: {self.log.read_text()[-2000:]}")
 
     def workers(self):
         children = psutil.Process(self.process.pid).children()
@@ -113,8 +125,7 @@ async def connection(number, url, outcomes, stop):
 async def load_and_kill(gateway, victim, server, plan):
     """Load, a kill, a recovery, load; the outcomes."""
     outcomes, stop = Outcomes(), asyncio.Event()
-    async with aiohttp.ClientSession() as session:
-        await counting.await_ready(session, gateway.admin)
+    await gateway.await_all_workers()
     async with asyncio.TaskGroup() as group:
         for number in range(plan.connections):
             group.create_task(connection(number, gateway.url, outcomes, stop))
@@ -131,6 +142,7 @@ async def load_and_kill(gateway, victim, server, plan):
                 gateway.start()
             elif victim == "ledger":
                 await asyncio.to_thread(server.start)
+            await gateway.await_all_workers()
             async with aiohttp.ClientSession() as session:
                 await counting.await_ready(session, gateway.admin)
         before = outcomes.statuses[402]
