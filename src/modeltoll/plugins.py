@@ -18,7 +18,7 @@ from modeltoll.errors import ModeltollError, SettingsError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Factory", "Registry", "call_factory", "check_made", "resolve"]
+__all__ = ["Factory", "Registry", "call_factory", "check_made", "load_reference", "resolve"]
 
 Factory: TypeAlias = str | Callable[..., Any]  # a callable, or where one is: "package.module:name"
 
@@ -130,6 +130,18 @@ def resolve(factory: Factory) -> Any:
     return found
 
 
+def load_reference(reference: Factory, what: str, role: str) -> Any:
+    """As ``resolve``; ``what`` names the plug-in and ``role`` the reference in messages.
+
+    Raises:
+        SettingsError: the reference has no target that can be imported.
+    """
+    try:
+        return resolve(reference)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError([f"{what}: its {role} {reference} cannot be used: {_one_line(error)}"]) from error
+
+
 def call_factory(factory: Factory, arguments: Mapping[str, Any], what: str) -> Any:
     """What a factory makes of keyword arguments; ``what`` names it in messages.
 
@@ -137,10 +149,10 @@ def call_factory(factory: Factory, arguments: Mapping[str, Any], what: str) -> A
         SettingsError: there is no such factory; it does not take these arguments, or misses one; or it fails.
         ModeltollError: the factory raises it.
     """
+    make = load_reference(factory, what, "factory")
     try:
-        make = resolve(factory)
         signature = inspect.signature(make)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise SettingsError([f"{what}: its factory {factory} cannot be used: {_one_line(error)}"]) from error
     try:
         signature.bind(**arguments)

@@ -21,9 +21,10 @@ from modeltoll.gateway.protocols.protocol import Routes
 from modeltoll.gateway.protocols.registry import PROTOCOLS, ProtocolSpec
 from modeltoll.gateway.settings.served_models import MeasureSettings, ModelSettings
 from modeltoll.leak.registry import MEASURES, MeasureSpec
-from modeltoll.ledger.registry import LEDGERS
+from modeltoll.ledger.from_url import ledger_from_url
+from modeltoll.ledger.registry import LEDGERS, LedgerSpec
 from modeltoll.plugins import Registry, call_factory, resolve
-from modeltoll.puzzle.registry import PUZZLES, PuzzleSpec
+from modeltoll.puzzle.registry import PUZZLES, PuzzleSpec, puzzle_solver
 
 REFERENCES = [
     *(spec.factory for spec in MEASURES.built_in.values()),
@@ -208,3 +209,14 @@ def test_importing_the_registries_imports_no_plug_in():
     plug_ins = {str(reference).partition(":")[0] for reference in REFERENCES}
     assert len(plug_ins) > 10
     assert loaded.isdisjoint(plug_ins)
+
+
+def test_a_store_or_a_solver_that_does_not_exist_is_named_in_one_error(monkeypatch):
+    monkeypatch.setattr(LEDGERS, "built_in", {"odd": LedgerSpec(("odd",), "modeltoll.ledger.memory:Odd")})
+    with pytest.raises(SettingsError, match=r"^ledger odd: its store modeltoll.ledger.memory:Odd cannot be used: Attr"):
+        ledger_from_url("odd://")
+    only(monkeypatch, PUZZLES, replace(PUZZLES.find("sha256"), solver="modeltoll.puzzle.solver:odd"))
+    with pytest.raises(
+        SettingsError, match=r"^puzzle sha256: its solver modeltoll.puzzle.solver:odd cannot be used: Att"
+    ):
+        puzzle_solver("sha256")

@@ -46,6 +46,11 @@ def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
         store: type[LedgerType] = resolve(spec.store) if isinstance(spec.store, str) else spec.store
     except ModuleNotFoundError as error:
         raise SettingsError([f"ledger: {parts.scheme}:// needs {error.name}: pip install '{spec.install}'"]) from error
+    except (ImportError, AttributeError) as error:
+        what = LEDGERS.describe(parts.scheme)
+        raise SettingsError(
+            [f"{what}: its store {spec.store} cannot be used: {type(error).__name__}: {error}"]
+        ) from error
     options = _options(parts, store.url_options | {"half_life_days"})
     return store.from_url(
         parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), create=create

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, MODES, REDEEM, SEALED, SHA256, TIMELOCK
-from modeltoll.plugins import Registry, resolve
+from modeltoll.plugins import Registry, load_reference
 
 if TYPE_CHECKING:
     from modeltoll.plugins import Factory
@@ -88,5 +88,7 @@ def puzzle_solver(name: str) -> Callable[[Challenge, SolveControl], Solution]:
     Raises:
         SettingsError: there is no such puzzle that can be used.
     """
-    solver: Callable[[Challenge, SolveControl], Solution] = resolve(PUZZLES.find(name).solver)
+    solver: Callable[[Challenge, SolveControl], Solution] = load_reference(
+        PUZZLES.find(name).solver, PUZZLES.describe(name), "solver"
+    )
     return solver
