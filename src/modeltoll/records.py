@@ -26,6 +26,8 @@ __all__ = [
     "GROUP_SCHEMES",
     "READINESS_PROBE",
     "Account",
+    "Adjustment",
+    "Admission",
     "Answer",
     "Assessment",
     "Caller",
@@ -38,7 +40,10 @@ __all__ = [
     "LogEntry",
     "MachineProfile",
     "Part",
+    "Receipt",
+    "Reservation",
     "Solution",
+    "Standing",
     "Toll",
     "Work",
 ]
@@ -171,7 +176,8 @@ class Account:
     ``counts`` (measures, bins): p-value counts, which decay with age. ``rows``, ``requests``, ``leaks`` (per measure)
     and ``work`` (reference seconds issued) are totals without decay. ``first_seen``, ``last_seen``: seconds since the
     epoch. ``groups``: the accounts of the caller's groups in the order of ``caller.groups``, each over all callers of
-    the group; their ``work`` stays 0.
+    the group; their ``work`` stays 0. ``settled_rows``: rows of the caller whose tolls were paid; from ``Admission``, not
+    stored with the account.
     """
 
     caller: Caller
@@ -185,6 +191,78 @@ class Account:
     first_seen: float
     last_seen: float
     groups: tuple[Account, ...] = ()
+    settled_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a caller has done the work of one toll. The ledger counts each ``identity`` (16 bytes) once per caller.
+
+    ``unsettled``: seconds that its toll added to the caller's unsettled work. ``rows``: rows that it paid for. Of an
+    admission toll: ``prepaid``, seconds for the tolls that follow, and ``new_account``, seconds of the new-account toll.
+    ``expires``: seconds since the epoch.
+    """
+
+    identity: bytes
+    expires: float
+    unsettled: float = 0.0
+    rows: int = 0
+    prepaid: float = 0.0
+    new_account: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a request asks of its caller's standing before the upstream is asked.
+
+    ``seconds``: rows times unit. ``credit``: the most unsettled work of this caller; as much drains in a day.
+    ``new_account``: the whole new-account toll of this caller, 0 for none, of which this request owes the fraction
+    ``new_account_share`` (0 to 1) at most.
+    """
+
+    seconds: float
+    credit: float
+    new_account: float = 0.0
+    new_account_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a caller owes and has paid, over all models.
+
+    ``unsettled``: work of tolls that were not proved to be paid, and reservations, in seconds. ``prepaid``: work done for
+    admission and not used yet. ``new_account``: what was paid of the new-account toll. ``settled_rows``: rows whose tolls
+    were paid. ``drained``: the time (seconds since the epoch) up to which ``unsettled`` has drained.
+    """
+
+    unsettled: float = 0.0
+    prepaid: float = 0.0
+    new_account: float = 0.0
+    settled_rows: int = 0
+    drained: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a request is admitted. If so, ``from_credit`` and ``from_prepaid`` seconds are reserved for it.
+
+    If not, ``missing`` seconds (prepaid) and ``missing_new_account`` seconds of work admit it, and nothing is reserved.
+    """
+
+    admitted: bool
+    from_credit: float = 0.0
+    from_prepaid: float = 0.0
+    missing: float = 0.0
+    missing_new_account: float = 0.0
+    settled_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What is added to a caller's standing when a request is priced: seconds, of either sign."""
+
+    unsettled: float = 0.0
+    prepaid: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +380,9 @@ class Toll:
     ``mode``: ``sealed`` (``payload`` is the encrypted answer) or ``redeem`` (``payload`` is a token, which the gateway
     exchanges for the answer). ``rows``: rows of the request. ``typical_seconds``: expected wait on one reference core,
     as far as disclosed. ``expires``: expiry of the token in seconds since the epoch, or None. ``admission``: the token
-    holds the request instead of an answer; the gateway processes the request when the token is redeemed.
+    holds the request instead of an answer; the gateway processes the request when the token is redeemed. ``settles``: the
+    seal holds a receipt. ``redeem``, ``settle``: where to post a token and receipts, relative to the URL of the request
+    that this toll is the response to; of a toll that was decoded.
     """
 
     mode: str
@@ -312,3 +392,6 @@ class Toll:
     typical_seconds: float
     expires: int | None = None
     admission: bool = False
+    settles: bool = False
+    redeem: str = ""
+    settle: str = ""

@@ -35,6 +35,7 @@ __all__ = [
     "RECEIPT_HEADER",
     "REDEEM",
     "SEALED",
+    "SETTLE_HEADER",
     "SHA256",
     "TIMELOCK",
     "Accept",
@@ -47,6 +48,7 @@ __all__ = [
 
 ACCEPT_HEADER = "Toll-Accept"
 RECEIPT_HEADER = "Toll-Receipt"
+SETTLE_HEADER = "Toll-Settle"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
 
@@ -57,11 +59,15 @@ _BINARY_DIGITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """What a client supports: puzzles, mode, and memory in KiB. The gateway chooses among what the route allows."""
+    """What a client supports: puzzles, mode, and memory in KiB. The gateway chooses among what the route allows.
+
+    ``receipts``: the client returns the receipts of sealed tolls. Without it, tolls are redeemed.
+    """
 
     puzzles: tuple[str, ...] = (ARGON2ID, SHA256)
     mode: str = SEALED
     memory_kib: int = 64 * _MIB
+    receipts: bool = False
 
 
 def format_accept(accept: Accept) -> str:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Account, Caller, Charge, DailyQuota, DailyUsage, LogEntry
+    from modeltoll.records import (
+        Account,
+        Adjustment,
+        Admission,
+        Caller,
+        Charge,
+        DailyQuota,
+        DailyUsage,
+        LogEntry,
+        Receipt,
+        Reservation,
+        Standing,
+    )
 
 __all__ = ["Ledger"]
 
@@ -35,8 +47,35 @@ class Ledger(Protocol):
             ValueError: the charge is invalid (see ``account_math.check_charge``) and was not written.
         """
 
-    async def bill(self, caller: Caller, entry: LogEntry) -> None:
-        """Add the issued work to the caller's account and an entry to the log, in one atomic step.
+    async def settle(
+        self, caller: Caller, receipts: Sequence[Receipt], reservation: Reservation | None, at: float
+    ) -> Admission:
+        """Count receipts, and reserve a request's seconds if they fit, in one atomic step (``settlement_math.settle``).
+
+        A receipt whose identity was counted before, or that has expired at the time ``at``, changes nothing. Without a
+        reservation the result is admitted, with nothing reserved. Nothing is stored of an unknown caller that is not
+        admitted.
+
+        Raises:
+            LedgerError: the receipts may or may not have been counted, the reservation may or may not have been made.
+            ValueError: an argument is invalid (see ``settlement_math.check_settlement``); nothing was written.
+        """
+
+    async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
+        """Change the caller's standing, in one atomic step (``settlement_math.adjust``).
+
+        Raises:
+            LedgerError: it may or may not have been changed.
+        """
+
+    async def standing(self, caller: Caller) -> Standing:
+        """What the caller owes and has paid, as stored: not drained since the last reservation."""
+
+    def derived_key(self, purpose: str) -> bytes:
+        """A secret of 32 bytes for one purpose, the same for all gateways of this ledger, which must be open."""
+
+    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
+        """Add the issued work to the caller's account and an entry to the log, and adjust, in one atomic step.
 
         If the account does not exist (never charged, or reset since), only the log is written.
 
@@ -74,4 +113,7 @@ class Ledger(Protocol):
         """The caller's pseudonym in the log of this ledger, which must be open."""
 
     async def reset(self, caller: Caller, model: str) -> bool:
-        """Delete an account and its sketch, but not log, groups and daily usage; returns whether it existed."""
+        """Delete an account, its sketch and the caller's standing; returns whether the account existed.
+
+        Log, groups, daily usage and the identities of counted receipts stay.
+        """

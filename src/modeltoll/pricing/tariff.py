@@ -10,7 +10,7 @@ from modeltoll.errors import AnswerError, CalibrationError
 if TYPE_CHECKING:
     import numpy as np
 
-    from modeltoll.records import Account, Assessment, Floats, Leaks, Work
+    from modeltoll.records import Account, Assessment, Caller, Floats, Leaks, Work
 
 __all__ = ["Tariff", "check_leak_values"]
 
@@ -47,6 +47,13 @@ class Tariff(Protocol):
     def shape(self) -> tuple[int, int]:
         """(measures, bins) of the histogram that the ledger keeps per caller."""
 
+    @property
+    def unit_seconds(self) -> float:
+        """The price of an average honest row in reference seconds; 0 where rows cost nothing."""
+
+    def new_account_seconds(self, caller: Caller) -> float:
+        """The whole new-account toll of this caller in reference seconds, asked before the upstream is; 0 for none."""
+
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
         """Price each row independent of the caller. ``rng`` breaks ties among bins and does not affect the price.
 
@@ -56,4 +63,4 @@ class Tariff(Protocol):
         """
 
     def work(self, assessment: Assessment, account: Account) -> Work:
-        """The work of the request, given the caller's account after the charge."""
+        """The work of the request, given the caller's account after the charge, without the new-account toll."""

@@ -35,7 +35,10 @@ class Routes:
 class ParsedRequest:
     """A request that has been read and checked: what the measures may use of it.
 
-    ``inputs`` (rows, dimensions) is None where the inputs are not numbers. ``fingerprints`` holds one hash per row.
+    ``inputs`` (rows, dimensions) is None where the inputs are not numbers. ``fingerprints`` holds per row a BLAKE2b digest
+    of 32 bytes over the canonical bytes of everything of the request that can change the row's answer; the gate keys them.
+    ``answer_bound``: the largest length in bytes of an answer's body to any request of this shape, depending on nothing
+    but the request's shape and the settings; None where there is no useful bound.
     ``forward`` is sent to the model server instead of the request, where its answer shows the measures more than the
     caller asked for; ``strip`` then removes from the answer what the caller did not ask for. ``note`` is what the protocol
     needs later, to read the answer.
@@ -46,6 +49,7 @@ class ParsedRequest:
     note: object = None
     forward: bytes | None = None
     strip: Callable[[Answer], Answer] | None = None
+    answer_bound: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

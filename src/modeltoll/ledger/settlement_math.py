@@ -1,0 +1,119 @@
+"""The arithmetic of settlement: pure functions that every ledger implementation follows.
+
+For each caller a ledger stores a ``Standing``, and the identities of the receipts that it has counted, until they expire.
+In one atomic step it reads them, calls ``settle`` or ``adjust``, and writes the result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING
+
+from modeltoll.ledger.account_math import check_names
+from modeltoll.records import Admission, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeltoll.records import Adjustment, Caller, Receipt, Reservation
+
+__all__ = ["RECEIPT_BYTES", "adjust", "check_adjustment", "check_settlement", "settle"]
+
+RECEIPT_BYTES = 16  # of a receipt's identity
+_DAY = 86_400.0  # seconds in which one credit drains
+_ROUNDING = 1e-9  # of a sum; less than that is not missing
+
+
+def check_settlement(caller: Caller, receipts: Sequence[Receipt], reservation: Reservation | None, at: float) -> None:
+    """Validate the arguments of ``Ledger.settle``.
+
+    Raises:
+        ValueError: an invalid name, an identity that is not of 16 bytes or occurs twice, or a number that is negative or
+            not finite.
+    """
+    check_names(caller, "standing")
+    if not math.isfinite(at):
+        raise ValueError("the time of a settlement must be finite")
+    identities = {receipt.identity for receipt in receipts}
+    if len(identities) < len(receipts) or any(len(identity) != RECEIPT_BYTES for identity in identities):
+        raise ValueError(f"receipts need different identities of {RECEIPT_BYTES} bytes")
+    numbers: list[float] = [number for receipt in receipts for number in astuple(receipt)[1:]]
+    numbers += astuple(reservation) if reservation is not None else ()
+    if any(not 0.0 <= number < math.inf for number in numbers):
+        raise ValueError("the numbers of receipts and reservations must be finite and not negative")
+
+
+def check_adjustment(caller: Caller, adjustment: Adjustment) -> None:
+    """Validate an adjustment.
+
+    Raises:
+        ValueError: an invalid name, or a number that is not finite.
+    """
+    check_names(caller, "standing")
+    if not all(map(math.isfinite, astuple(adjustment))):
+        raise ValueError("the numbers of an adjustment must be finite")
+
+
+def settle(
+    before: Standing | None, fresh: Sequence[Receipt], reservation: Reservation | None, at: float
+) -> tuple[Standing | None, Admission]:
+    """The standing after a valid settlement, None where nothing is to be stored, and the admission.
+
+    ``fresh``: the receipts that have not expired and were not counted before. First one credit a day drains, then the
+    receipts are counted, then the reservation is tried: from what is prepaid, the rest from the credit. What was paid for
+    admission is thus used by the requests that follow, and a request never misses more than it would reserve.
+    """
+    standing = before or Standing(drained=at)
+    if reservation is not None:
+        idle = max(0.0, at - standing.drained)
+        unsettled = max(0.0, standing.unsettled - reservation.credit * (idle / _DAY))
+        standing = replace(standing, unsettled=unsettled, drained=max(at, standing.drained))
+    paid_before = standing.new_account
+    for receipt in fresh:
+        standing = _counted(standing, receipt)
+    stored = None if before is None and not fresh else standing
+    if reservation is None:
+        return stored, Admission(admitted=True, settled_rows=standing.settled_rows)
+
+    owed = min(max(0.0, reservation.new_account - paid_before), reservation.new_account_share * reservation.new_account)
+    missing_new_account = _missing(owed - (standing.new_account - paid_before), reservation.new_account)
+    from_prepaid = min(standing.prepaid, reservation.seconds)
+    from_credit = reservation.seconds - from_prepaid
+    over = from_credit + standing.unsettled - reservation.credit
+    missing = _missing(min(from_credit, over), reservation.seconds + reservation.credit)
+    if missing > 0.0 or missing_new_account > 0.0:
+        refused = Admission(
+            admitted=False,
+            missing=missing,
+            missing_new_account=missing_new_account,
+            settled_rows=standing.settled_rows,
+        )
+        return stored, refused
+    after = replace(standing, unsettled=standing.unsettled + from_credit, prepaid=standing.prepaid - from_prepaid)
+    return after, Admission(True, from_credit, from_prepaid, settled_rows=standing.settled_rows)
+
+
+def adjust(before: Standing | None, adjustment: Adjustment) -> Standing:
+    """The standing after a valid adjustment; neither unsettled nor prepaid work falls below zero."""
+    standing = before or Standing()
+    return replace(
+        standing,
+        unsettled=max(0.0, standing.unsettled + adjustment.unsettled),
+        prepaid=max(0.0, standing.prepaid + adjustment.prepaid),
+    )
+
+
+def _counted(standing: Standing, receipt: Receipt) -> Standing:
+    return Standing(
+        max(0.0, standing.unsettled - receipt.unsettled),
+        standing.prepaid + receipt.prepaid,
+        standing.new_account + receipt.new_account,
+        standing.settled_rows + receipt.rows,
+        standing.drained,
+    )
+
+
+def _missing(seconds: float, scale: float) -> float:
+    """What is missing; 0 where it is no more than a rounding error of sums of ``scale``."""
+    return seconds if seconds > _ROUNDING * scale else 0.0
