@@ -61,7 +61,7 @@ class OpenedAnswer:
     receipt: bytes = field(default=b"", repr=False)
 
 
-def seal_answer(  # noqa: PLR0913  the last two are optional parts of what is sealed
+def seal_answer(
     answer: Answer,
     solution: Solution,
     associated: bytes,
