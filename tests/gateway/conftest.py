@@ -12,7 +12,7 @@ import pytest
 
 from modeltoll import wire
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
-from modeltoll.gateway.core.admission import AdmissionControl
+from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.drift_monitor import DriftMonitor
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
@@ -94,7 +94,7 @@ class GateHarness:
     mode: str = "enforce"
     without_ledger: bool = False
     drift_monitor: DriftMonitor | None = None
-    admission: AdmissionControl | None = None
+    credit: CreditTerms = DEFAULT_CREDIT
     identifier: CallerIdentifier = field(
         default_factory=lambda: CallerIdentifier({hash_key(key): caller for key, caller in KEYS.items()})
     )
@@ -131,7 +131,7 @@ class GateHarness:
             self.mode,
             self.without_ledger,
             self.drift_monitor,
-            self.admission,
+            self.credit,
         )
         return Gate(config, self.upstream, self.ledger, self.runtime)
 

@@ -139,7 +139,7 @@ ONE_FAULT = {
     "limits__rows": (0, "1"),
     "cors": ({"origins": ["https://app.example.org/path"]}, "without a path"),
     "callers__anonymous": (False, "no caller could send requests"),
-    "callers__entry": ({"seconds": 1}, "renamed to callers.admission"),
+    "callers__entry": ({"seconds": 1}, "replaced by callers.credit"),
     "callers": ({"anonymous_tier": "gold"}, "no tier 'gold'; there are: exempt, discounted, normal, strict"),
     "callers__tiers__gold": ({"multiplier": -1}, "0"),
     "callers__keys": ([{"name": "a", "sha256": "0" * 64}, {"name": "a", "sha256": "1" * 64}], "twice"),
