@@ -35,4 +35,4 @@ def padded_length(length: int, bound: int | None, offset: float) -> int:
     if bound is not None and length <= bound:
         return max(LEAST_BYTES, bound)
     power = math.ceil(math.log2(max(length, 1)) + offset)
-    return max(LEAST_BYTES, length, min(2**power, _MOST_BYTES))
+    return max(LEAST_BYTES, length, min(1 << power, _MOST_BYTES))

@@ -24,8 +24,10 @@ __all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "r
 
 # A token lives for this many seconds, and for _TOKEN_WAITS times its expected work besides.
 _TOKEN_SECONDS = 3600.0
-_ADMISSION_SECONDS = 60.0  # short: used tickets are kept in memory until their tokens expire
+_ADMISSION_SECONDS = 60.0
 _TOKEN_WAITS = 10.0
+_SEAL_HEAD_BYTES = 14  # numbers before the body of a sealed answer
+_TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose length may vary with the price
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,19 @@ def _answer_toll(
     expected = expected_seconds(challenge, runtime.profile)
     if mode == wire.SEALED and solution is not None:
         associated = wire.canonical_challenge(challenge, mode)
+        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.sealed_receipt)
         sealed = seal.seal_answer(
-            content.answer, solution, associated, runtime.rng, receipt=content.sealed_receipt, length=content.length
+            content.answer,
+            solution,
+            associated,
+            runtime.rng,
+            receipt=content.sealed_receipt,
+            length=head + content.length,
         )
         return Toll(mode, challenge, sealed, work.rows, expected, settles=True)
     seconds = _TOKEN_SECONDS + _TOKEN_WAITS * expected
     claim = _claim(runtime, request, content.answer, (challenge, solution), (seconds, content.receipt))
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=content.length)
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + content.length)
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires))
 
 

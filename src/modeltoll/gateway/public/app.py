@@ -57,6 +57,7 @@ log = logging.getLogger("modeltoll.gateway")
 _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that formats its errors
 _CLIENT_GONE = 499
 _NO_CONTENT = 204
+_MAX_SETTLEMENT_BYTES = 32 << 10  # of the largest number of receipts
 REDEEMED, SETTLED = "redeemed", "settled"
 _PREFLIGHT_SECONDS = 600
 
@@ -147,7 +148,7 @@ class _Handlers:
         """Receipts that come without a request. Those that count for nothing are ignored."""
         caller = self._identify(wire.SETTLE_PATH, http_request)
         with self._slot():
-            body = await read_body(http_request, wire.MAX_SETTLEMENT_BYTES)
+            body = await read_body(http_request, _MAX_SETTLEMENT_BYTES)
             try:
                 receipts = wire.decode_settlement(body)
             except TollMalformed as error:

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
 
-__all__ = ["accept_of", "addressed_gate", "content_type_of", "identity_of", "path_of", "read_body", "receipts_of", "route_path"]
+__all__ = [
+    "accept_of",
+    "addressed_gate",
+    "content_type_of",
+    "identity_of",
+    "path_of",
+    "read_body",
+    "receipts_of",
+    "route_path",
+]
 
 _BINARY = "application/octet-stream"
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
