@@ -154,7 +154,7 @@ ONE_FAULT = {
     "models__digits__puzzle__allow": (["hashcash"], "hashcash cannot be used in mode sealed"),
     "models__digits__puzzle__max_memory_mib": (0.1, "0.25"),
     "models__digits__puzzle__suspected_memory_mib": (512, "256"),
-    "models__digits__puzzle": ({"allow": ["timelock"]}, "timelock cannot be used in mode redeem"),
+    "models__digits__puzzle": ({"allow": ["hashcash"]}, "hashcash cannot be used in mode sealed"),
     "models__digits__puzzle__disclose": ("blind", "set blind_seconds"),
 }
 
