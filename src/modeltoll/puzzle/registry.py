@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, MODES, REDEEM, SEALED, SHA256, TIMELOCK
+from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, MODES, REDEEM, SHA256, TIMELOCK
 from modeltoll.plugins import Registry, load_reference
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ PUZZLES: Registry[PuzzleSpec] = Registry(
         PuzzleSpec(SHA256, f"{_FACTORIES}:sha256", 10, fast_hash=True),
         PuzzleSpec(HASHCASH, f"{_FACTORIES}:hashcash", 40, (REDEEM,), fast_hash=True),
         PuzzleSpec(HASHCASH_SHA1, f"{_FACTORIES}:hashcash_sha1", 50, (REDEEM,), fast_hash=True),
-        PuzzleSpec(TIMELOCK, f"{_FACTORIES}:timelock", 30, (SEALED,)),
+        PuzzleSpec(TIMELOCK, f"{_FACTORIES}:timelock", 30),
     ),
 )
 
