@@ -153,7 +153,7 @@ def _call_body(data: Path | None) -> bytes:
 
 @commands.command(epilog="Example: modeltoll proxy --upstream https://api.example.org --listen 127.0.0.1:8081")
 @with_exit_codes
-def proxy(
+def proxy(  # noqa: PLR0913  each is a choice of the operator's
     *,
     upstream: Annotated[str, typer.Option(metavar="URL", help="URL of the API that asks for tolls.")],
     listen: Annotated[
