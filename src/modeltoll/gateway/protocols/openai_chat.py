@@ -25,6 +25,7 @@ from modeltoll.gateway.protocols.chat_requests import (
     answer_bound,
     chat_note,
     check_messages,
+    check_tools,
     pinned,
 )
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
@@ -100,6 +101,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         if document.get("stream"):
             raise RequestError("streamed answers are not served here; leave 'stream' out")
         check_messages(document, service)
+        check_tools(document, service)
         written = canonical_json(CHAT_MEMBERS.select(document, service))
         canonical_json(document)  # what is harmless goes on too, and must be JSON there
         choices, asked = _choices(document, service), _top_logprobs(document)

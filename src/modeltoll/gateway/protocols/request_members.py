@@ -43,7 +43,7 @@ class RequestMembers:
         """
         found = {}
         for name, value in document.items():
-            if name in service.allowed_members or (name in self.read and value is not None):
+            if name in service.allow_members or (name in self.read and value is not None):
                 found[name] = value
             elif name not in self.harmless and name not in self.read:
                 self._refuse(name, value)
