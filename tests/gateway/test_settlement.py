@@ -9,7 +9,16 @@ import httpx
 import pytest
 
 from modeltoll import wire
-from modeltoll.errors import LedgerError, RequestError, TokenExpired, TokenRefused, UpstreamError
+from modeltoll.errors import (
+    AnswerError,
+    LedgerError,
+    RequestError,
+    TokenExpired,
+    TokenRefused,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from modeltoll.gateway.assembly.callers import build_credit_terms
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS
@@ -17,7 +26,7 @@ from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.records import Caller
+from modeltoll.records import Answer, Caller
 from modeltoll.testing.model_servers import serving
 
 ANONYMOUS = Caller("net:203.0.113.7")
@@ -228,16 +237,41 @@ def test_ten_rows_pay_all_of_it_once(new_account_harness):
 # Failures
 
 
-@pytest.mark.parametrize("failure", [UpstreamError("down"), RequestError("refused")])
-def test_a_request_that_fails_is_given_back(harness, failure):
+FAILURES = {
+    "down": UpstreamError("down"),
+    "busy": UpstreamBusy("the queue is full"),
+    "refused": lambda path, body: Answer(400, "application/json", b'{"error": "no"}'),
+    "broken": lambda path, body: Answer(500, "application/json", b""),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_a_request_for_which_the_model_did_not_work_is_given_back(harness, failure):
     honest, harness.upstream.handler = harness.upstream.handler, failure
     gate = harness.gate()
     for _ in range(30):
-        with pytest.raises(type(failure)):
+        with pytest.raises((UpstreamError, UpstreamBusy, RequestError, AnswerError)):
             harness.handle(rows(harness, 5), gate=gate)
     harness.upstream.handler = honest
     assert harness.standing().unsettled == pytest.approx(0.0, abs=1e-15)
     assert harness.handle(rows(harness, 5), gate=gate).mode == "sealed"
+
+
+SPENT = {
+    "too slow": UpstreamTimeout("the model server did not answer in time"),
+    "not measurable": lambda path, body: Answer(200, "application/json", b'{"outputs": []}'),
+}
+
+
+@pytest.mark.parametrize("failure", SPENT.values(), ids=SPENT)
+def test_where_the_model_worked_for_nothing_the_credit_bounds_it(harness, failure):
+    harness.upstream.handler = failure
+    gate = harness.gate()
+    for _ in range(10):
+        with pytest.raises((UpstreamTimeout, AnswerError)):
+            harness.handle(rows(harness, 1), gate=gate)
+    assert harness.handle(rows(harness, 1), gate=gate).mode == "admission"
+    assert len(harness.upstream.requests) == 10
 
 
 def test_a_caller_who_hangs_up_has_used_the_model_servers_time(harness):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ParamSpec
 
-from modeltoll.errors import AnswerError, LedgerError, RequestError
+from modeltoll.errors import AnswerError, LedgerError, RequestError, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.padding import dither
@@ -82,13 +82,8 @@ class Gate:
         admission = await self._admit(request, tariff, rows)
         if not admission.admitted:
             return await self._ask_for_admission(request, admission, rows)
-        try:
-            return await self._answer(request, tariff, parsed, admission)
-        except LedgerError:  # what the ledger did of the request's last step is not known
-            raise
-        except Exception:  # not where the caller hangs up: the model has worked for it
-            await self._settlement.give_back(request.caller, admission)
-            raise
+        answer, early = await self._ask(request, parsed, admission)
+        return await self._price(request, tariff, parsed, (answer, early), admission)
 
     async def settle(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
         """Count receipts that come without a request, of any model: sealed ones, and those of redeemed tokens.
@@ -121,11 +116,31 @@ class Gate:
         toll = await off_loop(True, admission_toll, self._runtime, selector, request, model, work, payment)
         return GateResult(work, ADMISSION, answer=None, toll=toll)
 
-    async def _answer(
-        self, request: GateRequest, tariff: Tariff, parsed: ParsedRequest, admission: Admission
+    async def _ask(
+        self, request: GateRequest, parsed: ParsedRequest, admission: Admission
+    ) -> tuple[Answer, EarlyLeaks]:
+        """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
+
+        It has worked where the caller hangs up, where it is too slow, and where its answer cannot be measured.
+        """
+        try:
+            return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
+        except UpstreamTimeout:
+            raise
+        except Exception:
+            await self._settlement.give_back(request.caller, admission)
+            raise
+
+    async def _price(
+        self,
+        request: GateRequest,
+        tariff: Tariff,
+        parsed: ParsedRequest,
+        answered: tuple[Answer, EarlyLeaks],
+        admission: Admission,
     ) -> GateResult:
-        """Ask the upstream, and price, toll and bill its answer."""
-        answer, early = await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
+        """Measure, charge, price and bill an answer, and make its toll."""
+        answer, early = answered
         large = len(parsed.fingerprints) > LARGE_ROWS or len(request.body) + len(answer.body) > LARGE_BYTES
         measured = await off_loop(large, self._measure, tariff, parsed, answer, early)
         if parsed.strip is not None:
