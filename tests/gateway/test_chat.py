@@ -71,6 +71,13 @@ def completion(tokens, usage=None, members=(), choice=(), **message):
     }
 
 
+def altered(**members):
+    """An answer whose token's second alternative has other members."""
+    one = token("yes")
+    one["top_logprobs"][1] |= members
+    return completion([one])
+
+
 def leak(document, parsed=None, service=RAW):
     (found,) = TokensMeasure().measure(CHAT.evidence(parsed or read(), said(document), service))
     return found
@@ -406,6 +413,11 @@ UNMEASURED = {
     "a member of a function": completion(CALL_TOKENS, content="", tool_calls=[{"function": {"name": "f", "state": STATE}}]),
     "a member of a token": completion([token("yes", hidden=STATE)]),
     "bytes of a token that are not its text": completion([token("yes", bytes=[1] * 4096)]),
+    "numbers in place of a token's number": completion([token("yes", id=STATE)]),
+    "numbers in place of an alternative's text": altered(token=STATE),
+    "bytes of an alternative that are not its text": altered(bytes=[1] * 4096),
+    "a member of an alternative": altered(hidden=STATE),
+    "alternatives of an alternative": altered(top_logprobs=[{"token": "a", "logprob": -0.5}]),
     "bytes of a token that are none": completion([token("yes", bytes=STATE)]),
     "other lists of log-probabilities": completion(THREE, choice={"logprobs": {"content": THREE, "layers": STATE}}),
 }  # fmt: skip
