@@ -80,7 +80,7 @@ _CALL: Mapping[str, ValueCheck] = {
     "custom": is_anything,
 }
 _FUNCTION: Mapping[str, ValueCheck] = dict.fromkeys(("name", "arguments", "input"), is_anything)
-_MORE_OF_A_TOKEN = "the model server's answer shows more of a token than its log-probabilities"
+_SHOWS_MORE = "the model server's answer shows more of a token than its log-probabilities"
 _TOKEN = frozenset(("token", "logprob", "bytes", "top_logprobs", "id"))
 
 
@@ -152,7 +152,7 @@ def _known(token: object) -> list[float]:
     for item in shown:
         _check_token(item)
         if item.get("top_logprobs"):
-            raise AnswerError(_MORE_OF_A_TOKEN)
+            raise AnswerError(_SHOWS_MORE)
     _check_token(token)
     own = _probability(token)
     return known if own in known else [*known, own]
@@ -161,7 +161,7 @@ def _known(token: object) -> list[float]:
 def _check_token(token: dict[str, Any]) -> None:
     """A token is its text, the bytes of this text, its log-probability, and its number in the vocabulary."""
     if not token.keys() <= _TOKEN or not isinstance(token.get("token"), str) or type(token.get("id", 0)) is not int:
-        raise AnswerError(_MORE_OF_A_TOKEN)
+        raise AnswerError(_SHOWS_MORE)
     _written(token)
 
 
