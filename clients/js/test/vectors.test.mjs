@@ -9,7 +9,7 @@ import { fromInteger } from "../build/bytes.js";
 import { TollMalformed } from "../build/errors.js";
 import { runTask } from "../build/task.js";
 import { ARGON2ID_RATES, SHA256_RATE, SQUARING_RATE } from "../build/machineProfile.js";
-import { openSeal } from "../build/seal.js";
+import { openSeal, proofOf } from "../build/seal.js";
 import { largestDigest, solve } from "../build/solve.js";
 import { timelockBase, timelockValue } from "../build/timelock.js";
 import { canonicalChallenge, decodeChallenge, encodeRedemption, findToll } from "../build/wire.js";
@@ -75,11 +75,11 @@ for (const row of vectors("puzzle").filter(({ puzzle }) => puzzle !== SHA1)) {
 for (const row of vectors("seal")) {
   test(`seals open to their answers: ${row.name}`, async () => {
     const solution = { counters: row.counters, secret: unhex(row.secret) };
-    const answer = await openSeal(unhex(row.cargo), solution, ascii(row.associated));
+    const { answer, receipt } = await openSeal(unhex(row.cargo), solution, ascii(row.associated));
     const { status, contentType, body } = answer;
     assert.deepEqual(
-      { status, contentType, body: hex(body) },
-      { status: row.status, contentType: row.content_type, body: row.body },
+      { status, contentType, body: hex(body), receipt: hex(receipt) },
+      { status: row.status, contentType: row.content_type, body: row.body, receipt: row.receipt },
     );
   });
 }
@@ -93,16 +93,18 @@ for (const row of vectors("toll")) {
     }
     const toll = findToll(body);
     const solution = await solveWith(toll.challenge);
-    assert.deepEqual([toll.mode, toll.entry], [row.mode, row.entry ?? false]);
+    const { redeem, settle = "" } = JSON.parse(row.body).toll;
+    assert.deepEqual([toll.mode, toll.admission, toll.reference], [row.mode, row.admission ?? false, redeem ?? settle]);
     if (row.mode === "redeem") {
       assert.equal(hex(toll.cargo), row.token);
-      const sent = JSON.parse(encodeRedemption(toll.cargo, solution.counters));
-      assert.deepEqual(sent, { token: JSON.parse(row.body).toll.token, solution: solution.counters });
+      const isHashcash = toll.challenge.puzzle === "hashcash";
+      const solved = isHashcash ? { counters: solution.counters } : { proof: await proofOf(solution) };
+      assert.equal(encodeRedemption(toll.cargo, solved), row.redemption);
       return;
     }
     assert.deepEqual(solution.counters, row.counters);
-    const answer = await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode));
-    assert.equal(new TextDecoder().decode(answer.body), row.answer);
+    const { answer, receipt } = await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode));
+    assert.deepEqual([new TextDecoder().decode(answer.body), hex(receipt)], [row.answer, row.receipt ?? ""]);
   });
 }
 
