@@ -131,7 +131,7 @@ def test_expensive_puzzles_share_one_precomputed_pool_and_suspects_have_the_stee
     assert memories == [32 << 10, 64 << 10]
 
 
-@pytest.mark.parametrize("puzzle", [{"max_memory_mib": 16, "suspected_memory_mib": 8}, {"allow": ["sha256"]}])
+@pytest.mark.parametrize("puzzle", [{"max_memory_mib": 2, "suspected_memory_mib": 1}, {"allow": ["sha256"]}])
 def test_nothing_is_precomputed_where_no_puzzle_takes_so_much_memory(place, puzzle):
     assert build_precomputed_pool(place({"puzzle": puzzle})) is None
 
