@@ -293,7 +293,7 @@ class LogEntry:
     """One line of the ledger's append-only log. The ledger adds the caller's hash; inputs and answers are not stored.
 
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
-    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.
+    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``.
     """
 
     at: float

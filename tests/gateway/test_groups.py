@@ -11,6 +11,7 @@ import pytest
 
 from modeltoll.gateway.assembly.build import build_identifier
 from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.core.drift_monitor import CHECK_ROWS, DriftMonitor
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.ledger import account_math
@@ -201,6 +202,7 @@ def test_rows_of_suspected_callers_are_not_counted_as_drift(monitored_harness):
     monitored_harness.upstream.handler = lambda path, body: monitored_harness.answer(
         monitored_harness.uncertain_scores(1)
     )
+    monitored_harness.credit = CreditTerms(Credit(1e6, 1.0), Credit(1e6, 1.0))
     gate = monitored_harness.gate()
     works = [monitored_harness.handle(monitored_harness.infer_body([n, 0]), gate=gate).work for n in range(60)]
     unsuspected = sum(not work.suspected for work in works)

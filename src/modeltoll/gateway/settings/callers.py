@@ -13,8 +13,9 @@ from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = [
     "NORMAL",
-    "AdmissionSettings",
+    "AnonymousCreditSettings",
     "CallerSettings",
+    "CreditSettings",
     "JwtSettings",
     "KeySettings",
     "PrefixSettings",
@@ -132,24 +133,18 @@ class JwtSettings(SettingsPart):
         return self
 
 
-class AdmissionSettings(SettingsPart):
-    """Admission puzzles: small puzzles that some callers solve before the model server is asked."""
+class CreditSettings(SettingsPart):
+    """How much work one caller may leave unsettled: the larger of both. As much drains in a day."""
 
-    seconds: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        description="Work of an admission puzzle in reference seconds; 0 turns them off. Each model's `puzzle.modes` must include `redeem`.",
-    )
-    new_requests: int = Field(
-        10, ge=0, description="How many first requests of an anonymous caller need an admission puzzle."
-    )
-    cores: float = Field(64.0, gt=0, description="How many reference cores a caller is assumed to solve tolls with.")
-    backlog_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="Unfinished work, in reference core seconds, from which on a caller's new requests need an admission puzzle.",
-    )
+    seconds: float = Field(10.0, gt=0, le=1e6, description="In reference seconds.")
+    units: float = Field(200.0, ge=1, le=1e6, description="In units of the model: average honest rows.")
+
+
+class AnonymousCreditSettings(CreditSettings):
+    """The same for callers without a key."""
+
+    seconds: float = Field(2.0, gt=0, le=1e6, description="In reference seconds.")
+    units: float = Field(50.0, ge=1, le=1e6, description="In units of the model: average honest rows.")
 
 
 class PrefixSettings(SettingsPart):
@@ -173,7 +168,8 @@ class CallerSettings(SettingsPart):
         description="Whether callers without a key are served. Their account is that of their address: one address of IPv4, a /64 of IPv6. Each belongs to the group of its network, /24 or /48.",
     )
     anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
-    admission: AdmissionSettings = AdmissionSettings()
+    credit: CreditSettings = CreditSettings()
+    anonymous_credit: AnonymousCreditSettings = AnonymousCreditSettings()
     keys: tuple[KeySettings, ...] = Field(
         (),
         description="API keys. Callers send `Authorization: Bearer KEY` or `X-Api-Key: KEY`. An unknown key gets 401.",
