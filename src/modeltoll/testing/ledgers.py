@@ -22,6 +22,7 @@ from modeltoll.testing.ledger_charges import (
 )
 from modeltoll.testing.ledger_groups import GROUP_CHECKS
 from modeltoll.testing.ledger_quotas import QUOTA_CHECKS, QUOTA_PERSISTENCE_CHECKS
+from modeltoll.testing.ledger_settlement import SETTLEMENT_CHECKS, SETTLEMENT_PERSISTENCE_CHECKS
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
@@ -157,6 +158,7 @@ CHECKS: tuple[LedgerCheck, ...] = (
     *CHARGE_CHECKS,
     *GROUP_CHECKS,
     *QUOTA_CHECKS,
+    *SETTLEMENT_CHECKS,
     _log_entries_add_work_and_lines,
     _the_log_holds_hashes_in_place_of_names,
     _the_accounts_with_the_most_work_come_first,
@@ -167,6 +169,7 @@ PERSISTENCE_CHECKS: tuple[LedgerCheck, ...] = (
     _contents_survive_a_reopen,
     _two_ledgers_share_one_store,
     *QUOTA_PERSISTENCE_CHECKS,
+    *SETTLEMENT_PERSISTENCE_CHECKS,
 )
 
 

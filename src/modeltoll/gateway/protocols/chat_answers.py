@@ -80,6 +80,7 @@ _CALL: Mapping[str, ValueCheck] = {
     "custom": is_anything,
 }
 _FUNCTION: Mapping[str, ValueCheck] = dict.fromkeys(("name", "arguments", "input"), is_anything)
+_SHOWS_MORE = "the model server's answer shows more of a token than its log-probabilities"
 _TOKEN = frozenset(("token", "logprob", "bytes", "top_logprobs", "id"))
 
 
@@ -121,15 +122,16 @@ def token_logprobs(choice: dict[str, Any]) -> list[Any]:
 def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDescription) -> Floats:
     """The probabilities that are known of each token of a choice, (tokens, 21), 0 for those that are not.
 
-    The last column is the token's own, where it is not among the most probable ones.
+    One column more than the API gives at most: the token's own, where it is not among the most probable ones.
 
     Raises:
         AnswerError: they are not probabilities, or do not cover what the choice shows.
     """
     tokens = token_logprobs(choice)
     table, covered = np.zeros((len(tokens), MOST + 1)), 0
-    for row, token in zip(table, tokens, strict=True):
-        _fill(row, token)
+    for row, token in enumerate(tokens):
+        known = _known(token)
+        table[row, : len(known)] = known
         covered += _token_bytes(token) + 1  # decoded one by one, tokens of some tokenizers lose the space before them
     if (table.sum(axis=1) > 1 + _ROUNDING).any():
         raise AnswerError("the log-probabilities of a token sum to more than 1")
@@ -141,20 +143,26 @@ def measured_tokens(choice: dict[str, Any], note: ChatNote, service: ServiceDesc
     return np.minimum(table, 1.0)
 
 
-def _fill(row: Floats, token: object) -> None:
-    """Write what is known of one token into its row of the table."""
-    known = token.get("top_logprobs") if isinstance(token, dict) else None
-    if not isinstance(token, dict) or not isinstance(known, list) or not 0 < len(known) <= MOST:
+def _known(token: object) -> list[float]:
+    """The probabilities that are known of one token: of the most probable ones, and its own if it is not one of them."""
+    shown = token.get("top_logprobs") if isinstance(token, dict) else None
+    if not isinstance(token, dict) or not isinstance(shown, list) or not 0 < len(shown) <= MOST:
         raise AnswerError("the model server's answer has no log-probabilities for a token")
-    if not token.keys() <= _TOKEN or not isinstance(token.get("token"), str):
-        raise AnswerError("the model server's answer shows more of a token than its log-probabilities")
-    for place, item in enumerate(known):
-        row[place] = _probability(item)
-        if not item.keys() <= _TOKEN or has_value(item.get("top_logprobs")):
-            raise AnswerError("the model server's answer shows more of a token than its log-probabilities")
+    known = list(map(_probability, shown))
+    for item in shown:
+        _check_token(item)
+        if item.get("top_logprobs"):
+            raise AnswerError(_SHOWS_MORE)
+    _check_token(token)
     own = _probability(token)
-    if own not in row:
-        row[MOST] = own
+    return known if own in known else [*known, own]
+
+
+def _check_token(token: dict[str, Any]) -> None:
+    """A token is its text, the bytes of this text, its log-probability, and its number in the vocabulary."""
+    if not token.keys() <= _TOKEN or not isinstance(token.get("token"), str) or type(token.get("id", 0)) is not int:
+        raise AnswerError(_SHOWS_MORE)
+    _written(token)
 
 
 def _probability(item: object) -> float:

@@ -13,7 +13,7 @@ from modeltoll.gateway.protocols.request_members import RequestMembers, has_valu
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["CHAT_MEMBERS", "ChatNote", "answer_bound", "chat_note", "check_messages", "pinned"]
+__all__ = ["CHAT_MEMBERS", "ChatNote", "answer_bound", "chat_note", "check_messages", "check_tools", "pinned"]
 
 _OPENAI = """messages model tools tool_choice parallel_tool_calls functions function_call temperature top_p n seed stop
     max_tokens max_completion_tokens presence_penalty frequency_penalty logit_bias response_format reasoning_effort
@@ -76,6 +76,7 @@ _NEUTRAL: Mapping[str, tuple[object, ...]] = {
 _SENT = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 _REFERENCES = frozenset(("uuid", "file_id", "content_hash"))  # of what the server has kept from another request
+_TOOLS = frozenset(("function", "custom"))  # those that the caller runs
 _CALLS = frozenset(("tool_calls", "function_call", "tools"))  # may have any members
 _LIMITS = ("max_completion_tokens", "max_tokens", "n_predict")
 _TOKEN_BYTES = 32  # of one token's text in an answer, with its escapes
@@ -94,7 +95,7 @@ def check_messages(document: dict[str, Any], service: ServiceDescription) -> Non
     """Refuse what is no list of messages, and messages that refer to something that they do not hold.
 
     An image, a sound or a file must be in the request itself, for otherwise the same request could mean another input
-    each time. ``service.allowed_members`` may name the member that refers to it, such as ``image_url``.
+    each time. ``service.allow_members`` may name the member that refers to it, such as ``image_url``.
 
     Raises:
         RequestError: it is one.
@@ -109,9 +110,24 @@ def check_messages(document: dict[str, Any], service: ServiceDescription) -> Non
             left += item
         elif isinstance(item, dict):
             for name, value in item.items():
-                if name not in service.allowed_members and _is_reference(name, value):
+                if name not in service.allow_members and _is_reference(name, value):
                     raise RequestError(f"{name[:64]!r} of a message refers to something that the request does not hold")
             left += [value for name, value in item.items() if name not in _CALLS]
+
+
+def check_tools(document: dict[str, Any], service: ServiceDescription) -> None:
+    """Refuse tools that the server would run itself, such as a search: what the model reads of them is not in the request.
+
+    Raises:
+        RequestError: there is one.
+    """
+    tools = document.get("tools")
+    if "tools" in service.allow_members or not isinstance(tools, list):
+        return
+    for tool in tools:
+        kind = tool.get("type", "function") if isinstance(tool, dict) else None
+        if not isinstance(kind, str) or kind not in _TOOLS:
+            raise RequestError("'tools' has one whose type is not function or custom; it is not served here")
 
 
 def _is_reference(name: str, value: object) -> bool:
@@ -133,7 +149,7 @@ def pinned(document: dict[str, Any], service: ServiceDescription) -> dict[str, A
         return document
     for name, neutral in _NEUTRAL.items():
         value = document.get(name)
-        if value is None or name in service.allowed_members:
+        if value is None or name in service.allow_members:
             continue
         if isinstance(value, bool) or value not in neutral:
             allowed = f" must be {neutral[0]}" if neutral and neutral[0] != {} else " must be left out"

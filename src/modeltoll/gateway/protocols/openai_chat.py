@@ -25,11 +25,11 @@ from modeltoll.gateway.protocols.chat_requests import (
     answer_bound,
     chat_note,
     check_messages,
+    check_tools,
     pinned,
 )
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.request_members import canonical_json
 from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
 from modeltoll.gateway.protocols.strict_json import load_answer, load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model
@@ -100,8 +100,8 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         if document.get("stream"):
             raise RequestError("streamed answers are not served here; leave 'stream' out")
         check_messages(document, service)
-        written = canonical_json(CHAT_MEMBERS.select(document, service))
-        canonical_json(document)  # what is harmless goes on too, and must be JSON there
+        check_tools(document, service)
+        written = CHAT_MEMBERS.canonical(document, service)
         choices, asked = _choices(document, service), _top_logprobs(document)
         parsed = ParsedRequest(
             tuple(fingerprint(written, b"%d" % number) for number in range(choices)),
@@ -117,8 +117,8 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The tokens of each completion."""
-        choices = numbered(answer, "choices", len(parsed.fingerprints))
         document = load_answer(answer)
+        choices = numbered(document, "choices", len(parsed.fingerprints))
         note = parsed.note if isinstance(parsed.note, ChatNote) else ChatNote()
         check_members(document, choices, service)
         tokens = tuple(measured_tokens(choice, note, service) for choice in choices)

@@ -9,7 +9,7 @@ import msgspec
 
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, check_answer_members, is_anything
-from modeltoll.gateway.protocols.request_members import RequestMembers, canonical_json
+from modeltoll.gateway.protocols.request_members import RequestMembers
 from modeltoll.gateway.protocols.rows import fingerprint
 from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer
 from modeltoll.gateway.protocols.text_inputs import fingerprints_of
@@ -39,10 +39,8 @@ def text_fingerprints(
     Raises:
         RequestError: a text or a member that is not served.
     """
-    others = {name: value for name, value in members.select(document, service).items() if name != "input"}
-    written = canonical_json(others)
-    canonical_json(document)  # what is harmless goes on too, and must be JSON there
-    return tuple(fingerprint(one, written) for one in fingerprints_of(texts, service))
+    read = members.canonical(document | {"input": None}, service)
+    return tuple(fingerprint(one, read) for one in fingerprints_of(texts, service))
 
 
 def data_rows(
@@ -53,8 +51,9 @@ def data_rows(
     Raises:
         AnswerError: they do, or there is not one object per row.
     """
-    data = numbered(answer, "data", rows)
-    check_answer_members(load_answer(answer), {**ENVELOPE, "data": is_anything}, service)
+    document = load_answer(answer)
+    data = numbered(document, "data", rows)
+    check_answer_members(document, {**ENVELOPE, "data": is_anything}, service)
     for item in data:
         check_answer_members(item, known, service)
     return data
@@ -80,13 +79,12 @@ class OpenAIErrors:
         return {"message": message, "type": kind, "param": None, "code": code}
 
 
-def numbered(answer: Answer, member: str, rows: int) -> list[dict[str, Any]]:
-    """The objects of an answer's list, in the order of their ``index``.
+def numbered(document: object, member: str, rows: int) -> list[dict[str, Any]]:
+    """The objects of a list in an answer's document, in the order of their ``index``.
 
     Raises:
         AnswerError: there is no such list, or not one object for each of the rows.
     """
-    document = load_answer(answer)
     found = document.get(member) if isinstance(document, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise AnswerError(f"the model server's answer has no list of objects called {member!r}")

@@ -33,21 +33,24 @@ class RequestMembers:
     unmeasured: frozenset[str] = frozenset()
     outside: frozenset[str] = frozenset()
 
-    def select(self, document: dict[str, Any], service: ServiceDescription) -> dict[str, Any]:
-        """The members that belong to the fingerprint: those that are read, and those that the operator allows.
+    def canonical(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
+        """The canonical bytes of the members that are read, and of those that the operator allows.
 
         A member that is null is taken for one that is absent.
 
         Raises:
-            RequestError: a member is refused; the message names it.
+            RequestError: a member is refused, and the message names it; or something in a member cannot be written.
         """
-        found = {}
+        read, others = {}, {}
         for name, value in document.items():
-            if name in service.allowed_members or (name in self.read and value is not None):
-                found[name] = value
-            elif name not in self.harmless and name not in self.read:
-                self._refuse(name, value)
-        return found
+            if name in service.allow_members or (name in self.read and value is not None):
+                read[name] = value
+            else:
+                others[name] = value
+                if name not in self.harmless and name not in self.read:
+                    self._refuse(name, value)
+        canonical_json(others)  # they go on too, and must be the same JSON for everybody
+        return canonical_json(read)
 
     def _refuse(self, name: str, value: object) -> None:
         shown = repr(name[:_NAME_CHARACTERS])

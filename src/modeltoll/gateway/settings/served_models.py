@@ -63,7 +63,7 @@ class OutputSettings(SettingsPart):
 
     logprobs: Literal["raw", "tempered"] = Field(
         "tempered",
-        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM, llama.cpp and OpenAI by default), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
+        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
     )
 
     @model_validator(mode="after")
