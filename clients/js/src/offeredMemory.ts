@@ -12,7 +12,8 @@ const PAGES_PER_MIB = 16; // of WebAssembly
 export function machineBytes(): number {
   const process = nodeProcess();
   if (process) {
-    const constrained = process.constrainedMemory() || Infinity; // 0 or huge if there is no limit
+    const { constrainedMemory }: Partial<NodeJS.Process> = process; // other engines than Node may lack it
+    const constrained = constrainedMemory?.call(process) || Infinity; // 0 or huge if there is no limit
     return Math.min(process.getBuiltinModule("node:os").totalmem(), constrained);
   }
   const navigator: (Partial<Navigator> & { readonly deviceMemory?: number }) | undefined = globals.navigator;

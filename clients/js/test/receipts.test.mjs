@@ -147,6 +147,28 @@ test("close posts all receipts with the caller's credentials, 64 at once", async
   assert.ok(accept);
 });
 
+test("close waits for receipts that are being posted", async () => {
+  const { url, issued, settled } = gateway.serveSettling();
+  const answer = gateway.handlers[SETTLE_PATH];
+  let goOn;
+  const isPosted = new Promise((resolve) => {
+    gateway.handlers[SETTLE_PATH] = async (request, response, body) => {
+      resolve();
+      await new Promise((resume) => (goOn = resume));
+      answer(request, response, body);
+    };
+  });
+  const fetch = open();
+  await fetch(url);
+  const [first, second] = [fetch.close(), fetch.close()];
+  await isPosted;
+  assert.deepEqual(settled, []);
+  goOn();
+  await second;
+  assert.deepEqual(settled, issued);
+  await first;
+});
+
 test("close never rejects; what did not arrive is kept, what the gateway refuses is not", async () => {
   const { url, issued, headers } = gateway.serveSettling();
   const fetch = open();
