@@ -61,6 +61,11 @@ class OutputSettings(SettingsPart):
         description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because that output would not be charged.",
     )
 
+    logprobs: Literal["raw", "tempered"] = Field(
+        "tempered",
+        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
+    )
+
     @model_validator(mode="after")
     def _classes_are_known(self) -> OutputSettings:
         if self.labels and (len(self.labels) < 2 or self.classes not in (None, len(self.labels))):
