@@ -74,7 +74,7 @@ export class Pocket {
   }
 
   /**
-   * Wait until the tolls that are being worked on now are opened. Whether that changed what the gateway may count, or
+   * Wait until the tolls that are being worked on now are paid. Whether that changed what the gateway may count, or
    * there are receipts to return.
    */
   async finishWork(): Promise<boolean> {

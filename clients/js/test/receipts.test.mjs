@@ -369,6 +369,28 @@ test("a client at work on an earlier toll returns its receipt before it pays for
   assert.equal(purse.payments.length, 1);
 });
 
+test("a client at work on an earlier toll of redeem mode redeems it before it pays for admission", async () => {
+  let isRedeemed = false;
+  gateway.handlers["/infer"] = async (request, response) => {
+    const admission = { mode: "redeem", admission: true };
+    const isFirst = gateway.requests.length === 1;
+    if (isRedeemed) response.end("second");
+    else send402(response, await makeToll(ANSWER, isFirst ? { mode: "redeem", ...WORK } : admission));
+  };
+  gateway.handlers[REDEEM_PATH] = (_, response) => {
+    isRedeemed = true;
+    response.end("first");
+  };
+  const receipts = new Receipts();
+  let sendSecond;
+  const isSecondDue = new Promise((resolve) => (sendSecond = resolve));
+  const first = open({ receipts, progress: sendSecond })(`${gateway.url}/infer`);
+  await isSecondDue;
+  const second = await open({ receipts })(`${gateway.url}/infer`);
+  assert.deepEqual([await (await first).text(), await second.text()], ["first", "second"]);
+  assert.deepEqual(gateway.paths(), ["/infer", "/infer", REDEEM_PATH, "/infer"]);
+});
+
 test("a body that can be sent only once pays for admission, and so does a caller without earlier tolls", async () => {
   const { url } = serveAdmissionUnlessSettled();
   const receipts = new Receipts();
