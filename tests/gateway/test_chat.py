@@ -519,6 +519,11 @@ def test_a_token_that_is_not_among_the_most_probable_is_measured_too():
     assert leak(completion([chosen])) == pytest.approx(-0.1 * math.log(0.1) - 0.9 * math.log(0.9))
 
 
+@pytest.mark.parametrize("logprob", [-9999.0, -(10**400)])
+def test_a_log_probability_below_all_floats_is_one_of_nothing(logprob):
+    assert leak(altered(logprob=logprob)) == pytest.approx(0.5 * math.log(2))
+
+
 def test_the_choices_of_an_answer_are_counted_together():
     document = completion(THREE, 10)
     document["choices"].append({**document["choices"][0], "index": 1})
