@@ -152,7 +152,7 @@ ONE_FAULT = {
     "models__digits__measures__0__weight": (0, "0.000001|1e-06"),
     "models__digits__output__kind": ("labels", "how many classes"),
     "models__digits__puzzle__allow": (["hashcash"], "hashcash cannot be used in mode sealed"),
-    "models__digits__puzzle__max_memory_mib": (0.1, "0.25"),
+    "models__digits__puzzle__max_memory_mib": (0.05, "0.0625"),
     "models__digits__puzzle__suspected_memory_mib": (512, "256"),
     "models__digits__puzzle": ({"allow": ["hashcash"]}, "hashcash cannot be used in mode sealed"),
     "models__digits__puzzle__disclose": ("blind", "set blind_seconds"),

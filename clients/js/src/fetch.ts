@@ -35,6 +35,7 @@ import {
   formatAccept,
   formatSettle,
   MAX_HEADER_RECEIPTS,
+  RECEIPT_HEADER,
   SETTLE_HEADER,
   STATUS,
 } from "./wire.js";
@@ -139,7 +140,10 @@ class Client {
     return this.purse.receipts.close();
   }
 
-  /** Send the request with receipts for its gateway; they are kept if it may not have counted them. */
+  /**
+   * Send the request with receipts for its gateway. They are kept unless the response is one of the gate, which has
+   * counted them: other paths of the gateway, refusals and errors may not have.
+   */
   private async sendWithReceipts(request: CallerRequest): Promise<Response> {
     const headers = new Headers(request.headers);
     const pocket = headers.has(SETTLE_HEADER)
@@ -150,7 +154,7 @@ class Client {
     let isCounted = false;
     try {
       const response = await this.send(request.input, { ...request.init, headers });
-      isCounted = response.ok || response.status === STATUS;
+      isCounted = response.status === STATUS || response.headers.has(RECEIPT_HEADER);
       return response;
     } finally {
       if (!isCounted) pocket?.putBack(receipts);

@@ -91,7 +91,7 @@ class MemoryLedger:
             SettingsError: the URL has more than the scheme, or ``create`` is False.
         """
         if url.netloc or url.path:
-            raise SettingsError(["ledger: a memory ledger has no name; write memory:// and no path"])
+            raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
         if not create:
             raise SettingsError(["ledger: the memory of another process cannot be read; name a ledger that is stored"])
         return cls(half_life=half_life, retention=Retention.from_options(read_options(url)))

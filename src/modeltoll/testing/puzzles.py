@@ -147,7 +147,9 @@ def _check_shape(puzzle: Puzzle, work: Work, disclose: Literal["exact", "coarse"
         return
     if disclose == "coarse":
         half = published_wait(work.seconds, "coarse") / 2  # the works above half of it, and it, publish the same
-        seconds = [half * (1 + step / _SAME_WAIT) / 2 for step in range(1, _SAME_WAIT + 1)]
+        seconds = [
+            half * share for share in (0.5001, *(0.5 + step / _SAME_WAIT / 2 for step in range(1, _SAME_WAIT + 1)))
+        ]
     else:
         seconds = [0.0, *(work.seconds * 2.0**step for step in range(-_SAME_WAIT // 2, _SAME_WAIT // 2))]
     for suspicion in (1.0, 2.0):

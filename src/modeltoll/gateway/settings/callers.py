@@ -77,7 +77,7 @@ class KeySettings(SettingsPart):
     exempt: bool = Field(False, description="The same as the tier `exempt`.")
     organisation: Person | None = Field(
         None,
-        description="The organisation that the key belongs to. Keys of one organisation share a histogram. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much.",
+        description="The organisation that the key belongs to. Keys of one organisation share a histogram. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much while a caller has paid for fewer than 200 rows.",
     )
     discount: float = Field(
         0.0,
@@ -148,7 +148,7 @@ class AnonymousCreditSettings(CreditSettings):
 
 
 class PrefixSettings(SettingsPart):
-    """Wider networks whose histogram anonymous callers share, as the keys of an organisation do."""
+    """Networks wider than /24 and /48 whose histogram anonymous callers share too, as the keys of an organisation do."""
 
     ipv4: tuple[WideIPv4, ...] = Field((), description="Prefix lengths of IPv4 networks, such as `[16]`.")
     ipv6: tuple[WideIPv6, ...] = Field((), description="Prefix lengths of IPv6 networks, such as `[32]`.")
@@ -165,7 +165,7 @@ class CallerSettings(SettingsPart):
 
     anonymous: bool = Field(
         True,
-        description="Whether callers without a key are served. Their account is that of their network: /24 of IPv4, /48 of IPv6.",
+        description="Whether callers without a key are served. Their account is that of their address: one address of IPv4, a /64 of IPv6. Each belongs to the group of its network, /24 or /48.",
     )
     anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
     credit: CreditSettings = CreditSettings()
