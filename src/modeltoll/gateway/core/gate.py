@@ -67,9 +67,7 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await off_loop(
-            len(request.body) > LARGE_BYTES, model.protocol.read, request.body, model.service, request.content_type
-        )
+        parsed = await off_loop(len(request.body) > LARGE_BYTES, model.read, request.body, request.content_type)
         await self._with_quota(self._quotas.check, request.caller, len(parsed.fingerprints))
         if (admission := self._admission_work(request, len(parsed.fingerprints))) is not None:
             ticket_toll = await off_loop(

@@ -133,7 +133,7 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
     metadata = b"" if described is None else (await upstream.fetch(described)).body
     with plugin_exceptions(served_model):
         body = sample_request(served_model, metadata, rows)
-        parsed = served_model.protocol.read(body, served_model.service)
+        parsed = served_model.read(body)
     begin = time.perf_counter()
     answer = await upstream.predict(check.route, parsed.forward or body)
     seconds = time.perf_counter() - begin
