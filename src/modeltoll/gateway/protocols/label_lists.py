@@ -82,7 +82,10 @@ def _pairs(row: object) -> list[tuple[str, float]]:
             raise AnswerError("the model server's answer is not of labels with scores")
         if len(item) != 2:
             raise AnswerError("the model server's answer shows more than labels with scores")
-        pairs.append((label, float(score)))
+        try:
+            pairs.append((label, float(score)))
+        except OverflowError:
+            raise AnswerError("the model server's answer holds a score that is too large") from None
     return pairs
 
 

@@ -136,8 +136,8 @@ def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
     if numbers is None:
         return [canonical(_with_base64(row, 0)) for row in rows], None
     head = b"numbers" + canonical(shape)
-    exact = [bool(small) for small in (np.abs(numbers) < _EXACT).all(axis=1)]
-    if all(exact):
+    exact = np.abs(numbers).max(axis=1, initial=0.0) < _EXACT
+    if exact.all():
         return [head + row.tobytes() for row in numbers], numbers
     return [
         head + line.tobytes() if small else canonical(row)

@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_request"]
 
-_MLFLOW = "mlflow"  # whose inputs are columns of a data frame
-
-
-def _declared_width(served_model: ServedModel) -> int:
-    """How many numbers a row has by the settings: a column of a data frame has one. 0 where they do not say."""
-    inputs = served_model.service.inputs
-    frame = served_model.protocol.name == _MLFLOW
-    widths = [one.width or int(frame) for one in inputs]
-    return sum(widths) if widths and min(widths) > 0 else 0
-
 
 def sample_request(served_model: ServedModel, metadata: bytes, rows: Floats | None) -> bytes:
     """A request that the model can answer: of ``rows``, (rows, dimensions), or of made-up rows or texts.
@@ -37,7 +27,9 @@ def sample_request(served_model: ServedModel, metadata: bytes, rows: Floats | No
         named = {"model": served_model.service.served_as or served_model.service.model} if spec.names_model else {}
         return json.dumps({**named, **spec.sample}).encode()
     if rows is None:
-        dimensions = _declared_width(served_model) or dimensions_of(metadata)
+        widths = [declared.width for declared in served_model.service.inputs]
+        declared = 0 if None in widths else sum(width or 0 for width in widths)
+        dimensions = declared or dimensions_of(metadata) or len(widths)  # a column of a data frame is one number
         if not dimensions:
             raise AnswerError("the length of a row is not known; give rows with --inputs")
         rows = sample_rows(dimensions)
