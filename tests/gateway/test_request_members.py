@@ -164,7 +164,11 @@ HIDDEN = {
         {"inputs": [X]},
         '{"outputs":[%s]}' % (P % ',"parameters":{"content_type":[0.1,0.2]}'),
     ),
-    "oip: a long name": (OIP, {"inputs": [X]}, '{"outputs":[%s],"model_name":"%s"}' % (P % "", "x" * 2000)),
+    "oip: a long name": (
+        OIP,
+        {"inputs": [X]},
+        '{"outputs":[%s],"model_name":"x%s"}'.replace("x%s", "x" * 2000) % (P % ""),
+    ),
     "oip: an output twice over": (OIP, {"inputs": [X]}, '{"outputs":[],"outputs":[%s]}' % (P % "")),
     "v1: predictions twice": (
         V1,
