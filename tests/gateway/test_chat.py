@@ -199,7 +199,9 @@ def test_a_tool_that_the_server_would_run_is_refused(tool):
         read(tools=[tool])
 
 
-@pytest.mark.parametrize("value", ["1e999", "[" * 3000 + "]" * 3000])
+@pytest.mark.parametrize(
+    "value", ["1e999", "1" + "0" * 400, str(2**64), '"\\ud800"', "[" * 40 + "]" * 40, "[" * 3000 + "]" * 3000]
+)
 @pytest.mark.parametrize("name", ["temperature", "metadata"])
 def test_what_servers_would_read_differently_is_refused(name, value):
     body = f'{{"model": "llm", "messages": [{{"role": "user"}}], "{name}": {value}}}'.encode()

@@ -58,7 +58,7 @@ def test_no_number_that_is_not_finite_goes_on_beside_texts(row, number):
         V1.read(f'{{"instances": [{row.format(number)}]}}'.encode(), SERVICE)
 
 
-@pytest.mark.parametrize("number", [FAR, 2**53 + 1, -(2**63) - 1, 0.1, 5e-324, 1.7976931348623157e308])
+@pytest.mark.parametrize("number", [2**64 - 1, 2**53 + 1, -(2**63), 0.1, 5e-324, 1.7976931348623157e308])
 def test_a_request_that_is_written_anew_keeps_every_number(number):
     """It goes on with all log-probabilities asked for, and with nothing else changed."""
     asked = chat(seed=number)
