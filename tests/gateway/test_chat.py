@@ -437,6 +437,23 @@ def test_an_operator_may_let_a_member_out_unmeasured():
     assert leak(document, service=listed) == pytest.approx(3 * math.log(2))
 
 
+def test_what_goes_out_is_what_was_measured():
+    """A member that the server repeats is read once: the last of them, by the gateway and by the caller."""
+    twice = json.dumps(completion(THREE)).replace('"content": "yes', f'"content": "{WORDS}", "content": "yes').encode()
+    answer, parsed = Answer(200, "application/json", twice), read(logprobs=True, top_logprobs=20)
+    assert CHAT.evidence(parsed, answer, RAW).rows == 1
+    released = parsed.strip(answer).body
+    assert WORDS.encode() not in released
+    assert json.loads(released) == completion(THREE)
+
+
+@pytest.mark.parametrize("wrong", [b'"content": "\\ud800"', b'"content": "a", "seed": 1e999', b'"content": NaN'])
+def test_an_answer_that_json_has_not_is_not_released(wrong):
+    body = json.dumps(completion(THREE)).encode().replace(b'"content": "yes no maybe"', wrong)
+    with pytest.raises(AnswerError, match="not JSON"):
+        CHAT.evidence(read(), Answer(200, "application/json", body), RAW)
+
+
 # --- tokens cover what is shown
 
 LONG = {"id": "1", "type": "function", "function": {"name": "get_weather", "arguments": json.dumps({"city": WORDS})}}
