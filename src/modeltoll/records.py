@@ -114,7 +114,7 @@ READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whethe
 class Evidence:
     """What leak measures may read of one request and its answer.
 
-    ``fingerprints``: one hash of 8 bytes per row; equal inputs have equal fingerprints. ``scores``: probabilities,
+    ``fingerprints``: one hash per row; equal inputs have equal fingerprints. ``scores``: probabilities,
     shape (rows, classes). ``inputs``: shape (rows, dimensions). ``tokens``: for each row of generated text the
     probabilities that the upstream reports, shape (tokens, alternatives).
     """

@@ -74,9 +74,7 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await off_loop(
-            len(request.body) > LARGE_BYTES, model.protocol.read, request.body, model.service, request.content_type
-        )
+        parsed = await off_loop(len(request.body) > LARGE_BYTES, model.read, request.body, request.content_type)
         rows = len(parsed.fingerprints)
         await self._with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
+from modeltoll.gateway.protocols.strict_json import canonical
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["RequestMembers", "canonical_json", "has_value", "names"]
+__all__ = ["RequestMembers", "has_value", "names"]
 
 _NAME_CHARACTERS = 64  # of a member's name in an error
 
@@ -33,7 +33,7 @@ class RequestMembers:
     unmeasured: frozenset[str] = frozenset()
     outside: frozenset[str] = frozenset()
 
-    def canonical(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
+    def read_bytes(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
         """The canonical bytes of the members that are read, and of those that the operator allows.
 
         A member that is null is taken for one that is absent.
@@ -49,8 +49,8 @@ class RequestMembers:
                 others[name] = value
                 if name not in self.harmless and name not in self.read:
                     self._refuse(name, value)
-        canonical_json(others)  # they go on too, and must be the same JSON for everybody
-        return canonical_json(read)
+        canonical(others)  # they go on too, and must be the same JSON for everybody
+        return canonical(read)
 
     def _refuse(self, name: str, value: object) -> None:
         shown = repr(name[:_NAME_CHARACTERS])
@@ -72,17 +72,3 @@ def names(*texts: str) -> frozenset[str]:
 def has_value(value: object) -> bool:
     """Whether a member says something: it is not null, false, or an empty text, list or object. 0 is a value."""
     return not (value is None or value is False or (isinstance(value, str | list | dict) and not value))
-
-
-def canonical_json(value: object) -> bytes:
-    """The one way to write a JSON value: members in the order of their names, no white space, whole numbers exact.
-
-    Raises:
-        RequestError: a number that is not finite, or too many values inside each other.
-    """
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, OverflowError):
-        raise RequestError("the request holds a number that is too large") from None
-    except RecursionError:
-        raise RequestError("the request is nested too deeply") from None
