@@ -58,12 +58,19 @@ def test_no_number_that_is_not_finite_goes_on_beside_texts(row, number):
         V1.read(f'{{"instances": [{row.format(number)}]}}'.encode(), SERVICE)
 
 
-@pytest.mark.parametrize("number", [FAR, 2**53 + 1, -(2**63) - 1, 0.1, 5e-324, 1.7976931348623157e308])
+@pytest.mark.parametrize("number", [2**64 - 1, 2**53 + 1, -(2**63), 0.1, 5e-324, 1.7976931348623157e308])
 def test_a_request_that_is_written_anew_keeps_every_number(number):
     """It goes on with all log-probabilities asked for, and with nothing else changed."""
     asked = chat(seed=number)
     question = CHAT.read(json.dumps(asked).encode(), replace(SERVICE, logprobs="raw"))
     assert json.loads(question.forward) == asked | {"logprobs": True, "top_logprobs": 20}
+
+
+@pytest.mark.parametrize("number", [FAR, 2**64, -(2**63) - 1])
+def test_a_whole_number_that_64_bits_do_not_hold_is_refused(number):
+    """Some readers of JSON round it, and others do not take it."""
+    with pytest.raises(RequestError, match="too large"):
+        CHAT.read(json.dumps(chat(seed=number)).encode(), replace(SERVICE, logprobs="raw"))
 
 
 @pytest.mark.parametrize(
