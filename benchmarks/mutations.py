@@ -55,7 +55,8 @@ def answer_with(document):
     return lambda _path, _body: answer
 
 
-CHAT = [{"index": 0, "logprobs": {"content": [{"top_logprobs": [{"token": "a", "logprob": -0.1}]}]}}]
+LIKELY = {"token": "a", "logprob": -0.1}
+CHAT = {"message": {"content": "a"}, "logprobs": {"content": [{**LIKELY, "top_logprobs": [LIKELY]}]}}
 # Per protocol: the model's settings, a request's path, bodies and headers, and the model server's answer.
 CASES = {
     "oip": (
@@ -105,13 +106,13 @@ CASES = {
         {**ENTROPY, "protocol": "vllm-classify"},
         "/classify",
         [({}, b'{"model": "m", "input": ["a", "b"]}')],
-        answer_with_secret({"data": [{"index": 0, "probs": SCORES}, {"index": 1, "probs": SCORES}]}),
+        answer_with({"id": SECRET, "data": [{"index": 0, "probs": SCORES}, {"index": 1, "probs": SCORES}]}),
     ),
     "openai-chat": (
         {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"},
         "/v1/chat/completions",
         [({}, b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "logprobs": true, "top_logprobs": 2}')],
-        answer_with_secret({"choices": CHAT}),
+        answer_with({"id": SECRET, "choices": [{"index": 0, **CHAT}]}),
     ),
     "json": (
         {
