@@ -199,7 +199,9 @@ def test_a_tool_that_the_server_would_run_is_refused(tool):
         read(tools=[tool])
 
 
-@pytest.mark.parametrize("value", ["1e999", "[" * 3000 + "]" * 3000])
+@pytest.mark.parametrize(
+    "value", ["1e999", "1" + "0" * 400, str(2**64), '"\\ud800"', "[" * 40 + "]" * 40, "[" * 3000 + "]" * 3000]
+)
 @pytest.mark.parametrize("name", ["temperature", "metadata"])
 def test_what_servers_would_read_differently_is_refused(name, value):
     body = f'{{"model": "llm", "messages": [{{"role": "user"}}], "{name}": {value}}}'.encode()
@@ -517,6 +519,11 @@ def test_arguments_are_compared_without_the_white_space_and_escapes_that_servers
 def test_a_token_that_is_not_among_the_most_probable_is_measured_too():
     chosen = {**token("rare"), "logprob": math.log(0.1), "top_logprobs": [{"token": "a", "logprob": math.log(0.9)}]}
     assert leak(completion([chosen])) == pytest.approx(-0.1 * math.log(0.1) - 0.9 * math.log(0.9))
+
+
+@pytest.mark.parametrize("logprob", [-9999.0, -(10**400)])
+def test_a_log_probability_below_all_floats_is_one_of_nothing(logprob):
+    assert leak(altered(logprob=logprob)) == pytest.approx(0.5 * math.log(2))
 
 
 def test_the_choices_of_an_answer_are_counted_together():

@@ -30,6 +30,7 @@ __all__ = ["MOST", "check_members", "check_token_count", "measured_tokens", "tok
 
 MOST = 20  # log-probabilities per token that the API gives at most
 _ROUNDING = 1e-3
+_LEAST = -1000.0  # a log-probability whose probability is 0 in 64 bits
 _END_TOKENS = 2  # of a completion: tokens that end it are counted by some servers and not reported
 _TEXT = frozenset(("content", "refusal", "reasoning_content", "reasoning"))
 _ASCII = 0x80
@@ -169,7 +170,7 @@ def _probability(item: object) -> float:
     value = item.get("logprob") if isinstance(item, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool) or not value <= _ROUNDING:
         raise AnswerError("the model server's answer holds a log-probability that is not a number of 0 or less")
-    return math.exp(min(value, 0.0))
+    return math.exp(max(min(value, 0.0), _LEAST))
 
 
 def _written(token: dict[str, Any]) -> bytes:

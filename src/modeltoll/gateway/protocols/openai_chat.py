@@ -28,9 +28,10 @@ from modeltoll.gateway.protocols.chat_requests import (
     check_tools,
     pinned,
 )
+from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
+from modeltoll.gateway.protocols.rows import check_row_limit
 from modeltoll.gateway.protocols.strict_json import load_answer, load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model
 from modeltoll.records import Evidence
@@ -101,10 +102,10 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
             raise RequestError("streamed answers are not served here; leave 'stream' out")
         check_messages(document, service)
         check_tools(document, service)
-        written = CHAT_MEMBERS.canonical(document, service)
+        written = CHAT_MEMBERS.read_bytes(document, service)
         choices, asked = _choices(document, service), _top_logprobs(document)
         parsed = ParsedRequest(
-            tuple(fingerprint(written, b"%d" % number) for number in range(choices)),
+            row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
             note=chat_note(document),
             answer_bound=answer_bound(document, choices, asked),
