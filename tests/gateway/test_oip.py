@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.fingerprints import fingerprint
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import DeclaredInput, ParsedRequest, ServiceDescription
 from modeltoll.records import Answer, Evidence
@@ -558,6 +559,54 @@ class Positional(OpenInference):
         return ParsedRequest(tuple(n.to_bytes(8, "big") for n in range(len(question.fingerprints))), question.inputs)
 
 
+class Listed(OpenInference):
+    """Reads inputs in the order in which the request lists them."""
+
+    def read(self, body, service, content_type="application/json"):
+        names = [one["name"] for one in json.loads(super().read(body, service) and body)["inputs"]]
+        return super().read(body, replace(service, inputs=tuple(map(DeclaredInput, names))))
+
+
+class Lenient(OpenInference):
+    """Drops members that it does not know."""
+
+    def read(self, body, service, content_type="application/json"):
+        try:
+            return super().read(body, service)
+        except RequestError:
+            document = json.loads(body)
+            if not isinstance(document, dict):
+                raise
+            return super().read(json.dumps({"inputs": document.get("inputs")}).encode(), service)
+
+
+class Rounded(OpenInference):
+    """Takes fingerprints of floats."""
+
+    def read(self, body, service, content_type="application/json"):
+        parsed = super().read(body, service)
+        return replace(parsed, fingerprints=tuple(fingerprint(row.tobytes()) for row in parsed.inputs))
+
+
+class Showing(OpenInference):
+    """Looks at the measured output alone."""
+
+    def evidence(self, question, answer, service):
+        try:
+            outputs = json.loads(answer.body)["outputs"]
+            kept = [{name: one.get(name) for name in ("name", "shape", "datatype", "data")} for one in outputs]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return super().evidence(question, answer, service)
+        return super().evidence(question, Answer(200, "", json.dumps({"outputs": kept}).encode()), service)
+
+
+class Short(OpenInference):
+    """Bounds answers by what is usual."""
+
+    def read(self, body, service, content_type="application/json"):
+        return replace(super().read(body, service), answer_bound=100)
+
+
 class Chatty(OpenInference):
     """Repeats all that a model server complains of."""
 
@@ -569,3 +618,20 @@ class Chatty(OpenInference):
 def test_the_suite_finds_out_who_breaks_the_law(broken):
     with pytest.raises((AssertionError, ValueError, KeyError, TypeError)):
         check_protocol(trial(broken()))
+
+
+BROKEN_READINGS = {
+    Listed: "depends? on the order of what the model reads by name",
+    Lenient: "members that are not known were read",
+    Rounded: "different whole numbers have the same fingerprint",
+    Showing: "in a member that is not measured was accepted",
+    Short: "longer than its bound",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_READINGS)
+def test_the_suite_finds_out_what_is_not_priced_as_it_is_read(broken):
+    one = replace(trial(broken()), encode_request=two_tensors("top", "bottom"), service=TWO, integers=None)
+    one = trial(broken()) if broken is Rounded else replace(one, reorder=two_tensors("bottom", "top"))
+    with pytest.raises(AssertionError, match=BROKEN_READINGS[broken]):
+        check_protocol(one)

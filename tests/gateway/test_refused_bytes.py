@@ -66,6 +66,13 @@ def test_a_request_that_is_written_anew_keeps_every_number(number):
     assert json.loads(question.forward) == asked | {"logprobs": True, "top_logprobs": 20}
 
 
+@pytest.mark.parametrize("number", [FAR, 2**64, -(2**63) - 1])
+def test_a_whole_number_that_64_bits_do_not_hold_is_refused(number):
+    """Some readers of JSON round it, and others do not take it."""
+    with pytest.raises(RequestError, match="too large"):
+        CHAT.read(json.dumps(chat(seed=number)).encode(), replace(SERVICE, logprobs="raw"))
+
+
 @pytest.mark.parametrize(
     "members", [{"logprobs": None}, {"top_logprobs": None}, {"logprobs": None, "top_logprobs": None}]
 )

@@ -11,7 +11,15 @@ import numpy as np
 if TYPE_CHECKING:
     from modeltoll.records import Integers
 
-__all__ = ["UNKNOWN", "first_of_each", "mutations", "reversed_members", "with_member_twice", "with_unknown_members"]
+__all__ = [
+    "UNKNOWN",
+    "first_of_each",
+    "json_mutation",
+    "mutations",
+    "reversed_members",
+    "with_member_twice",
+    "with_unknown_members",
+]
 
 UNKNOWN = "modeltoll_unknown"  # the name of a member that no protocol has
 _ALPHABET = np.frombuffer(b'0123456789-.eE+"{}[]:,nulltrefasNaInity \\\x00\xff', np.uint8)
@@ -96,7 +104,7 @@ def mutations(body: bytes, rng: np.random.Generator, count: int) -> Iterator[byt
     except ValueError:
         structural = False
     for number in range(count):
-        yield (_json_mutation if structural and number % 2 else _byte_mutation)(body, rng)
+        yield (json_mutation if structural and number % 2 else _byte_mutation)(body, rng)
 
 
 def _byte_mutation(body: bytes, rng: np.random.Generator) -> bytes:
@@ -108,7 +116,7 @@ def _byte_mutation(body: bytes, rng: np.random.Generator) -> bytes:
     return (*choices, body[:end] + body[start:])[int(rng.integers(4))]
 
 
-def _json_mutation(body: bytes, rng: np.random.Generator) -> bytes:
+def json_mutation(body: bytes, rng: np.random.Generator) -> bytes:
     """The JSON with a value changed, a member doubled, renamed, added or removed, or its members or items reordered."""
     document = json.loads(body)
     places = list(_places(document))

@@ -11,8 +11,9 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.answer_lengths import ANSWER_OVERHEAD, NUMBER_BYTES, text_bytes
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import label_evidence
-from modeltoll.gateway.protocols.strict_json import canonical, load_answer, load_object, other_members
+from modeltoll.gateway.protocols.strict_json import canonical, load_answer, load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, fingerprints_of, texts_in
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Evidence

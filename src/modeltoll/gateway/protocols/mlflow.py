@@ -9,8 +9,9 @@ import msgspec
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.declared_outputs import declared_row_outputs
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request, split_rows
-from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_object, other_members
+from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats

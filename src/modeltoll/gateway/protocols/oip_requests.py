@@ -16,8 +16,9 @@ from modeltoll.gateway.protocols.answer_lengths import (
 )
 from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.oip_tensors import DIMENSIONS, NUMERIC, TEXT, BinaryTail, read_rows
+from modeltoll.gateway.protocols.request_members import other_members
 from modeltoll.gateway.protocols.rows import check_declared_names, check_row_limit, check_width
-from modeltoll.gateway.protocols.strict_json import canonical, check_text, load_object, other_members
+from modeltoll.gateway.protocols.strict_json import canonical, check_text, load_object
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.oip_tensors import TensorRows

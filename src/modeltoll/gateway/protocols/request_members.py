@@ -9,9 +9,11 @@ from modeltoll.errors import RequestError
 from modeltoll.gateway.protocols.strict_json import canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["RequestMembers", "has_value", "names"]
+__all__ = ["RequestMembers", "has_value", "names", "other_members"]
 
 _NAME_CHARACTERS = 64  # of a member's name in an error
 
@@ -33,7 +35,7 @@ class RequestMembers:
     unmeasured: frozenset[str] = frozenset()
     outside: frozenset[str] = frozenset()
 
-    def read_bytes(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
+    def canonical(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
         """The canonical bytes of the members that are read, and of those that the operator allows.
 
         A member that is null is taken for one that is absent.
@@ -72,3 +74,17 @@ def names(*texts: str) -> frozenset[str]:
 def has_value(value: object) -> bool:
     """Whether a member says something: it is not null, false, or an empty text, list or object. 0 is a value."""
     return not (value is None or value is False or (isinstance(value, str | list | dict) and not value))
+
+
+def other_members(holder: dict[str, Any], known: Iterable[str], service: ServiceDescription, *, of: str) -> bytes:
+    """The canonical bytes of an object's members that are not ``known``; the settings must allow each. ``of`` names the object.
+
+    Raises:
+        RequestError: a member that is not known and not allowed; the message has its name.
+    """
+    others = holder.keys() - set(known)
+    if not others:
+        return b""
+    if refused := sorted(others - set(service.allow_members)):
+        raise RequestError(f"the member {refused[0][:_NAME_CHARACTERS]!r} of {of} is not served here")
+    return canonical({name: holder[name] for name in others})

@@ -11,9 +11,6 @@ import msgspec
 from modeltoll.errors import AnswerError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer
 
 __all__ = [
@@ -25,12 +22,10 @@ __all__ = [
     "load_json_answer",
     "load_object",
     "load_request",
-    "other_members",
 ]
 
 ERROR_TEXT_CHARACTERS = 500  # of an upstream's error message
-_DEPTH = 32  # of a value's nesting
-_NAME_CHARACTERS = 64  # of a refused member's name, in the message
+_DEPTH = 64  # of a value's nesting
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what INT64 and UINT64 hold
 _TOO_LARGE = "the request holds a number that is too large"
 
@@ -118,20 +113,6 @@ def _normal(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
         return {check_text(name): _normal(item, depth + 1) for name, item in value.items()}
     return [_normal(item, depth + 1) for item in value]
-
-
-def other_members(holder: dict[str, Any], known: Iterable[str], service: ServiceDescription, *, of: str) -> bytes:
-    """The canonical bytes of an object's members that are not ``known``; the settings must allow each. ``of`` names the object.
-
-    Raises:
-        RequestError: a member that is not known and not allowed; the message has its name.
-    """
-    others = holder.keys() - set(known)
-    if not others:
-        return b""
-    if refused := sorted(others - set(service.allow_members)):
-        raise RequestError(f"the member {refused[0][:_NAME_CHARACTERS]!r} of {of} is not served here")
-    return canonical({name: holder[name] for name in others})
 
 
 def load_json_answer(body: bytes) -> Any:
