@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]  # (done, total); total is 0 where it is unknown
 
 __all__ = [
+    "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
     "READINESS_PROBE",
+    "RECEIPT_BYTES",
     "Account",
     "Adjustment",
     "Admission",
@@ -48,6 +50,8 @@ __all__ = [
     "Work",
 ]
 
+FINGERPRINT_BYTES = 8  # of a row in a charge
+RECEIPT_BYTES = 16  # of a receipt's identity
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
