@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import subprocess
 import sys
 import threading
@@ -241,26 +243,55 @@ def test_a_cancelled_call_leaves_nothing_behind(toll_server, toll, toll_response
     assert purse.payments == ()
 
 
-class client_of:
-    """A client as an async context manager, which gives a function that gets a URL."""
-
-    def __init__(self, library, purse):
-        if library == "httpx":
-            inner = httpx.AsyncHTTPTransport(verify=False)
-            self.client = httpx.AsyncClient(transport=AsyncTollTransport(purse=purse, transport=inner))
-        else:
-            self.client = aiohttp.ClientSession(middlewares=[TollMiddleware(purse=purse)])
-
-    async def __aenter__(self):
-        await self.client.__aenter__()
+@contextlib.asynccontextmanager
+async def client_of(library, purse):
+    """A client, as a function that gets a URL."""
+    inner = httpx.AsyncHTTPTransport(verify=False)
+    client = (
+        httpx.AsyncClient(transport=AsyncTollTransport(purse=purse, transport=inner))
+        if library == "httpx"
+        else aiohttp.ClientSession(middlewares=[TollMiddleware(purse=purse)])
+    )
+    async with client:
 
         async def get(url, headers):
-            return await self.client.get(url, headers=headers)
+            return await client.get(url, headers=headers)
 
-        return get
+        yield get
 
-    async def __aexit__(self, *error):
-        await self.client.__aexit__(*error)
+
+BACKENDS = ["asyncio", *(["trio"] if importlib.util.find_spec("trio") else [])]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("ends", ["idle", "close", "hang"])
+def test_receipts_are_posted_on_either_kind_of_loop(toll_server, monkeypatch, backend, ends):
+    monkeypatch.setattr(settling, "IDLE_SECONDS", 0.05 if ends == "idle" else 1000.0)
+    url, over = toll_server.serve_receipts(), threading.Event()
+
+    async def hang(_request, _body):
+        await asyncio.to_thread(over.wait, 10)
+        return Response(status_code=204)
+
+    if ends == "hang":
+        toll_server.handlers[SETTLE] = hang
+
+    async def main():
+        inner = httpx.AsyncHTTPTransport(verify=False)
+        async with httpx.AsyncClient(transport=AsyncTollTransport(transport=inner)) as client:
+            for number in (1, 2):
+                assert (await client.get(url)).text == str(number)
+                end = time.monotonic() + 10
+                while ends == "idle" and toll_server.paths()[-1] != SETTLE and time.monotonic() < end:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+
+    began = time.monotonic()
+    anyio.run(main, backend=backend)
+    assert time.monotonic() - began < 5.0
+    over.set()
+    settled = [("/infer", ()), (SETTLE, (b"1",)), ("/infer", ()), (SETTLE, (b"2",))]
+    returned = [("/infer", ()), ("/infer", (b"1",)), (SETTLE, (b"2",))]
+    assert toll_server.receipts() == (settled if ends == "idle" else returned)
 
 
 @pytest.mark.usefixtures("never")
