@@ -82,6 +82,15 @@ def test_receipts_below_a_prefix_go_there(any_driver, toll_server):
 
 
 @pytest.mark.usefixtures("never")
+def test_a_receipt_that_was_sent_with_a_request_for_metadata_is_sent_again(any_driver, toll_server, key):
+    """A gateway passes such a request on and reads no receipts; no header of its answer says that it did."""
+    url, ready = toll_server.serve_receipts(), toll_server.serve_response(Response(b"ready"), "/v2/health/ready")
+    got = any_driver.contents_of(any_driver.toll(), [url, ready, url], headers=key)
+    assert got == [b"1", b"ready", b"2"]
+    assert toll_server.receipts()[1:] == [("/v2/health/ready", (b"1",)), ("/infer", (b"1",)), (SETTLE, (b"2",))]
+
+
+@pytest.mark.usefixtures("never")
 def test_no_receipt_goes_to_another_origin(any_driver, toll_server, other_server, key):
     """Also not when the request that returns it is redirected there."""
     url = toll_server.serve_receipts()
@@ -175,7 +184,7 @@ class Gate:
         def batch(request, _body):
             self.settled |= b"slow" in wire.parse_settle(request.headers.get("toll-settle", ""))
             if self.settled:
-                return Response(b"batch")
+                return Response(b"batch", headers={"toll-receipt": "rows=1; work=0; mode=free"})
             self.batch_asked.set()
             return toll_response(admission, path="/batch")
 
