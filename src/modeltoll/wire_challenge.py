@@ -16,6 +16,7 @@ from modeltoll.wire_json import encode_base64url, read_bytes, read_integer, read
 from modeltoll.wire_messages import MAX_PARTS
 
 __all__ = [
+    "CHECK_BYTES",
     "MAX_BOUND",
     "MAX_MEMORY_KIB",
     "MODULUS_BYTES",

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_PARTS",
     "MAX_RECEIPT_BYTES",
     "MAX_SETTLEMENT_RECEIPTS",
+    "PROOF_BYTES",
     "REDEEM_PATH",
     "SETTLE_PATH",
     "Redemption",

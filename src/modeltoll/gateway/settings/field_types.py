@@ -97,7 +97,9 @@ UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
-WideIPv4 = Annotated[int, Field(ge=8, le=23)]  # prefix lengths of networks wider than an anonymous caller's own
+WideIPv4 = Annotated[
+    int, Field(ge=8, le=23)
+]  # prefix lengths of networks wider than the group that anonymous callers always have
 WideIPv6 = Annotated[int, Field(ge=16, le=47)]
 
 
