@@ -35,7 +35,7 @@ class RequestMembers:
     unmeasured: frozenset[str] = frozenset()
     outside: frozenset[str] = frozenset()
 
-    def canonical(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
+    def read_bytes(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
         """The canonical bytes of the members that are read, and of those that the operator allows.
 
         A member that is null is taken for one that is absent.

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ERROR_TEXT_CHARACTERS = 500  # of an upstream's error message
-_DEPTH = 64  # of a value's nesting
+_DEPTH = 32  # of a value's nesting
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what INT64 and UINT64 hold
 _TOO_LARGE = "the request holds a number that is too large"
 
