@@ -20,7 +20,8 @@ from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime,
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import ServiceDescription
-from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
+from modeltoll.gateway.public.app import AppComponents, application
+from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration import NewAccountToll

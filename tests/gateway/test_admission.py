@@ -26,6 +26,7 @@ from modeltoll.testing.model_servers import serving
 TERMS = AdmissionTerms(seconds=1e-4, new_requests=2, cores=4.0, backlog_seconds=60.0)
 ANONYMOUS = Caller("net:198.51.100.0/24")
 ALICE = Caller("key:alice")
+JSON_TYPE = {"content-type": "application/json"}
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_the_tolls_of_answers_count_as_unsolved_work(harness):
 def test_a_client_solves_admission_puzzles_on_its_own(harness, mode):
     purse = Purse()
     with serving(harness.application()) as url:
-        headers = {wire.ACCEPT_HEADER: f"sha256, argon2id; mode={mode}"}
+        headers = {wire.ACCEPT_HEADER: f"sha256, argon2id; mode={mode}", "content-type": "application/json"}
         with httpx.Client(transport=TollTransport(purse=purse), headers=headers) as client:
             responses = [client.post(url + harness.path, content=harness.infer_body([n, 2])) for n in range(3)]
     for response in responses:
@@ -186,7 +187,7 @@ def test_a_client_solves_admission_puzzles_on_its_own(harness, mode):
 def test_a_client_that_never_pays_never_reaches_the_model_server(harness):
     with serving(harness.application()) as url:
         for n in range(5):
-            response = httpx.post(url + harness.path, content=harness.infer_body([n, 2]))
+            response = httpx.post(url + harness.path, content=harness.infer_body([n, 2]), headers=JSON_TYPE)
             assert (response.status_code, response.json()["toll"]["entry"]) == (402, True)
             assert response.headers["cache-control"] == "no-store"
     assert harness.upstream.requests == []

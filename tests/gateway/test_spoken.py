@@ -112,7 +112,7 @@ def test_models_that_share_a_path_are_told_apart_by_their_names(written):
             httpx.post(url + "/v1/chat/completions", json={"model": name, "messages": HELLO})
             for name in ("chat", "other", "third", None)
         ]
-        garbage = httpx.post(url + "/v1/chat/completions", content=b"{")
+        garbage = httpx.post(url + "/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
     assert [toll.status_code for toll in tolls] == [402, 402, 404, 404]
     assert garbage.status_code == 404
     assert [toll.headers["www-authenticate"].split('realm="')[1].split('"')[0] for toll in tolls[:2]] == [

@@ -23,7 +23,7 @@ from modeltoll.gateway.core.request import (
     GateResult,
     GateRuntime,
 )
-from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
+from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import admission_toll, answer_toll
 from modeltoll.records import Account, Answer, Caller, Charge, Leaks, LogEntry, Work
 
@@ -67,8 +67,8 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await off_loop(
-            len(request.body) > LARGE_BYTES, model.protocol.read, request.body, model.service, request.content_type
+        parsed = await read_off_loop(
+            len(request.body), model.protocol.read, request.body, model.service, request.content_type
         )
         await self._with_quota(self._quotas.check, request.caller, len(parsed.fingerprints))
         if (admission := self._admission_work(request, len(parsed.fingerprints))) is not None:
