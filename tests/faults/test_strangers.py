@@ -36,6 +36,7 @@ SLOW = 300
 
 def test_connections_without_a_complete_head_are_closed_and_others_are_served_meanwhile(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "FIRST_BYTE_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
@@ -60,6 +61,7 @@ def test_connections_without_a_complete_head_are_closed_and_others_are_served_me
 
 def test_each_request_on_a_kept_connection_has_its_own_head_timeout(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "FIRST_BYTE_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:

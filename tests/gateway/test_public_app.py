@@ -352,7 +352,7 @@ def test_requests_above_the_limit_are_refused(harness):
         response = post(harness, url, harness.infer_body([3, 4]))
         leave.set()
         first.join()
-        assert (response.status_code, "waiting" in error_of(response.content)) == (503, True)
+        assert (response.status_code, "too many" in error_of(response.content)) == (503, True)
         assert post(harness, url, harness.infer_body([3, 4])).status_code == 402  # who left has made room
 
 

@@ -143,7 +143,7 @@ def test_each_route_answers_in_its_own_protocol(written):
         ):
             assert httpx.post(url + path, json={}).status_code == 404
     assert (fault.status_code, fault.json()) == (400, {"error": "the request has no rows"})
-    assert (frame.status_code, frame.json()["error_code"]) == (400, "BAD_REQUEST")
+    assert (frame.status_code, frame.json()["error_code"]) == (415, "BAD_REQUEST")
     assert (chat.status_code, chat.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
