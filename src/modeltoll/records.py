@@ -83,9 +83,10 @@ class DailyUsage:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
+    """The sender of a request. ``name`` is stable and unique: ``key:alice``, ``jwt:alice``, or without a key
+    ``net:198.51.100.7`` and, of IPv6, ``net:2001:db8:1:2::/64``.
 
-    ``groups``: names of the accounts that the caller shares with others, ``org:acme`` or ``prefix:198.51.0.0/16``.
+    ``groups``: names of the accounts that the caller shares with others, ``org:acme`` or ``prefix:198.51.100.0/24``.
     ``exempt``: answers are free. ``discount``: the fraction, 0 to 1, taken off the price of the rows while the caller
     is not under suspicion. ``markup``: a multiplier of 1 or more on that price at all times.
     """
@@ -292,7 +293,7 @@ class LogEntry:
     """One line of the ledger's append-only log. The ledger adds the caller's hash; inputs and answers are not stored.
 
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
-    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.
+    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``.
     """
 
     at: float

@@ -35,26 +35,27 @@ UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
 KEY = "Bearer the-key-of-this-server"
 
 
-def make_toll(answer, mode="sealed", evaluations=10.0, maker=None):
-    """A toll as the gateway makes it, for the caller with ``KEY``."""
+def make_toll(answer, mode="sealed", evaluations=10.0, maker=None, receipt=b""):
+    """A toll as the gateway makes it, for the caller with ``KEY``; with a receipt in its seal if one is given."""
     rng = random.Random(0)
     challenge, solution = (maker or Sha256Counter(UNIT)).make(Work(evaluations, 1, evaluations), rng)
     if mode == wire.SEALED:
-        payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
-    else:
-        digest = seal.digest_solution(solution.counters) if solution else b""
-        payload = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
+        associated = wire.canonical_challenge(challenge, mode)
+        payload = seal.seal_answer(answer, solution, associated, rng, receipt=receipt)
+        return Toll(mode, challenge, payload, 1, 0.01, settles=bool(receipt))
+    digest = seal.digest_proof(seal.proof_of(solution)) if solution and solution.secret else b""
+    payload = seal.seal_token(RING, seal.RedeemClaim(answer, challenge, digest, 2e9, KEY, b"r" * 32), rng)
     return Toll(mode, challenge, payload, 1, 0.01)
 
 
-def respond(toll, body=None, **headers):
-    """A 402 with a toll, or with another body."""
+def respond(toll, body=None, path="/infer", **headers):
+    """A 402 with a toll for a request to ``path``, or with another body."""
     own = {
         "cache-control": "no-store",
         "www-authenticate": wire.format_authenticate(toll, "m"),
         "x-served-by": "toll server",
     }
-    return Response(body or wire.encode_toll(toll, "toll"), 402, own | headers, media_type="application/json")
+    return Response(body or wire.encode_toll(toll, "toll", path), 402, own | headers, media_type="application/json")
 
 
 @dataclass
@@ -79,7 +80,7 @@ class TollServer:
 
         def handler(request, _body):
             mode = wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, "")).mode
-            return respond(make_toll(answer, mode, **options))
+            return respond(make_toll(answer, mode, **options), path=path)
 
         self.handlers[path] = handler
         return self.url + path
@@ -91,11 +92,10 @@ class TollServer:
 
     def redeem(self, request, body):
         """The redeem route of the real gateway."""
-        token, counters = wire.decode_redemption(body)
+        redemption = wire.decode_redemption(body)
         try:
-            answer = seal.redeem_claim(
-                seal.open_token(RING, token, request.headers.get("authorization", ""), 0.0), counters
-            )
+            claim = seal.open_token(RING, redemption.token, request.headers.get("authorization", ""), 0.0)
+            answer = seal.redeem_claim(claim, redemption)
         except TokenRefused as error:
             return Response(str(error), error.status)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, "x-redeemed": "yes"})

@@ -58,7 +58,9 @@ def test_a_built_gateway_handles_a_request(place, harness):
     async def handle():
         async with gateway.open():
             return await gate.handle(
-                GateRequest(Caller("key:a"), "/v2/models/digits/infer", harness.infer_body([1, 2]), Accept())
+                GateRequest(
+                    Caller("key:a"), "/v2/models/digits/infer", harness.infer_body([1, 2]), Accept(receipts=True)
+                )
             )
 
     result = asyncio.run(handle())

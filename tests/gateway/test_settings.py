@@ -139,7 +139,7 @@ ONE_FAULT = {
     "limits__rows": (0, "1"),
     "cors": ({"origins": ["https://app.example.org/path"]}, "without a path"),
     "callers__anonymous": (False, "no caller could send requests"),
-    "callers__entry": ({"seconds": 1}, "renamed to callers.admission"),
+    "callers__entry": ({"seconds": 1}, "replaced by callers.credit"),
     "callers": ({"anonymous_tier": "gold"}, "no tier 'gold'; there are: exempt, discounted, normal, strict"),
     "callers__tiers__gold": ({"multiplier": -1}, "0"),
     "callers__keys": ([{"name": "a", "sha256": "0" * 64}, {"name": "a", "sha256": "1" * 64}], "twice"),
@@ -152,9 +152,9 @@ ONE_FAULT = {
     "models__digits__measures__0__weight": (0, "0.000001|1e-06"),
     "models__digits__output__kind": ("labels", "how many classes"),
     "models__digits__puzzle__allow": (["hashcash"], "hashcash cannot be used in mode sealed"),
-    "models__digits__puzzle__max_memory_mib": (0.1, "0.25"),
+    "models__digits__puzzle__max_memory_mib": (0.05, "0.0625"),
     "models__digits__puzzle__suspected_memory_mib": (512, "256"),
-    "models__digits__puzzle": ({"allow": ["timelock"]}, "timelock cannot be used in mode redeem"),
+    "models__digits__puzzle": ({"allow": ["hashcash"]}, "hashcash cannot be used in mode sealed"),
     "models__digits__puzzle__disclose": ("blind", "set blind_seconds"),
 }
 

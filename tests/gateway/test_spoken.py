@@ -74,7 +74,7 @@ def answers(document):
 
 
 def completion():
-    known = [{"token": w, "logprob": math.log(p), "bytes": [104]} for w, p in (("hello", 0.6), ("bye", 0.3))]
+    known = [{"token": w, "logprob": math.log(p), "bytes": list(w.encode())} for w, p in (("hello", 0.6), ("bye", 0.3))]
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": "hello"},
@@ -308,7 +308,7 @@ def test_the_gate_opens_and_closes_with_the_applications_lifespan(written):
         await send({"type": "lifespan.shutdown.complete"})
 
     async def main():
-        middleware = TollMiddleware(app, settings=written("app", digits=own_service()))
+        middleware = TollMiddleware(app, settings=written("app", digits=own_service()), exact_paths=True)
         messages = iter(["lifespan.startup", "lifespan.shutdown"])
 
         async def receive():

@@ -34,6 +34,7 @@ __all__ = [
     "check_names",
     "check_usage",
     "decayed",
+    "derived_key",
     "hashed_name",
     "sketch_slots",
     "spend",
@@ -99,7 +100,7 @@ def check_log_entry(caller: Caller, entry: LogEntry) -> None:
     """Validate an entry of the log.
 
     Raises:
-        ValueError: an invalid name, negative work, or a number that is not finite.
+        ValueError: an invalid name, negative work, a number that is not finite, or rows of different numbers of leaks.
     """
     check_names(caller, entry.model)
     work = entry.work
@@ -115,6 +116,8 @@ def check_log_entry(caller: Caller, entry: LogEntry) -> None:
         raise ValueError("the numbers of a log entry must be finite")
     if work.seconds < 0.0:
         raise ValueError("the work of a log entry must not be negative")
+    if len(set(map(len, entry.leaks))) > 1:
+        raise ValueError("every row of a log entry needs as many leaks as the others")
 
 
 def charge(
@@ -202,6 +205,11 @@ def spend(stored: DailyUsage | None, more: DailyUsage, quota: DailyQuota) -> Dai
 def hashed_name(caller: Caller, salt: bytes) -> str:
     """The caller's pseudonym in the log: 16 hexadecimal digits, keyed so that trying all network prefixes is useless."""
     return blake2b(caller.name.encode(), key=salt, digest_size=8).hexdigest()
+
+
+def derived_key(purpose: str, salt: bytes) -> bytes:
+    """A secret of 32 bytes for one purpose, from the salt of a ledger."""
+    return blake2b(purpose.encode(), key=salt, digest_size=32, person=b"modeltoll").digest()
 
 
 def _comparable(account: Account, charge: Charge) -> bool:

@@ -5,19 +5,36 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger import account_math
-from modeltoll.records import Caller
+from modeltoll.ledger import account_math, settlement_math
+from modeltoll.ledger.retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
+from modeltoll.ledger.url_options import read_options
+from modeltoll.records import Caller, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Charge, DailyQuota, DailyUsage, LogEntry
+    from modeltoll.ledger.retention import Sweep
+    from modeltoll.records import (
+        Account,
+        Adjustment,
+        Admission,
+        Charge,
+        DailyQuota,
+        DailyUsage,
+        LogEntry,
+        Receipt,
+        Reservation,
+    )
 
 __all__ = ["LOG_LINES", "MemoryLedger"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 LOG_LINES = 100_000
 
@@ -41,16 +58,26 @@ class _AccountPage:
 class MemoryLedger:
     """Accounts in a dictionary, for one event loop. Each step is atomic because it does not await.
 
-    The log keeps the last ``LOG_LINES`` lines. Data survives ``close`` but not the object. ``half_life`` is in seconds;
-    ``salt`` keys the pseudonyms in the log, 32 random bytes by default.
+    The log keeps the last ``LOG_LINES`` lines at most. Data survives ``close`` but not the object. ``half_life`` is in
+    seconds; ``salt`` keys the pseudonyms in the log and the derived keys, 32 random bytes by default.
     """
 
-    url_options: ClassVar[frozenset[str]] = frozenset()
+    url_options: ClassVar[frozenset[str]] = frozenset({KEEP_LOG_DAYS})
 
-    def __init__(self, *, half_life: float = account_math.HALF_LIFE, salt: bytes | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        half_life: float = account_math.HALF_LIFE,
+        salt: bytes | None = None,
+        retention: Retention | None = None,
+    ) -> None:
         self._half_life = half_life
         self._salt = secrets.token_bytes(32) if salt is None else salt
+        self._retention = retention or Retention()
+        # The entries of these dictionaries are in the order in which they were last changed.
         self._pages: dict[tuple[str, str], _AccountPage] = {}
+        self._standings: dict[str, Standing] = {}
+        self._receipts: dict[bytes, float] = {}  # counted ones, and when they expire
         self._days: dict[str, DailyUsage] = {}
         self._lines: deque[tuple[int, str, LogEntry]] = deque(maxlen=LOG_LINES)
         self._written = 0
@@ -67,7 +94,7 @@ class MemoryLedger:
             raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
         if not create:
             raise SettingsError(["ledger: the memory of another process cannot be read; name a ledger that is stored"])
-        return cls(half_life=half_life)
+        return cls(half_life=half_life, retention=Retention.from_options(read_options(url)))
 
     async def open(self) -> None:
         """See ``Ledger.open``; nothing can fail."""
@@ -86,23 +113,64 @@ class MemoryLedger:
 
     def _charge(self, pages: dict[tuple[str, str], _AccountPage], caller: Caller, charge: Charge) -> Account:
         key = caller.name, charge.model
-        page = pages.get(key)
+        page = pages.pop(key, None)
         if page is None:
             account, fresh = account_math.charge(None, caller, charge, (), self._half_life)
-            page = pages[key] = _AccountPage(account)
+            page = _AccountPage(account)
         else:
             page.account, fresh = account_math.charge(page.account, caller, charge, page.seen, self._half_life)
+        pages[key] = page
         page.learn(fresh)
         return page.account
 
-    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+    async def settle(
+        self, caller: Caller, receipts: Sequence[Receipt], reservation: Reservation | None, at: float
+    ) -> Admission:
+        """See ``Ledger.settle``."""
+        settlement_math.check_settlement(caller, receipts, reservation, at)
+        self._opened()
+        keys = {
+            settlement_math.receipt_key(caller, receipt.identity): receipt
+            for receipt in settlement_math.unexpired(receipts, at)
+        }
+        fresh = {key: receipt for key, receipt in keys.items() if key not in self._receipts}
+        before = self._standings.get(caller.name)
+        after, admission = settlement_math.settle(before, tuple(fresh.values()), reservation, at)
+        if after is not None:
+            self._store_standing(caller, after)
+        self._receipts.update((key, receipt.expires) for key, receipt in fresh.items())
+        return admission
+
+    async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
+        """See ``Ledger.adjust``."""
+        settlement_math.check_adjustment(caller, adjustment)
+        self._opened()
+        self._store_standing(caller, settlement_math.adjust(self._standings.get(caller.name), adjustment))
+
+    async def standing(self, caller: Caller) -> Standing:
+        """See ``Ledger.standing``."""
+        self._opened()
+        return self._standings.get(caller.name, Standing())
+
+    def derived_key(self, purpose: str) -> bytes:
+        """See ``Ledger.derived_key``."""
+        self._opened()
+        return account_math.derived_key(purpose, self._salt)
+
+    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        if adjustment is not None:
+            settlement_math.check_adjustment(caller, adjustment)
         page = self._opened().get((caller.name, entry.model))
         if page is not None:
             page.account = replace(page.account, work=page.account.work + entry.work.seconds)
+        if adjustment is not None:
+            self._store_standing(caller, settlement_math.adjust(self._standings.get(caller.name), adjustment))
         self._written += 1
         self._lines.append((self._written, self.logged_as(caller), entry))
+        if (sweep := self._retention.sweep(entry.at)) is not None:
+            self._retention.swept(more=self._sweep(sweep))
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
@@ -110,6 +178,7 @@ class MemoryLedger:
         self._opened()
         after = account_math.spend(self._days.get(caller.name), more, quota)
         if after is not None:
+            self._days.pop(caller.name, None)
             self._days[caller.name] = after
         return after is not None
 
@@ -149,9 +218,38 @@ class MemoryLedger:
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
         account_math.check_names(caller, model)
-        return self._opened().pop((caller.name, model), None) is not None
+        pages = self._opened()
+        self._standings.pop(caller.name, None)
+        return pages.pop((caller.name, model), None) is not None
+
+    def _store_standing(self, caller: Caller, standing: Standing) -> None:
+        self._standings.pop(caller.name, None)
+        self._standings[caller.name] = standing
+
+    def _sweep(self, sweep: Sweep) -> bool:
+        """Delete what is too old; returns whether there may be more of it."""
+        lines = 0
+        while sweep.lines_before is not None and len(self._lines) > 1 and self._lines[0][2].at < sweep.lines_before:
+            self._lines.popleft()
+            lines += 1
+        deleted = (
+            lines,
+            _delete_oldest(self._pages, lambda page: page.account.last_seen < sweep.untouched_since),
+            _delete_oldest(self._standings, lambda standing: standing.drained < sweep.untouched_since),
+            _delete_oldest(self._receipts, lambda expires: expires < sweep.expired_before),
+            _delete_oldest(self._days, lambda usage: usage.day < sweep.days_before),
+        )
+        return max(deleted) >= MAX_LINES_AT_ONCE
 
     def _opened(self) -> dict[tuple[str, str], _AccountPage]:
         if not self._open:
             raise LedgerError("the ledger is not open")
         return self._pages
+
+
+def _delete_oldest(entries: dict[K, V], is_old: Callable[[V], bool]) -> int:
+    """Delete the first entries while they are old, ``MAX_LINES_AT_ONCE`` at most; returns how many."""
+    keys = [key for key, _ in takewhile(lambda entry: is_old(entry[1]), islice(entries.items(), MAX_LINES_AT_ONCE))]
+    for key in keys:
+        del entries[key]
+    return len(keys)

@@ -7,21 +7,27 @@ A charge is one call of a function in the database (``sql/postgres_1.sql``) with
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import unquote
 
-from psycopg import ProgrammingError, pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg import pq
 from psycopg.types.numeric import Int8
 
-from modeltoll.errors import SettingsError
-from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
+from modeltoll.errors import LedgerError
+from modeltoll.ledger import account_math, settlement_math
 from modeltoll.ledger.postgres_pool import CONNECTIONS, TIMEOUT, PostgresPool
+from modeltoll.ledger.postgres_url import OWN_OPTIONS, connection_parameters
+from modeltoll.ledger.retention import (
+    MAX_ACCOUNTS_AT_ONCE,
+    MAX_LINES_AT_ONCE,
+    MAX_SLOTS_AT_ONCE,
+    Retention,
+)
 from modeltoll.ledger.row_codec import (
     LOG_COLUMNS,
+    OLD_LOG_COLUMNS,
     bounded,
     decode_account,
     decode_line,
@@ -29,21 +35,16 @@ from modeltoll.ledger.row_codec import (
     signed_fingerprint,
 )
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
-from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
+from modeltoll.records import GROUP_SCHEMES, Admission, Caller, DailyUsage, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
+    from modeltoll.ledger.retention import Sweep
+    from modeltoll.records import Account, Adjustment, Charge, DailyQuota, LogEntry, Receipt, Reservation
 
 __all__ = ["PostgresLedger"]
-
-_OWN_OPTIONS = frozenset({"half_life_days", "timeout", "connections", KEEP_LOG_DAYS})
-_MALFORMED = (
-    "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
-    " an @ in a password"
-)
 
 # The SQL is composed of constants only. Numbers whose size may vary are cast or wrapped, so that each statement is
 # prepared once.
@@ -58,18 +59,33 @@ _LARGEST = (
     f"SELECT caller, {_ACCOUNT} FROM modeltoll.accounts WHERE {_CALLERS}"  # noqa: S608
     ' ORDER BY work DESC, caller COLLATE "C", model COLLATE "C" LIMIT %s'
 )
-_BILL = (
-    "WITH paid AS (UPDATE modeltoll.accounts SET work = work + %s WHERE key = %s)"  # noqa: S608
-    f" INSERT INTO modeltoll.log ({', '.join(LOG_COLUMNS)}) VALUES ({', '.join(['%s'] * len(LOG_COLUMNS))}) RETURNING line"
+_LINE = (*LOG_COLUMNS, *OLD_LOG_COLUMNS)
+_NEW_LINE = f"{', '.join(['%s'] * len(LOG_COLUMNS))}, '', ''"
+_PAID = "WITH paid AS (UPDATE modeltoll.accounts SET work = work + %s WHERE key = %s)"
+_BILL = f"{_PAID} INSERT INTO modeltoll.log ({', '.join(_LINE)}) SELECT {_NEW_LINE} RETURNING line"
+# The line is inserted after the adjustment, because it depends on it; so all statements lock in one order.
+_BILL_AND_ADJUST = (
+    f"{_PAID}, adjusted AS MATERIALIZED (SELECT modeltoll.adjust(%s, %s, %s, %s) AS is_adjusted)"  # noqa: S608
+    f" INSERT INTO modeltoll.log ({', '.join(_LINE)}) SELECT {_NEW_LINE} FROM adjusted WHERE is_adjusted RETURNING line"
 )
-_LOG = f"SELECT line, {', '.join(LOG_COLUMNS)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
-_PRUNE = (
-    "DELETE FROM modeltoll.log WHERE line < (SELECT coalesce(min(line) FILTER (WHERE at >= %s), max(line))"  # noqa: S608
-    f" FROM (SELECT line, at FROM modeltoll.log ORDER BY line LIMIT {MAX_LINES_AT_ONCE}) AS oldest) RETURNING line"
+_LOG = f"SELECT line, {', '.join(_LINE)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
+_SETTLE = (
+    "SELECT * FROM modeltoll.settle(%s, %s, %s, %s::bytea[], %s::float8[], %s::float8[], %s::bigint[], %s::float8[],"
+    " %s::float8[], %s::float8, %s::float8, %s::float8, %s::float8)"
 )
+_ADJUST = "SELECT modeltoll.adjust(%s, %s, %s, %s)"
+_STANDING = "SELECT unsettled, prepaid, new_account, settled_rows, drained FROM modeltoll.standings WHERE key = %s"
+_SWEEP = "SELECT modeltoll.sweep(%s::float8, %s, %s, %s::int, %s::int, %s::int, %s::bigint, %s::int)"
 _DAY = "SELECT day, rows, work FROM modeltoll.days WHERE key = %s"
 _SPEND = "SELECT modeltoll.spend(%s, %s, %s::int, %s, %s, %s, %s)"
-_RESET = "SELECT modeltoll.reset(%s)"
+_RECEIPT_COLUMNS: dict[str, type[float | int]] = {
+    "expires": float,
+    "unsettled": float,
+    "rows": int,
+    "prepaid": float,
+    "new_account": float,
+}
+_RESET = "SELECT modeltoll.reset(%s, %s)"
 
 
 class PostgresLedger:
@@ -78,7 +94,7 @@ class PostgresLedger:
     ``parameters``: of libpq. ``connections``: size of the pool. Without ``create`` the schema must exist already.
     """
 
-    url_options: ClassVar[frozenset[str]] = _OWN_OPTIONS | {
+    url_options: ClassVar[frozenset[str]] = OWN_OPTIONS | {
         option.keyword.decode() for option in pq.Conninfo.get_defaults()
     }
 
@@ -106,7 +122,7 @@ class PostgresLedger:
         """
         options = read_options(url)
         return cls(
-            _parameters(url),
+            connection_parameters(url),
             half_life=half_life,
             timeout=positive_number(options, "timeout", TIMEOUT),
             connections=whole_number(options, "connections", CONNECTIONS),
@@ -147,27 +163,72 @@ class PostgresLedger:
         own, *groups = [decode_account(owner, found[key]) for key, owner in affected.items()]
         return account_math.with_groups(own, groups)
 
-    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+    async def settle(
+        self, caller: Caller, receipts: Sequence[Receipt], reservation: Reservation | None, at: float
+    ) -> Admission:
+        """See ``Ledger.settle``."""
+        settlement_math.check_settlement(caller, receipts, reservation, at)
+        usable = settlement_math.unexpired(receipts, at)
+        values = (
+            _caller_key(caller),
+            caller.name,
+            float(at),
+            [settlement_math.receipt_key(caller, receipt.identity) for receipt in usable],
+            *(
+                _array_literal([kind(getattr(receipt, name)) for receipt in usable])
+                for name, kind in _RECEIPT_COLUMNS.items()
+            ),
+            *(map(float, astuple(reservation)) if reservation is not None else (None,) * 4),
+        )
+        (found,) = await self._server.fetch(_SETTLE, values)
+        return Admission(*found)
+
+    async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
+        """See ``Ledger.adjust``."""
+        settlement_math.check_adjustment(caller, adjustment)
+        await self._server.fetch(_ADJUST, _adjustment_values(caller, adjustment))
+
+    async def standing(self, caller: Caller) -> Standing:
+        """See ``Ledger.standing``."""
+        found = await self._server.fetch(_STANDING, (_caller_key(caller),))
+        return Standing(*found[0]) if found else Standing()
+
+    def derived_key(self, purpose: str) -> bytes:
+        """See ``Ledger.derived_key``."""
+        if self._salt is None:
+            raise LedgerError("the ledger is not open")
+        return account_math.derived_key(purpose, self._salt)
+
+    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        if adjustment is not None:
+            settlement_math.check_adjustment(caller, adjustment)
         line = encode_line(self.logged_as(caller), entry)
         columns = [
             Int8(value) if kind is int else kind(value) for value, kind in zip(line, LOG_COLUMNS.values(), strict=True)
         ]
-        await self._server.fetch(_BILL, (float(entry.work.seconds), _key(caller, entry.model), *columns))
-        if (before := self._retention.before(entry.at)) is not None:
-            await self._server.fetch(_PRUNE, (before,))
+        paid = (float(entry.work.seconds), _key(caller, entry.model))
+        if adjustment is None:
+            await self._server.fetch(_BILL, (*paid, *columns))
+        else:
+            await self._server.fetch(_BILL_AND_ADJUST, (*paid, *_adjustment_values(caller, adjustment), *columns))
+        if (due := self._retention.sweep(entry.at)) is not None:
+            ((more,),) = await self._server.fetch(_SWEEP, _sweep_values(due))
+            self._retention.swept(more=more)
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
         account_math.check_usage(caller, more)
         usage = (str(more.day), Int8(more.rows), float(more.work))
-        ((covered,),) = await self._server.fetch(_SPEND, (_day_key(caller), caller.name, *usage, *_quota_limits(quota)))
+        ((covered,),) = await self._server.fetch(
+            _SPEND, (_caller_key(caller), caller.name, *usage, *_quota_limits(quota))
+        )
         return bool(covered)
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
-        found = await self._server.fetch(_DAY, (_day_key(caller),))
+        found = await self._server.fetch(_DAY, (_caller_key(caller),))
         return account_math.usage_on(DailyUsage(*found[0]) if found else None, day)
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
@@ -189,9 +250,8 @@ class PostgresLedger:
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
-        return [
-            decode_line(row) for row in await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
-        ]
+        found = await self._server.fetch(_LOG, (Int8(bounded(after)), Int8(bounded(limit))))
+        return [decode_line(number, dict(zip(_LINE, columns, strict=True))) for number, *columns in found]
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
@@ -200,20 +260,8 @@ class PostgresLedger:
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
         account_math.check_names(caller, model)
-        ((known,),) = await self._server.fetch(_RESET, (_key(caller, model),))
+        ((known,),) = await self._server.fetch(_RESET, (_caller_key(caller), _key(caller, model)))
         return bool(known)
-
-
-def _parameters(url: SplitResult) -> dict[str, Any]:
-    """The connection parameters that libpq reads from the URL, without the options of the ledger."""
-    options = [option for option in url.query.split("&") if unquote(option.partition("=")[0]) not in _OWN_OPTIONS]
-    try:
-        parameters = conninfo_to_dict(f"postgresql://{url.netloc}{url.path}?{'&'.join(options)}")
-    except (ProgrammingError, UnicodeError):  # its message may contain the password
-        raise SettingsError([_MALFORMED]) from None
-    if not all(port.isdecimal() for port in str(parameters.get("port") or 5432).split(",")):
-        raise SettingsError([_MALFORMED])
-    return dict(parameters)
 
 
 def _key(caller: Caller, model: str) -> bytes:
@@ -227,8 +275,17 @@ def _quota_limits(quota: DailyQuota) -> tuple[Int8, float]:
     return Int8(rows), math.inf if quota.work is None else float(quota.work)
 
 
-def _day_key(caller: Caller) -> bytes:
+def _caller_key(caller: Caller) -> bytes:
     return blake2b(caller.name.encode(), digest_size=32).digest()
+
+
+def _adjustment_values(caller: Caller, adjustment: Adjustment) -> tuple[bytes, str, float, float]:
+    return _caller_key(caller), caller.name, float(adjustment.unsettled), float(adjustment.prepaid)
+
+
+def _sweep_values(due: Sweep) -> tuple[float | str | None, ...]:
+    limits = (MAX_LINES_AT_ONCE, MAX_ACCOUNTS_AT_ONCE, MAX_SLOTS_AT_ONCE, account_math.SKETCH_SIZE)
+    return due.lines_before, due.untouched_since, due.expired_before, str(due.days_before), *map(str, limits)
 
 
 def _array_literal(values: Iterable[float | str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,19 +11,30 @@ import msgspec
 from modeltoll.records import Account, LogEntry, Work
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from modeltoll.records import Caller
 
-__all__ = ["LOG_COLUMNS", "bounded", "decode_account", "decode_line", "encode_line", "json_text", "signed_fingerprint"]
+__all__ = [
+    "LOG_COLUMNS",
+    "OLD_LOG_COLUMNS",
+    "bounded",
+    "decode_account",
+    "decode_line",
+    "encode_line",
+    "json_text",
+    "signed_fingerprint",
+]
 
-# The columns of the log, in the order of encode_line, with their types; measures, leaks and rarest are JSON.
-LOG_COLUMNS: dict[str, type[float | int | str]] = {
+# The columns of the log, in the order of encode_line, with their types; measures are JSON, numbers are as of
+# _pack_numbers.
+LOG_COLUMNS: dict[str, type[bytes | float | int | str]] = {
     "at": float,
     "caller": str,
     "model": str,
     "rows": int,
     "measures": str,
-    "leaks": str,
-    "rarest": str,
+    "numbers": bytes,
     "mode": str,
     "work": float,
     "work_rows": int,
@@ -30,6 +43,8 @@ LOG_COLUMNS: dict[str, type[float | int | str]] = {
     "surcharge": float,
     "group_surcharge": float,
 }
+OLD_LOG_COLUMNS = ("leaks", "rarest")  # JSON, of lines that were written before the numbers were packed; else empty
+_COUNTS = struct.Struct("<III")
 
 
 def decode_account(caller: Caller, columns: tuple[Any, ...]) -> Account:
@@ -63,8 +78,7 @@ def encode_line(hashed: str, entry: LogEntry) -> tuple[Any, ...]:
         entry.model,
         entry.rows,
         json_text(entry.measures),
-        json_text(entry.leaks),
-        json_text(entry.rarest),
+        _pack_numbers(entry.leaks, entry.rarest),
         entry.mode,
         work.seconds,
         work.rows,
@@ -75,20 +89,42 @@ def encode_line(hashed: str, entry: LogEntry) -> tuple[Any, ...]:
     )
 
 
-def decode_line(columns: tuple[Any, ...]) -> tuple[int, str, LogEntry]:
-    """(line number, hashed caller, entry) from a line's number and the values of ``LOG_COLUMNS``."""
-    number, at, hashed, model, rows, measures, leaks, rarest, mode, *work = columns
+def decode_line(number: int, columns: Mapping[str, Any]) -> tuple[int, str, LogEntry]:
+    """(line number, hashed caller, entry) from ``LOG_COLUMNS`` and, where ``numbers`` are empty, ``OLD_LOG_COLUMNS``."""
+    at, hashed, model, rows, measures, numbers, mode, *work = (columns[name] for name in LOG_COLUMNS)
+    if numbers:
+        leaks, rarest = _unpack_numbers(numbers)
+    else:
+        leaks, rarest = (msgspec.json.decode(columns[name]) for name in OLD_LOG_COLUMNS)
     entry = LogEntry(
         at=at,
         model=model,
         rows=rows,
         measures=tuple(msgspec.json.decode(measures)),
-        leaks=tuple(map(tuple, msgspec.json.decode(leaks))),
-        rarest=tuple(msgspec.json.decode(rarest)),
+        leaks=tuple(map(tuple, leaks)),
+        rarest=tuple(rarest),
         work=Work(*work),
         mode=mode,
     )
     return number, hashed, entry
+
+
+def _pack_numbers(leaks: Sequence[Sequence[float]], rarest: Sequence[float]) -> bytes:
+    """12 bytes of counts (rows, leaks of each, p-values), then the leaks, row by row, and the p-values, as doubles.
+
+    Doubles, because a calibration from the log compares them with leaks that are measured later: a constant leak that was
+    rounded down would make every later row the rarest of all.
+    """
+    width = len(leaks[0]) if leaks else 0
+    doubles = (*chain.from_iterable(leaks), *rarest)
+    return _COUNTS.pack(len(leaks), width, len(rarest)) + struct.pack(f"<{len(doubles)}d", *doubles)
+
+
+def _unpack_numbers(packed: bytes) -> tuple[list[tuple[float, ...]], tuple[float, ...]]:
+    rows, width, count = _COUNTS.unpack_from(packed)
+    doubles = struct.unpack_from(f"<{rows * width + count}d", packed, _COUNTS.size)
+    leaks = [doubles[row * width : (row + 1) * width] for row in range(rows)]
+    return leaks, doubles[rows * width :]
 
 
 def json_text(value: object) -> str:

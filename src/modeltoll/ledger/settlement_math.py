@@ -6,21 +6,31 @@ In one atomic step it reads them, calls ``settle`` or ``adjust``, and writes the
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger.account_math import check_names
 from modeltoll.records import Admission, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from modeltoll.records import Adjustment, Caller, Receipt, Reservation
 
-__all__ = ["RECEIPT_BYTES", "adjust", "check_adjustment", "check_settlement", "settle"]
+__all__ = [
+    "RECEIPT_BYTES",
+    "adjust",
+    "check_adjustment",
+    "check_settlement",
+    "receipt_key",
+    "settle",
+    "unexpired",
+]
 
 RECEIPT_BYTES = 16  # of a receipt's identity
+_LARGEST, _SMALLEST = 1e15, 1e-100  # of a number that is not 0: no product of two of them overflows or underflows
+_MAX_ROWS = 2**31  # of a receipt
 _DAY = 86_400.0  # seconds in which one credit drains
 _ROUNDING = 1e-9  # of a sum; less than that is not missing
 
@@ -29,30 +39,44 @@ def check_settlement(caller: Caller, receipts: Sequence[Receipt], reservation: R
     """Validate the arguments of ``Ledger.settle``.
 
     Raises:
-        ValueError: an invalid name, an identity that is not of 16 bytes or occurs twice, or a number that is negative or
-            not finite.
+        ValueError: an invalid name, an identity that is not of 16 bytes or occurs twice, or a number that is negative,
+            not finite, above 1e15, or above 0 and below 1e-100.
     """
     check_names(caller, "standing")
-    if not math.isfinite(at):
-        raise ValueError("the time of a settlement must be finite")
+    if not _is_usual(abs(at)):
+        raise ValueError("the time of a settlement must be a usual number of seconds")
     identities = {receipt.identity for receipt in receipts}
     if len(identities) < len(receipts) or any(len(identity) != RECEIPT_BYTES for identity in identities):
         raise ValueError(f"receipts need different identities of {RECEIPT_BYTES} bytes")
     numbers: list[float] = [number for receipt in receipts for number in astuple(receipt)[1:]]
     numbers += astuple(reservation) if reservation is not None else ()
-    if any(not 0.0 <= number < math.inf for number in numbers):
-        raise ValueError("the numbers of receipts and reservations must be finite and not negative")
+    if not all(map(_is_usual, numbers)) or any(receipt.rows >= _MAX_ROWS for receipt in receipts):
+        raise ValueError("the numbers of receipts and reservations must be finite, not negative, and of a usual size")
 
 
 def check_adjustment(caller: Caller, adjustment: Adjustment) -> None:
     """Validate an adjustment.
 
     Raises:
-        ValueError: an invalid name, or a number that is not finite.
+        ValueError: an invalid name, or a number that is not finite or beyond 1e15.
     """
     check_names(caller, "standing")
-    if not all(map(math.isfinite, astuple(adjustment))):
-        raise ValueError("the numbers of an adjustment must be finite")
+    if not all(abs(number) <= _LARGEST for number in astuple(adjustment)):
+        raise ValueError("the numbers of an adjustment must be finite, and of a usual size")
+
+
+def _is_usual(number: float) -> bool:
+    return number == 0.0 or _SMALLEST <= number <= _LARGEST
+
+
+def unexpired(receipts: Iterable[Receipt], at: float) -> list[Receipt]:
+    """The receipts that have not expired at the time ``at``."""
+    return [receipt for receipt in receipts if receipt.expires > at]
+
+
+def receipt_key(caller: Caller, identity: bytes) -> bytes:
+    """The key of a counted receipt, 16 bytes: an identity counts once for each caller."""
+    return blake2b(caller.name.encode(), key=identity, digest_size=RECEIPT_BYTES, person=b"receipt").digest()
 
 
 def settle(

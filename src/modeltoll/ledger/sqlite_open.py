@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import stat
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -18,11 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["MIGRATIONS", "SqliteOpener"]
 
 PAGE_BYTES = 2048  # small, because a charge changes few rows and the write-ahead log stores whole pages
+PRIVATE = 0o600  # mode of the files: they hold names of callers, and the salt from which keys are derived
 ATTEMPTS = 10  # to switch the journal mode, each after waiting for another process
 APPLICATION_ID = 0x4D544F4C
 MIGRATIONS = (
     "sqlite_1.sql",
     "sqlite_2.sql",
+    "sqlite_3.sql",
 )  # file n brings version n to n + 1; the file's version is PRAGMA user_version
 
 
@@ -65,6 +70,8 @@ class SqliteOpener:
             LedgerError: the file is no ledger, or of a newer version.
             sqlite3.Error: the file cannot be opened or written.
         """
+        if self.create:
+            self._create_privately()
         connection = sqlite3.connect(self.path, timeout=self.patience, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN")  # a consistent view: another gateway may be creating the ledger now
@@ -75,11 +82,47 @@ class SqliteOpener:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             self._migrate(connection)
+            self._make_private()
             connection.execute("PRAGMA busy_timeout = 0")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _create_privately(self) -> None:
+        """Create a missing file with mode 0600, whatever the umask. SQLite gives the files beside it the same mode."""
+        with contextlib.suppress(OSError):  # it exists, or SQLite says why it cannot be made
+            descriptor = os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE)
+            try:
+                if hasattr(os, "fchmod"):
+                    os.fchmod(descriptor, PRIVATE)
+            finally:
+                os.close(descriptor)
+
+    def _make_private(self) -> None:
+        """Take the permissions of others away from an existing ledger and the files beside it, by mode 0600.
+
+        A mode that allows a group and no others stays: an operator has chosen it.
+
+        Raises:
+            LedgerError: others may access the file, and this user may not change that.
+        """
+        if os.name != "posix":
+            return
+        for suffix in ("", "-wal", "-shm"):
+            part = self.target.with_name(self.target.name + suffix)
+            try:
+                status = part.stat()
+                if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IRWXO:
+                    part.chmod(PRIVATE)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise LedgerError(
+                    "other users may access the ledger's file, and the gateway's user may not change that; "
+                    "make the gateway's user its owner, or give it the mode 0600 or 0660",
+                    private=f"{part}: {error}",
+                ) from error
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The version of the ledger in the file; 0 if the file is empty and a ledger may be created in it.

@@ -7,54 +7,37 @@ connections and errors.
 
 from __future__ import annotations
 
+import math
+from dataclasses import astuple
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import unquote
 
 import msgspec
 
-from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger import account_math
-from modeltoll.ledger.log_retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
-from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, decode_account, decode_line, encode_line
+from modeltoll.errors import LedgerError
+from modeltoll.ledger import account_math, settlement_math
+from modeltoll.ledger.retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, RECEIPT_GRACE, UNTOUCHED, Retention
+from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, encode_line
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
+from modeltoll.ledger.valkey_codec import decode_stored_account, decode_stored_line, decode_stored_standing
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
-from modeltoll.records import Caller, DailyUsage
+from modeltoll.ledger.valkey_url import CERTIFICATES, connection_parameters
+from modeltoll.records import Admission, DailyUsage, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
+    from modeltoll.records import Account, Adjustment, Caller, Charge, DailyQuota, LogEntry, Receipt, Reservation
 
 __all__ = ["ValkeyLedger"]
 
 # The braces put all keys into one slot of a cluster, so that a script may use any of them.
 _MARK, _LOG, _LINE, _RANKING = "{modeltoll}:ledger", "{modeltoll}:log", "{modeltoll}:line", "{modeltoll}:ranking"
 _ACCOUNT, _SKETCH, _DAY = "{modeltoll}:account:", "{modeltoll}:sketch:", "{modeltoll}:day:"
+_STANDING, _RECEIPT = "{modeltoll}:standing:", "{modeltoll}:receipt:"
 _DAY_SECONDS = 3 * 86_400  # lifetime of a day's usage
-
-_ENCRYPTED = frozenset({"rediss", "valkeys"})
-_CERTIFICATES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
-_PORT = 6379
-
-
-class _StoredAccount(msgspec.Struct):
-    """An account as stored on the server; ``counts`` are flattened. ``learned``: fingerprints ever added to the sketch."""
-
-    caller: str
-    model: str
-    rows: int
-    requests: int
-    work: float
-    tariff: str
-    first_seen: float
-    last_seen: float
-    measures: int
-    leaks: tuple[float, ...]
-    counts: tuple[float, ...]
-    learned: int
+_UNTOUCHED = int(UNTOUCHED)  # lifetime of accounts and standings after their last change, in seconds
 
 
 class _LuaNumbers(msgspec.Struct):
@@ -68,7 +51,7 @@ class _LuaNumbers(msgspec.Struct):
 
 
 _PACKER = msgspec.msgpack.Encoder(enc_hook=float)  # the hook is for numpy's floats
-_UNPACKER = msgspec.msgpack.Decoder(_StoredAccount)
+_NUMBERS = msgspec.json.Encoder(enc_hook=float)
 
 
 class ValkeyLedger:
@@ -78,7 +61,7 @@ class ValkeyLedger:
     exist already.
     """
 
-    url_options: ClassVar[frozenset[str]] = _CERTIFICATES | {"timeout", "connections", KEEP_LOG_DAYS}
+    url_options: ClassVar[frozenset[str]] = CERTIFICATES | {"timeout", "connections", KEEP_LOG_DAYS}
 
     def __init__(
         self,
@@ -104,7 +87,7 @@ class ValkeyLedger:
         """
         options = read_options(url)
         return cls(
-            {**_address(url), **_encryption(url.scheme, options)},
+            connection_parameters(url, options),
             half_life=half_life,
             timeout=positive_number(options, "timeout", TIMEOUT),
             connections=whole_number(options, "connections", CONNECTIONS),
@@ -136,24 +119,77 @@ class ValkeyLedger:
             charge.tariff,
             self._half_life,
             account_math.SKETCH_SIZE,
+            _UNTOUCHED,
             ranked,
             *(owner.name for owner in affected),
         ]
         after = await self._server.run("charge", keys, values)
-        own, *groups = map(_decode, affected, after)
+        own, *groups = map(decode_stored_account, affected, after)
         return account_math.with_groups(own, groups)
 
-    async def bill(self, caller: Caller, entry: LogEntry) -> None:
+    async def settle(
+        self, caller: Caller, receipts: Sequence[Receipt], reservation: Reservation | None, at: float
+    ) -> Admission:
+        """See ``Ledger.settle``."""
+        settlement_math.check_settlement(caller, receipts, reservation, at)
+        usable = settlement_math.unexpired(receipts, at)
+        keys = [_RECEIPT.encode() + settlement_math.receipt_key(caller, receipt.identity) for receipt in usable]
+        numbers: list[float | str] = [float(at), _UNTOUCHED]
+        numbers += ("",) * 4 if reservation is None else map(float, astuple(reservation))
+        for receipt in usable:
+            numbers += (
+                math.ceil(receipt.expires - at + RECEIPT_GRACE),
+                float(receipt.unsettled),
+                receipt.rows,
+                float(receipt.prepaid),
+                float(receipt.new_account),
+            )
+        found = await self._server.run("settle", [_STANDING.encode() + caller.name.encode(), *keys], numbers)
+        admitted, settled_rows, *seconds = found
+        from_credit, from_prepaid, missing, missing_new_account = map(float, seconds)
+        return Admission(
+            bool(admitted), from_credit, from_prepaid, missing, missing_new_account, settled_rows=int(settled_rows)
+        )
+
+    async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
+        """See ``Ledger.adjust``."""
+        settlement_math.check_adjustment(caller, adjustment)
+        await self._server.run("adjust", [_STANDING + caller.name], [*map(float, astuple(adjustment)), _UNTOUCHED])
+
+    async def standing(self, caller: Caller) -> Standing:
+        """See ``Ledger.standing``."""
+        stored = await self._server.ask("GET", _STANDING + caller.name)
+        return Standing() if stored is None else decode_stored_standing(stored)
+
+    def derived_key(self, purpose: str) -> bytes:
+        """See ``Ledger.derived_key``."""
+        if self._salt is None:
+            raise LedgerError("the ledger is not open")
+        return account_math.derived_key(purpose, self._salt)
+
+    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        if adjustment is not None:
+            settlement_math.check_adjustment(caller, adjustment)
         name = _account_name(caller, entry.model)
         line = encode_line(self.logged_as(caller), entry)
         fields = chain.from_iterable(
             (name, kind(value)) for (name, kind), value in zip(LOG_COLUMNS.items(), line, strict=True)
         )
-        before = self._retention.before(entry.at)
-        values = [float(entry.work.seconds), name, "" if before is None else before, MAX_LINES_AT_ONCE, *fields]
-        await self._server.run("bill", [_LOG, _RANKING, _ACCOUNT + name, _LINE], values)
+        due = self._retention.sweep(entry.at)
+        values = [
+            float(entry.work.seconds),
+            name,
+            *(("", "") if adjustment is None else map(float, astuple(adjustment))),
+            _UNTOUCHED,
+            "" if due is None else MAX_LINES_AT_ONCE,
+            "" if due is None or due.lines_before is None else due.lines_before,
+            _ACCOUNT,
+            *fields,
+        ]
+        keys = [_LOG, _RANKING, _ACCOUNT + name, _LINE, _STANDING + caller.name]
+        self._retention.swept(more=bool(await self._server.run("bill", keys, values)))
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
         """See ``Ledger.spend``."""
@@ -174,7 +210,7 @@ class ValkeyLedger:
         affected = account_math.affected_accounts(caller)
         found = await self._server.ask("MGET", *(_ACCOUNT + _account_name(owner, model) for owner in affected))
         own, *groups = [
-            None if stored is None else account_math.decayed(_decode(owner, stored), at, self._half_life)
+            None if stored is None else account_math.decayed(decode_stored_account(owner, stored), at, self._half_life)
             for owner, stored in zip(affected, found, strict=True)
         ]
         return None if own is None else account_math.with_groups(own, groups)
@@ -183,8 +219,8 @@ class ValkeyLedger:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
-        found = await self._server.run("largest", [_RANKING], [bounded(limit) - 1, _ACCOUNT])
-        return [account_math.decayed(_decode(None, stored), at, self._half_life) for stored in found]
+        found = await self._server.run("largest", [_RANKING], [bounded(limit), _ACCOUNT])
+        return [account_math.decayed(decode_stored_account(None, stored), at, self._half_life) for stored in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
@@ -192,7 +228,7 @@ class ValkeyLedger:
             return []
         start = f"{bounded(after) + 1}-0"
         found = await self._server.ask("XRANGE", _LOG, start, "+", "COUNT", bounded(limit))
-        return [_decode_line(number, fields.values()) for number, fields in found]
+        return [decode_stored_line(number, fields) for number, fields in found]
 
     def logged_as(self, caller: Caller) -> str:
         """See ``Ledger.logged_as``."""
@@ -202,69 +238,10 @@ class ValkeyLedger:
         """See ``Ledger.reset``."""
         account_math.check_names(caller, model)
         name = _account_name(caller, model)
-        return bool(await self._server.run("reset", [_RANKING, _ACCOUNT + name, _SKETCH + name], [name]))
-
-
-def _address(url: SplitResult) -> dict[str, Any]:
-    try:
-        port = url.port or _PORT
-    except ValueError:
-        raise SettingsError(["ledger: the port in the URL must be a number from 1 to 65535"]) from None
-    if not url.hostname:
-        raise SettingsError([f"ledger: the URL names no host; write {url.scheme}://user:password@host:{_PORT}/0"])
-    number = url.path.removeprefix("/") or "0"
-    if not (number.isascii() and number.isdecimal()):
-        raise SettingsError(
-            [f"ledger: after the host comes the database's number; write {url.scheme}://host:{_PORT}/0"]
-        )
-    return {
-        "host": unquote(url.hostname),
-        "port": port,
-        "db": int(number),
-        "username": unquote(url.username) if url.username else None,
-        "password": unquote(url.password) if url.password else None,
-    }
-
-
-def _encryption(scheme: str, options: Mapping[str, str]) -> dict[str, Any]:
-    files = {name: value for name, value in options.items() if name in _CERTIFICATES}
-    faults = [f"ledger: {name}: there is no such file" for name, value in files.items() if not Path(value).is_file()]
-    if scheme in _ENCRYPTED:
-        if faults:
-            raise SettingsError(faults)
-        return {"ssl": True, "ssl_check_hostname": True, **files}
-    if files:
-        raise SettingsError([f"ledger: {', '.join(sorted(files))} can be used with rediss:// and valkeys:// only"])
-    return {}
+        keys = [_RANKING, _ACCOUNT + name, _SKETCH + name, _STANDING + caller.name]
+        return bool(await self._server.run("reset", keys, [name]))
 
 
 def _account_name(caller: Caller, model: str) -> str:
     """The account's member in the ranking and the end of its keys; unique, because names contain no NUL."""
     return f"{caller.name}\0{model}"
-
-
-def _decode(caller: Caller | None, stored: bytes) -> Account:
-    try:
-        account: _StoredAccount = _UNPACKER.decode(stored)
-    except msgspec.MsgspecError as error:
-        raise LedgerError("the ledger holds an account that is damaged", private=str(error)) from error
-    return decode_account(
-        caller or Caller(account.caller),
-        (
-            account.model,
-            account.rows,
-            account.requests,
-            account.work,
-            account.tariff,
-            account.first_seen,
-            account.last_seen,
-            account.measures,
-            account.leaks,
-            account.counts,
-        ),
-    )
-
-
-def _decode_line(number: bytes, values: Iterable[bytes]) -> tuple[int, str, LogEntry]:
-    columns = (kind(value.decode()) for kind, value in zip(LOG_COLUMNS.values(), values, strict=True))
-    return decode_line((int(number.partition(b"-")[0]), *columns))

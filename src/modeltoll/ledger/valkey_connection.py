@@ -28,9 +28,9 @@ __all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyConnection"]
 
 TIMEOUT = 5.0  # seconds for a step, including the wait for a connection
 CONNECTIONS = 8  # at most, for each gateway process
-VERSION = 1  # of the keys and the format of their values
+VERSION = 2  # of the keys and the format of their values
 PROGRAM = "modeltoll"
-_SCRIPTS = ("open", "charge", "bill", "spend", "largest", "reset")
+_SCRIPTS = ("open", "charge", "settle", "adjust", "bill", "spend", "largest", "reset")
 
 # Public messages, the first that matches. Callers may read them, so they contain no address.
 _SLOW = "the ledger's server takes too long"
@@ -106,7 +106,7 @@ class ValkeyConnection:
         if client is not None:
             await client.aclose()
 
-    async def run(self, script: str, keys: Sequence[str], values: Sequence[Any]) -> Any:
+    async def run(self, script: str, keys: Sequence[str | bytes], values: Sequence[Any]) -> Any:
         """Run a script as one atomic step.
 
         Raises:

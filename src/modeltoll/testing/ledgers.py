@@ -22,6 +22,7 @@ from modeltoll.testing.ledger_charges import (
 )
 from modeltoll.testing.ledger_groups import GROUP_CHECKS
 from modeltoll.testing.ledger_quotas import QUOTA_CHECKS, QUOTA_PERSISTENCE_CHECKS
+from modeltoll.testing.ledger_settlement import SETTLEMENT_CHECKS, SETTLEMENT_PERSISTENCE_CHECKS
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
@@ -46,7 +47,7 @@ def check_ledger(make: LedgerFactory, *, survives_reopen: bool) -> None:
 
 async def _log_entries_add_work_and_lines(make: LedgerFactory) -> None:
     """Log entries add their work to the account; the log returns them unchanged, in order, page by page."""
-    caller, other = Caller("key:suite-bills"), Caller("net:198.51.100.0/24")
+    caller, other = Caller("key:suite-bills"), Caller("net:198.51.100.7")
     async with open_ledger(make, caller, other) as ledger:
         start = await _last_line(ledger)
         await ledger.charge(caller, make_charge(1))
@@ -157,6 +158,7 @@ CHECKS: tuple[LedgerCheck, ...] = (
     *CHARGE_CHECKS,
     *GROUP_CHECKS,
     *QUOTA_CHECKS,
+    *SETTLEMENT_CHECKS,
     _log_entries_add_work_and_lines,
     _the_log_holds_hashes_in_place_of_names,
     _the_accounts_with_the_most_work_come_first,
@@ -167,6 +169,7 @@ PERSISTENCE_CHECKS: tuple[LedgerCheck, ...] = (
     _contents_survive_a_reopen,
     _two_ledgers_share_one_store,
     *QUOTA_PERSISTENCE_CHECKS,
+    *SETTLEMENT_PERSISTENCE_CHECKS,
 )
 
 

@@ -71,6 +71,8 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         labels=output.labels,
         columns=model.columns,
         served_as=model.served_as,
+        versions=model.versions,
+        logprobs=output.logprobs,
     )
 
 

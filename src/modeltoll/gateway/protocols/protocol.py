@@ -60,7 +60,10 @@ class ServiceDescription:
     ``classes`` is required for labels. An answer with any output but this one and the ``unmeasured`` ones is not
     released. ``max_rows`` bounds one request. ``partial``: only the largest scores are shown. ``labels`` are the names
     of the classes and ``columns`` those of the inputs, in the order of the measures' private data. ``served_as`` is the
-    model's name in request bodies, where it differs from ``model``.
+    model's name in request bodies, where it differs from ``model``. ``allow_members`` are members of requests that the
+    operator allows beside those that the protocol knows; they are part of the fingerprint. ``logprobs`` says how the
+    server reports log-probabilities of tokens: ``raw``, or ``tempered`` by the request's temperature and its like.
+    ``versions`` are those that paths with ``{version}`` may name; the path without a version is always served.
     """
 
     model: str
@@ -73,6 +76,9 @@ class ServiceDescription:
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     served_as: str | None = None
+    allow_members: tuple[str, ...] = ()
+    logprobs: str = "tempered"
+    versions: tuple[str, ...] = ()
 
 
 class ServingProtocol(Protocol):

@@ -17,13 +17,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll import wire
-from modeltoll.errors import BodyTooSlow, CallerGone, CallerRefused, ModeltollError, RouteRefused
+from modeltoll.errors import (
+    BodyTooSlow,
+    CallerGone,
+    CallerRefused,
+    ModeltollError,
+    RequestError,
+    RouteRefused,
+    TollMalformed,
+)
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime, ServedModel
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.public.disconnect import watching_caller
 from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
@@ -33,7 +42,10 @@ from modeltoll.gateway.public.parsing import (
     identity_of,
     path_of,
     read_body,
+    receipts_of,
+    route_path,
 )
+from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
@@ -47,7 +59,8 @@ log = logging.getLogger("modeltoll.gateway")
 
 _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that formats its errors
 _CLIENT_GONE = 499
-REDEEMED = "redeemed"
+_NO_CONTENT = 204
+REDEEMED, SETTLED = "redeemed", "settled"
 _PREFLIGHT_SECONDS = 600
 
 
@@ -73,7 +86,8 @@ class _Handlers:
 
     def __init__(self, components: AppComponents) -> None:
         self._components = components
-        self._default_protocol = next(iter(components.gates.values())).config.served_model.protocol
+        self._default_gate = next(iter(components.gates.values()))
+        self._default_protocol = self._default_gate.config.served_model.protocol
         self._ingress = Ingress(components.ingress)
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
@@ -84,21 +98,23 @@ class _Handlers:
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
-            request = GateRequest(caller, path, body, accept, content_type)
+            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request))
             return await self._handle(addressed_gate(gates, body), request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
         model, begin = gate.config.served_model, time.perf_counter()
-        result = await gate.handle(request)
+        async with watching_caller(http_request):
+            result = await gate.handle(request)
         self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
         fields_of(http_request.scope).set_result(model.service.model, result)
-        return await self._response(result, model.service.model, model.protocol)
+        return await self._response(result, model, route_path(http_request.scope))
 
-    async def _response(self, result: GateResult, model: str, protocol: ServingProtocol) -> Response:
-        toll, answer = result.toll, result.answer
+    async def _response(self, result: GateResult, served_model: ServedModel, path: str) -> Response:
+        """``path`` is that of the request below the application's root: the references in a toll are relative to it."""
+        toll, answer, model = result.toll, result.answer, served_model.service.model
         if toll is not None:
-            error = protocol.error_member(wire.DETAIL)
-            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error)
+            error = served_model.protocol.error_member(wire.DETAIL)
+            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
             headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
@@ -106,18 +122,34 @@ class _Handlers:
         return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, http_request: Request) -> Response:
-        """A token and its solution, in exchange for the answer, or for the admission of the request in the token."""
+        """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""
         caller = self._identify(wire.REDEEM_PATH, http_request)
         check_json(http_request)
         policy = self._ingress.policy
         with self._ingress.place(caller.name) as holding:
             body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
-            redeemed = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
+            redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
                 return await self._handle_admitted(redeemed, caller, http_request)
+            await self._default_gate.settle(caller, (receipt,))
         return _unchanged_response(redeemed)
+
+    async def settle(self, http_request: Request) -> Response:
+        """Receipts that come without a request. Those that count for nothing are ignored."""
+        caller = self._identify(wire.SETTLE_PATH, http_request)
+        check_json(http_request)
+        policy = self._ingress.policy
+        with self._ingress.place(caller.name) as holding:
+            body = await read_body(http_request, SETTLEMENT_BYTES, holding, policy.least_rate)
+            try:
+                receipts = wire.decode_settlement(body)
+            except TollMalformed as error:
+                raise RequestError(str(error)) from None
+            await self._default_gate.settle(caller, receipts)
+            fields_of(http_request.scope).mode = SETTLED
+        return Response(status_code=_NO_CONTENT)
 
     async def _handle_admitted(self, admitted: AdmittedRequest, caller: Caller, http_request: Request) -> Response:
         gate = self._components.gates.get(admitted.model)
@@ -125,7 +157,15 @@ class _Handlers:
             raise RouteRefused("there is no such model here")
         self._set_protocol([gate], http_request)
         accept = accept_of(http_request)
-        request = GateRequest(caller, admitted.path, admitted.body, accept, admitted.content_type, admitted.ticket)
+        request = GateRequest(
+            caller,
+            admitted.path,
+            admitted.body,
+            accept,
+            admitted.content_type,
+            receipts_of(http_request),
+            admitted.payment,
+        )
         return await self._handle(gate, request, http_request)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
@@ -148,12 +188,17 @@ class _Handlers:
         """The gates of the model that the path names; all of them where it names none.
 
         Raises:
-            RouteRefused: the path names another model.
+            RouteRefused: the path names another model, or a version of it that is not listed.
         """
-        model = http_request.path_params.get("model")
-        matching = [gate for gate in gates if model in (None, gate.config.served_model.service.model)]
+        model, version = (http_request.path_params.get(name) for name in ("model", "version"))
+        services = [(gate, gate.config.served_model.service) for gate in gates]
+        matching = [
+            gate
+            for gate, service in services
+            if model in (None, service.model) and (version is None or version in service.versions)
+        ]
         if not matching:
-            raise RouteRefused("there is no such model here")
+            raise RouteRefused("there is no such model or version here")
         return matching
 
     def _identify(self, template: str, http_request: Request) -> Caller:
@@ -207,6 +252,7 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     for template, sharing in passing.items():
         yield Route(template, partial(handlers.pass_through, template, sharing), methods=["GET"])
     yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
+    yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
@@ -216,7 +262,7 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER),
+            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER, wire.SETTLE_HEADER),
             expose_headers=(wire.RECEIPT_HEADER, wire.AUTHENTICATE_HEADER),
             max_age=_PREFLIGHT_SECONDS,
         )

@@ -18,6 +18,8 @@ from modeltoll.puzzle.registry import PUZZLES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from starlette.types import Scope
+
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
     from modeltoll.gateway.public.shared_capacity import CapacityHolding
@@ -30,10 +32,11 @@ __all__ = [
     "identity_of",
     "path_of",
     "read_body",
+    "receipts_of",
+    "route_path",
 ]
 
 _BINARY = "application/octet-stream"
-_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
@@ -96,16 +99,20 @@ def path_of(template: str, request: Request) -> str:
     """The upstream path of a request, formatted from the route's template, so that no other path can be reached.
 
     Raises:
-        RouteRefused: the request's path is written in another way, or its version is not a name.
+        RouteRefused: the request's path is written in another way.
     """
     parameters = request.path_params
-    version = parameters.get("version")
-    if version is not None and not _VERSION_NAME.fullmatch(version):
-        raise RouteRefused("there is no such version here")
     path = template.format(**parameters)
     if path != request.scope["path"]:
         raise RouteRefused("this route is not served here")
     return path
+
+
+def route_path(scope: Scope) -> str:
+    """The path of a request below the application's root, where it is mounted or behind a proxy's prefix."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def identity_of(request: Request) -> RequestIdentity:
@@ -138,6 +145,11 @@ def check_json(request: Request) -> None:
     """
     if not _JSON_TYPE.fullmatch(_media_type(request)):
         raise ContentTypeRefused("the request's body is not sent as JSON: add the header Content-Type: application/json")
+
+
+def receipts_of(request: Request) -> tuple[bytes, ...]:
+    """The receipts of earlier tolls that the client returns."""
+    return wire.parse_settle(request.headers.get(wire.SETTLE_HEADER, ""))
 
 
 def content_type_of(request: Request, protocol: ServingProtocol) -> str:

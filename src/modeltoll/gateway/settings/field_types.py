@@ -25,6 +25,7 @@ __all__ = [
     "Secret",
     "UpstreamUrl",
     "UrlPath",
+    "VersionName",
     "WideIPv4",
     "WideIPv6",
     "each_once",
@@ -93,11 +94,14 @@ UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 Person = Annotated[str, StringConstraints(pattern=r"^[\w.@-]{1,64}$")]  # a key's name, or an organisation's
-WideIPv4 = Annotated[int, Field(ge=8, le=23)]  # prefix lengths of networks wider than an anonymous caller's own
+WideIPv4 = Annotated[
+    int, Field(ge=8, le=23)
+]  # prefix lengths of networks wider than the group that anonymous callers always have
 WideIPv6 = Annotated[int, Field(ge=16, le=47)]
 
 

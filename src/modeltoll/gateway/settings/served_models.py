@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.settings.field_types import UrlPath, each_once, known_in
+from modeltoll.gateway.settings.field_types import UrlPath, VersionName, each_once, known_in
 from modeltoll.leak.registry import MEASURES
 from modeltoll.names import ARGON2ID, SHA256
 from modeltoll.puzzle.registry import PUZZLES
@@ -59,6 +59,11 @@ class OutputSettings(SettingsPart):
     unmeasured: tuple[str, ...] = Field(
         (),
         description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because that output would not be charged.",
+    )
+
+    logprobs: Literal["raw", "tempered"] = Field(
+        "tempered",
+        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
     )
 
     @model_validator(mode="after")
@@ -142,7 +147,7 @@ class PuzzleSettings(SettingsPart):
     allow: tuple[PuzzleName, ...] = Field(
         (ARGON2ID, SHA256),
         min_length=1,
-        description=f"Puzzles that clients choose among: {_listed(PUZZLES.built_in)}. `timelock` is for sealed mode only; `hashcash` and `hashcash-sha1` are for redeem mode only. Callers under suspicion get argon2id where it is allowed.",
+        description=f"Puzzles that clients choose among: {_listed(PUZZLES.built_in)}. `hashcash` and `hashcash-sha1` are for redeem mode only. These two and `timelock` publish their exact work, whatever `disclose` says, and cannot be used with `blind`. Callers under suspicion get argon2id where it is allowed.",
     )
     modes: tuple[Literal["sealed", "redeem"], ...] = Field(
         ("sealed", "redeem"),
@@ -151,30 +156,30 @@ class PuzzleSettings(SettingsPart):
     )
     disclose: Literal["exact", "coarse", "blind"] = Field(
         "coarse",
-        description="The bound that a toll publishes: the true one (`exact`), the next power of two (`coarse`), or the same value for every toll (`blind`). The work is the same. The less is published, the less the price tells about the leak.",
+        description="The largest wait that a toll publishes, which is twice its work: the true one (`exact`), that rounded up to a power of two of seconds (`coarse`), or that of `blind_seconds` for every toll (`blind`). The puzzle, its memory, its parts and their bounds depend on this alone. The work is the same. The less is published, the less the price tells about the leak.",
     )
     blind_seconds: float = Field(
         0.0,
         ge=0,
         le=1e6,
-        description="The most work that one toll asks, in reference seconds, and the bound that is published for every toll. Required for `blind`. Larger tolls cost this much and no more.",
+        description="The most work that one toll asks, in reference seconds, and the one that is published for every toll. Required for `blind`. Larger tolls cost this much and no more.",
     )
     sha256_below_ms: float = Field(
-        20.0,
+        1.0,
         ge=0,
-        description="Work, in reference milliseconds, below which sha256 and hashcash are offered. Larger tolls use argon2id, where it is allowed, or a time lock.",
+        description="Work, in reference milliseconds, below which sha256 and hashcash are offered; it is compared with half the published wait. Larger tolls use argon2id, where it is allowed, or a time lock. With `blind` all tolls do.",
     )
     max_memory_mib: float = Field(
         64.0,
-        ge=0.25,
+        ge=0.0625,
         le=256,
         description="Largest memory of an argon2id puzzle. Larger tolls use more of it. Clients with less memory announce it in `Toll-Accept`.",
     )
     suspected_memory_mib: float = Field(
         256.0,
-        ge=0.25,
+        ge=0.0625,
         le=256,
-        description="Largest memory of a puzzle for callers under suspicion, whose announced memory is ignored. Puzzles of 32 MiB and more are precomputed in a thread of low priority; while none is ready, a puzzle has at most 16 MiB and the same work.",
+        description="Largest memory of a puzzle for callers under suspicion. It is not more than their client offers, but 8 MiB may be asked of any. Puzzles of 4 MiB and more are precomputed in a thread of low priority, which takes at most a tenth of one core; of what is not precomputed, a puzzle has the largest memory with which it is made in 10 ms, and the same work.",
     )
 
     @property
@@ -203,6 +208,11 @@ class PuzzleSettings(SettingsPart):
                 )
         if self.disclose == "blind" and not self.blind_seconds:
             raise ValueError("disclose is blind: set blind_seconds to the most work that one toll may ask")
+        shown = [name for name in self.allow if PUZZLES.find(name).publishes_work]
+        if self.disclose == "blind" and shown:
+            raise ValueError(
+                f"disclose is blind: {' and '.join(shown)} publishes its exact work; leave it out of allow"
+            )
         return self
 
 
@@ -223,6 +233,10 @@ class ModelSettings(SettingsPart):
         None,
         min_length=1,
         description="The model's name in request bodies, where the protocol has it there. Without it the name in the settings is used.",
+    )
+    versions: tuple[VersionName, ...] = Field(
+        (),
+        description="Versions that callers may name in the path, such as `/v2/models/NAME/versions/2/infer`, where the protocol has such paths. None unless they are listed: the tariff is made for the model that the path without a version serves. Rows of another version are rows of their own.",
     )
     columns: tuple[str, ...] = Field(
         (),

@@ -1,11 +1,12 @@
 -- A charge: account_math.charge for the caller and each of its groups, in one step. Returns the accounts after it, packed.
 -- KEYS: the ranking, then each account and its sketch.
 -- ARGV: the charge's numbers, packed; its fingerprints, concatenated; its model; its tariff; the half-life in seconds; the
--- size of a sketch; the caller's member in the ranking, or an empty string for none; then the name of each account.
-local FINGERPRINT, FIXED = 8, 7 -- bytes of a fingerprint; arguments before the names
+-- size of a sketch; the seconds for which an account is stored after its last charge; the caller's member in the ranking,
+-- or an empty string for none; then the name of each account.
+local FINGERPRINT, FIXED = 8, 8 -- bytes of a fingerprint; arguments before the names
 local entry = cmsgpack.unpack(ARGV[1]) -- does not accept bytes nor, in some versions, long texts
 local fingerprints, model, tariff = ARGV[2], ARGV[3], ARGV[4]
-local half_life, sketch_size, member = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local half_life, sketch_size, lifetime, member = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local measures, width = entry.shape[1], entry.shape[2]
 
 -- The rows whose fingerprints are not in the sketch, a set sorted by insertion, to which they are added.
@@ -76,7 +77,8 @@ local function charge(account_key, sketch, name)
         end
     end
     local after = cmsgpack.pack(account)
-    redis.call("SET", account_key, after)
+    redis.call("SET", account_key, after, "EX", lifetime)
+    redis.call("EXPIRE", sketch, lifetime)
     return after
 end
 

@@ -1,0 +1,134 @@
+"""Accounts and their sketches in a SQLite ledger: jobs, each of which runs inside a transaction."""
+
+from __future__ import annotations
+
+import struct
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from modeltoll.ledger import account_math
+from modeltoll.ledger.row_codec import decode_account, json_text, signed_fingerprint
+from modeltoll.ledger.sqlite_sweep import delete_account
+from modeltoll.records import GROUP_SCHEMES, Caller
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from modeltoll.records import Account, Charge
+
+__all__ = ["add_work", "charge", "largest", "read", "reset"]
+
+_ACCOUNT = (
+    "SELECT id, learned, caller, model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts"
+    " FROM accounts"
+)
+_FIND = f"{_ACCOUNT} WHERE caller = ? AND model = ?"
+_CALLERS = " AND ".join(f"caller NOT GLOB '{scheme}*'" for scheme in GROUP_SCHEMES)
+_LARGEST = f"{_ACCOUNT} WHERE {_CALLERS} ORDER BY work DESC, caller, model LIMIT ?"
+_ADD = (
+    "INSERT INTO accounts (learned, rows, requests, tariff, last_seen, measures, leaks, counts,"
+    " caller, model, work, first_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_CHANGE = (
+    "UPDATE accounts SET learned = ?, rows = ?, requests = ?, tariff = ?, last_seen = ?, measures = ?, leaks = ?,"
+    " counts = ? WHERE id = ?"
+)
+_SEEN_ONE = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint = ?"
+_SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SELECT value FROM json_each(?))"
+_LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
+_WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
+
+
+def read(caller: Caller, model: str, connection: sqlite3.Connection) -> list[Account | None]:
+    """The stored accounts of the caller and of its groups."""
+    found = [
+        (connection.execute(_FIND, (owner.name, model)).fetchone(), owner)
+        for owner in account_math.affected_accounts(caller)
+    ]
+    return [None if row is None else _decode_account(row, owner) for row, owner in found]
+
+
+def charge(caller: Caller, charge: Charge, half_life: float, connection: sqlite3.Connection) -> Account:
+    """``account_math.charge`` for the caller and its groups; ``half_life`` is in seconds."""
+    own, *groups = [
+        _charge_one(owner, charge, half_life, connection) for owner in account_math.affected_accounts(caller)
+    ]
+    return account_math.with_groups(own, groups)
+
+
+def _charge_one(caller: Caller, charge: Charge, half_life: float, connection: sqlite3.Connection) -> Account:
+    found = connection.execute(_FIND, (caller.name, charge.model)).fetchone()
+    if found is None:
+        number, learned, before, seen = None, 0, None, set[bytes]()
+    else:
+        number, learned = found[:2]
+        before = _decode_account(found, caller)
+        seen = _seen(number, charge.fingerprints, connection)
+
+    after, fresh = account_math.charge(before, caller, charge, seen, half_life)
+    values = (
+        learned + len(fresh),
+        after.rows,
+        after.requests,
+        after.tariff,
+        after.last_seen,
+        len(after.counts),
+        _pack(after.leaks),
+        _pack(chain.from_iterable(after.counts)),
+    )
+    if number is None:
+        new = (caller.name, charge.model, after.work, after.first_seen)
+        number = connection.execute(_ADD, values + new).lastrowid
+    else:
+        connection.execute(_CHANGE, (*values, number))
+    ring = account_math.sketch_slots(learned, fresh)
+    connection.executemany(_LEARN, [(number, slot, signed_fingerprint(fingerprint)) for slot, fingerprint in ring])
+    return after
+
+
+def _seen(account: int, fingerprints: Sequence[bytes], connection: sqlite3.Connection) -> set[bytes]:
+    """Those of the fingerprints that are in the account's sketch."""
+    numbers = [signed_fingerprint(fingerprint) for fingerprint in fingerprints]
+    if len(numbers) == 1:  # the common case, which avoids a table made from JSON
+        found = connection.execute(_SEEN_ONE, (account, numbers[0]))
+    else:
+        found = connection.execute(_SEEN, (account, json_text(numbers)))
+    return {_fingerprint(row[0]) for row in found}
+
+
+def add_work(caller: Caller, model: str, seconds: float, connection: sqlite3.Connection) -> None:
+    """Add issued work to an account, if it exists."""
+    connection.execute(_WORK, (seconds, caller.name, model))
+
+
+def largest(limit: int, connection: sqlite3.Connection) -> list[Account]:
+    """The accounts of callers with the most work issued, counts as stored."""
+    return [_decode_account(row, Caller(row[2])) for row in connection.execute(_LARGEST, (limit,)).fetchall()]
+
+
+def reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
+    """Delete an account and its sketch; returns whether it existed."""
+    found = connection.execute(_FIND, (caller.name, model)).fetchone()
+    if found is None:
+        return False
+    delete_account(found[0], connection)
+    return True
+
+
+def _decode_account(found: tuple[Any, ...], caller: Caller) -> Account:
+    *_, leaks, counts = found
+    return decode_account(caller, (*found[3:-2], _unpack(leaks), _unpack(counts)))
+
+
+def _pack(values: Iterable[float]) -> bytes:
+    doubles = tuple(values)
+    return struct.pack(f"<{len(doubles)}d", *doubles)
+
+
+def _unpack(blob: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(blob) // 8}d", blob)
+
+
+def _fingerprint(number: int) -> bytes:
+    return number.to_bytes(account_math.FINGERPRINT_BYTES, "big", signed=True)
