@@ -23,6 +23,7 @@ __all__ = ["ApplicationUpstream", "TollMiddleware"]
 
 log = logging.getLogger("modeltoll.gateway")
 
+_METHOD_NOT_ALLOWED = 405  # the router's own answer, for which no endpoint has run
 _POLICY_VIOLATION = 1008  # code with which a WebSocket is closed
 
 
@@ -109,7 +110,8 @@ class TollMiddleware:
             nonlocal refused
             if refused:
                 return
-            if message["type"] in ("http.response.start", "websocket.accept") and self._routes.is_model_endpoint(scope):
+            begins = message["type"] in ("http.response.start", "websocket.accept")
+            if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.is_model_endpoint(scope):
                 refused = True
                 log.warning("a request reached a model past the gateway, and was refused: list its path in the settings")
                 await _refuse(scope, _no_message, send)
