@@ -196,7 +196,7 @@ APPLICATIONS = {
     "below a mount of fastapi": (below_fastapi, "", ["/api/predict"]),
     "below two mounts": (twice_below, "", ["/api/v1/predict"]),
     "around a mount": (around_mount, "", ["/api/predict"]),
-    "around a mount with root_path": (around_mount_with_root, "", ["/api/predict", "/sub/api/predict"]),
+    "around a mount with root_path": (around_mount_with_root, "", ["/sub/api/predict"]),
     "mount of routes": (
         lambda s: starlette(s, Mount("/api", routes=[PREDICT]), route="/api/predict"),
         "",
@@ -312,9 +312,11 @@ def test_the_references_in_a_toll_lead_back_to_the_gate(settings, make, root_pat
             app, "POST", target, root_path, b'{"token": ""}'
         )
 
-    for path in tolled:
-        for status, body in asyncio.run(story(path)):
-            assert (status, b"redemption" in body or b"token" in body or b"proof" in body) == (400, True), (path, body)
+    async def stories():
+        return [(path, *answer) for path in tolled for answer in await story(path)]
+
+    for path, status, body in asyncio.run(stories()):
+        assert (status, b"redemption" in body or b"token" in body or b"proof" in body) == (400, True), (path, body)
 
 
 def test_other_methods_and_paths_are_the_applications_own(settings):

@@ -82,20 +82,20 @@ class ApplicationRoutes:
         if scope.get("endpoint") is not None and not self.is_model_endpoint(scope):
             self._endpoints.append(scope["endpoint"])
 
-    async def find(self) -> None:
-        """Ask the application which endpoints serve the models.
+    async def find(self, root_path: str) -> None:
+        """Ask the application, below this root path, which endpoints serve the models.
 
         Raises:
             SettingsError: names each model that the application does not serve at its path, or does not say where.
         """
         if self.exact_paths:
             return
-        faults = [fault for name, model in self._models.items() for fault in await self._find(name, model.infer_path)]
+        faults = [fault for name, model in self._models.items() for fault in await self._find(name, root_path, model.infer_path)]
         if faults:
             raise SettingsError(faults)
 
-    async def _find(self, name: str, path: str) -> Iterable[str]:
-        scope = _probe_scope(path)
+    async def _find(self, name: str, root_path: str, path: str) -> Iterable[str]:
+        scope = _probe_scope(root_path, path)
         status = await self._probe(scope)
         if status == 404 and self._router_is_visible(scope):
             return [f"models.{name}: the application has no route for POST {path}; {_HOW}"]
@@ -125,16 +125,16 @@ class ApplicationRoutes:
         return statuses[0] if statuses else 0
 
 
-def _probe_scope(path: str) -> Scope:
+def _probe_scope(root_path: str, path: str) -> Scope:
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "scheme": "http",
         "method": "POST",
-        "path": path,
-        "raw_path": path.encode(),
-        "root_path": "",
+        "path": root_path + path,
+        "raw_path": (root_path + path).encode(),
+        "root_path": root_path,
         "query_string": b"",
         "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), (b"content-length", b"2")],
         "client": ("127.0.0.1", 0),

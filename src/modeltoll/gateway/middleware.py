@@ -65,9 +65,10 @@ class TollMiddleware:
             SettingsError: the application does not serve the models where the settings say, or does not show it.
         """
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, self._with_lifespan(send))
+            scope = dict(scope)
+            await self._app(scope, receive, self._with_lifespan(scope, send))
             return
-        await self._open()
+        await self._open(scope)
         path = self._routes.path(scope)
         if self._is_tolled(scope, path):
             await self._toll(scope, path, receive, send)
@@ -123,24 +124,24 @@ class TollMiddleware:
     def _learn(self, scope: Scope) -> None:
         self._routes.learn(scope)
 
-    def _with_lifespan(self, send: Send) -> Send:
+    def _with_lifespan(self, scope: Scope, send: Send) -> Send:
         """Open the gateway before the application reports its start, close it before the application reports its stop."""
 
         async def open_or_close_and_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                await self._open()
+                await self._open(scope)
             elif message["type"].startswith("lifespan.shutdown"):
                 await self.close()
             await send(message)
 
         return open_or_close_and_send
 
-    async def _open(self) -> None:
+    async def _open(self, scope: Scope) -> None:
         if self._is_open:
             return
         async with self._opening:
             if not self._is_open:
-                await self._routes.find()
+                await self._routes.find(root_path_of(self._app, scope))
                 await self._exit_stack.enter_async_context(self._gateway.open())
                 self._is_open = True
 
