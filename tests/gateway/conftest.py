@@ -105,6 +105,9 @@ class GateHarness:
     )
     max_body: int = 100_000
     max_requests: int = 128
+    max_redemption: int = wire.MAX_TOLL_BYTES
+    max_bodies: int = 2 * wire.MAX_TOLL_BYTES
+    least_rate: float = 1024.0
     cors_origins: tuple = ()
 
     model, output, keys, path = MODEL, OUTPUT, KEYS, f"/v2/models/{MODEL}/infer"
@@ -142,7 +145,15 @@ class GateHarness:
 
     def components(self, gate=None):
         """The components of a public application with the current fields."""
-        ingress = IngressPolicy(self.identifier, self.max_body, self.max_requests, self.cors_origins)
+        ingress = IngressPolicy(
+            self.identifier,
+            self.max_body,
+            self.max_requests,
+            self.cors_origins,
+            self.max_redemption,
+            self.max_bodies,
+            least_rate=self.least_rate,
+        )
         return AppComponents({MODEL: gate or self.gate()}, self.upstream, ingress, self.metrics, self.runtime)
 
     def application(self):
