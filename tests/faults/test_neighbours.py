@@ -169,7 +169,12 @@ def test_what_one_caller_does_changes_no_other_callers_price(harness):
         harness.handle(harness.infer_body([n, 7]), thief)
     harness.upstream.handler = good
     client = TestClient(application(harness.components()))
-    claims = JSON_TYPE | {"x-api-key": "bob-key", "x-caller": "key:alice", "forwarded": "for=key:alice", "from": "key:alice"}
+    claims = JSON_TYPE | {
+        "x-api-key": "bob-key",
+        "x-caller": "key:alice",
+        "forwarded": "for=key:alice",
+        "from": "key:alice",
+    }
     body = harness.infer_body([1, 1], parameters={"caller": "key:alice"})
     assert client.post(harness.path, content=body, headers=claims).status_code == 402
     after = [harness.handle(harness.infer_body([100 + n, 0])).work.seconds for n in range(5)]

@@ -47,7 +47,9 @@ def test_connections_without_a_complete_head_are_closed_and_others_are_served_me
                     writer.write(b"" if number % 3 == 0 else b"POST /v2/models/digits/infer HTTP/1.1\r\nx-a: b")
                 async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                     answer = await client.post(
-                        PATH, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key", "content-type": "application/json"}
+                        PATH,
+                        content=harness.infer_body([1, 2]),
+                        headers={"x-api-key": "alice-key", "content-type": "application/json"},
                     )
                 said = await asyncio.gather(*(reader.read() for reader, _ in slow))
                 for _, writer in slow:

@@ -264,9 +264,9 @@ async def ask(app, method, raw_path, root_path="", body=ROWS):
     }
 
     async def receive():
-        if received:
-            return received.pop()
-        await asyncio.Event().wait()
+        if not received:
+            await asyncio.Event().wait()
+        return received.pop()
 
     async def send(message):
         sent.append(message)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from modeltoll.gateway.application_routes import OWN_PATHS, ApplicationRoutes, root_path_of
-from modeltoll.gateway.application_upstream import ApplicationUpstream, caller_scope
 from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.public.application_routes import OWN_PATHS, ApplicationRoutes, root_path_of
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.upstream.application import ApplicationUpstream, caller_scope
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -114,7 +114,9 @@ class TollMiddleware:
             begins = message["type"] in ("http.response.start", "websocket.accept")
             if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.is_model_endpoint(scope):
                 refused = True
-                log.warning("a request reached a model past the gateway, and was refused: list its path in the settings")
+                log.warning(
+                    "a request reached a model past the gateway, and was refused: list its path in the settings"
+                )
                 await _refuse(scope, _no_message, send)
                 return
             await send(message)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ingress", "IngressPolicy"]
 
+
 @dataclass(frozen=True, slots=True)
 class IngressPolicy:
     """What is checked before a request reaches a gate.

@@ -144,7 +144,9 @@ def check_json(request: Request) -> None:
         ContentTypeRefused: the content type is another one, or missing, or given several times.
     """
     if not _JSON_TYPE.fullmatch(_media_type(request)):
-        raise ContentTypeRefused("the request's body is not sent as JSON: add the header Content-Type: application/json")
+        raise ContentTypeRefused(
+            "the request's body is not sent as JSON: add the header Content-Type: application/json"
+        )
 
 
 def receipts_of(request: Request) -> tuple[bytes, ...]:

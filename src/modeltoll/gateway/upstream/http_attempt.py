@@ -59,4 +59,4 @@ class NotingConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._factory = partial(_NotingHandler, loop=self._loop)
+        self._factory = partial(_NotingHandler, loop=self._loop)  # type: ignore[assignment]  # a subclass

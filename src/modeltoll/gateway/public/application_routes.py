@@ -90,7 +90,11 @@ class ApplicationRoutes:
         """
         if self.exact_paths:
             return
-        faults = [fault for name, model in self._models.items() for fault in await self._find(name, root_path, model.infer_path)]
+        faults = [
+            fault
+            for name, model in self._models.items()
+            for fault in await self._find(name, root_path, model.infer_path)
+        ]
         if faults:
             raise SettingsError(faults)
 

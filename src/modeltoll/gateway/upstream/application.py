@@ -34,7 +34,7 @@ class ApplicationUpstream:
     """
 
     def __init__(
-        self, app: ASGIApp, max_body: int = 64 << 20, on_predicted: Callable[[Scope], None] = lambda scope: None
+        self, app: ASGIApp, max_body: int = 64 << 20, on_predicted: Callable[[Scope], None] | None = None
     ) -> None:
         self._app = app
         self._max_body = max_body
@@ -52,7 +52,8 @@ class ApplicationUpstream:
         try:
             return await self._ask(scope, body)
         finally:
-            self._on_predicted(scope)
+            if self._on_predicted is not None:
+                self._on_predicted(scope)
 
     async def fetch(self, path: str) -> Answer:
         """See ``Upstream.fetch``."""
