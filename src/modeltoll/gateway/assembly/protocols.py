@@ -72,6 +72,7 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         served_as=model.served_as,
         inputs=tuple(DeclaredInput(one.name, one.width, one.datatype) for one in model.inputs),
         allow_members=model.allow_members,
+        versions=model.versions,
         logprobs=output.logprobs,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ParamSpec
 
-from modeltoll.errors import AnswerError, LedgerError, RequestError, UpstreamTimeout
+from modeltoll.errors import AnswerError, CallerGone, LedgerError, RequestError, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.padding import dither
@@ -27,7 +27,7 @@ from modeltoll.gateway.core.request import (
     GateRuntime,
 )
 from modeltoll.gateway.core.settlement import Settlement
-from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
+from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
 from modeltoll.records import (
     FINGERPRINT_BYTES,
@@ -84,7 +84,7 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await off_loop(len(request.body) > LARGE_BYTES, model.read, request.body, request.content_type)
+        parsed = await read_off_loop(len(request.body), model.read, request.body, request.content_type)
         rows = len(parsed.fingerprints)
         await self._with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
@@ -133,7 +133,7 @@ class Gate:
         """
         try:
             return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
-        except UpstreamTimeout:
+        except (UpstreamTimeout, CallerGone):
             raise
         except Exception:
             await self._settlement.give_back(request.caller, admission)

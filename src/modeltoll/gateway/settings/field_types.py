@@ -26,6 +26,7 @@ __all__ = [
     "SettingsPart",
     "UpstreamUrl",
     "UrlPath",
+    "VersionName",
     "WideIPv4",
     "WideIPv6",
     "each_once",
@@ -100,6 +101,7 @@ UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]

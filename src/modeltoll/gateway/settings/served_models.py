@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.settings.field_types import SettingsPart, each_once, known_in
+from modeltoll.gateway.settings.field_types import SettingsPart, VersionName, each_once, known_in
 from modeltoll.gateway.settings.model_inputs import InputSettings, JsonPathSettings, NamedInput
 from modeltoll.leak.registry import MEASURES
 from modeltoll.names import ARGON2ID, SHA256
@@ -214,6 +214,10 @@ class ModelSettings(SettingsPart):
         None,
         min_length=1,
         description="The model's name in request bodies, where the protocol has it there. Without it the name in the settings is used.",
+    )
+    versions: tuple[VersionName, ...] = Field(
+        (),
+        description="Versions that callers may name in the path, such as `/v2/models/NAME/versions/2/infer`, where the protocol has such paths. None unless they are listed: the tariff is made for the model that the path without a version serves. Rows of another version are rows of their own.",
     )
     inputs: tuple[NamedInput, ...] = Field(
         (),
