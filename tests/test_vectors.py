@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -72,19 +73,45 @@ def test_functions_have_their_published_values(row):
 def test_seals_open_to_their_answers(row):
     answer = Answer(row["status"], row["content_type"], bytes.fromhex(row["body"]))
     solution = Solution(tuple(row["counters"]), bytes.fromhex(row["secret"]))
-    assert seal.open_answer(bytes.fromhex(row["cargo"]), solution, row["associated"].encode("ascii")) == answer
+    payload = bytes.fromhex(row["cargo"])
+    opened = seal.open_answer(payload, solution, row["associated"].encode("ascii"))
+    assert opened == seal.OpenedAnswer(answer, bytes.fromhex(row["receipt"]))
+    assert seal.proof_of(solution).hex() == row["proof"]
+    assert seal.digest_proof(seal.proof_of(solution)).hex() == row["proof_digest"]
+    content = 14 + len(answer.content_type) + len(opened.receipt) + len(answer.body)
+    assert len(payload) == 12 + max(row["length"], content) + 16
 
 
 @pytest.mark.parametrize("row", vectors("toll"), ids=named)
 def test_whole_tolls_can_be_paid(row):
-    """Decode the body, solve the puzzle, and open the seal: all that a client in another language must do."""
+    """Decode the body, solve the puzzle, and open the seal or redeem: all that another language's client must do."""
     toll = wire.decode_toll(row["body"].encode("ascii"))
     solution = solve(toll.challenge, SolveControl())
-    assert (toll.mode, toll.admission) == (row["mode"], row.get("entry", False))
+    assert (toll.mode, toll.admission) == (row["mode"], row.get("admission", False))
     assert wire.format_authenticate(toll, "digits") == row["authenticate"]
+    assert (list(solution.counters), solution.secret.hex()) == (row["counters"], row["secret"])
     if row["mode"] == wire.REDEEM:
         assert toll.payload.hex() == row["token"]
+        assert toll.redeem == wire.relative_reference(row["path"], wire.REDEEM_PATH)
+        solved = {"proof": seal.proof_of(solution)} if solution.secret else {"counters": solution.counters}
+        assert wire.encode_redemption(toll.payload, **solved).decode("ascii") == row["redemption"]
         return
-    assert list(solution.counters) == row["counters"]
     opened = seal.open_answer(toll.payload, solution, wire.canonical_challenge(toll.challenge, toll.mode))
-    assert opened.body.decode("ascii") == row["answer"]
+    assert opened.answer.body.decode("ascii") == row["answer"]
+    assert opened.receipt.hex() == row["receipt"]
+    assert toll.settles == bool(opened.receipt)
+    assert toll.settle == (wire.relative_reference(row["path"], wire.SETTLE_PATH) if toll.settles else "")
+
+
+@pytest.mark.parametrize("row", vectors("message"), ids=str)
+def test_headers_and_bodies_are_read_and_written_alike(row):
+    if "reference" in row:
+        assert wire.relative_reference(row["path"], row["target"]) == row["reference"]
+        assert urljoin(f"https://host/below{row['path']}", row["reference"]) == f"https://host/below{row['target']}"
+    elif "accept" in row:
+        accept = wire.Accept(memory_kib=1024 * row["memory_mib"], receipts=row["receipts"])
+        assert wire.parse_accept(row["accept"]) == accept
+        assert wire.format_accept(accept) == row["accept"]
+    else:
+        receipts = tuple(bytes.fromhex(receipt) for receipt in row["returned"])
+        assert wire.parse_settle(row["settle"]) == wire.decode_settlement(row["settlement"].encode()) == receipts

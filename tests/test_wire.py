@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import example, given, settings
@@ -38,13 +40,28 @@ challenges = st.one_of(
 times = st.floats(0, wire.MAX_TYPICAL_SECONDS).map(lambda seconds: float(f"{seconds:.4g}"))
 
 
+paths = st.integers(1, 60).map(lambda depth: "/x" * depth) | st.sampled_from(["/predict", "/v2/models/m/infer"])
+
+
 @st.composite
 def tolls(draw):
+    """A toll as a gateway makes it, without the references, which only a decoded one has."""
     challenge = draw(challenges)
-    modes = {wire.TIMELOCK: (wire.SEALED,)} | dict.fromkeys(wire.HASHCASHES, (wire.REDEEM,))
-    mode = draw(st.sampled_from(modes.get(challenge.puzzle, wire.MODES)))
-    expires = draw(st.none() | bounds) if mode == wire.REDEEM else None
-    return Toll(mode, challenge, draw(st.binary(max_size=80)), draw(bounds), draw(times), expires)
+    mode = draw(st.sampled_from((wire.REDEEM,) if challenge.puzzle in wire.HASHCASHES else wire.MODES))
+    redeem = mode == wire.REDEEM
+    expires = draw(st.none() | bounds) if redeem else None
+    flag = draw(st.booleans())
+    payload = draw(st.binary(max_size=80))
+    return Toll(
+        mode,
+        challenge,
+        payload,
+        draw(bounds),
+        draw(times),
+        expires,
+        admission=redeem and flag,
+        settles=flag and not redeem,
+    )
 
 
 def json_of(numbers):
@@ -63,6 +80,7 @@ VALID = Toll(
     rows=2,
     typical_seconds=0.25,
 )
+PATH = "/v2/models/m/infer"
 ABSURD = [
     None,
     True,
@@ -87,7 +105,7 @@ ABSURD = [
 
 
 def members():
-    return json.loads(wire.encode_toll(VALID, "due"))
+    return json.loads(wire.encode_toll(VALID, "due", PATH))
 
 
 def places(node, path=()):
@@ -111,9 +129,12 @@ def changed(path, value):
     return json.dumps(document).encode()
 
 
-@given(tolls(), json_of(st.floats(allow_nan=False, allow_infinity=False)))
-def test_a_toll_comes_back_as_it_went(toll, error):
-    assert wire.decode_toll(wire.encode_toll(toll, error)) == toll
+@given(tolls(), json_of(st.floats(allow_nan=False, allow_infinity=False)), paths)
+def test_a_toll_comes_back_as_it_went(toll, error, path):
+    decoded = wire.decode_toll(wire.encode_toll(toll, error, path))
+    assert replace(decoded, redeem="", settle="") == toll
+    assert bool(decoded.redeem) == (toll.mode == wire.REDEEM)
+    assert bool(decoded.settle) == toll.settles
 
 
 @given(st.binary(max_size=300))
@@ -132,17 +153,145 @@ def test_any_bytes_are_a_toll_or_malformed(body):
 @settings(max_examples=300)
 def test_any_bytes_are_a_redemption_or_malformed(body):
     try:
-        token, counters = wire.decode_redemption(body)
+        redemption = wire.decode_redemption(body)
     except TollMalformed:
         return
-    assert isinstance(token, bytes)
-    assert all(type(n) is int and 0 <= n < 2**64 for n in counters)
+    assert isinstance(redemption.token, bytes)
+    assert len(redemption.proof) in (0, 32)
+    assert bool(redemption.proof) != bool(redemption.counters)
+    assert all(type(n) is int and 0 <= n < 2**64 for n in redemption.counters)
+
+
+@given(st.binary(max_size=300) | json_values.map(lambda value: json.dumps({"receipts": value}).encode()))
+@example(b"[" * 100_000)
+@example(b'{"receipts":[' + b'"YQ",' * 9_000 + b'"YQ"]}')
+@settings(max_examples=300)
+def test_any_bytes_are_a_settlement_or_malformed(body):
+    try:
+        receipts = wire.decode_settlement(body)
+    except TollMalformed:
+        return
+    assert 1 <= len(receipts) <= 64
+    assert all(1 <= len(receipt) <= 256 for receipt in receipts)
+
+
+receipt_lists = st.lists(st.binary(min_size=1, max_size=256), max_size=16, unique=True)
+
+
+@given(receipt_lists)
+def test_receipts_come_back_as_they_went(receipts):
+    header = wire.format_settle(receipts)
+    assert wire.parse_settle(header) == tuple(receipts)
+    assert header.isascii()
+    if receipts:
+        assert wire.decode_settlement(wire.encode_settlement(tuple(receipts))) == tuple(receipts)
+
+
+@given(st.text(max_size=400) | st.from_regex(r"([A-Za-z0-9_-]{0,12}[ ,=;]*)*", fullmatch=True))
+@example("YQ," * 100_000)
+@example("," * 100_000)
+@example("A" * 100_000)
+@example("YQ==, YR, \u00e4, YWI")
+@settings(max_examples=300)
+def test_parsing_a_settle_header_never_raises(value):
+    receipts = wire.parse_settle(value)
+    assert len(receipts) <= 16
+    assert len(set(receipts)) == len(receipts)
+    assert all(1 <= len(receipt) <= 256 for receipt in receipts)
+
+
+def test_a_settle_header_has_the_first_sixteen_receipts_each_once_without_unknown_text():
+    many = [bytes([n]) * 110 for n in range(40)]
+    assert wire.parse_settle(wire.format_settle(many)) == tuple(many[:16])
+    assert wire.parse_settle(", ".join(wire.encode_base64url(receipt) for receipt in many)) == tuple(many[:16])
+    assert wire.parse_settle("YQ, =, YQ, b!, ,YmI") == (b"a", b"bb")
+    assert wire.parse_settle(wire.encode_base64url(bytes(257))) == ()
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_a_settlement_is_of_1_to_64_receipts(count):
+    with pytest.raises(ValueError, match="64"):
+        wire.encode_settlement((b"r",) * count)
+    with pytest.raises(TollMalformed, match="64"):
+        wire.decode_settlement(json.dumps({"receipts": ["cg"] * count}).encode())
+
+
+@pytest.mark.parametrize("receipt", ["", "YQ==", "a b", 1, None, ["YQ"], True, "A" * 344], ids=repr)
+def test_a_settlement_with_one_receipt_that_is_none_is_malformed(receipt):
+    with pytest.raises(TollMalformed):
+        wire.decode_settlement(json.dumps({"receipts": ["YQ", receipt]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "redeem", "settle"),
+    [
+        ("/v2/models/m/infer", "../../../.well-known/modeltoll/redeem", "../../../.well-known/modeltoll/settle"),
+        ("/predict", ".well-known/modeltoll/redeem", ".well-known/modeltoll/settle"),
+        ("/", ".well-known/modeltoll/redeem", ".well-known/modeltoll/settle"),
+        (wire.REDEEM_PATH, "../../.well-known/modeltoll/redeem", "../../.well-known/modeltoll/settle"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/models", "/a/b/c"])
+def test_a_reference_resolves_below_any_prefix_that_a_proxy_removes(path, redeem, settle, prefix):
+    assert wire.relative_reference(path, wire.REDEEM_PATH) == redeem
+    assert wire.relative_reference(path, wire.SETTLE_PATH) == settle
+    for reference, target in ((redeem, wire.REDEEM_PATH), (settle, wire.SETTLE_PATH)):
+        assert urljoin(f"https://host{prefix}{path}?query=/x", reference) == f"https://host{prefix}{target}"
+
+
+HOSTILE_REFERENCES = [
+    "",
+    "/.well-known/modeltoll/redeem",
+    "//other/.well-known/modeltoll/redeem",
+    "https://other/.well-known/modeltoll/redeem",
+    "./.well-known/modeltoll/redeem",
+    "../.well-known/modeltoll/settle",
+    "../" * 65 + ".well-known/modeltoll/redeem",
+    "../.well-known/modeltoll/redeem?x",
+    "../.well-known/modeltoll/redeem/",
+    "../.well-known/modeltoll/redeem\n",
+    "..\\.well-known/modeltoll/redeem",
+    "../../x/.well-known/modeltoll/redeem",
+    None,
+    1,
+    ["../.well-known/modeltoll/redeem"],
+]
+
+
+@pytest.mark.parametrize("reference", HOSTILE_REFERENCES, ids=repr)
+def test_a_reference_is_to_the_gateways_own_path(reference):
+    """A client posts its token and its credentials there."""
+    document = json.loads(wire.encode_toll(replace(VALID, mode=wire.REDEEM), "due", PATH))
+    document["toll"]["redeem"] = reference
+    with pytest.raises(TollMalformed, match="redeem"):
+        wire.decode_toll(json.dumps(document).encode())
+    document = json.loads(wire.encode_toll(replace(VALID, settles=True), "due", PATH))
+    swapped = {"redeem": "settle", "settle": "redeem"}
+    document["toll"]["settle"] = (
+        re.sub("redeem|settle", lambda found: swapped[found[0]], reference) if isinstance(reference, str) else reference
+    )
+    with pytest.raises(TollMalformed, match="settle"):
+        wire.decode_toll(json.dumps(document).encode())
+
+
+def test_a_toll_to_redeem_says_where():
+    document = json.loads(wire.encode_toll(replace(VALID, mode=wire.REDEEM), "due", PATH))
+    del document["toll"]["redeem"]
+    with pytest.raises(TollMalformed, match="redeem"):
+        wire.decode_toll(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("identity", ["", "YQ", wire.encode_base64url(b"b" * 16), None, 1], ids=repr)
+def test_the_identity_of_a_toll_is_its_first_seed(identity):
+    assert members()["toll"]["id"] == wire.encode_base64url(VALID.challenge.parts[0].seed)
+    with pytest.raises(TollMalformed, match="id"):
+        wire.decode_toll(changed(("toll", "id"), identity))
 
 
 @given(st.integers(0), st.integers(0, 255), st.integers(0, 3))
 @settings(max_examples=500)
 def test_a_toll_with_bytes_changed_is_a_value_or_malformed(position, byte, cut):
-    body = bytearray(wire.encode_toll(VALID, "due"))
+    body = bytearray(wire.encode_toll(VALID, "due", PATH))
     body[position % len(body) : position % len(body) + cut] = bytes([byte])
     try:
         toll = wire.decode_toll(bytes(body))
@@ -179,6 +328,8 @@ def assert_sane(toll):
         assert len(part.check) == (0 if challenge.puzzle in wire.HASHCASHES else 16)
         assert type(part.start) is int
         assert 0 <= part.start <= (wire.MAX_BOUND - part.bound if challenge.puzzle == wire.ARGON2ID else 0)
+    assert bool(toll.redeem) == (toll.mode == wire.REDEEM)
+    assert bool(toll.settle) == toll.settles
     assert len(challenge.modulus) == (256 if challenge.puzzle == wire.TIMELOCK else 0)
     if challenge.puzzle == wire.ARGON2ID:
         assert type(challenge.memory_kib) is int
@@ -190,6 +341,7 @@ def assert_sane(toll):
     "path",
     [
         ("toll", "v"),
+        ("toll", "id"),
         ("toll", "mode"),
         ("toll", "rows"),
         ("toll", "sealed"),
@@ -294,12 +446,11 @@ def test_hashcash_cannot_seal(name):
 LOCK = Challenge(wire.TIMELOCK, (Part(b"a" * 16, 1000, b"c" * 16),), modulus=b"\x80" + bytes(254) + b"\x01")
 
 
-def test_a_time_lock_cannot_be_redeemed():
-    """Its counter is public, so it would prove no work."""
-    body = wire.encode_toll(replace(VALID, challenge=LOCK), "due")
+@pytest.mark.parametrize("mode", wire.MODES)
+def test_a_time_lock_serves_both_modes(mode):
+    """Its counter is public; its proof is not."""
+    body = wire.encode_toll(replace(VALID, challenge=LOCK, mode=mode), "due", PATH)
     assert wire.decode_toll(body).challenge == LOCK
-    with pytest.raises(TollMalformed, match="timelock"):
-        wire.decode_toll(wire.encode_toll(replace(VALID, challenge=LOCK, mode=wire.REDEEM), "due"))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +458,7 @@ def test_a_time_lock_cannot_be_redeemed():
 )
 def test_a_modulus_is_an_odd_number_of_2048_bits(modulus):
     with pytest.raises(TollMalformed, match="modulus"):
-        wire.decode_toll(wire.encode_toll(replace(VALID, challenge=replace(LOCK, modulus=modulus)), "due"))
+        wire.decode_toll(wire.encode_toll(replace(VALID, challenge=replace(LOCK, modulus=modulus)), "due", PATH))
 
 
 @pytest.mark.parametrize("name", [wire.SHA256, wire.TIMELOCK, wire.HASHCASH])
@@ -317,12 +468,12 @@ def test_only_argon2id_may_begin_elsewhere(name):
     mode = wire.REDEEM if name == wire.HASHCASH else wire.SEALED
     challenge = Challenge(name, (part,), modulus=LOCK.modulus)
     with pytest.raises(TollMalformed, match="start"):
-        wire.decode_toll(wire.encode_toll(replace(VALID, challenge=challenge, mode=mode), "due"))
+        wire.decode_toll(wire.encode_toll(replace(VALID, challenge=challenge, mode=mode), "due", PATH))
 
 
 @pytest.mark.parametrize("value", [True, -1, 0.5, 2**53, "1", None], ids=repr)
 def test_an_expiry_is_a_time(value):
-    document = json.loads(wire.encode_toll(replace(VALID, mode=wire.REDEEM, expires=7), "due"))
+    document = json.loads(wire.encode_toll(replace(VALID, mode=wire.REDEEM, expires=7), "due", PATH))
     assert wire.decode_toll(json.dumps(document).encode()).expires == 7
     document["toll"]["expires"] = value
     with pytest.raises(TollMalformed, match="expires"):
@@ -351,6 +502,7 @@ def test_parsing_an_accept_header_never_raises(value):
     assert accept.mode in wire.MODES
     assert type(accept.memory_kib) is int
     assert 0 <= accept.memory_kib < 2**31
+    assert type(accept.receipts) is bool
 
 
 def test_missing_options_have_their_defaults():
@@ -364,15 +516,69 @@ def test_missing_options_have_their_defaults():
     st.lists(st.sampled_from(wire.PUZZLES), min_size=1, max_size=5, unique=True),
     st.sampled_from(wire.MODES),
     st.integers(0, 4096),
+    st.booleans(),
 )
-def test_what_a_client_says_is_what_the_server_reads(puzzles, mode, mib):
-    accept = wire.Accept(tuple(puzzles), mode, mib * 1024)
+def test_what_a_client_says_is_what_the_server_reads(puzzles, mode, mib, receipts):
+    accept = wire.Accept(tuple(puzzles), mode, mib * 1024, receipts)
     assert wire.parse_accept(wire.format_accept(accept)) == accept
 
 
+@pytest.mark.parametrize(
+    ("value", "receipts"),
+    [
+        ("argon2id, sha256; mode=sealed; memory=64MiB; receipts", True),
+        ("argon2id; receipts; mode=redeem", True),
+        (";RECEIPTS ", True),
+        ("receipts", False),
+        ("argon2id; receipts=no", False),
+        ("argon2id; receipts=", False),
+        ("argon2id; mode=receipts", False),
+    ],
+)
+def test_receipts_are_announced_anywhere_among_the_options(value, receipts):
+    assert wire.parse_accept(value).receipts is receipts
+
+
 @given(st.binary(max_size=100), st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=16))
-def test_a_redemption_comes_back_as_it_went(token, counters):
-    assert wire.decode_redemption(wire.encode_redemption(token, tuple(counters))) == (token, tuple(counters))
+def test_a_redemption_by_counters_comes_back_as_it_went(token, counters):
+    body = wire.encode_redemption(token, counters=tuple(counters))
+    assert wire.decode_redemption(body) == wire.Redemption(token, counters=tuple(counters))
+
+
+@given(st.binary(max_size=100), st.binary(min_size=32, max_size=32))
+def test_a_redemption_by_proof_comes_back_as_it_went(token, proof):
+    body = wire.encode_redemption(token, proof=proof)
+    assert wire.decode_redemption(body) == wire.Redemption(token, proof=proof)
+
+
+@pytest.mark.parametrize("solved", [{}, {"proof": b"p" * 32, "counters": (1,)}])
+def test_a_redemption_is_by_a_proof_or_by_counters(solved):
+    with pytest.raises(ValueError, match="redeemed"):
+        wire.encode_redemption(b"token", **solved)
+
+
+PROOF = wire.encode_base64url(b"p" * 32)
+
+
+@pytest.mark.parametrize(
+    "solved",
+    [
+        {},
+        {"proof": PROOF, "solution": [1]},
+        {"proof": PROOF, "solution": None},
+        {"proof": None},
+        {"proof": ""},
+        {"proof": PROOF[:-1]},
+        {"proof": PROOF + "AA"},
+        {"proof": PROOF + "="},
+        {"proof": [1]},
+        {"proof": 7},
+    ],
+    ids=repr,
+)
+def test_a_redemption_with_neither_with_both_or_with_another_proof_is_malformed(solved):
+    with pytest.raises(TollMalformed):
+        wire.decode_redemption(json.dumps({"token": "YQ", **solved}).encode())
 
 
 @pytest.mark.parametrize(

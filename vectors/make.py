@@ -18,6 +18,8 @@ from modeltoll.puzzle import functions, seal, squaring
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.precomputed import PrecomputedPool
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Challenge, MachineProfile, Solution, Toll, Work
 
@@ -43,6 +45,11 @@ ANSWERS = {
     "empty": Answer(204, "", b""),
     "unicode": Answer(200, "application/json; charset=utf-8", '{"label": "Zürich ☃"}'.encode()),
 }
+
+
+SEALS = {"json": (b"receipt", 512), "binary": (bytes(range(110)), 0), "empty": (b"", 1024), "unicode": (b"", 0)}
+PATHS = ("/v2/models/digits/infer", "/predict", wire.REDEEM_PATH)
+EXPIRES = 1893456000
 
 
 def challenges_by_name(rng: random.Random) -> dict[str, tuple[Challenge, Solution | None]]:
@@ -98,23 +105,28 @@ def puzzles(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def seals(rng: random.Random) -> list[dict[str, Any]]:
-    """Sealed answers, with the challenge's canonical bytes and its solution."""
+    """Sealed answers, with the challenge's canonical bytes, its solution and its proof. ``length``: of the padding."""
     rows: list[dict[str, Any]] = []
     sealed = {name: pair for name, pair in challenges_by_name(rng).items() if pair[1] is not None}
     for name, (challenge, solution) in sealed.items():
         assert solution is not None
         associated = wire.canonical_challenge(challenge, wire.SEALED)
         for kind, answer in ANSWERS.items():
-            payload = seal.seal_answer(answer, solution, associated, rng)
+            receipt, length = SEALS[kind]
+            payload = seal.seal_answer(answer, solution, associated, rng, receipt=receipt, length=length)
             rows.append(
                 {
                     "name": f"{name}, {kind}",
                     "associated": associated.decode("ascii"),
                     "counters": list(solution.counters),
                     "secret": solution.secret.hex(),
+                    "proof": seal.proof_of(solution).hex(),
+                    "proof_digest": seal.digest_proof(seal.proof_of(solution)).hex(),
                     "status": answer.status,
                     "content_type": answer.content_type,
                     "body": answer.body.hex(),
+                    "receipt": receipt.hex(),
+                    "length": length,
                     "cargo": payload.hex(),
                 }
             )
@@ -122,32 +134,76 @@ def seals(rng: random.Random) -> list[dict[str, Any]]:
 
 
 def tolls(rng: random.Random) -> list[dict[str, Any]]:
-    """Bodies of 402 responses, with the answer of sealed ones."""
+    """Bodies of 402 responses with the path of their request, and what a client makes of them.
+
+    Of sealed ones the answer and the receipt; of the others the body that redeems them.
+    """
     rows: list[dict[str, Any]] = []
-    answer = ANSWERS["json"]
     for name, (challenge, solution) in challenges_by_name(rng).items():
         for mode in _modes(challenge):
-            row: dict[str, Any] = {"name": name, "mode": mode}
-            if mode == wire.SEALED and solution is not None:
-                payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, mode), rng)
-                row |= {"counters": list(solution.counters), "answer": answer.body.decode("ascii")}
-            else:
-                payload = rng.randbytes(40)
-                row["token"] = payload.hex()
-            expires = 1893456000 if mode == wire.REDEEM else None
-            toll = Toll(mode, challenge, payload, rows=1, typical_seconds=0.1, expires=expires)
-            row["body"] = wire.encode_toll(toll, error="a toll is due").decode("ascii")
-            row["authenticate"] = wire.format_authenticate(toll, "digits")
-            rows.append(row)
-    challenge, _ = challenges_by_name(rng)["argon2id, made ahead"]
-    token = rng.randbytes(40)
-    admission = Toll(wire.REDEEM, challenge, token, rows=1, typical_seconds=0.1, expires=1893456000, admission=True)
-    row = {"name": "entry", "mode": wire.REDEEM, "entry": True, "token": token.hex()}
-    row["body"] = wire.encode_toll(admission, error="a toll is due").decode("ascii")
-    return [*rows, row | {"authenticate": wire.format_authenticate(admission, "digits")}]
+            for settles in (False, True) if mode == wire.SEALED else (False,):
+                title = f"{name}, receipt" if settles else name
+                rows.append({"name": title, "mode": mode, **_toll(rng, (challenge, solution), mode, settles=settles)})
+    made = challenges_by_name(rng)["argon2id, made ahead"]
+    rows.append({"name": "admission", "mode": wire.REDEEM, **_toll(rng, made, wire.REDEEM, admission=True)})
+    return rows
 
 
-FILES = {"challenge.json": challenges, "puzzle.json": puzzles, "seal.json": seals, "toll.json": tolls}
+def _toll(
+    rng: random.Random,
+    made: tuple[Challenge, Solution | None],
+    mode: str,
+    *,
+    settles: bool = False,
+    admission: bool = False,
+) -> dict[str, Any]:
+    """The rest of the row of one toll."""
+    challenge, known = made
+    answer, path = ANSWERS["json"], PATHS[rng.randrange(len(PATHS))]
+    solution = known or solve(challenge, SolveControl())
+    row: dict[str, Any] = {"path": path, "counters": list(solution.counters), "secret": solution.secret.hex()}
+    if mode == wire.SEALED:
+        receipt = rng.randbytes(110) if settles else b""
+        associated = wire.canonical_challenge(challenge, mode)
+        payload = seal.seal_answer(answer, solution, associated, rng, receipt=receipt, length=1024)
+        row |= {"answer": answer.body.decode("ascii"), "receipt": receipt.hex()}
+    else:
+        payload = rng.randbytes(40)
+        solved: dict[str, Any] = (
+            {"proof": seal.proof_of(solution)} if solution.secret else {"counters": solution.counters}
+        )
+        row |= {"token": payload.hex(), "redemption": wire.encode_redemption(payload, **solved).decode("ascii")}
+        row |= {"admission": True} if admission else {}
+    expires = EXPIRES if mode == wire.REDEEM else None
+    toll = Toll(mode, challenge, payload, 1, 0.1, expires=expires, admission=admission, settles=settles)
+    row["body"] = wire.encode_toll(toll, "a toll is due", path).decode("ascii")
+    return row | {"authenticate": wire.format_authenticate(toll, "digits")}
+
+
+def messages(rng: random.Random) -> list[dict[str, Any]]:
+    """References, headers and bodies that clients read and write."""
+    rows: list[dict[str, Any]] = [
+        {"path": path, "target": target, "reference": wire.relative_reference(path, target)}
+        for path in PATHS
+        for target in (wire.REDEEM_PATH, wire.SETTLE_PATH)
+    ]
+    for receipts in (False, True):
+        accept = wire.Accept(memory_kib=262144, receipts=receipts)
+        rows.append({"memory_mib": 256, "receipts": receipts, "accept": wire.format_accept(accept)})
+    for count in (1, 3, 16):
+        shown = tuple(rng.randbytes(110) for _ in range(count))
+        texts = {"settle": wire.format_settle(shown), "settlement": wire.encode_settlement(shown).decode("ascii")}
+        rows.append({"returned": [receipt.hex() for receipt in shown], **texts})
+    return rows
+
+
+FILES = {
+    "challenge.json": challenges,
+    "message.json": messages,
+    "puzzle.json": puzzles,
+    "seal.json": seals,
+    "toll.json": tolls,
+}
 
 
 def render(name: str) -> str:
@@ -157,8 +213,7 @@ def render(name: str) -> str:
 
 
 def _modes(challenge: Challenge) -> tuple[str, ...]:
-    only = {wire.TIMELOCK: (wire.SEALED,)} | dict.fromkeys(wire.HASHCASHES, (wire.REDEEM,))
-    return only.get(challenge.puzzle, wire.MODES)
+    return (wire.REDEEM,) if challenge.puzzle in wire.HASHCASHES else wire.MODES
 
 
 def _trapdoor() -> Trapdoor:

@@ -19,7 +19,7 @@ __all__ = ["Section", "sections", "settings_tables"]
 SEE_ALSO: Mapping[str, str] = {
     "ledger": "[Choosing a ledger](../how-to/ledgers.md)",
     "callers": "[Callers](../how-to/callers.md)",
-    "callers.admission": "[Admission puzzles](../how-to/callers.md#admission-puzzles)",
+    "callers.credit": "[Credit and settlement](../how-to/callers.md#credit-and-settlement)",
     "callers.jwt": "[JSON Web Tokens](../how-to/callers.md#json-web-tokens)",
     "callers.keys": "[API keys](../how-to/callers.md#api-keys)",
     "callers.tiers": "[Tiers](../how-to/callers.md#tiers)",
@@ -27,6 +27,7 @@ SEE_ALSO: Mapping[str, str] = {
     "models": "[Serving protocols](protocols.md)",
     "models.measures": "[Choosing a measure](../how-to/choosing-a-measure.md)",
     "models.puzzle": "[Choosing a puzzle](../how-to/choosing-a-puzzle.md)",
+    "models.inputs": "[What is priced is what the model reads](protocols.md#what-is-priced-is-what-the-model-reads)",
     "models.json_path": "[Any other JSON](protocols.md#any-other-json)",
 }
 _SIMPLE: Mapping[object, str] = {

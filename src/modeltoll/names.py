@@ -2,7 +2,7 @@
 
 SEALED, REDEEM = MODES = ("sealed", "redeem")
 
-ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"  # the last for sealed mode only
+ARGON2ID, SHA256, TIMELOCK = "argon2id", "sha256", "timelock"
 HASHCASH, HASHCASH_SHA1 = HASHCASHES = ("hashcash", "hashcash-sha1")  # for redeem mode only
 PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)  # those of the wire
 

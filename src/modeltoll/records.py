@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]  # (done, total); total is 0 where it is unknown
 
 __all__ = [
+    "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
     "READINESS_PROBE",
+    "RECEIPT_BYTES",
     "Account",
     "Adjustment",
     "Admission",
@@ -48,6 +50,8 @@ __all__ = [
     "Work",
 ]
 
+FINGERPRINT_BYTES = 8  # of a row in a charge
+RECEIPT_BYTES = 16  # of a receipt's identity
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
@@ -83,9 +87,10 @@ class DailyUsage:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request. ``name`` is stable and unique: ``key:alice``, ``jwt:alice`` or ``net:198.51.100.0/24``.
+    """The sender of a request. ``name`` is stable and unique: ``key:alice``, ``jwt:alice``, or without a key
+    ``net:198.51.100.7`` and, of IPv6, ``net:2001:db8:1:2::/64``.
 
-    ``groups``: names of the accounts that the caller shares with others, ``org:acme`` or ``prefix:198.51.0.0/16``.
+    ``groups``: names of the accounts that the caller shares with others, ``org:acme`` or ``prefix:198.51.100.0/24``.
     ``exempt``: answers are free. ``discount``: the fraction, 0 to 1, taken off the price of the rows while the caller
     is not under suspicion. ``markup``: a multiplier of 1 or more on that price at all times.
     """
@@ -113,7 +118,7 @@ READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whethe
 class Evidence:
     """What leak measures may read of one request and its answer.
 
-    ``fingerprints``: one hash of 8 bytes per row; equal inputs have equal fingerprints. ``scores``: probabilities,
+    ``fingerprints``: one hash per row; equal inputs have equal fingerprints. ``scores``: probabilities,
     shape (rows, classes). ``inputs``: shape (rows, dimensions). ``tokens``: for each row of generated text the
     probabilities that the upstream reports, shape (tokens, alternatives).
     """
@@ -292,7 +297,7 @@ class LogEntry:
     """One line of the ledger's append-only log. The ledger adds the caller's hash; inputs and answers are not stored.
 
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
-    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt`` or ``free``.
+    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``.
     """
 
     at: float

@@ -6,8 +6,10 @@ Parsing never raises; what is not understood keeps its default.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
 from modeltoll.names import (
     ARGON2ID,
@@ -21,6 +23,8 @@ from modeltoll.names import (
     SHA256,
     TIMELOCK,
 )
+from modeltoll.wire_json import decode_base64url, encode_base64url
+from modeltoll.wire_messages import MAX_RECEIPT_BYTES
 
 __all__ = [
     "ACCEPT_HEADER",
@@ -30,6 +34,7 @@ __all__ = [
     "HASHCASH",
     "HASHCASHES",
     "HASHCASH_SHA1",
+    "MAX_HEADER_RECEIPTS",
     "MODES",
     "PUZZLES",
     "RECEIPT_HEADER",
@@ -42,7 +47,9 @@ __all__ = [
     "content_headers",
     "format_accept",
     "format_receipt",
+    "format_settle",
     "parse_accept",
+    "parse_settle",
     "with_binary_length",
 ]
 
@@ -52,7 +59,10 @@ SETTLE_HEADER = "Toll-Settle"
 AUTHENTICATE_HEADER = "WWW-Authenticate"
 BINARY_HEADER = "Inference-Header-Content-Length"  # Open Inference Protocol, binary tensor data extension
 
+MAX_HEADER_RECEIPTS = 16
 _MIB = 1024
+_RECEIPT_TEXT = 4 * (MAX_RECEIPT_BYTES + 2) // 3  # characters of the longest receipt
+_SETTLE_TEXT = MAX_HEADER_RECEIPTS * (_RECEIPT_TEXT + len(", "))
 _BINARY_PARAMETER = f"; {BINARY_HEADER.lower()}="
 _BINARY_DIGITS = 10
 
@@ -71,28 +81,55 @@ class Accept:
 
 
 def format_accept(accept: Accept) -> str:
-    """The value of ``Toll-Accept``, for example ``argon2id, sha256; mode=sealed; memory=64MiB``."""
-    return f"{', '.join(accept.puzzles)}; mode={accept.mode}; memory={accept.memory_kib // _MIB}MiB"
+    """The value of ``Toll-Accept``, for example ``argon2id, sha256; mode=sealed; memory=64MiB; receipts``."""
+    receipts = "; receipts" if accept.receipts else ""
+    return f"{', '.join(accept.puzzles)}; mode={accept.mode}; memory={accept.memory_kib // _MIB}MiB{receipts}"
 
 
 @lru_cache(maxsize=256)  # a client repeats its header with every request
 def parse_accept(value: str, known: tuple[str, ...] = PUZZLES) -> Accept:
     """Parse a ``Toll-Accept`` header, of which the first 256 characters count. Never raises.
 
-    Names that are not ``known`` puzzles are left out.
+    Names that are not ``known`` puzzles are left out. The options may be in any order.
     """
     names, *options = value[:256].split(";")
     puzzles = tuple(name for name in (part.strip().lower() for part in names.split(",")) if name in known)
     default = Accept()
-    mode, memory = default.mode, default.memory_kib
+    mode, memory, receipts = default.mode, default.memory_kib, default.receipts
     for option in options:
-        key, _, setting = option.strip().lower().partition("=")
+        key, equals, setting = option.strip().lower().partition("=")
         if key == "mode" and setting in MODES:
             mode = setting
         digits = setting.removesuffix("mib")
         if key == "memory" and digits.isascii() and digits.isdigit() and len(digits) < 7:
             memory = int(digits) * _MIB
-    return Accept(puzzles or default.puzzles, mode, memory)
+        if key == "receipts" and not equals:
+            receipts = True
+    return Accept(puzzles or default.puzzles, mode, memory, receipts)
+
+
+def format_settle(receipts: Iterable[bytes]) -> str:
+    """The value of ``Toll-Settle``: receipts of opened seals, of which the first ``MAX_HEADER_RECEIPTS`` are taken."""
+    return ", ".join([encode_base64url(receipt) for receipt in islice(receipts, MAX_HEADER_RECEIPTS)])
+
+
+def parse_settle(value: str) -> tuple[bytes, ...]:
+    """Parse a ``Toll-Settle`` header into receipts, each once, at most ``MAX_HEADER_RECEIPTS``. Never raises.
+
+    What is not base64url of 1 to ``MAX_RECEIPT_BYTES`` bytes is left out, and so is what lies beyond the longest value
+    that ``format_settle`` makes.
+    """
+    receipts: dict[bytes, None] = {}
+    for text in value[:_SETTLE_TEXT].split(","):
+        try:
+            receipt = decode_base64url(text.strip())
+        except ValueError:
+            continue
+        if 1 <= len(receipt) <= MAX_RECEIPT_BYTES:
+            receipts[receipt] = None
+        if len(receipts) == MAX_HEADER_RECEIPTS:
+            break
+    return tuple(receipts)
 
 
 def format_receipt(rows: int, seconds: float, mode: str) -> str:

@@ -16,10 +16,10 @@ ANSWER = Answer(200, "application/json", b"[1]")
 
 @pytest.fixture
 def admission_url(toll_server, toll, toll_response):
-    """``entrance(toll)``: the URL of a request with an admission toll, after which come further tolls or the answer."""
+    """``admission_url(toll)``: the URL of a request with an admission toll, after which come further tolls or the answer."""
 
     def serve(*further):
-        remaining = [toll_response(each, **{"x-behind": "yes"}) for each in further]
+        remaining = [toll_response(each, path=wire.REDEEM_PATH, **{"x-behind": "yes"}) for each in further]
         toll_server.handlers[wire.REDEEM_PATH] = lambda request, body: (
             remaining.pop(0) if remaining else toll_server.redeem(request, body)
         )
@@ -49,12 +49,20 @@ def test_the_answer_may_follow_an_admission_toll(any_driver, toll_server, key, a
     assert toll_server.paths() == ["/infer", wire.REDEEM_PATH]
 
 
-def test_a_second_admission_toll_is_an_error(any_driver, toll_server, key, toll, admission_url):
+def test_admission_may_be_asked_for_three_times(any_driver, toll_server, key, toll, admission_url):
     purse = Purse()
     again = replace(toll(ANSWER, "redeem"), admission=True)
-    with pytest.raises(SealBroken, match="another toll"):
-        any_driver.send(any_driver.toll(purse), "GET", admission_url(again), headers=key)
-    assert (toll_server.paths(), len(purse.payments)) == (["/infer", wire.REDEEM_PATH], 1)
+    url = admission_url(again, again, toll(ANSWER))
+    assert any_driver.send(any_driver.toll(purse), "POST", url, headers=key).content == ANSWER.body
+    assert (toll_server.paths(), len(purse.payments)) == (["/infer", *[wire.REDEEM_PATH] * 3], 4)
+
+
+def test_a_fourth_admission_toll_is_an_error(any_driver, toll_server, key, toll, admission_url):
+    purse = Purse()
+    again = replace(toll(ANSWER, "redeem"), admission=True)
+    with pytest.raises(SealBroken, match="more than 3 times"):
+        any_driver.send(any_driver.toll(purse), "GET", admission_url(again, again, again), headers=key)
+    assert (toll_server.paths(), len(purse.payments)) == (["/infer", *[wire.REDEEM_PATH] * 3], 3)
 
 
 def test_the_toll_after_an_admission_toll_has_the_same_limits(any_driver, key, toll, admission_url):

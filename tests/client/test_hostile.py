@@ -57,7 +57,7 @@ def hashcash(toll):
 
 NOT_INTEGERS = (None, -1, 0, 1.5, 2.0, True, "5", [], {}, 10**30, float("1e300"))
 MALFORMED = {
-    **{f"version {value!r}": member("v", value) for value in (None, 0, 2, True, 1.0, "1")},
+    **{f"version {value!r}": member("v", value) for value in (None, 0, 1, 3, True, 2.0, "2")},
     **{f"mode {value!r}": member("mode", value) for value in (None, "free", 1, ["sealed"])},
     **{f"rows {value!r}": member("rows", value) for value in NOT_INTEGERS},
     **{f"typical {value!r}": member("typical_seconds", value) for value in (None, -1, True, "1", 1e10, 10**400)},
@@ -84,7 +84,7 @@ MALFORMED = {
 def document(toll):
     """A valid argon2id toll as JSON, to be changed."""
     maker = Argon2idCounter(MachineProfile("unit", "", 1.0, {256: 1.0}), ladder=[256])
-    return json.loads(wire.encode_toll(toll(ANSWER, evaluations=2.0, maker=maker), "toll"))
+    return json.loads(wire.encode_toll(toll(ANSWER, evaluations=2.0, maker=maker), "toll", "/infer"))
 
 
 @pytest.fixture
@@ -117,8 +117,9 @@ def test_a_malformed_toll_costs_nothing(any_driver, toll_server, document, key, 
 )
 def test_too_much_work_is_refused_with_the_name_of_the_setting(any_driver, toll_server, document, change, words):
     change(document["toll"])
+    purse = Purse(memory_kib=64 * 1024)
     with pytest.raises(TollTooDear, match=words):
-        any_driver.send(any_driver.toll(Purse()), "GET", toll_server.serve_response(toll_402(document)))
+        any_driver.send(any_driver.toll(purse), "GET", toll_server.serve_response(toll_402(document)))
 
 
 @pytest.mark.usefixtures("no_solving")
@@ -161,16 +162,25 @@ def test_a_redemption_follows_no_redirect(any_driver, toll_server, other_server,
     assert (toll_server.paths(), other_server.paths()) == (["/infer", wire.REDEEM_PATH], [])
 
 
-def test_a_redemption_goes_to_the_origin_of_the_toll_whatever_url_it_names(
-    any_driver, toll_server, other_server, key, toll
-):
-    document = json.loads(wire.encode_toll(toll(ANSWER, "redeem"), "toll"))
-    document["toll"]["redeem"] = other_server.url + wire.REDEEM_PATH
-    assert (
-        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)), headers=key).content
-        == b"body"
-    )
-    assert (toll_server.paths(), other_server.paths()) == (["/infer", wire.REDEEM_PATH], [])
+@pytest.mark.parametrize("mode", ["redeem", "sealed"])
+def test_a_toll_that_names_another_address_is_malformed(any_driver, toll_server, other_server, key, toll, mode):
+    """Neither proofs nor receipts nor credentials go there."""
+    document = json.loads(wire.encode_toll(toll(ANSWER, mode, receipt=b"r"), "toll", "/infer"))
+    name = "redeem" if mode == "redeem" else "settle"
+    document["toll"][name] = other_server.url + document["toll"][name]
+    with pytest.raises(TollMalformed):
+        any_driver.send(any_driver.toll(), "GET", toll_server.serve_response(toll_402(document)), headers=key)
+    assert (toll_server.paths(), other_server.paths()) == (["/infer"], [])
+
+
+@pytest.mark.parametrize("prefix", ["", "/eu/api"])
+def test_a_redemption_goes_to_the_gateway_below_the_prefix_of_the_request(any_driver, toll_server, key, toll, prefix):
+    """A proxy in front of the gateway removed the prefix."""
+    sold = Response(wire.encode_toll(toll(ANSWER, "redeem"), "toll", "/v2/infer"), 402, media_type="application/json")
+    url = toll_server.serve_response(sold, prefix + "/v2/infer") + "?a=b%2Fc"
+    toll_server.handlers[prefix + wire.REDEEM_PATH] = toll_server.redeem
+    assert any_driver.send(any_driver.toll(), "GET", url, headers=key).content == b"body"
+    assert toll_server.paths() == [prefix + "/v2/infer", prefix + wire.REDEEM_PATH]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/html"])

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll import wire
+from modeltoll.client.machine_memory import available_kib, default_memory_kib
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import RedeemResponse, SolveStep, may_be_toll, toll_flow
-from modeltoll.errors import SealBroken, SolveStopped, TollTooDear
+from modeltoll.errors import SolveStopped, TollTooDear
 from modeltoll.puzzle.functions import check_of, evaluate
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 from modeltoll.testing.clock import FakeClock
@@ -262,81 +262,43 @@ def test_a_purse_needs_cores_and_memory(nothing):
         Purse(**nothing)
 
 
-def test_the_flow_refuses_before_its_first_step(toll):
-    flow = toll_flow(Purse(1.0, profile=UNIT), wire.encode_toll(toll(ANSWER), "toll"))
-    with pytest.raises(TollTooDear):
-        next(flow)
-
-
-def test_a_body_without_toll_ends_the_flow():
-    with pytest.raises(StopIteration) as end:
-        next(toll_flow(Purse(), b'{"price": {"usd": 5}}'))
-    assert end.value.value is None
-
-
-@pytest.mark.parametrize("mode", ["sealed", "redeem"])
-def test_the_flow_yields_its_steps_to_a_driver(toll, mode):
-    sold = toll(ANSWER, mode)
-    flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
-    step = next(flow)
-    assert isinstance(step, SolveStep)
-    result = step.run(None)
-    if mode == "sealed":
-        assert result == ANSWER
-    else:
-        redemption = flow.send(result)
-        assert redemption.path == wire.REDEEM_PATH
-        assert wire.decode_redemption(redemption.body) == (sold.payload, result.counters)
-        result = RedeemResponse(200)
-    with pytest.raises(StopIteration) as end:
-        flow.send(result)
-    assert end.value.value == (ANSWER if mode == "sealed" else None)
-
-
-def admission_toll(toll):
-    """An admission toll and its solution."""
-    sold = replace(toll(ANSWER, "redeem"), admission=True)
-    flow = toll_flow(Purse(), wire.encode_toll(sold, "toll"))
-    flow.send(next(flow).run(None))
-    return flow
-
-
-def test_after_an_admission_toll_comes_the_answer_or_one_more_toll(toll):
-    with pytest.raises(StopIteration):
-        admission_toll(toll).send(RedeemResponse(200))
-    flow = admission_toll(toll)
-    step = flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER, "sealed"), "toll")))
-    with pytest.raises(StopIteration) as end:
-        flow.send(step.run(None))
-    assert end.value.value == ANSWER
-
-
-def test_after_an_admission_toll_another_one_or_a_redirect_is_an_error(toll):
-    further = wire.encode_toll(replace(toll(ANSWER, "redeem"), admission=True), "toll")
-    for response in (RedeemResponse(402, further), RedeemResponse(402, b"{}"), RedeemResponse(302)):
-        with pytest.raises(SealBroken, match="another toll"):
-            admission_toll(toll).send(response)
-
-
-def test_the_toll_after_an_admission_toll_must_be_within_the_limits(toll):
-    flow = toll_flow(
-        Purse(1.0, profile=UNIT), wire.encode_toll(replace(toll(ANSWER, "redeem", 0.5), admission=True), "toll")
-    )
-    flow.send(next(flow).run(None))
-    with pytest.raises(TollTooDear):
-        flow.send(RedeemResponse(402, wire.encode_toll(toll(ANSWER), "toll")))
+MIB = 1024
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "may"),
+    ("available", "solvers", "offered"),
     [
-        (402, "application/json", True),
-        (402, "Application/Problem+JSON; charset=utf-8", True),
-        (402, "text/html", False),
-        (402, None, False),
-        (200, "application/json", False),
-        (401, "application/json", False),
+        (16 * 1024 * MIB, 16, 256 * MIB),
+        (8 * 1024 * MIB, 16, 256 * MIB),
+        (8 * 1024 * MIB - 1, 16, 64 * MIB),
+        (2 * 1024 * MIB, 4, 256 * MIB),
+        (1024 * MIB, 4, 64 * MIB),
+        (128 * MIB, 1, 32 * MIB),
+        (2 * MIB, 1, MIB),
+        (0, 4, 64 * MIB),
     ],
 )
-def test_only_a_402_of_json_may_be_a_toll(status, kind, may):
-    assert may_be_toll(status, {} if kind is None else {"content-type": kind}) is may
+def test_a_purse_offers_large_memory_where_the_machine_has_it(available, solvers, offered):
+    """256 MiB if all solvers together take at most half of the memory; unknown memory counts as little."""
+    assert default_memory_kib(available, solvers) == offered
+
+
+def test_the_limit_of_a_control_group_counts_as_the_machines_memory(tmp_path):
+    limit, none, missing = tmp_path / "memory.max", tmp_path / "none", tmp_path / "missing"
+    limit.write_text(f"{300 << 20}\n")
+    none.write_text("max\n")
+    assert available_kib([none, limit, missing]) == 300 * MIB
+    assert available_kib([none, missing]) > 300 * MIB
+
+
+def test_a_purse_announces_what_it_offers_and_refuses_more(monkeypatch):
+    monkeypatch.setattr("modeltoll.client.purse.available_kib", lambda: 1024 * MIB * (os.cpu_count() or 1))
+    purse = Purse()
+    assert (purse.memory_kib, wire.parse_accept(purse.accept_header).memory_kib) == (256 * MIB, 256 * MIB)
+    monkeypatch.setattr("modeltoll.client.purse.available_kib", lambda: 256 * MIB)
+    small = Purse()
+    assert small.accept_header == "argon2id, sha256; mode=sealed; memory=64MiB; receipts"
+    sold = Toll("sealed", Challenge("argon2id", (Part(SEED, 1, NEVER),), 128 * MIB, 1, 1), b"", 1, 1.0)
+    assert purse.decide(sold) > 0
+    with pytest.raises(TollTooDear, match="memory_kib"):
+        small.decide(sold)

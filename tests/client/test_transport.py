@@ -70,7 +70,7 @@ def test_a_redemption_carries_the_callers_credentials_and_cookies_but_not_its_bo
     method, path, sent, body = toll_server.received[-1]
     assert (method, path, sent["content-type"]) == ("POST", wire.REDEEM_PATH, "application/json")
     assert (sent["authorization"], sent["cookie"], sent["x-api-key"]) == (key["authorization"], "a=b", "k")
-    assert set(json.loads(body)) == {"token", "solution"}
+    assert set(json.loads(body)) == {"token", "proof"}
     assert sent["content-length"] == str(len(body))
     assert "range" not in sent
     assert "transfer-encoding" not in sent
@@ -116,7 +116,7 @@ def test_an_opened_answer_is_a_complete_response(driver, toll_server):
 
 
 def test_a_compressed_toll_is_opened(driver, toll_server, toll, toll_response):
-    packed = gzip.compress(wire.encode_toll(toll(ANSWER), "toll"))
+    packed = gzip.compress(wire.encode_toll(toll(ANSWER), "toll", "/infer"))
     response = driver.send(
         driver.toll(),
         "GET",
@@ -147,7 +147,7 @@ def test_a_toll_accept_header_of_the_caller_is_kept(driver, toll_server):
     driver.send(driver.toll(), "GET", toll_server.url + "/a", headers={wire.ACCEPT_HEADER: "sha256; mode=redeem"})
     driver.send(driver.toll(Purse(memory_kib=3 * 1024)), "GET", toll_server.url + "/a")
     accept_headers = [headers["toll-accept"] for _, _, headers, _ in toll_server.received]
-    assert accept_headers == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB"]
+    assert accept_headers == ["sha256; mode=redeem", "argon2id, sha256; mode=sealed; memory=3MiB; receipts"]
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)

@@ -12,7 +12,7 @@ import pytest
 
 from modeltoll import wire
 from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
-from modeltoll.gateway.core.admission import AdmissionControl
+from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.drift_monitor import DriftMonitor
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
@@ -23,14 +23,18 @@ from modeltoll.gateway.protocols.protocol import ServiceDescription
 from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
+from modeltoll.names import HASHCASHES
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.proof import proof_of
+from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.registry import PUZZLES
-from modeltoll.puzzle.seal import KeyRing
+from modeltoll.puzzle.seal import KeyRing, open_answer
+from modeltoll.puzzle.solver import solve
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, Caller, Evidence, Leaks
 from modeltoll.testing.clock import FakeClock
@@ -94,7 +98,7 @@ class GateHarness:
     mode: str = "enforce"
     without_ledger: bool = False
     drift_monitor: DriftMonitor | None = None
-    admission: AdmissionControl | None = None
+    credit: CreditTerms = DEFAULT_CREDIT
     identifier: CallerIdentifier = field(
         default_factory=lambda: CallerIdentifier({hash_key(key): caller for key, caller in KEYS.items()})
     )
@@ -131,7 +135,7 @@ class GateHarness:
             self.mode,
             self.without_ledger,
             self.drift_monitor,
-            self.admission,
+            self.credit,
         )
         return Gate(config, self.upstream, self.ledger, self.runtime)
 
@@ -144,13 +148,31 @@ class GateHarness:
         """A public application with the current fields."""
         return application(self.components())
 
-    def handle(self, body, caller=None, accept=None, gate=None):
+    def handle(self, body, caller=None, accept=None, gate=None, **members):
         """The result of one request at a gate, without HTTP; by default Alice's request."""
-        return asyncio.run((gate or self.gate()).handle(self.request(body, caller, accept)))
+        return asyncio.run((gate or self.gate()).handle(self.request(body, caller, accept, **members)))
 
-    def request(self, body, caller=None, accept=None):
-        """A gate request; by default Alice's."""
-        return GateRequest(caller or self.alice, self.path, body, accept or wire.Accept())
+    def request(self, body, caller=None, accept=None, **members):
+        """A gate request; by default Alice's, whose client keeps receipts."""
+        return GateRequest(caller or self.alice, self.path, body, accept or wire.Accept(receipts=True), **members)
+
+    @staticmethod
+    def redemption(toll, solution=None):
+        """The body that redeems a toll, solved here if no solution is given."""
+        solution = solution or solve(toll.challenge, SolveControl())
+        if toll.challenge.puzzle in HASHCASHES:
+            return wire.encode_redemption(toll.payload, counters=solution.counters)
+        return wire.encode_redemption(toll.payload, proof=proof_of(solution))
+
+    @staticmethod
+    def opened(toll):
+        """What the seal of a toll holds: the answer and its receipt."""
+        associated = wire.canonical_challenge(toll.challenge, toll.mode)
+        return open_answer(toll.payload, solve(toll.challenge, SolveControl()), associated)
+
+    def standing(self, caller=None):
+        """The ledger's standing of a caller; by default Alice's."""
+        return asyncio.run(self.ledger.standing(caller or self.alice))
 
     def account(self, caller=None):
         """The ledger's account of a caller; by default Alice's."""

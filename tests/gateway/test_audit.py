@@ -52,7 +52,7 @@ def test_each_request_is_one_line_with_the_callers_hash_the_request_and_its_outc
         client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": "vip-key"})
     toll, bad, refused, unlisted, failed = lines(tmp_path / "audit")
     template = "/v2/models/{model}/infer"
-    assert (toll["model"], toll["rows"], toll["mode"], toll["status"]) == ("digits", 1, "sealed", 402)
+    assert (toll["model"], toll["rows"], toll["mode"], toll["status"]) == ("digits", 1, "redeem", 402)
     assert toll["work"] == pytest.approx(harness.log()[0].work.seconds, abs=1e-9)
     assert (toll["method"], toll["route"], toll["error"]) == ("POST", template, "")
     assert toll["who"] == bad["who"] == NameHasher(b"k" * 32).hash("key:alice") != failed["who"] != ""
@@ -259,7 +259,7 @@ def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_
     assert asked.parent.span_id == answered.context.span_id
     assert (answered.name, asked.name) == ("POST /v2/models/{model}/infer", "model server")
     assert answered.attributes["http.response.status_code"] == 402
-    assert (answered.attributes["modeltoll.mode"], answered.attributes["modeltoll.rows"]) == ("sealed", 1)
+    assert (answered.attributes["modeltoll.mode"], answered.attributes["modeltoll.rows"]) == ("redeem", 1)
     assert refused.attributes["error.type"] == "RequestError"
     text = "".join(span.to_json() for span in collector.spans)
     assert not [word for word in (SECRET, "alice", "123.456") if word in text]

@@ -26,7 +26,8 @@ from modeltoll.gateway.admin.dashboard.traffic import SLOT_SECONDS, traffic_view
 from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.explain import explain_caller
-from modeltoll.records import Account, Caller, Leaks
+from modeltoll.records import Account, Caller, Leaks, Standing
+from modeltoll.simulation.p_value_mixture import leaks_at
 from sample_traffic import (
     MEASURES,
     MODEL,
@@ -130,8 +131,9 @@ def test_honest_waits_are_those_of_paying_callers_who_were_not_suspected(sample)
 def test_without_a_report_the_calibrated_wait_is_the_price(sample):
     bare = type(sample.tariff)(replace(sample.tariff.calibration, report=None))
     for line in honest_waits(sample.day, bare, assessed(sample.day)).lines:
-        g, unit = bare.calibration.g, bare.calibration.unit_seconds
-        assert line.calibrated == pytest.approx(unit * (1 - g) * (1 - line.share) ** -g)
+        rows = leaks_at(bare.calibration.scores, np.array([1.0 - line.share - 1e-9]))
+        price = bare.assess(Leaks(MEASURES, rows), rng()).factors[0]
+        assert line.calibrated == pytest.approx(bare.unit_seconds * price)
 
 
 def test_waits_longer_than_those_of_tolerated_traffic_are_marked(sample):
@@ -168,7 +170,7 @@ def test_callers_are_sorted_and_have_the_figures_of_ledger_and_log(sample, sort)
         assert (each.hash, each.rows, each.work) == (sample.hash(account.caller), account.rows, account.work)
         assert each.last == account.last_seen
         assert each.day_rows == account.rows  # all its requests are of that day
-        explanation = explain_caller(sample.tariff, account)
+        explanation = explain_caller(sample.tariff, account, Standing())
         assert each.evidence.power == pytest.approx(explanation.log_evidence / math.log(10))
         assert each.evidence.threshold == pytest.approx(6)
         assert each.evidence.surcharge == explanation.surcharge

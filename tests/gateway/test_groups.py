@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from modeltoll.gateway.assembly.build import build_identifier
-from modeltoll.gateway.callers.identify import RequestIdentity, Tier
+from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.core.drift_monitor import CHECK_ROWS, DriftMonitor
 from modeltoll.gateway.settings.gateway import Settings
+from modeltoll.ledger import account_math
 from modeltoll.pricing.adaptive_g import AdaptiveG
+from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.drift import DriftDetector
-from modeltoll.records import Caller
+from modeltoll.pricing.fit import RowCosts, fit_calibration
+from modeltoll.records import Caller, Charge, Leaks
+
+if TYPE_CHECKING:
+    from modeltoll.records import Floats
 
 SETTINGS = {
     "upstream": {"url": "http://127.0.0.1:8000"},
@@ -60,7 +69,9 @@ def test_callers_have_the_terms_of_their_tier():
     assert identifier.keys["b" * 64] == Caller("key:b", discount=0.5, markup=2.0)
     assert identifier.keys["c" * 64] == Caller("key:c", discount=0.875)
     assert identifier.keys["d" * 64] == Caller("key:d", exempt=True)
-    assert identifier.identify(RequestIdentity(None, None, "192.0.2.1", None)) == Caller("net:192.0.2.0/24", markup=2.0)
+    assert identifier.identify(RequestIdentity(None, None, "192.0.2.1", None)) == Caller(
+        "net:192.0.2.1", groups=("prefix:192.0.2.0/24",), markup=2.0
+    )
 
 
 def test_a_tier_multiplies_the_price_of_rows(harness):
@@ -98,6 +109,67 @@ def test_callers_of_one_organisation_make_each_others_rarest_rows_dearer(harness
     assert harness.log()[-2].work == works[-1], "the log tells why"
 
 
+def test_a_neighbours_noise_changes_no_price_of_a_caller_with_200_settled_rows(make_neighbourhood):
+    """40 rows of noise from another address of its /24: for a settled caller nothing, else tenfold for rare rows at most."""
+    tariff, seconds_of = make_neighbourhood
+    for settled in (0, 199, 200):
+        alone, beside = seconds_of(settled, noise=0), seconds_of(settled, noise=40)
+        rare = beside.rarest < 0.1
+        assert 0 < rare.sum() < len(rare)
+        assert np.array_equal(alone.rarest, beside.rarest)
+        if settled >= 200:
+            assert np.array_equal(beside.seconds, alone.seconds)
+            assert 0.6 * tariff.unit_seconds < beside.seconds.mean() <= tariff.unit_seconds
+        else:
+            assert np.array_equal(beside.seconds[~rare], alone.seconds[~rare])
+            ratios = beside.seconds[rare] / alone.seconds[rare]
+            assert 5.0 < ratios.max() <= 10.0 * (1.0 + 1e-9)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaidRows:
+    """The work and the p-value of each row of a caller."""
+
+    seconds: Floats
+    rarest: Floats
+
+
+@pytest.fixture
+def make_neighbourhood():
+    """A tariff with a unit of 3.2 ms, and the prices of 1,000 honest rows of an address in a /24 with ``noise`` rows."""
+    rng = np.random.default_rng(11)
+    costs = RowCosts(unit_seconds=0.0032)
+    tariff = ConformalTariff(fit_calibration("m", Leaks(("novelty",), rng.lognormal(size=(4000, 1))), costs))
+    honest = rng.lognormal(size=(1000, 1))
+
+    def seconds_of(settled, noise):
+        accounts = {}
+
+        def charge(peer, leaks, place):
+            caller = CallerIdentifier().identify(RequestIdentity(None, None, peer, None))
+            assessment = tariff.assess(Leaks(("novelty",), leaks), np.random.default_rng(place))
+            entry = Charge(
+                "m", len(leaks), (float(leaks.sum()),), tuple(map(tuple, assessment.bins.tolist())),
+                tuple((1000 * place + row).to_bytes(8, "big") for row in range(len(leaks))), tariff.shape, tariff.identity, 0.0,
+            )  # fmt: skip
+            for party in account_math.affected_accounts(caller):
+                accounts[party.name], _ = account_math.charge(
+                    accounts.get(party.name), party, entry, (), account_math.HALF_LIFE
+                )
+            own, *groups = (accounts[party.name] for party in account_math.affected_accounts(caller))
+            return assessment, dataclasses.replace(account_math.with_groups(own, groups), settled_rows=settled)
+
+        if noise:
+            charge("198.51.100.200", np.full((noise, 1), 1e6), 0)
+        works = []
+        for place, leaks in enumerate(honest, start=1):
+            assessment, account = charge("198.51.100.7", leaks[None], place)
+            works.append((tariff.work(assessment, account).seconds, assessment.rarest[0]))
+        return PaidRows(*np.array(works).T)
+
+    return tariff, seconds_of
+
+
 def test_a_discount_is_taken_off_the_toll(harness):
     full = harness.handle(harness.infer_body([1, 2]), caller=Caller("key:a")).work.seconds
     assert harness.handle(
@@ -130,6 +202,7 @@ def test_rows_of_suspected_callers_are_not_counted_as_drift(monitored_harness):
     monitored_harness.upstream.handler = lambda path, body: monitored_harness.answer(
         monitored_harness.uncertain_scores(1)
     )
+    monitored_harness.credit = CreditTerms(Credit(1e6, 1.0), Credit(1e6, 1.0))
     gate = monitored_harness.gate()
     works = [monitored_harness.handle(monitored_harness.infer_body([n, 0]), gate=gate).work for n in range(60)]
     unsuspected = sum(not work.suspected for work in works)
@@ -164,6 +237,9 @@ def test_where_it_is_asked_for_the_traffic_chooses_g_for_the_next_rows(harness):
     harness.metrics.register_monitor("digits", harness.tariff.measures, harness.tariff.suspicion.edges, monitor)
     harness.upstream.handler = lambda path, body: harness.answer(np.tile([1.0, 0.0, 0.0, 0.0], (64, 1)))
     gate = harness.gate()
+    before = monitor.current_tariff(harness.tariff)
     works = [harness.handle(harness.infer_body([[n, row] for row in range(64)]), gate=gate).work for n in range(20)]
     assert harness.metric('modeltoll_g{model="digits"}') == 0.5
-    assert works[-1].rows_seconds == pytest.approx(works[0].rows_seconds * 0.5 / 0.2)
+    prices = [tariff.factor_at(1.0) for tariff in (before, monitor.current_tariff(harness.tariff))]
+    assert prices[1] > 1.5 * prices[0]
+    assert works[-1].rows_seconds == pytest.approx(works[0].rows_seconds * prices[1] / prices[0])

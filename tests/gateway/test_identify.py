@@ -1,4 +1,4 @@
-"""Callers are identified by a known key, else by their network, which the connection or a trusted proxy tells."""
+"""Callers are identified by a known key, else by their address, which the connection or a trusted proxy tells."""
 
 from __future__ import annotations
 
@@ -54,53 +54,53 @@ def test_a_missing_key_is_refused_where_anonymous_callers_are_not_allowed():
 
 
 @pytest.mark.parametrize(
-    ("peer", "network"),
+    ("peer", "name_of_address"),
     [
-        ("198.51.100.7", "net:198.51.100.0/24"),
-        ("::ffff:198.51.100.7", "net:198.51.100.0/24"),
-        ("2001:db8:1:2:3:4:5:6", "net:2001:db8:1::/48"),
-        ("fe80::1%eth0", "net:fe80::/48"),
+        ("198.51.100.7", "net:198.51.100.7"),
+        ("::ffff:198.51.100.7", "net:198.51.100.7"),
+        ("2001:db8:1:2:3:4:5:6", "net:2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "net:fe80::/64"),
     ],
 )
-def test_anonymous_callers_are_their_network(peer, network):
+def test_anonymous_callers_are_single_addresses(peer, name_of_address):
     caller = CALLERS.identify(RequestIdentity(None, None, peer, None))
-    assert caller.name == network
+    assert caller.name == name_of_address
     assert caller.anonymous
 
 
 @pytest.mark.parametrize(
     ("peer", "groups"),
     [
-        ("198.51.100.7", ("prefix:198.51.0.0/16", "prefix:198.0.0.0/8")),
-        ("::ffff:198.51.100.7", ("prefix:198.51.0.0/16", "prefix:198.0.0.0/8")),
-        ("2001:db8:1:2:3:4:5:6", ("prefix:2001:db8::/32",)),
+        ("198.51.100.7", ("prefix:198.51.100.0/24", "prefix:198.51.0.0/16", "prefix:198.0.0.0/8")),
+        ("::ffff:198.51.100.7", ("prefix:198.51.100.0/24", "prefix:198.51.0.0/16", "prefix:198.0.0.0/8")),
+        ("2001:db8:1:2:3:4:5:6", ("prefix:2001:db8:1::/48", "prefix:2001:db8::/32")),
     ],
 )
-def test_anonymous_callers_share_the_wider_networks_that_are_set(peer, groups):
+def test_anonymous_callers_share_their_network_and_the_wider_ones_that_are_set(peer, groups):
     callers = CallerIdentifier({hash_key("secret"): ALICE}, ipv4_prefixes=(16, 8), ipv6_prefixes=(32,))
     assert callers.identify(RequestIdentity(None, None, peer, None)).groups == groups
     assert callers.identify(RequestIdentity(None, "secret", peer, None)).groups == ()
-    assert CALLERS.identify(RequestIdentity(None, None, peer, None)).groups == ()
+    assert CALLERS.identify(RequestIdentity(None, None, peer, None)).groups == groups[:1]
 
 
 @pytest.mark.parametrize(
-    ("peer", "forwarded", "network"),
+    ("peer", "forwarded", "address"),
     [
-        ("198.51.100.7", "203.0.113.1", "198.51.100.0/24"),  # nobody trusts the peer
-        ("10.0.0.1", "203.0.113.1", "203.0.113.0/24"),
-        ("10.0.0.1", "192.0.2.1, 203.0.113.1", "203.0.113.0/24"),  # the rightmost untrusted hop
-        ("10.0.0.1", "203.0.113.1, 10.9.9.9", "203.0.113.0/24"),  # two trusted proxies
-        ("10.0.0.1", "192.0.2.1, 203.0.113.1, 10.9.9.9", "203.0.113.0/24"),
-        ("10.0.0.1", "10.1.2.3, 10.9.9.9", "10.1.2.0/24"),  # all trusted: the farthest of them
-        ("10.0.0.1", None, "10.0.0.0/24"),
-        ("10.0.0.1", " , ,", "10.0.0.0/24"),
-        ("::ffff:10.0.0.1", "203.0.113.1", "203.0.113.0/24"),
-        ("fd00::1", "2001:db8:1:2::5", "2001:db8:1::/48"),
-        ("10.0.0.1", "::ffff:203.0.113.1", "203.0.113.0/24"),
+        ("198.51.100.7", "203.0.113.1", "198.51.100.7"),  # nobody trusts the peer
+        ("10.0.0.1", "203.0.113.1", "203.0.113.1"),
+        ("10.0.0.1", "192.0.2.1, 203.0.113.1", "203.0.113.1"),  # the rightmost untrusted hop
+        ("10.0.0.1", "203.0.113.1, 10.9.9.9", "203.0.113.1"),  # two trusted proxies
+        ("10.0.0.1", "192.0.2.1, 203.0.113.1, 10.9.9.9", "203.0.113.1"),
+        ("10.0.0.1", "10.1.2.3, 10.9.9.9", "10.1.2.3"),  # all trusted: the farthest of them
+        ("10.0.0.1", None, "10.0.0.1"),
+        ("10.0.0.1", " , ,", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "203.0.113.1", "203.0.113.1"),
+        ("fd00::1", "2001:db8:1:2::5", "2001:db8:1:2::/64"),
+        ("10.0.0.1", "::ffff:203.0.113.1", "203.0.113.1"),
     ],
 )
-def test_forwarded_for_counts_as_far_as_trusted_proxies_wrote_it(peer, forwarded, network):
-    assert name(PROXIES, peer, forwarded) == f"net:{network}"
+def test_forwarded_for_counts_as_far_as_trusted_proxies_wrote_it(peer, forwarded, address):
+    assert name(PROXIES, peer, forwarded) == f"net:{address}"
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_an_address_that_cannot_be_read_is_refused(peer, forwarded):
 
 
 def test_without_trusted_proxies_the_header_means_nothing():
-    assert name(CALLERS, "10.0.0.1", "garbage, 203.0.113.1") == "net:10.0.0.0/24"
+    assert name(CALLERS, "10.0.0.1", "garbage, 203.0.113.1") == "net:10.0.0.1"
 
 
 @given(forged=st.lists(st.ip_addresses().map(str) | st.text(max_size=20), max_size=5))
-def test_no_header_of_a_caller_changes_its_network(forged):
+def test_no_header_of_a_caller_changes_its_address(forged):
     """What a trusted proxy appended last is the caller's own address, whatever stood there before."""
     header = ", ".join([*forged, "203.0.113.1"])
-    assert name(PROXIES, "10.0.0.1", header) == "net:203.0.113.0/24"
+    assert name(PROXIES, "10.0.0.1", header) == "net:203.0.113.1"

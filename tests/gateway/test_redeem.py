@@ -1,4 +1,4 @@
-"""A token is valid for one caller, one solution and a limited time; redeemed twice, it gives the same bytes."""
+"""A token is valid for one caller, one proof and a limited time; redeemed twice, it gives the same bytes."""
 
 from __future__ import annotations
 
@@ -16,64 +16,85 @@ from modeltoll.puzzle.seal import REFUSED
 from modeltoll.puzzle.solver import solve
 
 REDEEMED = wire.Accept(mode="redeem")
+PUZZLES = ["sha256", "argon2id", "hashcash", "timelock"]
 
 
-@pytest.fixture(params=["sha256", "argon2id", "hashcash"])
+@pytest.fixture(params=PUZZLES)
 def issued(harness, request):
-    """A harness, a toll for Alice in redeem mode, and its solution."""
-    harness.allowed_puzzles, harness.tariff = (request.param,), harness.tariff
-    harness.modes = ("redeem",)
+    """A harness, a toll for Alice in redeem mode, and what redeems it."""
+    harness.allowed_puzzles, harness.modes = (request.param,), ("redeem",)
     toll = harness.handle(harness.infer_body([1, 2]), accept=REDEEMED).toll
     assert (toll.mode, toll.challenge.puzzle) == ("redeem", request.param)
-    return harness, toll, solve(toll.challenge, SolveControl()).counters
+    return harness, toll, harness.redemption(toll)
 
 
-def refused(harness, token, counters, caller=None):
+def refused(harness, redemption, caller=None):
     """The public and the private reason of a refusal."""
     with pytest.raises(TokenRefused) as caught:
-        redeem(harness.runtime, caller or harness.alice, wire.encode_redemption(token, counters))
+        redeem(harness.runtime, caller or harness.alice, redemption)
     return str(caught.value), caught.value.private
 
 
-def test_a_solution_gives_the_same_answer_each_time(issued):
-    harness, toll, counters = issued
-    body = wire.encode_redemption(toll.payload, counters)
-    answers = [redeem(harness.runtime, harness.alice, body) for _ in range(3)]
-    assert answers == [harness.answer(harness.confident_scores(1))] * 3
+def test_a_proof_gives_the_same_answer_and_the_same_receipt_each_time(issued):
+    harness, _, redemption = issued
+    redeemed = {redeem(harness.runtime, harness.alice, redemption) for _ in range(3)}
+    assert len(redeemed) == 1
+    answer, receipt = redeemed.pop()
+    assert answer == harness.answer(harness.confident_scores(1))
+    assert (receipt.rows, receipt.unsettled > 0.0) == (1, True)
     assert len(harness.log()) == 1  # it was priced when it was asked for
 
 
-def test_a_wrong_solution_is_refused_without_a_reason(issued):
-    harness, toll, counters = issued
-    for wrong in ((counters[0] + 1,), (*counters, 0), (*counters, *counters), (2**64 - 1,)):
-        assert refused(harness, toll.payload, wrong)[0] == REFUSED
+def test_a_wrong_proof_or_counter_is_refused_without_a_reason(issued):
+    harness, toll, redemption = issued
+    right = wire.decode_redemption(redemption)
+    for wrong in (bytes(32), right.proof[::-1] or b"\1" * 32, toll.challenge.parts[0].check * 2 or b"\2" * 32):
+        assert refused(harness, wire.encode_redemption(toll.payload, proof=wrong))[0] == REFUSED
+    for wrong in ((2**64 - 1,), (*right.counters, 0), (1, 2)):
+        assert refused(harness, wire.encode_redemption(toll.payload, counters=wrong))[0] == REFUSED
+
+
+@pytest.mark.parametrize("puzzle", ["sha256", "argon2id"])
+def test_the_right_counters_without_the_proof_buy_nothing(harness, puzzle):
+    """A counter can be guessed; the secret half of its evaluation cannot."""
+    harness.allowed_puzzles, harness.modes = (puzzle,), ("redeem",)
+    toll = harness.handle(harness.infer_body([1, 2]), accept=REDEEMED).toll
+    counters = solve(toll.challenge, SolveControl()).counters
+    assert refused(harness, wire.encode_redemption(toll.payload, counters=counters))[0] == REFUSED
+    if len(toll.challenge.parts) == 1 and toll.challenge.parts[0].bound < 1000:
+        for counter in range(toll.challenge.parts[0].bound):
+            assert refused(harness, wire.encode_redemption(toll.payload, counters=(counter,)))[0] == REFUSED
 
 
 def test_a_token_of_another_caller_is_refused(issued):
-    harness, toll, counters = issued
-    public, _ = refused(harness, toll.payload, counters, harness.bob)
+    harness, _, redemption = issued
+    public, _ = refused(harness, redemption, harness.bob)
     assert public == REFUSED
     assert "alice" not in public
 
 
 def test_a_forged_or_truncated_token_is_refused(issued):
-    harness, toll, counters = issued
-    token = toll.payload
+    harness, toll, redemption = issued
+    right, token = wire.decode_redemption(redemption), toll.payload
+
+    def redemption_of(forged):
+        return wire.encode_redemption(forged, proof=right.proof, counters=right.counters)
+
     for forged in (b"", token[:4], token[:20], token[:-1], token + b"\0", bytes(len(token))):
-        assert refused(harness, forged, counters)[0] == REFUSED
-    for place in range(0, len(token), 7):
+        assert refused(harness, redemption_of(forged))[0] == REFUSED
+    for place in range(0, len(token), 37):
         changed = bytearray(token)
         changed[place] ^= 1
-        assert refused(harness, bytes(changed), counters)[0] == REFUSED
+        assert refused(harness, redemption_of(bytes(changed)))[0] == REFUSED
 
 
 def test_a_token_expires(issued):
-    harness, toll, counters = issued
+    harness, toll, redemption = issued
     harness.clock.advance(3599)
-    assert redeem(harness.runtime, harness.alice, wire.encode_redemption(toll.payload, counters)).status == 200
+    assert redeem(harness.runtime, harness.alice, redemption)[0].status == 200
     harness.clock.advance(60 + 10 * toll.typical_seconds)
     with pytest.raises(TokenExpired) as caught:
-        redeem(harness.runtime, harness.alice, wire.encode_redemption(toll.payload, counters))
+        redeem(harness.runtime, harness.alice, redemption)
     assert caught.value.status == 410
 
 
@@ -88,6 +109,8 @@ NO_REDEMPTIONS = {
     "a counter beyond 8 bytes": b'{"token":"AAAA","solution":[18446744073709551616]}',
     "a thousand counters": json.dumps({"token": "AAAA", "solution": [0] * 1000}).encode(),
     "a token that is not base64url": b'{"token":"A+/=","solution":[1]}',
+    "a proof that is too short": b'{"token":"AAAA","proof":"AAAA"}',
+    "a proof and a solution": json.dumps({"token": "AAAA", "solution": [1], "proof": "A" * 43}).encode(),
     "deep nesting": b"[" * 100_000,
 }
 
@@ -100,8 +123,12 @@ def test_a_malformed_redemption_is_a_request_error(harness, body):
 
 @given(token=st.binary(max_size=200), counters=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=16))
 def test_random_tokens_are_refused(token, counters):
-    harness = HARNESS[0]
-    assert refused(harness, token, tuple(counters))[0] == REFUSED
+    assert refused(HARNESS[0], wire.encode_redemption(token, counters=tuple(counters)))[0] == REFUSED
+
+
+@given(token=st.binary(max_size=200), proof=st.binary(min_size=32, max_size=32))
+def test_random_proofs_are_refused(token, proof):
+    assert refused(HARNESS[0], wire.encode_redemption(token, proof=proof))[0] == REFUSED
 
 
 HARNESS = []

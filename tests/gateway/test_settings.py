@@ -70,6 +70,14 @@ def test_a_short_file_is_enough():
     assert settings.limits.body_mib == 8
 
 
+def test_an_input_may_be_written_as_its_name():
+    settings = load_settings(write(change(models__digits__inputs=["x", {"name": "y", "width": 3, "datatype": "FP32"}])))
+    found = [(one.name, one.width, one.datatype) for one in settings.models["digits"].inputs]
+    assert found == [("x", None, ""), ("y", 3, "FP32")]
+    (fault,) = faults(change(models__digits__inputs=["x", {"name": "y", "size": 3}]))
+    assert fault.startswith("models.digits.inputs.1.size")
+
+
 def test_file_names_are_relative_to_the_settings_file():
     folder = Path.cwd() / "etc"
     write(GOOD, "etc/modeltoll.yaml")
@@ -139,7 +147,7 @@ ONE_FAULT = {
     "limits__rows": (0, "1"),
     "cors": ({"origins": ["https://app.example.org/path"]}, "without a path"),
     "callers__anonymous": (False, "no caller could send requests"),
-    "callers__entry": ({"seconds": 1}, "renamed to callers.admission"),
+    "callers__entry": ({"seconds": 1}, "replaced by callers.credit"),
     "callers": ({"anonymous_tier": "gold"}, "no tier 'gold'; there are: exempt, discounted, normal, strict"),
     "callers__tiers__gold": ({"multiplier": -1}, "0"),
     "callers__keys": ([{"name": "a", "sha256": "0" * 64}, {"name": "a", "sha256": "1" * 64}], "twice"),
@@ -148,13 +156,14 @@ ONE_FAULT = {
     "ledger__when_down": ("shrug", "refuse"),
     "models": ({}, "at least 1"),
     "models__digits__mode": ("off", "shadow"),
+    "models__digits__inputs": (["x", {"name": "x", "width": 3}], "twice"),
     "models__digits__measures": ([{"name": "gap"}, {"name": "gap"}], "twice"),
     "models__digits__measures__0__weight": (0, "0.000001|1e-06"),
     "models__digits__output__kind": ("labels", "how many classes"),
     "models__digits__puzzle__allow": (["hashcash"], "hashcash cannot be used in mode sealed"),
-    "models__digits__puzzle__max_memory_mib": (0.1, "0.25"),
+    "models__digits__puzzle__max_memory_mib": (0.05, "0.0625"),
     "models__digits__puzzle__suspected_memory_mib": (512, "256"),
-    "models__digits__puzzle": ({"allow": ["timelock"]}, "timelock cannot be used in mode redeem"),
+    "models__digits__puzzle": ({"allow": ["hashcash"]}, "hashcash cannot be used in mode sealed"),
     "models__digits__puzzle__disclose": ("blind", "set blind_seconds"),
 }
 

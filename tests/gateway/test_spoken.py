@@ -74,7 +74,7 @@ def answers(document):
 
 
 def completion():
-    known = [{"token": w, "logprob": math.log(p), "bytes": [104]} for w, p in (("hello", 0.6), ("bye", 0.3))]
+    known = [{"token": w, "logprob": math.log(p), "bytes": list(w.encode())} for w, p in (("hello", 0.6), ("bye", 0.3))]
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": "hello"},

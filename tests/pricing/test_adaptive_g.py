@@ -29,17 +29,31 @@ def names(start, rows):
 
 def test_at_first_the_operators_own_is_in_force(tariff):
     adaptive = AdaptiveG(tariff)
-    assert adaptive.tariff is tariff
+    assert adaptive.tariff.identity == tariff.identity
+    assert adaptive.g == tariff.calibration.g == 0.8
     adaptive.add(names(0, 500), assessed(tariff, np.full(500, 1e-4)).bins, 0.0)
     assert adaptive.g == 0.8, "so few rows change nothing"
 
 
-@pytest.mark.parametrize(("p", "g"), [(0.0001, 0.9), (0.08, 0.6), (0.15, 0.5)])
+@pytest.mark.parametrize(("p", "g"), [(0.0001, {0.9}), (0.006, {0.8}), (0.08, {0.6, 0.7}), (0.15, {0.5})])
 def test_it_takes_the_g_with_the_highest_mean_price(tariff, p, g):
     """Rows of one p cost most, (1 - g) p^(-g), at g = 1 + 1 / ln p, up to the resolution of the bins."""
     adaptive = AdaptiveG(tariff)
     adaptive.add(names(0, 2000), assessed(tariff, np.full(2000, p)).bins, 0.0)
-    assert adaptive.g == g
+    assert adaptive.g in g
+
+
+def test_prices_at_all_choices_of_g_show_no_more_of_a_row_than_its_one_bin(tariff):
+    """Rows with the same price at one g have the same price at every g."""
+    adaptive = AdaptiveG(tariff)
+    p_values = np.arange(1, N + 2) / (N + 1)
+    prices = []
+    for place, p in enumerate((1e-4, 0.006, 0.08, 0.15)):
+        adaptive.add(names(10_000 * place, 10_000), assessed(tariff, np.full(10_000, p)).bins, 20 * place * HALF_LIFE)
+        prices.append(assessed(adaptive.tariff, p_values - 0.5 / (N + 1)).factors)
+    of_all = {tuple(row) for row in np.column_stack(prices).tolist()}
+    assert len({len(np.unique(column)) for column in prices}) == 1
+    assert len(of_all) == len(np.unique(prices[0])) == np.floor(0.9 * np.log2(N + 1)) + 1
 
 
 def test_repeated_rows_do_not_count_again_and_old_rows_decay(tariff):

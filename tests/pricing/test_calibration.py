@@ -167,7 +167,7 @@ def test_a_calibration_whose_members_do_not_fit_cannot_be_made(changes):
         dataclasses.replace(valid, **changes)
 
 
-@pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}, {"rows": 0}])
+@pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}])
 def test_new_account_tolls_out_of_range_are_refused_by_name(terms):
     with pytest.raises(CalibrationError, match=f"'entry.{next(iter(terms))}'"):
         NewAccountToll(**terms)

@@ -101,6 +101,7 @@ def test_a_missing_file_or_one_for_something_else_is_refused(tmp_path):
         (("scores",), [[1.0, 10**400]] * 2, "'scores' must be"),
         (("suspicion", "alpha"), 0, "'suspicion.alpha' must lie"),
         (("entry", "rows"), 1.5, "'entry.rows' must be"),
+        (("entry", "rows"), 3, "'entry.rows' must be 10"),
         (("report", "waits"), [[1.0]], "'report.waits' must hold"),
         (("surprise",), 1, "'surprise' is not known"),
         (("entry", "surprise"), 1, "'entry.surprise' is not known"),

@@ -14,6 +14,7 @@ from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.pricing.tariff import new_account_share
 from modeltoll.records import Caller, Leaks
 from modeltoll.testing.tariffs import check_tariff, new_account
 
@@ -69,13 +70,17 @@ def test_honest_rows_cost_at_most_one_unit_over_calibration_sets(tied):
     assert np.mean(means) <= 1.0 + 3.0 * np.std(means) / np.sqrt(len(means))
 
 
-def test_the_price_is_the_published_formula(make_calibration):
-    """p = (1 + #{s_i >= s}) / (n + 1), work = unit (1 - g) p^(-g), counted by hand, ties included."""
+def test_the_price_is_the_mean_of_the_published_formula_over_the_bin(make_calibration):
+    """p = (1 + #{s_i >= s}) / (n + 1), work = unit times the mean of (1 - g) p^(-g), counted by hand, ties included.
+
+    At g = 0.5 the bins end at p = 1, 1/4, 1/16: here 2/5 to 1, and 1/5.
+    """
     tariff = ConformalTariff(make_calibration([[1.0, 2.0, 2.0, 3.0]], g=0.5, unit_seconds=2.0))
     assessment = tariff.assess(leaks_of(tariff, [[0.5], [1.0], [2.0], [2.5], [3.0], [9.0]]), np.random.default_rng(0))
     p_values = np.array([5, 5, 4, 2, 2, 1]) / 5
     assert np.array_equal(assessment.rarest, p_values)
-    assert np.allclose(assessment.factors, 0.5 / np.sqrt(p_values), rtol=1e-15)
+    common = 0.5 * (1.0 + (5 / 4) ** 0.5 + (5 / 3) ** 0.5 + (5 / 2) ** 0.5) / 4
+    assert np.allclose(assessment.factors, [common] * 5 + [0.5 * 5**0.5], rtol=1e-15)
     account = dataclasses.replace(new_account(tariff, Caller("key:alice")), rows=6)
     work = tariff.work(assessment, account)
     assert work.seconds == work.rows_seconds == pytest.approx(2.0 * assessment.factors.sum())
@@ -87,7 +92,9 @@ def test_several_measures_are_averaged_by_weight_and_the_rarest_is_the_smallest(
     tariff = ConformalTariff(make_calibration([scores, scores], weights=(0.25, 0.75)))
     assessment = tariff.assess(leaks_of(tariff, [[99.5, 0.5]]), np.random.default_rng(0))
     assert assessment.rarest[0] == 0.01
-    assert assessment.factors[0] == pytest.approx(0.25 * 0.2 * 0.01**-0.8 + 0.75 * 0.2)
+    rarest = 0.2 * 0.01**-0.8  # p = 0.02 is in the next bin, above 2^(-5 / 0.8) = 0.0131
+    commonest = 0.2 * (np.arange(43, 101) / 100) ** -0.8  # p above 2^(-1 / 0.8) = 0.4204
+    assert assessment.factors[0] == pytest.approx(0.25 * rarest + 0.75 * commonest.mean())
 
 
 @given(st.lists(st.tuples(SCORES, SCORES), min_size=2, max_size=20))
@@ -124,25 +131,43 @@ def test_the_smoothed_p_values_of_honest_rows_are_uniform_even_where_tied(make_c
 def test_conformal_tariffs_keep_the_law_of_tariffs(tariff, make_calibration):
     check_tariff(tariff)
     check_tariff(ConformalTariff(make_calibration([np.arange(3.0)], g=0.3)))
-    keyed = NewAccountToll(anonymous_units=0.0, keyed_units=7.0, rows=3)
+    keyed = NewAccountToll(anonymous_units=0.0, keyed_units=7.0)
     check_tariff(ConformalTariff(make_calibration([np.arange(50.0)] * 3, new_account_toll=keyed)))
 
 
-@given(st.lists(st.integers(1, 15), min_size=1, max_size=20))
-def test_the_new_account_toll_is_paid_exactly_once_however_it_is_split(tariff, sizes):
-    account, paid = new_account(tariff, Caller("net:198.51.100.0/24")), 0.0
-    for size in sizes:
-        account = dataclasses.replace(account, rows=account.rows + size)
-        work = tariff.work(tariff.assess(leaks_of(tariff, np.ones((size, 2))), np.random.default_rng(0)), account)
-        paid += work.new_account_seconds
-    unit = tariff.calibration.unit_seconds
-    assert paid == pytest.approx(200.0 * unit * min(account.rows, 10) / 10)
+def test_a_batch_shows_no_more_of_a_row_than_its_bin(make_calibration):
+    """Any two rows of the same bins have the same work, to the bit, beside any number of copies of a cheap row."""
+    tariff = ConformalTariff(make_calibration([np.arange(1.0, 4001.0)] * 2, weights=(1 / 3, 2 / 3)))
+    bins, rng = tariff.price_bins, np.random.default_rng(3)
+    prices = bins.factors(0.8)
+    for _ in range(200):
+        low, high = bins.bounds(bins.starts[rng.integers(len(bins.starts), size=2)])  # a bin for each measure
+        ranks = rng.integers(
+            np.rint(low * 4001), np.rint(high * 4001) + 1, size=(2, 2)
+        )  # p (rows, measures), times n + 1
+        cheap = np.full((int(rng.choice([0, 1, 7, 8, 64, 1023])), 2), rng.uniform(0.0, 2000.0))
+        quotes = []
+        for rank in ranks:
+            rows = np.append(cheap, [4000.5 - (rank - 1)], axis=0)
+            assessment = tariff.assess(leaks_of(tariff, rows), np.random.default_rng(0))
+            assert assessment.rarest[-1] == rank.min() / 4001
+            assert assessment.factors[-1] == pytest.approx(prices[rank - 1] @ (1 / 3, 2 / 3))
+            quotes.append(tariff.work(assessment, new_account(tariff, Caller("key:a", markup=4.0))))
+        assert quotes[0] == quotes[1]
 
 
-def test_a_caller_with_a_key_pays_no_new_account_toll(tariff):
-    account = dataclasses.replace(new_account(tariff, Caller("key:alice")), rows=1)
+def test_the_new_account_toll_is_of_callers_without_a_key_and_no_part_of_the_work(tariff):
+    account = dataclasses.replace(new_account(tariff, Caller("net:198.51.100.7")), rows=1)
     work = tariff.work(tariff.assess(leaks_of(tariff, [[1.0, 1.0]]), np.random.default_rng(0)), account)
-    assert work.new_account_seconds == 0.0
+    assert (work.new_account_seconds, work.seconds) == (0.0, work.rows_seconds)
+    assert tariff.new_account_seconds(account.caller) == pytest.approx(200.0 * tariff.unit_seconds)
+    assert tariff.new_account_seconds(Caller("key:alice")) == 0.0
+
+
+@given(st.lists(st.integers(1, 15), min_size=1, max_size=20))
+def test_the_shares_of_the_new_account_toll_are_paid_once_however_rows_are_split(sizes):
+    paid = sum(new_account_share(size, sum(sizes[:place])) for place, size in enumerate(sizes))
+    assert paid == pytest.approx(min(sum(sizes), 10) / 10)
 
 
 def suspect(tariff, rows, thefts):

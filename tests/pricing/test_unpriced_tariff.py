@@ -17,5 +17,5 @@ def test_it_keeps_the_law_of_tariffs():
 
 def test_whatever_leaks_costs_nothing():
     leaks = Leaks(TARIFF.measures, np.full((5, 2), 1e9))
-    work = TARIFF.work(TARIFF.assess(leaks, np.random.default_rng(0)), new_account(TARIFF, Caller("net:10.0.0.0/24")))
+    work = TARIFF.work(TARIFF.assess(leaks, np.random.default_rng(0)), new_account(TARIFF, Caller("net:10.0.0.1")))
     assert (work.seconds, work.rows, work.suspected) == (0.0, 5, False)

@@ -17,6 +17,7 @@ from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations
 from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_token, redeem_claim, seal_token
 from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
+from modeltoll.wire import Redemption
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 ANSWER = Answer(200, "application/json", b'{"y": 1}')
@@ -122,7 +123,7 @@ def issued(request):
 
 
 def redeemed(token, counters, *, now=NOW + 1, caller="key:alice"):
-    return redeem_claim(open_token(RING, token, caller, now), counters)
+    return redeem_claim(open_token(RING, token, caller, now), Redemption(token, counters=counters))
 
 
 def test_the_solution_of_the_issued_challenge_buys_its_answer(issued):

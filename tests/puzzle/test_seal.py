@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import random
 from dataclasses import replace
 
@@ -14,19 +16,23 @@ from modeltoll.errors import AnswerError, SealBroken, SettingsError, TokenExpire
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
+from modeltoll.puzzle.proof import seal_key
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.seal import (
     KeyRing,
+    OpenedAnswer,
     RedeemClaim,
-    digest_solution,
+    digest_proof,
     open_answer,
     open_token,
+    proof_of,
     redeem_claim,
     seal_answer,
     seal_token,
 )
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import Answer, Challenge, MachineProfile, Part, Solution, Work
+from modeltoll.records import Answer, Challenge, MachineProfile, Part, Receipt, Solution, Work
+from modeltoll.wire import Redemption
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0})
 ANSWER = Answer(200, "application/json", b'{"y": 1}')
@@ -50,23 +56,84 @@ def rng():
 
 
 def counter_claim(rng, seconds=0.3):
-    work = Work(seconds, 1, seconds)
-    challenge, solution = Sha256Counter(PROFILE).make(work, rng)
-    digest = digest_solution(solution.counters)
-    return RedeemClaim(ANSWER, challenge, digest, NOW + 60, "key:alice", b"q" * 32), solution.counters
+    """A claim, and what redeems it."""
+    challenge, solution = Sha256Counter(PROFILE).make(Work(seconds, 1, seconds), rng)
+    proof = proof_of(solution)
+    return RedeemClaim(ANSWER, challenge, digest_proof(proof), NOW + 60, "key:alice", b"q" * 32), {"proof": proof}
 
 
 def hashcash_claim(rng):
     challenge, _ = Hashcash(PROFILE).make(Work(0.5, 1, 0.5), rng)
-    return RedeemClaim(ANSWER, challenge, b"", NOW + 60, "key:alice", b"q" * 32), solve(
-        challenge, SolveControl()
-    ).counters
+    counters = solve(challenge, SolveControl()).counters
+    return RedeemClaim(ANSWER, challenge, b"", NOW + 60, "key:alice", b"q" * 32), {"counters": counters}
 
 
-@given(answers, st.binary(max_size=50), st.integers(0, 2**32))
-def test_what_is_sealed_opens_byte_for_byte(answer, associated, seed):
-    payload = seal_answer(answer, SOLUTION, associated, random.Random(seed))
-    assert open_answer(payload, SOLUTION, associated) == answer
+def redeemed(claim, **solved):
+    return redeem_claim(claim, Redemption(b"", **solved))
+
+
+def sealed_text(text, length=0):
+    """A seal of any plaintext: what a hostile server can make."""
+    nonce = bytes(12)
+    return nonce + seal.AESGCM(seal_key(SOLUTION)).encrypt(nonce, text.ljust(length, b"\0"), ASSOCIATED)
+
+
+@given(answers, st.binary(max_size=50), st.integers(0, 2**32), st.binary(max_size=200), st.integers(0, 800))
+def test_what_is_sealed_opens_byte_for_byte(answer, associated, seed, receipt, length):
+    payload = seal_answer(answer, SOLUTION, associated, random.Random(seed), receipt=receipt, length=length)
+    assert open_answer(payload, SOLUTION, associated) == OpenedAnswer(answer, receipt)
+
+
+@given(st.binary(max_size=400), st.binary(max_size=120))
+def test_a_padded_seal_has_the_same_length_whatever_it_holds(body, receipt):
+    answer = Answer(200, "application/json", body)
+    lengths = [
+        len(seal_answer(answer, SOLUTION, ASSOCIATED, random.Random(1), receipt=receipt, length=length))
+        for length in (1024, 0)
+    ]
+    content = 2 + len("application/json") + 2 + 2 + len(receipt) + 8 + len(body)
+    assert lengths == [12 + 1024 + 16, 12 + content + 16]
+
+
+def test_a_seal_that_is_longer_than_the_length_is_not_padded():
+    short, long = (
+        len(seal_answer(ANSWER, SOLUTION, ASSOCIATED, random.Random(1), length=length)) for length in (0, 10)
+    )
+    assert short == long
+
+
+def test_a_receipt_that_does_not_fit_is_refused(rng):
+    with pytest.raises(ValueError, match="receipt"):
+        seal_answer(ANSWER, SOLUTION, ASSOCIATED, rng, receipt=bytes(2**16))
+
+
+@given(st.integers(0, 400), st.integers(1, 255))
+def test_padding_that_is_not_zero_breaks_the_seal(position, value):
+    """Else a server could mark what it seals, or hide something behind it."""
+    text = bytearray(plaintext().ljust(500, b"\0"))
+    text[len(plaintext()) + position % (500 - len(plaintext()))] = value
+    with pytest.raises(SealBroken, match="not an answer"):
+        open_answer(sealed_text(bytes(text)), SOLUTION, ASSOCIATED)
+    assert open_answer(sealed_text(plaintext(), 500), SOLUTION, ASSOCIATED) == OpenedAnswer(ANSWER, b"receipt")
+
+
+def plaintext(kind=b"application/json", status=200, receipt=b"receipt", body=ANSWER.body):
+    """The plaintext of a seal, written out."""
+    head = len(kind).to_bytes(2, "big") + kind + status.to_bytes(2, "big")
+    return head + len(receipt).to_bytes(2, "big") + receipt + len(body).to_bytes(8, "big") + body
+
+
+@given(st.binary(max_size=80), st.integers(0, 100))
+@settings(max_examples=300)
+def test_any_plaintext_is_an_answer_or_broken(text, cut):
+    for hostile in (text, plaintext()[: cut % len(plaintext())] + text):
+        try:
+            opened = open_answer(sealed_text(hostile), SOLUTION, ASSOCIATED)
+        except SealBroken:
+            continue
+        assert 100 <= opened.answer.status <= 599
+        assert opened.answer.content_type.isprintable()
+        assert len(opened.answer.body) + len(opened.receipt) <= len(hostile)
 
 
 @given(st.integers(0), st.integers(1, 255))
@@ -141,7 +208,7 @@ def test_no_parameter_can_be_changed(name, rng):
     """Every one is covered by authentication, and so is the mode."""
     challenge = CHALLENGES[name]
     payload = seal_answer(ANSWER, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    assert open_answer(payload, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)) == ANSWER
+    assert open_answer(payload, SOLUTION, wire.canonical_challenge(challenge, wire.SEALED)).answer == ANSWER
     for changed in varied(challenge):
         with pytest.raises(SealBroken):
             open_answer(payload, SOLUTION, wire.canonical_challenge(changed, wire.SEALED))
@@ -166,51 +233,152 @@ def test_a_content_type_that_does_not_fit_is_an_error_of_the_upstream(kind, rng)
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"\x00", b"\xff\xff", b"\x00\x00\x00", b"\x00\x00\x00\x05", b"\x00\x01\n\x00\xc8", b"\x00\x01\xe4\x00\xc8"],
+    [
+        b"",
+        b"\x00",
+        b"\xff\xff",
+        b"\x00\x00\x00",
+        plaintext(status=5),
+        plaintext(kind=b"\n"),
+        plaintext(kind=b"\xe4"),
+        plaintext()[:-1],
+        plaintext(body=b"")[:-8] + b"\xff" * 8,
+        plaintext() + b"x",
+    ],
 )
-def test_a_hostile_server_can_seal_nothing_but_answers(text, rng):
-    """Too short, no HTTP status, or a content type with control characters: an error."""
-    nonce = bytes(12)
-    payload = nonce + seal.AESGCM(seal._seal_key(SOLUTION)).encrypt(nonce, text, ASSOCIATED)
+def test_a_hostile_server_can_seal_nothing_but_answers(text):
+    """Too short, no HTTP status, a length beyond the end, or a content type with control characters: an error."""
     with pytest.raises(SealBroken, match="not an answer"):
-        open_answer(payload, SOLUTION, ASSOCIATED)
+        open_answer(sealed_text(text), SOLUTION, ASSOCIATED)
+
+
+def test_keys_and_proofs_are_derived_as_documented():
+    """HKDF-SHA256 (RFC 5869) without salt, written out: the key and the proof differ by their labels."""
+    extracted = hmac.digest(bytes(32), SOLUTION.secret, "sha256")
+    derived = {
+        label: hmac.digest(extracted, label + b"\x01", "sha256")
+        for label in (b"modeltoll seal v2", b"modeltoll proof v2")
+    }
+    assert [seal_key(SOLUTION), proof_of(SOLUTION)] == list(derived.values())
+    assert (
+        digest_proof(proof_of(SOLUTION)) == hashlib.sha256(b"modeltoll proof digest v2" + proof_of(SOLUTION)).digest()
+    )
+
+
+@pytest.mark.parametrize("solution", [Solution((5,)), Solution(()), Solution((5, 7), bytes(31))])
+def test_a_solution_without_secret_has_no_proof(solution):
+    with pytest.raises(ValueError, match="secret"):
+        proof_of(solution)
 
 
 @pytest.mark.parametrize("make", [counter_claim, hashcash_claim])
 def test_a_token_gives_its_answer_for_the_solution_however_often(make, rng):
-    claim, counters = make(rng)
+    claim, solved = make(rng)
     token = seal_token(RING, claim, rng)
     for _ in range(2):
         opened = open_token(RING, token, "key:alice", NOW)
         assert opened == claim
-        assert redeem_claim(opened, counters) == ANSWER
+        assert redeemed(opened, **solved) == ANSWER
 
 
-@given(answers, st.text(st.characters(exclude_categories=["Cs"]), max_size=30), st.floats(NOW + 1, NOW + 1e6))
-def test_a_claim_comes_back_as_it_went(answer, caller, expires):
+receipts = st.none() | st.builds(
+    Receipt, st.binary(min_size=16, max_size=16), st.floats(0, 2e9), st.floats(0, 1e6), st.integers(0, 10**6)
+)
+
+
+@given(
+    answers,
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    st.floats(NOW + 1, NOW + 1e6),
+    st.none() | st.tuples(st.text(max_size=9), st.text(max_size=9)),
+    receipts,
+    st.integers(0, 3000),
+)
+def test_a_claim_comes_back_as_it_went(answer, caller, expires, admission, receipt, length):
     claim, _ = counter_claim(random.Random(1))
-    claim = replace(claim, answer=answer, caller=caller, expires=expires)
-    assert open_token(RING, seal_token(RING, claim, random.Random(2)), caller, NOW) == claim
+    claim = replace(claim, answer=answer, caller=caller, expires=expires, admission=admission, receipt=receipt)
+    token = seal_token(RING, claim, random.Random(2), length=length)
+    assert open_token(RING, token, caller, NOW) == claim
+    assert len(token) >= 17 + length + 16
 
 
-@pytest.mark.parametrize("make", [counter_claim, hashcash_claim])
-def test_no_other_counters_redeem(make, rng):
-    claim, counters = make(rng)
-    wrong = [(), counters[:-1], (*counters, 0), counters * 2, (-1,) * len(counters), (2**64,) * len(counters)]
-    wrong += [(counters[0] - 1, *counters[1:]), (0,) * len(counters)]
-    if len(counters) > 1:
-        wrong.append(counters[::-1])
+@given(st.binary(max_size=300), st.text("a", max_size=20))
+def test_a_padded_token_has_the_same_length_whatever_it_holds(body, caller):
+    claim, _ = counter_claim(random.Random(1))
+    claim = replace(claim, answer=Answer(200, "application/json", body), caller=caller)
+    assert len(seal_token(RING, claim, random.Random(2), length=4096)) == 5 + 12 + 4096 + 16
+
+
+def test_a_time_lock_and_a_puzzle_of_a_package_are_redeemed_by_their_proof(rng):
+    proof = proof_of(SOLUTION)
+    for challenge in (CHALLENGES["timelock"], replace(CHALLENGES["argon2id"], puzzle="acme")):
+        claim = RedeemClaim(ANSWER, challenge, digest_proof(proof), NOW + 60, "key:alice", b"q" * 32)
+        opened = open_token(RING, seal_token(RING, claim, rng), "key:alice", NOW)
+        assert opened == claim
+        assert redeemed(opened, proof=proof) == ANSWER
+
+
+def test_no_counters_redeem_a_hidden_counter():
+    """Every counter below the bound is tried, the right one among them: the proof is needed, which takes F of it."""
+    challenge, solution = Sha256Counter(PROFILE).make(Work(0.04, 1, 0.04), random.Random(5))
+    proof = proof_of(solution)
+    claim = RedeemClaim(ANSWER, challenge, digest_proof(proof), NOW + 60, "key:alice", b"q" * 32)
+    bound = challenge.parts[0].bound
+    assert solution.counters[0] < bound <= 128
+    for n in range(bound):
+        with pytest.raises(TokenRefused):
+            redeemed(claim, counters=(n,))
+    assert redeemed(claim, proof=proof) == ANSWER
+
+
+def test_what_is_published_gives_no_proof():
+    """A thief who knows the counters, but not F of them, derives no proof from anything in the toll."""
+    challenge, solution = Sha256Counter(PROFILE).make(Work(0.04, 1, 0.04), random.Random(5))
+    claim = RedeemClaim(ANSWER, challenge, digest_proof(proof_of(solution)), NOW + 60, "key:alice", b"q" * 32)
+    (part,) = challenge.parts
+    for n in range(part.bound):
+        number = n.to_bytes(8, "big")
+        for guess in (part.check, part.seed, bytes(16), number * 2, hashlib.sha256(part.seed + part.check).digest()):
+            for proof in (guess.ljust(32, b"\0")[:32], proof_of(Solution((n,), guess[:16]))):
+                with pytest.raises(TokenRefused):
+                    redeemed(claim, proof=proof)
+
+
+def test_no_other_proof_redeems(rng):
+    claim, solved = counter_claim(rng)
+    proof = solved["proof"]
+    wrong = [b"", proof[:-1], proof + b"\0", bytes(32), claim.proof_digest, bytes([proof[0] ^ 1]) + proof[1:]]
     for attempt in wrong:
         with pytest.raises(TokenRefused) as refused:
-            redeem_claim(claim, attempt)
+            redeemed(claim, proof=attempt)
         assert str(refused.value) == seal.REFUSED
 
 
-def test_hashcash_claims_cannot_be_redeemed_by_an_empty_digest(rng):
-    """Nor can a counter's claim without a digest be redeemed at all."""
-    claim, counters = counter_claim(rng)
+def test_no_other_counters_redeem_hashcash(rng):
+    claim, solved = hashcash_claim(rng)
+    (n,) = solved["counters"]
+    for attempt in [(), (n, 0), (n, n), (-1,), (2**64,), (n - 1,)]:
+        with pytest.raises(TokenRefused) as refused:
+            redeemed(claim, counters=attempt)
+        assert str(refused.value) == seal.REFUSED
     with pytest.raises(TokenRefused):
-        redeem_claim(replace(claim, solution_digest=b""), counters)
+        redeemed(claim, proof=digest_proof(b""))
+
+
+@pytest.mark.parametrize(
+    ("make", "digest"), [(counter_claim, b""), (counter_claim, b"d" * 31), (hashcash_claim, b"d" * 32)]
+)
+def test_a_token_that_nothing_redeems_is_not_made(make, digest, rng):
+    claim, _ = make(rng)
+    with pytest.raises(ValueError, match="digest"):
+        seal_token(RING, replace(claim, proof_digest=digest), rng)
+
+
+def test_an_empty_digest_is_met_by_nothing(rng):
+    claim, solved = counter_claim(rng)
+    for attempt in ({"proof": b""}, {"counters": (0,)}, solved):
+        with pytest.raises(TokenRefused):
+            redeemed(replace(claim, proof_digest=b""), **attempt)
 
 
 @given(st.binary(max_size=200))
@@ -286,6 +454,7 @@ def test_unusable_rings_are_refused(keys):
         KeyRing(keys)
 
 
-def test_keys_and_secrets_do_not_show_in_print(rng):
+def test_keys_secrets_and_receipts_do_not_show_in_print():
+    assert "receipt" not in repr(OpenedAnswer(ANSWER, b"receipt"))
     assert repr(OLD)[2:-1] not in repr(KeyRing((OLD,)))
     assert "secret" not in repr(SOLUTION)

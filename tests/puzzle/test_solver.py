@@ -14,9 +14,9 @@ from dataclasses import replace
 import argon2.exceptions
 import pytest
 
-from modeltoll import wire
+from modeltoll import wire, wire_challenge, wire_messages
 from modeltoll.errors import SolveStopped, TollMalformed
-from modeltoll.puzzle import functions, searchers, squaring
+from modeltoll.puzzle import functions, proof, searchers, squaring
 from modeltoll.puzzle import solver as solving
 from modeltoll.puzzle.counter import Argon2idCounter, Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
@@ -296,8 +296,10 @@ def test_hashcash_reports_no_total():
 
 def test_the_registry_has_the_puzzles_of_the_wire_and_sizes_agree():
     assert set(PUZZLES.built_in) == set(wire.PUZZLES)
-    assert functions.SEED_BYTES == wire.SEED_BYTES
-    assert squaring.MODULUS_BYTES == wire.MODULUS_BYTES
+    assert functions.SEED_BYTES == wire_challenge.SEED_BYTES
+    assert functions.CHECK_BYTES == wire_challenge.CHECK_BYTES
+    assert squaring.MODULUS_BYTES == wire_challenge.MODULUS_BYTES
+    assert proof.PROOF_BYTES == wire_messages.PROOF_BYTES
 
 
 def test_a_client_loads_no_numpy():

@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeltoll.errors import SolveStopped, TollMalformed
+from modeltoll.errors import SolveStopped, TokenRefused, TollMalformed
 from modeltoll.puzzle.puzzle import SolveControl, expected_evaluations, expected_seconds
-from modeltoll.puzzle.seal import KeyRing, RedeemClaim, open_answer, seal_answer, seal_token
+from modeltoll.puzzle.seal import (
+    KeyRing,
+    RedeemClaim,
+    digest_proof,
+    open_answer,
+    open_token,
+    proof_of,
+    redeem_claim,
+    seal_answer,
+    seal_token,
+)
 from modeltoll.puzzle.solver import solve, solve_timelock
 from modeltoll.puzzle.squaring import square_repeatedly, squarers, time_lock_base, time_lock_value
 from modeltoll.puzzle.timelock import TimeLock, Trapdoor
 from modeltoll.records import Answer, MachineProfile, Solution, Work
 from modeltoll.testing.puzzles import check_puzzle
+from modeltoll.wire import Redemption
 
 PROFILE = MachineProfile("test", "made up", 1000.0, {256: 1000.0}, squarings=1000.0)
 TRAPDOOR = Trapdoor.generate()
@@ -71,15 +82,19 @@ def test_it_seals_an_answer():
     answer, rng = Answer(200, "text/plain", b"42"), random.Random(4)
     challenge, solution = LOCK.make(work(0.5), rng)
     payload = seal_answer(answer, solution, b"the challenge", rng)
-    assert open_answer(payload, LOCK.solve(challenge, SolveControl()), b"the challenge") == answer
+    assert open_answer(payload, LOCK.solve(challenge, SolveControl()), b"the challenge").answer == answer
 
 
-def test_no_token_redeems_it():
-    """Its counter is public."""
-    challenge, _ = LOCK.make(work(0.5), random.Random(5))
-    claim = RedeemClaim(Answer(200, "", b""), challenge, b"d" * 32, 1e9, "key:a", b"")
-    with pytest.raises(ValueError, match="time lock"):
-        seal_token(KeyRing((bytes(32),)), claim, random.Random(6))
+def test_its_proof_redeems_a_token_and_its_public_counter_does_not():
+    answer, (challenge, solution) = Answer(200, "", b"42"), LOCK.make(work(0.5), random.Random(5))
+    ring, rng = KeyRing((bytes(32),)), random.Random(6)
+    claim = RedeemClaim(answer, challenge, digest_proof(proof_of(solution)), 1e9, "key:a", b"")
+    opened = open_token(ring, seal_token(ring, claim, rng), "key:a", 1.0)
+    assert opened == claim
+    with pytest.raises(TokenRefused):
+        redeem_claim(opened, Redemption(b"", counters=solution.counters))
+    proof = proof_of(LOCK.solve(challenge, SolveControl()))
+    assert redeem_claim(opened, Redemption(b"", proof=proof)) == answer
 
 
 def test_only_its_own_locks_and_values_are_confirmed():

@@ -15,6 +15,7 @@ from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.pricing.tariff import new_account_share
 from modeltoll.records import Assessment, Caller, Charge, Leaks
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff, PublishedBatchTariff
 from modeltoll.simulation.replay import replay_attackers
@@ -83,8 +84,10 @@ def walk(tariff, traffic, caller):
         single = Assessment(
             *(part[place : place + 1] for part in (assessment.factors, assessment.rarest, assessment.bins))
         )
-        work = tariff.work(single, account_math.with_groups(after[0], after[1:]))
-        seconds.append(work.seconds)
+        account = dataclasses.replace(account_math.with_groups(after[0], after[1:]), settled_rows=after[0].rows - 1)
+        work = tariff.work(single, account)
+        new_account = tariff.new_account_seconds(caller) * new_account_share(1, after[0].rows - 1)
+        seconds.append(work.seconds + new_account)
         suspected.append(work.suspected)
     return np.array(seconds), np.array(suspected)
 
@@ -94,7 +97,7 @@ def walk(tariff, traffic, caller):
     st.lists(
         st.tuples(st.integers(0, 3), st.floats(0.0, 30.0), st.floats(0.0, 30.0), st.booleans()), min_size=1, max_size=60
     ),
-    st.sampled_from([Caller("key:a"), Caller("net:10.0.0.0/24"), MEMBER]),
+    st.sampled_from([Caller("key:a"), Caller("net:10.0.0.1"), MEMBER]),
 )
 def test_all_rows_at_once_cost_what_a_gateway_charges_one_by_one(tariff, drawn_rows, caller):
     traffic = Traffic(
@@ -111,7 +114,8 @@ def test_all_rows_at_once_cost_what_a_gateway_charges_one_by_one(tariff, drawn_r
 
 @pytest.mark.parametrize("caller", [Caller("key:a"), MEMBER], ids=lambda caller: caller.name)
 def test_a_long_theft_costs_what_a_gateway_charges_one_by_one(tariff, caller):
-    traffic = split_over_accounts(rows(300, 2.0), 3)
+    """Over so many rows that the surcharge of groups ends."""
+    traffic = split_over_accounts(rows(630, 2.0), 3)
     charged = ConformalBatchTariff(tariff, NAMES).charge(traffic, caller, np.random.default_rng(7))
     seconds, suspected = walk(tariff, traffic, caller)
     assert charged.suspected.any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.drift import DriftDetector
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
+from modeltoll.pricing.tariff import new_account_share
 from modeltoll.records import Caller, Charge, Leaks, LogEntry
 from modeltoll.testing.clock import FakeClock
 
@@ -84,7 +85,7 @@ def sample_callers(share: float = 1.0) -> Sequence[CallerPlan]:
         for place, name in enumerate(_NAMES)
     ]
     others = [
-        CallerPlan(Caller("net:198.51.100.0/24"), round(share * 40), (9.0, 11.0)),
+        CallerPlan(Caller("net:198.51.100.7"), round(share * 40), (9.0, 11.0)),
         CallerPlan(Caller("key:nightly-job", exempt=True), round(share * 48), rows=8),
         CallerPlan(Caller("key:partner", discount=0.5), round(share * 200), (2.0, 23.0)),
         CallerPlan(THIEF, round(share * 700), (13.5, 19.0), stolen=True),
@@ -148,7 +149,10 @@ async def _charge_request(
         tariff.identity,
         at,
     )
-    work = tariff.work(assessment, await traffic.ledger.charge(plan.caller, charge))
+    account = await traffic.ledger.charge(plan.caller, charge)
+    work = tariff.work(assessment, account)
+    admission = tariff.new_account_seconds(plan.caller) * new_account_share(plan.rows, account.rows - plan.rows)
+    work = replace(work, seconds=work.seconds + admission, new_account_seconds=admission)
     traffic.monitor.record(plan.caller, fingerprints, assessment, work)
     mode = "exempt" if plan.caller.exempt else "shadow" if traffic.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())

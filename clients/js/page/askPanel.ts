@@ -40,8 +40,8 @@ export class AskPanel {
     this.steps.start(question.description);
     byId("toll").scrollIntoView({ block: "nearest" });
     try {
-      const onToll = (toll: Toll, seconds: number): void => {
-        price = toll.typicalSeconds;
+      const onToll = (toll: Toll, seconds: number, sum: number): void => {
+        price = sum;
         if (isCurrent()) this.steps.showToll(toll, seconds);
       };
       const onProgress = (evaluations: number, most: number): void => {

@@ -33,21 +33,20 @@ export class Steps {
     this.mark("sent", "current", description);
   }
 
-  /** `seconds` is the time until the sealed answer came. */
+  /** `seconds` is the time until the toll came. */
   showToll(toll: Toll, seconds: number): void {
     const price = formatSeconds(toll.typicalSeconds);
+    const [time, puzzle] = [formatSeconds(seconds), describePuzzle(toll)];
     this.mark("sent", "done");
-    const puzzle = describePuzzle(toll);
-    this.mark(
-      "sealed",
-      "done",
-      `After ${formatSeconds(seconds)} the answer came, sealed by ${puzzle}: ${price} of work.`,
-    );
+    const text = toll.admission
+      ? `After ${time} the gateway asked a toll for admission, ${puzzle}: ${price} of work. Then it asks the model.`
+      : `After ${time} the answer came, sealed by ${puzzle}: ${price} of work.`;
+    this.mark("sealed", "done", text);
     byId("sealed-bytes").textContent = `${base64(toll.cargo.subarray(0, (SEAL_CHARACTERS * 3) / 4))}…`;
     this.mark("work", "current", "Starting");
     this.startTime = this.announceTime = performance.now();
     this.setWorking(true);
-    this.announce(`Sealed. The price is ${price} of work.`);
+    this.announce(`${toll.admission ? "A toll for admission" : "Sealed"}. The price is ${price} of work.`);
   }
 
   showProgress(evaluations: number, most: number): void {

@@ -1,6 +1,15 @@
 /** Requests answers, pays their tolls and reports the progress. */
 
-import { Purse, SealBroken, SolveStopped, TollError, TollTooDear, tollFetch, type Toll } from "../src/index.js";
+import {
+  Purse,
+  Receipts,
+  SealBroken,
+  SolveStopped,
+  TollError,
+  TollTooDear,
+  tollFetch,
+  type Toll,
+} from "../src/index.js";
 
 /** One request: `limit` is the most that is paid for it, in expected seconds of work. */
 export interface RequestOptions {
@@ -11,14 +20,14 @@ export interface RequestOptions {
   readonly signal: AbortSignal;
 }
 
-/** Receives the events of a request, in this order. `most` is 0 if there is no bound. */
+/** Receives the events of a request: each toll, and then its progress. `most` is 0 if there is no bound. */
 export interface RequestListener {
-  readonly onToll?: (toll: Toll, seconds: number) => void;
+  readonly onToll?: (toll: Toll, seconds: number, price: number) => void;
   readonly onProgress?: (evaluations: number, most: number) => void;
 }
 
 /**
- * The result of a request. `price` is what was asked and `workSeconds` the time that the work took, both in seconds;
+ * The result of a request. `price` is what was asked, for admission and for the answer together, and `workSeconds` the time that the work took, both in seconds;
  * `text` is the answer, or null if the price was above the limit.
  */
 export interface PaidAnswer {
@@ -29,7 +38,6 @@ export interface PaidAnswer {
 }
 
 const WORKER_URL = "worker.js"; // beside the page, whose policy allows workers of its own origin only
-const MEMORY_MIB = 64;
 const MIN_MEMORY_MIB = 1;
 const ANNOUNCED_MEMORY = /memory=(\d+)MiB/;
 
@@ -39,7 +47,8 @@ export function supportsArgon2id(): boolean {
 }
 
 export class TollClient {
-  private memoryMib = MEMORY_MIB;
+  private memoryMib = new Purse().memoryMib;
+  private readonly receipts = new Receipts();
 
   /** `notice` receives each limitation of this browser once, as a sentence. */
   constructor(
@@ -50,19 +59,23 @@ export class TollClient {
   /** Rejects with the error of `fetch` or of the client if there is no answer. */
   async request(options: RequestOptions, listener: RequestListener = {}): Promise<PaidAnswer> {
     const { path, body, key, limit, signal } = options;
-    let [price, workSeconds] = [0, 0];
+    let [price, paidPrice, workSeconds] = [0, 0, 0];
     const begin = performance.now();
     const fetch = tollFetch((input, init) => this.send(input, init), {
+      receipts: this.receipts,
       workerUrl: WORKER_URL,
       memoryMib: this.memoryMib,
       maxSeconds: 0, // so that `allow` is called for every toll
       allow: (toll) => {
-        price = toll.typicalSeconds;
-        listener.onToll?.(toll, (performance.now() - begin) / 1000);
+        price = paidPrice + toll.typicalSeconds;
+        listener.onToll?.(toll, (performance.now() - begin) / 1000, price);
         return price <= limit;
       },
       progress: (evaluations, most) => listener.onProgress?.(evaluations, most),
-      paid: ({ seconds }) => (workSeconds = seconds),
+      paid: ({ seconds }) => {
+        paidPrice = price;
+        workSeconds += seconds;
+      },
       notice: () =>
         this.notice("No worker can be started here: this page solves the tolls itself, in slices of 12 ms."),
     });

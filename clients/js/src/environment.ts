@@ -8,3 +8,8 @@ export function nodeProcess(): NodeJS.Process | undefined {
   const process: Partial<NodeJS.Process> | undefined = globals.process;
   return process?.getBuiltinModule ? globals.process : undefined;
 }
+
+/** Let the process end while the timer runs; a timer of a browser is a number. */
+export function unref(timer: ReturnType<typeof setTimeout> | number): void {
+  if (typeof timer === "object") timer.unref();
+}

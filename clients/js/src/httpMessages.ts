@@ -9,7 +9,7 @@ const BINARY_HEADER = "Inference-Header-Content-Length"; // Open Inference Proto
 /** A seal holds a content type and no other header, so the binary header's value stands there as a parameter. */
 const TYPE_WITH_LENGTH = /^(.*?); inference-header-content-length=(\d{1,10})$/;
 const BODY_HEADERS = ["content-encoding", "content-length", "content-type", "transfer-encoding"];
-const REQUEST_HEADERS = [...BODY_HEADERS, "expect", "range"];
+const REQUEST_HEADERS = [...BODY_HEADERS, "expect", "range", "toll-settle"];
 const TOLL_HEADERS = [...BODY_HEADERS, "cache-control", "etag", "trailer", "www-authenticate"];
 const BODILESS_STATUSES: ReadonlySet<number> = new Set([204, 205, 304]);
 
@@ -23,12 +23,17 @@ export function isFinalStatus(status: number): boolean {
   return status >= 200 && status !== STATUS && !(status >= 300 && status < 400);
 }
 
-/** The whole body. Rejects with `TollMalformed` as soon as it is known to be larger than any toll. */
+/**
+ * The whole body. Rejects with `TollMalformed` as soon as it is known to be larger than any toll: no more is inflated.
+ * Two layers of compression are refused unread, for the inner one may be larger than both its ends.
+ */
 export async function readBounded(response: Response): Promise<Bytes> {
   const tooLarge = new TollMalformed(`the toll is larger than ${MAX_TOLL_BYTES} bytes`);
-  if (Number(response.headers.get("content-length")) > MAX_TOLL_BYTES) {
-    void response.body?.cancel().catch(() => {});
-    throw tooLarge;
+  const codings = (response.headers.get("content-encoding") ?? "").split(",").map((coding) => coding.trim());
+  const isLayered = codings.filter((coding) => coding && coding.toLowerCase() !== "identity").length > 1;
+  if (isLayered || Number(response.headers.get("content-length")) > MAX_TOLL_BYTES) {
+    discard(response);
+    throw isLayered ? new TollMalformed("the toll is compressed more than once") : tooLarge;
   }
   if (!response.body) return new Uint8Array();
   const reader = response.body.getReader();
@@ -43,6 +48,11 @@ export async function readBounded(response: Response): Promise<Bytes> {
     chunks.push(chunk.value);
   }
   return concat(chunks);
+}
+
+/** Give up a response without reading its body. */
+export function discard(response: Response): void {
+  void response.body?.cancel().catch(() => {});
 }
 
 /** The headers of a redemption, taken from the request whose answer it fetches. */

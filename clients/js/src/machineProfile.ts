@@ -6,6 +6,8 @@ import type { Challenge } from "./records.js";
 export const SHA256_RATE = 2_012_000.0;
 export const SQUARING_RATE = 89_845.0;
 export const ARGON2ID_RATES: Readonly<Record<number, number>> = {
+  64: 15560.0,
+  128: 10470.0,
   256: 5917.1,
   512: 3163.7,
   1024: 1625.1,

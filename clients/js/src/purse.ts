@@ -2,6 +2,8 @@
 
 import { TollTooDear } from "./errors.js";
 import { expectedSeconds } from "./machineProfile.js";
+import { defaultMemoryMib } from "./offeredMemory.js";
+import { Receipts } from "./receipts.js";
 import type { Mode, PuzzleName, Solution, Toll } from "./records.js";
 import { solve } from "./solve.js";
 import { PUZZLES } from "./wire.js";
@@ -30,7 +32,10 @@ export interface PurseOptions {
   deadlineSeconds?: number;
   /** How many workers may solve one toll, at most one for each core; 4 by default. */
   cores?: number;
-  /** The most argon2id memory of one worker, in whole MiB; announced to the server. 64 by default. */
+  /**
+   * The most argon2id memory of one worker, in whole MiB; announced to the server. By default 256 if the machine has at
+   * least 4 GiB and WebAssembly gets that much, else 64.
+   */
   memoryMib?: number;
   /** The puzzles that may be solved; by default all that this client knows and the engine can solve. */
   puzzles?: readonly PuzzleName[];
@@ -44,6 +49,8 @@ export interface PurseOptions {
   notice?: NoticeListener;
   /** The URL of `modeltoll/worker`, for pages whose policy allows workers of their own origin only. */
   workerUrl?: string | URL;
+  /** Receipts that several purses share; by default the purse's own. */
+  receipts?: Receipts;
   /** A monotonic clock, in seconds. */
   clock?: () => number;
 }
@@ -59,6 +66,8 @@ export class Purse {
   readonly maxSeconds: number;
   readonly memoryMib: number;
   readonly puzzles: readonly PuzzleName[];
+  /** Receipts of opened seals that were not returned yet. */
+  readonly receipts: Receipts;
   private readonly options: PurseOptions;
   private readonly perHour: number;
   private readonly cores: number;
@@ -68,8 +77,8 @@ export class Purse {
 
   /** Throws `RangeError` if a limit is negative or not a number, or a puzzle is unknown. */
   constructor(options: PurseOptions = {}) {
-    const { maxSeconds = 30, maxSecondsPerHour = Infinity, deadlineSeconds = 0, memoryMib = 64 } = options;
-    const { cores = DEFAULT_CORES, puzzles = PUZZLES } = options;
+    const { maxSeconds = 30, maxSecondsPerHour = Infinity, deadlineSeconds = 0 } = options;
+    const { cores = DEFAULT_CORES, puzzles = PUZZLES, memoryMib = defaultMemoryMib() } = options;
     for (const [name, limit] of Object.entries({ maxSeconds, maxSecondsPerHour, deadlineSeconds })) {
       if (typeof limit !== "number" || !(limit >= 0))
         throw new RangeError(`${name} must be a number of seconds, at least 0`);
@@ -84,6 +93,7 @@ export class Purse {
     this.memoryMib = memoryMib;
     this.cores = Math.min(Math.floor(cores), coreCount());
     this.puzzles = hasWebAssembly() ? puzzles : puzzles.filter((name) => name !== "argon2id");
+    this.receipts = options.receipts ?? new Receipts();
     this.clock = options.clock ?? monotonicSeconds;
   }
 

@@ -33,7 +33,9 @@ export interface Toll {
   readonly rows: number;
   readonly typicalSeconds: number;
   /** Whether it is an admission toll: its token holds the request, which the server handles once it is redeemed. */
-  readonly entry: boolean;
+  readonly admission: boolean;
+  /** Where the token is redeemed, or the receipt of a seal returned (empty: it has none), relative to the request's URL. */
+  readonly reference: string;
 }
 
 /** One counter per part, and the parts' secrets, concatenated (empty for hashcash). */
@@ -42,9 +44,15 @@ export interface Solution {
   readonly secret: Bytes;
 }
 
-/** The content of a seal. */
+/** An answer of the model server. */
 export interface Answer {
   readonly status: number;
   readonly contentType: string;
   readonly body: Bytes;
+}
+
+/** The content of a seal: `receipt` is opaque, and empty if the server settles nothing. */
+export interface OpenedSeal {
+  readonly answer: Answer;
+  readonly receipt: Bytes;
 }

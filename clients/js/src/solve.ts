@@ -2,6 +2,7 @@
 
 import { concat, equal, fromInteger, toInteger } from "./bytes.js";
 import { InsufficientMemory, SolveStopped, TollMalformed } from "./errors.js";
+import { Interruption } from "./interruption.js";
 import { evaluationRate, expectedSeconds } from "./machineProfile.js";
 import type { Bytes, Challenge, Part, Solution } from "./records.js";
 import type { Hit, SearchTask, Task, TaskResult } from "./task.js";
@@ -56,35 +57,6 @@ async function acquireWorkers(challenge: Challenge, { pool, cores, notice }: Sol
   if (seconds < INLINE_SECONDS) return [inlineWorker()];
   const useful = challenge.puzzle === "timelock" ? 1 : Math.ceil(seconds / SECONDS_PER_WORKER);
   return pool.acquire(Math.min(cores, useful), notice);
-}
-
-/** Rejects when the signal is aborted or the deadline has passed. */
-class Interruption {
-  private readonly interrupted: Promise<never>;
-  private readonly signal: AbortSignal | undefined;
-  private onAbort: (() => void) | undefined;
-  private timer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor({ signal, deadlineSeconds }: SolveOptions) {
-    this.signal = signal;
-    this.interrupted = new Promise((_, reject) => {
-      this.onAbort = (): void => reject(signal?.reason);
-      if (deadlineSeconds === undefined) return;
-      const late = new SolveStopped("the work was not done before its deadline");
-      this.timer = setTimeout(() => reject(late), Math.min(1000 * deadlineSeconds, 2 ** 31 - 1));
-    });
-    this.interrupted.catch(() => {}); // `race` reports it
-    if (this.onAbort) signal?.addEventListener("abort", this.onAbort);
-  }
-
-  race<T>(work: Promise<T>): Promise<T> {
-    return Promise.race([work, this.interrupted]);
-  }
-
-  dispose(): void {
-    clearTimeout(this.timer);
-    if (this.onAbort) this.signal?.removeEventListener("abort", this.onAbort);
-  }
 }
 
 /** The workers of one challenge: what each is running, its rate, and how much is done. */

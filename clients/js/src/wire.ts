@@ -9,16 +9,20 @@ import { TollMalformed } from "./errors.js";
 import { isObject, type JsonObject, parseJson, readBytes, readInteger } from "./json.js";
 import type { Bytes, Challenge, Mode, Part, PuzzleName, Toll } from "./records.js";
 
-export const VERSION = 1;
+export const VERSION = 2;
 export const STATUS = 402;
 export const ACCEPT_HEADER = "Toll-Accept";
-export const REDEEM_PATH = "/.well-known/modeltoll/redeem";
+export const SETTLE_HEADER = "Toll-Settle";
+export const SETTLE_PATH = ".well-known/modeltoll/settle"; // below the gateway's root
+export const RECEIPT_HEADER = "Toll-Receipt"; // of the gateway's free answers
+export const MAX_HEADER_RECEIPTS = 16;
+export const MAX_SETTLEMENT_RECEIPTS = 64;
+export const MAX_RECEIPT_BYTES = 256;
 export const MAX_TOLL_BYTES = 88 * 2 ** 20; // a 402 with a sealed answer of 64 MiB
 export const MODULUS_BYTES = 256;
 
-/** All puzzles, the preferred first. Hashcash is for redeem mode only, the time lock for sealed mode only. */
+/** All puzzles, the preferred first. Hashcash is for redeem mode only: its solution is no secret. */
 export const PUZZLES: readonly PuzzleName[] = ["argon2id", "sha256", "hashcash", "timelock"];
-const UNSUPPORTED: Readonly<Record<Mode, PuzzleName>> = { sealed: "hashcash", redeem: "timelock" };
 
 const MAX_PARTS = 16;
 const MAX_BOUND = Number.MAX_SAFE_INTEGER;
@@ -26,15 +30,27 @@ const MAX_MEMORY_KIB = 256 * 1024;
 const SEED_BYTES = 16;
 const CHECK_BYTES = 16;
 const MAX_TYPICAL_SECONDS = 1e9;
+const REFERENCE = /^(?:\.\.\/){0,64}\.well-known\/modeltoll\/(redeem|settle)$/;
 
 /** Whether such a puzzle can open a toll of that mode. */
 export function supportsMode(puzzle: PuzzleName, mode: Mode): boolean {
-  return UNSUPPORTED[mode] !== puzzle;
+  return puzzle !== "hashcash" || mode === "redeem";
 }
 
-/** The value of `Toll-Accept`: `argon2id, sha256; mode=sealed; memory=64MiB`. */
+/** The value of `Toll-Accept`: `argon2id, sha256; mode=sealed; memory=64MiB; receipts`. */
 export function formatAccept(puzzles: readonly PuzzleName[], mode: Mode, memoryMib: number): string {
-  return `${puzzles.filter((name) => supportsMode(name, mode)).join(", ")}; mode=${mode}; memory=${Math.floor(memoryMib)}MiB`;
+  const names = puzzles.filter((name) => supportsMode(name, mode)).join(", ");
+  return `${names}; mode=${mode}; memory=${Math.floor(memoryMib)}MiB; receipts`;
+}
+
+/** The value of `Toll-Settle`: at most `MAX_HEADER_RECEIPTS` receipts. */
+export function formatSettle(receipts: readonly Uint8Array[]): string {
+  return receipts.map(encodeBase64url).join(", ");
+}
+
+/** The body that a client posts to the settle path: 1 to `MAX_SETTLEMENT_RECEIPTS` receipts. */
+export function encodeSettlement(receipts: readonly Uint8Array[]): string {
+  return JSON.stringify({ receipts: receipts.map(encodeBase64url) });
 }
 
 /** The bytes that every seal covers: version, mode and the whole puzzle, as ASCII JSON with sorted keys. */
@@ -85,16 +101,25 @@ function decodeToll(members: JsonObject): Toll {
   if (!supportsMode(challenge.puzzle, mode)) {
     throw new TollMalformed(`a ${challenge.puzzle} puzzle cannot open a toll of mode ${mode}`);
   }
-  const cargo = readBytes(members, mode === "sealed" ? "sealed" : "token");
-  const rows = readInteger(members, "rows", 1, MAX_BOUND);
   return {
     mode,
     challenge,
-    cargo,
-    rows,
+    cargo: readBytes(members, mode === "sealed" ? "sealed" : "token"),
+    rows: readInteger(members, "rows", 1, MAX_BOUND),
     typicalSeconds: typical,
-    entry: mode === "redeem" && members["entry"] === true,
+    admission: mode === "redeem" && members["admission"] === true,
+    reference: mode === "redeem" || "settle" in members ? readReference(members, mode) : "",
   };
+}
+
+/** Where a token is redeemed, or a receipt returned: the only paths to which a toll may refer. */
+function readReference(members: JsonObject, mode: Mode): string {
+  const name = mode === "redeem" ? "redeem" : "settle";
+  const reference = members[name];
+  if (typeof reference !== "string" || REFERENCE.exec(reference)?.[1] !== name) {
+    throw new TollMalformed(`the toll's '${name}' is not a relative reference to the gateway's path for it`);
+  }
+  return reference;
 }
 
 /** Parse and check the `puzzle` member of a toll; throws `TollMalformed`. */
@@ -137,7 +162,11 @@ function decodeModulus(members: JsonObject): Bytes {
   return modulus;
 }
 
-/** The body that a client posts to the redeem path. */
-export function encodeRedemption(token: Uint8Array, counters: readonly number[]): string {
-  return JSON.stringify({ token: encodeBase64url(token), solution: counters });
+/** The body that a client posts to the redeem path: a proof, or where the puzzle has no secret (hashcash) counters. */
+export function encodeRedemption(
+  token: Uint8Array,
+  solved: { proof: Uint8Array } | { counters: readonly number[] },
+): string {
+  const member = "proof" in solved ? { proof: encodeBase64url(solved.proof) } : { solution: solved.counters };
+  return JSON.stringify({ token: encodeBase64url(token), ...member });
 }

@@ -1,6 +1,6 @@
 /** The workers of this page or process: at most two for each core, however many tolls are solved at once. */
 
-import { globals, nodeProcess } from "./environment.js";
+import { globals, nodeProcess, unref } from "./environment.js";
 import { inlineWorker, type SolverWorker, startWorker } from "./workers.js";
 
 const MAX_WORKERS_PER_CORE = 2; // so that a long toll does not hold up the short ones
@@ -84,11 +84,6 @@ export class WorkerPool {
     this.unavailable = true;
     return inlineWorker();
   }
-}
-
-/** Let the process end while the timer runs; a timer of a browser is a number. */
-function unref(timer: ReturnType<typeof setTimeout> | number): void {
-  if (typeof timer === "object") timer.unref();
 }
 
 const pools = new Map<string, WorkerPool>();

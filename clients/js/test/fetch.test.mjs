@@ -3,9 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { Purse, SealBroken, SolveStopped, TollMalformed, tollFetch, TollTooDear } from "modeltoll";
-import { ANSWER, TestGateway, KEY, makeToll } from "./testGateway.mjs";
+import { ANSWER, KEY, makeToll, REDEEM_PATH, TestGateway } from "./testGateway.mjs";
 
-const REDEEM_PATH = "/.well-known/modeltoll/redeem";
 const HUGE = 2 ** 53 - 1;
 const key = { authorization: KEY };
 let gateway;
@@ -90,12 +89,16 @@ test("Toll-Accept announces the client's abilities, unless the caller sets it or
     await tollFetch(undefined, options)(url, { headers });
     return gateway.requests.at(-1).headers["toll-accept"];
   };
-  assert.equal(await announced({}), "argon2id, sha256, timelock; mode=sealed; memory=64MiB");
-  assert.equal(await announced({ puzzles: ["sha256"], memoryMib: 8 }), "sha256; mode=sealed; memory=8MiB");
+  assert.equal(await announced({ memoryMib: 64 }), "argon2id, sha256, timelock; mode=sealed; memory=64MiB; receipts");
+  assert.equal(await announced({ puzzles: ["sha256"], memoryMib: 8 }), "sha256; mode=sealed; memory=8MiB; receipts");
+  assert.match(await announced({}), /; memory=(64|256)MiB; receipts$/);
   assert.equal(await announced({}, { "toll-accept": "sha256" }), "sha256");
   assert.equal(await announced({ announce: false }), undefined);
   gateway.handlers["/infer"] = (_, response) => response.end("free");
-  assert.equal(await announced({ mode: "redeem" }), "argon2id, sha256, hashcash; mode=redeem; memory=64MiB");
+  assert.equal(
+    await announced({ mode: "redeem", memoryMib: 64 }),
+    "argon2id, sha256, hashcash, timelock; mode=redeem; memory=64MiB; receipts",
+  );
 });
 
 test("a redemption carries the request's own credentials, and nothing of its body", async () => {
@@ -111,7 +114,7 @@ test("a redemption carries the request's own credentials, and nothing of its bod
     [method, headers.authorization, headers["content-type"], headers.range],
     ["POST", KEY, "application/json", undefined],
   );
-  assert.deepEqual(Object.keys(JSON.parse(body)), ["token", "solution"]);
+  assert.deepEqual(Object.keys(JSON.parse(body)), ["token", "proof"]);
 });
 
 const OTHER_RESPONSES = {
@@ -161,13 +164,16 @@ for (const status of [301, 302, 303, 307, 308]) {
   });
 }
 
-test("a redemption goes to the request's origin, whatever URL the toll names", async () => {
-  const document = await makeToll(ANSWER, { mode: "redeem" });
-  document.toll.redeem = otherGateway.url + REDEEM_PATH;
+test("a redemption goes to the gateway below whose prefix the request went", async () => {
+  const prefix = "/models/v1";
   gateway.serveToll();
-  const response = await tollFetch()(gateway.serve402(document), { headers: key });
+  gateway.handlers[prefix + REDEEM_PATH] = gateway.handlers[REDEEM_PATH];
+  const document = await makeToll(ANSWER, { mode: "redeem", path: "/v2/models/m/infer" });
+  assert.equal(document.toll.redeem, "../../../.well-known/modeltoll/redeem");
+  const url = gateway.serve402(document, `${prefix}/v2/models/m/infer`);
+  const response = await tollFetch()(`${url}?version=1`, { headers: key });
   assert.deepEqual(await bytesOf(response), ANSWER.body);
-  assert.deepEqual(otherGateway.paths(), []);
+  assert.deepEqual(gateway.paths(), [`${prefix}/v2/models/m/infer`, prefix + REDEEM_PATH]);
 });
 
 test("a token that came through a redirect to another host is neither solved nor redeemed", async () => {
@@ -194,30 +200,6 @@ test("a toll on a toll is not paid", async () => {
   gateway.serve402(await makeToll(ANSWER, { mode: "redeem" }), REDEEM_PATH);
   await assert.rejects(tollFetch(undefined, { purse, mode: "redeem" })(url, { headers: key }), /a toll on a toll/);
   assert.deepEqual([gateway.paths(), purse.payments.length], [["/infer", REDEEM_PATH], 1]);
-});
-
-/** The URL of a request with an admission toll, whose redemption is answered with `next`. */
-async function serveAdmission(next) {
-  const admission = await makeToll(ANSWER, { mode: "redeem" });
-  admission.toll.entry = true;
-  gateway.serve402(next, REDEEM_PATH);
-  return gateway.serve402(admission);
-}
-
-test("an admission toll may be followed by the toll for the answer", async () => {
-  const purse = new Purse();
-  const url = await serveAdmission(await makeToll(ANSWER));
-  const response = await tollFetch(undefined, { purse })(url, { headers: key });
-  assert.deepEqual(await bytesOf(response), ANSWER.body);
-  assert.deepEqual([gateway.paths(), purse.payments.length], [["/infer", REDEEM_PATH], 2]);
-});
-
-test("an admission toll may not be followed by a second one", async () => {
-  const second = await makeToll(ANSWER, { mode: "redeem" });
-  second.toll.entry = true;
-  const paid = tollFetch()(await serveAdmission(second), { headers: key });
-  await assert.rejects(paid, /a toll on a toll/);
-  assert.deepEqual(gateway.paths(), ["/infer", REDEEM_PATH]);
 });
 
 for (const status of [301, 307, 402]) {

@@ -19,7 +19,11 @@ after(() => gateway.close());
 beforeEach(() => gateway.reset());
 
 const fetchWithoutWork = () =>
-  tollFetch(undefined, { progress: () => assert.fail("work was done"), paid: () => assert.fail("paid") });
+  tollFetch(undefined, {
+    memoryMib: 64,
+    progress: () => assert.fail("work was done"),
+    paid: () => assert.fail("paid"),
+  });
 
 function withChange(change) {
   const copy = JSON.parse(document);
@@ -37,9 +41,36 @@ const remove =
     delete path.reduce((inner, name) => inner[name], toll)[last];
   };
 
+/** The same toll in redeem mode, with a further change. */
+const asRedeemable = (change) => (toll) => {
+  Object.assign(toll, { mode: "redeem", token: toll.sealed, redeem: ".well-known/modeltoll/redeem" });
+  change(toll);
+};
+
+const PATH = ".well-known/modeltoll";
+const REFERENCES = [
+  null,
+  7,
+  true,
+  [],
+  {},
+  "",
+  "/",
+  "../",
+  `${"../".repeat(65)}${PATH}/redeem`,
+  ...["https://other.example/", "//other.example/", "/", "./", "..", "\\\\other.example\\", " "].flatMap((start) => [
+    `${start}${PATH}/redeem`,
+    `${start}${PATH}/settle`,
+  ]),
+  ...["/", "?a=b", "#a", "/..", "\n", "%2f", "s"].flatMap((end) => [`${PATH}/redeem${end}`, `${PATH}/settle${end}`]),
+  ...["..%2f", "%2e%2e/", "../a/../", ".../", "..//"].flatMap((step) => [
+    `${step}${PATH}/redeem`,
+    `${step}${PATH}/settle`,
+  ]),
+];
 const NOT_INTEGERS = [null, -1, 0, 1.5, true, "5", [], {}, 1e30, 1e300];
 const VALUES = [
-  { set: setMember, name: "v", values: [null, 0, 2, true, "1"] },
+  { set: setMember, name: "v", values: [null, 0, 1, 3, true, "2"] },
   { set: setMember, name: "mode", values: [null, "free", 1, ["sealed"]] },
   { set: setMember, name: "rows", values: NOT_INTEGERS },
   { set: setMember, name: "typical_seconds", values: [null, -1, true, "1", 1e10] },
@@ -79,14 +110,15 @@ const MALFORMED = {
       parts: toll.puzzle.parts,
     };
   },
-  "a time lock in redeem mode": (toll) => {
-    toll.puzzle = {
-      name: "timelock",
-      modulus: Buffer.alloc(256, 0xff).toString("base64url"),
-      parts: toll.puzzle.parts,
-    };
-    toll.mode = "redeem";
-  },
+  ...Object.fromEntries(
+    REFERENCES.flatMap((reference) => [
+      [`redeem ${JSON.stringify(reference)}`, asRedeemable((toll) => void (toll.redeem = reference))],
+      [`settle ${JSON.stringify(reference)}`, setMember("settle", reference)],
+    ]),
+  ),
+  "redeem of the settle path": asRedeemable((toll) => void (toll.redeem = ".well-known/modeltoll/settle")),
+  "settle of the redeem path": setMember("settle", ".well-known/modeltoll/redeem"),
+  "redeem mode without redeem": asRedeemable((toll) => void delete toll.redeem),
 };
 
 for (const [name, change] of Object.entries(MALFORMED)) {
@@ -129,6 +161,35 @@ for (const [name, change] of Object.entries(UNOPENABLE)) {
   });
 }
 
+test("a toll that is compressed twice is refused unread", async () => {
+  const bomb = gzipSync(gzipSync(Buffer.alloc(100 * MIB)));
+  for (const codings of ["gzip, gzip", "gzip,identity , br"]) {
+    gateway.handlers["/infer"] = (_, response) => {
+      response.writeHead(402, { "content-type": "application/json", "content-encoding": codings }).end(bomb);
+    };
+    await assert.rejects(fetchWithoutWork()(`${gateway.url}/infer`), /compressed more than once/);
+  }
+});
+
+test("without WebCrypto, as in a page over http, no work is done for what could not be opened", async () => {
+  const redeemable = withChange(asRedeemable(() => {}));
+  const crypto = Object.getOwnPropertyDescriptor(globalThis, "crypto");
+  for (const value of [{}, undefined]) {
+    for (const toll of [document, redeemable]) {
+      const url = gateway.serve402(toll);
+      Object.defineProperty(globalThis, "crypto", { value, configurable: true });
+      try {
+        await assert.rejects(
+          fetchWithoutWork()(url),
+          (error) => error instanceof TollError && /https/.test(error.message),
+        );
+      } finally {
+        Object.defineProperty(globalThis, "crypto", crypto);
+      }
+    }
+  }
+});
+
 const OVERSIZED = {
   streamed: [Buffer.alloc(MIB, "A"), 100, {}],
   announced: [Buffer.from("0"), 1, { "content-length": String(100 * MIB) }],
@@ -162,6 +223,12 @@ test("a seal whose content is not an answer is refused", async () => {
   ]) {
     await assert.rejects(tollFetch()(gateway.serveToll(answer)), SealBroken);
   }
+});
+
+test("a seal with another padding than zeros is refused, and one with zeros is opened", async () => {
+  const response = await tollFetch()(gateway.serveToll(ANSWER, { length: 4096, padding: 0 }));
+  assert.deepEqual(Buffer.from(await response.arrayBuffer()), ANSWER.body);
+  await assert.rejects(tollFetch()(gateway.serveToll(ANSWER, { length: 4096, padding: 1 })), SealBroken);
 });
 
 test("a connection that breaks during the redemption is the network's error", async () => {

@@ -9,7 +9,16 @@ import { sizes } from "../scripts/size.mjs";
 const read = (path) => readFileSync(new URL(`../${path}`, import.meta.url), "utf8");
 
 test("the package exports its public interface and nothing else", () => {
-  const names = ["Purse", "SealBroken", "SolveStopped", "TollError", "TollMalformed", "TollTooDear", "tollFetch"];
+  const names = [
+    "Purse",
+    "Receipts",
+    "SealBroken",
+    "SolveStopped",
+    "TollError",
+    "TollMalformed",
+    "TollTooDear",
+    "tollFetch",
+  ];
   assert.deepEqual(Object.keys(modeltoll).toSorted(), names);
 });
 

@@ -3,11 +3,14 @@
 import { createServer } from "node:http";
 import { createEvaluator } from "../build/argon2id.js";
 import { counterBytes, encodeBase64url } from "../build/bytes.js";
-import { canonicalChallenge, decodeChallenge, REDEEM_PATH } from "../build/wire.js";
+import { proofOf } from "../build/seal.js";
+import { canonicalChallenge, decodeChallenge } from "../build/wire.js";
 
 export const KEY = "Bearer test-key";
 export const ANSWER = { status: 200, type: "application/json", body: Buffer.from('{"p": [0.9, 0.1]}') };
-const LABEL = new TextEncoder().encode("modeltoll seal v1");
+export const REDEEM_PATH = "/.well-known/modeltoll/redeem";
+export const SETTLE_PATH = "/.well-known/modeltoll/settle";
+const LABEL = new TextEncoder().encode("modeltoll seal v2");
 
 /** F(n). */
 async function evaluate(seed, n, memoryKib) {
@@ -15,13 +18,32 @@ async function evaluate(seed, n, memoryKib) {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", Buffer.concat([seed, counterBytes(n)])));
 }
 
-async function seal(secret, associated, answer) {
+/** A big-endian integer of that many bytes. */
+function integer(value, size) {
+  const bytes = Buffer.alloc(size);
+  bytes.writeUIntBE(value, size - Math.min(size, 6), Math.min(size, 6));
+  return bytes;
+}
+
+/** What is sealed; `length` pads it with zeros, or with `padding`. */
+export function plaintextOf(answer, { receipt = Buffer.alloc(0), length = 0, padding = 0 } = {}) {
+  const type = Buffer.from(answer.type, "ascii");
+  const content = Buffer.concat([
+    integer(type.length, 2),
+    type,
+    integer(answer.status, 2),
+    integer(receipt.length, 2),
+    receipt,
+    integer(answer.body.length, 8),
+    answer.body,
+  ]);
+  return Buffer.concat([content, Buffer.alloc(Math.max(0, length - content.length), padding)]);
+}
+
+export async function seal(secret, associated, plaintext) {
   const raw = await crypto.subtle.importKey("raw", secret, "HKDF", false, ["deriveKey"]);
   const derivation = { name: "HKDF", hash: "SHA-256", salt: new Uint8Array(), info: LABEL };
   const key = await crypto.subtle.deriveKey(derivation, raw, { name: "AES-GCM", length: 256 }, false, ["encrypt"]);
-  const typeLength = Buffer.from([answer.type.length >> 8, answer.type.length & 255]);
-  const status = Buffer.from([answer.status >> 8, answer.status & 255]);
-  const plaintext = Buffer.concat([typeLength, Buffer.from(answer.type, "ascii"), status, answer.body]);
   const iv = crypto.getRandomValues(new Uint8Array(12));
   const ciphertext = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData: associated }, key, plaintext);
   return Buffer.concat([iv, new Uint8Array(ciphertext)]);
@@ -34,20 +56,37 @@ async function makePart(n, { memoryKib, bound, start }) {
   return { secret: f.subarray(16), part: start ? { ...part, start } : part };
 }
 
-/** The document of a 402 whose solution is `counters`. `bound` may be larger than they need. */
+/** The relative reference from a request's path to a path of the gateway. */
+export function referenceTo(target, path) {
+  return "../".repeat(path.split("/").length - 2) + target.slice(1);
+}
+
+/**
+ * The document of a 402 whose solution is `counters`. `bound` may be larger than they need. `path` is that of the
+ * request; sealed tolls have the `receipt`, if there is one, and `plaintext` in place of the answer's.
+ */
 export async function makeToll(answer = ANSWER, options = {}) {
   const { mode = "sealed", memoryKib = 0, counters = [7], bound = 16, start = 0 } = options;
+  const { path = "/infer", receipt, length, padding, plaintext, admission } = options;
   const parts = await Promise.all(counters.map((n) => makePart(n, { memoryKib, bound, start })));
   const cost = memoryKib ? { m_kib: memoryKib, t: 1, p: 1 } : {};
   const puzzle = { name: memoryKib ? "argon2id" : "sha256", ...cost, parts: parts.map(({ part }) => part) };
   const secret = Buffer.concat(parts.map((each) => each.secret));
   const cargo =
     mode === "sealed"
-      ? await seal(secret, canonicalChallenge(decodeChallenge(puzzle), mode), answer)
-      : Buffer.from(`token of ${counters.join()}`);
+      ? await seal(
+          secret,
+          canonicalChallenge(decodeChallenge(puzzle), mode),
+          plaintext ?? plaintextOf(answer, { receipt, length, padding }),
+        )
+      : Buffer.from(`token of ${encodeBase64url(await proofOf({ counters, secret }))}`);
   const toll = {
-    v: 1,
+    v: 2,
+    id: parts[0].part.seed,
     mode,
+    ...(mode === "redeem" && { redeem: referenceTo(REDEEM_PATH, path) }),
+    ...(receipt && { settle: referenceTo(SETTLE_PATH, path) }),
+    ...(admission && { admission }),
     rows: 1,
     typical_seconds: 0.01,
     [mode === "sealed" ? "sealed" : "token"]: encodeBase64url(cargo),
@@ -117,11 +156,11 @@ export class TestGateway {
   serveToll(answer = ANSWER, options = {}, path = "/infer") {
     this.handlers[path] = async (request, response) => {
       const mode = (request.headers["toll-accept"] ?? "").includes("mode=redeem") ? "redeem" : "sealed";
-      send402(response, await makeToll(answer, { mode, ...options }));
+      send402(response, await makeToll(answer, { mode, path, ...options }));
     };
     this.handlers[REDEEM_PATH] = (request, response, body) => {
-      const { token, solution } = JSON.parse(body);
-      const isSolved = Buffer.from(token, "base64url").toString() === `token of ${solution}`;
+      const { token, proof } = JSON.parse(body);
+      const isSolved = Buffer.from(token, "base64url").toString() === `token of ${proof}`;
       if (isSolved && request.headers.authorization === KEY) {
         response.writeHead(answer.status, { "content-type": answer.type, "x-redeemed": "yes" }).end(answer.body);
       } else {
@@ -129,6 +168,31 @@ export class TestGateway {
       }
     };
     return this.url + path;
+  }
+
+  /**
+   * Ask sealed tolls with a receipt each at `prefix` + "/infer", and count the receipts that are returned. `settled` are
+   * those of the requests that were answered, and of the posted ones; `posts` has the number of receipts in each POST.
+   * `refuse` may answer a request otherwise, and then returns true; its receipts are not counted.
+   */
+  serveSettling({ prefix = "", refuse = async () => false, answer = ANSWER, options = {} } = {}) {
+    const state = { issued: [], settled: [], posts: [], headers: [] };
+    this.handlers[`${prefix}/infer`] = async (request, response) => {
+      const returned = request.headers["toll-settle"]?.split(", ") ?? [];
+      state.headers.push(returned);
+      if (await refuse(request, response, returned)) return;
+      state.settled.push(...returned);
+      const receipt = Buffer.from(crypto.getRandomValues(new Uint8Array(110)));
+      state.issued.push(receipt.toString("base64url"));
+      send402(response, await makeToll(answer, { receipt, ...options }));
+    };
+    this.handlers[prefix + SETTLE_PATH] = (request, response, body) => {
+      const { receipts } = JSON.parse(body);
+      state.posts.push(receipts.length);
+      state.settled.push(...receipts);
+      response.writeHead(204).end();
+    };
+    return { url: `${this.url}${prefix}/infer`, ...state };
   }
 
   /** The paths of all requests, in order. */

@@ -4,15 +4,24 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { createEvaluator, createHashWasmEvaluator } from "../build/argon2id.js";
+import { resolveReference } from "../build/callerRequest.js";
 import { sharedPool } from "../build/workerPool.js";
 import { fromInteger } from "../build/bytes.js";
 import { TollMalformed } from "../build/errors.js";
 import { runTask } from "../build/task.js";
 import { ARGON2ID_RATES, SHA256_RATE, SQUARING_RATE } from "../build/machineProfile.js";
-import { openSeal } from "../build/seal.js";
+import { openSeal, proofOf } from "../build/seal.js";
 import { largestDigest, solve } from "../build/solve.js";
 import { timelockBase, timelockValue } from "../build/timelock.js";
-import { canonicalChallenge, decodeChallenge, encodeRedemption, findToll } from "../build/wire.js";
+import {
+  canonicalChallenge,
+  decodeChallenge,
+  encodeRedemption,
+  encodeSettlement,
+  findToll,
+  formatAccept,
+  formatSettle,
+} from "../build/wire.js";
 
 const ROOT = new URL("../../../", import.meta.url);
 const SHA1 = "hashcash-sha1"; // the paper's puzzle, which this client does not support
@@ -75,11 +84,12 @@ for (const row of vectors("puzzle").filter(({ puzzle }) => puzzle !== SHA1)) {
 for (const row of vectors("seal")) {
   test(`seals open to their answers: ${row.name}`, async () => {
     const solution = { counters: row.counters, secret: unhex(row.secret) };
-    const answer = await openSeal(unhex(row.cargo), solution, ascii(row.associated));
+    assert.equal(hex(await proofOf(solution)), row.proof);
+    const { answer, receipt } = await openSeal(unhex(row.cargo), solution, ascii(row.associated));
     const { status, contentType, body } = answer;
     assert.deepEqual(
-      { status, contentType, body: hex(body) },
-      { status: row.status, contentType: row.content_type, body: row.body },
+      { status, contentType, body: hex(body), receipt: hex(receipt) },
+      { status: row.status, contentType: row.content_type, body: row.body, receipt: row.receipt },
     );
   });
 }
@@ -93,17 +103,40 @@ for (const row of vectors("toll")) {
     }
     const toll = findToll(body);
     const solution = await solveWith(toll.challenge);
-    assert.deepEqual([toll.mode, toll.entry], [row.mode, row.entry ?? false]);
+    const { redeem, settle = "" } = JSON.parse(row.body).toll;
+    assert.deepEqual([toll.mode, toll.admission, toll.reference], [row.mode, row.admission ?? false, redeem ?? settle]);
+    if (row.counters) assert.deepEqual([solution.counters, hex(solution.secret)], [row.counters, row.secret]);
     if (row.mode === "redeem") {
       assert.equal(hex(toll.cargo), row.token);
-      const sent = JSON.parse(encodeRedemption(toll.cargo, solution.counters));
-      assert.deepEqual(sent, { token: JSON.parse(row.body).toll.token, solution: solution.counters });
+      const { counters, secret } = solution;
+      const solved = secret.length > 0 ? { proof: await proofOf(solution) } : { counters };
+      assert.equal(encodeRedemption(toll.cargo, solved), row.redemption);
       return;
     }
-    assert.deepEqual(solution.counters, row.counters);
-    const answer = await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode));
-    assert.equal(new TextDecoder().decode(answer.body), row.answer);
+    const { answer, receipt } = await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode));
+    assert.deepEqual([new TextDecoder().decode(answer.body), hex(receipt)], [row.answer, row.receipt]);
   });
+}
+
+const MESSAGES = {
+  reference({ path, target, reference }) {
+    const request = { url: `https://a.example/prefix${path}?query` };
+    assert.equal(resolveReference({ reference }, request.url, request), `https://a.example/prefix${target}`);
+  },
+  accept({ memory_mib: memoryMib, accept }) {
+    assert.equal(formatAccept(["argon2id", "sha256"], "sealed", memoryMib), accept);
+  },
+  settle({ returned, settle, settlement }) {
+    const receipts = returned.map(unhex);
+    assert.deepEqual([formatSettle(receipts), encodeSettlement(receipts)], [settle, settlement]);
+  },
+};
+
+/** All messages but the announcement of a client that returns no receipts, which this client never is. */
+const messages = vectors("message").filter(({ receipts }) => receipts !== false);
+for (const [at, row] of messages.entries()) {
+  const kind = Object.keys(MESSAGES).find((name) => name in row);
+  test(`messages are those in vectors/: ${at}, ${kind}`, () => MESSAGES[kind](row));
 }
 
 test("two workers find the same solution as one", async () => {

@@ -42,7 +42,7 @@ LedgerArgument = Annotated[
 CallerArgument = Annotated[
     str,
     typer.Argument(
-        metavar="CALLER", help="Account name: key:alice, jwt:alice, net:198.51.100.0/24, or a group such as org:acme."
+        metavar="CALLER", help="Account name: key:alice, jwt:alice, net:198.51.100.7, or a group such as org:acme."
     ),
 ]
 ModelOption = Annotated[

@@ -31,7 +31,14 @@ commands = typer.Typer()
 MaxSeconds = Annotated[
     float, typer.Option(min=0, help="Largest toll to pay, in expected seconds of work on one reference core.")
 ]
-MemoryMib = Annotated[int, typer.Option(min=1, help="Largest memory that a puzzle may take, in MiB.")]
+MemoryMib = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Largest memory that a puzzle may take, in MiB; by default 256 where the machine has enough, else 64 or less.",
+        show_default=False,
+    ),
+]
 Cores = Annotated[int, typer.Option(min=1, help="Number of cores that solve a puzzle.")]
 
 
@@ -45,7 +52,7 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
     ] = None,
     key: Annotated[str | None, typer.Option(envvar="MODELTOLL_KEY", help="API key, sent as a bearer token.")] = None,
     max_seconds: MaxSeconds = 30.0,
-    memory_mib: MemoryMib = 64,
+    memory_mib: MemoryMib = None,
     cores: Cores = 1,
     explain: Annotated[
         bool,
@@ -63,7 +70,7 @@ def call(  # noqa: PLR0913  each is a choice of the caller's
     body, headers = _call_body(data), _call_headers(key)
     with stage("Solving the toll's puzzle") as progress:
         purse_type = _ExplainingPurse if explain else Purse
-        purse = _purse(lambda: purse_type(max_seconds, memory_kib=1024 * memory_mib, cores=cores, progress=progress))
+        purse = _purse(lambda: purse_type(max_seconds, memory_kib=_kib(memory_mib), cores=cores, progress=progress))
         try:
             response = _send(url, body, headers, purse)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: an invalid host name
@@ -111,6 +118,10 @@ def _payment_line(payment: Payment, *, explain: bool) -> str:
     return f"{line}; {payment.expected:.3g} s were expected" if explain else line
 
 
+def _kib(mib: int | None) -> int | None:
+    return None if mib is None else 1024 * mib
+
+
 def _purse(make: Callable[[], Purse]) -> Purse:
     try:
         return make()
@@ -142,7 +153,7 @@ def _call_body(data: Path | None) -> bytes:
 
 @commands.command(epilog="Example: modeltoll proxy --upstream https://api.example.org --listen 127.0.0.1:8081")
 @with_exit_codes
-def proxy(
+def proxy(  # noqa: PLR0913  each is a choice of the operator's
     *,
     upstream: Annotated[str, typer.Option(metavar="URL", help="URL of the API that asks for tolls.")],
     listen: Annotated[
@@ -155,8 +166,20 @@ def proxy(
             min=0, help="Limit of all tolls of an hour together, in expected seconds of work; by default none."
         ),
     ] = None,
-    memory_mib: MemoryMib = 64,
+    memory_mib: MemoryMib = None,
     cores: Cores = 1,
+    host_name: Annotated[
+        list[str],
+        typer.Option(
+            help="Host name by which programs reach the proxy, beside its address and localhost; may be repeated."
+        ),
+    ] = [],  # noqa: B006  typer copies it
+    allow_origin: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ORIGIN", help="Origin of web pages that may use the proxy; by default none. May be repeated."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Run a local proxy that pays the tolls of an API for any program, until SIGINT or SIGTERM.
 
@@ -164,12 +187,13 @@ def proxy(
     """
     with requires_extra("proxy"):
         from modeltoll.client.sidecar import SidecarMetrics, application, serve, upstream_url  # noqa: PLC0415
-    url, metrics = upstream_url(upstream), SidecarMetrics()
+        from modeltoll.client.sidecar_access import sidecar_access  # noqa: PLC0415
+    url, metrics, access = upstream_url(upstream), SidecarMetrics(), sidecar_access(host_name, allow_origin)
     purse = _purse(
         lambda: Purse(
             max_seconds,
             max_seconds_per_hour=max_seconds_per_hour,
-            memory_kib=1024 * memory_mib,
+            memory_kib=_kib(memory_mib),
             cores=cores,
             paid=metrics.record_payment,
         )
@@ -180,7 +204,9 @@ def proxy(
         message = f"proxy on http://{shown}:{port} for {url}; metrics on http://{shown}:{port}/metrics"
         asyncio.run(
             serve(
-                application(url, purse, metrics), listening_socket, partial(note.print, escape(message), soft_wrap=True)
+                application(url, purse, metrics, access),
+                listening_socket,
+                partial(note.print, escape(message), soft_wrap=True),
             )
         )
 

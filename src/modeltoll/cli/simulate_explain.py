@@ -15,7 +15,7 @@ from modeltoll.cli.terminal import JsonFile, print_table, requires_extra, stage,
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Caller
+    from modeltoll.records import Account, Caller, Standing
 
 __all__ = ["commands"]
 
@@ -158,12 +158,12 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         list[str] | None, typer.Option(help="MEASURE=LEAK of one row; once for each measure of the tariff.")
     ] = None,
     caller: Annotated[
-        str | None, typer.Option(help="Account name of a caller, such as key:alice or net:198.51.100.0/24.")
+        str | None, typer.Option(help="Account name of a caller, such as key:alice or net:198.51.100.7.")
     ] = None,
     ledger: Annotated[str | None, typer.Option(help="URL of the ledger that has the caller's account.")] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Group of the caller, such as org:acme or prefix:198.51.0.0/16; may be repeated."),
+        typer.Option(help="Group of the caller, such as org:acme or prefix:198.51.100.0/24; may be repeated."),
     ] = None,
     discount: Annotated[
         float, typer.Option(min=0, max=1, help="Discount of the caller, 0..1, as in the settings.")
@@ -185,8 +185,8 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
     caller_explanation = None
     if caller is not None and ledger is not None:
         caller_record = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
-        account = asyncio.run(_account(ledger, caller_record, conformal.calibration.model))
-        caller_explanation = explain.explain_caller(conformal, account)
+        account, standing = asyncio.run(_account(ledger, caller_record, conformal.calibration.model))
+        caller_explanation = explain.explain_caller(conformal, account, standing)
     row = explain.explain_row(conformal, parse_leaks(leak, conformal.measures), caller_explanation) if leak else None
     if json_file is not None:
         write_json({"row": row and asdict(row), "caller": caller_explanation and asdict(caller_explanation)}, json_file)
@@ -201,13 +201,14 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
         )
 
 
-async def _account(url: str, caller: Caller, model: str) -> Account:
+async def _account(url: str, caller: Caller, model: str) -> tuple[Account, Standing]:
+    """The caller's account, and what it has paid."""
     from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
 
     async with open_ledger(url, create=False) as ledger:
-        account = await ledger.account(caller, model, time.time())
+        account, standing = await ledger.account(caller, model, time.time()), await ledger.standing(caller)
     if account is None:
         raise CalibrationError(
             f"the ledger has no account of {caller.name!r} for {model!r}; modeltoll accounts list shows names"
         )
-    return account
+    return account, standing

@@ -1,4 +1,4 @@
-"""A client middleware for aiohttp (3.12 and later) that pays tolls.
+"""A client middleware for aiohttp (3.13.3 and later) that pays tolls.
 
 Use it as ``aiohttp.ClientSession(middlewares=[TollMiddleware(max_seconds=30)])``.
 """
@@ -8,32 +8,42 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.client import responses as phrases
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from aiohttp import ClientConnectionError, ClientOSError, ClientRequest, ClientResponse, ServerDisconnectedError
+from aiohttp import (
+    ClientConnectionError,
+    ClientOSError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ServerDisconnectedError,
+)
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.payload import BytesPayload
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
-from modeltoll.client.http_messages import BoundedBody, is_forwarded, opened_headers
+from modeltoll.client.aiohttp_settling import SessionSettler
+from modeltoll.client.decompression import check_encoding, decompressed
+from modeltoll.client.http_messages import BoundedBody, announce, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import RedeemStep, SolveStep, is_final_status, may_be_toll
+from modeltoll.client.toll_call import TollCall
+from modeltoll.client.toll_flow import POLL_SECONDS, RedeemStep, ResendStep, SolveStep, WaitStep, may_be_toll
 from modeltoll.client.toll_session import TollSession
 from modeltoll.records import Answer, Solution
-from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType
 
 __all__ = ["TollMiddleware"]
 
-_GZIP = b"\x1f\x8b\x08"  # no JSON begins like this
 _LARGE = 1 << 20  # bodies above this many bytes are parsed in a thread
-_BLOCK = 1 << 14  # compressed bytes per step, so that a decompression bomb is found before it fills the memory
 
 
 class TollMiddleware:
@@ -53,36 +63,65 @@ class TollMiddleware:
 
     def __init__(self, max_seconds: float = 30.0, *, purse: Purse | None = None) -> None:
         self.purse = purse or Purse(max_seconds)
+        self._settlers: WeakKeyDictionary[ClientSession, SessionSettler] = WeakKeyDictionary()
         workers = max(1, (os.cpu_count() or 1) // self.purse.cores)
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="modeltoll")
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
-        request.headers.setdefault(ACCEPT_HEADER, self.purse.accept_header)
-        response = await handler(request)
+        announce(request.headers, self.purse.accept_header)
+        settler = self._settler(request.session)
+        repeatable = isinstance(request.body, bytes | BytesPayload)
+        call = TollCall(self.purse, str(request.url), request.headers, repeatable=repeatable, owner=settler.owner)
+        response = await _send_with_receipts(call, request, handler)
         if not may_be_toll(response.status, response.headers):
             return response
-        raw = await _read(response)
-        _replace_body(response, raw)
-        session = await self._start_session(raw)
+        with closing(await self._start_session(call, *await _read_again(response))) as session:
+            try:
+                response = await self._pay(session, call, request, response, handler)
+            finally:
+                settler.arm(request)
+        return response if session.answer is None else _opened_response(response, session.answer)
+
+    async def _pay(
+        self,
+        session: TollSession,
+        call: TollCall,
+        request: ClientRequest,
+        response: ClientResponse,
+        handler: ClientHandlerType,
+    ) -> ClientResponse:
+        """Carry out the steps of the toll in a response; returns the last response."""
         while (step := session.step) is not None:
             if isinstance(step, SolveStep):
                 session.submit_result(await self._solve(step))
                 continue
-            response = await _redeem(request, step, handler)
+            if isinstance(step, WaitStep):
+                while not step.ready():  # noqa: ASYNC110  other threads end them
+                    await asyncio.sleep(POLL_SECONDS)
+                session.end_wait()
+                continue
+            if isinstance(step, ResendStep):
+                response = await _send_with_receipts(call, request, handler)
+            else:
+                response = await _redeem(request, step, handler)
             body = b""
-            if response.status == STATUS:
-                body = _decompressed(await _read(response))
-            elif not is_final_status(response.status):
-                response.close()
-            session.submit_redemption(response.status, body)
-        return response if session.answer is None else _opened_response(response, session.answer)
+            if step.reads(response.status, response.headers):
+                body = decompressed(*await _read_again(response))
+            session.submit_response(response.status, body)
+        return response
 
-    async def _start_session(self, raw: bytes) -> TollSession:
+    def _settler(self, session: ClientSession) -> SessionSettler:
+        settler = self._settlers.get(session)
+        if settler is None:
+            settler = self._settlers[session] = SessionSettler(self.purse.receipts, session)
+        return settler
+
+    async def _start_session(self, call: TollCall, raw: bytes, encoding: str) -> TollSession:
         if len(raw) <= _LARGE:
-            return TollSession(self.purse, _decompressed(raw))
+            return TollSession(call, decompressed(raw, encoding))
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, lambda: TollSession(self.purse, _decompressed(raw)))
+        return await loop.run_in_executor(self._workers, lambda: TollSession(call, decompressed(raw, encoding)))
 
     async def _solve(self, step: SolveStep) -> Answer | Solution:
         stop = threading.Event()
@@ -92,11 +131,18 @@ class TollMiddleware:
             stop.set()
 
 
+async def _send_with_receipts(call: TollCall, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    with call.receipts_in(request.headers) as delivery:
+        response = await handler(request)
+        delivery.confirm(response.status, response.headers)
+    return response
+
+
 async def _redeem(original: ClientRequest, step: RedeemStep, handler: ClientHandlerType) -> ClientResponse:
     """Post a redemption to the origin of the original request, with the same credentials."""
     request = type(original)(
         "POST",
-        original.url.origin().with_path(step.path),
+        URL(f"{original.url.origin()}{step.path}", encoded=True),
         headers=CIMultiDict((name, value) for name, value in original.headers.items() if is_forwarded(name)),
         data=step.body,
         loop=original.loop,
@@ -122,11 +168,19 @@ async def _redeem(original: ClientRequest, step: RedeemStep, handler: ClientHand
     return response
 
 
-async def _read(response: ClientResponse) -> bytes:
-    """The body, decoded by aiohttp; the connection returns to its pool."""
-    body = BoundedBody()
+async def _read_again(response: ClientResponse) -> tuple[bytes, str]:
+    """The body, and its content encoding unless aiohttp has decoded it. The response can be read again.
+
+    aiohttp inflates one layer before a middleware sees the body, in bounded steps that wait for the reader.
+
+    Raises:
+        TollMalformed: too large, or of an encoding that tolls do not have.
+    """
+    body, encoding = BoundedBody(), response.headers.get("content-encoding", "")
+    inflated = response.content.total_compressed_bytes is not None
     whole = False
     try:
+        check_encoding(encoding)
         body.check_declared_size(response.headers.get("content-length", ""))
         async for chunk in response.content.iter_any():
             body.add(chunk)
@@ -134,20 +188,9 @@ async def _read(response: ClientResponse) -> bytes:
     finally:
         if not whole:
             response.close()
-    return body.content()
-
-
-def _decompressed(raw: bytes) -> bytes:
-    """The body without gzip, which is left on it by a session with ``auto_decompress=False``."""
-    if not raw.startswith(_GZIP):
-        return raw
-    body, gzip = BoundedBody(), zlib.decompressobj(16 + zlib.MAX_WBITS)
-    try:
-        for start in range(0, len(raw), _BLOCK):
-            body.add(gzip.decompress(raw[start : start + _BLOCK]))
-    except zlib.error:
-        return raw  # not a toll: returned unchanged
-    return body.content()
+    raw = body.content()
+    _replace_body(response, raw)
+    return raw, "" if inflated else encoding
 
 
 def _replace_body(response: ClientResponse, body: bytes, headers: Iterable[tuple[str, str]] | None = None) -> None:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
+from modeltoll.client.decompression import CODINGS
 from modeltoll.errors import TollMalformed
-from modeltoll.wire import MAX_TOLL_BYTES, content_headers
+from modeltoll.wire import ACCEPT_HEADER, MAX_TOLL_BYTES, SETTLE_HEADER, content_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableMapping
 
     from modeltoll.records import Answer
 
-__all__ = ["BoundedBody", "is_forwarded", "is_kept", "opened_headers"]
+__all__ = ["BoundedBody", "announce", "is_forwarded", "is_kept", "opened_headers"]
 
 _OF_THE_BODY = frozenset(("content-encoding", "content-length", "content-type", "transfer-encoding"))
-_OF_THE_REQUEST = _OF_THE_BODY | {"expect", "range"}
+_OF_THE_REQUEST = _OF_THE_BODY | {"expect", "range", SETTLE_HEADER.lower()}
 _OF_THE_TOLL = _OF_THE_BODY | {"cache-control", "etag", "trailer", "www-authenticate"}
 
 
 def _text(name: str | bytes) -> str:
     return (name if isinstance(name, str) else name.decode("latin-1")).lower()
+
+
+def announce(headers: MutableMapping[str, Any], accept: str) -> None:
+    """Set the request's ``Toll-Accept``, unless it has one, and leave out codings in which a toll cannot be read.
+
+    Libraries announce every coding that is installed, for example Brotli, and networks then compress tolls with it.
+    """
+    headers.setdefault(ACCEPT_HEADER, accept)
+    encodings = headers.get("Accept-Encoding")
+    if isinstance(encodings, str):
+        offered = [coding.strip() for coding in encodings.split(",")]
+        readable = [coding for coding in offered if coding.partition(";")[0].strip().lower() in CODINGS]
+        if readable != offered:
+            headers["Accept-Encoding"] = ", ".join(readable) or "identity"
 
 
 def is_forwarded(name: str | bytes) -> bool:
@@ -46,7 +62,7 @@ class BoundedBody:
     """Collects the chunks of a body of at most ``MAX_TOLL_BYTES`` bytes; raises ``TollMalformed`` above that."""
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
+        self._body = BytesIO()
         self._left = MAX_TOLL_BYTES
 
     def check_declared_size(self, size: str) -> None:
@@ -59,11 +75,11 @@ class BoundedBody:
         self._left -= len(chunk)
         if self._left < 0:
             self._refuse()
-        self._chunks.append(chunk)
+        self._body.write(chunk)
 
     def content(self) -> bytes:
         """All chunks as one body."""
-        return b"".join(self._chunks)
+        return self._body.getvalue()  # without a copy
 
     @staticmethod
     def _refuse() -> None:

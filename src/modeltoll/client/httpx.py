@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import aclosing
+import time
+from contextlib import aclosing, closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,9 +20,12 @@ import anyio
 import anyio.to_thread
 
 from modeltoll.client.http_messages import BoundedBody
-from modeltoll.client.httpx_exchange import HttpxExchange, library_of, with_accept_header
+from modeltoll.client.httpx_exchange import HttpxExchange, library_of, settle_request, toll_call
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import SolveStep, is_final_status, may_be_toll
+from modeltoll.client.receipts import Settlement
+from modeltoll.client.settling import AsyncSettler, Settler
+from modeltoll.client.toll_call import TollCall
+from modeltoll.client.toll_flow import POLL_SECONDS, ResendStep, SolveStep, WaitStep, may_be_toll
 from modeltoll.records import Answer, Solution
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncTollTransport", "TollTransport"]
 
 _Base: Any = object  # type checkers take it for either library's transport
+_NO_CONTENT = 204  # a connection is used again once the end of its response is read
 _LARGE = 1 << 20  # bodies above this many bytes are parsed in a thread
 
 
@@ -58,22 +63,55 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     ) -> None:
         self.purse = purse or Purse(max_seconds)
         self._inner: Any = transport
+        self._library: Any = None
         self._lock = threading.Lock()
+        self._settler = Settler(self.purse.receipts, self._post)
 
     def handle_request(self, request: httpx.Request) -> Any:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
         transport = self._inner or self._default_transport(request)
-        response = transport.handle_request(with_accept_header(request, self.purse))
+        call = toll_call(request, self.purse, self._settler.owner)
+        response = self._send(transport, request, call)
         if not may_be_toll(response.status_code, response.headers):
             return response
-        exchange = HttpxExchange(request, response, self._read(response), self.purse)
+        with closing(HttpxExchange(request, response, self._read(response), call)) as exchange:
+            try:
+                self._pay(exchange, transport)
+            finally:
+                self._library = library_of(request)
+                self._settler.arm()
+        return exchange.response
+
+    def _pay(self, exchange: HttpxExchange, transport: Any) -> None:
         while (step := exchange.step) is not None:
             if isinstance(step, SolveStep):
                 exchange.submit_result(step.run(None))
-                continue
-            response = transport.handle_request(exchange.redeem_request(step))
-            exchange.submit_redemption(response, b"" if is_final_status(response.status_code) else self._read(response))
-        return exchange.response
+            elif isinstance(step, WaitStep):
+                while not step.ready():
+                    time.sleep(POLL_SECONDS)
+                exchange.end_wait()
+            else:
+                request = exchange.request_of(step)
+                call = exchange.call if isinstance(step, ResendStep) else None
+                response = self._send(transport, request, call)
+                read = step.reads(response.status_code, response.headers)
+                exchange.submit_response(response, self._read(response) if read else None)
+
+    def _send(self, transport: Any, request: httpx.Request, call: TollCall | None) -> httpx.Response:
+        """Send a request, with receipts if it is of a call."""
+        if call is None:
+            response: httpx.Response = transport.handle_request(request)
+            return response
+        with call.receipts_in(request.headers) as delivery:
+            response = transport.handle_request(request)
+            delivery.confirm(response.status_code, response.headers)
+        return response
+
+    def _post(self, settlement: Settlement) -> int:
+        response = self._inner.handle_request(settle_request(self._library, settlement))
+        self._read(response) if response.status_code == _NO_CONTENT else response.close()
+        status: int = response.status_code
+        return status
 
     def _default_transport(self, request: httpx.Request) -> Any:
         with self._lock:  # the client may be shared by threads
@@ -93,7 +131,8 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
         return body.content()
 
     def close(self) -> None:
-        """Close the inner transport."""
+        """Post the receipts that are left, and close the inner transport."""
+        self._settler.close()
         if self._inner is not None:
             self._inner.close()
 
@@ -105,6 +144,7 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._settler.close()
         if self._inner is not None:
             self._inner.__exit__(kind, error, trace)
 
@@ -124,32 +164,61 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
     ) -> None:
         self.purse = purse or Purse(max_seconds)
         self._inner: Any = transport
+        self._library: Any = None
+        self._settler = AsyncSettler(self.purse.receipts, self._post)
         self._workers = anyio.CapacityLimiter(max(1, (os.cpu_count() or 1) // self.purse.cores))
 
     async def handle_async_request(self, request: httpx.Request) -> Any:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
         if self._inner is None:
             self._inner = library_of(request).AsyncHTTPTransport()
-        transport = self._inner
-        response = await transport.handle_async_request(with_accept_header(request, self.purse))
+        call = toll_call(request, self.purse, self._settler.owner)
+        response = await self._send(request, call)
         if not may_be_toll(response.status_code, response.headers):
             return response
-        exchange = await self._exchange(request, response)
+        with closing(await self._exchange(request, response, call)) as exchange:
+            try:
+                await self._pay(exchange)
+            finally:
+                self._library = library_of(request)
+                self._settler.arm()
+        return exchange.response
+
+    async def _pay(self, exchange: HttpxExchange) -> None:
         while (step := exchange.step) is not None:
             if isinstance(step, SolveStep):
                 exchange.submit_result(await self._solve(step))
-                continue
-            response = await transport.handle_async_request(exchange.redeem_request(step))
-            exchange.submit_redemption(
-                response, b"" if is_final_status(response.status_code) else await self._read(response)
-            )
-        return exchange.response
+            elif isinstance(step, WaitStep):
+                while not step.ready():  # noqa: ASYNC110  other threads end them
+                    await anyio.sleep(POLL_SECONDS)
+                exchange.end_wait()
+            else:
+                request = exchange.request_of(step)
+                response = await self._send(request, exchange.call if isinstance(step, ResendStep) else None)
+                read = step.reads(response.status_code, response.headers)
+                exchange.submit_response(response, await self._read(response) if read else None)
 
-    async def _exchange(self, request: httpx.Request, response: httpx.Response) -> HttpxExchange:
+    async def _send(self, request: httpx.Request, call: TollCall | None) -> httpx.Response:
+        """Send a request, with receipts if it is of a call."""
+        if call is None:
+            response: httpx.Response = await self._inner.handle_async_request(request)
+            return response
+        with call.receipts_in(request.headers) as delivery:
+            response = await self._inner.handle_async_request(request)
+            delivery.confirm(response.status_code, response.headers)
+        return response
+
+    async def _post(self, settlement: Settlement) -> int:
+        response = await self._inner.handle_async_request(settle_request(self._library, settlement))
+        await (self._read(response) if response.status_code == _NO_CONTENT else response.aclose())
+        status: int = response.status_code
+        return status
+
+    async def _exchange(self, request: httpx.Request, response: httpx.Response, call: TollCall) -> HttpxExchange:
         raw = await self._read(response)
         if len(raw) <= _LARGE:
-            return HttpxExchange(request, response, raw, self.purse)
-        return await anyio.to_thread.run_sync(HttpxExchange, request, response, raw, self.purse, limiter=self._workers)
+            return HttpxExchange(request, response, raw, call)
+        return await anyio.to_thread.run_sync(HttpxExchange, request, response, raw, call, limiter=self._workers)
 
     async def _solve(self, step: SolveStep) -> Answer | Solution:
         stop = threading.Event()
@@ -171,9 +240,12 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
         return body.content()
 
     async def aclose(self) -> None:
-        """Close the inner transport."""
-        if self._inner is not None:
-            await self._inner.aclose()
+        """Post the receipts that are left, and close the inner transport."""
+        try:
+            await self._settler.close()
+        finally:
+            if self._inner is not None:
+                await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
         if self._inner is not None:
@@ -183,5 +255,8 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._inner is not None:
-            await self._inner.__aexit__(kind, error, trace)
+        try:
+            await self._settler.close()
+        finally:
+            if self._inner is not None:
+                await self._inner.__aexit__(kind, error, trace)

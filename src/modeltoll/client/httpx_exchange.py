@@ -9,23 +9,24 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from modeltoll.client.http_messages import BoundedBody, is_forwarded, is_kept, opened_headers
+from modeltoll.client.decompression import decompressed
+from modeltoll.client.http_messages import announce, is_forwarded, is_kept, opened_headers
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import RedeemStep, SolveStep
+from modeltoll.client.receipts import Settlement
+from modeltoll.client.settling import POST_SECONDS
+from modeltoll.client.toll_call import TollCall
+from modeltoll.client.toll_flow import RedeemStep, ResendStep, Step
 from modeltoll.client.toll_session import TollSession
 from modeltoll.records import Answer, Solution
-from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["HttpxExchange", "library_of", "with_accept_header"]
+__all__ = ["HttpxExchange", "library_of", "settle_request", "toll_call"]
 
 _LIBRARIES = ("httpx", "httpx2")
-_ACCEPT = ACCEPT_HEADER.lower().encode()
-
 _COPIED_EXTENSIONS = ("timeout", "sni_hostname", "trace")  # request extensions; "target" would change the URL
-_BLOCK = 1 << 14  # compressed bytes per step, so that a decompression bomb is found before it fills the memory
+_TIMEOUT = dict.fromkeys(("connect", "read", "write", "pool"), POST_SECONDS)
 
 
 def library_of(request: httpx.Request) -> ModuleType:
@@ -34,10 +35,22 @@ def library_of(request: httpx.Request) -> ModuleType:
     return sys.modules[next(root for root in roots if root in _LIBRARIES)]
 
 
-def with_accept_header(request: httpx.Request, purse: Purse) -> httpx.Request:
-    """The same request with the purse's ``Toll-Accept``, unless it has one."""
-    if _ACCEPT not in [name.lower() for name, _ in request.headers.raw]:  # faster than ``request.headers``
-        request.headers[ACCEPT_HEADER] = purse.accept_header
+def toll_call(request: httpx.Request, purse: Purse, owner: object) -> TollCall:
+    """The call of a request, which gets the purse's ``Toll-Accept`` unless it has one."""
+    announce(request.headers, purse.accept_header)
+    repeatable = isinstance(request.stream, library_of(request).ByteStream)
+    return TollCall(purse, str(request.url), request.headers, repeatable=repeatable, owner=owner)
+
+
+def settle_request(library: ModuleType, settlement: Settlement) -> httpx.Request:
+    """The request that posts receipts: with the credentials of their account, and without cookies."""
+    request: httpx.Request = library.Request(
+        "POST",
+        settlement.url,
+        headers=settlement.headers,
+        content=settlement.body,
+        extensions={"timeout": _TIMEOUT},
+    )
     return request
 
 
@@ -75,39 +88,32 @@ def _unread_response(library: ModuleType, original: httpx.Response, raw: bytes) 
     return response
 
 
-def _decompressed(library: ModuleType, original: httpx.Response, raw: bytes) -> bytes:
-    """The body without its content encoding, which proxies may add.
-
-    Raises:
-        TollMalformed: larger than any toll.
-    """
-    encoding = original.headers.get("content-encoding")
-    if encoding is None:
-        return raw
-    blocks = (raw[start : start + _BLOCK] for start in range(0, len(raw), _BLOCK))
-    body = BoundedBody()
-    for chunk in library.Response(200, headers={"content-encoding": encoding}, content=blocks).iter_bytes():
-        body.add(chunk)
-    return body.content()
-
-
 class HttpxExchange:
-    """One request whose response may be a toll: the state that the sync and the async driver share.
+    """One request whose response is a toll: the state that the sync and the async driver share.
 
     ``step`` is what the driver must do next, or None at the end; then ``response`` is the caller's response.
-    ``raw`` is the body of the first response, still encoded.
+    ``raw`` is the body of the first response, still encoded. The driver calls ``close`` however the exchange ends.
     """
 
-    def __init__(self, request: httpx.Request, response: httpx.Response, raw: bytes, purse: Purse) -> None:
+    def __init__(self, request: httpx.Request, response: httpx.Response, raw: bytes, call: TollCall) -> None:
+        self.call = call
         self._request = request
         self._library = library_of(request)
         self._original = response
         self.response = _unread_response(self._library, response, raw)
-        self._session = TollSession(purse, _decompressed(self._library, response, raw))
+        self._session = TollSession(call, _decoded(response, raw))
 
     @property
-    def step(self) -> SolveStep | RedeemStep | None:
+    def step(self) -> Step | None:
         return self._session.step
+
+    def close(self) -> None:
+        """See ``TollSession.close``."""
+        self._session.close()
+
+    def end_wait(self) -> None:
+        """Say that a ``WaitStep`` is over."""
+        self._session.end_wait()
 
     def submit_result(self, result: Answer | Solution) -> None:
         """Give the result of a ``SolveStep``."""
@@ -115,12 +121,19 @@ class HttpxExchange:
         if self._session.answer is not None:
             self.response = _opened_response(self._library, self._original, self._session.answer)
 
-    def redeem_request(self, step: RedeemStep) -> httpx.Request:
-        """The request for a ``RedeemStep``."""
-        return _redeem_request(self._request, step)
+    def request_of(self, step: RedeemStep | ResendStep) -> httpx.Request:
+        """The request that the driver sends for a step."""
+        return self._request if isinstance(step, ResendStep) else _redeem_request(self._request, step)
 
-    def submit_redemption(self, response: httpx.Response, raw: bytes = b"") -> None:
-        """Give the response to the redeem request; ``raw`` is its body unless the status is final."""
+    def submit_response(self, response: httpx.Response, raw: bytes | None = None) -> None:
+        """Give the response to that request; ``raw`` is its body if the driver read it."""
         self._original = self.response = response
-        body = _decompressed(self._library, response, raw) if response.status_code == STATUS else b""
-        self._session.submit_redemption(response.status_code, body)
+        if raw is None:
+            self._session.submit_response(response.status_code)
+            return
+        self.response = _unread_response(self._library, response, raw)
+        self._session.submit_response(response.status_code, _decoded(response, raw))
+
+
+def _decoded(response: httpx.Response, raw: bytes) -> bytes:
+    return decompressed(raw, response.headers.get("content-encoding", ""))

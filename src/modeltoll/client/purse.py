@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -10,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll import wire
+from modeltoll.client.machine_memory import available_kib, default_memory_kib
+from modeltoll.client.receipts import Receipts
 from modeltoll.errors import TollTooDear
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.puzzle import SolveControl, expected_seconds
@@ -97,6 +100,7 @@ class Purse:
     """Client-side budget: refuses tolls above a limit. One purse may serve many threads and clients.
 
     ``accept_header`` is the value of ``Toll-Accept``, which states the puzzles and the memory that the client offers.
+    ``receipts`` are those of opened seals, which the drivers return to the gateways.
 
     A toll counts toward the hourly limit with its expected seconds from the moment its work starts. If the work ends
     without a solution (cancelled, deadline, error), it counts with the core seconds used, up to the expected seconds.
@@ -107,7 +111,8 @@ class Purse:
         max_seconds_per_hour: the same for all tolls of the last hour together; None for no limit.
         deadline_seconds: stop solving one toll after this many seconds; None for no limit.
         cores: number of cores that one solver may use.
-        memory_kib: the most argon2id memory that a puzzle may take, in KiB; stated to the server in whole MiB.
+        memory_kib: the most argon2id memory that a puzzle may take, in KiB; stated to the server in whole MiB. None for
+            256 MiB if one solver per core takes at most half of this machine's memory with that, else 64 MiB or less.
         progress: called with (evaluations done, largest number that can be needed) in the solver's thread.
         allow: called with a toll above ``max_seconds`` and its expected seconds, in the solver's thread; returns
             whether to pay it. Without it such tolls are refused.
@@ -128,7 +133,7 @@ class Purse:
         max_seconds_per_hour: float | None = None,
         deadline_seconds: float | None = None,
         cores: int = 1,
-        memory_kib: int = 64 * 1024,
+        memory_kib: int | None = None,
         progress: Progress | None = None,
         allow: Callable[[Toll, float], bool] | None = None,
         paid: Callable[[Payment], None] | None = None,
@@ -140,19 +145,22 @@ class Purse:
         for name, limit in ({"max_seconds": max_seconds} | limits).items():
             if limit is not None and not limit >= 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {limit}")
+        if memory_kib is None:
+            memory_kib = default_memory_kib(available_kib(), os.cpu_count() or 1)
         if cores < 1 or memory_kib < 1:
             raise ValueError("a purse needs at least 1 core and 1 KiB of memory")
         self.max_seconds = max_seconds
         self.deadline_seconds = deadline_seconds
         self.memory_kib = memory_kib
         self._solvers = {name: puzzle_solver(name) for name in puzzles}
-        accept = wire.Accept(memory_kib=memory_kib)
+        accept = wire.Accept(memory_kib=memory_kib, receipts=True)
         self.accept_header = wire.format_accept(replace(accept, puzzles=(*accept.puzzles, *puzzles)))
         self._control = SolveControl(progress=progress, cores=cores, clock=clock)
         self._allow = allow
         self._paid = paid
         self._profile = profile
         self._hour = _SharedLimit(float("inf") if max_seconds_per_hour is None else max_seconds_per_hour, clock)
+        self.receipts = Receipts(clock)
         self._payments: deque[Payment] = deque(maxlen=_MAX_PAYMENTS)
 
     @property

@@ -5,31 +5,38 @@ Use it as ``session.mount("https://", TollAdapter(max_seconds=30))``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from http.client import responses as phrases
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-from requests import PreparedRequest, Response
+from requests import PreparedRequest, Request, Response
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.exceptions import ChunkedEncodingError, ConnectionError, ContentDecodingError, SSLError  # noqa: A004
+from requests.exceptions import ChunkedEncodingError, ConnectionError, SSLError  # noqa: A004
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from urllib3 import exceptions as urllib3_errors
 
-from modeltoll.client.http_messages import BoundedBody, is_forwarded, opened_headers
+from modeltoll.client.decompression import decompressed
+from modeltoll.client.http_messages import BoundedBody, announce, is_forwarded, opened_headers
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_flow import RedeemStep, SolveStep, is_final_status, may_be_toll
+from modeltoll.client.receipts import Settlement
+from modeltoll.client.settling import POST_SECONDS, Settler
+from modeltoll.client.toll_call import TollCall
+from modeltoll.client.toll_flow import POLL_SECONDS, RedeemStep, ResendStep, SolveStep, WaitStep, may_be_toll
 from modeltoll.client.toll_session import TollSession
 from modeltoll.records import Answer
-from modeltoll.wire import ACCEPT_HEADER, STATUS
 
 __all__ = ["TollAdapter"]
 
-_BLOCK = 1 << 14  # compressed bytes per step, so that a decompression bomb is found before it fills the memory
+_Send: TypeAlias = Callable[[PreparedRequest], Response]
+_Options: TypeAlias = tuple[Any, ...]  # timeout, verify, cert, proxies
+_BLOCK = 1 << 16
+_MAX_ORIGINS = 1_000  # whose options are kept
 
 
 class TollAdapter(BaseAdapter):
@@ -53,6 +60,8 @@ class TollAdapter(BaseAdapter):
         super().__init__()
         self.purse = purse or Purse(max_seconds)
         self._inner = adapter or HTTPAdapter()
+        self._options: dict[str, _Options] = {}  # of the last toll of each origin
+        self._settler = Settler(self.purse.receipts, self._post)
 
     def send(
         self,
@@ -65,33 +74,71 @@ class TollAdapter(BaseAdapter):
     ) -> Response:
         """Send the request; if the response is a toll, pay it and return the opened answer."""
 
-        def send(message: PreparedRequest) -> Response:
-            return self._inner.send(message, stream, timeout, verify, cert, proxies)
+        options = timeout, verify, cert, proxies
 
-        request.headers.setdefault(ACCEPT_HEADER, self.purse.accept_header)
-        response = send(request)
+        def send(message: PreparedRequest) -> Response:
+            return self._inner.send(message, stream, *options)
+
+        announce(request.headers, self.purse.accept_header)
+        repeatable = request.body is None or isinstance(request.body, str | bytes)
+        call = TollCall(self.purse, str(request.url), request.headers, repeatable=repeatable, owner=self._settler.owner)
+        response = _send_with_receipts(call, request, send)
         if not may_be_toll(response.status_code, response.headers):
             return response
-        raw = _read(response)
-        _replace_body(response, raw, response.raw.headers.items())
-        session = TollSession(self.purse, _decompressed(response, raw))
-        while (step := session.step) is not None:
-            if isinstance(step, SolveStep):
-                session.submit_result(step.run(None))
-                continue
-            response = send(_redeem_request(request, step))
-            response.request, response.url = request, str(request.url)
-            body = b""
-            if response.status_code == STATUS:
-                body = _decompressed(response, _read(response))
-            elif not is_final_status(response.status_code):
-                response.close()
-            session.submit_redemption(response.status_code, body)
+        with closing(TollSession(call, _read_again(response))) as session:
+            try:
+                response = _pay(session, call, response, send)
+            finally:
+                self._remember(call.account.origin, options)
+                self._settler.arm()
         return response if session.answer is None else _opened_response(response, session.answer)
 
+    def _remember(self, origin: str, options: _Options) -> None:
+        """Keep the options with which receipts are posted to an origin."""
+        if len(self._options) >= _MAX_ORIGINS:
+            self._options.clear()
+        self._options[origin] = options
+
+    def _post(self, settlement: Settlement) -> int:
+        _, verify, cert, proxies = self._options.get(settlement.account.origin, (None, True, None, None))
+        request = Request("POST", settlement.url, settlement.headers, data=settlement.body).prepare()
+        response = self._inner.send(request, False, POST_SECONDS, verify, cert, proxies)
+        response.close()
+        return response.status_code
+
     def close(self) -> None:
-        """Close the inner adapter."""
+        """Post the receipts that are left, and close the inner adapter."""
+        self._settler.close()
         self._inner.close()
+
+
+def _send_with_receipts(call: TollCall, request: PreparedRequest, send: _Send) -> Response:
+    with call.receipts_in(request.headers) as delivery:
+        response = send(request)
+        delivery.confirm(response.status_code, response.headers)
+    return response
+
+
+def _pay(session: TollSession, call: TollCall, response: Response, send: _Send) -> Response:
+    """Carry out the steps of the toll in a response; returns the last response."""
+    request = response.request
+    while (step := session.step) is not None:
+        if isinstance(step, SolveStep):
+            session.submit_result(step.run(None))
+            continue
+        if isinstance(step, WaitStep):
+            while not step.ready():
+                time.sleep(POLL_SECONDS)
+            session.end_wait()
+            continue
+        if isinstance(step, ResendStep):
+            response = _send_with_receipts(call, request, send)
+        else:
+            response = send(_redeem_request(request, step))
+            response.request, response.url = request, str(request.url)
+        read = step.reads(response.status_code, response.headers)
+        session.submit_response(response.status_code, _read_again(response) if read else b"")
+    return response
 
 
 def _redeem_request(original: PreparedRequest, step: RedeemStep) -> PreparedRequest:
@@ -115,8 +162,6 @@ def _as_requests_error() -> Iterator[None]:
         yield
     except urllib3_errors.ProtocolError as error:
         raise ChunkedEncodingError(error) from error
-    except urllib3_errors.DecodeError as error:
-        raise ContentDecodingError(error) from error
     except urllib3_errors.ReadTimeoutError as error:
         raise ConnectionError(error) from error
     except urllib3_errors.SSLError as error:
@@ -139,17 +184,11 @@ def _read(response: Response) -> bytes:
     return body.content()
 
 
-def _decompressed(response: Response, raw: bytes) -> bytes:
-    """The body without its content encoding, which proxies may add."""
-    encoding = response.headers.get("content-encoding")
-    if encoding is None or not raw:
-        return raw
-    body = BoundedBody()
-    compressed = HTTPResponse(BytesIO(raw), {"content-encoding": encoding}, 200, preload_content=False)
-    with _as_requests_error():
-        for chunk in compressed.stream(_BLOCK, decode_content=True):
-            body.add(chunk)
-    return body.content()
+def _read_again(response: Response) -> bytes:
+    """The body without its content encoding, which networks may add. The response can be read again, as it was."""
+    raw = _read(response)
+    _replace_body(response, raw, response.raw.headers.items())
+    return decompressed(raw, response.headers.get("content-encoding", ""))
 
 
 def _replace_body(response: Response, body: bytes, headers: Iterable[tuple[str, str]]) -> None:

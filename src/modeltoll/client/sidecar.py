@@ -1,7 +1,8 @@
 """The sidecar: a local HTTP proxy that pays the tolls of one API for programs in any language.
 
 It sends requests to one upstream and to no other host. Responses other than tolls are streamed unchanged; API keys are
-passed on and not stored. ``GET /metrics`` returns the sidecar's own metrics.
+passed on, and kept only as long as a receipt is to be returned with them. ``GET /metrics`` returns the sidecar's own
+metrics.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from prometheus_client import CollectorRegistry, Counter, generate_latest
 from yarl import URL
 
 from modeltoll.client.aiohttp import TollMiddleware
+from modeltoll.client.sidecar_access import SidecarAccess
 from modeltoll.errors import SettingsError, TollError
 from modeltoll.wire import STATUS
 
@@ -47,7 +49,8 @@ _AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # head
 _CONNECT_SECONDS = 30.0
 _KEEP_SECONDS = 4.0  # below the 5 s after which common servers close an idle connection
 _GRACE_SECONDS = 5.0
-_BAD_GATEWAY, _GATEWAY_TIMEOUT, _BAD_REQUEST = 502, 504, 400
+_MAX_BUFFERED = 1 << 20  # bytes of a request's body that can be sent again; larger bodies are streamed
+_BAD_GATEWAY, _GATEWAY_TIMEOUT, _BAD_REQUEST, _FORBIDDEN = 502, 504, 400, 403
 
 
 def upstream_url(text: str) -> URL:
@@ -111,6 +114,15 @@ def _forwarded_headers(headers: Iterable[tuple[str, str]], excluded: frozenset[s
     return CIMultiDict(kept)
 
 
+async def _body(request: web.Request) -> bytes | aiohttp.StreamReader | None:
+    """The request's body: bytes if it is short and of known length, so that it can be sent again, else a stream."""
+    if not request.body_exists:
+        return None
+    if request.content_length is None or request.content_length > _MAX_BUFFERED:
+        return request.content
+    return await request.read()
+
+
 def _refusal(status: int, reason: str) -> web.Response:
     return web.Response(status=status, text=json.dumps({"error": reason}), content_type="application/json")
 
@@ -131,7 +143,8 @@ async def _unchanged_response(_request: web.Request, response: web.StreamRespons
 
 
 class _Sidecar:
-    def __init__(self, upstream: URL, purse: Purse, metrics: SidecarMetrics) -> None:
+    def __init__(self, upstream: URL, purse: Purse, metrics: SidecarMetrics, access: SidecarAccess) -> None:
+        self._access = access
         self._base = str(upstream).rstrip("/")
         self._origin = str(upstream.origin())
         self._purse = purse
@@ -150,17 +163,23 @@ class _Sidecar:
         ) as self._session:
             yield
 
-    async def metrics(self, _request: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
         """The response of ``GET /metrics``."""
+        reason = self._reason_to_refuse(request)
+        if reason is not None:
+            return _refusal(_FORBIDDEN, reason)
         return web.Response(body=self._metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Forward a request, pay its toll, and return the answer."""
         if not request.raw_path.startswith("/"):
             return _refusal(_BAD_REQUEST, "this proxy serves paths of its upstream only")
+        reason = self._reason_to_refuse(request)
+        if reason is not None:
+            return _refusal(_FORBIDDEN, reason)
         outcome = "failed"
         try:
-            async with self._send(request) as upstream_response:
+            async with self._send(request, await _body(request)) as upstream_response:
                 response = await self._start_response(request, upstream_response)
                 if await self._stream_body(request, upstream_response, response):
                     outcome = "answered"
@@ -175,7 +194,13 @@ class _Sidecar:
         finally:
             self._metrics.record_request(outcome)
 
-    def _send(self, request: web.Request) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    def _reason_to_refuse(self, request: web.Request) -> str | None:
+        address = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        return self._access.refusal(request.headers, request.headers.getall("Host", ()), address[0] if address else "")
+
+    def _send(
+        self, request: web.Request, body: bytes | aiohttp.StreamReader | None
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = _forwarded_headers(request.headers.items(), _REPLACED)
         encodings = request.headers.get("Accept-Encoding", "").lower()
         headers["Accept-Encoding"] = "gzip" if "gzip" in encodings else "identity"  # a toll must be decodable
@@ -184,7 +209,7 @@ class _Sidecar:
             request.method,
             URL(self._base + request.raw_path, encoded=True),
             headers=headers,
-            data=request.content if request.body_exists else None,
+            data=body,
             allow_redirects=False,
         )
 
@@ -215,10 +240,15 @@ class _Sidecar:
         return True
 
 
-def application(upstream: URL, purse: Purse, metrics: SidecarMetrics) -> web.Application:
-    """The sidecar as an application for an aiohttp server with ``auto_decompress=False``."""
-    sidecar = _Sidecar(upstream, purse, metrics)
-    app = web.Application()
+def application(
+    upstream: URL, purse: Purse, metrics: SidecarMetrics, access: SidecarAccess | None = None
+) -> web.Application:
+    """The sidecar as an application for an aiohttp server with ``auto_decompress=False``.
+
+    ``access``: which host names and pages it serves; by default its own address and loopback names, and no page.
+    """
+    sidecar = _Sidecar(upstream, purse, metrics, access or SidecarAccess())
+    app = web.Application(client_max_size=_MAX_BUFFERED)
     app.cleanup_ctx.append(sidecar.client_session)
     app.on_response_prepare.append(_unchanged_response)
     app.router.add_get("/metrics", sidecar.metrics)

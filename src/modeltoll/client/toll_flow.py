@@ -1,24 +1,42 @@
 """The client's side of a toll as one generator without I/O, for drivers of HTTP libraries.
 
-A driver sends the purse's ``accept_header`` with each request. If ``may_be_toll`` is true of a response, it runs
-``toll_flow``, carries out each step that this yields and sends back the result. Sync and async drivers differ only in how
-they send requests and where they solve puzzles.
+A driver sends the purse's ``accept_header`` with each request, and receipts (``TollCall.receipts_in``). If
+``may_be_toll`` is true of a response, it runs ``toll_flow``, carries out each step that this yields and sends back the
+result. Sync and async drivers differ only in how they send requests and where they wait and solve puzzles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 from modeltoll import wire
-from modeltoll.client.purse import Cancelled, Purse
+from modeltoll.client.purse import Cancelled
+from modeltoll.client.receipts import Flight
+from modeltoll.client.toll_call import TollCall, resolved_path
 from modeltoll.errors import SealBroken
 from modeltoll.puzzle import seal
 from modeltoll.records import Answer, Solution, Toll
 
-__all__ = ["Flow", "RedeemResponse", "RedeemStep", "SolveStep", "is_final_status", "may_be_toll", "toll_flow"]
+__all__ = [
+    "POLL_SECONDS",
+    "Flow",
+    "RedeemStep",
+    "ResendStep",
+    "SolveStep",
+    "Step",
+    "StepResponse",
+    "WaitStep",
+    "is_final_status",
+    "may_be_toll",
+    "toll_flow",
+]
+
+POLL_SECONDS = 0.02
+_MAX_ADMISSIONS = 3  # admission tolls for one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +47,43 @@ class SolveStep:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitStep:
+    """A wait for other tolls of the account: the driver asks ``ready()`` every ``POLL_SECONDS`` until it is true."""
+
+    ready: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class RedeemStep:
     """A JSON body that the driver posts to ``path`` at the origin of the toll, without following redirects."""
 
     body: bytes
-    path: str = wire.REDEEM_PATH
+    path: str
+
+    def reads(self, status: int, headers: Mapping[str, str]) -> bool:  # noqa: ARG002  the same for both kinds
+        """Whether the driver reads the response, because it does not go to the caller."""
+        return not is_final_status(status)
 
 
 @dataclass(frozen=True, slots=True)
-class RedeemResponse:
-    """The response to a ``RedeemStep``; the body is needed only if the status is that of a toll."""
+class ResendStep:
+    """The driver sends the original request once more, with the receipts that there are now."""
+
+    def reads(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Whether the driver reads the response, because it may be a toll."""
+        return may_be_toll(status, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResponse:
+    """The response to a ``RedeemStep`` or ``ResendStep``; the body only if the step ``reads`` it."""
 
     status: int
     body: bytes = b""
 
 
-Flow: TypeAlias = Generator[SolveStep | RedeemStep, Answer | Solution | RedeemResponse, Answer | None]
+Step: TypeAlias = SolveStep | WaitStep | RedeemStep | ResendStep
+Flow: TypeAlias = Generator[Step, Answer | Solution | StepResponse | None, Answer | None]
 
 
 def may_be_toll(status: int, headers: Mapping[str, str]) -> bool:
@@ -57,30 +96,57 @@ def is_final_status(status: int) -> bool:
     return status != wire.STATUS and not 300 <= status < 400
 
 
-def toll_flow(purse: Purse, body: bytes) -> Flow:
+def toll_flow(call: TollCall, body: bytes) -> Flow:
     """Pay the toll in the body of a 402.
 
-    Yields a ``SolveStep``, whose result is sent back, and in redeem mode a ``RedeemStep``, to which a ``RedeemResponse``
-    is sent back. The response to an admission toll may be one more toll, for the answer. Returns the opened answer, or
-    None if the last response is to be returned unchanged: the body was no toll, or the response is the answer.
+    Yields a ``SolveStep``, whose result is sent back, and in redeem mode a ``RedeemStep``, to which a ``StepResponse``
+    is sent back. The response to an admission toll may be one more toll: for the answer, or for admission again.
+
+    Before an admission toll is paid for the first time, other tolls of the account that are being paid are waited for
+    (``WaitStep``), and the request is sent again with their receipts (``ResendStep``, answered like a ``RedeemStep``).
+
+    Returns the opened answer, or None if the last response is to be returned unchanged: the body was no toll, or the
+    response is the answer.
 
     Raises:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
+    purse, receipts, account = call.purse, call.purse.receipts, call.account
     toll = wire.find_toll(body, purse.puzzles)
+    path, admissions, may_resend = call.path, 0, call.repeatable
     while toll is not None:
+        if toll.admission and may_resend and receipts.may_help(account, path):
+            may_resend = False
+            yield WaitStep(receipts.others_ended(account, purse.deadline_seconds))
+            response = yield ResendStep()
+            assert isinstance(response, StepResponse)
+            toll = wire.find_toll(response.body, purse.puzzles) if response.status == wire.STATUS else None
+            continue
+        may_resend = False
+        admissions += toll.admission
+        if admissions > _MAX_ADMISSIONS:
+            raise SealBroken(f"the server asks for admission more than {_MAX_ADMISSIONS} times")
         purse.decide(toll)  # refuse before a thread is used
-        result = yield SolveStep(partial(_solve, purse, toll))
-        if isinstance(result, Answer):
-            return result
-        assert isinstance(result, Solution)
-        response = yield RedeemStep(wire.encode_redemption(toll.payload, result.counters))
-        assert isinstance(response, RedeemResponse)
-        toll = _next_toll(toll, response, purse)
+        with nullcontext(Flight()) if toll.admission else receipts.flight(account) as flight:
+            result = yield SolveStep(partial(_solve, call, toll, path, flight))
+            if isinstance(result, Answer):
+                return result
+            assert isinstance(result, Solution)
+            path = resolved_path(path, toll.redeem)
+            response = yield RedeemStep(_redemption(toll, result), path)
+        assert isinstance(response, StepResponse)
+        toll = _next_toll(toll, response, call)
     return None
 
 
-def _next_toll(toll: Toll, response: RedeemResponse, purse: Purse) -> Toll | None:
+def _redemption(toll: Toll, solution: Solution) -> bytes:
+    """The body of the redeem request: the proof, or the counters of a puzzle whose solution has no secret."""
+    if solution.secret:
+        return wire.encode_redemption(toll.payload, proof=seal.proof_of(solution))
+    return wire.encode_redemption(toll.payload, counters=solution.counters)
+
+
+def _next_toll(toll: Toll, response: StepResponse, call: TollCall) -> Toll | None:
     """The toll that follows a solved admission toll, or None if the response is the answer.
 
     Raises:
@@ -88,20 +154,24 @@ def _next_toll(toll: Toll, response: RedeemResponse, purse: Purse) -> Toll | Non
     """
     if is_final_status(response.status):
         return None
-    next_toll = (
-        wire.find_toll(response.body, purse.puzzles) if toll.admission and response.status == wire.STATUS else None
-    )
-    if next_toll is None or next_toll.admission:
+    next_toll = None
+    if toll.admission and response.status == wire.STATUS:
+        next_toll = wire.find_toll(response.body, call.purse.puzzles)
+    if next_toll is None:
         raise SealBroken(f"the server answers a solved toll with {response.status}: a redirect, or another toll")
     return next_toll
 
 
-def _solve(purse: Purse, toll: Toll, cancelled: Cancelled) -> Answer | Solution:
-    """Pay the toll: the opened answer in sealed mode, else the solution."""
-    solution = purse.pay(toll, cancelled)
+def _solve(call: TollCall, toll: Toll, path: str, flight: Flight, cancelled: Cancelled) -> Answer | Solution:
+    """Pay the toll: the opened answer in sealed mode, whose receipt is kept, else the solution."""
+    flight.enter_thread()
+    solution = call.purse.pay(toll, cancelled)
     if toll.mode != wire.SEALED:
         return solution
-    answer = seal.open_answer(toll.payload, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    opened = seal.open_answer(toll.payload, solution, wire.canonical_challenge(toll.challenge, toll.mode))
+    if toll.settle:
+        call.purse.receipts.add(call.account, resolved_path(path, toll.settle), opened.receipt, call.owner)
+    answer = opened.answer
     if not is_final_status(answer.status):
         raise SealBroken(f"the sealed answer has status {answer.status}: a redirect, or another toll")
     return answer

@@ -21,7 +21,8 @@ class TokensMeasure:
     """The sum of the entropies of a completion's tokens, in nats; longer answers leak more.
 
     Each probability that the upstream reports for a token adds its term -p log p; the remaining probability adds
-    nothing, so this is at most the entropy of the distributions that the tokens were drawn from.
+    nothing, so this is at most the entropy of the distributions that are reported. Those must be the model's own, at
+    temperature 1: a lower temperature would make the measured leak small, and show as much of the model.
     """
 
     name: str = "tokens"

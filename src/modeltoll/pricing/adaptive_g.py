@@ -26,16 +26,16 @@ HALF_LIFE = 86_400.0  # seconds
 
 
 class AdaptiveG:
-    """One model's tariff at each g in ``CHOICES``. ``tariff`` is the one in force, initially the operator's.
+    """One model's tariff at each g in ``CHOICES``. ``tariff`` is the one in force, initially at the operator's g.
 
     ``half_life``: seconds in which the weight of a row halves.
     """
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:
         choices = sorted({*CHOICES, tariff.calibration.g})
-        self._tariffs = {g: ConformalTariff(replace(tariff.calibration, g=g)) for g in choices}
-        self._traffic = DriftDetector(tariff, half_life)
-        self.tariff = tariff
+        self._tariffs = {g: ConformalTariff(replace(tariff.calibration, g=g), choices[-1]) for g in choices}
+        self.tariff = self._tariffs[tariff.calibration.g]
+        self._traffic = DriftDetector(self.tariff, half_life)
 
     @property
     def g(self) -> float:

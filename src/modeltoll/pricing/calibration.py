@@ -14,11 +14,11 @@ from modeltoll.pricing.suspicion import SuspicionTerms, bin_edges
 from modeltoll.pricing.validation import CalibrationReport, require
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Caller, Floats
+    from modeltoll.records import Caller, Floats
 
 __all__ = ["MAXIMUM_NEW_ACCOUNT_UNITS", "NEW_ACCOUNT_QUERIES", "Calibration", "CalibrationProvenance", "NewAccountToll"]
 
-# Over ten rows, so that accounts of at most ten rows pay 20 times the undefended time for each row.
+# Over ``NEW_ACCOUNT_ROWS`` rows, so that accounts of no more rows pay 20 times the undefended time for each row.
 NEW_ACCOUNT_QUERIES = 200.0
 _MAXIMUM_UNIT_SECONDS = 86_400.0
 MAXIMUM_NEW_ACCOUNT_UNITS = 1e6
@@ -26,9 +26,9 @@ MAXIMUM_NEW_ACCOUNT_UNITS = 1e6
 
 @dataclass(frozen=True, slots=True)
 class NewAccountToll:
-    """The surcharge for a new account, in units, in equal shares with each of the account's first ``rows`` rows.
+    """The toll of a new account, in units, in equal shares with each of its first ``NEW_ACCOUNT_ROWS`` rows.
 
-    ``anonymous_units``: in all, for callers known by a network prefix only. ``keyed_units``: for callers with a key.
+    ``anonymous_units``: in all, for callers known by their address only. ``keyed_units``: for callers with a key.
 
     Raises:
         CalibrationError: a term is out of range.
@@ -36,21 +36,11 @@ class NewAccountToll:
 
     anonymous_units: float = NEW_ACCOUNT_QUERIES
     keyed_units: float = 0.0
-    rows: int = 10
 
     def __post_init__(self) -> None:
         for name in ("anonymous_units", "keyed_units"):
             valid = 0.0 <= getattr(self, name) <= MAXIMUM_NEW_ACCOUNT_UNITS
             require(valid, f"'entry.{name}' must lie in 0..{MAXIMUM_NEW_ACCOUNT_UNITS:,.0f} units")
-        require(1 <= self.rows <= 1_000_000, "'entry.rows' must lie in 1..1000000")
-
-    def units_due(self, account: Account, rows: int) -> float:
-        """The share of a request of ``rows`` rows, in units; ``account`` already includes the request.
-
-        The shares sum to ``total_units`` once, however the rows are split into requests.
-        """
-        shares = min(account.rows, self.rows) - min(account.rows - rows, self.rows)
-        return self.total_units(account.caller) * shares / self.rows
 
     def total_units(self, caller: Caller) -> float:
         """The sum over all rows of a new account of this caller, in units."""

@@ -11,6 +11,7 @@ from modeltoll.errors import CalibrationError
 from modeltoll.json_document import StrictObject, decode_document, encode_document, read_bytes, write_bytes
 from modeltoll.pricing.calibration import Calibration, CalibrationProvenance, NewAccountToll
 from modeltoll.pricing.suspicion import SuspicionTerms
+from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.pricing.validation import CalibrationReport
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def encode_calibration(calibration: Calibration) -> bytes:
         "undefended_seconds": calibration.undefended_seconds,
         "gate_seconds": calibration.gate_seconds,
         "suspicion": asdict(calibration.suspicion),
-        "entry": asdict(calibration.new_account_toll),
+        "entry": asdict(calibration.new_account_toll) | {"rows": NEW_ACCOUNT_ROWS},
         "provenance": asdict(calibration.provenance),
         "report": None if report is None else asdict(report),
         "scores": calibration.scores.tolist(),
@@ -76,7 +77,9 @@ def _suspicion(members: StrictObject) -> SuspicionTerms:
 
 
 def _new_account_toll(members: StrictObject) -> NewAccountToll:
-    terms = NewAccountToll(members.number("anonymous_units"), members.number("keyed_units"), members.integer("rows"))
+    terms = NewAccountToll(members.number("anonymous_units"), members.number("keyed_units"))
+    if members.integer("rows") != NEW_ACCOUNT_ROWS:
+        raise members.fault("rows", f"must be {NEW_ACCOUNT_ROWS}")
     members.done()
     return terms
 

@@ -1,8 +1,9 @@
 """The default tariff: a row is priced by the rarity of its leak among honest rows, independent of the caller.
 
-The price factor of a row with conformal p-value p (Vovk et al. 2005) is (1 - g) p^(-g), a p-to-e calibrator (Vovk and
-Wang 2021): its mean over honest rows is at most 1, for every leak measure and every data distribution. A weighted
-mean of such factors over several measures keeps that mean, however dependent the measures are.
+The price factor of a row with conformal p-value p (Vovk et al. 2005) is the mean of (1 - g) p^(-g), a p-to-e calibrator
+(Vovk and Wang 2021), over the bin of p (``price_bins``): its mean over honest rows is at most 1, for every leak measure and
+every data distribution. A weighted mean of such factors over several measures keeps that mean, however dependent the
+measures are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.suspicion import Suspicion
+from modeltoll.pricing.price_bins import PriceBins
+from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS, Suspicion
 from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Account, Floats, Integers, Leaks
+    from modeltoll.records import Account, Caller, Floats, Integers, Leaks
 
 __all__ = ["ConformalTariff", "price_factors"]
 
@@ -56,10 +58,15 @@ class _PlainLists:
 
 
 class ConformalTariff:
-    """The tariff of one calibration. Pure; assessing one row of two measures takes about ten microseconds."""
+    """The tariff of one calibration. Pure; assessing one row of two measures takes about ten microseconds.
 
-    def __init__(self, calibration: Calibration) -> None:
+    ``finest_g``: the largest g at which this calibration's rows are priced, for which p is cut into bins; by default the
+    calibration's. Prices at several g show no more of p than those bins.
+    """
+
+    def __init__(self, calibration: Calibration, finest_g: float | None = None) -> None:
         self.calibration = calibration
+        self.unit_seconds = calibration.unit_seconds
         self.identity = calibration.identity
         self.measures = calibration.measures
         self.suspicion = Suspicion(calibration.honest_rows, calibration.suspicion)
@@ -67,12 +74,14 @@ class ConformalTariff:
         self._scores = [_rounded_leaks(scores) for scores in calibration.scores]
         # Indexed by the number of honest scores at or above a leak:
         self._p_values = np.arange(1, calibration.honest_rows + 2) / (calibration.honest_rows + 1)
-        factors = (1.0 - calibration.g) * self._p_values**-calibration.g
+        self._finest_g = max(calibration.g, finest_g or 0.0)
+        self.price_bins = PriceBins.cut(calibration.honest_rows, self._finest_g)
+        factors = self.price_bins.factors(calibration.g)
         self._factors = [weight * factors for weight in calibration.weights]
         self._lists = _PlainLists.of(self._scores, self._factors)
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
-        """Price each row: p = (1 + #{s_i >= s}) / (n + 1) per measure, factor = weighted mean of (1 - g) p^(-g).
+        """Price each row: p = (1 + #{s_i >= s}) / (n + 1) per measure, factor = weighted mean of those of the bins of p.
 
         The bins are those of the smoothed p = (#{s_i > s} + U (1 + #{s_i = s})) / (n + 1), U uniform from ``rng``,
         which is exactly uniform for honest rows even with tied scores.
@@ -110,9 +119,11 @@ class ConformalTariff:
     def mean_factors(self, g: float) -> Floats:
         """The mean factor of the rows in each bin, by measure, at that g: (measures, bins), in units.
 
-        The smoothed p is taken as uniform within a bin. The price is that of the unsmoothed p of ``assess``: never
-        below 1 / (n + 1), and the same for all tied scores.
+        The bins are those of ``Assessment``, in which the smoothed p is taken as uniform. The price is that of the
+        unsmoothed p of ``assess``: never below 1 / (n + 1), and the same for all tied scores.
         """
+        bins = self.price_bins if g <= self._finest_g else PriceBins.cut(self.calibration.honest_rows, g)
+        factors = bins.factors(g)
         steps = self.calibration.honest_rows + 1
         edges = np.array(self.suspicion.edges) * steps
         means = []
@@ -122,9 +133,21 @@ class ConformalTariff:
             ends = np.arange(1, steps + 1)  # upper ends of the steps of the smoothed p, ascending
             tied = at_least - (self.calibration.honest_rows - scores.searchsorted(descending, "right")) > 1
             ends[:-1][tied] = at_least[tied] + 1
-            cumulative = np.concatenate([[0.0], np.cumsum((1.0 - g) * (ends / steps) ** -g)])
+            cumulative = np.concatenate([[0.0], np.cumsum(factors[ends - 1])])
             means.append(np.diff(np.interp(edges, np.arange(steps + 1), cumulative)) / np.diff(edges))
         return np.array(means)
+
+    def factor_at(self, p_value: float) -> float:
+        """The price factor of a row with this p-value, 0 to 1, under every measure.
+
+        Of p-values that cannot occur, that of the next larger one that can.
+        """
+        at_least = min(int(self._p_values.searchsorted(p_value)), self.calibration.honest_rows)
+        return float(sum(factors[at_least] for factors in self._factors))
+
+    def new_account_seconds(self, caller: Caller) -> float:
+        """The whole new-account toll of this caller in reference seconds."""
+        return self.unit_seconds * self.calibration.new_account_toll.total_units(caller)
 
     def count_at_least(self, leaks: Leaks) -> Integers:
         """Number of calibration rows with a leak >= that of each row, (rows, measures). Raises as ``assess`` does."""
@@ -149,31 +172,30 @@ class ConformalTariff:
         return np.maximum(own, np.where(rarest < terms.group_rare_below, group_surcharge, 1.0))
 
     def work(self, assessment: Assessment, account: Account) -> Work:
-        """unit * sum of factors * multipliers * markup * (1 - discount), plus the new-account toll.
+        """unit * sum of factors * multipliers * markup * (1 - discount).
 
-        The multipliers are those of suspicion of the caller or of its groups. The discount does not apply to a caller
-        who is under suspicion.
+        The multipliers are those of suspicion of the caller, or of its groups while it has fewer than
+        ``GROUP_SETTLED_ROWS`` settled rows. The discount does not apply to a caller who is under suspicion.
 
         Raises:
             CalibrationError: the counts of the account or of its groups are not of this tariff's shape.
         """
-        suspicion = self.suspicion
-        surcharge = float(suspicion.surcharge_at(self._log_evidence(account)))
-        group_surcharge = 1.0
-        if account.groups:
-            largest = max([self._log_evidence(group) for group in account.groups])
-            group_surcharge = float(suspicion.surcharge_at(largest, group=True))
+        surcharge = float(self.suspicion.surcharge_at(self._log_evidence(account)))
+        group_surcharge = self._group_surcharge(account)
         units = assessment.factors
         if max(surcharge, group_surcharge) > 1.0:
             units = units * self.multipliers(assessment, surcharge, group_surcharge)
-        rows, unit = len(units), self.calibration.unit_seconds
-        rows_seconds = unit * float(units.sum()) * account.caller.markup
+        seconds = self.unit_seconds * float(units.sum()) * account.caller.markup
         if surcharge <= 1.0:
-            rows_seconds *= 1.0 - account.caller.discount
-        new_account_seconds = unit * self.calibration.new_account_toll.units_due(account, rows)
-        return Work(
-            rows_seconds + new_account_seconds, rows, rows_seconds, new_account_seconds, surcharge, group_surcharge
-        )
+            seconds *= 1.0 - account.caller.discount
+        return Work(seconds, len(units), seconds, surcharge=surcharge, group_surcharge=group_surcharge)
+
+    def _group_surcharge(self, account: Account) -> float:
+        """The largest surcharge of the account's groups, 1 where none applies."""
+        log_evidence = max(map(self._log_evidence, account.groups), default=0.0)
+        if account.settled_rows >= GROUP_SETTLED_ROWS:
+            return 1.0
+        return float(self.suspicion.surcharge_at(log_evidence, group=True))
 
     def _log_evidence(self, account: Account) -> float:
         measures, bins = self.shape

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.records import Leaks
+from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
+from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
+from modeltoll.records import Leaks, Standing
 
 if TYPE_CHECKING:
     from modeltoll.pricing.conformal_tariff import ConformalTariff
@@ -29,9 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class MeasureReading:
-    """One measure's term of a row's price: weight * (1 - g) p^(-g), where p = (1 + ``at_least``) / (``honest`` + 1).
+    """One measure's term of a row's price: weight * factor, where p = (1 + ``at_least``) / (``honest`` + 1).
 
-    ``at_least`` of the ``honest`` calibration rows have a leak of ``leak`` or more.
+    ``at_least`` of the ``honest`` calibration rows have a leak of ``leak`` or more. ``factor``: the mean of (1 - g) p^(-g)
+    over the bin of p, from ``p_low`` to ``p_high``.
     """
 
     measure: str
@@ -39,6 +42,8 @@ class MeasureReading:
     at_least: int
     honest: int
     p_value: float
+    p_low: float
+    p_high: float
     weight: float
     factor: float
 
@@ -94,14 +99,15 @@ class CallerExplanation:
     ``rows``: total. ``counted``: rows in the histogram, after decay. ``log_evidence`` is the log of the mean of the
     Bayes factors (``log_bayes_factors``, one log per measure) less ``log_tolerance``. At ``log_threshold`` =
     ln(1/alpha) suspicion starts: rows with p below ``rare_below`` cost ``surcharge`` times as much, or those below
-    ``group_rare_below`` ``group_surcharge`` times, if that is more. ``markup`` multiplies the price of rows;
-    ``discount`` is taken off it, and is 0 under suspicion. ``entry_units``: the part of the new-account toll that is
-    due with the next ``entry_rows`` rows.
+    ``group_rare_below`` ``group_surcharge`` times, if that is more; it is 1 from ``GROUP_SETTLED_ROWS`` ``settled_rows`` on.
+    ``markup`` multiplies the price of rows; ``discount`` is taken off it, and is 0 under suspicion. ``entry_units``: the
+    part of the new-account toll that is not paid; requests with ``entry_rows`` rows together owe it.
     """
 
     caller: str
     model: str
     rows: int
+    settled_rows: int
     counted: float
     work_seconds: float
     log_bayes_factors: tuple[float, ...]
@@ -138,11 +144,12 @@ def explain_row(tariff: ConformalTariff, leaks: Leaks, caller: CallerExplanation
     calibration = tariff.calibration
     counts = tariff.count_at_least(leaks)[0]
     p_values = (1.0 + counts) / (calibration.honest_rows + 1.0)
-    factors = (1.0 - calibration.g) * p_values**-calibration.g
+    factors = tariff.price_bins.factors(calibration.g)[counts]
+    columns = (counts.tolist(), p_values.tolist(), *(ends.tolist() for ends in tariff.price_bins.bounds(counts)))
     readings = tuple(
-        MeasureReading(name, float(leak), int(count), calibration.honest_rows, float(p_value), weight, float(factor))
-        for name, leak, count, p_value, weight, factor in zip(
-            tariff.measures, leaks.values[0], counts, p_values, calibration.weights, factors, strict=True
+        MeasureReading(name, leak, count, calibration.honest_rows, p_value, low, high, weight, factor)
+        for name, leak, count, p_value, low, high, weight, factor in zip(
+            tariff.measures, leaks.values[0].tolist(), *columns, calibration.weights, factors.tolist(), strict=True
         )
     )
     rarest, factor = float(assessment.rarest[0]), float(assessment.factors[0])
@@ -159,8 +166,10 @@ def explain_row(tariff: ConformalTariff, leaks: Leaks, caller: CallerExplanation
     )
 
 
-def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanation:
+def explain_caller(tariff: ConformalTariff, account: Account, standing: Standing) -> CallerExplanation:
     """Explain the state of a caller. The counts of its account and of its groups must be decayed to the present.
+
+    ``standing``: what the caller has paid, as ``Ledger.standing`` returns it.
 
     Raises:
         CalibrationError: an account belongs to another tariff or another model.
@@ -170,7 +179,7 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
             raise CalibrationError(
                 f"{one.caller.name}: the account belongs to another tariff; explain it with the one that the gateway uses"
             )
-    suspicion, new_account = tariff.suspicion, tariff.calibration.new_account_toll
+    suspicion = tariff.suspicion
     counts = np.array(account.counts)
     counted = float(counts[0].sum())
     edges = suspicion.edges
@@ -181,11 +190,14 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
     )
     surcharge = float(suspicion.surcharge(counts))
     groups = tuple(_group_reading(tariff, group) for group in account.groups)
-    rows_due = max(0, new_account.rows - account.rows)
+    of_groups = [group.surcharge for group in groups] if standing.settled_rows < GROUP_SETTLED_ROWS else []
+    new_account = tariff.new_account_seconds(account.caller)
+    owed = max(0.0, new_account - standing.new_account)
     return CallerExplanation(
         caller=account.caller.name,
         model=account.model,
         rows=account.rows,
+        settled_rows=standing.settled_rows,
         counted=counted,
         work_seconds=account.work,
         log_bayes_factors=tuple(suspicion.log_bayes_factors(counts).tolist()),
@@ -194,13 +206,13 @@ def explain_caller(tariff: ConformalTariff, account: Account) -> CallerExplanati
         log_threshold=-math.log(suspicion.terms.alpha),
         surcharge=surcharge,
         rare_below=suspicion.terms.rare_below,
-        group_surcharge=max((group.surcharge for group in groups), default=1.0),
+        group_surcharge=max(of_groups, default=1.0),
         group_rare_below=suspicion.terms.group_rare_below,
         groups=groups,
         markup=account.caller.markup,
         discount=account.caller.discount if surcharge <= 1.0 else 0.0,
-        entry_units=new_account.total_units(account.caller) * rows_due / new_account.rows,
-        entry_rows=rows_due,
+        entry_units=owed / tariff.unit_seconds,
+        entry_rows=math.ceil(NEW_ACCOUNT_ROWS * owed / new_account) if owed else 0,
         bins=bins,
     )
 

@@ -19,7 +19,7 @@ from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Floats, Leaks
+    from modeltoll.records import Account, Caller, Floats, Leaks
 
 __all__ = ["PublishedTariff", "PublishedTerms", "StandardLine", "leading_zero_bits"]
 
@@ -112,6 +112,15 @@ class PublishedTariff:
     def shape(self) -> tuple[int, int]:
         """One bin: this tariff has no p-values."""
         return (1, 1)
+
+    @property
+    def unit_seconds(self) -> float:
+        """The share of one query of a standard user, T / step: whose leak is the line's, so that the excess is 0."""
+        return float(self.terms.seconds(np.zeros(1), np.zeros(1))[0]) / self.terms.step
+
+    def new_account_seconds(self, caller: Caller) -> float:  # noqa: ARG002  the protocol's signature
+        """0: there is no new-account toll."""
+        return 0.0
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:  # noqa: ARG002  the protocol's signature
         """The factors are the leaks of the rows, and all p-values are 1: rows are not compared with honest rows.

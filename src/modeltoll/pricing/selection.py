@@ -14,11 +14,12 @@ import numpy as np
 from scipy.special import bdtr
 
 from modeltoll.errors import CalibrationError
+from modeltoll.pricing.price_bins import PriceBins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modeltoll.records import Floats, Leaks
+    from modeltoll.records import Floats, Integers, Leaks
 
 __all__ = ["PriceTargets", "TermsChoice", "select_terms"]
 
@@ -63,11 +64,11 @@ def _weights(measures: int, given: tuple[float, ...] | None, *, free: bool) -> I
                 yield tuple(share / steps for share in shares)
 
 
-def _at_least(honest: Floats, rows: Floats) -> Floats:
+def _at_least(honest: Floats, rows: Floats) -> Integers:
     """The number of honest rows (n, measures) with a leak >= that of each row, (rows, measures)."""
     ascending = np.sort(honest, axis=0)
     below = [ascending[:, column].searchsorted(rows[:, column], "left") for column in range(honest.shape[1])]
-    return len(honest) - np.stack(below, axis=1).astype(np.float64)
+    return len(honest) - np.stack(below, axis=1)
 
 
 def _cheaper_half(factors: Floats) -> Floats:
@@ -83,11 +84,16 @@ def _quantile_index(rows: int) -> int:
     return int(np.searchsorted(bdtr(indices, rows, _SHARE), _CONFIDENCE).clip(0, rows - 1))
 
 
-def _candidates(honest: Floats, thieves: list[Floats], g: float, grid: Floats) -> Iterator[TermsChoice]:
-    """The effect of each line of weights in ``grid`` at one g, from honest and thieves' p-values (rows, measures)."""
-    index = _quantile_index(len(honest))
-    p99 = np.partition(grid @ ((1.0 - g) * honest**-g).T, index, axis=1)[:, index]
-    prices = [_cheaper_half(grid @ ((1.0 - g) * p_values**-g).T) for p_values in thieves]
+def _candidates(honest: Integers, thieves: list[Integers], g: float, grid: Floats) -> Iterator[TermsChoice]:
+    """The effect of each line of weights in ``grid`` at one g, from the ranks (rows, measures) of honest and thieves' rows.
+
+    A rank is the number of other honest rows with a leak >= that of the row.
+    """
+    rows = len(honest)
+    index = _quantile_index(rows)
+    among_others, among_all = (PriceBins.cut(count, g).factors(g) for count in (rows - 1, rows))
+    p99 = np.partition(grid @ among_others[honest].T, index, axis=1)[:, index]
+    prices = [_cheaper_half(grid @ among_all[ranks].T) for ranks in thieves]
     least = np.min(prices, axis=0) if prices else None
     for line, weights in enumerate(grid.tolist()):
         yield TermsChoice(g, tuple(weights), float(p99[line]), None if least is None else float(least[line]))
@@ -116,8 +122,8 @@ def select_terms(
         if thief.measures != honest.measures or not len(thief.values):
             raise CalibrationError(f"thieves' rows must have leaks of {', '.join(honest.measures)}")
     rows = honest.values
-    own = _at_least(rows, rows) / len(rows)  # p-values of each row among the others
-    others = [(1.0 + _at_least(rows, thief.values)) / (len(rows) + 1.0) for thief in targets.thieves]
+    own = _at_least(rows, rows) - 1  # each row is not among the others
+    others = [_at_least(rows, thief.values) for thief in targets.thieves]
     grid = np.array(list(_weights(len(honest.measures), weights, free=bool(others))))
     exponents = sorted({*_EXPONENTS, g}, key=lambda exponent: (abs(exponent - g), exponent))
     choices = [choice for exponent in exponents for choice in _candidates(own, others, exponent, grid)]

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Bools, Floats, Integers
 
-__all__ = ["Suspicion", "SuspicionTerms", "bin_edges"]
+__all__ = ["GROUP_SETTLED_ROWS", "Suspicion", "SuspicionTerms", "bin_edges"]
+
+GROUP_SETTLED_ROWS = 200  # settled rows from which on a caller pays no surcharge of its groups
+_MAXIMUM_OF_GROUPS, _RARE_OF_GROUPS = 10.0, 0.1  # bounds, so that nobody can make a neighbour a thief
 
 _EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97, 0.99, 1.0)
 
@@ -36,7 +39,8 @@ class SuspicionTerms:
     ``alpha``: bound on the probability that an honest caller is ever suspected. ``rho``: the tolerance; a caller whose
     density is at most 1 + rho times that of the calibration in every bin counts as honest. ``maximum``: the largest
     surcharge, a multiplier. ``rare_below``: only rows whose smallest p-value is below it are surcharged.
-    ``group_maximum``, ``group_rare_below``: the same for the surcharge of a suspected group.
+    ``group_maximum``, ``group_rare_below``: the same for the surcharge of a suspected group, at most 10 and 0.1. It is for
+    callers with fewer than ``GROUP_SETTLED_ROWS`` settled rows.
 
     Raises:
         CalibrationError: a term is out of range.
@@ -51,8 +55,8 @@ class SuspicionTerms:
 
     def __post_init__(self) -> None:
         ranges = {"alpha": (1e-300, 0.5), "rho": (0.0, 10.0)}
-        ranges |= dict.fromkeys(("maximum", "group_maximum"), (1.0, 1e6))
-        ranges |= dict.fromkeys(("rare_below", "group_rare_below"), (0.0, 1.0))
+        ranges |= {"maximum": (1.0, 1e6), "rare_below": (0.0, 1.0)}
+        ranges |= {"group_maximum": (1.0, _MAXIMUM_OF_GROUPS), "group_rare_below": (0.0, _RARE_OF_GROUPS)}
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise CalibrationError(f"'suspicion.{name}' must lie in {low:g}..{high:g}")

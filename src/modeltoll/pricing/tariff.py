@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Account, Assessment, Caller, Floats, Leaks, Work
 
-__all__ = ["Tariff", "check_leak_values"]
+__all__ = ["NEW_ACCOUNT_ROWS", "Tariff", "check_leak_values", "new_account_share"]
+
+NEW_ACCOUNT_ROWS = 10  # a request of k rows owes k / NEW_ACCOUNT_ROWS of the new-account toll, until all of it is paid
+
+
+def new_account_share(rows: int, before: int = 0) -> float:
+    """The fraction of the new-account toll that a request of ``rows`` rows owes.
+
+    ``before``: rows whose shares are paid. The shares of an account that pays all of them sum to 1, however its rows are
+    split into requests, or to rows / ``NEW_ACCOUNT_ROWS`` of fewer rows.
+    """
+    return (min(before + rows, NEW_ACCOUNT_ROWS) - min(before, NEW_ACCOUNT_ROWS)) / NEW_ACCOUNT_ROWS
 
 
 def check_leak_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats:

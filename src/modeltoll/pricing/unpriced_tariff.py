@@ -11,7 +11,7 @@ from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Leaks
+    from modeltoll.records import Account, Caller, Leaks
 
 __all__ = ["UnpricedTariff"]
 
@@ -31,6 +31,15 @@ class UnpricedTariff:
     def shape(self) -> tuple[int, int]:
         """One bin per measure: there are no calibration rows to compare with."""
         return (len(self.measures), 1)
+
+    @property
+    def unit_seconds(self) -> float:
+        """0: rows cost nothing."""
+        return 0.0
+
+    def new_account_seconds(self, caller: Caller) -> float:  # noqa: ARG002  the protocol's signature
+        """0: new accounts cost nothing."""
+        return 0.0
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:  # noqa: ARG002  the protocol's signature
         """Factors of 0, p-values of 1. Raises as ``Tariff.assess`` does."""

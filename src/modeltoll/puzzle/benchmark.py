@@ -40,7 +40,7 @@ __all__ = [
     "measure_squarings",
 ]
 
-MEASURED_LADDER = LADDER[:9]  # 256 KiB to 64 MiB, the memory for callers without suspicion
+MEASURED_LADDER = LADDER[:11]  # 64 KiB to 64 MiB, the memory for callers without suspicion
 _UNREACHABLE = 2**52  # a range of counters that no machine exhausts
 _MIN_EVALUATIONS = 8  # evaluations per measurement, however long they take
 _REPEATS = 7  # of making and checking, for the median

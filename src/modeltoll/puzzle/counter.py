@@ -2,6 +2,9 @@
 
 Making a puzzle takes one evaluation per part, independent of the work. A solver can skip neither parts nor counters.
 The wait is at most about twice its mean, and four parts reduce its coefficient of variation from 0.58 to 0.29.
+
+Memory, number of parts and bounds are functions of the published wait alone (``puzzle.published_wait``), never of the
+work itself: two works that publish the same wait have challenges of the same shape. Only n is drawn from the work.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import math
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from modeltoll.puzzle.functions import (
     ARGON2ID,
@@ -25,7 +28,7 @@ from modeltoll.puzzle.functions import (
     solves,
 )
 from modeltoll.puzzle.precomputed import MAX_PRECOMPUTED_BOUND, PrecomputedEvaluation, PrecomputedPool
-from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.puzzle import Disclose, SolveControl, published_wait
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Challenge, MachineProfile, Part, Solution, Work
 
@@ -34,19 +37,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LADDER",
+    "LEAST_SUSPECTED_KIB",
+    "MAKING_SECONDS",
     "MIN_EVALUATIONS",
     "PARTS",
     "PARTS_ABOVE",
     "Argon2idCounter",
-    "Disclose",
     "Sha256Counter",
 ]
 
-Disclose = Literal["exact", "coarse", "blind"]
-
-PARTS, PARTS_ABOVE = 4, 64  # number of parts above this number of expected evaluations; 1 below
-LADDER = tuple(256 << step for step in range(11))  # KiB: 256 KiB to 256 MiB
-MIN_EVALUATIONS = 8  # least expected evaluations with which a rung of the ladder may be used
+PARTS, PARTS_ABOVE = 4, 64  # number of parts above this number of evaluations in half the published wait; 1 below
+LADDER = tuple(64 << step for step in range(13))  # KiB: 64 KiB to 256 MiB
+MIN_EVALUATIONS = 8  # least evaluations in half the published wait, with which a rung of the ladder may be used
+MAKING_SECONDS = 0.010  # of processor time, by the profile: the most that making a puzzle takes
+LEAST_SUSPECTED_KIB = 8 << 10  # the least limit of memory for callers under suspicion
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,9 @@ class _HiddenCounter:
     """The base of hidden counters, independent of the function.
 
     ``rungs``: the usable memories, ascending. ``suspected_rungs``: the same for callers under suspicion. ``disclose``
-    determines the published bound of each part, not the work: ``exact`` is the true range of n, ``coarse`` the next
-    power of two, ``blind`` the bound for ``blind_seconds``, the largest work of this puzzle. A blind puzzle always has
-    one part on the first rung, so that its shape does not disclose its work.
+    determines what is published, not the work: ``exact`` is the true range of n; ``coarse`` is the bound of the largest
+    work whose wait is rounded up to the same power of two of seconds; ``blind`` is the bound for ``blind_seconds``, the
+    largest work of this puzzle. A blind puzzle always has one part on the first rung.
     """
 
     name: ClassVar[str]
@@ -92,16 +96,16 @@ class _HiddenCounter:
             raise ValueError(f"work must be finite and >= 0 seconds, not {work.seconds}")
         blind = self._disclose == "blind"
         seconds = min(work.seconds, self._blind_seconds) if blind else work.seconds
-        rungs = self._suspected_rungs if work.suspected else self._rungs
-        rung, precomputed = self._choose(rungs[:1] if blind else rungs, seconds)
-        evaluations = seconds * rung.rate
-        if evaluations > MAX_EVALUATIONS:
+        if seconds * self._rungs[0].rate > MAX_EVALUATIONS:
             raise ValueError(f"work of {seconds} seconds is more than a puzzle can carry")
-        count = 1 if blind else _part_count(evaluations)
-        size = _range_size(evaluations / count, rng)
+        wait = published_wait(seconds, self._disclose, self._blind_seconds)
+        rungs = self._suspected_rungs if work.suspected else self._rungs
+        rung, precomputed = self._choose(rungs[:1] if blind else rungs, wait)
+        count = 1 if blind else _part_count(wait, rung)
+        size = _range_size(_range(2 * seconds, rung, count), rng)
         counters = tuple([rng.randrange(size) for _ in range(count)])
         evaluated = precomputed or _evaluate_at(rung.memory_kib, counters, rng)
-        bound = self._bound(size)
+        bound = size if self._disclose == "exact" else max(1, math.ceil(_range(wait, rung, count)))
         parts = tuple(
             [
                 Part(evaluation.seed, bound, check_of(evaluation.value), start=evaluation.counter - n)
@@ -120,26 +124,33 @@ class _HiddenCounter:
         """As ``Puzzle.check``."""
         return challenge.puzzle == self.name and solves(challenge, solution.counters)
 
-    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
-        """The rung to use, and precomputed evaluations for it, if any."""
-        return _usable_rungs(rungs, seconds)[0], []
-
-    def _bound(self, size: int) -> int:
-        if self._disclose == "exact":
-            return size
-        if self._disclose == "coarse":
-            return 1 << (size - 1).bit_length()
-        return max(size, math.ceil(2 * self._blind_seconds * self._rungs[0].rate - 1))
+    def _choose(self, rungs: tuple[_Rung, ...], wait: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
+        """The rung to use for a published wait, and precomputed evaluations for it, if any."""
+        return _usable_rungs(rungs, wait)[0], []
 
 
-def _usable_rungs(rungs: tuple[_Rung, ...], seconds: float) -> list[_Rung]:
+def _usable_rungs(rungs: tuple[_Rung, ...], wait: float) -> list[_Rung]:
     """The rungs that leave enough evaluations, the largest memory first; the lowest rung if there are none."""
-    usable = [rung for rung in reversed(rungs) if seconds * rung.rate >= MIN_EVALUATIONS]
+    usable = [rung for rung in reversed(rungs) if wait / 2 * rung.rate >= MIN_EVALUATIONS]
     return usable or [rungs[0]]
 
 
-def _part_count(evaluations: float) -> int:
-    return PARTS if evaluations > PARTS_ABOVE else 1
+def _part_count(wait: float, rung: _Rung) -> int:
+    return PARTS if wait / 2 * rung.rate > PARTS_ABOVE else 1
+
+
+def _range(wait: float, rung: _Rung, count: int) -> float:
+    """The range N of each of ``count`` counters with which the largest wait is ``wait``, not rounded yet.
+
+    (N + 1) / 2 is the mean number of evaluations, so N is one less than twice that mean.
+    """
+    return wait * rung.rate / count - 1
+
+
+def _range_size(exact: float, rng: random.Random) -> int:
+    """The range ``exact``, rounded up or down at random, so that the expected work is exact; at least 1."""
+    low = math.floor(exact)
+    return max(1, low + (rng.random() < exact - low))
 
 
 def _evaluate_at(memory_kib: int, counters: tuple[int, ...], rng: random.Random) -> list[PrecomputedEvaluation]:
@@ -148,13 +159,6 @@ def _evaluate_at(memory_kib: int, counters: tuple[int, ...], rng: random.Random)
     drawn = rng.randbytes(SEED_BYTES * len(counters))
     seeds = [drawn[at : at + SEED_BYTES] for at in range(0, len(drawn), SEED_BYTES)]
     return [PrecomputedEvaluation(seed, n, function(seed, n)) for seed, n in zip(seeds, counters, strict=True)]
-
-
-def _range_size(evaluations: float, rng: random.Random) -> int:
-    """N such that (N + 1) / 2 is ``evaluations`` (>= 1) in expectation: 2W - 1, rounded up or down at random."""
-    exact = 2 * evaluations - 1
-    low = math.floor(exact)
-    return max(1, low + (rng.random() < exact - low))
 
 
 class Sha256Counter(_HiddenCounter):
@@ -169,12 +173,13 @@ class Sha256Counter(_HiddenCounter):
 class Argon2idCounter(_HiddenCounter):
     """A hidden counter with Argon2id, one pass and one lane.
 
-    Each puzzle uses the largest memory of the ``ladder`` (KiB, up to ``max_memory_kib``) with at least 8 expected
-    evaluations: the larger the work, the smaller the advantage of a GPU. For a caller under suspicion the ladder
-    extends to ``suspected_memory_kib`` if that is more, regardless of the memory of the client.
+    Each puzzle uses the largest memory of the ``ladder`` (KiB, up to ``max_memory_kib``) of which half the published wait
+    holds at least 8 evaluations: the larger the work, the smaller the advantage of a GPU. For a caller under suspicion
+    the ladder extends to ``suspected_memory_kib`` if that is more.
 
-    ``precomputed``: memories that it covers are never evaluated while a caller waits. If the pool is exhausted, the
-    puzzle has less memory and more evaluations, so that many expensive tolls cost the server no more than cheap ones.
+    ``precomputed``: its evaluations are used first. A memory of which it has too few is used only where the puzzle is
+    made within ``MAKING_SECONDS`` of processor time; else the puzzle has less memory and more evaluations. So an
+    expensive toll costs the server no more than a cheap one.
     """
 
     name = ARGON2ID
@@ -197,33 +202,38 @@ class Argon2idCounter(_HiddenCounter):
             raise ValueError("the ladder has no rung within max_memory_kib")
         super().__init__(rungs, disclose, blind_seconds, suspected_rungs)
         self._precomputed = precomputed
-        self._limited: dict[int, Argon2idCounter] = {}
+        self._limited: dict[tuple[int, int], Argon2idCounter] = {}
 
     def within(self, memory_kib: int) -> Argon2idCounter:
         """The same puzzle on the rungs up to ``memory_kib``, at least the lowest one; cached per number of rungs.
 
-        The limit does not apply to callers under suspicion.
+        For a caller under suspicion the limit is not below 8 MiB.
         """
-        count = max(1, sum(rung.memory_kib <= memory_kib for rung in self._rungs))
-        if count == len(self._rungs):
+        count = _count_within(self._rungs, memory_kib)
+        suspected_count = _count_within(self._suspected_rungs, max(memory_kib, LEAST_SUSPECTED_KIB))
+        if (count, suspected_count) == (len(self._rungs), len(self._suspected_rungs)):
             return self
-        if count not in self._limited:
+        limited = self._limited.get((count, suspected_count))
+        if limited is None:
             limited = copy(self)
             limited._rungs, limited._limited = self._rungs[:count], {}  # noqa: SLF001  the same class
-            self._limited[count] = limited
-        return self._limited[count]
+            limited._suspected_rungs = self._suspected_rungs[:suspected_count]  # noqa: SLF001
+            self._limited[count, suspected_count] = limited
+        return limited
 
-    def _choose(self, rungs: tuple[_Rung, ...], seconds: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
-        """The highest usable rung that is not precomputed, or for which enough precomputed evaluations are left."""
-        usable, precomputed = _usable_rungs(rungs, seconds), self._precomputed
+    def _choose(self, rungs: tuple[_Rung, ...], wait: float) -> tuple[_Rung, list[PrecomputedEvaluation]]:
+        """The highest usable rung whose evaluations are precomputed, or are made within ``MAKING_SECONDS``."""
+        usable, stock = _usable_rungs(rungs, wait), self._precomputed
         for rung in usable:
-            evaluations = seconds * rung.rate
-            if (
-                precomputed is None
-                or not precomputed.covers(rung.memory_kib)
-                or evaluations > MAX_PRECOMPUTED_BOUND / 2
-            ):
+            count = 1 if self._disclose == "blind" else _part_count(wait, rung)
+            if stock is not None and stock.covers(rung.memory_kib) and wait * rung.rate <= MAX_PRECOMPUTED_BOUND:
+                evaluated = stock.take(rung.memory_kib, count)
+                if evaluated:
+                    return rung, evaluated
+            if count / rung.rate <= MAKING_SECONDS:
                 return rung, []
-            if evaluated := precomputed.take(rung.memory_kib, _part_count(evaluations)):
-                return rung, evaluated
         return usable[-1], []
+
+
+def _count_within(rungs: tuple[_Rung, ...], memory_kib: int) -> int:
+    return max(1, sum(rung.memory_kib <= memory_kib for rung in rungs))

@@ -4,6 +4,10 @@ The challenge is the part's seed, 16 random bytes of the server. The token conta
 binds the solution to the caller and the request (``seal``). A solution can therefore not be made before the challenge,
 nor be used for another toll or after the expiry.
 
+The bound is the expected work itself, so a toll publishes it exactly, whatever ``disclose`` says: a bound that is rounded
+would be other work, and one that is drawn so that its mean is exact would show the work by how often it is drawn. So
+hashcash is not for tolls that are blind.
+
 The target is a real number, so that work is not limited to powers of two; ``bits_only`` gives the paper's leading zero
 bits. The wait is geometric: its standard deviation equals its mean, and its p99 is 4.6 times the mean.
 """

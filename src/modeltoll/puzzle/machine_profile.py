@@ -27,11 +27,14 @@ DEFAULT_PROFILE = MachineProfile(
     source=(
         "virtual machine, 2 cores of an Intel Xeon (family 6, model 207), CPython 3.11.7, argon2-cffi 25.1.0; "
         "2026-11-23; the solver's own rates, as 'modeltoll bench-puzzle --save' takes them: the fastest of many runs "
-        "of 0.06 to 0.12 s (4 evaluations and more), since other work shared the machine"
+        "of 0.06 to 0.12 s (4 evaluations and more), since other work shared the machine; 64 and 128 KiB: the rate at "
+        "256 KiB times the median ratio to it in 75 alternating runs, 2.63 and 1.77 (2026-11-29)"
     ),
     sha256=2_012_000.0,
     squarings=89_845.0,
     argon2id={
+        64: 15560.0,
+        128: 10470.0,
         256: 5917.1,
         512: 3163.7,
         1024: 1625.1,

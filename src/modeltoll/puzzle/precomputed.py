@@ -3,6 +3,9 @@
 A precomputed evaluation does not depend on the request: a seed, a counter drawn from 2^51 values, and F of it. For a
 puzzle, n is drawn according to the work, and the published start is n below that counter. The distribution of the start
 differs from uniform by at most N / 2^51 for every n, so it reveals nothing about n.
+
+Refilling takes at most a tenth of one core, however many tolls are made: what the pool lacks is not made up for, and
+puzzles then have less memory. So callers who pay no toll cannot use up the server.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,11 +28,18 @@ from modeltoll.puzzle.functions import SEED_BYTES, evaluator
 if TYPE_CHECKING:
     import random
 
-__all__ = ["MAX_PRECOMPUTED_BOUND", "PRECOMPUTED_KIB", "PrecomputedEvaluation", "PrecomputedPool"]
+__all__ = [
+    "MAX_PRECOMPUTED_BOUND",
+    "PRECOMPUTED_KIB",
+    "REFILL_SHARE",
+    "PrecomputedEvaluation",
+    "PrecomputedPool",
+]
 
 log = logging.getLogger("modeltoll.puzzle")
 
-PRECOMPUTED_KIB = (32 << 10, 64 << 10, 128 << 10, 256 << 10)
+PRECOMPUTED_KIB = tuple((4 << 10) << step for step in range(7))  # 4 MiB to 256 MiB: four parts take 10 ms and more
+REFILL_SHARE = 0.1  # of one core
 MAX_PRECOMPUTED_BOUND = 2**32  # largest bound of a puzzle with a precomputed counter
 _COUNTERS = 2**51
 _NICE = 10  # niceness of the thread that refills the pool
@@ -46,12 +57,23 @@ class PrecomputedEvaluation:
 class PrecomputedPool:
     """A pool of ``depth`` evaluations for each memory (KiB), each of which is used once. Thread-safe.
 
-    It is empty before ``fill`` or ``refilling``. ``rng`` is ``random.SystemRandom()`` outside of tests.
+    It is empty before ``fill`` or ``refilling``. ``rng`` is ``random.SystemRandom()`` outside of tests. ``share``: of one
+    core, the most that ``refilling`` takes. ``thread_time``: seconds of processor time of the thread that asks.
     """
 
-    def __init__(self, rng: random.Random, *, memories_kib: Sequence[int] = PRECOMPUTED_KIB, depth: int = 8) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        memories_kib: Sequence[int] = PRECOMPUTED_KIB,
+        depth: int = 32,
+        share: float = REFILL_SHARE,
+        thread_time: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._rng = rng
         self._depth = depth
+        self._pause_ratio = 1 / share - 1
+        self._thread_time = thread_time
         self._evaluations: dict[int, deque[PrecomputedEvaluation]] = {
             memory: deque() for memory in sorted(memories_kib)
         }
@@ -73,16 +95,20 @@ class PrecomputedPool:
         self._taken.set()
         return taken
 
-    def fill(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Fill the pool, small memories first, until it is full or ``stopped`` returns True.
+    def fill(self, pause: Callable[[float], bool] = lambda _seconds: False) -> None:
+        """Fill the pool until it is full; of the memories with the fewest evaluations the smallest comes first.
+
+        ``pause`` is called after each evaluation with the seconds for which to rest, so that the share of one core is
+        kept. It returns True to stop.
 
         Raises:
             argon2.exceptions.HashingError: the memory cannot be allocated.
         """
-        for memory, queue in self._evaluations.items():
-            function = evaluator(memory)
-            while len(queue) < self._depth and not stopped():
-                queue.append(self._evaluate(function))
+        while (memory := self._emptiest()) is not None:
+            begin = self._thread_time()
+            self._evaluations[memory].append(self._evaluate(memory))
+            if pause((self._thread_time() - begin) * self._pause_ratio):
+                return
 
     @contextmanager
     def refilling(self) -> Iterator[None]:
@@ -96,7 +122,7 @@ class PrecomputedPool:
                 if ended.is_set():  # checked after clearing, so that a later signal ends the wait
                     return
                 try:
-                    self.fill(ended.is_set)
+                    self.fill(ended.wait)
                 except HashingError as error:  # puzzles use less memory; the next take retries
                     log.warning("no memory to precompute puzzles: %s", error)
                 self._taken.wait()
@@ -110,9 +136,15 @@ class PrecomputedPool:
             self._taken.set()
             thread.join()
 
-    def _evaluate(self, function: Callable[[bytes, int], bytes]) -> PrecomputedEvaluation:
+    def _emptiest(self) -> int | None:
+        """The smallest of the memories with the fewest evaluations; None if the pool is full."""
+        sizes = {memory: len(queue) for memory, queue in self._evaluations.items()}
+        memory = min(sizes, key=sizes.__getitem__)
+        return memory if sizes[memory] < self._depth else None
+
+    def _evaluate(self, memory_kib: int) -> PrecomputedEvaluation:
         seed, counter = self._rng.randbytes(SEED_BYTES), MAX_PRECOMPUTED_BOUND + self._rng.randrange(_COUNTERS)
-        return PrecomputedEvaluation(seed, counter, function(seed, counter))
+        return PrecomputedEvaluation(seed, counter, evaluator(memory_kib)(seed, counter))
 
 
 def _lower_priority() -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from modeltoll.errors import SolveStopped
 
@@ -15,7 +15,33 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Challenge, MachineProfile, Progress, Solution, Work
 
-__all__ = ["Puzzle", "SolveControl", "expected_evaluations", "expected_seconds"]
+__all__ = [
+    "Disclose",
+    "Puzzle",
+    "SolveControl",
+    "expected_evaluations",
+    "expected_seconds",
+    "published_wait",
+]
+
+Disclose = Literal["exact", "coarse", "blind"]
+
+_LEAST_WAIT, _LARGEST_WAIT = 2.0**-20, 2.0**60  # seconds: of coarse tolls
+
+
+def published_wait(seconds: float, disclose: Disclose, blind_seconds: float = 0.0) -> float:
+    """The largest wait that a toll publishes, in reference seconds: all that may show in it of its work ``seconds``.
+
+    Twice the work, for the largest wait for a hidden counter is twice its mean. ``exact``: of this work. ``coarse``:
+    rounded up to a power of two of seconds. ``blind``: of ``blind_seconds``, the same for all. The type of a puzzle, its
+    memory, its parts and their bounds are chosen by this number alone.
+    """
+    if disclose == "blind":
+        return 2 * blind_seconds
+    if disclose == "exact":
+        return 2 * seconds
+    mantissa, exponent = math.frexp(min(max(2 * seconds, _LEAST_WAIT), _LARGEST_WAIT))  # mantissa in [0.5, 1)
+    return math.ldexp(1.0, exponent - (mantissa == 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +80,17 @@ class Puzzle(Protocol):
         """The puzzle's name on the wire."""
 
     def within(self, memory_kib: int) -> Puzzle:
-        """The same puzzle for a client with ``memory_kib`` KiB; itself if it does not use memory."""
+        """The same puzzle for a client with ``memory_kib`` KiB; itself if it does not use memory.
+
+        For callers under suspicion the limit is not below 8 MiB.
+        """
 
     def make(self, work: Work, rng: random.Random) -> tuple[Challenge, Solution | None]:
         """A fresh puzzle whose expected work is ``work.seconds``, with its solution if the server knows it.
+
+        Of the work no more shows in the challenge than ``published_wait`` says, where the puzzle supports ``disclose``.
+        The solution's secret is 16 bytes per part, which only the evaluation of F gives; a puzzle without a secret
+        cannot seal an answer, and among these a token is made for hashcash alone.
 
         ``rng`` is ``random.SystemRandom()`` outside of tests: a predictable generator would reveal the solution.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, MODES, REDEEM, SEALED, SHA256, TIMELOCK
+from modeltoll.names import ARGON2ID, HASHCASH, HASHCASH_SHA1, MODES, REDEEM, SHA256, TIMELOCK
 from modeltoll.plugins import Registry, load_reference
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class PuzzleSpec:
     raises ``SettingsError`` where it cannot. Where several puzzles fit, that of the lowest ``preference`` is taken.
     ``modes`` are those that the puzzle can serve. ``fast_hash``: special hardware computes it much faster than a
     processor, so it is for small tolls where a ``memory_hard`` one is allowed, which callers under suspicion always get.
-    ``precomputed``: its evaluations are made ahead. ``solver`` is what a client solves it with, ``(challenge, control) ->
+    ``precomputed``: its evaluations are made ahead. ``publishes_work``: its challenge shows its exact work whatever
+    ``disclose`` says, so that it is not for ``blind``. ``solver`` is what a client solves it with, ``(challenge, control) ->
     Solution`` as ``Puzzle.solve``; the built-in puzzles have one in common. Names are small letters, digits and ``-``.
     """
 
@@ -56,6 +57,7 @@ class PuzzleSpec:
     fast_hash: bool = False
     memory_hard: bool = False
     precomputed: bool = False
+    publishes_work: bool = False
     solver: Factory = "modeltoll.puzzle.solver:solve"
 
     def __post_init__(self) -> None:
@@ -75,9 +77,9 @@ PUZZLES: Registry[PuzzleSpec] = Registry(
     (
         PuzzleSpec(ARGON2ID, f"{_FACTORIES}:argon2id", 20, memory_hard=True, precomputed=True),
         PuzzleSpec(SHA256, f"{_FACTORIES}:sha256", 10, fast_hash=True),
-        PuzzleSpec(HASHCASH, f"{_FACTORIES}:hashcash", 40, (REDEEM,), fast_hash=True),
-        PuzzleSpec(HASHCASH_SHA1, f"{_FACTORIES}:hashcash_sha1", 50, (REDEEM,), fast_hash=True),
-        PuzzleSpec(TIMELOCK, f"{_FACTORIES}:timelock", 30, (SEALED,)),
+        PuzzleSpec(HASHCASH, f"{_FACTORIES}:hashcash", 40, (REDEEM,), fast_hash=True, publishes_work=True),
+        PuzzleSpec(HASHCASH_SHA1, f"{_FACTORIES}:hashcash_sha1", 50, (REDEEM,), fast_hash=True, publishes_work=True),
+        PuzzleSpec(TIMELOCK, f"{_FACTORIES}:timelock", 30, publishes_work=True),
     ),
 )
 

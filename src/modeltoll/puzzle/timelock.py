@@ -1,8 +1,8 @@
 """Time locks: x^(2^T) mod N, which only the owner of the factors of N can compute faster (Rivest et al. 1996).
 
 The wait is known in advance and does not depend on the number of cores: it limits latency, not throughput. A thief can
-work on many locks in parallel, so time locks are used only if the operator enables them, and for sealed answers only.
-A time lock cannot hide its work, because T is published.
+work on many locks in parallel, so time locks are used only if the operator enables them. A time lock cannot hide its
+work, because T is published. Its counter is known to everybody; what opens a seal or redeems a token is F of the result.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ import numpy as np
 
 from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
 from modeltoll.pricing.leak_samples import leak_columns, select_measures
+from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
+from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -57,7 +59,10 @@ class ConformalBatchTariff:
         leak_columns(self.recorded, self.tariff.measures)
 
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:
-        """Charge each row by its account after it: factor, surcharges, markup, discount, share of the new-account toll."""
+        """Charge each row by its account after it: factor, surcharges, markup, discount, share of the new-account toll.
+
+        Each row is taken to be paid before the account's next one.
+        """
         tariff = self.tariff
         assessment = tariff.assess(select_measures(Leaks(self.recorded, traffic.leaks), tariff.measures), rng)
         suspicion = tariff.suspicion
@@ -65,17 +70,17 @@ class ConformalBatchTariff:
             suspicion.running_log_evidence(assessment.bins, traffic.accounts, traffic.fresh)
         )
         group_surcharge: float | Floats = 1.0
+        rank = grouped_rank(traffic.accounts)
         if caller.groups:
             log_evidence = suspicion.running_log_evidence(
                 assessment.bins, np.zeros_like(traffic.accounts), traffic.fresh
             )
-            group_surcharge = suspicion.surcharge_at(log_evidence, group=True)
+            group_surcharge = np.where(rank < GROUP_SETTLED_ROWS, suspicion.surcharge_at(log_evidence, group=True), 1.0)
         units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge) * caller.markup
         units[surcharge <= 1.0] *= 1.0 - caller.discount
-        new_account = tariff.calibration.new_account_toll
-        new = grouped_rank(traffic.accounts) < new_account.rows
-        units += new * (new_account.total_units(caller) / new_account.rows)
-        return BatchCharges(tariff.calibration.unit_seconds * units, surcharge > 1.0)
+        seconds = tariff.unit_seconds * units
+        seconds[rank < NEW_ACCOUNT_ROWS] += tariff.new_account_seconds(caller) / NEW_ACCOUNT_ROWS
+        return BatchCharges(seconds, surcharge > 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from modeltoll.formatting import count, times
+from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +65,9 @@ def row_cells(row: RowExplanation) -> Cells:
     for reading in row.readings:
         counted = f"{reading.at_least:,} of {reading.honest:,} honest rows leak {reading.leak:.4g} or more"
         cells.append((f"{reading.measure}: {counted}", f"p = {reading.p_value:.4g}"))
-        cells.append(
-            (f"  factor (1 - g) p^-g at g = {row.g:g}, with weight {reading.weight:.3g}", f"{reading.factor:.4g}")
-        )
+        where = f"p from {reading.p_low:.4g} to {reading.p_high:.4g}"
+        factor = f"  factor, the mean of (1 - g) p^-g over {where} at g = {row.g:g}, with weight {reading.weight:.3g}"
+        cells.append((factor, f"{reading.factor:.4g}"))
     cells.append(("price of the row, units: the weighted mean", f"{row.factor:.4g}"))
     if row.surcharge > 1.0:
         cells.append(
@@ -112,14 +113,16 @@ def caller_cells(caller: CallerExplanation) -> Cells:
             f"surcharge on rows with p below {caller.rare_below:g}",
             f"{caller.surcharge:.3g}x" if caller.suspected else "none",
         ),
-        (f"new-account toll still due, units, over {caller.entry_rows} rows", f"{caller.entry_units:.4g}"),
+        ("rows whose tolls were paid", f"{caller.settled_rows:,}"),
+        (f"new-account toll still owed, units, with {caller.entry_rows} rows", f"{caller.entry_units:.4g}"),
     ]
+    ended = f", ended by {GROUP_SETTLED_ROWS} paid rows" if caller.settled_rows >= GROUP_SETTLED_ROWS else ""
     for group in caller.groups:
         counted = f"{group.counted:,.1f} rows of all its callers count, ln M"
         surcharge = f"{group.surcharge:.3g}x" if group.surcharge > 1.0 else "none"
         cells += [
             (f"{group.group}: {counted}", f"{group.log_evidence:.2f}"),
-            (f"  its surcharge on rows with p below {caller.group_rare_below:g}", surcharge),
+            (f"  its surcharge on rows with p below {caller.group_rare_below:g}{ended}", surcharge),
         ]
     if caller.markup > 1.0:
         cells.append(("multiplier on the price of rows", f"{caller.markup:.3g}"))

@@ -52,11 +52,12 @@ def check_tariff(tariff: Tariff, leaks: Leaks | None = None, *, seed: int = 0) -
         leaks = Leaks(tariff.measures, rng.lognormal(size=(40, len(tariff.measures))))
     assert len(leaks.values) >= 3, "the suite needs 3 rows or more"
     _check_identity(tariff)
+    _check_unit_and_new_accounts(tariff)
     assessment = tariff.assess(leaks, np.random.default_rng(seed))
     _check_assessment(tariff, leaks, assessment)
     _check_rows_are_independent(tariff, leaks, assessment, seed)
     _check_refusals(tariff, leaks, rng)
-    for caller in (Caller("key:alice"), Caller("net:198.51.100.0/24")):
+    for caller in (Caller("key:alice"), Caller("net:198.51.100.7")):
         _check_work(tariff, leaks, caller, seed)
     _check_names_have_no_price(tariff, leaks, assessment)
     _check_unsuspected_groups_have_no_price(tariff, leaks, assessment)
@@ -69,6 +70,15 @@ def _check_identity(tariff: Tariff) -> None:
     measures, bins = tariff.shape
     assert measures == len(tariff.measures) >= 1
     assert bins >= 1
+
+
+def _check_unit_and_new_accounts(tariff: Tariff) -> None:
+    """What the gateway reserves and asks before the upstream: finite, and the same for callers of one kind."""
+    assert 0.0 <= tariff.unit_seconds < math.inf
+    for kind in (("key:alice", "key:bob", "jwt:alice"), ("net:198.51.100.7", "net:2001:db8:1:2::/64")):
+        asked = {tariff.new_account_seconds(Caller(name)) for name in kind}
+        assert len(asked) == 1, "two new accounts of one kind have different tolls"
+        assert 0.0 <= min(asked) < math.inf
 
 
 def _check_assessment(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
@@ -129,7 +139,7 @@ def _price_requests(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[in
 
 
 def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None:
-    """Work is finite and the sum of its parts, and a batch costs the same however it is split."""
+    """Work is finite and that of the rows alone, and a batch costs the same however it is split."""
     rows = len(leaks.values)
     splits = [[rows], [1] * rows, [1, rows - 1], [rows - 2, 2]]
     totals = []
@@ -139,10 +149,11 @@ def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None
         for work, size in zip(works, sizes, strict=True):
             assert work.rows == size
             assert 0.0 <= work.seconds < math.inf
-            assert math.isclose(work.seconds, work.rows_seconds + work.new_account_seconds, rel_tol=1e-12)
-            assert min(work.rows_seconds, work.new_account_seconds) >= 0.0
+            assert work.rows_seconds == work.seconds
+            assert work.new_account_seconds == 0.0, "the new-account toll is asked before, not in the work"
             assert work.surcharge >= 1.0
-        totals.append((sum(work.rows_seconds for work in works), sum(work.new_account_seconds for work in works)))
+            assert work.group_surcharge >= 1.0
+        totals.append(sum(work.seconds for work in works))
     for total in totals[1:]:
         assert np.allclose(total, totals[0], rtol=1e-9, atol=1e-12), "splitting a batch changes its price"
 
@@ -157,6 +168,24 @@ def _check_names_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessm
 def _check_unsuspected_groups_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     single = _charged(new_account(tariff, Caller("key:alice")), leaks)
     groups = tuple(_charged(new_account(tariff, Caller(name)), leaks) for name in ("org:acme", "prefix:10.0.0.0/8"))
-    assert tariff.work(assessment, replace(single, groups=groups)) == tariff.work(assessment, single), (
-        "groups that are not suspected change the price"
-    )
+    for settled in (0, 10**6):
+        member = replace(single, groups=groups, settled_rows=settled)
+        assert tariff.work(assessment, member) == tariff.work(assessment, single), (
+            "groups that are not suspected change the price"
+        )
+    _check_settled_callers_owe_nothing_for_groups(tariff, leaks, assessment)
+
+
+def _check_settled_callers_owe_nothing_for_groups(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+    """Others change no price of a caller with many settled rows, and raise another's at most tenfold."""
+    single = _charged(new_account(tariff, Caller("key:alice")), leaks)
+    measures, bins = tariff.shape
+    for rarest in range(bins):
+        counts = tuple(float(1000 * (place == rarest)) for place in range(bins))
+        group = replace(_charged(new_account(tariff, Caller("org:acme")), leaks), counts=(counts,) * measures)
+        member, alone = replace(single, groups=(group,)), tariff.work(assessment, single)
+        assert tariff.work(assessment, replace(member, settled_rows=10**6)) == alone, (
+            "a group changes the price of a caller with many settled rows"
+        )
+        together = tariff.work(assessment, member)
+        assert alone.seconds * (1.0 - 1e-9) <= together.seconds <= 10.0 * alone.seconds * (1.0 + 1e-9)

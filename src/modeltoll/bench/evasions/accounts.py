@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinedAccounts", "ManyAccounts"]
 
-_KEYED, _ANONYMOUS = Caller("key:thief"), Caller("net:198.51.100.0/24")
+_KEYED, _ANONYMOUS = Caller("key:thief"), Caller("net:198.51.100.7")
 
 
 @dataclass(frozen=True, slots=True)

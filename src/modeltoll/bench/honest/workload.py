@@ -9,6 +9,7 @@ import numpy as np
 
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY
 from modeltoll.ledger import account_math
+from modeltoll.pricing.tariff import new_account_share
 from modeltoll.records import Assessment, Charge
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ class PaidWorkload:
 def pay_for(
     tariff: Tariff, leaks: Leaks, pattern: RequestPattern, caller: Caller, times: Times, rng: np.random.Generator
 ) -> PaidWorkload:
-    """Price the rows (rows, measures) of one caller request by request, as a gateway does: assess, charge, work."""
+    """Price the rows (rows, measures) of one new caller request by request, as a gateway does: assess, charge, work.
+
+    Each request pays its share of the new-account toll.
+    """
     assessment = tariff.assess(leaks, rng)
     account: Account | None = None
     work, sizes, surcharges = [], [], []
@@ -109,7 +113,8 @@ def pay_for(
         )
         account, _ = account_math.charge(account, caller, charge, (), account_math.HALF_LIFE)
         priced = tariff.work(_part(assessment, part), account)
-        work.append(priced.seconds)
+        new_account = tariff.new_account_seconds(caller) * new_account_share(len(bins), start)
+        work.append(priced.seconds + new_account)
         sizes.append(float(priced.rows))
         surcharges.append(priced.surcharge)
     return PaidWorkload(np.array(work), np.array(sizes), np.array(surcharges), times)

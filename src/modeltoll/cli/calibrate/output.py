@@ -22,6 +22,7 @@ def print_calibration(
 ) -> None:
     """Print warnings, then the terms and the report as a table or JSON; ``thieves`` are leaks by sample name."""
     from modeltoll.pricing.conformal_tariff import price_factors  # noqa: PLC0415
+    from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS  # noqa: PLC0415
 
     report = fitted.report
     if report is None:
@@ -49,8 +50,8 @@ def print_calibration(
         ),
         ("unit, ms", f"{1000 * fitted.unit_seconds:.3f}"),
         (
-            f"added to each of the first {fitted.new_account_toll.rows} rows of a caller without a key, ms",
-            f"{1000 * fitted.unit_seconds * fitted.new_account_toll.anonymous_units / fitted.new_account_toll.rows:.1f}",
+            f"owed with each of the first {NEW_ACCOUNT_ROWS} rows of a caller without a key, ms",
+            f"{1000 * fitted.unit_seconds * fitted.new_account_toll.anonymous_units / NEW_ACCOUNT_ROWS:.1f}",
         ),
         *((f"wait of {share:.1%} of honest rows, ms, at most", f"{1000 * wait:.1f}") for share, wait in report.waits),
         *((f"mean price of {name}, units, before suspicion", f"{mean:,.1f}") for name, mean in thief_prices.items()),

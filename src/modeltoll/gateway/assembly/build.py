@@ -12,7 +12,7 @@ import numpy as np
 
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.assembly.admin import build_admin
-from modeltoll.gateway.assembly.callers import build_admission, build_identifier
+from modeltoll.gateway.assembly.callers import build_credit_terms, build_identifier
 from modeltoll.gateway.assembly.components import build_components
 from modeltoll.gateway.assembly.gateway import Gateway
 from modeltoll.gateway.assembly.shared import build_drift_monitor, traced_upstream
@@ -34,7 +34,6 @@ from modeltoll.records import MachineProfile
 if TYPE_CHECKING:
     from modeltoll.gateway.assembly.components import Components
     from modeltoll.gateway.callers.identify import CallerIdentifier
-    from modeltoll.gateway.core.admission import AdmissionControl
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.observability.tracing import Tracer
@@ -93,7 +92,6 @@ def build_gate_config(
     tariff: Tariff,
     selector: PuzzleSelector,
     drift_monitor: DriftMonitor | None = None,
-    admission: AdmissionControl | None = None,
 ) -> GateConfig:
     """The configuration of one model's gate."""
     return GateConfig(
@@ -103,7 +101,7 @@ def build_gate_config(
         mode=settings.models[served_model.service.model].mode,
         without_ledger=settings.ledger.when_down == "release",
         drift_monitor=drift_monitor,
-        admission=admission,
+        credit=build_credit_terms(settings),
     )
 
 
@@ -172,12 +170,12 @@ def build_gateway(settings: Settings, upstream: Upstream | None = None, before: 
 def _build_gates(
     settings: Settings, components: Components, upstream: Upstream, runtime: GateRuntime, before: Gateway | None
 ) -> Mapping[str, Gate]:
-    """One gate per model, by name. All share one admission control."""
-    admission, gates = build_admission(settings, before), {}
+    """One gate per model, by name."""
+    gates = {}
     for name, served_model in components.served_models.items():
         tariff = components.tariffs[name]
         monitor = build_drift_monitor(settings, tariff, before) if isinstance(tariff, ConformalTariff) else None
-        config = build_gate_config(settings, served_model, tariff, components.selectors[name], monitor, admission)
+        config = build_gate_config(settings, served_model, tariff, components.selectors[name], monitor)
         gates[name] = Gate(config, upstream, components.shared.ledger, runtime)
     return gates
 

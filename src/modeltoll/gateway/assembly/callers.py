@@ -1,4 +1,4 @@
-"""Builds what identifies and admits callers from the settings."""
+"""Builds what identifies callers, and their terms, from the settings."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 from modeltoll.gateway.callers.api_keys import ApiKeys
 from modeltoll.gateway.callers.identify import CallerIdentifier, Tier
 from modeltoll.gateway.callers.json_web_tokens import JwtCredentials, JwtPolicy
-from modeltoll.gateway.core.admission import AdmissionControl, AdmissionTerms
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.records import DailyQuota
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.callers.identify import Credentials
     from modeltoll.gateway.settings.callers import KeySettings, TierSettings
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.records import Caller
 
-__all__ = ["build_admission", "build_api_keys", "build_identifier", "build_jwt_credentials", "build_tiers"]
+__all__ = ["build_api_keys", "build_credit_terms", "build_identifier", "build_jwt_credentials", "build_tiers"]
 
 
 def _tier(settings: TierSettings) -> Tier:
@@ -92,16 +91,7 @@ def build_identifier(settings: Settings, credentials: Sequence[Credentials] = ()
     )
 
 
-def build_admission(settings: Settings, before: Gateway | None = None) -> AdmissionControl | None:
-    """The admission control; None where the settings ask no admission puzzle.
-
-    If the terms have not changed since the gateway ``before``, it is that gateway's, with its record of callers.
-    """
-    admission = settings.callers.admission
-    if before is not None and before.settings.callers.admission == admission:
-        return next(iter(before.gates.values())).config.admission
-    if admission.seconds <= 0.0:
-        return None
-    return AdmissionControl(
-        AdmissionTerms(admission.seconds, admission.new_requests, admission.cores, admission.backlog_seconds), time.time
-    )
+def build_credit_terms(settings: Settings) -> CreditTerms:
+    """How much work callers may leave unsettled."""
+    known, anonymous = settings.callers.credit, settings.callers.anonymous_credit
+    return CreditTerms(Credit(known.seconds, known.units), Credit(anonymous.seconds, anonymous.units))

@@ -38,7 +38,8 @@ def build_puzzle_selector(
         precomputed,
     )
     offers = tuple(_offer(PUZZLES.find(name), context) for name in settings.allow)
-    return PuzzleSelector(offers, settings.modes, settings.sha256_below_ms / 1000)
+    below = settings.sha256_below_ms / 1000
+    return PuzzleSelector(offers, settings.modes, below, settings.disclose, settings.blind_seconds)
 
 
 def _offer(spec: PuzzleSpec, context: PuzzleContext) -> OfferedPuzzle:

@@ -1,4 +1,4 @@
-"""Identifies the caller of a request: by its key or token, else by the network that it comes from."""
+"""Identifies the caller of a request: by its key or token, else by the address that it comes from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from modeltoll.records import Caller, DailyQuota
 
 __all__ = ["CallerIdentifier", "Credentials", "RequestIdentity", "Tier", "hash_key"]
 
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_IPV4_PREFIX = 24
-_IPV6_PREFIX = 48
+_IPV6_PREFIX = 64  # of the network that one IPv6 caller has to itself
+_NEIGHBOURS = {4: 24, 6: 48}  # by version: prefix length of the group that every anonymous caller belongs to
 
 
 def hash_key(key: str) -> str:
@@ -64,9 +65,10 @@ class CallerIdentifier:
     """Identifies callers.
 
     ``keys`` maps hashed API keys to callers; any other credential is tried on ``credentials``, one after the other.
-    Anonymous callers, where ``anonymous`` admits them, are identified by their network (/24 or /48) and have the tier
-    ``anonymous_tier``. ``X-Forwarded-For`` counts only as far as it was written by ``trusted_proxies``.
-    ``ipv4_prefixes`` and ``ipv6_prefixes`` are the prefix lengths of the groups that anonymous callers belong to.
+    Anonymous callers, where ``anonymous`` admits them, are single addresses: ``net:198.51.100.7`` of IPv4, and the /64 of an
+    IPv6 address, ``net:2001:db8:1:2::/64``. They have the tier ``anonymous_tier``. Their /24 or /48 is a group of theirs, and
+    so are the networks of the prefix lengths in ``ipv4_prefixes`` and ``ipv6_prefixes``. ``X-Forwarded-For`` counts only as
+    far as it was written by ``trusted_proxies``.
     """
 
     keys: Mapping[str, Caller] = field(default_factory=dict)
@@ -88,10 +90,12 @@ class CallerIdentifier:
             return self._with_credential(credential)
         if not self.anonymous:
             raise CallerRefused("an API key is needed")
-        network = self._network(identity)
-        prefixes = self.ipv4_prefixes if network.version == 4 else self.ipv6_prefixes
-        groups = tuple([f"prefix:{network.supernet(new_prefix=length)}" for length in prefixes])
-        return self.anonymous_tier.caller(f"net:{network}", groups)
+        address = self._client_address(identity)
+        wider = self.ipv4_prefixes if address.version == 4 else self.ipv6_prefixes
+        lengths = dict.fromkeys((_NEIGHBOURS[address.version], *wider))
+        groups = tuple([f"prefix:{_network(address, length)}" for length in lengths])
+        single = address if address.version == 4 else _network(address, _IPV6_PREFIX)
+        return self.anonymous_tier.caller(f"net:{single}", groups)
 
     def _with_credential(self, credential: str) -> Caller:
         caller = self.keys.get(hash_key(credential))
@@ -103,15 +107,14 @@ class CallerIdentifier:
                 return caller
         raise CallerRefused("the API key is not known")
 
-    def _network(self, identity: RequestIdentity) -> _Network:
+    def _client_address(self, identity: RequestIdentity) -> _Address:
         address = _address(identity.peer)
         hops = [part.strip() for part in (identity.forwarded_for or "").split(",") if part.strip()]
         while hops and self._trusted(address):
             address = _address(hops.pop())
-        prefix = _IPV4_PREFIX if address.version == 4 else _IPV6_PREFIX
-        return ipaddress.ip_network((address, prefix), strict=False)
+        return address
 
-    def _trusted(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    def _trusted(self, address: _Address) -> bool:
         return any(address in network for network in self.trusted_proxies)
 
 
@@ -123,7 +126,11 @@ def _credential(identity: RequestIdentity) -> str | None:
     return identity.api_key or None
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _network(address: _Address, prefix: int) -> _Network:
+    return ipaddress.ip_network((address.packed, prefix), strict=False)
+
+
+def _address(text: str) -> _Address:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -1,31 +1,46 @@
 """The gate: takes one request through all its steps, without HTTP.
 
-The steps are: parse, upstream, evidence, leaks, assessment, charge, work, toll. Each step's result is the next one's
-argument; nothing calls back.
+The steps are: parse, admission, upstream, evidence, leaks, assessment, charge, work, toll, bill. Each step's result is the
+next one's argument; nothing calls back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, ParamSpec
 
-from modeltoll.errors import AnswerError, LedgerError, RequestError
+from modeltoll.errors import AnswerError, LedgerError, RequestError, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
+from modeltoll.gateway.core.padding import dither
 from modeltoll.gateway.core.request import (
     ADMISSION,
     EXEMPT,
     FREE,
+    PREPAID,
     SHADOW,
     GateConfig,
     GateRequest,
     GateResult,
     GateRuntime,
 )
+from modeltoll.gateway.core.settlement import Settlement
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
-from modeltoll.gateway.core.tolls import admission_toll, answer_toll
-from modeltoll.records import Account, Answer, Caller, Charge, Leaks, LogEntry, Work
+from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
+from modeltoll.records import (
+    FINGERPRINT_BYTES,
+    Account,
+    Adjustment,
+    Admission,
+    Answer,
+    Caller,
+    Charge,
+    Leaks,
+    LogEntry,
+    Work,
+)
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
@@ -33,11 +48,12 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Assessment
+    from modeltoll.records import Assessment, Receipt, Toll
 
 __all__ = ["Gate"]
 
 P = ParamSpec("P")
+_NOTHING_RESERVED = Admission(admitted=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +73,7 @@ class Gate:
         self._ledger = ledger
         self._runtime = runtime
         self._quotas = DailyQuotas(ledger, runtime.clock)
+        self._settlement = Settlement(ledger, runtime, config.credit)
         self._early_measurement = EarlyMeasurement(config.served_model.measures)
 
     async def handle(self, request: GateRequest) -> GateResult:
@@ -67,45 +84,115 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await off_loop(
-            len(request.body) > LARGE_BYTES, model.protocol.read, request.body, model.service, request.content_type
-        )
-        await self._with_quota(self._quotas.check, request.caller, len(parsed.fingerprints))
-        if (admission := self._admission_work(request, len(parsed.fingerprints))) is not None:
-            ticket_toll = await off_loop(
-                True, admission_toll, self._runtime, self.config.selector, request, model.service.model, admission
-            )
-            return GateResult(admission, ADMISSION, answer=None, toll=ticket_toll)
-        answer, early = await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
+        parsed = await off_loop(len(request.body) > LARGE_BYTES, model.read, request.body, request.content_type)
+        rows = len(parsed.fingerprints)
+        await self._with_quota(self._quotas.check, request.caller, rows)
+        admission = await self._admit(request, tariff, rows)
+        if not admission.admitted:
+            return await self._ask_for_admission(request, admission, rows)
+        answer, early = await self._ask(request, parsed, admission)
+        return await self._price(request, tariff, parsed, (answer, early), admission)
+
+    async def settle(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
+        """Count receipts that come without a request, of any model: sealed ones, and those of redeemed tokens.
+
+        Raises:
+            LedgerError: the ledger does not answer, and answers are not released without it.
+        """
+        try:
+            await self._settlement.count(caller, receipts)
+        except LedgerError:
+            if not self.config.without_ledger:
+                raise
+
+    async def _admit(self, request: GateRequest, tariff: Tariff, rows: int) -> Admission:
+        """Reserve the request before the upstream is asked. In shadow mode, and for exempt callers, nothing is reserved."""
+        if request.caller.exempt or self.config.mode == SHADOW:
+            return _NOTHING_RESERVED
+        try:
+            return await self._settlement.admit(request.caller, rows, tariff, request.receipts, request.payment)
+        except LedgerError:
+            if not self.config.without_ledger:
+                raise
+            return _NOTHING_RESERVED
+
+    async def _ask_for_admission(self, request: GateRequest, admission: Admission, rows: int) -> GateResult:
+        """A toll for the admission of the request."""
+        missing, payment = admission.missing, self._settlement.payment(admission)
+        work = Work(missing + admission.missing_new_account, rows, missing, admission.missing_new_account)
+        model, selector = self.config.served_model.service.model, self.config.selector
+        toll = await off_loop(True, admission_toll, self._runtime, selector, request, model, work, payment)
+        return GateResult(work, ADMISSION, answer=None, toll=toll)
+
+    async def _ask(
+        self, request: GateRequest, parsed: ParsedRequest, admission: Admission
+    ) -> tuple[Answer, EarlyLeaks]:
+        """Ask the upstream, and measure meanwhile. Gives the reservation back where the model did not work for it.
+
+        It has worked where the caller hangs up, where it is too slow, and where its answer cannot be measured.
+        """
+        try:
+            return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
+        except UpstreamTimeout:
+            raise
+        except Exception:
+            await self._settlement.give_back(request.caller, admission)
+            raise
+
+    async def _price(
+        self,
+        request: GateRequest,
+        tariff: Tariff,
+        parsed: ParsedRequest,
+        answered: tuple[Answer, EarlyLeaks],
+        admission: Admission,
+    ) -> GateResult:
+        """Measure, charge, price and bill an answer, and make its toll."""
+        answer, early = answered
         large = len(parsed.fingerprints) > LARGE_ROWS or len(request.body) + len(answer.body) > LARGE_BYTES
         measured = await off_loop(large, self._measure, tariff, parsed, answer, early)
         if parsed.strip is not None:
             answer = await off_loop(large, parsed.strip, answer)
         account, in_ledger = await self._charge(request.caller, parsed, measured)
-        work = tariff.work(measured.assessment, account)
-        if not in_ledger:  # without the ledger no caller is new or suspected: the rows' own price is charged
-            work = replace(work, seconds=work.rows_seconds, new_account_seconds=0.0)
+        work = tariff.work(measured.assessment, replace(account, settled_rows=admission.settled_rows))
         if self.config.drift_monitor is not None:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
-        mode = self._mode_without_toll(request.caller, work)
-        asked = work.seconds if mode is None else 0.0
-        in_ledger = await self._with_quota(self._quotas.spend, request.caller, work.rows, asked) and in_ledger
-        toll = await answer_toll(self._runtime, self.config.selector, request, answer, work) if mode is None else None
-        mode = toll.mode if toll else mode or FREE
-        if self.config.admission is not None:
-            self.config.admission.record(request.caller, asked)
-        in_ledger = in_ledger and await self._log(request.caller, measured, work, mode)
+        in_ledger = await self._spend_quota(request.caller, work) and in_ledger
+        toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission))
+        work = _with_new_account(work, request.payment)
+        in_ledger = in_ledger and await self._bill(request.caller, measured, work, (mode, adjustment))
         return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
 
-    def _admission_work(self, request: GateRequest, rows: int) -> Work | None:
-        """The work of the admission puzzle for this request; None where none is asked."""
-        admission = self.config.admission
-        if admission is None or request.caller.exempt or self.config.mode == SHADOW:
-            return None
-        if request.ticket is not None:
-            admission.use_ticket(request.ticket)
-            return None
-        return admission.required_work(request.caller, rows)
+    async def _spend_quota(self, caller: Caller, work: Work) -> bool:
+        asked = work.seconds if self._mode_without_toll(caller, work) is None else 0.0
+        return await self._with_quota(self._quotas.spend, caller, work.rows, asked)
+
+    async def _toll(
+        self,
+        request: GateRequest,
+        tariff: Tariff,
+        parsed: ParsedRequest,
+        answer: Answer,
+        priced_work: tuple[Work, Admission],
+    ) -> tuple[Toll | None, str, Adjustment | None]:
+        """The toll of an answer, None where none is due; the mode; and what changes in the caller's standing."""
+        (work, admission), caller = priced_work, request.caller
+        mode = self._mode_without_toll(caller, work)
+        if mode in (EXEMPT, SHADOW):
+            return None, mode, None
+        priced = self._settlement.price(caller, admission, work.seconds, work.rows, tariff.unit_seconds)
+        if priced.receipt is None:
+            return None, mode or PREPAID, priced.adjustment
+        content = TollContent(
+            answer,
+            priced.receipt,
+            self._settlement.seal(caller, priced.receipt),
+            parsed.answer_bound,
+            dither(self._ledger.derived_key("padding"), parsed.fingerprints),
+        )
+        asked = replace(work, seconds=priced.asked)
+        toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)
+        return toll, toll.mode, priced.adjustment
 
     async def _with_quota(self, ask: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> bool:
         """Call a method of the quotas, except in shadow mode; False where the ledger does not answer."""
@@ -141,7 +228,7 @@ class Gate:
             rows=len(parsed.fingerprints),
             leaks=tuple(measured.leaks.values.sum(axis=0).tolist()),
             bins=tuple(map(tuple, measured.assessment.bins.tolist())),
-            fingerprints=parsed.fingerprints,
+            fingerprints=self._keyed(parsed.fingerprints),
             shape=tariff.shape,
             tariff=tariff.identity,
             at=self._runtime.clock(),
@@ -153,6 +240,11 @@ class Gate:
                 raise
             return _unknown_account(caller, charge), False
 
+    def _keyed(self, fingerprints: Sequence[bytes]) -> tuple[bytes, ...]:
+        """The fingerprints as the ledger keeps them: a caller without the key finds no two rows with the same one."""
+        key = self._ledger.derived_key("fingerprints")
+        return tuple(blake2b(one, key=key, digest_size=FINGERPRINT_BYTES).digest() for one in fingerprints)
+
     def _mode_without_toll(self, caller: Caller, work: Work) -> str | None:
         """The mode of an answer that goes out without a toll; None where a toll is due."""
         if caller.exempt:
@@ -161,8 +253,14 @@ class Gate:
             return SHADOW
         return None if work.seconds > 0 else FREE
 
-    async def _log(self, caller: Caller, measured: _Measured, work: Work, mode: str) -> bool:
-        """Write the ledger's log entry; False where the ledger does not answer and ``without_ledger`` allows that."""
+    async def _bill(
+        self, caller: Caller, measured: _Measured, work: Work, outcome: tuple[str, Adjustment | None]
+    ) -> bool:
+        """Bill the request; False where the ledger does not answer and ``without_ledger`` allows that.
+
+        ``outcome``: the mode, and what changes in the caller's standing.
+        """
+        mode, adjustment = outcome
         entry = LogEntry(
             at=self._runtime.clock(),
             model=self.config.served_model.service.model,
@@ -174,7 +272,7 @@ class Gate:
             mode=mode,
         )
         try:
-            await self._ledger.bill(caller, entry)
+            await self._ledger.bill(caller, entry, adjustment)
         except LedgerError:
             if not self.config.without_ledger:
                 raise
@@ -187,3 +285,10 @@ def _unknown_account(caller: Caller, charge: Charge) -> Account:
     measures, bins = charge.shape
     counts = ((0.0,) * bins,) * measures
     return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)
+
+
+def _with_new_account(work: Work, payment: Receipt | None) -> Work:
+    """The work of a request with what its admission toll asked of the new-account toll."""
+    if payment is None or not payment.new_account:
+        return work
+    return replace(work, seconds=work.seconds + payment.new_account, new_account_seconds=payment.new_account)

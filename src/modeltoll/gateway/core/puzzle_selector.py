@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modeltoll.names import MODES
+from modeltoll.puzzle.puzzle import published_wait
 
 if TYPE_CHECKING:
     from modeltoll import wire
-    from modeltoll.puzzle.puzzle import Puzzle
+    from modeltoll.puzzle.puzzle import Disclose, Puzzle
     from modeltoll.puzzle.registry import PuzzleSpec
     from modeltoll.records import Work
 
@@ -31,11 +32,14 @@ class PuzzleSelector:
 
     ``sha256_below`` is in reference seconds: no fast hash is offered for larger tolls where a memory-hard puzzle is.
     ``modes`` lists what may be asked for, the default first; each has a puzzle that it can be done with.
+    ``disclose``, ``blind_seconds``: what tolls publish. The choice depends on that alone, not on the work.
     """
 
     offers: tuple[OfferedPuzzle, ...]
     modes: tuple[str, ...] = MODES
-    sha256_below: float = 0.02
+    sha256_below: float = 0.001
+    disclose: Disclose = "coarse"
+    blind_seconds: float = 0.0
 
     @property
     def puzzles(self) -> Mapping[str, Puzzle]:
@@ -43,13 +47,18 @@ class PuzzleSelector:
         return {offer.spec.name: offer.puzzle for offer in self.offers}
 
     def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
-        """The puzzle and the mode for this work and this client. Callers under suspicion get a memory-hard puzzle."""
+        """The puzzle and the mode for this work and this client.
+
+        The mean wait that is published decides whether a fast hash is offered. Callers under suspicion get a
+        memory-hard puzzle, and so do all callers of a blind model.
+        """
         mode = accept.mode if accept.mode in self.modes else self.modes[0]
         offers = [offer for offer in self.offers if mode in offer.spec.modes]
         hard = [offer for offer in offers if offer.spec.memory_hard]
-        if hard and work.suspected:
+        mean_wait = published_wait(work.seconds, self.disclose, self.blind_seconds) / 2
+        if hard and (work.suspected or self.disclose == "blind"):
             offers = hard
-        elif hard and work.seconds >= self.sha256_below:
+        elif hard and mean_wait >= self.sha256_below:
             offers = [offer for offer in offers if not offer.spec.fast_hash]
         welcome = [offer for offer in offers if offer.spec.name in accept.puzzles]
         chosen = min(welcome or offers, key=lambda offer: offer.spec.preference)

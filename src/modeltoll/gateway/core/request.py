@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import AnswerError
+from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.leak.measure import input_width
+from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from modeltoll import wire
-    from modeltoll.gateway.core.admission import AdmissionControl, AdmissionTicket
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Answer, Caller, MachineProfile, Toll, Work
+    from modeltoll.records import Answer, Caller, MachineProfile, Receipt, Toll, Work
 
 __all__ = [
     "ADMISSION",
     "ENFORCE",
     "EXEMPT",
     "FREE",
+    "PREPAID",
     "SHADOW",
     "GateConfig",
     "GateRequest",
@@ -42,7 +45,7 @@ __all__ = [
 ]
 
 ENFORCE, SHADOW = "enforce", "shadow"
-EXEMPT, FREE, ADMISSION = "exempt", "free", "entry"
+EXEMPT, FREE, PREPAID, ADMISSION = "exempt", "free", "prepaid", "admission"
 _NOT_MEASURED = "the answer cannot be measured"
 _REAL = "biuf"  # kinds of numpy types that hold real numbers
 _NO_EARLY_LEAKS: EarlyLeaks = MappingProxyType({})
@@ -94,6 +97,19 @@ class ServedModel:
         """The model server's path for readiness."""
         return self.protocol.routes.ready.format(model=self.service.model)
 
+    def read(self, body: bytes, content_type: str = JSON) -> ParsedRequest:
+        """Read a request, and check that the measures can read its rows, before the model server is asked.
+
+        Raises:
+            RequestError: it cannot be read, or its rows are of another width than the measures' private data.
+        """
+        parsed = self.protocol.read(body, self.service, content_type)
+        if parsed.inputs is not None and self.service.kind != EMBEDDINGS:  # whose measures read the answer's vectors
+            for width in filter(None, map(input_width, self.measures)):
+                if parsed.inputs.shape[1] != width:
+                    raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
+        return parsed
+
     def leaks(self, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:
         """The leaks of each row under each measure, (rows, measures). Leaks in ``early`` are not measured again.
 
@@ -119,7 +135,7 @@ class GateConfig:
 
     ``without_ledger`` decides what happens while the ledger does not answer: False refuses the request (503), True
     charges the row price without what the ledger knows of the caller. ``drift_monitor`` records every measured request.
-    ``admission`` decides which callers solve a small puzzle before the model server is asked.
+    ``credit`` is how much work callers may leave unsettled.
     """
 
     served_model: ServedModel
@@ -128,7 +144,7 @@ class GateConfig:
     mode: str = ENFORCE
     without_ledger: bool = False
     drift_monitor: DriftMonitor | None = None
-    admission: AdmissionControl | None = None
+    credit: CreditTerms = DEFAULT_CREDIT
 
     @property
     def current_tariff(self) -> Tariff:
@@ -140,8 +156,8 @@ class GateConfig:
 class GateRequest:
     """One request at the gate: its caller, its upstream path, its body, and what the client can do.
 
-    ``content_type`` is one of ``wire.with_binary_length``. ``ticket`` is given where the caller has solved an admission puzzle
-    for this request.
+    ``content_type`` is one of ``wire.with_binary_length``. ``receipts`` are those of earlier tolls, as the caller sent them.
+    ``payment`` is the receipt of the admission toll that the caller has paid for this request.
     """
 
     caller: Caller
@@ -149,14 +165,15 @@ class GateRequest:
     body: bytes
     accept: wire.Accept
     content_type: str = JSON
-    ticket: AdmissionTicket | None = None
+    receipts: tuple[bytes, ...] = ()
+    payment: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
     """The result of a request: the unchanged answer, or a toll for the answer or for admission; never both.
 
-    ``mode`` is the mode in the ledger's log. ``in_ledger`` is False where the ledger did not answer, so that the charge,
+    ``mode`` is the mode in the ledger's log; ``work`` of an admission toll is what the toll asks, else the price. ``in_ledger`` is False where the ledger did not answer, so that the charge,
     the quota or the log entry is missing there.
     """
 

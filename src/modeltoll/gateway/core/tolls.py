@@ -3,77 +3,112 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeltoll import wire
 from modeltoll.errors import RequestError, TollMalformed
-from modeltoll.gateway.core.admission import AdmissionTicket
+from modeltoll.gateway.core.padding import padded_length
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
-from modeltoll.records import Answer, Toll
+from modeltoll.records import Answer, Toll, Work
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.core.request import GateRequest, GateRuntime
     from modeltoll.puzzle.puzzle import Puzzle
-    from modeltoll.records import Caller, Challenge, Solution, Work
+    from modeltoll.records import Caller, Challenge, Receipt, Solution
 
-__all__ = ["AdmittedRequest", "admission_toll", "answer_toll", "redeem"]
+__all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "redeem"]
 
 # A token lives for this many seconds, and for _TOKEN_WAITS times its expected work besides.
 _TOKEN_SECONDS = 3600.0
-_ADMISSION_SECONDS = 60.0  # short: used tickets are kept in memory until their tokens expire
+_ADMISSION_SECONDS = 60.0
 _TOKEN_WAITS = 10.0
+_SEAL_HEAD_BYTES = 14  # numbers before the body of a sealed answer
+_TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose length may vary with the price
+
+
+@dataclass(frozen=True, slots=True)
+class TollContent:
+    """What a toll for an answer holds: the answer, its receipt, and the receipt as the caller carries it.
+
+    ``answer_bound`` is that of the request; ``dither``, in [0, 1), is fixed for what the model reads.
+    """
+
+    answer: Answer
+    receipt: Receipt
+    sealed_receipt: bytes
+    answer_bound: int | None
+    dither: float
+
+    @property
+    def length(self) -> int:
+        """The length in bytes to which the answer's body is padded."""
+        return padded_length(len(self.answer.body), self.answer_bound, self.dither)
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRequest:
-    """A request whose admission puzzle was solved: its model, its upstream path, and its body with its content type."""
+    """A request whose admission toll was paid: its model, its upstream path, its body and content type, and the receipt."""
 
     model: str
     path: str
     body: bytes
     content_type: str
-    ticket: AdmissionTicket
+    payment: Receipt
 
 
 async def answer_toll(
-    runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, answer: Answer, work: Work
+    runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, content: TollContent, work: Work
 ) -> Toll:
-    """A toll for an answer."""
-    puzzle, mode = selector.choose(work, request.accept)
+    """A toll of ``work`` for an answer. A client that keeps no receipts redeems it: redeeming settles."""
+    accept = request.accept if request.accept.receipts else replace(request.accept, mode=wire.REDEEM)
+    puzzle, mode = selector.choose(work, accept)
     # An evaluation of argon2id takes milliseconds and releases the interpreter lock.
-    large = puzzle.name == wire.ARGON2ID or len(answer.body) > LARGE_BYTES
-    return await off_loop(large, _answer_toll, runtime, request, answer, work, (puzzle, mode))
+    large = puzzle.name == wire.ARGON2ID or content.length > LARGE_BYTES
+    return await off_loop(large, _answer_toll, runtime, request, content, work, (puzzle, mode))
 
 
 def _answer_toll(
-    runtime: GateRuntime, request: GateRequest, answer: Answer, work: Work, chosen: tuple[Puzzle, str]
+    runtime: GateRuntime, request: GateRequest, content: TollContent, work: Work, chosen: tuple[Puzzle, str]
 ) -> Toll:
     puzzle, mode = chosen
     challenge, solution = puzzle.make(work, runtime.rng)
     expected = expected_seconds(challenge, runtime.profile)
     if mode == wire.SEALED and solution is not None:
         associated = wire.canonical_challenge(challenge, mode)
-        return Toll(mode, challenge, seal.seal_answer(answer, solution, associated, runtime.rng), work.rows, expected)
-    claim = _claim(runtime, request, answer, (challenge, solution), _TOKEN_SECONDS + _TOKEN_WAITS * expected)
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
+        head = _SEAL_HEAD_BYTES + len(content.answer.content_type) + len(content.sealed_receipt)
+        sealed = seal.seal_answer(
+            content.answer,
+            solution,
+            associated,
+            runtime.rng,
+            receipt=content.sealed_receipt,
+            length=head + content.length,
+        )
+        return Toll(mode, challenge, sealed, work.rows, expected, settles=True)
+    seconds = _TOKEN_SECONDS + _TOKEN_WAITS * expected
+    claim = _claim(runtime, request, content.answer, (challenge, solution), (seconds, content.receipt))
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + content.length)
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires))
 
 
 def admission_toll(
-    runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, model: str, work: Work
+    runtime: GateRuntime, selector: PuzzleSelector, request: GateRequest, model: str, work: Work, payment: Receipt
 ) -> Toll:
-    """A toll for the admission of a request. Its token holds the request, so that the gateway need not keep it."""
-    accept = wire.Accept(request.accept.puzzles, wire.REDEEM, request.accept.memory_kib)
-    puzzle, mode = selector.choose(work, accept)
+    """A toll for the admission of a request. Its token holds the request, so that the gateway need not keep it.
+
+    ``payment``: what the redeemed token counts for.
+    """
+    puzzle, mode = selector.choose(work, replace(request.accept, mode=wire.REDEEM))
     challenge, solution = puzzle.make(work, runtime.rng)
     expected = expected_seconds(challenge, runtime.profile)
     request_in_token = Answer(wire.STATUS, request.content_type, request.body)
     seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
-    claim = _claim(runtime, request, request_in_token, (challenge, solution), seconds, (model, request.path))
+    payment = replace(payment, expires=runtime.clock() + seconds)
+    claim = _claim(runtime, request, request_in_token, (challenge, solution), (seconds, payment), (model, request.path))
     token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
@@ -83,41 +118,42 @@ def _claim(
     request: GateRequest,
     answer: Answer,
     puzzle: tuple[Challenge, Solution | None],
-    seconds: float,
+    terms: tuple[float, Receipt],
     admission: tuple[str, str] | None = None,
 ) -> seal.RedeemClaim:
-    """What a token holds; it expires in ``seconds``. ``admission`` is (model, path) of a request to be admitted."""
-    (challenge, solution), now = puzzle, runtime.clock()
+    """What a token holds. ``terms``: seconds until it expires, and its receipt. ``admission``: (model, path)."""
+    (challenge, solution), (seconds, receipt), now = puzzle, terms, runtime.clock()
     return seal.RedeemClaim(
         answer=answer,
         challenge=challenge,
-        solution_digest=seal.digest_solution(solution.counters) if solution else b"",
+        proof_digest=seal.digest_proof(seal.proof_of(solution)) if solution else b"",
         expires=now + seconds,
         caller=request.caller.name,
         request_digest=hashlib.sha256(request.body).digest(),
         issued=now,
         admission=admission,
+        receipt=receipt,
     )
 
 
-def redeem(runtime: GateRuntime, caller: Caller, body: bytes) -> Answer | AdmittedRequest:
-    """Exchange a token and its puzzle's solution for what the token holds.
+def redeem(runtime: GateRuntime, caller: Caller, body: bytes) -> tuple[Answer | AdmittedRequest, Receipt]:
+    """Exchange a token and the proof of its work for what the token holds, and its receipt, which the ledger must count.
 
-    A token of an answer gives the same bytes each time. An admitted request carries a ticket that can be used once.
+    A token of an answer gives the same bytes each time. That of an admission gives its request each time, and its receipt
+    counts once.
 
     Raises:
         RequestError: the body is not a redemption. TokenRefused: the token is forged, another caller's, expired or not
             solved.
     """
     try:
-        token, counters = wire.decode_redemption(body)
+        redemption = wire.decode_redemption(body)
     except TollMalformed as error:
         raise RequestError(str(error)) from None
-    claim = seal.open_token(runtime.key_ring, token, caller.name, runtime.clock())
-    answer = seal.redeem_claim(claim, counters)
+    claim = seal.open_token(runtime.key_ring, redemption.token, caller.name, runtime.clock())
+    answer, receipt = seal.redeem_claim(claim, redemption), claim.receipt
+    assert receipt is not None  # every token of a gateway holds one
     if claim.admission is None:
-        return answer
+        return answer, receipt
     model, path = claim.admission
-    return AdmittedRequest(
-        model, path, answer.body, answer.content_type, AdmissionTicket(claim.challenge.parts[0].seed, claim.expires)
-    )
+    return AdmittedRequest(model, path, answer.body, answer.content_type, receipt), receipt

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
+from modeltoll.gateway.protocols.answer_lengths import NUMBER_BYTES
+from modeltoll.gateway.protocols.answer_members import ValueCheck, is_anything, is_count, is_short_text
+from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, bounded, data_rows, text_fingerprints
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
+from modeltoll.gateway.protocols.request_members import RequestMembers, names
 from modeltoll.gateway.protocols.rows import score_table
 from modeltoll.gateway.protocols.strict_json import load_object
-from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, fingerprints_of, texts_in
+from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model, texts_in
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -21,17 +25,37 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIEmbeddings"]
 
 _FORMATS = ("float", "base64")
-_DATUM = {"index", "object", "embedding"}
+_MEMBERS = RequestMembers(
+    read=names(
+        """model input dimensions encoding_format truncate truncation_direction truncate_prompt_tokens truncation_side
+        add_special_tokens normalize use_activation prompt_name input_type task mm_processor_kwargs"""
+    ),
+    harmless=names("user request_id rid cache_salt"),
+    unmeasured=names("embed_dtype endianness return_token_ids return_hidden_states return_sparse return_multivector"),
+    outside=names("lora lora_path messages custom_params"),
+)
+_DATUM: Mapping[str, ValueCheck] = {"index": is_count, "object": is_short_text, "embedding": is_anything}
+_NUMBER_BYTES = {"float": NUMBER_BYTES, "base64": 6}  # of one number of a vector
 
 
 def _vector(written: object) -> object:
     """A vector as it is, or out of base64: little-endian numbers of 32 bits."""
     if not isinstance(written, str):
+        if isinstance(written, list) and list in set(map(type, written)):
+            raise AnswerError("the model server's answer holds several vectors for one text")
         return written
     try:
         return np.frombuffer(base64.b64decode(written, validate=True), "<f4").astype(np.float64).tolist()
     except ValueError:  # binascii.Error is one
         raise AnswerError("the model server's answer holds a vector that is not base64 of numbers") from None
+
+
+def _answer_bound(document: dict[str, Any], rows: int) -> int | None:
+    """Where the request says how many numbers a vector has."""
+    dimensions = document.get("dimensions")
+    if type(dimensions) is not int or dimensions < 1:
+        return None
+    return bounded(rows, dimensions * _NUMBER_BYTES[document.get("encoding_format") or "float"])
 
 
 class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
@@ -47,18 +71,16 @@ class OpenAIEmbeddings(OpenAIErrors, TextProtocol):
         del content_type
         document = load_object(body)
         check_model(document, service)
-        if document.get("encoding_format", "float") not in _FORMATS:
+        if document.get("encoding_format") not in (*_FORMATS, None):
             raise RequestError("'encoding_format' is not float or base64")
         texts = texts_in(document.get("input"), "input", tokens=True)
-        return ParsedRequest(fingerprints_of(texts, service), None)
+        prints = text_fingerprints(texts, document, _MEMBERS, service)
+        return ParsedRequest(prints, None, answer_bound=_answer_bound(document, len(prints)))
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The vectors, as inputs (rows, dimensions)."""
-        del service
         rows = len(parsed.fingerprints)
-        data = numbered(answer, "data", rows)
-        if any(not item.keys() <= _DATUM for item in data):
-            raise AnswerError("the model server's answer shows more than vectors")
+        data = data_rows(answer, rows, _DATUM, service)
         vectors = score_table([_vector(item.get("embedding")) for item in data], rows)
         if not np.isfinite(vectors).all():
             raise AnswerError("the model server's answer holds a vector that is not finite")

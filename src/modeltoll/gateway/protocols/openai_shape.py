@@ -1,18 +1,60 @@
-"""What the endpoints of OpenAI and vLLM share: errors, and answers as numbered data."""
+"""What the endpoints of OpenAI and vLLM share: errors, fingerprints of texts, and answers as numbered data."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modeltoll.errors import AnswerError
+from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, check_answer_members, is_anything
+from modeltoll.gateway.protocols.request_members import RequestMembers
 from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer
+from modeltoll.gateway.protocols.text_inputs import fingerprints_of
 
 if TYPE_CHECKING:
+    from modeltoll.gateway.protocols.protocol import ServiceDescription
     from modeltoll.records import Answer
 
-__all__ = ["OpenAIErrors", "numbered"]
+__all__ = ["LARGEST_BOUND", "OpenAIErrors", "bounded", "data_rows", "numbered", "text_fingerprints"]
+
+LARGEST_BOUND = 64 << 10  # bytes of an answer; beyond it padding to the bound would cost too much
+_FRAME_BYTES = 2048  # of an answer without its rows
+_ROW_BYTES = 512  # of a row without its numbers
+
+
+def bounded(rows: int, row_bytes: int) -> int | None:
+    """The length that an answer of so many rows has at most, in bytes; None where padding to it would cost too much."""
+    bound = _FRAME_BYTES + rows * (_ROW_BYTES + row_bytes)
+    return bound if bound <= LARGEST_BOUND else None
+
+
+def text_fingerprints(
+    texts: list[Any], document: dict[str, Any], members: RequestMembers, service: ServiceDescription
+) -> tuple[bytes, ...]:
+    """One fingerprint per text of a request's member ``input``, over the text and all other members that are read.
+
+    Raises:
+        RequestError: a text or a member that is not served.
+    """
+    return fingerprints_of(texts, service, members.canonical(document | {"input": None}, service))
+
+
+def data_rows(
+    answer: Answer, rows: int, known: Mapping[str, ValueCheck], service: ServiceDescription
+) -> list[dict[str, Any]]:
+    """The objects of an answer's ``data``, in the order of their ``index``; neither they nor the answer hold anything else.
+
+    Raises:
+        AnswerError: they do, or there is not one object per row.
+    """
+    document = load_answer(answer)
+    data = numbered(document, "data", rows)
+    check_answer_members(document, {**ENVELOPE, "data": is_anything}, service)
+    for item in data:
+        check_answer_members(item, known, service)
+    return data
 
 
 class OpenAIErrors:
@@ -35,13 +77,12 @@ class OpenAIErrors:
         return {"message": message, "type": kind, "param": None, "code": code}
 
 
-def numbered(answer: Answer, member: str, rows: int) -> list[dict[str, Any]]:
-    """The objects of an answer's list, in the order of their ``index``.
+def numbered(document: object, member: str, rows: int) -> list[dict[str, Any]]:
+    """The objects of a list in an answer's document, in the order of their ``index``.
 
     Raises:
         AnswerError: there is no such list, or not one object for each of the rows.
     """
-    document = load_answer(answer)
     found = document.get(member) if isinstance(document, dict) else None
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise AnswerError(f"the model server's answer has no list of objects called {member!r}")

@@ -18,10 +18,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from modeltoll import wire
-from modeltoll.errors import CallerRefused, ModeltollError, Overloaded, RouteRefused
+from modeltoll.errors import (
+    CallerRefused,
+    ModeltollError,
+    Overloaded,
+    RequestError,
+    RouteRefused,
+    TollMalformed,
+)
 from modeltoll.gateway.callers.identify import CallerIdentifier
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime
+from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime, ServedModel
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
@@ -33,6 +40,8 @@ from modeltoll.gateway.public.parsing import (
     identity_of,
     path_of,
     read_body,
+    receipts_of,
+    route_path,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +56,9 @@ log = logging.getLogger("modeltoll.gateway")
 
 _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that formats its errors
 _CLIENT_GONE = 499
-REDEEMED = "redeemed"
+_NO_CONTENT = 204
+_MAX_SETTLEMENT_BYTES = 32 << 10  # of the largest number of receipts
+REDEEMED, SETTLED = "redeemed", "settled"
 _PREFLIGHT_SECONDS = 600
 
 
@@ -87,7 +98,8 @@ class _Handlers:
 
     def __init__(self, components: AppComponents) -> None:
         self._components = components
-        self._default_protocol = next(iter(components.gates.values())).config.served_model.protocol
+        self._default_gate = next(iter(components.gates.values()))
+        self._default_protocol = self._default_gate.config.served_model.protocol
         self._active = 0
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
@@ -97,7 +109,7 @@ class _Handlers:
         accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
         with self._slot():
             body = await read_body(http_request, self._components.ingress.max_body)
-            request = GateRequest(caller, path, body, accept, content_type)
+            request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request))
             return await self._handle(addressed_gate(gates, body), request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
@@ -105,13 +117,14 @@ class _Handlers:
         result = await gate.handle(request)
         self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
         fields_of(http_request.scope).set_result(model.service.model, result)
-        return await self._response(result, model.service.model, model.protocol)
+        return await self._response(result, model, route_path(http_request.scope))
 
-    async def _response(self, result: GateResult, model: str, protocol: ServingProtocol) -> Response:
-        toll, answer = result.toll, result.answer
+    async def _response(self, result: GateResult, served_model: ServedModel, path: str) -> Response:
+        """``path`` is that of the request below the application's root: the references in a toll are relative to it."""
+        toll, answer, model = result.toll, result.answer, served_model.service.model
         if toll is not None:
-            error = protocol.error_member(wire.DETAIL)
-            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error)
+            error = served_model.protocol.error_member(wire.DETAIL)
+            body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
             headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
@@ -119,16 +132,30 @@ class _Handlers:
         return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, http_request: Request) -> Response:
-        """A token and its solution, in exchange for the answer, or for the admission of the request in the token."""
+        """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""
         caller = self._identify(wire.REDEEM_PATH, http_request)
         with self._slot():
             body = await read_body(http_request, wire.MAX_TOLL_BYTES)
-            redeemed = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
+            redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
                 return await self._handle_admitted(redeemed, caller, http_request)
+            await self._default_gate.settle(caller, (receipt,))
         return _unchanged_response(redeemed)
+
+    async def settle(self, http_request: Request) -> Response:
+        """Receipts that come without a request. Those that count for nothing are ignored."""
+        caller = self._identify(wire.SETTLE_PATH, http_request)
+        with self._slot():
+            body = await read_body(http_request, _MAX_SETTLEMENT_BYTES)
+            try:
+                receipts = wire.decode_settlement(body)
+            except TollMalformed as error:
+                raise RequestError(str(error)) from None
+            await self._default_gate.settle(caller, receipts)
+            fields_of(http_request.scope).mode = SETTLED
+        return Response(status_code=_NO_CONTENT)
 
     async def _handle_admitted(self, admitted: AdmittedRequest, caller: Caller, http_request: Request) -> Response:
         gate = self._components.gates.get(admitted.model)
@@ -136,7 +163,15 @@ class _Handlers:
             raise RouteRefused("there is no such model here")
         self._set_protocol([gate], http_request)
         accept = accept_of(http_request)
-        request = GateRequest(caller, admitted.path, admitted.body, accept, admitted.content_type, admitted.ticket)
+        request = GateRequest(
+            caller,
+            admitted.path,
+            admitted.body,
+            accept,
+            admitted.content_type,
+            receipts_of(http_request),
+            admitted.payment,
+        )
         return await self._handle(gate, request, http_request)
 
     async def pass_through(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
@@ -231,6 +266,7 @@ def _routes(handlers: _Handlers, gates: Iterable[Gate]) -> Iterator[Route]:
     for template, sharing in passing.items():
         yield Route(template, partial(handlers.pass_through, template, sharing), methods=["GET"])
     yield Route(wire.REDEEM_PATH, handlers.redeem, methods=["POST"])
+    yield Route(wire.SETTLE_PATH, handlers.settle, methods=["POST"])
 
 
 def _cors(origins: tuple[str, ...]) -> list[Middleware]:
@@ -240,7 +276,7 @@ def _cors(origins: tuple[str, ...]) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER),
+            allow_headers=("Authorization", "Content-Type", "X-Api-Key", wire.ACCEPT_HEADER, wire.SETTLE_HEADER),
             expose_headers=(wire.RECEIPT_HEADER, wire.AUTHENTICATE_HEADER),
             max_age=_PREFLIGHT_SECONDS,
         )

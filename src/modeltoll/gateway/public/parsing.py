@@ -18,10 +18,21 @@ from modeltoll.puzzle.registry import PUZZLES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from starlette.types import Scope
+
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
 
-__all__ = ["accept_of", "addressed_gate", "content_type_of", "identity_of", "path_of", "read_body"]
+__all__ = [
+    "accept_of",
+    "addressed_gate",
+    "content_type_of",
+    "identity_of",
+    "path_of",
+    "read_body",
+    "receipts_of",
+    "route_path",
+]
 
 _BINARY = "application/octet-stream"
 _VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -77,6 +88,13 @@ def path_of(template: str, request: Request) -> str:
     return path
 
 
+def route_path(scope: Scope) -> str:
+    """The path of a request below the application's root, where it is mounted or behind a proxy's prefix."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 def identity_of(request: Request) -> RequestIdentity:
     """The headers and the peer address that identify the caller."""
     headers = request.headers
@@ -91,6 +109,11 @@ def identity_of(request: Request) -> RequestIdentity:
 def accept_of(request: Request) -> wire.Accept:
     """What the client says it can solve."""
     return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""), PUZZLES.names())
+
+
+def receipts_of(request: Request) -> tuple[bytes, ...]:
+    """The receipts of earlier tolls that the client returns."""
+    return wire.parse_settle(request.headers.get(wire.SETTLE_HEADER, ""))
 
 
 def content_type_of(request: Request, protocol: ServingProtocol) -> str:

@@ -13,8 +13,9 @@ from modeltoll.gateway.settings.served_models import SettingsPart
 
 __all__ = [
     "NORMAL",
-    "AdmissionSettings",
+    "AnonymousCreditSettings",
     "CallerSettings",
+    "CreditSettings",
     "JwtSettings",
     "KeySettings",
     "PrefixSettings",
@@ -76,7 +77,7 @@ class KeySettings(SettingsPart):
     exempt: bool = Field(False, description="The same as the tier `exempt`.")
     organisation: Person | None = Field(
         None,
-        description="The organisation that the key belongs to. Keys of one organisation share a histogram. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much.",
+        description="The organisation that the key belongs to. Keys of one organisation share a histogram. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much while a caller has paid for fewer than 200 rows.",
     )
     discount: float = Field(
         0.0,
@@ -132,28 +133,22 @@ class JwtSettings(SettingsPart):
         return self
 
 
-class AdmissionSettings(SettingsPart):
-    """Admission puzzles: small puzzles that some callers solve before the model server is asked."""
+class CreditSettings(SettingsPart):
+    """How much work one caller may leave unsettled: the larger of both. As much drains in a day."""
 
-    seconds: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        description="Work of an admission puzzle in reference seconds; 0 turns them off. Each model's `puzzle.modes` must include `redeem`.",
-    )
-    new_requests: int = Field(
-        10, ge=0, description="How many first requests of an anonymous caller need an admission puzzle."
-    )
-    cores: float = Field(64.0, gt=0, description="How many reference cores a caller is assumed to solve tolls with.")
-    backlog_seconds: float = Field(
-        60.0,
-        gt=0,
-        description="Unfinished work, in reference core seconds, from which on a caller's new requests need an admission puzzle.",
-    )
+    seconds: float = Field(10.0, gt=0, le=1e6, description="In reference seconds.")
+    units: float = Field(200.0, ge=1, le=1e6, description="In units of the model: average honest rows.")
+
+
+class AnonymousCreditSettings(CreditSettings):
+    """The same for callers without a key."""
+
+    seconds: float = Field(2.0, gt=0, le=1e6, description="In reference seconds.")
+    units: float = Field(50.0, ge=1, le=1e6, description="In units of the model: average honest rows.")
 
 
 class PrefixSettings(SettingsPart):
-    """Wider networks whose histogram anonymous callers share, as the keys of an organisation do."""
+    """Networks wider than /24 and /48 whose histogram anonymous callers share too, as the keys of an organisation do."""
 
     ipv4: tuple[WideIPv4, ...] = Field((), description="Prefix lengths of IPv4 networks, such as `[16]`.")
     ipv6: tuple[WideIPv6, ...] = Field((), description="Prefix lengths of IPv6 networks, such as `[32]`.")
@@ -170,10 +165,11 @@ class CallerSettings(SettingsPart):
 
     anonymous: bool = Field(
         True,
-        description="Whether callers without a key are served. Their account is that of their network: /24 of IPv4, /48 of IPv6.",
+        description="Whether callers without a key are served. Their account is that of their address: one address of IPv4, a /64 of IPv6. Each belongs to the group of its network, /24 or /48.",
     )
     anonymous_tier: Person = Field(NORMAL, description="Tier of anonymous callers.")
-    admission: AdmissionSettings = AdmissionSettings()
+    credit: CreditSettings = CreditSettings()
+    anonymous_credit: AnonymousCreditSettings = AnonymousCreditSettings()
     keys: tuple[KeySettings, ...] = Field(
         (),
         description="API keys. Callers send `Authorization: Bearer KEY` or `X-Api-Key: KEY`. An unknown key gets 401.",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["errors_of"]
 
-_RENAMED = {"callers.entry": "callers.admission"}
+_REPLACED = {"callers.entry": "callers.credit", "callers.admission": "callers.credit"}
 
 
 def errors_of(error: ValidationError, whole: str = "settings") -> list[str]:
@@ -32,7 +32,7 @@ def _is_within(inner: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bo
 
 def _plain(where: str, kind: str, message: str) -> str:
     if kind == "extra_forbidden":
-        return f"is renamed to {_RENAMED[where]}" if where in _RENAMED else UNKNOWN
+        return f"is replaced by {_REPLACED[where]}" if where in _REPLACED else UNKNOWN
     if kind == "missing":
         return "is missing; add it"
     return message.removeprefix("Value error, ")

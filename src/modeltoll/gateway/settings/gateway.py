@@ -133,12 +133,12 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _admission_puzzles_can_be_redeemed(self) -> Settings:
-        sealed = [name for name, model in self.models.items() if "redeem" not in model.puzzle.modes]
-        if self.callers.admission.seconds and sealed:
-            raise ValueError(
-                f"callers.admission: admission puzzles are redeemed; add redeem to models.{sealed[0]}.puzzle.modes"
-            )
+    def _tolls_can_be_redeemed(self) -> Settings:
+        for name, model in self.models.items():
+            if model.mode == "enforce" and "redeem" not in model.puzzle.modes:
+                raise ValueError(
+                    f"models.{name}.puzzle.modes: add redeem; admission tolls, and clients that keep no receipts, need it"
+                )
         return self
 
     @model_validator(mode="after")

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.settings.field_types import UrlPath, each_once, known_in
+from modeltoll.gateway.settings.field_types import SettingsPart, each_once, known_in
+from modeltoll.gateway.settings.model_inputs import InputSettings, JsonPathSettings, NamedInput
 from modeltoll.leak.registry import MEASURES
 from modeltoll.names import ARGON2ID, SHA256
 from modeltoll.puzzle.registry import PUZZLES
 
-__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
+__all__ = ["MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
 
 _KIB = 1 << 10  # KiB in a MiB
 
@@ -25,12 +26,6 @@ PuzzleName = Annotated[str, known_in(PUZZLES)]
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-class SettingsPart(BaseModel):
-    """A section: frozen, and without unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class OutputSettings(SettingsPart):
@@ -61,6 +56,11 @@ class OutputSettings(SettingsPart):
         description="Other outputs that may go out unmeasured beside it, such as a label. An answer with any further output is not released, because that output would not be charged.",
     )
 
+    logprobs: Literal["raw", "tempered"] = Field(
+        "tempered",
+        description="How the model server of a chat reports log-probabilities: `raw`, of the model itself, whatever the request's temperature (vLLM by default, llama.cpp), or `tempered`, of what it samples from (SGLang, Text Generation Inference). With `tempered` a request must leave temperature, `top_p`, penalties and biases at their neutral values, because the price would depend on them.",
+    )
+
     @model_validator(mode="after")
     def _classes_are_known(self) -> OutputSettings:
         if self.labels and (len(self.labels) < 2 or self.classes not in (None, len(self.labels))):
@@ -81,20 +81,6 @@ class OutputSettings(SettingsPart):
     def number_of_classes(self) -> int | None:
         """As declared, or as many as there are labels."""
         return self.classes or len(self.labels) or None
-
-
-class JsonPathSettings(SettingsPart):
-    """Where a service with JSON of its own is asked, and JMESPath expressions for its inputs and scores."""
-
-    route: UrlPath = Field(description="Path at which the service is asked.")
-    inputs: str = Field(
-        "@", min_length=1, description="JMESPath expression for the rows of a request; `@` is the whole of it."
-    )
-    scores: str = Field("@", min_length=1, description="JMESPath expression for the scores of an answer.")
-    ready: UrlPath = Field(
-        "/", description="Path that answers 200 when the service is ready. It is passed through unchanged."
-    )
-    one_row: bool = Field(False, description="Whether each request is one row, whose numbers the expressions find.")
 
 
 class MeasureSettings(SettingsPart):
@@ -142,7 +128,7 @@ class PuzzleSettings(SettingsPart):
     allow: tuple[PuzzleName, ...] = Field(
         (ARGON2ID, SHA256),
         min_length=1,
-        description=f"Puzzles that clients choose among: {_listed(PUZZLES.built_in)}. `timelock` is for sealed mode only; `hashcash` and `hashcash-sha1` are for redeem mode only. Callers under suspicion get argon2id where it is allowed.",
+        description=f"Puzzles that clients choose among: {_listed(PUZZLES.built_in)}. `hashcash` and `hashcash-sha1` are for redeem mode only. These two and `timelock` publish their exact work, whatever `disclose` says, and cannot be used with `blind`. Callers under suspicion get argon2id where it is allowed.",
     )
     modes: tuple[Literal["sealed", "redeem"], ...] = Field(
         ("sealed", "redeem"),
@@ -151,30 +137,30 @@ class PuzzleSettings(SettingsPart):
     )
     disclose: Literal["exact", "coarse", "blind"] = Field(
         "coarse",
-        description="The bound that a toll publishes: the true one (`exact`), the next power of two (`coarse`), or the same value for every toll (`blind`). The work is the same. The less is published, the less the price tells about the leak.",
+        description="The largest wait that a toll publishes, which is twice its work: the true one (`exact`), that rounded up to a power of two of seconds (`coarse`), or that of `blind_seconds` for every toll (`blind`). The puzzle, its memory, its parts and their bounds depend on this alone. The work is the same. The less is published, the less the price tells about the leak.",
     )
     blind_seconds: float = Field(
         0.0,
         ge=0,
         le=1e6,
-        description="The most work that one toll asks, in reference seconds, and the bound that is published for every toll. Required for `blind`. Larger tolls cost this much and no more.",
+        description="The most work that one toll asks, in reference seconds, and the one that is published for every toll. Required for `blind`. Larger tolls cost this much and no more.",
     )
     sha256_below_ms: float = Field(
-        20.0,
+        1.0,
         ge=0,
-        description="Work, in reference milliseconds, below which sha256 and hashcash are offered. Larger tolls use argon2id, where it is allowed, or a time lock.",
+        description="Work, in reference milliseconds, below which sha256 and hashcash are offered; it is compared with half the published wait. Larger tolls use argon2id, where it is allowed, or a time lock. With `blind` all tolls do.",
     )
     max_memory_mib: float = Field(
         64.0,
-        ge=0.25,
+        ge=0.0625,
         le=256,
         description="Largest memory of an argon2id puzzle. Larger tolls use more of it. Clients with less memory announce it in `Toll-Accept`.",
     )
     suspected_memory_mib: float = Field(
         256.0,
-        ge=0.25,
+        ge=0.0625,
         le=256,
-        description="Largest memory of a puzzle for callers under suspicion, whose announced memory is ignored. Puzzles of 32 MiB and more are precomputed in a thread of low priority; while none is ready, a puzzle has at most 16 MiB and the same work.",
+        description="Largest memory of a puzzle for callers under suspicion. It is not more than their client offers, but 8 MiB may be asked of any. Puzzles of 4 MiB and more are precomputed in a thread of low priority, which takes at most a tenth of one core; of what is not precomputed, a puzzle has the largest memory with which it is made in 10 ms, and the same work.",
     )
 
     @property
@@ -203,6 +189,11 @@ class PuzzleSettings(SettingsPart):
                 )
         if self.disclose == "blind" and not self.blind_seconds:
             raise ValueError("disclose is blind: set blind_seconds to the most work that one toll may ask")
+        shown = [name for name in self.allow if PUZZLES.find(name).publishes_work]
+        if self.disclose == "blind" and shown:
+            raise ValueError(
+                f"disclose is blind: {' and '.join(shown)} publishes its exact work; leave it out of allow"
+            )
         return self
 
 
@@ -224,9 +215,13 @@ class ModelSettings(SettingsPart):
         min_length=1,
         description="The model's name in request bodies, where the protocol has it there. Without it the name in the settings is used.",
     )
-    columns: tuple[str, ...] = Field(
+    inputs: tuple[NamedInput, ...] = Field(
         (),
-        description="Names of the inputs, in the order of the measures' private data. Requests with named columns must have exactly these.",
+        description="All named inputs of the model (tensors, or columns of data frames), in the order of the measures' private data; an input may be written as its name alone. Requests must have exactly these, and are read in this order whatever order they have. Where it is empty, measures of inputs refuse requests of more than one named input, because nothing says in which order the model reads them. `modeltoll init` writes it.",
+    )
+    allow_members: tuple[str, ...] = Field(
+        (),
+        description="Members and parameters of requests that are served beside those that the protocol knows. Their values are part of each row's identity in the ledger. All others are refused, because they could change what the model answers.",
     )
     mode: Literal["enforce", "shadow"] = Field(
         "enforce",
@@ -270,6 +265,12 @@ class ModelSettings(SettingsPart):
                 fitting = sorted(name for name, known in MEASURES.built_in.items() if kind in known.kinds)
                 raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(fitting)}")
         return self
+
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_once(cls, inputs: tuple[InputSettings, ...]) -> tuple[InputSettings, ...]:
+        each_once((one.name for one in inputs), "an input")
+        return inputs
 
     @field_validator("measures")
     @classmethod

@@ -52,7 +52,7 @@ class AccountQuery(_Schema):
     """A caller or group, and optionally a model."""
 
     caller: Name = Field(
-        description="Account name: key:alice, jwt:alice, net:198.51.100.0/24, or a group such as org:acme."
+        description="Account name: key:alice, jwt:alice, net:198.51.100.7, or a group such as org:acme."
     )
     model: Name | None = Field(None, description="Only the account for this model.")
 

@@ -71,12 +71,11 @@ def quantile(values: Floats, share: float) -> float | None:
 def _calibrated_wait(tariff: ConformalTariff, share: float) -> float:
     """The wait in the calibration's report on held-out rows; without a report, the price at that quantile.
 
-    The price is (1 - g) p^(-g) units at p = 1 - share, since p-values of honest rows are uniform.
+    That is the price of a row at p = 1 - share, since p-values of honest rows are uniform.
     """
-    calibration = tariff.calibration
-    unit, g = calibration.unit_seconds, calibration.g
-    report_waits = dict(calibration.report.waits) if calibration.report else {}
-    return report_waits.get(share, unit * (1.0 - g) * float((1.0 - share) ** -g))
+    report = tariff.calibration.report
+    report_waits = dict(report.waits) if report else {}
+    return report_waits.get(share, tariff.unit_seconds * tariff.factor_at(1.0 - share))
 
 
 def row_waits(day: DayLog, tariff: ConformalTariff, assessment: Assessment) -> Floats:

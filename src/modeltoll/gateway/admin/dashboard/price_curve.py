@@ -48,18 +48,19 @@ class PriceCurve:
 
 
 def price_curve(tariff: ConformalTariff) -> PriceCurve:
-    """The price of a row with the same p-value under every measure: unit * (1 - g) p^(-g)."""
+    """The price of a row with the same p-value under every measure, in steps: one price per bin of p."""
     calibration = tariff.calibration
-    g, unit, smallest = calibration.g, calibration.unit_seconds, 1.0 / (calibration.honest_rows + 1)
+    smallest = 1.0 / (calibration.honest_rows + 1)
     terms = calibration.suspicion
 
     def seconds(share: float) -> float:
-        return float(unit * (1.0 - g) * share**-g)
+        return tariff.unit_seconds * tariff.factor_at(share)
 
     def suspected(share: float) -> float:
         return seconds(share) * (terms.maximum if share < terms.rare_below else 1.0)
 
-    shares = np.geomspace(smallest, 1.0, _CHART_POINTS).tolist()
+    edges = np.concatenate(tariff.price_bins.bounds(tariff.price_bins.starts))
+    shares = np.unique(np.concatenate([np.geomspace(smallest, 1.0, _CHART_POINTS), edges])).tolist()
     table_shares = sorted({share for share in _SHARES if share > smallest} | {smallest}, reverse=True)
     lines = tuple(
         PriceCurveLine(share, _leaks_at(tariff, share), seconds(share), suspected(share)) for share in table_shares
@@ -81,8 +82,8 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
     return PriceCurve(
         calibration.measures,
         calibration.weights,
-        g,
-        unit,
+        calibration.g,
+        tariff.unit_seconds,
         calibration.honest_rows,
         terms.alpha,
         terms.rho,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from hashlib import blake2b
+from math import ceil
 
 from modeltoll.errors import SettingsError, TollMalformed
-from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.puzzle import SolveControl, published_wait
 from modeltoll.puzzle.registry import PuzzleContext, PuzzleSpec
 from modeltoll.records import Challenge, Part, Solution, Work
 
@@ -32,7 +33,7 @@ def solve(challenge: Challenge, control: SolveControl) -> Solution:
 
 
 class Blake2bCounter:
-    """One part, the published bound a power of two unless ``exact``. It needs no memory."""
+    """One part; its bound is that of the published wait. It needs no memory."""
 
     name = NAME
 
@@ -40,7 +41,7 @@ class Blake2bCounter:
         if context.disclose == "blind":
             raise SettingsError([f"disclose: {NAME} cannot be blind"])
         self._rate = context.profile.rate(0)  # that of SHA-256, which takes a processor about as long
-        self._exact = context.disclose == "exact"
+        self._disclose = context.disclose
 
     def within(self, memory_kib: int) -> Blake2bCounter:
         """Memory makes no difference."""
@@ -51,7 +52,8 @@ class Blake2bCounter:
         size = 2 * work.seconds * self._rate - 1
         size = max(1, int(size) + (rng.random() < size % 1))
         seed, n = rng.randbytes(HALF), rng.randrange(size)
-        bound = size if self._exact else 1 << (size - 1).bit_length()
+        wait = published_wait(work.seconds, self._disclose)
+        bound = size if self._disclose == "exact" else max(1, ceil(wait * self._rate - 1))
         value = evaluate(seed, n)
         return Challenge(NAME, (Part(seed, bound, value[:HALF]),)), Solution((n,), value[HALF:])
 

@@ -1,0 +1,204 @@
+"""Receipts of opened seals, kept until a gateway has them, and the tolls that are being paid at the moment.
+
+A gateway counts a sealed toll as unpaid until it sees the receipt from inside the seal. So each receipt goes back with
+the next request to the same gateway with the same credentials, or in a request of its own (``settling``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from modeltoll import wire
+
+__all__ = ["Account", "Flight", "HeldReceipt", "Receipts", "Settlement"]
+
+_DAY = 24 * 3600.0  # after which a gateway ignores a receipt
+_MAX_HELD = 1_000  # receipts
+_MAX_FLIGHT_WAIT = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a gateway sees: the origin of its URL (``https://api.example.org``), and the credentials of a request."""
+
+    origin: str
+    authorization: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+
+    def headers(self) -> dict[str, str]:
+        """The credentials as headers."""
+        credentials = {"Authorization": self.authorization, "X-Api-Key": self.api_key}
+        return {name: value for name, value in credentials.items() if value}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldReceipt:
+    """An opaque receipt. ``path``: where it may be posted. ``at``: when its seal was opened. ``owner``: who posts it."""
+
+    account: Account
+    path: str
+    receipt: bytes = field(repr=False)
+    at: float
+    owner: object
+
+    def fits(self, path: str) -> bool:
+        """Whether a request to that path reaches the gateway of this receipt: whether it has the same prefix."""
+        return path.startswith(self.path.removesuffix(wire.SETTLE_PATH) + "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Receipts to post to one URL with one account's credentials."""
+
+    held: tuple[HeldReceipt, ...]
+
+    @property
+    def account(self) -> Account:
+        return self.held[0].account
+
+    @property
+    def url(self) -> str:
+        return self.account.origin + self.held[0].path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self.account.headers() | {"Content-Type": "application/json"}
+
+    @property
+    def body(self) -> bytes:
+        return wire.encode_settlement(tuple(one.receipt for one in self.held))
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A toll that is being paid. ``thread``: in which it is solved, 0 before that."""
+
+    thread: int = 0
+    ended: bool = False
+
+    def enter_thread(self) -> None:
+        """Record that the calling thread solves the toll."""
+        self.thread = threading.get_ident()
+
+
+class Receipts:
+    """At most 1,000 receipts, each for at most 24 h; the oldest is dropped first. Thread-safe.
+
+    Every method is one atomic step. A receipt is with exactly one taker at a time, who delivers it or puts it back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._held: dict[Account, list[HeldReceipt]] = {}
+        self._flights: dict[Account, set[Flight]] = {}
+
+    def __len__(self) -> int:
+        with self._lock:
+            return sum(map(len, self._held.values()))
+
+    def add(self, account: Account, path: str, receipt: bytes, owner: object = None) -> None:
+        """Keep the receipt of a seal that was opened now. One that no gateway would read is ignored."""
+        if 1 <= len(receipt) <= wire.MAX_RECEIPT_BYTES:
+            self.put_back([HeldReceipt(account, path, receipt, self.clock(), owner)])
+
+    def put_back(self, taken: Iterable[HeldReceipt]) -> None:
+        """Keep receipts that were taken and not delivered."""
+        with self._lock:
+            for one in taken:
+                held = self._held.setdefault(one.account, [])
+                held.append(one)
+                held.sort(key=lambda each: each.at)
+            self._forget()
+
+    def take_for_request(self, account: Account, path: str) -> tuple[HeldReceipt, ...]:
+        """The oldest receipts that a request to ``path`` can return, at most ``wire.MAX_HEADER_RECEIPTS``."""
+        with self._lock:
+            if account not in self._held:
+                return ()
+            self._forget()
+            fitting = [one for one in self._held.get(account, ()) if one.fits(path)]
+            return self._take(fitting[: wire.MAX_HEADER_RECEIPTS])
+
+    def take_for_settlement(self, owner: object, age: float = 0.0) -> Settlement | None:
+        """Receipts of ``owner`` that are at least ``age`` seconds old, of one URL and account; None if there are none."""
+        with self._lock:
+            self._forget()
+            latest = self.clock() - age
+            own = [one for one in self._all() if one.owner is owner and one.at <= latest]
+            same = [one for one in own if (one.account, one.path) == (own[0].account, own[0].path)]
+            taken = self._take(same[: wire.MAX_SETTLEMENT_RECEIPTS])
+            return Settlement(taken) if taken else None
+
+    def seconds_until(self, owner: object, age: float) -> float | None:
+        """Seconds until the oldest receipt of ``owner`` is ``age`` seconds old; None if there is none."""
+        with self._lock:
+            self._forget()
+            oldest = min((one.at for one in self._all() if one.owner is owner), default=None)
+            return None if oldest is None else max(oldest + age - self.clock(), 0.0)
+
+    @contextmanager
+    def flight(self, account: Account) -> Iterator[Flight]:
+        """Count a toll as being paid until the block ends, however it ends."""
+        flight = Flight()
+        with self._lock:
+            self._flights.setdefault(account, set()).add(flight)
+        try:
+            yield flight
+        finally:
+            with self._lock:
+                flight.ended = True
+                flights = self._flights[account]
+                flights.discard(flight)
+                if not flights:
+                    del self._flights[account]
+
+    def may_help(self, account: Account, path: str) -> bool:
+        """Whether a request to ``path`` could return receipts now, or when the tolls that are being paid are opened."""
+        with self._lock:
+            self._forget()
+            return bool(self._others(account)) or any(one.fits(path) for one in self._held.get(account, ()))
+
+    def others_ended(self, account: Account, deadline: float | None = None) -> Callable[[], bool]:
+        """A function that says whether the tolls of this account that are being paid now have ended.
+
+        It is also true after ``deadline`` seconds (at most 300). Tolls that are solved in the calling thread do not
+        count, so that no thread waits for itself.
+        """
+        until = self.clock() + min(_MAX_FLIGHT_WAIT if deadline is None else deadline, _MAX_FLIGHT_WAIT)
+        with self._lock:
+            others = self._others(account)
+        return lambda: all(flight.ended for flight in others) or self.clock() >= until
+
+    def _others(self, account: Account) -> list[Flight]:
+        own = threading.get_ident()
+        return [flight for flight in self._flights.get(account, ()) if flight.thread != own]
+
+    def _all(self) -> Iterator[HeldReceipt]:
+        return (one for held in self._held.values() for one in held)
+
+    def _take(self, taken: list[HeldReceipt]) -> tuple[HeldReceipt, ...]:
+        if taken:
+            account, removed = taken[0].account, set(taken)
+            self._keep(account, [one for one in self._held[account] if one not in removed])
+        return tuple(taken)
+
+    def _keep(self, account: Account, held: list[HeldReceipt]) -> None:
+        if held:
+            self._held[account] = held
+        else:
+            self._held.pop(account, None)
+
+    def _forget(self) -> None:
+        """Drop receipts of yesterday, and the oldest above the limit. Those of an account are in order of time."""
+        oldest = self.clock() - _DAY
+        for account, held in list(self._held.items()):
+            if held[0].at < oldest:
+                self._keep(account, [one for one in held if one.at >= oldest])
+        excess = sum(map(len, self._held.values())) - _MAX_HELD
+        for one in sorted(self._all(), key=lambda each: each.at)[: max(excess, 0)]:
+            self._take([one])

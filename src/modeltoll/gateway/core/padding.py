@@ -1,0 +1,38 @@
+"""The lengths to which answers are padded before they are sealed, so that the length of a seal does not tell the answer."""
+
+from __future__ import annotations
+
+import math
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["LEAST_BYTES", "dither", "padded_length"]
+
+LEAST_BYTES = 1024
+_MOST_BYTES = 64 << 20  # above that only what is there: a client takes no larger toll
+_STEPS = 2.0**64
+
+
+def dither(key: bytes, fingerprints: Iterable[bytes]) -> float:
+    """A number in [0, 1) that depends on what the model reads and on a secret: the same each time for the same rows."""
+    digest = blake2b(key=key, digest_size=8)
+    for fingerprint in fingerprints:
+        digest.update(fingerprint)
+    return int.from_bytes(digest.digest(), "big") / _STEPS
+
+
+def padded_length(length: int, bound: int | None, offset: float) -> int:
+    """The padded length in bytes of a body of ``length`` bytes.
+
+    It is ``bound``, the largest length of an answer to such a request, wherever the body is within it, and at least
+    ``LEAST_BYTES``: then it depends on the request alone. Without a bound it is 2 ** ceil(log2(length) + offset). With an
+    offset in [0, 1) that is uniform over requests and fixed for one, the probability of each power of two varies
+    continuously with the length, and asking again tells no more.
+    """
+    if bound is not None and length <= bound:
+        return max(LEAST_BYTES, bound)
+    power = math.ceil(math.log2(max(length, 1)) + offset)
+    return max(LEAST_BYTES, length, min(1 << power, _MOST_BYTES))

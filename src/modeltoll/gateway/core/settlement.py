@@ -1,0 +1,114 @@
+"""Settlement at the gate: what is reserved before the upstream is asked, what a toll adds, and what receipts take away."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeltoll.errors import LedgerError
+from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts, seal_receipt
+from modeltoll.pricing.tariff import new_account_share
+from modeltoll.records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeltoll.gateway.core.credit import CreditTerms
+    from modeltoll.gateway.core.request import GateRuntime
+    from modeltoll.ledger.ledger import Ledger
+    from modeltoll.pricing.tariff import Tariff
+    from modeltoll.records import Caller
+
+__all__ = ["Priced", "Settlement"]
+
+_ROUNDING = 1e-9  # of a price; less than that is not asked
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What becomes of a price: ``asked`` seconds in a toll, its receipt (None without a toll), and the adjustment."""
+
+    asked: float
+    receipt: Receipt | None
+    adjustment: Adjustment
+
+
+class Settlement:
+    """The settlement of one ledger's callers, on the terms of one model."""
+
+    def __init__(self, ledger: Ledger, runtime: GateRuntime, terms: CreditTerms) -> None:
+        self._ledger = ledger
+        self._runtime = runtime
+        self._terms = terms
+
+    async def admit(
+        self, caller: Caller, rows: int, tariff: Tariff, receipts: Sequence[bytes], payment: Receipt | None
+    ) -> Admission:
+        """Count what the caller returns, and reserve a request of ``rows`` rows. ``payment``: of an admission toll.
+
+        Raises:
+            LedgerError: the ledger does not answer.
+        """
+        unit = tariff.unit_seconds
+        reservation = Reservation(
+            rows * unit,
+            self._terms.at(caller, unit),
+            tariff.new_account_seconds(caller),
+            new_account_share(rows),
+        )
+        counted = self._opened(caller, receipts)
+        if payment is not None:
+            counted = (payment, *counted)
+        return await self._ledger.settle(caller, counted, reservation, self._runtime.clock())
+
+    async def count(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
+        """Count receipts without a request: sealed ones as clients carry them, and those of redeemed tokens.
+
+        Raises:
+            LedgerError: the ledger does not answer.
+        """
+        sealed = [receipt for receipt in receipts if isinstance(receipt, bytes)]
+        counted = [receipt for receipt in receipts if isinstance(receipt, Receipt)]
+        counted += self._opened(caller, sealed)
+        if counted:
+            await self._ledger.settle(caller, counted, None, self._runtime.clock())
+
+    async def give_back(self, caller: Caller, admission: Admission) -> None:
+        """Give back what was reserved for a request that was not answered, as far as the ledger answers."""
+        if admission.from_credit or admission.from_prepaid:
+            with suppress(LedgerError):
+                await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
+
+    def payment(self, admission: Admission) -> Receipt:
+        """The receipt of an admission toll for what is missing; its token says until when."""
+        return Receipt(self._identity(), 0.0, prepaid=admission.missing, new_account=admission.missing_new_account)
+
+    def price(self, caller: Caller, admission: Admission, seconds: float, rows: int, unit_seconds: float) -> Priced:
+        """What is asked of a price of ``seconds``: what was reserved from prepaid work is taken off.
+
+        A toll adds what was reserved from the credit, and of what it asks beyond that at most half the credit, so that
+        refusing a dear toll shuts nobody out. Its receipt takes that away again.
+        """
+        asked = max(0.0, seconds - admission.from_prepaid)
+        if asked <= _ROUNDING * seconds:
+            used = min(seconds, admission.from_prepaid)
+            return Priced(0.0, None, Adjustment(-admission.from_credit, admission.from_prepaid - used))
+        credit = self._terms.at(caller, unit_seconds)
+        excess = min(max(0.0, asked - admission.from_credit), credit / 2)
+        expires = self._runtime.clock() + RECEIPT_SECONDS
+        receipt = Receipt(self._identity(), expires, admission.from_credit + excess, rows)
+        return Priced(asked, receipt, Adjustment(excess))
+
+    def seal(self, caller: Caller, receipt: Receipt) -> bytes:
+        """A receipt as the caller carries it."""
+        return seal_receipt(self._key(), caller, receipt, self._runtime.rng)
+
+    def _opened(self, caller: Caller, sealed: Sequence[bytes]) -> tuple[Receipt, ...]:
+        return open_receipts(self._key(), caller, sealed) if sealed else ()
+
+    def _key(self) -> bytes:
+        return self._ledger.derived_key("receipts")
+
+    def _identity(self) -> bytes:
+        return self._runtime.rng.randbytes(RECEIPT_BYTES)

@@ -1,0 +1,173 @@
+"""A thief of a language model against a whole gateway: what is asked, what is hidden in answers, what is paid."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.settings.load import load_settings
+from modeltoll.pricing.calibration import NewAccountToll
+from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
+from modeltoll.records import Answer, Leaks
+from modeltoll.testing.model_servers import FakeUpstream, serving
+
+LOGITS = np.array([1.0, 0.8, 0.6, 0.4, 0.2])
+WORDS = " ".join(["word"] * 300)
+PATH = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def choice_of(heat=1.0):
+    """Three tokens, with the log-probabilities of a temperature."""
+    logits = LOGITS / max(heat, 1e-6)
+    logprobs = np.maximum(logits - logits.max() - np.log(np.exp(logits - logits.max()).sum()), -9999.0).tolist()
+    tokens = [
+        {
+            "token": word,
+            "logprob": logprobs[0],
+            "bytes": None,
+            "top_logprobs": [{"token": f"{word}{i}", "logprob": one, "bytes": None} for i, one in enumerate(logprobs)],
+        }
+        for word in ("yes", " no", " maybe")
+    ]
+    message = {"role": "assistant", "content": "yes no maybe"}
+    return {"index": 0, "message": message, "logprobs": {"content": tokens}, "finish_reason": "stop"}
+
+
+def answer_of(choice, **members):
+    document = {"id": "x", "object": "chat.completion", "model": "llm", "choices": [choice], **members}
+    return Answer(200, "application/json", json.dumps(document).encode())
+
+
+@pytest.fixture
+def thief(tmp_path):
+    """``thief(says, logprobs)``: asks a gateway in front of a model server; also its upstream and its ledger's leaks."""
+
+    def start(says, logprobs=None):
+        leaks = Leaks(("tokens",), np.random.default_rng(0).random((400, 1)) * 6)
+        terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
+        costs = RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4)
+        save_calibration(fit_calibration("llm", leaks, costs, terms), tmp_path / "llm.json")
+        output = {"kind": "tokens"} | ({"logprobs": logprobs} if logprobs else {})
+        model = {"protocol": "openai-chat", "tariff": "llm.json", "output": output, "measures": [{"name": "tokens"}]}
+        document = {"upstream": {"url": "http://127.0.0.1:1"}, "ledger": {"url": "memory://"}, "models": {"llm": model}}
+        path = tmp_path / "modeltoll.yaml"
+        path.write_text(yaml.safe_dump(document))
+        upstream = FakeUpstream(says)
+        gateway = build_gateway(load_settings(path), upstream)
+        asyncio.run(gateway.ledger.open())
+        return Thief(gateway, upstream)
+
+    return start
+
+
+class Thief:
+    def __init__(self, gateway, upstream):
+        self.gateway, self.upstream = gateway, upstream
+
+    def ask(self, *requests):
+        """The responses to chats with these members."""
+        headers = {"toll-accept": "argon2id, sha256; mode=sealed; receipts"}
+        with serving(self.gateway.public) as url, httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            return [client.post(PATH, json={"model": "llm", "messages": MESSAGES, **members}) for members in requests]
+
+    def leaks(self):
+        """The measured leaks of all rows that were charged."""
+        entries = [entry for _, _, entry in asyncio.run(self.gateway.ledger.log(0, 1000))]
+        return [leak for entry in entries for (leak,) in entry.leaks]
+
+    def different_rows(self):
+        """How many rows the caller's account holds, each counted once."""
+        accounts = asyncio.run(self.gateway.ledger.largest(10, time.time()))
+        return max(sum(map(sum, account.counts)) for account in accounts)
+
+
+def tempering(path, body):
+    return answer_of(choice_of(json.loads(body).get("temperature", 0.6)))
+
+
+def untempering(path, body):
+    return answer_of(choice_of())
+
+
+def test_44_requests_that_the_model_reads_differently_are_44_rows(thief):
+    variants = [
+        {member: value(i)}
+        for i in range(9)
+        for member, value in {
+            "tools": lambda i: [{"type": "function", "function": {"name": f"f{i}"}}],
+            "documents": lambda i: [{"title": "t", "text": f"text {i}"}],
+            "chat_template": lambda i: "{{ messages }}" + " " * i,
+            "seed": lambda i: 2**53 + i,
+            "temperature": lambda i: i / 8,
+        }.items()
+    ][:44]
+    caller = thief(untempering, "raw")
+    assert {response.status_code for response in caller.ask(*variants)} == {402}
+    assert len(caller.leaks()) == 44
+    assert caller.different_rows() == pytest.approx(44, abs=1e-3)
+
+
+def test_a_low_temperature_does_not_make_an_answer_cheap(thief):
+    """Undeclared, a server is taken for one that tempers: it is asked at temperature 1, and nothing else is served."""
+    caller = thief(tempering)
+    cold, plain, one = caller.ask({"temperature": 0.01}, {}, {"temperature": 1})
+    assert (cold.status_code, plain.status_code, one.status_code) == (400, 402, 402)
+    assert "temperature" in cold.json()["error"]["message"]
+    assert [json.loads(body)["temperature"] for _, body in caller.upstream.requests] == [1, 1]
+    assert caller.leaks() == pytest.approx([4.71, 4.71], abs=0.005)
+
+
+def test_of_a_server_that_reports_the_model_itself_a_low_temperature_costs_the_same(thief):
+    caller = thief(untempering, "raw")
+    assert [response.status_code for response in caller.ask({"temperature": 0.01}, {})] == [402, 402]
+    assert caller.leaks() == pytest.approx([4.71, 4.71], abs=0.005)
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"text": WORDS})}}
+SILENT = {"logprobs": {"content": []}}
+HIDDEN = {
+    "4,096 numbers of hidden state": answer_of(choice_of() | {"hidden_states": [0.5] * 4096}),
+    "meta_info": answer_of(choice_of() | {"meta_info": {"output_top_logprobs": [[-0.5, 7]]}}),
+    "completion_probabilities": answer_of(choice_of(), completion_probabilities=[{"token": "yes", "logprob": -0.5}]),
+    "300 words in a tool call": answer_of(
+        choice_of() | SILENT | {"message": {"role": "assistant", "content": None, "tool_calls": [CALL]}}
+    ),
+    "300 words in text": answer_of(choice_of() | SILENT | {"message": {"role": "assistant", "content": WORDS}}),
+    "300 words in reasoning": answer_of(
+        choice_of() | {"message": {"role": "assistant", "content": "yes", "reasoning_content": WORDS}}
+    ),
+    "300 tokens that were not measured": answer_of(choice_of(), usage={"completion_tokens": 300}),
+}
+
+
+@pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
+def test_an_answer_that_is_not_measured_does_not_go_out(thief, hidden):
+    caller = thief(lambda path, body: hidden, "raw")
+    (response,) = caller.ask({})
+    assert response.status_code == 502
+    assert WORDS not in response.text
+    assert caller.leaks() == []
+
+
+def test_what_would_ask_for_it_never_reaches_the_model_server(thief):
+    caller = thief(untempering, "raw")
+    names = ("return_hidden_states", "return_meta_info", "n_probs", "prompt_logprobs", "echo", "anything_else")
+    responses = caller.ask(*({name: 1} for name in names))
+    assert [response.status_code for response in responses] == [400] * len(names)
+    assert all(name in response.json()["error"]["message"] for name, response in zip(names, responses, strict=True))
+    assert caller.upstream.requests == []
+
+
+def test_the_measured_leak_is_the_entropy_at_temperature_1():
+    chances = np.exp(LOGITS) / np.exp(LOGITS).sum()
+    assert 3 * -sum(p * math.log(p) for p in chances) == pytest.approx(4.71, abs=0.005)
