@@ -12,13 +12,17 @@ ModeltollError
 │   ├── CallerRefused           missing or unknown key (401)
 │   ├── AllowanceSpent          daily quota of rows or work used up (403)
 │   ├── BodyTooLarge            body above the size limit (413)
+│   ├── BodyTooSlow             body arrived below the least rate (408)
+│   ├── ContentTypeRefused      body of a content type that is not served (415)
 │   ├── Overloaded              too many requests in progress (503)
+│   │   ├── CallerBusy          too many requests or bytes of this caller in progress (429)
 │   │   └── UpstreamBusy        queue for the upstream full, or wait too long (503)
 │   └── TokenRefused            token forged, truncated, of another caller or key, or not solved (403)
 │       └── TokenExpired        token past its expiry (410)
 ├── UpstreamError               upstream unreachable, or connection lost (502)
 │   └── UpstreamTimeout         upstream too slow (504)
 ├── LedgerError                 ledger unreachable, not writable or of an unknown version (503)
+├── CallerGone                  caller closed the connection before the answer (499, which nobody receives)
 └── TollError                   raised by the client; there is no answer
     ├── TollMalformed           not a toll that this client can parse
     ├── TollTooDear             above the client's limit; nothing was solved
@@ -37,8 +41,12 @@ __all__ = [
     "AnswerError",
     "ArrayFileError",
     "BodyTooLarge",
+    "BodyTooSlow",
     "CalibrationError",
+    "CallerBusy",
+    "CallerGone",
     "CallerRefused",
+    "ContentTypeRefused",
     "EvidenceError",
     "LedgerError",
     "ModeltollError",
@@ -144,11 +152,35 @@ class BodyTooLarge(Refusal):
     status = 413
 
 
+class BodyTooSlow(Refusal):
+    """The request's body arrived below the least rate. The connection is closed."""
+
+    status = 408
+
+
+class ContentTypeRefused(Refusal):
+    """The request's body is of a content type that is not served here.
+
+    Web pages of other origins can send some content types without asking; none of those is served.
+    """
+
+    status = 415
+
+
 class Overloaded(Refusal):
     """Too many requests are in progress. Client libraries may retry after a second."""
 
     status = 503
     retry_after = 1
+
+
+class CallerBusy(Overloaded):
+    """This caller alone has too many requests, or too many bytes of bodies, in progress.
+
+    The status is 429, not 503: the gateway is well, and a load balancer must not take it out of service.
+    """
+
+    status = 429
 
 
 class UpstreamBusy(Overloaded):
@@ -178,6 +210,12 @@ class UpstreamTimeout(UpstreamError):
     """The upstream did not answer in time."""
 
     status = 504
+
+
+class CallerGone(ModeltollError):
+    """The caller closed the connection before the answer. What was reserved for the request stays reserved."""
+
+    status = 499
 
 
 class LedgerError(ModeltollError):

@@ -23,7 +23,8 @@ from modeltoll.records import Answer, Caller
 from modeltoll.testing.servers import postgres_server, valkey_server
 from modeltoll.wire import Accept
 
-KEY = {"x-api-key": "alice-key"}
+JSON_TYPE = {"content-type": "application/json"}
+KEY = JSON_TYPE | {"x-api-key": "alice-key"}
 CALLERS = 10_000
 
 
@@ -168,7 +169,12 @@ def test_what_one_caller_does_changes_no_other_callers_price(harness):
         harness.handle(harness.infer_body([n, 7]), thief)
     harness.upstream.handler = good
     client = TestClient(application(harness.components()))
-    claims = {"x-api-key": "bob-key", "x-caller": "key:alice", "forwarded": "for=key:alice", "from": "key:alice"}
+    claims = JSON_TYPE | {
+        "x-api-key": "bob-key",
+        "x-caller": "key:alice",
+        "forwarded": "for=key:alice",
+        "from": "key:alice",
+    }
     body = harness.infer_body([1, 1], parameters={"caller": "key:alice"})
     assert client.post(harness.path, content=body, headers=claims).status_code == 402
     after = [harness.handle(harness.infer_body([100 + n, 0])).work.seconds for n in range(5)]
@@ -196,7 +202,7 @@ def test_every_refused_redemption_looks_the_same(harness):
 
     def shown(token, solution, key="alice-key"):
         body = wire.encode_redemption(token, solution)
-        return client.post(wire.REDEEM_PATH, content=body, headers={"x-api-key": key})
+        return client.post(wire.REDEEM_PATH, content=body, headers=JSON_TYPE | {"x-api-key": key})
 
     assert shown(toll.payload, counters).status_code == 200
     refused = [shown(toll.payload, counters, "bob-key"), shown(toll.payload, [n + 1 for n in counters])]
@@ -215,6 +221,6 @@ def test_an_unknown_key_is_hashed_like_a_known_one_before_anything_is_compared(h
     monkeypatch.setattr(identify, "hash_key", lambda key: hashed.append(key) or real(key))
     client = TestClient(application(harness.components()))
     for key in ("alice-key", "alice-kez", "x", "alice-key" * 100):
-        client.post(harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": key})
+        client.post(harness.path, content=harness.infer_body([1, 2]), headers=JSON_TYPE | {"x-api-key": key})
     assert hashed == ["alice-key", "alice-kez", "x", "alice-key" * 100]
     assert all(len(known) == 64 for known in harness.identifier.keys)

@@ -36,6 +36,7 @@ SLOW = 300
 
 def test_connections_without_a_complete_head_are_closed_and_others_are_served_meanwhile(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "FIRST_BYTE_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:
@@ -46,7 +47,9 @@ def test_connections_without_a_complete_head_are_closed_and_others_are_served_me
                     writer.write(b"" if number % 3 == 0 else b"POST /v2/models/digits/infer HTTP/1.1\r\nx-a: b")
                 async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
                     answer = await client.post(
-                        PATH, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"}
+                        PATH,
+                        content=harness.infer_body([1, 2]),
+                        headers={"x-api-key": "alice-key", "content-type": "application/json"},
                     )
                 said = await asyncio.gather(*(reader.read() for reader, _ in slow))
                 for _, writer in slow:
@@ -60,6 +63,7 @@ def test_connections_without_a_complete_head_are_closed_and_others_are_served_me
 
 def test_each_request_on_a_kept_connection_has_its_own_head_timeout(harness, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_protocol, "FIRST_BYTE_SECONDS", 0.5)
 
     async def story():
         with listen("test", "127.0.0.1:0") as listening:

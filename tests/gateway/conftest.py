@@ -20,7 +20,8 @@ from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime,
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import ServiceDescription
-from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
+from modeltoll.gateway.public.app import AppComponents, application
+from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.names import HASHCASHES
@@ -89,7 +90,7 @@ class GateHarness:
     clock: FakeClock = field(default_factory=FakeClock)
     metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
     service: ServiceDescription = field(
-        default_factory=lambda: ServiceDescription(MODEL, OUTPUT, "probabilities", CLASSES)
+        default_factory=lambda: ServiceDescription(MODEL, OUTPUT, "probabilities", CLASSES, versions=("1", "v1.2-b_3"))
     )
     measures: tuple = (EntropyMeasure(),)
     allowed_puzzles: tuple = (wire.ARGON2ID, wire.SHA256)
@@ -104,6 +105,9 @@ class GateHarness:
     )
     max_body: int = 100_000
     max_requests: int = 128
+    max_redemption: int = wire.MAX_TOLL_BYTES
+    max_bodies: int = 2 * wire.MAX_TOLL_BYTES
+    least_rate: float = 1024.0
     cors_origins: tuple = ()
 
     model, output, keys, path = MODEL, OUTPUT, KEYS, f"/v2/models/{MODEL}/infer"
@@ -141,7 +145,15 @@ class GateHarness:
 
     def components(self, gate=None):
         """The components of a public application with the current fields."""
-        ingress = IngressPolicy(self.identifier, self.max_body, self.max_requests, self.cors_origins)
+        ingress = IngressPolicy(
+            self.identifier,
+            self.max_body,
+            self.max_requests,
+            self.cors_origins,
+            self.max_redemption,
+            self.max_bodies,
+            least_rate=self.least_rate,
+        )
         return AppComponents({MODEL: gate or self.gate()}, self.upstream, ingress, self.metrics, self.runtime)
 
     def application(self):

@@ -28,7 +28,8 @@ from modeltoll.testing.model_servers import scripted_server
 
 RECORD = AuditRecord(1.5, "abc", "POST", "/x", 402, 0.25)
 SECRET = "alice-key"
-KEY = {"x-api-key": SECRET}
+JSON_TYPE = {"content-type": "application/json"}
+KEY = JSON_TYPE | {"x-api-key": SECRET}
 
 
 def lines(path):
@@ -44,12 +45,12 @@ def test_each_request_is_one_line_with_the_callers_hash_the_request_and_its_outc
     log, path = AuditLog(tmp_path / "audit"), harness.path
     with log.running():
         client = recording_client(harness, log)
-        client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": SECRET})
-        client.post(path, content=b"{", headers={"x-api-key": SECRET})
-        client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": "wrong"})
+        client.post(path, content=harness.infer_body([1, 2]), headers=KEY)
+        client.post(path, content=b"{", headers=KEY)
+        client.post(path, content=harness.infer_body([1, 2]), headers=JSON_TYPE | {"x-api-key": "wrong"})
         client.get("/secret/place")
         harness.upstream.handler = UpstreamError("down")
-        client.post(path, content=harness.infer_body([1, 2]), headers={"x-api-key": "vip-key"})
+        client.post(path, content=harness.infer_body([1, 2]), headers=JSON_TYPE | {"x-api-key": "vip-key"})
     toll, bad, refused, unlisted, failed = lines(tmp_path / "audit")
     template = "/v2/models/{model}/infer"
     assert (toll["model"], toll["rows"], toll["mode"], toll["status"]) == ("digits", 1, "redeem", 402)
@@ -66,7 +67,7 @@ def test_neither_keys_nor_names_nor_payloads_nor_unknown_paths_are_in_the_audit_
     log = AuditLog(tmp_path / "audit")
     with log.running():
         client = recording_client(harness, log)
-        client.post(harness.path, content=harness.infer_body([123.456, 2]), headers={"x-api-key": SECRET})
+        client.post(harness.path, content=harness.infer_body([123.456, 2]), headers=KEY)
         client.get(f"/{SECRET}?key={SECRET}")
     text = (tmp_path / "audit").read_text()
     assert len(text.splitlines()) == 2
@@ -248,7 +249,7 @@ def test_a_trace_has_a_span_for_the_request_and_one_for_the_model_server_and_no_
     tracer = Tracer(collector, 1.0)
     harness.upstream = TracedUpstream(harness.upstream, tracer)
     trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-    headers = {"x-api-key": SECRET, "traceparent": f"00-{trace_id}-{parent}-01"}
+    headers = KEY | {"traceparent": f"00-{trace_id}-{parent}-01"}
     with tracer.running():
         client = recording_client(harness, tracer=tracer)
         client.post(harness.path, content=harness.infer_body([123.456, 2]), headers=headers)

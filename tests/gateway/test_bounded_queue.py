@@ -118,7 +118,9 @@ def test_a_refused_request_gets_503_in_the_protocols_format_and_is_not_charged(h
     harness.upstream = Full(None)
     with serving(harness.application()) as url:
         response = httpx.post(
-            url + harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"}
+            url + harness.path,
+            content=harness.infer_body([1, 2]),
+            headers={"x-api-key": "alice-key", "content-type": "application/json"},
         )
     assert (response.status_code, list(response.json())) == (503, ["error"])
     assert int(response.headers["retry-after"]) >= 1

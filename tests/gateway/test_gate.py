@@ -372,5 +372,5 @@ def test_large_batches_are_read_measured_and_sealed_beside_the_event_loop(harnes
     monkeypatch.setattr(ConformalTariff, "assess", noting("price", ConformalTariff.assess))
     monkeypatch.setattr(seal, "seal_answer", noting("seal", seal.seal_answer))
     rng = np.random.default_rng(0)
-    harness.handle(harness.infer_body(rng.random((rows, 2)).tolist(), id="x" * 70_000 * beside), gate=gate)
+    harness.handle(harness.infer_body(rng.random((rows, 2)).tolist()) + b" " * 70_000 * beside, gate=gate)
     assert threads == {"read": beside, "price": beside, "seal": beside}

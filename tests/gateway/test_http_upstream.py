@@ -118,7 +118,9 @@ def test_the_caller_of_a_faulty_model_server_gets_an_error_in_its_protocol_and_n
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://toll") as client:
                 return await client.post(
-                    harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"}
+                    harness.path,
+                    content=harness.infer_body([1, 2]),
+                    headers={"x-api-key": "alice-key", "content-type": "application/json"},
                 )
         finally:
             await harness.upstream.close()

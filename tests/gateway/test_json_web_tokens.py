@@ -206,7 +206,7 @@ def test_over_http_a_bad_token_is_401_in_the_protocols_format_and_the_model_serv
     with serving(harness.application()) as url:
 
         def ask(token):
-            headers = {"authorization": f"Bearer {token}"}
+            headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
             return httpx.post(url + harness.path, content=harness.infer_body([1, 2]), headers=headers)
 
         good, bad = ask(signed()), ask(signed(key="x" * 32))

@@ -110,7 +110,11 @@ def test_over_http_it_is_a_problem_that_no_library_tries_again(harness):
     harness.identifier = CallerIdentifier({hash_key("alice-key"): caller(rows=1)})
     with serving(harness.application()) as url:
         answers = [
-            httpx.post(url + harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"})
+            httpx.post(
+                url + harness.path,
+                content=harness.infer_body([1, 2]),
+                headers={"x-api-key": "alice-key", "content-type": "application/json"},
+            )
             for _ in range(2)
         ]
     assert [answer.status_code for answer in answers] == [402, 403]

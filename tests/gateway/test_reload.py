@@ -77,6 +77,7 @@ class Place:
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1")
 
     async def ask(self, *rows, **headers):
+        headers = {"content-type": "application/json"} | headers
         return await self.public.post(PATH, content=self.harness.infer_body(list(rows) or [1, 2]), headers=headers)
 
     async def metric(self, name):

@@ -112,7 +112,7 @@ def test_models_that_share_a_path_are_told_apart_by_their_names(written):
             httpx.post(url + "/v1/chat/completions", json={"model": name, "messages": HELLO})
             for name in ("chat", "other", "third", None)
         ]
-        garbage = httpx.post(url + "/v1/chat/completions", content=b"{")
+        garbage = httpx.post(url + "/v1/chat/completions", content=b"{", headers={"content-type": "application/json"})
     assert [toll.status_code for toll in tolls] == [402, 402, 404, 404]
     assert garbage.status_code == 404
     assert [toll.headers["www-authenticate"].split('realm="')[1].split('"')[0] for toll in tolls[:2]] == [
@@ -143,7 +143,7 @@ def test_each_route_answers_in_its_own_protocol(written):
         ):
             assert httpx.post(url + path, json={}).status_code == 404
     assert (fault.status_code, fault.json()) == (400, {"error": "the request has no rows"})
-    assert (frame.status_code, frame.json()["error_code"]) == (400, "BAD_REQUEST")
+    assert (frame.status_code, frame.json()["error_code"]) == (415, "BAD_REQUEST")
     assert (chat.status_code, chat.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
@@ -308,7 +308,7 @@ def test_the_gate_opens_and_closes_with_the_applications_lifespan(written):
         await send({"type": "lifespan.shutdown.complete"})
 
     async def main():
-        middleware = TollMiddleware(app, settings=written("app", digits=own_service()))
+        middleware = TollMiddleware(app, settings=written("app", digits=own_service()), exact_paths=True)
         messages = iter(["lifespan.startup", "lifespan.shutdown"])
 
         async def receive():

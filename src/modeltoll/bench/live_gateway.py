@@ -24,7 +24,8 @@ from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.request import GateConfig, ServedModel
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import JSON, ServiceDescription
-from modeltoll.gateway.public.app import IngressPolicy, application
+from modeltoll.gateway.public.app import application
+from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal_tariff import ConformalTariff

@@ -3,145 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starlette.routing import compile_path
+from starlette.responses import Response
 
-from modeltoll import wire
-from modeltoll.errors import AnswerError, UpstreamError
 from modeltoll.gateway.assembly.build import build_gateway
-from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.public.application_routes import OWN_PATHS, ApplicationRoutes, root_path_of
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.settings.load import load_settings
-from modeltoll.records import Answer
+from modeltoll.gateway.upstream.application import ApplicationUpstream, caller_scope
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["ApplicationUpstream", "TollMiddleware"]
 
-_scope: ContextVar[Scope] = ContextVar("modeltoll_scope")  # of the caller's request, while the gateway handles it
-_BODY_HEADERS = (b"content-length", b"content-type", b"transfer-encoding", b"accept-encoding")
-_BINARY = wire.BINARY_HEADER.lower().encode()
+log = logging.getLogger("modeltoll.gateway")
 
-
-class ApplicationUpstream:
-    """The protected application as an upstream: called in the same process, with the caller's own headers.
-
-    ``max_body`` bounds an answer in bytes.
-    """
-
-    def __init__(self, app: ASGIApp, max_body: int = 64 << 20) -> None:
-        self._app = app
-        self._max_body = max_body
-
-    async def open(self) -> None:
-        """Nothing to open."""
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-    async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
-        """See ``Upstream.predict``."""
-        return await self._ask("POST", path, body, wire.content_headers(content_type))
-
-    async def fetch(self, path: str) -> Answer:
-        """See ``Upstream.fetch``."""
-        return await self._ask("GET", path, b"", {})
-
-    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
-        caller_scope = _scope.get(None)
-        kept = (
-            [pair for pair in caller_scope["headers"] if pair[0] not in (*_BODY_HEADERS, _BINARY)]
-            if caller_scope
-            else []
-        )
-        own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        scope: Scope = {
-            **(caller_scope or {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}),
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [*kept, *own, (b"content-length", b"%d" % len(body))],
-            "state": dict(caller_scope.get("state", {})) if caller_scope else {},
-        }
-        exchange = _Exchange(body, self._max_body)
-        try:
-            await self._app(scope, exchange.receive, exchange.send)
-        except AnswerError:
-            raise
-        except Exception as error:
-            raise UpstreamError("the application failed", private=repr(error)) from error
-        return exchange.answer()
-
-
-class _Exchange:
-    """One request to the application, and its response."""
-
-    def __init__(self, body: bytes, max_body: int) -> None:
-        self._body: bytes | None = body
-        self._left = self._max_body = max_body
-        self._start: Message | None = None
-        self._chunks: list[bytes] = []
-        self._complete = asyncio.Event()
-
-    async def receive(self) -> Message:
-        """See ASGI: the whole body, and a disconnect once the response is complete."""
-        body, self._body = self._body, None
-        if body is not None:
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._complete.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """See ASGI: collects the response.
-
-        Raises:
-            AnswerError: the response is larger than the limit.
-        """
-        if message["type"] == "http.response.start":
-            self._start = message
-        elif message["type"] == "http.response.body":
-            self._chunks.append(bytes(message.get("body", b"")))
-            self._left -= len(self._chunks[-1])
-            if self._left < 0:
-                raise AnswerError(f"the application's answer is larger than {self._max_body} bytes")
-            if not message.get("more_body", False):
-                self._complete.set()
-
-    def answer(self) -> Answer:
-        """The response.
-
-        Raises:
-            UpstreamError: the application did not send a complete response.
-            AnswerError: the response is compressed, or its content type cannot be passed on.
-        """
-        if self._start is None or not self._complete.is_set():
-            raise UpstreamError("the application did not complete its response")
-        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._start["headers"]}
-        if headers.get("content-encoding", "identity") != "identity":
-            raise AnswerError("the application's answer is compressed, though it was not asked for")
-        content_type = headers.get("content-type", "application/octet-stream")
-        if not (content_type.isascii() and content_type.isprintable()):
-            raise AnswerError("the application's content type cannot be read")
-        folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER.lower()))
-        return Answer(int(self._start["status"]), folded, b"".join(self._chunks))
+_METHOD_NOT_ALLOWED = 405  # the router's own answer, for which no endpoint has run
+_POLICY_VIOLATION = 1008  # code with which a WebSocket is closed
 
 
 class TollMiddleware:
     """A gateway as middleware, for FastAPI, Starlette, Ray Serve and other ASGI applications.
 
-    Use: ``app.add_middleware(TollMiddleware, settings="modeltoll.yaml")``. Requests to the paths of the settings' models
-    go through the gateway; all others go to the application unchanged. In the settings, ``upstream.url`` is ``app``;
-    ``listen`` and ``admin`` are ignored. The ledger is opened with the application's lifespan, or, without a lifespan,
-    with the first request.
+    Use: ``app.add_middleware(TollMiddleware, settings="modeltoll.yaml")``. Predictions at the paths of the settings' models
+    go through the gateway; all other requests go to the application unchanged. Paths are those that the application's
+    router sees, below a root path or a mount. What reaches the endpoint of a model in any other way gets 404, and
+    WebSockets to it are closed. In the settings, ``upstream.url`` is ``app``; ``listen`` and ``admin`` are ignored. The
+    ledger is opened with the application's lifespan, or, without a lifespan, with the first request.
+
+    Other frameworks than Starlette and FastAPI do not show which endpoint a request reaches. For these say
+    ``exact_paths=True`` if the application serves each model at its path and nowhere else: then every method at that
+    path goes to the gateway, and other spellings of it get 404.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings | Path | str) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings | Path | str, *, exact_paths: bool = False) -> None:
         """Read the settings and build the gateway.
 
         Raises:
@@ -149,47 +49,101 @@ class TollMiddleware:
         """
         loaded = settings if isinstance(settings, Settings) else load_settings(Path(settings))
         self._app = app
-        upstream = ApplicationUpstream(app, int(loaded.upstream.max_answer_mib * (1 << 20)))
+        max_body = int(loaded.upstream.max_answer_mib * (1 << 20))
+        upstream = ApplicationUpstream(app, max_body, self._learn)
         self._gateway = build_gateway(loaded, upstream)
-        templates = {wire.REDEEM_PATH}
-        for gate in self._gateway.gates.values():
-            templates |= set(gate.config.served_model.protocol.routes.infer)
-        self._toll_paths = [compile_path(template)[0] for template in templates]
+        self._routes = ApplicationRoutes(app, self._gateway.gates, exact_paths=exact_paths)
+        self._tolled_methods = {"POST", "OPTIONS"} if loaded.cors.origins else {"POST"}
         self._exit_stack = AsyncExitStack()
         self._is_open = False
         self._opening = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, self._with_lifespan(send))
-        elif scope["type"] == "http" and any(pattern.match(scope["path"]) for pattern in self._toll_paths):
-            await self._open()
-            token = _scope.set(scope)
-            try:
-                await self._gateway.public(dict(scope), receive, send)
-            finally:
-                _scope.reset(token)
-        else:
-            await self._app(scope, receive, send)
+        """See ASGI.
 
-    def _with_lifespan(self, send: Send) -> Send:
+        Raises:
+            SettingsError: the application does not serve the models where the settings say, or does not show it.
+        """
+        if scope["type"] == "lifespan":
+            scope = dict(scope)
+            await self._app(scope, receive, self._with_lifespan(scope, send))
+            return
+        await self._open(scope)
+        path = self._routes.path(scope)
+        if self._is_tolled(scope, path):
+            await self._toll(scope, path, receive, send)
+        elif self._is_refused(scope, path):
+            await _refuse(scope, receive, send)
+        else:
+            passing = dict(scope)
+            await self._app(passing, receive, self._unless_model(passing, send))
+
+    def _is_tolled(self, scope: Scope, path: str) -> bool:
+        """Whether a request goes to the gateway."""
+        if scope["type"] != "http":
+            return False
+        if path in OWN_PATHS:
+            return True
+        every_method = self._routes.exact_paths
+        return self._routes.is_model_path(path) and (every_method or scope["method"] in self._tolled_methods)
+
+    def _is_refused(self, scope: Scope, path: str) -> bool:
+        """Whether a request may reach a model past the gateway, for all that can be told before it is routed."""
+        if scope["type"] == "websocket" and (path in OWN_PATHS or self._routes.is_model_path(path)):
+            return True
+        return self._routes.exact_paths and self._routes.is_other_spelling(path)
+
+    async def _toll(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+        """Handle a request in the gateway, which sees ``path`` and nothing of the routes around it."""
+        routed = dict(scope) | {"root_path": root_path_of(self._app, scope)}
+        own = dict(scope) | {"path": path, "raw_path": path.encode(), "root_path": "", "path_params": {}}
+        token = caller_scope.set(routed)
+        try:
+            await self._gateway.public(own, receive, send)
+        finally:
+            caller_scope.reset(token)
+
+    def _unless_model(self, scope: Scope, send: Send) -> Send:
+        """Sends the application's response, or 404 in place of one that the endpoint of a model has made."""
+        refused = False
+
+        async def send_or_refuse(message: Message) -> None:
+            nonlocal refused
+            if refused:
+                return
+            begins = message["type"] in ("http.response.start", "websocket.accept")
+            if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.is_model_endpoint(scope):
+                refused = True
+                log.warning(
+                    "a request reached a model past the gateway, and was refused: list its path in the settings"
+                )
+                await _refuse(scope, _no_message, send)
+                return
+            await send(message)
+
+        return send_or_refuse
+
+    def _learn(self, scope: Scope) -> None:
+        self._routes.learn(scope)
+
+    def _with_lifespan(self, scope: Scope, send: Send) -> Send:
         """Open the gateway before the application reports its start, close it before the application reports its stop."""
 
         async def open_or_close_and_send(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                await self._open()
+                await self._open(scope)
             elif message["type"].startswith("lifespan.shutdown"):
                 await self.close()
             await send(message)
 
         return open_or_close_and_send
 
-    async def _open(self) -> None:
+    async def _open(self, scope: Scope) -> None:
         if self._is_open:
             return
         async with self._opening:
             if not self._is_open:
+                await self._routes.find(root_path_of(self._app, scope))
                 await self._exit_stack.enter_async_context(self._gateway.open())
                 self._is_open = True
 
@@ -197,3 +151,15 @@ class TollMiddleware:
         """Close the ledger; needed where the application runs without a lifespan."""
         self._is_open = False
         await self._exit_stack.aclose()
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a request as one to a route that does not exist."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+    else:
+        await Response("Not Found", status_code=404, media_type="text/plain")(scope, receive, send)
+
+
+async def _no_message() -> Message:
+    return {"type": "http.disconnect"}

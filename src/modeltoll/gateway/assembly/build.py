@@ -21,10 +21,12 @@ from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestLogMiddleware
-from modeltoll.gateway.public.app import AppComponents, IngressPolicy, application
+from modeltoll.gateway.public.app import AppComponents, application
+from modeltoll.gateway.public.ingress import IngressPolicy
 from modeltoll.gateway.settings.field_types import IN_PROCESS
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.upstream.bounded_queue import BoundedUpstream
+from modeltoll.gateway.upstream.hang_up import HangUpUpstream
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS
@@ -32,6 +34,8 @@ from modeltoll.puzzle.seal import KeyRing
 from modeltoll.records import MachineProfile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modeltoll.gateway.assembly.components import Components
     from modeltoll.gateway.callers.identify import CallerIdentifier
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
@@ -56,8 +60,10 @@ _KEY_BYTES = 32
 _MIB = 1 << 20
 
 
-def build_upstream(settings: Settings, tracer: Tracer | None = None) -> Upstream:
-    """The client of the model server; with a ``tracer``, its calls are traced.
+def build_upstream(
+    settings: Settings, tracer: Tracer | None = None, on_retry: Callable[[], None] = lambda: None
+) -> Upstream:
+    """The client of the model server; with a ``tracer``, its calls are traced. See ``HttpUpstream`` for ``on_retry``.
 
     Raises:
         SettingsError: the model is served by the application around the gateway; there is no server to connect to.
@@ -71,6 +77,7 @@ def build_upstream(settings: Settings, tracer: Tracer | None = None) -> Upstream
         connections=upstream.connections,
         max_body=int(upstream.max_answer_mib * _MIB),
         headers=tracer.headers if tracer else dict,
+        on_retry=on_retry,
     )
     return traced_upstream(server, tracer) if tracer else server
 
@@ -125,7 +132,16 @@ def build_runtime(settings: Settings, profile: MachineProfile, previous_keys: Ke
 def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPolicy:
     """What is checked before a request reaches a gate."""
     limits = settings.limits
-    return IngressPolicy(identifier, int(limits.body_mib * _MIB), limits.waiting, settings.cors.origins)
+    return IngressPolicy(
+        identifier,
+        max_body=int(limits.body_mib * _MIB),
+        max_requests=limits.waiting,
+        cors_origins=settings.cors.origins,
+        max_redemption=settings.largest_redemption,
+        max_bodies=settings.max_bodies,
+        caller_share=limits.caller_share,
+        least_rate=limits.least_rate_kib * 1024,
+    )
 
 
 def single_model_components(
@@ -146,9 +162,10 @@ def build_gateway(settings: Settings, upstream: Upstream | None = None, before: 
     """
     components = build_components(settings, before)
     shared, tariffs = components.shared, components.tariffs
-    bounded = build_bounded_upstream(settings, upstream or build_upstream(settings, shared.recorder.tracer))
+    server = upstream or build_upstream(settings, shared.recorder.tracer, shared.metrics.count_upstream_retry)
+    bounded = build_bounded_upstream(settings, server)
     runtime = build_runtime(settings, components.profile, before.key_ring if before else None)
-    gates = _build_gates(settings, components, bounded, runtime, before)
+    gates = _build_gates(settings, components, HangUpUpstream(bounded), runtime, before)
     ingress = build_ingress(settings, build_identifier(settings, components.credentials))
     public = application(AppComponents(gates, bounded, ingress, shared.metrics, runtime))
     _register_gauges(shared.metrics, bounded, components)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ParamSpec
 
-from modeltoll.errors import AnswerError, LedgerError, RequestError, UpstreamTimeout
+from modeltoll.errors import AnswerError, CallerGone, LedgerError, RequestError, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.padding import dither
@@ -27,10 +27,20 @@ from modeltoll.gateway.core.request import (
     GateRuntime,
 )
 from modeltoll.gateway.core.settlement import Settlement
-from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop
+from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
-from modeltoll.ledger.account_math import FINGERPRINT_BYTES
-from modeltoll.records import Account, Adjustment, Admission, Answer, Caller, Charge, Leaks, LogEntry, Work
+from modeltoll.records import (
+    FINGERPRINT_BYTES,
+    Account,
+    Adjustment,
+    Admission,
+    Answer,
+    Caller,
+    Charge,
+    Leaks,
+    LogEntry,
+    Work,
+)
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
@@ -74,9 +84,7 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await off_loop(
-            len(request.body) > LARGE_BYTES, model.protocol.read, request.body, model.service, request.content_type
-        )
+        parsed = await read_off_loop(len(request.body), model.read, request.body, request.content_type)
         rows = len(parsed.fingerprints)
         await self._with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
@@ -125,7 +133,7 @@ class Gate:
         """
         try:
             return await self._early_measurement.measure_during(self._ask_upstream(request, parsed), parsed)
-        except UpstreamTimeout:
+        except (UpstreamTimeout, CallerGone):
             raise
         except Exception:
             await self._settlement.give_back(request.caller, admission)
@@ -151,6 +159,7 @@ class Gate:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
         in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission))
+        work = _with_new_account(work, request.payment)
         in_ledger = in_ledger and await self._bill(request.caller, measured, work, (mode, adjustment))
         return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
 
@@ -276,3 +285,10 @@ def _unknown_account(caller: Caller, charge: Charge) -> Account:
     measures, bins = charge.shape
     counts = ((0.0,) * bins,) * measures
     return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)
+
+
+def _with_new_account(work: Work, payment: Receipt | None) -> Work:
+    """The work of a request with what its admission toll asked of the new-account toll."""
+    if payment is None or not payment.new_account:
+        return work
+    return replace(work, seconds=work.seconds + payment.new_account, new_account_seconds=payment.new_account)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
-__all__ = ["LARGE_BYTES", "LARGE_ROWS", "off_loop"]
+__all__ = ["HUGE_BYTES", "LARGE_BYTES", "LARGE_ROWS", "off_loop", "read_off_loop"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -14,6 +17,8 @@ R = TypeVar("R")
 # Larger bodies and batches take longer to parse, measure or seal than a switch to another thread (about 0.1 ms).
 LARGE_BYTES = 64 * 1024
 LARGE_ROWS = 64
+# Larger bodies become objects of many times their size, and hold the interpreter for long: one is read at a time.
+HUGE_BYTES = 1 << 20
 
 
 async def off_loop(large: bool, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -21,3 +26,21 @@ async def off_loop(large: bool, function: Callable[P, R], *args: P.args, **kwarg
     if large:
         return await asyncio.to_thread(function, *args, **kwargs)
     return function(*args, **kwargs)
+
+
+async def read_off_loop(size: int, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function that reads ``size`` bytes.
+
+    Small bodies are read directly, large ones in another thread, and those above ``HUGE_BYTES`` one after the other, in
+    the order of their arrival, so that they never need more memory than one of them does.
+    """
+    if size <= HUGE_BYTES:
+        return await off_loop(size > LARGE_BYTES, function, *args, **kwargs)
+    call = partial(copy_context().run, partial(function, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(_huge_bodies(), call)
+
+
+@cache
+def _huge_bodies() -> ThreadPoolExecutor:
+    """The thread that reads huge bodies."""
+    return ThreadPoolExecutor(1, thread_name_prefix="modeltoll-huge-bodies")

@@ -56,6 +56,9 @@ class GatewayMetrics:
         self._suspected = self._counter("suspected_requests", "Requests of callers under suspicion", "model")
         self._refusals = self._counter("refusals", "Requests that ended in an error", "error")
         self._redemptions = self._counter("redemptions", "Answers handed over for a token and its solution")
+        self._upstream_retries = self._counter(
+            "upstream_retries", "Requests sent again because the model server closed a kept connection"
+        )
         self._without_ledger = self._counter("without_ledger", "Answers priced while the ledger did not answer")
         self._seconds = self._histogram(
             "request_seconds",
@@ -149,6 +152,10 @@ class GatewayMetrics:
     def count_redemption(self) -> None:
         """Count a token that was redeemed."""
         self._redemptions.inc()
+
+    def count_upstream_retry(self) -> None:
+        """Count a request that was sent to the model server again."""
+        self._upstream_retries.inc()
 
     def count_error(self, error: str) -> None:
         """Count a request that ended in an error, by the name of the error's class."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,23 +18,26 @@ from starlette.routing import Route
 
 from modeltoll import wire
 from modeltoll.errors import (
+    BodyTooSlow,
+    CallerGone,
     CallerRefused,
     ModeltollError,
-    Overloaded,
     RequestError,
     RouteRefused,
     TollMalformed,
 )
-from modeltoll.gateway.callers.identify import CallerIdentifier
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime, ServedModel
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.public.disconnect import watching_caller
+from modeltoll.gateway.public.ingress import Ingress, IngressPolicy
 from modeltoll.gateway.public.parsing import (
     accept_of,
     addressed_gate,
+    check_json,
     content_type_of,
     identity_of,
     path_of,
@@ -43,6 +45,7 @@ from modeltoll.gateway.public.parsing import (
     receipts_of,
     route_path,
 )
+from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
 if TYPE_CHECKING:
     from modeltoll.gateway.observability.metrics import GatewayMetrics
@@ -50,30 +53,15 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Answer, Caller
 
-__all__ = ["AppComponents", "IngressPolicy", "application"]
+__all__ = ["AppComponents", "application"]
 
 log = logging.getLogger("modeltoll.gateway")
 
 _PROTOCOL = "modeltoll.protocol"  # key in a request's scope: the protocol that formats its errors
 _CLIENT_GONE = 499
 _NO_CONTENT = 204
-_MAX_SETTLEMENT_BYTES = 32 << 10  # of the largest number of receipts
 REDEEMED, SETTLED = "redeemed", "settled"
 _PREFLIGHT_SECONDS = 600
-
-
-@dataclass(frozen=True, slots=True)
-class IngressPolicy:
-    """What is checked before a request reaches a gate.
-
-    ``max_body`` bounds a request's body in bytes, ``max_requests`` the requests that are handled at the same time.
-    ``cors_origins`` are the origins whose pages may send requests from a browser; ``*`` stands for all.
-    """
-
-    identifier: CallerIdentifier
-    max_body: int
-    max_requests: int
-    cors_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +88,23 @@ class _Handlers:
         self._components = components
         self._default_gate = next(iter(components.gates.values()))
         self._default_protocol = self._default_gate.config.served_model.protocol
-        self._active = 0
+        self._ingress = Ingress(components.ingress)
 
     async def infer(self, template: str, gates: Sequence[Gate], http_request: Request) -> Response:
         """An inference request: through the gate of its model."""
         protocol, gates = self._set_protocol(gates, http_request), self._matching_gates(gates, http_request)
         path, caller = path_of(template, http_request), self._identify(template, http_request)
         accept, content_type = accept_of(http_request), content_type_of(http_request, protocol)
-        with self._slot():
-            body = await read_body(http_request, self._components.ingress.max_body)
+        policy = self._ingress.policy
+        with self._ingress.place(caller.name) as holding:
+            body = await read_body(http_request, policy.max_body, holding, policy.least_rate)
             request = GateRequest(caller, path, body, accept, content_type, receipts_of(http_request))
             return await self._handle(addressed_gate(gates, body), request, http_request)
 
     async def _handle(self, gate: Gate, request: GateRequest, http_request: Request) -> Response:
         model, begin = gate.config.served_model, time.perf_counter()
-        result = await gate.handle(request)
+        async with watching_caller(http_request):
+            result = await gate.handle(request)
         self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
         fields_of(http_request.scope).set_result(model.service.model, result)
         return await self._response(result, model, route_path(http_request.scope))
@@ -134,8 +124,10 @@ class _Handlers:
     async def redeem(self, http_request: Request) -> Response:
         """A token and the proof of its work, in exchange for the answer, or for the admission of the request in the token."""
         caller = self._identify(wire.REDEEM_PATH, http_request)
-        with self._slot():
-            body = await read_body(http_request, wire.MAX_TOLL_BYTES)
+        check_json(http_request)
+        policy = self._ingress.policy
+        with self._ingress.place(caller.name) as holding:
+            body = await read_body(http_request, policy.max_redemption, holding, policy.least_rate)
             redeemed, receipt = await off_loop(len(body) > LARGE_BYTES, redeem, self._components.runtime, caller, body)
             self._components.metrics.count_redemption()
             fields_of(http_request.scope).mode = REDEEMED
@@ -147,8 +139,10 @@ class _Handlers:
     async def settle(self, http_request: Request) -> Response:
         """Receipts that come without a request. Those that count for nothing are ignored."""
         caller = self._identify(wire.SETTLE_PATH, http_request)
-        with self._slot():
-            body = await read_body(http_request, _MAX_SETTLEMENT_BYTES)
+        check_json(http_request)
+        policy = self._ingress.policy
+        with self._ingress.place(caller.name) as holding:
+            body = await read_body(http_request, SETTLEMENT_BYTES, holding, policy.least_rate)
             try:
                 receipts = wire.decode_settlement(body)
             except TollMalformed as error:
@@ -178,8 +172,8 @@ class _Handlers:
         """Metadata and health: the upstream's answer unchanged."""
         self._set_protocol(gates, http_request)
         self._matching_gates(gates, http_request)
-        path, _ = path_of(template, http_request), self._identify(template, http_request)
-        with self._slot():
+        path, caller = path_of(template, http_request), self._identify(template, http_request)
+        with self._ingress.place(caller.name):
             return _unchanged_response(await self._components.upstream.fetch(path))
 
     @staticmethod
@@ -194,12 +188,17 @@ class _Handlers:
         """The gates of the model that the path names; all of them where it names none.
 
         Raises:
-            RouteRefused: the path names another model.
+            RouteRefused: the path names another model, or a version of it that is not listed.
         """
-        model = http_request.path_params.get("model")
-        matching = [gate for gate in gates if model in (None, gate.config.served_model.service.model)]
+        model, version = (http_request.path_params.get(name) for name in ("model", "version"))
+        services = [(gate, gate.config.served_model.service) for gate in gates]
+        matching = [
+            gate
+            for gate, service in services
+            if model in (None, service.model) and (version is None or version in service.versions)
+        ]
         if not matching:
-            raise RouteRefused("there is no such model here")
+            raise RouteRefused("there is no such model or version here")
         return matching
 
     def _identify(self, template: str, http_request: Request) -> Caller:
@@ -210,24 +209,9 @@ class _Handlers:
         fields.caller = caller.name
         return caller
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        """Count a request as active, from the first byte of its body to the last of the answer.
-
-        Raises:
-            Overloaded: ``max_requests`` are active.
-        """
-        if self._active >= self._components.ingress.max_requests:
-            raise Overloaded("too many requests are waiting; try again later")
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
-
     async def error_response(self, http_request: Request, error: Exception) -> Response:
         """An error in the caller's protocol. Its private reason goes to the log only."""
-        if isinstance(error, ClientDisconnect):
+        if isinstance(error, ClientDisconnect | CallerGone):
             return Response(status_code=_CLIENT_GONE)
         if not isinstance(error, ModeltollError):  # a bug; the server logs its traceback
             error = ModeltollError("the gateway failed")
@@ -238,6 +222,8 @@ class _Handlers:
         headers = {"www-authenticate": "Bearer"} if isinstance(error, CallerRefused) else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
+        if isinstance(error, BodyTooSlow):
+            headers["connection"] = "close"
         protocol, detail = http_request.scope.get(_PROTOCOL, self._default_protocol), str(error)
         body = (
             wire.encode_problem(error.problem, error.status, detail, protocol.error_member(detail))

@@ -10,7 +10,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from modeltoll import wire
-from modeltoll.errors import BodyTooLarge, RequestError, RouteRefused
+from modeltoll.errors import BodyTooLarge, BodyTooSlow, ContentTypeRefused, RequestError, RouteRefused
 from modeltoll.gateway.callers.identify import RequestIdentity
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.puzzle.registry import PUZZLES
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.gate import Gate
     from modeltoll.gateway.protocols.protocol import ServingProtocol
+    from modeltoll.gateway.public.shared_capacity import CapacityHolding
 
 __all__ = [
     "accept_of",
     "addressed_gate",
+    "check_json",
     "content_type_of",
     "identity_of",
     "path_of",
@@ -35,53 +37,71 @@ __all__ = [
 ]
 
 _BINARY = "application/octet-stream"
-_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_READ_SECONDS = 30.0
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
+_GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
+_LEAST_RATE = 1024.0  # bytes per second
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
+async def read_body(
+    request: Request, limit: int, holding: CapacityHolding | None = None, least_rate: float = _LEAST_RATE
+) -> bytes:
+    """The body of a request; its bytes are added to ``holding`` as they come.
+
+    A body must not fall behind ``least_rate``, in bytes per second, by more than 10 s, nor pause for 10 s.
 
     Raises:
-        BodyTooLarge: it is larger than ``limit`` bytes. RequestError: it is compressed, or not complete after 30 s.
-        ClientDisconnect: the client closed the connection.
+        BodyTooLarge: it is larger than ``limit`` bytes. BodyTooSlow: it comes too slowly. RequestError: it is
+            compressed. Overloaded, CallerBusy: it does not fit into what ``holding`` may take. ClientDisconnect: the
+            client closed the connection.
     """
-    too_large = BodyTooLarge(f"the request's body is larger than {limit} bytes")
-    headers = request.headers
-    stated = headers.get("content-length", "0")
-    if stated.isdecimal() and (len(stated) > 18 or int(stated) > limit):
-        raise too_large
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError("compressed requests are not served here")
+    _check_head(request, limit, holding)
+    loop = asyncio.get_running_loop()
     chunks: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(_READ_SECONDS):
+        async with asyncio.timeout(_GRACE_SECONDS) as deadline:
             while True:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
+                chunk = message.get("body", b"")
+                size += len(chunk)
                 if size > limit:
-                    raise too_large
+                    raise _too_large(limit)
+                if holding is not None:
+                    holding.add(len(chunk))
+                chunks.append(chunk)
                 if not message.get("more_body", False):
                     break
+                paid = (deadline.when() or loop.time()) + len(chunk) / least_rate
+                deadline.reschedule(min(paid, loop.time() + _GRACE_SECONDS))
     except TimeoutError:
-        raise RequestError("the request's body did not arrive in time") from None
+        raise BodyTooSlow(f"the request's body came slower than {least_rate:g} bytes a second") from None
     return b"".join(chunks)
+
+
+def _check_head(request: Request, limit: int, holding: CapacityHolding | None) -> None:
+    """Refuse a body by what its headers say of it, before any of it is read; raises as ``read_body``."""
+    stated = request.headers.get("content-length", "0")
+    if stated.isdecimal() and (len(stated) > 18 or int(stated) > limit):
+        raise _too_large(limit)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise RequestError("compressed requests are not served here")
+    if holding is not None and stated.isdecimal():
+        holding.check(int(stated))
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request's body is larger than {limit} bytes")
 
 
 def path_of(template: str, request: Request) -> str:
     """The upstream path of a request, formatted from the route's template, so that no other path can be reached.
 
     Raises:
-        RouteRefused: the request's path is written in another way, or its version is not a name.
+        RouteRefused: the request's path is written in another way.
     """
     parameters = request.path_params
-    version = parameters.get("version")
-    if version is not None and not _VERSION_NAME.fullmatch(version):
-        raise RouteRefused("there is no such version here")
     path = template.format(**parameters)
     if path != request.scope["path"]:
         raise RouteRefused("this route is not served here")
@@ -111,6 +131,24 @@ def accept_of(request: Request) -> wire.Accept:
     return wire.parse_accept(request.headers.get(wire.ACCEPT_HEADER, ""), PUZZLES.names())
 
 
+def _media_type(request: Request) -> str:
+    """The media type of a request's body, in small letters and without parameters; empty where none or several are given."""
+    values = request.headers.getlist("content-type")
+    return values[0].partition(";")[0].strip().lower() if len(values) == 1 else ""
+
+
+def check_json(request: Request) -> None:
+    """A body that is JSON must say so, because a web page of another origin cannot say it without asking.
+
+    Raises:
+        ContentTypeRefused: the content type is another one, or missing, or given several times.
+    """
+    if not _JSON_TYPE.fullmatch(_media_type(request)):
+        raise ContentTypeRefused(
+            "the request's body is not sent as JSON: add the header Content-Type: application/json"
+        )
+
+
 def receipts_of(request: Request) -> tuple[bytes, ...]:
     """The receipts of earlier tolls that the client returns."""
     return wire.parse_settle(request.headers.get(wire.SETTLE_HEADER, ""))
@@ -120,14 +158,19 @@ def content_type_of(request: Request, protocol: ServingProtocol) -> str:
     """The content type for the model server: JSON, or JSON followed by raw tensors.
 
     Raises:
+        ContentTypeRefused: the content type is neither JSON nor, with the header of raw tensors, ``application/octet-stream``.
         RequestError: the header of raw tensors is not a length, or the protocol has no raw tensors.
     """
     length = request.headers.get(wire.BINARY_HEADER)
     if length is None:
+        check_json(request)
         return JSON
     folded = wire.with_binary_length(_BINARY, length)
     if not protocol.routes.binary or folded == _BINARY:
         raise RequestError(f"{wire.BINARY_HEADER} is not served here, or not a length")
+    # Pages of other origins cannot add this header without asking. Clients of raw tensors may name no type at all.
+    if "content-type" in request.headers and _media_type(request) != _BINARY:
+        check_json(request)
     return folded
 
 

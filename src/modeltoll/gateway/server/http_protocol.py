@@ -1,4 +1,8 @@
-"""Closes connections that do not send a complete request head in time; each would hold a file descriptor."""
+"""Closes connections that do not send a complete request in time; each would hold a file descriptor.
+
+The body of a request that is handled has a least rate instead; see ``public/parsing.py``. The rest of a body that was
+refused is read and discarded, so that its sender can read the refusal, but not for long.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,53 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["HEAD_SECONDS", "HeadTimeoutProtocol", "raise_file_limit"]
+__all__ = ["DISCARD_SECONDS", "FIRST_BYTE_SECONDS", "HEAD_SECONDS", "HeadTimeoutProtocol", "raise_file_limit"]
 
-HEAD_SECONDS = (
-    30.0  # for the head of a request, from the connection or its first byte; bodies have a limit of their own
-)
+FIRST_BYTE_SECONDS = 30.0  # from the connection to the first byte of a request; proxies open some in advance
+HEAD_SECONDS = 10.0  # from the first byte of a request to the last one of its head
+DISCARD_SECONDS = 30.0  # for the rest of a request's body after its response
 
 
 class HeadTimeoutProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with a timeout for the head of a request."""
+    """uvicorn's HTTP/1.1 protocol with timeouts for the head of a request, and for a body that nobody reads."""
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """A connection was opened: start the timer."""
         super().connection_made(transport)
-        self._start_timer()
+        self._start_timer(FIRST_BYTE_SECONDS)
 
     def on_message_begin(self) -> None:
         """The first byte of a request has arrived: start the timer again."""
         super().on_message_begin()
-        self._start_timer()
+        self._start_timer(HEAD_SECONDS)
 
     def on_headers_complete(self) -> None:
         """The head is complete: stop the timer."""
         self._stop_timer()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """The body is complete: stop the timer, which runs where the response was faster."""
+        super().on_message_complete()
+        self._stop_timer()
+
+    def on_response_complete(self) -> None:
+        """The response is complete: start the timer if the request is not."""
+        super().on_response_complete()
+        cycle = self.cycle  # the newest one, which is still being handled where requests were pipelined
+        if cycle.response_complete and cycle.more_body and not self.transport.is_closing():
+            self._start_timer(DISCARD_SECONDS)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection was closed: stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
-    def _start_timer(self) -> None:
+    def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

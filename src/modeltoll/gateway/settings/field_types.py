@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from modeltoll.errors import SettingsError
 
@@ -23,8 +23,10 @@ __all__ = [
     "Origin",
     "Person",
     "Secret",
+    "SettingsPart",
     "UpstreamUrl",
     "UrlPath",
+    "VersionName",
     "WideIPv4",
     "WideIPv6",
     "each_once",
@@ -35,6 +37,12 @@ _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _KEY_BYTES = 32
 
 IN_PROCESS = "app"  # the model is the application that the gate is built into
+
+
+class SettingsPart(BaseModel):
+    """A section: frozen, and without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _address(text: str) -> str:
@@ -93,6 +101,7 @@ UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
+VersionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 UrlPath = Annotated[str, AfterValidator(_url_path)]
 HashedKey = Annotated[str, AfterValidator(_hashed)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]

@@ -9,12 +9,15 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from modeltoll.gateway.settings.body_limits import DEFAULT_BODIES, largest_redemption
 from modeltoll.gateway.settings.callers import CallerSettings
 from modeltoll.gateway.settings.field_types import Address, ModelName, Origin, Secret, UpstreamUrl, each_once
 from modeltoll.gateway.settings.operation import OperationSettings, OperatorToken, is_loopback
 from modeltoll.gateway.settings.served_models import ModelSettings, SettingsPart
 
 __all__ = ["CorsSettings", "LedgerSettings", "LimitSettings", "Settings", "UpstreamSettings"]
+
+_MIB = 1 << 20
 
 
 class UpstreamSettings(SettingsPart):
@@ -87,6 +90,22 @@ class LimitSettings(SettingsPart):
         ge=1,
         description="Most requests inside the gateway at once, from the first byte of their bodies on. More get 503.",
     )
+    caller_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of those places, and of `bodies_mib`, that one caller may hold of what the other callers leave; one request is always possible. More get 429. With 0.5 a lone caller has 128 of 256 places, the next one 64 of the other 128. 1 is for a service with a single key.",
+    )
+    bodies_mib: float | None = Field(
+        None,
+        gt=0,
+        description="Most MiB of bodies inside the gateway at once, from their first byte until their requests are answered. A request that does not fit gets 503. If it is not set: 128, or as much as the largest body needs. Reading a body takes up to ten times its size for a moment; large bodies are read one after the other.",
+    )
+    least_rate_kib: float = Field(
+        1.0,
+        ge=0.01,
+        description="Least KiB per second at which a body must arrive. One that falls 10 s behind, or pauses for 10 s, gets 408 and is disconnected.",
+    )
 
 
 class Settings(BaseSettings):
@@ -139,6 +158,27 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"models.{name}.puzzle.modes: add redeem; admission tolls, and clients that keep no receipts, need it"
                 )
+        return self
+
+    @property
+    def largest_redemption(self) -> int:
+        """The most bytes of a redemption: of a token that holds the largest request or the largest answer."""
+        return largest_redemption(int(self.limits.body_mib * _MIB), int(self.upstream.max_answer_mib * _MIB))
+
+    @property
+    def max_bodies(self) -> int:
+        """The most bytes of bodies inside the gateway at once."""
+        largest = max(int(self.limits.body_mib * _MIB), self.largest_redemption)
+        stated = self.limits.bodies_mib
+        return max(DEFAULT_BODIES, largest) if stated is None else int(stated * _MIB)
+
+    @model_validator(mode="after")
+    def _each_body_fits(self) -> Settings:
+        needed = max(int(self.limits.body_mib * _MIB), self.largest_redemption)
+        if self.max_bodies < needed:
+            raise ValueError(
+                f"limits.bodies_mib: is below {needed / _MIB:.1f}, which the largest body needs (of a request, or of a token with an answer of upstream.max_answer_mib)"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ import aiohttp
 from modeltoll import wire
 from modeltoll.errors import AnswerError, UpstreamError, UpstreamTimeout
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.gateway.upstream.http_attempt import Attempt, NotingConnector, attempt
 from modeltoll.records import Answer
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ class HttpUpstream:
     """An HTTP server, through a pool of kept connections.
 
     ``timeout`` is in seconds, for one request from connecting to the last byte of its answer; ``max_body`` bounds an
-    answer in bytes. ``headers`` returns headers to add to each request.
+    answer in bytes. ``headers`` returns headers to add to each request. A request that meets a connection which the
+    server has just closed is sent once more, on a new connection; ``on_retry`` is then called. A prediction changes
+    nothing in the server, so that it may be asked for twice.
     """
 
     def __init__(
@@ -35,29 +38,28 @@ class HttpUpstream:
         connections: int = 64,
         max_body: int = 64 << 20,
         headers: Callable[[], Mapping[str, str]] = dict,
+        on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self._url = url.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._timeout = timeout
         self._connections = connections
         self._max_body = max_body
         self._headers = headers
+        self._on_retry = on_retry
         self._session: aiohttp.ClientSession | None = None
+        self._retry_session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Create the pool; connections are opened on demand."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS),
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Accept": "*/*", "Accept-Encoding": "identity"},
-            auto_decompress=False,
-        )
+        self._session = _session(NotingConnector(limit=self._connections, keepalive_timeout=_KEEP_SECONDS))
+        self._retry_session = _session(NotingConnector(limit=self._connections, force_close=True))
 
     async def close(self) -> None:
         """Close the pool."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sessions, self._session, self._retry_session = (self._session, self._retry_session), None, None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     async def predict(self, path: str, body: bytes, content_type: str = JSON) -> Answer:
         """See ``Upstream.predict``."""
@@ -68,17 +70,34 @@ class HttpUpstream:
         return await self._ask("GET", path, None, self._headers())
 
     async def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        if self._session is None:
+        session, retry_session = self._session, self._retry_session
+        if session is None or retry_session is None:
             raise UpstreamError("the gateway is not open")
+        noted = Attempt()
+        token = attempt.set(noted)
         try:
-            async with self._session.request(
-                method, self._url + path, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return await self._read(response)
+            async with asyncio.timeout(self._timeout):
+                try:
+                    return await self._send(session, method, path, body, headers)
+                except (aiohttp.ClientConnectionError, OSError):
+                    if not noted.repeatable:
+                        raise
+                self._on_retry()
+                return await self._send(retry_session, method, path, body, headers)
         except TimeoutError:
             raise UpstreamTimeout("the model server did not answer in time") from None
         except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
             raise UpstreamError("the model server does not answer", private=repr(error)) from None
+        finally:
+            attempt.reset(token)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Answer:
+        async with session.request(
+            method, self._url + path, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            return await self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> Answer:
         headers = response.headers
@@ -99,3 +118,16 @@ class HttpUpstream:
             chunks.append(chunk)
         folded = wire.with_binary_length(content_type, headers.get(wire.BINARY_HEADER))
         return Answer(response.status, folded, b"".join(chunks))
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """A session that adds nothing of its own to requests and answers."""
+    session = aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),  # the caller of a request sets one
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "*/*", "Accept-Encoding": "identity"},
+        auto_decompress=False,
+    )
+    session._retry_connection = False  # aiohttp would send a GET again besides  # noqa: SLF001
+    return session

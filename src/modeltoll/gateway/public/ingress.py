@@ -1,0 +1,69 @@
+"""What is checked before a request reaches a gate: places, bytes and speed of bodies."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modeltoll import wire
+from modeltoll.gateway.public.shared_capacity import SharedCapacity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modeltoll.gateway.callers.identify import CallerIdentifier
+    from modeltoll.gateway.public.shared_capacity import CapacityHolding
+
+__all__ = ["Ingress", "IngressPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class IngressPolicy:
+    """What is checked before a request reaches a gate.
+
+    ``max_body`` bounds the body of an inference request in bytes, ``max_redemption`` that of a redemption, and
+    ``max_bodies`` all bodies that are here at the same time. ``max_requests`` bounds the requests that are handled at
+    the same time. One caller holds at most ``caller_share`` of the places and of the bytes that other callers leave.
+    ``least_rate`` is the lowest speed of a body in bytes per second. ``cors_origins`` are the origins whose pages may
+    send requests from a browser; ``*`` stands for all.
+    """
+
+    identifier: CallerIdentifier
+    max_body: int
+    max_requests: int
+    cors_origins: tuple[str, ...] = ()
+    max_redemption: int = wire.MAX_TOLL_BYTES
+    max_bodies: int = 2 * wire.MAX_TOLL_BYTES
+    caller_share: float = 0.5
+    least_rate: float = 1024.0
+
+
+class Ingress:
+    """The requests that are inside the gateway."""
+
+    def __init__(self, policy: IngressPolicy) -> None:
+        self.policy = policy
+        self._places = SharedCapacity(policy.max_requests, policy.caller_share, unit="requests")
+        self._bodies = SharedCapacity(policy.max_bodies, policy.caller_share, unit="bytes of requests")
+
+    @property
+    def requests(self) -> int:
+        """How many requests are here."""
+        return self._places.held
+
+    @property
+    def body_bytes(self) -> int:
+        """How many bytes of bodies are here."""
+        return self._bodies.held
+
+    @contextmanager
+    def place(self, caller: str) -> Iterator[CapacityHolding]:
+        """A place for a request, from the first byte of its body to the last of its answer; yields the bytes of its body.
+
+        Raises:
+            Overloaded: all places are taken. CallerBusy: the caller has as many as one caller may have.
+        """
+        with self._places.hold(caller) as place, self._bodies.hold(caller) as body:
+            place.add(1)
+            yield body
