@@ -14,6 +14,7 @@ import pytest
 from modeltoll import wire
 from modeltoll.errors import CallerBusy, Overloaded
 from modeltoll.gateway.core import threads
+from modeltoll.gateway.protocols.strict_json import load_request
 from modeltoll.gateway.public import parsing
 from modeltoll.gateway.public.shared_capacity import SharedCapacity
 from modeltoll.gateway.settings.body_limits import largest_redemption
@@ -317,3 +318,21 @@ def test_a_caller_who_hangs_up_cancels_the_request_to_the_model_server(harness):
         assert cancelled.wait(30)
     assert harness.log() == []
     assert harness.metric('modeltoll_refusals_total{error="UpstreamError"}') == 0
+
+
+def test_a_huge_document_lets_other_threads_run_while_it_is_decoded():
+    body = b"[" + b",".join([b"1e0", b"2"] * 400_000) + b"]"
+    ticks, done = 0, threading.Event()
+
+    def tick():
+        nonlocal ticks
+        while not done.wait(0.001):
+            ticks += 1
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    document = load_request(body)
+    done.set()
+    ticking.join()
+    assert document == [1.0, 2] * 400_000
+    assert ticks > 2  # one decoder call that holds the interpreter would leave none
