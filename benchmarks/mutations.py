@@ -3,8 +3,8 @@
     python benchmarks/mutations.py [--requests 100000] [--seed 0] [--json results/benchmarks/mutations.json]
 
 For each serving protocol but embeddings (whose measure needs private vectors) there is a gateway in front of a fake model
-server that accepts everything. Requests of the protocol are cut, doubled, changed byte by byte and member by member, and
-sent through the ASGI application. A fault is an exception, a status of 500, a traceback in an answer, a status that the
+server that accepts everything. Requests of the protocol are cut, doubled, changed byte by byte and member by member (values of other
+kinds, giant and rounded numbers, deep nesting, members doubled, renamed, added, removed and in another order), and sent through the ASGI application. A fault is an exception, a status of 500, a traceback in an answer, a status that the
 gateway never sends, or an answer of the model server without a toll.
 """
 
@@ -32,6 +32,7 @@ from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration
 from modeltoll.records import Answer, Leaks
 from modeltoll.testing.model_servers import FakeUpstream
+from modeltoll.testing.protocol_mutations import json_mutation
 
 SCORES, SECRET = [0.97, 0.01, 0.01, 0.01], "secret-of-the-model"
 LABELS = ["cat", "dog", "eel", "fox"]
@@ -54,17 +55,24 @@ def answer_with(document):
     return lambda _path, _body: answer
 
 
-CHAT = [{"index": 0, "logprobs": {"content": [{"top_logprobs": [{"token": "a", "logprob": -0.1}]}]}}]
+LIKELY = {"token": "a", "logprob": -0.1}
+CHAT = {"message": {"content": "a"}, "logprobs": {"content": [{**LIKELY, "top_logprobs": [LIKELY]}]}}
 # Per protocol: the model's settings, a request's path, bodies and headers, and the model server's answer.
 CASES = {
     "oip": (
-        {**ENTROPY, "output": {"name": "p", "kind": "probabilities", "classes": 4}},
+        {**ENTROPY, "output": {"name": "p", "kind": "probabilities", "classes": 4, "unmeasured": ["secret"]}},
         "/v2/models/m/infer",
         [
             ({}, json.dumps({"inputs": [{**TENSOR, "data": [1, 2, 3, 4]}]}).encode()),
             ({"inference-header-content-length": str(len(HEAD))}, HEAD + RAW),
         ],
-        answer_with_secret({"outputs": [{"name": "p", "shape": [2, 4], "datatype": "FP64", "data": SCORES * 2}]}),
+        answer_with(
+            {
+                "id": SECRET,
+                "parameters": {"secret": SECRET},
+                "outputs": [{"name": "p", "shape": [2, 4], "datatype": "FP64", "data": SCORES * 2}],
+            }
+        ),
     ),
     "v1": (
         {**ENTROPY, "protocol": "v1"},
@@ -98,16 +106,21 @@ CASES = {
         {**ENTROPY, "protocol": "vllm-classify"},
         "/classify",
         [({}, b'{"model": "m", "input": ["a", "b"]}')],
-        answer_with_secret({"data": [{"index": 0, "probs": SCORES}, {"index": 1, "probs": SCORES}]}),
+        answer_with({"id": SECRET, "data": [{"index": 0, "probs": SCORES}, {"index": 1, "probs": SCORES}]}),
     ),
     "openai-chat": (
         {"output": {"kind": "tokens"}, "measures": [{"name": "tokens"}], "protocol": "openai-chat"},
         "/v1/chat/completions",
         [({}, b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "logprobs": true, "top_logprobs": 2}')],
-        answer_with_secret({"choices": CHAT}),
+        answer_with({"id": SECRET, "choices": [{"index": 0, **CHAT}]}),
     ),
     "json": (
-        {**ENTROPY, "protocol": "json", "json_path": {"route": "/p", "inputs": "rows[*].x", "scores": "scores"}},
+        {
+            **ENTROPY,
+            "output": {"kind": "probabilities", "unmeasured": ["secret"]},
+            "protocol": "json",
+            "json_path": {"route": "/p", "inputs": "rows[*].x", "scores": "scores"},
+        },
         "/p",
         [({}, b'{"rows": [{"x": [1, 2]}, {"x": [3, 4]}]}')],
         answer_with_secret({"scores": [SCORES, SCORES]}),
@@ -139,6 +152,14 @@ def mutated(body: bytes, rng: random.Random) -> bytes:
                 flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
                 body = bytes(flipped)
     return body
+
+
+def mutations_of_json(bodies, seed):
+    """Mutations of the members and values of some bodies, without end."""
+    generator = np.random.default_rng(list(seed.encode()))
+    while True:
+        for body in bodies:
+            yield json_mutation(body, generator)
 
 
 async def post(app, path, headers, body):
@@ -185,6 +206,7 @@ async def attack(name, requests, seed):
     with tempfile.TemporaryDirectory() as folder:
         gateway, upstream = build(Path(folder), name)
     _, path, samples, _ = CASES[name]
+    json_mutations = mutations_of_json([body for headers, body in samples if not headers], f"{seed}-{name}")
     async with gateway.open():
         for headers, body in samples:
             status, answer = await post(gateway.public, path, headers, body)
@@ -197,7 +219,7 @@ async def attack(name, requests, seed):
                     key: mutated(value.encode(), rng).decode("latin-1", "replace") for key, value in headers.items()
                 }
                 headers = {key: "".join(c for c in value if " " <= c <= "~") for key, value in headers.items()}
-            changed = mutated(body, rng)
+            changed = next(json_mutations) if number % 2 and not headers else mutated(body, rng)
             try:
                 status, answer = await post(gateway.public, path, headers, changed)
             except Exception as error:  # noqa: BLE001  it is what is looked for

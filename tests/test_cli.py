@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,22 +63,24 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def sealed_toll(answer):
-    """A response with a cheap toll in sealed mode."""
+def sealed_toll(answer, receipt=b""):
+    """The body of a cheap toll in sealed mode, with a receipt if one is given."""
     rng = random.Random(0)
     challenge, solution = Sha256Counter(UNIT).make(Work(10.0, 1, 10.0), rng)
-    payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng)
-    return wire.encode_toll(Toll(wire.SEALED, challenge, payload, 3, 0.1), "toll")
+    payload = seal.seal_answer(answer, solution, wire.canonical_challenge(challenge, wire.SEALED), rng, receipt=receipt)
+    return wire.encode_toll(Toll(wire.SEALED, challenge, payload, 3, 0.1, settles=bool(receipt)), "toll", "/toll")
 
 
 def unsolvable_toll(challenge):
     """A response with a toll that must not be paid."""
-    return 402, "application/json", wire.encode_toll(Toll(wire.SEALED, challenge, b"", 1, 1.0), "toll")
+    return 402, "application/json", wire.encode_toll(Toll(wire.SEALED, challenge, b"", 1, 1.0), "toll", "/toll")
 
 
 ANSWERS = {
     "/toll": (402, "application/json", sealed_toll(Answer(200, "application/octet-stream", BODY))),
     "/sealed-fault": (402, "application/json", sealed_toll(Answer(500, "text/plain", b"broken"))),
+    "/settling": (402, "application/json", sealed_toll(Answer(200, "application/octet-stream", BODY), b"receipt")),
+    wire.SETTLE_PATH: (204, "text/plain", b""),
     "/plain": (200, "text/plain", b"plain"),
     "/fault": (503, "text/plain", b"no [model] today"),
     "/money": (402, "text/html", b"five dollars"),
@@ -186,11 +189,11 @@ def test_a_key_that_cannot_be_sent_is_not_shown(server, key):
         ("/moved", b"elsewhere", "the server answered 307"),
         ("/expensive", b"", f"(max_seconds); to pay it, set {ENOUGH}"),
         ("/large", b"", "(memory_kib); to pay it, set --memory-mib"),
-        ("/malformed", b"", "the toll is not of version 1"),
+        ("/malformed", b"", "the toll is not of version 2"),
     ],
 )
 def test_failures_exit_with_1_and_a_reason(server, path, body, message):
-    result = call(server.url + path)
+    result = call(server.url + path, "--memory-mib", "64")
     assert (result.exit_code, result.stdout_bytes) == (1, body)
     assert "failed: " in result.stderr
     assert message in result.stderr
@@ -328,6 +331,37 @@ def test_the_sidecar_pays_until_it_is_terminated(server):
         assert (process.wait(60), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
 
 
+def test_a_call_settles_before_it_ends(server):
+    result = call(server.url + "/settling", env={"MODELTOLL_KEY": "k"})
+    assert (result.exit_code, result.stdout_bytes) == (0, BODY)
+    headers, body = server.requests_seen[-1]
+    assert (headers["Authorization"], wire.decode_settlement(body)) == ("Bearer k", (b"receipt",))
+    assert len(server.requests_seen) == 2
+
+
+def test_the_sidecar_serves_the_names_it_was_told_and_settles_when_it_is_terminated(server):
+    options = ["--listen", "127.0.0.1:0", "--host-name", "proxy.internal", "--allow-origin", "https://app.example"]
+    with module("proxy", "--upstream", server.url, *options) as process:
+        url = re.search(r"proxy on (http://[0-9.:]+) for", process.stderr.readline().decode())[1]
+
+        def status(path, **headers):
+            try:
+                with urllib.request.urlopen(urllib.request.Request(url + path, b"{}", headers), timeout=30) as response:
+                    return response.status
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert status("/plain", host="evil.example") == 403
+        assert status("/plain", origin="https://evil.example") == 403
+        assert server.requests_seen == []
+        assert status("/plain", host="proxy.internal:8081", origin="https://app.example") == 200
+        assert status("/settling", authorization="Bearer k") == 200
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(60), process.stderr.read(), process.stdout.read()) == (0, b"", b"")
+    headers, body = server.requests_seen[-1]
+    assert (headers["Authorization"], wire.decode_settlement(body)) == ("Bearer k", (b"receipt",))
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -338,6 +372,8 @@ def test_the_sidecar_pays_until_it_is_terminated(server):
         ("--listen", "127.0.0.1:²"),
         ("--listen", "192.0.2.1:0"),
         ("--max-seconds", "nan"),
+        ("--host-name", "http://proxy"),
+        ("--allow-origin", "app.example.org"),
     ],
 )
 def test_an_invalid_sidecar_option_is_an_error_that_names_it(option, value):

@@ -27,6 +27,7 @@ SEE_ALSO: Mapping[str, str] = {
     "models": "[Serving protocols](protocols.md)",
     "models.measures": "[Choosing a measure](../how-to/choosing-a-measure.md)",
     "models.puzzle": "[Choosing a puzzle](../how-to/choosing-a-puzzle.md)",
+    "models.inputs": "[What is priced is what the model reads](protocols.md#what-is-priced-is-what-the-model-reads)",
     "models.json_path": "[Any other JSON](protocols.md#any-other-json)",
 }
 _SIMPLE: Mapping[object, str] = {

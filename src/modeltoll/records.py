@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]  # (done, total); total is 0 where it is unknown
 
 __all__ = [
+    "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
     "READINESS_PROBE",
+    "RECEIPT_BYTES",
     "Account",
     "Adjustment",
     "Admission",
@@ -48,6 +50,8 @@ __all__ = [
     "Work",
 ]
 
+FINGERPRINT_BYTES = 8  # of a row in a charge
+RECEIPT_BYTES = 16  # of a receipt's identity
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
@@ -114,7 +118,7 @@ READINESS_PROBE = Caller("readiness")  # of whom a ledger is asked to see whethe
 class Evidence:
     """What leak measures may read of one request and its answer.
 
-    ``fingerprints``: one hash of 8 bytes per row; equal inputs have equal fingerprints. ``scores``: probabilities,
+    ``fingerprints``: one hash per row; equal inputs have equal fingerprints. ``scores``: probabilities,
     shape (rows, classes). ``inputs``: shape (rows, dimensions). ``tokens``: for each row of generated text the
     probabilities that the upstream reports, shape (tokens, alternatives).
     """

@@ -36,6 +36,7 @@ from modeltoll.errors import SettingsError
 from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.precomputed import PrecomputedPool
 from modeltoll.records import Caller, Work
 from modeltoll.simulation.engine import run_scenario
 from modeltoll.simulation.scenarios import Scenario
@@ -219,7 +220,7 @@ def test_hardware_costs_follow_the_published_rates():
     assert (cost.joules, cost.euros) == (3600 * 450.0, 0.40)
     seconds, suspected = np.array([1e-4, 0.1, 60.0, 600.0, 600.0]), np.array([False, False, False, False, True])
     memory = memory_of(seconds, suspected)
-    assert memory.tolist() == [256, 16384, 65536, 65536, 262144]
+    assert memory.tolist() == [64, 16384, 65536, 65536, 262144]
     worth = gpu_cores(ARGON2ID, seconds, suspected)
     assert worth[2] == pytest.approx(gpu_argon2id(65536) / DEFAULT_PROFILE.rate(65536))
     assert worth[4] < worth[0]
@@ -228,7 +229,11 @@ def test_hardware_costs_follow_the_published_rates():
 
 @pytest.mark.parametrize("seconds", [1e-4, 0.003, 0.02, 0.1])
 def test_the_memory_of_a_toll_is_what_the_gateways_puzzle_takes(seconds):
-    puzzle = Argon2idCounter(DEFAULT_PROFILE, max_memory_kib=64 << 10, suspected_memory_kib=256 << 10)
+    stock = PrecomputedPool(random.Random(0), memories_kib=(4096, 8192, 16384), depth=4)
+    stock.fill()
+    puzzle = Argon2idCounter(
+        DEFAULT_PROFILE, max_memory_kib=64 << 10, suspected_memory_kib=256 << 10, precomputed=stock
+    )
     challenge, _ = puzzle.make(Work(seconds, 1, seconds), random.Random(0))
     assert challenge.memory_kib == memory_of(np.array([seconds]), np.array([False]))[0]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import random
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -28,7 +30,7 @@ from modeltoll.client.requests import TollAdapter
 from modeltoll.errors import TokenRefused, TollError
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.counter import Sha256Counter
-from modeltoll.records import MachineProfile, Toll, Work
+from modeltoll.records import Answer, MachineProfile, Toll, Work
 
 RING = seal.KeyRing((b"k" * 32,))
 UNIT = MachineProfile("unit", "work is counted in evaluations", 1.0, {256: 1.0})
@@ -68,12 +70,14 @@ class TollServer:
     handlers: dict = field(default_factory=dict)
     received: list = field(default_factory=list)
     url: str = ""
+    tolls: int = 0
 
     async def answer(self, request):
         body = await request.body()
         self.received.append((request.method, request.url.path, dict(request.headers), body))
         handler = self.handlers.get(request.url.path)
-        return Response("no such page", 404) if handler is None else handler(request, body)
+        answer = Response("no such page", 404) if handler is None else handler(request, body)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def serve_toll(self, answer, path="/infer", **options):
         """Serve an answer for a toll, in the client's preferred mode; returns the URL."""
@@ -100,8 +104,37 @@ class TollServer:
             return Response(str(error), error.status)
         return Response(answer.body, answer.status, {"content-type": answer.content_type, "x-redeemed": "yes"})
 
+    def settle(self, _request, body):
+        """The settle route of the real gateway."""
+        wire.decode_settlement(body)
+        return Response(status_code=204)
+
+    def serve_receipts(self, path="/infer", prefix=""):
+        """Serve tolls with a new receipt in each seal (``1``, ``2``, ...); returns the URL."""
+
+        def handler(_request, _body):
+            self.tolls += 1
+            receipt = str(self.tolls).encode()
+            return respond(make_toll(Answer(200, "a/b", receipt), receipt=receipt), path=path)
+
+        self.handlers[prefix + path] = handler
+        return self.url + prefix + path
+
+    def receipts(self):
+        """Of each request in order: its path, and the receipts that it returned in its header or its body."""
+        return [
+            (
+                path,
+                wire.decode_settlement(body)
+                if path.endswith(wire.SETTLE_PATH)
+                else wire.parse_settle(headers.get("toll-settle", "")),
+            )
+            for _method, path, headers, body in self.received
+        ]
+
     def reset(self):
-        self.handlers = {wire.REDEEM_PATH: self.redeem}
+        self.tolls = 0
+        self.handlers = {wire.REDEEM_PATH: self.redeem, wire.SETTLE_PATH: self.settle}
         self.received = []
         return self
 
@@ -215,6 +248,46 @@ class HttpxDriver:
                     raised.append(type(error))
         return raised
 
+    def contents_of(self, transport, urls, between=lambda: None, **request):
+        """The bodies that one client gets for each URL, in order; ``between`` is called after each, in a thread."""
+        if self.is_async:
+            return asyncio.run(self._contents(transport, urls, between, request))
+        got = []
+        with self.library.Client(transport=transport, follow_redirects=True) as session:
+            for url in urls:
+                got.append(session.get(url, **request).content)
+                between()
+        return got
+
+    async def _contents(self, transport, urls, between, request):
+        got = []
+        async with self.library.AsyncClient(transport=transport, follow_redirects=True) as session:
+            for url in urls:
+                got.append((await session.get(url, **request)).content)
+                await asyncio.to_thread(between)
+        return got
+
+    def contents_at_once(self, transport, urls, start=lambda _: None, **request):
+        """The same for calls of one client at once; ``start(index)`` is called before each, in a thread."""
+        if self.is_async:
+            return asyncio.run(self._contents_at_once(transport, urls, start, request))
+        with self.library.Client(transport=transport) as session, ThreadPoolExecutor(len(urls)) as pool:
+
+            def ask(index):
+                start(index)
+                return session.get(urls[index], **request).content
+
+            return list(pool.map(ask, range(len(urls))))
+
+    async def _contents_at_once(self, transport, urls, start, request):
+        async with self.library.AsyncClient(transport=transport) as session:
+
+            async def ask(index):
+                await asyncio.to_thread(start, index)
+                return (await session.get(urls[index], **request)).content
+
+            return await asyncio.gather(*(ask(index) for index in range(len(urls))))
+
     def stream(self, transport, method, url, look):
         """The result of ``look(response)`` once the headers are there, and the raw chunks."""
         if self.is_async:
@@ -272,6 +345,23 @@ class RequestsDriver:
                 except TollError as error:
                     raised.append(type(error))
         return raised
+
+    def contents_of(self, adapter, urls, between=lambda: None, **request):
+        got = []
+        with self._session(adapter) as session:
+            for url in urls:
+                got.append(self._ask(session, "GET", url, {"follow_redirects": True}, **request).content)
+                between()
+        return got
+
+    def contents_at_once(self, adapter, urls, start=lambda _: None, **request):
+        with self._session(adapter) as session, ThreadPoolExecutor(len(urls)) as pool:
+
+            def ask(index):
+                start(index)
+                return self._ask(session, "GET", urls[index], {}, **request).content
+
+            return list(pool.map(ask, range(len(urls))))
 
     def _session(self, adapter):
         session = requests.Session()
@@ -334,6 +424,29 @@ class AiohttpDriver:
                     except TollError as error:
                         raised.append(type(error))
             return raised
+
+        return asyncio.run(main())
+
+    def contents_of(self, transport, urls, between=lambda: None, **request):
+        async def main():
+            got = []
+            async with self._session(transport, {}) as session:
+                for url in urls:
+                    got.append((await self._ask(session, "GET", url, {"follow_redirects": True}, **request)).content)
+                    await asyncio.to_thread(between)
+            return got
+
+        return asyncio.run(main())
+
+    def contents_at_once(self, transport, urls, start=lambda _: None, **request):
+        async def main():
+            async with self._session(transport, {}) as session:
+
+                async def ask(index):
+                    await asyncio.to_thread(start, index)
+                    return (await self._ask(session, "GET", urls[index], {}, **request)).content
+
+                return await asyncio.gather(*(ask(index) for index in range(len(urls))))
 
         return asyncio.run(main())
 

@@ -117,8 +117,8 @@ def test_a_malformed_toll_costs_nothing(any_driver, toll_server, document, key, 
 )
 def test_too_much_work_is_refused_with_the_name_of_the_setting(any_driver, toll_server, document, change, words):
     change(document["toll"])
+    purse = Purse(memory_kib=64 * 1024)
     with pytest.raises(TollTooDear, match=words):
-        purse = Purse(memory_kib=64 * 1024)
         any_driver.send(any_driver.toll(purse), "GET", toll_server.serve_response(toll_402(document)))
 
 

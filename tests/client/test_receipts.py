@@ -141,13 +141,25 @@ def call():
     return made
 
 
-@pytest.mark.parametrize(("status", "delivered"), [(200, 1), (204, 1), (402, 1), (0, 0), (307, 0), (401, 0), (503, 0)])
-def test_a_gateway_has_the_receipts_if_it_answers_or_asks_for_a_toll(call, status, delivered):
-    """It refuses a request before it reads them, and who redirects one is no gateway."""
+@pytest.mark.parametrize(
+    ("status", "answer", "delivered"),
+    [
+        (200, {"Toll-Receipt": "rows=1; work=0; mode=free"}, 1),
+        (200, {"toll-receipt": ""}, 1),
+        (402, {}, 1),
+        (200, {}, 0),
+        (204, {}, 0),
+        (307, {}, 0),
+        (401, {}, 0),
+        (503, {}, 0),
+    ],
+)
+def test_a_gateway_has_the_receipts_if_it_answers_or_asks_for_a_toll(call, status, answer, delivered):
+    """It reads none before it refuses a request or passes one on; and another server reads none."""
     headers = {}
     with call.receipts_in(headers) as delivery:
         assert wire.parse_settle(headers[wire.SETTLE_HEADER]) == (b"a",)
-        delivery.status = status
+        delivery.confirm(status, answer)
     assert headers == {}
     assert len(call.purse.receipts) == 1 - delivered
 

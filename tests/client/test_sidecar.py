@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import socket
 import threading
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -14,7 +15,9 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from modeltoll import wire
 from modeltoll.client.purse import Purse
+from modeltoll.client.receipts import Account
 from modeltoll.client.sidecar import SidecarMetrics, application, upstream_url
+from modeltoll.client.sidecar_access import sidecar_access
 from modeltoll.errors import SettingsError
 from modeltoll.records import Answer, Challenge, MachineProfile, Part, Toll
 
@@ -27,9 +30,10 @@ EXPENSIVE = Toll("sealed", Challenge("sha256", (Part(b"s" * 16, 2**46 - 1, b"\0"
 class Sidecar:
     """A sidecar in a thread; ``options`` are those of its purse."""
 
-    def __init__(self, upstream, **options):
+    def __init__(self, upstream, access=None, **options):
         metrics = SidecarMetrics()
-        self._app = application(upstream_url(upstream), Purse(paid=metrics.record_payment, **options), metrics)
+        self.purse = Purse(paid=metrics.record_payment, **options)
+        self._app = application(upstream_url(upstream), self.purse, metrics, access)
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 
@@ -216,11 +220,127 @@ def test_no_other_host_is_ever_contacted(toll_server, other_server, sidecar):
     there = other_server.url[7:]
     for target in (f"http://{there}/infer", f"@{there}/", "*"):
         assert b" 400 " in sidecar.raw(f"GET {target} HTTP/1.1\r\nHost: {there}\r\nConnection: close\r\n\r\n".encode())
-    sidecar.raw(f"GET //{there}/infer HTTP/1.1\r\nHost: {there}\r\nConnection: close\r\n\r\n".encode())
+    for host in (there, "localhost"):
+        sidecar.raw(f"GET //{there}/infer HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     toll_server.serve_response(RedirectResponse(other_server.url + "/infer"))
     got = sidecar.ask("GET", "/infer")
     assert (got.status_code, got.headers["location"]) == (307, other_server.url + "/infer")
     assert other_server.received == []
+
+
+HOSTS = {
+    "localhost": 200,
+    "LOCALHOST:9": 200,
+    "localhost.": 200,
+    "me.localhost:8081": 200,
+    "127.0.0.1:8081": 200,
+    "127.8.8.8": 200,
+    "[::1]:8081": 200,
+    "proxy.internal:8081": 200,
+    "evil.example": 403,
+    "127.0.0.1.evil.example": 403,
+    "evil.example:127.0.0.1": 403,
+    "localhost@evil.example": 403,
+    "198.51.100.7": 403,
+    "[2001:db8::1]": 403,
+    "0.0.0.0": 403,
+    "": 403,
+    "[::1": 403,
+}
+
+
+@pytest.mark.parametrize("path", ["/infer", "/metrics"])
+def test_a_foreign_host_name_is_refused(toll_server, path):
+    """A page of another site can give its own name this machine's address (DNS rebinding)."""
+    toll_server.serve_response(Response(b"ok"))
+    with Sidecar(toll_server.url, sidecar_access(["Proxy.Internal"])) as sidecar:
+        for host, status in HOSTS.items():
+            got = sidecar.raw(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            assert got.startswith(f"HTTP/1.1 {status} ".encode()), host
+        two = b"GET /infer HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+        assert not sidecar.raw(two).startswith(b"HTTP/1.1 200 ")
+    assert len(toll_server.received) == (sum(status == 200 for status in HOSTS.values()) if path == "/infer" else 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://localhost:9"}, 403),
+        ({"origin": "https://app.example"}, 200),
+        ({"origin": "HTTPS://app.example", "sec-fetch-site": "cross-site"}, 200),
+        ({"origin": "https://app.example:8443"}, 403),
+        ({"origin": "https://evil.example", "sec-fetch-site": "same-origin"}, 403),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_what_pages_of_other_sites_cause_is_refused(toll_server, headers, status, method):
+    toll_server.handlers["/infer"] = lambda *_: Response(b"ok")
+    with Sidecar(toll_server.url, sidecar_access((), ["https://app.example"])) as sidecar:
+        got = sidecar.ask(method, "/infer", headers=headers)
+        own = sidecar.ask(method, "/infer", headers={"origin": sidecar.url, "sec-fetch-site": "same-origin"})
+    expected = 405 if method == "OPTIONS" and status == 200 else status  # the test server has no OPTIONS
+    assert (got.status_code, own.status_code) == (expected, 405 if method == "OPTIONS" else 200)
+    assert status == 200 or "proxy" in got.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["", "a:8081", "http://a", "a/b", "a b"])
+def test_an_invalid_host_name_is_refused(name):
+    with pytest.raises(SettingsError, match="--host-name"):
+        sidecar_access([name])
+    assert sidecar_access(["::1", "10.0.0.1", "a.b"]).hosts == {"::1", "10.0.0.1", "a.b"}
+
+
+@pytest.mark.parametrize("origin", ["", "a.example", "ftp://a", "https://", "https://a/b", "https://u@a", "null", "*"])
+def test_an_invalid_origin_is_refused(origin):
+    with pytest.raises(SettingsError, match="--allow-origin"):
+        sidecar_access((), [origin])
+
+
+def test_receipts_go_back_with_each_programs_own_key_and_at_the_end(toll_server):
+    """What is left is posted when the sidecar stops."""
+    toll_server.serve_receipts()
+    with Sidecar(toll_server.url) as sidecar:
+        for program in ("one", "two", "one"):
+            sidecar.ask("POST", "/infer", content=b"row", headers={"authorization": program})
+    returned = [
+        (headers["authorization"], taken)
+        for (_, _, headers, _), (_, taken) in zip(toll_server.received, toll_server.receipts(), strict=True)
+        if taken
+    ]
+    assert sorted(returned) == [("one", (b"1",)), ("one", (b"3",)), ("two", (b"2",))]
+    assert toll_server.paths() == [*["/infer"] * 3, *[wire.SETTLE_PATH] * 2]
+
+
+@pytest.mark.parametrize("size", [3, 1 << 20, (1 << 20) + 1])
+def test_a_short_request_is_sent_again_before_admission_is_paid(toll_server, toll, toll_response, key, size):
+    """A longer one is not kept, and pays."""
+    admission = replace(toll(ANSWER, "redeem"), admission=True)
+    toll_server.handlers["/batch"] = lambda request, _body: (
+        Response(b"batch") if "toll-settle" in request.headers else toll_response(admission, path="/batch")
+    )
+    with Sidecar(toll_server.url) as sidecar:
+        assert sidecar.ask("POST", "/batch", content=b"r", headers=key).content == BODY
+        account = Account(toll_server.url, key["authorization"])
+        original = toll_server.handlers["/batch"]
+
+        def late(request, body):
+            if "toll-settle" not in request.headers:
+                sidecar.purse.receipts.add(account, wire.SETTLE_PATH, b"r")
+            return original(request, body)
+
+        toll_server.handlers["/batch"] = late
+        got = sidecar.ask("POST", "/batch", content=bytes(size), headers=key)
+    assert got.content == (b"batch" if size <= 1 << 20 else BODY)
+    assert [body for _, path, _, body in toll_server.received if path == "/batch"][1:] == [bytes(size)] * (
+        2 if size <= 1 << 20 else 1
+    )
 
 
 def test_a_redirect_within_the_upstream_leads_back_to_the_sidecar(toll_server, sidecar):
@@ -270,7 +390,7 @@ def test_work_ends_when_the_program_hangs_up(toll_server, toll_response, wait_un
     )
     with running:
         with socket.create_connection(("127.0.0.1", running.port)) as connection:
-            connection.sendall(b"GET /infer HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /infer HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert work_started.wait(10)
         assert over.wait(10)
 

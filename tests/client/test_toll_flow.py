@@ -231,7 +231,9 @@ def test_a_call_with_receipts_asks_again_with_them_before_it_pays_for_admission(
     assert ended(flow, step.run(None)) == ANSWER
 
 
-@pytest.mark.parametrize("response", [StepResponse(200), StepResponse(402), StepResponse(402, b"{}"), StepResponse(403)])
+@pytest.mark.parametrize(
+    "response", [StepResponse(200), StepResponse(402), StepResponse(402, b"{}"), StepResponse(403)]
+)
 def test_what_answers_the_second_request_is_the_answer_unless_it_is_a_toll(admission, response):
     purse = Purse()
     call = call_of(purse, repeatable=True)

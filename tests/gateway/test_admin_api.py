@@ -28,6 +28,7 @@ from modeltoll.gateway.callers.api_key_file import KeyRecord, change_keys, read_
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.records import Adjustment, Caller, Receipt, Standing
 
 TOKEN = "the-operators-token"
 HERE = {"host": "127.0.0.1:9090"}
@@ -107,6 +108,21 @@ def test_accounts_are_listed_and_reset(api_fixture):
     assert api_fixture.post("/account/reset", caller="key:alice").status_code == 404
     assert api_fixture.client.get("/account", params={"caller": "key:alice"}).status_code == 404
     assert len(api_fixture.client.get("/log").json()["lines"]) == 1
+
+
+def test_the_standing_of_a_caller_is_shown_and_reset(api_fixture):
+    ledger = api_fixture.harness.ledger
+    before = asyncio.run(ledger.standing(Caller("key:alice")))
+    asyncio.run(ledger.adjust(Caller("key:alice"), Adjustment(unsettled=2.5, prepaid=1.25)))
+    receipt = Receipt(b"r" * 16, 1e12, rows=7, new_account=0.5)
+    asyncio.run(ledger.settle(Caller("key:alice"), (receipt,), None, api_fixture.harness.clock()))
+    shown = api_fixture.client.get("/account", params={"caller": "key:alice"}).json()
+    assert shown["unsettled_seconds"] == before.unsettled + 2.5
+    assert shown["prepaid_seconds"] == before.prepaid + 1.25
+    assert shown["new_account_seconds_paid"] == before.new_account + 0.5
+    assert shown["settled_rows"] == before.settled_rows + 7
+    api_fixture.post("/account/reset", caller="key:alice")
+    assert asyncio.run(ledger.standing(Caller("key:alice"))) == Standing()
 
 
 def test_a_tier_is_changed_in_the_key_file(api_fixture):

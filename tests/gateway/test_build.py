@@ -131,7 +131,7 @@ def test_expensive_puzzles_share_one_precomputed_pool_and_suspects_have_the_stee
     assert memories == [32 << 10, 64 << 10]
 
 
-@pytest.mark.parametrize("puzzle", [{"max_memory_mib": 16, "suspected_memory_mib": 8}, {"allow": ["sha256"]}])
+@pytest.mark.parametrize("puzzle", [{"max_memory_mib": 2, "suspected_memory_mib": 1}, {"allow": ["sha256"]}])
 def test_nothing_is_precomputed_where_no_puzzle_takes_so_much_memory(place, puzzle):
     assert build_precomputed_pool(place({"puzzle": puzzle})) is None
 
@@ -162,13 +162,15 @@ def test_callers_are_identified_by_the_settings(place):
 
 def test_the_operator_gets_startup_warnings(place, calibration):
     save_profile(DEFAULT_PROFILE, place.folder / "machine.json")
-    quiet = build_gateway(place(secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"}))
+    quiet = build_gateway(
+        place({"inputs": ["x"]}, secrets=["a" * 64], profile="machine.json", ledger={"url": "memory://"})
+    )
     assert quiet.warnings == ()
     save_calibration(
         replace(calibration, report=replace(calibration.report, warnings=("odd rows",))), place.folder / "t.json"
     )
     warnings = "\n".join(build_gateway(place({"tariff": "t.json", "mode": "shadow"})).warnings)
-    for word in ("secrets", "odd rows", "shadow"):
+    for word in ("secrets", "odd rows", "shadow", "digits.inputs: not declared"):
         assert word in warnings
 
 

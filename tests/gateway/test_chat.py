@@ -199,7 +199,9 @@ def test_a_tool_that_the_server_would_run_is_refused(tool):
         read(tools=[tool])
 
 
-@pytest.mark.parametrize("value", ["1e999", "[" * 3000 + "]" * 3000])
+@pytest.mark.parametrize(
+    "value", ["1e999", "1" + "0" * 400, str(2**64), '"\\ud800"', "[" * 40 + "]" * 40, "[" * 3000 + "]" * 3000]
+)
 @pytest.mark.parametrize("name", ["temperature", "metadata"])
 def test_what_servers_would_read_differently_is_refused(name, value):
     body = f'{{"model": "llm", "messages": [{{"role": "user"}}], "{name}": {value}}}'.encode()
@@ -435,6 +437,23 @@ def test_an_operator_may_let_a_member_out_unmeasured():
     assert leak(document, service=listed) == pytest.approx(3 * math.log(2))
 
 
+def test_what_goes_out_is_what_was_measured():
+    """A member that the server repeats is read once: the last of them, by the gateway and by the caller."""
+    twice = json.dumps(completion(THREE)).replace('"content": "yes', f'"content": "{WORDS}", "content": "yes').encode()
+    answer, parsed = Answer(200, "application/json", twice), read(logprobs=True, top_logprobs=20)
+    assert CHAT.evidence(parsed, answer, RAW).rows == 1
+    released = parsed.strip(answer).body
+    assert WORDS.encode() not in released
+    assert json.loads(released) == completion(THREE)
+
+
+@pytest.mark.parametrize("wrong", [b'"content": "\\ud800"', b'"content": "a", "seed": 1e999', b'"content": NaN'])
+def test_an_answer_that_json_has_not_is_not_released(wrong):
+    body = json.dumps(completion(THREE)).encode().replace(b'"content": "yes no maybe"', wrong)
+    with pytest.raises(AnswerError, match="not JSON"):
+        CHAT.evidence(read(), Answer(200, "application/json", body), RAW)
+
+
 # --- tokens cover what is shown
 
 LONG = {"id": "1", "type": "function", "function": {"name": "get_weather", "arguments": json.dumps({"city": WORDS})}}
@@ -517,6 +536,11 @@ def test_arguments_are_compared_without_the_white_space_and_escapes_that_servers
 def test_a_token_that_is_not_among_the_most_probable_is_measured_too():
     chosen = {**token("rare"), "logprob": math.log(0.1), "top_logprobs": [{"token": "a", "logprob": math.log(0.9)}]}
     assert leak(completion([chosen])) == pytest.approx(-0.1 * math.log(0.1) - 0.9 * math.log(0.9))
+
+
+@pytest.mark.parametrize("logprob", [-9999.0, -(10**400)])
+def test_a_log_probability_below_all_floats_is_one_of_nothing(logprob):
+    assert leak(altered(logprob=logprob)) == pytest.approx(0.5 * math.log(2))
 
 
 def test_the_choices_of_an_answer_are_counted_together():

@@ -22,7 +22,7 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
-from modeltoll.records import Caller
+from modeltoll.records import Caller, Receipt
 from sample_traffic import (
     MEASURES,
     MODEL,
@@ -214,6 +214,15 @@ def test_a_caller_is_found_by_name_and_by_hash(sample_traffic_day):
         assert hashed in text
         assert "suspected" in text
         assert "Leaks compared with honest callers" in text
+
+
+def test_the_page_of_a_caller_shows_its_standing():
+    traffic = make_traffic(sample_callers(0.02))
+    receipt = Receipt(b"r" * 16, 1e12, rows=12345, prepaid=7.0)
+    asyncio.run(traffic.ledger.settle(THIEF, (receipt,), None, traffic.clock()))
+    text = parse(get(traffic.dashboard, "/caller", name=THIEF.name)).text
+    for heading in ("unsettled work, all models", "prepaid work, all models", "settled rows, all models", "12,345"):
+        assert heading in text
 
 
 @pytest.mark.parametrize(

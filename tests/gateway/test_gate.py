@@ -244,7 +244,7 @@ def test_suspected_callers_get_argon2id_whatever_memory_they_offer(harness, monk
     seconds = 0.004  # ten evaluations at 512 KiB
     honest, suspected = priced(harness, monkeypatch, seconds), "sha256; memory=0MiB"
     assert honest(suspected).challenge.puzzle == "sha256"
-    assert honest("argon2id; memory=0MiB").challenge.memory_kib == 256
+    assert honest("argon2id; memory=0MiB").challenge.memory_kib == 64
     toll = priced(harness, monkeypatch, seconds, surcharge=2.0)(suspected)
     assert (toll.challenge.puzzle, toll.challenge.memory_kib) == ("argon2id", 512)
 
@@ -372,5 +372,5 @@ def test_large_batches_are_read_measured_and_sealed_beside_the_event_loop(harnes
     monkeypatch.setattr(ConformalTariff, "assess", noting("price", ConformalTariff.assess))
     monkeypatch.setattr(seal, "seal_answer", noting("seal", seal.seal_answer))
     rng = np.random.default_rng(0)
-    harness.handle(harness.infer_body(rng.random((rows, 2)).tolist(), id="x" * 70_000 * beside), gate=gate)
+    harness.handle(harness.infer_body(rng.random((rows, 2)).tolist()) + b" " * 70_000 * beside, gate=gate)
     assert threads == {"read": beside, "price": beside, "seal": beside}

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -336,3 +337,18 @@ def test_a_huge_document_lets_other_threads_run_while_it_is_decoded():
     ticking.join()
     assert document == [1.0, 2] * 400_000
     assert ticks > 2  # one decoder call that holds the interpreter would leave none
+
+
+def test_a_row_of_another_version_is_a_row_of_its_own(harness):
+    gate, seen = harness.gate(), []
+    charge = harness.ledger.charge
+
+    async def noting(caller, one):
+        seen.append(one.fingerprints)
+        return await charge(caller, one)
+
+    harness.ledger.charge = noting
+    body = harness.infer_body([1, 2])
+    for path in (harness.path, harness.path, "/v2/models/digits/versions/1/infer"):
+        asyncio.run(gate.handle(replace(harness.request(body), path=path)))
+    assert seen[0] == seen[1] != seen[2]

@@ -189,6 +189,38 @@ def test_a_server_of_something_else_is_said_to_be_not_known(tmp_path, said, opti
     assert "--model" in run.stderr or "protocol: json" in run.stderr
 
 
+def named(settings):
+    ((_, model),) = settings.models.items()
+    return [(one.name, one.width, one.datatype) for one in model.inputs]
+
+
+MLFLOW_REFUSAL = (
+    "Failed to enforce schema of data 'Empty DataFrame' with schema '['petal length (cm)': double (required), "
+    "'n': long (optional)]'. Error: Model is missing inputs ['petal length (cm)']."
+)
+MLFLOW = [
+    get("/ping", OK),
+    get("/version", OK),
+    post("/invocations", lambda _: JSONResponse({"error_code": "BAD_REQUEST", "message": MLFLOW_REFUSAL}, 400)),
+]
+INPUTS = {
+    "oip": (oip([0.2, 0.3, 0.5]), None, [("x", 2, "FP64")]),
+    "oip of unknown width": (oip([0.2, 0.3, 0.5], shape=(-1, -1)), None, [("x", None, "FP64")]),
+    "tensorflow": (TENSORFLOW, "wine", [("x", 5, "")]),
+    "mlflow": (MLFLOW, None, [("petal length (cm)", 1, ""), ("n", 1, "")]),
+    "mlflow without signature": (MLFLOW[:2], None, []),
+}
+
+
+@pytest.mark.parametrize("server", INPUTS)
+def test_the_named_inputs_are_written_as_the_server_describes_them(server, tmp_path):
+    routes, model, expected = INPUTS[server]
+    with serving(Starlette(routes=routes)) as url:
+        run = init(url, tmp_path, *(["--model", model] if model else []))
+    assert run.exit_code == 0, run.output
+    assert named(load_settings(tmp_path / "modeltoll.yaml")) == expected
+
+
 @pytest.mark.parametrize("name", ["ordinary", "org/name with: {odd} #signs", 'quote"\\', "ünïcode", "-x", "."])
 def test_any_name_of_a_model_can_be_written(tmp_path, name):
     path = tmp_path / "modeltoll.yaml"
@@ -272,6 +304,10 @@ FAULTS = {
     "another output": (digits(), {"output": {"name": "q", "kind": "probabilities"}}, "does not hold the output"),
     "no probabilities": (digits(scores=(5.0, 1.0, 1.0, 1.0)), {}, "sum"),
     "of unknown width": (digits(shape=(-1, -1)), {}, "give rows with --inputs"),
+    "other inputs": (digits(), {"inputs": ["y"]}, "inputs: the model has x"),
+    "an input too many": (digits(), {"inputs": ["x", "y"]}, "inputs: the model has x"),
+    "another width": (digits(), {"inputs": [{"name": "x", "width": 3}]}, "has 2 values, not 3"),
+    "another datatype": (digits(), {"inputs": [{"name": "x", "datatype": "FP32"}]}, "is of datatype FP64, not FP32"),
 }
 
 
@@ -286,6 +322,14 @@ def test_what_would_not_work_is_said_and_fails(place, fault):
     assert run.exit_code == 1
     assert "failed:" in run.stderr
     assert said in " ".join(run.stderr.split())
+
+
+def test_inputs_that_are_not_declared_are_a_notice(place):
+    with serving(digits()) as url:
+        without, declared = check(place(url)), check(place(url, inputs=[{"name": "x", "width": 2, "datatype": "FP64"}]))
+    assert (without.exit_code, declared.exit_code) == (0, 0)
+    assert "digits.inputs: not declared" in " ".join(without.stderr.split())
+    assert "not declared" not in declared.stderr
 
 
 def test_rows_may_be_given(place, tmp_path):

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.fingerprints import fingerprint
 from modeltoll.gateway.protocols.oip import OpenInference
-from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
+from modeltoll.gateway.protocols.protocol import DeclaredInput, ParsedRequest, ServiceDescription
 from modeltoll.records import Answer, Evidence
 from modeltoll.testing.protocols import ProtocolTrial, check_protocol
 
@@ -24,12 +25,16 @@ SERVICE = ServiceDescription("digits", "p", "probabilities", classes=4, max_rows
 METADATA = b'{"name":"digits","inputs":[{"name":"x","datatype":"FP64","shape":[-1,3]}]}'
 
 
-def tensor(data, shape, datatype="FP64", **members):
-    return {"name": "x", "shape": shape, "datatype": datatype, "data": data, **members}
+def tensor(data, shape, datatype="FP64", name="x", **members):
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data, **members}
+
+
+def message(*tensors, **members):
+    return json.dumps({"inputs": list(tensors), **members}).encode()
 
 
 def read(*tensors, service=SERVICE, **members):
-    return OIP.read(json.dumps({"inputs": list(tensors), **members}).encode(), service)
+    return OIP.read(message(*tensors, **members), service)
 
 
 def answer(scores, output="p", **members):
@@ -44,11 +49,42 @@ def evidence(said, rows=1, service=SERVICE):
 
 def trial(protocol=OIP):
     inputs = np.random.default_rng(0).normal(size=(5, 3))
-    return ProtocolTrial(protocol, SERVICE, inputs, lambda rows: protocol.ask(rows, METADATA, SERVICE), answer)
+    return ProtocolTrial(
+        protocol,
+        SERVICE,
+        inputs,
+        lambda rows: protocol.ask(rows, METADATA, SERVICE),
+        answer,
+        integers=lambda numbers: message(tensor(numbers, [len(numbers)], "INT64" if min(numbers) < 0 else "UINT64")),
+    )
+
+
+def two_tensors(*names):
+    """Writes rows of three numbers as two tensors, in that order."""
+    parts = {"top": slice(0, 2), "bottom": slice(2, 3)}
+
+    def write(rows):
+        tensors = ((name, rows[:, parts[name]]) for name in names)
+        return message(*(tensor(part.tolist(), list(part.shape), name=name) for name, part in tensors))
+
+    return write
+
+
+TWO = replace(SERVICE, inputs=(DeclaredInput("top", 2, "FP64"), DeclaredInput("bottom", 1, "FP64")))
 
 
 def test_it_keeps_the_law_of_serving_protocols():
     check_protocol(trial())
+
+
+def test_it_keeps_the_law_with_several_inputs():
+    written = {
+        "encode_request": two_tensors("top", "bottom"),
+        "reorder": two_tensors("bottom", "top"),
+        "integers": None,
+    }
+    one = replace(trial(), service=TWO, **written)
+    check_protocol(one)
 
 
 BODIES = {
@@ -209,8 +245,9 @@ RAW = {
 def test_raw_tensors_are_the_same_question_as_json(datatype):
     part = {"name": "x", "shape": [2, 2], "datatype": datatype, "parameters": {"binary_data_size": len(RAW[datatype])}}
     found = OIP.read(*_swapped(binary({"inputs": [part]}, RAW[datatype])))
-    same = read(tensor([1, 2.5, -3, 4], [2, 2]))
-    assert found.fingerprints == same.fingerprints
+    same = read(tensor([1, 2.5, -3, 4], [2, 2], datatype if datatype != "BF16" else "FP64"))
+    if datatype != "BF16":  # which is sent raw only
+        assert found.fingerprints == same.fingerprints
     assert np.array_equal(found.inputs, same.inputs)
 
 
@@ -305,7 +342,7 @@ def test_any_raw_bytes_are_a_question_or_a_request_error(noise, length):
 
 def test_inputs_must_agree_on_the_rows_and_stay_within_the_limit():
     with pytest.raises(RequestError, match="same number of rows"):
-        read(tensor([1, 2], [2]), tensor([1], [1]))
+        read(tensor([1, 2], [2]), tensor([1], [1], name="y"))
     with pytest.raises(RequestError, match="65 rows; at most 64"):
         read(tensor([1] * 65, [65]))
     assert len(read(tensor([1] * 64, [64])).fingerprints) == 64
@@ -323,17 +360,18 @@ def test_numbers_are_measured_as_the_model_server_reads_them():
     assert read(tensor([0.1], [1], "FP32")).fingerprints == read(tensor([exact], [1], "FP32")).fingerprints
     assert read(tensor([0.1], [1], "FP32")).inputs[0, 0] == exact
     assert read(tensor([-0.0], [1])).fingerprints == read(tensor([0], [1])).fingerprints
-    assert read(tensor([3.0], [1], "INT8")).fingerprints == read(tensor([3], [1], "UINT16")).fingerprints
+    assert read(tensor([3.0], [1], "INT8")).fingerprints == read(tensor([3], [1], "INT8")).fingerprints
     assert read(tensor([True], [1], "BOOL")).inputs.tolist() == [[1.0]]
 
 
 def test_several_inputs_stand_side_by_side_and_text_has_fingerprints_only():
-    both = read(tensor([1, 2], [2]), tensor([3, 4, 5, 6], [2, 2]))
+    two = replace(SERVICE, inputs=(DeclaredInput("x"), DeclaredInput("a")))
+    both = read(tensor([3, 4, 5, 6], [2, 2], name="a"), tensor([1, 2], [2]), service=two)
     assert both.inputs.tolist() == [[1, 3, 4], [2, 5, 6]]
-    text = read(tensor(["a", "b", "a\ud800"], [3, 1], "BYTES"))
+    text = read(tensor(["a", "b", "aü"], [3, 1], "BYTES"))
     assert text.inputs is None
     assert len(set(text.fingerprints)) == 3
-    mixed = read(tensor(["a", "b"], [2], "BYTES"), tensor([1, 1], [2]))
+    mixed = read(tensor(["a", "b"], [2], "BYTES"), tensor([1, 1], [2], name="y"))
     assert mixed.inputs is None
     assert len(set(mixed.fingerprints)) == 2
 
@@ -459,7 +497,7 @@ DOCUMENT_LIKE = st.fixed_dictionaries(
     {},
     optional={
         "inputs": st.lists(TENSOR_LIKE, max_size=3) | numbers_and_nonsense(),
-        "outputs": st.lists(TENSOR_LIKE, max_size=3) | numbers_and_nonsense(),
+        "outputs": st.lists(st.just({"name": "p"}) | TENSOR_LIKE, max_size=3) | numbers_and_nonsense(),
         "parameters": numbers_and_nonsense(),
     },
 )
@@ -472,7 +510,7 @@ def test_any_bytes_are_a_sound_question_or_a_request_error(body):
     except RequestError:
         return
     assert 1 <= len(question.fingerprints) <= SERVICE.max_rows
-    assert all(len(fingerprint) == 8 for fingerprint in question.fingerprints)
+    assert all(len(fingerprint) == 32 for fingerprint in question.fingerprints)
     if question.inputs is not None:
         assert question.inputs.shape[0] == len(question.fingerprints)
         assert np.isfinite(question.inputs).all()
@@ -521,6 +559,54 @@ class Positional(OpenInference):
         return ParsedRequest(tuple(n.to_bytes(8, "big") for n in range(len(question.fingerprints))), question.inputs)
 
 
+class Listed(OpenInference):
+    """Reads inputs in the order in which the request lists them."""
+
+    def read(self, body, service, content_type="application/json"):
+        names = [one["name"] for one in json.loads(super().read(body, service) and body)["inputs"]]
+        return super().read(body, replace(service, inputs=tuple(map(DeclaredInput, names))))
+
+
+class Lenient(OpenInference):
+    """Drops members that it does not know."""
+
+    def read(self, body, service, content_type="application/json"):
+        try:
+            return super().read(body, service)
+        except RequestError:
+            document = json.loads(body)
+            if not isinstance(document, dict):
+                raise
+            return super().read(json.dumps({"inputs": document.get("inputs")}).encode(), service)
+
+
+class Rounded(OpenInference):
+    """Takes fingerprints of floats."""
+
+    def read(self, body, service, content_type="application/json"):
+        parsed = super().read(body, service)
+        return replace(parsed, fingerprints=tuple(fingerprint(row.tobytes()) for row in parsed.inputs))
+
+
+class Showing(OpenInference):
+    """Looks at the measured output alone."""
+
+    def evidence(self, question, answer, service):
+        try:
+            outputs = json.loads(answer.body)["outputs"]
+            kept = [{name: one.get(name) for name in ("name", "shape", "datatype", "data")} for one in outputs]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return super().evidence(question, answer, service)
+        return super().evidence(question, Answer(200, "", json.dumps({"outputs": kept}).encode()), service)
+
+
+class Short(OpenInference):
+    """Bounds answers by what is usual."""
+
+    def read(self, body, service, content_type="application/json"):
+        return replace(super().read(body, service), answer_bound=100)
+
+
 class Chatty(OpenInference):
     """Repeats all that a model server complains of."""
 
@@ -532,3 +618,20 @@ class Chatty(OpenInference):
 def test_the_suite_finds_out_who_breaks_the_law(broken):
     with pytest.raises((AssertionError, ValueError, KeyError, TypeError)):
         check_protocol(trial(broken()))
+
+
+BROKEN_READINGS = {
+    Listed: "depends? on the order of what the model reads by name",
+    Lenient: "members that are not known were read",
+    Rounded: "different whole numbers have the same fingerprint",
+    Showing: "in a member that is not measured was accepted",
+    Short: "longer than its bound",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_READINGS)
+def test_the_suite_finds_out_what_is_not_priced_as_it_is_read(broken):
+    one = replace(trial(broken()), encode_request=two_tensors("top", "bottom"), service=TWO, integers=None)
+    one = trial(broken()) if broken is Rounded else replace(one, reorder=two_tensors("bottom", "top"))
+    with pytest.raises(AssertionError, match=BROKEN_READINGS[broken]):
+        check_protocol(one)

@@ -18,7 +18,7 @@ from modeltoll.gateway.protocols.label_lists import LabelLists
 from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
 from modeltoll.gateway.protocols.openai_embeddings import OpenAIEmbeddings
-from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
+from modeltoll.gateway.protocols.protocol import DeclaredInput, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 from modeltoll.gateway.protocols.vllm_classify import VllmClassify
 from modeltoll.leak.token_entropy import TokensMeasure
@@ -69,6 +69,10 @@ def labelled_service(**changes):
     return replace(SERVICE, output="", labels=LABELS, **changes)
 
 
+def declared(*names):
+    return tuple(DeclaredInput(name) for name in names)
+
+
 def trial(protocol, ask, answer, service=SERVICE, inputs=NUMBERS, **members):
     return ProtocolTrial(protocol, service, inputs, ask, answer, **members)
 
@@ -79,16 +83,21 @@ TRIALS = {
         lambda rows: V1.ask(rows, b"", SERVICE),
         lambda s: said({"predictions": s.tolist()}),
         replace(SERVICE, output=""),
+        integers=lambda numbers: body({"instances": [[number] for number in numbers]}),
     ),
     "v1 in rows of named tensors": trial(
         V1,
         lambda rows: body({"instances": [{"x": row[:2], "y": row[2:]} for row in rows.tolist()]}),
         lambda s: said({"predictions": [{"p": row} for row in s.tolist()]}),
+        replace(SERVICE, inputs=(DeclaredInput("x", 2), DeclaredInput("y", 1))),
+        reorder=lambda rows: body({"instances": [{"y": row[2:], "x": row[:2]} for row in rows.tolist()]}),
     ),
     "v1 in columns": trial(
         V1,
         lambda rows: body({"inputs": {"x": rows[:, :2].tolist(), "y": rows[:, 2].tolist()}}),
         lambda s: said({"outputs": {"p": s.tolist()}}),
+        replace(SERVICE, inputs=declared("x", "y")),
+        reorder=lambda rows: body({"inputs": {"y": rows[:, 2].tolist(), "x": rows[:, :2].tolist()}}),
     ),
     "v1 of texts": trial(
         V1,
@@ -104,14 +113,18 @@ TRIALS = {
     ),
     "mlflow split": trial(
         MLFLOW,
-        lambda rows: MLFLOW.ask(rows, b"", replace(SERVICE, columns=("b", "a", "c"))),
+        lambda rows: MLFLOW.ask(rows, b"", replace(SERVICE, inputs=declared("b", "a", "c"))),
         lambda s: said({"predictions": [dict(zip(LABELS, row, strict=True)) for row in s.tolist()]}),
-        labelled_service(columns=("b", "a", "c")),
+        labelled_service(inputs=declared("b", "a", "c")),
+        reorder=lambda rows: body(
+            {"dataframe_split": {"columns": ["a", "b", "c"], "data": rows[:, [1, 0, 2]].tolist()}}
+        ),
     ),
     "mlflow records": trial(
         MLFLOW,
         lambda rows: body({"dataframe_records": [dict(zip("abc", row, strict=True)) for row in rows.tolist()]}),
         lambda s: said({"predictions": [{"p": row} for row in s.tolist()]}),
+        replace(SERVICE, inputs=declared("a", "b", "c")),
     ),
     "mlflow instances of texts": trial(
         MLFLOW,
@@ -140,7 +153,7 @@ TRIALS = {
     ),
     "json path": trial(
         PATH,
-        lambda rows: body({"rows": [{"x": row} for row in rows.tolist()], "version": 2}),
+        lambda rows: body({"rows": [{"x": row} for row in rows.tolist()]}),
         lambda s: said({"result": {"rows": [{"p": row} for row in s.tolist()]}}),
         replace(SERVICE, output=""),
     ),
@@ -300,10 +313,11 @@ def test_an_answer_of_another_form_is_not_released(protocol, said_so):
 
 def test_named_columns_are_read_in_the_order_of_the_private_data():
     asked = body({"dataframe_records": [{"a": 1, "b": 2}]})
-    assert MLFLOW.read(asked, SERVICE).inputs.tolist() == [[1, 2]]
-    assert MLFLOW.read(asked, replace(SERVICE, columns=("b", "a"))).inputs.tolist() == [[2, 1]]
-    with pytest.raises(RequestError, match="columns b, c"):
-        MLFLOW.read(asked, replace(SERVICE, columns=("b", "c")))
+    assert MLFLOW.read(asked, SERVICE).inputs is None  # nothing says in which order the model reads them
+    assert MLFLOW.read(asked, replace(SERVICE, inputs=declared("a", "b"))).inputs.tolist() == [[1, 2]]
+    assert MLFLOW.read(asked, replace(SERVICE, inputs=declared("b", "a"))).inputs.tolist() == [[2, 1]]
+    with pytest.raises(RequestError, match="inputs b, c"):
+        MLFLOW.read(asked, replace(SERVICE, inputs=declared("b", "c")))
 
 
 def test_missing_values_are_no_numbers_but_a_row_all_the_same():
@@ -382,7 +396,9 @@ def test_all_log_probabilities_are_asked_for_and_only_those_wanted_go_out():
 
 def test_who_asks_for_all_log_probabilities_gets_the_answer_as_it_is():
     question = chat(replace(SERVICE, logprobs="raw"), logprobs=True, top_logprobs=20)
-    assert (question.forward, question.strip) == (None, None)
+    answer = completions([token(0.5, 0.25), token(0.9)])
+    assert question.forward is None
+    assert json.loads(question.strip(answer).body) == json.loads(answer.body)
 
 
 def test_a_completion_leaks_the_entropy_of_its_tokens():
@@ -443,9 +459,10 @@ def test_one_row_may_be_the_whole_request():
     one = JsonPath("/p", "features", "scores", one=True)
     question = one.read(one.ask(NUMBERS[:1], b"", SERVICE), SERVICE)
     assert np.array_equal(question.inputs, NUMBERS[:1])
-    assert one.evidence(question, said({"scores": [1, 0, 0, 0], "label": "cat"}), SERVICE).scores.tolist() == [
-        [1, 0, 0, 0]
-    ]
+    answer, listed = said({"scores": [1, 0, 0, 0], "label": "cat"}), replace(SERVICE, unmeasured=("label",))
+    assert one.evidence(question, answer, listed).scores.tolist() == [[1, 0, 0, 0]]
+    with pytest.raises(AnswerError, match="not measured"):
+        one.evidence(question, answer, SERVICE)
 
 
 def test_numbers_below_members_that_are_not_measured_may_go_out():

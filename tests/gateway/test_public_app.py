@@ -62,7 +62,7 @@ def error_of(body):
 
 def test_a_client_that_pays_gets_the_answer_byte_for_byte(harness, gateway):
     for mode in ("sealed", "redeem"):
-        headers = ALICE | {wire.ACCEPT_HEADER: f"sha256; mode={mode}"}
+        headers = ALICE | {wire.ACCEPT_HEADER: f"sha256; mode={mode}; receipts"}
         with httpx.Client(transport=TollTransport(max_seconds=30), headers=headers) as client:
             response = client.post(gateway + harness.path, content=harness.infer_body([1, 2]))
         assert (response.status_code, response.content) == (200, harness.answer(harness.confident_scores(1)).body)

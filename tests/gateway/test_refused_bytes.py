@@ -14,11 +14,12 @@ from modeltoll.gateway.protocols.label_lists import LabelLists
 from modeltoll.gateway.protocols.mlflow import MlflowScoring
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.openai_chat import OpenAIChat
-from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription
+from modeltoll.gateway.protocols.protocol import DeclaredInput, ParsedRequest, ServiceDescription
 from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 from modeltoll.records import Answer
 
 SERVICE = ServiceDescription("digits", "p", "probabilities", classes=4, max_rows=64)
+COLUMNS = replace(SERVICE, inputs=(DeclaredInput("a"), DeclaredInput("b")))
 V1, MLFLOW, LISTS, OIP, CHAT = TensorFlowServing(), MlflowScoring(), LabelLists(), OpenInference(), OpenAIChat()
 LENGTHS = JsonPath("/predict", "map(&length(@), rows)", "map(&length(@), result)")
 FAR = 10**400  # beyond every float
@@ -57,12 +58,19 @@ def test_no_number_that_is_not_finite_goes_on_beside_texts(row, number):
         V1.read(f'{{"instances": [{row.format(number)}]}}'.encode(), SERVICE)
 
 
-@pytest.mark.parametrize("number", [FAR, 2**53 + 1, -(2**63) - 1, 0.1, 5e-324, 1.7976931348623157e308])
+@pytest.mark.parametrize("number", [2**64 - 1, 2**53 + 1, -(2**63), 0.1, 5e-324, 1.7976931348623157e308])
 def test_a_request_that_is_written_anew_keeps_every_number(number):
     """It goes on with all log-probabilities asked for, and with nothing else changed."""
     asked = chat(seed=number)
     question = CHAT.read(json.dumps(asked).encode(), replace(SERVICE, logprobs="raw"))
     assert json.loads(question.forward) == asked | {"logprobs": True, "top_logprobs": 20}
+
+
+@pytest.mark.parametrize("number", [FAR, 2**64, -(2**63) - 1])
+def test_a_whole_number_that_64_bits_do_not_hold_is_refused(number):
+    """Some readers of JSON round it, and others do not take it."""
+    with pytest.raises(RequestError, match="too large"):
+        CHAT.read(json.dumps(chat(seed=number)).encode(), replace(SERVICE, logprobs="raw"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +91,7 @@ def test_log_probabilities_that_are_null_are_not_asked_for(members):
 def test_a_split_data_frame_needs_no_names(columns):
     """Rows with names and rows without are read alike where the names are in the rows' own order."""
     frame = {"data": [[1.0, 2.0], [3.0, 4.0]]} | ({"columns": columns} if columns else {})
-    question = MLFLOW.read(json.dumps({"dataframe_split": frame}).encode(), SERVICE)
+    question = MLFLOW.read(json.dumps({"dataframe_split": frame}).encode(), COLUMNS)
     assert question.inputs.tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 

@@ -70,6 +70,14 @@ def test_a_short_file_is_enough():
     assert settings.limits.body_mib == 8
 
 
+def test_an_input_may_be_written_as_its_name():
+    settings = load_settings(write(change(models__digits__inputs=["x", {"name": "y", "width": 3, "datatype": "FP32"}])))
+    found = [(one.name, one.width, one.datatype) for one in settings.models["digits"].inputs]
+    assert found == [("x", None, ""), ("y", 3, "FP32")]
+    (fault,) = faults(change(models__digits__inputs=["x", {"name": "y", "size": 3}]))
+    assert fault.startswith("models.digits.inputs.1.size")
+
+
 def test_file_names_are_relative_to_the_settings_file():
     folder = Path.cwd() / "etc"
     write(GOOD, "etc/modeltoll.yaml")
@@ -148,6 +156,7 @@ ONE_FAULT = {
     "ledger__when_down": ("shrug", "refuse"),
     "models": ({}, "at least 1"),
     "models__digits__mode": ("off", "shadow"),
+    "models__digits__inputs": (["x", {"name": "x", "width": 3}], "twice"),
     "models__digits__measures": ([{"name": "gap"}, {"name": "gap"}], "twice"),
     "models__digits__measures__0__weight": (0, "0.000001|1e-06"),
     "models__digits__output__kind": ("labels", "how many classes"),

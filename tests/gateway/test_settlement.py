@@ -231,6 +231,7 @@ def test_ten_rows_pay_all_of_it_once(new_account_harness):
         answered = admit(harness, result, ANONYMOUS, gate=gate)
         asyncio.run(gate.settle(ANONYMOUS, [harness.opened(answered.toll).receipt]))
     assert paid == pytest.approx(50 * UNIT)
+    assert sum(entry.work.new_account_seconds for entry in harness.log()) == pytest.approx(50 * UNIT)
     assert harness.handle(rows(harness, 1, 77), ANONYMOUS, gate=gate).mode == "sealed"
 
 

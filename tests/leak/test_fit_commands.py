@@ -31,7 +31,7 @@ def test_fit_teachers_writes_a_file_for_pate(private):
         app, ["fit-teachers", *arguments, "-o", str(folder / "t.npz"), "--teachers", "10", "--cores", "1"]
     )
     assert result.exit_code == 0, result.output
-    voters, teachers = load_voters(folder / "t.npz")
+    voters, teachers, _ = load_voters(folder / "t.npz")
     assert teachers == 10
     leak = PateMeasure(voters, teachers).measure(evidence(unseen))
     assert leak.shape == (20,)

@@ -93,12 +93,12 @@ def test_saved_teachers_vote_the_same_and_have_one_loader(tmp_path):
     teachers = TeacherEnsemble(stack(), np.array(["ant", "bee", "cow"]), 240)
     teachers.save(path)
     assert np.array_equal(TeacherEnsemble.load(path).votes(inputs), teachers.votes(inputs))
-    votes, count = load_voters(path)
+    votes, count, _ = load_voters(path)
     assert count == 7
     assert np.array_equal(votes(inputs), teachers.votes(inputs))
     head = VoteHead(stack(1), 250)
     head.save(head_path)
-    votes, count = load_voters(head_path)
+    votes, count, _ = load_voters(head_path)
     assert count == 250
     assert np.array_equal(votes(inputs), head.votes(inputs))
 

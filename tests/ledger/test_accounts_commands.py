@@ -14,8 +14,8 @@ import redis
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
-from modeltoll.ledger.from_url import ledger_from_url
-from modeltoll.records import Caller, DailyQuota, DailyUsage
+from modeltoll.ledger.from_url import ledger_from_url, open_ledger
+from modeltoll.records import Caller, DailyQuota, DailyUsage, Receipt, Reservation
 from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 from modeltoll.testing.servers import PASSWORD
 
@@ -69,6 +69,24 @@ def test_a_caller_or_a_group_is_shown_for_every_model_or_for_one(url):
     (shown,) = json.loads(run_ok("show", url, "org:acme", "--model", MODEL, "--json", "-"))
     assert (shown["caller"], shown["rows"], shown["work_seconds"]) == ("org:acme", 2, 0.0)
     assert "key:alice, model suite" in run_ok("show", url, "key:alice")
+
+
+def test_the_standing_of_a_caller_is_shown_and_deleted_by_a_reset(url):
+    async def settle():
+        async with open_ledger(url) as ledger:
+            receipt = Receipt(b"r" * 16, NOW + 9.0, rows=17, prepaid=1.5, new_account=0.25)
+            await ledger.settle(ALICE, (receipt,), Reservation(4.0, 10.0), NOW)
+
+    asyncio.run(settle())
+    (shown, _) = json.loads(run_ok("show", url, "key:alice", "--json", "-"))
+    assert (shown["unsettled_seconds"], shown["prepaid_seconds"], shown["settled_rows"]) == (2.5, 0.0, 17)
+    assert shown["new_account_seconds_paid"] == 0.25
+    table = run_ok("show", url, "key:alice")
+    assert "key:alice, over all models" in table
+    assert "settled rows" in table
+    assert "over all models" not in run_ok("show", url, "org:acme")  # groups settle nothing
+    assert accounts("reset", url, "key:alice", "--model", "letters").exit_code == 0
+    assert json.loads(run_ok("show", url, "key:alice", "--json", "-"))[0]["settled_rows"] == 0
 
 
 def test_usage_of_todays_quota_is_shown(url):

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from modeltoll.ledger import retention
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.records import Caller, Charge, LogEntry, Work
 
@@ -60,7 +61,7 @@ def alike(one, other):
 async def story(url, seed):
     """The results of a ledger for random steps of a seed; times jump, mostly forward, by up to 40 years."""
     dice, at, said = random.Random(seed), 1e9, []
-    ledger = ledger_from_url(f"{url}?half_life_days=3")
+    ledger = ledger_from_url(f"{url}?half_life_days=3&keep_log_days=forever")
     await ledger.open()
     for _ in range(150):
         at += dice.choice([0.0, 1.0, 3600.0, -3600.0, 1e5, 1e5, 1e7, 1e9])
@@ -83,7 +84,8 @@ async def story(url, seed):
 
 @pytest.mark.parametrize("store", ["sqlite", "postgresql", "valkey"])
 @pytest.mark.parametrize("seed", range(4))
-def test_every_ledger_agrees_with_the_memory(store, seed, stores):
+def test_every_ledger_agrees_with_the_memory(store, seed, stores, monkeypatch):
+    monkeypatch.setattr(retention, "UNTOUCHED", 1e12)  # Valkey forgets by its own clock, which does not jump
     found, expected = asyncio.run(story(stores[store], seed)), asyncio.run(story("memory://", seed))
     for step, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert alike(one, other), step

@@ -370,7 +370,7 @@ def test_a_reader_of_the_log_never_sees_a_line_before_those_with_lower_numbers(d
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 
     async def go():
-        ledger = await opened(database)
+        ledger = await opened(f"{database}?keep_log_days=forever")
         with psycopg.connect(database) as slow, direct(database) as owner:
             slow.execute(insert)
             billing = asyncio.create_task(ledger.bill(CALLER, log_entry(1.0)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -335,6 +337,55 @@ def test_a_full_disk_refuses_the_charge_and_keeps_its_data(made):
         await ledger.close()
 
     asyncio.run(go())
+
+
+def modes(file):
+    """The modes of the ledger's files, while it is open."""
+
+    async def go():
+        ledger = SqliteLedger(file)
+        await ledger.open()
+        await ledger.charge(CALLER, new_charge(1))
+        found = {part.name.removeprefix(file.name): part.stat().st_mode & 0o777 for part in file.parent.iterdir()}
+        await ledger.close()
+        return found
+
+    return asyncio.run(go())
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])
+def test_the_files_are_private_whatever_the_umask(file, umask, mask):
+    file.parent.mkdir()
+    umask(mask)
+    assert modes(file) == {"": 0o600, "-wal": 0o600, "-shm": 0o600}
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o644, 0o600), (0o666, 0o600), (0o604, 0o600), (0o660, 0o660)])
+def test_a_file_that_others_may_read_becomes_private_and_that_of_a_group_stays(made, before, after):
+    """Files of gateways that were killed lie beside it, with the same mode."""
+    made.chmod(before)
+    held_open = sqlite3.connect(made)
+    held_open.execute("SELECT count(*) FROM accounts").fetchone()  # the file, and those beside it, are in use
+    assert made.with_name(made.name + "-wal").stat().st_mode & 0o777 == before
+    assert modes(made) == {"": after, "-wal": after, "-shm": after}
+    held_open.close()
+
+
+def test_a_file_that_others_may_read_and_that_belongs_to_others_is_refused(made, monkeypatch):
+    made.chmod(0o644)
+
+    def denied(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", denied)
+    assert "other users may access the ledger's file" in refusal(made)
 
 
 def test_a_file_that_is_removed_while_in_use_is_noticed(made):

@@ -163,7 +163,7 @@ from modeltoll.client.purse import Purse
 purse = Purse(puzzles=["blake2b"])
 with httpx.Client(transport=TollTransport(purse=purse)) as client:
     for mode in ("sealed", "redeem"):
-        accept = f"blake2b, sha256; mode={mode}"
+        accept = f"blake2b, sha256; mode={mode}; receipts"
         answer = client.post(sys.argv[1], json={"rows": [[0.5, 0.5, 0.5]]}, headers={"Toll-Accept": accept}, timeout=120)
         print(answer.status_code, purse.payments[-1].puzzle, purse.payments[-1].mode)
 """

@@ -103,7 +103,7 @@ test("a page that allows workers of its own origin only uses workerUrl", async (
 test("a page that forbids WebAssembly does not announce argon2id", async () => {
   const report = await visit(`${SCRIPTS}; worker-src blob:`, LONG);
   assertPaid(report);
-  assert.equal(report.accept, "sha256, timelock; mode=sealed; memory=64MiB");
+  assert.match(report.accept, /^sha256, timelock; mode=sealed; /);
 });
 
 test("an answer is redeemed", async () =>

@@ -15,6 +15,7 @@ const POLICY = {
   "img-src": "'self'",
   "connect-src": "'self'",
 };
+const ALLOWED_HEADERS = "authorization, content-type, x-api-key, toll-accept, toll-settle";
 const SAMPLES = { digits: [Array.from({ length: 64 }, (_, at) => at % 17)], patches: [Array(64).fill(0.5)] };
 const PROBABILITIES = [0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.91, 0.01, 0.01];
 const OUTPUT = { name: "p", shape: [1, 10], datatype: "FP64", data: PROBABILITIES };
@@ -57,4 +58,17 @@ export function serveToll(server, toll) {
     const memoryMib = Number(/memory=(\d+)/.exec(request.headers["toll-accept"] ?? "")?.[1] ?? 64);
     send402(response, await makeToll(ANSWER, typeof toll === "function" ? toll(memoryMib) : toll));
   };
+}
+
+/** Let pages of that origin send requests to all of the server's paths, as a gateway whose settings list the origin. */
+export function allowOrigin(server, origin) {
+  for (const [path, handler] of Object.entries(server.handlers)) {
+    server.handlers[path] = (request, response, body) => {
+      response.setHeader("access-control-allow-origin", origin);
+      if (request.method !== "OPTIONS") return handler(request, response, body);
+      response.setHeader("access-control-allow-headers", ALLOWED_HEADERS);
+      response.setHeader("access-control-max-age", "0");
+      return response.writeHead(200).end();
+    };
+  }
 }

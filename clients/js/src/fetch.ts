@@ -37,6 +37,7 @@ import {
   MAX_HEADER_RECEIPTS,
   RECEIPT_HEADER,
   SETTLE_HEADER,
+  SETTLE_PATH,
   STATUS,
 } from "./wire.js";
 
@@ -162,7 +163,7 @@ class Client {
   }
 
   /**
-   * Before an admission toll is paid: wait until the seals of earlier tolls are opened. Whether there were any, so that
+   * Before an admission toll is paid: wait until earlier tolls are opened or redeemed. Whether there were any, so that
    * the request may be admitted if it is sent again with their receipts.
    */
   private async settleEarlierTolls(request: CallerRequest, { toll, url }: TollResponse): Promise<boolean> {
@@ -185,39 +186,40 @@ class Client {
       if (due.toll.admission && ++admissions > MAX_ADMISSIONS) throw tollOnToll(STATUS);
       this.purse.decide(due.toll);
       if (due.toll.challenge.puzzle !== "hashcash") requireWebCrypto();
-      if (due.toll.mode === "sealed") return answerResponse(due.response, await this.openSealed(request, due));
-      const { response, url, toll } = await this.redeem(request, due);
+      const pocket = due.toll.admission ? undefined : this.openPocket(request, due);
+      if (due.toll.mode === "sealed") {
+        const opened = this.openSealed(request, due.toll, pocket);
+        pocket?.track(opened);
+        return answerResponse(due.response, await opened);
+      }
+      const redeemed = this.redeem(request, due);
+      pocket?.track(redeemed);
+      const { response, url, toll } = await redeemed;
       if (toll === null) return response;
       due = { response, url, toll };
     }
   }
 
   /** Solve a sealed toll, keep its receipt, and return its answer. */
-  private async openSealed(request: CallerRequest, { toll, url }: TollResponse): Promise<Answer> {
-    const pocket = this.openPocket(request, toll, url);
-    const open = async (): Promise<Answer> => {
-      const solution = await this.purse.pay(toll, request.signal);
-      const { answer, receipt } = await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode));
-      pocket?.add(receipt);
-      return answer;
-    };
-    const opened = open();
-    pocket?.track(opened);
-    return opened;
+  private async openSealed(request: CallerRequest, toll: Toll, pocket: Pocket | undefined): Promise<Answer> {
+    const solution = await this.purse.pay(toll, request.signal);
+    const { answer, receipt } = await openSeal(toll.cargo, solution, canonicalChallenge(toll.challenge, toll.mode));
+    pocket?.add(receipt);
+    return answer;
   }
-  /** Keep receipts for a sealed toll's gateway; not if another one than the caller's request went to has made it. */
-  private openPocket(request: CallerRequest, toll: Toll, base: string): Pocket | undefined {
+
+  /** The pocket of a toll's gateway; none if a redirect led to it from another one. */
+  private openPocket(request: CallerRequest, { toll, url }: TollResponse): Pocket | undefined {
     if (toll.reference === "") return undefined;
-    let target: string;
+    let prefix: string;
     try {
-      target = resolveReference(toll, base, request);
+      prefix = new URL("../../", resolveReference(toll, url, request)).href;
     } catch {
       return undefined;
     }
     const { signal: _signal, ...options } = postOptions(request, "");
-    const prefix = new URL("../../", target).href;
     return this.purse.receipts.open(prefix, credentialsOf(request), (receipts, keepalive) =>
-      this.postReceipts(target, receipts, { ...options, keepalive }),
+      this.postReceipts(prefix + SETTLE_PATH, receipts, { ...options, keepalive }),
     );
   }
 

@@ -12,8 +12,9 @@ const PAGES_PER_MIB = 16; // of WebAssembly
 export function machineBytes(): number {
   const process = nodeProcess();
   if (process) {
-    const constrained = process.constrainedMemory() || Infinity; // 0 or huge if there is no limit
-    return Math.min(process.getBuiltinModule("node:os").totalmem(), constrained);
+    const total = process.getBuiltinModule("node:os").totalmem();
+    if (!("constrainedMemory" in process)) return total; // other engines than Node may lack it
+    return Math.min(total, process.constrainedMemory() || Infinity); // 0 or huge if there is no limit
   }
   const navigator: (Partial<Navigator> & { readonly deviceMemory?: number }) | undefined = globals.navigator;
   return (navigator?.deviceMemory ?? 0) * GIB; // in GiB, rounded, at most 8 or 32

@@ -31,6 +31,7 @@ export class Pocket {
   private kept: KeptReceipt[] = [];
   private readonly work = new Set<Promise<unknown>>();
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private returning: Promise<unknown> = Promise.resolve();
 
   /** `prefix` is the URL of the gateway's root, with a slash at its end; `credentials` tell callers apart. */
   constructor(
@@ -73,7 +74,7 @@ export class Pocket {
   }
 
   /**
-   * Wait until the tolls that are being worked on now are opened. Whether that changed what the gateway may count, or
+   * Wait until the tolls that are being worked on now are paid. Whether that changed what the gateway may count, or
    * there are receipts to return.
    */
   async finishWork(): Promise<boolean> {
@@ -82,18 +83,22 @@ export class Pocket {
     return true;
   }
 
-  /** Post all receipts. Those that did not arrive are kept, but when the process ends. Never rejects. */
+  /**
+   * Post all receipts, and wait for those that are being posted. What did not arrive is kept, except when the process
+   * ends. Never rejects.
+   */
   async returnAll(event: ExitEvent | "idle"): Promise<void> {
     const batches: KeptReceipt[][] = [];
     for (let batch = this.takeBatch(); batch.length > 0; batch = this.takeBatch()) batches.push(batch);
     this.stopWaiting();
-    await Promise.all(
-      batches.map(async (batch) => {
-        const bytes = batch.map((receipt) => receipt.bytes);
-        const isDone = await this.post(bytes, event === "pagehide").catch(() => false);
-        if (!isDone && event !== "beforeExit") this.keep([...batch, ...this.kept]);
-      }),
-    );
+    this.returning = Promise.all([this.returning, ...batches.map((batch) => this.returnBatch(batch, event))]);
+    await this.returning;
+  }
+
+  private async returnBatch(batch: readonly KeptReceipt[], event: ExitEvent | "idle"): Promise<void> {
+    const bytes = batch.map((receipt) => receipt.bytes);
+    const isDone = await this.post(bytes, event === "pagehide").catch(() => false);
+    if (!isDone && event !== "beforeExit") this.keep([...batch, ...this.kept]);
   }
 
   private takeBatch(): KeptReceipt[] {

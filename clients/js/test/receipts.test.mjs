@@ -147,6 +147,28 @@ test("close posts all receipts with the caller's credentials, 64 at once", async
   assert.ok(accept);
 });
 
+test("close waits for receipts that are being posted", async () => {
+  const { url, issued, settled } = gateway.serveSettling();
+  const answer = gateway.handlers[SETTLE_PATH];
+  let goOn;
+  const isPosted = new Promise((resolve) => {
+    gateway.handlers[SETTLE_PATH] = async (request, response, body) => {
+      resolve();
+      await new Promise((resume) => (goOn = resume));
+      answer(request, response, body);
+    };
+  });
+  const fetch = open();
+  await fetch(url);
+  const [first, second] = [fetch.close(), fetch.close()];
+  await isPosted;
+  assert.deepEqual(settled, []);
+  goOn();
+  await second;
+  assert.deepEqual(settled, issued);
+  await first;
+});
+
 test("close never rejects; what did not arrive is kept, what the gateway refuses is not", async () => {
   const { url, issued, headers } = gateway.serveSettling();
   const fetch = open();
@@ -345,6 +367,28 @@ test("a client at work on an earlier toll returns its receipt before it pays for
   assert.deepEqual(headers, [[], [], [issued[0]]]);
   assert.deepEqual(gateway.paths(), ["/infer", "/infer", "/infer"]);
   assert.equal(purse.payments.length, 1);
+});
+
+test("a client at work on an earlier toll of redeem mode redeems it before it pays for admission", async () => {
+  let isRedeemed = false;
+  gateway.handlers["/infer"] = async (request, response) => {
+    const admission = { mode: "redeem", admission: true };
+    const isFirst = gateway.requests.length === 1;
+    if (isRedeemed) response.end("second");
+    else send402(response, await makeToll(ANSWER, isFirst ? { mode: "redeem", ...WORK } : admission));
+  };
+  gateway.handlers[REDEEM_PATH] = (_, response) => {
+    isRedeemed = true;
+    response.end("first");
+  };
+  const receipts = new Receipts();
+  let sendSecond;
+  const isSecondDue = new Promise((resolve) => (sendSecond = resolve));
+  const first = open({ receipts, progress: sendSecond })(`${gateway.url}/infer`);
+  await isSecondDue;
+  const second = await open({ receipts })(`${gateway.url}/infer`);
+  assert.deepEqual([await (await first).text(), await second.text()], ["first", "second"]);
+  assert.deepEqual(gateway.paths(), ["/infer", "/infer", REDEEM_PATH, "/infer"]);
 });
 
 test("a body that can be sent only once pays for admission, and so does a caller without earlier tolls", async () => {

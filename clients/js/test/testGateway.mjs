@@ -175,7 +175,7 @@ export class TestGateway {
    * those of the requests that were answered, and of the posted ones; `posts` has the number of receipts in each POST.
    * `refuse` may answer a request otherwise, and then returns true; its receipts are not counted.
    */
-  serveSettling({ prefix = "", refuse = async () => false, options = {} } = {}) {
+  serveSettling({ prefix = "", refuse = async () => false, answer = ANSWER, options = {} } = {}) {
     const state = { issued: [], settled: [], posts: [], headers: [] };
     this.handlers[`${prefix}/infer`] = async (request, response) => {
       const returned = request.headers["toll-settle"]?.split(", ") ?? [];
@@ -184,7 +184,7 @@ export class TestGateway {
       state.settled.push(...returned);
       const receipt = Buffer.from(crypto.getRandomValues(new Uint8Array(110)));
       state.issued.push(receipt.toString("base64url"));
-      send402(response, await makeToll(ANSWER, { receipt, ...options }));
+      send402(response, await makeToll(answer, { receipt, ...options }));
     };
     this.handlers[prefix + SETTLE_PATH] = (request, response, body) => {
       const { receipts } = JSON.parse(body);

@@ -144,7 +144,7 @@ function serveByMemory(floorKib = 256) {
   return `${gateway.url}/infer`;
 }
 
-const announcedMemory = () => gateway.requests.map(({ headers }) => headers["toll-accept"].split("memory=")[1]);
+const announcedMemory = () => gateway.requests.map(({ headers }) => /memory=(\d+MiB)/.exec(headers["toll-accept"])[1]);
 
 test("if the machine does not give the memory, the client asks again with less, and from then on", async () => {
   const options = { workerUrl: pageWith(webWorker(1024)), memoryMib: 4 };
@@ -180,7 +180,7 @@ test("slices are limited to a memory whose evaluation is short", async () => {
   const url = serveByMemory();
   const { handlers } = gateway;
   handlers["/infer"] = async (request, response) => {
-    const asksForMuch = request.headers["toll-accept"].endsWith("64MiB");
+    const asksForMuch = request.headers["toll-accept"].includes("memory=64MiB");
     const document = await makeToll(ANSWER, { memoryKib: 256, counters: [3], bound: 64 });
     if (asksForMuch) document.toll.puzzle.m_kib = 65536;
     send402(response, document);
@@ -200,7 +200,7 @@ test("without WebAssembly argon2id is neither announced nor solved", async () =>
   WebAssembly.Module = Module;
   const fetch = tollFetch(undefined, { purse });
   assert.equal(await (await fetch(gateway.serveToll(ANSWER))).text(), ANSWER.body.toString());
-  assert.equal(gateway.requests[0].headers["toll-accept"], "sha256, timelock; mode=sealed; memory=64MiB");
+  assert.match(gateway.requests[0].headers["toll-accept"], /^sha256, timelock; mode=sealed; /);
   await assert.rejects(fetch(gateway.serveToll(ANSWER, { memoryKib: 256 })), /argon2id needs WebAssembly/);
 });
 

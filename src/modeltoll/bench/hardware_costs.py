@@ -13,6 +13,7 @@ import numpy as np
 from modeltoll.names import ARGON2ID, SHA256
 from modeltoll.puzzle.counter import LADDER, MIN_EVALUATIONS
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.puzzle import published_wait
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,12 +91,14 @@ def gpu_argon2id(memory_kib: int) -> float:
 def memory_of(seconds: Floats, suspected: Bools, profile: MachineProfile = DEFAULT_PROFILE) -> Integers:
     """The memory (rows,), in KiB, of argon2id tolls of ``seconds`` (rows,) reference seconds, with default settings.
 
-    The largest rung that leaves enough evaluations, else the lowest; callers under suspicion have higher rungs.
+    The largest rung of which half the published wait holds enough evaluations, else the lowest; callers under suspicion
+    have higher rungs. The stock of precomputed evaluations is taken to be full.
     """
     memory = np.full(len(seconds), LADDER[0], np.int64)
+    waits = np.array([published_wait(second, "coarse") for second in seconds.tolist()])
     for rung in LADDER:
         allowed = rung <= np.where(suspected, _SUSPECTED_KIB, _MAX_KIB)
-        memory[allowed & (seconds * profile.rate(rung) >= MIN_EVALUATIONS)] = rung
+        memory[allowed & (waits / 2 * profile.rate(rung) >= MIN_EVALUATIONS)] = rung
     return memory
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +23,7 @@ from modeltoll.errors import LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.records import Account, DailyUsage, LogEntry
+    from modeltoll.records import Account, DailyUsage, LogEntry, Standing
 
 __all__ = ["commands"]
 
@@ -89,14 +89,20 @@ def list_accounts(
 @commands.command(epilog="Example: modeltoll accounts show sqlite:///modeltoll.db key:alice")
 @with_exit_codes
 def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None, json_file: JsonFile = None) -> None:
-    """Show the account of a caller or a group: totals, leaks, p-value counts, and today's use of its quota."""
-    found, usage = _with_ledger(ledger, lambda store: _accounts_and_usage(store, caller, model))
+    """Show the account of a caller or a group: totals, leaks, p-value counts, standing, and today's use of its quota."""
+    found = _with_ledger(ledger, lambda store: _read_caller(store, caller, model))
+    usage = found.usage
     if json_file is not None:
-        usage_json = {"rows_today": usage.rows, "work_seconds_today": usage.work}
-        write_json([_account_json(account) | usage_json for account in found], json_file)
+        over_all_models = _standing_json(found.standing) | {
+            "rows_today": usage.rows,
+            "work_seconds_today": usage.work,
+        }
+        write_json([_account_json(account) | over_all_models for account in found.accounts], json_file)
     if json_file != "-":
-        for account in found:
+        for account in found.accounts:
             print_table((escape(f"{account.caller.name}, model {account.model}"), ""), _account_facts(account))
+        if not found.accounts[0].caller.is_group:
+            print_table((escape(f"{caller}, over all models"), ""), _standing_facts(found.standing))
         if usage.rows:
             out_of = f"{usage.rows:,} rows and {usage.work:,.3f} s of work"
             note.print(escape(f"today {caller} has used {out_of} of its daily quota, over all models"), soft_wrap=True)
@@ -105,7 +111,7 @@ def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = No
 @commands.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
 @with_exit_codes
 def reset(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None) -> None:
-    """Delete the account of a caller or a group, so that it starts empty. The log and today's quota usage stay."""
+    """Delete the account of a caller or a group, and the caller's standing. The log and today's quota usage stay."""
     models = _with_ledger(ledger, lambda store: _reset(store, caller, model))
     note.print(escape(f"{caller}: account deleted for {', '.join(models)}"), soft_wrap=True)
 
@@ -179,10 +185,24 @@ async def _accounts_of(store: Ledger, name: str, model: str | None) -> Sequence[
     return known
 
 
-async def _accounts_and_usage(store: Ledger, name: str, model: str | None) -> tuple[Sequence[Account], DailyUsage]:
+@dataclass(frozen=True, slots=True)
+class _CallerState:
+    """What a ledger stores of one caller; usage is that of today."""
+
+    accounts: Sequence[Account]
+    standing: Standing
+    usage: DailyUsage
+
+
+async def _read_caller(store: Ledger, name: str, model: str | None) -> _CallerState:
     from modeltoll.records import Caller  # noqa: PLC0415
 
-    return await _accounts_of(store, name, model), await store.spent(Caller(name), int(time.time() // _DAY))
+    caller = Caller(name)
+    return _CallerState(
+        await _accounts_of(store, name, model),
+        await store.standing(caller),
+        await store.spent(caller, int(time.time() // _DAY)),
+    )
 
 
 async def _reset(store: Ledger, name: str, model: str | None) -> Sequence[str]:
@@ -218,6 +238,24 @@ def _account_json(account: Account) -> dict[str, Any]:
         "leaks": account.leaks,
         "counts": account.counts,
     }
+
+
+def _standing_json(standing: Standing) -> dict[str, Any]:
+    return {
+        "unsettled_seconds": standing.unsettled,
+        "prepaid_seconds": standing.prepaid,
+        "new_account_seconds_paid": standing.new_account,
+        "settled_rows": standing.settled_rows,
+    }
+
+
+def _standing_facts(standing: Standing) -> list[tuple[str, str]]:
+    return [
+        ("unsettled work at the last request, s", f"{standing.unsettled:,.3f}"),
+        ("prepaid work, s", f"{standing.prepaid:,.3f}"),
+        ("paid of the new-account toll, s", f"{standing.new_account:,.3f}"),
+        ("settled rows", f"{standing.settled_rows:,}"),
+    ]
 
 
 def _log_json(number: int, hashed: str, entry: LogEntry) -> dict[str, Any]:

@@ -134,7 +134,7 @@ class TollMiddleware:
 async def _send_with_receipts(call: TollCall, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
     with call.receipts_in(request.headers) as delivery:
         response = await handler(request)
-        delivery.status = response.status
+        delivery.confirm(response.status, response.headers)
     return response
 
 

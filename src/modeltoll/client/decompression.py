@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from io import BytesIO
 
 from modeltoll.errors import TollMalformed
 from modeltoll.wire import MAX_TOLL_BYTES
@@ -50,16 +51,16 @@ def decompressed(raw: bytes, encoding: str) -> bytes:
 
 
 def _inflated(raw: bytes, bits: int) -> bytes:
-    inflater, body, at = zlib.decompressobj(bits), bytearray(), 0
+    inflater, body, at = zlib.decompressobj(bits), BytesIO(), 0
     while not inflater.eof:
         pending = inflater.unconsumed_tail
         if not pending:
             pending, at = raw[at : at + _BLOCK], at + _BLOCK
         if not pending:
             raise zlib.error("the compressed body is incomplete")
-        body += inflater.decompress(pending, _BLOCK)
-        if len(body) > MAX_TOLL_BYTES:
+        body.write(inflater.decompress(pending, _BLOCK))
+        if body.tell() > MAX_TOLL_BYTES:
             raise TollMalformed(f"the toll is larger than {MAX_TOLL_BYTES} bytes")
     if inflater.unused_data or at < len(raw):
         raise TollMalformed("data follows the toll's compressed body")
-    return bytes(body)
+    return body.getvalue()  # without a copy

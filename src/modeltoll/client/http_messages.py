@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.client.decompression import CODINGS
@@ -61,7 +62,7 @@ class BoundedBody:
     """Collects the chunks of a body of at most ``MAX_TOLL_BYTES`` bytes; raises ``TollMalformed`` above that."""
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
+        self._body = BytesIO()
         self._left = MAX_TOLL_BYTES
 
     def check_declared_size(self, size: str) -> None:
@@ -74,11 +75,11 @@ class BoundedBody:
         self._left -= len(chunk)
         if self._left < 0:
             self._refuse()
-        self._chunks.append(chunk)
+        self._body.write(chunk)
 
     def content(self) -> bytes:
         """All chunks as one body."""
-        return b"".join(self._chunks)
+        return self._body.getvalue()  # without a copy
 
     @staticmethod
     def _refuse() -> None:

@@ -104,7 +104,7 @@ class TollTransport(_Base):  # type: ignore[misc]  # one class for two libraries
             return response
         with call.receipts_in(request.headers) as delivery:
             response = transport.handle_request(request)
-            delivery.status = response.status_code
+            delivery.confirm(response.status_code, response.headers)
         return response
 
     def _post(self, settlement: Settlement) -> int:
@@ -205,7 +205,7 @@ class AsyncTollTransport(_Base):  # type: ignore[misc]  # one class for two libr
             return response
         with call.receipts_in(request.headers) as delivery:
             response = await self._inner.handle_async_request(request)
-            delivery.status = response.status_code
+            delivery.confirm(response.status_code, response.headers)
         return response
 
     async def _post(self, settlement: Settlement) -> int:

@@ -115,7 +115,7 @@ class TollAdapter(BaseAdapter):
 def _send_with_receipts(call: TollCall, request: PreparedRequest, send: _Send) -> Response:
     with call.receipts_in(request.headers) as delivery:
         response = send(request)
-        delivery.status = response.status_code
+        delivery.confirm(response.status_code, response.headers)
     return response
 
 

@@ -7,6 +7,7 @@ browser ask it, across origins, or under a name of its own that leads to this ma
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SidecarAccess", "sidecar_access"]
 
+_NAME = re.compile(r"[\w.:-]+")
 _OWN_SITE = ("same-origin", "none")  # of Sec-Fetch-Site; none: typed into the address bar
 
 
@@ -78,7 +80,7 @@ def sidecar_access(hosts: Iterable[str] = (), origins: Iterable[str] = ()) -> Si
     faults = [
         f"--host-name: {host!r} is not a host name or address; leave out scheme, port and path"
         for host in hosts
-        if not host or _host_name(f"[{host}]" if ":" in host else host) != host.lower().rstrip(".")
+        if not _NAME.fullmatch(host) or _host_name(f"[{host}]" if ":" in host else host) != host.lower().rstrip(".")
     ]
     for origin in origins:
         scheme, _, rest = origin.partition("://")

@@ -21,14 +21,16 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(slots=True)
 class Delivery:
-    """Receipts on their way; the driver sets ``status`` to that of the response. 0: there was none."""
+    """Receipts on their way, until the driver has the response and calls ``confirm``."""
 
-    status: int = 0
+    counted: bool = False
 
-    @property
-    def counted(self) -> bool:
-        """Whether a gateway read the receipts: it answered, or asked for a toll. Refusals come before that."""
-        return 200 <= self.status < 300 or self.status == wire.STATUS
+    def confirm(self, status: int, headers: Mapping[str, str]) -> None:
+        """See whether a gateway read the receipts: it asks for a toll, or says that the answer is one of its own.
+
+        It reads none with a request that it refuses, and with requests that it passes on, for example for metadata.
+        """
+        self.counted = status == wire.STATUS or wire.RECEIPT_HEADER.lower() in {name.lower() for name in headers}
 
 
 class TollCall:

@@ -69,7 +69,8 @@ def pate(file: Path) -> LeakMeasure:
     Raises:
         CalibrationError: the file cannot be used.
     """
-    return PateMeasure(*load_voters(file))
+    voters, teachers, width = load_voters(file)
+    return PateMeasure(voters, teachers, input_width=width)
 
 
 def tokens() -> LeakMeasure:

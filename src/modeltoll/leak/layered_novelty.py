@@ -135,6 +135,11 @@ class LayeredNovelty:
         self._extractor, self._views, self._k, self._power = extractor, views, k, power
         self._searches = [Neighbours(view.points) for view in views]
 
+    @property
+    def input_width(self) -> int:
+        """How many numbers a row has."""
+        return self._extractor.dimensions
+
     def measure(self, evidence: Evidence) -> Floats:
         """The novelty of each row's input, shape (rows,), 0 or more.
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LeakMeasure", "reads_inputs_alone"]
+__all__ = ["LeakMeasure", "input_width", "reads_inputs_alone"]
 
 
 class LeakMeasure(Protocol):
     """A pure function from evidence to leaks, without state.
 
     A measure that reads inputs only may set the attribute ``inputs_alone`` to True. The gateway then computes it while
-    it waits for the upstream.
+    it waits for the upstream. A measure of inputs may have the attribute ``input_width``, how many numbers a row must have;
+    the gateway then refuses other rows before it asks the upstream.
     """
 
     @property
@@ -35,3 +36,9 @@ class LeakMeasure(Protocol):
 def reads_inputs_alone(measure: LeakMeasure) -> bool:
     """Whether a measure declares that it reads inputs only."""
     return getattr(measure, "inputs_alone", False) is True
+
+
+def input_width(measure: LeakMeasure) -> int | None:
+    """How many numbers the measure declares that a row of inputs must have; None where it does not say."""
+    width = getattr(measure, "input_width", None)
+    return width if isinstance(width, int) else None

@@ -99,6 +99,11 @@ class NoveltyMeasure:
         self._search = search
         self._embed = embed
 
+    @property
+    def input_width(self) -> int:
+        """How many numbers a row has."""
+        return self._fitted.dimensions
+
     def measure(self, evidence: Evidence) -> Floats:
         """The novelty of each row's input, shape (rows,), 0 or more.
 

@@ -100,10 +100,21 @@ class PateMeasure:
 
     inputs_alone: ClassVar[bool] = True
 
-    __slots__ = ("_voters", "name", "readout", "teachers")
+    __slots__ = ("_voters", "input_width", "name", "readout", "teachers")
 
-    def __init__(self, voters: Voters, teachers: int, readout: VoteReadout | None = None, name: str = "pate") -> None:
-        """``voters`` gives ``teachers`` votes per row. ``readout`` defaults to ``rdp`` at sigma = teachers / 25."""
+    def __init__(
+        self,
+        voters: Voters,
+        teachers: int,
+        readout: VoteReadout | None = None,
+        name: str = "pate",
+        input_width: int | None = None,
+    ) -> None:
+        """``voters`` gives ``teachers`` votes per row, which has ``input_width`` numbers (None: not known).
+
+        ``readout`` defaults to ``rdp`` at sigma = teachers / 25.
+        """
+        self.input_width = input_width
         self.name = name
         self.teachers = teachers
         self.readout = vote_readout(teachers, readout)

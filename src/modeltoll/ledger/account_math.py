@@ -16,7 +16,7 @@ from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from modeltoll.records import GROUP_SCHEMES, Account, Caller, DailyUsage
+from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, Account, Caller, DailyUsage
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from modeltoll.records import Charge, DailyQuota, LogEntry
 
 __all__ = [
-    "FINGERPRINT_BYTES",
     "HALF_LIFE",
     "SKETCH_SIZE",
     "affected_accounts",
@@ -44,7 +43,6 @@ __all__ = [
 
 HALF_LIFE = 30 * 86_400.0  # seconds in which a row's count halves
 SKETCH_SIZE = 4096  # number of latest distinct fingerprints in an account's sketch
-FINGERPRINT_BYTES = 8
 
 
 def check_names(caller: Caller, model: str) -> None:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger.account_math import check_names
-from modeltoll.records import Admission, Standing
+from modeltoll.records import RECEIPT_BYTES, Admission, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from modeltoll.records import Adjustment, Caller, Receipt, Reservation
 
 __all__ = [
-    "RECEIPT_BYTES",
     "adjust",
     "check_adjustment",
     "check_settlement",
@@ -28,7 +27,6 @@ __all__ = [
     "unexpired",
 ]
 
-RECEIPT_BYTES = 16  # of a receipt's identity
 _LARGEST, _SMALLEST = 1e15, 1e-100  # of a number that is not 0: no product of two of them overflows or underflows
 _MAX_ROWS = 2**31  # of a receipt
 _DAY = 86_400.0  # seconds in which one credit drains

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modeltoll.ledger import account_math
 from modeltoll.ledger.row_codec import decode_account, json_text, signed_fingerprint
 from modeltoll.ledger.sqlite_sweep import delete_account
-from modeltoll.records import GROUP_SCHEMES, Caller
+from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, Caller
 
 if TYPE_CHECKING:
     import sqlite3
@@ -131,4 +131,4 @@ def _unpack(blob: bytes) -> tuple[float, ...]:
 
 
 def _fingerprint(number: int) -> bytes:
-    return number.to_bytes(account_math.FINGERPRINT_BYTES, "big", signed=True)
+    return number.to_bytes(FINGERPRINT_BYTES, "big", signed=True)

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger import settlement_math
-from modeltoll.records import Adjustment, Receipt, Reservation, Standing
+from modeltoll.records import RECEIPT_BYTES, Adjustment, Receipt, Reservation, Standing
 from modeltoll.testing.ledger_charges import NOW
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Step = tuple[tuple[Receipt, ...], Reservation | None, float] | Adjustment
 
 def new_receipt(unsettled: float = 0.0, rows: int = 1, expires: float = NOW + _DAY) -> Receipt:
     """A receipt that was never counted."""
-    return Receipt(_SOURCE.randbytes(settlement_math.RECEIPT_BYTES), expires, unsettled, rows)
+    return Receipt(_SOURCE.randbytes(RECEIPT_BYTES), expires, unsettled, rows)
 
 
 def random_history(rng: random.Random, steps: int, start: float = NOW) -> list[Step]:
@@ -50,7 +50,7 @@ def random_history(rng: random.Random, steps: int, start: float = NOW) -> list[S
 
 
 def _random_receipt(rng: random.Random, at: float) -> Receipt:
-    identity = _SOURCE.randbytes(settlement_math.RECEIPT_BYTES)
+    identity = _SOURCE.randbytes(RECEIPT_BYTES)
     paid = rng.choice(((0.0, 0.0), (rng.choice(_SECONDS), 0.0), (rng.random(), rng.choice(_SECONDS))))
     return Receipt(identity, at + rng.choice((-1.0, 0.0, 5.0, _DAY)), rng.choice(_SECONDS), rng.randrange(2000), *paid)
 

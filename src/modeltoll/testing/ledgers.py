@@ -47,7 +47,7 @@ def check_ledger(make: LedgerFactory, *, survives_reopen: bool) -> None:
 
 async def _log_entries_add_work_and_lines(make: LedgerFactory) -> None:
     """Log entries add their work to the account; the log returns them unchanged, in order, page by page."""
-    caller, other = Caller("key:suite-bills"), Caller("net:198.51.100.7")
+    caller, other = Caller("key:suite-bills"), Caller("net:198.51.100.0/24")
     async with open_ledger(make, caller, other) as ledger:
         start = await _last_line(ledger)
         await ledger.charge(caller, make_charge(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,13 @@ import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.records import Answer
+from modeltoll.testing.protocol_mutations import (
+    first_of_each,
+    mutations,
+    reversed_members,
+    with_member_twice,
+    with_unknown_members,
+)
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
@@ -19,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ProtocolTrial", "check_protocol"]
 
-_MUTATION_COUNT, _MAX_MESSAGE = 300, 1000  # mutations per body; characters of an error message, at most
+_MAX_MESSAGE = 1000  # characters of an error message, at most
+_FINGERPRINT_BYTES = 32
+_ROUNDED = 2**53  # the first whole number that has the same float of 64 bits as the next one
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,10 @@ class ProtocolTrial:
         answer: writes the model server's answer, given scores (rows, 4).
         scores_of: returns these scores from the evidence.
         partial: whether an answer may hold only some of the scores.
+        reorder: writes the same request with the named inputs in another order; None: it has none.
+        integers: writes a request of rows of one whole number each; None: the protocol takes none.
         seed: seed of scores and mutations.
+        mutations: how many mutated requests are read, and as many answers.
     """
 
     protocol: ServingProtocol
@@ -43,7 +55,10 @@ class ProtocolTrial:
     answer: Callable[[Floats], Answer]
     scores_of: Callable[[Evidence], Floats | None] = lambda evidence: evidence.scores
     partial: bool = False
+    reorder: Callable[[Any], bytes] | None = None
+    integers: Callable[[list[int]], bytes] | None = None
     seed: int = 0
+    mutations: int = 300
 
     @property
     def numbers(self) -> Floats | None:
@@ -65,11 +80,15 @@ def check_protocol(trial: ProtocolTrial) -> None:
     scores = rng.dirichlet(np.ones(4), size=len(trial.inputs))
     _check_routes(protocol)
     _check_request(trial, parsed)
+    _check_same_request(trial, parsed)
+    _check_other_requests(trial, body)
+    _check_integers(trial)
     _check_evidence(trial, parsed, scores)
+    _check_whole_answer(trial, parsed, scores)
     _check_errors(protocol)
-    for mutated in _mutations(body, rng):
+    for mutated in mutations(body, rng, trial.mutations):
         _check_mutated_request(protocol, service, mutated)
-    for mutated in _mutations(answer(scores).body, rng):
+    for mutated in mutations(answer(scores).body, rng, trial.mutations):
         _check_mutated_answer(trial, parsed, replace(answer(scores), body=mutated))
 
 
@@ -103,17 +122,81 @@ def _check_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
         assert np.array_equal(parsed.inputs, inputs), "the inputs were read as other numbers"
         reordered_inputs = np.vstack([inputs[::-1], inputs[:1]])
     assert len(fingerprints) == len(inputs), "the numbers of fingerprints and rows differ"
-    assert {len(one) for one in fingerprints} == {8}, "a fingerprint is not 8 bytes long"
+    assert {len(one) for one in fingerprints} == {_FINGERPRINT_BYTES}, "a fingerprint is not 32 bytes long"
     assert len(set(fingerprints)) == len(fingerprints), "different rows have the same fingerprint"
     reordered = protocol.read(trial.encode_request(reordered_inputs), service)
     assert reordered.fingerprints == (*fingerprints[::-1], fingerprints[0]), (
         "a fingerprint depends on the row's position"
     )
+    _refuses(trial, trial.encode_request(inputs), "more rows than ``max_rows``", max_rows=len(inputs) - 1)
+
+
+def _refuses(trial: ProtocolTrial, body: bytes, what: str, **changes: Any) -> None:
+    """``read`` raises ``RequestError`` for a request."""
     try:
-        protocol.read(trial.encode_request(inputs), replace(service, max_rows=len(inputs) - 1))
+        trial.protocol.read(body, replace(trial.service, **changes))
     except RequestError:
         return
-    raise AssertionError("more rows than ``max_rows`` were read")
+    raise AssertionError(f"{what} were read")
+
+
+def _check_same_request(trial: ProtocolTrial, parsed: ParsedRequest) -> None:
+    """The order of members and of named inputs, and JSON's white space, change neither inputs nor fingerprints."""
+    body = trial.encode_request(trial.inputs)
+    bodies = [] if trial.reorder is None else [trial.reorder(trial.inputs)]
+    if _is_json(body):
+        bodies += [
+            json.dumps(reversed_members(json.loads(body))).encode(),
+            json.dumps(json.loads(body), indent=2).encode(),
+        ]
+    for other in bodies:
+        found = trial.protocol.read(other, trial.service)
+        assert found.fingerprints == parsed.fingerprints, (
+            "a fingerprint depends on the order of what the model reads by name"
+        )
+        if parsed.inputs is not None:
+            assert found.inputs is not None, "the inputs of a request in another order were not read"
+            assert np.array_equal(found.inputs, parsed.inputs), (
+                "the inputs depend on the order of what the model reads by name"
+            )
+        assert found.answer_bound == parsed.answer_bound, "the answer's bound depends on the order of members"
+
+
+def _check_other_requests(trial: ProtocolTrial, body: bytes) -> None:
+    """A member that is not known, or a second one of a name, is refused at every depth."""
+    if not _is_json(body) or not isinstance(json.loads(body), dict):
+        return
+    for changed in (*with_unknown_members(body, 1), *with_unknown_members(body, "a")):
+        _refuses(trial, changed, "members that are not known")
+    for changed in with_member_twice(body):
+        _refuses(trial, changed, "members of one name")
+
+
+def _check_integers(trial: ProtocolTrial) -> None:
+    """Whole numbers of 64 bits are exact in fingerprints, though the inputs are floats."""
+    if trial.integers is None:
+        return
+    numbers = [_ROUNDED, _ROUNDED + 1, -_ROUNDED - 1, 2**63 - 1, 2**63 - 2, -(2**63)]
+    parsed = trial.protocol.read(trial.integers(numbers), trial.service)
+    assert len(set(parsed.fingerprints)) == len(numbers), "different whole numbers have the same fingerprint"
+    for number in (2**64, 10**400):
+        _refuses(trial, trial.integers([number]), "whole numbers beyond 64 bits")
+
+
+def _check_whole_answer(trial: ProtocolTrial, parsed: ParsedRequest, scores: Floats) -> None:
+    """An unknown member of an answer is refused, at every depth; the answer is no longer than its bound."""
+    answer = trial.answer(scores)
+    if parsed.answer_bound is not None:
+        assert len(answer.body) <= parsed.answer_bound, "the answer is longer than its bound"
+    if not _is_json(answer.body):
+        return
+    for value in (0.5, "a", [0.5]):
+        for body in with_unknown_members(answer.body, value):
+            try:
+                trial.protocol.evidence(parsed, replace(answer, body=body), trial.service)
+            except AnswerError:
+                continue
+            raise AssertionError(f"an answer with {value!r} in a member that is not measured was accepted")
 
 
 def _check_evidence(trial: ProtocolTrial, parsed: ParsedRequest, scores: Floats) -> None:
@@ -167,6 +250,10 @@ def _check_mutated_request(protocol: ServingProtocol, service: ServiceDescriptio
     except RequestError:
         return
     assert 1 <= len(parsed.fingerprints) <= service.max_rows, "a parsed request without rows, or with too many"
+    assert {len(one) for one in parsed.fingerprints} == {_FINGERPRINT_BYTES}, "a fingerprint is not 32 bytes long"
+    if _is_json(body):
+        first = json.loads(body, object_pairs_hook=first_of_each)
+        assert first == json.loads(body), "a request was read that readers of JSON read differently"
     if parsed.inputs is not None:
         assert len(parsed.inputs) == len(parsed.fingerprints), "inputs and fingerprints differ in number"
         assert np.isfinite(parsed.inputs).all(), "an input is not finite"
@@ -188,13 +275,10 @@ def _check_mutated_answer(trial: ProtocolTrial, parsed: ParsedRequest, answer: A
         assert (sums <= 1.0 + 1e-9).all() if trial.partial else np.allclose(sums, 1.0), "scores do not sum to 1"
 
 
-def _mutations(body: bytes, rng: np.random.Generator) -> Iterator[bytes]:
-    """The body truncated, with bytes changed, removed or inserted, or with a part doubled."""
-    yield from (b"", body[:-1], body + body, b"\xff" + body, b"[" * 200_000, b"null", b"{}", b"[]")
-    alphabet = b'0123456789-.eE+"{}[]:,nulltrefasNaInity \\\x00\xff'
-    for _ in range(_MUTATION_COUNT):
-        start = int(rng.integers(len(body)))
-        end = min(len(body), start + int(rng.integers(1, 12)))
-        noise = bytes(rng.choice(np.frombuffer(alphabet, np.uint8), size=int(rng.integers(0, 6))))
-        choices = (body[:start], body[:start] + noise + body[end:], body[:start] + noise + body[start:])
-        yield (*choices, body[:end] + body[start:])[int(rng.integers(4))]
+def _is_json(body: bytes) -> bool:
+    """Whether a body is one JSON document, by a reader that is not strict."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True

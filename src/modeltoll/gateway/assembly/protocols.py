@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import SettingsError
-from modeltoll.gateway.protocols.protocol import Routes, ServiceDescription
+from modeltoll.gateway.protocols.protocol import DeclaredInput, Routes, ServiceDescription
 from modeltoll.gateway.protocols.registry import PROTOCOLS
 from modeltoll.plugins import call_factory, check_made
 
@@ -69,9 +69,10 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         max_rows=max_rows,
         partial=output.partial,
         labels=output.labels,
-        columns=model.columns,
         served_as=model.served_as,
         versions=model.versions,
+        inputs=tuple(DeclaredInput(one.name, one.width, one.datatype) for one in model.inputs),
+        allow_members=model.allow_members,
         logprobs=output.logprobs,
     )
 

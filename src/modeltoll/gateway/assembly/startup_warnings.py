@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.gateway.core.request import SHADOW
+from modeltoll.gateway.protocols.registry import PROTOCOLS
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple
             warnings += _tariff_warnings(name, tariff.calibration, settings.models[name].weights)
         else:
             warnings.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
+        if PROTOCOLS.find(settings.models[name].protocol).named_inputs and not settings.models[name].inputs:
+            warnings.append(
+                f"models.{name}.inputs: not declared; measures of inputs refuse requests of more than one named input, "
+                "for nothing says in which order the model reads them"
+            )
         if settings.models[name].mode == SHADOW:
             warnings.append(f"models.{name}.mode: shadow: everything is measured and logged, nothing is charged")
     return tuple(warnings)

@@ -29,8 +29,18 @@ from modeltoll.gateway.core.request import (
 from modeltoll.gateway.core.settlement import Settlement
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
-from modeltoll.ledger.account_math import FINGERPRINT_BYTES
-from modeltoll.records import Account, Adjustment, Admission, Answer, Caller, Charge, Leaks, LogEntry, Work
+from modeltoll.records import (
+    FINGERPRINT_BYTES,
+    Account,
+    Adjustment,
+    Admission,
+    Answer,
+    Caller,
+    Charge,
+    Leaks,
+    LogEntry,
+    Work,
+)
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
@@ -74,9 +84,9 @@ class Gate:
                 be released.
         """
         model, tariff = self.config.served_model, self.config.current_tariff
-        parsed = await read_off_loop(
-            len(request.body), model.protocol.read, request.body, model.service, request.content_type
-        )
+        parsed = await read_off_loop(len(request.body), model.read, request.body, request.content_type)
+        if request.path != model.infer_path:  # another version answers differently: its rows are rows of their own
+            parsed = _of_version(parsed, request.path)
         rows = len(parsed.fingerprints)
         await self._with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
@@ -151,6 +161,7 @@ class Gate:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
         in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission))
+        work = _with_new_account(work, request.payment)
         in_ledger = in_ledger and await self._bill(request.caller, measured, work, (mode, adjustment))
         return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
 
@@ -276,3 +287,16 @@ def _unknown_account(caller: Caller, charge: Charge) -> Account:
     measures, bins = charge.shape
     counts = ((0.0,) * bins,) * measures
     return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)
+
+
+def _with_new_account(work: Work, payment: Receipt | None) -> Work:
+    """The work of a request with what its admission toll asked of the new-account toll."""
+    if payment is None or not payment.new_account:
+        return work
+    return replace(work, seconds=work.seconds + payment.new_account, new_account_seconds=payment.new_account)
+
+
+def _of_version(parsed: ParsedRequest, path: str) -> ParsedRequest:
+    """The same request with the fingerprints of rows that are asked at this path."""
+    fingerprints = tuple(blake2b(one + path.encode(), digest_size=len(one)).digest() for one in parsed.fingerprints)
+    return replace(parsed, fingerprints=fingerprints)

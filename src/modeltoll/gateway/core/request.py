@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import AnswerError
+from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.protocols.protocol import JSON
+from modeltoll.leak.measure import input_width
+from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -94,6 +96,19 @@ class ServedModel:
     def ready_path(self) -> str:
         """The model server's path for readiness."""
         return self.protocol.routes.ready.format(model=self.service.model)
+
+    def read(self, body: bytes, content_type: str = JSON) -> ParsedRequest:
+        """Read a request, and check that the measures can read its rows, before the model server is asked.
+
+        Raises:
+            RequestError: it cannot be read, or its rows are of another width than the measures' private data.
+        """
+        parsed = self.protocol.read(body, self.service, content_type)
+        if parsed.inputs is not None and self.service.kind != EMBEDDINGS:  # whose measures read the answer's vectors
+            for width in filter(None, map(input_width, self.measures)):
+                if parsed.inputs.shape[1] != width:
+                    raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
+        return parsed
 
     def leaks(self, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:
         """The leaks of each row under each measure, (rows, measures). Leaks in ``early`` are not measured again.

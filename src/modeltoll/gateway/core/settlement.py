@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts, seal_receipt
-from modeltoll.ledger.settlement_math import RECEIPT_BYTES
-from modeltoll.records import Adjustment, Admission, Receipt, Reservation
+from modeltoll.pricing.tariff import new_account_share
+from modeltoll.records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Priced", "Settlement"]
 
-_NEW_ACCOUNT_ROWS = 10  # a request of k rows owes k / _NEW_ACCOUNT_ROWS of the new-account toll
 _ROUNDING = 1e-9  # of a price; less than that is not asked
 
 
@@ -56,7 +55,7 @@ class Settlement:
             rows * unit,
             self._terms.at(caller, unit),
             tariff.new_account_seconds(caller),
-            min(1.0, rows / _NEW_ACCOUNT_ROWS),
+            new_account_share(rows),
         )
         counted = self._opened(caller, receipts)
         if payment is not None:

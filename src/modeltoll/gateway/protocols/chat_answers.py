@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from modeltoll.errors import AnswerError
@@ -24,12 +25,13 @@ from modeltoll.gateway.protocols.request_members import has_value
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
-    from modeltoll.records import Floats
+    from modeltoll.records import Answer, Floats
 
-__all__ = ["MOST", "check_members", "check_token_count", "measured_tokens", "token_logprobs"]
+__all__ = ["MOST", "check_members", "check_token_count", "load_chat", "measured_tokens", "token_logprobs"]
 
 MOST = 20  # log-probabilities per token that the API gives at most
 _ROUNDING = 1e-3
+_LEAST = -1000.0  # a log-probability whose probability is 0 in 64 bits
 _END_TOKENS = 2  # of a completion: tokens that end it are counted by some servers and not reported
 _TEXT = frozenset(("content", "refusal", "reasoning_content", "reasoning"))
 _ASCII = 0x80
@@ -82,6 +84,18 @@ _CALL: Mapping[str, ValueCheck] = {
 _FUNCTION: Mapping[str, ValueCheck] = dict.fromkeys(("name", "arguments", "input"), is_anything)
 _SHOWS_MORE = "the model server's answer shows more of a token than its log-probabilities"
 _TOKEN = frozenset(("token", "logprob", "bytes", "top_logprobs", "id"))
+
+
+def load_chat(answer: Answer) -> Any:
+    """The document of an answer. It is written anew before it goes out, so that a member that the server repeats is gone.
+
+    Raises:
+        AnswerError: it is not JSON, or holds a number or a text that JSON has not.
+    """
+    try:
+        return msgspec.json.decode(answer.body)
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+        raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
 
 
 def check_members(document: dict[str, Any], choices: list[dict[str, Any]], service: ServiceDescription) -> None:
@@ -169,7 +183,7 @@ def _probability(item: object) -> float:
     value = item.get("logprob") if isinstance(item, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool) or not value <= _ROUNDING:
         raise AnswerError("the model server's answer holds a log-probability that is not a number of 0 or less")
-    return math.exp(min(value, 0.0))
+    return math.exp(max(min(value, 0.0), _LEAST))
 
 
 def _written(token: dict[str, Any]) -> bytes:

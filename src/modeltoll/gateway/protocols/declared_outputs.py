@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["declared_inputs", "declared_row_inputs"]
+__all__ = ["declared_output", "declared_row_outputs"]
 
 
-def declared_inputs(outputs: Mapping[str, Any], service: ServiceDescription) -> Any:
+def declared_output(outputs: Mapping[str, Any], service: ServiceDescription) -> Any:
     """The declared output among named ones.
 
     Raises:
@@ -30,13 +30,13 @@ def declared_inputs(outputs: Mapping[str, Any], service: ServiceDescription) -> 
     return outputs[service.output]
 
 
-def declared_row_inputs(rows: object, service: ServiceDescription) -> object:
+def declared_row_outputs(rows: object, service: ServiceDescription) -> object:
     """The declared output of each row: the row itself or, where rows are objects, its member of that name.
 
     An object of all declared labels is one row of scores, in their order.
 
     Raises:
-        AnswerError: as ``declared_inputs``.
+        AnswerError: as ``declared_output``.
     """
     if not isinstance(rows, list) or not any(isinstance(row, dict) for row in rows):
         return rows
@@ -44,4 +44,4 @@ def declared_row_inputs(rows: object, service: ServiceDescription) -> object:
         raise AnswerError("the model server's answer has rows of different kinds")
     if service.labels and all(row.keys() == set(service.labels) for row in rows):
         return [[row[label] for label in service.labels] for row in rows]
-    return [declared_inputs(row, service) for row in rows]
+    return [declared_output(row, service) for row in rows]

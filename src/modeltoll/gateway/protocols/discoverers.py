@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from modeltoll.gateway.protocols.probe import (
     MODEL_NAME,
     DiscoveredModel,
     Probe,
+    described_inputs,
     dimensions_of,
     kind_of_scores,
     member_at,
@@ -24,12 +26,13 @@ from modeltoll.gateway.protocols.probe import (
     sample_rows,
     with_scores,
 )
-from modeltoll.gateway.protocols.protocol import ServiceDescription
+from modeltoll.gateway.protocols.protocol import DeclaredInput, ServiceDescription
 from modeltoll.gateway.protocols.registry import SAMPLE_TEXT
 from modeltoll.gateway.protocols.tensorflow_serving import TensorFlowServing
 
 __all__ = ["mlflow", "oip", "openai", "text_embeddings_inference", "v1"]
 
+_COLUMN = re.compile(r"'([^'\\]+)': \w+ \((?:required|optional)\)")  # of a signature in MLflow's errors
 _SURE = re.compile(r"prob|softmax", re.IGNORECASE)
 
 
@@ -56,13 +59,14 @@ async def _oip_model(probe: Probe, name: str) -> DiscoveredModel | None:
     chosen = next((output for output in scores if _SURE.search(output["name"])), scores[0])["name"]
     others = tuple(output["name"] for output in named if output["name"] != chosen)
     guess = "no answer was seen: declare what the output holds"
-    find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess)
-    dimensions = dimensions_of(json.dumps(described).encode())
+    metadata = json.dumps(described).encode()
+    inputs, dimensions = described_inputs(metadata), dimensions_of(metadata)
+    find = DiscoveredModel(name, "oip", "probabilities", chosen, others=others, guessed=guess, inputs=inputs)
     if dimensions is None:
         return find
-    service, protocol = ServiceDescription(name, chosen, "probabilities"), OpenInference()
+    service, protocol = ServiceDescription(name, chosen, "probabilities", inputs=inputs), OpenInference()
     try:
-        request = protocol.ask(sample_rows(dimensions), json.dumps(described).encode(), service)
+        request = protocol.ask(sample_rows(dimensions), metadata, service)
         answer = await probe.post(f"/v2/models/{name}/infer", json.loads(request))
     except AnswerError:
         return find
@@ -143,19 +147,27 @@ async def _v1_model(probe: Probe, name: str) -> DiscoveredModel | None:
         return None
     find = DiscoveredModel(name, "v1", "probabilities", guessed="no answer was seen: declare what the predictions hold")
     signature = member_at(await probe.get(f"/v1/models/{name}/metadata"), "metadata", "signature_def", "signature_def")
-    inputs = member_at(signature, "serving_default", "inputs")
-    shapes = [member_at(each, "tensor_shape", "dim") for each in inputs.values()] if isinstance(inputs, dict) else []
-    try:
-        sizes = [int(member_at(size, "size")) for size in shapes[0][1:]] if len(shapes) == 1 else []
-    except (TypeError, ValueError):
-        sizes = []
-    if not sizes or min(sizes) < 1:
+    listed = member_at(signature, "serving_default", "inputs")
+    named = listed.items() if isinstance(listed, dict) else ()
+    inputs = tuple(DeclaredInput(each, _signature_width(tensor)) for each, tensor in named if each)
+    find = replace(find, inputs=inputs)
+    widths = [each.width for each in inputs]
+    if not widths or None in widths:
         return find
-    service = ServiceDescription(name, "", "probabilities")
-    request = TensorFlowServing().ask(sample_rows(math.prod(sizes)), b"", service)
+    service = ServiceDescription(name, "", "probabilities", inputs=inputs)
+    request = TensorFlowServing().ask(sample_rows(sum(width or 0 for width in widths)), b"", service)
     return with_scores(
         find, member_at(await probe.post(f"/v1/models/{name}:predict", json.loads(request)), "predictions")
     )
+
+
+def _signature_width(tensor: Any) -> int | None:
+    """How many numbers of a signature's tensor one row holds; None where its shape is open."""
+    try:
+        sizes = [int(member_at(size, "size")) for size in member_at(tensor, "tensor_shape", "dim")[1:]]
+    except (TypeError, ValueError):
+        return None
+    return math.prod(sizes) if min(sizes, default=1) > 0 else None
 
 
 # MLflow
@@ -164,8 +176,8 @@ async def _v1_model(probe: Probe, name: str) -> DiscoveredModel | None:
 async def mlflow(probe: Probe, model: str | None) -> Sequence[DiscoveredModel]:
     if not (await probe.ready("/ping") and await probe.ready("/version")):
         return ()
-    return [
-        DiscoveredModel(
-            model or "model", "mlflow", "probabilities", guessed="no answer was seen: declare what the predictions hold"
-        )
-    ]
+    guess = "no answer was seen: declare what the predictions hold"
+    refusal = await probe.refusal("/invocations", {"dataframe_split": {"columns": [], "data": []}})
+    columns = _COLUMN.findall(refusal.partition("with schema")[2])  # a model with a signature says what it misses
+    inputs = tuple(DeclaredInput(column, 1) for column in dict.fromkeys(columns))
+    return [DiscoveredModel(model or "model", "mlflow", "probabilities", guessed=guess, inputs=inputs)]

@@ -12,7 +12,7 @@ from jmespath.exceptions import JMESPathError
 from modeltoll.errors import AnswerError, RequestError, SettingsError
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.rows import classification_evidence, parsed_request
-from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_request
+from modeltoll.gateway.protocols.strict_json import canonical, error_text_at, load_answer, load_request
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
@@ -20,20 +20,26 @@ if TYPE_CHECKING:
 __all__ = ["JsonPath", "from_settings"]
 
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME_IN_EXPRESSION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WHOLE = "@"
 _ERROR_MEMBERS = ("error", "detail", "message")
 
 
-def _numbers_in(value: object, unmeasured: tuple[str, ...]) -> int:
-    """How many numbers a document holds, without those below members that are not measured."""
+def _leaves(value: object, left_out: tuple[str, ...] = ()) -> int:
+    """How many numbers, texts, truths, nulls and empty lists and objects a document holds.
+
+    What is below members that are ``left_out`` is not counted.
+    """
     count, left = 0, [value]
     while left:
         item = left.pop()
-        if isinstance(item, dict):
-            left += [member for name, member in item.items() if name not in unmeasured]
-        elif isinstance(item, list):
-            left += item
-        elif isinstance(item, (int, float)) and not isinstance(item, bool):
+        if isinstance(item, dict) and item:
+            left += [member for name, member in item.items() if name not in left_out]
+        elif isinstance(item, list) and item:
+            nested = [one for one in item if isinstance(one, (dict, list))]
+            count += len(item) - len(nested)
+            left += nested
+        else:
             count += 1
     return count
 
@@ -58,19 +64,30 @@ class JsonPath:
             raise SettingsError([f"json: not a JMESPath expression: {error}"]) from None
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a request; members that the expression does not find are forwarded unchanged."""
+        """Read a request, which holds what the expression finds and the members that the settings allow."""
         del content_type
-        document = load_request(body)
+        document, context = load_request(body), b""
+        if isinstance(document, dict):
+            allowed = {name: document.pop(name) for name in service.allow_members if name in document}
+            context = canonical(allowed) if allowed else b""
         try:
             found = self._inputs.search(document)
         except (JMESPathError, RecursionError):
             raise RequestError("the request does not hold the inputs where they should be") from None
         if found is None:
             raise RequestError("the request does not hold the inputs where they should be")
-        return parsed_request([found] if self._one else found, service)
+        if _leaves(document) != _leaves(found):
+            raise RequestError(f"{self._other_member(document)} is not served here")
+        return parsed_request([found] if self._one else found, service, context)
+
+    def _other_member(self, document: object) -> str:
+        """A member that the expression does not name, for the message that refuses it."""
+        names = set(_NAME_IN_EXPRESSION.findall(self._inputs_at))
+        others = sorted(document.keys() - names) if isinstance(document, dict) else []
+        return f"the member {others[0][:64]!r} of the request" if others else "what the request has beside its inputs"
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
-        """The scores. Every other number of the answer is below a member of ``service.unmeasured``."""
+        """The scores. Every other number and text of the answer is below a member of ``service.unmeasured``."""
         document = load_answer(answer)
         try:
             found = self._scores.search(document)
@@ -78,9 +95,9 @@ class JsonPath:
             raise AnswerError("the model server's answer cannot be searched", private=str(error)) from None
         rows: Any = [found] if self._one else found
         evidence = classification_evidence(parsed, rows, service)
-        if _numbers_in(document, service.unmeasured) > _numbers_in(rows, ()):
+        if _leaves(document, service.unmeasured) != _leaves(found):
             raise AnswerError(
-                "the model server's answer holds numbers that are not measured",
+                "the model server's answer holds numbers or texts that are not measured",
                 private="let the model server send the scores only, or list the other members in output.unmeasured",
             )
         return evidence

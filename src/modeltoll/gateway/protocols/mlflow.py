@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.declared_outputs import declared_row_inputs
+from modeltoll.gateway.protocols.declared_outputs import declared_row_outputs
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
+from modeltoll.gateway.protocols.request_members import other_members
+from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request, split_rows
 from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_object
 
 if TYPE_CHECKING:
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
 __all__ = ["MlflowScoring"]
 
 _SPLIT, _RECORDS, _INSTANCES, _INPUTS = _FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_PARAMS = "params"
 
 
 def _split(frame: object) -> list[Any]:
     """The rows of a data frame in pandas' split form, each with its columns' names where they are given."""
     if not isinstance(frame, dict) or not {"columns", "index", "data"} >= frame.keys():
         raise RequestError(f"{_SPLIT!r} is not an object of 'columns', 'index' and 'data'")
-    data, columns = frame.get("data"), frame.get("columns")
+    data, columns, index = frame.get("data"), frame.get("columns"), frame.get("index")
     if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         raise RequestError(f"the 'data' of {_SPLIT!r} is not a list of rows")
+    if index is not None and (not isinstance(index, list) or [*map(type, index)] != [int] * len(data)):
+        raise RequestError(f"the 'index' of {_SPLIT!r} is not one whole number per row")
     if columns is None:
         return data
-    if not isinstance(columns, list) or len({str(column) for column in columns}) != len(columns):
+    if not isinstance(columns, list) or not all(type(column) in (str, int) for column in columns):
+        raise RequestError(f"the 'columns' of {_SPLIT!r} are not a list of names")
+    if len(set(map(str, columns))) != len(columns):
         raise RequestError(f"the 'columns' of {_SPLIT!r} are not a list of different names")
     if any(len(row) != len(columns) for row in data):
         raise RequestError(f"a row of {_SPLIT!r} does not have one item per column")
@@ -54,12 +60,17 @@ class MlflowScoring:
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a scoring request; ``params`` are forwarded unchanged."""
+        """Read a scoring request. Each of its ``params`` must be allowed by name; nothing declares what they do."""
         del content_type
         document = load_object(body)
         forms = [form for form in _FORMS if form in document]
-        if len(forms) != 1 or not {*_FORMS, "params"} >= document.keys():
+        if len(forms) != 1:
             raise RequestError(f"the request must have exactly one of {', '.join(_FORMS)}")
+        params = document.get(_PARAMS) or {}
+        if not isinstance(params, dict):
+            raise RequestError(f"{_PARAMS!r} is not an object")
+        context = other_members(document, (*_FORMS, _PARAMS), service, of="the request")
+        context += other_members(params, (), service, of=repr(_PARAMS))
         given = document[forms[0]]
         if forms[0] == _SPLIT:
             rows = _split(given)
@@ -67,20 +78,24 @@ class MlflowScoring:
             rows = _records(given)
         else:
             rows = columns_as_rows(given)
-        return parsed_request(rows, service)
+        return parsed_request(rows, service, context)
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The predictions: rows of scores, or objects of named columns."""
         document = load_answer(answer)
         if not isinstance(document, dict) or document.keys() != {"predictions"}:
             raise AnswerError("the model server's answer must hold 'predictions' and nothing else")
-        return classification_evidence(parsed, declared_row_inputs(document["predictions"], service), service)
+        return classification_evidence(parsed, declared_row_outputs(document["predictions"], service), service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
-        """The form of tensors, or of split frames where columns are declared."""
+        """The form of tensors, or of split frames where there are as many declared inputs as numbers in a row."""
         del metadata
-        if service.columns:
-            return msgspec.json.encode({_SPLIT: {"columns": service.columns, "data": inputs.tolist()}})
+        if len(service.inputs) == inputs.shape[1]:
+            columns = [declared.name for declared in service.inputs]
+            return msgspec.json.encode({_SPLIT: {"columns": columns, "data": inputs.tolist()}})
+        if len(parts := split_rows(inputs, service.inputs)) > 1:
+            named = zip(service.inputs, parts, strict=True)
+            return msgspec.json.encode({_INPUTS: {declared.name: part.tolist() for declared, part in named}})
         return msgspec.json.encode({_INPUTS: inputs.tolist()})
 
     def error(self, message: str) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.oip_requests import MAX_ID, SIZE, read_inference_request
 from modeltoll.gateway.protocols.oip_tensors import (
     BROKEN,
     DIMENSIONS,
@@ -21,8 +21,8 @@ from modeltoll.gateway.protocols.oip_tensors import (
 )
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
-from modeltoll.gateway.protocols.strict_json import load_object
+from modeltoll.gateway.protocols.rows import split_rows
+from modeltoll.gateway.protocols.strict_json import load_json_answer
 from modeltoll.leak.scores import check_scores, probabilities
 from modeltoll.records import Answer, Evidence
 
@@ -35,12 +35,22 @@ _MODEL = "/v2/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
 _READY = "/v2/health/ready"
 
-_SIZE, _CLASSIFICATION = "binary_data_size", "classification"
-_BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
 _SCORES = frozenset((int, float))
+_MODEL_CHARACTERS = 256  # of the texts of an answer that say which model answered
+_SHOWN_PARAMETERS = frozenset(  # of answers: they say nothing of the model
+    (
+        SIZE,
+        "content_type",
+        "sequence_id",
+        "sequence_start",
+        "sequence_end",
+        "triton_final_response",
+        "triton_enable_empty_final_response",
+    )
+)
 
 
-class _Tensor(msgspec.Struct):
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     shape: list[int]
     datatype: str
@@ -48,8 +58,12 @@ class _Tensor(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, forbid_unknown_fields=True):
     outputs: list[_Tensor]
+    model_name: str | None = None
+    model_version: str | None = None
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
 
 
 class _TensorMetadata(msgspec.Struct):
@@ -62,70 +76,22 @@ class _Metadata(msgspec.Struct):
     inputs: list[_TensorMetadata]
 
 
-_answers = msgspec.json.Decoder(_Answer)
 _metadata = msgspec.json.Decoder(_Metadata)
 
 
-def _list(holder: dict[str, Any], name: str, what: str) -> list[dict[str, Any]]:
-    """A member that is a list of objects, empty where it is missing."""
-    found = holder.get(name)
-    if found is None:
-        return []
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
-        raise RequestError(f"{name!r} is not a list of {what}")
-    return found
-
-
-def _parameters(holder: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a request or a tensor, none of which bypasses the gateway."""
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return {}
-    if not isinstance(parameters, dict):
-        raise RequestError("'parameters' is not an object")
-    for name in _BYPASS:
-        if parameters.get(name):
-            raise RequestError(f"the parameter {name!r} is not served here")
-    return parameters
-
-
-def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not 0 < len(shape) <= DIMENSIONS:
-        raise RequestError(f"an input's 'shape' is not a list of 1..{DIMENSIONS} integers")
-    if not all(type(n) is int and 0 < n < 2**31 for n in shape):
-        raise RequestError("an input's 'shape' holds something that is not a positive integer")
-    return tuple(shape)
-
-
-def _data(tensor: dict[str, Any], tail: BinaryTail | None) -> object:
-    """An input's data: its JSON, or its part of the raw bytes."""
-    size = _parameters(tensor).get(_SIZE)
-    if size is None:
-        return tensor.get("data")
-    if tail is None or "data" in tensor:
-        raise RequestError(f"{_SIZE!r} is for a request of raw tensors, and in place of 'data'")
-    return tail.take(size)
-
-
-def _classes_shown(document: dict[str, Any], service: ServiceDescription) -> int | None:
-    """How many classes of each row the request asks for, by the classification extension; None: all scores.
-
-    Raises:
-        RequestError: it cannot be measured.
-    """
-    if _parameters(document).get(_CLASSIFICATION):
-        raise RequestError(f"the parameter {_CLASSIFICATION!r} belongs to an output")
-    for output in _list(document, "outputs", "objects"):
-        shown = _parameters(output).get(_CLASSIFICATION)
-        if output.get("name") != service.output or not shown:
-            continue
-        if type(shown) is not int or shown < 1:
-            raise RequestError(f"{_CLASSIFICATION!r} is not a number of classes")
-        if service.kind != "probabilities" or service.classes is None:
-            raise RequestError(f"the parameter {_CLASSIFICATION!r} is not served here")
-        return min(shown, service.classes)
-    return None
+def _check_shown(answer: _Answer, service: ServiceDescription) -> None:
+    """Every member of an answer beside its outputs' data says nothing of the model, or ``ValueError`` is raised."""
+    for text in (answer.model_name, answer.model_version, answer.id):
+        if text is not None and len(text) > _MODEL_CHARACTERS + MAX_ID:
+            raise ValueError("has a name that is too long")
+    for parameters in (answer.parameters, *(output.parameters for output in answer.outputs)):
+        for name, value in (parameters or {}).items():
+            if name in service.unmeasured:
+                continue
+            if name not in _SHOWN_PARAMETERS or not isinstance(value, bool | int | str):
+                raise ValueError(f"holds the parameter {name!r}, which is not measured; list it in output.unmeasured")
+            if isinstance(value, str) and len(value) > _MODEL_CHARACTERS:
+                raise ValueError(f"holds the parameter {name!r}, which is too long")
 
 
 def _ranked(items: list[str], rows: int, shown: int, classes: int) -> Floats:
@@ -180,56 +146,31 @@ class OpenInference(PlainErrors):
             head, tail = split_body(body, content_type)
         except ValueError as error:
             raise RequestError(f"the request {error}") from None
-        document = load_object(head)
-        tensors = _list(document, "inputs", "tensors")
-        if not tensors:
-            raise RequestError("the request has no 'inputs'")
-        for holder in (document, *tensors, *_list(document, "outputs", "objects")):
-            _parameters(holder)
-        shapes = [_shape(tensor) for tensor in tensors]
-        rows = shapes[0][0]
-        if any(shape[0] != rows for shape in shapes):
-            raise RequestError("the inputs do not have the same number of rows")
-        check_row_limit(rows, service)
-        shown = _classes_shown(document, service)
         try:
-            parsed = self._parsed(tensors, shapes, tail)
-            if tail is not None:
-                tail.check_empty()
+            request = read_inference_request(head, tail, service)
         except ValueError as error:
             raise RequestError(f"an input's 'data' {error}") from None
         except OverflowError:
             raise RequestError("an input holds a number that is too large") from None
-        return ParsedRequest(parsed.fingerprints, parsed.inputs, note=shown)
-
-    def _parsed(
-        self, tensors: list[dict[str, Any]], shapes: list[tuple[int, ...]], tail: BinaryTail | None
-    ) -> ParsedRequest:
-        rows = shapes[0][0]
-        parts: list[Floats] = []
-        written: list[list[bytes]] = []
-        for tensor, shape in zip(tensors, shapes, strict=True):
-            datatype = tensor.get("datatype")
-            if datatype == TEXT:
-                items = texts(_data(tensor, tail), shape)
-                width = len(items) // rows
-                written.append([json.dumps(items[i : i + width]).encode() for i in range(0, len(items), width)])
-            elif isinstance(datatype, str) and datatype in NUMERIC:
-                parts.append(numbers(_data(tensor, tail), datatype, shape))
-            else:
-                raise RequestError("an input's 'datatype' is not one of the protocol's")
-        inputs = np.hstack(parts) if len(parts) > 1 else parts[0] if parts else None
-        lines = [row.tobytes() for row in inputs] if inputs is not None else [b""] * rows
-        prints = tuple(fingerprint(line, *(column[i] for column in written)) for i, line in enumerate(lines))
-        return ParsedRequest(prints, None if written else inputs)
+        parts = [tensor.rows.numbers for tensor in request.inputs]
+        numbers_only = [part for part in parts if part is not None]
+        ordered = bool(service.inputs) or len(parts) == 1  # or nothing says in which order the model reads them
+        return ParsedRequest(
+            request.fingerprints,
+            np.hstack(numbers_only) if ordered and len(numbers_only) == len(parts) else None,
+            note=request.classes_shown,
+            answer_bound=request.answer_bound(service),
+        )
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The declared output, as probabilities, one row per row of the request."""
         try:
             head, tail = split_body(answer.body, answer.content_type)
-            outputs = _answers.decode(head).outputs
-        except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+            read = msgspec.convert(load_json_answer(head), _Answer)
+            _check_shown(read, service)
+        except (ValueError, RecursionError) as error:  # msgspec.ValidationError is a ValueError
             raise AnswerError("the model server's answer is not of the protocol", private=str(error)) from None
+        outputs = read.outputs
         measured = [output for output in outputs if output.name == service.output]
         if len(measured) != 1:
             raise AnswerError(f"the model server's answer does not hold the output {service.output!r} once")
@@ -253,24 +194,38 @@ class OpenInference(PlainErrors):
             table = _table(output, rows, data)
             return probabilities(table, service.kind, service.classes, partial=service.partial)
         assert service.classes is not None  # or the request had been refused
-        items = texts(data, (rows * parsed.note,))
+        items = [item.decode() for item in texts(data, (rows * parsed.note,))]
         table = _ranked(items, rows, parsed.note, service.classes)
         return check_scores(table, service.classes, partial=parsed.note < service.classes or service.partial)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
-        """One input tensor, named, shaped and typed as the model's metadata says; the declared output is asked for."""
+        """The input tensors, named, shaped and typed as the model's metadata says; the declared output is asked for.
+
+        The rows of several tensors are split as the service declares its inputs.
+        """
         try:
-            described = _metadata.decode(metadata).inputs
+            described = {one.name: one for one in _metadata.decode(metadata).inputs}
         except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
             raise AnswerError("the model's metadata is not of the protocol", private=str(error)) from None
-        if len(described) != 1 or described[0].datatype not in NUMERIC:
-            raise AnswerError("the model does not take exactly one tensor of numbers; give the requests' leaks instead")
-        tensor = described[0]
-        shape = [len(inputs), *(tensor.shape[1:] if -1 not in tensor.shape[1:] else inputs.shape[1:])]
-        whole = tensor.datatype not in BROKEN
-        data = (inputs.astype(np.int64) if whole else inputs).reshape(-1).tolist()
-        body = {"name": tensor.name, "shape": shape, "datatype": tensor.datatype, "data": data}
-        return msgspec.json.encode({"inputs": [body], "outputs": [{"name": service.output}]})
+        names = [declared.name for declared in service.inputs] or list(described)
+        if len(names) != 1 and not service.inputs:
+            raise AnswerError("the model takes several inputs; declare them with the setting inputs")
+        if described.keys() != set(names) or any(one.datatype not in NUMERIC for one in described.values()):
+            raise AnswerError(
+                "the model does not take the declared tensors of numbers; give the requests' leaks instead"
+            )
+        tables = split_rows(inputs, service.inputs)
+        bodies = [_described_tensor(described[name], table) for name, table in zip(names, tables, strict=True)]
+        return msgspec.json.encode({"inputs": bodies, "outputs": [{"name": service.output}]})
+
+
+def _described_tensor(described: _TensorMetadata, rows: Floats) -> dict[str, Any]:
+    """A tensor of these rows as the metadata describe it."""
+    further = described.shape[1:]
+    shape = [len(rows), *(further if -1 not in further else rows.shape[1:])]
+    whole = described.datatype not in BROKEN
+    data = (rows.astype(np.int64) if whole else rows).reshape(-1).tolist()
+    return {"name": described.name, "shape": shape, "datatype": described.datatype, "data": data}
 
 
 def _pieces(outputs: list[_Tensor], tail: BinaryTail | None) -> list[object]:
@@ -281,7 +236,7 @@ def _pieces(outputs: list[_Tensor], tail: BinaryTail | None) -> list[object]:
     """
     pieces: list[object] = []
     for output in outputs:
-        size = (output.parameters or {}).get(_SIZE)
+        size = (output.parameters or {}).get(SIZE)
         if size is None:
             pieces.append(output.data)
         elif tail is None or output.data is not None:

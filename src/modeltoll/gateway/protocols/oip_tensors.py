@@ -7,6 +7,7 @@ takes. Texts (BYTES) each have their length before them, 4 bytes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ import numpy as np
 from modeltoll import wire
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from modeltoll.records import Floats
 
 __all__ = [
@@ -23,8 +26,10 @@ __all__ = [
     "NUMERIC",
     "TEXT",
     "BinaryTail",
+    "TensorRows",
     "flattened",
     "numbers",
+    "read_rows",
     "split_body",
     "texts",
     "unpacked_texts",
@@ -40,6 +45,7 @@ _WHOLE: _Kinds = {
 BROKEN: _Kinds = {"FP16": np.dtype("f2"), "BF16": np.dtype("f4"), "FP32": np.dtype("f4"), "FP64": np.dtype("f8")}
 NUMERIC: _Kinds = {"BOOL": np.dtype("bool"), **_WHOLE, **BROKEN}  # numpy has no BF16; FP32 has its range
 
+_EXACT = 2**53  # whole numbers up to here are exact as floats of 64 bits
 _BF16_SHIFT = 16  # BF16 is the upper half of FP32
 _LENGTH_BYTES = 4
 _NUMBERS, _TEXTS = frozenset((bool, int, float)), frozenset((str,))
@@ -108,32 +114,85 @@ def flattened(data: object, shape: tuple[int, ...], kinds: frozenset[type]) -> l
     return items
 
 
-def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozenset[type] = _NUMBERS) -> Floats:
-    """A tensor's numbers, (rows, dimensions), as its datatype holds them: out of JSON, or of raw bytes.
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorRows:
+    """A tensor as the model reads it: the exact bytes of each row, and the rows' numbers, (rows, dimensions).
+
+    ``numbers`` are floats of 64 bits, of which integers beyond 2^53 are rounded; None for texts.
+    """
+
+    lines: list[bytes]
+    numbers: Floats | None
+
+
+def read_rows(data: object, datatype: str, shape: tuple[int, ...]) -> TensorRows:
+    """A tensor's rows, out of JSON or of raw bytes; both are the same where they hold the same numbers or texts.
 
     Raises:
         ValueError: not such a tensor, or a number in it that the datatype does not hold, or that is not finite.
+    """
+    rows = shape[0]
+    if datatype == TEXT:
+        items = [len(item).to_bytes(_LENGTH_BYTES, "little") + item for item in texts(data, shape)]
+        width = len(items) // rows
+        return TensorRows([b"".join(items[i : i + width]) for i in range(0, len(items), width)], None)
+    values = _values(data, datatype, shape).reshape(rows, -1)
+    return TensorRows([line.tobytes() for line in values], values.astype(np.float64))
+
+
+def numbers(data: object, datatype: str, shape: tuple[int, ...], kinds: frozenset[type] = _NUMBERS) -> Floats:
+    """A tensor's numbers, (rows, dimensions): JSON's as floats of 64 bits, raw ones as its datatype holds them.
+
+    Raises:
+        ValueError: not such a tensor, or a number in it that is not finite.
         OverflowError: a number that is too large.
     """
     if isinstance(data, memoryview):
-        read = _unpacked(data, datatype, shape)
+        read = _unpacked(data, datatype, shape).astype(np.float64)
     else:
-        kind, sent = NUMERIC[datatype], np.array(flattened(data, shape, kinds), dtype=np.float64)
-        read = sent if kind == sent.dtype else _rounded(sent, kind)
+        read = np.array(flattened(data, shape, kinds), dtype=np.float64)
+        if not np.isfinite(read).all():
+            raise ValueError("holds a number that is not finite")
+    return np.asarray(read.reshape(shape[0], -1))
+
+
+def _values(data: object, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A tensor's numbers as its datatype holds them, integers exact and floats as floats of 64 bits without minus zero."""
+    if isinstance(data, memoryview):
+        read = _unpacked(data, datatype, shape)
+    elif datatype == "BF16":
+        raise ValueError("is of BF16, which is sent as raw bytes only")
+    elif datatype in BROKEN:
+        sent = np.array(flattened(data, shape, _NUMBERS), dtype=np.float64)
+        with np.errstate(over="ignore"):
+            read = sent.astype(NUMERIC[datatype])
+    else:
+        return _whole(flattened(data, shape, _NUMBERS), datatype)
+    if datatype not in BROKEN:
+        return read
     if not np.isfinite(read).all():
         raise ValueError(f"holds a number that is no {datatype}, or not finite")
-    return (read + 0.0).reshape(shape[0], -1)  # + 0.0: minus zero has the same fingerprint
+    return read.astype(np.float64) + 0.0  # + 0.0: minus zero has the same fingerprint
 
 
-def _rounded(sent: Floats, kind: np.dtype[Any]) -> Floats:
-    """Numbers as that datatype holds them; NaN where a whole or boolean one cannot."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = sent.astype(kind)
-        read: Floats = cast.astype(np.float64)
-    return read if kind.kind == "f" else np.where(cast == sent, read, np.nan)
+def _whole(items: list[Any], datatype: str) -> NDArray[Any]:
+    """JSON numbers as whole ones or truths; 3.0 is one where its digits are exact."""
+    if float in set(map(type, items)):
+        exact = (item for item in items if isinstance(item, float))
+        if not all(item.is_integer() and abs(item) <= _EXACT for item in exact):
+            raise ValueError(f"holds a number that is no {datatype}, or not finite")
+        items = [int(item) for item in items]
+    kind = NUMERIC[datatype]
+    if kind.kind == "b" and not {0, 1}.issuperset(items):
+        raise ValueError(f"holds a number that is no {datatype}, or not finite")
+    try:
+        return np.array(items, dtype=kind)
+    except OverflowError:
+        raise ValueError(f"holds a number that is no {datatype}, or not finite") from None
 
 
-def _unpacked(raw: memoryview, datatype: str, shape: tuple[int, ...]) -> Floats:
+def _unpacked(raw: memoryview, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Raw numbers as their datatype, BF16 as FP32."""
     kind = np.dtype("<u2") if datatype == "BF16" else NUMERIC[datatype].newbyteorder("<")
     if len(raw) != math.prod(shape) * kind.itemsize:
         raise ValueError("does not fill its 'shape'")
@@ -142,19 +201,18 @@ def _unpacked(raw: memoryview, datatype: str, shape: tuple[int, ...]) -> Floats:
         read = (read.astype("<u4") << _BF16_SHIFT).view("<f4")
     if datatype == "BOOL" and np.frombuffer(raw, np.uint8).max(initial=0) > 1:
         raise ValueError("holds a number that is no BOOL, or not finite")
-    with np.errstate(invalid="ignore"):
-        return np.asarray(read.astype(np.float64))
+    return read.astype(NUMERIC[datatype], copy=False)
 
 
-def texts(data: object, shape: tuple[int, ...]) -> list[str]:
-    """A tensor's texts, row by row; raw ones are read byte by byte as Latin-1.
+def texts(data: object, shape: tuple[int, ...]) -> list[bytes]:
+    """A tensor's texts, row by row, as bytes: those of JSON in UTF-8, raw ones as they are.
 
     Raises:
-        ValueError: not such a tensor.
+        ValueError: not such a tensor, or a text of JSON that is not Unicode.
     """
     if not isinstance(data, memoryview):
-        return flattened(data, shape, _TEXTS)
-    found = [bytes(item).decode("latin-1") for item in unpacked_texts(data, math.prod(shape))]
+        return [text.encode() for text in flattened(data, shape, _TEXTS)]  # UnicodeEncodeError is a ValueError
+    found = [bytes(item) for item in unpacked_texts(data, math.prod(shape))]
     if len(found) != math.prod(shape):
         raise ValueError("does not fill its 'shape'")
     return found

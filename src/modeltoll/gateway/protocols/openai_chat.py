@@ -16,6 +16,7 @@ from modeltoll.gateway.protocols.chat_answers import (
     MOST,
     check_members,
     check_token_count,
+    load_chat,
     measured_tokens,
     token_logprobs,
 )
@@ -28,10 +29,11 @@ from modeltoll.gateway.protocols.chat_requests import (
     check_tools,
     pinned,
 )
+from modeltoll.gateway.protocols.fingerprints import row_fingerprints
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, numbered
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
-from modeltoll.gateway.protocols.strict_json import load_answer, load_object
+from modeltoll.gateway.protocols.rows import check_row_limit
+from modeltoll.gateway.protocols.strict_json import load_object
 from modeltoll.gateway.protocols.text_inputs import TextProtocol, check_model
 from modeltoll.records import Evidence
 
@@ -66,8 +68,8 @@ def _top_logprobs(document: dict[str, Any]) -> int | None:
 
 
 def _stripped(asked: int | None, answer: Answer) -> Answer:
-    """The answer with the log-probabilities that its caller asked for."""
-    document = msgspec.json.decode(answer.body)
+    """The answer as it was measured, written anew, with the log-probabilities that its caller asked for."""
+    document = load_chat(answer)
     for choice in document["choices"]:
         if asked is None:
             choice["logprobs"] = None
@@ -103,21 +105,19 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
         check_tools(document, service)
         written = CHAT_MEMBERS.canonical(document, service)
         choices, asked = _choices(document, service), _top_logprobs(document)
-        parsed = ParsedRequest(
-            tuple(fingerprint(written, b"%d" % number) for number in range(choices)),
+        forward = pinned(document, service) | {"logprobs": True, "top_logprobs": MOST}
+        return ParsedRequest(
+            row_fingerprints((b"chat", written), ((b"%d" % number,) for number in range(choices))),
             None,
             note=chat_note(document),
+            forward=None if forward == document else _encoded(forward),
+            strip=partial(_stripped, asked),
             answer_bound=answer_bound(document, choices, asked),
         )
-        sent = pinned(document, service)
-        if asked == MOST:
-            return parsed if sent is document else replace(parsed, forward=_encoded(sent))
-        forward = _encoded(sent | {"logprobs": True, "top_logprobs": MOST})
-        return replace(parsed, forward=forward, strip=partial(_stripped, asked))
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The tokens of each completion."""
-        document = load_answer(answer)
+        document = load_chat(answer)
         choices = numbered(document, "choices", len(parsed.fingerprints))
         note = parsed.note if isinstance(parsed.note, ChatNote) else ChatNote()
         check_members(document, choices, service)

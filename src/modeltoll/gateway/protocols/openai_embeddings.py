@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.answer_lengths import NUMBER_BYTES
 from modeltoll.gateway.protocols.answer_members import ValueCheck, is_anything, is_count, is_short_text
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, bounded, data_rows, text_fingerprints
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
@@ -34,7 +35,7 @@ _MEMBERS = RequestMembers(
     outside=names("lora lora_path messages custom_params"),
 )
 _DATUM: Mapping[str, ValueCheck] = {"index": is_count, "object": is_short_text, "embedding": is_anything}
-_NUMBER_BYTES = {"float": 26, "base64": 6}  # of one number of a vector, with its comma
+_NUMBER_BYTES = {"float": NUMBER_BYTES, "base64": 6}  # of one number of a vector
 
 
 def _vector(written: object) -> object:

@@ -10,7 +10,6 @@ import msgspec
 from modeltoll.errors import AnswerError
 from modeltoll.gateway.protocols.answer_members import ENVELOPE, ValueCheck, check_answer_members, is_anything
 from modeltoll.gateway.protocols.request_members import RequestMembers
-from modeltoll.gateway.protocols.rows import fingerprint
 from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer
 from modeltoll.gateway.protocols.text_inputs import fingerprints_of
 
@@ -39,8 +38,7 @@ def text_fingerprints(
     Raises:
         RequestError: a text or a member that is not served.
     """
-    read = members.canonical(document | {"input": None}, service)
-    return tuple(fingerprint(one, read) for one in fingerprints_of(texts, service))
+    return fingerprints_of(texts, service, members.canonical(document | {"input": None}, service))
 
 
 def data_rows(

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from modeltoll.errors import AnswerError, UpstreamError
+from modeltoll.gateway.protocols.protocol import DeclaredInput
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Floats
@@ -22,6 +23,7 @@ __all__ = [
     "DiscoveredModel",
     "ModelServer",
     "Probe",
+    "described_inputs",
     "dimensions_of",
     "kind_of_scores",
     "member_at",
@@ -37,7 +39,10 @@ _ROWS = 4
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredModel:
-    """A model that can be put behind a gateway. ``guessed`` says what no answer confirmed; empty: nothing is guessed."""
+    """A model that can be put behind a gateway. ``guessed`` says what no answer confirmed; empty: nothing is guessed.
+
+    ``inputs`` are the model's named inputs in its order, where its description lists them.
+    """
 
     model: str
     protocol: str
@@ -47,6 +52,7 @@ class DiscoveredModel:
     labels: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     guessed: str = ""
+    inputs: tuple[DeclaredInput, ...] = ()
 
     @property
     def setting(self) -> str:
@@ -77,6 +83,14 @@ class Probe:
 
     async def post(self, path: str, document: Any) -> Any:
         return await self._read(self._server.predict(path, json.dumps(document).encode()))
+
+    async def refusal(self, path: str, document: Any) -> str:
+        """The text with which a server refuses JSON (status 4xx), or an empty one."""
+        try:
+            answer = await self._server.predict(path, json.dumps(document).encode())
+        except (UpstreamError, AnswerError):
+            return ""
+        return answer.body.decode("utf-8", "replace") if 400 <= answer.status < 500 else ""
 
     async def ready(self, path: str) -> bool:
         try:
@@ -133,21 +147,35 @@ def with_scores(find: DiscoveredModel, scores: Any) -> DiscoveredModel:
 
 
 class _Tensor(msgspec.Struct):
+    name: str
     shape: list[int]
+    datatype: str = ""
 
 
 class _Metadata(msgspec.Struct):
     inputs: list[_Tensor]
 
 
-def dimensions_of(metadata: bytes) -> int | None:
-    """How many numbers a row has, by an Open Inference model's description of itself; None where it does not say."""
+def described_inputs(metadata: bytes) -> tuple[DeclaredInput, ...]:
+    """The inputs in an Open Inference model's description of itself, in its order; empty where it is no such description.
+
+    A width is None where the description leaves a dimension open.
+    """
     try:
         inputs = msgspec.json.decode(metadata, type=_Metadata).inputs
     except (ValueError, RecursionError):  # msgspec.DecodeError is a ValueError
-        return None
-    shape = inputs[0].shape[1:] if len(inputs) == 1 else []
-    return math.prod(shape) if shape and min(shape) > 0 else None
+        return ()
+    return tuple(
+        DeclaredInput(one.name, math.prod(one.shape[1:]) if min(one.shape[1:], default=1) > 0 else None, one.datatype)
+        for one in inputs
+        if one.name and one.shape
+    )
+
+
+def dimensions_of(metadata: bytes) -> int | None:
+    """How many numbers a row has, by an Open Inference model's description of itself; None where it does not say."""
+    widths = [one.width for one in described_inputs(metadata)]
+    return None if None in widths or not widths else sum(width or 0 for width in widths)
 
 
 def sample_rows(dimensions: int) -> Floats:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
 
-__all__ = ["JSON", "ParsedRequest", "Routes", "ServiceDescription", "ServingProtocol"]
+__all__ = ["JSON", "DeclaredInput", "ParsedRequest", "Routes", "ServiceDescription", "ServingProtocol"]
 
 JSON = "application/json"
 
@@ -53,16 +53,32 @@ class ParsedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredInput:
+    """One named input of a model: a tensor, or a column of a data frame.
+
+    ``width`` is how many numbers or texts of it one row holds, ``datatype`` what the protocol calls their type; None and
+    an empty string are not checked.
+    """
+
+    name: str
+    width: int | None = None
+    datatype: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceDescription:
     """One model as the settings declare it. Nothing here is guessed from an answer.
 
     ``kind`` is the kind of the output: ``probabilities``, ``logits``, ``labels``, ``embeddings`` or ``tokens``;
     ``classes`` is required for labels. An answer with any output but this one and the ``unmeasured`` ones is not
     released. ``max_rows`` bounds one request. ``partial``: only the largest scores are shown. ``labels`` are the names
-    of the classes and ``columns`` those of the inputs, in the order of the measures' private data. ``served_as`` is the
-    model's name in request bodies, where it differs from ``model``. ``allow_members`` are members of requests that the
-    operator allows beside those that the protocol knows; they are part of the fingerprint. ``logprobs`` says how the
-    server reports log-probabilities of tokens: ``raw``, or ``tempered`` by the request's temperature and its like.
+    of the classes, in the order of the measures' private data. ``served_as`` is the model's name in request bodies, where
+    it differs from ``model``.
+
+    ``inputs`` are all named inputs of the model, in the order of the measures' private data; empty: they are not declared.
+    ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
+    their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
+    ``raw``, or ``tempered`` by the request's temperature and its like.
     ``versions`` are those that paths with ``{version}`` may name; the path without a version is always served.
     """
 
@@ -74,8 +90,8 @@ class ServiceDescription:
     max_rows: int = 1024
     partial: bool = False
     labels: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
     served_as: str | None = None
+    inputs: tuple[DeclaredInput, ...] = ()
     allow_members: tuple[str, ...] = ()
     logprobs: str = "tempered"
     versions: tuple[str, ...] = ()
@@ -98,12 +114,18 @@ class ServingProtocol(Protocol):
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
         """Read a request. It may run in a thread beside the event loop.
 
+        What is read is what the model server reads: named inputs by their names, in the order of ``service.inputs``,
+        whatever order the request lists them in. A member that is not known is refused, unless ``service.allow_members``
+        has it; so is what two readers of JSON could read differently.
+
         Raises:
             RequestError: not a request of this protocol, or not one that can be measured.
         """
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """What the measures may look at, from a request and its answer. It may run in a thread beside the event loop.
+
+        Every number and text of the answer is measured, known to show nothing of the model, or in ``service.unmeasured``.
 
         Raises:
             AnswerError: the answer is not what the protocol and the service promise; it must not be released.

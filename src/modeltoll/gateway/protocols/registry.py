@@ -27,6 +27,7 @@ class ProtocolSpec:
     their model in the member ``model`` of the body. ``texts``: inputs are texts, not rows of numbers. ``sample`` is a
     harmless request without ``model``; None where ``ask`` writes one of rows. ``needs_output`` and ``needs_labels``:
     settings must give ``output.name`` or ``output.labels``. ``json_path``: the options are the section ``json_path``.
+    ``named_inputs``: requests name the model's inputs, so that settings should declare them.
 
     ``discover`` is, or names, ``async (probe: Probe, model: str | None) -> Sequence[DiscoveredModel]``: the models of a
     server that speaks the protocol, or the one that is named. The first result that is not empty is used: built-in
@@ -42,6 +43,7 @@ class ProtocolSpec:
     needs_output: bool = False
     needs_labels: bool = False
     json_path: bool = False
+    named_inputs: bool = False
     discover: Factory | None = None
 
     @property
@@ -55,7 +57,13 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
     "modeltoll.protocols",
     ProtocolSpec,
     (
-        ProtocolSpec("oip", f"{_HERE}.oip:OpenInference", needs_output=True, discover=f"{_HERE}.discoverers:oip"),
+        ProtocolSpec(
+            "oip",
+            f"{_HERE}.oip:OpenInference",
+            needs_output=True,
+            named_inputs=True,
+            discover=f"{_HERE}.discoverers:oip",
+        ),
         ProtocolSpec(
             "labels",
             f"{_HERE}.label_lists:LabelLists",
@@ -89,8 +97,12 @@ PROTOCOLS: Registry[ProtocolSpec] = Registry(
             texts=True,
             sample={"messages": [{"role": "user", "content": SAMPLE_TEXT}], "max_tokens": 8},
         ),
-        ProtocolSpec("v1", f"{_HERE}.tensorflow_serving:TensorFlowServing", discover=f"{_HERE}.discoverers:v1"),
-        ProtocolSpec("mlflow", f"{_HERE}.mlflow:MlflowScoring", discover=f"{_HERE}.discoverers:mlflow"),
+        ProtocolSpec(
+            "v1", f"{_HERE}.tensorflow_serving:TensorFlowServing", named_inputs=True, discover=f"{_HERE}.discoverers:v1"
+        ),
+        ProtocolSpec(
+            "mlflow", f"{_HERE}.mlflow:MlflowScoring", named_inputs=True, discover=f"{_HERE}.discoverers:mlflow"
+        ),
         ProtocolSpec("json", f"{_HERE}.json_path:from_settings", json_path=True),
     ),
 )

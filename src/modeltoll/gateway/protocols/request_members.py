@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import RequestError
+from modeltoll.gateway.protocols.strict_json import canonical
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from modeltoll.gateway.protocols.protocol import ServiceDescription
 
-__all__ = ["RequestMembers", "canonical_json", "has_value", "names"]
+__all__ = ["RequestMembers", "has_value", "names", "other_members"]
 
 _NAME_CHARACTERS = 64  # of a member's name in an error
 
@@ -33,7 +35,7 @@ class RequestMembers:
     unmeasured: frozenset[str] = frozenset()
     outside: frozenset[str] = frozenset()
 
-    def canonical(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
+    def read_bytes(self, document: dict[str, Any], service: ServiceDescription) -> bytes:
         """The canonical bytes of the members that are read, and of those that the operator allows.
 
         A member that is null is taken for one that is absent.
@@ -49,8 +51,8 @@ class RequestMembers:
                 others[name] = value
                 if name not in self.harmless and name not in self.read:
                     self._refuse(name, value)
-        canonical_json(others)  # they go on too, and must be the same JSON for everybody
-        return canonical_json(read)
+        canonical(others)  # they go on too, and must be the same JSON for everybody
+        return canonical(read)
 
     def _refuse(self, name: str, value: object) -> None:
         shown = repr(name[:_NAME_CHARACTERS])
@@ -74,15 +76,15 @@ def has_value(value: object) -> bool:
     return not (value is None or value is False or (isinstance(value, str | list | dict) and not value))
 
 
-def canonical_json(value: object) -> bytes:
-    """The one way to write a JSON value: members in the order of their names, no white space, whole numbers exact.
+def other_members(holder: dict[str, Any], known: Iterable[str], service: ServiceDescription, *, of: str) -> bytes:
+    """The canonical bytes of an object's members that are not ``known``; the settings must allow each. ``of`` names the object.
 
     Raises:
-        RequestError: a number that is not finite, or too many values inside each other.
+        RequestError: a member that is not known and not allowed; the message has its name.
     """
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (ValueError, OverflowError):
-        raise RequestError("the request holds a number that is too large") from None
-    except RecursionError:
-        raise RequestError("the request is nested too deeply") from None
+    others = holder.keys() - set(known)
+    if not others:
+        return b""
+    if refused := sorted(others - set(service.allow_members)):
+        raise RequestError(f"the member {refused[0][:_NAME_CHARACTERS]!r} of {of} is not served here")
+    return canonical({name: holder[name] for name in others})

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import base64
-import json
-from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.gateway.protocols.answer_lengths import scores_bound
+from modeltoll.gateway.protocols.fingerprints import fingerprint, row_fingerprints
 from modeltoll.gateway.protocols.protocol import ParsedRequest
+from modeltoll.gateway.protocols.strict_json import canonical
 from modeltoll.leak.scores import probabilities
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from modeltoll.gateway.protocols.protocol import ServiceDescription
+    from modeltoll.gateway.protocols.protocol import DeclaredInput, ServiceDescription
     from modeltoll.records import Floats
 
 __all__ = [
+    "check_declared_names",
     "check_row_limit",
+    "check_width",
     "classification_evidence",
     "columns_as_rows",
     "fingerprint",
     "label_evidence",
     "parsed_request",
     "score_table",
+    "split_rows",
 ]
 
 _DEPTH = 32  # of a row's nesting
-_DIGEST_BYTES = 8
+_EXACT = 2.0**53  # whole numbers below are exact as floats of 64 bits
 _NUMBERS, _SCORES = frozenset((bool, int, float)), frozenset((int, float))
-
-
-def fingerprint(*parts: bytes) -> bytes:
-    """The hash of one row, 8 bytes."""
-    return blake2b(b"\0".join(parts), digest_size=_DIGEST_BYTES).digest()
+_BASE64 = "b64"
 
 
 def check_row_limit(rows: int, service: ServiceDescription) -> None:
@@ -53,55 +53,105 @@ def check_row_limit(rows: int, service: ServiceDescription) -> None:
         raise RequestError(f"the request has {rows} rows; at most {service.max_rows} are served at once")
 
 
-def parsed_request(rows: object, service: ServiceDescription) -> ParsedRequest:
-    """Rows of nested numbers, or of texts, base64 objects, nulls and named columns, in any mixture but of one shape.
-
-    A row of named columns is read in the order of ``service.columns``, or of the names where none are declared.
+def check_declared_names(names: Iterable[str], inputs: Sequence[DeclaredInput]) -> None:
+    """Refuse a request whose named inputs are not exactly the declared ones.
 
     Raises:
-        RequestError: not a list of rows, too many, of different shapes, or with a number that is not finite.
+        RequestError: one is missing, or not declared.
+    """
+    if set(names) != {declared.name for declared in inputs}:
+        raise RequestError(f"a row must have exactly the inputs {', '.join(declared.name for declared in inputs)}")
+
+
+def check_width(width: int, declared: int | None) -> None:
+    """Refuse an input of another width than the declared one.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if declared is not None and width != declared:
+        raise RequestError(f"a row of an input has {width} values where the model takes {declared}")
+
+
+def parsed_request(rows: object, service: ServiceDescription, context: bytes = b"") -> ParsedRequest:
+    """Rows of nested numbers, or of texts, base64 objects, nulls and named columns, in any mixture but of one shape.
+
+    Rows of named columns are read in the order of ``service.inputs``. Where none are declared, only rows of one column
+    are numbers for the measures: nothing says in which order the model reads several. ``context`` holds what else the
+    model reads of the request. Rows without names are read in the order in which they stand.
+
+    Raises:
+        RequestError: not a list of rows, too many, of different shapes, of other columns or widths than those declared,
+            or with a number that is not finite.
     """
     if not isinstance(rows, list):
         raise RequestError("the request's rows are not a list")
     check_row_limit(len(rows), service)
-    if dict in set(map(type, rows)):
-        named = [_ordered(row, service.columns) for row in rows]
-        return _answered(named, _side_by_side(named))
-    return _answered(rows, _numeric(rows))
+    bound = scores_bound(len(rows), service)
+    if any(isinstance(row, dict) and _BASE64 not in row for row in rows):
+        if len(service.inputs) != 1:
+            return _named(rows, service, context, bound)
+        rows = [_only_value(row, service) for row in rows]
+    lines, numbers = _encoded(rows)
+    widths = [declared.width for declared in service.inputs]
+    if numbers is not None and None not in widths and widths:
+        check_width(numbers.shape[1], sum(width or 0 for width in widths))
+    prints = row_fingerprints((b"rows", context), ((line,) for line in lines))
+    return ParsedRequest(prints, numbers, answer_bound=bound)
 
 
-def _answered(rows: list[Any], numbers: Floats | None) -> ParsedRequest:
-    if numbers is not None:
-        return ParsedRequest(tuple(fingerprint(row.tobytes()) for row in numbers), numbers)
-    return ParsedRequest(tuple(fingerprint(_written(row).encode()) for row in rows), None)
-
-
-def _side_by_side(rows: list[Any]) -> Floats | None:
-    """The numbers of all columns, of whatever shapes; None where one is not of numbers."""
-    if not all(isinstance(row, list) and len(row) == len(rows[0]) for row in rows) or not rows[0]:
-        return None
-    columns = [_numeric(list(column)) for column in zip(*rows, strict=True)]
-    return None if any(column is None for column in columns) else np.hstack([c for c in columns if c is not None])
-
-
-def _ordered(row: object, columns: tuple[str, ...]) -> object:
-    """A row of named columns as a list."""
+def _only_value(row: object, service: ServiceDescription) -> object:
+    """The value of a row's one declared input: named or not, the model reads the same."""
     if not isinstance(row, dict):
         raise RequestError("some rows have named columns and others have not")
-    if "b64" in row:
-        return row
-    if columns and set(row) != set(columns):
-        raise RequestError(f"a row must have exactly the columns {', '.join(columns)}")
-    return [row[name] for name in columns or sorted(row)]
+    check_declared_names(row, service.inputs)
+    return row[service.inputs[0].name]
 
 
-def _numeric(rows: list[Any]) -> Floats | None:
-    """Rows (rows, dimensions) where every item is a number; None where one is not.
+def _named(rows: list[Any], service: ServiceDescription, context: bytes, bound: int | None) -> ParsedRequest:
+    """Rows of named columns."""
+    if not all(isinstance(row, dict) and row.keys() == rows[0].keys() and row for row in rows):
+        raise RequestError("the request's rows do not all have the same named columns")
+    if service.inputs:
+        check_declared_names(rows[0], service.inputs)
+    names = [declared.name for declared in service.inputs] or sorted(rows[0])
+    columns = [_encoded([row[name] for row in rows]) for name in names]
+    parts: list[Floats] = []
+    for place, (_, numbers) in enumerate(columns):
+        if numbers is not None:
+            check_width(numbers.shape[1], service.inputs[place].width if service.inputs else None)
+            parts.append(numbers)
+    prints = row_fingerprints((b"named", context, canonical(names)), zip(*(lines for lines, _ in columns), strict=True))
+    ordered = bool(service.inputs) or len(names) == 1
+    inputs = np.hstack(parts) if ordered and len(parts) == len(columns) else None
+    return ParsedRequest(prints, inputs, answer_bound=bound)
+
+
+def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
+    """The canonical bytes of each row, and the rows' numbers, (rows, dimensions); None where an item is no number.
+
+    Whole numbers are exact, also where the floats, which the measures read, are not.
+    """
+    numbers, shape = _numeric(rows)
+    if numbers is None:
+        return [canonical(_with_base64(row, 0)) for row in rows], None
+    head = b"numbers" + canonical(shape)
+    exact = np.abs(numbers).max(axis=1, initial=0.0) < _EXACT
+    if exact.all():
+        return [head + row.tobytes() for row in numbers], numbers
+    return [
+        head + line.tobytes() if small else canonical(row)
+        for row, line, small in zip(rows, numbers, exact, strict=True)
+    ], numbers
+
+
+def _numeric(rows: list[Any]) -> tuple[Floats | None, list[int]]:
+    """Rows (rows, dimensions) where every item is a number, and the shape of a row; None where one is not.
 
     Raises:
         RequestError: rows of numbers that are ragged, or with one that is not finite.
     """
-    items = rows
+    items, shape = rows, []
     for _ in range(_DEPTH):
         kinds = set(map(type, items))
         if kinds != {list}:
@@ -109,46 +159,36 @@ def _numeric(rows: list[Any]) -> Floats | None:
         if len(set(map(len, items))) != 1:
             if _NUMBERS.issuperset(map(type, chain.from_iterable(items))):
                 raise RequestError("the request's rows are not all of one shape")
-            return None
+            return None, []
+        shape.append(len(items[0]))
         items = list(chain.from_iterable(items))
     if not items or not _NUMBERS.issuperset(kinds):
-        return None
+        return None, []
     try:
         numbers = np.array(items, dtype=np.float64)
     except OverflowError:
         raise RequestError("a row holds a number that is too large") from None
     if not np.isfinite(numbers).all():
         raise RequestError("a row holds a number that is not finite")
-    return (numbers + 0.0).reshape(len(rows), -1)  # + 0.0: minus zero has the same fingerprint
+    return (numbers + 0.0).reshape(len(rows), -1), shape  # + 0.0: minus zero has the same fingerprint
 
 
-def _written(row: object) -> str:
-    """Canonical JSON of a row, whose values are checked at every depth."""
-    _check(row, 0)
-    return json.dumps(row, sort_keys=True)
-
-
-def _check(value: object, depth: int) -> None:
+def _with_base64(value: Any, depth: int) -> Any:
+    """A row whose base64 values are checked, and written in the one way in which their bytes are."""
     if depth > _DEPTH:
         raise RequestError("a row is nested too deeply")
-    if isinstance(value, dict):
-        if "b64" in value:
-            _check_base64(value)
-        for item in value.values():
-            _check(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check(item, depth + 1)
-    elif isinstance(value, float) and not np.isfinite(value):
-        raise RequestError("a row holds a number that is not finite")
-
-
-def _check_base64(value: dict[str, Any]) -> None:
-    text = value["b64"] if len(value) == 1 else None
+    if isinstance(value, list):
+        return [_with_base64(item, depth + 1) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _BASE64 not in value:
+        return {name: _with_base64(item, depth + 1) for name, item in value.items()}
+    text = value[_BASE64] if len(value) == 1 else None
     try:
-        base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+        raw = base64.b64decode(text if isinstance(text, str) else "?", validate=True)
     except ValueError:  # binascii.Error is one
         raise RequestError("a value called 'b64' is not base64") from None
+    return {_BASE64: base64.b64encode(raw).decode()}
 
 
 def columns_as_rows(columns: object) -> list[Any]:
@@ -164,6 +204,20 @@ def columns_as_rows(columns: object) -> list[Any]:
     if len({len(one) for one in columns.values()}) != 1:
         raise RequestError("the request's columns are not all of one length")
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def split_rows(inputs: Floats, declared: Sequence[DeclaredInput]) -> list[Floats]:
+    """Rows (rows, dimensions) as one table per declared input, each of its width; one table where there are none.
+
+    Raises:
+        AnswerError: the widths of several inputs are not declared, or are not those of the rows.
+    """
+    if len(declared) < 2:
+        return [inputs]
+    widths = [one.width or 0 for one in declared]
+    if min(widths) < 1 or sum(widths) != inputs.shape[1]:
+        raise AnswerError(f"the widths of the setting inputs do not sum to the {inputs.shape[1]} numbers of a row")
+    return np.split(inputs, np.cumsum(widths)[:-1], axis=1)
 
 
 def score_table(rows: object, count: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,9 +13,21 @@ from modeltoll.errors import AnswerError, RequestError
 if TYPE_CHECKING:
     from modeltoll.records import Answer
 
-__all__ = ["ERROR_TEXT_CHARACTERS", "error_text_at", "load_answer", "load_object", "load_request"]
+__all__ = [
+    "ERROR_TEXT_CHARACTERS",
+    "canonical",
+    "check_text",
+    "error_text_at",
+    "load_answer",
+    "load_json_answer",
+    "load_object",
+    "load_request",
+]
 
 ERROR_TEXT_CHARACTERS = 500  # of an upstream's error message
+_DEPTH = 32  # of a value's nesting
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1  # what INT64 and UINT64 hold
+_TOO_LARGE = "the request holds a number that is too large"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -36,23 +49,30 @@ def _int(digits: str) -> int:
     return int(digits)
 
 
-_requests = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_strict = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 # The decoder is written in C, and other threads wait until it is done, unless it calls functions of Python now and then.
-_large_requests = json.JSONDecoder(
+_large_strict = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_float, parse_int=_int
 )
 _LARGE_BYTES = 256 << 10  # some 30 ms of decoding
 
 
+def _decode(body: bytes) -> Any:
+    """The document of a body; raises as the decoder does."""
+    return (_strict_large if len(body) > _LARGE_BYTES else _strict).decode(body.decode("utf-8"))
+
+
 def load_request(body: bytes) -> Any:
-    """Strict JSON: UTF-8, no member twice, no NaN or Infinity.
+    """Strict JSON: UTF-8 without a byte order mark, nothing behind it, no member twice, no NaN or Infinity.
+
+    Numbers and texts are checked where they are read, by ``canonical`` or by their types: Python reads ``1e999`` as
+    infinity and half a surrogate pair as a character.
 
     Raises:
         RequestError: it is not.
     """
     try:
-        decoder = _large_requests if len(body) > _LARGE_BYTES else _requests
-        return decoder.decode(body.decode("utf-8"))
+        return _decode(body)
     except (ValueError, RecursionError):
         raise RequestError("the request is not JSON") from None
 
@@ -69,16 +89,65 @@ def load_object(body: bytes) -> dict[str, Any]:
     return document
 
 
-def load_answer(answer: Answer) -> Any:
-    """A model server's answer as a JSON document. NaN and Infinity are refused.
+def check_text(text: str) -> str:
+    """A text of a request.
 
     Raises:
-        AnswerError: it is not JSON.
+        RequestError: it holds half a surrogate pair, which model servers read in different ways.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RequestError("the request holds a text that is not Unicode") from None
+    return text
+
+
+def canonical(value: object) -> bytes:
+    """The canonical bytes of a JSON value: equal for equal values, integers exact, 1.0 written as 1, names sorted.
+
+    Raises:
+        RequestError: nested too deeply, a text that is not Unicode, or a number that is not finite or that 64 bits do
+            not hold.
+    """
+    return json.dumps(_normal(value, 0), sort_keys=True, separators=(",", ":")).encode()
+
+
+def _normal(value: Any, depth: int) -> Any:
+    if depth > _DEPTH:
+        raise RequestError("the request is nested too deeply")
+    if isinstance(value, str):
+        return check_text(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        if not _SMALLEST <= value <= _LARGEST:
+            raise RequestError(_TOO_LARGE)
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RequestError(_TOO_LARGE)
+        return int(value) if value.is_integer() and _SMALLEST <= value <= _LARGEST else value
+    if isinstance(value, dict):
+        return {check_text(name): _normal(item, depth + 1) for name, item in value.items()}
+    return [_normal(item, depth + 1) for item in value]
+
+
+def load_json_answer(body: bytes) -> Any:
+    """A model server's JSON as a document, as strictly as requests are read.
+
+    Raises:
+        AnswerError: it is not JSON, repeats a member, or holds NaN or Infinity.
     """
     try:
-        return msgspec.json.decode(answer.body)
-    except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
+        return _decode(body)
+    except (ValueError, RecursionError, RequestError) as error:
         raise AnswerError("the model server's answer is not JSON", private=str(error)) from None
+
+
+def load_answer(answer: Answer) -> Any:
+    """The body of a model server's answer; raises as ``load_json_answer``."""
+    return load_json_answer(answer.body)
 
 
 def error_text_at(answer: Answer, *steps: str) -> str:

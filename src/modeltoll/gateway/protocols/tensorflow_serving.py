@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.declared_outputs import declared_inputs, declared_row_inputs
+from modeltoll.gateway.protocols.declared_outputs import declared_output, declared_row_outputs
 from modeltoll.gateway.protocols.plain_errors import PlainErrors
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
-from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request
-from modeltoll.gateway.protocols.strict_json import load_answer, load_object
+from modeltoll.gateway.protocols.request_members import other_members
+from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request, split_rows
+from modeltoll.gateway.protocols.strict_json import canonical, load_answer, load_object
 
 if TYPE_CHECKING:
     from modeltoll.records import Answer, Evidence, Floats
@@ -21,6 +23,7 @@ __all__ = ["TensorFlowServing"]
 _MODEL = "/v1/models/{model}"
 _VERSION = f"{_MODEL}/versions/{{version}}"
 _ROWS, _COLUMNS = "instances", "inputs"  # what a request in row form holds, and one in column form
+_SIGNATURE, _DEFAULT_SIGNATURE = "signature_name", "serving_default"
 
 
 class TensorFlowServing(PlainErrors):
@@ -35,15 +38,19 @@ class TensorFlowServing(PlainErrors):
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a prediction request."""
+        """Read a prediction request. Another signature than the default one is part of every row's fingerprint."""
         del content_type
         document = load_object(body)
         if len({_ROWS, _COLUMNS} & document.keys()) != 1:
             raise RequestError(f"the request must have exactly one of {_ROWS!r} and {_COLUMNS!r}")
         form = _ROWS if _ROWS in document else _COLUMNS
+        others = other_members(document, (_ROWS, _COLUMNS, _SIGNATURE), service, of="the request")
+        signature = document.get(_SIGNATURE, _DEFAULT_SIGNATURE)
+        if not isinstance(signature, str):
+            raise RequestError(f"{_SIGNATURE!r} is not a text")
         rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS])
-        parsed = parsed_request(rows, service)
-        return ParsedRequest(parsed.fingerprints, parsed.inputs, note=form)
+        context = others if signature == _DEFAULT_SIGNATURE else canonical(signature) + others
+        return replace(parsed_request(rows, service, context), note=form)
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:
         """The declared output; where rows or outputs have no names, the whole of it."""
@@ -52,10 +59,15 @@ class TensorFlowServing(PlainErrors):
         if not isinstance(document, dict) or document.keys() != {member}:
             raise AnswerError(f"the model server's answer must hold {member!r} and nothing else")
         found = document[member]
-        rows = declared_inputs(found, service) if isinstance(found, dict) else declared_row_inputs(found, service)
+        rows = declared_output(found, service) if isinstance(found, dict) else declared_row_outputs(found, service)
         return classification_evidence(parsed, rows, service)
 
     def ask(self, inputs: Floats, metadata: bytes, service: ServiceDescription) -> bytes:
-        """Row form."""
-        del metadata, service
-        return msgspec.json.encode({_ROWS: inputs.tolist()})
+        """Row form; the rows of several declared inputs are split among them."""
+        del metadata
+        columns = split_rows(inputs, service.inputs)
+        if len(columns) < 2:
+            return msgspec.json.encode({_ROWS: inputs.tolist()})
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        names = [declared.name for declared in service.inputs]
+        return msgspec.json.encode({_ROWS: [dict(zip(names, row, strict=True)) for row in rows]})

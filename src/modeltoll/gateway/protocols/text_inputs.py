@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import AnswerError, RequestError
-from modeltoll.gateway.protocols.rows import check_row_limit, fingerprint
+from modeltoll.gateway.protocols.fingerprints import row_fingerprints
+from modeltoll.gateway.protocols.rows import check_row_limit
+from modeltoll.gateway.protocols.strict_json import canonical
 
 if TYPE_CHECKING:
     from modeltoll.gateway.protocols.protocol import ServiceDescription
@@ -20,8 +21,8 @@ def is_tokens(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(type(item) is int and item >= 0 for item in value)
 
 
-def fingerprints_of(texts: list[Any], service: ServiceDescription) -> tuple[bytes, ...]:
-    """One hash per text, pair of texts or list of token numbers.
+def fingerprints_of(texts: list[Any], service: ServiceDescription, context: bytes = b"") -> tuple[bytes, ...]:
+    """One fingerprint per text, pair of texts or list of token numbers. ``context``: what else the model reads.
 
     Raises:
         RequestError: none, too many, or something else among them.
@@ -31,7 +32,7 @@ def fingerprints_of(texts: list[Any], service: ServiceDescription) -> tuple[byte
         several = isinstance(text, list) and bool(text) and all(isinstance(part, str) for part in text)
         if not (isinstance(text, str) or several or is_tokens(text)):
             raise RequestError("the request holds something that is not a text")
-    return tuple(fingerprint(json.dumps(text).encode()) for text in texts)
+    return row_fingerprints((b"texts", context), ((canonical(text),) for text in texts))
 
 
 def check_model(document: dict[str, Any], service: ServiceDescription) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import AnswerError
+from modeltoll.gateway.protocols.answer_lengths import NUMBER_BYTES
 from modeltoll.gateway.protocols.answer_members import ValueCheck, is_anything, is_count, is_short_text
 from modeltoll.gateway.protocols.openai_shape import OpenAIErrors, bounded, data_rows, text_fingerprints
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
@@ -34,7 +35,6 @@ _DATUM: Mapping[str, ValueCheck] = {
     "probs": is_anything,
     "num_classes": is_count,
 }
-_NUMBER_BYTES = 26  # of one probability, with its comma
 
 
 class VllmClassify(OpenAIErrors, TextProtocol):
@@ -50,7 +50,7 @@ class VllmClassify(OpenAIErrors, TextProtocol):
         check_model(document, service)
         texts = texts_in(document.get("input"), "input", tokens=True)
         prints = text_fingerprints(texts, document, _MEMBERS, service)
-        bound = bounded(len(prints), service.classes * _NUMBER_BYTES) if service.classes else None
+        bound = bounded(len(prints), service.classes * NUMBER_BYTES) if service.classes else None
         return ParsedRequest(prints, None, answer_bound=bound)
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:

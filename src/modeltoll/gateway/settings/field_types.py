@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from modeltoll.errors import SettingsError
 
@@ -23,6 +23,7 @@ __all__ = [
     "Origin",
     "Person",
     "Secret",
+    "SettingsPart",
     "UpstreamUrl",
     "UrlPath",
     "VersionName",
@@ -36,6 +37,12 @@ _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _KEY_BYTES = 32
 
 IN_PROCESS = "app"  # the model is the application that the gate is built into
+
+
+class SettingsPart(BaseModel):
+    """A section: frozen, and without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _address(text: str) -> str:

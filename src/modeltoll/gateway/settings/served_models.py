@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from modeltoll.gateway.protocols.registry import PROTOCOLS
-from modeltoll.gateway.settings.field_types import UrlPath, VersionName, each_once, known_in
+from modeltoll.gateway.settings.field_types import SettingsPart, VersionName, each_once, known_in
+from modeltoll.gateway.settings.model_inputs import InputSettings, JsonPathSettings, NamedInput
 from modeltoll.leak.registry import MEASURES
 from modeltoll.names import ARGON2ID, SHA256
 from modeltoll.puzzle.registry import PUZZLES
 
-__all__ = ["JsonPathSettings", "MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
+__all__ = ["MeasureSettings", "ModelSettings", "OutputSettings", "PuzzleSettings", "SettingsPart"]
 
 _KIB = 1 << 10  # KiB in a MiB
 
@@ -25,12 +26,6 @@ PuzzleName = Annotated[str, known_in(PUZZLES)]
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-class SettingsPart(BaseModel):
-    """A section: frozen, and without unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class OutputSettings(SettingsPart):
@@ -86,20 +81,6 @@ class OutputSettings(SettingsPart):
     def number_of_classes(self) -> int | None:
         """As declared, or as many as there are labels."""
         return self.classes or len(self.labels) or None
-
-
-class JsonPathSettings(SettingsPart):
-    """Where a service with JSON of its own is asked, and JMESPath expressions for its inputs and scores."""
-
-    route: UrlPath = Field(description="Path at which the service is asked.")
-    inputs: str = Field(
-        "@", min_length=1, description="JMESPath expression for the rows of a request; `@` is the whole of it."
-    )
-    scores: str = Field("@", min_length=1, description="JMESPath expression for the scores of an answer.")
-    ready: UrlPath = Field(
-        "/", description="Path that answers 200 when the service is ready. It is passed through unchanged."
-    )
-    one_row: bool = Field(False, description="Whether each request is one row, whose numbers the expressions find.")
 
 
 class MeasureSettings(SettingsPart):
@@ -238,9 +219,13 @@ class ModelSettings(SettingsPart):
         (),
         description="Versions that callers may name in the path, such as `/v2/models/NAME/versions/2/infer`, where the protocol has such paths. None unless they are listed: the tariff is made for the model that the path without a version serves. Rows of another version are rows of their own.",
     )
-    columns: tuple[str, ...] = Field(
+    inputs: tuple[NamedInput, ...] = Field(
         (),
-        description="Names of the inputs, in the order of the measures' private data. Requests with named columns must have exactly these.",
+        description="All named inputs of the model (tensors, or columns of data frames), in the order of the measures' private data; an input may be written as its name alone. Requests must have exactly these, and are read in this order whatever order they have. Where it is empty, measures of inputs refuse requests of more than one named input, because nothing says in which order the model reads them. `modeltoll init` writes it.",
+    )
+    allow_members: tuple[str, ...] = Field(
+        (),
+        description="Members and parameters of requests that are served beside those that the protocol knows. Their values are part of each row's identity in the ledger. All others are refused, because they could change what the model answers.",
     )
     mode: Literal["enforce", "shadow"] = Field(
         "enforce",
@@ -284,6 +269,12 @@ class ModelSettings(SettingsPart):
                 fitting = sorted(name for name, known in MEASURES.built_in.items() if kind in known.kinds)
                 raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(fitting)}")
         return self
+
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_once(cls, inputs: tuple[InputSettings, ...]) -> tuple[InputSettings, ...]:
+        each_once((one.name for one in inputs), "an input")
+        return inputs
 
     @field_validator("measures")
     @classmethod

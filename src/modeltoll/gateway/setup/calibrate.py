@@ -109,7 +109,7 @@ async def measure_rows(
             reason = served_model.protocol.error_text(answer)
             raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {reason}")
         with plugin_exceptions(served_model):
-            parsed = served_model.protocol.read(body, served_model.service)
+            parsed = served_model.read(body)
             leaks.append(served_model.leaks(parsed, answer))
         if progress is not None:
             progress(done, len(requests))

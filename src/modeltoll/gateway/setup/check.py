@@ -10,6 +10,7 @@ import numpy as np
 
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
+from modeltoll.gateway.protocols.probe import described_inputs
 from modeltoll.gateway.setup.calibrate import read_rows
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.sample_requests import sample_request
@@ -18,11 +19,12 @@ from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import READINESS_PROBE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from modeltoll.gateway.assembly.gateway import Gateway
     from modeltoll.gateway.core.gate import Gate
+    from modeltoll.gateway.protocols.protocol import DeclaredInput
     from modeltoll.gateway.settings.gateway import Settings
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.records import Floats
@@ -131,9 +133,11 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
         return _with_fault(check, f"the model server is not ready: {served_model.ready_path} has status {ready.status}")
     described = served_model.metadata_path
     metadata = b"" if described is None else (await upstream.fetch(described)).body
+    if fault := _other_inputs(served_model.service.inputs, described_inputs(metadata)):
+        return _with_fault(check, fault)
     with plugin_exceptions(served_model):
         body = sample_request(served_model, metadata, rows)
-        parsed = served_model.protocol.read(body, served_model.service)
+        parsed = served_model.read(body)
     begin = time.perf_counter()
     answer = await upstream.predict(check.route, parsed.forward or body)
     seconds = time.perf_counter() - begin
@@ -148,6 +152,22 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
         price = check.unit_seconds * float(factors.mean())
     means = dict(zip(leaks.measures, leaks.values.mean(axis=0).tolist(), strict=True))
     return replace(check, rows=len(parsed.fingerprints), leaks=means, seconds=seconds, price_seconds=price)
+
+
+def _other_inputs(declared: Sequence[DeclaredInput], described: Sequence[DeclaredInput]) -> str:
+    """How the settings' inputs differ from those of the model's metadata; empty where they do not, or one says nothing."""
+    if not declared or not described:
+        return ""
+    theirs = {one.name: one for one in described}
+    if theirs.keys() != {one.name for one in declared}:
+        return f"inputs: the model has {', '.join(theirs)}; declare exactly these"
+    for one in declared:
+        other = theirs[one.name]
+        if one.datatype and other.datatype and one.datatype != other.datatype:
+            return f"inputs: the model's {one.name} is of datatype {other.datatype}, not {one.datatype}"
+        if one.width and other.width and one.width != other.width:
+            return f"inputs: a row of the model's {one.name} has {other.width} values, not {one.width}"
+    return ""
 
 
 def _with_fault(check: RouteCheck, fault: str) -> RouteCheck:

@@ -27,7 +27,9 @@ def sample_request(served_model: ServedModel, metadata: bytes, rows: Floats | No
         named = {"model": served_model.service.served_as or served_model.service.model} if spec.names_model else {}
         return json.dumps({**named, **spec.sample}).encode()
     if rows is None:
-        dimensions = len(served_model.service.columns) or dimensions_of(metadata)
+        widths = [declared.width for declared in served_model.service.inputs]
+        declared = 0 if None in widths else sum(width or 0 for width in widths)
+        dimensions = declared or dimensions_of(metadata) or len(widths)  # a column of a data frame is one number
         if not dimensions:
             raise AnswerError("the length of a row is not known; give rows with --inputs")
         rows = sample_rows(dimensions)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from modeltoll.gateway.protocols.probe import DiscoveredModel
+    from modeltoll.gateway.protocols.protocol import DeclaredInput
 
 __all__ = ["first_settings"]
 
@@ -61,6 +62,8 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
     yield f"    tariff: {_plain(name + '.tariff.json')}   # made by: modeltoll calibrate FILE --from-ledger (or --inputs)"
     if find.guessed:
         yield f"    # NOT SURE: {find.guessed} (probabilities, logits or labels)"
+    if find.inputs:
+        yield f"    inputs: [{', '.join(map(_input, find.inputs))}]   # in the order of the measures' private data"
     yield f"    output: {_output(find)}"
     if find.others:
         others = ", ".join(json.dumps(other) for other in find.others)
@@ -74,6 +77,15 @@ def _plain(text: str) -> str:
     """A text as YAML has it, in quotes where it needs them."""
     simple = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./:-]*", text) and yaml.safe_load(text) == text
     return text if simple and not text.endswith(":") else json.dumps(text)
+
+
+def _input(declared: DeclaredInput) -> str:
+    members = {
+        "name": _plain(declared.name),
+        "width": str(declared.width or ""),
+        "datatype": declared.datatype and _plain(declared.datatype),
+    }
+    return "{" + ", ".join(f"{name}: {value}" for name, value in members.items() if value) + "}"
 
 
 def _output(find: DiscoveredModel) -> str:

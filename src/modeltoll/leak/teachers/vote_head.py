@@ -67,14 +67,14 @@ class VoteHead:
         return cls(stack, int(teachers))
 
 
-def load_voters(path: Path) -> tuple[Voters, int]:
-    """Load a file of teachers or of a vote head; returns its vote and the number of votes per row.
+def load_voters(path: Path) -> tuple[Voters, int, int]:
+    """Load a file of teachers or of a vote head; returns its vote, the number of votes per row, and the length of an input.
 
     Raises:
         CalibrationError: the file is missing, damaged, or of another kind or version.
     """
     if is_kind(path, _HEAD):
         head = VoteHead.load(path)
-        return head.votes, head.teachers
+        return head.votes, head.teachers, head.stack.dimensions
     teachers = TeacherEnsemble.load(path)
-    return teachers.votes, len(teachers)
+    return teachers.votes, len(teachers), teachers.dimensions

@@ -42,6 +42,7 @@ def test_the_protocol_conforms():
             RNG.random((4, 3)),
             encode_request=lambda rows: json.dumps({"rows": np.asarray(rows).tolist()}).encode(),
             answer=lambda scores: Answer(200, "application/json", json.dumps({"scores": scores.tolist()}).encode()),
+            integers=lambda numbers: json.dumps({"rows": [[number] for number in numbers]}).encode(),
         )
     )
 

@@ -91,15 +91,22 @@ class AdminApi:
         return schemas.AccountsResponse(accounts=tuple(map(_account_response, accounts)))
 
     async def get_account(self, request: schemas.AccountQuery) -> schemas.CallerResponse:
-        """The accounts of a caller or a group, and its usage of today's quota. Without ``model``, for all served models."""
+        """The accounts of a caller or a group, its standing, and its usage of today's quota. Without ``model``, for all models."""
         accounts = await self._accounts_of(request)
+        standing = await self._ledger.standing(Caller(request.caller))
         today = await self._ledger.spent(Caller(request.caller), int(self._clock() // _DAY))
         return schemas.CallerResponse(
-            accounts=tuple(map(_account_response, accounts)), rows_today=today.rows, work_seconds_today=today.work
+            accounts=tuple(map(_account_response, accounts)),
+            unsettled_seconds=standing.unsettled,
+            prepaid_seconds=standing.prepaid,
+            new_account_seconds_paid=standing.new_account,
+            settled_rows=standing.settled_rows,
+            rows_today=today.rows,
+            work_seconds_today=today.work,
         )
 
     async def reset_account(self, request: schemas.ResetRequest) -> schemas.ResetResponse:
-        """Delete the account of a caller or a group, so that it starts empty. The log and today's quota usage stay."""
+        """Delete the account of a caller or a group, and the caller's standing. The log and today's quota usage stay."""
         accounts = await self._accounts_of(request)
         models = [account.model for account in accounts if await self._ledger.reset(account.caller, account.model)]
         return schemas.ResetResponse(models=tuple(models))

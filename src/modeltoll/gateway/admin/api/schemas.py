@@ -128,9 +128,17 @@ class AccountsResponse(_Schema):
 
 
 class CallerResponse(_Schema):
-    """The accounts of a caller, and its usage of today's quota (UTC day) over all models."""
+    """The accounts of a caller, its standing over all models, and its usage of today's quota (UTC day).
+
+    ``unsettled_seconds``: work of tolls that were not proved to be paid, at the time of the caller's last request.
+    ``prepaid_seconds``: work done for admission and not used yet. ``settled_rows``: rows whose tolls were paid.
+    """
 
     accounts: tuple[AccountResponse, ...]
+    unsettled_seconds: float
+    prepaid_seconds: float
+    new_account_seconds_paid: float
+    settled_rows: int
     rows_today: int
     work_seconds_today: float
 

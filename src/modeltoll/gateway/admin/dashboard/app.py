@@ -117,6 +117,7 @@ class _Pages:
             name, hashed, account = await self._find_caller(
                 model.name, ledger, query.get("name"), query.get("hash", "")
             )
+            standing = await self._reader.standing(account.caller) if account and not account.caller.is_group else None
         except ValueError:
             return self._not_found("This is not a valid caller name.")
         except LedgerError as error:
@@ -128,7 +129,7 @@ class _Pages:
             if account is None and hashed not in day.hashes:
                 return self._not_found("The ledger has no such caller of this model.")
             view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff)
-            context = {"model": model, "view": view, "error": "", "name": name, "at": ledger.at}
+            context = {"model": model, "view": view, "error": "", "name": name, "at": ledger.at, "standing": standing}
             return await asyncio.to_thread(self._page, "caller.html.j2", context, 200)
 
     async def _find_caller(

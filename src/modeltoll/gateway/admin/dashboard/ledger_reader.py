@@ -14,7 +14,7 @@ from modeltoll.gateway.admin.dashboard.log_tail import LogReads, LogTailReader, 
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import LogTail
-    from modeltoll.records import Account, Caller
+    from modeltoll.records import Account, Caller, Standing
 
 __all__ = ["MAX_ACCOUNTS", "LedgerReader", "LedgerReads", "LedgerSnapshot"]
 
@@ -33,6 +33,9 @@ class LedgerReads(LogReads, Protocol):
 
     async def account(self, caller: Caller, model: str, at: float) -> Account | None:
         """One account with its counts decayed to the time ``at``, or None."""
+
+    async def standing(self, caller: Caller) -> Standing:
+        """What the caller owes and has paid, over all models."""
 
     async def largest(self, limit: int, at: float) -> Sequence[Account]:
         """The accounts of callers with the most work issued, largest first."""
@@ -91,6 +94,11 @@ class LedgerReader:
         """One account as it is now. Raises as ``read`` does, and ``ValueError`` for an invalid name."""
         async with self._lock:
             return await self._with_timeout(self._ledger.account(caller, model, self._clock()))
+
+    async def standing(self, caller: Caller) -> Standing:
+        """What the caller owes and has paid, as it is now. Raises as ``read`` does."""
+        async with self._lock:
+            return await self._with_timeout(self._ledger.standing(caller))
 
     def logged_as(self, caller: Caller) -> str:
         """The caller's hash in the log."""

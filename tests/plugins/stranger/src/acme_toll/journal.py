@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import SplitResult, unquote
 
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LedgerSpec
-from modeltoll.records import Caller, LogEntry
+from modeltoll.records import Adjustment, Caller, LogEntry
 
 
 class JournalLedger(MemoryLedger):
     """Accounts of one process. The journal holds time, hashed caller, model, rows and reference seconds."""
 
+    url_options: ClassVar[frozenset[str]] = frozenset()
     path = Path()
 
     @classmethod
@@ -28,10 +29,10 @@ class JournalLedger(MemoryLedger):
         ledger.path = Path(unquote(url.path))
         return ledger
 
-    async def bill(self, caller: Caller, bill: LogEntry) -> None:
+    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
         """As the memory ledger's, and a line in the journal."""
-        await super().bill(caller, bill)
-        line = f"{bill.at:.3f},{self.logged_as(caller)},{bill.model},{bill.rows},{bill.work.seconds:.6f}\n"
+        await super().bill(caller, entry, adjustment)
+        line = f"{entry.at:.3f},{self.logged_as(caller)},{entry.model},{entry.rows},{entry.work.seconds:.6f}\n"
         try:
             with self.path.open("a", encoding="utf-8") as journal:
                 journal.write(line)
