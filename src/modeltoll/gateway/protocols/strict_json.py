@@ -51,7 +51,7 @@ def _int(digits: str) -> int:
 
 _strict = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 # The decoder is written in C, and other threads wait until it is done, unless it calls functions of Python now and then.
-_large_strict = json.JSONDecoder(
+_strict_large = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_float, parse_int=_int
 )
 _LARGE_BYTES = 256 << 10  # some 30 ms of decoding
