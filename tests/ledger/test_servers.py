@@ -17,7 +17,7 @@ import redis
 from modeltoll.errors import LedgerError
 from modeltoll.ledger import postgres_pool, valkey_connection
 from modeltoll.ledger.from_url import ledger_from_url
-from modeltoll.records import Caller, Charge, LogEntry, Work
+from modeltoll.records import Caller, Charge, LogEntry, Reservation, Work
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 
@@ -385,6 +385,27 @@ def test_a_reader_of_the_log_never_sees_a_line_before_those_with_lower_numbers(d
         await ledger.close()
 
     asyncio.run(go())
+
+
+def test_charges_and_settlements_of_a_day_update_no_index(database):
+    """Heap-only updates: the index by age is on the day, which does not change."""
+
+    async def go():
+        ledger = await opened(database)
+        for number in range(20):
+            await ledger.charge(CALLER, new_charge(number, at=1e9 + number))
+            await ledger.settle(CALLER, (), Reservation(1.0, 1e6), 1e9 + number)
+        await ledger.close()
+
+    asyncio.run(go())
+    with direct(database) as owner:
+        owner.execute("SELECT pg_stat_force_next_flush()")
+        for table, updates in (("accounts", 40), ("standings", 19)):
+            query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s"
+            found, heap_only = owner.execute(query, (table,)).fetchone()
+            assert found == updates
+            assert heap_only >= updates - 4  # a full page now and then
+    owner.close()
 
 
 def test_encryption_that_the_server_does_not_offer_is_reported(database, caplog):

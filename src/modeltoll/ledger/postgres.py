@@ -75,7 +75,7 @@ _SETTLE = (
 )
 _ADJUST = "SELECT modeltoll.adjust(%s, %s, %s, %s)"
 _STANDING = "SELECT unsettled, prepaid, new_account, settled_rows, drained FROM modeltoll.standings WHERE key = %s"
-_SWEEP = "SELECT modeltoll.sweep(%s::float8, %s, %s, %s::int, %s::int, %s::int, %s::bigint, %s::int)"
+_SWEEP = "SELECT modeltoll.sweep(%s::float8, %s::bigint, %s, %s::int, %s::int, %s::bigint, %s::int)"
 _DAY = "SELECT day, rows, work FROM modeltoll.days WHERE key = %s"
 _SPEND = "SELECT modeltoll.spend(%s, %s, %s::int, %s, %s, %s, %s)"
 _RECEIPT_COLUMNS: dict[str, type[float | int]] = {
@@ -285,7 +285,7 @@ def _adjustment_values(caller: Caller, adjustment: Adjustment) -> tuple[bytes, s
 
 def _sweep_values(due: Sweep) -> tuple[float | str | None, ...]:
     limits = (MAX_LINES_AT_ONCE, MAX_ACCOUNTS_AT_ONCE, MAX_SLOTS_AT_ONCE, account_math.SKETCH_SIZE)
-    return due.lines_before, due.untouched_since, due.expired_before, str(due.days_before), *map(str, limits)
+    return due.lines_before, str(due.days_before), due.expired_before, *map(str, limits)
 
 
 def _array_literal(values: Iterable[float | str]) -> str:

@@ -70,9 +70,9 @@ def build_service(name: str, model: ModelSettings, max_rows: int) -> ServiceDesc
         partial=output.partial,
         labels=output.labels,
         served_as=model.served_as,
-        versions=model.versions,
         inputs=tuple(DeclaredInput(one.name, one.width, one.datatype) for one in model.inputs),
         allow_members=model.allow_members,
+        versions=model.versions,
         logprobs=output.logprobs,
     )
 

@@ -103,7 +103,7 @@ class OpenAIChat(OpenAIErrors, TextProtocol):
             raise RequestError("streamed answers are not served here; leave 'stream' out")
         check_messages(document, service)
         check_tools(document, service)
-        written = CHAT_MEMBERS.canonical(document, service)
+        written = CHAT_MEMBERS.read_bytes(document, service)
         choices, asked = _choices(document, service), _top_logprobs(document)
         forward = pinned(document, service) | {"logprobs": True, "top_logprobs": MOST}
         return ParsedRequest(

@@ -38,7 +38,7 @@ def text_fingerprints(
     Raises:
         RequestError: a text or a member that is not served.
     """
-    return fingerprints_of(texts, service, members.canonical(document | {"input": None}, service))
+    return fingerprints_of(texts, service, members.read_bytes(document | {"input": None}, service))
 
 
 def data_rows(

@@ -78,8 +78,8 @@ class ServiceDescription:
     ``inputs`` are all named inputs of the model, in the order of the measures' private data; empty: they are not declared.
     ``allow_members`` are the members and parameters of a request that it may have beside those that the protocol knows;
     their values are part of every row's fingerprint. ``logprobs`` says how the server reports log-probabilities of tokens:
-    ``raw``, or ``tempered`` by the request's temperature and its like.
-    ``versions`` are those that paths with ``{version}`` may name; the path without a version is always served.
+    ``raw``, or ``tempered`` by the request's temperature and its like. ``versions`` are those that paths with ``{version}``
+    may name; the path without a version is always served.
     """
 
     model: str

@@ -1,5 +1,11 @@
 -- Version 3: standings, the receipts that were counted, and the deletion of what is old. Keys are hashes, as elsewhere.
 
+-- The day of a time in seconds, clipped. The index by age is on the day, which seldom changes, so that a charge or a
+-- settlement still need not update an index.
+CREATE FUNCTION modeltoll.day_of(at double precision) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT floor(CASE WHEN abs(at) < 1 THEN 0 ELSE least(greatest(at, -1e15), 1e15) / 86400.0::double precision END)::bigint
+$$;
+
 CREATE TABLE modeltoll.standings (
     key          bytea  PRIMARY KEY, -- hash of the caller's name
     caller       text   NOT NULL,
@@ -7,15 +13,17 @@ CREATE TABLE modeltoll.standings (
     prepaid      double precision NOT NULL,
     new_account  double precision NOT NULL,
     settled_rows bigint NOT NULL,
-    drained      double precision NOT NULL -- seconds since the epoch
+    drained      double precision NOT NULL, -- seconds since the epoch
+    last_day     bigint GENERATED ALWAYS AS (modeltoll.day_of(drained)) STORED
 ) WITH (fillfactor = 50);
-CREATE INDEX standings_by_age ON modeltoll.standings (drained);
+CREATE INDEX standings_by_age ON modeltoll.standings (last_day);
 
 -- The key is a hash of the caller's name and the receipt's identity.
 CREATE TABLE modeltoll.receipts (key bytea PRIMARY KEY, expires double precision NOT NULL);
 CREATE INDEX receipts_by_expiry ON modeltoll.receipts (expires);
 
-CREATE INDEX accounts_by_age ON modeltoll.accounts (last_seen);
+ALTER TABLE modeltoll.accounts ADD COLUMN last_day bigint GENERATED ALWAYS AS (modeltoll.day_of(last_seen)) STORED;
+CREATE INDEX accounts_by_age ON modeltoll.accounts (last_day);
 CREATE INDEX days_by_age ON modeltoll.days (day);
 
 -- The numbers of the rows, packed; in lines that have some, leaks and rarest are empty texts. Older lines have none.
@@ -32,7 +40,10 @@ END $$;
 
 CREATE FUNCTION modeltoll.store_standing(after modeltoll.standings) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO modeltoll.standings AS s SELECT after.*
+    INSERT INTO modeltoll.standings (key, caller, unsettled, prepaid, new_account, settled_rows, drained)
+    VALUES (
+        after.key, after.caller, after.unsettled, after.prepaid, after.new_account, after.settled_rows, after.drained
+    )
     ON CONFLICT (key) DO UPDATE SET
         unsettled = excluded.unsettled,
         prepaid = excluded.prepaid,
@@ -62,7 +73,7 @@ BEGIN
     SELECT * INTO standing FROM modeltoll.lock_standing(caller_key);
     known := FOUND;
     IF NOT known THEN
-        standing := ROW(caller_key, caller_name, 0, 0, 0, 0, at);
+        standing := ROW(caller_key, caller_name, 0, 0, 0, 0, at, NULL);
     ELSIF seconds IS NOT NULL THEN
         standing.unsettled := greatest(
             0, standing.unsettled - credit * (greatest(0, at - standing.drained) / 86400.0::double precision)
@@ -122,7 +133,7 @@ DECLARE
 BEGIN
     SELECT * INTO standing FROM modeltoll.lock_standing(caller_key);
     IF NOT FOUND THEN
-        standing := ROW(caller_key, caller_name, 0, 0, 0, 0, 0);
+        standing := ROW(caller_key, caller_name, 0, 0, 0, 0, 0, NULL);
     END IF;
     standing.unsettled := greatest(0, standing.unsettled + more_unsettled);
     standing.prepaid := greatest(0, standing.prepaid + more_prepaid);
@@ -143,12 +154,13 @@ BEGIN
     RETURN number IS NOT NULL;
 END $$;
 
--- Deletes what is older than these times: at most ``most`` lines of each table, ``most_accounts`` accounts, and
--- ``most_slots`` fingerprints, those of the last account not counted. What another transaction uses is left for the next
--- time. Without ``lines_before`` the log stays. Returns whether there may be more to delete.
+-- Deletes lines and receipts that are older than these times, and accounts, standings and usage of earlier days: at most
+-- ``most`` rows of each table, ``most_accounts`` accounts, and ``most_slots`` fingerprints, those of the last account not
+-- counted. What another transaction uses is left for the next time. Without ``lines_before`` the log stays. Returns whether
+-- there may be more to delete.
 CREATE FUNCTION modeltoll.sweep(
-    lines_before double precision, untouched_since double precision, expired_before double precision,
-    days_before integer, most integer, most_accounts integer, most_slots bigint, ring integer
+    lines_before double precision, days_before bigint, expired_before double precision,
+    most integer, most_accounts integer, most_slots bigint, ring integer
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     deleted integer;
@@ -156,8 +168,8 @@ DECLARE
     old     bigint[];
 BEGIN
     DELETE FROM modeltoll.standings WHERE key IN (
-        SELECT key FROM modeltoll.standings WHERE drained < untouched_since
-        ORDER BY drained LIMIT most FOR UPDATE SKIP LOCKED
+        SELECT key FROM modeltoll.standings WHERE last_day < days_before
+        ORDER BY last_day LIMIT most FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS deleted = ROW_COUNT;
     more := deleted >= most;
@@ -182,11 +194,11 @@ BEGIN
         more := more OR deleted + 1 >= most; -- one of those that were looked at stays
     END IF;
 
-    SELECT array_agg(id ORDER BY last_seen, id) INTO old FROM (
-        SELECT id, last_seen, sum(least(learned, ring)) OVER (ORDER BY last_seen, id) - least(learned, ring) AS slots
+    SELECT array_agg(id) INTO old FROM (
+        SELECT id, sum(least(learned, ring)) OVER (ORDER BY last_day, id) - least(learned, ring) AS slots
         FROM (
-            SELECT id, last_seen, learned FROM modeltoll.accounts WHERE last_seen < untouched_since
-            ORDER BY last_seen LIMIT most_accounts FOR UPDATE SKIP LOCKED
+            SELECT id, last_day, learned FROM modeltoll.accounts WHERE last_day < days_before
+            ORDER BY last_day LIMIT most_accounts FOR UPDATE SKIP LOCKED
         ) AS oldest
     ) AS summed WHERE slots <= most_slots;
     DELETE FROM modeltoll.sketch WHERE account = ANY (old);
