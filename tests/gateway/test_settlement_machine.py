@@ -52,6 +52,7 @@ KINDS = range(len(SCORES))
 FAILURES = {"down": UpstreamError("down"), "refused": lambda *_: Answer(400, "application/json", b'{"error": "no"}')}
 FAULTS = st.sampled_from([("", False)] * 6 + [(step, done) for step in ("settle", "charge", "bill") for done in (0, 1)])
 callers, gates = st.sampled_from(CALLERS), st.sampled_from(range(len(UNITS)))
+requests, clients = st.tuples(st.integers(1, 14), st.sampled_from(KINDS)), st.sampled_from(list(CLIENTS))
 indices = st.lists(st.integers(0, 30), max_size=5)
 
 
@@ -319,33 +320,23 @@ class Settling(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(
-        caller=callers,
-        gate=gates,
-        count=st.integers(1, 14),
-        kind=st.sampled_from(KINDS),
-        client=st.sampled_from(list(CLIENTS)),
-        numbers=indices,
-        fault=FAULTS,
-    )
-    def ask(self, caller, gate, count, kind, client, numbers, fault):
+    @rule(caller=callers, gate=gates, rows=requests, client=clients, numbers=indices, fault=FAULTS)
+    def ask(self, caller, gate, rows, client, numbers, fault):
         """A request, with any receipts that anybody has opened."""
-        body = self._rows(count, kind)
+        body = self._rows(*rows)
         shown = list(dict.fromkeys(self._chosen(numbers)))
         result = self._handle(gate, caller, body, shown, fault, accept=CLIENTS[client])
         self._take_admission(caller, gate, result)
 
-    @rule(caller=callers, gate=gates, count=st.integers(1, 14), kind=st.sampled_from(KINDS))
-    def ask_and_pay_for_admission_at_once(self, caller, gate, count, kind):
-        result = self._handle(gate, caller, self._rows(count, kind))
-        if gate == SHADOW:
-            return
+    @rule(caller=callers, gate=st.integers(0, SHADOW - 1), rows=requests)
+    def ask_and_pay_for_admission_at_once(self, caller, gate, rows):
+        result = self._handle(gate, caller, self._rows(*rows))
         if result.mode == "admission" and result.toll.typical_seconds <= DEAR:
             answered = self._pay_admission((caller, gate, result.toll), "receipts")
             assert answered.mode in ("sealed", "prepaid")
 
     @precondition(lambda self: self.admissions)
-    @rule(number=st.integers(0, 30), client=st.sampled_from(list(CLIENTS)), fault=FAULTS)
+    @rule(number=st.integers(0, 30), client=clients, fault=FAULTS)
     def pay_for_admission(self, number, client, fault):
         """Late, or once more."""
         entry = self.admissions[number % len(self.admissions)]
