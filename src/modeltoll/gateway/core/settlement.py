@@ -80,9 +80,15 @@ class Settlement:
             with suppress(LedgerError):
                 await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
 
-    def payment(self, admission: Admission) -> Receipt:
-        """The receipt of an admission toll for what is missing; its token says until when."""
-        return Receipt(self._identity(), 0.0, prepaid=admission.missing, new_account=admission.missing_new_account)
+    def payment(self, admission: Admission, rows: int, unit_seconds: float) -> Receipt:
+        """The receipt of an admission toll for what is missing; its token says until when.
+
+        It settles as many of the request's rows as it prepays units.
+        """
+        paid = min(rows, int(admission.missing / unit_seconds)) if unit_seconds else 0
+        return Receipt(
+            self._identity(), 0.0, rows=paid, prepaid=admission.missing, new_account=admission.missing_new_account
+        )
 
     def price(self, caller: Caller, admission: Admission, seconds: float, rows: int, unit_seconds: float) -> Priced:
         """What is asked of a price of ``seconds``: what was reserved from prepaid work is taken off.
