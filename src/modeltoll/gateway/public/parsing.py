@@ -42,6 +42,7 @@ _BINARY = "application/octet-stream"
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
+_BROWSER_HEADERS = ("origin", "sec-fetch-site")
 _SLASH = re.compile(r"/|%2f", re.IGNORECASE)
 
 
@@ -156,9 +157,14 @@ def _media_type(request: Request) -> str:
 def check_json(request: Request) -> None:
     """A body that is JSON must say so, because a web page of another origin cannot say it without asking.
 
+    No content type at all is JSON too where no browser sends the request. A browser adds ``Origin`` to every POST of a
+    page of another origin, and ``Sec-Fetch-Site`` to every request.
+
     Raises:
-        ContentTypeRefused: the content type is another one, or missing, or given several times.
+        ContentTypeRefused: the content type is another one, given several times, or missing from a browser's request.
     """
+    if not any(name in request.headers for name in ("content-type", *_BROWSER_HEADERS)):
+        return
     if not _JSON_TYPE.fullmatch(_media_type(request)):
         raise ContentTypeRefused(
             "the request's body is not sent as JSON: add the header Content-Type: application/json"
