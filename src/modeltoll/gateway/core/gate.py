@@ -191,6 +191,7 @@ class Gate:
             self._settlement.seal(caller, priced.receipt),
             parsed.answer_bound,
             dither(self._ledger.derived_key("padding"), parsed.fingerprints),
+            self._runtime.max_answer,
         )
         asked = replace(work, seconds=priced.asked)
         toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)
