@@ -127,7 +127,9 @@ def test_copies_of_a_cheap_row_tell_no_more_than_the_bin(gateway, thief, alike, 
     assert quotes <= 10
 
 
-@pytest.mark.parametrize("accept", ["argon2id, sha256; mode=sealed; receipts", "sha256; mode=sealed; receipts", "argon2id"])
+@pytest.mark.parametrize(
+    "accept", ["argon2id, sha256; mode=sealed; receipts", "sha256; mode=sealed; receipts", "argon2id"]
+)
 def test_coarse_quotes_are_powers_of_two(gateway, thief, victim, truth, accept):
     """Puzzle, memory, parts, bounds and the seal's length follow from the published wait, which is rounded up."""
     client = thief(gateway, KEYS[12])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,6 +46,11 @@ class PuzzleSelector:
     def puzzles(self) -> Mapping[str, Puzzle]:
         """The puzzles by name."""
         return {offer.spec.name: offer.puzzle for offer in self.offers}
+
+    @property
+    def most_seconds(self) -> float:
+        """The most work of one toll: larger ones of a blind model cost ``blind_seconds``."""
+        return self.blind_seconds if self.disclose == "blind" else math.inf
 
     def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
         """The puzzle and the mode for this work and this client.
