@@ -61,9 +61,12 @@ def test_the_order_in_which_inputs_are_listed_changes_no_price(dual, thief, vict
     prices = []
     for key, names in zip(KEYS, (("top", "bottom"), ("bottom", "top")), strict=False):
         client = thief(gateway, key).client
+        before = len(gateway.log())
         answers = [client.post(f"/v2/models/{MODEL}/infer", content=by_name(row, *names)) for row in swapped]
-        prices.append([answer.json()["toll"]["typical_seconds"] for answer in answers])
+        assert {answer.status_code for answer in answers} == {402}
+        prices.append([line["work_seconds"] for line in gateway.log()[before:]])
     assert prices[0] == prices[1]
+    assert len(prices[0]) == len(swapped)
 
 
 def test_requests_that_the_model_could_read_otherwise_do_not_reach_it(dual, thief, victim):

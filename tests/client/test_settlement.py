@@ -344,6 +344,25 @@ def test_sessions_share_a_middleware(toll_server):
 
 
 @pytest.mark.usefixtures("never")
+def test_a_session_may_have_a_middleware_for_each_request(toll_server):
+    """More than Python nests calls; they share a purse, and the last receipt is posted at the end."""
+    url, purse = toll_server.serve_response(Response(b"plain"), "/plain"), Purse()
+    paid = toll_server.serve_receipts()
+
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            kept = [TollMiddleware(purse=purse) for _ in range(1100)]
+            for middleware in kept:
+                middleware._settler(session)
+            assert await (await session.get(url, middlewares=kept[:1])).read() == b"plain"
+            assert await (await session.get(paid, middlewares=kept[-1:])).read() == b"1"
+        assert session.closed
+
+    asyncio.run(main())
+    assert toll_server.receipts() == [("/plain", ()), ("/infer", ()), (SETTLE, (b"1",))]
+
+
+@pytest.mark.usefixtures("never")
 def test_clients_share_a_purse_and_its_receipts(toll_server, key):
     """What one client opened, the next request of another returns."""
     url, purse = toll_server.serve_receipts(), Purse()

@@ -290,6 +290,14 @@ def test_what_pages_of_other_sites_cause_is_refused(toll_server, headers, status
     assert status == 200 or "proxy" in got.json()["error"]
 
 
+def test_the_address_of_the_connection_is_an_own_name_of_a_sidecar_that_listens_on_all():
+    access = sidecar_access()
+    for host, address in (("10.0.0.5:8081", "10.0.0.5"), ("[fe80::1]:8081", "fe80::1%eth0")):
+        assert access.refusal({}, [host], address) is None
+        assert "host name" in access.refusal({}, [host], "10.0.0.6")
+    assert access.refusal({}, [], "10.0.0.5") is None  # HTTP/1.0, which no browser sends
+
+
 @pytest.mark.parametrize("name", ["", "a:8081", "http://a", "a/b", "a b"])
 def test_an_invalid_host_name_is_refused(name):
     with pytest.raises(SettingsError, match="--host-name"):

@@ -18,7 +18,7 @@ from modeltoll.client.requests import TollAdapter
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.testing.model_servers import serving
 
-ALICE = {"x-api-key": "alice-key"}
+ALICE = {"x-api-key": "alice-key", "content-type": "application/json"}
 
 
 def with_httpx(purse, url, bodies):

@@ -64,6 +64,31 @@ def test_a_repeated_row_is_priced_but_not_counted(harness):
     assert (harness.account().rows, sum(harness.account().counts[0])) == (3, 1)
 
 
+def test_the_row_of_another_version_is_another_row(harness):
+    gate, body = harness.gate(), harness.infer_body([1, 2])
+    for version in ("", "/versions/1", "/versions/2", "/versions/1"):
+        request = replace(harness.request(body), path=f"/v2/models/{harness.model}{version}/infer")
+        asyncio.run(gate.handle(request))
+    assert (harness.account().rows, sum(harness.account().counts[0])) == (4, 3)
+
+
+def test_the_same_row_has_another_fingerprint_in_another_ledger(harness):
+    """Without the ledger's key nobody finds rows that count as one."""
+    charges = []
+
+    class Recording(MemoryLedger):
+        async def charge(self, caller, charge):
+            charges.append(charge)
+            return await super().charge(caller, charge)
+
+    for salt in (b"a" * 32, b"a" * 32, b"b" * 32):
+        harness.ledger = Recording(salt=salt)
+        asyncio.run(harness.ledger.open())
+        harness.handle(harness.infer_body([1, 2]))
+    (first,), (second,), (third,) = (charge.fingerprints for charge in charges)
+    assert first == second != third
+
+
 def test_a_hundred_parallel_requests_of_one_caller_see_a_hundred_accounts(harness, monkeypatch):
     """The charge is one step: no two requests get the price of the same row count."""
     gate, seen = harness.gate(), []

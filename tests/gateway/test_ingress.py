@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from modeltoll import wire
 from modeltoll.errors import CallerBusy, Overloaded
 from modeltoll.gateway.core import threads
+from modeltoll.gateway.protocols.strict_json import load_request
 from modeltoll.gateway.public import parsing
 from modeltoll.gateway.public.shared_capacity import SharedCapacity
 from modeltoll.gateway.settings.body_limits import largest_redemption
@@ -317,3 +319,36 @@ def test_a_caller_who_hangs_up_cancels_the_request_to_the_model_server(harness):
         assert cancelled.wait(30)
     assert harness.log() == []
     assert harness.metric('modeltoll_refusals_total{error="UpstreamError"}') == 0
+
+
+def test_a_huge_document_lets_other_threads_run_while_it_is_decoded():
+    body = b"[" + b",".join([b"1e0", b"2"] * 400_000) + b"]"
+    ticks, done = 0, threading.Event()
+
+    def tick():
+        nonlocal ticks
+        while not done.wait(0.001):
+            ticks += 1
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    document = load_request(body)
+    done.set()
+    ticking.join()
+    assert document == [1.0, 2] * 400_000
+    assert ticks > 2  # one decoder call that holds the interpreter would leave none
+
+
+def test_a_row_of_another_version_is_a_row_of_its_own(harness):
+    gate, seen = harness.gate(), []
+    charge = harness.ledger.charge
+
+    async def noting(caller, one):
+        seen.append(one.fingerprints)
+        return await charge(caller, one)
+
+    harness.ledger.charge = noting
+    body = harness.infer_body([1, 2])
+    for path in (harness.path, harness.path, "/v2/models/digits/versions/1/infer"):
+        asyncio.run(gate.handle(replace(harness.request(body), path=path)))
+    assert seen[0] == seen[1] != seen[2]

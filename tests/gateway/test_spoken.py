@@ -22,8 +22,9 @@ from modeltoll.client.purse import Purse
 from modeltoll.errors import AnswerError, SettingsError, UpstreamError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.callers.identify import hash_key
-from modeltoll.gateway.middleware import ApplicationUpstream, TollMiddleware
+from modeltoll.gateway.middleware import TollMiddleware
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.upstream.application import ApplicationUpstream
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.fit import CalibrationTerms, RowCosts, fit_calibration

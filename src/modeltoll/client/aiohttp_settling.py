@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
-from weakref import ref
+from weakref import WeakSet, ref
 
 from aiohttp import ClientRequest, ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
@@ -68,16 +69,26 @@ class SessionSettler:
             return response.status
 
 
+class _SettlingClose:
+    """The ``close`` of one session, which posts receipts first. It holds no reference to the session."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self.settlers: WeakSet[AsyncSettler] = WeakSet()
+        self._session = ref(session)
+
+    async def __call__(self) -> None:
+        session = self._session()
+        assert session is not None  # it is being closed
+        try:
+            await asyncio.gather(*[settler.close() for settler in self.settlers])
+        finally:
+            await type(session).close(session)
+
+
 def _settle_before_close(session: ClientSession, settler: AsyncSettler) -> None:
     """Let ``session.close()`` post receipts first. aiohttp tells a middleware nothing of a session's end."""
-    weakly, earlier = ref(session), session.__dict__.get("close")
-
-    async def close() -> None:
-        closing = weakly()
-        assert closing is not None  # it is being closed
-        try:
-            await settler.close()
-        finally:
-            await (earlier() if earlier is not None else type(closing).close(closing))
-
-    object.__setattr__(session, "close", close)  # without the warning that the session gives in development mode
+    close = session.__dict__.get("close")
+    if not isinstance(close, _SettlingClose):
+        close = _SettlingClose(session)
+        object.__setattr__(session, "close", close)  # without the warning that the session gives in development mode
+    close.settlers.add(settler)

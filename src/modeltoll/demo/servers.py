@@ -32,8 +32,10 @@ __all__ = ["DemoServers", "train_victim"]
 
 
 _BATCH_OF_TREES = 10
+_CREDIT_SECONDS = 1e6
 _MEMORY_MIB = 2  # far below the default: the demo makes thousands of tolls that are not solved, on as few as two cores
-_PAGE_MEMORY_MIB = 8  # of the page's tolls, which browsers solve, also on phones
+_PAGE_CREDIT_SECONDS = 1e6
+_MEMORY_MIB = 8  # of the page's tolls, which browsers solve, also on phones
 
 
 def train_victim(data: DemoData, trees: int, seed: int, progress: Progress) -> RandomForestClassifier:
@@ -95,7 +97,8 @@ class DemoServers:
     ) -> None:
         """Write the gateway's settings: entropy and novelty, API keys, SQLite.
 
-        With ``origins`` (of pages), tolls disclose their exact cost and use the default memory.
+        With ``origins`` (of pages), tolls disclose their exact cost and use the default memory. The credit is so large that
+        the demo's thieves see the price of every row and work for a few only; elsewhere they would have to work for all.
         """
         memory = _PAGE_MEMORY_MIB if origins else _MEMORY_MIB
         np.save(self.folder / "private.npy", private)
@@ -118,6 +121,7 @@ class DemoServers:
             "profile": "machine.json",
             "callers": {
                 "anonymous": False,
+                "credit": {"seconds": _CREDIT_SECONDS},
                 "keys": [{"name": key, "sha256": hash_key(key)} for key in keys],
             },
             "models": {MODEL: model},

@@ -19,9 +19,9 @@ from modeltoll.gateway.upstream.application import ApplicationUpstream, caller_s
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["ApplicationUpstream", "TollMiddleware"]
+__all__ = ["TollMiddleware"]
 
-log = logging.getLogger("modeltoll.gateway")
+_log = logging.getLogger("modeltoll.gateway")
 
 _METHOD_NOT_ALLOWED = 405  # the router's own answer, for which no endpoint has run
 _POLICY_VIOLATION = 1008  # code with which a WebSocket is closed
@@ -114,7 +114,7 @@ class TollMiddleware:
             begins = message["type"] in ("http.response.start", "websocket.accept")
             if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.is_model_endpoint(scope):
                 refused = True
-                log.warning(
+                _log.warning(
                     "a request reached a model past the gateway, and was refused: list its path in the settings"
                 )
                 await _refuse(scope, _no_message, send)

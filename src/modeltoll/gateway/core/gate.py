@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 P = ParamSpec("P")
+_VERSIONS = "/versions/"  # before a version in the path of a request
 _NOTHING_RESERVED = Admission(admitted=True)
 
 
@@ -153,7 +154,7 @@ class Gate:
         measured = await off_loop(large, self._measure, tariff, parsed, answer, early)
         if parsed.strip is not None:
             answer = await off_loop(large, parsed.strip, answer)
-        account, in_ledger = await self._charge(request.caller, parsed, measured)
+        account, in_ledger = await self._charge(request, parsed, measured)
         work = tariff.work(measured.assessment, replace(account, settled_rows=admission.settled_rows))
         if self.config.drift_monitor is not None:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
@@ -220,7 +221,7 @@ class Gate:
         leaks = self.config.served_model.leaks(parsed, answer, early)
         return _Measured(leaks, tariff.assess(leaks, self._runtime.generator))
 
-    async def _charge(self, caller: Caller, parsed: ParsedRequest, measured: _Measured) -> tuple[Account, bool]:
+    async def _charge(self, request: GateRequest, parsed: ParsedRequest, measured: _Measured) -> tuple[Account, bool]:
         """Charge the caller's account. Returns the account, and False where the ledger does not answer."""
         tariff = self.config.tariff
         charge = Charge(
@@ -228,22 +229,31 @@ class Gate:
             rows=len(parsed.fingerprints),
             leaks=tuple(measured.leaks.values.sum(axis=0).tolist()),
             bins=tuple(map(tuple, measured.assessment.bins.tolist())),
-            fingerprints=self._keyed(parsed.fingerprints),
+            fingerprints=self._keyed(request.path, parsed.fingerprints),
             shape=tariff.shape,
             tariff=tariff.identity,
             at=self._runtime.clock(),
         )
         try:
-            return await self._ledger.charge(caller, charge), True
+            return await self._ledger.charge(request.caller, charge), True
         except LedgerError:
             if not self.config.without_ledger:
                 raise
-            return _unknown_account(caller, charge), False
+            return _unknown_account(request.caller, charge), False
 
-    def _keyed(self, fingerprints: Sequence[bytes]) -> tuple[bytes, ...]:
-        """The fingerprints as the ledger keeps them: a caller without the key finds no two rows with the same one."""
-        key = self._ledger.derived_key("fingerprints")
-        return tuple(blake2b(one, key=key, digest_size=FINGERPRINT_BYTES).digest() for one in fingerprints)
+    def _keyed(self, path: str, fingerprints: Sequence[bytes]) -> tuple[bytes, ...]:
+        """The fingerprints as the ledger keeps them: a caller without the key finds no two rows with the same one.
+
+        Rows for another version of the model are other rows.
+        """
+        shared = blake2b(key=self._ledger.derived_key("fingerprints"), digest_size=FINGERPRINT_BYTES)
+        shared.update(path.partition(_VERSIONS)[2].encode() + b"\0")
+        keyed = []
+        for fingerprint in fingerprints:
+            one = shared.copy()
+            one.update(fingerprint)
+            keyed.append(one.digest())
+        return tuple(keyed)
 
     def _mode_without_toll(self, caller: Caller, work: Work) -> str | None:
         """The mode of an answer that goes out without a toll; None where a toll is due."""
