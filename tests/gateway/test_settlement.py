@@ -148,6 +148,9 @@ def test_what_was_paid_for_admission_is_taken_off_the_tolls_that_follow(harness)
     answered = admit(harness, result, gate=gate)
     price = harness.log()[0].work.seconds
     assert answered.mode == ("sealed" if price > 20 * UNIT else "prepaid")
+    if answered.toll is not None:
+        asyncio.run(gate.settle(harness.alice, [harness.opened(answered.toll).receipt]))
+    assert harness.standing().settled_rows == (30 if answered.toll else 20)
     standing = harness.standing()
     assert standing.prepaid == pytest.approx(max(0.0, 20 * UNIT - price))
     if answered.toll is None:

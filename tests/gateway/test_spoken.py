@@ -53,7 +53,7 @@ def written(tmp_path):
             tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
         keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
-        callers = {"keys": keys, "admission": {"seconds": new_account_seconds}}
+        callers = {"keys": keys}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -276,7 +276,9 @@ def guarded(settings, **options):
 
 
 def own_service(route="/predict"):
-    return ENTROPY | {"protocol": "json", "json_path": {"route": route, "inputs": "rows", "scores": "scores"}}
+    output = {"kind": "probabilities", "unmeasured": ["key"]}
+    json_path = {"route": route, "inputs": "rows", "scores": "scores"}
+    return ENTROPY | {"protocol": "json", "json_path": json_path, "output": output}
 
 
 def test_an_application_is_guarded_from_within(written):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, ParamSpec
 
 from modeltoll.errors import AnswerError, CallerGone, LedgerError, RequestError, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
+from modeltoll.gateway.core.fingerprints import keyed
 from modeltoll.gateway.core.padding import dither
 from modeltoll.gateway.core.request import (
     ADMISSION,
@@ -30,7 +30,6 @@ from modeltoll.gateway.core.settlement import Settlement
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
 from modeltoll.records import (
-    FINGERPRINT_BYTES,
     Account,
     Adjustment,
     Admission,
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 P = ParamSpec("P")
-_VERSIONS = "/versions/"  # before a version in the path of a request
 _NOTHING_RESERVED = Admission(admitted=True)
 
 
@@ -90,7 +88,7 @@ class Gate:
         await self._with_quota(self._quotas.check, request.caller, rows)
         admission = await self._admit(request, tariff, rows)
         if not admission.admitted:
-            return await self._ask_for_admission(request, admission, rows)
+            return await self._ask_for_admission(request, tariff, admission, rows)
         answer, early = await self._ask(request, parsed, admission)
         return await self._price(request, tariff, parsed, (answer, early), admission)
 
@@ -117,9 +115,11 @@ class Gate:
                 raise
             return _NOTHING_RESERVED
 
-    async def _ask_for_admission(self, request: GateRequest, admission: Admission, rows: int) -> GateResult:
+    async def _ask_for_admission(
+        self, request: GateRequest, tariff: Tariff, admission: Admission, rows: int
+    ) -> GateResult:
         """A toll for the admission of the request."""
-        payment = self._settlement.payment(admission)
+        payment = self._settlement.payment(admission, rows, tariff.unit_seconds)
         work = Work(payment.prepaid + payment.new_account, rows, payment.prepaid, payment.new_account)
         model, selector = self.config.served_model.service.model, self.config.selector
         toll = await off_loop(True, admission_toll, self._runtime, selector, request, model, work, payment)
@@ -181,7 +181,8 @@ class Gate:
         mode = self._mode_without_toll(caller, work)
         if mode in (EXEMPT, SHADOW):
             return None, mode, None
-        priced = self._settlement.price(caller, admission, work.seconds, work.rows, tariff.unit_seconds)
+        rows = work.rows - (request.payment.rows if request.payment else 0)  # those are settled already
+        priced = self._settlement.price(caller, admission, work.seconds, rows, tariff.unit_seconds)
         if priced.receipt is None:
             return None, mode or PREPAID, priced.adjustment
         content = TollContent(
@@ -229,7 +230,7 @@ class Gate:
             rows=len(parsed.fingerprints),
             leaks=tuple(measured.leaks.values.sum(axis=0).tolist()),
             bins=tuple(map(tuple, measured.assessment.bins.tolist())),
-            fingerprints=self._keyed(request.path, parsed.fingerprints),
+            fingerprints=keyed(self._ledger.derived_key("fingerprints"), request.path, parsed.fingerprints),
             shape=tariff.shape,
             tariff=tariff.identity,
             at=self._runtime.clock(),
@@ -240,20 +241,6 @@ class Gate:
             if not self.config.without_ledger:
                 raise
             return _unknown_account(request.caller, charge), False
-
-    def _keyed(self, path: str, fingerprints: Sequence[bytes]) -> tuple[bytes, ...]:
-        """The fingerprints as the ledger keeps them: a caller without the key finds no two rows with the same one.
-
-        Rows for another version of the model are other rows.
-        """
-        shared = blake2b(key=self._ledger.derived_key("fingerprints"), digest_size=FINGERPRINT_BYTES)
-        shared.update(path.partition(_VERSIONS)[2].encode() + b"\0")
-        keyed = []
-        for fingerprint in fingerprints:
-            one = shared.copy()
-            one.update(fingerprint)
-            keyed.append(one.digest())
-        return tuple(keyed)
 
     def _mode_without_toll(self, caller: Caller, work: Work) -> str | None:
         """The mode of an answer that goes out without a toll; None where a toll is due."""

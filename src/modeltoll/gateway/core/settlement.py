@@ -88,11 +88,15 @@ class Settlement:
             with suppress(LedgerError):
                 await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
 
-    def payment(self, admission: Admission) -> Receipt:
-        """The receipt of an admission toll for what is missing, or as much of it as one toll asks; its token says until when."""
+    def payment(self, admission: Admission, rows: int, unit_seconds: float) -> Receipt:
+        """The receipt of an admission toll for what is missing, or as much as one toll asks; its token says until when.
+
+        It settles as many of the request's rows as it prepays units.
+        """
         missing, new_account = admission.missing, admission.missing_new_account
         share = min(1.0, self._most_seconds / (missing + new_account))
-        return Receipt(self._identity(), 0.0, prepaid=share * missing, new_account=share * new_account)
+        paid = min(rows, int(share * missing / unit_seconds)) if unit_seconds else 0
+        return Receipt(self._identity(), 0.0, rows=paid, prepaid=share * missing, new_account=share * new_account)
 
     def price(self, caller: Caller, admission: Admission, seconds: float, rows: int, unit_seconds: float) -> Priced:
         """What is asked of a price of ``seconds``: what was reserved from prepaid work is taken off.
