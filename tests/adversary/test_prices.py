@@ -10,6 +10,7 @@ import pytest
 from scipy.special import entr
 
 from laboratory import CLASSES, KEYS, UNIT
+from modeltoll.client.httpx import TollTransport
 from modeltoll.pricing.calibration_file import load_calibration
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.records import Leaks
@@ -202,6 +203,22 @@ def test_blind_admissions_are_all_alike(poor, thief, cheap):
     tolls = [client.toll(np.array([cheap] * copies), model=BLIND) for copies in (201, 300, 500, 1000)]
     assert all(toll["admission"] for toll in tolls)
     assert len({shape(toll)[:5] for toll in tolls}) == 1
+
+
+@pytest.mark.parametrize("disclose", [COARSE, BLIND])
+def test_the_receipt_of_an_answer_that_was_paid_before_tells_what_a_toll_would_tell(
+    poor, thief, truth, cheap, disclose
+):
+    """``Toll-Receipt`` gave the work of prepaid answers to four digits."""
+    client = thief(poor, KEYS[19 + (disclose == BLIND)], transport=TollTransport(max_seconds=60))
+    response = client.ask(np.array([cheap] * 300), model=disclose)
+    assert response.status_code == 200
+    rows, work, mode = (member.partition("=")[2] for member in response.headers["toll-receipt"].split("; "))
+    price = 300 * truth.priced(cheap)[0] * UNIT
+    assert (rows, mode) == ("300", "prepaid")
+    expected = 4.0 if disclose == BLIND else 2.0 ** np.ceil(np.log2(price))
+    assert float(work) == pytest.approx(expected, rel=1e-3)
+    assert float(work) != pytest.approx(price, rel=1e-3)
 
 
 def test_the_length_of_an_admission_does_not_tell_what_is_owed(poor, victim, thief, cheap):
