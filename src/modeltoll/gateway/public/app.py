@@ -139,7 +139,7 @@ class _Handlers:
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
                 return await self._handle_admitted(redeemed, caller, http_request)
-            await self._default_gate.settle(caller, (receipt,))
+            await self._default_gate.settle_redeemed(caller, receipt)
         return _unchanged_response(redeemed)
 
     async def settle(self, http_request: Request) -> Response:
