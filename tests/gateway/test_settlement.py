@@ -21,11 +21,16 @@ from modeltoll.errors import (
 )
 from modeltoll.gateway.assembly.callers import build_credit_terms
 from modeltoll.gateway.core.credit import Credit, CreditTerms
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
+from modeltoll.puzzle.counter import Sha256Counter
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.model_servers import serving
 
@@ -236,6 +241,52 @@ def test_ten_rows_pay_all_of_it_once(new_account_harness):
     assert paid == pytest.approx(50 * UNIT)
     assert sum(entry.work.new_account_seconds for entry in harness.log()) == pytest.approx(50 * UNIT)
     assert harness.handle(rows(harness, 1, 77), ANONYMOUS, gate=gate).mode == "sealed"
+
+
+# Blind models, whose tolls ask no more than a bound
+
+
+def blind_gate(harness, seconds):
+    puzzle = Sha256Counter(DEFAULT_PROFILE, disclose="blind", blind_seconds=seconds)
+    offer = OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle)
+    selector = PuzzleSelector((offer,), disclose="blind", blind_seconds=seconds)
+    config = replace(harness.gate().config, selector=selector)
+    return Gate(config, harness.upstream, harness.ledger, harness.runtime)
+
+
+def test_an_admission_of_a_blind_model_counts_for_no_more_than_its_toll_asks(harness):
+    """What was paid for one model is good for all of them: 30 units of prepaid work for the work of two."""
+    gate = blind_gate(harness, 2 * UNIT)
+    while (result := harness.handle(rows(harness, 40), gate=gate)).mode != "admission":
+        pass
+    harness.upstream.handler = lambda path, body: Answer(400, "application/json", b"{}")
+    assert result.work.seconds <= 2 * UNIT
+    with pytest.raises(RequestError):
+        admit(harness, result, gate=gate)
+    assert harness.standing().prepaid <= 2 * UNIT
+
+
+def test_a_large_batch_of_a_blind_model_costs_its_bound_and_no_more(harness):
+    gate, paid = blind_gate(harness, 2 * UNIT), 0.0
+    for start in range(0, 400, 40):
+        result = harness.handle(rows(harness, 40, start), gate=gate)
+        while result.mode == "admission":
+            paid += result.work.seconds
+            result = admit(harness, result, gate=gate)
+    assert paid <= 10 * 2 * UNIT
+    assert harness.standing().unsettled <= CREDIT * 1.001
+
+
+def test_the_new_account_toll_of_a_blind_model_is_paid_in_tolls_of_its_bound(new_account_harness):
+    harness = new_account_harness
+    gate, tolls = blind_gate(harness, 2 * UNIT), 0
+    result = harness.handle(rows(harness, 30), ANONYMOUS, gate=gate)
+    while result.mode == "admission":
+        tolls += 1
+        assert result.work.seconds <= 2 * UNIT
+        result = admit(harness, result, ANONYMOUS, gate=gate)
+    assert tolls <= 3  # as many as clients pay for one request
+    assert harness.standing(ANONYMOUS).new_account == pytest.approx(2 * UNIT)
 
 
 # Failures

@@ -72,7 +72,9 @@ class Gate:
         self._ledger = ledger
         self._runtime = runtime
         self._quotas = DailyQuotas(ledger, runtime.clock)
-        self._settlement = Settlement(ledger, runtime, config.credit, without_ledger=config.without_ledger)
+        self._settlement = Settlement(
+            ledger, runtime, config.credit, config.selector.most_seconds, without_ledger=config.without_ledger
+        )
         self._early_measurement = EarlyMeasurement(config.served_model.measures)
 
     async def handle(self, request: GateRequest) -> GateResult:
@@ -120,8 +122,8 @@ class Gate:
         self, request: GateRequest, tariff: Tariff, admission: Admission, rows: int
     ) -> GateResult:
         """A toll for the admission of the request."""
-        missing, payment = admission.missing, self._settlement.payment(admission, rows, tariff.unit_seconds)
-        work = Work(missing + admission.missing_new_account, rows, missing, admission.missing_new_account)
+        payment = self._settlement.payment(admission, rows, tariff.unit_seconds)
+        work = Work(payment.prepaid + payment.new_account, rows, payment.prepaid, payment.new_account)
         model, selector = self.config.served_model.service.model, self.config.selector
         toll = await off_loop(True, admission_toll, self._runtime, selector, request, model, work, payment)
         return GateResult(work, ADMISSION, answer=None, toll=toll)
@@ -196,6 +198,7 @@ class Gate:
             self._settlement.seal(caller, priced.receipt),
             parsed.answer_bound,
             dither(self._ledger.derived_key("padding"), parsed.fingerprints),
+            self._runtime.max_answer,
         )
         asked = replace(work, seconds=priced.asked)
         toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)

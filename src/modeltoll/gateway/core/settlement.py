@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -68,16 +69,24 @@ class _DeferredReceipts:
 class Settlement:
     """The settlement of one ledger's callers, on the terms of one model.
 
-    ``without_ledger``: requests are admitted while the ledger does not answer; their receipts count with the caller's
-    next settlement.
+    ``most_seconds``: of work that one toll of the model asks. Neither a price nor a reservation is larger, and nothing is
+    counted as paid that no toll asked: the callers' standing is that of all models. ``without_ledger``: requests are
+    admitted while the ledger does not answer; their receipts count with the caller's next settlement.
     """
 
     def __init__(
-        self, ledger: Ledger, runtime: GateRuntime, terms: CreditTerms, *, without_ledger: bool = False
+        self,
+        ledger: Ledger,
+        runtime: GateRuntime,
+        terms: CreditTerms,
+        most_seconds: float = math.inf,
+        *,
+        without_ledger: bool = False,
     ) -> None:
         self._ledger = ledger
         self._runtime = runtime
         self._terms = terms
+        self._most_seconds = most_seconds
         self._without_ledger = without_ledger
         self._deferred = _DeferredReceipts()
 
@@ -91,9 +100,9 @@ class Settlement:
         """
         unit = tariff.unit_seconds
         reservation = Reservation(
-            rows * unit,
+            min(rows * unit, self._most_seconds),
             self._terms.at(caller, unit),
-            tariff.new_account_seconds(caller),
+            min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
         )
         counted = self._opened(caller, receipts)
@@ -151,14 +160,14 @@ class Settlement:
                 await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
 
     def payment(self, admission: Admission, rows: int, unit_seconds: float) -> Receipt:
-        """The receipt of an admission toll for what is missing; its token says until when.
+        """The receipt of an admission toll for what is missing, or as much as one toll asks; its token says until when.
 
         It settles as many of the request's rows as it prepays units.
         """
-        paid = min(rows, int(admission.missing / unit_seconds)) if unit_seconds else 0
-        return Receipt(
-            self._identity(), 0.0, rows=paid, prepaid=admission.missing, new_account=admission.missing_new_account
-        )
+        missing, new_account = admission.missing, admission.missing_new_account
+        share = min(1.0, self._most_seconds / (missing + new_account))
+        paid = min(rows, int(share * missing / unit_seconds)) if unit_seconds else 0
+        return Receipt(self._identity(), 0.0, rows=paid, prepaid=share * missing, new_account=share * new_account)
 
     def price(self, caller: Caller, admission: Admission, seconds: float, rows: int, unit_seconds: float) -> Priced:
         """What is asked of a price of ``seconds``: what was reserved from prepaid work is taken off.
@@ -166,6 +175,7 @@ class Settlement:
         A toll adds what was reserved from the credit, and of what it asks beyond that at most half the credit, so that
         refusing a dear toll shuts nobody out. Its receipt takes that away again.
         """
+        seconds = min(seconds, self._most_seconds)
         asked = max(0.0, seconds - admission.from_prepaid)
         if asked <= _ROUNDING * seconds:
             used = min(seconds, admission.from_prepaid)
