@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.client.purse import Purse
-from modeltoll.client.toll_call import TollCall, resolved_path
 from modeltoll.client.receipts import Flight
+from modeltoll.client.toll_call import TollCall, resolved_path
 from modeltoll.client.toll_flow import (
     RedeemStep,
     ResendStep,
