@@ -202,7 +202,11 @@ def test_what_is_admitted_for_its_toll_keeps_its_type_and_its_protocols_errors(w
     assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
     assert upstream.content_types[0] == wire.with_binary_length("application/octet-stream", length)
     assert (fault.status_code, fault.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert [payment.mode for payment in purse.payments] == ["redeem", "sealed", "redeem"]  # admission, answer, admission
+    assert [payment.mode for payment in purse.payments] == [
+        "redeem",
+        "sealed",
+        "redeem",
+    ]  # admission, answer, admission
 
 
 def test_a_protocol_without_raw_tensors_says_so(written):
