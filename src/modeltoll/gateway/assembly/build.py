@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,9 +125,10 @@ def system_runtime(profile: MachineProfile, key_ring: KeyRing | None = None) -> 
 
 
 def build_runtime(settings: Settings, profile: MachineProfile, previous_keys: KeyRing | None = None) -> GateRuntime:
-    """The system's clock and randomness, and the keys of the settings; without any, the previous or new ones."""
+    """The system's clock and randomness, and what the settings say: keys (without any, the previous or new ones), sizes."""
     keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
-    return system_runtime(profile, KeyRing(keys) if keys else previous_keys)
+    runtime = system_runtime(profile, KeyRing(keys) if keys else previous_keys)
+    return replace(runtime, max_answer=int(settings.upstream.max_answer_mib * _MIB))
 
 
 def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPolicy:

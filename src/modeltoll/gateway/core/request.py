@@ -11,6 +11,7 @@ import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
+from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.leak.inputs import LARGEST
 from modeltoll.leak.measure import input_width
@@ -54,13 +55,18 @@ _NO_EARLY_LEAKS: EarlyLeaks = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class GateRuntime:
-    """Time, randomness and keys. ``clock`` gives seconds since the epoch; ``profile`` defines the reference second."""
+    """Time, randomness, keys and sizes.
+
+    ``clock`` gives seconds since the epoch; ``profile`` defines the reference second; ``max_answer`` is the size in bytes
+    of the largest answer that the gateway takes from its upstream.
+    """
 
     clock: Callable[[], float]
     rng: random.Random
     generator: np.random.Generator
     key_ring: KeyRing
     profile: MachineProfile
+    max_answer: int = MOST_BYTES
 
 
 def _check_shape(leaks: object, rows: int, measure: str) -> None:

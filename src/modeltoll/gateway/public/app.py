@@ -44,6 +44,7 @@ from modeltoll.gateway.public.parsing import (
     read_body,
     receipts_of,
     route_path,
+    written_path,
 )
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
@@ -107,10 +108,11 @@ class _Handlers:
             result = await gate.handle(request)
         self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
         fields_of(http_request.scope).set_result(model.service.model, result)
-        return await self._response(result, gate.config, route_path(http_request.scope))
+        scope = http_request.scope
+        return await self._response(result, gate.config, written_path(scope, route_path(scope)))
 
     async def _response(self, result: GateResult, config: GateConfig, path: str) -> Response:
-        """``path`` is that of the request below the application's root: the references in a toll are relative to it."""
+        """``path``: of the request below the application's root, as it was written; references in a toll are relative to it."""
         toll, answer, served_model = result.toll, result.answer, config.served_model
         model = served_model.service.model
         if toll is not None:
@@ -137,7 +139,7 @@ class _Handlers:
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
                 return await self._handle_admitted(redeemed, caller, http_request)
-            await self._default_gate.settle(caller, (receipt,))
+            await self._default_gate.settle_redeemed(caller, receipt)
         return _unchanged_response(redeemed)
 
     async def settle(self, http_request: Request) -> Response:
