@@ -111,7 +111,7 @@ def admission_toll(
     seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
     payment = replace(payment, expires=runtime.clock() + seconds)
     claim = _claim(runtime, request, request_in_token, (challenge, solution), (seconds, payment), (model, request.path))
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request.body))
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 

@@ -48,7 +48,7 @@ class TensorFlowServing(PlainErrors):
         signature = document.get(_SIGNATURE, _DEFAULT_SIGNATURE)
         if not isinstance(signature, str):
             raise RequestError(f"{_SIGNATURE!r} is not a text")
-        rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS])
+        rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS], service)
         context = others if signature == _DEFAULT_SIGNATURE else canonical(signature) + others
         return replace(parsed_request(rows, service, context), note=form)
 
