@@ -131,6 +131,7 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
     port, admin = free_port(), free_port()
     model = {
         "tariff": f"{name}.tariff.json",
+        "inputs": [{"name": "x", "width": DIMENSIONS}],
         "output": {"name": "p", "kind": "probabilities"},
         "measures": measures,
         "puzzle": {"max_memory_mib": 8, "suspected_memory_mib": 8},  # the stock is full soon; small tolls do not use it

@@ -1,7 +1,8 @@
 """Settlement of a whole gateway under any order of events, against books that are kept at its doors.
 
-Two models with different units share a ledger. Callers ask, pay, throw away, return receipts late, twice and for each
-other, pay for admission once or again, and hang up; the model server and the ledger fail; days pass.
+Models share a ledger: two with different units, one that answers without the ledger, and one in shadow mode. Callers ask,
+pay, throw away, return receipts late, twice and for each other, pay for admission once or again, and hang up; the model
+server and the ledger fail; days pass.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.registry import PUZZLES
-from modeltoll.records import Answer, Caller
+from modeltoll.records import Admission, Answer, Caller
 
 UNIT = 1e-4  # reference seconds: some hundred hashes
-UNITS = (UNIT, 3 * UNIT)  # of the two models
+UNITS = (UNIT, 3 * UNIT, UNIT, UNIT)  # of the models
+RELEASE, SHADOW = 2, 3  # the model that is answered without the ledger, and the one in shadow mode
 CREDIT_UNITS, NEW_ACCOUNT_UNITS = 10.0, 40.0
 CREDIT = CREDIT_UNITS * max(UNITS)
 DAY = 86_400.0
@@ -50,6 +52,7 @@ KINDS = range(len(SCORES))
 FAILURES = {"down": UpstreamError("down"), "refused": lambda *_: Answer(400, "application/json", b'{"error": "no"}')}
 FAULTS = st.sampled_from([("", False)] * 6 + [(step, done) for step in ("settle", "charge", "bill") for done in (0, 1)])
 callers, gates = st.sampled_from(CALLERS), st.sampled_from(range(len(UNITS)))
+requests, clients = st.tuples(st.integers(1, 14), st.sampled_from(KINDS)), st.sampled_from(list(CLIENTS))
 indices = st.lists(st.integers(0, 30), max_size=5)
 
 
@@ -136,13 +139,16 @@ class Books:
     new_account: float = 0.0
     settled_rows: int = 0
     payments: set = field(default_factory=set)
+    excess: float = 0.0  # that a receipt takes away, and the ledger failed to add
 
     def add_unanswered(self, admission, adjustment, worth):
         """A request that was admitted and gave no answer."""
         self.unpaid += admission.from_credit + (adjustment.unsettled if adjustment else 0.0)
         self.prepaid += (adjustment.prepaid if adjustment else 0.0) - admission.from_prepaid
-        self.worth += worth
-        self.worth_prepaid += admission.from_prepaid
+        answered = adjustment and (adjustment.unsettled < 0.0 or adjustment.prepaid > 0.0)  # prepaid work sufficed
+        if not answered:
+            self.worth += worth
+            self.worth_prepaid += admission.from_prepaid
 
     def add(self, held):
         self.unpaid += held.added
@@ -157,8 +163,8 @@ class Books:
         self.worth_prepaid -= held.prepaid
         self.settled_rows += held.rows
 
-    def count_payment(self, payment):
-        if payment.identity not in self.payments:
+    def count_payment(self, payment, now):
+        if payment.identity not in self.payments and now < payment.expires:
             self.payments.add(payment.identity)
             self.prepaid += payment.prepaid
             self.new_account += payment.new_account
@@ -180,6 +186,7 @@ class Settling(RuleBasedStateMachine):
         self.gates = [self._gate(index) for index in range(len(UNITS))]
         self.books = {caller.name: Books() for caller in CALLERS}
         self.tolls, self.admissions = [], []
+        self.deferred = {caller.name: [] for caller in CALLERS}  # receipts and payments, by the gate of RELEASE
 
     def teardown(self):
         self.runner.close()
@@ -190,6 +197,7 @@ class Settling(RuleBasedStateMachine):
         credit, service = Credit(1e-9, CREDIT_UNITS), replace(self.harness.service, model=f"model-{index}")
         terms = CreditTerms(credit, credit)
         harness = replace(self.harness, tariff=ConformalTariff(calibration), service=service, credit=terms)
+        harness.mode, harness.without_ledger = "shadow" if index == SHADOW else "enforce", index == RELEASE
         harness.runtime = replace(self.harness.runtime, rng=random.Random(index))
         gate = harness.gate()
         puzzles = {
@@ -223,8 +231,14 @@ class Settling(RuleBasedStateMachine):
             result = error
         self.ledger.fault = ("", False)
         admission, reached = self.ledger.admission, len(self.upstream.requests) > asked
-        if admission is not None:
-            self._count(caller, shown, request.payment)
+        self._count(gate, caller, [*shown, *filter(None, [request.payment])])
+        if gate == SHADOW:
+            assert isinstance(result, Exception) or result.mode == "shadow"
+            return result
+        if gate == RELEASE and fault[0] == "settle":
+            if admission is not None and admission.admitted:  # it was done, and the gate does not know
+                self.books[caller.name].add_unanswered(admission, None, 0.0)
+            admission = Admission(admitted=True)
         if admission is None or not admission.admitted:
             assert not reached
             assert self._log_length() == logged
@@ -232,42 +246,52 @@ class Settling(RuleBasedStateMachine):
             worth = UNITS[gate] * len(_rows_of(body)) if reached else 0.0
             self.books[caller.name].add_unanswered(admission, self.ledger.adjustment, worth)
         elif not isinstance(result, Exception):
-            self._note_answer(gate, caller, result, request.payment)
+            worth = 0.0 if gate == RELEASE and fault[0] == "settle" else UNITS[gate] * len(_rows_of(body))
+            self._note_answer(caller, result, request.payment, admission, worth)
         return result
 
     def _log_length(self):
         return len(_now(self.ledger.log(0, 1_000_000)))
 
-    def _count(self, caller, shown, payment=None):
-        """What must count: each receipt once, for its own caller, for a day."""
-        books = self.books[caller.name]
-        if payment is not None:
-            books.count_payment(payment)
-        for held in shown:
-            if held.caller == caller and not held.counted and self.clock() < held.expires:
-                books.count(held)
+    def _count(self, gate, caller, returned):
+        """What must count: each receipt and payment once, for its own caller, until it expires; where the ledger answers."""
+        books, deferred = self.books[caller.name], self.deferred[caller.name]
+        if gate == RELEASE:
+            returned, deferred[:] = [*deferred, *returned], []
+        if self.ledger.admission is None:
+            if gate == RELEASE:
+                deferred[:] = returned
+            return
+        for one in returned:
+            if not isinstance(one, Held):
+                books.count_payment(one, self.clock())
+            elif one.caller == caller and not one.counted and self.clock() < one.expires:
+                books.count(one)
 
-    def _note_answer(self, gate, caller, result, payment):
+    def _note_answer(self, caller, result, payment, admission, worth):
         """The price is paid from prepaid work, and the rest is asked."""
-        admission, adjustment = self.ledger.admission, self.ledger.adjustment
-        work = _now(self.ledger.log(0, 1_000_000))[-1][2].work
+        books, work, adjustment = self.books[caller.name], result.work, self.ledger.adjustment
         price, rows = work.seconds - work.new_account_seconds, work.rows
-        used = admission.from_prepaid - adjustment.prepaid
-        asked = 0.0 if result.toll is None else result.toll.typical_seconds
-        hashes = 0.0 if result.toll is None else FEW_HASHES
-        assert asked + used == pytest.approx(price, rel=1e-9, abs=hashes)
         assert (result.toll is None) != (result.answer is None)
-        added = admission.from_credit + adjustment.unsettled
+        if result.toll is None:
+            assert price <= admission.from_prepaid * (1 + 1e-8)
+            books.add_unanswered(admission, adjustment, 0.0)
+            if adjustment is not None:
+                assert adjustment.unsettled == -admission.from_credit
+                assert adjustment.prepaid == pytest.approx(admission.from_prepaid - price, abs=ROUNDING)
+            return
+        asked = result.toll.typical_seconds
+        assert asked + admission.from_prepaid == pytest.approx(price, rel=1e-9, abs=FEW_HASHES)
+        added = 0.0 if adjustment is None else adjustment.unsettled
+        assert added >= 0.0
+        if adjustment is None:
+            books.excess += CREDIT / 2
         settled = rows - (payment.rows if payment else 0)
         expires = self.clock() + RECEIPT_SECONDS
-        held = Held(caller, result.toll, added, used, settled, rows * UNITS[gate], expires)
-        if result.toll is None:
-            assert added == pytest.approx(0.0, abs=ROUNDING)
-            self.books[caller.name].prepaid -= used
-        else:
-            assert added >= 0.0
-            self.books[caller.name].add(held)
-            self.tolls.append(held)
+        used = admission.from_prepaid
+        held = Held(caller, result.toll, admission.from_credit + added, used, settled, worth, expires)
+        books.add(held)
+        self.tolls.append(held)
 
     def _chosen(self, numbers):
         """Some of the receipts that were opened."""
@@ -296,31 +320,23 @@ class Settling(RuleBasedStateMachine):
 
     # What happens
 
-    @rule(
-        caller=callers,
-        gate=gates,
-        count=st.integers(1, 14),
-        kind=st.sampled_from(KINDS),
-        client=st.sampled_from(list(CLIENTS)),
-        numbers=indices,
-        fault=FAULTS,
-    )
-    def ask(self, caller, gate, count, kind, client, numbers, fault):
+    @rule(caller=callers, gate=gates, rows=requests, client=clients, numbers=indices, fault=FAULTS)
+    def ask(self, caller, gate, rows, client, numbers, fault):
         """A request, with any receipts that anybody has opened."""
-        body = self._rows(count, kind)
+        body = self._rows(*rows)
         shown = list(dict.fromkeys(self._chosen(numbers)))
         result = self._handle(gate, caller, body, shown, fault, accept=CLIENTS[client])
         self._take_admission(caller, gate, result)
 
-    @rule(caller=callers, gate=gates, count=st.integers(1, 14), kind=st.sampled_from(KINDS))
-    def ask_and_pay_for_admission_at_once(self, caller, gate, count, kind):
-        result = self._handle(gate, caller, self._rows(count, kind))
+    @rule(caller=callers, gate=st.integers(0, SHADOW - 1), rows=requests)
+    def ask_and_pay_for_admission_at_once(self, caller, gate, rows):
+        result = self._handle(gate, caller, self._rows(*rows))
         if result.mode == "admission" and result.toll.typical_seconds <= DEAR:
             answered = self._pay_admission((caller, gate, result.toll), "receipts")
             assert answered.mode in ("sealed", "prepaid")
 
     @precondition(lambda self: self.admissions)
-    @rule(number=st.integers(0, 30), client=st.sampled_from(list(CLIENTS)), fault=FAULTS)
+    @rule(number=st.integers(0, 30), client=clients, fault=FAULTS)
     def pay_for_admission(self, number, client, fault):
         """Late, or once more."""
         entry = self.admissions[number % len(self.admissions)]
@@ -346,7 +362,7 @@ class Settling(RuleBasedStateMachine):
         except TokenExpired:
             assert self.clock() >= held.toll.expires
             return
-        self._settle(gate, held.caller, [receipt], [held], fault)
+        self._settle(gate, held.caller, receipt, [held], fault)
 
     @precondition(lambda self: any(held.receipt for held in self.tolls))
     @rule(caller=callers, gate=gates, numbers=indices, fault=FAULTS)
@@ -359,12 +375,14 @@ class Settling(RuleBasedStateMachine):
         self.ledger.forget()
         self.ledger.fault = fault
         try:
-            self.runner.run(self.gates[gate].settle(caller, receipts))
+            if isinstance(receipts, list):
+                self.runner.run(self.gates[gate].settle(caller, receipts))
+            else:
+                self.runner.run(self.gates[gate].settle_redeemed(caller, receipts))
         except LedgerError:
             assert fault[0] == "settle"
         self.ledger.fault = ("", False)
-        if self.ledger.admission is not None:
-            self._count(caller, shown)
+        self._count(gate, caller, shown)
 
     @rule(caller=callers, gate=gates, count=st.integers(1, 14), failure=st.sampled_from(list(FAILURES)))
     def the_model_server_fails(self, caller, gate, count, failure):
@@ -397,7 +415,8 @@ class Settling(RuleBasedStateMachine):
 
         self.runner.run(go())
         self.upstream.predict = honest
-        if self.ledger.admission.admitted:
+        self._count(gate, caller, [])
+        if gate != SHADOW and self.ledger.admission.admitted:
             self.books[caller.name].add_unanswered(self.ledger.admission, None, count * UNITS[gate])
 
     @rule(seconds=st.sampled_from([30.0, 3600.0, 0.4 * DAY, DAY]))
@@ -414,9 +433,9 @@ class Settling(RuleBasedStateMachine):
             note(f"{books} {standing}")
             # What is not paid is held against the caller until it has drained.
             assert 0.0 <= standing.unsettled <= books.unpaid + ROUNDING
-            assert standing.unsettled >= books.unpaid - drained - ROUNDING
+            assert standing.unsettled >= books.unpaid - drained - books.excess - ROUNDING
             # Rows without work are worth one credit, and one more a day.
-            assert books.worth - books.worth_prepaid <= CREDIT + drained + ROUNDING
+            assert books.worth - books.worth_prepaid <= CREDIT + drained + books.excess + ROUNDING
             # Nobody pays twice, and nothing counts twice.
             assert standing.prepaid >= 0.0
             assert standing.prepaid == pytest.approx(books.prepaid, rel=1e-9, abs=ROUNDING)
