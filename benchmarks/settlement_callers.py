@@ -5,6 +5,7 @@ Clients, sidecars and gateways are processes of their own (``settlement_clients.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -13,15 +14,16 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 from gateway_fixtures import running
-from settlement_theft import KEYS, MODEL, PATH, RunningGateway, infer_body, laboratory, patches_of_photographs
+from settlement_gateway import CountingGateway
+from settlement_theft import KEYS, MODEL, PATH, infer_body, laboratory
 
-from modeltoll.wire import REDEEM_PATH, SETTLE_PATH
+from modeltoll.ledger.from_url import open_ledger
+from modeltoll.records import Caller
 
 __all__ = ["CLIENTS", "honest_callers"]
 
@@ -29,45 +31,8 @@ CLIENTS = ("httpx", "requests", "aiohttp", "sidecar", "node")
 MODES = {"receipts": "usual", "redeem": "usual", "dropped": "open"}  # and the gateway for each
 UNIT, CREDIT_UNITS = 0.00005, 200  # reference seconds; as few units as the default credit ever is
 WARM_UP, WITHIN_CREDIT, BATCH, BATCHES = 20, (64, 150), 10_000, 3
-DEAR_ROWS, LIMIT_UNITS, AFTER_REFUSALS, REFUSALS = 20, 100, 50, (1, 3)
+AT_ONCE, AT_ONCE_ROWS, AT_ONCE_REQUESTS = 8, 64, 40
 JS = Path(__file__).parents[1] / "clients" / "js"
-KINDS = {PATH: "inference", REDEEM_PATH: "redemption", SETTLE_PATH: "settlement"}
-
-
-@dataclass
-class _Gateway:
-    """A running gateway that counts requests."""
-
-    url: str
-    admin: str
-    process: subprocess.Popen
-    lines: int = 0  # of the log that were read
-
-    def counts(self):
-        """Requests that reached the gateway so far, by kind."""
-        found = Counter()
-        for path, count in httpx.get(f"{self.url}/counts").json().items():
-            found[KINDS.get(path, path)] += count
-        return found
-
-    def admissions(self):
-        """Admission tolls asked so far."""
-        samples = httpx.get(f"{self.admin}/metrics").text
-        return sum(map(float, re.findall(r'^modeltoll_requests_total\{.*mode="admission".*\} (\S+)$', samples, re.M)))
-
-    def processor_seconds(self):
-        """Processor time so far, without the thread of lower priority that computes puzzles ahead."""
-        total = 0
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            if (task / "stat").read_text().rpartition(")")[2].split()[16] == "0":
-                total += int((task / "schedstat").read_text().split()[0])
-        return total / 1e9
-
-    def price(self):
-        """Reference seconds that the log promised since the last call."""
-        lines = RunningGateway(self.url, self.admin, self.process).log()
-        new, self.lines = lines[self.lines :], len(lines)
-        return sum(line["work_seconds"] for line in new)
 
 
 def itself(role, **options):
@@ -88,6 +53,10 @@ class _Callers:
         drawn = self._rng.integers(len(self._honest), size=(requests, rows))
         return [infer_body(self._honest[chosen]).decode() for chosen in drawn]
 
+    def ledger_url(self, gateway):
+        """The URL of a gateway's ledger."""
+        return f"sqlite:///{self._folder / gateway}.db"
+
     def fresh_key(self, gateway):
         """An API key that was not used at this gateway before."""
         self._accounts[gateway] += 1
@@ -102,10 +71,11 @@ class _Callers:
         result["processor_seconds"] = seen.processor_seconds() - processor
         result["admissions"] = round(seen.admissions() - admissions)
         result["round_trips"] = dict(seen.counts() - counts)
+        print(f"{client:>9} {mode:>9} {gateway:>8} {len(bodies):>5} requests: {result}", file=sys.stderr)
         return result
 
-    def _run(self, client, mode, url, file, key, *, warm_up, max_seconds):
-        options = {"url": url + PATH, "key": key, "bodies": file, "warm_up": warm_up}
+    def _run(self, client, mode, url, file, key, *, warm_up, max_seconds, at_once=1):
+        options = {"url": url + PATH, "key": key, "bodies": file, "warm_up": warm_up, "at_once": at_once}
         if client == "node":
             arguments = (url + PATH, key, file, mode, warm_up, max_seconds)
             return _output(["node", JS / "bench" / "settlement.mjs", *arguments])
@@ -114,7 +84,7 @@ class _Callers:
         with _sidecar(url, mode, max_seconds) as local:
             result = _output(itself("program", mode=mode, **options | {"url": local + PATH}))
             metrics = httpx.get(f"{local}/metrics").text
-        paid = re.search(r"^modeltoll_proxy_work_seconds_total (\S+)$", metrics, re.M)
+        paid = re.search(r"^modeltoll_proxy_work_seconds_total (\S+)$", metrics, re.MULTILINE)
         return result | {"paid": float(paid[1])}
 
 
@@ -152,7 +122,11 @@ def check_node():
 def _gateways(laboratory_):
     """The gateways: ``usual`` and ``batches`` with a credit of 200 units, ``open`` with more than anybody uses."""
     usual = {"seconds": 1e-6, "units": CREDIT_UNITS}
-    settings = {"usual": (usual, "coarse"), "open": ({"seconds": 1e6, "units": 1}, "coarse"), "batches": (usual, "exact")}
+    settings = {
+        "usual": (usual, "coarse"),
+        "open": ({"seconds": 1e6, "units": 1}, "coarse"),
+        "batches": (usual, "exact"),
+    }
     with contextlib.ExitStack() as stack:
         started = {}
         for name, (credit, disclose) in settings.items():
@@ -163,7 +137,7 @@ def _gateways(laboratory_):
             admin = f"http://{document['admin']}"
             command = itself("gateway", settings=laboratory_.write(document))
             process = stack.enter_context(running(command, f"{admin}/livez"))
-            started[name] = _Gateway(f"http://{document['listen']}", admin, process)
+            started[name] = CountingGateway(f"http://{document['listen']}", admin, process)
         yield started
 
 
@@ -179,7 +153,8 @@ def honest_callers(clients, repetitions, block):
             "single_rows": _single_rows(callers, clients, repetitions, block),
             "within_credit": [_within_credit(callers, client, rows) for client in clients for rows in WITHIN_CREDIT],
             "large_batches": [_large_batches(callers, client) for client in clients],
-            "refusals": [_refusals(callers, client, dear) for client in clients for dear in REFUSALS],
+            "refusals": [line for client in clients for line in _refusals(callers, client)],
+            "at_once": [_at_once(callers)] if "aiohttp" in clients else [],
         }
 
 
@@ -192,7 +167,6 @@ def _single_rows(callers, clients, repetitions, block):
             for mode in sorted(MODES, reverse=repetition % 2 == 1):
                 result = callers.block(client, mode, MODES[mode], bodies, KEYS[number], warm_up=WARM_UP)
                 runs[client, mode].append(result | {"per_second": block / result["seconds"]})
-                print(f"{repetition} {client:>9} {mode:>9} {runs[client, mode][-1]}", file=sys.stderr)
     return [_summary(client, mode, results, runs[client, "dropped"]) for (client, mode), results in runs.items()]
 
 
@@ -233,11 +207,14 @@ def _within_credit(callers, client, rows):
 
 
 def _large_batches(callers, client):
-    """Batches far above the credit, which pay for admission first: what was paid in all over the price."""
-    gateway, bodies = callers.gateways["batches"], callers.bodies(BATCHES, BATCH)
+    """Batches far above the credit, which pay for admission first: what was paid over the price.
+
+    What is left of the prepaid work is taken off the tolls that follow, and does not count as paid here.
+    """
+    gateway, key, bodies = callers.gateways["batches"], callers.fresh_key("batches"), callers.bodies(BATCHES, BATCH)
     gateway.price()
-    result = callers.block(client, "receipts", "batches", bodies, callers.fresh_key("batches"))
-    price = gateway.price()
+    result = callers.block(client, "receipts", "batches", bodies, key)
+    price, left = gateway.price(), asyncio.run(_prepaid(callers.ledger_url("batches"), key))
     return {
         "client": client,
         "rows": BATCH,
@@ -246,17 +223,41 @@ def _large_batches(callers, client):
         "round_trips": result["round_trips"],
         "price_seconds": round(price, 4),
         "paid_seconds": round(result["paid"], 4),
-        "paid_over_price": round(result["paid"] / price, 3),
+        "prepaid_left_seconds": round(left, 4),
+        "paid_over_price": round((result["paid"] - left) / price, 3),
     }
 
 
-def _refusals(callers, client, dear):
-    """A caller refuses the tolls of ``dear`` requests for photograph patches, and goes on with honest rows."""
-    patches = patches_of_photographs(dear * DEAR_ROWS)
-    bodies = [infer_body(rows).decode() for rows in np.split(patches, dear)] + callers.bodies(AFTER_REFUSALS, 1)
-    limit = LIMIT_UNITS * UNIT
-    result = callers.block(client, "receipts", "usual", bodies, callers.fresh_key("usual"), max_seconds=limit)
-    return {"client": client, "dear_requests": dear, "honest_requests": AFTER_REFUSALS, **_kept(result)}
+async def _prepaid(url, key):
+    """Seconds that a caller has paid for admission, and that no price has used yet."""
+    async with open_ledger(url) as ledger:
+        return (await ledger.standing(Caller(f"key:{key}"))).prepaid
+
+
+def _refusals(callers, client):
+    """Callers who refuse tolls above a limit: one batch, after which single rows follow; and the dear ones among single rows.
+
+    The limit of the first is above the price of any row, and below that of nearly any batch of its size.
+    """
+    cases = {"a batch of 190 rows": (70, [(1, 190), (50, 1)]), "the dear ones of 200 rows": (8, [(200, 1)])}
+    found = []
+    for case, (limit, requests) in cases.items():
+        bodies = [body for count, rows in requests for body in callers.bodies(count, rows)]
+        key, limit_seconds = callers.fresh_key("usual"), limit * UNIT
+        result = callers.block(client, "receipts", "usual", bodies, key, max_seconds=limit_seconds)
+        found.append(
+            {"client": client, "refuses": case, "limit_units": limit, "requests": len(bodies), **_kept(result)}
+        )
+    return found
+
+
+def _at_once(callers):
+    """Batches that several tasks of one client send at once, more of them than the credit has room for."""
+    bodies = callers.bodies(AT_ONCE_REQUESTS, AT_ONCE_ROWS)
+    key = callers.fresh_key("usual")
+    result = callers.block("aiohttp", "receipts", "usual", bodies, key, at_once=AT_ONCE)
+    sent = {"client": "aiohttp", "at_once": AT_ONCE, "rows": AT_ONCE_ROWS, "requests": AT_ONCE_REQUESTS}
+    return sent | _kept(result) | {"round_trips": result["round_trips"]}
 
 
 def _kept(result):

@@ -2,10 +2,10 @@
 
     python benchmarks/settlement_clients.py ROLE ...
 
-``gateway SETTINGS`` runs a gateway; ``GET /counts`` on its public address tells how many requests reached each path.
+``gateway`` runs a gateway; ``GET /counts`` on its public address tells how many requests reached each path.
 ``httpx``, ``requests`` and ``aiohttp`` post the bodies of a file one after the other and print JSON, as
-``clients/js/bench/settlement.mjs`` does. ``program`` does so without paying tolls, behind a sidecar; ``sidecar UPSTREAM
-MODE MAX_SECONDS`` runs one on a free port, which it prints.
+``clients/js/bench/settlement.mjs`` does. ``program`` does so without paying tolls, behind a sidecar; ``sidecar`` runs
+one on a free port, which it prints.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import json
 import socket
 import sys
 import time
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from modeltoll.client.purse import Purse
@@ -98,19 +96,25 @@ def requests_post(given, purse):
 
 
 async def aiohttp_posts(given, purse, bodies):
-    """Post all bodies; returns seconds and answers, as ``posts`` does."""
+    """Post all bodies with aiohttp, ``--at-once`` of them at once; returns what ``posts`` does."""
     import aiohttp  # noqa: PLC0415
 
     from modeltoll.client.aiohttp import TollMiddleware  # noqa: PLC0415
 
-    answered, begin = 0, time.perf_counter()
+    answered, begin, left = 0, time.perf_counter(), list(enumerate(bodies))[::-1]
     async with aiohttp.ClientSession(middlewares=[TollMiddleware(purse=purse)], headers=headers_of(given)) as session:
-        for number, body in enumerate(bodies):
-            if number == given.warm_up:
-                begin = time.perf_counter()
-            with contextlib.suppress(TollTooDear):
-                async with session.post(given.url, data=body) as response:
-                    answered += checked(response.status, await response.read())
+
+        async def work():
+            nonlocal answered, begin
+            while left:
+                number, body = left.pop()
+                if number == given.warm_up:
+                    begin = time.perf_counter()
+                with contextlib.suppress(TollTooDear):
+                    async with session.post(given.url, data=body) as response:
+                        answered += checked(response.status, await response.read())
+
+        await asyncio.gather(*(work() for _ in range(given.at_once)))
         seconds = time.perf_counter() - begin
     return seconds, answered
 
@@ -153,33 +157,11 @@ def sidecar(given):
         asyncio.run(serve(app, listening, lambda: print(port, flush=True)))
 
 
-class CountingApplication:
-    """An ASGI application that counts the requests that reach another one, by path."""
-
-    def __init__(self, application):
-        self._application, self._counts = application, Counter()
-
-    async def __call__(self, scope, receive, send):
-        if scope["type"] == "http" and scope["path"] == "/counts":
-            body = json.dumps(self._counts).encode()
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return
-        if scope["type"] == "http":
-            self._counts[scope["path"]] += 1
-        await self._application(scope, receive, send)
-
-
 def gateway(given):
-    """Run a gateway: ``modeltoll serve``'s own code, and the counts."""
-    from modeltoll.gateway.assembly.build import build_gateway  # noqa: PLC0415
-    from modeltoll.gateway.server.serve import run  # noqa: PLC0415
-    from modeltoll.gateway.settings.load import load_settings  # noqa: PLC0415
+    """Run a gateway that counts requests."""
+    from settlement_gateway import run_gateway  # noqa: PLC0415
 
-    loaded = load_settings(given.settings)
-    built = build_gateway(loaded)
-    run(loaded, replace(built, public=CountingApplication(built.public)))
+    run_gateway(given.settings)
 
 
 def main():
@@ -191,6 +173,7 @@ def main():
     parser.add_argument("--bodies", type=Path, help="JSON file of request bodies")
     parser.add_argument("--mode", choices=MODES, default=MODES[0])
     parser.add_argument("--warm-up", type=int, default=0, help="requests before the time starts")
+    parser.add_argument("--at-once", type=int, default=1, help="requests at once, of aiohttp")
     parser.add_argument("--max-seconds", type=float, default=1e6)
     parser.add_argument("--settings", type=Path)
     given = parser.parse_args()

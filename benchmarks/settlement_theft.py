@@ -42,7 +42,16 @@ from laboratory import (
     train_victim,
 )
 
-__all__ = ["infer_body", "laboratory", "playing_along", "refusing_to_play"]
+__all__ = [
+    "KEYS",
+    "MODEL",
+    "PATH",
+    "RunningGateway",
+    "infer_body",
+    "laboratory",
+    "playing_along",
+    "refusing_to_play",
+]
 
 PATH = f"/v2/models/{MODEL}/infer"
 CREDIT = 10.0  # reference seconds, the default of callers with a key
@@ -134,22 +143,28 @@ def playing_along(rows, accounts, unit):
 def _pay_for(gateway, purse, number, patches):
     """The answers that one account gets; each account is an address of a network of its own."""
     headers = {"content-type": "application/json", "x-forwarded-for": f"198.51.{number}.7"}
-    with httpx.Client(base_url=gateway.url, headers=headers, timeout=60, transport=TollTransport(purse=purse)) as client:
+    with httpx.Client(
+        base_url=gateway.url, headers=headers, timeout=60, transport=TollTransport(purse=purse)
+    ) as client:
         responses = [client.post(PATH, content=infer_body(patch)) for patch in patches]
     return sum(response.status_code == 200 and "outputs" in response.json() for response in responses)
 
 
-def refusing_to_play(rows, accounts):
-    """Steal ``rows`` patches with so many accounts that pay no toll: what they get, and what the model server does."""
+def refusing_to_play(rows, accounts, *, fillers):
+    """Steal ``rows`` patches with so many accounts that pay no toll: what they get, and what the model server does.
+
+    ``fillers``: whether each account first throws 4,000 jittered honest rows away, and 16 before each patch.
+    """
     with laboratory(UNIT) as laboratory_, laboratory_.gateway() as gateway:
         begin, before = time.monotonic(), len(laboratory_.server.bodies)
-        thief = _Thief(gateway.url, laboratory_.victim.test[:200])
+        thief = _Thief(gateway.url, laboratory_.victim.test[:200] if fillers else None)
         asyncio.run(thief.steal(patches_of_photographs(rows), accounts))
         bodies = laboratory_.server.bodies[before:]
         lines = gateway.log()
     answered = sum(json.loads(body)["inputs"][0]["shape"][0] for body in bodies)
     return {
         "accounts": accounts,
+        "fillers": fillers,
         "rows": rows,
         "unit_ms": 1000 * UNIT,
         "answers": thief.answers,
@@ -162,13 +177,16 @@ def refusing_to_play(rows, accounts):
         "guessed_counters": thief.guessed["counters"],
         "guessed_proofs": thief.guessed["proofs"],
         "statuses_of_guesses": {str(status): count for status, count in sorted(thief.statuses.items())},
-        "lengths": {mode: {"tolls": sum(seen.values()), "different": len(seen)} for mode, seen in thief.lengths.items()},
+        "lengths": {
+            mode: {"tolls": sum(seen.values()), "different": len(seen)} for mode, seen in thief.lengths.items()
+        },
         "wall_seconds": round(time.monotonic() - begin, 1),
     }
 
 
 class _Thief:
-    """Throws fillers away, and guesses at the redeem path instead of solving; ``honest`` are the rows of its fillers."""
+    """Throws fillers away, and guesses at the redeem path instead of solving; ``honest``: what its fillers are
+    made of, None for no fillers."""
 
     def __init__(self, url, honest):
         self._url, self._honest, self._rng = url, honest, np.random.default_rng(5)
@@ -184,10 +202,11 @@ class _Thief:
                 await self._steal_with(KEYS[number], patches[number::accounts])
 
     async def _steal_with(self, key, patches):
-        for _ in range(BANK // BANK_REQUEST):
+        for _ in range(BANK // BANK_REQUEST if self._honest is not None else 0):
             await self._ask(key, self._fillers(BANK_REQUEST), SEALED)
         for patch in patches:
-            await self._ask(key, self._fillers(FILLERS), SEALED)
+            if self._honest is not None:
+                await self._ask(key, self._fillers(FILLERS), SEALED)
             for accept in (SEALED, REDEEM):
                 toll = await self._ask(key, patch, accept)
                 if toll is not None and not toll.admission:
