@@ -154,11 +154,27 @@ def twice_below(settings):
     return Starlette(routes=[Mount("/api", app=inner)])
 
 
+def mounted_again_out_of_sight(settings):
+    """The same application in two places, in one of them behind a middleware that copies the scope."""
+    app = fastapi()
+    return starlette(settings, Mount("/api", app=app), Mount("/v1", app=CopyingAll(app)), route="/api/predict")
+
+
 def before_catch_all(settings):
     async def page(request):
         return PlainTextResponse("page")
 
     return starlette(settings, Route("/{page:path}", page, methods=["GET"]), PREDICT)
+
+
+class CopyingAll:
+    """A middleware that routes by a copy of the scope."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        await self.app(dict(scope), receive, send)
 
 
 async def loose(scope, receive, send):
@@ -211,6 +227,7 @@ APPLICATIONS = {
     "behind a middleware": (with_inner_middleware, "", ["/predict"]),
     "served twice": (served_twice, "", ["/predict"]),
     "included twice": (included_twice, "", ["/predict"]),
+    "mounted again, out of sight": (mounted_again_out_of_sight, "", ["/api/predict"]),
     "before a catch-all": (before_catch_all, "", ["/predict"]),
     "without a framework": (lambda s: TollMiddleware(loose, s(), exact_paths=True), "", ["/predict"]),
 }

@@ -77,7 +77,7 @@ class TollMiddleware:
             await _refuse(scope, receive, send)
         else:
             passing = dict(scope)
-            await self._app(passing, receive, self._unless_model(passing, send))
+            await self._app(passing, receive, self._unless_model(passing, path, send))
 
     def _is_tolled(self, scope: Scope, path: str) -> bool:
         """Whether a request goes to the gateway."""
@@ -105,7 +105,7 @@ class TollMiddleware:
         finally:
             caller_scope.reset(token)
 
-    def _unless_model(self, scope: Scope, send: Send) -> Send:
+    def _unless_model(self, scope: Scope, path: str, send: Send) -> Send:
         """Sends the application's response, or 404 in place of one that the endpoint of a model has made."""
         refused = False
 
@@ -114,7 +114,7 @@ class TollMiddleware:
             if refused:
                 return
             begins = message["type"] in ("http.response.start", "websocket.accept")
-            if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.is_model_endpoint(scope):
+            if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.may_be_model(scope, path):
                 refused = True
                 _log.warning(
                     "a request reached a model past the gateway, and was refused: list its path in the settings"

@@ -154,15 +154,18 @@ def single_model_components(
     return AppComponents({config.served_model.service.model: gate}, upstream, ingress, GatewayMetrics(), runtime)
 
 
-def build_gateway(settings: Settings, upstream: Upstream | None = None, before: Gateway | None = None) -> Gateway:
+def build_gateway(
+    settings: Settings, upstream: Upstream | None = None, before: Gateway | None = None, workers: int = 1
+) -> Gateway:
     """Build a gateway in front of ``upstream``, by default of the server that the settings name.
 
     It takes over the shared resources of the gateway ``before``, and whatever else these settings leave unchanged.
+    ``workers``: the processes that serve together, of a gateway without one before it.
 
     Raises:
         SettingsError: names every part of the settings that cannot be built.
     """
-    components = build_components(settings, before)
+    components = build_components(settings, before, workers)
     shared, tariffs = components.shared, components.tariffs
     server = upstream or build_upstream(settings, shared.recorder.tracer, shared.metrics.count_upstream_retry)
     bounded = build_bounded_upstream(settings, server)

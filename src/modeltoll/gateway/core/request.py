@@ -13,8 +13,7 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.leak.inputs import LARGEST
-from modeltoll.leak.measure import input_width
+from modeltoll.leak.measure import LARGEST_INPUT, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Leaks
 
@@ -116,7 +115,7 @@ class ServedModel:
             for width in filter(None, map(input_width, self.measures)):
                 if parsed.inputs.shape[1] != width:
                     raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
-                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST:
+                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST_INPUT:
                     raise RequestError("the inputs hold a number that is too large")
         return parsed
 

@@ -93,14 +93,16 @@ class Settlement:
     async def admit(
         self, caller: Caller, rows: int, tariff: Tariff, receipts: Sequence[bytes], payment: Receipt | None
     ) -> Admission:
-        """Count what the caller returns, and reserve a request of ``rows`` rows. ``payment``: of an admission toll.
+        """Count what the caller returns, and reserve a request of ``rows`` rows, less the caller's discount.
+
+        ``payment``: of an admission toll.
 
         Raises:
             LedgerError: the ledger does not answer, and answers are not released without it.
         """
         unit = tariff.unit_seconds
         reservation = Reservation(
-            min(rows * unit, self._most_seconds),
+            min(rows * unit * (1.0 - caller.discount), self._most_seconds),
             self._terms.at(caller, unit),
             min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
