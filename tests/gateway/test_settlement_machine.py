@@ -371,6 +371,14 @@ class Settling(RuleBasedStateMachine):
         shown = self._chosen(numbers)
         self._settle(gate, caller, [held.receipt for held in shown], shown, fault)
 
+    @precondition(lambda self: any(held.receipt for held in self.tolls))
+    @rule(number=st.integers(0, 30), done=st.booleans())
+    def return_a_receipt_while_the_ledger_is_away(self, number, done):
+        """It counts with the next request, where answers go out without the ledger."""
+        (held,) = self._chosen([number])
+        self._handle(RELEASE, held.caller, self._rows(1, 0), [held], ("settle", done))
+        self._take_admission(held.caller, RELEASE, self._handle(RELEASE, held.caller, self._rows(1, 0)))
+
     def _settle(self, gate, caller, receipts, shown, fault):
         self.ledger.forget()
         self.ledger.fault = fault
