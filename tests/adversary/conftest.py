@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-import warnings
 
 import httpx
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits, load_sample_images
-from sklearn.neural_network import MLPClassifier
 
-from laboratory import UNIT, Laboratory, ModelServer, Thief, Victim
+from laboratory import UNIT, Laboratory, ModelServer, Thief, patches_of_photographs, train_victim
 from modeltoll.testing.model_servers import serving
 
 
 @pytest.fixture(scope="session")
 def victim():
-    inputs, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(inputs))
-    inputs, labels = inputs[order] / 16.0, labels[order]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = MLPClassifier((64,), max_iter=300, random_state=0).fit(inputs[:700], labels[:700])
-    return Victim(model, inputs[:700], inputs[700:1300], inputs[1300:], labels[1300:])
+    return train_victim()
 
 
 @pytest.fixture(scope="session")
@@ -70,16 +61,5 @@ def thief(infer_body):
 
 @pytest.fixture(scope="session")
 def photograph_patches():
-    """``photograph_patches(count, seed=0)``: patches of photographs in the victim's size, (count, 64): foreign images."""
-    grey = [image.mean(axis=2) / 255.0 for image in load_sample_images().images]
-
-    def patches(count, seed=0):
-        rng = np.random.default_rng(seed)
-        found = []
-        for _ in range(count):
-            image = grey[rng.integers(len(grey))]
-            top, left = rng.integers(image.shape[0] - 8), rng.integers(image.shape[1] - 8)
-            found.append(image[top : top + 8, left : left + 8].ravel())
-        return np.array(found)
-
-    return patches
+    """``photograph_patches(count, seed=0)``: foreign images."""
+    return patches_of_photographs

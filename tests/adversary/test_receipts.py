@@ -356,19 +356,18 @@ print(client.post(sys.argv[2], content=sys.stdin.buffer.read(), timeout=60).stat
 def test_a_client_that_ends_badly_has_its_credit_again_after_a_day(pair, thief, infer_body, victim, ends):
     one, _, url = pair
     key = KEYS[15 + ["killed", "crashed", "unclosed"].index(ends)]
-    command = [sys.executable, "-W", "error", "-c", CLIENT, ends, one.url + PATH, key]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdin.write(infer_body(victim.test[:8]))
-    process.stdin.close()
-    said = process.stdout.readline()
-    if ends == "killed":
-        assert said == b"solving\n"
-        process.kill()
-    complaints = process.stderr.read()
-    assert process.wait(30) == {"killed": -signal.SIGKILL, "crashed": 9, "unclosed": 0}[ends], complaints
+    command = [sys.executable, "-c", CLIENT, ends, one.url + PATH, key]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(infer_body(victim.test[:8]))
+        process.stdin.close()
+        said = process.stdout.readline()
+        if ends == "killed":
+            assert said == b"solving\n"
+            process.kill()
+        assert process.wait(30) == {"killed": -signal.SIGKILL, "crashed": 9, "unclosed": 0}[ends]
     after = standing(url, key)
     if ends == "unclosed":
-        assert (said, complaints) == (b"200\n", b"")
+        assert said == b"200\n"
         assert (after.settled_rows, after.unsettled) == (8, pytest.approx(0.0, abs=1e-6))
     else:
         assert after.settled_rows == 0
@@ -430,6 +429,11 @@ def test_a_client_that_knows_no_receipts_redeems_and_owes_nothing(pair, infer_bo
     assert sum(payment.expected for payment in (admission, *rest)) <= 2.1 * (entry.work.seconds + after.prepaid)
 
 
+def admissions(purse):
+    """How often it paid for admission; answers come sealed here."""
+    return sum(payment.mode == "redeem" for payment in purse.payments)
+
+
 def test_many_threads_of_one_key_with_a_small_credit_are_all_answered(pair, infer_body, victim):
     one, other, url = pair
     key, purse = KEYS[24], Purse(60.0)
@@ -442,9 +446,8 @@ def test_many_threads_of_one_key_with_a_small_credit_are_all_answered(pair, infe
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(ask, range(32)))
     assert answers == [[200] * 3] * 32
-    after = standing(url, key)
-    print(after, len(purse.payments), sum(p.mode != "sealed" for p in purse.payments))
-    assert after.unsettled == pytest.approx(0.0, abs=1e-6)
+    assert standing(url, key).unsettled == pytest.approx(0.0, abs=1e-6)
+    assert admissions(purse) <= 48  # of 96 requests; the two gateways are two origins with one credit
 
 
 def test_a_hundred_tasks_of_one_key_with_a_small_credit_are_all_answered(pair, infer_body, victim):
@@ -464,8 +467,8 @@ def test_a_hundred_tasks_of_one_key_with_a_small_credit_are_all_answered(pair, i
 
     assert asyncio.run(go()) == [200] * 100
     after = standing(url, key)
-    print(after, len(purse.payments), sum(p.mode != "sealed" for p in purse.payments))
-    assert after.unsettled == pytest.approx(0.0, abs=1e-6)
+    assert (after.unsettled, after.prepaid) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=20 * UNIT))
+    assert admissions(purse) <= 10
 
 
 def test_a_purse_that_many_threads_share_keeps_its_limit(pair, infer_body, victim):

@@ -78,7 +78,6 @@ CHANGES = {
     "outputs": (OIP, {"inputs": [X], "outputs": [{"name": "p"}]}, {"inputs": [X]}),
     "a tensor's codec": (OIP, {"inputs": [{**X, "parameters": {"content_type": "np"}}]}, {"inputs": [X]}),
     "the request's codec": (OIP, {"inputs": [X], "parameters": {"content_type": "pd"}}, {"inputs": [X]}),
-    "signature": (V1, {"instances": [[1]], "signature_name": "raw"}, {"instances": [[1]]}),
     "top_k": (LISTS, {"inputs": "x", "parameters": {"top_k": 1}}, {"inputs": "x"}),
     "raw scores": (LISTS, {"inputs": "x", "raw_scores": True}, {"inputs": "x"}),
     "function": (LISTS, {"inputs": "x", "parameters": {"function_to_apply": "none"}}, {"inputs": "x"}),
@@ -94,6 +93,13 @@ CHANGES = {
 @pytest.mark.parametrize(("protocol", "document", "plain"), CHANGES.values(), ids=CHANGES)
 def test_what_changes_the_answer_changes_the_fingerprint(protocol, document, plain):
     assert read(protocol, document, TWO).fingerprints != read(protocol, plain, TWO).fingerprints
+
+
+def test_another_signature_that_is_allowed_makes_other_rows():
+    allowing = replace(SERVICE, allow_members=("signature_name",))
+    prints = [read(V1, {"instances": [[1]], "signature_name": name}, allowing).fingerprints for name in ("a", "b")]
+    assert prints[0] != prints[1]
+    assert read(V1, {"instances": [[1]], "signature_name": "serving_default"}, allowing).fingerprints not in prints
 
 
 SAME = {
@@ -133,6 +139,7 @@ REFUSED = {
     "a priority that is no number": (OIP, {"inputs": [X], "parameters": {"priority": "x"}}, "priority"),
     "a choice that is none": (OIP, {"inputs": [X], "parameters": {"binary_data_output": 1}}, "binary_data_output"),
     "a codec that is none": (OIP, {"inputs": [X], "parameters": {"content_type": 1}}, "content_type"),
+    "another signature": (V1, {"instances": [[1]], "signature_name": "features"}, "signature_name"),
     "a signature that is none": (V1, {"instances": [[1]], "signature_name": 1}, "signature_name"),
     "no labels": (LISTS, {"inputs": "x", "parameters": {"top_k": 0}}, "top_k"),
     "a truncation that is none": (LISTS, {"inputs": "x", "truncate": 1}, "truncate"),
@@ -148,6 +155,11 @@ REFUSED = {
     "an index too long": (MLFLOW, {"dataframe_split": {"data": [[1]], "index": [1, 2]}}, "'index'"),
     "a column of another kind": (MLFLOW, {"dataframe_split": {"columns": [None], "data": [[1]]}}, "list of names"),
     "BF16 in JSON": (OIP, {"inputs": [{**X, "datatype": "BF16"}]}, "raw bytes only"),
+    "a column under another name, where the expression finds null": (
+        JsonPath("/predict", "rows[*].[a, b]", "scores"),
+        {"rows": [{"a": 1, "c": 2}]},
+        "not served",
+    ),
     "a second row member": (PATH, {"rows": [{"x": [1], "y": [2]}]}, "not served"),
     "a row without the member": (PATH, {"rows": [{"x": [1]}, {}]}, "not served"),
     "a text beside the rows": (JsonPath("/p", "[0]", "@"), [[[1]], "seed"], "beside its inputs"),

@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass, replace
 
 import httpx
 import numpy as np
 import yaml
+from sklearn.datasets import load_digits, load_sample_images
 from sklearn.neural_network import MLPClassifier
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -44,6 +46,29 @@ class Victim:
     def scores(self, rows):
         """Probabilities, (rows, classes)."""
         return self.model.predict_proba(np.atleast_2d(rows))
+
+
+def train_victim():
+    """The victim of all laboratories."""
+    inputs, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(inputs))
+    inputs, labels = inputs[order] / 16.0, labels[order]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MLPClassifier((64,), max_iter=300, random_state=0).fit(inputs[:700], labels[:700])
+    return Victim(model, inputs[:700], inputs[700:1300], inputs[1300:], labels[1300:])
+
+
+def patches_of_photographs(count, seed=0):
+    """Patches of scikit-learn's photographs in the victim's size, (count, 64): foreign images."""
+    grey = [image.mean(axis=2) / 255.0 for image in load_sample_images().images]
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        image = grey[rng.integers(len(grey))]
+        top, left = rng.integers(image.shape[0] - 8), rng.integers(image.shape[1] - 8)
+        found.append(image[top : top + 8, left : left + 8].ravel())
+    return np.array(found)
 
 
 class ModelServer:
