@@ -80,6 +80,7 @@ docs: $(DOCS)
 	$(BIN)/modeltoll bench report results/bench -o build/report
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# After `make js`: one of the clients is Node.
 bench: $(READY)
 	for script in benchmarks/bench_*.py; do \
 	  OPENBLAS_NUM_THREADS=1 $(BIN)/python $$script --json results/benchmarks/$$(basename $$script .py).json || exit 1; \
