@@ -128,7 +128,12 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
         folder / f"{name}.tariff.json",
     )
     port, admin = free_port(), free_port()
-    model = {"tariff": f"{name}.tariff.json", "output": {"name": "p", "kind": "probabilities"}, "measures": measures}
+    model = {
+        "tariff": f"{name}.tariff.json",
+        "inputs": [{"name": "x", "width": DIMENSIONS}],
+        "output": {"name": "p", "kind": "probabilities"},
+        "measures": measures,
+    }
     document = {
         "listen": f"127.0.0.1:{port}",
         "admin": f"127.0.0.1:{admin}",

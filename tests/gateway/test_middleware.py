@@ -336,6 +336,20 @@ def test_the_references_in_a_toll_lead_back_to_the_gate(settings, make, root_pat
         assert (status, b"redemption" in body or b"token" in body or b"proof" in body) == (400, True), (path, body)
 
 
+@pytest.mark.parametrize("path", ["/api/v1/predict", "/api/v1%2Fpredict", "/api/v%31%2fpredict", "/api/v1/pr%65dict"])
+def test_the_references_lead_back_however_the_path_is_written(settings, path):
+    app = FastAPI()
+    app.post("/v1/predict")(predict)
+    guarded(settings, app, "/v1/predict")
+
+    async def story():
+        status, body = await ask(app, "POST", path, "/api")
+        target = urljoin("http://toll" + path, wire.decode_toll(body).redeem)
+        return status, target
+
+    assert asyncio.run(story()) == (402, "http://toll/api/.well-known/modeltoll/redeem")
+
+
 def test_other_methods_and_paths_are_the_applications_own(settings):
     app = served_twice(settings)
 

@@ -57,6 +57,11 @@ def test_a_member_that_is_not_known_is_refused_by_name_and_may_be_allowed(protoc
             read(protocol, document(wrong), allowed)
 
 
+def test_another_models_name_is_refused_even_where_the_member_is_allowed():
+    with pytest.raises(RequestError, match="model_name"):
+        read(OIP, {"inputs": [X], "model_name": "other"}, replace(SERVICE, allow_members=("model_name",)))
+
+
 @pytest.mark.parametrize("name", ["shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"])
 def test_shared_memory_is_refused_even_where_it_is_allowed_or_zero(name):
     with pytest.raises(RequestError, match=name):
@@ -99,6 +104,9 @@ def test_another_signature_that_is_allowed_makes_other_rows():
 
 SAME = {
     "an id": (OIP, {"inputs": [X], "id": "7"}, {"inputs": [X]}),
+    "the model's name": (OIP, {"inputs": [X], "model_name": "m"}, {"inputs": [X]}),
+    "the model's name at the server": (OIP, {"inputs": [X], "model_name": "server's"}, {"inputs": [X]}),
+    "no name of the model": (OIP, {"inputs": [X], "model_name": None}, {"inputs": [X]}),
     "a priority": (OIP, {"inputs": [X], "parameters": {"priority": 1, "timeout": 5}}, {"inputs": [X]}),
     "raw outputs": (OIP, {"inputs": [X], "parameters": {"binary_data_output": True}}, {"inputs": [X]}),
     "the one output": (
@@ -115,13 +123,17 @@ SAME = {
 
 @pytest.mark.parametrize(("protocol", "document", "plain"), SAME.values(), ids=SAME)
 def test_what_changes_no_answer_changes_no_fingerprint(protocol, document, plain):
-    assert read(protocol, document).fingerprints == read(protocol, plain).fingerprints
+    service = replace(SERVICE, served_as="server's")
+    assert read(protocol, document, service).fingerprints == read(protocol, plain, service).fingerprints
 
 
 REFUSED = {
     "an output that is not served": (OIP, {"inputs": [X], "outputs": [{"name": "hidden"}]}, "not served"),
     "an output twice": (OIP, {"inputs": [X], "outputs": [{"name": "p"}, {"name": "p"}]}, "twice"),
     "another output alone": (OIP, {"inputs": [X], "outputs": [{"name": "q"}]}, "must be among"),
+    "another model's name": (OIP, {"inputs": [X], "model_name": "other"}, "model_name"),
+    "an empty name of a model": (OIP, {"inputs": [X], "model_name": ""}, "model_name"),
+    "a name of a model that is no text": (OIP, {"inputs": [X], "model_name": ["m"]}, "model_name"),
     "an id that is no text": (OIP, {"inputs": [X], "id": 7}, "'id'"),
     "a giant id": (OIP, {"inputs": [X], "id": "x" * 1025}, "'id'"),
     "a priority that is no number": (OIP, {"inputs": [X], "parameters": {"priority": "x"}}, "priority"),

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.public.application_routes import OWN_PATHS, ApplicationRoutes, root_path_of
+from modeltoll.gateway.public.parsing import written_path
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.upstream.application import ApplicationUpstream, caller_scope
@@ -96,7 +97,8 @@ class TollMiddleware:
     async def _toll(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Handle a request in the gateway, which sees ``path`` and nothing of the routes around it."""
         routed = dict(scope) | {"root_path": root_path_of(self._app, scope)}
-        own = dict(scope) | {"path": path, "raw_path": path.encode(), "root_path": "", "path_params": {}}
+        written = written_path(scope, path)
+        own = dict(scope) | {"path": path, "raw_path": written.encode("latin-1"), "root_path": "", "path_params": {}}
         token = caller_scope.set(routed)
         try:
             await self._gateway.public(own, receive, send)

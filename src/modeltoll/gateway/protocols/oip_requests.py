@@ -28,7 +28,8 @@ __all__ = ["MAX_ID", "SIZE", "InferenceRequest", "InputTensor", "read_inference_
 
 SIZE, _CLASSIFICATION, _CODEC = "binary_data_size", "classification", "content_type"
 _BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
-_REQUEST = ("id", "inputs", "outputs", "parameters")
+_NAME = "model_name"  # KServe's SDK writes it; the path names the model
+_REQUEST = (_NAME, "id", "inputs", "outputs", "parameters")
 _TENSOR = ("name", "shape", "datatype", "data", "parameters")
 _OUTPUT = ("name", "parameters")
 _BINARY, _ALL_BINARY = "binary_data", "binary_data_output"
@@ -113,6 +114,8 @@ def read_inference_request(head: bytes, tail: BinaryTail | None, service: Servic
     """
     document = load_object(head)
     context = other_members(document, _REQUEST, service, of="the request")
+    if document.get(_NAME) not in (None, service.model, service.served_as):
+        raise RequestError(f"{_NAME!r} is not the name of the model that the path names")
     parameters, more = _parameters(document, (_ALL_BINARY, *_SCHEDULING, _CODEC), service, "the request's parameters")
     if _CLASSIFICATION in parameters:
         raise RequestError(f"the parameter {_CLASSIFICATION!r} belongs to an output")
