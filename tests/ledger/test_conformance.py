@@ -109,7 +109,7 @@ class KeepsTheStanding(MemoryLedger):
     [
         (CountsReceiptsTwice, "_a_receipt_shown_100_times_at_once_counts_once"),
         (ReservesLate, "_concurrent_reservations_end_at_the_credit"),
-        (RemembersTheRefused, "_nothing_is_stored_of_the_unknown_who_are_not_admitted"),
+        (RemembersTheRefused, "_nothing_is_stored_of_requests_that_are_not_admitted"),
         (OneKeyForAll, "_derived_keys_differ_by_purpose"),
         (KeepsTheStanding, "_a_reset_deletes_the_standing_and_no_receipt"),
     ],

@@ -76,8 +76,8 @@ async def _expired_receipts_count_for_nothing(make: LedgerFactory) -> None:
         assert admission == Admission(True, settled_rows=8)
 
 
-async def _nothing_is_stored_of_the_unknown_who_are_not_admitted(make: LedgerFactory) -> None:
-    """A refused reservation of an unknown caller leaves no standing; a known one's standing drains with the next one."""
+async def _nothing_is_stored_of_requests_that_are_not_admitted(make: LedgerFactory) -> None:
+    """A refused reservation changes no standing: that of a known caller drains with the next request that is admitted."""
     caller = _caller("unknown")
     async with open_ledger(make, caller) as ledger:
         refused = await ledger.settle(caller, (), Reservation(5.0, 2.0), NOW)
@@ -87,8 +87,9 @@ async def _nothing_is_stored_of_the_unknown_who_are_not_admitted(make: LedgerFac
         assert await ledger.standing(caller) == Standing()
         assert (await ledger.settle(caller, (), Reservation(2.0, 2.0), NOW)).admitted
         assert not (await ledger.settle(caller, (), Reservation(1.5, 2.0), NOW + _DAY / 2)).admitted
-        assert await ledger.standing(caller) == Standing(unsettled=1.0, drained=NOW + _DAY / 2)
+        assert await ledger.standing(caller) == Standing(unsettled=2.0, drained=NOW)
         assert (await ledger.settle(caller, (), Reservation(2.0, 2.0), NOW + _DAY)).admitted
+        assert await ledger.standing(caller) == Standing(unsettled=2.0, drained=NOW + _DAY)
 
 
 async def _what_was_paid_is_used_first(make: LedgerFactory) -> None:
@@ -247,7 +248,7 @@ SETTLEMENT_CHECKS: tuple[LedgerCheck, ...] = (
     _concurrent_reservations_end_at_the_credit,
     _a_receipt_shown_100_times_at_once_counts_once,
     _expired_receipts_count_for_nothing,
-    _nothing_is_stored_of_the_unknown_who_are_not_admitted,
+    _nothing_is_stored_of_requests_that_are_not_admitted,
     _what_was_paid_is_used_first,
     _a_bill_adjusts_in_the_same_step,
     _concurrent_adjustments_and_receipts_add_up,
