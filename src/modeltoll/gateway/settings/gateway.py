@@ -83,7 +83,12 @@ class CorsSettings(SettingsPart):
 class LimitSettings(SettingsPart):
     """Limits on one request, and on all requests inside the gateway."""
 
-    body_mib: float = Field(8.0, gt=0, le=1024, description="Largest body of one request. A larger one gets 413.")
+    body_mib: float = Field(
+        8.0,
+        gt=0,
+        le=64,
+        description="Largest body of one request. A larger one gets 413. At most 64, so that an admission toll can hold it.",
+    )
     rows: int = Field(1024, ge=1, description="Most rows of one request. A larger request gets 400.")
     waiting: int = Field(
         256,
