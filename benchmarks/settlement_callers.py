@@ -239,7 +239,7 @@ def _refusals(callers, client):
 
     The limit of the first is above the price of any row, and below that of nearly any batch of its size.
     """
-    cases = {"a batch of 190 rows": (70, [(1, 190), (50, 1)]), "the dear ones of 200 rows": (8, [(200, 1)])}
+    cases = {"a batch of 190 rows": (70, [(1, 190), (50, 1)]), "the dear ones of 200 rows": (2, [(200, 1)])}
     found = []
     for case, (limit, requests) in cases.items():
         bodies = [body for count, rows in requests for body in callers.bodies(count, rows)]
