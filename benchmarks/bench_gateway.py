@@ -148,7 +148,9 @@ def memory(folder, stub_port):
     with running(itself("--role", "gateway", "--settings", settings), f"http://127.0.0.1:{admin}/livez") as process:
         wait_until_idle(process)
         rng = random.Random(0)
-        with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as client:
+        with httpx.Client(
+            headers={"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}, timeout=60
+        ) as client:
             for _ in range(300):
                 response = client.post(f"http://127.0.0.1:{port}{PATH}", content=request_body(rng))
                 if response.status_code not in (200, 402):

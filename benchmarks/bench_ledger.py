@@ -1,9 +1,9 @@
-"""Benchmark charges and bills of every ledger, from an event loop.
+"""Benchmark the steps of a request in every ledger, from an event loop: settle, charge, bill.
 
     python benchmarks/bench_ledger.py [--pairs 20000] [--folder DIR] [--json FILE]
 
-Each caller repeatedly charges one row (two measures, 14 bins, a new input) and then bills it; with 32 callers each has
-its own account. p50 and p99 are latencies of single calls. PostgreSQL and Valkey are real servers on the same machine,
+Each caller repeatedly returns the receipt of the toll before and reserves one row in one settlement, charges the row
+(two measures, 14 bins, a new input), and bills it; with 32 callers each has its own account. p50 and p99 are latencies of single calls. PostgreSQL and Valkey are real servers on the same machine,
 from the wheels of the dev extra, at 127.0.0.1 with the ledgers' default settings. PostgreSQL has its defaults except
 for fsync, which does not matter because commits do not wait for it.
 """
@@ -26,46 +26,57 @@ from pathlib import Path
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Caller, Charge, LogEntry, Work
+from modeltoll.records import Adjustment, Caller, Charge, LogEntry, Receipt, Reservation, Work
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 NOW = 1_750_000_000.0
+DAY = 86_400.0
+UNIT, PRICE, CREDIT = 0.005, 0.01, 10.0  # seconds
+STEPS = ("settle", "charge", "bill")
 
 
-async def call(ledger, caller, rng, pairs, charges, bills):
-    """One caller: ``pairs`` charges, each with its bill; appends the latencies in seconds."""
+async def call(ledger, caller, rng, pairs, latencies):
+    """One caller: ``pairs`` charges, each with its bill, and settlements before them; appends the latencies in seconds."""
+    receipts, adjustment = [], Adjustment(unsettled=PRICE - UNIT)
     for number in range(pairs):
         at = NOW + number
         charge = Charge("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
-        entry = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(0.01, 1, 0.01), "sealed")
+        entry = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(PRICE, 1, PRICE), "sealed")
         start = time.perf_counter()
+        admission = await ledger.settle(caller, receipts, Reservation(UNIT, CREDIT), at)
+        settled = time.perf_counter()
         await ledger.charge(caller, charge)
         charged = time.perf_counter()
-        await ledger.bill(caller, entry)
-        charges.append(charged - start)
-        bills.append(time.perf_counter() - charged)
+        await ledger.bill(caller, entry, adjustment)
+        billed = time.perf_counter()
+        if not admission.admitted:  # every toll before was paid
+            raise RuntimeError(f"the ledger did not count a receipt: {admission}")
+        receipts = [Receipt(rng.randbytes(16), at + DAY, unsettled=PRICE, rows=1)]
+        for step, seconds in zip(STEPS, (settled - start, charged - settled, billed - charged), strict=True):
+            latencies[step].append(seconds)
         await asyncio.sleep(0)  # let the other callers run, as a gateway would
 
 
 async def measure(store, ledger, callers, pairs):
     """One line of the table."""
-    charges, bills = [], []
+    latencies = {step: [] for step in STEPS}
     await ledger.open()
     start = time.perf_counter()
     await asyncio.gather(
         *(
-            call(ledger, Caller(f"key:{number}"), random.Random(number), pairs // callers, charges, bills)
+            call(ledger, Caller(f"key:{number}"), random.Random(number), pairs // callers, latencies)
             for number in range(callers)
         )
     )
     seconds = time.perf_counter() - start
     await ledger.close()
-    charges.sort()
-    bills.sort()
+    settlements, charges, bills = (sorted(latencies[step]) for step in STEPS)
     return {
         "store": store,
         "callers": callers,
         "pairs_per_second": round(len(charges) / seconds),
+        "settle_p50_us": round(1e6 * settlements[len(settlements) // 2], 1),
+        "settle_p99_us": round(1e6 * settlements[len(settlements) * 99 // 100], 1),
         "charge_p50_us": round(1e6 * charges[len(charges) // 2], 1),
         "charge_p99_us": round(1e6 * charges[len(charges) * 99 // 100], 1),
         "bill_p50_us": round(1e6 * bills[len(bills) // 2], 1),
@@ -106,8 +117,10 @@ def show(lines):
 
 def main():
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description="Charges and bills per second, and their latency.")
-    parser.add_argument("--pairs", type=int, default=20_000, help="charges (each with a bill) per line")
+    parser = argparse.ArgumentParser(description="Settlements, charges and bills per second, and their latency.")
+    parser.add_argument(
+        "--pairs", type=int, default=20_000, help="charges (each with a settlement and a bill) per line"
+    )
     parser.add_argument("--folder", help="folder of the SQLite files; default: a temporary folder")
     parser.add_argument("--json", metavar="FILE", help="also write the result; - for standard output alone")
     arguments = parser.parse_args()

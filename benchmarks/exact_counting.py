@@ -85,7 +85,11 @@ def settings(folder, upstream, ledger, plan):
     names = [*map(str, range(plan.callers)), CAPPED]
     keys = [{"name": name, "sha256": hash_key(f"key-{name}")} for name in names]
     keys[-1]["tier"] = CAPPED
-    model = {"tariff": "tariff.json", "output": {"name": "p", "kind": "probabilities"}}
+    model = {
+        "tariff": "tariff.json",
+        "inputs": [{"name": "x", "width": 2}],
+        "output": {"name": "p", "kind": "probabilities"},
+    }
     for number in range(plan.gateways):
         ports = [free_port(), free_port()]
         document = {

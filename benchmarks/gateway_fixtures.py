@@ -32,6 +32,7 @@ from modeltoll.pricing.fit import RowCosts, fit_calibration
 from modeltoll.records import Evidence, Leaks
 
 MODEL, KEY = "stub", "a-key-for-the-benchmark"
+CREDIT = {"seconds": 1e6}  # the load generators pay nothing; with less they would be asked for admission tolls
 PATH = f"/v2/models/{MODEL}/infer"
 DIMENSIONS, CLASSES, ANSWER_COUNT = 64, 10, 4096
 PRIVATE = 60_000  # points of a pknn measure, in as many dimensions as there are classes
@@ -128,13 +129,19 @@ def write_settings(folder, name, upstream_port, unit_ms, ledger, private=False):
         folder / f"{name}.tariff.json",
     )
     port, admin = free_port(), free_port()
-    model = {"tariff": f"{name}.tariff.json", "output": {"name": "p", "kind": "probabilities"}, "measures": measures}
+    model = {
+        "tariff": f"{name}.tariff.json",
+        "inputs": [{"name": "x", "width": DIMENSIONS}],
+        "output": {"name": "p", "kind": "probabilities"},
+        "measures": measures,
+        "puzzle": {"max_memory_mib": 8, "suspected_memory_mib": 8},  # the stock is full soon; small tolls do not use it
+    }
     document = {
         "listen": f"127.0.0.1:{port}",
         "admin": f"127.0.0.1:{admin}",
         "upstream": {"url": f"http://127.0.0.1:{upstream_port}"},
         "ledger": {"url": ledger},
-        "callers": {"keys": [{"name": "bench", "sha256": hash_key(KEY)}]},
+        "callers": {"keys": [{"name": "bench", "sha256": hash_key(KEY)}], "credit": CREDIT},
         "models": {MODEL: model},
     }
     path = folder / f"{name}.yaml"

@@ -40,7 +40,18 @@ from modeltoll.testing.servers import postgres_server, valkey_server
 SERVERS = {"sqlite": None, "postgres": postgres_server, "valkey": valkey_server}
 PAUSE, WARM_UP = 0.002, 300
 WHOLE = "whole visit"  # as recorded in results/benchmarks/profile_gateway.json; a whole request
-STEPS = ("read the request", "evidence", "leaks", "assess", "charge", "work", "toll", "bill", "write the toll")
+STEPS = (
+    "read the request",
+    "settle",
+    "evidence",
+    "leaks",
+    "assess",
+    "charge",
+    "work",
+    "toll",
+    "bill",
+    "write the toll",
+)
 
 
 class Clocked:
@@ -83,7 +94,7 @@ def clocked_gate(gateway, runtime, laps):
     measures = tuple(Clocked(measure, laps, measure="leaks") for measure in config.served_model.measures)
     served_model = ServedModel(config.served_model.service, protocol, measures)
     tariff = Clocked(config.tariff, laps, assess="assess", work="work")
-    ledger = Clocked(gateway.shared.ledger, laps, charge="charge", bill="bill")
+    ledger = Clocked(gateway.shared.ledger, laps, settle="settle", charge="charge", bill="bill")
     return gates.Gate(GateConfig(served_model, tariff, config.selector), gateway.upstream, ledger, runtime)
 
 
@@ -101,7 +112,7 @@ async def send_requests(gate, requests, pause, laps):
         result = await gate.handle(GateRequest(caller, PATH, body, wire.Accept()))
         laps.setdefault(WHOLE, []).append(time.perf_counter() - begin)
         if result.toll is not None:
-            write(result.toll, wire.DETAIL)
+            write(result.toll, wire.DETAIL, PATH)
 
 
 async def counted(gate, requests):

@@ -42,7 +42,10 @@ SERVERS = {
     "mlserver": Server(
         ("mlserver", "mlserver-sklearn"),
         "/v2/models/digits/ready",
-        {"output": {"name": "predict_proba", "kind": "probabilities"}},
+        {
+            "inputs": [{"name": "x", "width": 64, "datatype": "FP64"}],
+            "output": {"name": "predict_proba", "kind": "probabilities"},
+        },
     ),
     "mlflow": Server(("mlflow",), "/ping", {"protocol": "mlflow", **_OUTPUT}),
     "litserve": Server(("litserve", "scikit-learn"), "/health", {**_OWN, **_OUTPUT}),

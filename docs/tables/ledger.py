@@ -6,15 +6,24 @@ from tables.form import read, table
 
 __all__ = ["counting", "ledgers"]
 
+_STEPS = {
+    "settle_p50_us": "settle, median",
+    "settle_p99_us": "settle, p99",
+    "charge_p50_us": "charge, median",
+    "charge_p99_us": "charge, p99",
+    "bill_p50_us": "bill, median",
+}
+
 
 def ledgers() -> str:
-    """Times of charge and bill on each ledger."""
+    """Times of the steps on each ledger."""
     result = read("benchmarks/bench_ledger")
+    columns = {name: head for name, head in _STEPS.items() if name in result["ledgers"][0]}
     rows = []
     for line in result["ledgers"]:
-        waits = [f"{line[name] / 1000:.2f} ms" for name in ("charge_p50_us", "charge_p99_us", "bill_p50_us")]
+        waits = [f"{line[name] / 1000:.2f} ms" for name in columns]
         rows.append([line["store"], str(line["callers"]), *waits, f"{line['pairs_per_second']:,}"])
-    head = ["ledger", "concurrent callers", "charge, median", "charge, p99", "bill, median", "both, a second"]
+    head = ["ledger", "concurrent callers", *columns.values(), "requests a second"]
     return table(head, rows) + (
         f"\n`{result['command']}`, on a machine with other load (load average {result['load_average']:.1f}).\n"
     )

@@ -137,7 +137,7 @@ _HEAD = compact_json({"type": PROBLEM_TYPE, "title": "Toll", "status": STATUS, "
 def encode_toll(toll: Toll, error: object, path: str) -> bytes:
     """The body of a 402 response: the members of RFC 9457, the serving protocol's own ``error``, and the toll.
 
-    ``path``: of the request whose response this is, as the gateway's routes see it.
+    ``path``: of the request whose response this is, below the gateway's root, percent-encoded as in its URL.
     """
     members = {
         "v": f"{VERSION}",

@@ -126,9 +126,10 @@ def _object(body: bytes, what: str) -> dict[str, Any]:
 
 
 def relative_reference(path: str, target: str) -> str:
-    """The reference from a request's ``path``, as the gateway's routes see it, to the path ``target``.
+    """The reference from a request's ``path`` below the gateway's root to the path ``target``.
 
-    It resolves (RFC 3986) against the URL of the request. So it holds below any prefix that a proxy in front removes.
+    ``path`` is written as in the request's URL, percent-encoded: an encoded slash separates no segments. The reference
+    resolves (RFC 3986) against the URL of the request, so it holds below any prefix that a proxy in front removes.
     Both paths begin with ``/``. Clients follow at most 64 steps upwards.
     """
     return _UP * (path.count("/") - 1) + target.removeprefix("/")

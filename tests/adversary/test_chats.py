@@ -135,12 +135,16 @@ def test_of_a_server_that_reports_the_model_itself_a_low_temperature_costs_the_s
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"text": WORDS})}}
 SILENT = {"logprobs": {"content": []}}
+LETTER = {"id": "1", "type": "function", "function": {"name": "e", "arguments": ""}}
 HIDDEN = {
     "4,096 numbers of hidden state": answer_of(choice_of() | {"hidden_states": [0.5] * 4096}),
     "meta_info": answer_of(choice_of() | {"meta_info": {"output_top_logprobs": [[-0.5, 7]]}}),
     "completion_probabilities": answer_of(choice_of(), completion_probabilities=[{"token": "yes", "logprob": -0.5}]),
     "300 words in a tool call": answer_of(
         choice_of() | SILENT | {"message": {"role": "assistant", "content": None, "tool_calls": [CALL]}}
+    ),
+    "300 letters, each the name of a function of the caller": answer_of(
+        choice_of() | SILENT | {"message": {"role": "assistant", "content": None, "tool_calls": [LETTER] * 300}}
     ),
     "300 words in text": answer_of(choice_of() | SILENT | {"message": {"role": "assistant", "content": WORDS}}),
     "300 words in reasoning": answer_of(
@@ -153,7 +157,7 @@ HIDDEN = {
 @pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN)
 def test_an_answer_that_is_not_measured_does_not_go_out(thief, hidden):
     caller = thief(lambda path, body: hidden, "raw")
-    (response,) = caller.ask({})
+    (response,) = caller.ask({"tools": [{"type": "function", "function": {"name": name}} for name in "abcdefgh"]})
     assert response.status_code == 502
     assert WORDS not in response.text
     assert caller.leaks() == []

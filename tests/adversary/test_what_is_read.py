@@ -11,8 +11,14 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from laboratory import KEYS, MODEL
+from modeltoll.gateway.protocols.oip import OpenInference
+from modeltoll.gateway.protocols.protocol import ServiceDescription
+from modeltoll.leak.entropy import EntropyMeasure
+from modeltoll.leak.gap import GapMeasure
+from modeltoll.records import Answer
 from modeltoll.testing.model_servers import serving
 
+MEASURES = (EntropyMeasure(partial=True), GapMeasure(partial=True))
 PARTS = {"top": slice(0, 32), "bottom": slice(32, 64)}
 INPUTS = [{"name": name, "width": 32, "datatype": "FP64"} for name in PARTS]
 
@@ -104,3 +110,22 @@ def test_a_row_of_another_width_does_not_reach_the_model(laboratory, thief, vict
             assert answer.status_code == 400
             assert f"{width} numbers" in answer.text
         assert len(laboratory.server.bodies) == before
+
+
+def test_asking_for_one_class_makes_no_row_cheaper():
+    """Patches of photographs cost 12 units with all classes, and 0.8 with the classification extension."""
+    service = ServiceDescription("m", "p", "probabilities", classes=10, labels=tuple("abcdefghij"))
+    protocol, rng = OpenInference(), np.random.default_rng(0)
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1, 2]}
+    for scores in rng.dirichlet(np.full(10, 0.5), 20):
+        ranked = np.argsort(-scores)
+        leaks = []
+        for shown in (10, 5, 2, 1):
+            outputs = [{"name": "p", "parameters": {"classification": shown}}]
+            parsed = protocol.read(json.dumps({"inputs": [tensor], "outputs": outputs}).encode(), service)
+            items = [f"{scores[place]}:{place}:{service.labels[place]}" for place in ranked[:shown]]
+            output = {"name": "p", "shape": [1, shown], "datatype": "BYTES", "data": items}
+            answer = Answer(200, "application/json", json.dumps({"outputs": [output]}).encode())
+            evidence = protocol.evidence(parsed, answer, service)
+            leaks.append([measure.measure(evidence)[0] for measure in MEASURES])
+        assert (np.diff(leaks, axis=0) >= -1e-9).all()

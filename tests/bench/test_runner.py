@@ -341,7 +341,7 @@ def test_a_usage_error_lists_the_known_names(arguments, message):
 
 @pytest.mark.usefixtures("baseline")
 @pytest.mark.parametrize(("number", "jobs"), [(signal.SIGINT, "1"), (signal.SIGINT, "2"), (signal.SIGTERM, "2")])
-def test_an_interrupted_command_leaves_no_process_and_resumes(  # noqa: PLR0917  fixtures
+def test_an_interrupted_command_leaves_no_process_and_resumes(
     tmp_path, workspace, number, jobs, children, gone, interrupted
 ):
     out = tmp_path / "out"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from modeltoll import wire
 from modeltoll.client.purse import Purse
+from modeltoll.client.receipts import Flight
 from modeltoll.client.toll_call import TollCall, resolved_path
 from modeltoll.client.toll_flow import (
     RedeemStep,
@@ -321,6 +322,34 @@ def test_two_calls_for_admission_do_not_wait_for_each_other(admission):
     assert isinstance(next(second), SolveStep)
 
 
+def test_calls_go_on_one_by_one_as_others_end(admission, sealed):
+    """Of two paid tolls each lets one of five calls go on, in their order; one that goes on in vain is the next."""
+    call = call_of(purse := Purse(), repeatable=True)
+    paid = [toll_flow(call, body_of(sealed)) for _ in range(2)]
+    assert all(isinstance(next(flow), SolveStep) for flow in paid)
+    flows = [toll_flow(call, body_of(admission)) for _ in range(5)]
+    steps = [next(flow) for flow in flows]
+    assert [step.ready() for step in steps] == [False] * 5
+    paid[0].close()
+    assert [step.ready() for step in steps] == [True, False, False, False, False]
+    flows[0].send(None)
+    steps[0] = flows[0].send(StepResponse(402, body_of(admission)))  # in vain: the other toll is being paid
+    assert [step.ready() for step in steps] == [False] * 5
+    paid[1].close()
+    assert [step.ready() for step in steps] == [True, False, False, False, False]
+    flows[0].send(None)
+    assert isinstance(flows[0].send(StepResponse(402, body_of(admission))), SolveStep)  # nothing else may help
+    assert [step.ready() for step in steps[1:]] == [False] * 4
+    flows[0].close()
+    for flow, step in zip(flows[1:], steps[1:], strict=True):
+        assert step.ready()
+        assert isinstance(flow.send(None), ResendStep)
+        flow.send(StepResponse(402, body_of(sealed)))
+        assert sum(other.ready() for other in steps[1:]) == flows.index(flow)
+        flow.close()
+    assert purse.receipts._flights == purse.receipts._queues == {}
+
+
 @pytest.mark.parametrize("ends", ["close", "throw", "refused", "broken", "answered", "dropped"])
 def test_a_toll_is_no_longer_being_paid_however_it_ends(toll, sealed, ends):
     purse = Purse(0.0 if ends == "refused" else 30.0)
@@ -332,12 +361,12 @@ def test_a_toll_is_no_longer_being_paid_however_it_ends(toll, sealed, ends):
             next(flow)
     else:
         step = next(flow)
-        assert purse.receipts.may_help(call.account, call.path)
+        assert purse.receipts.may_help(call.account, call.path, Flight())
         end(flow, step, ends)
     del flow
     for one in (receipts := purse.receipts).take_for_request(call.account, call.path):
         assert one.receipt in (b"r", b"receipt")
-    assert not receipts.may_help(call.account, call.path)
+    assert not receipts.may_help(call.account, call.path, Flight())
 
 
 def end(flow, step, ends):

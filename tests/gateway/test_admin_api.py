@@ -125,6 +125,15 @@ def test_the_standing_of_a_caller_is_shown_and_reset(api_fixture):
     assert asyncio.run(ledger.standing(Caller("key:alice"))) == Standing()
 
 
+def test_a_caller_without_an_account_has_a_standing(api_fixture):
+    asyncio.run(api_fixture.harness.ledger.adjust(Caller("key:new"), Adjustment(prepaid=1.25)))
+    for further in ({}, {"model": "digits"}):
+        shown = api_fixture.client.get("/account", params={"caller": "key:new"} | further).json()
+        assert (shown["accounts"], shown["prepaid_seconds"]) == ([], 1.25)
+    assert api_fixture.client.get("/account", params={"caller": "key:nobody"}).status_code == 404
+    assert api_fixture.post("/account/reset", caller="key:new").status_code == 404
+
+
 def test_a_tier_is_changed_in_the_key_file(api_fixture):
     assert api_fixture.post("/account/tier", caller="key:carol", tier="exempt").json() == {"keys": 1}
     assert [key.tier for key in read_keys(api_fixture.keys).keys] == ["exempt"]

@@ -20,6 +20,7 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE, save_profile
+from modeltoll.puzzle.precomputed import REFILL_SHARE
 from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Caller, Work
 from modeltoll.wire import Accept
@@ -134,6 +135,13 @@ def test_expensive_puzzles_share_one_precomputed_pool_and_suspects_have_the_stee
 @pytest.mark.parametrize("puzzle", [{"max_memory_mib": 2, "suspected_memory_mib": 1}, {"allow": ["sha256"]}])
 def test_nothing_is_precomputed_where_no_puzzle_takes_so_much_memory(place, puzzle):
     assert build_precomputed_pool(place({"puzzle": puzzle})) is None
+
+
+def test_all_workers_together_refill_with_a_tenth_of_one_core_after_a_reload_too(place):
+    gateway = build_gateway(place(), workers=4)
+    reloaded = build_gateway(place(), before=gateway)
+    assert 4 * gateway.precomputed.share == 4 * reloaded.precomputed.share == REFILL_SHARE
+    assert build_gateway(place()).precomputed.share == REFILL_SHARE
 
 
 def test_a_time_lock_needs_a_machine_that_squares(place):

@@ -22,7 +22,7 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
-from modeltoll.records import Caller, Receipt
+from modeltoll.records import Adjustment, Caller, Receipt
 from sample_traffic import (
     MEASURES,
     MODEL,
@@ -223,6 +223,9 @@ def test_the_page_of_a_caller_shows_its_standing():
     text = parse(get(traffic.dashboard, "/caller", name=THIEF.name)).text
     for heading in ("unsettled work, all models", "prepaid work, all models", "settled rows, all models", "12,345"):
         assert heading in text
+    asyncio.run(traffic.ledger.adjust(Caller("key:new"), Adjustment(prepaid=7.0)))  # paid, and not answered yet
+    response = get(traffic.dashboard, "/caller", name="key:new")
+    assert (response.status_code, "prepaid work, all models" in parse(response).text) == (200, True)
 
 
 @pytest.mark.parametrize(

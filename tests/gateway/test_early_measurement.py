@@ -11,6 +11,7 @@ import pytest
 
 from modeltoll.errors import RequestError, UpstreamError
 from modeltoll.gateway.core import early_measurement
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.testing.model_servers import FakeUpstream
 
 
@@ -142,3 +143,26 @@ class Stuck(FakeUpstream):
         if self.stuck:
             await asyncio.Event().wait()
         return await super().predict(path, body, content_type)
+
+
+def test_inputs_that_cannot_be_measured_have_used_the_model_servers_time(harness, depth, always_early):
+    """The refusal gave the reservation back, so that the model worked for nothing for ever."""
+    modes = []
+    harness.credit = CreditTerms(Credit(1e-9, 5.0), Credit(1e-9, 5.0))
+    gate = harness.gate()
+    for start in range(8):
+        try:
+            modes.append(harness.handle(harness.infer_body([[1e7, start]]), gate=gate).mode)
+        except RequestError as error:
+            modes.append(str(error))
+    assert modes == ["too deep"] * 5 + ["admission"] * 3
+    assert len(harness.upstream.requests) == 5
+
+
+def test_a_number_that_no_measure_reads_is_refused_before_the_model_server_is_asked(harness, depth):
+    depth.input_width = 2
+    for number in (1e101, -1e200):
+        with pytest.raises(RequestError, match="too large"):
+            harness.handle(harness.infer_body([[1.0, number]]))
+    assert harness.upstream.requests == []
+    assert harness.standing().unsettled == 0.0

@@ -174,12 +174,51 @@ def test_what_a_page_may_send_without_asking_is_refused(harness, path, kind):
     assert harness.upstream.requests == []
 
 
-def test_a_request_without_or_with_two_content_types_is_refused(harness):
+@pytest.mark.parametrize("first", ["text/plain", "application/json"])
+def test_a_request_with_two_content_types_is_refused(harness, first):
+    double = [("content-type", first), ("content-type", "application/json"), ("x-api-key", "alice-key")]
     with serving(harness.application()) as url:
-        bare = httpx.post(url + harness.path, content=harness.infer_body([1, 2]), headers={"x-api-key": "alice-key"})
-        double = [("content-type", "text/plain"), ("content-type", "application/json"), ("x-api-key", "alice-key")]
         two = httpx.post(url + harness.path, content=harness.infer_body([1, 2]), headers=double)
-    assert (bare.status_code, two.status_code) == (415, 415)
+    assert (two.status_code, harness.upstream.requests) == (415, [])
+
+
+FROM_A_BROWSER = [
+    {"origin": "https://elsewhere.example"},
+    {"origin": "null"},
+    {"origin": ""},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-origin"},
+    {"origin": "https://elsewhere.example", "sec-fetch-site": "cross-site"},
+]
+
+
+def asked_without_type(harness, url, path, headers):
+    """Of all routes that take a body: the status of a request without a content type, and of the same in plain text."""
+    if path == wire.REDEEM_PATH:
+        accept = {"content-type": "application/json", wire.ACCEPT_HEADER: "sha256; mode=redeem"}
+        body = harness.redemption(wire.decode_toll(ask(harness, url, **accept).content))
+    elif path == wire.SETTLE_PATH:
+        body = wire.encode_settlement((b"receipt",))
+    else:
+        body = harness.infer_body([1, 2])
+    key = {"x-api-key": "alice-key"}
+    return [
+        httpx.post(url + (path or harness.path), content=body, headers=key | headers | kind, timeout=30).status_code
+        for kind in ({}, {"content-type": "text/plain"})
+    ]
+
+
+@pytest.mark.parametrize(("path", "status"), [(None, 402), (wire.REDEEM_PATH, 200), (wire.SETTLE_PATH, 204)])
+def test_no_content_type_is_json_where_no_browser_sends_the_request(harness, path, status):
+    with serving(harness.application()) as url:
+        assert asked_without_type(harness, url, path, {}) == [status, 415]
+
+
+@pytest.mark.parametrize("headers", FROM_A_BROWSER, ids=str)
+@pytest.mark.parametrize("path", [None, wire.REDEEM_PATH, wire.SETTLE_PATH])
+def test_a_browsers_request_without_a_content_type_is_refused(harness, path, headers):
+    with serving(harness.application()) as url:
+        assert asked_without_type(harness, url, path, headers) == [415, 415]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.gateway.protocols.probe import DiscoveredModel
+from modeltoll.gateway.protocols.protocol import DeclaredInput
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.settings_template import first_settings
 from modeltoll.pricing.calibration_file import save_calibration
@@ -219,6 +221,27 @@ def test_the_named_inputs_are_written_as_the_server_describes_them(server, tmp_p
         run = init(url, tmp_path, *(["--model", model] if model else []))
     assert run.exit_code == 0, run.output
     assert named(load_settings(tmp_path / "modeltoll.yaml")) == expected
+
+
+def test_what_the_server_does_not_say_is_there_as_a_comment_that_can_be_used(tmp_path):
+    """How a chat's log-probabilities are meant, and the inputs of a model in a protocol that names them."""
+    path, chat = tmp_path / "modeltoll.yaml", DiscoveredModel("m", "openai-chat", "tokens")
+    path.write_text(first_settings("http://h:1", [chat]))
+    assert load_settings(path).models["m"].output.logprobs == "tempered"
+    (line,) = [line for line in path.read_text().splitlines() if "logprobs: raw" in line]
+    hint = line.removeprefix("    # ").partition(". ")[0]
+    path.write_text(path.read_text().replace("output: {kind: tokens}", hint))
+    assert load_settings(path).models["m"].output.logprobs == "raw"
+
+    path.write_text(first_settings("http://h:1", [DiscoveredModel("m", "v1", "probabilities")]))
+    assert named(load_settings(path)) == []
+    path.write_text(path.read_text().replace("# inputs: ", "inputs: "))
+    assert named(load_settings(path)) == [("x", 4, "")]
+
+    others = [DiscoveredModel("m", "labels", "probabilities", labels=("a", "b")), DiscoveredModel("m", "oip", "logits")]
+    text = first_settings("http://h:1", [others[0], replace(others[1], inputs=(DeclaredInput("x"),))])
+    assert "# inputs" not in text
+    assert "logprobs" not in text
 
 
 @pytest.mark.parametrize("name", ["ordinary", "org/name with: {odd} #signs", 'quote"\\', "ünïcode", "-x", "."])

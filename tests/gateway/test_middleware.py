@@ -154,11 +154,27 @@ def twice_below(settings):
     return Starlette(routes=[Mount("/api", app=inner)])
 
 
+def mounted_again_out_of_sight(settings):
+    """The same application in two places, in one of them behind a middleware that copies the scope."""
+    app = fastapi()
+    return starlette(settings, Mount("/api", app=app), Mount("/v1", app=CopyingAll(app)), route="/api/predict")
+
+
 def before_catch_all(settings):
     async def page(request):
         return PlainTextResponse("page")
 
     return starlette(settings, Route("/{page:path}", page, methods=["GET"]), PREDICT)
+
+
+class CopyingAll:
+    """A middleware that routes by a copy of the scope."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        await self.app(dict(scope), receive, send)
 
 
 async def loose(scope, receive, send):
@@ -211,6 +227,7 @@ APPLICATIONS = {
     "behind a middleware": (with_inner_middleware, "", ["/predict"]),
     "served twice": (served_twice, "", ["/predict"]),
     "included twice": (included_twice, "", ["/predict"]),
+    "mounted again, out of sight": (mounted_again_out_of_sight, "", ["/api/predict"]),
     "before a catch-all": (before_catch_all, "", ["/predict"]),
     "without a framework": (lambda s: TollMiddleware(loose, s(), exact_paths=True), "", ["/predict"]),
 }
@@ -317,6 +334,20 @@ def test_the_references_in_a_toll_lead_back_to_the_gate(settings, make, root_pat
 
     for path, status, body in asyncio.run(stories()):
         assert (status, b"redemption" in body or b"token" in body or b"proof" in body) == (400, True), (path, body)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/predict", "/api/v1%2Fpredict", "/api/v%31%2fpredict", "/api/v1/pr%65dict"])
+def test_the_references_lead_back_however_the_path_is_written(settings, path):
+    app = FastAPI()
+    app.post("/v1/predict")(predict)
+    guarded(settings, app, "/v1/predict")
+
+    async def story():
+        status, body = await ask(app, "POST", path, "/api")
+        target = urljoin("http://toll" + path, wire.decode_toll(body).redeem)
+        return status, target
+
+    assert asyncio.run(story()) == (402, "http://toll/api/.well-known/modeltoll/redeem")
 
 
 def test_other_methods_and_paths_are_the_applications_own(settings):

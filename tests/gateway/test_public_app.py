@@ -10,10 +10,12 @@ import logging
 import socket
 import threading
 from ipaddress import ip_network
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from modeltoll import wire
 from modeltoll.client.httpx import TollTransport
@@ -69,6 +71,44 @@ def test_a_client_that_pays_gets_the_answer_byte_for_byte(harness, gateway):
         assert response.headers["content-type"] == "application/json"
     assert [bill.mode for bill in harness.log()] == ["sealed", "redeem"]
     assert harness.metric("modeltoll_redemptions_total") == 1
+
+
+SPELLINGS = {
+    "plain": "/api/v2/models/digits/infer",
+    "an encoded slash": "/api/v2%2Fmodels/digits/infer",
+    "two of them": "/api/v2/models%2fdigits%2Finfer",
+    "other encoded characters": "/api/v2/models/d%69gits/infe%72",
+}
+
+
+@pytest.mark.parametrize("path", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("mode", ["sealed", "redeem"])
+def test_the_references_of_a_toll_hold_below_a_prefix_however_the_path_is_written(harness, path, mode):
+    target = "redeem" if mode == "redeem" else "settle"
+    accept = {wire.ACCEPT_HEADER: f"sha256; mode={mode}; receipts"}
+    with serving(Starlette(routes=[Mount("/api", harness.application())])) as url:
+        toll = wire.decode_toll(post(harness, url, harness.infer_body([1, 2]), path, **accept).content)
+        assert urljoin(url + path, getattr(toll, target)) == f"{url}/api/.well-known/modeltoll/{target}"
+        with httpx.Client(transport=TollTransport(max_seconds=30), headers=ALICE | accept) as client:
+            response = client.post(url + path, content=harness.infer_body([1, 2]))
+    assert (response.status_code, response.content) == (200, harness.answer(harness.confident_scores(1)).body)
+    assert harness.standing().settled_rows == 1
+
+
+RAW_PATHS = [
+    ({"raw_path": b"/api/v2%2Fmodels/m/infer"}, "/v2/models/m/infer", "/v2%2Fmodels/m/infer"),
+    ({"raw_path": b"/a%2Fb/predict"}, "/predict", "/predict"),
+    ({"raw_path": b"/%70redict?a=/b/c"}, "/predict", "/%70redict"),
+    ({"raw_path": b"/elsewhere/a"}, "/predict", "/predict"),
+    ({"raw_path": b""}, "/predict", "/predict"),
+    ({"raw_path": None}, "/predict", "/predict"),
+    ({}, "/predict", "/predict"),
+]
+
+
+@pytest.mark.parametrize(("scope", "path", "written"), RAW_PATHS)
+def test_a_path_is_found_as_it_was_written(scope, path, written):
+    assert parsing.written_path(scope, path) == written
 
 
 ORIGIN = "https://app.example.org"
@@ -154,10 +194,9 @@ def test_a_body_above_the_limit_is_refused_however_it_comes(harness, gateway, ch
 
 
 def test_a_body_of_exactly_the_limit_is_read(harness, gateway):
-    body = harness.infer_body([1, 2], id="x" * 99_000)
-    town_body = body + b" " * (harness.max_body - len(body))
-    assert post(harness, gateway, town_body).status_code == 402
-    assert post(harness, gateway, town_body + b" ").status_code == 413
+    body = harness.infer_body([1, 2], id="x" * 1000).ljust(harness.max_body)
+    assert post(harness, gateway, body).status_code == 402
+    assert post(harness, gateway, body + b" ").status_code == 413
 
 
 def request_of(harness, body, *lines):

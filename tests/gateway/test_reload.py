@@ -17,6 +17,7 @@ from modeltoll.gateway.server.reload import ReloadingGateway
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.pricing.calibration_file import save_calibration
+from modeltoll.puzzle.proof import proof_of
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 
@@ -182,13 +183,13 @@ def test_settings_that_cannot_be_reloaded_are_logged_and_keep_their_values(place
 def test_counts_accounts_tokens_and_drift_survive_a_reload(place):
     async def story():
         before = place.reloading.gateway
-        toll = (await place.ask(**{"toll-accept": "sha256; mode=redeem"})).json()["toll"]
+        toll = wire.decode_toll((await place.ask(**{"toll-accept": "sha256; mode=redeem"})).content)
         place.write(limits={"rows": 512})
         await place.moved(before)
         after = place.reloading.gateway
         await place.ask([5, 6])
-        solution = list(solve(wire.decode_challenge(toll["puzzle"]), SolveControl()).counters)
-        redeemed = await place.public.post(toll["redeem"], json={"token": toll["token"], "solution": solution})
+        paid = wire.encode_redemption(toll.payload, proof=proof_of(solve(toll.challenge, SolveControl())))
+        redeemed = await place.public.post(wire.REDEEM_PATH, content=paid, headers={"content-type": "application/json"})
         accounts = await after.ledger.largest(10, 0.0)
         page = (await place.admin.get("/metrics")).text
         return before, after, redeemed.status_code, accounts, page

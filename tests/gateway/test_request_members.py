@@ -57,6 +57,11 @@ def test_a_member_that_is_not_known_is_refused_by_name_and_may_be_allowed(protoc
             read(protocol, document(wrong), allowed)
 
 
+def test_another_models_name_is_refused_even_where_the_member_is_allowed():
+    with pytest.raises(RequestError, match="model_name"):
+        read(OIP, {"inputs": [X], "model_name": "other"}, replace(SERVICE, allow_members=("model_name",)))
+
+
 @pytest.mark.parametrize("name", ["shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"])
 def test_shared_memory_is_refused_even_where_it_is_allowed_or_zero(name):
     with pytest.raises(RequestError, match=name):
@@ -73,7 +78,6 @@ CHANGES = {
     "outputs": (OIP, {"inputs": [X], "outputs": [{"name": "p"}]}, {"inputs": [X]}),
     "a tensor's codec": (OIP, {"inputs": [{**X, "parameters": {"content_type": "np"}}]}, {"inputs": [X]}),
     "the request's codec": (OIP, {"inputs": [X], "parameters": {"content_type": "pd"}}, {"inputs": [X]}),
-    "signature": (V1, {"instances": [[1]], "signature_name": "raw"}, {"instances": [[1]]}),
     "top_k": (LISTS, {"inputs": "x", "parameters": {"top_k": 1}}, {"inputs": "x"}),
     "raw scores": (LISTS, {"inputs": "x", "raw_scores": True}, {"inputs": "x"}),
     "function": (LISTS, {"inputs": "x", "parameters": {"function_to_apply": "none"}}, {"inputs": "x"}),
@@ -91,8 +95,18 @@ def test_what_changes_the_answer_changes_the_fingerprint(protocol, document, pla
     assert read(protocol, document, TWO).fingerprints != read(protocol, plain, TWO).fingerprints
 
 
+def test_another_signature_that_is_allowed_makes_other_rows():
+    allowing = replace(SERVICE, allow_members=("signature_name",))
+    prints = [read(V1, {"instances": [[1]], "signature_name": name}, allowing).fingerprints for name in ("a", "b")]
+    assert prints[0] != prints[1]
+    assert read(V1, {"instances": [[1]], "signature_name": "serving_default"}, allowing).fingerprints not in prints
+
+
 SAME = {
     "an id": (OIP, {"inputs": [X], "id": "7"}, {"inputs": [X]}),
+    "the model's name": (OIP, {"inputs": [X], "model_name": "m"}, {"inputs": [X]}),
+    "the model's name at the server": (OIP, {"inputs": [X], "model_name": "server's"}, {"inputs": [X]}),
+    "no name of the model": (OIP, {"inputs": [X], "model_name": None}, {"inputs": [X]}),
     "a priority": (OIP, {"inputs": [X], "parameters": {"priority": 1, "timeout": 5}}, {"inputs": [X]}),
     "raw outputs": (OIP, {"inputs": [X], "parameters": {"binary_data_output": True}}, {"inputs": [X]}),
     "the one output": (
@@ -109,18 +123,23 @@ SAME = {
 
 @pytest.mark.parametrize(("protocol", "document", "plain"), SAME.values(), ids=SAME)
 def test_what_changes_no_answer_changes_no_fingerprint(protocol, document, plain):
-    assert read(protocol, document).fingerprints == read(protocol, plain).fingerprints
+    service = replace(SERVICE, served_as="server's")
+    assert read(protocol, document, service).fingerprints == read(protocol, plain, service).fingerprints
 
 
 REFUSED = {
     "an output that is not served": (OIP, {"inputs": [X], "outputs": [{"name": "hidden"}]}, "not served"),
     "an output twice": (OIP, {"inputs": [X], "outputs": [{"name": "p"}, {"name": "p"}]}, "twice"),
     "another output alone": (OIP, {"inputs": [X], "outputs": [{"name": "q"}]}, "must be among"),
+    "another model's name": (OIP, {"inputs": [X], "model_name": "other"}, "model_name"),
+    "an empty name of a model": (OIP, {"inputs": [X], "model_name": ""}, "model_name"),
+    "a name of a model that is no text": (OIP, {"inputs": [X], "model_name": ["m"]}, "model_name"),
     "an id that is no text": (OIP, {"inputs": [X], "id": 7}, "'id'"),
     "a giant id": (OIP, {"inputs": [X], "id": "x" * 1025}, "'id'"),
     "a priority that is no number": (OIP, {"inputs": [X], "parameters": {"priority": "x"}}, "priority"),
     "a choice that is none": (OIP, {"inputs": [X], "parameters": {"binary_data_output": 1}}, "binary_data_output"),
     "a codec that is none": (OIP, {"inputs": [X], "parameters": {"content_type": 1}}, "content_type"),
+    "another signature": (V1, {"instances": [[1]], "signature_name": "features"}, "signature_name"),
     "a signature that is none": (V1, {"instances": [[1]], "signature_name": 1}, "signature_name"),
     "no labels": (LISTS, {"inputs": "x", "parameters": {"top_k": 0}}, "top_k"),
     "a truncation that is none": (LISTS, {"inputs": "x", "truncate": 1}, "truncate"),
@@ -136,6 +155,11 @@ REFUSED = {
     "an index too long": (MLFLOW, {"dataframe_split": {"data": [[1]], "index": [1, 2]}}, "'index'"),
     "a column of another kind": (MLFLOW, {"dataframe_split": {"columns": [None], "data": [[1]]}}, "list of names"),
     "BF16 in JSON": (OIP, {"inputs": [{**X, "datatype": "BF16"}]}, "raw bytes only"),
+    "a column under another name, where the expression finds null": (
+        JsonPath("/predict", "rows[*].[a, b]", "scores"),
+        {"rows": [{"a": 1, "c": 2}]},
+        "not served",
+    ),
     "a second row member": (PATH, {"rows": [{"x": [1], "y": [2]}]}, "not served"),
     "a row without the member": (PATH, {"rows": [{"x": [1]}, {}]}, "not served"),
     "a text beside the rows": (JsonPath("/p", "[0]", "@"), [[[1]], "seed"], "beside its inputs"),

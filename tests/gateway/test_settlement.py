@@ -21,11 +21,16 @@ from modeltoll.errors import (
 )
 from modeltoll.gateway.assembly.callers import build_credit_terms
 from modeltoll.gateway.core.credit import Credit, CreditTerms
-from modeltoll.gateway.core.receipts import RECEIPT_SECONDS
+from modeltoll.gateway.core.gate import Gate
+from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
+from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
+from modeltoll.puzzle.counter import Sha256Counter
+from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Answer, Caller
 from modeltoll.testing.model_servers import serving
 
@@ -238,6 +243,52 @@ def test_ten_rows_pay_all_of_it_once(new_account_harness):
     assert harness.handle(rows(harness, 1, 77), ANONYMOUS, gate=gate).mode == "sealed"
 
 
+# Blind models, whose tolls ask no more than a bound
+
+
+def blind_gate(harness, seconds):
+    puzzle = Sha256Counter(DEFAULT_PROFILE, disclose="blind", blind_seconds=seconds)
+    offer = OfferedPuzzle(PUZZLES.find(puzzle.name), puzzle)
+    selector = PuzzleSelector((offer,), disclose="blind", blind_seconds=seconds)
+    config = replace(harness.gate().config, selector=selector)
+    return Gate(config, harness.upstream, harness.ledger, harness.runtime)
+
+
+def test_an_admission_of_a_blind_model_counts_for_no_more_than_its_toll_asks(harness):
+    """What was paid for one model is good for all of them: 30 units of prepaid work for the work of two."""
+    gate = blind_gate(harness, 2 * UNIT)
+    while (result := harness.handle(rows(harness, 40), gate=gate)).mode != "admission":
+        pass
+    harness.upstream.handler = lambda path, body: Answer(400, "application/json", b"{}")
+    assert result.work.seconds <= 2 * UNIT
+    with pytest.raises(RequestError):
+        admit(harness, result, gate=gate)
+    assert harness.standing().prepaid <= 2 * UNIT
+
+
+def test_a_large_batch_of_a_blind_model_costs_its_bound_and_no_more(harness):
+    gate, paid = blind_gate(harness, 2 * UNIT), 0.0
+    for start in range(0, 400, 40):
+        result = harness.handle(rows(harness, 40, start), gate=gate)
+        while result.mode == "admission":
+            paid += result.work.seconds
+            result = admit(harness, result, gate=gate)
+    assert paid <= 10 * 2 * UNIT
+    assert harness.standing().unsettled <= CREDIT * 1.001
+
+
+def test_the_new_account_toll_of_a_blind_model_is_paid_in_tolls_of_its_bound(new_account_harness):
+    harness = new_account_harness
+    gate, tolls = blind_gate(harness, 2 * UNIT), 0
+    result = harness.handle(rows(harness, 30), ANONYMOUS, gate=gate)
+    while result.mode == "admission":
+        tolls += 1
+        assert result.work.seconds <= 2 * UNIT
+        result = admit(harness, result, ANONYMOUS, gate=gate)
+    assert tolls <= 3  # as many as clients pay for one request
+    assert harness.standing(ANONYMOUS).new_account == pytest.approx(2 * UNIT)
+
+
 # Failures
 
 
@@ -315,7 +366,84 @@ def test_without_the_ledger_answers_are_refused_or_priced_as_the_settings_say(ha
     harness.without_ledger = True
     result = harness.handle(rows(harness, 30))
     assert (result.mode, result.in_ledger) == ("sealed", False)
-    asyncio.run(harness.gate().settle(harness.alice, [harness.opened(result.toll).receipt]))
+    with pytest.raises(LedgerError):  # the client returns it later
+        asyncio.run(harness.gate().settle(harness.alice, [harness.opened(result.toll).receipt]))
+
+
+@pytest.mark.parametrize("way", ["header", "redeemed"])
+def test_receipts_that_come_without_the_ledger_count_later_and_once(harness, way):
+    """Their client has an answer and takes them for delivered."""
+
+    class Flaky(type(harness.ledger)):
+        down = False
+
+        async def settle(self, *args):
+            if self.down:
+                raise LedgerError("down")
+            return await super().settle(*args)
+
+    harness.ledger, harness.without_ledger = Flaky(), True
+    asyncio.run(harness.ledger.open())
+    gate = harness.gate()
+    result = harness.handle(rows(harness, 6), gate=gate)
+    unsettled, receipt = harness.standing().unsettled, harness.opened(result.toll).receipt
+    harness.ledger.down = True
+    if way == "header":
+        assert harness.handle(rows(harness, 1, 50), gate=gate, receipts=(receipt,)).mode == "sealed"
+    else:
+        (counted,) = open_receipts(harness.ledger.derived_key("receipts"), harness.alice, [receipt])
+        asyncio.run(gate.settle_redeemed(harness.alice, counted))
+    assert harness.standing().settled_rows == 0
+    before, harness.ledger.down = harness.standing().unsettled, False
+    harness.upstream.handler = UpstreamError("down")
+    for _ in range(2):
+        with pytest.raises(UpstreamError):
+            harness.handle(rows(harness, 1, 60), gate=gate, receipts=(receipt,))
+        assert harness.standing().settled_rows == 6
+        assert harness.standing().unsettled == pytest.approx(before - unsettled, abs=1e-15)
+
+
+def test_a_receipt_of_a_toll_that_the_ledger_does_not_know_takes_nothing_from_others(harness):
+    """While the ledger is away, answers go out at the row price. What was not added is not taken away."""
+
+    class Away(type(harness.ledger)):
+        away = True
+
+        async def _step(self, step):
+            if self.away:
+                step.close()
+                raise LedgerError("down")
+            return await step
+
+        async def settle(self, *args):
+            return await self._step(super().settle(*args))
+
+        async def charge(self, *args):
+            return await self._step(super().charge(*args))
+
+        async def bill(self, *args):
+            return await self._step(super().bill(*args))
+
+    harness.ledger, harness.without_ledger = Away(), True
+    asyncio.run(harness.ledger.open())
+    gate = harness.gate()
+    receipts = [harness.opened(harness.handle(rows(harness, 8, n), gate=gate).toll).receipt for n in (0, 8)]
+    harness.ledger.away = False
+    harness.handle(rows(harness, 5, 20), gate=gate)
+    before = harness.standing().unsettled
+    asyncio.run(gate.settle(harness.alice, receipts))
+    assert (harness.standing().unsettled, harness.standing().settled_rows) == (before, 16)
+
+
+@pytest.mark.parametrize("case", ["shadow", "exempt"])
+def test_receipts_count_with_requests_that_reserve_nothing(harness, case):
+    """A client of two models returns them with its next request to either, and takes any answer for a confirmation."""
+    result = harness.handle(rows(harness, 5))
+    receipt = harness.opened(result.toll).receipt
+    harness.mode = "shadow" if case == "shadow" else "enforce"
+    caller = replace(harness.alice, exempt=case == "exempt")
+    assert harness.handle(rows(harness, 1, 50), caller, receipts=(receipt,)).mode == case
+    assert (harness.standing().settled_rows, harness.standing().unsettled) == (5, 0.0)
 
 
 # Over HTTP

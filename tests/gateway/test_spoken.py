@@ -37,10 +37,10 @@ HELLO = [{"role": "user", "content": "hi"}]
 SURE = [0.97, 0.01, 0.01, 0.01]
 
 
-def tariff(model, measure, path):
+def tariff(model, measure, path, new_account_units):
     """A tariff whose honest rows leak between 0 and 1, for a unit of some hundred hashes."""
     leaks = Leaks((measure,), np.random.default_rng(0).random((400, 1)))
-    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=0.0))
+    terms = CalibrationTerms(new_account_toll=NewAccountToll(anonymous_units=new_account_units))
     save_calibration(fit_calibration(model, leaks, RowCosts(undefended_seconds=1e-4, unit_seconds=1e-4), terms), path)
 
 
@@ -48,12 +48,12 @@ def tariff(model, measure, path):
 def written(tmp_path):
     """Writes settings of some models, each with a tariff of its own, and gives their path."""
 
-    def write(url="http://127.0.0.1:1", new_account_seconds=0.0, **models):
+    def write(url="http://127.0.0.1:1", new_account_units=0.0, **models):
         for name, model in models.items():
-            tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json")
+            tariff(name, model["measures"][0]["name"], tmp_path / f"{name}.json", new_account_units)
             models[name] = {"tariff": f"{name}.json", "puzzle": {"allow": ["sha256"]}, **model}
         keys = [{"name": "sdk", "sha256": hash_key("sk-1")}]
-        callers = {"keys": keys, "admission": {"seconds": new_account_seconds}}
+        callers = {"keys": keys}
         document = {"upstream": {"url": url}, "callers": callers, "ledger": {"url": "memory://"}, "models": models}
         path = tmp_path / "modeltoll.yaml"
         path.write_text(yaml.safe_dump(document))
@@ -184,7 +184,7 @@ def test_raw_tensors_go_in_and_come_out_with_the_length_of_their_json(written, m
     assert [answer.status_code for answer in wrong] == [400, 400]
 
 
-def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(written):
+def test_what_is_admitted_for_its_toll_keeps_its_type_and_its_protocols_errors(written):
     def says(path, body):
         return (
             Answer(400, "application/json", b'{"error": {"message": "no"}}')
@@ -192,7 +192,7 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
             else raw_answer(path, body)
         )
 
-    app, upstream = gateway(written(new_account_seconds=1e-4, digits=RAW, chat=TOKENS), says)
+    app, upstream = gateway(written(new_account_units=20.0, digits=RAW, chat=TOKENS), says)
     question, length = raw_question()
     purse = Purse()
     with serving(app) as url, httpx.Client(transport=TollTransport(purse=purse)) as client:
@@ -202,7 +202,11 @@ def test_what_is_redeemed_for_its_entry_keeps_its_type_and_its_protocols_errors(
     assert (found.status_code, found.content) == (200, raw_answer("", b"").body)
     assert upstream.content_types[0] == wire.with_binary_length("application/octet-stream", length)
     assert (fault.status_code, fault.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert len(purse.payments) == 3  # two entries and an answer
+    assert [payment.mode for payment in purse.payments] == [
+        "redeem",
+        "sealed",
+        "redeem",
+    ]  # admission, answer, admission
 
 
 def test_a_protocol_without_raw_tensors_says_so(written):
@@ -276,7 +280,9 @@ def guarded(settings, **options):
 
 
 def own_service(route="/predict"):
-    return ENTROPY | {"protocol": "json", "json_path": {"route": route, "inputs": "rows", "scores": "scores"}}
+    output = {"kind": "probabilities", "unmeasured": ["key"]}
+    json_path = {"route": route, "inputs": "rows", "scores": "scores"}
+    return ENTROPY | {"protocol": "json", "json_path": json_path, "output": output}
 
 
 def test_an_application_is_guarded_from_within(written):

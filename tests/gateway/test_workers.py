@@ -21,11 +21,15 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
+from modeltoll import wire
 from modeltoll.errors import SettingsError
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.worker_metrics import WorkerMetricsApp, merge_metrics
 from modeltoll.gateway.server.workers import run_workers
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.puzzle.proof import proof_of
+from modeltoll.puzzle.puzzle import SolveControl
+from modeltoll.puzzle.solver import solve
 from modeltoll.testing.model_servers import serving
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "exact_counting.py"
@@ -184,20 +188,14 @@ def test_a_token_of_one_worker_is_good_at_the_others(gateway):
     """Though no secrets are set: the parent draws one for all."""
     counts = set()
     for _ in range(12):
-        toll = gateway.ask(**{"toll-accept": "sha256; mode=redeem"}).json()["toll"]
-        solution = {"token": toll["token"], "solution": solved(toll)}
+        asked = gateway.ask(**{"toll-accept": "sha256; mode=redeem"})
+        toll = wire.decode_toll(asked.content)
+        solved = wire.encode_redemption(toll.payload, proof=proof_of(solve(toll.challenge, SolveControl())))
         for _ in range(3):
-            redeem = httpx.post(gateway.url + toll["redeem"], json=solution, headers={"x-api-key": "key-0"})
+            headers = {"x-api-key": "key-0", "content-type": "application/json"}
+            redeem = httpx.post(asked.url.join(toll.redeem), content=solved, headers=headers)
             counts.add(redeem.status_code)
     assert counts == {200}
-
-
-def solved(toll):
-    from modeltoll import wire  # noqa: PLC0415
-    from modeltoll.puzzle.puzzle import SolveControl  # noqa: PLC0415
-    from modeltoll.puzzle.solver import solve  # noqa: PLC0415
-
-    return list(solve(wire.decode_challenge(toll["puzzle"]), SolveControl()).counters)
 
 
 def test_a_memory_ledger_cannot_be_shared(tmp_path):

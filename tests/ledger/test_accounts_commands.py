@@ -89,6 +89,21 @@ def test_the_standing_of_a_caller_is_shown_and_deleted_by_a_reset(url):
     assert json.loads(run_ok("show", url, "key:alice", "--json", "-"))[0]["settled_rows"] == 0
 
 
+def test_a_caller_without_an_account_has_a_standing(url):
+    """As after an admission toll that was paid, before the first answer."""
+
+    async def pay():
+        async with open_ledger(url) as ledger:
+            await ledger.settle(Caller("key:new"), (Receipt(b"r" * 16, NOW + 9.0, prepaid=1.5),), None, NOW)
+
+    asyncio.run(pay())
+    for further in ((), ("--model", MODEL)):
+        (shown,) = json.loads(run_ok("show", url, "key:new", *further, "--json", "-"))
+        assert (shown["caller"], shown["prepaid_seconds"], "rows" in shown) == ("key:new", 1.5, False)
+    assert "key:new, over all models" in run_ok("show", url, "key:new")
+    assert accounts("reset", url, "key:new").exit_code == 1  # there is no account to delete
+
+
 def test_usage_of_todays_quota_is_shown(url):
     async def spend():
         ledger = ledger_from_url(url)

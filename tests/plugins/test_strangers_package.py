@@ -149,7 +149,8 @@ def test_its_measure_and_protocol_serve_a_client_that_pays(gateway):
     with httpx.Client(transport=TollTransport(purse=purse)) as client:
         answer = client.post(f"{url}/acme/digits", json=question, timeout=120)
     assert answer.json() == httpx.post(f"{upstream}/acme/digits", json=question).json()
-    assert [(payment.rows, payment.puzzle) for payment in purse.payments] == [(2, "sha256")]
+    paid = [(payment.rows, payment.puzzle, payment.mode) for payment in purse.payments]
+    assert paid == [(2, "sha256", "redeem"), (2, "sha256", "sealed")]  # the admission of a new account, and the answer
     wrong = httpx.post(f"{url}/acme/digits", json={"rows": [[1.0]], "more": 1})
     assert (wrong.status_code, wrong.json()) == (400, {"error": "the request must hold 'rows' and nothing else"})
     assert ",digits,2," in (path.parent / "bills.csv").read_text()

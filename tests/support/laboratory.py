@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 import numpy as np
@@ -26,6 +26,7 @@ from starlette.routing import Route
 
 from modeltoll.demo.processes import free_port
 from modeltoll.gateway.callers.identify import hash_key
+from modeltoll.pricing.calibration_file import load_calibration, save_calibration
 
 MODEL, DIMENSIONS, CLASSES = "digits", 64, 10
 UNIT = 0.005  # reference seconds of an average honest row
@@ -96,8 +97,8 @@ class ModelServer:
     def application(self):
         return Starlette(
             routes=[
-                Route(f"/v2/models/{MODEL}/infer", self.infer, methods=["POST"]),
-                Route(f"/v2/models/{MODEL}", self.metadata),
+                Route("/v2/models/{model}/infer", self.infer, methods=["POST"]),
+                Route("/v2/models/{model}", self.metadata),
                 Route("/v2/health/ready", self.ready),
             ]
         )
@@ -147,6 +148,26 @@ class Laboratory:
             },
         }
         return document | members
+
+    def variant(self, name, *, unit=UNIT, measures=None, **members):
+        """Settings of the victim as a model of this name, with a unit (reference seconds) and with some of its measures."""
+        known = self.settings()["models"][MODEL]["measures"]
+        kept = [measure for measure in known if measure["name"] in (measures or (measure["name"],))]
+        calibration = load_calibration(self.folder / "digits.tariff.json")
+        columns = [calibration.measures.index(measure["name"]) for measure in kept]
+        weights = [calibration.weights[column] for column in columns]
+        changed = replace(
+            calibration,
+            model=name,
+            measures=tuple(measure["name"] for measure in kept),
+            scores=calibration.scores[columns],
+            weights=tuple(weight / sum(weights) for weight in weights),
+            unit_seconds=unit,
+            report=None,
+        )
+        tariff = self.folder / f"{name}-{unit}.tariff.json"
+        save_calibration(changed, tariff)
+        return self.settings()["models"][MODEL] | {"tariff": str(tariff), "measures": kept} | members
 
     def write(self, document):
         """A file of settings."""
@@ -203,9 +224,10 @@ class Thief:
     infer_body: object
     path: str = f"/v2/models/{MODEL}/infer"
 
-    def ask(self, rows, accept="argon2id, sha256; mode=sealed; memory=64MiB; receipts", **headers):
+    def ask(self, rows, accept="argon2id, sha256; mode=sealed; memory=64MiB; receipts", model=MODEL, **headers):
         """The response to a request for some rows, whatever it is."""
-        return self.client.post(self.path, content=self.infer_body(rows), headers={"toll-accept": accept} | headers)
+        path = self.path.replace(MODEL, model)
+        return self.client.post(path, content=self.infer_body(rows), headers={"toll-accept": accept} | headers)
 
     def toll(self, rows, **options):
         """The toll for some rows, as JSON; the request must be answered with one."""

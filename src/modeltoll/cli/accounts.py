@@ -23,7 +23,7 @@ from modeltoll.errors import LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.records import Account, DailyUsage, LogEntry, Standing
+    from modeltoll.records import Account, Caller, DailyUsage, LogEntry, Standing
 
 __all__ = ["commands"]
 
@@ -97,11 +97,12 @@ def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = No
             "rows_today": usage.rows,
             "work_seconds_today": usage.work,
         }
-        write_json([_account_json(account) | over_all_models for account in found.accounts], json_file)
+        accounts = [_account_json(account) for account in found.accounts] or [{"caller": found.caller.name}]
+        write_json([account | over_all_models for account in accounts], json_file)
     if json_file != "-":
         for account in found.accounts:
             print_table((escape(f"{account.caller.name}, model {account.model}"), ""), _account_facts(account))
-        if not found.accounts[0].caller.is_group:
+        if not found.caller.is_group:
             print_table((escape(f"{caller}, over all models"), ""), _standing_facts(found.standing))
         if usage.rows:
             out_of = f"{usage.rows:,} rows and {usage.work:,.3f} s of work"
@@ -175,38 +176,42 @@ async def _accounts_of(store: Ledger, name: str, model: str | None) -> Sequence[
         found = [await store.account(Caller(name), each, now) for each in sorted(models)]
     except ValueError as error:
         raise SettingsError([f"CALLER: {error}"]) from None
-    known = [account for account in found if account is not None]
-    if not known:
-        raise LedgerError(
-            f"the ledger has no account of {name!r}"
-            + (f" for {model!r}" if model else "")
-            + "; modeltoll accounts list shows names"
-        )
-    return known
+    return [account for account in found if account is not None]
+
+
+def _unknown(name: str, model: str | None) -> LedgerError:
+    suffix = f" for {model!r}" if model else ""
+    return LedgerError(f"the ledger has no account of {name!r}{suffix}; modeltoll accounts list shows names")
 
 
 @dataclass(frozen=True, slots=True)
 class _CallerState:
-    """What a ledger stores of one caller; usage is that of today."""
+    """What a ledger stores of one caller; usage is that of today. Before a first answer there is a standing alone."""
 
+    caller: Caller
     accounts: Sequence[Account]
     standing: Standing
     usage: DailyUsage
 
 
 async def _read_caller(store: Ledger, name: str, model: str | None) -> _CallerState:
-    from modeltoll.records import Caller  # noqa: PLC0415
+    from modeltoll.records import Caller, Standing  # noqa: PLC0415
 
-    caller = Caller(name)
-    return _CallerState(
-        await _accounts_of(store, name, model),
-        await store.standing(caller),
-        await store.spent(caller, int(time.time() // _DAY)),
-    )
+    accounts = await _accounts_of(store, name, model)
+    try:
+        caller = Caller(name)
+        standing = await store.standing(caller)
+    except ValueError as error:
+        raise SettingsError([f"CALLER: {error}"]) from None
+    if not accounts and standing == Standing():
+        raise _unknown(name, model)
+    return _CallerState(caller, accounts, standing, await store.spent(caller, int(time.time() // _DAY)))
 
 
 async def _reset(store: Ledger, name: str, model: str | None) -> Sequence[str]:
     known = await _accounts_of(store, name, model)
+    if not known:
+        raise _unknown(name, model)
     return [account.model for account in known if await store.reset(account.caller, account.model)]
 
 

@@ -2,12 +2,16 @@
 
 A gateway counts a sealed toll as unpaid until it sees the receipt from inside the seal. So each receipt goes back with
 the next request to the same gateway with the same credentials, or in a request of its own (``settling``).
+
+A call that is asked to pay for admission waits for a toll of its account that is being paid: with its receipt the call
+may be admitted. Each toll that ends lets one call go on, in their order, so that many calls need few requests.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,10 +79,13 @@ class Settlement:
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A toll that is being paid. ``thread``: in which it is solved, 0 before that."""
+    """One call on its way through its tolls. ``thread``: in which it solves one, 0 before that.
+
+    ``waiting``: until a toll of another call ends.
+    """
 
     thread: int = 0
-    ended: bool = False
+    waiting: bool = False
 
     def enter_thread(self) -> None:
         """Record that the calling thread solves the toll."""
@@ -95,7 +102,8 @@ class Receipts:
         self.clock = clock
         self._lock = threading.Lock()
         self._held: dict[Account, list[HeldReceipt]] = {}
-        self._flights: dict[Account, set[Flight]] = {}
+        self._flights: dict[Account, set[Flight]] = {}  # of tolls that are being paid
+        self._queues: dict[Account, deque[Flight]] = {}  # of calls that wait
 
     def __len__(self) -> int:
         with self._lock:
@@ -143,40 +151,84 @@ class Receipts:
 
     @contextmanager
     def flight(self, account: Account) -> Iterator[Flight]:
-        """Count a toll as being paid until the block ends, however it ends."""
+        """A call, until the block ends, however it ends; then one of those that wait goes on."""
         flight = Flight()
-        with self._lock:
-            self._flights.setdefault(account, set()).add(flight)
         try:
             yield flight
         finally:
             with self._lock:
-                flight.ended = True
-                flights = self._flights[account]
-                flights.discard(flight)
-                if not flights:
-                    del self._flights[account]
+                self._leave_queue(account, flight)
+                if self._stop(account, flight) and (queue := self._queues.get(account)):
+                    self._start(account, queue[0])
 
-    def may_help(self, account: Account, path: str) -> bool:
-        """Whether a request to ``path`` could return receipts now, or when the tolls that are being paid are opened."""
+    def start(self, account: Account, flight: Flight) -> None:
+        """Count the toll of a call as being paid from now on."""
+        with self._lock:
+            self._start(account, flight)
+
+    def may_help(self, account: Account, path: str, flight: Flight) -> bool:
+        """Whether a request to ``path`` could return receipts now, or when the tolls of other calls are opened."""
         with self._lock:
             self._forget()
-            return bool(self._others(account)) or any(one.fits(path) for one in self._held.get(account, ()))
+            return bool(self._others(account, flight)) or any(one.fits(path) for one in self._held.get(account, ()))
 
-    def others_ended(self, account: Account, deadline: float | None = None) -> Callable[[], bool]:
-        """A function that says whether the tolls of this account that are being paid now have ended.
-
-        It is also true after ``deadline`` seconds (at most 300). Tolls that are solved in the calling thread do not
-        count, so that no thread waits for itself.
-        """
-        until = self.clock() + min(_MAX_FLIGHT_WAIT if deadline is None else deadline, _MAX_FLIGHT_WAIT)
+    def has_others(self, account: Account, flight: Flight) -> bool:
+        """Whether tolls of other calls are being paid."""
         with self._lock:
-            others = self._others(account)
-        return lambda: all(flight.ended for flight in others) or self.clock() >= until
+            return bool(self._others(account, flight))
 
-    def _others(self, account: Account) -> list[Flight]:
+    def turn(self, account: Account, flight: Flight, until: float) -> Callable[[], bool]:
+        """Let a call wait; the function says whether it is its turn, from which on its toll counts as being paid.
+
+        That is when the toll of another call has ended, or none is being paid, or the time is ``until``. A call that has
+        had a turn in vain is the next. Tolls that are solved in the calling thread do not count, so that no thread waits
+        for itself.
+        """
+        with self._lock:
+            queue = self._queues.setdefault(account, deque())
+            flight.waiting = True
+            if self._stop(account, flight):
+                queue.appendleft(flight)
+            else:
+                queue.append(flight)
+
+        def ready() -> bool:
+            with self._lock:
+                if flight.waiting and (not self._others(account, flight) or self.clock() >= until):
+                    self._start(account, flight)
+                return not flight.waiting
+
+        return ready
+
+    def until(self, deadline: float | None) -> float:
+        """The time until which a call waits, with this limit in seconds, at most 300."""
+        return self.clock() + min(_MAX_FLIGHT_WAIT if deadline is None else deadline, _MAX_FLIGHT_WAIT)
+
+    def _start(self, account: Account, flight: Flight) -> None:
+        self._leave_queue(account, flight)
+        self._flights.setdefault(account, set()).add(flight)
+
+    def _stop(self, account: Account, flight: Flight) -> bool:
+        """Whether a toll of that call was being paid, and is so no longer."""
+        flights = self._flights.get(account, set())
+        if flight not in flights:
+            return False
+        flights.discard(flight)
+        if not flights:
+            del self._flights[account]
+        return True
+
+    def _leave_queue(self, account: Account, flight: Flight) -> None:
+        if flight.waiting:
+            flight.waiting = False
+            queue = self._queues[account]
+            queue.remove(flight)
+            if not queue:
+                del self._queues[account]
+
+    def _others(self, account: Account, flight: Flight) -> list[Flight]:
         own = threading.get_ident()
-        return [flight for flight in self._flights.get(account, ()) if flight.thread != own]
+        return [other for other in self._flights.get(account, ()) if other is not flight and other.thread != own]
 
     def _all(self) -> Iterator[HeldReceipt]:
         return (one for held in self._held.values() for one in held)

@@ -8,7 +8,6 @@ result. Sync and async drivers differ only in how they send requests and where t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -37,6 +36,7 @@ __all__ = [
 
 POLL_SECONDS = 0.02
 _MAX_ADMISSIONS = 3  # admission tolls for one request
+_MAX_RESENDS = 16  # of one request with the receipts of other tolls, before it pays for admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ def toll_flow(call: TollCall, body: bytes) -> Flow:
 
     Before an admission toll is paid for the first time, other tolls of the account that are being paid are waited for
     (``WaitStep``), and the request is sent again with their receipts (``ResendStep``, answered like a ``RedeemStep``).
+    That is repeated while others are being paid, each time that one of them has ended.
 
     Returns the opened answer, or None if the last response is to be returned unchanged: the body was no toll, or the
     response is the answer.
@@ -111,32 +112,46 @@ def toll_flow(call: TollCall, body: bytes) -> Flow:
     Raises:
         TollMalformed, TollTooDear, SolveStopped, SealBroken: the toll was not paid, or its answer cannot be opened.
     """
-    purse, receipts, account = call.purse, call.purse.receipts, call.account
-    toll = wire.find_toll(body, purse.puzzles)
-    path, admissions, may_resend = call.path, 0, call.repeatable
-    while toll is not None:
-        if toll.admission and may_resend and receipts.may_help(account, path):
-            may_resend = False
-            yield WaitStep(receipts.others_ended(account, purse.deadline_seconds))
+    toll = wire.find_toll(body, call.purse.puzzles)
+    if toll is None:
+        return None
+    with call.purse.receipts.flight(call.account) as flight:
+        return (yield from _toll_flow(call, toll, flight))
+
+
+def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
+    """The same for a toll."""
+    purse, receipts, account, toll = call.purse, call.purse.receipts, call.account, first
+    path, admissions, resends = call.path, 0, _MAX_RESENDS if call.repeatable else 0
+    until = receipts.until(purse.deadline_seconds)
+    may_resend = receipts.may_help(account, path, flight)
+    while True:
+        if toll.admission and resends and may_resend:
+            resends -= 1
+            yield WaitStep(receipts.turn(account, flight, until))
             response = yield ResendStep()
             assert isinstance(response, StepResponse)
-            toll = wire.find_toll(response.body, purse.puzzles) if response.status == wire.STATUS else None
-            continue
-        may_resend = False
-        admissions += toll.admission
-        if admissions > _MAX_ADMISSIONS:
-            raise SealBroken(f"the server asks for admission more than {_MAX_ADMISSIONS} times")
-        purse.decide(toll)  # refuse before a thread is used
-        with nullcontext(Flight()) if toll.admission else receipts.flight(account) as flight:
+            following = wire.find_toll(response.body, purse.puzzles) if response.status == wire.STATUS else None
+            may_resend = receipts.has_others(account, flight) and receipts.clock() < until
+        else:
+            resends = 0
+            admissions += toll.admission
+            if admissions > _MAX_ADMISSIONS:
+                raise SealBroken(f"the server asks for admission more than {_MAX_ADMISSIONS} times")
+            purse.decide(toll)  # refuse before a thread is used
+            if not toll.admission:
+                receipts.start(account, flight)
             result = yield SolveStep(partial(_solve, call, toll, path, flight))
             if isinstance(result, Answer):
                 return result
             assert isinstance(result, Solution)
             path = resolved_path(path, toll.redeem)
             response = yield RedeemStep(_redemption(toll, result), path)
-        assert isinstance(response, StepResponse)
-        toll = _next_toll(toll, response, call)
-    return None
+            assert isinstance(response, StepResponse)
+            following = _next_toll(toll, response, call)
+        if following is None:
+            return None
+        toll = following
 
 
 def _redemption(toll: Toll, solution: Solution) -> bytes:

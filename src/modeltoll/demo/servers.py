@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from sklearn.ensemble import RandomForestClassifier
 
-from modeltoll.demo.model_server import MODEL, OUTPUT
+from modeltoll.demo.model_server import INPUT, MODEL, OUTPUT
 from modeltoll.demo.processes import free_port, serving
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.load import load_settings
@@ -104,6 +104,7 @@ class DemoServers:
         save_profile(profile, self.folder / "machine.json")
         model: dict[str, Any] = {
             "tariff": "tariff.json",
+            "inputs": [{"name": INPUT, "width": private.shape[1], "datatype": "FP64"}],
             "output": {"name": OUTPUT, "kind": "probabilities"},
             "measures": [{"name": "entropy"}, {"name": "novelty", "file": "private.npy"}],
             "puzzle": {

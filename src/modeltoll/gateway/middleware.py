@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.public.application_routes import OWN_PATHS, ApplicationRoutes, root_path_of
+from modeltoll.gateway.public.parsing import written_path
 from modeltoll.gateway.settings.gateway import Settings
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.upstream.application import ApplicationUpstream, caller_scope
@@ -76,7 +77,7 @@ class TollMiddleware:
             await _refuse(scope, receive, send)
         else:
             passing = dict(scope)
-            await self._app(passing, receive, self._unless_model(passing, send))
+            await self._app(passing, receive, self._unless_model(passing, path, send))
 
     def _is_tolled(self, scope: Scope, path: str) -> bool:
         """Whether a request goes to the gateway."""
@@ -96,14 +97,15 @@ class TollMiddleware:
     async def _toll(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Handle a request in the gateway, which sees ``path`` and nothing of the routes around it."""
         routed = dict(scope) | {"root_path": root_path_of(self._app, scope)}
-        own = dict(scope) | {"path": path, "raw_path": path.encode(), "root_path": "", "path_params": {}}
+        written = written_path(scope, path)
+        own = dict(scope) | {"path": path, "raw_path": written.encode("latin-1"), "root_path": "", "path_params": {}}
         token = caller_scope.set(routed)
         try:
             await self._gateway.public(own, receive, send)
         finally:
             caller_scope.reset(token)
 
-    def _unless_model(self, scope: Scope, send: Send) -> Send:
+    def _unless_model(self, scope: Scope, path: str, send: Send) -> Send:
         """Sends the application's response, or 404 in place of one that the endpoint of a model has made."""
         refused = False
 
@@ -112,7 +114,7 @@ class TollMiddleware:
             if refused:
                 return
             begins = message["type"] in ("http.response.start", "websocket.accept")
-            if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.is_model_endpoint(scope):
+            if begins and message.get("status") != _METHOD_NOT_ALLOWED and self._routes.may_be_model(scope, path):
                 refused = True
                 _log.warning(
                     "a request reached a model past the gateway, and was refused: list its path in the settings"

@@ -22,7 +22,9 @@ class EntropyMeasure:
     """H(p) / log C: the entropy of the scores over its maximum, 0 to 1.
 
     Source: Dziedzic et al. 2022, section 4. Answers that are labels have entropy 0. ``partial``: the answers contain
-    the largest scores only and 0 elsewhere; each adds its term -p log p, and the remaining probability adds nothing.
+    the largest scores only and 0 elsewhere. Then it is the largest entropy of all scores that these can belong to, whose
+    remaining probability is spread evenly over the classes that are not shown: a caller who asks for fewer of them does
+    not make a row cheaper.
     """
 
     name: str = "entropy"
@@ -35,4 +37,9 @@ class EntropyMeasure:
             AnswerError: the answer's scores are missing or not probabilities.
         """
         scores = scores_of(evidence, partial=self.partial)
-        return np.asarray(np.minimum(entr(scores).sum(axis=1) / math.log(scores.shape[1]), 1.0))
+        entropy = entr(scores).sum(axis=1)
+        if self.partial:
+            hidden = (scores == 0.0).sum(axis=1)
+            rest = np.where(hidden > 0, np.maximum(1.0 - scores.sum(axis=1), 0.0), 0.0)
+            entropy += hidden * entr(rest / np.maximum(hidden, 1))
+        return np.asarray(np.minimum(entropy / math.log(scores.shape[1]), 1.0))

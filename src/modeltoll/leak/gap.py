@@ -20,7 +20,8 @@ class GapMeasure:
     """1 - (p1 - p2), where p1 and p2 are the two largest scores: 0 for a certain class, 1 for a tie.
 
     Source: Dziedzic et al. 2022, section 4. ``partial``: the answers contain the largest scores only and 0 elsewhere;
-    with a single score, p2 is 0.
+    with a single score p1, p2 is as large as it can be, the smaller of p1 and 1 - p1: a caller who asks for fewer classes
+    does not make a row cheaper.
     """
 
     name: str = "gap"
@@ -33,4 +34,7 @@ class GapMeasure:
             AnswerError: the answer's scores are missing or not probabilities.
         """
         largest = np.partition(scores_of(evidence, partial=self.partial), -2, axis=1)
-        return np.asarray(1.0 - (largest[:, -1] - largest[:, -2]))
+        first, second = largest[:, -1], largest[:, -2]
+        if self.partial:
+            second = np.where(second > 0.0, second, np.minimum(first, np.maximum(1.0 - first, 0.0)))
+        return np.asarray(1.0 - (first - second))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import RequestError
+from modeltoll.leak.measure import LARGEST_INPUT
 
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
 __all__ = ["LARGEST", "check_inputs", "inputs_of"]
 
-LARGEST = 1e100  # squares and their sums stay finite
+LARGEST = LARGEST_INPUT
 
 
 def check_inputs(inputs: object, dimensions: int | None = None) -> Floats:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LeakMeasure", "input_width", "reads_inputs_alone"]
+__all__ = ["LARGEST_INPUT", "LeakMeasure", "input_width", "reads_inputs_alone"]
+
+LARGEST_INPUT = 1e100  # magnitude of a number in a row of inputs; squares and their sums stay finite
 
 
 class LeakMeasure(Protocol):
@@ -15,7 +17,7 @@ class LeakMeasure(Protocol):
 
     A measure that reads inputs only may set the attribute ``inputs_alone`` to True. The gateway then computes it while
     it waits for the upstream. A measure of inputs may have the attribute ``input_width``, how many numbers a row must have;
-    the gateway then refuses other rows before it asks the upstream.
+    the gateway then refuses other rows, and numbers above ``LARGEST_INPUT``, before it asks the upstream.
     """
 
     @property

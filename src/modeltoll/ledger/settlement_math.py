@@ -80,11 +80,12 @@ def receipt_key(caller: Caller, identity: bytes) -> bytes:
 def settle(
     before: Standing | None, fresh: Sequence[Receipt], reservation: Reservation | None, at: float
 ) -> tuple[Standing | None, Admission]:
-    """The standing after a valid settlement, None where nothing is to be stored, and the admission.
+    """The standing after a valid settlement, None where it has not changed, and the admission.
 
     ``fresh``: the receipts that have not expired and were not counted before. First one credit a day drains, then the
     receipts are counted, then the reservation is tried: from what is prepaid, the rest from the credit. What was paid for
-    admission is thus used by the requests that follow, and a request never misses more than it would reserve.
+    admission is thus used by the requests that follow, and a request never misses more than it would reserve. A request
+    that is not admitted, and returns no fresh receipt, changes nothing.
     """
     standing = before or Standing(drained=at)
     if reservation is not None:
@@ -94,7 +95,7 @@ def settle(
     paid_before = standing.new_account
     for receipt in fresh:
         standing = _counted(standing, receipt)
-    stored = None if before is None and not fresh else standing
+    stored = standing if fresh else None  # what drains is drained again by the next request that is admitted
     if reservation is None:
         return stored, Admission(admitted=True, settled_rows=standing.settled_rows)
 

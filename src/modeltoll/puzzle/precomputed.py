@@ -72,7 +72,7 @@ class PrecomputedPool:
     ) -> None:
         self._rng = rng
         self._depth = depth
-        self._pause_ratio = 1 / share - 1
+        self.share = share
         self._thread_time = thread_time
         self._evaluations: dict[int, deque[PrecomputedEvaluation]] = {
             memory: deque() for memory in sorted(memories_kib)
@@ -107,7 +107,7 @@ class PrecomputedPool:
         while (memory := self._emptiest()) is not None:
             begin = self._thread_time()
             self._evaluations[memory].append(self._evaluate(memory))
-            if pause((self._thread_time() - begin) * self._pause_ratio):
+            if pause((self._thread_time() - begin) * (1 / self.share - 1)):
                 return
 
     @contextmanager

@@ -78,7 +78,8 @@ async def compare_history(ledger: Ledger, caller: Caller, history: Iterable[Step
             receipts, reservation, at = step
             fresh = [each for each in receipts if each.identity not in counted and each.expires > at]
             counted |= {each.identity for each in fresh}
-            stored, expected = settlement_math.settle(stored, fresh, reservation, at)
+            after, expected = settlement_math.settle(stored, fresh, reservation, at)
+            stored = after or stored
             found = await ledger.settle(caller, receipts, reservation, at)
             assert found == expected, f"step {number}: {found} is not {expected}"
         standing = await ledger.standing(caller)

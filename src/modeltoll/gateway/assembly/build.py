@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,9 +125,10 @@ def system_runtime(profile: MachineProfile, key_ring: KeyRing | None = None) -> 
 
 
 def build_runtime(settings: Settings, profile: MachineProfile, previous_keys: KeyRing | None = None) -> GateRuntime:
-    """The system's clock and randomness, and the keys of the settings; without any, the previous or new ones."""
+    """The system's clock and randomness, and what the settings say: keys (without any, the previous or new ones), sizes."""
     keys = tuple(bytes.fromhex(secret.get_secret_value()) for secret in settings.secrets)
-    return system_runtime(profile, KeyRing(keys) if keys else previous_keys)
+    runtime = system_runtime(profile, KeyRing(keys) if keys else previous_keys)
+    return replace(runtime, max_answer=int(settings.upstream.max_answer_mib * _MIB))
 
 
 def build_ingress(settings: Settings, identifier: CallerIdentifier) -> IngressPolicy:
@@ -152,15 +154,18 @@ def single_model_components(
     return AppComponents({config.served_model.service.model: gate}, upstream, ingress, GatewayMetrics(), runtime)
 
 
-def build_gateway(settings: Settings, upstream: Upstream | None = None, before: Gateway | None = None) -> Gateway:
+def build_gateway(
+    settings: Settings, upstream: Upstream | None = None, before: Gateway | None = None, workers: int = 1
+) -> Gateway:
     """Build a gateway in front of ``upstream``, by default of the server that the settings name.
 
     It takes over the shared resources of the gateway ``before``, and whatever else these settings leave unchanged.
+    ``workers``: the processes that serve together, of a gateway without one before it.
 
     Raises:
         SettingsError: names every part of the settings that cannot be built.
     """
-    components = build_components(settings, before)
+    components = build_components(settings, before, workers)
     shared, tariffs = components.shared, components.tariffs
     server = upstream or build_upstream(settings, shared.recorder.tracer, shared.metrics.count_upstream_retry)
     bounded = build_bounded_upstream(settings, server)

@@ -62,16 +62,18 @@ class Components:
         return tuple(kind.file_watch for kind in (self.api_keys, self.jwt_credentials) if kind and kind.file_watch)
 
 
-def build_components(settings: Settings, before: Gateway | None) -> Components:
+def build_components(settings: Settings, before: Gateway | None, workers: int = 1) -> Components:
     """Everything that the settings name. The shared resources are those of the gateway ``before``, if there is one.
+
+    ``workers``: the processes that serve together, of a gateway without one before it.
 
     Raises:
         SettingsError: everything that cannot be built, at once.
     """
     faults = _ErrorCollector()
     profile, served_models, tariffs, selectors = DEFAULT_PROFILE, {}, {}, {}
-    precomputed = build_precomputed_pool(settings)
     shared = before.shared if before else None
+    precomputed = build_precomputed_pool(settings, shared.workers if shared else workers)
     api_keys: ApiKeys | None = None
     jwt_credentials: JwtCredentials | None = None
     with faults.under("callers.key_file"):
@@ -81,7 +83,7 @@ def build_components(settings: Settings, before: Gateway | None) -> Components:
     with faults.under("profile"):
         profile = build_profile(settings)
     with faults.under("ledger.url"):
-        shared = shared or build_shared_resources(settings, ledger_from_url(settings.ledger.url))
+        shared = shared or build_shared_resources(settings, ledger_from_url(settings.ledger.url), workers)
     for name, model in settings.models.items():
         with faults.under(f"models.{name}"):
             served_models[name] = build_served_model(settings, name)

@@ -27,12 +27,16 @@ __all__ = ["Gateway", "SharedResources"]
 
 @dataclass(frozen=True, slots=True)
 class SharedResources:
-    """What stays the same over reloads of the settings: the ledger, the metrics, the request recorder, the state."""
+    """What stays the same over reloads of the settings: the ledger, the metrics, the request recorder, the state.
+
+    ``workers``: the processes that serve together, of which this is one.
+    """
 
     ledger: Ledger
     metrics: GatewayMetrics
     recorder: RequestRecorder
     state: ServerState
+    workers: int = 1
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.plugins import call_factory, check_made
-from modeltoll.puzzle.precomputed import PRECOMPUTED_KIB, PrecomputedPool
+from modeltoll.puzzle.precomputed import PRECOMPUTED_KIB, REFILL_SHARE, PrecomputedPool
 from modeltoll.puzzle.registry import PUZZLES, PuzzleContext
 
 if TYPE_CHECKING:
@@ -49,8 +49,13 @@ def _offer(spec: PuzzleSpec, context: PuzzleContext) -> OfferedPuzzle:
     return OfferedPuzzle(spec, puzzle)
 
 
-def build_precomputed_pool(settings: Settings) -> PrecomputedPool | None:
-    """What is made ahead for the puzzles of all models, or None where none of them takes so much memory."""
+def build_precomputed_pool(settings: Settings, workers: int = 1) -> PrecomputedPool | None:
+    """What is made ahead for the puzzles of all models, or None where none of them takes so much memory.
+
+    The pools of all ``workers`` processes of a gateway take ``REFILL_SHARE`` of one core together.
+    """
     highest = max(model.puzzle.highest_memory_kib for model in settings.models.values())
     memories = tuple(memory for memory in PRECOMPUTED_KIB if memory <= highest)
-    return PrecomputedPool(random.SystemRandom(), memories_kib=memories) if memories else None
+    if not memories:
+        return None
+    return PrecomputedPool(random.SystemRandom(), memories_kib=memories, share=REFILL_SHARE / workers)

@@ -28,8 +28,8 @@ __all__ = ["build_drift_monitor", "build_shared_resources", "traced_upstream"]
 _KEY_BYTES = 32
 
 
-def build_shared_resources(settings: Settings, ledger: Ledger) -> SharedResources:
-    """The shared resources of a gateway that starts.
+def build_shared_resources(settings: Settings, ledger: Ledger, workers: int = 1) -> SharedResources:
+    """The shared resources of a gateway that starts as one of ``workers`` processes.
 
     Raises:
         SettingsError: traces are configured, and the extra ``otel`` is not installed.
@@ -59,7 +59,8 @@ def build_shared_resources(settings: Settings, ledger: Ledger) -> SharedResource
         "When the settings in force were read, since the epoch",
         lambda: state.settings_loaded_at,
     )
-    return SharedResources(ledger, metrics, RequestRecorder(time.time, NameHasher(key), audit, tracer), state)
+    recorder = RequestRecorder(time.time, NameHasher(key), audit, tracer)
+    return SharedResources(ledger, metrics, recorder, state, workers)
 
 
 def build_drift_monitor(settings: Settings, tariff: ConformalTariff, before: Gateway | None) -> DriftMonitor:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from modeltoll.errors import ModeltollError
 from modeltoll.leak.measure import reads_inputs_alone
 from modeltoll.records import Answer, Evidence
 
@@ -37,8 +38,10 @@ class EarlyMeasurement:
     async def measure_during(self, ask: Awaitable[Answer], parsed: ParsedRequest) -> tuple[Answer, EarlyLeaks]:
         """Await the model server's answer; returns it, and the leaks that were measured meanwhile.
 
+        What a measure raises for the inputs is left to the measurement of the answer: the model has worked by then.
+
         Raises:
-            What ``ask`` raises; else what a measure raises for the inputs.
+            What ``ask`` raises, and nothing else.
         """
         rows = len(parsed.fingerprints)
         quick = self._shortest.get(rows.bit_length(), math.inf) <= MIN_THREAD_SECONDS
@@ -51,7 +54,10 @@ class EarlyMeasurement:
         except BaseException:
             measuring.cancel()
             raise
-        return answer, await measuring
+        try:
+            return answer, await measuring
+        except ModeltollError:
+            return answer, {}
 
     def _measure(self, parsed: ParsedRequest) -> EarlyLeaks:
         begin = time.perf_counter()

@@ -72,7 +72,9 @@ class Gate:
         self._ledger = ledger
         self._runtime = runtime
         self._quotas = DailyQuotas(ledger, runtime.clock)
-        self._settlement = Settlement(ledger, runtime, config.credit)
+        self._settlement = Settlement(
+            ledger, runtime, config.credit, config.selector.most_seconds, without_ledger=config.without_ledger
+        )
         self._early_measurement = EarlyMeasurement(config.served_model.measures)
 
     async def handle(self, request: GateRequest) -> GateResult:
@@ -92,35 +94,36 @@ class Gate:
         answer, early = await self._ask(request, parsed, admission)
         return await self._price(request, tariff, parsed, (answer, early), admission)
 
-    async def settle(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
-        """Count receipts that come without a request, of any model: sealed ones, and those of redeemed tokens.
+    async def settle(self, caller: Caller, receipts: Sequence[bytes]) -> None:
+        """Count receipts that come without a request, of any model.
+
+        Raises:
+            LedgerError: the ledger does not answer; the caller returns the receipts later.
+        """
+        await self._settlement.count(caller, receipts)
+
+    async def settle_redeemed(self, caller: Caller, receipt: Receipt) -> None:
+        """Count the receipt of a token that was redeemed, of any model.
 
         Raises:
             LedgerError: the ledger does not answer, and answers are not released without it.
         """
-        try:
-            await self._settlement.count(caller, receipts)
-        except LedgerError:
-            if not self.config.without_ledger:
-                raise
+        await self._settlement.count_or_defer(caller, (receipt,))
 
     async def _admit(self, request: GateRequest, tariff: Tariff, rows: int) -> Admission:
-        """Reserve the request before the upstream is asked. In shadow mode, and for exempt callers, nothing is reserved."""
+        """Reserve the request before the upstream is asked; in shadow mode, and for exempt callers, count receipts alone."""
         if request.caller.exempt or self.config.mode == SHADOW:
+            payments = () if request.payment is None else (request.payment,)
+            await self._settlement.count_or_defer(request.caller, (*request.receipts, *payments))
             return _NOTHING_RESERVED
-        try:
-            return await self._settlement.admit(request.caller, rows, tariff, request.receipts, request.payment)
-        except LedgerError:
-            if not self.config.without_ledger:
-                raise
-            return _NOTHING_RESERVED
+        return await self._settlement.admit(request.caller, rows, tariff, request.receipts, request.payment)
 
     async def _ask_for_admission(
         self, request: GateRequest, tariff: Tariff, admission: Admission, rows: int
     ) -> GateResult:
         """A toll for the admission of the request."""
-        missing, payment = admission.missing, self._settlement.payment(admission, rows, tariff.unit_seconds)
-        work = Work(missing + admission.missing_new_account, rows, missing, admission.missing_new_account)
+        payment = self._settlement.payment(admission, rows, tariff.unit_seconds)
+        work = Work(payment.prepaid + payment.new_account, rows, payment.prepaid, payment.new_account)
         model, selector = self.config.served_model.service.model, self.config.selector
         toll = await off_loop(True, admission_toll, self._runtime, selector, request, model, work, payment)
         return GateResult(work, ADMISSION, answer=None, toll=toll)
@@ -159,7 +162,7 @@ class Gate:
         if self.config.drift_monitor is not None:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
         in_ledger = await self._spend_quota(request.caller, work) and in_ledger
-        toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission))
+        toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission, in_ledger))
         work = _with_new_account(work, request.payment)
         in_ledger = in_ledger and await self._bill(request.caller, measured, work, (mode, adjustment))
         return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
@@ -174,15 +177,19 @@ class Gate:
         tariff: Tariff,
         parsed: ParsedRequest,
         answer: Answer,
-        priced_work: tuple[Work, Admission],
+        priced_work: tuple[Work, Admission, bool],
     ) -> tuple[Toll | None, str, Adjustment | None]:
-        """The toll of an answer, None where none is due; the mode; and what changes in the caller's standing."""
-        (work, admission), caller = priced_work, request.caller
+        """The toll of an answer, None where none is due; the mode; and what changes in the caller's standing.
+
+        ``priced_work``: the work, what is reserved, and whether the ledger answers.
+        """
+        (work, admission, in_ledger), caller = priced_work, request.caller
         mode = self._mode_without_toll(caller, work)
         if mode in (EXEMPT, SHADOW):
             return None, mode, None
         rows = work.rows - (request.payment.rows if request.payment else 0)  # those are settled already
         priced = self._settlement.price(caller, admission, work.seconds, rows, tariff.unit_seconds)
+        priced = priced if in_ledger else priced.unbilled()
         if priced.receipt is None:
             return None, mode or PREPAID, priced.adjustment
         content = TollContent(
@@ -191,6 +198,7 @@ class Gate:
             self._settlement.seal(caller, priced.receipt),
             parsed.answer_bound,
             dither(self._ledger.derived_key("padding"), parsed.fingerprints),
+            self._runtime.max_answer,
         )
         asked = replace(work, seconds=priced.asked)
         toll = await answer_toll(self._runtime, self.config.selector, request, content, asked)

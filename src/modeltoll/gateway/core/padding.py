@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["LEAST_BYTES", "dither", "padded_length"]
+__all__ = ["LEAST_BYTES", "MOST_BYTES", "dither", "padded_length"]
 
 LEAST_BYTES = 1024
-_MOST_BYTES = 64 << 20  # above that only what is there: a client takes no larger toll
+MOST_BYTES = 64 << 20  # of an answer: a client takes no larger toll (wire.MAX_TOLL_BYTES)
 _STEPS = 2.0**64
 
 
@@ -24,15 +24,16 @@ def dither(key: bytes, fingerprints: Iterable[bytes]) -> float:
     return int.from_bytes(digest.digest(), "big") / _STEPS
 
 
-def padded_length(length: int, bound: int | None, offset: float) -> int:
+def padded_length(length: int, bound: int | None, offset: float, most: int = MOST_BYTES) -> int:
     """The padded length in bytes of a body of ``length`` bytes.
 
     It is ``bound``, the largest length of an answer to such a request, wherever the body is within it, and at least
     ``LEAST_BYTES``: then it depends on the request alone. Without a bound it is 2 ** ceil(log2(length) + offset). With an
     offset in [0, 1) that is uniform over requests and fixed for one, the probability of each power of two varies
-    continuously with the length, and asking again tells no more.
+    continuously with the length, and asking again tells no more. It is at most ``most``, the largest answer that the
+    gateway takes from its upstream, unless the body is longer.
     """
     if bound is not None and length <= bound:
-        return max(LEAST_BYTES, bound)
+        return max(LEAST_BYTES, length, min(bound, most))
     power = math.ceil(math.log2(max(length, 1)) + offset)
-    return max(LEAST_BYTES, length, min(1 << power, _MOST_BYTES))
+    return max(LEAST_BYTES, length, min(1 << power, most))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +47,15 @@ class PuzzleSelector:
         """The puzzles by name."""
         return {offer.spec.name: offer.puzzle for offer in self.offers}
 
+    @property
+    def most_seconds(self) -> float:
+        """The most work of one toll: larger ones of a blind model cost ``blind_seconds``."""
+        return self.blind_seconds if self.disclose == "blind" else math.inf
+
+    def published_seconds(self, seconds: float) -> float:
+        """All that a caller is told of work of so many seconds: half the published wait."""
+        return published_wait(seconds, self.disclose, self.blind_seconds) / 2
+
     def choose(self, work: Work, accept: wire.Accept) -> tuple[Puzzle, str]:
         """The puzzle and the mode for this work and this client.
 
@@ -55,7 +65,7 @@ class PuzzleSelector:
         mode = accept.mode if accept.mode in self.modes else self.modes[0]
         offers = [offer for offer in self.offers if mode in offer.spec.modes]
         hard = [offer for offer in offers if offer.spec.memory_hard]
-        mean_wait = published_wait(work.seconds, self.disclose, self.blind_seconds) / 2
+        mean_wait = self.published_seconds(work.seconds)
         if hard and (work.suspected or self.disclose == "blind"):
             offers = hard
         elif hard and mean_wait >= self.sha256_below:

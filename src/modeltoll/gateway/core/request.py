@@ -11,8 +11,9 @@ import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
+from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.leak.measure import input_width
+from modeltoll.leak.measure import LARGEST_INPUT, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Leaks
 
@@ -53,13 +54,18 @@ _NO_EARLY_LEAKS: EarlyLeaks = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class GateRuntime:
-    """Time, randomness and keys. ``clock`` gives seconds since the epoch; ``profile`` defines the reference second."""
+    """Time, randomness, keys and sizes.
+
+    ``clock`` gives seconds since the epoch; ``profile`` defines the reference second; ``max_answer`` is the size in bytes
+    of the largest answer that the gateway takes from its upstream.
+    """
 
     clock: Callable[[], float]
     rng: random.Random
     generator: np.random.Generator
     key_ring: KeyRing
     profile: MachineProfile
+    max_answer: int = MOST_BYTES
 
 
 def _check_shape(leaks: object, rows: int, measure: str) -> None:
@@ -101,13 +107,16 @@ class ServedModel:
         """Read a request, and check that the measures can read its rows, before the model server is asked.
 
         Raises:
-            RequestError: it cannot be read, or its rows are of another width than the measures' private data.
+            RequestError: it cannot be read, its rows are of another width than the measures' private data, or a measure
+                cannot read so large a number.
         """
         parsed = self.protocol.read(body, self.service, content_type)
         if parsed.inputs is not None and self.service.kind != EMBEDDINGS:  # whose measures read the answer's vectors
             for width in filter(None, map(input_width, self.measures)):
                 if parsed.inputs.shape[1] != width:
                     raise RequestError(f"a row has {parsed.inputs.shape[1]} numbers where the model takes {width}")
+                if parsed.inputs.size and max(parsed.inputs.max(), -parsed.inputs.min()) > LARGEST_INPUT:
+                    raise RequestError("the inputs hold a number that is too large")
         return parsed
 
     def leaks(self, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
@@ -12,7 +13,7 @@ from modeltoll.pricing.tariff import new_account_share
 from modeltoll.records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from modeltoll.gateway.core.credit import CreditTerms
     from modeltoll.gateway.core.request import GateRuntime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Priced", "Settlement"]
 
 _ROUNDING = 1e-9  # of a price; less than that is not asked
+_MAX_DEFERRED = 10_000  # receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +35,87 @@ class Priced:
     receipt: Receipt | None
     adjustment: Adjustment
 
+    def unbilled(self) -> Priced:
+        """The same where the ledger does not learn the price: the receipt takes away what was reserved alone."""
+        if self.receipt is None:
+            return self
+        reserved = replace(self.receipt, unsettled=self.receipt.unsettled - self.adjustment.unsettled)
+        return replace(self, receipt=reserved)
+
+
+class _DeferredReceipts:
+    """Receipts that came while the ledger did not answer, by caller; of the oldest callers they are dropped first."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, dict[bytes, Receipt]] = {}
+        self._count = 0
+
+    def add(self, caller: Caller, receipts: Iterable[Receipt]) -> None:
+        """Keep receipts until the caller's next settlement."""
+        held = {receipt.identity: receipt for receipt in (*self.take(caller), *receipts)}
+        if held:
+            self._held[caller.name] = held
+            self._count += len(held)
+        while self._count > _MAX_DEFERRED:
+            self._count -= len(self._held.pop(next(iter(self._held))))
+
+    def take(self, caller: Caller) -> tuple[Receipt, ...]:
+        """The receipts of a caller, which are kept no longer."""
+        held = self._held.pop(caller.name, {})
+        self._count -= len(held)
+        return tuple(held.values())
+
 
 class Settlement:
-    """The settlement of one ledger's callers, on the terms of one model."""
+    """The settlement of one ledger's callers, on the terms of one model.
 
-    def __init__(self, ledger: Ledger, runtime: GateRuntime, terms: CreditTerms) -> None:
+    ``most_seconds``: of work that one toll of the model asks. Neither a price nor a reservation is larger, and nothing is
+    counted as paid that no toll asked: the callers' standing is that of all models. ``without_ledger``: requests are
+    admitted while the ledger does not answer; their receipts count with the caller's next settlement.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        runtime: GateRuntime,
+        terms: CreditTerms,
+        most_seconds: float = math.inf,
+        *,
+        without_ledger: bool = False,
+    ) -> None:
         self._ledger = ledger
         self._runtime = runtime
         self._terms = terms
+        self._most_seconds = most_seconds
+        self._without_ledger = without_ledger
+        self._deferred = _DeferredReceipts()
 
     async def admit(
         self, caller: Caller, rows: int, tariff: Tariff, receipts: Sequence[bytes], payment: Receipt | None
     ) -> Admission:
-        """Count what the caller returns, and reserve a request of ``rows`` rows. ``payment``: of an admission toll.
+        """Count what the caller returns, and reserve a request of ``rows`` rows, less the caller's discount.
+
+        ``payment``: of an admission toll.
 
         Raises:
-            LedgerError: the ledger does not answer.
+            LedgerError: the ledger does not answer, and answers are not released without it.
         """
         unit = tariff.unit_seconds
         reservation = Reservation(
-            rows * unit,
+            min(rows * unit * (1.0 - caller.discount), self._most_seconds),
             self._terms.at(caller, unit),
-            tariff.new_account_seconds(caller),
+            min(tariff.new_account_seconds(caller), self._most_seconds),
             new_account_share(rows),
         )
         counted = self._opened(caller, receipts)
         if payment is not None:
             counted = (payment, *counted)
-        return await self._ledger.settle(caller, counted, reservation, self._runtime.clock())
+        try:
+            return await self._settle(caller, counted, reservation)
+        except LedgerError:
+            if not self._without_ledger:
+                raise
+            return Admission(admitted=True)
 
     async def count(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
         """Count receipts without a request: sealed ones as clients carry them, and those of redeemed tokens.
@@ -72,7 +127,33 @@ class Settlement:
         counted = [receipt for receipt in receipts if isinstance(receipt, Receipt)]
         counted += self._opened(caller, sealed)
         if counted:
-            await self._ledger.settle(caller, counted, None, self._runtime.clock())
+            await self._settle(caller, counted, None)
+
+    async def count_or_defer(self, caller: Caller, receipts: Sequence[bytes | Receipt]) -> None:
+        """The same, of receipts that nobody will return again.
+
+        Raises:
+            LedgerError: the ledger does not answer, and answers are not released without it.
+        """
+        try:
+            await self.count(caller, receipts)
+        except LedgerError:
+            if not self._without_ledger:
+                raise
+
+    async def _settle(self, caller: Caller, receipts: Sequence[Receipt], reservation: Reservation | None) -> Admission:
+        """One step of the ledger, which counts what was deferred, too.
+
+        Where it fails, receipts may have been counted or not. Counting them again is harmless.
+        """
+        all_receipts = (*self._deferred.take(caller), *receipts)
+        counted = tuple({receipt.identity: receipt for receipt in all_receipts}.values())
+        try:
+            return await self._ledger.settle(caller, counted, reservation, self._runtime.clock())
+        except BaseException:  # also a cancellation
+            if self._without_ledger:
+                self._deferred.add(caller, counted)
+            raise
 
     async def give_back(self, caller: Caller, admission: Admission) -> None:
         """Give back what was reserved for a request that was not answered, as far as the ledger answers."""
@@ -81,14 +162,14 @@ class Settlement:
                 await self._ledger.adjust(caller, Adjustment(-admission.from_credit, admission.from_prepaid))
 
     def payment(self, admission: Admission, rows: int, unit_seconds: float) -> Receipt:
-        """The receipt of an admission toll for what is missing; its token says until when.
+        """The receipt of an admission toll for what is missing, or as much as one toll asks; its token says until when.
 
         It settles as many of the request's rows as it prepays units.
         """
-        paid = min(rows, int(admission.missing / unit_seconds)) if unit_seconds else 0
-        return Receipt(
-            self._identity(), 0.0, rows=paid, prepaid=admission.missing, new_account=admission.missing_new_account
-        )
+        missing, new_account = admission.missing, admission.missing_new_account
+        share = min(1.0, self._most_seconds / (missing + new_account))
+        paid = min(rows, int(share * missing / unit_seconds)) if unit_seconds else 0
+        return Receipt(self._identity(), 0.0, rows=paid, prepaid=share * missing, new_account=share * new_account)
 
     def price(self, caller: Caller, admission: Admission, seconds: float, rows: int, unit_seconds: float) -> Priced:
         """What is asked of a price of ``seconds``: what was reserved from prepaid work is taken off.
@@ -96,6 +177,7 @@ class Settlement:
         A toll adds what was reserved from the credit, and of what it asks beyond that at most half the credit, so that
         refusing a dear toll shuts nobody out. Its receipt takes that away again.
         """
+        seconds = min(seconds, self._most_seconds)
         asked = max(0.0, seconds - admission.from_prepaid)
         if asked <= _ROUNDING * seconds:
             used = min(seconds, admission.from_prepaid)

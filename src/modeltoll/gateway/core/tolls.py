@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from modeltoll import wire
 from modeltoll.errors import RequestError, TollMalformed
-from modeltoll.gateway.core.padding import padded_length
+from modeltoll.gateway.core.padding import MOST_BYTES, padded_length
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.puzzle import seal
 from modeltoll.puzzle.puzzle import expected_seconds
@@ -34,7 +34,8 @@ _TOKEN_HEAD_BYTES = 2048  # for what a token holds beside its answer, whose leng
 class TollContent:
     """What a toll for an answer holds: the answer, its receipt, and the receipt as the caller carries it.
 
-    ``answer_bound`` is that of the request; ``dither``, in [0, 1), is fixed for what the model reads.
+    ``answer_bound`` is that of the request; ``dither``, in [0, 1), is fixed for what the model reads; ``max_answer`` is
+    the size of the largest answer that the gateway takes from its upstream.
     """
 
     answer: Answer
@@ -42,11 +43,12 @@ class TollContent:
     sealed_receipt: bytes
     answer_bound: int | None
     dither: float
+    max_answer: int = MOST_BYTES
 
     @property
     def length(self) -> int:
         """The length in bytes to which the answer's body is padded."""
-        return padded_length(len(self.answer.body), self.answer_bound, self.dither)
+        return padded_length(len(self.answer.body), self.answer_bound, self.dither, self.max_answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def admission_toll(
     seconds = _ADMISSION_SECONDS + _TOKEN_WAITS * expected
     payment = replace(payment, expires=runtime.clock() + seconds)
     claim = _claim(runtime, request, request_in_token, (challenge, solution), (seconds, payment), (model, request.path))
-    token = seal.seal_token(runtime.key_ring, claim, runtime.rng)
+    token = seal.seal_token(runtime.key_ring, claim, runtime.rng, length=_TOKEN_HEAD_BYTES + len(request.body))
     return Toll(mode, challenge, token, work.rows, expected, int(claim.expires), admission=True)
 
 

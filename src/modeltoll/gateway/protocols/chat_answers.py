@@ -206,7 +206,11 @@ def _token_bytes(token: dict[str, Any]) -> int:
 
 
 def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescription) -> int:
-    """The length of what a message shows of the model, in bytes. Names of the caller's own functions do not count."""
+    """The length of what a message shows of the model, in bytes.
+
+    Names of the caller's own functions do not count. But which of them is called shows something, so that a call without
+    arguments is at least 1 byte.
+    """
     texts = {name: _text(message[name]) for name in _TEXT if has_value(message.get(name))}
     if texts.get("reasoning") == texts.get("reasoning_content"):  # some servers write it under both names
         texts.pop("reasoning", None)
@@ -218,7 +222,7 @@ def _shown_bytes(message: dict[str, Any], note: ChatNote, service: ServiceDescri
     for call in calls:
         check_answer_members(call, _CALL, service)
         functions += [call.get("function"), call.get("custom")]
-    return shown + sum(_call_bytes(one, note, service) for one in functions if one is not None)
+    return shown + sum(max(1, _call_bytes(one, note, service)) for one in functions if one is not None)
 
 
 def _call_bytes(function: object, note: ChatNote, service: ServiceDescription) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import jmespath
@@ -25,22 +26,22 @@ _WHOLE = "@"
 _ERROR_MEMBERS = ("error", "detail", "message")
 
 
-def _leaves(value: object, left_out: tuple[str, ...] = ()) -> int:
-    """How many numbers, texts, truths, nulls and empty lists and objects a document holds.
+def _leaves(value: object, left_out: tuple[str, ...] = ()) -> Counter[type]:
+    """How many numbers, texts, truths, nulls and empty lists and objects a document holds, by their types.
 
-    What is below members that are ``left_out`` is not counted.
+    What is below members that are ``left_out`` is not counted. The types matter: JMESPath puts null where a member is
+    missing, which must not stand for another one.
     """
-    count, left = 0, [value]
+    count, left = Counter[type](), [value]
     while left:
         item = left.pop()
         if isinstance(item, dict) and item:
             left += [member for name, member in item.items() if name not in left_out]
         elif isinstance(item, list) and item:
-            nested = [one for one in item if isinstance(one, (dict, list))]
-            count += len(item) - len(nested)
-            left += nested
+            left += (one for one in item if isinstance(one, (dict, list)))
+            count.update(kind for kind in map(type, item) if kind not in (dict, list))
         else:
-            count += 1
+            count[type(item)] += 1
     return count
 
 

@@ -10,7 +10,13 @@ from modeltoll.errors import AnswerError, RequestError
 from modeltoll.gateway.protocols.declared_outputs import declared_row_outputs
 from modeltoll.gateway.protocols.protocol import JSON, ParsedRequest, Routes, ServiceDescription
 from modeltoll.gateway.protocols.request_members import other_members
-from modeltoll.gateway.protocols.rows import classification_evidence, columns_as_rows, parsed_request, split_rows
+from modeltoll.gateway.protocols.rows import (
+    check_row_limit,
+    classification_evidence,
+    columns_as_rows,
+    parsed_request,
+    split_rows,
+)
 from modeltoll.gateway.protocols.strict_json import error_text_at, load_answer, load_object
 
 if TYPE_CHECKING:
@@ -22,13 +28,14 @@ _SPLIT, _RECORDS, _INSTANCES, _INPUTS = _FORMS = ("dataframe_split", "dataframe_
 _PARAMS = "params"
 
 
-def _split(frame: object) -> list[Any]:
+def _split(frame: object, service: ServiceDescription) -> list[Any]:
     """The rows of a data frame in pandas' split form, each with its columns' names where they are given."""
     if not isinstance(frame, dict) or not {"columns", "index", "data"} >= frame.keys():
         raise RequestError(f"{_SPLIT!r} is not an object of 'columns', 'index' and 'data'")
     data, columns, index = frame.get("data"), frame.get("columns"), frame.get("index")
     if not isinstance(data, list) or not all(isinstance(row, list) for row in data):
         raise RequestError(f"the 'data' of {_SPLIT!r} is not a list of rows")
+    check_row_limit(len(data), service)
     if index is not None and (not isinstance(index, list) or [*map(type, index)] != [int] * len(data)):
         raise RequestError(f"the 'index' of {_SPLIT!r} is not one whole number per row")
     if columns is None:
@@ -73,11 +80,11 @@ class MlflowScoring:
         context += other_members(params, (), service, of=repr(_PARAMS))
         given = document[forms[0]]
         if forms[0] == _SPLIT:
-            rows = _split(given)
+            rows = _split(given, service)
         elif forms[0] == _RECORDS:
             rows = _records(given)
         else:
-            rows = columns_as_rows(given)
+            rows = columns_as_rows(given, service)
         return parsed_request(rows, service, context)
 
     def evidence(self, parsed: ParsedRequest, answer: Answer, service: ServiceDescription) -> Evidence:

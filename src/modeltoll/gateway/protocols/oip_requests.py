@@ -28,12 +28,14 @@ __all__ = ["MAX_ID", "SIZE", "InferenceRequest", "InputTensor", "read_inference_
 
 SIZE, _CLASSIFICATION, _CODEC = "binary_data_size", "classification", "content_type"
 _BYPASS = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")  # read or written elsewhere
-_REQUEST = ("id", "inputs", "outputs", "parameters")
+_NAME = "model_name"  # KServe's SDK writes it; the path names the model
+_REQUEST = (_NAME, "id", "inputs", "outputs", "parameters")
 _TENSOR = ("name", "shape", "datatype", "data", "parameters")
 _OUTPUT = ("name", "parameters")
 _BINARY, _ALL_BINARY = "binary_data", "binary_data_output"
 _SCHEDULING = ("priority", "timeout")  # of Triton: they change when the model answers, not what
 MAX_ID = 1024  # characters
+_MAX_INPUTS = 256  # of a request, or as many as the settings declare
 _RAW_BYTES = 8  # of a number of the widest datatype
 
 
@@ -112,6 +114,8 @@ def read_inference_request(head: bytes, tail: BinaryTail | None, service: Servic
     """
     document = load_object(head)
     context = other_members(document, _REQUEST, service, of="the request")
+    if document.get(_NAME) not in (None, service.model, service.served_as):
+        raise RequestError(f"{_NAME!r} is not the name of the model that the path names")
     parameters, more = _parameters(document, (_ALL_BINARY, *_SCHEDULING, _CODEC), service, "the request's parameters")
     if _CLASSIFICATION in parameters:
         raise RequestError(f"the parameter {_CLASSIFICATION!r} belongs to an output")
@@ -122,8 +126,11 @@ def read_inference_request(head: bytes, tail: BinaryTail | None, service: Servic
     identity = document.get("id") or ""
     if not isinstance(identity, str) or len(check_text(identity)) > MAX_ID:
         raise RequestError(f"'id' is not a text of at most {MAX_ID} characters")
+    if len(tensors) > max(len(service.inputs), _MAX_INPUTS):
+        raise RequestError(f"the request has {len(tensors)} inputs, which is too many")
     check_row_limit(_shape(tensors[0])[0], service)
-    read = [_tensor(tensor, tail, service) for tensor in tensors]
+    widths = {declared.name: declared.width for declared in service.inputs}
+    read = [_tensor(tensor, tail, service, widths) for tensor in tensors]
     if tail is not None:
         tail.check_empty()
     asked = outputs[service.output].parameters
@@ -206,11 +213,14 @@ def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _tensor(tensor: dict[str, Any], tail: BinaryTail | None, service: ServiceDescription) -> InputTensor:
-    """One input, with its data in JSON or its part of the raw bytes."""
+def _tensor(
+    tensor: dict[str, Any], tail: BinaryTail | None, service: ServiceDescription, widths: dict[str, int | None]
+) -> InputTensor:
+    """One input, with its data in JSON or its part of the raw bytes. ``widths`` are the declared ones, by name."""
     name, datatype, shape = tensor.get("name"), tensor.get("datatype"), _shape(tensor)
     if not isinstance(name, str) or not check_text(name):
         raise RequestError("an input has no 'name'")
+    check_width(math.prod(shape[1:]), widths.get(name))
     if not isinstance(datatype, str) or datatype not in (*NUMERIC, TEXT):
         raise RequestError("an input's 'datatype' is not one of the protocol's")
     codec = other_members(tensor, _TENSOR, service, of="an input")
@@ -242,7 +252,6 @@ def _in_order(read: list[InputTensor], inputs: tuple[DeclaredInput, ...]) -> tup
         tensor = by_name[declared.name]
         if declared.datatype and tensor.datatype != declared.datatype:
             raise RequestError(f"the input {declared.name!r} is of datatype {declared.datatype}, not {tensor.datatype}")
-        check_width(math.prod(tensor.shape[1:]), declared.width)
     return tuple(by_name[declared.name] for declared in inputs)
 
 

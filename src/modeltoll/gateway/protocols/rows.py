@@ -115,6 +115,9 @@ def _named(rows: list[Any], service: ServiceDescription, context: bytes, bound: 
     if service.inputs:
         check_declared_names(rows[0], service.inputs)
     names = [declared.name for declared in service.inputs] or sorted(rows[0])
+    if not service.inputs and len(names) > 1:
+        lines = ((canonical([_with_base64(row[name], 0) for name in names]),) for row in rows)
+        return ParsedRequest(row_fingerprints((b"named", context, canonical(names)), lines), None, answer_bound=bound)
     columns = [_encoded([row[name] for row in rows]) for name in names]
     parts: list[Floats] = []
     for place, (_, numbers) in enumerate(columns):
@@ -122,9 +125,7 @@ def _named(rows: list[Any], service: ServiceDescription, context: bytes, bound: 
             check_width(numbers.shape[1], service.inputs[place].width if service.inputs else None)
             parts.append(numbers)
     prints = row_fingerprints((b"named", context, canonical(names)), zip(*(lines for lines, _ in columns), strict=True))
-    ordered = bool(service.inputs) or len(names) == 1
-    inputs = np.hstack(parts) if ordered and len(parts) == len(columns) else None
-    return ParsedRequest(prints, inputs, answer_bound=bound)
+    return ParsedRequest(prints, np.hstack(parts) if len(parts) == len(columns) else None, answer_bound=bound)
 
 
 def _encoded(rows: list[Any]) -> tuple[list[bytes], Floats | None]:
@@ -191,11 +192,11 @@ def _with_base64(value: Any, depth: int) -> Any:
     return {_BASE64: base64.b64encode(raw).decode()}
 
 
-def columns_as_rows(columns: object) -> list[Any]:
+def columns_as_rows(columns: object, service: ServiceDescription) -> list[Any]:
     """Rows out of columns: a list of rows as it is, an object of named columns turned round.
 
     Raises:
-        RequestError: neither, or columns of different lengths.
+        RequestError: neither, columns of different lengths, or too many rows.
     """
     if isinstance(columns, list):
         return columns
@@ -203,6 +204,7 @@ def columns_as_rows(columns: object) -> list[Any]:
         raise RequestError("the request's columns are not lists, or an object of lists")
     if len({len(one) for one in columns.values()}) != 1:
         raise RequestError("the request's columns are not all of one length")
+    check_row_limit(len(next(iter(columns.values()))), service)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -38,7 +38,7 @@ class TensorFlowServing(PlainErrors):
     )
 
     def read(self, body: bytes, service: ServiceDescription, content_type: str = JSON) -> ParsedRequest:
-        """Read a prediction request. Another signature than the default one is part of every row's fingerprint."""
+        """Read a prediction request. Another signature is another function of the model: the settings must allow it."""
         del content_type
         document = load_object(body)
         if len({_ROWS, _COLUMNS} & document.keys()) != 1:
@@ -48,7 +48,9 @@ class TensorFlowServing(PlainErrors):
         signature = document.get(_SIGNATURE, _DEFAULT_SIGNATURE)
         if not isinstance(signature, str):
             raise RequestError(f"{_SIGNATURE!r} is not a text")
-        rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS])
+        if signature != _DEFAULT_SIGNATURE and _SIGNATURE not in service.allow_members:
+            raise RequestError(f"{_SIGNATURE!r} is not {_DEFAULT_SIGNATURE}; another signature is not served here")
+        rows = document[_ROWS] if form == _ROWS else columns_as_rows(document[_COLUMNS], service)
         context = others if signature == _DEFAULT_SIGNATURE else canonical(signature) + others
         return replace(parsed_request(rows, service, context), note=form)
 

@@ -27,7 +27,7 @@ from modeltoll.errors import (
     TollMalformed,
 )
 from modeltoll.gateway.core.gate import Gate
-from modeltoll.gateway.core.request import GateRequest, GateResult, GateRuntime, ServedModel
+from modeltoll.gateway.core.request import PREPAID, GateConfig, GateRequest, GateResult, GateRuntime
 from modeltoll.gateway.core.threads import LARGE_BYTES, off_loop
 from modeltoll.gateway.core.tolls import AdmittedRequest, redeem
 from modeltoll.gateway.observability.request_log import fields_of
@@ -44,6 +44,7 @@ from modeltoll.gateway.public.parsing import (
     read_body,
     receipts_of,
     route_path,
+    written_path,
 )
 from modeltoll.gateway.settings.body_limits import SETTLEMENT_BYTES
 
@@ -107,18 +108,23 @@ class _Handlers:
             result = await gate.handle(request)
         self._components.metrics.count_request(model.service.model, result, time.perf_counter() - begin)
         fields_of(http_request.scope).set_result(model.service.model, result)
-        return await self._response(result, model, route_path(http_request.scope))
+        scope = http_request.scope
+        return await self._response(result, gate.config, written_path(scope, route_path(scope)))
 
-    async def _response(self, result: GateResult, served_model: ServedModel, path: str) -> Response:
-        """``path`` is that of the request below the application's root: the references in a toll are relative to it."""
-        toll, answer, model = result.toll, result.answer, served_model.service.model
+    async def _response(self, result: GateResult, config: GateConfig, path: str) -> Response:
+        """``path``: of the request below the application's root, as it was written; references in a toll are relative to it."""
+        toll, answer, served_model = result.toll, result.answer, config.served_model
+        model = served_model.service.model
         if toll is not None:
             error = served_model.protocol.error_member(wire.DETAIL)
             body = await off_loop(len(toll.payload) > LARGE_BYTES, wire.encode_toll, toll, error, path)
             headers = {"cache-control": "no-store", wire.AUTHENTICATE_HEADER: wire.format_authenticate(toll, model)}
             return Response(body, status_code=wire.STATUS, headers=headers, media_type=JSON)
         assert answer is not None  # a result without a toll has an answer
-        receipt = wire.format_receipt(result.work.rows, result.work.seconds, result.mode)
+        # Of an answer that was paid for, its price shows no more than a toll would have shown.
+        seconds = result.work.seconds
+        told = config.selector.published_seconds(seconds) if result.mode == PREPAID else seconds
+        receipt = wire.format_receipt(result.work.rows, told, result.mode)
         return _unchanged_response(answer, **{wire.RECEIPT_HEADER: receipt})
 
     async def redeem(self, http_request: Request) -> Response:
@@ -133,7 +139,7 @@ class _Handlers:
             fields_of(http_request.scope).mode = REDEEMED
             if isinstance(redeemed, AdmittedRequest):
                 return await self._handle_admitted(redeemed, caller, http_request)
-            await self._default_gate.settle(caller, (receipt,))
+            await self._default_gate.settle_redeemed(caller, receipt)
         return _unchanged_response(redeemed)
 
     async def settle(self, http_request: Request) -> Response:

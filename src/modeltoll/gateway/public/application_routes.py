@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from functools import partial
+from inspect import isclass, isroutine
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -58,6 +60,7 @@ class ApplicationRoutes:
         templates = {template for model in self._models.values() for template in model.protocol.routes.infer}
         self._patterns = [compile_path(template)[0] for template in sorted(templates)]
         self._spellings = [_spelling_pattern(template) for template in sorted({*templates, *OWN_PATHS})]
+        self._ends = [_spelling_pattern(_end(template)) for template in sorted(templates)]
         self._endpoints: list[Any] = []
 
     def path(self, scope: Scope) -> str:
@@ -76,6 +79,18 @@ class ApplicationRoutes:
         """Whether the request of this scope has reached the endpoint of a model."""
         endpoint = scope.get("endpoint")
         return endpoint is not None and any(endpoint is known or endpoint == known for known in self._endpoints)
+
+    def may_be_model(self, scope: Scope, path: str) -> bool:
+        """Whether the request of this scope has reached the endpoint of a model, or may have, for all that can be seen.
+
+        It may have where it went to a mounted application that does not show its own endpoint, such as one behind a
+        middleware that copies the scope, and the path ends as that of a model: its beginning may be another mount's.
+        """
+        endpoint = scope.get("endpoint")
+        seen = endpoint is None or isroutine(endpoint) or isclass(endpoint) or isinstance(endpoint, partial)
+        return self.is_model_endpoint(scope) or (
+            not seen and any(pattern.search(_plain(path)) for pattern in self._ends)
+        )
 
     def learn(self, scope: Scope) -> None:
         """Note the endpoint that a prediction has reached."""
@@ -167,3 +182,12 @@ def _spelling_pattern(template: str) -> re.Pattern[str]:
     """Matches plain paths that end with the template's, below any prefix."""
     parts = re.split(r"\{[^}]*\}", template.lower())
     return re.compile("[^/]+".join(re.escape(part) for part in parts).rstrip("/") + r"$")
+
+
+def _end(template: str) -> str:
+    """The last segments of a template, from the last one on that is not a parameter alone."""
+    segments = template.split("/")
+    for place in range(len(segments) - 1, 0, -1):
+        if re.sub(r"\{[^}]*\}", "", segments[place]):
+            return "/" + "/".join(segments[place:])
+    return template

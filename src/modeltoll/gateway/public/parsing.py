@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -34,12 +35,15 @@ __all__ = [
     "read_body",
     "receipts_of",
     "route_path",
+    "written_path",
 ]
 
 _BINARY = "application/octet-stream"
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 _GRACE_SECONDS = 10.0  # for the first bytes of a body, and after any pause
 _LEAST_RATE = 1024.0  # bytes per second
+_BROWSER_HEADERS = ("origin", "sec-fetch-site")
+_SLASH = re.compile(r"/|%2f", re.IGNORECASE)
 
 
 async def read_body(
@@ -103,7 +107,7 @@ def path_of(template: str, request: Request) -> str:
     """
     parameters = request.path_params
     path = template.format(**parameters)
-    if path != request.scope["path"]:
+    if path != route_path(request.scope):
         raise RouteRefused("this route is not served here")
     return path
 
@@ -113,6 +117,19 @@ def route_path(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def written_path(scope: Scope, path: str) -> str:
+    """The decoded ``path``, which is the end of a request's path, as the client wrote it: percent-encoded.
+
+    A reference is resolved against the path as it is written, in which an encoded slash separates nothing. It is ``path``
+    itself where the server does not pass on what was written, or what it passes on ends in another way.
+    """
+    raw: str = (scope.get("raw_path") or b"").partition(b"?")[0].decode("latin-1")
+    slashes = [slash.start() for slash in _SLASH.finditer(raw)]
+    depth = path.count("/")
+    written = raw[slashes[-depth] :] if 0 < depth <= len(slashes) else ""
+    return written if unquote(written) == path else path
 
 
 def identity_of(request: Request) -> RequestIdentity:
@@ -140,9 +157,14 @@ def _media_type(request: Request) -> str:
 def check_json(request: Request) -> None:
     """A body that is JSON must say so, because a web page of another origin cannot say it without asking.
 
+    No content type at all is JSON too where no browser sends the request. A browser adds ``Origin`` to every POST of a
+    page of another origin, and ``Sec-Fetch-Site`` to every request.
+
     Raises:
-        ContentTypeRefused: the content type is another one, or missing, or given several times.
+        ContentTypeRefused: the content type is another one, given several times, or missing from a browser's request.
     """
+    if not any(name in request.headers for name in ("content-type", *_BROWSER_HEADERS)):
+        return
     if not _JSON_TYPE.fullmatch(_media_type(request)):
         raise ContentTypeRefused(
             "the request's body is not sent as JSON: add the header Content-Type: application/json"

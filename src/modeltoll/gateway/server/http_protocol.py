@@ -1,4 +1,6 @@
-"""Closes connections that do not send a complete request in time; each would hold a file descriptor.
+"""Closes connections that do not send a complete request in time, or send a head without end.
+
+Each would hold a file descriptor, or memory.
 
 The body of a request that is handled has a least rate instead; see ``public/parsing.py``. The rest of a body that was
 refused is read and discarded, so that its sender can read the refusal, but not for long.
@@ -10,19 +12,50 @@ import asyncio
 import resource
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-__all__ = ["DISCARD_SECONDS", "FIRST_BYTE_SECONDS", "HEAD_SECONDS", "HeadTimeoutProtocol", "raise_file_limit"]
+__all__ = [
+    "DISCARD_SECONDS",
+    "FIRST_BYTE_SECONDS",
+    "HEAD_SECONDS",
+    "MAX_HEAD_BYTES",
+    "HeadTimeoutProtocol",
+    "raise_file_limit",
+]
 
 FIRST_BYTE_SECONDS = 30.0  # from the connection to the first byte of a request; proxies open some in advance
 HEAD_SECONDS = 10.0  # from the first byte of a request to the last one of its head
+MAX_HEAD_BYTES = 64 << 10  # of a request's line and headers, and of the trailers behind a body
 DISCARD_SECONDS = 30.0  # for the rest of a request's body after its response
 
 
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
 class HeadTimeoutProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with timeouts for the head of a request, and for a body that nobody reads."""
+    """uvicorn's HTTP/1.1 protocol with limits of time and size for the head of a request, and for a body that nobody reads.
+
+    The parser keeps headers in memory until they are complete; so a head may be larger than ``MAX_HEAD_BYTES`` by one read
+    of the socket, and no more.
+    """
 
     _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0  # that came since the last head or piece of a body was complete
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived: close the connection where they belong to a head that is too large."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            cycle: RequestResponseCycle | None = self.cycle  # None before the first request
+            if cycle is None or cycle.response_complete:
+                self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body has arrived."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def connection_made(self, transport: Any) -> None:
         """A connection was opened: start the timer."""
@@ -37,11 +70,13 @@ class HeadTimeoutProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete: stop the timer."""
         self._stop_timer()
+        self._head_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The body is complete: stop the timer, which runs where the response was faster."""
         super().on_message_complete()
+        self._head_bytes = 0
         self._stop_timer()
 
     def on_response_complete(self) -> None:

@@ -264,9 +264,10 @@ def _worker_main(setup: _WorkerSetup, number: int, report: Connection) -> None:
 
 def _build_gateway(setup: _WorkerSetup) -> Gateway:
     """A gateway with the current settings file, since this worker may replace another; or with the settings at start."""
+    workers = len(setup.worker_admins)
     if setup.path is not None:
         try:
-            return build_gateway(keep_immutable(load_settings(setup.path), setup.settings)[0])
+            return build_gateway(keep_immutable(load_settings(setup.path), setup.settings)[0], workers=workers)
         except SettingsError as error:
             log.error("the settings file cannot be used; the settings read at the start stay in force: %s", error)  # noqa: TRY400
-    return build_gateway(setup.settings)
+    return build_gateway(setup.settings, workers=workers)

@@ -49,7 +49,7 @@ class OutputSettings(SettingsPart):
     )
     partial: bool = Field(
         False,
-        description="Whether answers show only the largest probabilities. Needs `classes`. Probabilities that are not shown are not charged.",
+        description="Whether answers show only the largest probabilities. Needs `classes`. Probabilities that are not shown are charged as the largest entropy that they can have.",
     )
     unmeasured: tuple[str, ...] = Field(
         (),

@@ -41,6 +41,9 @@ _MEASURES = {
     EMBEDDINGS: "      - {name: novelty, file: private-embeddings.npy}   # embeddings of private texts, (rows, dimensions)",
     TOKENS: "      - {name: tokens}",
 }
+_LOGPROBS = """\
+    # Log-probabilities of the model itself, whatever the temperature (vLLM and llama.cpp by default), are
+    # output: {kind: tokens, logprobs: raw}. Others are tempered, the default: then the temperature must be 1."""
 _OF_SCORES = """\
       - {name: entropy}                                # how unsure the model is
       # - {name: novelty, file: private.npy}           # how far an input is from rows that the model was trained on"""
@@ -64,7 +67,11 @@ def _model(find: DiscoveredModel) -> Iterator[str]:
         yield f"    # NOT SURE: {find.guessed} (probabilities, logits or labels)"
     if find.inputs:
         yield f"    inputs: [{', '.join(map(_input, find.inputs))}]   # in the order of the measures' private data"
+    elif spec.named_inputs:
+        yield "    # inputs: [{name: x, width: 4}]   # which inputs the model reads, in their order; the server does not say it"
     yield f"    output: {_output(find)}"
+    if find.kind == TOKENS:
+        yield _LOGPROBS
     if find.others:
         others = ", ".join(json.dumps(other) for other in find.others)
         yield f"    # An answer with {others} beside it is refused. What may go out unmeasured: output.unmeasured"

@@ -53,7 +53,7 @@ if seconds then
         standing.prepaid = standing.prepaid - from_prepaid
     end
 end
-if kept or fresh or (admitted and seconds) then
+if fresh or (admitted and seconds) then
     redis.call("SET", KEYS[1], cmsgpack.pack(standing), "EX", lifetime)
 end
 

@@ -119,7 +119,7 @@ BEGIN
             from_prepaid := 0;
         END IF;
     END IF;
-    IF known OR is_fresh OR (admitted AND seconds IS NOT NULL) THEN
+    IF is_fresh OR (admitted AND seconds IS NOT NULL) THEN
         PERFORM modeltoll.store_standing(standing);
     END IF;
 END $$;

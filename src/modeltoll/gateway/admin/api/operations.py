@@ -13,7 +13,7 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin.api import schemas
 from modeltoll.gateway.callers.api_key_file import change_keys, read_keys, with_tier
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.records import Caller
+from modeltoll.records import Caller, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +32,7 @@ P = ParamSpec("P")
 _DAY = 86_400
 _KEY_PREFIX = "key:"
 _HIDDEN = "**********"
+_NO_CALLER = "the ledger has no such caller"
 
 
 class NotFound(ModeltollError):
@@ -91,9 +92,14 @@ class AdminApi:
         return schemas.AccountsResponse(accounts=tuple(map(_account_response, accounts)))
 
     async def get_account(self, request: schemas.AccountQuery) -> schemas.CallerResponse:
-        """The accounts of a caller or a group, its standing, and its usage of today's quota. Without ``model``, for all models."""
+        """The accounts of a caller or a group, its standing, and its usage of today's quota. Without ``model``, for all models.
+
+        Before its first answer a caller has a standing and no account.
+        """
         accounts = await self._accounts_of(request)
         standing = await self._ledger.standing(Caller(request.caller))
+        if not accounts and standing == Standing():
+            raise NotFound(_NO_CALLER)
         today = await self._ledger.spent(Caller(request.caller), int(self._clock() // _DAY))
         return schemas.CallerResponse(
             accounts=tuple(map(_account_response, accounts)),
@@ -108,6 +114,8 @@ class AdminApi:
     async def reset_account(self, request: schemas.ResetRequest) -> schemas.ResetResponse:
         """Delete the account of a caller or a group, and the caller's standing. The log and today's quota usage stay."""
         accounts = await self._accounts_of(request)
+        if not accounts:
+            raise NotFound(_NO_CALLER)
         models = [account.model for account in accounts if await self._ledger.reset(account.caller, account.model)]
         return schemas.ResetResponse(models=tuple(models))
 
@@ -158,10 +166,7 @@ class AdminApi:
         models: Iterable[str] = [query.model] if query.model else self._gates
         caller = Caller(query.caller)
         found = [await self._ledger.account(caller, model, self._clock()) for model in models]
-        accounts = [account for account in found if account is not None]
-        if not accounts:
-            raise NotFound("the ledger has no such caller")
-        return accounts
+        return [account for account in found if account is not None]
 
 
 async def _access_key_file(

@@ -33,7 +33,7 @@ from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader, Ledger
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.gateway.admin.dashboard.overview import FEW_CALLERS, ModelSnapshot, ViewOptions, overview
 from modeltoll.gateway.admin.security_headers import with_security_headers
-from modeltoll.records import Account, Caller
+from modeltoll.records import Account, Caller, Standing
 
 __all__ = ["dashboard_application"]
 
@@ -117,7 +117,7 @@ class _Pages:
             name, hashed, account = await self._find_caller(
                 model.name, ledger, query.get("name"), query.get("hash", "")
             )
-            standing = await self._reader.standing(account.caller) if account and not account.caller.is_group else None
+            standing = await self._standing(account.caller.name if account else query.get("name"))
         except ValueError:
             return self._not_found("This is not a valid caller name.")
         except LedgerError as error:
@@ -126,11 +126,16 @@ class _Pages:
         snapshot = self._snapshot(model, ledger)
         async with self._render_lock:
             day = await asyncio.to_thread(ledger.tail.day, model.name, snapshot.measures)
-            if account is None and hashed not in day.hashes:
+            if account is None and hashed not in day.hashes and standing in (None, Standing()):
                 return self._not_found("The ledger has no such caller of this model.")
             view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff)
             context = {"model": model, "view": view, "error": "", "name": name, "at": ledger.at, "standing": standing}
             return await asyncio.to_thread(self._page, "caller.html.j2", context, 200)
+
+    async def _standing(self, name: str | None) -> Standing | None:
+        """The standing of a caller; None for a group, and where the name is not known. Before a first answer it is all there is."""
+        caller = None if name is None else Caller(name)
+        return None if caller is None or caller.is_group else await self._reader.standing(caller)
 
     async def _find_caller(
         self, model: str, ledger: LedgerSnapshot, name: str | None, hashed: str
