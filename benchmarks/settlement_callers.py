@@ -184,6 +184,7 @@ def _summary(client, mode, results, without):
         "mode": mode,
         "requests": requests,
         "refused": sum(result["refused"] for result in results),
+        "failed": sum(result["failed"] for result in results),
         "round_trips": {kind: round(count / requests, 3) for kind, count in sorted(trips.items())},
         "round_trips_per_request": round(sum(trips.values()) / requests, 3),
         "per_second": round(statistics.median(result["per_second"] for result in results)),
@@ -239,7 +240,7 @@ def _refusals(callers, client):
 
     The limit of the first is above the price of any row, and below that of nearly any batch of its size.
     """
-    cases = {"a batch of 190 rows": (70, [(1, 190), (50, 1)]), "the dear ones of 200 rows": (8, [(200, 1)])}
+    cases = {"a batch of 190 rows": (70, [(1, 190), (50, 1)]), "the dear ones of 200 rows": (2, [(200, 1)])}
     found = []
     for case, (limit, requests) in cases.items():
         bodies = [body for count, rows in requests for body in callers.bodies(count, rows)]
@@ -257,9 +258,10 @@ def _at_once(callers):
     key = callers.fresh_key("usual")
     result = callers.block("aiohttp", "receipts", "usual", bodies, key, at_once=AT_ONCE)
     sent = {"client": "aiohttp", "at_once": AT_ONCE, "rows": AT_ONCE_ROWS, "requests": AT_ONCE_REQUESTS}
-    return sent | _kept(result) | {"round_trips": result["round_trips"]}
+    return sent | _kept(result) | {"failures": result["failures"], "round_trips": result["round_trips"]}
 
 
 def _kept(result):
     """What the later tables show of a block."""
-    return {"answered": result["answered"], "refused": result["refused"], "admission_tolls": result["admissions"]}
+    names = {"answered": "answered", "refused": "refused", "failed": "failed", "admissions": "admission_tolls"}
+    return {shown: result[name] for name, shown in names.items()}

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from modeltoll.client.purse import Purse
 from modeltoll.client.receipts import Receipts
-from modeltoll.errors import TollTooDear
+from modeltoll.errors import TollError, TollTooDear
 
 WITHOUT_RECEIPTS = "argon2id, sha256; mode=sealed; memory=64MiB"
 MODES = ("receipts", "redeem", "dropped")
+failures = []  # of requests whose tolls were within the limit
 
 
 class DroppedReceipts(Receipts):
@@ -59,6 +60,17 @@ def checked(status, content):
     if status == 402 and b"the toll takes about" in content:
         return False
     raise SystemExit(f"{status}: {content[:500]!r}")
+
+
+@contextlib.contextmanager
+def counted_errors():
+    """Let a toll be refused. Other errors of tolls are counted as failures."""
+    try:
+        yield
+    except TollTooDear:
+        pass
+    except TollError as error:
+        failures.append(str(error))
 
 
 @contextlib.contextmanager
@@ -110,7 +122,7 @@ async def aiohttp_posts(given, purse, bodies):
                 number, body = left.pop()
                 if number == given.warm_up:
                     begin = time.perf_counter()
-                with contextlib.suppress(TollTooDear):
+                with counted_errors():
                     async with session.post(given.url, data=body) as response:
                         answered += checked(response.status, await response.read())
 
@@ -126,7 +138,7 @@ def posts(given, opened, bodies):
         for number, body in enumerate(bodies):
             if number == given.warm_up:
                 begin = time.perf_counter()
-            with contextlib.suppress(TollTooDear):
+            with counted_errors():
                 answered += post(body)
         seconds = time.perf_counter() - begin
     return seconds, answered
@@ -142,7 +154,9 @@ def client(given):
         opened = requests_post if given.role == "requests" else httpx_post
         seconds, answered = posts(given, opened(given, purse), bodies)
     paid = sum(payment.expected for payment in purse.payments) if purse else 0.0
-    print(json.dumps({"seconds": seconds, "answered": answered, "refused": len(bodies) - answered, "paid": paid}))
+    refused = len(bodies) - answered - len(failures)
+    seen = {"seconds": seconds, "answered": answered, "refused": refused, "failed": len(failures), "paid": paid}
+    print(json.dumps(seen | {"failures": sorted(set(failures))}))
 
 
 def sidecar(given):

