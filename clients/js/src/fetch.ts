@@ -41,7 +41,7 @@ import {
   STATUS,
 } from "./wire.js";
 
-const MAX_ADMISSIONS = 3; // admission tolls that are paid for one request, one after the other
+const MAX_ADMISSIONS = 16; // admission tolls that are paid for one request, all but the first within maxSeconds together
 const MAX_REPEATS = 3; // of one request with the receipts of earlier tolls, before it pays for admission
 const SETTLE_TIMEOUT_MS = 10_000;
 const CLIENT_ERROR = 400;
@@ -182,9 +182,11 @@ class Client {
   /** Pay a toll, and the tolls that follow an admission toll; the answer. */
   private async pay(request: CallerRequest, first: TollResponse): Promise<Response> {
     let due = first;
+    let further = 0; // seconds of admission tolls after the first
     for (let admissions = 0; ;) {
-      if (due.toll.admission && ++admissions > MAX_ADMISSIONS) throw tollOnToll(STATUS);
-      this.purse.decide(due.toll);
+      const expected = this.purse.decide(due.toll);
+      if (due.toll.admission && ++admissions > 1) further += expected;
+      if (admissions > MAX_ADMISSIONS || further > this.purse.maxSeconds) throw tollOnToll(STATUS);
       if (due.toll.challenge.puzzle !== "hashcash") requireWebCrypto();
       const pocket = due.toll.admission ? undefined : this.openPocket(request, due);
       if (due.toll.mode === "sealed") {

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 POLL_SECONDS = 0.02
-_MAX_ADMISSIONS = 3  # admission tolls for one request
+_MAX_ADMISSIONS = 16  # admission tolls for one request, all but the first within ``max_seconds`` together
 _MAX_RESENDS = 16  # of one request with the receipts of other tolls, before it pays for admission
 
 
@@ -124,7 +124,7 @@ def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
     purse, receipts, account, toll = call.purse, call.purse.receipts, call.account, first
     path, admissions, resends = call.path, 0, _MAX_RESENDS if call.repeatable else 0
     until = receipts.until(purse.deadline_seconds)
-    may_resend = receipts.may_help(account, path, flight)
+    may_resend, further = receipts.may_help(account, path, flight), 0.0  # seconds of admission tolls after the first
     while True:
         if toll.admission and resends and may_resend:
             resends -= 1
@@ -136,9 +136,10 @@ def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
         else:
             resends = 0
             admissions += toll.admission
-            if admissions > _MAX_ADMISSIONS:
-                raise SealBroken(f"the server asks for admission more than {_MAX_ADMISSIONS} times")
-            purse.decide(toll)  # refuse before a thread is used
+            expected = purse.decide(toll)  # refuse before a thread is used
+            further += expected if toll.admission and admissions > 1 else 0.0
+            if admissions > _MAX_ADMISSIONS or further > purse.max_seconds:
+                raise SealBroken("the server asks for admission again and again")
             if not toll.admission:
                 receipts.start(account, flight)
             result = yield SolveStep(partial(_solve, call, toll, path, flight))
