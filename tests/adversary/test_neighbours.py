@@ -147,7 +147,8 @@ CROSS_SITE = {
     "multipart": {"content-type": "multipart/form-data; boundary=x"},
     "text with charset": {"content-type": "text/plain; charset=utf-8; application/json"},
     "octets": {"content-type": "application/octet-stream"},
-    "nothing": {},
+    "nothing, from a page": {"origin": "https://page.example"},
+    "nothing, from a form of a page": {"origin": "null", "sec-fetch-site": "cross-site"},
 }
 
 

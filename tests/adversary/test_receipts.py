@@ -250,7 +250,7 @@ def test_kills_and_a_rolling_restart_lose_no_receipt_and_count_none_twice(
 
 def test_receipts_are_neither_lost_nor_doubled_while_the_ledger_is_away(laboratory, infer_body, victim):
     """``when_down: release``: what comes meanwhile counts with the caller's next request."""
-    with valkey_server() as server:
+    with valkey_server(fsync="always") as server:
         settings = gateway_settings(laboratory, server.url, when_down="release")
         with laboratory.gateway(settings=settings) as gateway:
             load = Load(gateway.url, KEYS[11], infer_body)

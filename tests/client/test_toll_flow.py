@@ -323,11 +323,18 @@ def test_a_wait_ends_at_the_purses_deadline(admission, sealed):
     earlier.close()
 
 
-def test_two_calls_for_admission_do_not_wait_for_each_other(admission):
+def test_of_two_calls_for_admission_one_pays_and_the_other_asks_again_then(admission):
+    """What the first has paid may leave room for both. Otherwise all of many calls at once would pay."""
     call = call_of(Purse(), repeatable=True)
     first, second = (toll_flow(call, body_of(admission)) for _ in range(2))
-    assert isinstance(next(first), SolveStep)
-    assert isinstance(next(second), SolveStep)
+    assert isinstance(step := next(first), SolveStep)
+    waiting = next(second)
+    assert not waiting.ready()
+    assert isinstance(first.send(step.run(None)), RedeemStep)
+    assert not waiting.ready()
+    assert ended(first, StepResponse(200)) is None
+    assert waiting.ready()
+    assert isinstance(second.send(None), ResendStep)
 
 
 def test_calls_go_on_one_by_one_as_others_end(admission, sealed):

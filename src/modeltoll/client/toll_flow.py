@@ -140,8 +140,7 @@ def _toll_flow(call: TollCall, first: Toll, flight: Flight) -> Flow:
             further += expected if toll.admission and admissions > 1 else 0.0
             if admissions > _MAX_ADMISSIONS or further > purse.max_seconds:
                 raise SealBroken("the server asks for admission again and again")
-            if not toll.admission:
-                receipts.start(account, flight)
+            receipts.start(account, flight)
             result = yield SolveStep(partial(_solve, call, toll, path, flight))
             if isinstance(result, Answer):
                 return result
