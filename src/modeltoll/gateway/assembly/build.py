@@ -193,12 +193,12 @@ def _build_gates(
     settings: Settings, components: Components, upstream: Upstream, runtime: GateRuntime, before: Gateway | None
 ) -> Mapping[str, Gate]:
     """One gate per model, by name."""
-    gates = {}
+    gates, shared = {}, components.shared
     for name, served_model in components.served_models.items():
         tariff = components.tariffs[name]
         monitor = build_drift_monitor(settings, tariff, before) if isinstance(tariff, ConformalTariff) else None
         config = build_gate_config(settings, served_model, tariff, components.selectors[name], monitor)
-        gates[name] = Gate(config, upstream, components.shared.ledger, runtime)
+        gates[name] = Gate(config, upstream, shared.ledger, runtime, shared.deferred_receipts)
     return gates
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from modeltoll.gateway.core.settlement import DeferredReceipts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -29,6 +31,7 @@ __all__ = ["Gateway", "SharedResources"]
 class SharedResources:
     """What stays the same over reloads of the settings: the ledger, the metrics, the request recorder, the state.
 
+    ``deferred_receipts`` came while the ledger did not answer.
     ``workers``: the processes that serve together, of which this is one.
     """
 
@@ -37,6 +40,7 @@ class SharedResources:
     recorder: RequestRecorder
     state: ServerState
     workers: int = 1
+    deferred_receipts: DeferredReceipts = field(default_factory=DeferredReceipts)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

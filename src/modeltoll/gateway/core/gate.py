@@ -26,7 +26,7 @@ from modeltoll.gateway.core.request import (
     GateResult,
     GateRuntime,
 )
-from modeltoll.gateway.core.settlement import Settlement
+from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
 from modeltoll.records import (
@@ -43,6 +43,7 @@ from modeltoll.records import (
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
+    from modeltoll.gateway.core.settlement import DeferredReceipts
     from modeltoll.gateway.protocols.protocol import ParsedRequest
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
@@ -66,14 +67,27 @@ class _Measured:
 class Gate:
     """The gate of one model."""
 
-    def __init__(self, config: GateConfig, upstream: Upstream, ledger: Ledger, runtime: GateRuntime) -> None:
+    def __init__(
+        self,
+        config: GateConfig,
+        upstream: Upstream,
+        ledger: Ledger,
+        runtime: GateRuntime,
+        deferred: DeferredReceipts | None = None,
+    ) -> None:
+        """``deferred``: receipts that came while the ledger did not answer, of all gates of this ledger."""
         self.config = config
         self._upstream = upstream
         self._ledger = ledger
         self._runtime = runtime
         self._quotas = DailyQuotas(ledger, runtime.clock)
         self._settlement = Settlement(
-            ledger, runtime, config.credit, config.selector.most_seconds, without_ledger=config.without_ledger
+            ledger,
+            runtime,
+            config.credit,
+            config.selector.most_seconds,
+            without_ledger=config.without_ledger,
+            deferred=deferred,
         )
         self._early_measurement = EarlyMeasurement(config.served_model.measures)
 
@@ -163,7 +177,7 @@ class Gate:
             self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
         in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission, in_ledger))
-        work = _with_new_account(work, request.payment)
+        work = with_new_account(work, request.payment)
         in_ledger = in_ledger and await self._bill(request.caller, measured, work, (mode, adjustment))
         return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
 
@@ -290,10 +304,3 @@ def _unknown_account(caller: Caller, charge: Charge) -> Account:
     measures, bins = charge.shape
     counts = ((0.0,) * bins,) * measures
     return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)
-
-
-def _with_new_account(work: Work, payment: Receipt | None) -> Work:
-    """The work of a request with what its admission toll asked of the new-account toll."""
-    if payment is None or not payment.new_account:
-        return work
-    return replace(work, seconds=work.seconds + payment.new_account, new_account_seconds=payment.new_account)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.request import GateRuntime
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Caller
+    from modeltoll.records import Caller, Work
 
-__all__ = ["Priced", "Settlement"]
+__all__ = ["DeferredReceipts", "Priced", "Settlement", "with_new_account"]
 
 _ROUNDING = 1e-9  # of a price; less than that is not asked
 _MAX_DEFERRED = 10_000  # receipts
@@ -43,7 +43,7 @@ class Priced:
         return replace(self, receipt=reserved)
 
 
-class _DeferredReceipts:
+class DeferredReceipts:
     """Receipts that came while the ledger did not answer, by caller; of the oldest callers they are dropped first."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Settlement:
 
     ``most_seconds``: of work that one toll of the model asks. Neither a price nor a reservation is larger, and nothing is
     counted as paid that no toll asked: the callers' standing is that of all models. ``without_ledger``: requests are
-    admitted while the ledger does not answer; their receipts count with the caller's next settlement.
+    admitted while the ledger does not answer; their receipts are ``deferred`` to the caller's next settlement.
     """
 
     def __init__(
@@ -82,13 +82,14 @@ class Settlement:
         most_seconds: float = math.inf,
         *,
         without_ledger: bool = False,
+        deferred: DeferredReceipts | None = None,
     ) -> None:
         self._ledger = ledger
         self._runtime = runtime
         self._terms = terms
         self._most_seconds = most_seconds
         self._without_ledger = without_ledger
-        self._deferred = _DeferredReceipts()
+        self._deferred = deferred or DeferredReceipts()
 
     async def admit(
         self, caller: Caller, rows: int, tariff: Tariff, receipts: Sequence[bytes], payment: Receipt | None
@@ -200,3 +201,10 @@ class Settlement:
 
     def _identity(self) -> bytes:
         return self._runtime.rng.randbytes(RECEIPT_BYTES)
+
+
+def with_new_account(work: Work, payment: Receipt | None) -> Work:
+    """The work of a request with what its admission toll asked of the new-account toll."""
+    if payment is None or not payment.new_account:
+        return work
+    return replace(work, seconds=work.seconds + payment.new_account, new_account_seconds=payment.new_account)
