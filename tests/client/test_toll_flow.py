@@ -328,8 +328,8 @@ def test_of_two_calls_for_admission_one_pays_and_the_other_asks_again_then(admis
     """What the first has paid may leave room for both. Otherwise all of many calls at once would pay."""
     call = call_of(Purse(), repeatable=True)
     first, second = (toll_flow(call, body_of(admission)) for _ in range(2))
-    assert isinstance(step := next(first), SolveStep)
-    waiting = next(second)
+    step, waiting = next(first), next(second)
+    assert isinstance(step, SolveStep)
     assert not waiting.ready()
     with ThreadPoolExecutor(1) as pool:
         solution = pool.submit(step.run, None).result()

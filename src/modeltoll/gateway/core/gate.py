@@ -25,6 +25,7 @@ from modeltoll.gateway.core.request import (
     GateRequest,
     GateResult,
     GateRuntime,
+    unknown_account,
 )
 from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
@@ -262,7 +263,7 @@ class Gate:
         except LedgerError:
             if not self.config.without_ledger:
                 raise
-            return _unknown_account(request.caller, charge), False
+            return unknown_account(request.caller, charge), False
 
     def _mode_without_toll(self, caller: Caller, work: Work) -> str | None:
         """The mode of an answer that goes out without a toll; None where a toll is due."""
@@ -297,10 +298,3 @@ class Gate:
                 raise
             return False
         return True
-
-
-def _unknown_account(caller: Caller, charge: Charge) -> Account:
-    """The account of a caller of whom only this charge is known."""
-    measures, bins = charge.shape
-    counts = ((0.0,) * bins,) * measures
-    return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)

@@ -15,7 +15,7 @@ from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.protocols.protocol import JSON
 from modeltoll.leak.measure import LARGEST_INPUT, input_width
 from modeltoll.names import EMBEDDINGS
-from modeltoll.records import Leaks
+from modeltoll.records import Account, Leaks
 
 if TYPE_CHECKING:
     import random
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Answer, Caller, MachineProfile, Receipt, Toll, Work
+    from modeltoll.records import Answer, Caller, Charge, MachineProfile, Receipt, Toll, Work
 
 __all__ = [
     "ADMISSION",
@@ -43,6 +43,7 @@ __all__ = [
     "GateResult",
     "GateRuntime",
     "ServedModel",
+    "unknown_account",
 ]
 
 ENFORCE, SHADOW = "enforce", "shadow"
@@ -191,3 +192,10 @@ class GateResult:
     answer: Answer | None
     toll: Toll | None
     in_ledger: bool = True
+
+
+def unknown_account(caller: Caller, charge: Charge) -> Account:
+    """The account of a caller of whom only this charge is known."""
+    measures, bins = charge.shape
+    counts = ((0.0,) * bins,) * measures
+    return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)
