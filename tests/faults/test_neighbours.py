@@ -17,6 +17,7 @@ from modeltoll.gateway.core.request import GateRequest
 from modeltoll.gateway.core.tolls import redeem
 from modeltoll.gateway.public.app import application
 from modeltoll.ledger.from_url import ledger_from_url
+from modeltoll.puzzle.proof import proof_of
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.solver import solve
 from modeltoll.records import Answer, Caller
@@ -63,7 +64,8 @@ def test_ten_thousand_callers_at_once_each_have_an_account_and_a_toll(harness):
 
     async def all_at_once():
         visits = [
-            GateRequest(Caller(f"key:{n}"), harness.path, harness.infer_body([n, 1]), Accept()) for n in range(CALLERS)
+            GateRequest(Caller(f"key:{n}"), harness.path, harness.infer_body([n, 1]), Accept(receipts=True))
+            for n in range(CALLERS)
         ]
         return await asyncio.gather(*(gate.handle(visit) for visit in visits))
 
@@ -97,13 +99,12 @@ def test_a_token_is_judged_by_the_clock_of_its_redemption(harness):
     """Expired when the clock has jumped ahead, good again when it is put right: nothing is remembered of the refusal."""
     harness.modes = ("redeem",)
     toll = harness.handle(harness.infer_body([1, 2])).toll
-    counters = solve(toll.challenge, SolveControl()).counters
-    body = wire.encode_redemption(toll.payload, counters)
+    body = harness.redemption(toll)
     harness.clock.advance(1e6)
     with pytest.raises(TokenExpired):
         redeem(harness.runtime, harness.alice, body)
     harness.clock.advance(-1e6)
-    assert redeem(harness.runtime, harness.alice, body).status == 200
+    assert redeem(harness.runtime, harness.alice, body)[0].status == 200
 
 
 @pytest.mark.parametrize("server", [postgres_server, valkey_server])
@@ -176,6 +177,8 @@ def test_what_one_caller_does_changes_no_other_callers_price(harness):
         "from": "key:alice",
     }
     body = harness.infer_body([1, 1], parameters={"caller": "key:alice"})
+    assert client.post(harness.path, content=body, headers=claims).status_code == 400
+    body = harness.infer_body([1, 1], id="key:alice")
     assert client.post(harness.path, content=body, headers=claims).status_code == 402
     after = [harness.handle(harness.infer_body([100 + n, 0])).work.seconds for n in range(5)]
     assert after == pytest.approx(alone)
@@ -197,19 +200,19 @@ def test_every_refused_redemption_looks_the_same(harness):
     """The answer does not show which part was wrong: token, caller or solution."""
     harness.modes = ("redeem",)
     toll = harness.handle(harness.infer_body([1, 2])).toll
-    counters, rng = solve(toll.challenge, SolveControl()).counters, random.Random(3)
+    proof, rng = proof_of(solve(toll.challenge, SolveControl())), random.Random(3)
     client = TestClient(application(harness.components()))
 
-    def shown(token, solution, key="alice-key"):
-        body = wire.encode_redemption(token, solution)
+    def shown(token, proof, key="alice-key"):
+        body = wire.encode_redemption(token, proof=proof)
         return client.post(wire.REDEEM_PATH, content=body, headers=JSON_TYPE | {"x-api-key": key})
 
-    assert shown(toll.payload, counters).status_code == 200
-    refused = [shown(toll.payload, counters, "bob-key"), shown(toll.payload, [n + 1 for n in counters])]
+    assert shown(toll.payload, proof).status_code == 200
+    refused = [shown(toll.payload, proof, "bob-key"), shown(toll.payload, proof[::-1])]
     for _ in range(20):
         spoilt = bytearray(toll.payload)
         spoilt[rng.randrange(len(spoilt))] ^= 1 << rng.randrange(8)
-        refused.append(shown(bytes(spoilt), counters))
+        refused.append(shown(bytes(spoilt), proof))
     assert {(each.status_code, each.content) for each in refused} == {(403, refused[0].content)}
 
 
