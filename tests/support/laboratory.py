@@ -142,7 +142,7 @@ class Laboratory:
             "models": {
                 MODEL: {
                     "tariff": str(self.folder / "digits.tariff.json"),
-                    "output": {"name": "p", "kind": "probabilities"},
+                    "output": {"name": "p", "kind": "probabilities", "classes": CLASSES},
                     "measures": [{"name": "entropy"}, {"name": "novelty", "file": str(self.folder / "private.npy")}],
                 }
             },
