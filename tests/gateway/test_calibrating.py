@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from modeltoll import wire
 from modeltoll.cli import app
 from modeltoll.errors import AnswerError, CalibrationError, SettingsError
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.settings.load import load_settings
+from modeltoll.gateway.setup import calibrate
 from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model, measure_rows, read_rows
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
@@ -97,6 +101,36 @@ def watching(harness, says):
     return asyncio.run(
         measure_rows(harness.gate().config.served_model, FakeUpstream(says), np.random.default_rng(0).random((3, 2)))
     )
+
+
+def test_the_gateways_own_time_is_that_of_rows_which_the_model_server_answers(running, harness, monkeypatch):
+    """An admission toll comes before the model server is asked: timed by mistake, it would look like a gateway of no time."""
+    asked, answering = [], speak
+
+    def counted(harness, path, body):
+        asked.append(len(body))
+        return answering(harness, path, body)
+
+    monkeypatch.setattr(sys.modules[__name__], "speak", counted)
+    rows = np.random.default_rng(0).random((210, 2))
+    calibration = asyncio.run(calibrate_model(load_settings(running), "digits", rows, WISHES))
+    predictions = sum(size > 0 for size in asked)
+    assert predictions == 20 + len(rows) + 2 * 100  # to warm up, to measure, and with and without a gateway
+    assert calibration.gate_seconds > 0.0
+
+
+@pytest.mark.parametrize("admission", [True, False])
+def test_a_gateway_that_asks_for_admission_or_refuses_does_not_count_as_fast(harness, admission):
+    if admission:
+        credit = Credit(1e-9, 1.0)
+        harness.credit = CreditTerms(credit, credit)
+        harness.handle(harness.infer_body([1, 2]))
+        toll = harness.handle(harness.infer_body([3, 4])).toll
+        answer = Answer(402, "application/json", wire.encode_toll(toll, "", harness.path))
+    else:
+        answer = Answer(503, "application/json", b"{}")
+    with pytest.raises(CalibrationError, match="own time cannot be measured"):
+        calibrate._check_priced(answer)
 
 
 def test_rows_are_asked_one_at_a_time_and_measured(harness):

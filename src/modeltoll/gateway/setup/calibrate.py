@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll import wire
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_numbers
 from modeltoll.gateway.assembly.build import (
@@ -24,7 +25,8 @@ from modeltoll.gateway.assembly.build import (
 )
 from modeltoll.gateway.assembly.components import build_profile, build_served_model
 from modeltoll.gateway.assembly.puzzles import build_precomputed_pool, build_puzzle_selector
-from modeltoll.gateway.callers.identify import CallerIdentifier
+from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
+from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
@@ -33,7 +35,7 @@ from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.pricing.calibration import Calibration
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import RowCosts, fit_calibration
-from modeltoll.records import Leaks
+from modeltoll.records import Caller, Leaks
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.pricing.calibration import CalibrationProvenance
     from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit
-    from modeltoll.records import Floats, Progress
+    from modeltoll.records import Answer, Floats, Progress
 
 __all__ = [
     "CalibrationRequest",
@@ -54,6 +56,11 @@ __all__ = [
     "read_rows",
 ]
 
+_ANSWERED = 200  # in shadow mode, or where a row costs nothing
+_KEY = "calibration"  # of the caller whose rows measure the gateway's own time
+_CALLER = CallerIdentifier({hash_key(_KEY): Caller(f"key:{_KEY}")}, anonymous=False)
+_CALLER_HEADERS = {"X-Api-Key": _KEY, wire.ACCEPT_HEADER: wire.format_accept(wire.Accept(receipts=True))}
+_UNBOUNDED = Credit(1e9, 1.0)  # so that no row waits for admission, though no toll is paid
 _WARM_UP = 20
 _TIMED_REQUESTS = 100
 
@@ -122,24 +129,38 @@ async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream,
 
     Both are measured in turns, over HTTP as callers use it, so that the model server works in between. A gateway that
     serves one request after another, with nothing else going on, is faster than it is in service.
+
+    Raises:
+        CalibrationError: the gateway did not answer a row, or asked for admission before it asked the model server.
     """
     without, within = [], []
     async with temporary_server(application(components)) as address:
-        caller = HttpUpstream(address)
+        caller = HttpUpstream(address, headers=lambda: _CALLER_HEADERS)
         await caller.open()
         try:
             for body in requests:
                 without.append(await _timed(upstream, path, body))
-                within.append(await _timed(caller, path, body))
+                within.append(await _timed(caller, path, body, _check_priced))
         finally:
             await caller.close()
     return max(0.0, statistics.median(within) - statistics.median(without))
 
 
-async def _timed(upstream: Upstream, path: str, body: bytes) -> float:
+async def _timed(upstream: Upstream, path: str, body: bytes, check: Callable[[Answer], None] = lambda _: None) -> float:
+    """The seconds of one request, whose answer is checked after them."""
     begin = time.perf_counter()
-    await upstream.predict(path, body)
-    return time.perf_counter() - begin
+    answer = await upstream.predict(path, body)
+    seconds = time.perf_counter() - begin
+    check(answer)
+    return seconds
+
+
+def _check_priced(answer: Answer) -> None:
+    """Whether a gateway's answer is one that the model server was asked for: a refusal or an admission is faster."""
+    if answer.status == wire.STATUS and not wire.decode_toll(answer.body).admission:
+        return
+    if answer.status != _ANSWERED:
+        raise CalibrationError(f"the gateway's own time cannot be measured: it answered a row with {answer.status}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +214,8 @@ async def calibrate_model(
                         settings.models[model].puzzle, profile, build_precomputed_pool(settings)
                     )
                     config = build_gate_config(settings, served_model, tariff, selector)
-                    runtime, ingress = build_runtime(settings, profile), build_ingress(settings, CallerIdentifier())
+                    config = replace(config, credit=CreditTerms(_UNBOUNDED, _UNBOUNDED))
+                    runtime, ingress = build_runtime(settings, profile), build_ingress(settings, _CALLER)
                     components = single_model_components(config, upstream, ledger, runtime, ingress)
                     requests = observation.requests[:_TIMED_REQUESTS]
                     return await _own_seconds(requests, served_model.infer_path, upstream, components)
