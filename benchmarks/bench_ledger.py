@@ -26,7 +26,8 @@ from pathlib import Path
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Adjustment, Caller, Charge, LogEntry, Receipt, Reservation, Work
+from modeltoll.records import Caller, Charge, LogEntry, Work
+from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 NOW = 1_750_000_000.0

@@ -26,10 +26,7 @@ __all__ = [
     "FINGERPRINT_BYTES",
     "GROUP_SCHEMES",
     "READINESS_PROBE",
-    "RECEIPT_BYTES",
     "Account",
-    "Adjustment",
-    "Admission",
     "Answer",
     "Assessment",
     "Caller",
@@ -42,16 +39,12 @@ __all__ = [
     "LogEntry",
     "MachineProfile",
     "Part",
-    "Receipt",
-    "Reservation",
     "Solution",
-    "Standing",
     "Toll",
     "Work",
 ]
 
 FINGERPRINT_BYTES = 8  # of a row in a charge
-RECEIPT_BYTES = 16  # of a receipt's identity
 GROUP_SCHEMES = ("org:", "prefix:")  # a group's name begins with one of these
 
 
@@ -197,77 +190,6 @@ class Account:
     last_seen: float
     groups: tuple[Account, ...] = ()
     settled_rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Proof that a caller has done the work of one toll. The ledger counts each ``identity`` (16 bytes) once per caller.
-
-    ``unsettled``: seconds that its toll added to the caller's unsettled work. ``rows``: rows that it paid for. Of an
-    admission toll: ``prepaid``, seconds for the tolls that follow, and ``new_account``, seconds of the new-account toll.
-    ``expires``: seconds since the epoch.
-    """
-
-    identity: bytes
-    expires: float
-    unsettled: float = 0.0
-    rows: int = 0
-    prepaid: float = 0.0
-    new_account: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What a request asks of its caller's standing before the upstream is asked.
-
-    ``seconds``: rows times unit. ``credit``: the most unsettled work of this caller; as much drains in a day.
-    ``new_account``: the whole new-account toll of this caller, 0 for none, of which this request owes the fraction
-    ``new_account_share`` (0 to 1) at most.
-    """
-
-    seconds: float
-    credit: float
-    new_account: float = 0.0
-    new_account_share: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What a caller owes and has paid, over all models.
-
-    ``unsettled``: work of tolls that were not proved to be paid, and reservations, in seconds. ``prepaid``: work done for
-    admission and not used yet. ``new_account``: what was paid of the new-account toll. ``settled_rows``: rows whose tolls
-    were paid. ``drained``: the time (seconds since the epoch) up to which ``unsettled`` has drained.
-    """
-
-    unsettled: float = 0.0
-    prepaid: float = 0.0
-    new_account: float = 0.0
-    settled_rows: int = 0
-    drained: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Whether a request is admitted. If so, ``from_credit`` and ``from_prepaid`` seconds are reserved for it.
-
-    If not, ``missing`` seconds (prepaid) and ``missing_new_account`` seconds of work admit it, and nothing is reserved.
-    """
-
-    admitted: bool
-    from_credit: float = 0.0
-    from_prepaid: float = 0.0
-    missing: float = 0.0
-    missing_new_account: float = 0.0
-    settled_rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """What is added to a caller's standing when a request is priced: seconds, of either sign."""
-
-    unsettled: float = 0.0
-    prepaid: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ from modeltoll.ledger.from_url import open_ledger
 from modeltoll.puzzle.puzzle import SolveControl
 from modeltoll.puzzle.seal import open_answer
 from modeltoll.puzzle.solver import solve
-from modeltoll.records import RECEIPT_BYTES, Caller, Receipt
+from modeltoll.records import Caller
+from modeltoll.settlement_records import RECEIPT_BYTES, Receipt
 from modeltoll.testing.servers import postgres_server, valkey_server
 
 CREDIT_UNITS = 10

@@ -28,7 +28,8 @@ from modeltoll.gateway.callers.api_key_file import KeyRecord, change_keys, read_
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.state import ServerState
 from modeltoll.pricing.calibration_file import save_calibration
-from modeltoll.records import Adjustment, Caller, Receipt, Standing
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Adjustment, Receipt, Standing
 
 TOKEN = "the-operators-token"
 HERE = {"host": "127.0.0.1:9090"}

@@ -22,7 +22,8 @@ from modeltoll.gateway.settings.load import load_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
-from modeltoll.records import Adjustment, Caller, Receipt
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Adjustment, Receipt
 from sample_traffic import (
     MEASURES,
     MODEL,

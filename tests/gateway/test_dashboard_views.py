@@ -26,7 +26,8 @@ from modeltoll.gateway.admin.dashboard.traffic import SLOT_SECONDS, traffic_view
 from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_settings
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.explain import explain_caller
-from modeltoll.records import Account, Caller, Leaks, Standing
+from modeltoll.records import Account, Caller, Leaks
+from modeltoll.settlement_records import Standing
 from modeltoll.simulation.p_value_mixture import leaks_at
 from sample_traffic import (
     MEASURES,

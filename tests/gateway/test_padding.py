@@ -13,7 +13,8 @@ from modeltoll import wire
 from modeltoll.gateway.core.padding import LEAST_BYTES, MOST_BYTES, dither, padded_length
 from modeltoll.gateway.core.tolls import TollContent, answer_toll
 from modeltoll.gateway.settings.body_limits import largest_redemption
-from modeltoll.records import RECEIPT_BYTES, Answer, Receipt, Work
+from modeltoll.records import Answer, Work
+from modeltoll.settlement_records import RECEIPT_BYTES, Receipt
 
 lengths = st.integers(0, 1 << 20)
 offsets = st.floats(0.0, 1.0, exclude_max=True)

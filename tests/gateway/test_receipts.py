@@ -5,7 +5,8 @@ import random
 import pytest
 
 from modeltoll.gateway.core.receipts import open_receipts, seal_receipt
-from modeltoll.records import Caller, Receipt
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Receipt
 from modeltoll.wire import MAX_RECEIPT_BYTES
 
 ALICE, BOB, KEY = Caller("key:alice"), Caller("key:bob"), b"k" * 32

@@ -30,7 +30,8 @@ from modeltoll.puzzle.counter import Sha256Counter
 from modeltoll.puzzle.hashcash import Hashcash
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
 from modeltoll.puzzle.registry import PUZZLES
-from modeltoll.records import Admission, Answer, Caller
+from modeltoll.records import Answer, Caller
+from modeltoll.settlement_records import Admission
 
 UNIT = 1e-4  # reference seconds: some hundred hashes
 UNITS = (UNIT, 3 * UNIT, UNIT, UNIT)  # of the models

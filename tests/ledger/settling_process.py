@@ -13,7 +13,8 @@ import os
 import sys
 
 from modeltoll.ledger.from_url import open_ledger
-from modeltoll.records import Caller, Receipt, Reservation
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Receipt, Reservation
 
 CALLER = Caller("key:shared")
 NOW = 1_750_000_000.0

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.ledger.from_url import ledger_from_url, open_ledger
-from modeltoll.records import Caller, DailyQuota, DailyUsage, Receipt, Reservation
+from modeltoll.records import Caller, DailyQuota, DailyUsage
+from modeltoll.settlement_records import Receipt, Reservation
 from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 from modeltoll.testing.servers import PASSWORD
 

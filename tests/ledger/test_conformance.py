@@ -10,7 +10,7 @@ import pytest
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
-from modeltoll.records import Standing
+from modeltoll.settlement_records import Standing
 from modeltoll.testing.ledgers import CHECKS, PERSISTENCE_CHECKS, check_ledger
 
 

@@ -11,7 +11,8 @@ import redis
 
 from modeltoll.ledger import postgres_pool, sqlite_open
 from modeltoll.ledger.from_url import ledger_from_url
-from modeltoll.records import Adjustment, Admission, Caller, DailyQuota, DailyUsage, Reservation, Standing
+from modeltoll.records import Caller, DailyQuota, DailyUsage
+from modeltoll.settlement_records import Adjustment, Admission, Reservation, Standing
 from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 from modeltoll.testing.servers import PASSWORD
 

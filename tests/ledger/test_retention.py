@@ -17,7 +17,8 @@ from modeltoll.ledger.from_url import ledger_from_url, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.retention import Retention
 from modeltoll.ledger.row_codec import LOG_COLUMNS, encode_line
-from modeltoll.records import Caller, Charge, DailyQuota, DailyUsage, LogEntry, Receipt, Reservation, Work
+from modeltoll.records import Caller, Charge, DailyQuota, DailyUsage, LogEntry, Work
+from modeltoll.settlement_records import Receipt, Reservation
 from modeltoll.testing.servers import PASSWORD
 
 DAY = 86_400.0

@@ -17,7 +17,8 @@ import redis
 from modeltoll.errors import LedgerError
 from modeltoll.ledger import postgres_pool, valkey_connection
 from modeltoll.ledger.from_url import ledger_from_url
-from modeltoll.records import Caller, Charge, LogEntry, Reservation, Work
+from modeltoll.records import Caller, Charge, LogEntry, Work
+from modeltoll.settlement_records import Reservation
 from modeltoll.testing.ledgers import check_ledger
 from modeltoll.testing.servers import PASSWORD
 

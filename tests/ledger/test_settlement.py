@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from modeltoll.ledger.from_url import ledger_from_url, open_ledger
 from modeltoll.ledger.settlement_math import adjust, settle
-from modeltoll.records import Adjustment, Caller, Receipt, Reservation, Standing
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Adjustment, Receipt, Reservation, Standing
 from modeltoll.testing.ledger_charges import MODEL, NOW, make_charge, make_log_entry
 from modeltoll.testing.ledger_histories import compare_history, random_history
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from modeltoll.errors import AnswerError, CalibrationError
 from modeltoll.pricing.explain import explain_caller, explain_row
-from modeltoll.records import Caller, Leaks, Standing
+from modeltoll.records import Caller, Leaks
+from modeltoll.settlement_records import Standing
 from modeltoll.testing.tariffs import new_account
 
 

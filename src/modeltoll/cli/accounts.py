@@ -9,8 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
@@ -18,12 +17,21 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.markup import escape
 
+from modeltoll.cli.accounts_output import (
+    account_cells,
+    account_facts,
+    account_json,
+    log_json,
+    standing_facts,
+    standing_json,
+)
 from modeltoll.cli.terminal import JsonFile, note, print_table, requires_extra, with_exit_codes, write_json
 from modeltoll.errors import LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
-    from modeltoll.records import Account, Caller, DailyUsage, LogEntry, Standing
+    from modeltoll.records import Account, Caller, DailyUsage, LogEntry
+    from modeltoll.settlement_records import Standing
 
 __all__ = ["commands"]
 
@@ -52,7 +60,6 @@ ModelOption = Annotated[
 _ALL = 2**62
 _PAGE = 1000
 _DAY = 86_400
-_MEMBERS = {"new_account_seconds": "entry_seconds"}  # fields of Work to the names that exports give them
 
 
 class ExportFormat(StrEnum):
@@ -80,10 +87,10 @@ def list_accounts(
     """List the accounts with the most work issued, largest first."""
     found = _with_ledger(ledger, lambda store: store.largest(limit, time.time()))
     if json_file is not None:
-        write_json([_account_json(account) for account in found], json_file)
+        write_json([account_json(account) for account in found], json_file)
     if json_file != "-":
         headings = ("caller", "model", "rows", "requests", "work, s", "first seen", "last seen")
-        print_table(headings, [_account_cells(account) for account in found])
+        print_table(headings, [account_cells(account) for account in found])
 
 
 @commands.command(epilog="Example: modeltoll accounts show sqlite:///modeltoll.db key:alice")
@@ -93,17 +100,17 @@ def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = No
     found = _with_ledger(ledger, lambda store: _read_caller(store, caller, model))
     usage = found.usage
     if json_file is not None:
-        over_all_models = _standing_json(found.standing) | {
+        over_all_models = standing_json(found.standing) | {
             "rows_today": usage.rows,
             "work_seconds_today": usage.work,
         }
-        accounts = [_account_json(account) for account in found.accounts] or [{"caller": found.caller.name}]
+        accounts = [account_json(account) for account in found.accounts] or [{"caller": found.caller.name}]
         write_json([account | over_all_models for account in accounts], json_file)
     if json_file != "-":
         for account in found.accounts:
-            print_table((escape(f"{account.caller.name}, model {account.model}"), ""), _account_facts(account))
+            print_table((escape(f"{account.caller.name}, model {account.model}"), ""), account_facts(account))
         if not found.caller.is_group:
-            print_table((escape(f"{caller}, over all models"), ""), _standing_facts(found.standing))
+            print_table((escape(f"{caller}, over all models"), ""), standing_facts(found.standing))
         if usage.rows:
             out_of = f"{usage.rows:,} rows and {usage.work:,.3f} s of work"
             note.print(escape(f"today {caller} has used {out_of} of its daily quota, over all models"), soft_wrap=True)
@@ -135,12 +142,12 @@ def export(
         write = _writer(file, file_format)
         if what is ExportSource.accounts:
             for account in _with_ledger(ledger, lambda store: store.largest(_ALL, time.time())):
-                write(_account_json(account))
+                write(account_json(account))
         else:
             _with_ledger(
                 ledger,
                 lambda store: _for_each_line(
-                    store, lambda number, hashed, entry: write(_log_json(number, hashed, entry))
+                    store, lambda number, hashed, entry: write(log_json(number, hashed, entry))
                 ),
             )
 
@@ -195,7 +202,8 @@ class _CallerState:
 
 
 async def _read_caller(store: Ledger, name: str, model: str | None) -> _CallerState:
-    from modeltoll.records import Caller, Standing  # noqa: PLC0415
+    from modeltoll.records import Caller  # noqa: PLC0415
+    from modeltoll.settlement_records import Standing  # noqa: PLC0415
 
     accounts = await _accounts_of(store, name, model)
     try:
@@ -221,88 +229,6 @@ async def _for_each_line(store: Ledger, handle: Callable[[int, str, LogEntry], N
         for line in page:
             handle(*line)
         last = page[-1][0]
-
-
-# Formatting of accounts and log lines.
-
-
-def _iso_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _account_json(account: Account) -> dict[str, Any]:
-    return {
-        "caller": account.caller.name,
-        "model": account.model,
-        "rows": account.rows,
-        "requests": account.requests,
-        "work_seconds": account.work,
-        "first_seen": _iso_time(account.first_seen),
-        "last_seen": _iso_time(account.last_seen),
-        "tariff": account.tariff,
-        "leaks": account.leaks,
-        "counts": account.counts,
-    }
-
-
-def _standing_json(standing: Standing) -> dict[str, Any]:
-    return {
-        "unsettled_seconds": standing.unsettled,
-        "prepaid_seconds": standing.prepaid,
-        "new_account_seconds_paid": standing.new_account,
-        "settled_rows": standing.settled_rows,
-    }
-
-
-def _standing_facts(standing: Standing) -> list[tuple[str, str]]:
-    return [
-        ("unsettled work at the last request, s", f"{standing.unsettled:,.3f}"),
-        ("prepaid work, s", f"{standing.prepaid:,.3f}"),
-        ("paid of the new-account toll, s", f"{standing.new_account:,.3f}"),
-        ("settled rows", f"{standing.settled_rows:,}"),
-    ]
-
-
-def _log_json(number: int, hashed: str, entry: LogEntry) -> dict[str, Any]:
-    members = asdict(entry)
-    work = members.pop("work")
-    del work["rows"]
-    return {
-        "line": number,
-        **members,
-        "at": _iso_time(entry.at),
-        "caller": hashed,
-        "work_seconds": work.pop("seconds"),
-        **{_MEMBERS.get(name, name): value for name, value in work.items()},
-    }
-
-
-def _account_cells(account: Account) -> tuple[str, ...]:
-    return (
-        escape(account.caller.name),
-        escape(account.model),
-        f"{account.rows:,}",
-        f"{account.requests:,}",
-        f"{account.work:,.1f}",
-        _iso_time(account.first_seen)[:16].replace("T", " "),
-        _iso_time(account.last_seen)[:16].replace("T", " "),
-    )
-
-
-def _account_facts(account: Account) -> list[tuple[str, str]]:
-    facts = [
-        ("rows", f"{account.rows:,}"),
-        ("requests", f"{account.requests:,}"),
-        ("work issued, s", f"{account.work:,.3f}"),
-        ("first seen", _iso_time(account.first_seen)),
-        ("last seen", _iso_time(account.last_seen)),
-        ("tariff", escape(account.tariff)),
-    ]
-    for number, (leak, counts) in enumerate(zip(account.leaks, account.counts, strict=False), start=1):
-        bins = " ".join(f"{count:.1f}" for count in counts)
-        facts.append((f"measure {number}: total leak", f"{leak:.4g}"))
-        facts.append(("  rows in the p-value bins, from rare to common, decayed by age", bins))
-    return facts
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from modeltoll.cli.terminal import JsonFile, print_table, requires_extra, stage,
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Caller, Standing
+    from modeltoll.records import Account, Caller
+    from modeltoll.settlement_records import Standing
 
 __all__ = ["commands"]
 

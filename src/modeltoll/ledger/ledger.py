@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import (
-        Account,
-        Adjustment,
-        Admission,
-        Caller,
-        Charge,
-        DailyQuota,
-        DailyUsage,
-        LogEntry,
-        Receipt,
-        Reservation,
-        Standing,
-    )
+    from modeltoll.records import Account, Caller, Charge, DailyQuota, DailyUsage, LogEntry
+    from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation, Standing
 
 __all__ = ["Ledger"]
 

@@ -12,24 +12,16 @@ from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger import account_math, settlement_math
 from modeltoll.ledger.retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
 from modeltoll.ledger.url_options import read_options
-from modeltoll.records import Caller, Standing
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.retention import Sweep
-    from modeltoll.records import (
-        Account,
-        Adjustment,
-        Admission,
-        Charge,
-        DailyQuota,
-        DailyUsage,
-        LogEntry,
-        Receipt,
-        Reservation,
-    )
+    from modeltoll.records import Account, Charge, DailyQuota, DailyUsage, LogEntry
+    from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation
 
 __all__ = ["LOG_LINES", "MemoryLedger"]
 

@@ -35,14 +35,16 @@ from modeltoll.ledger.row_codec import (
     signed_fingerprint,
 )
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
-from modeltoll.records import GROUP_SCHEMES, Admission, Caller, DailyUsage, Standing
+from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
+from modeltoll.settlement_records import Admission, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.retention import Sweep
-    from modeltoll.records import Account, Adjustment, Charge, DailyQuota, LogEntry, Receipt, Reservation
+    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
+    from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
 __all__ = ["PostgresLedger"]
 

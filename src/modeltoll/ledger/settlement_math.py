@@ -11,12 +11,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger.account_math import check_names
-from modeltoll.records import RECEIPT_BYTES, Admission, Standing
+from modeltoll.settlement_records import RECEIPT_BYTES, Admission, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from modeltoll.records import Adjustment, Caller, Receipt, Reservation
+    from modeltoll.records import Caller
+    from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
 __all__ = [
     "adjust",

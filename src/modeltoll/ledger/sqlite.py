@@ -23,7 +23,8 @@ from modeltoll.ledger.row_codec import (
 from modeltoll.ledger.sqlite_connection import PATIENCE, SqliteConnection
 from modeltoll.ledger.sqlite_sweep import sweep
 from modeltoll.ledger.url_options import read_options
-from modeltoll.records import DailyUsage, Standing
+from modeltoll.records import DailyUsage
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,17 +32,8 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from modeltoll.ledger.retention import Sweep
-    from modeltoll.records import (
-        Account,
-        Adjustment,
-        Admission,
-        Caller,
-        Charge,
-        DailyQuota,
-        LogEntry,
-        Receipt,
-        Reservation,
-    )
+    from modeltoll.records import Account, Caller, Charge, DailyQuota, LogEntry
+    from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation
 
 __all__ = ["SqliteLedger"]
 

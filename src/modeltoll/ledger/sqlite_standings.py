@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger import settlement_math
-from modeltoll.records import Standing
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from modeltoll.records import Adjustment, Admission, Caller, Receipt, Reservation
+    from modeltoll.records import Caller
+    from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation
 
 __all__ = ["adjust", "forget", "settle", "standing"]
 

@@ -22,13 +22,15 @@ from modeltoll.ledger.url_options import positive_number, read_options, whole_nu
 from modeltoll.ledger.valkey_codec import decode_stored_account, decode_stored_line, decode_stored_standing
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
 from modeltoll.ledger.valkey_url import CERTIFICATES, connection_parameters
-from modeltoll.records import Admission, DailyUsage, Standing
+from modeltoll.records import DailyUsage
+from modeltoll.settlement_records import Admission, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Adjustment, Caller, Charge, DailyQuota, LogEntry, Receipt, Reservation
+    from modeltoll.records import Account, Caller, Charge, DailyQuota, LogEntry
+    from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
 __all__ = ["ValkeyLedger"]
 

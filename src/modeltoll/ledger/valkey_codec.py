@@ -8,7 +8,8 @@ import msgspec
 
 from modeltoll.errors import LedgerError
 from modeltoll.ledger.row_codec import LOG_COLUMNS, decode_account, decode_line
-from modeltoll.records import Caller, Standing
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,8 @@ import numpy as np
 from modeltoll.errors import CalibrationError
 from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
 from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
-from modeltoll.records import Leaks, Standing
+from modeltoll.records import Leaks
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     from modeltoll.pricing.conformal_tariff import ConformalTariff

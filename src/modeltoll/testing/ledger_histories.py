@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from modeltoll.ledger import settlement_math
-from modeltoll.records import RECEIPT_BYTES, Adjustment, Receipt, Reservation, Standing
+from modeltoll.settlement_records import RECEIPT_BYTES, Adjustment, Receipt, Reservation, Standing
 from modeltoll.testing.ledger_charges import NOW
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
-from modeltoll.records import Adjustment, Admission, Caller, Reservation, Standing
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Adjustment, Admission, Reservation, Standing
 from modeltoll.testing.ledger_charges import (
     MODEL,
     NOW,

@@ -30,17 +30,8 @@ from modeltoll.gateway.core.request import (
 from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
-from modeltoll.records import (
-    Account,
-    Adjustment,
-    Admission,
-    Answer,
-    Caller,
-    Charge,
-    Leaks,
-    LogEntry,
-    Work,
-)
+from modeltoll.records import Account, Answer, Caller, Charge, Leaks, LogEntry, Work
+from modeltoll.settlement_records import Adjustment, Admission
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
@@ -49,7 +40,8 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Assessment, Receipt, Toll
+    from modeltoll.records import Assessment, Toll
+    from modeltoll.settlement_records import Receipt
 
 __all__ = ["Gate"]
 

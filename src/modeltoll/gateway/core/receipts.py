@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from modeltoll.records import Receipt
+from modeltoll.settlement_records import Receipt
 
 if TYPE_CHECKING:
     import random

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Answer, Caller, Charge, MachineProfile, Receipt, Toll, Work
+    from modeltoll.records import Answer, Caller, Charge, MachineProfile, Toll, Work
+    from modeltoll.settlement_records import Receipt
 
 __all__ = [
     "ADMISSION",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from modeltoll.errors import LedgerError
 from modeltoll.gateway.core.receipts import RECEIPT_SECONDS, open_receipts, seal_receipt
 from modeltoll.pricing.tariff import new_account_share
-from modeltoll.records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
+from modeltoll.settlement_records import RECEIPT_BYTES, Adjustment, Admission, Receipt, Reservation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

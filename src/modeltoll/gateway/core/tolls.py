@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
     from modeltoll.gateway.core.request import GateRequest, GateRuntime
     from modeltoll.puzzle.puzzle import Puzzle
-    from modeltoll.records import Caller, Challenge, Receipt, Solution
+    from modeltoll.records import Caller, Challenge, Solution
+    from modeltoll.settlement_records import Receipt
 
 __all__ = ["AdmittedRequest", "TollContent", "admission_toll", "answer_toll", "redeem"]
 

@@ -13,7 +13,8 @@ from modeltoll.errors import ModeltollError, SettingsError
 from modeltoll.gateway.admin.api import schemas
 from modeltoll.gateway.callers.api_key_file import change_keys, read_keys, with_tier
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.records import Caller, Standing
+from modeltoll.records import Caller
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -33,7 +33,8 @@ from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader, Ledger
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.gateway.admin.dashboard.overview import FEW_CALLERS, ModelSnapshot, ViewOptions, overview
 from modeltoll.gateway.admin.security_headers import with_security_headers
-from modeltoll.records import Account, Caller, Standing
+from modeltoll.records import Account, Caller
+from modeltoll.settlement_records import Standing
 
 __all__ = ["dashboard_application"]
 

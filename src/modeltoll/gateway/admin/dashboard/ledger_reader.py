@@ -14,7 +14,8 @@ from modeltoll.gateway.admin.dashboard.log_tail import LogReads, LogTailReader, 
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import LogTail
-    from modeltoll.records import Account, Caller, Standing
+    from modeltoll.records import Account, Caller
+    from modeltoll.settlement_records import Standing
 
 __all__ = ["MAX_ACCOUNTS", "LedgerReader", "LedgerReads", "LedgerSnapshot"]
 

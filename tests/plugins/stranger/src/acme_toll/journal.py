@@ -9,7 +9,8 @@ from urllib.parse import SplitResult, unquote
 from modeltoll.errors import LedgerError, SettingsError
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LedgerSpec
-from modeltoll.records import Adjustment, Caller, LogEntry
+from modeltoll.records import Caller, LogEntry
+from modeltoll.settlement_records import Adjustment
 
 
 class JournalLedger(MemoryLedger):
