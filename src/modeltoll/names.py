@@ -1,4 +1,4 @@
-"""Names of puzzles, of the modes of a toll and of output kinds, each in one place. This module imports nothing."""
+"""Names of puzzles, of the modes of a toll and of output kinds and measures, each in one place. This module imports nothing."""
 
 SEALED, REDEEM = MODES = ("sealed", "redeem")
 
@@ -8,3 +8,8 @@ PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)  # those of the wire
 
 SCORE_KINDS = ("probabilities", "logits", "labels")  # output kinds with one row of scores per input
 EMBEDDINGS, TOKENS = "embeddings", "tokens"  # the other output kinds
+
+
+def clean_name(measure: str) -> str:
+    """The name under which a measure's leaks are recorded where it was fitted to private data without kinds."""
+    return f"{measure}:clean"

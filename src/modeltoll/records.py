@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from modeltoll.evidence_records import EvidenceState
+
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
@@ -128,10 +130,14 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaks:
-    """The leaks of one answer: ``values`` of shape (rows, measures), finite, >= 0, each in its measure's unit."""
+    """The leaks of one answer: ``values`` of shape (rows, measures), finite, >= 0, each in its measure's unit.
+
+    ``classes`` (rows,): the predicted class of each row; None where the answer has no scores.
+    """
 
     measures: tuple[str, ...]
     values: Floats
+    classes: Integers | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,30 +145,31 @@ class Assessment:
     """A tariff's assessment of the rows of one request, independent of the caller.
 
     ``factors`` (rows,): price of each row in units. ``rarest`` (rows,): smallest p-value of each row over the measures.
-    ``bins`` (rows, measures): histogram bin of each smoothed p-value, which the ledger counts.
+    ``cells`` (rows,): the cell of the smoothed p-values, which the ledger counts; all 0 where the tariff has no cells.
+    ``leaks``: what was assessed.
     """
 
     factors: Floats
     rarest: Floats
-    bins: Integers
+    cells: Integers
+    leaks: Leaks
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What one request adds to the accounts of its caller, in one atomic step.
 
-    ``leaks``: sum over the rows, per measure. ``bins``: per row one bin per measure. A row counts in the histogram only
-    if the account has not seen its fingerprint before. ``shape``: (measures, bins) of the histogram. ``tariff``:
-    identity of the tariff; counts and leaks of an account of another tariff restart from zero. ``at``: seconds since
-    the epoch.
+    ``leaks``: sum over the rows, per measure. ``cells``: the cell of each row, below ``cell_count``; empty where that is 0. A
+    row counts in a cell only if the account has not seen its fingerprint before. ``tariff``: identity of the tariff; the
+    evidence and leaks of an account of another tariff restart from zero. ``at``: seconds since the epoch.
     """
 
     model: str
     rows: int
     leaks: tuple[float, ...]
-    bins: tuple[tuple[int, ...], ...]
+    cells: tuple[int, ...]
     fingerprints: tuple[bytes, ...]
-    shape: tuple[int, int]
+    cell_count: int
     tariff: str
     at: float
 
@@ -171,11 +178,10 @@ class Charge:
 class Account:
     """The ledger's state of one caller of one model.
 
-    ``counts`` (measures, bins): p-value counts, which decay with age. ``rows``, ``requests``, ``leaks`` (per measure)
-    and ``work`` (reference seconds issued) are totals without decay. ``first_seen``, ``last_seen``: seconds since the
-    epoch. ``groups``: the accounts of the caller's groups in the order of ``caller.groups``, each over all callers of
-    the group; their ``work`` stays 0. ``settled_rows``: rows of the caller whose tolls were paid; from ``Admission``, not
-    stored with the account.
+    ``evidence``: counts of its fresh rows. ``rows``, ``requests``, ``leaks`` (per measure) and ``work`` (reference seconds
+    issued) are totals. ``first_seen``, ``last_seen``: seconds since the epoch. ``groups``: the accounts of the caller's
+    groups in the order of ``caller.groups``, each over all callers of the group; their ``work`` stays 0. ``settled_rows``:
+    rows of the caller whose tolls were paid; from ``Admission``, not stored with the account.
     """
 
     caller: Caller
@@ -183,7 +189,7 @@ class Account:
     rows: int
     requests: int
     leaks: tuple[float, ...]
-    counts: tuple[tuple[float, ...], ...]
+    evidence: EvidenceState
     work: float
     tariff: str
     first_seen: float
@@ -219,7 +225,8 @@ class LogEntry:
     """One line of the ledger's append-only log. The ledger adds the caller's hash; inputs and answers are not stored.
 
     ``at``: seconds since the epoch. ``leaks``: shape (rows, measures). ``rarest``: smallest p-value of each row.
-    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``.
+    ``mode``: ``sealed``, ``redeem``, ``shadow``, ``exempt``, ``free`` or ``prepaid``. ``classes``: the predicted class of
+    each row; empty where the answer has no scores. In shadow mode ``measures`` also has those fitted without kinds.
     """
 
     at: float
@@ -230,6 +237,7 @@ class LogEntry:
     rarest: tuple[float, ...]
     work: Work
     mode: str
+    classes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from modeltoll.records import Evidence, Floats
 
-__all__ = ["LARGEST_INPUT", "LeakMeasure", "input_width", "reads_inputs_alone"]
+__all__ = ["LARGEST_INPUT", "LeakMeasure", "clean_measure", "input_width", "reads_inputs_alone"]
 
 LARGEST_INPUT = 1e100  # magnitude of a number in a row of inputs; squares and their sums stay finite
 
@@ -17,7 +17,9 @@ class LeakMeasure(Protocol):
 
     A measure that reads inputs only may set the attribute ``inputs_alone`` to True. The gateway then computes it while
     it waits for the upstream. A measure of inputs may have the attribute ``input_width``, how many numbers a row must have;
-    the gateway then refuses other rows, and numbers above ``LARGEST_INPUT``, before it asks the upstream.
+    the gateway then refuses other rows, and numbers above ``LARGEST_INPUT``, before it asks the upstream. A measure that was
+    fitted with kinds of honest rows may have the attribute ``clean``: the same measure fitted without them, whose name is
+    ``names.clean_name(name)``. It prices the rows of callers under suspicion.
     """
 
     @property
@@ -33,6 +35,12 @@ class LeakMeasure(Protocol):
             AnswerError: the answer's scores are missing, of a wrong shape, or not of the declared kind.
             RequestError: the inputs are missing, of a wrong shape, or not finite.
         """
+
+
+def clean_measure(measure: LeakMeasure) -> LeakMeasure:
+    """The same measure fitted without kinds; the measure itself where it was fitted with none."""
+    clean: LeakMeasure | None = getattr(measure, "clean", None)
+    return measure if clean is None else clean
 
 
 def reads_inputs_alone(measure: LeakMeasure) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.records import Account, Caller, Charge, DailyQuota, DailyUsage, LogEntry
     from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation, Standing
 
@@ -29,7 +30,8 @@ class Ledger(Protocol):
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """Add a charge to the accounts of the caller and of its groups, and return them afterwards, in one atomic step.
 
-        Counts decay by age first. Rows whose fingerprint is in an account's sketch are not counted in that account.
+        Rows whose fingerprint is in an account's sketch are not counted in that account. A block of the evidence ends with
+        the charge in which it reaches its rows.
 
         Raises:
             LedgerError: the charge may or may not have been written; the answer must not be released.
@@ -63,10 +65,17 @@ class Ledger(Protocol):
     def derived_key(self, purpose: str) -> bytes:
         """A secret of 32 bytes for one purpose, the same for all gateways of this ledger, which must be open."""
 
-    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
-        """Add the issued work to the caller's account and an entry to the log, and adjust, in one atomic step.
+    async def bill(
+        self,
+        caller: Caller,
+        entry: LogEntry,
+        adjustment: Adjustment | None = None,
+        updates: Sequence[EvidenceUpdate] = (),
+    ) -> None:
+        """Add the issued work to the caller's account and an entry to the log, adjust and update, in one atomic step.
 
-        If the account does not exist (never charged, or reset since), only the log is written.
+        ``updates``: of the evidence of the caller's and its groups' accounts. If an account does not exist (never charged,
+        or reset since), nothing of it is written.
 
         Raises:
             LedgerError: the entry may or may not have been written.
@@ -86,10 +95,10 @@ class Ledger(Protocol):
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """The caller's usage on a day, or on the latest stored day if that is later."""
 
-    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
-        """The caller's account with those of its groups, counts decayed to the time ``at``; None if there is none."""
+    async def account(self, caller: Caller, model: str) -> Account | None:
+        """The caller's account with those of its groups; None if there is none."""
 
-    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+    async def largest(self, limit: int) -> Sequence[Account]:
         """The callers' accounts with the most work issued, largest first, without accounts of groups.
 
         Their ``caller`` has a name only: the ledger does not store tiers, groups and discounts.

@@ -10,6 +10,7 @@ from modeltoll.errors import AnswerError, CalibrationError
 if TYPE_CHECKING:
     import numpy as np
 
+    from modeltoll.evidence_records import Verdict
     from modeltoll.records import Account, Assessment, Caller, Floats, Leaks, Work
 
 __all__ = ["NEW_ACCOUNT_ROWS", "Tariff", "check_leak_values", "new_account_share"]
@@ -48,15 +49,15 @@ class Tariff(Protocol):
 
     @property
     def identity(self) -> str:
-        """A digest of all that counts and leaks in the ledger depend on; those of another identity are discarded."""
+        """A digest of all that evidence and leaks in the ledger depend on; those of another identity restart."""
 
     @property
     def measures(self) -> tuple[str, ...]:
         """The names of the measures that it prices, in the order of the columns of leaks."""
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(measures, bins) of the histogram that the ledger keeps per caller."""
+    def cell_count(self) -> int:
+        """The number of cells that the ledger counts rows in; 0 where the tariff keeps no evidence."""
 
     @property
     def unit_seconds(self) -> float:
@@ -66,12 +67,22 @@ class Tariff(Protocol):
         """The whole new-account toll of this caller in reference seconds, asked before the upstream is; 0 for none."""
 
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:
-        """Price each row independent of the caller. ``rng`` breaks ties among bins and does not affect the price.
+        """Price each row independent of the caller. ``rng`` breaks ties among cells and does not affect the price.
 
         Raises:
             CalibrationError: the leaks are of other measures than this tariff prices.
             AnswerError: a leak is negative or not finite; the answer must not be released.
         """
 
-    def work(self, assessment: Assessment, account: Account) -> Work:
-        """The work of the request, given the caller's account after the charge, without the new-account toll."""
+    def verdict(self, account: Account, logged_as: str = "") -> Verdict:
+        """What the evidence says of the caller, from its account after the charge; part of the bill.
+
+        ``logged_as``: the caller's pseudonym in the ledger's log, for callers whose own log is a kind.
+        """
+
+    def work(self, assessment: Assessment, account: Account, verdict: Verdict, clean: Floats | None = None) -> Work:
+        """The work of the request, without the new-account toll.
+
+        ``clean``: for a suspected caller the leaks (rows, measures) by the measures fitted without kinds; by default those
+        of the assessment.
+        """
