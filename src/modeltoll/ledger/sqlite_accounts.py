@@ -131,13 +131,15 @@ def add_work(caller: Caller, model: str, seconds: float, connection: sqlite3.Con
 def update(change: EvidenceUpdate, model: str, connection: sqlite3.Connection) -> None:
     """``account_math.updated`` for an account, if it exists."""
     if not change.folded:
-        connection.execute(_UPDATE, (change.log_evidence, change.account, model, change.tariff))
+        connection.execute(_UPDATE, (float(change.log_evidence), change.account, model, change.tariff))
         return
     found = connection.execute(_FIND, (change.account, model)).fetchone()
     if found is None or (before := _decode_account(found, Caller(change.account))).tariff != change.tariff:
         return
     after = account_math.updated(before, change).evidence
-    connection.execute(_FOLD, (after.log_evidence, after.finished_log, pack_finished(after.finished), found[0]))
+    connection.execute(
+        _FOLD, (float(after.log_evidence), float(after.finished_log), pack_finished(after.finished), found[0])
+    )
 
 
 def largest(limit: int, connection: sqlite3.Connection) -> list[Account]:
