@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from modeltoll.evidence_records import EvidenceState, Verdict
     from modeltoll.records import Account
 
-__all__ = ["LONG_STANDING_ROWS", "SuspectCounts", "SuspectMonitor"]
+__all__ = ["LONG_STANDING_ROWS", "SuspectCounts", "SuspectMonitor", "SuspectTerms"]
 
 log = logging.getLogger("modeltoll.gateway")
 
@@ -36,19 +36,24 @@ class SuspectCounts:
     long_standing: int
 
 
-class SuspectMonitor:
-    """The suspects of one model. ``clock`` gives seconds since the epoch.
+@dataclass(frozen=True, slots=True)
+class SuspectTerms:
+    """What a monitor of one model counts.
 
     ``log_threshold``: the log evidence from which on a caller is under suspicion. A caller with a key or token is of long
     standing ``long_standing_seconds`` after its first request, once ``LONG_STANDING_ROWS`` of its rows are settled.
     """
 
-    def __init__(
-        self, model: str, log_threshold: float, long_standing_seconds: float, clock: Callable[[], float]
-    ) -> None:
-        self._model = model
-        self._log_threshold = log_threshold
-        self._long_standing_seconds = long_standing_seconds
+    model: str
+    log_threshold: float
+    long_standing_seconds: float
+
+
+class SuspectMonitor:
+    """The suspects of one model. ``clock`` gives seconds since the epoch."""
+
+    def __init__(self, terms: SuspectTerms, clock: Callable[[], float]) -> None:
+        self.terms = terms
         self._clock = clock
         # By name, in the order of their latest requests under suspicion: when that was, minus infinity once it has ended.
         self._suspects: dict[str, float] = {}
@@ -65,20 +70,20 @@ class SuspectMonitor:
         self._suspects[name] = now
         if len(self._suspects) > _REMEMBERED:
             del self._suspects[next(iter(self._suspects))]
-        if not known and _stored_log_evidence(account.evidence) < self._log_threshold:
+        if not known and _stored_log_evidence(account.evidence) < self.terms.log_threshold:
             self._count(account, settled_rows, now)
 
     def _count(self, account: Account, settled_rows: int, now: float) -> None:
         """Count a caller that has come under suspicion."""
         self._new += 1
         seconds = now - account.first_seen
-        if account.caller.anonymous or seconds < self._long_standing_seconds or settled_rows < LONG_STANDING_ROWS:
+        if account.caller.anonymous or seconds < self.terms.long_standing_seconds or settled_rows < LONG_STANDING_ROWS:
             return
         self._long_standing += 1
         log.warning(
             "%s: %s has come under suspicion, %d days after its first request and after %d settled rows. If it is honest, "
             "its rows have changed: see modeltoll explain, declare a kind or renew its own. If not, its key may be stolen",
-            self._model,
+            self.terms.model,
             account.caller.name,
             seconds / _DAY,
             settled_rows,
