@@ -115,26 +115,3 @@ def test_settings_without_a_key_file_are_an_error_that_names_the_setting(folder)
     result = keys(folder, "list")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "callers.key_file: is not set" in result.stderr
-
-
-def test_a_caller_is_marked_as_known_honest_on_all_its_keys_and_no_others(folder):
-    run_ok(folder, "create", "alice", "--known-honest")
-    run_ok(folder, "create", "alice", "--another")
-    run_ok(folder, "create", "bob")
-    assert [line.known_honest for line in lines(folder)] == [True, False, False]
-    result = run_ok(folder, "mark", "alice", "--known-honest")
-    assert "alice: known honest" in result.stderr
-    assert [line.known_honest for line in lines(folder)] == [True, True, False]
-    run_ok(folder, "rotate", "alice", "--overlap", "0m")
-    assert lines(folder)[-1].known_honest, "a new key has the terms of the old one"
-    assert "honest" in run_ok(folder, "list").stdout
-    listed = json.loads(run_ok(folder, "list", "--json", "-").stdout)
-    assert [(line["name"], line["known_honest"]) for line in listed].count(("alice", True)) == 3
-    run_ok(folder, "mark", "alice", "--not-known-honest")
-    assert not any(line.known_honest for line in lines(folder))
-
-
-def test_a_mark_needs_a_caller_with_a_key_and_says_which_mark(folder):
-    run_ok(folder, "create", "bob")
-    assert keys(folder, "mark", "alice", "--known-honest").exit_code == 1
-    assert keys(folder, "mark", "bob").exit_code == 2

@@ -1,4 +1,4 @@
-"""The commands ``keys``: create, list, mark, rotate and revoke API keys in the key file, while gateways run."""
+"""The commands ``keys``: create, list, rotate and revoke API keys in the key file, while gateways run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["commands"]
 
 commands = typer.Typer(
     name="keys",
-    help="Create, list, mark, rotate and revoke API keys in the key file; running gateways read changes within seconds.",
+    help="Create, list, rotate and revoke API keys in the key file; running gateways read changes within seconds.",
     epilog="Example: modeltoll keys create modeltoll.yaml alice --tier discounted",
     no_args_is_help=True,
 )
@@ -59,9 +59,6 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
         ),
     ] = None,
     remark: Annotated[str, typer.Option("--note", help="Text to show in the list.")] = "",
-    known_honest: Annotated[
-        bool, typer.Option("--known-honest", help="Mark the caller as known honest; see 'keys mark'.")
-    ] = False,
     another: Annotated[bool, typer.Option("--another", help="Create the key even if NAME has one.")] = False,
 ) -> None:
     """Create an API key and print it on standard output. The key file holds only its hash, so it cannot be shown again."""
@@ -77,14 +74,7 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
     end = None if expires is None else _expiry(expires, now)
     try:
         line = api_key_file.KeyRecord(
-            name=name,
-            sha256=sha256,
-            tier=tier,
-            organisation=organisation,
-            created=now,
-            expires=end,
-            note=remark,
-            known_honest=known_honest,
+            name=name, sha256=sha256, tier=tier, organisation=organisation, created=now, expires=end, note=remark
         )
     except ValidationError as error:
         raise SettingsError(errors_of(error)) from None
@@ -95,7 +85,7 @@ def create(  # noqa: PLR0913  each is a choice of the operator's
 @commands.command("list", epilog="Example: modeltoll keys list modeltoll.yaml")
 @with_exit_codes
 def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
-    """List the keys with name, id, tier, organisation, expiry, and whether the caller is known to be honest. The keys themselves are not stored."""
+    """List the keys with name, id, tier, organisation and expiry. The keys themselves are not stored."""
     _, path = _owner(settings)
     from modeltoll.gateway.callers.api_key_file import read_keys  # noqa: PLC0415
 
@@ -106,30 +96,8 @@ def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
             json_file,
         )
     if json_file != "-":
-        headings = ("name", "id", "tier", "organisation", "created", "expires", "honest", "note")
+        headings = ("name", "id", "tier", "organisation", "created", "expires", "note")
         print_table(headings, [_key_cells(key, now) for key in document.keys])
-
-
-@commands.command(epilog="Example: modeltoll keys mark modeltoll.yaml alice --known-honest")
-@with_exit_codes
-def mark(
-    settings: SettingsFile,
-    name: Name,
-    *,
-    known_honest: Annotated[
-        bool, typer.Option("--known-honest/--not-known-honest", help="Whether the caller is known to be honest.")
-    ],
-) -> None:
-    """Mark a caller as known honest, or remove the mark, on all keys of a name.
-
-    'calibrate --known-honest' makes a kind of the rows that each marked caller has sent so far, for that caller alone.
-    """
-    _, path = _owner(settings)
-    from modeltoll.gateway.callers import api_key_file  # noqa: PLC0415
-
-    api_key_file.change_keys(path, lambda document: api_key_file.with_known_honest(document, name, known_honest))
-    state = "known honest; the next 'calibrate --known-honest' takes its log" if known_honest else "not known honest"
-    note.print(escape(f"{name}: {state}"), soft_wrap=True)
 
 
 @commands.command(epilog="Example: modeltoll keys revoke modeltoll.yaml alice")
@@ -205,7 +173,6 @@ def _key_cells(key: KeyRecord, now: datetime) -> tuple[str, ...]:
         escape(key.organisation or ""),
         f"{key.created:%Y-%m-%d}",
         f"{expires}, expired" if key.expired(now) else expires,
-        "known" if key.known_honest else "",
         escape(key.note),
     )
 

@@ -33,7 +33,6 @@ __all__ = [
     "draw_key",
     "read_keys",
     "with_key",
-    "with_known_honest",
     "with_new_key",
     "with_tier",
     "without_key",
@@ -58,7 +57,6 @@ class KeyRecord(SettingsPart):
     organisation: Person | None = None
     created: AwareDatetime
     expires: AwareDatetime | None = None
-    known_honest: bool = False
     note: str = Field("", max_length=200)
 
     @property
@@ -152,18 +150,6 @@ def with_key(document: KeyDocument, key: KeyRecord, *, another: bool = False) ->
 def with_tier(document: KeyDocument, name: str, tier: str) -> KeyDocument:
     """The document with all keys of the caller in that tier."""
     keys = [key.model_copy(update={"tier": tier}) if key.name == name else key for key in document.keys]
-    return document.model_copy(update={"keys": tuple(keys)})
-
-
-def with_known_honest(document: KeyDocument, name: str, known_honest: bool) -> KeyDocument:
-    """The document with all keys of the caller marked as known honest, or not so.
-
-    Raises:
-        KeyFileError: the caller has no key.
-    """
-    if all(key.name != name for key in document.keys):
-        raise KeyFileError(f"there is no key of {name}")
-    keys = [key.model_copy(update={"known_honest": known_honest}) if key.name == name else key for key in document.keys]
     return document.model_copy(update={"keys": tuple(keys)})
 
 
