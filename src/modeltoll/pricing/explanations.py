@@ -36,7 +36,7 @@ class MeasureReading:
 
     ``kinds``: the p-value among each kind by which the row is priced. ``decisive``: the name of the kind with the largest,
     which is ``p_value``. ``factor``: the mean of (1 - g) p^(-g) over the bin of p, from ``p_low`` to ``p_high``.
-    ``clean_leak``: by the measure fitted without kinds, with ``clean_p_value`` among all traffic and the factor at it.
+    ``clean_leak``: by the measure fitted without kinds, with ``clean_p_value`` among all traffic, and the factor at that.
     """
 
     measure: str
@@ -57,20 +57,22 @@ class MeasureReading:
 class RowExplanation:
     """The price of one row, without the new-account toll.
 
-    ``factor`` = (1 - ``numeraire_weight``) * ``rarity`` + ``numeraire_weight`` * ``numeraire``, where ``rarity`` is the
-    weighted mean of the measures' factors and ``numeraire`` the ratio of known strangers to honest kinds in the row's
-    ``cell``; its weight is 0 where no strangers are known. ``price_factor``: ``factor``, or where the surcharge of the
-    caller applies (``surcharged``) the largest of 1, ``factor`` and ``clean_factor``. It applies where the row's cell is
-    ``frequent`` among the caller's rows, or ``clean_rarest`` is below the limit. ``seconds`` = ``unit_seconds`` *
-    ``price_factor`` * max(``surcharge``, ``group_surcharge``) * ``markup`` * (1 - ``discount``). ``cell_bounds``: from
-    where to where the cell's smoothed p-values reach, for each of the ``coordinates``.
+    ``rarity``: the weighted mean of the measures' factors. ``cell_price``: that of the row's cell, by how much more often
+    known strangers fall into it than any honest caller; None where none are known. ``factor``: the mean of the two, or
+    ``own_factor`` where that is less: the weighted mean with p-values among the caller's own log too (None without one).
+
+    ``surcharged``: whether the caller's surcharge applies: its cell is one of those that speak against the caller
+    (``frequent``), or ``clean_rarest`` is below the limit. The row costs the larger one of ``price_factor`` * ``surcharge`` and
+    ``factor`` * ``group_surcharge`` units, where ``price_factor`` is ``factor``, or of a surcharged row the largest of that,
+    ``clean_factor`` and 1; and ``seconds`` = units * ``unit_seconds`` * ``markup`` * (1 - ``discount``). Both surcharges are 1
+    where they do not apply. ``cell_bounds``: the smoothed p-values of the cell, for each of the ``coordinates``.
     """
 
     readings: tuple[MeasureReading, ...]
     g: float
     rarity: float
-    numeraire: float
-    numeraire_weight: float
+    cell_price: float | None
+    own_factor: float | None
     factor: float
     rarest: float
     coordinates: tuple[str, ...]
@@ -80,12 +82,12 @@ class RowExplanation:
     clean_rarest: float
     frequent: bool
     surcharged: bool
+    price_factor: float
     surcharge: float
     group_surcharge: float
     markup: float
     discount: float
     unit_seconds: float
-    price_factor: float
     seconds: float
 
 
@@ -93,12 +95,14 @@ class RowExplanation:
 class TestReading:
     """One of the tests whose weighted mean is the evidence.
 
-    ``block_rows``: 0 for the test of all rows, else the rows after which a block ends. ``number``: of the current block,
-    from 1. ``rows``: those tested. ``log_evidence``: of them. ``weight``: of the current block in the evidence.
+    ``block_rows``: 0 for the test of all rows, else the rows after which a block ends. ``number``: of the block, from 1.
+    ``finished``: it has ended, and waits for its evidence to be added. ``rows``: those tested, with ``log_evidence``, which
+    has this ``weight`` in the whole.
     """
 
     block_rows: int
     number: int
+    finished: bool
     rows: int
     log_evidence: float
     weight: float
@@ -110,7 +114,7 @@ class CellReading:
 
     ``bounds``: of the smoothed p-values, for each coordinate. ``share``: of the caller's rows. ``honest``: the share under
     the fitted law, which includes the tolerance. ``log_ratio`` = ``rows`` * ln(``share`` / ``honest``): what the cell adds to
-    the evidence against the caller, or takes away where it is below 0.
+    the evidence against the caller, or takes away where it is below 0. ``against``: whether its share exceeds the honest one.
     """
 
     cell: int
@@ -119,11 +123,7 @@ class CellReading:
     share: float
     honest: float
     log_ratio: float
-
-    @property
-    def against(self) -> bool:
-        """Whether the cell speaks against the caller: its share of the rows exceeds the honest one."""
-        return self.share > self.honest
+    against: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +154,13 @@ class CallerExplanation:
     """The state of one caller of one model. Times are in seconds since the epoch.
 
     ``rows``: total. ``counted``: fresh rows since ``since``, at which the evidence began anew. ``log_evidence`` is the
-    logarithm of the weighted mean of ``tests``, of what the finished blocks (``finished_log``, None for none) and the
-    blocks to come add, and of what earlier tariffs left (``carried_log``, None for none; left out where the caller's own log
-    is a kind). At ``log_threshold`` = ln(1/alpha) suspicion starts. Then rows in cells ``against`` the caller, and rows
+    logarithm of the weighted mean of ``tests``, of what the ``finished_blocks`` (``finished_log``, None for nothing) and the
+    blocks to come add, and of what earlier tariffs left (``carried_log``, None for nothing; not counted where the caller's own
+    log is a kind). At ``log_threshold`` = ln(1/alpha) suspicion starts. Then rows in cells ``against`` the caller, and rows
     with clean p below ``rare_below``, cost ``surcharge`` times as much; or rows with p below ``group_rare_below``
     ``group_surcharge`` times, if that is more. ``own_kind``: the name of the kind made of the caller's own log, or None.
-    ``kinds``: nearest first. ``cells``: those with rows, strongest against the caller first. ``markup`` multiplies the
+    ``kinds``: nearest first. ``cells``: those with rows of the ``leading`` test, the one with the largest
+    share of the evidence, strongest against the caller first. ``markup`` multiplies the
     price of rows; ``discount`` is taken off it, and is 0 under suspicion. ``entry_units``: the part of the new-account toll
     that is not paid; requests with ``entry_rows`` rows together owe it.
     """
@@ -174,6 +175,7 @@ class CallerExplanation:
     work_seconds: float
     own_kind: str | None
     tests: tuple[TestReading, ...]
+    leading: TestReading
     finished_blocks: int
     finished_log: float | None
     carried_log: float | None
