@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.bench.honest.distribution_shifts import DECLARED, KINDS, ORDINARY
+from modeltoll.bench.honest.distribution_shifts import DECLARED, KINDS, ORDINARY, UNDECLARED
 from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger import account_math
 from modeltoll.pricing.leak_samples import select_measures
@@ -48,7 +48,7 @@ class Workload:
     """Rows of one kind (a name in ``KINDS``), or of all declared kinds (``mixture of kinds``, ``switching kinds``).
 
     ``predicted``: the class that the caller sends alone. ``drawn``: the number of rows to draw from the recorded ones, with
-    replacement; 0: each recorded row once. ``declared``: whether the operator declares this kind, or knows this class.
+    replacement; 0: each recorded row once.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Workload:
     @property
     def declared(self) -> bool:
         """Whether the operator promises this caller its price: its rows are of declared kinds, or of one class."""
-        return self.kind in {_MIXTURE, _SWITCHING, *DECLARED}
+        return self.kind not in UNDECLARED
 
     def rows(self, kinds: Mapping[str, Rows], rng: np.random.Generator) -> Rows | None:
         """Its rows, from recorded ``kinds`` of honest rows with classes; None where there are none of its kind or class."""
-        declared = [kinds[name] for name in DECLARED if name in kinds]
+        declared = [kinds[name] for name in (ORDINARY, *DECLARED) if name in kinds]
         if self.kind == _MIXTURE:
             return mixed_rows(declared, self.drawn, rng)
         if self.kind == _SWITCHING:
