@@ -20,6 +20,7 @@ from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import CalibrationTerms, FitSamples, RowCosts, fit_with_rows_held_back
 from modeltoll.pricing.kinds import DECLARED, KindSample, StrangerSample
 from modeltoll.pricing.leak_samples import select_measures, with_clean
+from modeltoll.pricing.rehearsal import raise_rho0
 from modeltoll.pricing.published_tariff import PublishedTariff, PublishedTerms, StandardLine
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.pricing.unpriced_tariff import UnpricedTariff
@@ -60,6 +61,7 @@ DEFAULT_MEASURES = (
 )
 _WEIGHTS = {DEFAULT_MEASURES: (1 / 3, 2 / 3)}
 _GATE_SECONDS = 1.03e-3  # own_p50_ms of results/benchmarks/bench_gateway.json; it includes measuring the entropy
+_COORDINATES = 2  # of the cells, at most; of more measures the tariff chooses two
 _ROWS_PER_STEP = 1000  # a row of the authors' traces
 _PUBLISHED_BASES = {"pknn-eps": 1.05, "pknn-eps mnist": 1.18}  # Dziedzic et al. 2022; PATE's is the default
 
@@ -172,10 +174,14 @@ def _conformal_toll(name: str, terms: ConformalTerms, baseline: Baseline, choice
         choice.target,
         _samples(baseline, terms, measures, choice.foreign),
         RowCosts(undefended_seconds=times.undefended, gate_seconds=times.gate),
-        CalibrationTerms(weights=_WEIGHTS.get("+".join(choice.measures)), suspicion=SuspicionTerms(rho=terms.rho)),
+        CalibrationTerms(
+            weights=_WEIGHTS.get("+".join(choice.measures)),
+            suspicion=SuspicionTerms(rho=terms.rho),
+            coordinates=measures if len(measures) <= _COORDINATES else (),
+        ),
         CalibrationProvenance("unseen images of the bench"),
     )
-    calibration = raise_rho0(fit).calibration if terms.raised else fit.calibration
+    calibration = raise_rho0(fit.calibration, fit.held_back)[0] if terms.raised else fit.calibration
     tariff = ConformalTariff(calibration)
     toll = ConformalBatchTariff(tariff, baseline.measures, name, DEFAULT_CREDIT.at)
     return TollOnTarget(toll, tariff, times, measures, calibration=calibration)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from modeltoll.names import clean_name
 from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
-from modeltoll.pricing.leak_samples import leak_columns, select_measures
+from modeltoll.pricing.leak_samples import clean_values, leak_columns, select_measures
 from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
 from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.records import Leaks
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from modeltoll.records import Bools, Caller, Floats
     from modeltoll.simulation.traffic import Traffic
 
-__all__ = ["BatchCharges", "BatchTariff", "ConformalBatchTariff", "PublishedBatchTariff", "clean_values"]
+__all__ = ["BatchCharges", "BatchTariff", "ConformalBatchTariff", "PublishedBatchTariff"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,18 +45,6 @@ class BatchTariff(Protocol):
 
     def settlement(self, caller: Caller) -> SettlementTerms | None:
         """How the tolls of these accounts are settled; None where tolls may be thrown away at no cost."""
-
-
-def clean_values(leaks: Leaks, measures: tuple[str, ...]) -> Floats | None:
-    """The leaks (rows, measures) by the measures fitted without kinds; None where none of them was recorded.
-
-    A measure that was fitted without kinds only has its usual leaks.
-    """
-    clean = [clean_name(name) if clean_name(name) in leaks.measures else name for name in measures]
-    if tuple(clean) == measures:
-        return None
-    values: Floats = leaks.values[:, leak_columns(leaks.measures, tuple(clean))]
-    return values
 
 
 @dataclass(frozen=True, slots=True)

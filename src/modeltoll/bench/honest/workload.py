@@ -10,10 +10,9 @@ import numpy as np
 from modeltoll.bench.honest.distribution_shifts import DECLARED, KINDS, ORDINARY, UNDECLARED
 from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger import account_math
-from modeltoll.pricing.leak_samples import select_measures
+from modeltoll.pricing.leak_samples import clean_values, select_measures
 from modeltoll.pricing.tariff import new_account_share
 from modeltoll.records import Assessment, Charge, Leaks
-from modeltoll.simulation.batch_tariffs import clean_values
 from modeltoll.simulation.scenarios import mixed_rows, switching_rows
 from modeltoll.simulation.traffic import draw_rows
 
@@ -61,6 +60,11 @@ class Workload:
     def declared(self) -> bool:
         """Whether the operator promises this caller its price: its rows are of declared kinds, or of one class."""
         return self.kind not in UNDECLARED
+
+    @property
+    def shown(self) -> bool:
+        """Whether charts show it: a recorded kind in requests of one row; tables show all."""
+        return self.pattern.rows == 1 and not self.drawn and self.predicted is None
 
     def rows(self, kinds: Mapping[str, Rows], rng: np.random.Generator) -> Rows | None:
         """Its rows, from recorded ``kinds`` of honest rows with classes; None where there are none of its kind or class."""
