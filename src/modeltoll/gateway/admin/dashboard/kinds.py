@@ -111,14 +111,16 @@ def _day_sums(day: DayLog, assessment: Assessment) -> tuple[dict[str, int], dict
 def _view(
     lines: tuple[KindLine, ...], counted: int, day: DayLog, tariff: ConformalTariff, reading: DriftReading | None
 ) -> KindsView:
-    """"As calibrated" is said only where every caller can be honest, no kind is too dear, and the whole has not drifted."""
+    """ "As calibrated" is said only where every caller can be honest, no kind is too dear, and the whole has not drifted."""
     tolerated = 1.0 + tariff.calibration.suspicion.rho
     suspected = sum(line.suspects for line in lines)
     suspected_today = len(set(day.callers[day.suspected].tolist()))
     dear = [line for line in lines if line.rows >= _ENOUGH_ROWS and (line.mean_units or 0.0) > tolerated]
     if suspected or suspected_today:
         number = max(suspected, suspected_today)
-        return KindsView(lines, f"{number} {'caller is' if number == 1 else 'callers are'} unlike every kind", False, True)
+        return KindsView(
+            lines, f"{number} {'caller is' if number == 1 else 'callers are'} unlike every kind", False, True
+        )
     if dear:
         return KindsView(lines, f"dearer than calibrated: {', '.join(line.name for line in dear)}", False, True)
     if reading is not None and reading.drifted:
