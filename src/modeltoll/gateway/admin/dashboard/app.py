@@ -129,7 +129,7 @@ class _Pages:
             day = await asyncio.to_thread(ledger.tail.day, model.name, snapshot.measures)
             if account is None and hashed not in day.hashes and standing in (None, Standing()):
                 return self._not_found("The ledger has no such caller of this model.")
-            view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff)
+            view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff, standing)
             context = {"model": model, "view": view, "error": "", "name": name, "at": ledger.at, "standing": standing}
             return await asyncio.to_thread(self._page, "caller.html.j2", context, 200)
 
@@ -157,7 +157,9 @@ class _Pages:
         """Call it in the event loop, in which the gate updates the drift monitor."""
         drift = model.drift_state.reading() if model.drift_state else None
         at = ledger.at if ledger else self._clock()
-        return ModelSnapshot(model.name, model.tariff.measures, at, ledger, model.tariff_in_force, drift)
+        return ModelSnapshot(
+            model.name, model.tariff.measures, at, ledger, model.tariff_in_force, drift, model.long_standing_seconds
+        )
 
     async def _read(self) -> tuple[LedgerSnapshot | None, str]:
         """The snapshot, or the ledger's error."""
