@@ -1,4 +1,4 @@
-"""Measures the leaks and times of honest rows, by sending them to the running model server."""
+"""Fits a tariff to rows that are sent to the running model server, and measures the gateway's own time with it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from modeltoll import wire
 from modeltoll.errors import CalibrationError, SettingsError
@@ -29,7 +27,7 @@ from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
 from modeltoll.gateway.setup.honest_rows import CalibrationInputs
-from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
+from modeltoll.gateway.setup.measured_rows import HonestSample, measure_rows, sample_rows
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
 from modeltoll.leak.registry import INPUTS, MEASURES
 from modeltoll.ledger.from_url import ledger_from_url
@@ -64,85 +62,7 @@ _KEY = "calibration"  # of the caller whose rows measure the gateway's own time
 _CALLER = CallerIdentifier({hash_key(_KEY): Caller(f"key:{_KEY}")}, anonymous=False)
 _CALLER_HEADERS = {"X-Api-Key": _KEY, wire.ACCEPT_HEADER: wire.format_accept(wire.Accept(receipts=True))}
 _UNBOUNDED = Credit(1e9, 1.0)  # so that no row waits for admission, though no toll is paid
-_WARM_UP = 20
 _TIMED_REQUESTS = 100
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HonestSample:
-    """The leaks of honest rows, and the seconds that each took, (rows,), with one row in each request."""
-
-    model: str
-    leaks: Leaks
-    seconds: Floats
-    requests: tuple[bytes, ...] = field(repr=False)
-
-    @property
-    def undefended_seconds(self) -> float:
-        """The median time of one row without a gateway."""
-        return float(np.median(self.seconds))
-
-
-async def measure_rows(
-    served_model: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
-) -> HonestSample:
-    """Send honest rows, (rows, dimensions), to the model server, one at a time.
-
-    Raises:
-        UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
-        CalibrationError: it refused a row, or the protocol or a measure failed.
-    """
-    requests = await _requests(served_model, upstream, inputs)
-    for body in requests[:_WARM_UP]:
-        await upstream.predict(served_model.infer_path, body)
-    seconds, leaks = [], []
-    for done, body in enumerate(requests, start=1):
-        begin = time.perf_counter()
-        answer = await upstream.predict(served_model.infer_path, body)
-        seconds.append(time.perf_counter() - begin)
-        leaks.append(_leaks_of(served_model, body, answer, done))
-        if progress is not None:
-            progress(done, len(requests))
-    return HonestSample(served_model.service.model, _stacked(leaks), np.array(seconds), tuple(requests))
-
-
-async def _requests(served_model: ServedModel, upstream: Upstream, inputs: Floats) -> list[bytes]:
-    """One request per row."""
-    described = served_model.metadata_path
-    metadata = b"" if described is None else (await upstream.fetch(described)).body
-    with plugin_exceptions(served_model):
-        return [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
-
-
-def _leaks_of(served_model: ServedModel, body: bytes, answer: Answer, row: int) -> Leaks:
-    if answer.status != _ANSWERED:
-        reason = served_model.protocol.error_text(answer)
-        raise CalibrationError(f"the model server refused row {row} with status {answer.status}: {reason}")
-    with plugin_exceptions(served_model):
-        parsed = served_model.read(body)
-        return served_model.leaks(parsed, answer, clean=True)
-
-
-def _stacked(leaks: Sequence[Leaks]) -> Leaks:
-    """The leaks of several answers as those of one."""
-    classes = [each.classes for each in leaks if each.classes is not None]
-    values = np.vstack([each.values for each in leaks])
-    return Leaks(leaks[0].measures, values, np.concatenate(classes) if len(classes) == len(leaks) else None)
-
-
-async def _sampled(
-    served_model: ServedModel, upstream: Upstream, rows: RowsToSend, progress: Callable[[int], None]
-) -> Leaks:
-    """The leaks of rows that are not timed. Raises as ``measure_rows`` does, with the name of the rows."""
-    leaks = []
-    for done, body in enumerate(await _requests(served_model, upstream, rows.make()), start=1):
-        answer = await upstream.predict(served_model.infer_path, body)
-        try:
-            leaks.append(_leaks_of(served_model, body, answer, done))
-        except CalibrationError as error:
-            raise CalibrationError(f"{rows.name}: {error}") from error
-        progress(done)
-    return _stacked(leaks)
 
 
 async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
@@ -247,7 +167,7 @@ async def fit_model(
     async with _opened(settings, model) as (served_model, upstream):
         timed = None if progress is None else (lambda done, _: progress(done, sent.rows))
         observation = await measure_rows(served_model, upstream, sent.honest, timed)
-        sampled = await _all_sampled(served_model, upstream, (*sent.kinds, *sent.strangers), _after(progress, sent))
+        sampled = await sample_rows(served_model, upstream, (*sent.kinds, *sent.strangers), _after(progress, sent))
         kinds = [KindSample(rows.name, DECLARED, sampled[place]) for place, rows in enumerate(sent.kinds)]
         strangers = [
             StrangerSample(rows.name, sampled[place], rows.generic)
@@ -298,23 +218,7 @@ async def sample_leaks(
 ) -> tuple[Leaks, ...]:
     """The leaks of rows that are sent to the running model server, in order; raises as ``fit_model``."""
     async with _opened(settings, model) as (served_model, upstream):
-        return await _all_sampled(served_model, upstream, rows, progress)
-
-
-async def _all_sampled(
-    served_model: ServedModel, upstream: Upstream, rows: Sequence[RowsToSend], progress: Progress | None
-) -> tuple[Leaks, ...]:
-    total, before, leaks = sum(each.count for each in rows), 0, []
-    for each in rows:
-        start = before
-
-        def report(done: int, start: int = start) -> None:
-            if progress is not None:
-                progress(start + done, total)
-
-        leaks.append(await _sampled(served_model, upstream, each, report))
-        before += each.count
-    return tuple(leaks)
+        return await sample_rows(served_model, upstream, rows, progress)
 
 
 @asynccontextmanager
