@@ -110,7 +110,7 @@ class _Search:
         self._slack = np.full(len(shares), _SLACK)
         self._damping, self._gap = np.ones(len(shares)), np.full(len(shares), np.inf)
         self._duals: Floats | None = None  # of w >= 0
-        self._dual_of_sum = np.zeros(len(shares))
+        self._dual_of_sum = np.ones(len(shares))
 
     def keep(self, chosen: Bools) -> None:
         """Go on with these histograms only."""
@@ -127,12 +127,19 @@ class _Search:
         scarcity = np.maximum(self._ratios, multiplier)  # share / law, where there are rows
         self._gradient = np.maximum(self._ratios - multiplier, 0.0) @ self._caps.T
         self._most = self._multiplier + self._gradient.max(axis=1)
-        gap = np.maximum(np.log(self._most), 0.0)
+        most = np.minimum(self._most, self._most_at(scarcity, self._dual_of_sum))
+        gap = np.maximum(np.log(most), 0.0)
         self._damping = np.where(
             gap >= self._gap, np.maximum(0.5 * self._damping, _LEAST_DAMPING), np.minimum(2.0 * self._damping, 1.0)
         )
         self._gap = gap
         return self._entropy - _sum_log(self._shares, scarcity), gap, self._shares / scarcity
+
+    def _most_at(self, scarcity: Floats, multiplier: Floats) -> Floats:
+        """Upper bound of sum share_k p_k / law_k over P, from any multiplier of the sum."""
+        over = np.where(self._shares > 0.0, np.maximum(scarcity - multiplier[:, None], 0.0), 0.0)
+        most: Floats = multiplier + (over @ self._caps.T).max(axis=1)
+        return most
 
     def step(self) -> None:
         """To the next weights."""
@@ -165,7 +172,6 @@ class _Search:
         length = self._damping * _longest(change, weights)
         dual_length = self._damping * _longest(dual_change, duals)
         target = multiplier + bend * (slopes * change).sum(axis=1)
-        self._dual_of_sum = np.where(uncapped, multiplier, np.maximum(self._dual_of_sum, multiplier))
         self._dual_of_sum += dual_length * (target - self._dual_of_sum)
         weights = weights + length[:, None] * change
         self._weights = weights / weights.sum(axis=1, keepdims=True)
