@@ -101,10 +101,10 @@ class FailingLedger(MemoryLedger):
     async def charge(self, *arguments):
         return await self._step("charge", super().charge(*arguments))
 
-    async def bill(self, caller, entry, adjustment=None):
+    async def bill(self, caller, entry, adjustment=None, updates=()):
         async def noted():
             self.adjustment = adjustment
-            await super(FailingLedger, self).bill(caller, entry, adjustment)
+            await super(FailingLedger, self).bill(caller, entry, adjustment, updates)
 
         await self._step("bill", noted())
 
