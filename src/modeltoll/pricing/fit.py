@@ -136,6 +136,8 @@ def fit_with_rows_held_back(
     terms, split = terms or CalibrationTerms(), split or HoldoutSplit()
     samples = leaks if isinstance(leaks, FitSamples) else FitSamples(leaks)
     check_shape(samples.honest)
+    named = samples.callers is None or len(samples.callers) == len(samples.honest.values)
+    require(named, "there must be one caller per row")
     warnings = check_honest(select_measures(samples.honest, samples.measures))
     for kind in samples.kinds:
         check_kind(kind.name, kind.leaks)
