@@ -13,7 +13,7 @@ from modeltoll.bench.defences.prada import Prada
 from modeltoll.bench.defences.registry import DEFENCES, make_defence, make_detector
 from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
-from modeltoll.bench.honest.distribution_shifts import KINDS, jittered
+from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
 from modeltoll.testing.bench_plugins import check_defence, check_detector, check_evasion, check_kind, check_victim
 
 RNG = np.random.default_rng(0)
@@ -81,14 +81,16 @@ def test_only_digits_of_28_pixels_have_other_digits():
     assert kind(DIGITS_28, RNG).x.shape == (1797, 28, 28)
 
 
-def test_rows_of_a_table_are_not_rotated_blurred_or_darkened():
+def test_a_table_has_the_kinds_of_tables_and_an_image_those_of_images():
     table = Images(RNG.random((5, 1, 30)), np.arange(5))
-    assert [name for name, kind in KINDS.items() if kind(table, RNG) is None] == [
-        "blurred",
-        "rotated",
-        "dark",
-        "other digits",
-    ]
+    of_tables = {"jittered columns", "missing values", "rescaled"}
+    assert {name for name, kind in KINDS.items() if kind(table, RNG) is not None} == {
+        ORDINARY,
+        "rare class",
+        "noisy",
+        *of_tables,
+    }
+    assert {name for name, kind in KINDS.items() if kind(COLOURS, RNG) is None} == {*of_tables, "other digits"}
 
 
 def test_jittered_copies_stay_within_a_grey_step():

@@ -174,7 +174,7 @@ class Calibration:
         cells = self.cells
         if not self.kinds:
             counts = independent_counts(cells, self.honest_rows)
-            object.__setattr__(self, "kinds", (FittedKind(ALL_TRAFFIC, ALL_TRAFFIC, counts),))
+            object.__setattr__(self, "kinds", (FittedKind(ALL_TRAFFIC, "all traffic", counts),))
         _check_kinds(self.kinds, count, cells.count)
         _check_classes(self.priced_classes, count)
         _check_names("strangers", [stranger.name for stranger in self.strangers])
@@ -221,7 +221,9 @@ def default_coordinates(
     one of the two: the two heaviest, in the order of ``measures``.
     """
     heaviest = sorted(range(len(measures)), key=lambda place: (-weights[place], place))
-    answers, inputs = ([place for place in heaviest if (measures[place] in of_inputs) is read] for read in (False, True))
+    answers, inputs = (
+        [place for place in heaviest if (measures[place] in of_inputs) is read] for read in (False, True)
+    )
     chosen = [answers[0], inputs[0]] if answers and inputs else sorted(heaviest[:_COORDINATES])
     return tuple(measures[place] for place in chosen)
 

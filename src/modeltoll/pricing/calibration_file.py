@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from modeltoll.pricing.calibration import (
     NewAccountToll,
     PricedClass,
 )
-from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, DECLARED, FittedKind, FittedStranger
+from modeltoll.pricing.kinds import FittedKind, FittedStranger
 from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.pricing.validation import CalibrationReport
@@ -38,7 +38,12 @@ __all__ = [
 FORMAT = "modeltoll-calibration"
 VERSION = 2
 _REMEDY = "make a new one with 'modeltoll calibrate'"
-_ROLES = (ALL_TRAFFIC, DECLARED, CLASS, CALLER)
+_ROLES: dict[str, Literal["all traffic", "declared", "class", "caller"]] = {
+    "all traffic": "all traffic",
+    "declared": "declared",
+    "class": "class",
+    "caller": "caller",
+}
 _LARGEST_COUNT = 2**53
 
 
@@ -140,11 +145,10 @@ def _counts(members: StrictObject) -> Integers:
 
 def _kind(members: StrictObject) -> FittedKind:
     name, role, label = (members.text(member) for member in ("name", "role", "label"))
-    known = next((each for each in _ROLES if each == role), None)
-    if known is None:
+    if role not in _ROLES:
         raise members.fault("role", f"must be one of {', '.join(_ROLES)}")
     scores = None if members.null("scores") else _scores(members, "scores")
-    kind = FittedKind(name, known, _counts(members), scores, label)
+    kind = FittedKind(name, _ROLES[role], _counts(members), scores, label)
     members.done()
     return kind
 

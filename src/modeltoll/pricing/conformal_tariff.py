@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConformalTariff", "price_factors"]
 
-_SMALL_BATCH_ROWS = 8
+_SMALL_BATCH_ROWS = 32
 _NUMERAIRE_SHARE = 0.5  # of the price, where strangers are known
 
 
@@ -56,7 +56,9 @@ class ConformalTariff:
         kinds = [kind for kind in calibration.kinds if kind.role != CALLER]
         self.suspicion = Suspicion(self.cells, kinds, calibration.strangers, calibration.suspicion)
         self._own = {kind.name: kind for kind in calibration.kinds if kind.role == CALLER}
-        self._own_ranks = {name: SampleRanks(kind.scores) for name, kind in self._own.items() if kind.scores is not None}
+        self._own_ranks = {
+            name: SampleRanks(kind.scores) for name, kind in self._own.items() if kind.scores is not None
+        }
         clean = calibration.clean_scores
         self._clean = self.row_prices.all_traffic if clean is None else SampleRanks(clean)
         self.cell_prices = self._numeraire(kinds)
@@ -96,13 +98,22 @@ class ConformalTariff:
             return self._assess_small_batch(leaks, rounded.tolist(), uniforms.tolist())
         p_values = self.row_prices.p_values(rounded, leaks.classes)
         above, at_least = self._among_all_traffic(rounded)
+        smoothed = (above + uniforms * (1 + at_least - above)) / (self.calibration.honest_rows + 1)
+        factors = self._factors(p_values, above, at_least)
+        return Assessment(factors, p_values.min(axis=1, initial=1.0), self.cells.of(smoothed), leaks)
+
+    def factors(self, leaks: Leaks) -> Floats:
+        """The factor of each row, (rows,), as in ``assess``."""
+        rounded = rounded_leaks(check_leak_values(leaks, self.measures))
+        return self._factors(self.row_prices.p_values(rounded, leaks.classes), *self._among_all_traffic(rounded))
+
+    def _factors(self, p_values: Floats, above: Integers, at_least: Integers) -> Floats:
         factors = self.row_prices.factors(p_values)
+        if self.cell_prices is None:
+            return factors
         steps = self.calibration.honest_rows + 1
-        if self.cell_prices is not None:
-            prices = self.cell_prices.of(above / steps, (at_least + 1) / steps)
-            factors = (1.0 - _NUMERAIRE_SHARE) * factors + _NUMERAIRE_SHARE * prices
-        cells = self.cells.of((above + uniforms * (1 + at_least - above)) / steps)
-        return Assessment(factors, p_values.min(axis=1, initial=1.0), cells, leaks)
+        prices = self.cell_prices.of(above / steps, (at_least + 1) / steps)
+        return (1.0 - _NUMERAIRE_SHARE) * factors + _NUMERAIRE_SHARE * prices
 
     def _assess_small_batch(self, leaks: Leaks, rounded: list[list[int]], uniforms: list[list[float]]) -> Assessment:
         """``assess`` without arrays: for few rows several times as fast, with bit for bit the same result."""
@@ -234,4 +245,4 @@ def _with_cell_price(factor: float, price: float) -> float:
 
 def price_factors(calibration: Calibration, leaks: Leaks) -> Floats:
     """The price of each row in units, (rows,), without surcharges. Raises as ``ConformalTariff.assess`` does."""
-    return ConformalTariff(calibration).assess(leaks, np.random.default_rng(0)).factors
+    return ConformalTariff(calibration).factors(leaks)

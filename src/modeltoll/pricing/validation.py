@@ -12,9 +12,20 @@ from modeltoll.errors import CalibrationError
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Leaks
 
-__all__ = ["MINIMUM_ROWS", "CalibrationReport", "check_honest", "require", "validate"]
+__all__ = [
+    "MINIMUM_KIND_ROWS",
+    "MINIMUM_ROWS",
+    "CalibrationReport",
+    "bootstrap_interval",
+    "check_honest",
+    "check_kind",
+    "require",
+    "side_of_one",
+    "validate",
+]
 
 MINIMUM_ROWS = 200
+MINIMUM_KIND_ROWS = 50
 _RESAMPLES = 1000
 _KEPT_FACTORS = 512
 
@@ -71,11 +82,39 @@ def check_honest(leaks: Leaks) -> tuple[str, ...]:
     return (warning,)
 
 
+def check_kind(name: str, leaks: Leaks) -> None:
+    """Check the leaks of a kind or a stranger before a fit.
+
+    Raises:
+        CalibrationError: fewer than ``MINIMUM_KIND_ROWS`` rows, or leaks that are not finite and >= 0.
+    """
+    rows = len(leaks.values)
+    require(rows >= MINIMUM_KIND_ROWS, f"{rows} rows of {name!r} are too few; give {MINIMUM_KIND_ROWS} or more")
+    valid = bool(np.isfinite(leaks.values).all()) and bool((leaks.values >= 0.0).all())
+    require(valid, f"some rows of {name!r} have a leak that is negative or not finite")
+
+
+def bootstrap_interval(factors: Floats, rng: np.random.Generator) -> tuple[float, float]:
+    """The 95 % interval of the mean of ``factors`` (rows,), by a percentile bootstrap."""
+    rows = len(factors)
+    means = [factors[rng.integers(rows, size=rows)].mean() for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def side_of_one(low: float, high: float) -> str:
+    """On which side of "at most 1 unit" the interval of a mean price lies, in words."""
+    if high <= 1.0:
+        return "at most 1: kept"
+    if low > 1.0:
+        return "above 1: broken"
+    return "1 lies within: kept as far as these rows can tell"
+
+
 def validate(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:
     """Report on rows held back, from their ``factors`` (rows,) under the final tariff; ``rng`` is for the bootstrap."""
     rows = len(factors)
-    means = [factors[rng.integers(rows, size=rows)].mean() for _ in range(_RESAMPLES)]
-    low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
+    low, high = bootstrap_interval(factors, rng)
     shares = (0.5, 0.95, 0.99, 0.999)
     waits = unit_seconds * np.quantile(factors, shares, method="higher")
     warning = (

@@ -15,8 +15,7 @@ from modeltoll.records import Account, Assessment, Caller, Leaks
 
 if TYPE_CHECKING:
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.evidence_records import EvidenceState
-from modeltoll.records import Work
+    from modeltoll.records import Work
 
 __all__ = ["check_tariff", "new_account"]
 
@@ -98,11 +97,11 @@ def _check_rows_are_independent(tariff: Tariff, leaks: Leaks, whole: Assessment,
     """A row's price depends neither on the other rows, nor on their order, nor on the generator."""
     before = leaks.values.copy()
     order = np.random.default_rng(seed).permutation(len(before))
-    shuffled = tariff.assess(_rows(leaks, order), np.random.default_rng(seed + 1))
+    shuffled = tariff.assess(leaks.rows(order), np.random.default_rng(seed + 1))
     assert np.array_equal(shuffled.factors, whole.factors[order])
     assert np.array_equal(shuffled.rarest, whole.rarest[order])
     for index in range(len(before)):
-        single = tariff.assess(_rows(leaks, np.array([index])), np.random.default_rng(seed + 2))
+        single = tariff.assess(leaks.rows(np.array([index])), np.random.default_rng(seed + 2))
         assert single.factors[0] == whole.factors[index]
         assert single.rarest[0] == whole.rarest[index]
     again = tariff.assess(leaks, np.random.default_rng(seed))
@@ -110,11 +109,6 @@ def _check_rows_are_independent(tariff: Tariff, leaks: Leaks, whole: Assessment,
         "the same generator gives different cells"
     )
     assert np.array_equal(leaks.values, before), "the tariff changed the leaks"
-
-
-def _rows(leaks: Leaks, places: Integers) -> Leaks:
-    classes = None if leaks.classes is None else leaks.classes[places]
-    return Leaks(leaks.measures, leaks.values[places], classes)
 
 
 def _check_refusals(tariff: Tariff, leaks: Leaks, rng: np.random.Generator) -> None:
@@ -140,7 +134,7 @@ def _price_requests(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[in
     """The work of each request if the rows are sent in requests of these sizes, in order."""
     account, works, start = new_account(tariff, caller), [], 0
     for size in sizes:
-        part = _rows(leaks, np.arange(start, start + size))
+        part = leaks.rows(np.arange(start, start + size))
         account, start = _charged(account, part), start + size
         assessment = tariff.assess(part, np.random.default_rng(seed))
         works.append(tariff.work(assessment, account, tariff.verdict(account)))
@@ -186,9 +180,9 @@ def _check_verdict(tariff: Tariff, leaks: Leaks) -> None:
             with pytest.raises(CalibrationError):
                 tariff.verdict(mixed)
     assessment = tariff.assess(leaks, np.random.default_rng(0))
-    assert tariff.work(assessment, account, verdict, leaks.values.copy()) == tariff.work(assessment, account, verdict), (
-        "clean leaks change the price of a caller who is not suspected"
-    )
+    assert tariff.work(assessment, account, verdict, leaks.values.copy()) == tariff.work(
+        assessment, account, verdict
+    ), "clean leaks change the price of a caller who is not suspected"
 
 
 def _check_surcharges(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
@@ -204,7 +198,9 @@ def _check_surcharges(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> N
     )
     assert alone.seconds <= spared.seconds <= seen.seconds
     least = 8.0 * float(np.maximum(assessment.factors, 1.0).sum()) * tariff.unit_seconds
-    assert seen.seconds >= least * (1.0 - 1e-9), "a row that speaks against a suspect costs less than one unit times the surcharge"
+    assert seen.seconds >= least * (1.0 - 1e-9), (
+        "a row that speaks against a suspect costs less than one unit times the surcharge"
+    )
     assert seen.surcharge == 8.0
 
 

@@ -6,27 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from modeltoll.bench import datasets
 from modeltoll.bench.datasets import Images
+from modeltoll.leak.corruptions import FAMILIES, Corruption, apply, is_image
+from modeltoll.leak.image_corruptions import noise
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats
 
-__all__ = ["KINDS", "ORDINARY", "Kind", "jittered"]
+__all__ = ["DECLARED", "KINDS", "ORDINARY", "UNDECLARED", "Kind", "jittered"]
 
 ORDINARY = "in-distribution"
 
 Kind = Callable[[Images, np.random.Generator], Images | None]  # honest images of the kind; None: not for these images
 
-_DEGREES, _DARK, _NOISE = 25.0, 0.4, 0.08
+_LIMITS = (0.0, 1.0)  # of the bench's images, and of its tables
 _STEPS = 255
-
-
-def _images(images: Floats) -> bool:
-    """Whether they are images, not rows of a table."""
-    return bool(images.shape[1] > 1)
 
 
 def _unchanged(honest: Images, rng: np.random.Generator) -> Images:
@@ -41,41 +37,24 @@ def _rare(honest: Images, rng: np.random.Generator) -> Images:
     return Images(honest.x[chosen], honest.y[chosen])
 
 
-def _apply(honest: Images, change: Callable[[Floats], Floats]) -> Images | None:
-    return Images(np.clip(change(honest.x), 0.0, 1.0), honest.y) if _images(honest.x) else None
+def _corrupted(family: str, strength: float) -> Kind:
+    """Honest rows under a corruption; None for rows that it cannot change."""
+    corruption = Corruption(family, strength)
+
+    def kind(honest: Images, rng: np.random.Generator) -> Images | None:
+        sides = honest.x.shape[1:]
+        shape = (sides[0], sides[1], sides[2] if len(sides) == 3 else 1)
+        if is_image(shape) != FAMILIES[family].images:
+            return None
+        changed = apply(corruption, honest.x.reshape(len(honest.x), -1), shape, rng, _LIMITS)
+        return Images(np.clip(changed, *_LIMITS).reshape(honest.x.shape), honest.y)
+
+    return kind
 
 
-def _blurred(honest: Images, rng: np.random.Generator) -> Images | None:
-    """Gaussian blur with a standard deviation of a thirtieth of the side."""
-    del rng
-    width = honest.x.shape[1] / 30.0
-    sigma = (0.0, width, width, *(0.0,) * (honest.x.ndim - 3))
-    return _apply(honest, lambda x: ndimage.gaussian_filter(x, sigma))
-
-
-def _rotated(honest: Images, rng: np.random.Generator) -> Images | None:
-    """Rotated by up to 25 degrees in either direction."""
-    angles = rng.uniform(-_DEGREES, _DEGREES, len(honest.x))
-
-    def turn(images: Floats) -> Floats:
-        turned = [
-            ndimage.rotate(image, angle, (1, 0), reshape=False, order=1, mode="nearest")
-            for image, angle in zip(images, angles, strict=True)
-        ]
-        return np.stack(turned)
-
-    return _apply(honest, turn)
-
-
-def _noisy(honest: Images, rng: np.random.Generator) -> Images | None:
-    """Gaussian noise with a standard deviation of 0.08."""
-    return Images(np.clip(honest.x + rng.normal(0.0, _NOISE, honest.x.shape), 0.0, 1.0), honest.y)
-
-
-def _dark(honest: Images, rng: np.random.Generator) -> Images | None:
-    """Darkened to 0.4 of the brightness."""
-    del rng
-    return _apply(honest, lambda x: _DARK * x)
+def _noisy(honest: Images, rng: np.random.Generator) -> Images:
+    """Gaussian noise with a standard deviation of 0.08, on images and on the columns of tables."""
+    return Images(np.clip(noise(honest.x, 0.08, rng), *_LIMITS), honest.y)
 
 
 def _other_digits(honest: Images, rng: np.random.Generator) -> Images | None:
@@ -88,15 +67,31 @@ def _other_digits(honest: Images, rng: np.random.Generator) -> Images | None:
     return Images(np.clip(datasets.resize(np.pad(other.x[order], margin), 28), 0.0, 1.0), other.y[order])
 
 
-KINDS: Mapping[str, Kind] = {
-    ORDINARY: _unchanged,
-    "rare class": _rare,
-    "blurred": _blurred,
-    "rotated": _rotated,
+# Those that an operator would declare, at strengths among those that the families' names stand for.
+DECLARED: Mapping[str, Kind] = {
+    "blurred": _corrupted("blur", 1 / 30),
+    "rotated": _corrupted("rotate", 25.0),
     "noisy": _noisy,
-    "dark": _dark,
+    "dark": _corrupted("dark", 0.4),
+    "bright": _corrupted("bright", 0.25),
+    "low contrast": _corrupted("contrast", 0.5),
+    "foggy": _corrupted("fog", 0.3),
+    "impulse noise": _corrupted("impulse", 0.03),
+    "jittered columns": _corrupted("jitter", 0.05),
+    "missing values": _corrupted("missing", 0.15),
+    "rescaled": _corrupted("scale", 0.1),
+}
+# Those that no operator declared.
+UNDECLARED: Mapping[str, Kind] = {
+    "jpeg": _corrupted("jpeg", 20.0),
+    "gamma": _corrupted("gamma", 2.0),
+    "motion": _corrupted("motion", 0.12),
+    "pixelated": _corrupted("pixelate", 0.6),
+    "shifted": _corrupted("shift", 0.107),
+    "shrunk": _corrupted("scale_image", 0.8),
     "other digits": _other_digits,
 }
+KINDS: Mapping[str, Kind] = {ORDINARY: _unchanged, "rare class": _rare, **DECLARED, **UNDECLARED}
 
 
 def jittered(image: Floats, count: int, levels: int, rng: np.random.Generator) -> Floats:

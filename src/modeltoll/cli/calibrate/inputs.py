@@ -23,7 +23,7 @@ def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
     Raises:
         CalibrationError: some of the inputs are training inputs.
     """
-    from modeltoll.gateway.setup.calibrate import read_rows  # noqa: PLC0415
+    from modeltoll.gateway.setup.honest_rows import read_rows  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import count_training_rows, first_occurrences  # noqa: PLC0415
 
     rows = read_rows(inputs)
@@ -72,7 +72,7 @@ def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> 
 async def logged_leaks(target: CalibrationTarget) -> Leaks:
     """Leaks that a gateway in shadow mode wrote to its ledger's log."""
     from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
-    from modeltoll.pricing.leak_samples import leaks_of_log  # noqa: PLC0415
+    from modeltoll.pricing.logged_leaks import leaks_of_log  # noqa: PLC0415
 
     if target.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])

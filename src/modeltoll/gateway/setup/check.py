@@ -11,7 +11,7 @@ import numpy as np
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.protocols.probe import described_inputs
-from modeltoll.gateway.setup.calibrate import read_rows
+from modeltoll.gateway.setup.honest_rows import read_rows
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.sample_requests import sample_request
 from modeltoll.ledger.from_url import ledger_spec, open_ledger

@@ -105,7 +105,8 @@ class DayLog:
     each row; ``leaks``, ``clean`` (rows, measures), ``rarest`` and ``classes`` (rows,) hold only rows of lines with these
     ``measures``, which ``measured`` (lines,) marks. ``clean``: the leaks by the measures fitted without kinds, as far as they
     are logged. ``classes``: -1 where there is none. ``complete`` is False if earlier lines of the day were dropped, because
-    there are too many. ``suspected_before``: by hash, who was suspected at the last one of the caller's dropped lines.
+    there are too many. ``suspected_before``: by hash, who was suspected at the last one of the caller's dropped lines. ``priced_here``
+    (lines,), or empty: the lines whose work ``priced`` has put in.
     """
 
     model: str
@@ -126,6 +127,7 @@ class DayLog:
     rarest: Floats
     classes: Integers
     suspected_before: Mapping[str, SuspectedSince | None] = field(default_factory=dict)
+    priced_here: Bools = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def seconds(self) -> Floats:
@@ -176,7 +178,8 @@ class DayLog:
         seconds = tariff.unit_seconds * np.bincount(self.row_lines, assessment.factors, len(self.at))
         work = self.work.copy()
         work[lines, :2] = seconds[lines, None]
-        return replace(self, work=work, rarest=np.where(self.rows_of(lines), assessment.rarest, self.rarest))
+        rarest = np.where(self.rows_of(lines), assessment.rarest, self.rarest)
+        return replace(self, work=work, rarest=rarest, priced_here=lines)
 
     def count(self, mode: str) -> int:
         """Number of lines of a mode."""
@@ -203,6 +206,7 @@ class DayLog:
             clean=self.clean[rows],
             rarest=self.rarest[rows],
             classes=self.classes[rows],
+            priced_here=self.priced_here[lines] if len(self.priced_here) else self.priced_here,
         )
 
 
