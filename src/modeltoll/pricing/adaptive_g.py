@@ -17,7 +17,7 @@ from modeltoll.pricing.drift import RecentInputs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Assessment, Leaks
+    from modeltoll.records import Assessment
 
 __all__ = ["CHOICES", "ENOUGH_ROWS", "AdaptiveG"]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConformalTariff", "price_factors"]
 
-_SMALL_BATCH_ROWS = 8
+_SMALL_BATCH_ROWS = 32
 _NUMERAIRE_SHARE = 0.5  # of the price, where strangers are known
 
 

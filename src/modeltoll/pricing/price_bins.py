@@ -37,11 +37,11 @@ class PriceBins:
     def cut(cls, rows: int, g: float) -> PriceBins:
         """The bins for p-values of 1 / (``rows`` + 1) or more: the edges are 2^(-i / g), i = 0, 1, and so on.
 
-        The factor varies at most twofold in each, at this exponent 0 < g < 1 and at every smaller one. ``rows``: of the kind
-        with the most calibration rows.
+        The factor varies at most twofold in each, at this exponent 0 < g < 1 and at every smaller one.
         """
         bins = int(g * np.log2(rows + 1)) + 1
-        return cls(2.0 ** (-np.arange(bins + 1) / g))
+        with np.errstate(over="ignore"):  # of a tiny g, whose last edge is 0
+            return cls(2.0 ** (-np.arange(bins + 1) / g))
 
     @property
     def count(self) -> int:

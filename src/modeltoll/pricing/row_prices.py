@@ -40,7 +40,8 @@ class _PlainLists:
 
 
 class RowPrices:
-    """The row prices of one calibration. ``price_bins``: cut for the kind with the most rows, at the largest g in use.
+    """The row prices of one calibration. ``price_bins``: cut at the largest g in use, for the rows of all traffic; no p that
+    rows are priced by is below those among all traffic.
 
     ``all_traffic``, ``kinds``: the ranks among all traffic, and among it and the declared kinds, named ``kind_names``.
     """
@@ -57,9 +58,7 @@ class RowPrices:
             MergedRanks([ranks.measures[column] for ranks in self.kinds]) for column in range(len(calibration.measures))
         ]
         self._weights = calibration.weights
-        own = [kind.scores.shape[1] for kind in calibration.kinds if kind.scores is not None]
-        largest = max([ranks.rows for ranks in (*self.kinds, *self._classes)] + own)
-        self.price_bins = PriceBins.cut(largest, max(calibration.g, finest_g or 0.0))
+        self.price_bins = PriceBins.cut(calibration.honest_rows, max(calibration.g, finest_g or 0.0))
         self._tabulate(calibration.g)
 
     def _tabulate(self, g: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _environment() -> jinja2.Environment:
     )
     filters = (abbreviated, clock, count, decimal, grouped_count, moment, seconds, short_percent, value)
     environment.filters.update({function.__name__: function for function in filters}, query=urlencode)
-    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES)
+    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES, log_10=math.log(10.0))
     return environment
 
 
