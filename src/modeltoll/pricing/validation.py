@@ -103,12 +103,12 @@ def bootstrap_interval(factors: Floats, rng: np.random.Generator) -> tuple[float
 
 
 def side_of_one(low: float, high: float) -> str:
-    """On which side of "at most 1 unit" the interval of a mean price lies, in words."""
+    """Whether a mean price is at most 1 unit, in words, by the interval in which it lies."""
     if high <= 1.0:
-        return "at most 1: kept"
+        return "yes, below 1"
     if low > 1.0:
-        return "above 1: broken"
-    return "1 lies within: kept as far as these rows can tell"
+        return "no, above 1"
+    return "open, 1 lies inside"
 
 
 def validate(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:
