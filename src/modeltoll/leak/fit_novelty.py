@@ -32,7 +32,7 @@ TORCH, SMALL, NO_NETWORK = NETWORKS = ("torch", "small", "none")
 _HELD_BACK, _MOST_HELD_BACK = 10, 2000  # one row in so many is kept back, but no more than these
 _TRAINING_ROWS = 60_000
 _STEPS, _BATCH = 1400, 128  # training steps that a network needs at least; MNIST's three epochs
-_MOST_EPOCHS = 200
+_MOST_EPOCHS = 100
 
 Stage = Callable[[str], "AbstractContextManager[Progress]"]
 
