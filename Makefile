@@ -7,6 +7,9 @@ READY  := $(VENV)/.ready
 TORCH  := $(VENV)/.torch
 DOCS   := $(VENV)/.docs
 DEMO   ?=
+# Processes that run the tests, a file of tests at a time each.
+WORKERS ?= 2
+PYTEST  = -m pytest -n $(WORKERS) --dist loadfile
 # What ships, by itself: the wheel with all that a gateway may need, and nothing of its development.
 SHIPPED := build/shipped
 EPOCH   ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -31,12 +34,12 @@ demo: $(READY)
 	$(BIN)/modeltoll demo $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not torch'
+	$(BIN)/python $(PYTEST) -m 'not torch'
 
 # The same tests, with the lines counted that they reach outside of the bench; fails below pyproject's fail_under.
 coverage: $(READY)
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -m 'not torch'
+	$(BIN)/coverage run $(PYTEST) -m 'not torch'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

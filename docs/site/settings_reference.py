@@ -21,7 +21,7 @@ SEE_ALSO: Mapping[str, str] = {
     "callers": "[Callers](../how-to/callers.md)",
     "callers.credit": "[Credit and settlement](../how-to/callers.md#credit-and-settlement)",
     "callers.jwt": "[JSON Web Tokens](../how-to/callers.md#json-web-tokens)",
-    "callers.keys": "[API keys](../how-to/callers.md#api-keys)",
+    "callers.keys": "[API keys](../how-to/callers.md#api-keys), [known honest callers](../how-to/callers.md#known-honest-callers)",
     "callers.tiers": "[Tiers](../how-to/callers.md#tiers)",
     "operation": "[Operating a gateway](../how-to/operating.md)",
     "models": "[Serving protocols](protocols.md)",

@@ -108,7 +108,8 @@ class Verdict:
     ``surcharge``: the multiplier (>= 1) on the rows of a caller under suspicion; ``group_surcharge``: the same for its
     groups, on rarer rows. ``log_evidence``: a lower bound of the logarithm of the evidence against the caller.
     ``frequent`` (cells,): of a suspected caller, the cells whose share of its rows exceeds that of the honest law that
-    fits it best; else None. ``updates``: what the bill stores, for the caller and its groups.
+    fits it best; else None. ``updates``: what the bill stores, for the caller and its groups. ``own_kind``: the name of the
+    kind of the caller's own log, for the price of its rows; empty for none.
     """
 
     surcharge: float = 1.0
@@ -116,6 +117,7 @@ class Verdict:
     log_evidence: float = 0.0
     frequent: NDArray[np.bool_] | None = None
     updates: tuple[EvidenceUpdate, ...] = ()
+    own_kind: str = ""
 
     @property
     def suspected(self) -> bool:

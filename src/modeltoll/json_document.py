@@ -55,6 +55,20 @@ class StrictObject:
             raise self.fault(name, "must be an integer")
         return value
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """A list of integers."""
+        values = self._each(name, int, "integers")
+        if any(type(value) is not int for value in values):
+            raise self.fault(name, "must be a list of integers")
+        return tuple(values)
+
+    def boolean(self, name: str) -> bool:
+        """True or False."""
+        value = self._take(name)
+        if type(value) is not bool:
+            raise self.fault(name, "must be true or false")
+        return value
+
     def number(self, name: str) -> float:
         """A finite number."""
         return self._finite(name, self._take(name))
@@ -79,10 +93,19 @@ class StrictObject:
 
     def optional(self, name: str) -> StrictObject | None:
         """An object, or None for null."""
-        if self._members.get(name, ...) is None:
-            del self._members[name]
-            return None
-        return self.object(name)
+        return None if self.null(name) else self.object(name)
+
+    def objects(self, name: str) -> list[StrictObject]:
+        """A list of objects."""
+        values = self._each(name, dict, "objects")
+        return [StrictObject(value, f"{self._path}{name}[{place}].") for place, value in enumerate(values)]
+
+    def null(self, name: str) -> bool:
+        """Whether the member is null, which is then read."""
+        if self._members.get(name, ...) is not None:
+            return False
+        del self._members[name]
+        return True
 
     def names(self) -> tuple[str, ...]:
         """The names of the members that were not read yet."""

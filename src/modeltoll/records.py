@@ -139,6 +139,10 @@ class Leaks:
     values: Floats
     classes: Integers | None = None
 
+    def rows(self, places: Integers | Bools) -> Leaks:
+        """The leaks of some of the rows, by their places or where True."""
+        return Leaks(self.measures, self.values[places], None if self.classes is None else self.classes[places])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assessment:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import time
 
 import httpx
 import numpy as np
@@ -87,8 +86,8 @@ class Thief:
 
     def different_rows(self):
         """How many rows the caller's account holds, each counted once."""
-        accounts = asyncio.run(self.gateway.ledger.largest(10, time.time()))
-        return max(sum(map(sum, account.counts)) for account in accounts)
+        accounts = asyncio.run(self.gateway.ledger.largest(10))
+        return max(account.evidence.rows for account in accounts)
 
 
 def tempering(path, body):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeltoll import wire
-from modeltoll.client.machine_memory import available_kib, default_memory_kib
+from modeltoll.client.machine_memory import available_kib, default_memory_kib, usable_cores
 from modeltoll.client.purse import Purse
 from modeltoll.errors import SolveStopped, TollTooDear
 from modeltoll.puzzle.functions import check_of, evaluate
@@ -289,6 +289,19 @@ def test_the_limit_of_a_control_group_counts_as_the_machines_memory(tmp_path):
     none.write_text("max\n")
     assert available_kib([none, limit, missing]) == 300 * MIB
     assert available_kib([none, missing]) > 300 * MIB
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", None), (None, None)],
+)
+def test_the_cores_of_a_control_group_count_and_not_those_of_the_machine(tmp_path, monkeypatch, limit, most):
+    """A container of two cores and 4 GiB on a machine of 64 cores has 256 MiB for each of its solvers."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    path = tmp_path / "cpu.max"
+    if limit is not None:
+        path.write_text(f"{limit}\n")
+    assert usable_cores(path) == (most or 64)
 
 
 def test_a_purse_announces_what_it_offers_and_refuses_more(monkeypatch):

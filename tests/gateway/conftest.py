@@ -17,6 +17,7 @@ from modeltoll.gateway.core.drift_monitor import DriftMonitor
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.puzzle_selector import OfferedPuzzle, PuzzleSelector
 from modeltoll.gateway.core.request import GateConfig, GateRequest, GateRuntime, ServedModel
+from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.protocols.oip import OpenInference
 from modeltoll.gateway.protocols.protocol import ServiceDescription
@@ -99,6 +100,7 @@ class GateHarness:
     mode: str = "enforce"
     without_ledger: bool = False
     drift_monitor: DriftMonitor | None = None
+    suspect_monitor: SuspectMonitor | None = None
     credit: CreditTerms = DEFAULT_CREDIT
     identifier: CallerIdentifier = field(
         default_factory=lambda: CallerIdentifier({hash_key(key): caller for key, caller in KEYS.items()})
@@ -140,6 +142,7 @@ class GateHarness:
             self.without_ledger,
             self.drift_monitor,
             self.credit,
+            self.suspect_monitor,
         )
         return Gate(config, self.upstream, self.ledger, self.runtime)
 
@@ -188,7 +191,7 @@ class GateHarness:
 
     def account(self, caller=None):
         """The ledger's account of a caller; by default Alice's."""
-        return asyncio.run(self.ledger.account(caller or self.alice, MODEL, self.clock()))
+        return asyncio.run(self.ledger.account(caller or self.alice, MODEL))
 
     def log(self):
         """The entries of the ledger's log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import stat
 import threading
@@ -27,6 +28,8 @@ from modeltoll.gateway.callers.api_key_file import (
 )
 from modeltoll.gateway.callers.api_keys import ApiKeys
 from modeltoll.gateway.callers.identify import CallerIdentifier, RequestIdentity, Tier, hash_key
+from modeltoll.gateway.callers.known_honest import known_honest_callers
+from modeltoll.gateway.settings.callers import CallerSettings
 from modeltoll.records import Caller
 from modeltoll.testing.clock import FakeClock
 
@@ -302,3 +305,32 @@ def test_a_change_that_cannot_be_written_leaves_the_file_as_it_was(file, monkeyp
         change_keys(file, lambda document: with_key(document, key_record("bob", "other")))
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir() if path.name.endswith(".new")] == []
+
+
+# Known honest callers
+
+
+def test_callers_are_known_to_be_honest_by_any_of_their_keys_and_until_the_latest_mark(tmp_path):
+    """Marks in the settings have no time: the whole log counts."""
+    path = write(
+        tmp_path / "keys.json",
+        key_record("alice", "a", known_honest=NOW),
+        key_record("alice", "b", known_honest=NOW + DAY),
+        key_record("alice", "c"),
+        key_record("bob", "d"),
+        key_record("carol", "e", known_honest=NOW),
+    )
+    keys = [
+        {"name": "carol", "sha256": hash_key("f"), "known_honest": True},
+        {"name": "dave", "sha256": hash_key("g"), "known_honest": True},
+        {"name": "erin", "sha256": hash_key("h")},
+    ]
+    settings = CallerSettings.model_validate({"keys": keys, "key_file": path})
+    until = {"key:alice": (NOW + DAY).timestamp(), "key:carol": math.inf, "key:dave": math.inf}
+    assert known_honest_callers(settings) == until
+    assert known_honest_callers(CallerSettings()) == {}
+
+
+def test_a_key_file_that_cannot_be_read_knows_nobody(tmp_path):
+    with pytest.raises(SettingsError, match="cannot be read"):
+        known_honest_callers(CallerSettings(key_file=tmp_path / "missing.json"))

@@ -115,3 +115,27 @@ def test_settings_without_a_key_file_are_an_error_that_names_the_setting(folder)
     result = keys(folder, "list")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "callers.key_file: is not set" in result.stderr
+
+
+def test_a_caller_is_marked_as_known_honest_and_the_mark_is_taken_away(folder):
+    run_ok(folder, "create", "alice")
+    run_ok(folder, "create", "bob")
+    marked = run_ok(folder, "known-honest", "alice")
+    assert "known honest as of" in marked.stderr
+    alice, bob = lines(folder)
+    assert alice.known_honest is not None
+    assert bob.known_honest is None
+    assert f"{alice.known_honest:%Y-%m-%d %H:%M}" in run_ok(folder, "list").stdout
+    assert "no longer" in run_ok(folder, "known-honest", "alice", "--forget").stderr
+    assert lines(folder)[0].known_honest is None
+    before = lines(folder)
+    assert keys(folder, "known-honest", "carol").exit_code == 1
+    assert lines(folder) == before
+
+
+def test_a_rotated_key_keeps_the_mark(folder):
+    run_ok(folder, "create", "alice")
+    run_ok(folder, "known-honest", "alice")
+    run_ok(folder, "rotate", "alice")
+    old, new = lines(folder)
+    assert new.known_honest == old.known_honest is not None

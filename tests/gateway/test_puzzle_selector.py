@@ -10,6 +10,7 @@ from modeltoll import wire
 from modeltoll.gateway.assembly.puzzles import build_puzzle_selector
 from modeltoll.gateway.settings.served_models import PuzzleSettings
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
+from modeltoll.puzzle.puzzle import expected_seconds
 from modeltoll.records import Work
 
 ACCEPTS = [
@@ -82,3 +83,17 @@ def test_a_suspected_callers_memory_is_what_its_client_offers_down_to_8_mib():
         puzzle, _ = chosen.choose(work(30.0, 9.0), wire.Accept(memory_kib=1024 * offered))
         memories = [rung.memory_kib for rung in puzzle._suspected_rungs]
         assert max(memories) == 1024 * max(8, offered)
+
+
+@pytest.mark.parametrize("disclose", ["exact", "coarse"])
+@pytest.mark.parametrize("offered_mib", [0, 1, 8, 16, 64, 256])
+def test_a_suspect_is_slowed_and_never_locked_out(offered_mib, disclose):
+    """Its toll takes no more memory than its client offers, down to 8 MiB, and as much work as with more memory."""
+    seconds, rng = 30.0, random.Random(1)
+    puzzle, _ = selector(disclose=disclose).choose(work(seconds, 9.0), wire.Accept(memory_kib=1024 * offered_mib))
+    challenges = [puzzle.make(work(seconds, 9.0), rng)[0] for _ in range(5)]
+    for challenge in challenges:
+        assert challenge.puzzle == "argon2id"
+        assert challenge.memory_kib <= 1024 * max(8, offered_mib)
+    expected = [expected_seconds(challenge, DEFAULT_PROFILE) for challenge in challenges]
+    assert sum(expected) / len(expected) == pytest.approx(seconds, rel=0.35)

@@ -190,7 +190,7 @@ def test_counts_accounts_tokens_and_drift_survive_a_reload(place):
         await place.ask([5, 6])
         paid = wire.encode_redemption(toll.payload, proof=proof_of(solve(toll.challenge, SolveControl())))
         redeemed = await place.public.post(wire.REDEEM_PATH, content=paid, headers={"content-type": "application/json"})
-        accounts = await after.ledger.largest(10, 0.0)
+        accounts = await after.ledger.largest(10)
         page = (await place.admin.get("/metrics")).text
         return before, after, redeemed.status_code, accounts, page
 

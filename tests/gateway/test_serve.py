@@ -286,7 +286,7 @@ def test_a_ledger_that_cannot_be_written_releases_nothing_until_it_can_again(har
         result = await harness.gate().handle(harness.request(body, newcomer))
         mend()
         after = await gate.handle(harness.request(body, newcomer))
-        account = await harness.ledger.account(newcomer, harness.model, harness.clock())
+        account = await harness.ledger.account(newcomer, harness.model)
         await harness.ledger.close()
         return caught.value, result, after, account
 

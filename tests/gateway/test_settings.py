@@ -85,10 +85,10 @@ def test_file_names_are_relative_to_the_settings_file():
     assert settings.models["digits"].tariff.absolute() == folder / "digits.tariff.json"
     assert settings.models["digits"].measures[1].file.absolute() == folder / "private.npy"
     assert settings.ledger.url == f"sqlite:///{folder}/modeltoll.db"
-    write(change(profile="machine.json", ledger__url="sqlite:///deep/er.db?half_life_days=7"), "etc/other.yaml")
+    write(change(profile="machine.json", ledger__url="sqlite:///deep/er.db?period_days=7"), "etc/other.yaml")
     settings = load_settings(Path("etc/other.yaml"))
     assert settings.profile.absolute() == folder / "machine.json"
-    assert settings.ledger.url == f"sqlite:///{folder}/deep/er.db?half_life_days=7"
+    assert settings.ledger.url == f"sqlite:///{folder}/deep/er.db?period_days=7"
 
 
 @pytest.mark.parametrize("url", ["sqlite:////var/lib/modeltoll.db", "memory://"])

@@ -101,10 +101,10 @@ class FailingLedger(MemoryLedger):
     async def charge(self, *arguments):
         return await self._step("charge", super().charge(*arguments))
 
-    async def bill(self, caller, entry, adjustment=None):
+    async def bill(self, caller, entry, adjustment=None, updates=()):
         async def noted():
             self.adjustment = adjustment
-            await super(FailingLedger, self).bill(caller, entry, adjustment)
+            await super(FailingLedger, self).bill(caller, entry, adjustment, updates)
 
         await self._step("bill", noted())
 
@@ -287,6 +287,8 @@ class Settling(RuleBasedStateMachine):
         assert added >= 0.0
         if adjustment is None:
             books.excess += CREDIT / 2
+        if not worth:  # without a reservation there is no time from which it drains
+            books.excess += added
         settled = rows - (payment.rows if payment else 0)
         expires = self.clock() + RECEIPT_SECONDS
         used = admission.from_prepaid

@@ -72,3 +72,21 @@ def test_a_measure_that_accepts_missing_evidence_is_caught():
 
 def test_a_correct_measure_passes():
     check_measure(Measure(lambda x: np.abs(x).sum(axis=1)), EVIDENCE)
+
+
+def with_clean(clean):
+    measure = Measure(lambda x: x[:, 0])
+    measure.clean = clean
+    return measure
+
+
+def test_a_measure_fitted_with_kinds_is_checked_with_the_one_fitted_without():
+    check_measure(with_clean(Measure(lambda x: x[:, 1], "trial:clean")), EVIDENCE)
+    with pytest.raises(AssertionError, match="has the name 'trial'"):
+        check_measure(with_clean(Measure(lambda x: x[:, 1])), EVIDENCE)
+    with pytest.raises(AssertionError, match="negative"):
+        check_measure(with_clean(Measure(lambda x: -1.0 - x[:, 1], "trial:clean")), EVIDENCE)
+    other = Measure(lambda x: x[:, 1], "trial:clean")
+    other.input_width = 2
+    with pytest.raises(AssertionError, match="another width"):
+        check_measure(with_clean(other), EVIDENCE)

@@ -36,7 +36,7 @@ async def charge(store, caller, count):
         await ledger.open()
         for number in range(count):
             fingerprint = f"{caller[:4]:_<4}".encode() + number.to_bytes(4, "big")
-            entry = Charge("m", 1, (0.5,), ((number % 3,),), (fingerprint,), (1, 3), "t", 1e9)
+            entry = Charge("m", 1, (0.5,), (number % 3,), (fingerprint,), 3, "t", 1e9)
             try:
                 say((await ledger.charge(Caller("key:shared"), entry)).rows)
             except LedgerError as error:

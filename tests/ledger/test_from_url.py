@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from modeltoll.errors import LedgerError, SettingsError
-from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger.from_url import ledger_from_url, ledger_spec, open_ledger
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LEDGERS
@@ -32,7 +32,7 @@ def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch
         ("sqlite:///relative.db", "relative.db"),
         (f"sqlite:///{tmp_path}/absolute.db", "absolute.db"),
         ("sqlite:///with%20blank%3F%23.db", "with blank?#.db"),
-        ("sqlite:///file:odd.db?half_life_days=1", "file:odd.db"),
+        ("sqlite:///file:odd.db?period_days=1", "file:odd.db"),
     ]:
         ledger = ledger_from_url(url)
         assert isinstance(ledger, SqliteLedger)
@@ -41,11 +41,11 @@ def test_a_sqlite_url_names_a_relative_or_an_absolute_file(tmp_path, monkeypatch
         asyncio.run(ledger.close())
 
 
-def test_the_half_life_is_30_days_by_default():
+def test_evidence_starts_anew_after_90_days_by_default():
     assert isinstance(ledger_from_url("memory://"), MemoryLedger)
-    assert ledger_from_url("memory://")._half_life == HALF_LIFE == 30 * 86_400
-    assert ledger_from_url("memory://?half_life_days=0.5")._half_life == 43_200
-    assert ledger_from_url("sqlite:///a.db?half_life_days=7")._half_life == 7 * 86_400
+    assert ledger_from_url("memory://")._period == EVIDENCE_SECONDS == 90 * 86_400
+    assert ledger_from_url("memory://?period_days=0.5")._period == 43_200
+    assert ledger_from_url("sqlite:///a.db?period_days=7")._period == 7 * 86_400
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_the_half_life_is_30_days_by_default():
         ("sqlite:///:memory:", "memory://"),
         ("sqlite:///a.db#b", "%23"),
         ("sqlite:///a.db?mode=ro", "'mode'"),
-        ("sqlite:///a.db?half_life_days=1&half_life_days=2", "twice"),
+        ("sqlite:///a.db?period_days=1&period_days=2", "twice"),
         ("memory://name", "nothing else"),
         ("memory:///name", "nothing else"),
-        ("memory://?half_life_days=", "above 0"),
-        ("memory://?half_life_days=soon", "above 0"),
-        ("memory://?half_life_days=0", "above 0"),
-        ("memory://?half_life_days=-1", "above 0"),
-        ("memory://?half_life_days=nan", "above 0"),
-        ("memory://?half_life_days=inf", "above 0"),
-        ("memory://?half_life_days=1e308", "above 0"),
+        ("memory://?period_days=", "above 0"),
+        ("memory://?period_days=soon", "above 0"),
+        ("memory://?period_days=0", "above 0"),
+        ("memory://?period_days=-1", "above 0"),
+        ("memory://?period_days=nan", "above 0"),
+        ("memory://?period_days=inf", "above 0"),
+        ("memory://?period_days=1e308", "above 0"),
         ("postgresql://host:port/base", "PostgreSQL does not understand"),
         ("postgresql://user:%zz@host/base", "PostgreSQL does not understand"),
         ("postgresql://host/base?sslmod=require", "'sslmod'"),
@@ -137,7 +137,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
     async def use(fail):
         async with open_ledger(url) as ledger:
             seen.append(ledger)
-            assert await ledger.account(READINESS_PROBE, "none", 0.0) is None
+            assert await ledger.account(READINESS_PROBE, "none") is None
             if fail:
                 raise KeyError("inside")
 
@@ -146,7 +146,7 @@ def test_an_opened_ledger_is_closed_at_the_end_of_the_block_even_where_that_fail
         asyncio.run(use(fail=True))
     for ledger in seen:
         with pytest.raises(LedgerError):
-            asyncio.run(ledger.account(READINESS_PROBE, "none", 0.0))
+            asyncio.run(ledger.account(READINESS_PROBE, "none"))
 
 
 def test_a_missing_ledger_is_not_created_by_a_read(tmp_path):

@@ -119,6 +119,21 @@ def test_a_plug_in_that_is_not_what_its_specification_says_is_refused(monkeypatc
         build_protocol(model)
 
 
+def test_the_variant_of_a_measure_without_kinds_has_its_name_and_reads_the_same(monkeypatch):
+    """It prices the rows of callers under suspicion; a wrong one is refused at start."""
+    settings = MeasureSettings(name="gap")
+    variant = type("Variant", (), {"name": "gap:clean", "measure": lambda self, evidence: None})
+    made = type("Made", (), {"name": "gap", "clean": variant(), "measure": lambda self, evidence: None})
+    only(monkeypatch, MEASURES, MeasureSpec("gap", made))
+    assert isinstance(build_measure(settings).clean, variant)
+    variant.inputs_alone = True
+    with pytest.raises(SettingsError, match="disagree in inputs_alone"):
+        build_measure(settings)
+    variant.name = "gap"
+    with pytest.raises(SettingsError, match="its attribute clean"):
+        build_measure(settings)
+
+
 def test_what_a_factory_makes_has_a_name_and_the_methods_of_its_kind(monkeypatch):
     settings = MeasureSettings(name="gap")
     for factory, fault in {

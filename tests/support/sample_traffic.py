@@ -143,17 +143,19 @@ async def _charge_request(
         MODEL,
         plan.rows,
         tuple(leaks.values.sum(axis=0).tolist()),
-        tuple(map(tuple, assessment.bins.tolist())),
+        tuple(assessment.cells.tolist()),
         fingerprints,
-        tariff.shape,
+        tariff.cell_count,
         tariff.identity,
         at,
     )
     account = await traffic.ledger.charge(plan.caller, charge)
-    work = tariff.work(assessment, account)
+    verdict = tariff.verdict(account, traffic.ledger.logged_as(plan.caller))
+    work = tariff.work(assessment, account, verdict)
     admission = tariff.new_account_seconds(plan.caller) * new_account_share(plan.rows, account.rows - plan.rows)
     work = replace(work, seconds=work.seconds + admission, new_account_seconds=admission)
-    traffic.monitor.record(plan.caller, fingerprints, assessment, work)
+    traffic.monitor.record(plan.caller, fingerprints, assessment)
     mode = "exempt" if plan.caller.exempt else "shadow" if traffic.mode == "shadow" else "sealed"
     lines, rarest = tuple(map(tuple, leaks.values.tolist())), tuple(assessment.rarest.tolist())
-    await traffic.ledger.bill(plan.caller, LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode))
+    entry = LogEntry(at, MODEL, plan.rows, MEASURES, lines, rarest, work, mode)
+    await traffic.ledger.bill(plan.caller, entry, updates=verdict.updates)

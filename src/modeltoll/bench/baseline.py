@@ -7,28 +7,33 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeltoll.bench.artifact_files import pack_images, read_arrays, unpack_images, write_arrays
 from modeltoll.bench.honest.distribution_shifts import KINDS, ORDINARY, jittered
 from modeltoll.bench.leak_measures import measure_all
+from modeltoll.leak.corruptions import Corruption, apply, parse_kinds
 from modeltoll.records import Leaks
+from modeltoll.simulation.traffic import Rows
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from modeltoll.bench.datasets import Images
     from modeltoll.bench.targets import PreparedTarget, Target
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.records import Floats, Integers
 
-__all__ = ["Baseline", "BaselineSample", "baseline_file", "measure_baseline"]
+__all__ = ["Baseline", "BaselineSample", "baseline_file", "changed_images", "measure_baseline"]
 
-_FORMAT = 2  # of the files in the cache
+_FORMAT = 3  # of the files in the cache
 _SEED = 7
 _JITTERED = 1000
 _TIMED = 100
 _BATCH = 1000
-_CALIBRATION, _JITTER, _EASY = "calibration", "jittered", "easy"
+_CALIBRATION, _DECLARED, _STRANGERS, _JITTER, _EASY = "calibration", "declared", "strangers", "jittered", "easy"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,25 +47,38 @@ class BaselineSample:
     @property
     def accuracy(self) -> float:
         """The victim's accuracy on these rows, in 0..1."""
-        return float((self.scores.argmax(axis=1) == self.truth).mean())
+        return float((self.classes == self.truth).mean())
+
+    @property
+    def classes(self) -> Integers:
+        """The predicted class of each row, (rows,)."""
+        return self.scores.argmax(axis=1)
+
+    @property
+    def rows(self) -> Rows:
+        """The rows as a simulation takes them."""
+        return Rows(self.leaks, self.classes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Baseline:
     """The measurements that all experiments on one target share.
 
-    ``kinds`` are honest rows of each kind; tariffs are calibrated on ``calibration``; ``jittered`` (n, measures) and
-    ``easy`` (1, measures) are leaks of fillers. ``images`` are those of the ordinary honest rows. ``undefended`` are
-    seconds of a single row without a gateway, ``batched`` seconds per row in batches of 1000 on this machine;
-    ``measure_seconds`` the median seconds of each measure for one row.
+    ``kinds`` are honest rows of each kind that an honest caller may send. Tariffs are calibrated on ``calibration``, on
+    ``declared``, the same rows under the kinds that the operator declares, and on ``strangers``, by family rows of foreign
+    images that no attacker has. ``jittered`` and ``easy`` are fillers. ``images`` are those of the
+    ordinary honest rows. ``undefended`` are seconds of a single row without a gateway, ``batched`` seconds per row in
+    batches of 1000 on this machine; ``measure_seconds`` the median seconds of each measure for one row.
     """
 
     victim: str
     measures: tuple[str, ...]
     kinds: Mapping[str, BaselineSample]
     calibration: BaselineSample
-    jittered: Floats
-    easy: Floats
+    declared: Mapping[str, Rows]
+    strangers: Mapping[str, Rows]
+    jittered: Rows
+    easy: Rows
     images: Floats
     undefended: float
     batched: float
@@ -71,14 +89,14 @@ class Baseline:
         """The honest rows of the calibration's own distribution."""
         return self.kinds[ORDINARY]
 
-    def leaks(self, values: Floats) -> Leaks:
-        """Leaks of values (rows, measures) in the order of ``measures``."""
-        return Leaks(self.measures, values)
+    def leaks(self, rows: Rows) -> Leaks:
+        """Leaks of rows in the order of ``measures``."""
+        return Leaks(self.measures, rows.leaks, rows.classes)
 
 
 def baseline_file(target: Target, cache: Path) -> Path:
     """The cached baseline's path. Delete the file when the victim, its measures or its images change."""
-    return cache / f"ground-{target.name}-{_FORMAT}.npz"
+    return cache / f"baseline-{target.name}-{_FORMAT}.npz"
 
 
 def measure_baseline(target: Target, cache: Path, prepare: Callable[[], PreparedTarget]) -> Baseline:
@@ -96,6 +114,26 @@ def measure_baseline(target: Target, cache: Path, prepare: Callable[[], Prepared
 def _sample(prepared: PreparedTarget, images: Floats, truth: Integers) -> BaselineSample:
     scores = prepared.victim.scores(images)
     return BaselineSample(measure_all(prepared.leak_measures, scores, images), scores, truth)
+
+
+def changed_images(images: Floats, change: Corruption, rng: np.random.Generator) -> Floats:
+    """Images (n, height, width) or (n, height, width, 3) of 0..1 under a corruption."""
+    sides = images.shape[1:]
+    shape = (sides[0], sides[1], sides[2] if len(sides) == 3 else 1)
+    return apply(change, images.reshape(len(images), -1), shape, rng, (0.0, 1.0)).reshape(images.shape)
+
+
+def _declared(prepared: PreparedTarget, kinds: str, rng: np.random.Generator) -> dict[str, Rows]:
+    """The calibration's rows under each declared kind."""
+    calibration: Images = prepared.data_split.calibration
+    return {
+        kind.name: _sample(prepared, changed_images(calibration.x, kind, rng), calibration.y).rows
+        for kind in parse_kinds(kinds)
+    }
+
+
+def _rows(prepared: PreparedTarget, images: Floats) -> Rows:
+    return _sample(prepared, images, np.zeros(len(images), np.int64)).rows
 
 
 def _seconds(call: Callable[[Floats], object], images: Floats, batch_rows: int) -> float:
@@ -131,8 +169,10 @@ def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
         measures=tuple(prepared.leak_measures),
         kinds=kinds,
         calibration=_sample(prepared, prepared.data_split.calibration.x, prepared.data_split.calibration.y),
-        jittered=_sample(prepared, copies, np.zeros(len(copies), np.int64)).leaks,
-        easy=_sample(prepared, easy[None], np.zeros(1, np.int64)).leaks,
+        declared=_declared(prepared, target.kinds, rng),
+        strangers={name: _rows(prepared, images) for name, images in prepared.strangers().items()},
+        jittered=_rows(prepared, copies),
+        easy=_rows(prepared, easy[None]),
         images=honest.x,
         undefended=undefended,
         batched=_seconds(prepared.victim.scores, np.resize(honest.x, (3 * _BATCH, *honest.x.shape[1:])), _BATCH),
@@ -141,16 +181,26 @@ def _measure(target: Target, prepared: PreparedTarget) -> Baseline:
 
 
 def _write(path: Path, baseline: Baseline) -> None:
-    arrays = {_JITTER: baseline.jittered, _EASY: baseline.easy, "images": pack_images(baseline.images)}
+    arrays: dict[str, NDArray[Any]] = {"images": pack_images(baseline.images)}
     for name, sample in {**baseline.kinds, _CALIBRATION: baseline.calibration}.items():
         arrays |= {f"{name}/leaks": sample.leaks, f"{name}/scores": sample.scores, f"{name}/truth": sample.truth}
+    groups = {_DECLARED: baseline.declared, _STRANGERS: baseline.strangers}
+    single = {_JITTER: baseline.jittered, _EASY: baseline.easy}
+    for name, rows in (
+        *single.items(),
+        *((f"{group}/{name}", one) for group in groups for name, one in groups[group].items()),
+    ):
+        assert rows.classes is not None  # those of a victim's scores
+        arrays |= {f"{name}/leaks": rows.leaks, f"{name}/classes": rows.classes}
     note = {
         "victim": baseline.victim,
         "measures": baseline.measures,
         "kinds": list(baseline.kinds),
+        _DECLARED: list(baseline.declared),
+        _STRANGERS: list(baseline.strangers),
         "undefended": baseline.undefended,
         "batched": baseline.batched,
-        "gauge_seconds": dict(baseline.measure_seconds),
+        "measure_seconds": dict(baseline.measure_seconds),
     }
     write_arrays(path, arrays, note)
 
@@ -161,15 +211,20 @@ def _read(path: Path) -> Baseline:
     def sample(name: str) -> BaselineSample:
         return BaselineSample(*(arrays[f"{name}/{part}"] for part in ("leaks", "scores", "truth")))
 
+    def rows(name: str) -> Rows:
+        return Rows(arrays[f"{name}/leaks"], arrays[f"{name}/classes"])
+
     return Baseline(
         victim=note["victim"],
         measures=tuple(note["measures"]),
         kinds={name: sample(name) for name in note["kinds"]},
         calibration=sample(_CALIBRATION),
-        jittered=arrays[_JITTER],
-        easy=arrays[_EASY],
+        declared={name: rows(f"{_DECLARED}/{name}") for name in note[_DECLARED]},
+        strangers={name: rows(f"{_STRANGERS}/{name}") for name in note[_STRANGERS]},
+        jittered=rows(_JITTER),
+        easy=rows(_EASY),
         images=unpack_images(arrays["images"]),
         undefended=note["undefended"],
         batched=note["batched"],
-        measure_seconds=note["gauge_seconds"],
+        measure_seconds=note["measure_seconds"],
     )

@@ -15,12 +15,14 @@ __all__ = [
     "budget_spent",
     "check_across_results",
     "honest_promise",
+    "kind_promise",
     "live_agrees",
     "live_unchanged",
     "nothing_unmetered",
 ]
 
 HONEST_TARGET = 2.0  # times the undefended API, measuring included
+KIND_TARGET = 2.5  # the same for callers of one kind or class, or of a mixture of kinds
 LIVE_TOLERANCE = 0.1
 _NOISE = 0.02  # accuracy by which a random attack may be better by chance
 
@@ -63,6 +65,19 @@ def honest_promise(scheme: TollOnTarget, honest_ratio: float) -> tuple[Check, ..
         note = f"{honest_ratio:.2f}x the undefended time, measuring included; at most {HONEST_TARGET:g}x was promised"
         checks.append(Check("honest callers within twice the time", honest_ratio <= HONEST_TARGET, note))
     return tuple(checks)
+
+
+def kind_promise(ratio: float, suspected: float) -> tuple[Check, ...]:
+    """A caller of declared kinds, of one class, or of a mixture pays little more, and is never under suspicion.
+
+    ``suspected``: the share of its requests under suspicion, 0..1.
+    """
+    note = f"{ratio:.2f}x the undefended time, measuring included; at most {KIND_TARGET:g}x was promised"
+    never = f"{suspected:.1%} of the requests were under suspicion"
+    return (
+        Check("a declared kind within two and a half times the time", ratio <= KIND_TARGET, note),
+        Check("a declared kind is not suspected", suspected == 0.0, never),
+    )
 
 
 def live_agrees(measured: float, computed: float, rows: int) -> Check:

@@ -15,12 +15,10 @@ from modeltoll.bench.evasions.evasion import Cover
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import CurvePoint, Experiment, Result, ResultOrigin
 from modeltoll.bench.hardware_costs import CPU_CORE, GPU, hardware_cost
-from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, pay_for
+from modeltoll.bench.honest.workload import WORKLOADS, PaidWorkload, RequestPattern, pay_for
 from modeltoll.bench.toll_schemes import TollOnTarget, build_toll
-from modeltoll.pricing.leak_samples import select_measures
 from modeltoll.records import Caller
 from modeltoll.simulation.engine import ScenarioResult, run_scenario
-from modeltoll.simulation.p_value_mixture import UNIFORM, leaks_at
 from modeltoll.simulation.scenarios import Scenario
 from modeltoll.simulation.traffic import one_account, split_over_accounts
 
@@ -31,8 +29,9 @@ if TYPE_CHECKING:
     from modeltoll.bench.honest.workload import Workload
     from modeltoll.records import Floats
     from modeltoll.simulation.batch_tariffs import BatchCharges
+    from modeltoll.simulation.traffic import Rows
 
-__all__ = ["ExperimentContext", "evaluate_extraction", "evaluate_honest"]
+__all__ = ["ExperimentContext", "evaluate_extraction", "evaluate_honest", "workload_rows"]
 
 _HONEST_CALLER = Caller("key:user")
 _CURVE_POINTS = 10
@@ -52,7 +51,7 @@ class ExperimentContext:
     @classmethod
     def of(cls, experiment: Experiment, baseline: Baseline, origin: ResultOrigin) -> ExperimentContext:
         """The context of an experiment; this builds its toll. Raises as ``build_toll``."""
-        scheme = build_toll(baseline, experiment.tariff, experiment.measure, experiment.dataset)
+        scheme = build_toll(baseline, experiment.tariff, experiment.measure, experiment.dataset, experiment.foreign)
         return cls(experiment, baseline, scheme, origin)
 
     @property
@@ -66,18 +65,18 @@ class ExperimentContext:
 
     def honest(self) -> ScenarioResult:
         """Ordinary honest rows, one per request, of one caller with a key."""
-        scenario = Scenario("honest", "honest", "recorded", 1, one_account(self.baseline.honest.leaks))
+        scenario = Scenario("honest", "honest", "recorded", 1, one_account(self.baseline.honest.rows))
         return run_scenario(scenario, self.scheme.toll, _HONEST_CALLER, self.scheme.times, self.rng(1))
 
     def cover(self) -> Cover:
         """What evasions on this baseline can use."""
         baseline, scheme = self.baseline, self.scheme
 
-        def price(rows: Floats) -> Floats:
+        def price(rows: Rows) -> Floats:
             return scheme.toll.charge(split_over_accounts(rows, len(rows)), _HONEST_CALLER, self.rng(2)).seconds
 
         return Cover(
-            baseline.honest.leaks, baseline.jittered, baseline.easy, baseline.undefended, price, scheme.replayable
+            baseline.honest.rows, baseline.jittered, baseline.easy, baseline.undefended, price, scheme.replayable
         )
 
 
@@ -147,11 +146,11 @@ def _alarms(context: ExperimentContext, stolen: StolenData, outcome: ScenarioRes
 def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Result:
     """The result of an extraction under the toll, the defence and the evasion of its experiment."""
     experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
-    plan = EVASIONS[experiment.evasion].plan(stolen.leaks, context.cover(), context.rng(3))
+    plan = EVASIONS[experiment.evasion].plan(stolen.rows, context.cover(), context.rng(3))
     outcome = run_scenario(plan.scenario, scheme.toll, plan.caller, scheme.times, context.rng(4), _solver(plan, scheme))
     honest = context.honest()
     solved = outcome.bought & outcome.paid & (outcome.work > 0.0)
-    charged = outcome.charges.seconds[solved]
+    work_seconds = float(outcome.charges.seconds[solved].sum() + outcome.admission[outcome.paid].sum())
     whole, plain = outcome.queries == stolen.queries, experiment.evasion == NO_EVASION
     final = stolen.curve[-1] if whole else None
     stolen_rows = outcome.bought & outcome.traffic.wanted
@@ -167,12 +166,12 @@ def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Resul
         honest_ratio=honest_ratio,
         seconds_without=outcome.seconds_without,
         seconds_with=outcome.seconds_with,
-        work_seconds=float(charged.sum()),
+        work_seconds=work_seconds,
         undefended_seconds=scheme.times.undefended,
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
         leak=dict(zip(stolen.measures, outcome.traffic.leaks[stolen_rows].sum(axis=0).tolist(), strict=True)),
-        bills=(hardware_cost(CPU_CORE, float(charged.sum())), hardware_cost(GPU, gpu_seconds)),
+        bills=(hardware_cost(CPU_CORE, work_seconds), hardware_cost(GPU, gpu_seconds)),
         waits=_quantiles(outcome.waits),
         suspected=suspected,
         first_alarm=first_alarm,
@@ -193,24 +192,28 @@ def evaluate_extraction(context: ExperimentContext, stolen: StolenData) -> Resul
     )
 
 
-def _charged(context: ExperimentContext, workload: Workload, leaks: Floats) -> PaidWorkload:
+def workload_rows(workload: Workload, baseline: Baseline, rng: np.random.Generator) -> Rows | None:
+    """The workload's rows on this baseline; None where it has none of its kind or class."""
+    return workload.rows({name: sample.rows for name, sample in baseline.kinds.items()}, rng)
+
+
+def _charged(context: ExperimentContext, workload: Workload, rows: Rows) -> PaidWorkload:
     """What the workload's requests cost: priced one by one as a gateway does, or drawn rows in one batch."""
-    scheme, baseline = context.scheme, context.baseline
-    if workload.drawn:
-        scores = np.sort(baseline.calibration.leaks.T, axis=1)
-        rows = leaks_at(scores, UNIFORM.draw(workload.drawn, context.rng(6)))
+    scheme = context.scheme
+    if workload.drawn and workload.pattern == RequestPattern():
         scenario = Scenario("honest", "honest", "drawn", 1, one_account(rows))
         return PaidWorkload.at_once(run_scenario(scenario, scheme.toll, _HONEST_CALLER, scheme.times, context.rng(5)))
-    priced = select_measures(baseline.leaks(leaks), scheme.tariff.measures)
-    return pay_for(scheme.tariff, priced, workload.pattern, _HONEST_CALLER, scheme.times, context.rng(5))
+    leaks = context.baseline.leaks(rows)
+    return pay_for(scheme.tariff, leaks, workload.pattern, _HONEST_CALLER, scheme.times, context.rng(5))
 
 
 def evaluate_honest(context: ExperimentContext) -> Result:
-    """The result of an honest caller with the experiment's workload."""
+    """The result of an honest caller with the experiment's workload, of which the baseline has rows."""
     experiment, scheme, baseline = context.experiment, context.scheme, context.baseline
     workload = WORKLOADS[experiment.workload]
-    sample = baseline.kinds[workload.kind]
-    paid = _charged(context, workload, sample.leaks)
+    rows = workload_rows(workload, baseline, context.rng(6))
+    assert rows is not None  # the runner leaves out workloads without rows
+    paid = _charged(context, workload, rows)
     honest_ratio = context.honest().ratio or 1.0
     without = float(paid.rows.sum()) * scheme.times.undefended
     alarms = np.flatnonzero(paid.surcharges > 1.0)
@@ -230,13 +233,21 @@ def evaluate_honest(context: ExperimentContext) -> Result:
         undefended_seconds=scheme.times.undefended,
         gate_seconds=scheme.times.gate,
         unit_seconds=context.unit_seconds,
-        leak={} if workload.drawn else dict(zip(baseline.measures, sample.leaks.sum(axis=0).tolist(), strict=True)),
+        leak=dict(zip(baseline.measures, rows.leaks.sum(axis=0).tolist(), strict=True)),
         bills=(hardware_cost(CPU_CORE, float(paid.work.sum())),),
         waits=_quantiles(paid.waits),
         suspected=paid.suspected,
         first_alarm=float(paid.rows[: alarms[0] + 1].sum()) if len(alarms) else None,
-        checks=checks.honest_promise(scheme, honest_ratio),
+        checks=(*checks.honest_promise(scheme, honest_ratio), *_promises(context, workload, paid)),
         origin=context.origin,
-        victim_accuracy=sample.accuracy,
+        victim_accuracy=baseline.kinds.get(workload.kind, baseline.honest).accuracy,
         honest_cost=cost,
     )
+
+
+def _promises(context: ExperimentContext, workload: Workload, paid: PaidWorkload) -> tuple[checks.Check, ...]:
+    """The checks of what an operator promises to callers of declared kinds, which its calibration must know well enough."""
+    calibration = context.scheme.calibration
+    if calibration is None or not workload.declared or not any(kind.scores is not None for kind in calibration.kinds):
+        return ()
+    return checks.kind_promise(paid.ratio, paid.suspected)

@@ -29,7 +29,8 @@ __all__ = [
     "result_origin",
 ]
 
-FORMAT = 1
+FORMAT = 2
+VERSION = 2  # of experiments: 1 before honest callers were of several kinds
 _DIGITS = 8  # of the digest in a file's name
 HONEST = "honest"  # the attack of experiments with honest callers
 _PACKAGES = ("modeltoll", "numpy", "scipy", "scikit-learn", "torch")
@@ -41,6 +42,7 @@ class Experiment:
 
     ``attack`` is ``honest`` for an honest caller with a ``workload``. ``measure`` names the measures that the toll prices,
     joined by +; empty without a toll. ``foreign`` is the source of foreign images, empty for the data set's usual one.
+    ``version``: of the bench that makes its result; results of another version are not comparable.
     """
 
     suite: str
@@ -55,12 +57,13 @@ class Experiment:
     queries: int
     workload: str = ""
     foreign: str = ""
+    version: int = VERSION
 
     @property
     def key(self) -> dict[str, str | int]:
         """The identity of the experiment, with names that do not follow the fields' names."""
         return {
-            "v": 1,
+            "v": self.version,
             "suite": self.suite,
             "dataset": self.dataset,
             "attack": self.attack,
@@ -78,7 +81,8 @@ class Experiment:
     @property
     def slug(self) -> str:
         """A readable name, not unique."""
-        parts = [self.attack, self.workload, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
+        source = Path(self.foreign).stem if self.version > 1 else ""
+        parts = [self.attack, self.workload, source, self.evasion, self.defence, self.tariff, f"s{self.seed}"]
         words = "-".join(part for part in parts if part not in ("", "none"))
         return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
@@ -91,9 +95,14 @@ class Experiment:
         """The path of its result's working file: suite, data set, slug and a digest of the key."""
         return self._named(folder, digest(self.key, _DIGITS))
 
-    def files(self, folder: Path) -> tuple[Path, Path]:
-        """The paths where its working file may be: under its name or its legacy name."""
-        return self.file(folder), self._named(folder, legacy_digest("Experiment", self.key, _DIGITS))
+    def files(self, folder: Path) -> tuple[Path, ...]:
+        """The paths where its working file may be: under its name or, of version 1, its legacy name."""
+        named = self.file(folder)
+        return (
+            (named,)
+            if self.version > 1
+            else (named, self._named(folder, legacy_digest("Experiment", self.key, _DIGITS)))
+        )
 
     def find(self, folder: Path) -> Path | None:
         """The path of its working file; None if there is none."""
@@ -197,5 +206,6 @@ def result_origin(command: str) -> ResultOrigin:
 
 def experiment_of(document: Mapping[str, Any]) -> Experiment:
     """The experiment of a result's document."""
-    members = {one.name: document[one.name] for one in fields(Experiment) if one.name != "foreign"}
-    return Experiment(**(members | {"queries": document["budget"], "foreign": document.get("foreign", "")}))
+    newer = {"foreign": document.get("foreign", ""), "version": document.get("version", 1)}
+    members = {one.name: document[one.name] for one in fields(Experiment) if one.name not in newer}
+    return Experiment(**(members | newer | {"queries": document["budget"]}))

@@ -12,9 +12,10 @@ import numpy as np
 
 from modeltoll.bench.artifact_files import pack_images, read_arrays, read_note, unpack_images, write_arrays
 from modeltoll.bench.attacks.attack import AttackerResources
-from modeltoll.bench.identity import digest, first_file, legacy_digest
+from modeltoll.bench.identity import digest, first_file
 from modeltoll.bench.meter import CountedVictim, Meter
 from modeltoll.bench.shared_progress import no_progress
+from modeltoll.simulation.traffic import Rows
 
 if TYPE_CHECKING:
     from modeltoll.bench.attack_setup import PreparedAttack
@@ -34,7 +35,7 @@ __all__ = [
     "run_extraction",
 ]
 
-_FORMAT = 1  # of the files in the cache
+_FORMAT = 2  # of the files in the cache
 _DIGITS = 12  # of the digest in a file's name
 _CURVE_POINTS = 20  # the maximum number of points of a clone's curve
 
@@ -44,7 +45,7 @@ class ExtractionRun:
     """Everything that an extraction depends on.
 
     ``answers`` names the defence that changes the answers, or ``none``; ``foreign`` the source of foreign images, empty
-    for the target's usual one.
+    for the target's usual one; ``change`` what is done to them, as ``leak.corruptions.parse_kinds`` reads it.
     """
 
     target: str
@@ -54,12 +55,13 @@ class ExtractionRun:
     seed: int
     answers: str = "none"
     foreign: str = ""
+    change: str = ""
 
     @property
     def key(self) -> dict[str, str | int]:
         """The identity of the run, with names that do not follow the fields' names."""
         return {
-            "v": 1,
+            "v": 2,
             "target": self.target,
             "attack": self.attack,
             "profile": self.profile,
@@ -67,6 +69,7 @@ class ExtractionRun:
             "seed": self.seed,
             "answers": self.answers,
             "foreign": self.foreign,
+            "change": self.change,
         }
 
     def file(self, cache: Path) -> Path:
@@ -74,9 +77,8 @@ class ExtractionRun:
         return self._named(cache, digest({"format": _FORMAT, **self.key}, _DIGITS))
 
     def find(self, cache: Path) -> Path | None:
-        """The path of its file in a cache, under its name or its legacy name; None if there is none."""
-        legacy = legacy_digest("Theft", self.key, _DIGITS, template=f"({_FORMAT}, {{}})")
-        return first_file(self.file(cache), self._named(cache, legacy))
+        """The path of its file in a cache; None if there is none."""
+        return first_file(self.file(cache))
 
     def _named(self, cache: Path, digits: str) -> Path:
         return cache / "thefts" / f"{self.target}-{self.attack}-{self.answers}-{self.seed}-{digits}.npz"
@@ -119,6 +121,11 @@ class StolenData:
     def queries(self) -> int:
         """The number of rows that the meter counted."""
         return len(self.leaks)
+
+    @property
+    def rows(self) -> Rows:
+        """The stolen rows as a simulation takes them."""
+        return Rows(self.leaks, self.labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,7 +1,8 @@
 """The names of results and cached extractions: digests of explicit keys, so that renaming a field renames no file.
 
-A key is a mapping of plain JSON values with its version under ``v``. A new member takes a new version. Files from before
-keys are named by a text that spelled a class and its fields; ``legacy_digest`` still finds them.
+A key is a mapping of plain JSON values with its version under ``v``. A new member takes a new version, and so do results
+that change though no member does. Files from before keys, which are of version 1, are named by a text that spelled a class
+and its fields; ``legacy_digest`` still finds them.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ def digest(key: Key, length: int) -> str:
     return _sha256(canonical(key), length)
 
 
-def legacy_digest(name: str, key: Key, length: int, *, template: str = "{}") -> str:
-    """The digits in legacy file names: of ``name(member='value', ...)`` in a template, without ``v`` and an empty ``foreign``."""
+def legacy_digest(name: str, key: Key, length: int) -> str:
+    """The digits in legacy file names: of ``name(member='value', ...)``, without ``v`` and an empty ``foreign``."""
     members = {member: value for member, value in key.items() if member != "v" and (member, value) != ("foreign", "")}
-    text = f"{name}({', '.join(f'{member}={value!r}' for member, value in members.items())})"
-    return _sha256(template.format(text), length)
+    return _sha256(f"{name}({', '.join(f'{member}={value!r}' for member, value in members.items())})", length)
 
 
 def first_file(*paths: Path) -> Path | None:

@@ -34,7 +34,7 @@ from modeltoll.puzzle.counter import Argon2idCounter
 from modeltoll.puzzle.registry import PUZZLES
 from modeltoll.records import Answer, Caller
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
-from modeltoll.simulation.traffic import one_account
+from modeltoll.simulation.traffic import Rows, one_account
 
 if TYPE_CHECKING:
     from modeltoll.bench.leak_measures import Measures
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Challenge, Floats, MachineProfile, Solution, Work
+    from modeltoll.records import Challenge, Floats, Leaks, MachineProfile, Solution, Work
 
 __all__ = ["LIVE_SECONDS", "LiveResult", "LiveRun", "run_live"]
 
@@ -62,10 +62,13 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveRun:
-    """Images (rows, ...) to send, their recorded leaks (rows, measures), and the victim and calibration of the gateway."""
+    """Images (rows, ...) to send, their recorded leaks, and the victim and calibration of the gateway.
+
+    The leaks are by every priced measure, and by those fitted without kinds that the gateway measures suspects with.
+    """
 
     images: Floats
-    leaks: Floats
+    leaks: Leaks
     leak_measures: Measures
     victim: Victim
     calibration: Calibration
@@ -185,8 +188,9 @@ async def _ask(
 
 def _work(live_run: LiveRun, calibration: Calibration) -> float:
     """The computed reference seconds of all rows, sent by one new caller with a key."""
-    toll = ConformalBatchTariff(ConformalTariff(calibration), tuple(live_run.leak_measures))
-    return float(toll.charge(one_account(live_run.leaks), Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
+    toll = ConformalBatchTariff(ConformalTariff(calibration), live_run.leaks.measures)
+    traffic = one_account(Rows.of(live_run.leaks))
+    return float(toll.charge(traffic, Caller("key:thief"), np.random.default_rng(0)).seconds.sum())
 
 
 def _changed(live_run: LiveRun, answers: Sequence[bytes]) -> int:

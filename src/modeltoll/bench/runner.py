@@ -12,11 +12,12 @@ import numpy as np
 
 from modeltoll.bench.artifact_files import remove_partial_files
 from modeltoll.bench.attack_setup import AttackSetup, prepare_attack
-from modeltoll.bench.baseline import Baseline, measure_baseline
+from modeltoll.bench.baseline import Baseline, changed_images, measure_baseline
 from modeltoll.bench.checks import live_agrees, live_unchanged
 from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE, make_defence
-from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest
-from modeltoll.bench.evasions.registry import NO_EVASION
+from modeltoll.bench.datasets import Images
+from modeltoll.bench.evaluate import ExperimentContext, evaluate_extraction, evaluate_honest, workload_rows
+from modeltoll.bench.evasions.registry import NO_EVASION, image_change
 from modeltoll.bench.experiment import HONEST, Experiment, ResultOrigin
 from modeltoll.bench.extraction import ExtractionRun, StolenData, cached_seconds, load_cached, run_extraction
 from modeltoll.bench.honest.workload import WORKLOADS
@@ -26,7 +27,8 @@ from modeltoll.bench.shared_progress import no_progress, shared_progress, write_
 from modeltoll.bench.targets import TARGETS, PreparedTarget, Workspace
 from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, build_toll
 from modeltoll.errors import ModeltollError
-from modeltoll.pricing.leak_samples import select_measures
+from modeltoll.leak.corruptions import parse_kinds
+from modeltoll.pricing.leak_samples import select_measures, with_clean
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
@@ -77,7 +79,9 @@ class Job:
         if self.extraction is None:
             return f"{first.dataset}, {first.attack}, seed {first.seed}"
         defence = "" if self.extraction.answers == NO_DEFENCE else f", {self.extraction.answers}"
-        return f"{first.dataset}, {first.attack}{defence}, {self.extraction.queries:,} rows, seed {first.seed}"
+        images = ", ".join(part for part in ("", self.extraction.foreign, self.extraction.change) if part)
+        source = f", {images}" if images else ""
+        return f"{first.dataset}, {first.attack}{source}{defence}, {self.extraction.queries:,} rows, seed {first.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ def extraction_of(experiment: Experiment) -> ExtractionRun | None:
         experiment.seed,
         answers,
         experiment.foreign,
+        image_change(experiment.evasion),
     )
 
 
@@ -161,10 +166,21 @@ def _price_oracle(prepared: PreparedTarget, baseline: Baseline, target: str) -> 
     leak_measures = {name: prepared.leak_measures[name] for name in tariff.measures}
 
     def price(images: Floats) -> Floats:
-        leaks = measure_all(leak_measures, prepared.victim.scores(images), images)
-        return tariff.assess(Leaks(tariff.measures, leaks), np.random.default_rng(0)).factors
+        scores = prepared.victim.scores(images)
+        leaks = Leaks(tariff.measures, measure_all(leak_measures, scores, images), scores.argmax(axis=1))
+        return tariff.assess(leaks, np.random.default_rng(0)).factors
 
     return price
+
+
+def _with_changed_images(prepared: PreparedTarget, extraction: ExtractionRun) -> PreparedTarget:
+    """The target whose attacker has the foreign images as the extraction changes them."""
+    if not extraction.change:
+        return prepared
+    (change,) = parse_kinds(extraction.change)
+    foreign = prepared.data_split.foreign
+    images = changed_images(foreign.x, change, np.random.default_rng(extraction.seed))
+    return replace(prepared, data_split=replace(prepared.data_split, foreign=Images(images, foreign.y)))
 
 
 def _stolen_data(
@@ -174,7 +190,9 @@ def _stolen_data(
 
     def run() -> StolenData:
         target = TARGETS[extraction.target]
-        prepared = _target(extraction.target, replace(settings.workspace, foreign=extraction.foreign))
+        prepared = _with_changed_images(
+            _target(extraction.target, replace(settings.workspace, foreign=extraction.foreign)), extraction
+        )
         prepared_attack = settings.attack_factory(
             AttackSetup(extraction.attack, extraction.profile, target.architecture, prepared.classes)
         )
@@ -201,8 +219,9 @@ def _with_live_run(context: ExperimentContext, result: Result, stolen: StolenDat
     prepared = _target(experiment.dataset, replace(settings.workspace, foreign=experiment.foreign))
     leak_measures = {name: prepared.leak_measures[name] for name in context.scheme.measures}
     images = stolen.images[: settings.live]
-    leaks = select_measures(context.baseline.leaks(stolen.leaks[: len(images)]), context.scheme.measures)
-    live = run_live(LiveRun(images, leaks.values, leak_measures, prepared.victim, calibration))
+    recorded = with_clean(context.baseline.measures, context.scheme.measures)
+    leaks = select_measures(context.baseline.leaks(stolen.rows[: len(images)]), recorded)
+    live = run_live(LiveRun(images, leaks, leak_measures, prepared.victim, calibration))
     checks = (live_agrees(live.measured_seconds, live.computed_seconds, live.rows), live_unchanged(live.changed))
     return replace(result, live=asdict(live), checks=(*result.checks, *checks))
 
@@ -233,7 +252,7 @@ def _run_job(job: Job, settings: RunSettings, progress: Progress) -> JobResult:
         stolen = _stolen_data(job.extraction, settings, baseline, progress)
     results = []
     for experiment in job.experiments:
-        if stolen is None and WORKLOADS[experiment.workload].kind not in baseline.kinds:
+        if stolen is None and not _has_rows(experiment, baseline):
             continue
         context = ExperimentContext.of(experiment, baseline, settings.origin)
         result = evaluate_honest(context) if stolen is None else evaluate_extraction(context, stolen)
@@ -242,6 +261,14 @@ def _run_job(job: Job, settings: RunSettings, progress: Progress) -> JobResult:
         result.write(settings.results)
         results.append(result)
     return JobResult(job, tuple(results), "" if results else "the data set has no images of this kind")
+
+
+def _has_rows(experiment: Experiment, baseline: Baseline) -> bool:
+    """Whether the baseline has rows of the kind or class of an honest experiment."""
+    workload = WORKLOADS[experiment.workload]
+    return (
+        workload_rows(replace(workload, drawn=min(workload.drawn, 1)), baseline, np.random.default_rng(0)) is not None
+    )
 
 
 def run_all(

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
 from modeltoll.bench.attack_setup import FULL, QUICK
 from modeltoll.bench.defences.registry import DEFENCES, NO_DEFENCE
+from modeltoll.bench.evasions.fillers import FRESH
 from modeltoll.bench.evasions.registry import EVASIONS, NO_EVASION
 from modeltoll.bench.experiment import HONEST, Experiment
-from modeltoll.bench.honest.workload import WORKLOADS
+from modeltoll.bench.honest.distribution_shifts import KINDS
+from modeltoll.bench.honest.workload import CLASSES, WORKLOADS
 from modeltoll.bench.targets import TARGETS
-from modeltoll.bench.toll_schemes import CONFORMAL, DEFAULT_MEASURES, NO_TOLL, PUBLISHED
+from modeltoll.bench.toll_schemes import (
+    CALIBRATED,
+    CONFORMAL,
+    DEFAULT_MEASURES,
+    NO_TOLL,
+    OUR_TOLLS,
+    PUBLISHED,
+    UNKNOWN_STRANGERS,
+    WITHOUT_KINDS,
+)
 from modeltoll.errors import SettingsError
 
 __all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experiments"]
@@ -20,6 +31,8 @@ __all__ = ["SUITES", "SuiteOptions", "most_informative_measure", "plan_experimen
 TollChoice = tuple[str, str]  # the names of a toll and of the measures it prices
 
 _OUR_TOLL: TollChoice = (CONFORMAL, DEFAULT_MEASURES)
+_WITHOUT_KINDS: TollChoice = (WITHOUT_KINDS, DEFAULT_MEASURES)
+_OTHER_TOLLS = tuple((toll, DEFAULT_MEASURES) for toll in (UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS))
 _NO_TOLL: TollChoice = (NO_TOLL, "")
 _IMAGE_SETS = ("mnist", "fashion", "cifar10")
 _WITHOUT_TEACHERS = ("digits", "cells")  # here the published tariff prices the entropy
@@ -56,11 +69,31 @@ _QUICK_EVASIONS = (
     "joining-10",
     "repeated-4",
     "jittered-4",
-    "unseen-4",
+    "fresh-fillers-4",
+    "fresh-fillers-16",
+    "bank",
+    "unpaid-4",
+    "darkened",
     "abandoning-10",
     "cheap half",
     "replay",
     "graphics card",
+)
+
+
+_KNOWN_EVASIONS = (  # against which the thieves of other families are tried
+    NO_EVASION,
+    *("accounts-10", "accounts-100", "accounts-1000", "anonymous-1000"),
+    *(name for name in EVASIONS if name.startswith((FRESH, "bank"))),
+)
+_FAMILIES = ("", "emnist", "mnist", "fashion", "noise")  # of foreign images; first the data set's usual one
+_TRADE_OFF_EVASIONS = (NO_EVASION, "accounts-100", "fresh-fillers-4", "fresh-fillers-16", "bank")
+_TRADE_OFF_FAMILIES = ("", "emnist")
+_SWITCHING = "switching kinds"
+_QUICK_WORKLOADS = (
+    *KINDS,
+    *("class 0", "class 1", "mixture of kinds", _SWITCHING),
+    *("bursts of 500", "one row a day", "batches of 1000", "100,000 rows"),
 )
 
 
@@ -145,14 +178,39 @@ def _table3(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Exper
 
 
 def _evasions(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """Every evasion under the published toll and ours; of the first attack also under what else our toll may know."""
     tariffs = (_informative_toll(frame.dataset), _OUR_TOLL)
-    for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS, EVASIONS, tariffs):
-        yield frame.attack(attack, tariff, evasion)
+    chosen = attacks or _EVASION_ATTACKS
+    for attack, evasion in product(chosen, EVASIONS):
+        for tariff in (*tariffs, *_OTHER_TOLLS) if attack == chosen[0] else tariffs:
+            yield frame.attack(attack, tariff, evasion)
 
 
-def _honest(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+def _strangers(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """Thieves of every family of foreign images, known and unknown to the operator, and under the toll without kinds."""
+    families = [family for family in _FAMILIES if family != frame.dataset]
+    for family, attack, evasion in product(families, attacks or _EVASION_ATTACKS[:1], _KNOWN_EVASIONS):
+        for tariff in (_OUR_TOLL, *_OTHER_TOLLS):
+            yield replace(frame.attack(attack, tariff, evasion), foreign=family)
+
+
+def _trade_off(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experiment]:
+    """Honest kinds and thieves under our toll with several tolerances and declared kinds."""
+    for toll in OUR_TOLLS:
+        tariff = (toll, DEFAULT_MEASURES)
+        for workload in (*KINDS, *(f"class {number}" for number in range(CLASSES)), _SWITCHING):
+            yield frame.honest(workload, tariff)
+        for family, evasion in product(_TRADE_OFF_FAMILIES, _TRADE_OFF_EVASIONS):
+            for attack in attacks or _EVASION_ATTACKS[:1]:
+                yield replace(frame.attack(attack, tariff, evasion), foreign=family)
+
+
+def _honest(
+    frame: _ExperimentFrame, attacks: tuple[str, ...], workloads: Collection[str] = WORKLOADS
+) -> Iterator[Experiment]:
     del attacks
-    for workload, tariff in product(WORKLOADS, (_informative_toll(frame.dataset), _OUR_TOLL)):
+    tariffs = (_informative_toll(frame.dataset), _OUR_TOLL, (CALIBRATED, DEFAULT_MEASURES), _WITHOUT_KINDS)
+    for workload, tariff in product(workloads, tariffs):
         yield frame.honest(workload, tariff)
 
 
@@ -171,7 +229,8 @@ def _quick(frame: _ExperimentFrame, attacks: tuple[str, ...]) -> Iterator[Experi
         yield frame.attack(attack, tariff)
     for attack, evasion, tariff in product(attacks or _EVASION_ATTACKS[1:], _QUICK_EVASIONS, both):
         yield frame.attack(attack, tariff, evasion)
-    yield from _honest(frame, ())
+    for workload, tariff in product(_QUICK_WORKLOADS, (*both, _WITHOUT_KINDS)):
+        yield frame.honest(workload, tariff)
     for defence in frame.defences:
         yield frame.attack((attacks or _EVASION_ATTACKS[1:])[0], _NO_TOLL, defence=defence)
 
@@ -190,7 +249,9 @@ SUITES: Mapping[str, Suite] = {
     "table2": Suite(_IMAGE_SETS, FULL, 3, _table2),
     "table3": Suite(("mnist", "cifar10"), FULL, 3, _table3),
     "evasions": Suite(_IMAGE_SETS, FULL, 3, _evasions),
+    "strangers": Suite(_IMAGE_SETS, FULL, 3, _strangers),
     "honest": Suite(_IMAGE_SETS, FULL, 1, _honest),
+    "trade-off": Suite(_IMAGE_SETS, FULL, 1, _trade_off),
     "defences": Suite(("mnist", "cifar10"), FULL, 3, _defences),
     "quick": Suite(("digits",), QUICK, 1, _quick),
 }
@@ -215,5 +276,7 @@ def plan_experiments(name: str, options: SuiteOptions) -> tuple[Experiment, ...]
     for seed, dataset in product(range(min(options.seeds, suite.seeds)), datasets):
         queries = options.queries or TARGETS[dataset].queries
         planned = suite.plan(_ExperimentFrame(name, dataset, profile, seed, queries, defences), options.attacks)
-        experiments += [replace(one, foreign=options.foreign if one.attack != HONEST else "") for one in planned]
-    return tuple(experiments)
+        for one in planned:
+            foreign = "" if one.attack == HONEST else options.foreign or one.foreign
+            experiments.append(replace(one, foreign=foreign))
+    return tuple(dict.fromkeys(experiments))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,9 @@ import numpy as np
 from modeltoll.bench import datasets
 from modeltoll.bench.data_split import DataSplit, SplitSizes, mirrored, shifted, split_images
 from modeltoll.bench.datasets import DataError, Images
+from modeltoll.bench.datasets.foreign import NOISE
 from modeltoll.bench.leak_measures import standard_measures
+from modeltoll.leak.corruptions import PHOTO_KINDS, TABLE_KINDS
 
 if TYPE_CHECKING:
     from modeltoll.bench.leak_measures import Measures
@@ -23,6 +27,8 @@ __all__ = ["TARGETS", "PreparedTarget", "Target", "Workspace"]
 
 
 _SEED = 20260101  # of the split of images; the same in every experiment
+TINY_IMAGENET, PATCHES, SHUFFLED = "tiny-imagenet", "photograph patches", "shuffled columns"
+_FAMILIES = (TINY_IMAGENET, "emnist", "mnist", "fashion", "cifar10", NOISE)  # of strangers
 _TREES = 150
 _TENTHS = 10
 
@@ -51,12 +57,16 @@ class Workspace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedTarget:
-    """A target ready for experiments: its images, its victim, the leak measures, and the number of classes."""
+    """A target ready for experiments: its images, its victim, the leak measures, and the number of classes.
+
+    ``strangers``: makes images (n, ...) of each family that the operator may know, which no attacker has.
+    """
 
     data_split: DataSplit
     victim: Victim
     leak_measures: Measures
     classes: int
+    strangers: Callable[[], Mapping[str, Floats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,8 @@ class Target:
 
     ``undefended`` are seconds per row without a gateway (None: measured on this machine); ``source`` states where the
     number is from. ``queries`` is the default budget of attacks. ``architecture``: the students of attacks, a name in
-    ``students.registry``. ``levels``: the grey levels of a pixel.
+    ``students.registry``. ``levels``: the grey levels of a pixel. ``kinds``: those that the operator declares, as
+    ``leak.corruptions.parse_kinds`` reads them. ``foreign``: the usual source of foreign images, a family of strangers.
     """
 
     name: str
@@ -75,6 +86,8 @@ class Target:
     architecture: str
     levels: int
     prepare: Callable[[Workspace, Progress], PreparedTarget]
+    kinds: str = PHOTO_KINDS
+    foreign: str = TINY_IMAGENET
 
 
 def _split_foreign(
@@ -85,6 +98,18 @@ def _split_foreign(
     attacker, unseen = order[unseen_foreign:], order[:unseen_foreign]
     attacker_images = Images(datasets.resize_to(images.x[attacker], shape), images.y[attacker])
     return attacker_images, datasets.resize_to(images.x[unseen], shape)
+
+
+def _strangers(
+    families: Sequence[str], folder: Callable[[], Path], shape: tuple[int, ...], count: int, rng: np.random.Generator
+) -> dict[str, Floats]:
+    """``count`` images of each family, which ``_split_foreign`` with a generator in the same state keeps from the attacker."""
+    found = {}
+    for family in families:
+        images = datasets.foreign_images(family, folder).x
+        unseen = deepcopy(rng).permutation(len(images))[:count]
+        found[family] = datasets.resize_to(images[unseen], shape)
+    return found
 
 
 def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Workspace, Progress], PreparedTarget]:
@@ -99,14 +124,17 @@ def _published(name: str, augment: Callable[[Floats], Floats]) -> Callable[[Work
         load = registry.VICTIMS[name].load
         private = load(folder, train=True)
         calibration, own, honest = split_images(load(folder, train=False), sizes, rng)
+        shape, before = private.x.shape[1:], deepcopy(rng)
         foreign, unseen_foreign = _split_foreign(
-            workspace.source(lambda: datasets.tiny_imagenet(folder)), private.x.shape[1:], sizes.unseen_foreign, rng
+            workspace.source(lambda: datasets.tiny_imagenet(folder)), shape, sizes.unseen_foreign, rng
         )
         novelty_file = layered_novelty_file(name, private, workspace.cache) if private.x.ndim == 3 else None
         teachers = teachers_file(name, private, workspace.cache, progress)
         leak_measures = standard_measures(victim, private, novelty_file, teachers)
         data_split = DataSplit(private, calibration, honest, augment(own.x), foreign, unseen_foreign)
-        return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1)
+        families = [family for family in _FAMILIES if family != name.partition("-")[0]]
+        strangers = partial(_strangers, families, lambda: folder, shape, sizes.unseen_foreign, before)
+        return PreparedTarget(data_split, victim, leak_measures, int(private.y.max()) + 1, strangers)
 
     return prepare
 
@@ -125,10 +153,12 @@ def _digits(workspace: Workspace, progress: Progress) -> PreparedTarget:
     private, unseen = np.split(rng.permutation(len(images.x)), [700])
     calibration, own, honest = split_images(Images(images.x[unseen], images.y[unseen]), SplitSizes(450, 400, 200), rng)
     usual = lambda: _with_brightness_labels(datasets.photograph_patches(2200, images.x.shape[1], rng))  # noqa: E731
-    foreign, unseen_foreign = _split_foreign(workspace.source(usual), images.x.shape[1:], 200, rng)
+    source, shape = workspace.source(usual), images.x.shape[1:]
+    noise = _strangers((NOISE,), lambda: workspace.folder, shape, 200, rng)
+    foreign, unseen_foreign = _split_foreign(source, shape, 200, rng)
     known = Images(images.x[private], images.y[private])
     data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
-    return _forest_target(data_split)
+    return _forest_target(data_split, {PATCHES: unseen_foreign, **noise})
 
 
 def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
@@ -144,15 +174,15 @@ def _cells(workspace: Workspace, progress: Progress) -> PreparedTarget:
     mixed = _with_brightness_labels(np.stack([rng.choice(column, 1200) for column in known.x[:, 0].T], axis=1)[:, None])
     foreign, unseen_foreign = _split_foreign(mixed, known.x.shape[1:], 200, rng)
     data_split = DataSplit(known, calibration, honest, own.x, foreign, unseen_foreign)
-    return _forest_target(data_split)
+    return _forest_target(data_split, {SHUFFLED: unseen_foreign, NOISE: rng.random(unseen_foreign.shape)})
 
 
-def _forest_target(data_split: DataSplit) -> PreparedTarget:
+def _forest_target(data_split: DataSplit, strangers: Mapping[str, Floats]) -> PreparedTarget:
     from modeltoll.bench.victims.classical import forest  # noqa: PLC0415  scikit-learn is slow to import
 
     victim = forest(data_split.private, _TREES, seed=0)
     leak_measures = standard_measures(victim, data_split.private, None, None)
-    return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1)
+    return PreparedTarget(data_split, victim, leak_measures, int(data_split.private.y.max()) + 1, lambda: strangers)
 
 
 _TABLE_5 = "Dziedzic et al. 2022, Table 5, 64 queries"
@@ -160,8 +190,8 @@ _TABLE_5 = "Dziedzic et al. 2022, Table 5, 64 queries"
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits),
-        Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells),
+        Target("digits", 300, None, "measured on this machine", "kernel", 16, _digits, foreign=PATCHES),
+        Target("cells", 80, None, "measured on this machine", "kernel", 255, _cells, TABLE_KINDS, SHUFFLED),
         Target("mnist", 10_000, 0.214 / 64, _TABLE_5, "mnistnet", 255, _published("mnist", shifted)),
         Target("fashion", 10_000, 0.214 / 64, f"{_TABLE_5} (MNIST's)", "mnistnet", 255, _published("fashion", shifted)),
         Target("cifar10", 9_000, 0.249 / 64, _TABLE_5, "residual", 255, _published("cifar10", mirrored)),

@@ -18,10 +18,13 @@ import typer
 from rich.markup import escape
 
 from modeltoll.cli.accounts_output import (
+    ACCOUNT_HEADINGS,
     account_cells,
     account_facts,
     account_json,
+    iso_time,
     log_json,
+    power_of_ten,
     standing_facts,
     standing_json,
 )
@@ -84,19 +87,21 @@ def list_accounts(
     limit: Annotated[int, typer.Option(min=1, help="Number of accounts to show.")] = 20,
     json_file: JsonFile = None,
 ) -> None:
-    """List the accounts with the most work issued, largest first."""
-    found = _with_ledger(ledger, lambda store: store.largest(limit, time.time()))
+    """List the accounts with the most work issued, largest first, with the evidence that the latest bill stored."""
+    found = _with_ledger(ledger, lambda store: store.largest(limit))
     if json_file is not None:
         write_json([account_json(account) for account in found], json_file)
     if json_file != "-":
-        headings = ("caller", "model", "rows", "requests", "work, s", "first seen", "last seen")
-        print_table(headings, [account_cells(account) for account in found])
+        print_table(ACCOUNT_HEADINGS, [account_cells(account) for account in found])
 
 
 @commands.command(epilog="Example: modeltoll accounts show sqlite:///modeltoll.db key:alice")
 @with_exit_codes
 def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None, json_file: JsonFile = None) -> None:
-    """Show the account of a caller or a group: totals, leaks, p-value counts, standing, and today's use of its quota."""
+    """Show the account of a caller or a group: totals, leaks, evidence, standing, and today's use of its quota.
+
+    'modeltoll explain' says with the tariff what the evidence consists of.
+    """
     found = _with_ledger(ledger, lambda store: _read_caller(store, caller, model))
     usage = found.usage
     if json_file is not None:
@@ -119,9 +124,16 @@ def show(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = No
 @commands.command(epilog="Example: modeltoll accounts reset sqlite:///modeltoll.db key:alice --model digits")
 @with_exit_codes
 def reset(ledger: LedgerArgument, caller: CallerArgument, model: ModelOption = None) -> None:
-    """Delete the account of a caller or a group, and the caller's standing. The log and today's quota usage stay."""
-    models = _with_ledger(ledger, lambda store: _reset(store, caller, model))
-    note.print(escape(f"{caller}: account deleted for {', '.join(models)}"), soft_wrap=True)
+    """Delete the account of a caller or a group with its evidence, and the caller's standing.
+
+    The log and today's quota usage stay.
+    """
+    deleted = _with_ledger(ledger, lambda store: _reset(store, caller, model))
+    note.print(escape(f"{caller}: account deleted for {', '.join(each.model for each in deleted)}"), soft_wrap=True)
+    for account in deleted:
+        state = account.evidence
+        evidence = f"{state.rows:,} rows since {iso_time(state.since)}, power of ten {power_of_ten(state.log_evidence)}"
+        note.print(escape(f"  {account.model}: deleted with its evidence of {evidence}"), soft_wrap=True)
 
 
 @commands.command(epilog="Example: modeltoll accounts export sqlite:///modeltoll.db --format csv --out accounts.csv")
@@ -141,7 +153,7 @@ def export(
     with _output_file(out) as file:
         write = _writer(file, file_format)
         if what is ExportSource.accounts:
-            for account in _with_ledger(ledger, lambda store: store.largest(_ALL, time.time())):
+            for account in _with_ledger(ledger, lambda store: store.largest(_ALL)):
                 write(account_json(account))
         else:
             _with_ledger(
@@ -177,10 +189,9 @@ async def _accounts_of(store: Ledger, name: str, model: str | None) -> Sequence[
     """The accounts of a caller or group, in the order of their models."""
     from modeltoll.records import Caller  # noqa: PLC0415
 
-    now = time.time()
-    models = {model} if model else {account.model for account in await store.largest(_ALL, now)}
+    models = {model} if model else {account.model for account in await store.largest(_ALL)}
     try:
-        found = [await store.account(Caller(name), each, now) for each in sorted(models)]
+        found = [await store.account(Caller(name), each) for each in sorted(models)]
     except ValueError as error:
         raise SettingsError([f"CALLER: {error}"]) from None
     return [account for account in found if account is not None]
@@ -216,11 +227,11 @@ async def _read_caller(store: Ledger, name: str, model: str | None) -> _CallerSt
     return _CallerState(caller, accounts, standing, await store.spent(caller, int(time.time() // _DAY)))
 
 
-async def _reset(store: Ledger, name: str, model: str | None) -> Sequence[str]:
+async def _reset(store: Ledger, name: str, model: str | None) -> Sequence[Account]:
     known = await _accounts_of(store, name, model)
     if not known:
         raise _unknown(name, model)
-    return [account.model for account in known if await store.reset(account.caller, account.model)]
+    return [account for account in known if await store.reset(account.caller, account.model)]
 
 
 async def _for_each_line(store: Ledger, handle: Callable[[int, str, LogEntry], None]) -> None:
@@ -262,7 +273,7 @@ def _writer(file: IO[str], file_format: ExportFormat) -> Callable[[dict[str, Any
 def _csv_cells(values: Iterable[Any]) -> Iterator[Any]:
     """Cells of a CSV row; a text that a spreadsheet would run as a formula gets a leading apostrophe."""
     for value in values:
-        if isinstance(value, tuple | list):
+        if isinstance(value, tuple | list | dict):
             yield json.dumps(value)
         else:
             yield f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

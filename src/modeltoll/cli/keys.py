@@ -1,4 +1,4 @@
-"""The commands ``keys``: create, list, rotate and revoke API keys in the key file, while gateways run."""
+"""The commands ``keys``: create, list, rotate, mark and revoke API keys in the key file, while gateways run."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def list_keys(settings: SettingsFile, json_file: JsonFile = None) -> None:
             json_file,
         )
     if json_file != "-":
-        headings = ("name", "id", "tier", "organisation", "created", "expires", "note")
+        headings = ("name", "id", "tier", "organisation", "created", "expires", "known honest", "note")
         print_table(headings, [_key_cells(key, now) for key in document.keys])
 
 
@@ -142,6 +142,28 @@ def rotate(
     )
 
 
+@commands.command("known-honest", epilog="Example: modeltoll keys known-honest modeltoll.yaml alice")
+@with_exit_codes
+def known_honest(
+    settings: SettingsFile,
+    name: Name,
+    *,
+    forget: Annotated[bool, typer.Option("--forget", help="Take the mark away.")] = False,
+) -> None:
+    """Mark the caller of a key as known honest, as of now.
+
+    Its log up to now becomes a kind of its own, for this caller alone, with the next 'calibrate --from-ledger'. Repeat the
+    command to renew the moment up to which the log counts.
+    """
+    _, path = _owner(settings)
+    from modeltoll.gateway.callers import api_key_file  # noqa: PLC0415
+
+    at = None if forget else _now()
+    api_key_file.change_keys(path, lambda document: api_key_file.with_known_honest(document, name, at))
+    mark = "no longer marked as known honest" if at is None else f"known honest as of {at:%Y-%m-%d %H:%M} UTC"
+    note.print(escape(f"{name}: {mark}; it takes effect with the next 'modeltoll calibrate'"), soft_wrap=True)
+
+
 def _owner(settings: Path) -> tuple[CallerSettings, Path]:
     """The callers' section of the settings, and the path of the key file."""
     with requires_extra("gateway"):
@@ -173,6 +195,7 @@ def _key_cells(key: KeyRecord, now: datetime) -> tuple[str, ...]:
         escape(key.organisation or ""),
         f"{key.created:%Y-%m-%d}",
         f"{expires}, expired" if key.expired(now) else expires,
+        "" if key.known_honest is None else f"{key.known_honest:%Y-%m-%d %H:%M}",
         escape(key.note),
     )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from modeltoll.cli.terminal import JsonFile, print_table, requires_extra, stage,
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Caller
+    from modeltoll.records import Account, Caller, Floats, Leaks
     from modeltoll.settlement_records import Standing
 
 __all__ = ["commands"]
@@ -150,13 +149,20 @@ def _print_lines(
         print_table(headings, cells)
 
 
-@commands.command(epilog="Example: modeltoll explain tariff.json --leak entropy=0.4 --leak novelty=2.1")
+@commands.command(epilog="Example: modeltoll explain tariff.json --leak entropy=0.4 --leak novelty=2.1 --class 3")
 @with_exit_codes
 def explain(  # noqa: PLR0913  each is a choice of the operator's
     tariff: Annotated[Path, typer.Argument(metavar="TARIFF.json", help="Tariff file, as written by 'calibrate'.")],
     *,
     leak: Annotated[
         list[str] | None, typer.Option(help="MEASURE=LEAK of one row; once for each measure of the tariff.")
+    ] = None,
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(help="MEASURE=LEAK of the row by the measure fitted without kinds; by default as --leak."),
+    ] = None,
+    predicted: Annotated[
+        int | None, typer.Option("--class", min=0, help="Predicted class of the row; by default none.")
     ] = None,
     caller: Annotated[
         str | None, typer.Option(help="Account name of a caller, such as key:alice or net:198.51.100.7.")
@@ -172,44 +178,64 @@ def explain(  # noqa: PLR0913  each is a choice of the operator's
     multiplier: Annotated[float, typer.Option(min=0, help="Price multiplier of the caller's tier.")] = 1.0,
     json_file: JsonFile = None,
 ) -> None:
-    """Explain the price of one row, the suspicion against one caller, or both."""
+    """Explain the price of one row, the suspicion against one caller, or both.
+
+    Of a row: its p-value among each kind, which kind decides, the price of its cell, and the clean price. Of a caller: the
+    evidence in all rows and in each block, the cells that speak against it and those that do not, and the nearest kinds.
+    """
     with requires_extra("gateway"):
         from modeltoll.gateway.callers.identify import Tier  # noqa: PLC0415
         from modeltoll.pricing import explain  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import load_calibration  # noqa: PLC0415
         from modeltoll.pricing.conformal_tariff import ConformalTariff  # noqa: PLC0415
-        from modeltoll.pricing.leak_samples import parse_leaks  # noqa: PLC0415
         from modeltoll.simulation import tables  # noqa: PLC0415
     if (caller is None) != (ledger is None) or not (leak or caller):
         raise SettingsError(["explain: give --leak for a row, or --caller and --ledger for a caller, or all of them"])
+    if leak is None and (clean is not None or predicted is not None):
+        raise SettingsError(["explain: --clean and --class describe a row; give --leak too"])
     conformal = ConformalTariff(load_calibration(tariff))
-    caller_explanation = None
+    of_caller = None
     if caller is not None and ledger is not None:
         caller_record = Tier(multiplier=multiplier).caller(caller, tuple(group or ()), discount=discount)
-        account, standing = asyncio.run(_account(ledger, caller_record, conformal.calibration.model))
-        caller_explanation = explain.explain_caller(conformal, account, standing)
-    row = explain.explain_row(conformal, parse_leaks(leak, conformal.measures), caller_explanation) if leak else None
+        account, standing, logged_as = asyncio.run(_account(ledger, caller_record, conformal.calibration.model))
+        of_caller = explain.explain_caller(conformal, account, standing, logged_as)
+    row = None
+    if leak:
+        leaks, clean_leaks = _row_leaks(conformal.measures, leak, clean, predicted)
+        row = explain.explain_row(conformal, leaks, of_caller, clean_leaks)
     if json_file is not None:
-        write_json({"row": row and asdict(row), "caller": caller_explanation and asdict(caller_explanation)}, json_file)
+        write_json({"row": row and asdict(row), "caller": of_caller and asdict(of_caller)}, json_file)
     if json_file == "-":
         return
     if row is not None:
         print_table(("row", ""), tables.row_cells(row))
-    if caller_explanation is not None:
-        print_table(
-            (f"{caller_explanation.caller}, model {caller_explanation.model}", ""),
-            tables.caller_cells(caller_explanation),
-        )
+    if of_caller is not None:
+        print_table((f"{of_caller.caller}, model {of_caller.model}", ""), tables.caller_cells(of_caller))
 
 
-async def _account(url: str, caller: Caller, model: str) -> tuple[Account, Standing]:
-    """The caller's account, and what it has paid."""
+def _row_leaks(
+    measures: tuple[str, ...], leak: list[str], clean: list[str] | None, predicted: int | None
+) -> tuple[Leaks, Floats | None]:
+    """The leaks of the row with its class, and its clean leaks (1, measures)."""
+    import numpy as np  # noqa: PLC0415
+
+    from modeltoll.pricing.leak_samples import parse_leaks  # noqa: PLC0415
+
+    leaks = parse_leaks(leak, measures)
+    if predicted is not None:
+        leaks = replace(leaks, classes=np.array([predicted]))
+    return leaks, None if clean is None else parse_leaks(clean, measures).values
+
+
+async def _account(url: str, caller: Caller, model: str) -> tuple[Account, Standing, str]:
+    """The caller's account, what it has paid, and its pseudonym in the log."""
     from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
 
     async with open_ledger(url, create=False) as ledger:
-        account, standing = await ledger.account(caller, model, time.time()), await ledger.standing(caller)
+        account, standing = await ledger.account(caller, model), await ledger.standing(caller)
+        logged_as = ledger.logged_as(caller)
     if account is None:
         raise CalibrationError(
             f"the ledger has no account of {caller.name!r} for {model!r}; modeltoll accounts list shows names"
         )
-    return account, standing
+    return account, standing, logged_as

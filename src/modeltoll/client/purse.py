@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from modeltoll import wire
-from modeltoll.client.machine_memory import available_kib, default_memory_kib
+from modeltoll.client.machine_memory import available_kib, default_memory_kib, usable_cores
 from modeltoll.client.receipts import Receipts
 from modeltoll.errors import TollTooDear
 from modeltoll.puzzle.machine_profile import DEFAULT_PROFILE
@@ -112,7 +111,8 @@ class Purse:
         deadline_seconds: stop solving one toll after this many seconds; None for no limit.
         cores: number of cores that one solver may use.
         memory_kib: the most argon2id memory that a puzzle may take, in KiB; stated to the server in whole MiB. None for
-            256 MiB if one solver per core takes at most half of this machine's memory with that, else 64 MiB or less.
+            256 MiB if one solver per core that this process may use takes at most half of this machine's memory with that,
+            else 64 MiB or less.
         progress: called with (evaluations done, largest number that can be needed) in the solver's thread.
         allow: called with a toll above ``max_seconds`` and its expected seconds, in the solver's thread; returns
             whether to pay it. Without it such tolls are refused.
@@ -146,7 +146,7 @@ class Purse:
             if limit is not None and not limit >= 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {limit}")
         if memory_kib is None:
-            memory_kib = default_memory_kib(available_kib(), os.cpu_count() or 1)
+            memory_kib = default_memory_kib(available_kib(), usable_cores())
         if cores < 1 or memory_kib < 1:
             raise ValueError("a purse needs at least 1 core and 1 KiB of memory")
         self.max_seconds = max_seconds

@@ -3,9 +3,7 @@
 For each account a ledger stores an ``Account`` and a sketch, the set of the latest fingerprints. In one atomic step it
 reads them, calls ``charge`` and writes the result. Nothing here waits, draws random numbers or reads a clock. The
 account of a group is like any other, with its own sketch; a charge of one of its callers changes it in the same step.
-
-The p-value counts decay: a row counts 1 at first and 0.5**(age / half_life) later. Because decay multiplies, the result
-does not depend on how often an account is updated in between.
+``evidence_math`` has the arithmetic of an account's evidence.
 """
 
 from __future__ import annotations
@@ -16,33 +14,36 @@ from hashlib import blake2b
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from modeltoll.evidence_records import EvidenceState
+from modeltoll.ledger import evidence_math
 from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, Account, Caller, DailyUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
+    from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.records import Charge, DailyQuota, LogEntry
 
 __all__ = [
-    "HALF_LIFE",
     "SKETCH_SIZE",
     "affected_accounts",
     "charge",
     "check_charge",
     "check_log_entry",
     "check_names",
+    "check_updates",
     "check_usage",
-    "decayed",
     "derived_key",
     "hashed_name",
     "sketch_slots",
     "spend",
+    "updated",
     "usage_on",
     "with_groups",
 ]
 
-HALF_LIFE = 30 * 86_400.0  # seconds in which a row's count halves
 SKETCH_SIZE = 4096  # number of latest distinct fingerprints in an account's sketch
+_MAX_CLASS = 2**31 - 1  # of a row in the log
 
 
 def check_names(caller: Caller, model: str) -> None:
@@ -78,16 +79,18 @@ def check_charge(caller: Caller, charge: Charge) -> None:
     """Validate a charge.
 
     Raises:
-        ValueError: an invalid name, inconsistent numbers of rows, a bin outside the histogram, a fingerprint that is
-            not of 8 bytes, a negative leak, or a number that is not finite.
+        ValueError: an invalid name, inconsistent numbers of rows, a cell that is not below ``cell_count``, a fingerprint
+            that is not of 8 bytes, a negative leak, or a number that is not finite.
     """
     check_names(caller, charge.model)
-    measures, width = charge.shape
-    if not charge.rows == len(charge.bins) == len(charge.fingerprints):
-        raise ValueError("a charge needs one line of bins and one fingerprint for each of its rows")
-    for bins in charge.bins:
-        if len(bins) != measures or (bins and not (min(bins) >= 0 and max(bins) < width)):
-            raise ValueError(f"a row of a charge does not fit a histogram of shape {charge.shape}")
+    if charge.rows != len(charge.fingerprints):
+        raise ValueError("a charge needs one fingerprint for each of its rows")
+    if len(charge.cells) != (charge.rows if charge.cell_count else 0):
+        raise ValueError("a charge needs one cell for each of its rows, or none where its tariff has no cells")
+    if charge.cell_count < 0 or (
+        charge.cells and not (min(charge.cells) >= 0 and max(charge.cells) < charge.cell_count)
+    ):
+        raise ValueError(f"the cell of a row must be from 0 up and below {charge.cell_count}")
     if any(len(fingerprint) != FINGERPRINT_BYTES for fingerprint in charge.fingerprints):
         raise ValueError(f"a fingerprint has {FINGERPRINT_BYTES} bytes")
     if not math.isfinite(charge.at) or any(not 0.0 <= leak < math.inf for leak in charge.leaks):
@@ -98,7 +101,8 @@ def check_log_entry(caller: Caller, entry: LogEntry) -> None:
     """Validate an entry of the log.
 
     Raises:
-        ValueError: an invalid name, negative work, a number that is not finite, or rows of different numbers of leaks.
+        ValueError: an invalid name, negative work, a number that is not finite, rows of different numbers of leaks, or
+            classes that are not one for each row, from 0 to 2**31 - 1.
     """
     check_names(caller, entry.model)
     work = entry.work
@@ -116,33 +120,39 @@ def check_log_entry(caller: Caller, entry: LogEntry) -> None:
         raise ValueError("the work of a log entry must not be negative")
     if len(set(map(len, entry.leaks))) > 1:
         raise ValueError("every row of a log entry needs as many leaks as the others")
+    if entry.classes and len(entry.classes) != entry.rows:
+        raise ValueError("a log entry needs one class for each of its rows, or none")
+    if entry.classes and not (min(entry.classes) >= 0 and max(entry.classes) <= _MAX_CLASS):
+        raise ValueError("the classes of a log entry must be from 0 to 2**31 - 1")
+
+
+def check_updates(caller: Caller, updates: Sequence[EvidenceUpdate]) -> None:
+    """Validate the updates of a bill. Raises ``ValueError`` as ``evidence_math.check_updates`` does."""
+    if updates:
+        evidence_math.check_updates((caller.name, *caller.groups), updates)
 
 
 def charge(
-    before: Account | None, caller: Caller, charge: Charge, seen: Container[bytes], half_life: float
+    before: Account | None, caller: Caller, charge: Charge, seen: Container[bytes], period: float
 ) -> tuple[Account, tuple[bytes, ...]]:
     """The account after a valid charge, and the fingerprints to add to its sketch, oldest first.
 
     ``before``: the account, None if new. ``seen``: those of the charge's fingerprints that are in the account's sketch.
-    ``half_life``: in seconds. Every row adds to the totals; only the first row of a fingerprint that is not in ``seen``
-    adds to the counts. If the account is of another tariff or shape, counts and leaks restart and the rest continues.
+    ``period``: seconds after which evidence starts anew. Every row adds to the totals; only the first row of a fingerprint
+    that is not in ``seen`` adds to the evidence. If the account is of another tariff, or has another number of cells or
+    leaks, evidence and leaks restart and the rest continues.
     """
-    fresh: dict[bytes, tuple[int, ...]] = {}
-    for fingerprint, bins in zip(charge.fingerprints, charge.bins, strict=True):
+    evidence, leaks = EvidenceState.new(charge.cell_count, charge.at), charge.leaks
+    if before is not None:
+        same = _is_comparable(before, charge)
+        evidence = evidence_math.restarted(before.evidence, charge.cell_count, charge.at, period, same=same)
+        if same:
+            leaks = tuple(old + new for old, new in zip(before.leaks, charge.leaks, strict=True))
+    cells = charge.cells or (None,) * charge.rows
+    fresh: dict[bytes, int | None] = {}
+    for fingerprint, cell in zip(charge.fingerprints, cells, strict=True):
         if fingerprint not in seen:
-            fresh.setdefault(fingerprint, bins)
-
-    measures, width = charge.shape
-    if before is not None and _comparable(before, charge):
-        share = _share(before, charge.at, half_life)
-        counts = [[count * share for count in row] for row in before.counts]
-        leaks = tuple(old + new for old, new in zip(before.leaks, charge.leaks, strict=True))
-    else:
-        counts = [[0.0] * width for _ in range(measures)]
-        leaks = charge.leaks
-    for bins in fresh.values():
-        for row, hit in zip(counts, bins, strict=True):
-            row[hit] += 1.0
+            fresh.setdefault(fingerprint, cell)
 
     after = Account(
         caller=caller,
@@ -150,7 +160,7 @@ def charge(
         rows=charge.rows + (before.rows if before else 0),
         requests=1 + (before.requests if before else 0),
         leaks=leaks,
-        counts=tuple(map(tuple, counts)),
+        evidence=evidence_math.counted(evidence, [cell for cell in fresh.values() if cell is not None]),
         work=before.work if before else 0.0,
         tariff=charge.tariff,
         first_seen=before.first_seen if before else charge.at,
@@ -159,15 +169,11 @@ def charge(
     return after, tuple(fresh)
 
 
-def decayed(account: Account, at: float, half_life: float) -> Account:
-    """The account with its counts decayed to the time ``at``; they do not grow if the clock ran backwards."""
-    share = _share(account, at, half_life)
-    return replace(account, counts=tuple(tuple([count * share for count in row]) for row in account.counts))
-
-
-def _share(account: Account, at: float, half_life: float) -> float:
-    """The factor of decay at the time ``at``, 0 to 1."""
-    return float(0.5 ** (max(0.0, at - account.last_seen) / half_life))
+def updated(account: Account, update: EvidenceUpdate) -> Account:
+    """The account after a valid update of its evidence; unchanged if it is of another tariff by now."""
+    if account.tariff != update.tariff:
+        return account
+    return replace(account, evidence=evidence_math.updated(account.evidence, update))
 
 
 def sketch_slots(learned: int, fresh: tuple[bytes, ...]) -> Iterator[tuple[int, bytes]]:
@@ -210,11 +216,9 @@ def derived_key(purpose: str, salt: bytes) -> bytes:
     return blake2b(purpose.encode(), key=salt, digest_size=32, person=b"modeltoll").digest()
 
 
-def _comparable(account: Account, charge: Charge) -> bool:
-    measures, width = charge.shape
+def _is_comparable(account: Account, charge: Charge) -> bool:
     return (
         account.tariff == charge.tariff
-        and len(account.counts) == measures
-        and all(len(row) == width for row in account.counts)
+        and account.evidence.cells == charge.cell_count
         and len(account.leaks) == len(charge.leaks)
     )

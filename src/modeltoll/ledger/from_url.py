@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from modeltoll.errors import SettingsError
-from modeltoll.ledger.account_math import HALF_LIFE
+from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger.registry import LEDGERS
 from modeltoll.ledger.url_options import DAY, positive_number
 from modeltoll.plugins import resolve
@@ -34,7 +34,7 @@ def ledger_spec(url: str) -> LedgerSpec:
 def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
     """The ledger that a URL names, not yet opened: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
 
-    The option ``?half_life_days=30`` sets the half-life of p-value counts. With ``create=False``, opening a ledger that
+    The option ``?period_days=90`` sets the period after which the evidence of an account starts anew. With ``create=False``, opening a ledger that
     does not exist fails; for commands that only read, so that a mistyped path creates nothing.
 
     Raises:
@@ -51,9 +51,9 @@ def ledger_from_url(url: str, *, create: bool = True) -> Ledger:
         raise SettingsError(
             [f"{what}: its store {spec.store} cannot be used: {type(error).__name__}: {error}"]
         ) from error
-    options = _options(parts, store.url_options | {"half_life_days"})
+    options = _options(parts, store.url_options | {"period_days"})
     return store.from_url(
-        parts, half_life=positive_number(options, "half_life_days", HALF_LIFE, unit=DAY), create=create
+        parts, period=positive_number(options, "period_days", EVIDENCE_SECONDS, unit=DAY), create=create
     )
 
 

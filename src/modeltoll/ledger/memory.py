@@ -9,6 +9,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger import account_math, settlement_math
 from modeltoll.ledger.retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, Retention
 from modeltoll.ledger.url_options import read_options
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from urllib.parse import SplitResult
 
+    from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.ledger.retention import Sweep
     from modeltoll.records import Account, Charge, DailyQuota, DailyUsage, LogEntry
     from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation
@@ -50,8 +52,9 @@ class _AccountPage:
 class MemoryLedger:
     """Accounts in a dictionary, for one event loop. Each step is atomic because it does not await.
 
-    The log keeps the last ``LOG_LINES`` lines at most. Data survives ``close`` but not the object. ``half_life`` is in
-    seconds; ``salt`` keys the pseudonyms in the log and the derived keys, 32 random bytes by default.
+    The log keeps the last ``LOG_LINES`` lines at most. Data survives ``close`` but not the object. ``period``: seconds
+    after which the evidence of an account starts anew. ``salt`` keys the pseudonyms in the log and the derived keys, 32
+    random bytes by default.
     """
 
     url_options: ClassVar[frozenset[str]] = frozenset({KEEP_LOG_DAYS})
@@ -59,11 +62,11 @@ class MemoryLedger:
     def __init__(
         self,
         *,
-        half_life: float = account_math.HALF_LIFE,
+        period: float = EVIDENCE_SECONDS,
         salt: bytes | None = None,
         retention: Retention | None = None,
     ) -> None:
-        self._half_life = half_life
+        self._period = period
         self._salt = secrets.token_bytes(32) if salt is None else salt
         self._retention = retention or Retention()
         # The entries of these dictionaries are in the order in which they were last changed.
@@ -76,7 +79,7 @@ class MemoryLedger:
         self._open = False
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+    def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """For ``memory://``.
 
         Raises:
@@ -86,7 +89,7 @@ class MemoryLedger:
             raise SettingsError(["ledger: a memory ledger has no name; write memory:// and nothing else"])
         if not create:
             raise SettingsError(["ledger: the memory of another process cannot be read; name a ledger that is stored"])
-        return cls(half_life=half_life, retention=Retention.from_options(read_options(url)))
+        return cls(period=period, retention=Retention.from_options(read_options(url)))
 
     async def open(self) -> None:
         """See ``Ledger.open``; nothing can fail."""
@@ -107,10 +110,10 @@ class MemoryLedger:
         key = caller.name, charge.model
         page = pages.pop(key, None)
         if page is None:
-            account, fresh = account_math.charge(None, caller, charge, (), self._half_life)
+            account, fresh = account_math.charge(None, caller, charge, (), self._period)
             page = _AccountPage(account)
         else:
-            page.account, fresh = account_math.charge(page.account, caller, charge, page.seen, self._half_life)
+            page.account, fresh = account_math.charge(page.account, caller, charge, page.seen, self._period)
         pages[key] = page
         page.learn(fresh)
         return page.account
@@ -149,14 +152,26 @@ class MemoryLedger:
         self._opened()
         return account_math.derived_key(purpose, self._salt)
 
-    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
+    async def bill(
+        self,
+        caller: Caller,
+        entry: LogEntry,
+        adjustment: Adjustment | None = None,
+        updates: Sequence[EvidenceUpdate] = (),
+    ) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        account_math.check_updates(caller, updates)
         if adjustment is not None:
             settlement_math.check_adjustment(caller, adjustment)
-        page = self._opened().get((caller.name, entry.model))
+        pages = self._opened()
+        page = pages.get((caller.name, entry.model))
         if page is not None:
             page.account = replace(page.account, work=page.account.work + entry.work.seconds)
+        for update in updates:
+            page = pages.get((update.account, entry.model))
+            if page is not None:
+                page.account = account_math.updated(page.account, update)
         if adjustment is not None:
             self._store_standing(caller, settlement_math.adjust(self._standings.get(caller.name), adjustment))
         self._written += 1
@@ -179,24 +194,19 @@ class MemoryLedger:
         self._opened()
         return account_math.usage_on(self._days.get(caller.name), day)
 
-    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+    async def account(self, caller: Caller, model: str) -> Account | None:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
         pages = self._opened()
-        own, *groups = [
-            self._read(pages.get((owner.name, model)), owner, at) for owner in account_math.affected_accounts(caller)
-        ]
+        found = [(pages.get((owner.name, model)), owner) for owner in account_math.affected_accounts(caller)]
+        own, *groups = [None if page is None else replace(page.account, caller=owner) for page, owner in found]
         return None if own is None else account_math.with_groups(own, groups)
 
-    def _read(self, page: _AccountPage | None, caller: Caller, at: float) -> Account | None:
-        return None if page is None else replace(account_math.decayed(page.account, at, self._half_life), caller=caller)
-
-    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+    async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         accounts = [page.account for page in self._opened().values() if not page.account.caller.is_group]
         accounts.sort(key=lambda account: (-account.work, account.caller.name, account.model))
-        found = [replace(account, caller=Caller(account.caller.name)) for account in accounts[: max(0, limit)]]
-        return [account_math.decayed(account, at, self._half_life) for account in found]
+        return [replace(account, caller=Caller(account.caller.name)) for account in accounts[: max(0, limit)]]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""

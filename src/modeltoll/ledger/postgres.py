@@ -1,48 +1,45 @@
 """The ledger of many machines: a PostgreSQL database, which any number of gateways share.
 
-A charge is one call of a function in the database (``sql/postgres_1.sql``) with the arithmetic of ``account_math``.
+A charge is one call of a function in the database (``sql/postgres_4.sql``) with the arithmetic of ``account_math``.
 ``postgres_pool`` describes connections, errors and what a crash can lose.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import astuple
-from hashlib import blake2b
-from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from psycopg import pq
 from psycopg.types.numeric import Int8
 
 from modeltoll.errors import LedgerError
+from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger import account_math, settlement_math
+from modeltoll.ledger.postgres_codec import (
+    STATE_COLUMNS,
+    account_key,
+    adjustment_values,
+    array_literal,
+    bill_values,
+    caller_key,
+    charge_values,
+    decode_state,
+    quota_limits,
+    sweep_values,
+)
 from modeltoll.ledger.postgres_pool import CONNECTIONS, TIMEOUT, PostgresPool
 from modeltoll.ledger.postgres_url import OWN_OPTIONS, connection_parameters
-from modeltoll.ledger.retention import (
-    MAX_ACCOUNTS_AT_ONCE,
-    MAX_LINES_AT_ONCE,
-    MAX_SLOTS_AT_ONCE,
-    Retention,
-)
-from modeltoll.ledger.row_codec import (
-    LOG_COLUMNS,
-    OLD_LOG_COLUMNS,
-    bounded,
-    decode_account,
-    decode_line,
-    encode_line,
-    signed_fingerprint,
-)
+from modeltoll.ledger.retention import Retention
+from modeltoll.ledger.row_codec import LOG_COLUMNS, OLD_LOG_COLUMNS, bounded, decode_line, encode_line
 from modeltoll.ledger.url_options import positive_number, read_options, whole_number
 from modeltoll.records import GROUP_SCHEMES, Caller, DailyUsage
 from modeltoll.settlement_records import Admission, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.ledger.retention import Sweep
+    from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.records import Account, Charge, DailyQuota, LogEntry
     from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
@@ -50,25 +47,28 @@ __all__ = ["PostgresLedger"]
 
 # The SQL is composed of constants only. Numbers whose size may vary are cast or wrapped, so that each statement is
 # prepared once.
-_ACCOUNT = "model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts"
 _CHARGE = (
-    f"SELECT key, {_ACCOUNT} FROM modeltoll.charge(%s::bytea[], %s::text[], %s, %s, %s::float8[], %s::int[],"  # noqa: S608
-    " %s::bigint[], %s::int, %s::int, %s, %s, %s, %s::int)"
+    f"SELECT key, {STATE_COLUMNS} FROM modeltoll.charge(%s::bytea[], %s::text[], %s, %s, %s::float8[], %s::int[],"  # noqa: S608
+    " %s::bigint[], %s::int, %s, %s, %s, %s::bigint[], %s::int)"
 )
-_READ = f"SELECT key, {_ACCOUNT} FROM modeltoll.accounts WHERE key = ANY (%s::bytea[])"  # noqa: S608
+_READ = f"SELECT key, {STATE_COLUMNS} FROM modeltoll.account_states WHERE key = ANY (%s::bytea[])"  # noqa: S608
 _CALLERS = " AND ".join(f"NOT starts_with(caller, '{scheme}')" for scheme in GROUP_SCHEMES)
 _LARGEST = (
-    f"SELECT caller, {_ACCOUNT} FROM modeltoll.accounts WHERE {_CALLERS}"  # noqa: S608
+    f"SELECT {STATE_COLUMNS} FROM modeltoll.account_states WHERE {_CALLERS}"  # noqa: S608
     ' ORDER BY work DESC, caller COLLATE "C", model COLLATE "C" LIMIT %s'
 )
 _LINE = (*LOG_COLUMNS, *OLD_LOG_COLUMNS)
 _NEW_LINE = f"{', '.join(['%s'] * len(LOG_COLUMNS))}, '', ''"
-_PAID = "WITH paid AS (UPDATE modeltoll.accounts SET work = work + %s WHERE key = %s)"
-_BILL = f"{_PAID} INSERT INTO modeltoll.log ({', '.join(_LINE)}) SELECT {_NEW_LINE} RETURNING line"
-# The line is inserted after the adjustment, because it depends on it; so all statements lock in one order.
+_WRITE = f"INSERT INTO modeltoll.log ({', '.join(_LINE)}) SELECT {_NEW_LINE}"
+_CHANGE_ACCOUNTS = (
+    "SELECT modeltoll.bill_accounts(%s::bytea[], %s::float8[], %s::text[], %s::float8[], %s::int[], %s::int[], %s::bigint[],"
+    " %s::float8[]) FROM written"
+)
+_BILL = f"WITH written AS ({_WRITE} RETURNING line) {_CHANGE_ACCOUNTS}"
+# Each part depends on the one before it, so that all statements lock in one order.
 _BILL_AND_ADJUST = (
-    f"{_PAID}, adjusted AS MATERIALIZED (SELECT modeltoll.adjust(%s, %s, %s, %s) AS is_adjusted)"  # noqa: S608
-    f" INSERT INTO modeltoll.log ({', '.join(_LINE)}) SELECT {_NEW_LINE} FROM adjusted WHERE is_adjusted RETURNING line"
+    "WITH adjusted AS MATERIALIZED (SELECT modeltoll.adjust(%s, %s, %s, %s) AS is_adjusted),"  # noqa: S608
+    f" written AS ({_WRITE} FROM adjusted WHERE is_adjusted RETURNING line) {_CHANGE_ACCOUNTS}"
 )
 _LOG = f"SELECT line, {', '.join(_LINE)} FROM modeltoll.log WHERE line > %s ORDER BY line LIMIT %s"  # noqa: S608
 _SETTLE = (
@@ -91,9 +91,10 @@ _RESET = "SELECT modeltoll.reset(%s, %s)"
 
 
 class PostgresLedger:
-    """Accounts and log in the schema ``modeltoll`` of one database. ``half_life`` and ``timeout`` are in seconds.
+    """Accounts and log in the schema ``modeltoll`` of one database.
 
-    ``parameters``: of libpq. ``connections``: size of the pool. Without ``create`` the schema must exist already.
+    ``parameters``: of libpq. ``period``: seconds after which the evidence of an account starts anew. ``timeout``: seconds
+    for a step. ``connections``: size of the pool. Without ``create`` the schema must exist already.
     """
 
     url_options: ClassVar[frozenset[str]] = OWN_OPTIONS | {
@@ -104,7 +105,7 @@ class PostgresLedger:
         self,
         parameters: Mapping[str, Any],
         *,
-        half_life: float = account_math.HALF_LIFE,
+        period: float = EVIDENCE_SECONDS,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
@@ -112,11 +113,11 @@ class PostgresLedger:
     ) -> None:
         self._server = PostgresPool(parameters, timeout=timeout, connections=connections, create=create)
         self._retention = retention or Retention()
-        self._half_life = half_life
+        self._period = period
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+    def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """For ``postgresql://user:password@host:port/database``; unknown options are passed to libpq.
 
         Raises:
@@ -125,7 +126,7 @@ class PostgresLedger:
         options = read_options(url)
         return cls(
             connection_parameters(url),
-            half_life=half_life,
+            period=period,
             timeout=positive_number(options, "timeout", TIMEOUT),
             connections=whole_number(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
@@ -145,24 +146,10 @@ class PostgresLedger:
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
         account_math.check_charge(caller, charge)
-        affected = {_key(owner, charge.model): owner for owner in account_math.affected_accounts(caller)}
-        keys = sorted(affected)  # the function locks accounts in this order
-        values = (
-            _array_literal(rf"\x{key.hex()}" for key in keys),
-            _array_literal(affected[key].name for key in keys),
-            charge.model,
-            Int8(charge.rows),
-            _array_literal(map(float, charge.leaks)),
-            _array_literal(map(int, chain.from_iterable(charge.bins))),
-            _array_literal(map(signed_fingerprint, charge.fingerprints)),
-            *map(str, charge.shape),
-            charge.tariff,
-            float(charge.at),
-            self._half_life,
-            str(account_math.SKETCH_SIZE),
-        )
-        found = {row[0]: row[1:] for row in await self._server.fetch(_CHARGE, values)}
-        own, *groups = [decode_account(owner, found[key]) for key, owner in affected.items()]
+        affected = {account_key(owner, charge.model): owner for owner in account_math.affected_accounts(caller)}
+        found = await self._server.fetch(_CHARGE, charge_values(affected, charge, self._period))
+        states = {row[0]: row[1:] for row in found}
+        own, *groups = [decode_state(owner, states[key]) for key, owner in affected.items()]
         return account_math.with_groups(own, groups)
 
     async def settle(
@@ -172,12 +159,12 @@ class PostgresLedger:
         settlement_math.check_settlement(caller, receipts, reservation, at)
         usable = settlement_math.unexpired(receipts, at)
         values = (
-            _caller_key(caller),
+            caller_key(caller),
             caller.name,
             float(at),
             [settlement_math.receipt_key(caller, receipt.identity) for receipt in usable],
             *(
-                _array_literal([kind(getattr(receipt, name)) for receipt in usable])
+                array_literal([kind(getattr(receipt, name)) for receipt in usable])
                 for name, kind in _RECEIPT_COLUMNS.items()
             ),
             *(map(float, astuple(reservation)) if reservation is not None else (None,) * 4),
@@ -188,11 +175,11 @@ class PostgresLedger:
     async def adjust(self, caller: Caller, adjustment: Adjustment) -> None:
         """See ``Ledger.adjust``."""
         settlement_math.check_adjustment(caller, adjustment)
-        await self._server.fetch(_ADJUST, _adjustment_values(caller, adjustment))
+        await self._server.fetch(_ADJUST, adjustment_values(caller, adjustment))
 
     async def standing(self, caller: Caller) -> Standing:
         """See ``Ledger.standing``."""
-        found = await self._server.fetch(_STANDING, (_caller_key(caller),))
+        found = await self._server.fetch(_STANDING, (caller_key(caller),))
         return Standing(*found[0]) if found else Standing()
 
     def derived_key(self, purpose: str) -> bytes:
@@ -201,22 +188,29 @@ class PostgresLedger:
             raise LedgerError("the ledger is not open")
         return account_math.derived_key(purpose, self._salt)
 
-    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
+    async def bill(
+        self,
+        caller: Caller,
+        entry: LogEntry,
+        adjustment: Adjustment | None = None,
+        updates: Sequence[EvidenceUpdate] = (),
+    ) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        account_math.check_updates(caller, updates)
         if adjustment is not None:
             settlement_math.check_adjustment(caller, adjustment)
         line = encode_line(self.logged_as(caller), entry)
         columns = [
             Int8(value) if kind is int else kind(value) for value, kind in zip(line, LOG_COLUMNS.values(), strict=True)
         ]
-        paid = (float(entry.work.seconds), _key(caller, entry.model))
+        changes = bill_values(caller, entry.model, entry.work.seconds, updates)
         if adjustment is None:
-            await self._server.fetch(_BILL, (*paid, *columns))
+            await self._server.fetch(_BILL, (*columns, *changes))
         else:
-            await self._server.fetch(_BILL_AND_ADJUST, (*paid, *_adjustment_values(caller, adjustment), *columns))
+            await self._server.fetch(_BILL_AND_ADJUST, (*adjustment_values(caller, adjustment), *columns, *changes))
         if (due := self._retention.sweep(entry.at)) is not None:
-            ((more,),) = await self._server.fetch(_SWEEP, _sweep_values(due))
+            ((more,),) = await self._server.fetch(_SWEEP, sweep_values(due))
             self._retention.swept(more=more)
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
@@ -224,31 +218,30 @@ class PostgresLedger:
         account_math.check_usage(caller, more)
         usage = (str(more.day), Int8(more.rows), float(more.work))
         ((covered,),) = await self._server.fetch(
-            _SPEND, (_caller_key(caller), caller.name, *usage, *_quota_limits(quota))
+            _SPEND, (caller_key(caller), caller.name, *usage, *quota_limits(quota))
         )
         return bool(covered)
 
     async def spent(self, caller: Caller, day: int) -> DailyUsage:
         """See ``Ledger.spent``."""
-        found = await self._server.fetch(_DAY, (_caller_key(caller),))
+        found = await self._server.fetch(_DAY, (caller_key(caller),))
         return account_math.usage_on(DailyUsage(*found[0]) if found else None, day)
 
-    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+    async def account(self, caller: Caller, model: str) -> Account | None:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
         affected = account_math.affected_accounts(caller)
-        keys = [_key(owner, model) for owner in affected]
+        keys = [account_key(owner, model) for owner in affected]
         found = {row[0]: row[1:] for row in await self._server.fetch(_READ, (keys,))}
         own, *groups = [
-            account_math.decayed(decode_account(owner, found[key]), at, self._half_life) if key in found else None
-            for key, owner in zip(keys, affected, strict=True)
+            decode_state(owner, found[key]) if key in found else None for key, owner in zip(keys, affected, strict=True)
         ]
         return None if own is None else account_math.with_groups(own, groups)
 
-    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+    async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         found = await self._server.fetch(_LARGEST, (Int8(bounded(limit)),))
-        return [account_math.decayed(decode_account(Caller(row[0]), row[1:]), at, self._half_life) for row in found]
+        return [decode_state(Caller(row[0]), row) for row in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
@@ -262,39 +255,5 @@ class PostgresLedger:
     async def reset(self, caller: Caller, model: str) -> bool:
         """See ``Ledger.reset``."""
         account_math.check_names(caller, model)
-        ((known,),) = await self._server.fetch(_RESET, (_caller_key(caller), _key(caller, model)))
+        ((known,),) = await self._server.fetch(_RESET, (caller_key(caller), account_key(caller, model)))
         return bool(known)
-
-
-def _key(caller: Caller, model: str) -> bytes:
-    """The key of an account: one hash of both names, which contain no NUL."""
-    return blake2b(f"{caller.name}\0{model}".encode(), digest_size=32).digest()
-
-
-def _quota_limits(quota: DailyQuota) -> tuple[Int8, float]:
-    """The limits as arguments of the SQL function; a missing limit is a number that cannot be reached."""
-    rows = bounded(2**63 - 1 if quota.rows is None else quota.rows)
-    return Int8(rows), math.inf if quota.work is None else float(quota.work)
-
-
-def _caller_key(caller: Caller) -> bytes:
-    return blake2b(caller.name.encode(), digest_size=32).digest()
-
-
-def _adjustment_values(caller: Caller, adjustment: Adjustment) -> tuple[bytes, str, float, float]:
-    return _caller_key(caller), caller.name, float(adjustment.unsettled), float(adjustment.prepaid)
-
-
-def _sweep_values(due: Sweep) -> tuple[float | str | None, ...]:
-    limits = (MAX_LINES_AT_ONCE, MAX_ACCOUNTS_AT_ONCE, MAX_SLOTS_AT_ONCE, account_math.SKETCH_SIZE)
-    return due.lines_before, str(due.days_before), due.expired_before, *map(str, limits)
-
-
-def _array_literal(values: Iterable[float | str]) -> str:
-    """An array literal of PostgreSQL; takes a quarter of the driver's time for a list."""
-    return f"{{{','.join([_quoted(value) if isinstance(value, str) else repr(value) for value in values])}}}"
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OWN_OPTIONS", "connection_parameters"]
 
-OWN_OPTIONS = frozenset({"half_life_days", "timeout", "connections", KEEP_LOG_DAYS})
+OWN_OPTIONS = frozenset({"period_days", "timeout", "connections", KEEP_LOG_DAYS})
 _MALFORMED = (
     "ledger: PostgreSQL does not understand this URL; write postgresql://user:password@host:5432/database, and %40 for"
     " an @ in a password"

@@ -19,11 +19,13 @@ __all__ = ["LEDGERS", "LedgerSpec", "LedgerType"]
 class LedgerType(Protocol):
     """What a ledger's class offers so that a URL can name it."""
 
-    url_options: ClassVar[frozenset[str]]  # query options of its own, beside half_life_days
+    url_options: ClassVar[frozenset[str]]  # query options of its own, beside period_days
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Ledger:
-        """The ledger at a URL whose options are all known; ``half_life`` is in seconds. Raises ``SettingsError``.
+    def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Ledger:
+        """The ledger at a URL whose options are all known. Raises ``SettingsError``.
+
+        ``period``: seconds after which the evidence of an account starts anew.
 
         Without ``create``, opening raises ``LedgerError`` where there is no ledger yet, and leaves nothing behind.
         """

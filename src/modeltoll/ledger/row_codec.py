@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modeltoll.ledger.counts_codec import pack_counts, unpack_counts
 from modeltoll.records import Account, LogEntry, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from modeltoll.evidence_records import EvidenceState
     from modeltoll.records import Caller
 
 __all__ = [
@@ -47,21 +49,16 @@ OLD_LOG_COLUMNS = ("leaks", "rarest")  # JSON, of lines that were written before
 _COUNTS = struct.Struct("<III")
 
 
-def decode_account(caller: Caller, columns: tuple[Any, ...]) -> Account:
-    """The account from its columns.
-
-    These are model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks and the flattened counts.
-    """
-    model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts = columns
-    flat = tuple(counts)
-    width = len(flat) // max(1, measures)
+def decode_account(caller: Caller, totals: tuple[Any, ...], leaks: Iterable[float], evidence: EvidenceState) -> Account:
+    """The account from its columns. ``totals``: model, rows, requests, work, tariff, first_seen and last_seen."""
+    model, rows, requests, work, tariff, first_seen, last_seen = totals
     return Account(
         caller=caller,
         model=model,
         rows=rows,
         requests=requests,
         leaks=tuple(leaks),
-        counts=tuple([flat[row * width : (row + 1) * width] for row in range(measures)]),
+        evidence=evidence,
         work=work,
         tariff=tariff,
         first_seen=first_seen,
@@ -78,7 +75,7 @@ def encode_line(hashed: str, entry: LogEntry) -> tuple[Any, ...]:
         entry.model,
         entry.rows,
         json_text(entry.measures),
-        _pack_numbers(entry.leaks, entry.rarest),
+        _pack_numbers(entry.leaks, entry.rarest, entry.classes),
         entry.mode,
         work.seconds,
         work.rows,
@@ -93,9 +90,10 @@ def decode_line(number: int, columns: Mapping[str, Any]) -> tuple[int, str, LogE
     """(line number, hashed caller, entry) from ``LOG_COLUMNS`` and, where ``numbers`` are empty, ``OLD_LOG_COLUMNS``."""
     at, hashed, model, rows, measures, numbers, mode, *work = (columns[name] for name in LOG_COLUMNS)
     if numbers:
-        leaks, rarest = _unpack_numbers(numbers)
+        leaks, rarest, classes = _unpack_numbers(numbers)
     else:
         leaks, rarest = (msgspec.json.decode(columns[name]) for name in OLD_LOG_COLUMNS)
+        classes = ()
     entry = LogEntry(
         at=at,
         model=model,
@@ -105,26 +103,29 @@ def decode_line(number: int, columns: Mapping[str, Any]) -> tuple[int, str, LogE
         rarest=tuple(rarest),
         work=Work(*work),
         mode=mode,
+        classes=classes,
     )
     return number, hashed, entry
 
 
-def _pack_numbers(leaks: Sequence[Sequence[float]], rarest: Sequence[float]) -> bytes:
-    """12 bytes of counts (rows, leaks of each, p-values), then the leaks, row by row, and the p-values, as doubles.
+def _pack_numbers(leaks: Sequence[Sequence[float]], rarest: Sequence[float], classes: Sequence[int]) -> bytes:
+    """12 bytes of counts (rows, leaks of each, p-values), then the leaks, row by row, and the p-values, as doubles; then
+    the classes, if there are some, as ``counts_codec`` packs them.
 
     Doubles, because a calibration from the log compares them with leaks that are measured later: a constant leak that was
     rounded down would make every later row the rarest of all.
     """
     width = len(leaks[0]) if leaks else 0
     doubles = (*chain.from_iterable(leaks), *rarest)
-    return _COUNTS.pack(len(leaks), width, len(rarest)) + struct.pack(f"<{len(doubles)}d", *doubles)
+    packed = _COUNTS.pack(len(leaks), width, len(rarest)) + struct.pack(f"<{len(doubles)}d", *doubles)
+    return packed + pack_counts(classes) if classes else packed
 
 
-def _unpack_numbers(packed: bytes) -> tuple[list[tuple[float, ...]], tuple[float, ...]]:
+def _unpack_numbers(packed: bytes) -> tuple[list[tuple[float, ...]], tuple[float, ...], tuple[int, ...]]:
     rows, width, count = _COUNTS.unpack_from(packed)
     doubles = struct.unpack_from(f"<{rows * width + count}d", packed, _COUNTS.size)
     leaks = [doubles[row * width : (row + 1) * width] for row in range(rows)]
-    return leaks, doubles[rows * width :]
+    return leaks, doubles[rows * width :], unpack_counts(packed[_COUNTS.size + 8 * len(doubles) :])
 
 
 def json_text(value: object) -> str:

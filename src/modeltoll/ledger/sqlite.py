@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
 from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.evidence_records import EVIDENCE_SECONDS
 from modeltoll.ledger import account_math, settlement_math, sqlite_accounts, sqlite_standings
 from modeltoll.ledger.retention import KEEP_LOG_DAYS, Retention
 from modeltoll.ledger.row_codec import (
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.parse import SplitResult
 
+    from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.ledger.retention import Sweep
     from modeltoll.records import Account, Caller, Charge, DailyQuota, LogEntry
     from modeltoll.settlement_records import Adjustment, Admission, Receipt, Reservation
@@ -48,9 +51,10 @@ _READ = f"SELECT line, {', '.join(_LINE)} FROM log WHERE line > ? ORDER BY line 
 
 
 class SqliteLedger:
-    """Accounts and log in one file. ``half_life`` and ``patience`` (wait for other processes) are in seconds.
+    """Accounts and log in one file.
 
-    Without ``create`` the file must be a ledger already.
+    ``period``: seconds after which the evidence of an account starts anew. ``patience``: seconds to wait for other
+    processes. Without ``create`` the file must be a ledger already.
     """
 
     url_options: ClassVar[frozenset[str]] = frozenset({KEEP_LOG_DAYS})
@@ -59,18 +63,18 @@ class SqliteLedger:
         self,
         path: Path,
         *,
-        half_life: float = account_math.HALF_LIFE,
+        period: float = EVIDENCE_SECONDS,
         patience: float = PATIENCE,
         retention: Retention | None = None,
         create: bool = True,
     ) -> None:
         self._file = SqliteConnection(path, patience=patience, create=create)
-        self._half_life = half_life
+        self._period = period
         self._retention = retention or Retention()
         self._salt = b""
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+    def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """For ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
 
         Raises:
@@ -85,7 +89,7 @@ class SqliteLedger:
             raise SettingsError(["ledger: the URL names no file; write sqlite:///relative.db"])
         if name == ":memory:":
             raise SettingsError(["ledger: for a ledger without a file write memory://"])
-        return cls(Path(name), half_life=half_life, retention=Retention.from_options(read_options(url)), create=create)
+        return cls(Path(name), period=period, retention=Retention.from_options(read_options(url)), create=create)
 
     async def open(self) -> None:
         """See ``Ledger.open`` and ``SqliteConnection.open``."""
@@ -100,7 +104,7 @@ class SqliteLedger:
     async def charge(self, caller: Caller, charge: Charge) -> Account:
         """See ``Ledger.charge``."""
         account_math.check_charge(caller, charge)
-        job = partial(sqlite_accounts.charge, caller, charge, self._half_life)
+        job = partial(sqlite_accounts.charge, caller, charge, self._period)
         return await self._file.transact(job, large=charge.rows > LARGE_ROWS)
 
     async def settle(
@@ -126,14 +130,21 @@ class SqliteLedger:
             raise LedgerError("the ledger is not open")
         return account_math.derived_key(purpose, self._salt)
 
-    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
+    async def bill(
+        self,
+        caller: Caller,
+        entry: LogEntry,
+        adjustment: Adjustment | None = None,
+        updates: Sequence[EvidenceUpdate] = (),
+    ) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        account_math.check_updates(caller, updates)
         if adjustment is not None:
             settlement_math.check_adjustment(caller, adjustment)
         line = encode_line(self.logged_as(caller), entry)
         due = self._retention.sweep(entry.at)
-        job = partial(_bill, caller, entry, line, adjustment, due)
+        job = partial(_bill, caller, entry.model, _Bill(entry.work.seconds, line, adjustment, updates, due))
         self._retention.swept(more=await self._file.transact(job, large=due is not None))
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
@@ -145,17 +156,15 @@ class SqliteLedger:
         """See ``Ledger.spent``."""
         return account_math.usage_on(await self._file.transact(partial(_day, caller)), day)
 
-    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+    async def account(self, caller: Caller, model: str) -> Account | None:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
-        found = await self._file.transact(partial(sqlite_accounts.read, caller, model))
-        own, *groups = [account and account_math.decayed(account, at, self._half_life) for account in found]
+        own, *groups = await self._file.transact(partial(sqlite_accounts.read, caller, model))
         return None if own is None else account_math.with_groups(own, groups)
 
-    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+    async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
-        found = await self._file.read(partial(sqlite_accounts.largest, bounded(limit)))
-        return [account_math.decayed(account, at, self._half_life) for account in found]
+        return await self._file.read(partial(sqlite_accounts.largest, bounded(limit)))
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
@@ -181,20 +190,26 @@ def _salt(connection: sqlite3.Connection) -> bytes:
     return bytes(salt)
 
 
-def _bill(
-    caller: Caller,
-    entry: LogEntry,
-    line: tuple[Any, ...],
-    adjustment: Adjustment | None,
-    due: Sweep | None,
-    connection: sqlite3.Connection,
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """What a bill stores: issued work in seconds, the values of the log's line, and changes."""
+
+    seconds: float
+    line: tuple[Any, ...]
+    adjustment: Adjustment | None
+    updates: Sequence[EvidenceUpdate]
+    due: Sweep | None
+
+
+def _bill(caller: Caller, model: str, bill: _Bill, connection: sqlite3.Connection) -> bool:
     """Returns whether a sweep that was due may have left something to delete."""
-    sqlite_accounts.add_work(caller, entry.model, entry.work.seconds, connection)
-    connection.execute(_WRITE, line)
-    if adjustment is not None:
-        sqlite_standings.adjust(caller, adjustment, connection)
-    return due is not None and sweep(due, connection)
+    sqlite_accounts.add_work(caller, model, bill.seconds, connection)
+    for update in bill.updates:
+        sqlite_accounts.update(update, model, connection)
+    connection.execute(_WRITE, bill.line)
+    if bill.adjustment is not None:
+        sqlite_standings.adjust(caller, bill.adjustment, connection)
+    return bill.due is not None and sweep(bill.due, connection)
 
 
 def _day(caller: Caller, connection: sqlite3.Connection) -> DailyUsage | None:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import struct
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from modeltoll.evidence_records import EvidenceState
 from modeltoll.ledger import account_math
+from modeltoll.ledger.counts_codec import (
+    pack_blocks,
+    pack_counts,
+    pack_finished,
+    unpack_blocks,
+    unpack_counts,
+    unpack_finished,
+)
 from modeltoll.ledger.row_codec import decode_account, json_text, signed_fingerprint
 from modeltoll.ledger.sqlite_sweep import delete_account
 from modeltoll.records import FINGERPRINT_BYTES, GROUP_SCHEMES, Caller
@@ -15,29 +23,43 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
+    from modeltoll.evidence_records import EvidenceUpdate
     from modeltoll.records import Account, Charge
 
-__all__ = ["add_work", "charge", "largest", "read", "reset"]
+__all__ = ["add_work", "charge", "largest", "read", "reset", "update"]
 
 _ACCOUNT = (
-    "SELECT id, learned, caller, model, rows, requests, work, tariff, first_seen, last_seen, measures, leaks, counts"
-    " FROM accounts"
+    "SELECT id, learned, caller, model, rows, requests, work, tariff, first_seen, last_seen, leaks, cells, counts, blocks,"
+    " finished, since, finished_log, log_evidence, carried_log FROM accounts"
 )
 _FIND = f"{_ACCOUNT} WHERE caller = ? AND model = ?"
 _CALLERS = " AND ".join(f"caller NOT GLOB '{scheme}*'" for scheme in GROUP_SCHEMES)
 _LARGEST = f"{_ACCOUNT} WHERE {_CALLERS} ORDER BY work DESC, caller, model LIMIT ?"
-_ADD = (
-    "INSERT INTO accounts (learned, rows, requests, tariff, last_seen, measures, leaks, counts,"
-    " caller, model, work, first_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CHANGED = (  # by a charge
+    "learned",
+    "rows",
+    "requests",
+    "tariff",
+    "last_seen",
+    "leaks",
+    "cells",
+    "counts",
+    "blocks",
+    "finished",
+    "since",
+    "finished_log",
+    "log_evidence",
+    "carried_log",
 )
-_CHANGE = (
-    "UPDATE accounts SET learned = ?, rows = ?, requests = ?, tariff = ?, last_seen = ?, measures = ?, leaks = ?,"
-    " counts = ? WHERE id = ?"
-)
+_NEW = (*_CHANGED, "caller", "model", "work", "first_seen")
+_ADD = f"INSERT INTO accounts ({', '.join(_NEW)}) VALUES ({', '.join('?' * len(_NEW))})"  # noqa: S608  constant names
+_CHANGE = f"UPDATE accounts SET {', '.join(f'{name} = ?' for name in _CHANGED)} WHERE id = ?"  # noqa: S608  constant names
 _SEEN_ONE = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint = ?"
 _SEEN = "SELECT fingerprint FROM sketch WHERE account = ? AND fingerprint IN (SELECT value FROM json_each(?))"
 _LEARN = "INSERT OR REPLACE INTO sketch (account, slot, fingerprint) VALUES (?, ?, ?)"
 _WORK = "UPDATE accounts SET work = work + ? WHERE caller = ? AND model = ?"
+_UPDATE = "UPDATE accounts SET log_evidence = ? WHERE caller = ? AND model = ? AND tariff = ?"
+_FOLD = "UPDATE accounts SET log_evidence = ?, finished_log = ?, finished = ? WHERE id = ?"
 
 
 def read(caller: Caller, model: str, connection: sqlite3.Connection) -> list[Account | None]:
@@ -49,15 +71,13 @@ def read(caller: Caller, model: str, connection: sqlite3.Connection) -> list[Acc
     return [None if row is None else _decode_account(row, owner) for row, owner in found]
 
 
-def charge(caller: Caller, charge: Charge, half_life: float, connection: sqlite3.Connection) -> Account:
-    """``account_math.charge`` for the caller and its groups; ``half_life`` is in seconds."""
-    own, *groups = [
-        _charge_one(owner, charge, half_life, connection) for owner in account_math.affected_accounts(caller)
-    ]
+def charge(caller: Caller, charge: Charge, period: float, connection: sqlite3.Connection) -> Account:
+    """``account_math.charge`` for the caller and its groups; ``period`` is in seconds."""
+    own, *groups = [_charge_one(owner, charge, period, connection) for owner in account_math.affected_accounts(caller)]
     return account_math.with_groups(own, groups)
 
 
-def _charge_one(caller: Caller, charge: Charge, half_life: float, connection: sqlite3.Connection) -> Account:
+def _charge_one(caller: Caller, charge: Charge, period: float, connection: sqlite3.Connection) -> Account:
     found = connection.execute(_FIND, (caller.name, charge.model)).fetchone()
     if found is None:
         number, learned, before, seen = None, 0, None, set[bytes]()
@@ -66,16 +86,22 @@ def _charge_one(caller: Caller, charge: Charge, half_life: float, connection: sq
         before = _decode_account(found, caller)
         seen = _seen(number, charge.fingerprints, connection)
 
-    after, fresh = account_math.charge(before, caller, charge, seen, half_life)
+    after, fresh = account_math.charge(before, caller, charge, seen, period)
     values = (
         learned + len(fresh),
         after.rows,
         after.requests,
         after.tariff,
         after.last_seen,
-        len(after.counts),
         _pack(after.leaks),
-        _pack(chain.from_iterable(after.counts)),
+        after.evidence.cells,
+        pack_counts(after.evidence.counts),
+        pack_blocks(after.evidence.numbers, after.evidence.blocks),
+        pack_finished(after.evidence.finished),
+        after.evidence.since,
+        after.evidence.finished_log,
+        after.evidence.log_evidence,
+        after.evidence.carried_log,
     )
     if number is None:
         new = (caller.name, charge.model, after.work, after.first_seen)
@@ -102,8 +128,22 @@ def add_work(caller: Caller, model: str, seconds: float, connection: sqlite3.Con
     connection.execute(_WORK, (seconds, caller.name, model))
 
 
+def update(change: EvidenceUpdate, model: str, connection: sqlite3.Connection) -> None:
+    """``account_math.updated`` for an account, if it exists."""
+    if not change.folded:
+        connection.execute(_UPDATE, (float(change.log_evidence), change.account, model, change.tariff))
+        return
+    found = connection.execute(_FIND, (change.account, model)).fetchone()
+    if found is None or (before := _decode_account(found, Caller(change.account))).tariff != change.tariff:
+        return
+    after = account_math.updated(before, change).evidence
+    connection.execute(
+        _FOLD, (float(after.log_evidence), float(after.finished_log), pack_finished(after.finished), found[0])
+    )
+
+
 def largest(limit: int, connection: sqlite3.Connection) -> list[Account]:
-    """The accounts of callers with the most work issued, counts as stored."""
+    """The accounts of callers with the most work issued."""
     return [_decode_account(row, Caller(row[2])) for row in connection.execute(_LARGEST, (limit,)).fetchall()]
 
 
@@ -117,8 +157,19 @@ def reset(caller: Caller, model: str, connection: sqlite3.Connection) -> bool:
 
 
 def _decode_account(found: tuple[Any, ...], caller: Caller) -> Account:
-    *_, leaks, counts = found
-    return decode_account(caller, (*found[3:-2], _unpack(leaks), _unpack(counts)))
+    leaks, cells, counts, blocks, finished, since, finished_log, log_evidence, carried_log = found[10:]
+    numbers, current = unpack_blocks(blocks, cells)
+    evidence = EvidenceState(
+        counts=unpack_counts(counts),
+        blocks=current,
+        numbers=numbers,
+        finished=unpack_finished(finished, cells),
+        since=since,
+        finished_log=finished_log,
+        log_evidence=log_evidence,
+        carried_log=carried_log,
+    )
+    return decode_account(caller, found[3:10], _unpack(leaks), evidence)
 
 
 def _pack(values: Iterable[float]) -> bytes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import msgspec
 
 from modeltoll.errors import LedgerError
+from modeltoll.evidence_records import EVIDENCE_SECONDS, RESTART_ROWS
 from modeltoll.ledger import account_math, settlement_math
 from modeltoll.ledger.retention import KEEP_LOG_DAYS, MAX_LINES_AT_ONCE, RECEIPT_GRACE, UNTOUCHED, Retention
 from modeltoll.ledger.row_codec import LOG_COLUMNS, bounded, encode_line
@@ -22,14 +23,15 @@ from modeltoll.ledger.url_options import positive_number, read_options, whole_nu
 from modeltoll.ledger.valkey_codec import decode_stored_account, decode_stored_line, decode_stored_standing
 from modeltoll.ledger.valkey_connection import CONNECTIONS, TIMEOUT, ValkeyConnection
 from modeltoll.ledger.valkey_url import CERTIFICATES, connection_parameters
-from modeltoll.records import DailyUsage
+from modeltoll.records import Caller, DailyUsage
 from modeltoll.settlement_records import Admission, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from urllib.parse import SplitResult
 
-    from modeltoll.records import Account, Caller, Charge, DailyQuota, LogEntry
+    from modeltoll.evidence_records import EvidenceUpdate
+    from modeltoll.records import Account, Charge, DailyQuota, LogEntry
     from modeltoll.settlement_records import Adjustment, Receipt, Reservation
 
 __all__ = ["ValkeyLedger"]
@@ -47,9 +49,18 @@ class _LuaNumbers(msgspec.Struct):
 
     rows: int
     leaks: tuple[float, ...]
-    bins: tuple[tuple[int, ...], ...]
-    shape: tuple[int, int]
+    cells: tuple[int, ...]
+    cell_count: int
     at: float
+    sizes: tuple[int, ...]
+
+
+class _AccountChange(msgspec.Struct, omit_defaults=True):
+    """What a bill changes in one account, for the Lua script: the work in seconds, and an ``EvidenceUpdate``."""
+
+    seconds: float
+    log_evidence: float | None = None
+    folded: list[tuple[int, int, float]] | None = None
 
 
 _PACKER = msgspec.msgpack.Encoder(enc_hook=float)  # the hook is for numpy's floats
@@ -57,9 +68,10 @@ _NUMBERS = msgspec.json.Encoder(enc_hook=float)
 
 
 class ValkeyLedger:
-    """Accounts and log under keys that begin with ``{modeltoll}``. ``half_life`` and ``timeout`` are in seconds.
+    """Accounts and log under keys that begin with ``{modeltoll}``.
 
-    ``parameters``: of redis-py's ``Connection``. ``connections``: size of the pool. Without ``create`` the ledger must
+    ``parameters``: of redis-py's ``Connection``. ``period``: seconds after which the evidence of an account starts anew.
+    ``timeout``: seconds for a step. ``connections``: size of the pool. Without ``create`` the ledger must
     exist already.
     """
 
@@ -69,7 +81,7 @@ class ValkeyLedger:
         self,
         parameters: Mapping[str, Any],
         *,
-        half_life: float = account_math.HALF_LIFE,
+        period: float = EVIDENCE_SECONDS,
         timeout: float = TIMEOUT,
         connections: int = CONNECTIONS,
         retention: Retention | None = None,
@@ -77,11 +89,11 @@ class ValkeyLedger:
     ) -> None:
         self._server = ValkeyConnection(parameters, timeout=timeout, connections=connections, create=create)
         self._retention = retention or Retention()
-        self._half_life = half_life
+        self._period = period
         self._salt: bytes | None = None
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+    def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """For ``valkey://user:password@host:port/number`` or ``redis://``; ``valkeys://`` and ``rediss://`` use TLS.
 
         Raises:
@@ -90,7 +102,7 @@ class ValkeyLedger:
         options = read_options(url)
         return cls(
             connection_parameters(url, options),
-            half_life=half_life,
+            period=period,
             timeout=positive_number(options, "timeout", TIMEOUT),
             connections=whole_number(options, "connections", CONNECTIONS),
             retention=Retention.from_options(options),
@@ -115,11 +127,13 @@ class ValkeyLedger:
         keys = [_RANKING, *chain.from_iterable((_ACCOUNT + name, _SKETCH + name) for name in names)]
         ranked = "" if caller.is_group else names[0]
         values = [
-            _PACKER.encode(_LuaNumbers(charge.rows, charge.leaks, charge.bins, charge.shape, charge.at)),
+            _PACKER.encode(
+                _LuaNumbers(charge.rows, charge.leaks, charge.cells, charge.cell_count, charge.at, RESTART_ROWS)
+            ),
             b"".join(charge.fingerprints),
             charge.model,
             charge.tariff,
-            self._half_life,
+            self._period,
             account_math.SKETCH_SIZE,
             _UNTOUCHED,
             ranked,
@@ -169,28 +183,38 @@ class ValkeyLedger:
             raise LedgerError("the ledger is not open")
         return account_math.derived_key(purpose, self._salt)
 
-    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
+    async def bill(
+        self,
+        caller: Caller,
+        entry: LogEntry,
+        adjustment: Adjustment | None = None,
+        updates: Sequence[EvidenceUpdate] = (),
+    ) -> None:
         """See ``Ledger.bill``."""
         account_math.check_log_entry(caller, entry)
+        account_math.check_updates(caller, updates)
         if adjustment is not None:
             settlement_math.check_adjustment(caller, adjustment)
         name = _account_name(caller, entry.model)
+        changes = _account_changes(caller, entry.work.seconds, updates)
         line = encode_line(self.logged_as(caller), entry)
         fields = chain.from_iterable(
             (name, kind(value)) for (name, kind), value in zip(LOG_COLUMNS.items(), line, strict=True)
         )
         due = self._retention.sweep(entry.at)
         values = [
-            float(entry.work.seconds),
+            _PACKER.encode([change for change, _ in changes.values()]),
             name,
             *(("", "") if adjustment is None else map(float, astuple(adjustment))),
             _UNTOUCHED,
             "" if due is None else MAX_LINES_AT_ONCE,
             "" if due is None or due.lines_before is None else due.lines_before,
             _ACCOUNT,
+            *(tariff for _, tariff in changes.values()),
             *fields,
         ]
-        keys = [_LOG, _RANKING, _ACCOUNT + name, _LINE, _STANDING + caller.name]
+        accounts = [_ACCOUNT + _account_name(Caller(owner), entry.model) for owner in changes]
+        keys = [_LOG, _RANKING, _LINE, _STANDING + caller.name, *accounts]
         self._retention.swept(more=bool(await self._server.run("bill", keys, values)))
 
     async def spend(self, caller: Caller, more: DailyUsage, quota: DailyQuota) -> bool:
@@ -206,23 +230,23 @@ class ValkeyLedger:
         stored = None if day_found is None else DailyUsage(int(day_found), int(rows), float(work))
         return account_math.usage_on(stored, day)
 
-    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
+    async def account(self, caller: Caller, model: str) -> Account | None:
         """See ``Ledger.account``."""
         account_math.check_names(caller, model)
         affected = account_math.affected_accounts(caller)
         found = await self._server.ask("MGET", *(_ACCOUNT + _account_name(owner, model) for owner in affected))
         own, *groups = [
-            None if stored is None else account_math.decayed(decode_stored_account(owner, stored), at, self._half_life)
+            None if stored is None else decode_stored_account(owner, stored)
             for owner, stored in zip(affected, found, strict=True)
         ]
         return None if own is None else account_math.with_groups(own, groups)
 
-    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+    async def largest(self, limit: int) -> Sequence[Account]:
         """See ``Ledger.largest``."""
         if limit <= 0:
             return []
         found = await self._server.run("largest", [_RANKING], [bounded(limit), _ACCOUNT])
-        return [account_math.decayed(decode_stored_account(None, stored), at, self._half_life) for stored in found]
+        return [decode_stored_account(None, stored) for stored in found]
 
     async def log(self, after: int, limit: int) -> Sequence[tuple[int, str, LogEntry]]:
         """See ``Ledger.log``."""
@@ -247,3 +271,15 @@ class ValkeyLedger:
 def _account_name(caller: Caller, model: str) -> str:
     """The account's member in the ranking and the end of its keys; unique, because names contain no NUL."""
     return f"{caller.name}\0{model}"
+
+
+def _account_changes(
+    caller: Caller, seconds: float, updates: Sequence[EvidenceUpdate]
+) -> dict[str, tuple[_AccountChange, str]]:
+    """The changes of a bill and their tariffs, by the names of the accounts, the caller's first."""
+    changes = {caller.name: (_AccountChange(float(seconds)), "")}
+    for update in updates:
+        folded = [(block.restart, block.number, float(block.log_term)) for block in update.folded]
+        work = float(seconds) if update.account == caller.name else 0.0
+        changes[update.account] = _AccountChange(work, float(update.log_evidence), folded), update.tariff
+    return changes

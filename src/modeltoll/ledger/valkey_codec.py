@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from modeltoll.errors import LedgerError
+from modeltoll.evidence_records import EvidenceState, FinishedBlock
 from modeltoll.ledger.row_codec import LOG_COLUMNS, decode_account, decode_line
 from modeltoll.records import Caller
 from modeltoll.settlement_records import Standing
@@ -20,7 +22,10 @@ __all__ = ["decode_stored_account", "decode_stored_line", "decode_stored_standin
 
 
 class _StoredAccount(msgspec.Struct):
-    """An account as stored on the server; ``counts`` are flattened. ``learned``: fingerprints ever added to the sketch."""
+    """An account as stored on the server. ``finished_numbers``: of the blocks that wait, 0 for none.
+
+    ``blocks`` and what follows are missing in accounts of earlier versions, whose counts mean something else.
+    """
 
     caller: str
     model: str
@@ -30,10 +35,16 @@ class _StoredAccount(msgspec.Struct):
     tariff: str
     first_seen: float
     last_seen: float
-    measures: int
     leaks: tuple[float, ...]
-    counts: tuple[float, ...]
-    learned: int
+    counts: tuple[int | float, ...]
+    blocks: tuple[tuple[int, ...], ...] = ()
+    numbers: tuple[int, ...] = ()
+    finished: tuple[tuple[int, ...], ...] = ()
+    finished_numbers: tuple[int, ...] = ()
+    since: float = 0.0
+    finished_log: float = -math.inf
+    log_evidence: float = 0.0
+    carried_log: float | None = None
 
 
 class _StoredStanding(msgspec.Struct):
@@ -56,20 +67,31 @@ def decode_stored_account(caller: Caller | None, stored: bytes) -> Account:
         account: _StoredAccount = _UNPACKER.decode(stored)
     except msgspec.MsgspecError as error:
         raise LedgerError("the ledger holds an account that is damaged", private=str(error)) from error
-    return decode_account(
-        caller or Caller(account.caller),
-        (
-            account.model,
-            account.rows,
-            account.requests,
-            account.work,
-            account.tariff,
-            account.first_seen,
-            account.last_seen,
-            account.measures,
-            account.leaks,
-            account.counts,
-        ),
+    totals = (
+        account.model,
+        account.rows,
+        account.requests,
+        account.work,
+        account.tariff,
+        account.first_seen,
+        account.last_seen,
+    )
+    return decode_account(caller or Caller(account.caller), totals, account.leaks, _evidence(account))
+
+
+def _evidence(account: _StoredAccount) -> EvidenceState:
+    if not account.blocks:
+        return EvidenceState.new(0, account.last_seen)
+    waiting = zip(account.finished_numbers, account.finished, strict=True)
+    return EvidenceState(
+        counts=tuple(map(int, account.counts)),
+        blocks=account.blocks,
+        numbers=account.numbers,
+        finished=tuple([FinishedBlock(number, counts) if number else None for number, counts in waiting]),
+        since=account.since,
+        finished_log=account.finished_log,
+        log_evidence=account.log_evidence,
+        carried_log=account.carried_log,
     )
 
 

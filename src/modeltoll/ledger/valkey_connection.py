@@ -28,7 +28,7 @@ __all__ = ["CONNECTIONS", "TIMEOUT", "VERSION", "ValkeyConnection"]
 
 TIMEOUT = 5.0  # seconds for a step, including the wait for a connection
 CONNECTIONS = 8  # at most, for each gateway process
-VERSION = 2  # of the keys and the format of their values
+VERSION = 3  # of the keys and the format of their values
 PROGRAM = "modeltoll"
 _SCRIPTS = ("open", "charge", "settle", "adjust", "bill", "spend", "largest", "reset")
 

@@ -1,22 +1,23 @@
 """Adapt the exponent g of a conformal tariff to the recent traffic of all callers.
 
 Every g keeps the mean price of honest rows at one unit at most, and so does any choice that depends on earlier rows
-only, because the p-value of the next row is uniform regardless of the choice. A larger g prices the rarest rows higher
+only, because the p-value of the next row is super-uniform regardless of the choice. A larger g prices the rarest rows higher
 and the others lower.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.pricing.drift import DriftDetector
+from modeltoll.pricing.drift import RecentInputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.records import Integers
+    from modeltoll.records import Assessment
 
 __all__ = ["CHOICES", "ENOUGH_ROWS", "AdaptiveG"]
 
@@ -33,22 +34,28 @@ class AdaptiveG:
 
     def __init__(self, tariff: ConformalTariff, half_life: float = HALF_LIFE) -> None:
         choices = sorted({*CHOICES, tariff.calibration.g})
-        self._tariffs = {g: ConformalTariff(replace(tariff.calibration, g=g), choices[-1]) for g in choices}
+        finest = ConformalTariff(tariff.calibration, choices[-1])
+        self._tariffs = {g: finest.at(g) for g in choices}
         self.tariff = self._tariffs[tariff.calibration.g]
-        self._traffic = DriftDetector(self.tariff, half_life)
+        self._inputs = RecentInputs(half_life)
+        self._rows = 0.0
+        self._units = np.zeros(len(choices))  # of the counted rows at each g
 
     @property
     def g(self) -> float:
         """The g in force."""
         return self.tariff.calibration.g
 
-    def add(self, fingerprints: Sequence[bytes], bins: Integers, at: float) -> None:
+    def add(self, fingerprints: Sequence[bytes], assessment: Assessment, at: float) -> None:
         """Add priced rows of any caller, and choose the g with the highest mean price over the recent rows.
 
-        ``bins`` (rows, measures): as in ``Assessment``. ``at``: seconds since the epoch. Repeated rows count once. The g
-        in force stays unless another one has a higher mean price.
+        ``at``: seconds since the epoch. Repeated rows count once. The g in force stays unless another one has a higher mean
+        price.
         """
-        self._traffic.add(fingerprints, bins, at)
-        if self._traffic.rows >= ENOUGH_ROWS:
-            best = max(self._tariffs, key=lambda g: (self._traffic.mean_price(g), g == self.g))
-            self.tariff = self._tariffs[best]
+        fresh, kept = self._inputs.add(fingerprints, at)
+        leaks = assessment.leaks.rows(np.array(fresh, np.int64))
+        self._rows = kept * self._rows + len(fresh)
+        self._units = kept * self._units + [tariff.factors(leaks).sum() for tariff in self._tariffs.values()]
+        if self._rows >= ENOUGH_ROWS:
+            means = dict(zip(self._tariffs, self._units.tolist(), strict=True))
+            self.tariff = self._tariffs[max(means, key=lambda g: (means[g], g == self.g))]

@@ -3,137 +3,46 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll.errors import CalibrationError
+from modeltoll.evidence_records import RESTART_ROWS
+from modeltoll.pricing.explanations import (
+    CallerExplanation,
+    CellReading,
+    GroupReading,
+    KindDistance,
+    KindPValue,
+    MeasureReading,
+    RowExplanation,
+    TestReading,
+)
+from modeltoll.pricing.kinds import CALLER, CLASS
+from modeltoll.pricing.leak_ranks import rounded_leaks
 from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
 from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.records import Leaks
-from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from modeltoll.pricing.conformal_tariff import ConformalTariff
-    from modeltoll.records import Account
+    from modeltoll.pricing.evidence_test import Component
+    from modeltoll.pricing.kinds import FittedKind
+    from modeltoll.records import Account, Bools, Floats
+    from modeltoll.settlement_records import Standing
 
-__all__ = [
-    "BinReading",
-    "CallerExplanation",
-    "GroupReading",
-    "MeasureReading",
-    "RowExplanation",
-    "explain_caller",
-    "explain_row",
-]
+__all__ = ["cell_readings", "explain_caller", "explain_row", "kind_distances"]
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureReading:
-    """One measure's term of a row's price: weight * factor, where p = (1 + ``at_least``) / (``honest`` + 1).
-
-    ``at_least`` of the ``honest`` calibration rows have a leak of ``leak`` or more. ``factor``: the mean of (1 - g) p^(-g)
-    over the bin of p, from ``p_low`` to ``p_high``.
-    """
-
-    measure: str
-    leak: float
-    at_least: int
-    honest: int
-    p_value: float
-    p_low: float
-    p_high: float
-    weight: float
-    factor: float
-
-
-@dataclass(frozen=True, slots=True)
-class RowExplanation:
-    """The price of one row, without the new-account toll.
-
-    ``seconds`` = ``unit_seconds`` * ``factor`` * max(``surcharge``, ``group_surcharge``) * ``markup`` *
-    (1 - ``discount``). ``rarest``: smallest p-value. ``rare``: whether a caller's surcharge can apply to the row. The
-    surcharges are 1 without suspicion.
-    """
-
-    readings: tuple[MeasureReading, ...]
-    g: float
-    factor: float
-    rarest: float
-    rare: bool
-    surcharge: float
-    group_surcharge: float
-    markup: float
-    discount: float
-    unit_seconds: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class BinReading:
-    """One bin of a caller's histogram: the count of rows with p in ``low``..``high``, and its expectation if honest."""
-
-    measure: str
-    low: float
-    high: float
-    rows: float
-    expected: float
-
-
-@dataclass(frozen=True, slots=True)
-class GroupReading:
-    """The state of a group of the caller: ``rows`` ever, ``counted`` after decay, evidence and surcharge."""
-
-    group: str
-    rows: int
-    counted: float
-    log_evidence: float
-    surcharge: float
-
-
-@dataclass(frozen=True, slots=True)
-class CallerExplanation:
-    """The state of one caller of one model.
-
-    ``rows``: total. ``counted``: rows in the histogram, after decay. ``log_evidence`` is the log of the mean of the
-    Bayes factors (``log_bayes_factors``, one log per measure) less ``log_tolerance``. At ``log_threshold`` =
-    ln(1/alpha) suspicion starts: rows with p below ``rare_below`` cost ``surcharge`` times as much, or those below
-    ``group_rare_below`` ``group_surcharge`` times, if that is more; it is 1 from ``GROUP_SETTLED_ROWS`` ``settled_rows`` on.
-    ``markup`` multiplies the price of rows; ``discount`` is taken off it, and is 0 under suspicion. ``entry_units``: the
-    part of the new-account toll that is not paid; requests with ``entry_rows`` rows together owe it.
-    """
-
-    caller: str
-    model: str
-    rows: int
-    settled_rows: int
-    counted: float
-    work_seconds: float
-    log_bayes_factors: tuple[float, ...]
-    log_tolerance: float
-    log_evidence: float
-    log_threshold: float
-    surcharge: float
-    rare_below: float
-    group_surcharge: float
-    group_rare_below: float
-    groups: tuple[GroupReading, ...]
-    markup: float
-    discount: float
-    entry_units: float
-    entry_rows: int
-    bins: tuple[BinReading, ...]
-
-    @property
-    def suspected(self) -> bool:
-        """Whether the caller is under suspicion."""
-        return self.surcharge > 1.0
-
-
-def explain_row(tariff: ConformalTariff, leaks: Leaks, caller: CallerExplanation | None = None) -> RowExplanation:
+def explain_row(
+    tariff: ConformalTariff, leaks: Leaks, caller: CallerExplanation | None = None, clean: Floats | None = None
+) -> RowExplanation:
     """Explain the price of the single row in ``leaks``, for a caller in that state, or for a new one if None.
+
+    ``clean`` (1, measures): its leaks by the measures fitted without kinds; by default those in ``leaks``.
 
     Raises:
         CalibrationError: the leaks are of other measures, or not of one row.
@@ -141,36 +50,116 @@ def explain_row(tariff: ConformalTariff, leaks: Leaks, caller: CallerExplanation
     """
     if len(leaks.values) != 1:
         raise CalibrationError(f"one row is explained at a time, not {len(leaks.values)}")
-    assessment = tariff.assess(leaks, np.random.default_rng(0))  # the generator affects bins only, not the price
-    calibration = tariff.calibration
-    counts = tariff.count_at_least(leaks)[0]
-    p_values = (1.0 + counts) / (calibration.honest_rows + 1.0)
-    factors = tariff.price_bins.factors(calibration.g)[counts]
-    columns = (counts.tolist(), p_values.tolist(), *(ends.tolist() for ends in tariff.price_bins.bounds(counts)))
-    readings = tuple(
-        MeasureReading(name, leak, count, calibration.honest_rows, p_value, low, high, weight, factor)
-        for name, leak, count, p_value, low, high, weight, factor in zip(
-            tariff.measures, leaks.values[0].tolist(), *columns, calibration.weights, factors.tolist(), strict=True
-        )
-    )
-    rarest, factor = float(assessment.rarest[0]), float(assessment.factors[0])
-    rare = rarest < calibration.suspicion.rare_below
-    surcharge, group_surcharge, markup, discount = 1.0, 1.0, 1.0, 0.0
-    if caller is not None:
-        markup, discount = caller.markup, caller.discount
-        surcharge = float(tariff.multipliers(assessment, caller.surcharge)[0])
-        group_surcharge = float(tariff.multipliers(assessment, 1.0, caller.group_surcharge)[0])
-    unit = calibration.unit_seconds
-    seconds = unit * factor * max(surcharge, group_surcharge) * markup * (1.0 - discount)
+    terms = tariff.calibration.suspicion
+    general = tariff.assess(leaks, np.random.default_rng(0))  # the generator decides among tied cells, not the price
+    own = tariff.own_kind(caller.own_kind) if caller is not None and caller.own_kind else None
+    priced = general if own is None else tariff.for_own_kind(general, own.name)
+    readings, own_factor = _measure_readings(tariff, leaks, own, clean)
+    rarity = sum(reading.weight * reading.factor for reading in readings)
+    cell, factor, rarest = int(priced.cells[0]), float(priced.factors[0]), float(priced.rarest[0])
+    clean_factor, clean_rarest = (float(each[0]) for each in tariff.clean_prices(leaks, clean))
+    frequent = caller is not None and cell in caller.frequent
+    surcharged = caller is not None and caller.suspected and (frequent or clean_rarest < terms.rare_below)
+    surcharge = caller.surcharge if caller is not None and surcharged else 1.0
+    group_surcharge = caller.group_surcharge if caller is not None and rarest < terms.group_rare_below else 1.0
+    units = tariff.row_units(priced, surcharge, np.array([frequent]), group_surcharge, clean)
+    markup, discount = (1.0, 0.0) if caller is None else (caller.markup, caller.discount)
     return RowExplanation(
-        readings, calibration.g, factor, rarest, rare, surcharge, group_surcharge, markup, discount, unit, seconds
+        readings=readings,
+        g=tariff.calibration.g,
+        rarity=rarity,
+        cell_price=None if tariff.cell_prices is None else 2.0 * float(general.factors[0]) - rarity,
+        own_factor=own_factor,
+        factor=factor,
+        rarest=rarest,
+        coordinates=tariff.calibration.coordinates,
+        cell=cell,
+        cell_bounds=tariff.cells.bounds(cell),
+        clean_factor=clean_factor,
+        clean_rarest=clean_rarest,
+        frequent=frequent,
+        surcharged=surcharged,
+        price_factor=max(1.0, factor, clean_factor) if surcharged else factor,
+        surcharge=surcharge,
+        group_surcharge=group_surcharge,
+        markup=markup,
+        discount=discount,
+        unit_seconds=tariff.unit_seconds,
+        seconds=tariff.unit_seconds * float(units[0]) * markup * (1.0 - discount),
     )
 
 
-def explain_caller(tariff: ConformalTariff, account: Account, standing: Standing) -> CallerExplanation:
-    """Explain the state of a caller. The counts of its account and of its groups must be decayed to the present.
+def _priced_samples(tariff: ConformalTariff, predicted: int | None) -> list[tuple[str, str, Floats]]:
+    """Name, role and scores (measures, n) of the kinds by which a row of this predicted class is priced."""
+    calibration = tariff.calibration
+    first = calibration.kinds[0]
+    samples = [(first.name, str(first.role), calibration.scores)]
+    samples += [
+        (kind.name, str(kind.role), kind.scores)
+        for kind in calibration.kinds
+        if kind.scores is not None and kind.role != CALLER
+    ]
+    for priced in calibration.priced_classes:
+        if predicted in priced.classes:
+            name = f"class {predicted}" if len(priced.classes) == 1 else f"{len(priced.classes)} rare classes"
+            samples.append((name, CLASS, priced.scores))
+    return samples
 
-    ``standing``: what the caller has paid, as ``Ledger.standing`` returns it.
+
+def _among(scores: Floats, leak: float) -> tuple[int, int, float]:
+    """How many of the scores (n,) are at or above a leak, how many there are, and the p-value of the leak."""
+    rounded = rounded_leaks(np.array([leak]))[0]
+    at_least = len(scores) - int(rounded_leaks(scores).searchsorted(rounded, "left"))
+    return at_least, len(scores), (1.0 + at_least) / (len(scores) + 1.0)
+
+
+def _measure_readings(
+    tariff: ConformalTariff, leaks: Leaks, own: FittedKind | None, clean: Floats | None
+) -> tuple[tuple[MeasureReading, ...], float | None]:
+    """One reading per measure, and the factor of the row among the caller's own rows too; None without them."""
+    calibration, bins = tariff.calibration, tariff.row_prices.price_bins
+    samples = _priced_samples(tariff, None if leaks.classes is None else int(leaks.classes[0]))
+    clean_scores = calibration.scores if clean is None or calibration.clean_scores is None else calibration.clean_scores
+    readings, own_factor = [], 0.0
+    for column, (measure, weight) in enumerate(zip(tariff.measures, calibration.weights, strict=True)):
+        leak = float(leaks.values[0, column])
+        kinds = [KindPValue(name, role, *_among(scores[column], leak)) for name, role, scores in samples]
+        decisive = max(kinds, key=lambda kind: kind.p_value)
+        if own is not None and own.scores is not None:
+            kinds.append(KindPValue(own.label or own.name, CALLER, *_among(own.scores[column], leak)))
+        clean_leak = leak if clean is None else float(clean[0, column])
+        clean_p = _among(clean_scores[column], clean_leak)[2]
+        largest = max(kind.p_value for kind in kinds)
+        factor, clean_factor, with_own = bins.factors(
+            np.array([decisive.p_value, clean_p, largest]), calibration.g
+        ).tolist()
+        own_factor += weight * with_own
+        low, high = (float(end[0]) for end in bins.bounds(np.array([decisive.p_value])))
+        reading = MeasureReading(
+            measure=measure,
+            leak=leak,
+            kinds=tuple(kinds),
+            decisive=decisive.kind,
+            p_value=decisive.p_value,
+            p_low=low,
+            p_high=high,
+            weight=weight,
+            factor=factor,
+            clean_leak=clean_leak,
+            clean_p_value=clean_p,
+            clean_factor=clean_factor,
+        )
+        readings.append(reading)
+    return tuple(readings), None if own is None or own.scores is None else own_factor
+
+
+def explain_caller(
+    tariff: ConformalTariff, account: Account, standing: Standing, logged_as: str = ""
+) -> CallerExplanation:
+    """Explain the state of a caller.
+
+    ``standing``: what the caller has paid, as ``Ledger.standing`` returns it. ``logged_as``: its pseudonym in the log, for
+    callers whose own log is a kind.
 
     Raises:
         CalibrationError: an account belongs to another tariff or another model.
@@ -180,16 +169,11 @@ def explain_caller(tariff: ConformalTariff, account: Account, standing: Standing
             raise CalibrationError(
                 f"{one.caller.name}: the account belongs to another tariff; explain it with the one that the gateway uses"
             )
-    suspicion = tariff.suspicion
-    counts = np.array(account.counts)
-    counted = float(counts[0].sum())
-    edges = suspicion.edges
-    bins = tuple(
-        BinReading(measure, low, high, float(rows), counted * (high - low))
-        for measure, histogram in zip(tariff.measures, counts, strict=True)
-        for (low, high), rows in zip(pairwise(edges), histogram, strict=True)
-    )
-    surcharge = float(suspicion.surcharge(counts))
+    own, state, terms = tariff.own_kind(logged_as), account.evidence, tariff.calibration.suspicion
+    verdict = tariff.verdict(account, logged_as)
+    tests = [(_test_reading(part, log), part) for part, log in tariff.suspicion.components(state, own)]
+    tests.sort(key=lambda test: test[0].block_rows)
+    (leading, part), cells = _leading(tariff, tests, own, verdict.frequent)
     groups = tuple(_group_reading(tariff, group) for group in account.groups)
     of_groups = [group.surcharge for group in groups] if standing.settled_rows < GROUP_SETTLED_ROWS else []
     new_account = tariff.new_account_seconds(account.caller)
@@ -199,31 +183,114 @@ def explain_caller(tariff: ConformalTariff, account: Account, standing: Standing
         model=account.model,
         rows=account.rows,
         settled_rows=standing.settled_rows,
-        counted=counted,
+        counted=state.rows,
+        first_seen=account.first_seen,
+        since=state.since,
         work_seconds=account.work,
-        log_bayes_factors=tuple(suspicion.log_bayes_factors(counts).tolist()),
-        log_tolerance=counted * math.log1p(suspicion.terms.rho),
-        log_evidence=float(suspicion.log_evidence(counts)),
-        log_threshold=-math.log(suspicion.terms.alpha),
-        surcharge=surcharge,
-        rare_below=suspicion.terms.rare_below,
+        own_kind=None if own is None else own.name,
+        tests=tuple(test for test, _ in tests),
+        leading=leading,
+        finished_blocks=sum(state.numbers) - len(state.numbers) - sum(block is not None for block in state.finished),
+        finished_log=None if state.finished_log == -math.inf else state.finished_log,
+        carried_log=state.carried_log,
+        log_evidence=tariff.suspicion.log_evidence(state, own),
+        log_threshold=-math.log(terms.alpha),
+        surcharge=verdict.surcharge,
+        rare_below=terms.rare_below,
         group_surcharge=max(of_groups, default=1.0),
-        group_rare_below=suspicion.terms.group_rare_below,
+        group_rare_below=terms.group_rare_below,
         groups=groups,
         markup=account.caller.markup,
-        discount=account.caller.discount if surcharge <= 1.0 else 0.0,
+        discount=0.0 if verdict.suspected else account.caller.discount,
         entry_units=owed / tariff.unit_seconds,
         entry_rows=math.ceil(NEW_ACCOUNT_ROWS * owed / new_account) if owed else 0,
-        bins=bins,
+        coordinates=tariff.calibration.coordinates,
+        cells=cells,
+        kinds=kind_distances(tariff, part.counts, own),
     )
 
 
+def _test_reading(part: Component, log_evidence: float) -> TestReading:
+    block_rows = 0 if part.restart is None else RESTART_ROWS[part.restart]
+    return TestReading(
+        block_rows, part.number, part.finished, sum(part.counts), log_evidence, math.exp(part.log_weight)
+    )
+
+
+def _leading(
+    tariff: ConformalTariff,
+    tests: Sequence[tuple[TestReading, Component]],
+    own: FittedKind | None,
+    frequent: Bools | None,
+) -> tuple[tuple[TestReading, Component], tuple[CellReading, ...]]:
+    """The test whose cells are shown, with them: that of all rows or, of a suspect, the one with most of the evidence.
+
+    That is the strongest test whose cells against the caller are those of the verdict (``frequent``): a verdict searches no
+    further than it needs to, so that of several strong tests it may have taken another.
+    """
+    whole = tests[0], cell_readings(tariff, tests[0][1].counts, own)
+    if frequent is None:
+        return whole
+    wanted = set(np.flatnonzero(frequent).tolist())
+    for test in sorted(tests, key=lambda test: -(math.log(test[0].weight) + test[0].log_evidence)):
+        cells = cell_readings(tariff, test[1].counts, own)
+        if {cell.cell for cell in cells if cell.against} == wanted:
+            return test, cells
+    return whole
+
+
+def cell_readings(
+    tariff: ConformalTariff, counts: Sequence[int], own: FittedKind | None = None
+) -> tuple[CellReading, ...]:
+    """The cells with rows, strongest against the caller first, from its ``counts`` (cells,)."""
+    rows = np.array(counts)
+    total = int(rows.sum())
+    if total == 0:
+        return ()
+    fitted = tariff.suspicion.fitted(rows, own)
+    readings = []
+    for cell in np.flatnonzero(rows).tolist():
+        share, honest = float(rows[cell]) / total, float(fitted[cell])
+        reading = CellReading(
+            cell=cell,
+            bounds=tariff.cells.bounds(cell),
+            rows=int(rows[cell]),
+            share=share,
+            honest=honest,
+            log_ratio=float(rows[cell]) * math.log(share / honest),
+            against=share > honest * (1.0 + 1e-9),
+        )
+        readings.append(reading)
+    return tuple(sorted(readings, key=lambda reading: -reading.log_ratio))
+
+
+def kind_distances(
+    tariff: ConformalTariff, counts: Sequence[int], own: FittedKind | None = None
+) -> tuple[KindDistance, ...]:
+    """How far rows in cells (``counts``) lie from each kind, nearest first; none without rows."""
+    rows = np.array(counts, np.float64)
+    if not rows.any():
+        return ()
+    kinds = [kind for kind in tariff.calibration.kinds if kind.role != CALLER]
+    laws = tariff.suspicion.laws
+    if own is not None:
+        kinds, laws = [*kinds, own], laws.with_kind(own)
+    seen = rows > 0.0
+    shares = rows[seen] / rows.sum()
+    nats = (shares * np.log(shares / laws.laws[:, seen])).sum(axis=1).tolist()
+    distances = [
+        KindDistance(kind.name, kind.role, kind.label, kind.rows, each) for kind, each in zip(kinds, nats, strict=True)
+    ]
+    return tuple(sorted(distances, key=lambda distance: distance.nats))
+
+
 def _group_reading(tariff: ConformalTariff, account: Account) -> GroupReading:
-    log_evidence = tariff.suspicion.log_evidence_of(account.counts)
+    log_evidence = tariff.verdict(account).log_evidence
     return GroupReading(
         group=account.caller.name,
         rows=account.rows,
-        counted=sum(account.counts[0]),
+        counted=account.evidence.rows,
+        since=account.evidence.since,
         log_evidence=log_evidence,
         surcharge=float(tariff.suspicion.surcharge_at(log_evidence, group=True)),
     )

@@ -1,134 +1,113 @@
-"""Fit a conformal tariff to the leaks of honest rows."""
+"""Fit a conformal tariff to the leaks of honest rows, of all traffic and of declared kinds, and of strangers."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.pricing.calibration import (
-    MAXIMUM_NEW_ACCOUNT_UNITS,
-    NEW_ACCOUNT_QUERIES,
-    Calibration,
-    CalibrationProvenance,
-    NewAccountToll,
-)
+from modeltoll.names import clean_name
+from modeltoll.pricing.calibration import Calibration, CalibrationProvenance, default_coordinates
 from modeltoll.pricing.conformal_tariff import price_factors
-from modeltoll.pricing.selection import PriceTargets, select_terms
-from modeltoll.pricing.suspicion import SuspicionTerms
-from modeltoll.pricing.validation import check_honest, require, validate
-from modeltoll.records import Leaks
+from modeltoll.pricing.fit_terms import MINIMUM_UNIT_SECONDS, CalibrationTerms, HoldoutSplit, RowCosts, new_account_toll
+from modeltoll.pricing.kind_fit import CellSorter, ascending, class_name, traffic_kinds
+from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, STRANGER, HeldBack
+from modeltoll.pricing.leak_samples import clean_values, rows_of, select_measures
+from modeltoll.pricing.priced_classes import priced_classes
+from modeltoll.pricing.selection import select_terms
+from modeltoll.pricing.validation import check_honest, check_kind, check_shape, require, validate
 
-__all__ = ["MINIMUM_UNIT_SECONDS", "CalibrationTerms", "HoldoutSplit", "RowCosts", "fit_calibration"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-MINIMUM_UNIT_SECONDS = 0.0005
+    from modeltoll.pricing.kinds import FittedKind, FittedStranger, KindSample, StrangerSample
+    from modeltoll.records import Integers, Leaks
+
+__all__ = [
+    "MINIMUM_UNIT_SECONDS",
+    "CalibrationTerms",
+    "Fit",
+    "FitSamples",
+    "HoldoutSplit",
+    "RowCosts",
+    "fit_calibration",
+    "fit_with_rows_held_back",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationTerms:
-    """The operator's choices.
+@dataclass(frozen=True, slots=True, eq=False)
+class FitSamples:
+    """What a calibration is fitted to. All leaks are of the same measures.
 
-    ``g``: exponent of the price, between 0 and 1; a larger g makes common rows cheaper and rare rows more expensive.
-    ``weights``: one per measure, sum 1; None for equal ones. ``targets``: choose g, and weights if None, for these.
-    ``new_account_queries``: the new-account toll of anonymous callers, in rows' time without a gateway, or in units if
-    the unit is given. ``new_account_toll``: the toll itself, instead.
+    Measures fitted without kinds (``names.clean_name``) may follow in ``honest``; they price callers under suspicion, and
+    are no coordinates. ``honest``: all traffic, with the predicted classes where there are any. ``callers``: the caller of each of its
+    rows, "" where unknown. ``known_honest``: names among ``callers`` whose own rows are their kind, and labels for people.
+    ``kinds``: of other rows. ``strangers``: rows as thieves may send them.
     """
 
-    g: float = 0.8
-    weights: tuple[float, ...] | None = None
-    suspicion: SuspicionTerms = field(default_factory=SuspicionTerms)
-    new_account_toll: NewAccountToll | None = None
-    new_account_queries: float = NEW_ACCOUNT_QUERIES
-    targets: PriceTargets | None = None
+    honest: Leaks
+    kinds: Sequence[KindSample] = ()
+    strangers: Sequence[StrangerSample] = ()
+    callers: tuple[str, ...] | None = None
+    known_honest: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that are priced."""
+        clean = set(map(clean_name, self.honest.measures))
+        return tuple(name for name in self.honest.measures if name not in clean)
 
 
-@dataclass(frozen=True, slots=True)
-class RowCosts:
-    """The costs that determine the unit (the work of an average honest row). In seconds per row, except ``overhead``.
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A calibration, and the rows that it was not fitted to.
 
-    ``undefended_seconds``: median time of a row without a gateway. ``gate_seconds``: processing time of the gateway.
-    ``overhead``: what a gateway may add to an honest row in all, as a fraction of ``undefended_seconds``.
-    ``unit_seconds``: the unit itself, for models so fast that a relative toll is meaningless.
+    ``held_back``: rows of all traffic, of each kind, and of each caller that is named. ``strangers``: of each stranger.
+    ``unmarked``: the kinds of callers who are not marked as known to be honest, by name; not part of the calibration.
     """
 
-    undefended_seconds: float = 0.0
-    gate_seconds: float = 0.0
-    overhead: float = 1.0
-    unit_seconds: float | None = None
-
-    def unit(self) -> tuple[float, tuple[str, ...]]:
-        """The unit in seconds, and a warning if the gateway's own time leaves less than the minimum unit.
-
-        Raises:
-            CalibrationError: a cost is out of range.
-        """
-        if self.unit_seconds is not None:
-            return self.unit_seconds, ()
-        positive = {"undefended_seconds": self.undefended_seconds, "overhead": self.overhead}
-        for name, value in positive.items():
-            require(math.isfinite(value) and value > 0.0, f"'{name}' must be above 0; or give 'unit_seconds'")
-        require(math.isfinite(self.gate_seconds) and self.gate_seconds >= 0.0, "'gate_seconds' must be 0 or more")
-        unit = self.overhead * self.undefended_seconds - self.gate_seconds
-        if unit >= MINIMUM_UNIT_SECONDS:
-            return unit, ()
-        warning = (
-            f"the gateway's own {1000 * self.gate_seconds:.3g} ms leave {1000 * unit:.3g} ms of the "
-            f"{1000 * self.overhead * self.undefended_seconds:.3g} ms that an honest row may cost; the unit is the "
-            f"minimum of {1000 * MINIMUM_UNIT_SECONDS:.3g} ms instead, and honest callers pay more than was asked for"
-        )
-        return MINIMUM_UNIT_SECONDS, (warning,)
-
-    def units(self, queries: float) -> float:
-        """The time of that many rows without a gateway, in units; if the unit is given, ``queries`` itself.
-
-        Raises:
-            CalibrationError: a cost is out of range.
-        """
-        unit, _ = self.unit()
-        return queries if self.unit_seconds is not None else queries * self.undefended_seconds / unit
+    calibration: Calibration
+    held_back: tuple[HeldBack, ...]
+    strangers: tuple[HeldBack, ...]
+    unmarked: Mapping[str, FittedKind]
 
 
-@dataclass(frozen=True, slots=True)
-class HoldoutSplit:
-    """The share of honest rows that is held back for validation, and the seed of all random decisions.
+@dataclass(frozen=True, slots=True, eq=False)
+class _FittedKinds:
+    """Kinds and strangers of a calibration, the rest as of ``Fit``."""
 
-    If g or weights are chosen, another share of the same size is set aside for the choice.
-    """
-
-    holdback: float = 0.2
-    seed: int = 0
-
-    def divide(self, leaks: Leaks, rng: np.random.Generator, *, choosing: bool) -> tuple[Leaks, Leaks, Leaks]:
-        """Partition the rows at random into those for calibration, for the choice of terms, and for validation."""
-        rows = len(leaks.values)
-        held = round(self.holdback * rows)
-        aside = held if choosing else 0
-        parts = np.split(rng.permutation(rows), [rows - held - aside, rows - held])
-        calibration, selection, validation = (Leaks(leaks.measures, leaks.values[part]) for part in parts)
-        return calibration, selection, validation
+    kinds: tuple[FittedKind, ...]
+    strangers: tuple[FittedStranger, ...]
+    held_back: tuple[HeldBack, ...]
+    tried: tuple[HeldBack, ...]
+    unmarked: Mapping[str, FittedKind]
 
 
-def _select(leaks: Leaks, unit_seconds: float, terms: CalibrationTerms) -> tuple[float, tuple[float, ...]]:
-    """g and weights: as given, or chosen on these honest rows for the targets."""
-    count = len(leaks.measures)
-    if terms.targets is None:
-        return terms.g, (1.0 / count,) * count if terms.weights is None else terms.weights
-    choice = select_terms(leaks, unit_seconds, terms.targets, terms.g, terms.weights)
-    return choice.g, choice.weights
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """The rows of all traffic: to calibrate with, to choose terms on, and to validate on."""
 
+    samples: FitSamples
+    measures: tuple[str, ...]
+    calibration: Integers
+    selection: Integers
+    validation: Integers
 
-def _new_account_toll(costs: RowCosts, terms: CalibrationTerms) -> NewAccountToll:
-    """The new-account toll as given, or the one worth ``new_account_queries``."""
-    if terms.new_account_toll is not None:
-        return terms.new_account_toll
-    require(0.0 <= terms.new_account_queries < math.inf, "'new_account_queries' must be 0 or more")
-    return NewAccountToll(anonymous_units=min(costs.units(terms.new_account_queries), MAXIMUM_NEW_ACCOUNT_UNITS))
+    def leaks(self, rows: Integers) -> Leaks:
+        """The leaks of some of the rows by the priced measures, with their classes."""
+        return rows_of(select_measures(self.samples.honest, self.measures), rows)
+
+    def callers(self, rows: Integers) -> tuple[str, ...] | None:
+        """The callers of some of the rows."""
+        names = self.samples.callers
+        return None if names is None else tuple(str(names[row]) for row in rows.tolist())
 
 
 def fit_calibration(
     model: str,
-    leaks: Leaks,
+    leaks: Leaks | FitSamples,
     costs: RowCosts,
     terms: CalibrationTerms | None = None,
     provenance: CalibrationProvenance | None = None,
@@ -137,34 +116,115 @@ def fit_calibration(
     """Fit a calibration to the leaks (rows, measures) of honest rows that the victim was not trained on.
 
     The report validates the tariff on rows held back. The bound on the mean price (one unit) holds for callers whose
-    rows are exchangeable with these, on average over calibration sets.
+    rows are exchangeable with these or with those of a kind that is priced, on average over calibration sets.
 
     Raises:
         CalibrationError: too few rows, a measure that is constant over them, or terms out of range.
     """
+    return fit_with_rows_held_back(model, leaks, costs, terms, provenance, split).calibration
+
+
+def fit_with_rows_held_back(
+    model: str,
+    leaks: Leaks | FitSamples,
+    costs: RowCosts,
+    terms: CalibrationTerms | None = None,
+    provenance: CalibrationProvenance | None = None,
+    split: HoldoutSplit | None = None,
+) -> Fit:
+    """``fit_calibration`` with the rows that were held back, for ``rehearsal``. Raises as ``fit_calibration`` does."""
     terms, split = terms or CalibrationTerms(), split or HoldoutSplit()
-    warnings = check_honest(leaks)
+    samples = leaks if isinstance(leaks, FitSamples) else FitSamples(leaks)
+    check_shape(samples.honest)
+    named = samples.callers is None or len(samples.callers) == len(samples.honest.values)
+    require(named, "there must be one caller per row")
+    warnings = check_honest(select_measures(samples.honest, samples.measures))
+    for kind in samples.kinds:
+        check_kind(kind.name, kind.leaks)
+    for stranger in samples.strangers:
+        check_kind(stranger.name, stranger.leaks)
     largest = 0.5 if terms.targets is None else 0.4
     require(0.05 <= split.holdback <= largest, f"'holdback' must lie in 0.05..{largest:g}")
     require(0.0 < terms.g < 1.0, "'g' must lie between 0 and 1")
     unit_seconds, unit_warnings = costs.unit()
     rng = np.random.default_rng(split.seed)
-    fitted_on, chosen_on, held_back = split.divide(leaks, rng, choosing=terms.targets is not None)
-    scores = np.sort(fitted_on.values.T.astype(np.float64), axis=1)
-    scores.setflags(write=False)
-    g, weights = _select(chosen_on, unit_seconds, terms)
+    divided = split.divide(len(samples.honest.values), rng, choosing=terms.targets is not None)
+    parts = _Parts(samples, samples.measures, *divided)
+    plain = _calibration_of_traffic(model, parts, costs, terms)
+    fitted = _fitted_kinds(plain, parts, split, rng)
+    calibration = replace(
+        plain, kinds=fitted.kinds, strangers=fitted.strangers, provenance=provenance or CalibrationProvenance()
+    )
+    validation = parts.leaks(parts.validation)
+    priced = priced_classes(calibration, parts.leaks(parts.calibration), validation)
+    calibration = replace(calibration, priced_classes=priced)
+    report = validate(price_factors(calibration, validation), unit_seconds, rng)
+    report = replace(report, warnings=warnings + unit_warnings + report.warnings)
+    return Fit(replace(calibration, report=report), fitted.held_back, fitted.tried, fitted.unmarked)
+
+
+def _calibration_of_traffic(model: str, parts: _Parts, costs: RowCosts, terms: CalibrationTerms) -> Calibration:
+    """The calibration of all traffic alone, with g and weights as given or as chosen for the targets."""
+    count, unit_seconds = len(parts.measures), costs.unit()[0]
+    g, weights = terms.g, (1.0 / count,) * count if terms.weights is None else terms.weights
+    if terms.targets is not None:
+        choice = select_terms(parts.leaks(parts.selection), unit_seconds, terms.targets, terms.g, terms.weights)
+        g, weights = choice.g, choice.weights
+    clean = clean_values(rows_of(parts.samples.honest, parts.calibration), parts.measures)
     calibration = Calibration(
         model=model,
-        measures=leaks.measures,
-        scores=scores,
+        measures=parts.measures,
+        scores=ascending(parts.leaks(parts.calibration).values),
         weights=weights,
         g=g,
         unit_seconds=unit_seconds,
         suspicion=terms.suspicion,
-        new_account_toll=_new_account_toll(costs, terms),
+        new_account_toll=new_account_toll(costs, terms),
+        clean_scores=None if clean is None else ascending(clean),
         undefended_seconds=costs.undefended_seconds,
         gate_seconds=costs.gate_seconds,
-        provenance=provenance or CalibrationProvenance(),
     )
-    report = validate(price_factors(calibration, held_back), unit_seconds, rng)
-    return replace(calibration, report=replace(report, warnings=warnings + unit_warnings + report.warnings))
+    chosen = terms.coordinates or default_coordinates(parts.measures, weights, terms.input_measures)
+    return replace(calibration, coordinates=chosen, kinds=())
+
+
+def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: np.random.Generator) -> _FittedKinds:
+    """The kinds and strangers in the cells of a calibration, and the rows of each that are held back."""
+    samples = parts.samples
+    sorter = CellSorter.of(plain.measures, plain.coordinates, plain.scores)
+    honest, callers = parts.leaks(parts.calibration), parts.callers(parts.calibration)
+    kinds = traffic_kinds(sorter, honest, callers, samples.known_honest, rng)
+    held_back = _held_back_traffic(parts, kinds)
+    for sample in samples.kinds:
+        leaks = select_measures(sample.leaks, parts.measures)
+        fitted, held = split.divide_kind(len(leaks.values), rng)
+        kinds.append(sorter.kind(sample, leaks.values[fitted], rng))
+        held_back.append(HeldBack(sample.name, sample.role, rows_of(leaks, held), sample.label))
+    strangers, tried = [], []
+    for stranger in samples.strangers:
+        leaks, clean = select_measures(stranger.leaks, parts.measures), clean_values(stranger.leaks, parts.measures)
+        fitted, held = np.array_split(rng.permutation(len(leaks.values)), 2)
+        strangers.append(sorter.stranger(stranger, leaks.values[fitted], rng))
+        clean = None if clean is None else clean[held]
+        tried.append(HeldBack(stranger.name, STRANGER, rows_of(leaks, held), "", clean, stranger.generic))
+    unmarked = {kind.name: kind for kind in kinds if kind.role == CALLER and kind.name not in samples.known_honest}
+    known = tuple(kind for kind in kinds if kind.name not in unmarked or kind.role != CALLER)
+    return _FittedKinds(known, tuple(strangers), tuple(held_back), tuple(tried), unmarked)
+
+
+def _held_back_traffic(parts: _Parts, kinds: Sequence[FittedKind]) -> list[HeldBack]:
+    """The rows of validation: all of them, those of each class that is a kind, and those of each caller."""
+    leaks, callers = parts.leaks(parts.validation), parts.callers(parts.validation)
+    found = [HeldBack(ALL_TRAFFIC, ALL_TRAFFIC, leaks)]
+    if leaks.classes is not None:
+        labels = {class_name(label): label for label in np.unique(leaks.classes).tolist()}
+        of_class = [kind.name for kind in kinds if kind.role == CLASS and kind.name in labels]
+        found += [
+            HeldBack(name, CLASS, rows_of(leaks, np.flatnonzero(leaks.classes == labels[name]))) for name in of_class
+        ]
+    if callers is not None:
+        names = np.array(callers, dtype=np.str_)
+        for name in sorted({*callers} - {""}):
+            label = parts.samples.known_honest.get(name, "")
+            found.append(HeldBack(name, CALLER, rows_of(leaks, np.flatnonzero(names == name)), label))
+    return found

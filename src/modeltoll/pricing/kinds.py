@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers, Leaks
@@ -13,13 +13,19 @@ __all__ = [
     "CALLER",
     "CLASS",
     "DECLARED",
+    "STRANGER",
     "FittedKind",
     "FittedStranger",
+    "HeldBack",
     "KindSample",
     "StrangerSample",
 ]
 
-ALL_TRAFFIC, DECLARED, CLASS, CALLER = "all traffic", "declared", "class", "caller"
+ALL_TRAFFIC: Final = "all traffic"
+DECLARED: Final = "declared"
+CLASS: Final = "class"
+CALLER: Final = "caller"
+STRANGER: Final = "stranger"  # the role of rows held back that are no kind's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +50,27 @@ class StrangerSample:
     name: str
     leaks: Leaks
     generic: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldBack:
+    """Rows of a kind or a stranger that a calibration was not fitted to. ``role``: of the kind, or ``stranger``.
+
+    ``leaks``: by the priced measures, with predicted classes where there are any. ``clean`` (rows, measures): by the same
+    measures fitted without kinds; None where they were not recorded. ``generic``: of a stranger that the program made.
+    """
+
+    name: str
+    role: str
+    leaks: Leaks
+    label: str = ""
+    clean: Floats | None = None
+    generic: bool = False
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.leaks.values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

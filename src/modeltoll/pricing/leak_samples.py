@@ -1,66 +1,89 @@
 """Recorded leaks: files of samples, a ledger's log, and the exclusion of unsuitable inputs.
 
 A file of samples is an .npz archive with the names of the measures in ``measures``, and one array (rows, measures) per
-sample. ``calibration`` and ``honest`` are honest rows, for fitting a tariff and for testing it; every other sample is
-of a thief.
+sample. ``calibration`` and ``honest`` are honest rows, for fitting a tariff and for testing it; ``kind:NAME`` are honest
+rows of a declared kind; every other sample is of a thief. Of a sample NAME the array ``NAME.classes`` (rows,) has the
+predicted classes and ``NAME.callers`` (rows,) the callers' names, where they are known. A measure that was fitted with
+kinds may be recorded beside the same measure fitted without them, as ``novelty`` and ``novelty:clean``.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_arrays, replacing
+from modeltoll.names import clean_name
 from modeltoll.records import Leaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from modeltoll.records import Floats, Integers, LogEntry
+    from modeltoll.records import Bools, Floats, Integers
 
 __all__ = [
     "CALIBRATION",
     "HONEST",
-    "LoggedLeaks",
+    "KIND",
+    "clean_values",
     "count_training_rows",
+    "declared_samples",
     "first_occurrences",
     "leak_columns",
-    "leaks_of_log",
     "measures_of",
     "parse_leaks",
+    "read_callers",
     "read_leaks",
+    "rows_of",
     "save_leaks",
     "select_measures",
     "thief_samples",
+    "with_clean",
 ]
 
 CALIBRATION, HONEST = "calibration", "honest"
-_MEASURES = "measures"
-_LARGE_SHARE = 0.25  # of the logged rows; a caller with more of them dominates the tariff
+KIND = "kind:"  # begins the name of a sample of a declared kind
+_MEASURES, _CLASSES, _CALLERS = "measures", ".classes", ".callers"
 
 
-def save_leaks(path: Path, measures: tuple[str, ...], samples: Mapping[str, Floats]) -> None:
-    """Write a file of samples, each of shape (rows, measures)."""
+def save_leaks(
+    path: Path,
+    measures: tuple[str, ...],
+    samples: Mapping[str, Floats | Leaks],
+    callers: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write a file of samples, each of shape (rows, measures), or as ``Leaks`` of these measures with their classes.
+
+    ``callers``: by sample, the caller of each row.
+    """
+    arrays: dict[str, NDArray[Any]] = {_MEASURES: np.array(measures)}
+    for name, sample in samples.items():
+        arrays[name] = sample.values if isinstance(sample, Leaks) else sample
+        if isinstance(sample, Leaks) and sample.classes is not None:
+            arrays[name + _CLASSES] = sample.classes
+    arrays |= {name + _CALLERS: np.array(names, dtype=np.str_) for name, names in (callers or {}).items()}
     with replacing(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **{_MEASURES: np.array(measures)}, **samples)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _sample(name: str, array: NDArray[Any], measures: tuple[str, ...]) -> Leaks:
+def _sample(name: str, array: NDArray[Any], measures: tuple[str, ...], classes: NDArray[Any] | None) -> Leaks:
     values = array[:, None] if array.ndim == 1 else array
     if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != len(measures) or not len(values):
         raise CalibrationError(f"sample {name!r} must hold numbers of shape (rows, {len(measures)})")
     values = values.astype(np.float64)
     if not np.isfinite(values).all() or (values < 0.0).any():
         raise CalibrationError(f"sample {name!r} holds leaks that are negative or not finite")
-    return Leaks(measures, values)
+    if classes is None:
+        return Leaks(measures, values)
+    if classes.dtype.kind not in "iu" or classes.shape != (len(values),):
+        raise CalibrationError(f"{name + _CLASSES!r} must hold one integer per row of {name!r}")
+    return Leaks(measures, values, classes.astype(np.int64))
 
 
 def read_leaks(path: Path) -> dict[str, Leaks]:
@@ -74,13 +97,28 @@ def read_leaks(path: Path) -> dict[str, Leaks]:
     if named is None or named.dtype.kind != "U" or not named.size:
         raise CalibrationError(f"{path} must hold 'measures', the measures' names")
     measures = tuple(str(name) for name in np.atleast_1d(named))
+    rows = {name: array for name, array in arrays.items() if not name.endswith((_CLASSES, _CALLERS))}
     try:
-        samples = {name: _sample(name, array, measures) for name, array in arrays.items()}
+        samples = {name: _sample(name, array, measures, arrays.get(name + _CLASSES)) for name, array in rows.items()}
     except CalibrationError as error:
         raise CalibrationError(f"{path}: {error}") from None
     if not samples:
         raise CalibrationError(f"{path} holds no samples")
     return samples
+
+
+def read_callers(path: Path, sample: str, rows: int) -> tuple[str, ...] | None:
+    """The caller of each of the ``rows`` rows of a sample; None where the file does not name them.
+
+    Raises:
+        CalibrationError: the file cannot be read, or does not name one caller per row.
+    """
+    found = read_arrays(path).get(sample + _CALLERS)
+    if found is None:
+        return None
+    if found.dtype.kind != "U" or found.shape != (rows,):
+        raise CalibrationError(f"{path}: {sample + _CALLERS!r} must hold one name per row of {sample!r}")
+    return tuple(str(name) for name in found)
 
 
 def measures_of(path: Path) -> tuple[str, ...]:
@@ -104,15 +142,45 @@ def leak_columns(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> list[int
 
 def select_measures(leaks: Leaks, wanted: tuple[str, ...]) -> Leaks:
     """The leaks of the wanted measures, in that order. Raises as ``leak_columns`` does."""
-    return Leaks(wanted, leaks.values[:, leak_columns(leaks.measures, wanted)])
+    return Leaks(wanted, leaks.values[:, leak_columns(leaks.measures, wanted)], leaks.classes)
+
+
+def rows_of(leaks: Leaks, rows: Integers | Bools) -> Leaks:
+    """Some of the rows, by number or by truth value, with their classes."""
+    return Leaks(leaks.measures, leaks.values[rows], None if leaks.classes is None else leaks.classes[rows])
+
+
+def with_clean(recorded: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The wanted measures, and after them those recorded ones that are the same fitted without kinds."""
+    return (*wanted, *(clean for name in wanted if (clean := clean_name(name)) in recorded))
+
+
+def clean_values(leaks: Leaks, wanted: tuple[str, ...]) -> Floats | None:
+    """The leaks (rows, measures) by the wanted measures fitted without kinds, or by themselves where that is the same.
+
+    None where none was recorded. Raises as ``leak_columns`` does.
+    """
+    names = tuple(clean if (clean := clean_name(name)) in leaks.measures else name for name in wanted)
+    return None if names == wanted else leaks.values[:, leak_columns(leaks.measures, names)]
 
 
 def thief_samples(path: Path) -> dict[str, Leaks]:
     """The samples of thieves in a file, by name. Raises as ``read_leaks`` does, and if there are none."""
-    thieves = {name: leaks for name, leaks in read_leaks(path).items() if name not in (CALIBRATION, HONEST)}
+    samples = read_leaks(path)
+    thieves = {name: sample for name, sample in samples.items() if not _honest(name)}
     if not thieves:
         raise CalibrationError(f"{path} holds no thieves' samples, only honest ones")
     return thieves
+
+
+def declared_samples(path: Path) -> dict[str, Leaks]:
+    """The samples of declared kinds in a file, by the name after ``kind:``; may be none. Raises as ``read_leaks`` does."""
+    samples = read_leaks(path).items()
+    return {name.removeprefix(KIND): sample for name, sample in samples if name.startswith(KIND)}
+
+
+def _honest(sample: str) -> bool:
+    return sample in {CALIBRATION, HONEST} or sample.startswith(KIND)
 
 
 def parse_leaks(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
@@ -134,45 +202,6 @@ def parse_leaks(texts: Sequence[str], measures: tuple[str, ...]) -> Leaks:
     if set(parsed) != set(measures):
         raise SettingsError([f"a row needs the leaks of {', '.join(measures)}, and no others"])
     return Leaks(measures, np.array([[parsed[name] for name in measures]]))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoggedLeaks:
-    """The leaks of one model in a ledger's log; ``warnings`` are reasons to doubt that the rows are honest."""
-
-    leaks: Leaks
-    warnings: tuple[str, ...]
-
-
-def leaks_of_log(
-    lines: Iterable[tuple[int, str, LogEntry]], model: str, measures: tuple[str, ...], mode: str
-) -> LoggedLeaks:
-    """The leaks of the rows that a model answered in one mode, from lines as ``Ledger.log`` returns them.
-
-    Raises:
-        CalibrationError: no line has these measures.
-    """
-    entries = [(caller, entry) for _, caller, entry in lines if (entry.model, entry.mode) == (model, mode)]
-    wanted = [(caller, entry) for caller, entry in entries if entry.measures == measures]
-    if not wanted:
-        found = sorted({", ".join(entry.measures) for _, entry in entries})
-        what = f"; those there have leaks of {' or of '.join(found)}" if found else ""
-        raise CalibrationError(
-            f"the log holds no rows of {model!r} in {mode} mode with leaks of {', '.join(measures)}{what}"
-        )
-    values = np.array([row for _, entry in wanted for row in entry.leaks], dtype=np.float64)
-    rows: Counter[str] = Counter()
-    suspected: Counter[str] = Counter()
-    for caller, entry in wanted:
-        rows[caller] += entry.rows
-        suspected[caller] += entry.rows * entry.work.suspected
-    warnings = []
-    caller, most = rows.most_common(1)[0]
-    if len(rows) > 1 and most > _LARGE_SHARE * len(values):
-        warnings.append(f"caller {caller} sent {most} of the {len(values)} rows; the tariff takes them for honest")
-    if suspect := suspected.total():
-        warnings.append(f"{suspect} of the {len(values)} rows came from callers under suspicion; look at them first")
-    return LoggedLeaks(Leaks(measures, values), tuple(warnings))
 
 
 def first_occurrences(inputs: Floats) -> Integers:

@@ -1,17 +1,14 @@
 """Bins of p-values, in each of which all rows have one price.
 
-A price for every p would tell a caller the rank of a row's leak among the honest rows. So p is cut into bins in which the
-factor f(p) = (1 - g) p^(-g) varies at most twofold, and a row's price is the mean of f over the p-values k / (n + 1) of its
-bin. Rows of one bin have the same price, so no quote distinguishes them, whatever other rows they are sent with.
+A price for every p would tell a caller the rank of a row's leak among honest rows. So p is cut into bins in which the
+factor f(p) = (1 - g) p^(-g) varies at most twofold, and a row's price b(p) is the mean of f over its bin. Rows of one bin have
+the same price, so no quote distinguishes them, whatever other rows they are sent with.
 
-Its mean over honest rows is at most 1. Let b(k) be the price at k = (n + 1) p, k = 1..n+1. As f decreases and bins are
-intervals, b(k) does not increase with k. The conformal p of an honest row is super-uniform: P(K <= k) <= k / (n + 1), with
-equality where no scores are tied. Summation by parts gives
-
-    E b(K) = b(n+1) + sum_{k<=n} (b(k) - b(k+1)) P(K <= k)
-          <= b(n+1) + sum_{k<=n} (b(k) - b(k+1)) k / (n+1) = sum_k b(k) / (n+1) = sum_k f(k / (n+1)) / (n+1),
-
-since a mean keeps the sum over its bin; and f decreases, so this is at most the integral of f over 0..1, which is 1.
+Its mean over the honest rows of any kind is at most 1, whatever the number of that kind's calibration rows. The price b does
+not increase with p, and its integral over 0..1 is at most that of f, which is 1. The conformal p of a row of the kind is
+super-uniform, P(p <= k / (n + 1)) <= k / (n + 1), ties or not, and so is whatever is never below it: the largest of it and of
+p-values among other kinds. A price that does not increase with p has then at most its mean over k / (n + 1), k = 1..n+1,
+which is a lower sum of the integral.
 """
 
 from __future__ import annotations
@@ -29,32 +26,47 @@ __all__ = ["PriceBins"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PriceBins:
-    """The bins of the p-values k / ``steps``, k = 1..``steps``. ``starts``: the index k - 1 of the first p of each bin.
+    """The bins of p: bin i holds ``edges[i + 1]`` < p <= ``edges[i]``. ``edges`` (bins + 1,) descend from 1.
 
-    At most 1 + g log2(``steps``) bins, for the exponent g that they were cut for.
+    Smaller p belong to the last bin. At most 1 + g log2(rows + 1) bins, for the exponent g that they were cut for.
     """
 
-    steps: int
-    starts: Integers
+    edges: Floats
 
     @classmethod
-    def cut(cls, honest_rows: int, g: float) -> PriceBins:
-        """The bins for n = ``honest_rows`` >= 1 calibration rows: p in (2^(-(j+1)/g), 2^(-j/g)], j = 0, 1, and so on.
+    def cut(cls, rows: int, g: float) -> PriceBins:
+        """The bins for p-values of 1 / (``rows`` + 1) or more: the edges are 2^(-i / g), i = 0, 1, and so on.
 
         The factor varies at most twofold in each, at this exponent 0 < g < 1 and at every smaller one.
         """
-        steps = honest_rows + 1
-        doublings = np.floor(g * np.log2(steps / np.arange(1, steps + 1)))
-        return cls(steps, np.flatnonzero(np.diff(doublings, prepend=doublings[0] + 1.0)))
+        bins = int(g * np.log2(rows + 1)) + 1
+        with np.errstate(over="ignore"):  # of a tiny g, whose last edge is 0
+            return cls(2.0 ** (-np.arange(bins + 1) / g))
 
-    def factors(self, g: float) -> Floats:
-        """The price factor of each p-value at an exponent 0 < g < 1, (``steps``,), by its index k - 1."""
-        exact = (1.0 - g) * (np.arange(1, self.steps + 1) / self.steps) ** -g
-        sizes = np.diff(self.starts, append=self.steps)
-        return np.repeat(np.add.reduceat(exact, self.starts) / sizes, sizes)
+    @property
+    def count(self) -> int:
+        """The number of bins."""
+        return len(self.edges) - 1
 
-    def bounds(self, indices: Integers) -> tuple[Floats, Floats]:
-        """The smallest and the largest p-value in the bin of each index k - 1, in the shape of ``indices``."""
-        ends = np.append(self.starts[1:], self.steps)
-        found = self.starts.searchsorted(indices, "right") - 1
-        return (self.starts[found] + 1) / self.steps, ends[found] / self.steps
+    def of(self, p_values: Floats) -> Integers:
+        """The bin of each p-value in 0..1, in any shape. A value on an edge belongs to the bin of smaller ones."""
+        found: Integers = (-self.edges[1:-1]).searchsorted(-p_values, "right")
+        return found
+
+    def prices(self, g: float) -> Floats:
+        """The price of each bin at an exponent 0 < g < 1, (bins,): the mean of f over the bin. They ascend."""
+        upper, lower = self.edges[:-1], self.edges[1:]
+        with np.errstate(divide="ignore"):  # an edge may underflow to 0
+            shrunk = (1.0 - g) * np.log(lower / upper)
+        prices: Floats = -(upper ** (1.0 - g)) * np.expm1(shrunk) / (upper - lower)
+        return prices
+
+    def factors(self, p_values: Floats, g: float) -> Floats:
+        """The price factor of each p-value at an exponent 0 < g < 1, in the shape of ``p_values``."""
+        factors: Floats = self.prices(g)[self.of(p_values)]
+        return factors
+
+    def bounds(self, p_values: Floats) -> tuple[Floats, Floats]:
+        """The lower (0 for the last bin) and the upper end of the bin of each p-value, in the shape of ``p_values``."""
+        found = self.of(p_values)
+        return np.where(found == self.count - 1, 0.0, self.edges[found + 1]), self.edges[found]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
+from modeltoll.evidence_records import Verdict
 from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
@@ -109,9 +110,9 @@ class PublishedTariff:
         return (self.measure,)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """One bin: this tariff has no p-values."""
-        return (1, 1)
+    def cell_count(self) -> int:
+        """0: this tariff keeps no evidence."""
+        return 0
 
     @property
     def unit_seconds(self) -> float:
@@ -131,9 +132,19 @@ class PublishedTariff:
         """
         values = check_leak_values(leaks, self.measures)
         rows = len(values)
-        return Assessment(values[:, 0].copy(), np.ones(rows), np.zeros((rows, 1), dtype=np.int64))
+        return Assessment(values[:, 0].copy(), np.ones(rows), np.zeros(rows, np.int64), leaks)
 
-    def work(self, assessment: Assessment, account: Account) -> Work:
+    def verdict(self, account: Account, logged_as: str = "") -> Verdict:  # noqa: ARG002  the protocol's signature
+        """No evidence, and nothing to store."""
+        return Verdict()
+
+    def work(
+        self,
+        assessment: Assessment,
+        account: Account,
+        verdict: Verdict,  # noqa: ARG002  the protocol's signature
+        clean: Floats | None = None,  # noqa: ARG002
+    ) -> Work:
         """The sum of T / step over the rows of the request, at the account's totals after each row."""
         rows = len(assessment.factors)
         leaks = account.leaks[0] - assessment.factors.sum() + np.cumsum(assessment.factors)

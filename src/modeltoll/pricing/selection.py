@@ -1,7 +1,8 @@
 """Choose g and the weights of the measures, on honest rows that are not used for calibration.
 
 Because the choice is independent of the calibration rows, the bound holds as for given terms: for every g and all
-weights the mean price of an honest row is at most one unit.
+weights the mean price of an honest row of any kind is at most one unit. The price of cells (``numeraire``), which depends on
+neither g nor weights, is left out.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from modeltoll.errors import CalibrationError
 from modeltoll.pricing.price_bins import PriceBins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from modeltoll.records import Floats, Integers, Leaks
+    from modeltoll.records import Floats, Leaks
 
 __all__ = ["PriceTargets", "TermsChoice", "select_terms"]
 
@@ -44,8 +45,8 @@ class PriceTargets:
 class TermsChoice:
     """The chosen terms, and their effect on the rows that they were chosen on.
 
-    ``p99_units``: a factor that 99 % of honest rows do not exceed, with 90 % confidence. ``thieves_units``: mean factor
-    of the cheaper half of a thief's rows, the minimum over the thieves; None without thieves.
+    ``p99_units``: a factor that 99 % of honest rows do not exceed, with 90 % confidence, the maximum over the kinds.
+    ``thieves_units``: mean factor of the cheaper half of a thief's rows, the minimum over the thieves; None without thieves.
     """
 
     g: float
@@ -64,11 +65,19 @@ def _weights(measures: int, given: tuple[float, ...] | None, *, free: bool) -> I
                 yield tuple(share / steps for share in shares)
 
 
-def _at_least(honest: Floats, rows: Floats) -> Integers:
-    """The number of honest rows (n, measures) with a leak >= that of each row, (rows, measures)."""
-    ascending = np.sort(honest, axis=0)
-    below = [ascending[:, column].searchsorted(rows[:, column], "left") for column in range(honest.shape[1])]
-    return len(honest) - np.stack(below, axis=1)
+def _largest_p(samples: Sequence[Floats], rows: Floats, own: int | None = None) -> Floats:
+    """The largest p of each of ``rows`` (rows, measures) among the samples, each (n, measures), in the same shape.
+
+    ``own``: the place of the sample that the rows are, in which each is compared with the others.
+    """
+    largest = np.zeros(rows.shape)
+    for place, sample in enumerate(samples):
+        ascending = np.sort(sample, axis=0)
+        below = [ascending[:, column].searchsorted(rows[:, column], "left") for column in range(rows.shape[1])]
+        at_least = len(sample) - np.stack(below, axis=1)
+        p_values = at_least / len(sample) if place == own else (1 + at_least) / (len(sample) + 1)
+        largest = np.maximum(largest, p_values)
+    return largest
 
 
 def _cheaper_half(factors: Floats) -> Floats:
@@ -84,23 +93,45 @@ def _quantile_index(rows: int) -> int:
     return int(np.searchsorted(bdtr(indices, rows, _SHARE), _CONFIDENCE).clip(0, rows - 1))
 
 
-def _candidates(honest: Integers, thieves: list[Integers], g: float, grid: Floats) -> Iterator[TermsChoice]:
-    """The effect of each line of weights in ``grid`` at one g, from the ranks (rows, measures) of honest and thieves' rows.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The largest p of rows to choose on, each (rows, measures): of each kind, and of each thief.
 
-    A rank is the number of other honest rows with a leak >= that of the row.
+    ``largest``: the number of rows of the largest kind.
     """
-    rows = len(honest)
-    index = _quantile_index(rows)
-    among_others, among_all = (PriceBins.cut(count, g).factors(g) for count in (rows - 1, rows))
-    p99 = np.partition(grid @ among_others[honest].T, index, axis=1)[:, index]
-    prices = [_cheaper_half(grid @ among_all[ranks].T) for ranks in thieves]
-    least = np.min(prices, axis=0) if prices else None
-    for line, weights in enumerate(grid.tolist()):
-        yield TermsChoice(g, tuple(weights), float(p99[line]), None if least is None else float(least[line]))
+
+    kinds: tuple[Floats, ...]
+    thieves: tuple[Floats, ...]
+    largest: int
+
+    @classmethod
+    def of(cls, kinds: Sequence[Floats], thieves: Sequence[Floats]) -> _Rows:
+        return cls(
+            tuple(_largest_p(kinds, rows, own) for own, rows in enumerate(kinds)),
+            tuple(_largest_p(kinds, rows) for rows in thieves),
+            max(map(len, kinds)),
+        )
+
+    def candidates(self, g: float, grid: Floats) -> Iterator[TermsChoice]:
+        """The effect of each line of weights in ``grid`` (choices, measures) at one g."""
+        bins, p99 = PriceBins.cut(self.largest, g), np.zeros(len(grid))
+        for p_values in self.kinds:
+            index = _quantile_index(len(p_values))
+            factors = grid @ bins.factors(p_values, g).T
+            p99 = np.maximum(p99, np.partition(factors, index, axis=1)[:, index])
+        prices = [_cheaper_half(grid @ bins.factors(p_values, g).T) for p_values in self.thieves]
+        least = np.min(prices, axis=0) if prices else None
+        for line, weights in enumerate(grid.tolist()):
+            yield TermsChoice(g, tuple(weights), float(p99[line]), None if least is None else float(least[line]))
 
 
 def select_terms(
-    honest: Leaks, unit_seconds: float, targets: PriceTargets, g: float, weights: tuple[float, ...] | None
+    honest: Leaks,
+    unit_seconds: float,
+    targets: PriceTargets,
+    g: float,
+    weights: tuple[float, ...] | None,
+    kinds: Sequence[Leaks] = (),
 ) -> TermsChoice:
     """Choose g, and the weights if None, for the targets.
 
@@ -110,33 +141,36 @@ def select_terms(
     Args:
         honest: leaks of honest rows that are not used for calibration.
         unit_seconds: reference seconds per unit.
-        targets: what to choose for.
+        targets: what to choose for; the bound on waits is for all traffic and for each kind.
         g: the preferred exponent.
         weights: one per measure, sum 1, or None.
+        kinds: leaks of rows of each declared kind that is priced, not used for calibration either.
 
     Raises:
-        CalibrationError: the measures differ, a thief has no rows, or no g keeps the bound on waits; the message then
-            says which bound is possible.
+        CalibrationError: the measures differ, a kind or a thief has no rows, or no g keeps the bound on waits; the message
+            then says which bound is possible.
     """
-    for thief in targets.thieves:
-        if thief.measures != honest.measures or not len(thief.values):
-            raise CalibrationError(f"thieves' rows must have leaks of {', '.join(honest.measures)}")
-    rows = honest.values
-    own = _at_least(rows, rows) - 1  # each row is not among the others
-    others = [_at_least(rows, thief.values) for thief in targets.thieves]
-    grid = np.array(list(_weights(len(honest.measures), weights, free=bool(others))))
+    for whose, samples in (("kinds'", kinds), ("thieves'", targets.thieves)):
+        if any(sample.measures != honest.measures or not len(sample.values) for sample in samples):
+            raise CalibrationError(f"{whose} rows must have leaks of {', '.join(honest.measures)}")
+    rows = _Rows.of([honest.values, *(kind.values for kind in kinds)], [thief.values for thief in targets.thieves])
+    grid = np.array(list(_weights(len(honest.measures), weights, free=bool(targets.thieves))))
     exponents = sorted({*_EXPONENTS, g}, key=lambda exponent: (abs(exponent - g), exponent))
-    choices = [choice for exponent in exponents for choice in _candidates(own, others, exponent, grid)]
-    if targets.p99_wait is None:
-        allowed = choices
-    else:
-        bound = targets.p99_wait / unit_seconds
-        allowed = [choice for choice in choices if choice.p99_units <= bound]
-        least = min(choice.p99_units for choice in choices)
-        if not allowed:
-            raise CalibrationError(
-                f"no g lets 99 % of honest rows wait at most {targets.p99_wait:g} s: {least * unit_seconds:.3g} s is the "
-                f"least; allow that, or {bound / least:.2g} times the overhead"
-            )
+    choices = [choice for exponent in exponents for choice in rows.candidates(exponent, grid)]
     # Of equal choices the first, whose g is closest to the given one.
-    return max(allowed, key=lambda choice: choice.thieves_units or 0.0)
+    return max(_allowed(choices, unit_seconds, targets), key=lambda choice: choice.thieves_units or 0.0)
+
+
+def _allowed(choices: list[TermsChoice], unit_seconds: float, targets: PriceTargets) -> list[TermsChoice]:
+    """The choices that keep the bound on waits. Raises as ``select_terms`` does, if there are none."""
+    if targets.p99_wait is None:
+        return choices
+    bound = targets.p99_wait / unit_seconds
+    allowed = [choice for choice in choices if choice.p99_units <= bound]
+    if not allowed:
+        least = min(choice.p99_units for choice in choices)
+        raise CalibrationError(
+            f"no g lets 99 % of honest rows wait at most {targets.p99_wait:g} s: {least * unit_seconds:.3g} s is the "
+            f"least; allow that, or {bound / least:.2g} times the overhead"
+        )
+    return allowed

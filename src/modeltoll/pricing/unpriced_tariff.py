@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.evidence_records import Verdict
 from modeltoll.pricing.tariff import check_leak_values
 from modeltoll.records import Assessment, Work
 
 if TYPE_CHECKING:
-    from modeltoll.records import Account, Caller, Leaks
+    from modeltoll.records import Account, Caller, Floats, Leaks
 
 __all__ = ["UnpricedTariff"]
 
@@ -28,9 +29,9 @@ class UnpricedTariff:
         return "unpriced"
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """One bin per measure: there are no calibration rows to compare with."""
-        return (len(self.measures), 1)
+    def cell_count(self) -> int:
+        """0: there are no calibration rows to compare with."""
+        return 0
 
     @property
     def unit_seconds(self) -> float:
@@ -44,8 +45,18 @@ class UnpricedTariff:
     def assess(self, leaks: Leaks, rng: np.random.Generator) -> Assessment:  # noqa: ARG002  the protocol's signature
         """Factors of 0, p-values of 1. Raises as ``Tariff.assess`` does."""
         rows = len(check_leak_values(leaks, self.measures))
-        return Assessment(np.zeros(rows), np.ones(rows), np.zeros((rows, len(self.measures)), dtype=np.int64))
+        return Assessment(np.zeros(rows), np.ones(rows), np.zeros(rows, np.int64), leaks)
 
-    def work(self, assessment: Assessment, account: Account) -> Work:  # noqa: ARG002  the protocol's signature
+    def verdict(self, account: Account, logged_as: str = "") -> Verdict:  # noqa: ARG002  the protocol's signature
+        """No evidence, and nothing to store."""
+        return Verdict()
+
+    def work(
+        self,
+        assessment: Assessment,
+        account: Account,  # noqa: ARG002  the protocol's signature
+        verdict: Verdict,  # noqa: ARG002
+        clean: Floats | None = None,  # noqa: ARG002
+    ) -> Work:
         """No work."""
         return Work(0.0, len(assessment.factors), 0.0)

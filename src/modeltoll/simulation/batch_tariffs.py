@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from modeltoll.pricing.grouped import grouped_cumsum, grouped_rank
-from modeltoll.pricing.leak_samples import leak_columns, select_measures
+from modeltoll.pricing.leak_samples import clean_values, leak_columns, select_measures
 from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
 from modeltoll.pricing.tariff import NEW_ACCOUNT_ROWS
 from modeltoll.records import Leaks
+from modeltoll.simulation.settlement import SettlementTerms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.pricing.published_tariff import PublishedTariff
     from modeltoll.records import Bools, Caller, Floats
@@ -40,12 +43,16 @@ class BatchTariff(Protocol):
     def charge(self, traffic: Traffic, caller: Caller, rng: np.random.Generator) -> BatchCharges:
         """Charge all rows at once. Every account is new and has the attributes of ``caller`` (with a key, or anonymous)."""
 
+    def settlement(self, caller: Caller) -> SettlementTerms | None:
+        """How the tolls of these accounts are settled; None where tolls may be thrown away at no cost."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConformalBatchTariff:
-    """The conformal tariff, without decay of counts. ``recorded``: the measures of the traffic's leaks.
+    """The conformal tariff. ``recorded``: the measures of the traffic's leaks.
 
     If the caller has groups, all accounts belong to them, and no account may send a row that another one has sent.
+    ``credit``: of a caller, in seconds, for a unit in seconds; None where tolls are not settled.
 
     Raises:
         CalibrationError: a measure of the tariff was not recorded.
@@ -54,6 +61,7 @@ class ConformalBatchTariff:
     tariff: ConformalTariff
     recorded: tuple[str, ...]
     name: str = "conformal"
+    credit: Callable[[Caller, float], float] | None = None
 
     def __post_init__(self) -> None:
         leak_columns(self.recorded, self.tariff.measures)
@@ -63,24 +71,30 @@ class ConformalBatchTariff:
 
         Each row is taken to be paid before the account's next one.
         """
-        tariff = self.tariff
-        assessment = tariff.assess(select_measures(Leaks(self.recorded, traffic.leaks), tariff.measures), rng)
-        suspicion = tariff.suspicion
-        surcharge = suspicion.surcharge_at(
-            suspicion.running_log_evidence(assessment.bins, traffic.accounts, traffic.fresh)
-        )
+        tariff, suspicion = self.tariff, self.tariff.suspicion
+        leaks = Leaks(self.recorded, traffic.leaks, traffic.classes)
+        assessment = tariff.assess(select_measures(leaks, tariff.measures), rng)
+        running = suspicion.running(assessment.cells, traffic.accounts, traffic.fresh)
+        surcharge = np.asarray(suspicion.surcharge_at(running.log_evidence))
         group_surcharge: float | Floats = 1.0
         rank = grouped_rank(traffic.accounts)
         if caller.groups:
-            log_evidence = suspicion.running_log_evidence(
-                assessment.bins, np.zeros_like(traffic.accounts), traffic.fresh
-            )
-            group_surcharge = np.where(rank < GROUP_SETTLED_ROWS, suspicion.surcharge_at(log_evidence, group=True), 1.0)
-        units = assessment.factors * tariff.multipliers(assessment, surcharge, group_surcharge) * caller.markup
+            group = suspicion.running(assessment.cells, np.zeros_like(traffic.accounts), traffic.fresh)
+            surcharges = suspicion.surcharge_at(group.log_evidence, group=True)
+            group_surcharge = np.where(rank < GROUP_SETTLED_ROWS, surcharges, 1.0)
+        clean = clean_values(leaks, tariff.measures)
+        units = tariff.row_units(assessment, surcharge, running.frequent, group_surcharge, clean) * caller.markup
         units[surcharge <= 1.0] *= 1.0 - caller.discount
         seconds = tariff.unit_seconds * units
         seconds[rank < NEW_ACCOUNT_ROWS] += tariff.new_account_seconds(caller) / NEW_ACCOUNT_ROWS
         return BatchCharges(seconds, surcharge > 1.0)
+
+    def settlement(self, caller: Caller) -> SettlementTerms | None:
+        """Each row reserves one unit, less the caller's discount, from its account's credit."""
+        unit = self.tariff.unit_seconds
+        if self.credit is None:
+            return None
+        return SettlementTerms(unit * (1.0 - caller.discount), self.credit(caller, unit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +116,8 @@ class PublishedBatchTariff:
         terms = self.tariff.terms
         seconds = terms.seconds(leaks, self.tariff.line.leak(queries)) / terms.step
         return BatchCharges(seconds, np.zeros(len(seconds), np.bool_))
+
+    def settlement(self, caller: Caller) -> SettlementTerms | None:
+        """None: the published tariff keeps no account of tolls."""
+        del caller
+        return None

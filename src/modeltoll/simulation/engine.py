@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.pricing.grouped import grouped_rank
+from modeltoll.simulation.settlement import settled_work
 
 if TYPE_CHECKING:
     from modeltoll.records import Bools, Caller, Floats
@@ -26,12 +27,14 @@ Solver = Callable[["BatchCharges"], "Floats"]  # the seconds (rows,) that the so
 class ScenarioResult:
     """The result of a scenario, by row (rows,): ``work`` in seconds of the solver, and whether the row is ``bought``.
 
-    Rows that are ``paid`` cost the undefended time and the gateway's time; those that are also bought cost their work.
+    Rows that are ``paid`` cost the undefended time, the gateway's time, and the work of ``admission`` that the account owes
+    for tolls that it threw away; those that are also bought cost their work.
     """
 
     traffic: Traffic
     charges: BatchCharges
     work: Floats
+    admission: Floats
     bought: Bools
     paid: Bools
     times: Times
@@ -39,7 +42,7 @@ class ScenarioResult:
     @property
     def waits(self) -> Floats:
         """Seconds of each row that is bought and paid."""
-        waits: Floats = self.times.undefended + self.times.gate + self.work[self.bought & self.paid]
+        waits: Floats = self.times.undefended + self.times.gate + (self.work + self.admission)[self.bought & self.paid]
         return waits
 
     @property
@@ -54,12 +57,12 @@ class ScenarioResult:
 
     @property
     def seconds_with(self) -> float:
-        """Time of all rows that are paid, including the work of those that are bought."""
+        """Time of all rows that are paid, with the work of those that are bought, and of admission."""
         return float(self.cumulative_seconds()[-1]) if len(self.work) else 0.0
 
     def cumulative_seconds(self) -> Floats:
         """``seconds_with`` up to and including each row, (rows,)."""
-        base = self.times.undefended + self.times.gate
+        base = self.times.undefended + self.times.gate + self.admission
         cumulative: Floats = np.cumsum(np.where(self.paid, base + np.where(self.bought, self.work, 0.0), 0.0))
         return cumulative
 
@@ -97,8 +100,15 @@ def run_scenario(
     """Charge all rows of a scenario, and buy those that it selects by their price in reference seconds.
 
     ``caller``: attributes of all accounts. ``times``: seconds per row without toll. ``solver``: seconds of the solver
-    for the charges; by default those of one reference core.
+    for the charges; by default those of one reference core. Where the tariff settles, tolls that are thrown away count
+    against the credit of their account.
     """
-    charges = tariff.charge(scenario.traffic, caller, rng)
-    paid = np.ones(len(charges.seconds), np.bool_) if scenario.pays is None else scenario.pays
-    return ScenarioResult(scenario.traffic, charges, solver(charges), scenario.buys(charges.seconds), paid, times)
+    charges, terms = tariff.charge(scenario.traffic, caller, rng), tariff.settlement(caller)
+    work, admission = solver(charges), np.zeros(len(charges.seconds))
+    bought = scenario.buys(charges.seconds)
+    if terms is not None and not bought.all():
+        settled = settled_work(charges.seconds, scenario.traffic.accounts, bought, terms)
+        admission = settled.admission
+        work = work * np.divide(settled.asked, charges.seconds, where=charges.seconds > 0.0, out=np.zeros(len(work)))
+    paid = np.ones(len(work), np.bool_) if scenario.pays is None else scenario.pays
+    return ScenarioResult(scenario.traffic, charges, work, admission, bought, paid, times)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.leak_samples import CALIBRATION, HONEST
+from modeltoll.pricing.leak_samples import CALIBRATION, HONEST, KIND
 from modeltoll.simulation.engine import run_scenario
 from modeltoll.simulation.scenarios import RowSource, ThiefPlan, Times, honest_scenarios, thief_scenarios
-from modeltoll.simulation.traffic import sample_rows
+from modeltoll.simulation.traffic import Rows, sample_rows
 
 if TYPE_CHECKING:
     from modeltoll.records import Leaks
@@ -81,7 +81,7 @@ def replay_attackers(
 
     Args:
         samples: leaks by name, as of ``leak_samples.read_leaks``. ``honest`` is required. ``calibration`` is not
-            replayed, but given p-values refer to it if it exists.
+            replayed, but given p-values refer to it if it exists. Rows of ``kind:NAME`` are those of honest callers.
         tariffs: the tariffs to compare; all of them get the same rows.
         times: seconds per row without toll.
         plan: what to simulate.
@@ -93,7 +93,8 @@ def replay_attackers(
     if HONEST not in samples:
         raise CalibrationError(f"a sample called {HONEST!r} is needed; there are: {', '.join(samples)}")
     reference = samples.get(CALIBRATION, samples[HONEST])
-    source = RowSource(samples[HONEST].values, np.sort(reference.values.T, axis=1))
+    kinds = {name.removeprefix(KIND): Rows.of(leaks) for name, leaks in samples.items() if name.startswith(KIND)}
+    source = RowSource(Rows.of(samples[HONEST]), np.sort(reference.values.T, axis=1), kinds)
     lines = []
     for tariff in tariffs:
         row_rng, tariff_rng = (np.random.default_rng([seed, stream]) for stream in range(2))
@@ -102,8 +103,8 @@ def replay_attackers(
             for scenario in honest_scenarios(source, plan, row_rng)
         ]
         for sample, leaks in samples.items():
-            if sample not in (CALIBRATION, HONEST):
-                stolen = sample_rows(leaks.values, plan.rows, row_rng)
+            if sample not in (CALIBRATION, HONEST) and not sample.startswith(KIND):
+                stolen = sample_rows(Rows.of(leaks), plan.rows, row_rng)
                 scenarios = thief_scenarios(sample, stolen, source, plan, times, row_rng)
                 lines += [_line(scenario, sample, tariff, plan, times, tariff_rng) for scenario in scenarios]
     return lines

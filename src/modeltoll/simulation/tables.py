@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from modeltoll.formatting import count, times
+from modeltoll.formatting import count, moment, times
 from modeltoll.pricing.suspicion import GROUP_SETTLED_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.pricing.explain import CallerExplanation, RowExplanation
+    from modeltoll.pricing.explanations import CallerExplanation, MeasureReading, RowExplanation
     from modeltoll.simulation.attack_traces import ModeCost
     from modeltoll.simulation.replay import ReplayLine
 
 __all__ = ["LINE_HEADINGS", "MODE_HEADINGS", "caller_cells", "line_cells", "mode_cells", "row_cells"]
 
 Cells = list[tuple[str, ...]]
+
+_SHOWN_CELLS, _NEAREST_KINDS = 4, 3
 
 MODE_HEADINGS = ("mode", "queries", "s without", "s with", "ratio")
 LINE_HEADINGS = ("tariff", "mode", *MODE_HEADINGS[1:], "p99 wait, s", "suspected", "from row")
@@ -63,20 +65,32 @@ def row_cells(row: RowExplanation) -> Cells:
     """The steps of the price of one row, one per line."""
     cells: Cells = []
     for reading in row.readings:
-        counted = f"{reading.at_least:,} of {reading.honest:,} honest rows leak {reading.leak:.4g} or more"
-        cells.append((f"{reading.measure}: {counted}", f"p = {reading.p_value:.4g}"))
-        where = f"p from {reading.p_low:.4g} to {reading.p_high:.4g}"
-        factor = f"  factor, the mean of (1 - g) p^-g over {where} at g = {row.g:g}, with weight {reading.weight:.3g}"
-        cells.append((factor, f"{reading.factor:.4g}"))
-    cells.append(("price of the row, units: the weighted mean", f"{row.factor:.4g}"))
-    if row.surcharge > 1.0:
+        cells += _reading_cells(reading, row.g)
+    cells.append(("rarity: the weighted mean", f"{row.rarity:.4g}"))
+    if row.cell_price is not None:
         cells.append(
-            (f"the caller is under suspicion and the row is rare (p = {row.rarest:.3g}): times", f"{row.surcharge:.3g}")
+            (
+                f"price of its cell, {_bounds(row.coordinates, row.cell_bounds)}, against strangers",
+                f"{row.cell_price:.4g}",
+            )
         )
+    if row.own_factor is not None:
+        cells.append(("rarity with the caller's own log as a kind; the smaller one counts", f"{row.own_factor:.4g}"))
+    mean = "" if row.cell_price is None else ": the mean of rarity and price of the cell"
+    cells.append((f"price of the row, units{mean}", f"{row.factor:.4g}"))
+    cells.append(("clean price, among all traffic by measures fitted without kinds, units", f"{row.clean_factor:.4g}"))
+    if row.surcharged:
+        reason = (
+            "its cell speaks against the caller" if row.frequent else f"its clean p = {row.clean_rarest:.3g} is low"
+        )
+        cells += [
+            ("under suspicion: the largest of price, clean price and 1", f"{row.price_factor:.4g}"),
+            (f"  {reason}: times", f"{row.surcharge:.3g}"),
+        ]
     if row.group_surcharge > row.surcharge:
         cells.append(
             (
-                "a group of the caller's is under suspicion and the row is rare enough: times, instead",
+                "a group of the caller's is under suspicion and the row is rare enough: price times, instead",
                 f"{row.group_surcharge:.3g}",
             )
         )
@@ -89,36 +103,45 @@ def row_cells(row: RowExplanation) -> Cells:
     return cells
 
 
+def _reading_cells(reading: MeasureReading, g: float) -> Cells:
+    """One measure's part of a row's price: its p-value among each kind, and the factor of the largest."""
+    cells: Cells = [(f"{reading.measure}: leak", f"{reading.leak:.4g}")]
+    for kind in reading.kinds:
+        decides = ", which decides" if kind.kind == reading.decisive else ""
+        among = f"  p among {kind.kind}{decides}: {kind.at_least:,} of {kind.rows:,} rows leak as much"
+        cells.append((among, f"{kind.p_value:.4g}"))
+    where = f"p from {reading.p_low:.4g} to {reading.p_high:.4g}"
+    factor = f"  factor, the mean of (1 - g) p^-g over {where} at g = {g:g}, with weight {reading.weight:.3g}"
+    return [*cells, (factor, f"{reading.factor:.4g}")]
+
+
+def _bounds(coordinates: Sequence[str], bounds: Sequence[tuple[float, float]]) -> str:
+    """A cell in words: ``entropy p 0..0.01, novelty p 0.1..0.35``."""
+    pairs = zip(coordinates, bounds, strict=True)
+    return ", ".join(f"{measure} p {low:g}..{high:g}" for measure, (low, high) in pairs)
+
+
 def caller_cells(caller: CallerExplanation) -> Cells:
-    """The state of a caller, one fact per line; of its histogram the three bins with the largest excess."""
+    """The state of a caller, one fact per line: totals, evidence by test, cells, nearest kinds, tolls and groups."""
     cells: Cells = [
         ("rows asked, ever", f"{caller.rows:,}"),
-        ("rows that count now (each input once, decayed by age)", f"{caller.counted:,.1f}"),
+        (f"rows that count as evidence (each input once), since {moment(caller.since)}", f"{caller.counted:,}"),
         ("work issued, s", f"{caller.work_seconds:,.1f}"),
+        *_evidence_cells(caller),
+        *_cell_cells(caller),
     ]
-    bins = iter(caller.bins)
-    per_measure = len(caller.bins) // max(1, len(caller.log_bayes_factors))
-    for log_factor in caller.log_bayes_factors:
-        own = [next(bins) for _ in range(per_measure)]
-        cells.append((f"{own[0].measure}: ln of the Bayes factor against honesty", f"{log_factor:.2f}"))
-        for reading in sorted(own, key=lambda reading: reading.expected - reading.rows)[:3]:
-            if reading.rows > reading.expected:
-                where = f"  p in {reading.low:g}..{reading.high:g}: rows, and an honest caller's"
-                cells.append((where, f"{reading.rows:,.1f}, {reading.expected:,.1f}"))
+    for number, kind in enumerate(caller.kinds[:_NEAREST_KINDS]):
+        title = "nearest kind" if number == 0 else "  next"
+        cells.append((f"{title}: {kind.label or kind.kind} ({kind.rows:,} rows), nats a row away", f"{kind.nats:.3f}"))
+    if caller.own_kind is not None:
+        cells.append(("its own log is a kind, for this caller alone: known honest", "yes"))
     cells += [
-        ("ln of the tolerance", f"-{caller.log_tolerance:.2f}"),
-        ("ln M, the total evidence", f"{caller.log_evidence:.2f}"),
-        ("suspicion begins at", f"{caller.log_threshold:.2f}"),
-        (
-            f"surcharge on rows with p below {caller.rare_below:g}",
-            f"{caller.surcharge:.3g}x" if caller.suspected else "none",
-        ),
         ("rows whose tolls were paid", f"{caller.settled_rows:,}"),
         (f"new-account toll still owed, units, with {caller.entry_rows} rows", f"{caller.entry_units:.4g}"),
     ]
     ended = f", ended by {GROUP_SETTLED_ROWS} paid rows" if caller.settled_rows >= GROUP_SETTLED_ROWS else ""
     for group in caller.groups:
-        counted = f"{group.counted:,.1f} rows of all its callers count, ln M"
+        counted = f"{group.counted:,} rows of all its callers since {moment(group.since)} count, ln M"
         surcharge = f"{group.surcharge:.3g}x" if group.surcharge > 1.0 else "none"
         cells += [
             (f"{group.group}: {counted}", f"{group.log_evidence:.2f}"),
@@ -128,4 +151,40 @@ def caller_cells(caller: CallerExplanation) -> Cells:
         cells.append(("multiplier on the price of rows", f"{caller.markup:.3g}"))
     if caller.discount:
         cells.append(("discount on the price of rows", f"{caller.discount:.1%}"))
+    return cells
+
+
+def _evidence_cells(caller: CallerExplanation) -> Cells:
+    """The tests and what else the evidence is the mean of, and what follows from it."""
+    cells: Cells = []
+    for test in caller.tests:
+        if test.block_rows == 0:
+            title = f"ln M of all {test.rows:,} rows"
+        else:
+            which = "finished" if test.finished else "current"
+            title = f"ln M of the {which} block of {test.block_rows:,}, number {test.number:,}, {test.rows:,} rows"
+        cells.append((f"{title}, with weight {test.weight:.3g}", f"{test.log_evidence:.2f}"))
+    if caller.finished_log is not None:
+        cells.append((f"ln of what {caller.finished_blocks:,} finished blocks add", f"{caller.finished_log:.2f}"))
+    if caller.carried_log is not None:
+        counts = "not counted, for its own log is a kind" if caller.own_kind is not None else "half of the evidence"
+        cells.append((f"ln M under earlier tariffs, {counts}", f"{caller.carried_log:.2f}"))
+    surcharge = f"surcharge on rows in cells against the caller, and with clean p below {caller.rare_below:g}"
+    return [
+        *cells,
+        ("ln M, the total evidence", f"{caller.log_evidence:.2f}"),
+        ("suspicion begins at", f"{caller.log_threshold:.2f}"),
+        (surcharge, f"{caller.surcharge:.3g}x" if caller.suspected else "none"),
+    ]
+
+
+def _cell_cells(caller: CallerExplanation) -> Cells:
+    """The cells of the leading test that speak most against the caller, and those that speak most for it."""
+    against = [cell for cell in caller.cells if cell.against][:_SHOWN_CELLS]
+    others = [cell for cell in reversed(caller.cells) if not cell.against][:_SHOWN_CELLS]
+    cells: Cells = []
+    for title, chosen in (("against the caller", against), ("not against the caller", others)):
+        for cell in chosen:
+            shares = f"{cell.share:.1%} of its rows, {cell.honest:.1%} fitted"
+            cells.append((f"{title}: {_bounds(caller.coordinates, cell.bounds)}: {shares}", f"{cell.log_ratio:+.2f}"))
     return cells

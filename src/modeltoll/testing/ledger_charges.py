@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from modeltoll.ledger.account_math import HALF_LIFE, SKETCH_SIZE
+from modeltoll.evidence_records import EVIDENCE_SECONDS, RESTART_ROWS, EvidenceState, FinishedBlock
+from modeltoll.ledger.account_math import SKETCH_SIZE
 from modeltoll.ledger.ledger import Ledger
 from modeltoll.records import Account, Caller, Charge, LogEntry, Work
 
@@ -32,7 +33,7 @@ LedgerCheck = Callable[[LedgerFactory], Coroutine[Any, Any, None]]
 
 NOW = 1_750_000_000.0  # seconds since the epoch
 MODEL = "suite"
-_SHAPE = (2, 3)
+_CELLS = 3
 
 
 @asynccontextmanager
@@ -53,21 +54,18 @@ def _fingerprint(number: int) -> bytes:
     return number.to_bytes(8, "big")
 
 
-def make_charge(
-    *numbers: int, first_bin: int = 0, at: float = NOW, tariff: str = "first", model: str = MODEL
-) -> Charge:
-    """A charge of one row per number; equal numbers are equal inputs.
+def make_charge(*numbers: int, cell: int = 0, at: float = NOW, tariff: str = "first", model: str = MODEL) -> Charge:
+    """A charge of one row per number, all in one of three cells; equal numbers are equal inputs.
 
-    ``first_bin`` is the p-value bin under the first measure; under the second it is always 2. ``at`` is in seconds since
-    the epoch.
+    ``at`` is in seconds since the epoch.
     """
     return Charge(
         model=model,
         rows=len(numbers),
         leaks=(0.5 * len(numbers), 0.25 * len(numbers)),
-        bins=((first_bin, 2),) * len(numbers),
+        cells=(cell,) * len(numbers),
         fingerprints=tuple(map(_fingerprint, numbers)),
-        shape=_SHAPE,
+        cell_count=_CELLS,
         tariff=tariff,
         at=at,
     )
@@ -79,9 +77,9 @@ def make_log_entry(seconds: float, at: float = NOW, mode: str = "sealed") -> Log
     return LogEntry(at, MODEL, 2, ("entropy", "gap"), ((0.1, 1 / 3), (0.0, 1e-300)), (0.2, 1 / 601), work, mode)
 
 
-async def existing_account(ledger: Ledger, caller: Caller, at: float = NOW) -> Account:
-    """The caller's account, which must exist, with its counts decayed to ``at``."""
-    account = await ledger.account(caller, MODEL, at)
+async def existing_account(ledger: Ledger, caller: Caller) -> Account:
+    """The caller's account, which must exist."""
+    account = await ledger.account(caller, MODEL)
     assert account is not None
     return account
 
@@ -93,7 +91,7 @@ async def _concurrent_charges_add_up(make: LedgerFactory) -> None:
         accounts = await asyncio.gather(*(ledger.charge(caller, make_charge(number)) for number in range(100)))
         assert sorted(account.rows for account in accounts) == list(range(1, 101))
         assert sorted(account.requests for account in accounts) == list(range(1, 101))
-        assert all(sum(account.counts[0]) == account.rows for account in accounts)
+        assert all(account.evidence.rows == account.rows for account in accounts)
         last = await existing_account(ledger, caller)
         assert last == max(accounts, key=lambda account: account.rows)
         assert last == Account(
@@ -102,7 +100,13 @@ async def _concurrent_charges_add_up(make: LedgerFactory) -> None:
             rows=100,
             requests=100,
             leaks=(50.0, 25.0),
-            counts=((100.0, 0.0, 0.0), (0.0, 0.0, 100.0)),
+            evidence=EvidenceState(
+                counts=(100, 0, 0),
+                blocks=((36, 0, 0), *((100, 0, 0),) * (len(RESTART_ROWS) - 1)),
+                numbers=(2, *(1,) * (len(RESTART_ROWS) - 1)),
+                finished=(FinishedBlock(1, (64, 0, 0)), *(None,) * (len(RESTART_ROWS) - 1)),
+                since=NOW,
+            ),
             work=0.0,
             tariff="first",
             first_seen=NOW,
@@ -110,29 +114,14 @@ async def _concurrent_charges_add_up(make: LedgerFactory) -> None:
         )
 
 
-async def _counts_halve_with_each_half_life(make: LedgerFactory) -> None:
-    """Counts halve with each half-life, in reads and in charges; rows, requests and leaks do not decay."""
-    caller = Caller("key:suite-half-life")
-    async with open_ledger(make, caller) as ledger:
-        await ledger.charge(caller, make_charge(1, 2, 3, 4))
-        read = await existing_account(ledger, caller, NOW + HALF_LIFE)
-        assert math.isclose(read.counts[0][0], 2.0)
-        charged = await ledger.charge(caller, make_charge(5, first_bin=1, at=NOW + 2 * HALF_LIFE))
-        assert math.isclose(charged.counts[0][0], 1.0)
-        assert charged.counts[0][1] == 1.0
-        assert (charged.rows, charged.requests, charged.leaks) == (5, 2, (2.5, 1.25))
-        assert (charged.first_seen, charged.last_seen) == (NOW, NOW + 2 * HALF_LIFE)
-
-
-async def _a_clock_set_back_never_raises_counts(make: LedgerFactory) -> None:
-    """A charge or a read with an earlier time neither raises counts nor sets the account's times back."""
+async def _a_clock_set_back_changes_no_times(make: LedgerFactory) -> None:
+    """A charge with an earlier time counts, and does not set the account's times back."""
     caller = Caller("key:suite-clock")
     async with open_ledger(make, caller) as ledger:
         await ledger.charge(caller, make_charge(1))
-        charged = await ledger.charge(caller, make_charge(2, at=NOW - HALF_LIFE))
-        assert charged.counts[0][0] == 2.0
-        assert (charged.first_seen, charged.last_seen) == (NOW, NOW)
-        assert (await existing_account(ledger, caller, NOW - HALF_LIFE)).counts[0][0] == 2.0
+        charged = await ledger.charge(caller, make_charge(2, at=NOW - 2 * EVIDENCE_SECONDS))
+        assert charged.evidence.counts == (2, 0, 0)
+        assert (charged.first_seen, charged.last_seen, charged.evidence.since) == (NOW, NOW, NOW)
 
 
 async def _repeated_rows_are_charged_and_not_counted(make: LedgerFactory) -> None:
@@ -141,11 +130,11 @@ async def _repeated_rows_are_charged_and_not_counted(make: LedgerFactory) -> Non
     async with open_ledger(make, caller) as ledger:
         first = await ledger.charge(caller, make_charge(1, 1, 2))
         assert first.rows == 3
-        assert first.counts == ((2.0, 0.0, 0.0), (0.0, 0.0, 2.0))
-        second = await ledger.charge(caller, make_charge(2, 3, 1, first_bin=1))
+        assert first.evidence.counts == (2, 0, 0)
+        second = await ledger.charge(caller, make_charge(2, 3, 1, cell=1))
         assert second.rows == 6
         assert second.leaks == (3.0, 1.5)
-        assert second.counts == ((2.0, 1.0, 0.0), (0.0, 0.0, 3.0))
+        assert second.evidence.counts == (2, 1, 0)
 
 
 async def _the_sketch_holds_the_latest_fingerprints(make: LedgerFactory) -> None:
@@ -155,19 +144,19 @@ async def _the_sketch_holds_the_latest_fingerprints(make: LedgerFactory) -> None
         await ledger.charge(caller, make_charge(0))
         await ledger.charge(caller, make_charge(*range(SKETCH_SIZE)))
         full = await ledger.charge(caller, make_charge(0, SKETCH_SIZE - 1))
-        assert full.counts[0][0] == SKETCH_SIZE
+        assert full.evidence.counts[0] == SKETCH_SIZE
         over = await ledger.charge(caller, make_charge(SKETCH_SIZE))  # drops the oldest, 0
-        assert over.counts[0][0] == SKETCH_SIZE + 1
-        assert (await ledger.charge(caller, make_charge(1, SKETCH_SIZE))).counts[0][0] == SKETCH_SIZE + 1
-        assert (await ledger.charge(caller, make_charge(0))).counts[0][0] == SKETCH_SIZE + 2
+        assert over.evidence.counts[0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, make_charge(1, SKETCH_SIZE))).evidence.counts[0] == SKETCH_SIZE + 1
+        assert (await ledger.charge(caller, make_charge(0))).evidence.counts[0] == SKETCH_SIZE + 2
         flood = await ledger.charge(caller, make_charge(*range(10_000, 10_001 + SKETCH_SIZE)))
-        assert flood.counts[0][0] == 2 * SKETCH_SIZE + 3
+        assert flood.evidence.counts[0] == 2 * SKETCH_SIZE + 3
         again = await ledger.charge(caller, make_charge(10_000, 10_001))
-        assert again.counts[0][0] == 2 * SKETCH_SIZE + 4
+        assert again.evidence.counts[0] == 2 * SKETCH_SIZE + 4
 
 
-async def _another_tariff_restarts_counts_and_leaks(make: LedgerFactory) -> None:
-    """Counts and leaks of different tariffs never mix; rows, requests and work continue."""
+async def _another_tariff_restarts_evidence_and_leaks(make: LedgerFactory) -> None:
+    """Evidence and leaks of different tariffs never mix; rows, requests and work continue."""
     caller = Caller("key:suite-tariff")
     async with open_ledger(make, caller) as ledger:
         await ledger.charge(caller, make_charge(1, 2))
@@ -175,7 +164,7 @@ async def _another_tariff_restarts_counts_and_leaks(make: LedgerFactory) -> None
         after = await ledger.charge(caller, make_charge(3, tariff="second"))
         assert (after.tariff, after.rows, after.requests, after.work) == ("second", 3, 2, 3.0)
         assert after.leaks == (0.5, 0.25)
-        assert after.counts == ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+        assert after.evidence.counts == (1, 0, 0)
         assert (after.first_seen, after.last_seen) == (NOW, NOW)
 
 
@@ -185,8 +174,8 @@ async def _callers_and_models_are_separate(make: LedgerFactory) -> None:
     async with open_ledger(make, one, other) as ledger:
         await ledger.reset(one, "suite-2")
         await ledger.charge(one, make_charge(1))
-        assert (await ledger.charge(other, make_charge(1))).counts[0][0] == 1.0
-        assert (await ledger.charge(one, make_charge(1, model="suite-2"))).counts[0][0] == 1.0
+        assert (await ledger.charge(other, make_charge(1))).evidence.counts[0] == 1
+        assert (await ledger.charge(one, make_charge(1, model="suite-2"))).evidence.counts[0] == 1
         assert (await existing_account(ledger, one)).rows == 1
         await ledger.reset(one, "suite-2")
 
@@ -198,7 +187,8 @@ async def _invalid_charges_are_refused_and_change_nothing(make: LedgerFactory) -
         "model": MODEL,
         "rows": 1,
         "leaks": (0.5, 0.5),
-        "bins": ((0, 0),),
+        "cells": (0,),
+        "cell_count": _CELLS,
         "fingerprints": (_fingerprint(1),),
         "at": NOW,
     }
@@ -206,31 +196,33 @@ async def _invalid_charges_are_refused_and_change_nothing(make: LedgerFactory) -
         {"rows": 2},
         {"leaks": (math.nan, 0.5)},
         {"leaks": (-0.5, 0.5)},
-        {"bins": ((0, _SHAPE[1]),)},
-        {"bins": ((0, -1),)},
-        {"bins": ((0,),)},
+        {"cells": (_CELLS,)},
+        {"cells": (-1,)},
+        {"cells": (0, 0)},
+        {"cells": ()},
+        {"cell_count": 0},
+        {"cells": (), "cell_count": -1},
         {"fingerprints": (b"short",)},
         {"at": math.inf},
         {"model": ""},
     ]
     async with open_ledger(make, caller) as ledger:
         for invalid in invalid_fields:
-            charge = Charge(**(valid | invalid), shape=_SHAPE, tariff="first")  # type: ignore[arg-type]
+            charge = Charge(**(valid | invalid), tariff="first")  # type: ignore[arg-type]
             try:
                 await ledger.charge(caller, charge)
             except ValueError:
                 continue
             raise AssertionError(f"a charge with {invalid} was accepted")
-        assert await ledger.account(caller, MODEL, NOW) is None
+        assert await ledger.account(caller, MODEL) is None
 
 
 CHARGE_CHECKS: tuple[LedgerCheck, ...] = (
     _concurrent_charges_add_up,
-    _counts_halve_with_each_half_life,
-    _a_clock_set_back_never_raises_counts,
+    _a_clock_set_back_changes_no_times,
     _repeated_rows_are_charged_and_not_counted,
     _the_sketch_holds_the_latest_fingerprints,
-    _another_tariff_restarts_counts_and_leaks,
+    _another_tariff_restarts_evidence_and_leaks,
     _callers_and_models_are_separate,
     _invalid_charges_are_refused_and_change_nothing,
 )

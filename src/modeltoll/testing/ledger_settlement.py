@@ -151,10 +151,10 @@ async def _standings_are_no_accounts(make: LedgerFactory) -> None:
     caller, other = _caller("account"), _caller("no-account")
     async with open_ledger(make, caller, other) as ledger:
         await ledger.settle(caller, (), Reservation(1.0, 10.0), NOW)
-        assert await ledger.account(caller, MODEL, NOW) is None
+        assert await ledger.account(caller, MODEL) is None
         await ledger.charge(other, make_charge(1))
         assert await ledger.standing(other) == Standing()
-        assert (await ledger.account(other, MODEL, NOW)) is not None
+        assert (await ledger.account(other, MODEL)) is not None
 
 
 async def _invalid_settlements_are_refused_and_change_nothing(make: LedgerFactory) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modeltoll.errors import LedgerError
-from modeltoll.ledger.account_math import HALF_LIFE
 from modeltoll.records import Caller
 from modeltoll.testing.ledger_charges import (
     CHARGE_CHECKS,
@@ -20,6 +19,8 @@ from modeltoll.testing.ledger_charges import (
     make_log_entry,
     open_ledger,
 )
+from modeltoll.testing.ledger_evidence import EVIDENCE_CHECKS, EVIDENCE_PERSISTENCE_CHECKS
+from modeltoll.testing.ledger_evidence_changes import EVIDENCE_CHANGE_CHECKS
 from modeltoll.testing.ledger_groups import GROUP_CHECKS
 from modeltoll.testing.ledger_quotas import QUOTA_CHECKS, QUOTA_PERSISTENCE_CHECKS
 from modeltoll.testing.ledger_settlement import SETTLEMENT_CHECKS, SETTLEMENT_PERSISTENCE_CHECKS
@@ -34,7 +35,7 @@ def check_ledger(make: LedgerFactory, *, survives_reopen: bool) -> None:
     """Run every check of the ``Ledger`` protocol. Call it where no event loop is running.
 
     Args:
-        make: returns a ledger that is not opened yet and has the default half-life of counts. With ``survives_reopen``
+        make: returns a ledger that is not opened yet and has the default period of evidence. With ``survives_reopen``
             all ledgers that it returns must share one store, which may hold other data.
         survives_reopen: whether the ledger keeps its data when it is closed, and shares it with others on the same store.
 
@@ -54,12 +55,13 @@ async def _log_entries_add_work_and_lines(make: LedgerFactory) -> None:
         entries = [
             make_log_entry(0.5 + number, NOW + number, mode) for number, mode in enumerate(("sealed", "shadow", "free"))
         ]
+        entries[1] = replace(entries[1], classes=(70_000, 0))
         for entry in entries:
             await ledger.bill(caller, entry)
         await ledger.bill(other, make_log_entry(9.0))
         assert (await existing_account(ledger, caller)).work == 4.5
         assert (
-            await ledger.account(other, MODEL, NOW) is None
+            await ledger.account(other, MODEL) is None
         )  # never charged: the log has an entry, and there is no account
         lines = list(await ledger.log(start, 10))
         assert [line for _, _, line in lines] == [*entries, make_log_entry(9.0)]
@@ -87,17 +89,17 @@ async def _the_log_holds_hashes_in_place_of_names(make: LedgerFactory) -> None:
 
 
 async def _the_accounts_with_the_most_work_come_first(make: LedgerFactory) -> None:
-    """``largest`` returns the accounts with the most work first, with counts decayed to the given time."""
+    """``largest`` returns the accounts with the most work first, with their evidence."""
     callers = [Caller(f"key:suite-largest-{number}") for number in range(3)]
     async with open_ledger(make, *callers) as ledger:
         for caller, seconds in zip(callers, (1e12, 3e12, 2e12), strict=True):
             await ledger.charge(caller, make_charge(1, 2))
             await ledger.bill(caller, make_log_entry(seconds))
-        top = await ledger.largest(2, NOW + HALF_LIFE)
+        top = await ledger.largest(2)
         assert [account.caller.name for account in top] == [callers[1].name, callers[2].name]
         assert [account.work for account in top] == [3e12, 2e12]
-        assert math.isclose(top[0].counts[0][0], 1.0)
-        assert list(await ledger.largest(0, NOW)) == []
+        assert top[0].evidence.counts == (2, 0, 0)
+        assert list(await ledger.largest(0)) == []
         for caller in callers:
             await ledger.reset(caller, MODEL)
 
@@ -110,11 +112,11 @@ async def _a_reset_deletes_an_account_and_its_sketch(make: LedgerFactory) -> Non
         await ledger.charge(caller, make_charge(1))
         await ledger.bill(caller, make_log_entry(1.0))
         assert await ledger.reset(caller, MODEL) is True
-        assert await ledger.account(caller, MODEL, NOW) is None
+        assert await ledger.account(caller, MODEL) is None
         assert await ledger.reset(caller, MODEL) is False
         assert len(await ledger.log(start, 10)) == 1
         fresh = await ledger.charge(caller, make_charge(1))
-        assert (fresh.rows, fresh.requests, fresh.work, fresh.counts[0][0]) == (1, 1, 0.0, 1.0)
+        assert (fresh.rows, fresh.requests, fresh.work, fresh.evidence.counts[0]) == (1, 1, 0.0, 1)
 
 
 async def _a_closed_ledger_raises_an_error(make: LedgerFactory) -> None:
@@ -139,7 +141,7 @@ async def _contents_survive_a_reopen(make: LedgerFactory) -> None:
     async with open_ledger(make) as ledger:
         assert await existing_account(ledger, caller) == before
         assert list(await ledger.log(start, 10)) == lines
-        assert (await ledger.charge(caller, make_charge(2, 3))).counts[0][0] == 3.0
+        assert (await ledger.charge(caller, make_charge(2, 3))).evidence.counts[0] == 3
 
 
 async def _two_ledgers_share_one_store(make: LedgerFactory) -> None:
@@ -151,11 +153,13 @@ async def _two_ledgers_share_one_store(make: LedgerFactory) -> None:
         assert sorted(account.rows for account in accounts) == list(range(1, 101))
         last = await existing_account(second, caller)
         assert last == await existing_account(first, caller)
-        assert last.counts[0][0] == 50.0  # each row was charged through both, and counted once
+        assert last.evidence.counts[0] == 50  # each row was charged through both, and counted once
 
 
 CHECKS: tuple[LedgerCheck, ...] = (
     *CHARGE_CHECKS,
+    *EVIDENCE_CHECKS,
+    *EVIDENCE_CHANGE_CHECKS,
     *GROUP_CHECKS,
     *QUOTA_CHECKS,
     *SETTLEMENT_CHECKS,
@@ -168,6 +172,7 @@ CHECKS: tuple[LedgerCheck, ...] = (
 PERSISTENCE_CHECKS: tuple[LedgerCheck, ...] = (
     _contents_survive_a_reopen,
     _two_ledgers_share_one_store,
+    *EVIDENCE_PERSISTENCE_CHECKS,
     *QUOTA_PERSISTENCE_CHECKS,
     *SETTLEMENT_PERSISTENCE_CHECKS,
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import EvidenceError
-from modeltoll.leak.measure import reads_inputs_alone
+from modeltoll.leak.measure import clean_measure, input_width, reads_inputs_alone
+from modeltoll.names import clean_name
 from modeltoll.records import Evidence
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> No
 
     A leak is one finite number >= 0 per row. The same evidence has the same leaks, bit for bit. A row's leak depends
     neither on the other rows nor on their order. Empty evidence is refused. A measure that declares to read inputs only
-    must not read scores or tokens.
+    must not read scores or tokens. Where the measure was fitted with kinds, the one fitted without them is checked too.
 
     Args:
         measure: the measure.
@@ -62,6 +63,12 @@ def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> No
             "the measure declares to read inputs only, but its leaks depend on the answer",
         )
     _check_refusals(measure, evidence)
+    clean = clean_measure(measure)
+    if clean is not measure:
+        assert clean.name == clean_name(measure.name), f"the measure fitted without kinds has the name {clean.name!r}"
+        assert reads_inputs_alone(clean) == reads_inputs_alone(measure), "fitted without kinds it reads something else"
+        assert input_width(clean) == input_width(measure), "fitted without kinds it reads rows of another width"
+        check_measure(clean, evidence, seed)
 
 
 def _check_values(leaks: Floats, rows: int) -> None:

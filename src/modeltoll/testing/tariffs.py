@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from modeltoll.errors import AnswerError, CalibrationError
+from modeltoll.evidence_records import EvidenceState, Verdict
 from modeltoll.records import Account, Assessment, Caller, Leaks
 
 if TYPE_CHECKING:
@@ -20,15 +21,14 @@ __all__ = ["check_tariff", "new_account"]
 
 
 def new_account(tariff: Tariff, caller: Caller, model: str = "model") -> Account:
-    """An account without rows, with counts of the tariff's shape (measures, bins)."""
-    measures, bins = tariff.shape
+    """An account without rows, with evidence over the tariff's cells."""
     return Account(
         caller=caller,
         model=model,
         rows=0,
         requests=0,
-        leaks=(0.0,) * measures,
-        counts=((0.0,) * bins,) * measures,
+        leaks=(0.0,) * len(tariff.measures),
+        evidence=EvidenceState.new(tariff.cell_count, 0.0),
         work=0.0,
         tariff=tariff.identity,
         first_seen=0.0,
@@ -59,6 +59,8 @@ def check_tariff(tariff: Tariff, leaks: Leaks | None = None, *, seed: int = 0) -
     _check_refusals(tariff, leaks, rng)
     for caller in (Caller("key:alice"), Caller("net:198.51.100.7")):
         _check_work(tariff, leaks, caller, seed)
+    _check_verdict(tariff, leaks)
+    _check_surcharges(tariff, leaks, assessment)
     _check_names_have_no_price(tariff, leaks, assessment)
     _check_unsuspected_groups_have_no_price(tariff, leaks, assessment)
 
@@ -67,9 +69,8 @@ def _check_identity(tariff: Tariff) -> None:
     assert isinstance(tariff.identity, str)
     assert tariff.identity != ""
     assert tariff.identity == tariff.identity, "the identity changes"
-    measures, bins = tariff.shape
-    assert measures == len(tariff.measures) >= 1
-    assert bins >= 1
+    assert len(tariff.measures) >= 1
+    assert tariff.cell_count >= 0
 
 
 def _check_unit_and_new_accounts(tariff: Tariff) -> None:
@@ -83,28 +84,29 @@ def _check_unit_and_new_accounts(tariff: Tariff) -> None:
 
 def _check_assessment(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     rows = len(leaks.values)
-    assert assessment.factors.shape == assessment.rarest.shape == (rows,)
-    assert assessment.bins.shape == (rows, tariff.shape[0])
+    assert assessment.factors.shape == assessment.rarest.shape == assessment.cells.shape == (rows,)
+    assert assessment.leaks is leaks
     assert np.isfinite(assessment.factors).all()
     assert (assessment.factors >= 0.0).all()
     assert ((assessment.rarest > 0.0) & (assessment.rarest <= 1.0)).all()
-    assert ((assessment.bins >= 0) & (assessment.bins < tariff.shape[1])).all()
+    assert assessment.cells.dtype == np.int64
+    assert ((assessment.cells >= 0) & (assessment.cells < max(1, tariff.cell_count))).all()
 
 
 def _check_rows_are_independent(tariff: Tariff, leaks: Leaks, whole: Assessment, seed: int) -> None:
     """A row's price depends neither on the other rows, nor on their order, nor on the generator."""
     before = leaks.values.copy()
     order = np.random.default_rng(seed).permutation(len(before))
-    shuffled = tariff.assess(Leaks(leaks.measures, before[order]), np.random.default_rng(seed + 1))
+    shuffled = tariff.assess(leaks.rows(order), np.random.default_rng(seed + 1))
     assert np.array_equal(shuffled.factors, whole.factors[order])
     assert np.array_equal(shuffled.rarest, whole.rarest[order])
     for index in range(len(before)):
-        single = tariff.assess(Leaks(leaks.measures, before[index : index + 1]), np.random.default_rng(seed + 2))
+        single = tariff.assess(leaks.rows(np.array([index])), np.random.default_rng(seed + 2))
         assert single.factors[0] == whole.factors[index]
         assert single.rarest[0] == whole.rarest[index]
     again = tariff.assess(leaks, np.random.default_rng(seed))
-    assert np.array_equal(again.bins, tariff.assess(leaks, np.random.default_rng(seed)).bins), (
-        "the same generator gives different bins"
+    assert np.array_equal(again.cells, tariff.assess(leaks, np.random.default_rng(seed)).cells), (
+        "the same generator gives different cells"
     )
     assert np.array_equal(leaks.values, before), "the tariff changed the leaks"
 
@@ -119,11 +121,11 @@ def _check_refusals(tariff: Tariff, leaks: Leaks, rng: np.random.Generator) -> N
         values = leaks.values.copy()
         values[1, 0] = invalid
         with pytest.raises(AnswerError):
-            tariff.assess(Leaks(leaks.measures, values), rng)
+            tariff.assess(Leaks(leaks.measures, values, leaks.classes), rng)
 
 
 def _charged(account: Account, leaks: Leaks) -> Account:
-    """The account after these rows, with no p-value counted, so that the caller is not suspected."""
+    """The account after these rows, none of them counted in a cell, so that the caller is not suspected."""
     total = tuple(float(leak) for leak in np.array(account.leaks) + leaks.values.sum(axis=0))
     return replace(account, rows=account.rows + len(leaks.values), requests=account.requests + 1, leaks=total)
 
@@ -132,9 +134,10 @@ def _price_requests(tariff: Tariff, leaks: Leaks, caller: Caller, sizes: list[in
     """The work of each request if the rows are sent in requests of these sizes, in order."""
     account, works, start = new_account(tariff, caller), [], 0
     for size in sizes:
-        part = Leaks(leaks.measures, leaks.values[start : start + size])
+        part = leaks.rows(np.arange(start, start + size))
         account, start = _charged(account, part), start + size
-        works.append(tariff.work(tariff.assess(part, np.random.default_rng(seed)), account))
+        assessment = tariff.assess(part, np.random.default_rng(seed))
+        works.append(tariff.work(assessment, account, tariff.verdict(account)))
     return works
 
 
@@ -158,9 +161,52 @@ def _check_work(tariff: Tariff, leaks: Leaks, caller: Caller, seed: int) -> None
         assert np.allclose(total, totals[0], rtol=1e-9, atol=1e-12), "splitting a batch changes its price"
 
 
+def _work(tariff: Tariff, assessment: Assessment, account: Account) -> Work:
+    """The work by the verdict on the account."""
+    return tariff.work(assessment, account, tariff.verdict(account))
+
+
+def _check_verdict(tariff: Tariff, leaks: Leaks) -> None:
+    """A new account is not suspected; of another tariff's cells it is refused; a verdict changes nothing by itself."""
+    account = new_account(tariff, Caller("key:alice"))
+    verdict = tariff.verdict(account)
+    assert (verdict.surcharge, verdict.group_surcharge, verdict.frequent) == (1.0, 1.0, None)
+    assert tariff.verdict(account).log_evidence == verdict.log_evidence
+    unknown = tariff.verdict(account, "the pseudonym of nobody")
+    assert (unknown.surcharge, unknown.own_kind) == (1.0, ""), "a caller without a log of its own has one"
+    if tariff.cell_count:
+        other = replace(account, evidence=EvidenceState.new(tariff.cell_count + 1, 0.0))
+        for mixed in (other, replace(account, groups=(other,))):
+            with pytest.raises(CalibrationError):
+                tariff.verdict(mixed)
+    assessment = tariff.assess(leaks, np.random.default_rng(0))
+    assert tariff.work(assessment, account, verdict, leaks.values.copy()) == tariff.work(
+        assessment, account, verdict
+    ), "clean leaks change the price of a caller who is not suspected"
+
+
+def _check_surcharges(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
+    """A suspect pays no less than others, and at most the surcharge times more than its dearest rows would."""
+    account = _charged(new_account(tariff, Caller("key:alice")), leaks)
+    alone = tariff.work(assessment, account, Verdict())
+    if not tariff.cell_count:
+        return
+    none, every = np.zeros(tariff.cell_count, np.bool_), np.ones(tariff.cell_count, np.bool_)
+    spared, seen = (
+        tariff.work(assessment, account, Verdict(surcharge=8.0, log_evidence=20.0, frequent=cells), leaks.values)
+        for cells in (none, every)
+    )
+    assert alone.seconds <= spared.seconds <= seen.seconds
+    least = 8.0 * float(np.maximum(assessment.factors, 1.0).sum()) * tariff.unit_seconds
+    assert seen.seconds >= least * (1.0 - 1e-9), (
+        "a row that speaks against a suspect costs less than one unit times the surcharge"
+    )
+    assert seen.surcharge == 8.0
+
+
 def _check_names_have_no_price(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     alice, bob = (_charged(new_account(tariff, Caller(name)), leaks) for name in ("key:alice", "key:bob"))
-    assert tariff.work(assessment, alice) == tariff.work(assessment, bob), (
+    assert _work(tariff, assessment, alice) == _work(tariff, assessment, bob), (
         "two callers with equal accounts have different prices"
     )
 
@@ -170,7 +216,7 @@ def _check_unsuspected_groups_have_no_price(tariff: Tariff, leaks: Leaks, assess
     groups = tuple(_charged(new_account(tariff, Caller(name)), leaks) for name in ("org:acme", "prefix:10.0.0.0/8"))
     for settled in (0, 10**6):
         member = replace(single, groups=groups, settled_rows=settled)
-        assert tariff.work(assessment, member) == tariff.work(assessment, single), (
+        assert _work(tariff, assessment, member) == _work(tariff, assessment, single), (
             "groups that are not suspected change the price"
         )
     _check_settled_callers_owe_nothing_for_groups(tariff, leaks, assessment)
@@ -179,13 +225,13 @@ def _check_unsuspected_groups_have_no_price(tariff: Tariff, leaks: Leaks, assess
 def _check_settled_callers_owe_nothing_for_groups(tariff: Tariff, leaks: Leaks, assessment: Assessment) -> None:
     """Others change no price of a caller with many settled rows, and raise another's at most tenfold."""
     single = _charged(new_account(tariff, Caller("key:alice")), leaks)
-    measures, bins = tariff.shape
-    for rarest in range(bins):
-        counts = tuple(float(1000 * (place == rarest)) for place in range(bins))
-        group = replace(_charged(new_account(tariff, Caller("org:acme")), leaks), counts=(counts,) * measures)
-        member, alone = replace(single, groups=(group,)), tariff.work(assessment, single)
-        assert tariff.work(assessment, replace(member, settled_rows=10**6)) == alone, (
+    for cell in range(tariff.cell_count):
+        counts = tuple(1000 * (place == cell) for place in range(tariff.cell_count))
+        evidence = replace(EvidenceState.new(tariff.cell_count, 0.0), counts=counts)
+        group = replace(_charged(new_account(tariff, Caller("org:acme")), leaks), evidence=evidence)
+        member, alone = replace(single, groups=(group,)), _work(tariff, assessment, single)
+        assert _work(tariff, assessment, replace(member, settled_rows=10**6)) == alone, (
             "a group changes the price of a caller with many settled rows"
         )
-        together = tariff.work(assessment, member)
+        together = _work(tariff, assessment, member)
         assert alone.seconds * (1.0 - 1e-9) <= together.seconds <= 10.0 * alone.seconds * (1.0 + 1e-9)

@@ -10,11 +10,11 @@ import numpy as np
 from modeltoll.bench.evasions.evasion import EvasionPlan
 from modeltoll.records import Caller
 from modeltoll.simulation.scenarios import Scenario
-from modeltoll.simulation.traffic import Traffic, sample_rows, split_over_accounts
+from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, sample_rows, split_over_accounts
 
 if TYPE_CHECKING:
     from modeltoll.bench.evasions.evasion import Cover
-    from modeltoll.records import Floats
+    from modeltoll.simulation.traffic import Rows
 
 __all__ = ["JoinedAccounts", "ManyAccounts"]
 
@@ -47,7 +47,7 @@ class ManyAccounts:
         """The number of accounts."""
         return float(self.accounts)
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``; no more accounts than rows."""
         del cover, rng
         accounts = min(self.accounts, len(stolen))
@@ -76,13 +76,11 @@ class JoinedAccounts:
         """The number of accounts."""
         return float(self.accounts)
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``."""
         accounts = min(self.accounts, len(stolen))
         honest = sample_rows(cover.honest, self.honest_rows * len(stolen), rng)
-        honest = honest.reshape(len(stolen), self.honest_rows, -1)
-        rows = np.concatenate([honest, stolen[:, None]], axis=1)
+        mixed = mixed_with_fillers(stolen, honest, repeated=False)
         account = np.repeat(np.arange(len(stolen)) % accounts, self.honest_rows + 1)
-        is_stolen = np.arange(len(account)) % (self.honest_rows + 1) == self.honest_rows
-        traffic = Traffic(rows.reshape(len(account), -1), account, is_stolen, np.ones(len(account), np.bool_))
-        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic, pays=is_stolen))
+        traffic = Traffic(mixed.leaks, account, mixed.wanted, mixed.fresh, mixed.classes)
+        return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic, pays=mixed.wanted))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from modeltoll.records import Bools, Floats
     from modeltoll.simulation.scenarios import Scenario
+    from modeltoll.simulation.traffic import Rows
 
 __all__ = ["CPU_CORE", "GPU", "Cover", "Evasion", "EvasionPlan"]
 
@@ -23,17 +24,16 @@ CPU_CORE, GPU = "core", "card"  # solvers
 class Cover:
     """What an evasion can use besides the stolen rows.
 
-    ``honest`` (n, measures) are leaks of unseen rows of the victim's kind, ``easy`` (1, measures) those of one easy row,
-    ``jittered`` (n, measures) those of distinct copies of it. ``undefended``: seconds per row without a gateway.
-    ``price``: the seconds (rows,) that rows (rows, measures) cost a new caller. ``replayable``: the toll accepts a
-    solution twice.
+    ``honest`` are unseen rows of the victim's own distribution, ``easy`` is one easy row, ``jittered`` are distinct copies
+    of it. ``undefended``: seconds per row without a gateway. ``price``: the seconds (rows,) that rows cost a new caller.
+    ``replayable``: the toll accepts a solution twice.
     """
 
-    honest: Floats
-    jittered: Floats
-    easy: Floats
+    honest: Rows
+    jittered: Rows
+    easy: Rows
     undefended: float
-    price: Callable[[Floats], Floats]
+    price: Callable[[Rows], Floats]
     replayable: bool
 
 
@@ -68,6 +68,6 @@ class Evasion(Protocol):
         """The strength: accounts, fillers per row, or multiples of the undefended time."""
         ...
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
-        """The plan for the stolen rows (rows, measures): in their order, each wanted at most once; fillers are not wanted."""
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+        """The plan for the stolen rows: in their order, each wanted at most once; fillers are not wanted."""
         ...

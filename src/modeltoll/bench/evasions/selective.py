@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from modeltoll.bench.evasions.evasion import Cover
-    from modeltoll.records import Floats
+    from modeltoll.simulation.traffic import Rows
 
 __all__ = ["AbandonExpensive", "CheaperHalf"]
 
 
 @dataclass(frozen=True, slots=True)
 class AbandonExpensive:
-    """Every row is sent, and tolls above ``level`` times the undefended time are not solved."""
+    """Every row is sent, and tolls above ``level`` times the undefended time are thrown away."""
 
     level: float
     family: str = "abandoning"
@@ -30,7 +30,7 @@ class AbandonExpensive:
         """``abandoning-10``."""
         return f"{self.family}-{self.level:g}"
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``; rows that are not solved count as asked."""
         del rng
         buys = take_up_to(self.level * cover.undefended)
@@ -48,7 +48,7 @@ class CheaperHalf:
     family: str = "cheap half"
     level: float = 0.5
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``, of half of the rows; of rows with equal prices the earlier ones."""
         del rng
         cheap = stolen[take_cheaper_half(cover.price(stolen))]

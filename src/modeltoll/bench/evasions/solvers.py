@@ -13,7 +13,7 @@ from modeltoll.simulation.traffic import Traffic, one_account
 
 if TYPE_CHECKING:
     from modeltoll.bench.evasions.evasion import Cover
-    from modeltoll.records import Floats
+    from modeltoll.simulation.traffic import Rows
 
 __all__ = ["GpuSolver", "NoEvasion", "Replay"]
 
@@ -26,7 +26,7 @@ class NoEvasion:
     family: str = "accounts"
     level: float = 1.0
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``."""
         del cover, rng
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)))
@@ -44,7 +44,7 @@ class Replay:
     family: str = "replay"
     level: float = 1.0
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``."""
         del rng
         rows = len(stolen)
@@ -52,7 +52,8 @@ class Replay:
             scenario = Scenario(self.name, self.family, self.family, self.level, one_account(stolen))
             return EvasionPlan(scenario, solves=np.arange(rows) == 0)
         second = np.arange(2 * rows) % 2 == 1
-        traffic = Traffic(np.repeat(stolen, 2, axis=0), np.zeros(2 * rows, np.int64), second, ~second)
+        twice = stolen[np.repeat(np.arange(rows), 2)]
+        traffic = Traffic.of(twice, np.zeros(2 * rows, np.int64), second, ~second)
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, traffic), solves=second)
 
 
@@ -64,7 +65,7 @@ class GpuSolver:
     family: str = "graphics card"
     level: float = 1.0
 
-    def plan(self, stolen: Floats, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
+    def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``."""
         del cover, rng
         return EvasionPlan(Scenario(self.name, self.family, self.family, self.level, one_account(stolen)), solver=GPU)

@@ -28,6 +28,7 @@ _SHARED_MEMBERS = (
     "budget",
     "workload",
     "foreign",
+    "version",
 )
 
 

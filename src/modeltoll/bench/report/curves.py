@@ -136,7 +136,9 @@ def _with_evasions(results: Results, families: tuple[str, ...]) -> list[SeedAggr
     return [
         one
         for one in found
-        if (one["dataset"], one["attack"]) in attacks and EVASIONS[one["evasion"]].family in families
+        if (one["dataset"], one["attack"]) in attacks
+        and one["evasion"] in EVASIONS
+        and EVASIONS[one["evasion"]].family in families
     ]
 
 
@@ -182,11 +184,12 @@ def fillers(results: Results) -> Section | None:
 
 def honest_waits(results: Results) -> Section | None:
     """The waits of every kind of honest caller."""
-    found = [one for one in results.select("honest", "quick", attack=HONEST) if one["tariff"] in _TOLL_NAMES]
+    of_callers = results.select("honest", "quick", attack=HONEST)
+    found = [one for one in of_callers if one["tariff"] in _TOLL_NAMES and one["workload"] in WORKLOADS]
     shares = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
 
     def curves(one: SeedAggregate) -> Iterable[Curve]:
-        if one["tariff"] == CONFORMAL and WORKLOADS[one["workload"]].pattern.rows == 1:
+        if one["tariff"] == CONFORMAL and WORKLOADS[one["workload"]].shown:
             yield Curve(one["workload"], tuple((100 * share, one["waits"][name]) for name, share in shares))
 
     rows = [
@@ -205,9 +208,9 @@ def honest_waits(results: Results) -> Section | None:
         *("99 %", "99.9 %", "requests under suspicion", "victim's accuracy on them"),
     )
     text = (
-        "The duration of a request: model, gateway and work. Kinds that differ from the calibration pay more, and those far "
-        "from it may come under suspicion; an operator whose callers send such rows should calibrate with them. *To "
-        "batched*: relative to a model server without a gateway that gets a thousand rows per request."
+        "The duration of a request: model, gateway and work. Kinds that the operator has not declared may pay more, and those "
+        "far from all declared ones may come under suspicion; an operator whose callers send such rows should declare them. "
+        "*To batched*: relative to a model server without a gateway that gets a thousand rows per request."
     )
     chart = ReportChart("honest-waits", "share of requests, %", "wait, s", _panels(found, curves), y_log=True)
     return Section("Waits of honest callers", text, Table(headings, tuple(rows), 3), chart) if rows else None

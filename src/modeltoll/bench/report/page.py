@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup, escape
 
-from modeltoll.bench.report import curves, tables
+from modeltoll.bench.report import curves, kinds, tables
 from modeltoll.bench.report.aggregate import Results
 from modeltoll.bench.report.drawing import draw_chart
 from modeltoll.errors import SettingsError
@@ -32,6 +32,9 @@ _SECTION_BUILDERS = (
     curves.accounts,
     curves.fillers,
     tables.evasions,
+    kinds.strangers,
+    kinds.honest_kinds,
+    kinds.trade_off,
     curves.honest_waits,
     tables.cost_per_accuracy_point,
     tables.defences,

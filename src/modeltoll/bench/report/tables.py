@@ -131,11 +131,16 @@ def table3(results: Results) -> Section | None:
     return Section("Table 3, the paper's and ours", text, Table(headings, tuple(rows), 2)) if rows else None
 
 
+def _in_a_table(evasion: str) -> bool:
+    """Whether an evasion is known, and no chart shows it."""
+    return evasion == NO_EVASION or (evasion in EVASIONS and EVASIONS[evasion].family not in _CURVES)
+
+
 def evasions(results: Results) -> Section | None:
-    """Evasions without a curve: selective solving, replay, a GPU."""
+    """Evasions without a curve: banks, changed images, selective solving, tolls thrown away, replay, a GPU."""
     rows = []
     for ours, published in _pairs(results.select("evasions", "quick", defence=NO_TOLL)):
-        if ours["attack"] == HONEST or (EVASIONS[ours["evasion"]].family in _CURVES and ours["evasion"] != NO_EVASION):
+        if ours["attack"] == HONEST or not _in_a_table(ours["evasion"]):
             continue
         rows_paid = number(ours.mean("queries")), number(ours.mean("asked"))
         rows.append(
@@ -150,11 +155,17 @@ def evasions(results: Results) -> Section | None:
         )
     headings = ("data set", "attack", "evasion", "rows paid for", "rows sent", "published toll", "our toll")
     text = (
-        "Ratios per stolen row that was paid for. *Abandoning* sends every row and does not solve tolls above so many times "
-        "the undefended time; *cheap half* knows every price in advance and sends the cheaper half; *replay* sends an old "
+        "Ratios per stolen row that was paid for. *Bank* sends 4,000 honest rows first, for which the thief does not pay, then "
+        "600 stolen rows, with so many fresh fillers for each. *Darkened* and *blurred* change the foreign images first. "
+        "*Unpaid* throws the tolls of so many fresh fillers per row away, *abandoning* those above so many times the "
+        "undefended time; our toll counts them against the credit of the account, and beyond it asks for work in advance; *cheap half* knows every price in advance and sends the cheaper half; *replay* sends an old "
         "solution again; *graphics card* solves on an RTX 4090 at published rates."
     )
-    return Section("Selective solving, replay and a GPU", text, Table(headings, tuple(rows), 3)) if rows else None
+    return (
+        Section("Banks, changed images, selective solving, replay and a GPU", text, Table(headings, tuple(rows), 3))
+        if rows
+        else None
+    )
 
 
 def _defence_name(one: SeedAggregate) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -62,7 +61,7 @@ class _Handlers:
     async def _ledger_ready(self) -> bool:
         try:
             async with asyncio.timeout(_TIMEOUT):
-                await self._ledger.account(READINESS_PROBE, "none", time.time())
+                await self._ledger.account(READINESS_PROBE, "none")
         except (LedgerError, TimeoutError):
             return False
         return True

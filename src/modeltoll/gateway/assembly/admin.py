@@ -41,8 +41,10 @@ def build_admin(
     )
     admin.mount(PLAYGROUND, playground_application(PlaygroundConfig(settings.listen, models)))
     configs = {name: gate.config for name, gate in gates.items()}
+    long_standing = 86_400.0 * settings.callers.long_standing_days
     dashboard_models = [
-        DashboardModel(name, config.mode, config.tariff, config.drift_monitor) for name, config in configs.items()
+        DashboardModel(name, config.mode, config.tariff, config.drift_monitor, long_standing)
+        for name, config in configs.items()
     ]
     admin.mount(DASHBOARD, dashboard_application(shared.ledger, dashboard_models, clock))
     admin.mount(API, api_application(AdminApi(settings, gates, shared.ledger, shared.state, clock), API))

@@ -16,7 +16,7 @@ from modeltoll.gateway.assembly.admin import build_admin
 from modeltoll.gateway.assembly.callers import build_credit_terms, build_identifier
 from modeltoll.gateway.assembly.components import build_components
 from modeltoll.gateway.assembly.gateway import Gateway
-from modeltoll.gateway.assembly.shared import build_drift_monitor, traced_upstream
+from modeltoll.gateway.assembly.shared import build_drift_monitor, build_suspect_monitor, traced_upstream
 from modeltoll.gateway.assembly.startup_warnings import startup_warnings
 from modeltoll.gateway.core.gate import Gate
 from modeltoll.gateway.core.request import GateConfig, GateRuntime, ServedModel
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from modeltoll.gateway.callers.identify import CallerIdentifier
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
     from modeltoll.gateway.observability.tracing import Tracer
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
@@ -100,6 +101,7 @@ def build_gate_config(
     tariff: Tariff,
     selector: PuzzleSelector,
     drift_monitor: DriftMonitor | None = None,
+    suspect_monitor: SuspectMonitor | None = None,
 ) -> GateConfig:
     """The configuration of one model's gate."""
     return GateConfig(
@@ -110,6 +112,7 @@ def build_gate_config(
         without_ledger=settings.ledger.when_down == "release",
         drift_monitor=drift_monitor,
         credit=build_credit_terms(settings),
+        suspect_monitor=suspect_monitor,
     )
 
 
@@ -196,8 +199,12 @@ def _build_gates(
     gates, shared = {}, components.shared
     for name, served_model in components.served_models.items():
         tariff = components.tariffs[name]
-        monitor = build_drift_monitor(settings, tariff, before) if isinstance(tariff, ConformalTariff) else None
-        config = build_gate_config(settings, served_model, tariff, components.selectors[name], monitor)
+        drift_monitor, suspect_monitor = None, None
+        if isinstance(tariff, ConformalTariff):
+            drift_monitor = build_drift_monitor(settings, tariff, before)
+            suspect_monitor = build_suspect_monitor(settings, tariff, before)
+        selector = components.selectors[name]
+        config = build_gate_config(settings, served_model, tariff, selector, drift_monitor, suspect_monitor)
         gates[name] = Gate(config, upstream, shared.ledger, runtime, shared.deferred_receipts)
     return gates
 
@@ -216,11 +223,15 @@ def _register_gauges(metrics: GatewayMetrics, upstream: BoundedUpstream, compone
 
 
 def _publish_tariffs(metrics: GatewayMetrics, gates: Mapping[str, Gate]) -> None:
-    """Export the units and the drift of the active tariffs."""
+    """Export the units, the drift and the suspects of the active tariffs."""
     metrics.clear_models()
     for name, gate in gates.items():
-        tariff, monitor = gate.config.tariff, gate.config.drift_monitor
-        if isinstance(tariff, ConformalTariff) and monitor is not None:
-            unit = tariff.calibration.unit_seconds
-            metrics.set_unit(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
-            metrics.register_monitor(name, tariff.measures, tariff.suspicion.edges, monitor)
+        tariff, config = gate.config.tariff, gate.config
+        if not isinstance(tariff, ConformalTariff):
+            continue
+        unit = tariff.calibration.unit_seconds
+        metrics.set_unit(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
+        if config.drift_monitor is not None:
+            metrics.register_monitor(name, tariff.calibration.coordinates, tariff.cells, config.drift_monitor)
+        if config.suspect_monitor is not None:
+            metrics.register_suspects(name, config.suspect_monitor)

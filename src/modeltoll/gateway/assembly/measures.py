@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modeltoll.errors import SettingsError
-from modeltoll.leak.measure import reads_inputs_alone
+from modeltoll.leak.measure import clean_measure, reads_inputs_alone
 from modeltoll.leak.registry import INPUTS, MEASURES
+from modeltoll.names import clean_name
 from modeltoll.plugins import call_factory, check_made
 
 if TYPE_CHECKING:
@@ -32,4 +33,9 @@ def build_measure(settings: MeasureSettings) -> LeakMeasure:
     check_made(measure, spec.name, ("measure",), what)
     if reads_inputs_alone(measure) != (spec.reads == INPUTS):
         raise SettingsError([f"{what}: reads={spec.reads!r} and its attribute inputs_alone disagree"])
+    clean = clean_measure(measure)
+    if clean is not measure:
+        check_made(clean, clean_name(spec.name), ("measure",), f"{what}: its attribute clean")
+        if reads_inputs_alone(clean) != reads_inputs_alone(measure):
+            raise SettingsError([f"{what}: it and its attribute clean disagree in inputs_alone"])
     return measure

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from typing import TYPE_CHECKING
 
 from modeltoll.gateway.assembly.gateway import SharedResources
 from modeltoll.gateway.core.drift_monitor import DriftMonitor
+from modeltoll.gateway.core.suspect_monitor import SuspectMonitor, SuspectTerms
 from modeltoll.gateway.observability.audit import AuditLog, NameHasher
 from modeltoll.gateway.observability.metrics import GatewayMetrics
 from modeltoll.gateway.observability.request_log import RequestRecorder
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
 
-__all__ = ["build_drift_monitor", "build_shared_resources", "traced_upstream"]
+__all__ = ["build_drift_monitor", "build_shared_resources", "build_suspect_monitor", "traced_upstream"]
 
 _KEY_BYTES = 32
+_DAY = 86_400.0  # seconds
 
 
 def build_shared_resources(settings: Settings, ledger: Ledger, workers: int = 1) -> SharedResources:
@@ -73,6 +76,15 @@ def build_drift_monitor(settings: Settings, tariff: ConformalTariff, before: Gat
         if config.drift_monitor is not None and same_prices and before.settings.models[model].choose_g == choose_g:
             return config.drift_monitor
     return DriftMonitor(model, DriftDetector(tariff), time.time, AdaptiveG(tariff) if choose_g else None)
+
+
+def build_suspect_monitor(settings: Settings, tariff: ConformalTariff, before: Gateway | None) -> SuspectMonitor:
+    """The monitor of one model's suspects; that of the gateway ``before`` where it counts the same."""
+    model, alpha = tariff.calibration.model, tariff.calibration.suspicion.alpha
+    terms = SuspectTerms(model, -math.log(alpha), settings.callers.long_standing_days * _DAY)
+    gate = before.gates.get(model) if before is not None else None
+    monitor = gate.config.suspect_monitor if gate is not None else None
+    return monitor if monitor is not None and monitor.terms == terms else SuspectMonitor(terms, time.time)
 
 
 def _pricing(tariff: ConformalTariff) -> tuple[object, ...]:

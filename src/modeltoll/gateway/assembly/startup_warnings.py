@@ -11,9 +11,10 @@ from modeltoll.gateway.protocols.registry import PROTOCOLS
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from modeltoll.gateway.settings.gateway import Settings
+    from modeltoll.gateway.settings.served_models import ModelSettings
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.tariff import Tariff
 
@@ -27,7 +28,7 @@ def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple
         warnings.append("secrets: none is set; tokens of redeem mode are valid only at this gateway, until it stops")
     for name, tariff in tariffs.items():
         if isinstance(tariff, ConformalTariff):
-            warnings += _tariff_warnings(name, tariff.calibration, settings.models[name].weights)
+            warnings += _tariff_warnings(name, tariff.calibration, settings.models[name])
         else:
             warnings.append(f"models.{name}.tariff: there is none yet: rows are measured and logged without a price")
         if PROTOCOLS.find(settings.models[name].protocol).named_inputs and not settings.models[name].inputs:
@@ -40,8 +41,11 @@ def startup_warnings(settings: Settings, tariffs: Mapping[str, Tariff]) -> tuple
     return tuple(warnings)
 
 
-def _tariff_warnings(name: str, calibration: Calibration, weights: Sequence[float]) -> Iterator[str]:
+def _tariff_warnings(name: str, calibration: Calibration, model: ModelSettings) -> Iterator[str]:
     for warning in calibration.report.warnings if calibration.report else ():
         yield f"models.{name}.tariff: {warning}"
-    if not np.allclose(calibration.weights, weights):
+    if not np.allclose(calibration.weights, model.weights):
         yield f"models.{name}.measures: the tariff was made with other weights, and its own are in force"
+    if model.coordinates and set(model.coordinates) != set(calibration.coordinates):
+        made = " and ".join(calibration.coordinates)
+        yield f"models.{name}.coordinates: the tariff was made with {made}, and its own are in force"

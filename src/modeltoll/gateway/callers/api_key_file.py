@@ -33,6 +33,7 @@ __all__ = [
     "draw_key",
     "read_keys",
     "with_key",
+    "with_known_honest",
     "with_new_key",
     "with_tier",
     "without_key",
@@ -49,7 +50,11 @@ class KeyFileError(ModeltollError):
 
 
 class KeyRecord(SettingsPart):
-    """One key: its caller and its terms. Several keys of one caller share the caller's account."""
+    """One key: its caller and its terms. Several keys of one caller share the caller's account.
+
+    ``known_honest``: when an operator marked the caller as honest; its log up to then may become a kind of its own. None if
+    none did.
+    """
 
     name: Person
     sha256: HashedKey
@@ -57,6 +62,7 @@ class KeyRecord(SettingsPart):
     organisation: Person | None = None
     created: AwareDatetime
     expires: AwareDatetime | None = None
+    known_honest: AwareDatetime | None = None
     note: str = Field("", max_length=200)
 
     @property
@@ -150,6 +156,18 @@ def with_key(document: KeyDocument, key: KeyRecord, *, another: bool = False) ->
 def with_tier(document: KeyDocument, name: str, tier: str) -> KeyDocument:
     """The document with all keys of the caller in that tier."""
     keys = [key.model_copy(update={"tier": tier}) if key.name == name else key for key in document.keys]
+    return document.model_copy(update={"keys": tuple(keys)})
+
+
+def with_known_honest(document: KeyDocument, name: str, at: datetime | None) -> KeyDocument:
+    """The document with all keys of the caller marked as known honest at that time; None takes the mark away.
+
+    Raises:
+        KeyFileError: the caller has no key.
+    """
+    if not any(key.name == name for key in document.keys):
+        raise KeyFileError(f"there is no key of {name}")
+    keys = [key.model_copy(update={"known_honest": at}) if key.name == name else key for key in document.keys]
     return document.model_copy(update={"keys": tuple(keys)})
 
 

@@ -1,4 +1,4 @@
-"""Watches one model's traffic and warns when honest callers no longer send what the tariff was calibrated on."""
+"""Watches one model's traffic and warns when callers no longer send what the tariff was calibrated on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.pricing.drift import concatenated
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from modeltoll.pricing.adaptive_g import AdaptiveG
     from modeltoll.pricing.drift import DriftDetector, DriftReading
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Assessment, Caller, Integers, Work
+    from modeltoll.records import Assessment, Caller, Integers
 
 __all__ = ["DriftMonitor"]
 
@@ -24,30 +26,30 @@ CHECK_ROWS = 256  # rows between two checks for drift
 
 
 class _PendingRows:
-    """Fingerprints and bins of rows that are not counted yet: counting many at once costs little more than one."""
+    """Rows that are not counted yet: counting many at once costs little more than one."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self._requests: list[tuple[Sequence[bytes], Integers]] = []
+        self._requests: list[tuple[Sequence[bytes], Assessment]] = []
 
-    def add(self, fingerprints: Sequence[bytes], bins: Integers) -> None:
-        self._requests.append((fingerprints, bins))
+    def add(self, fingerprints: Sequence[bytes], assessment: Assessment) -> None:
+        self._requests.append((fingerprints, assessment))
         self.rows += len(fingerprints)
 
-    def take(self) -> tuple[list[bytes], Integers] | None:
-        """Remove all rows and return their fingerprints and bins, (rows, measures); None where there are none."""
+    def take(self) -> tuple[list[bytes], Assessment] | None:
+        """Remove all rows and return their fingerprints and their assessment; None where there are none."""
         requests, self._requests, self.rows = self._requests, [], 0
         if not requests:
             return None
         fingerprints = list(chain.from_iterable(fingerprints for fingerprints, _ in requests))
-        return fingerprints, np.concatenate([bins for _, bins in requests])
+        return fingerprints, concatenated([assessment for _, assessment in requests])
 
 
 class DriftMonitor:
     """The traffic of one model, as recorded by its gate. ``clock`` gives seconds since the epoch.
 
-    Rows of exempt and of suspected callers are left out: what remains is honest, or a theft spread so thinly that it
-    looks like drift. ``adaptive_g``, where given, chooses g from all rows but those of exempt callers.
+    Rows of exempt callers are left out. Those of callers under suspicion count: they may be honest callers whose rows have
+    changed. ``adaptive_g``, where given, chooses g from the same rows.
     """
 
     def __init__(
@@ -57,9 +59,9 @@ class DriftMonitor:
         self._detector = detector
         self._clock = clock
         self._adaptive_g = adaptive_g
-        self._honest, self._all = _PendingRows(), _PendingRows()
+        self._pending = _PendingRows()
         self._drifted = False
-        self._counts: Integers = np.zeros(detector.shape, np.int64)
+        self._counts: Integers = np.zeros(detector.cell_count, np.int64)
 
     @property
     def g(self) -> float | None:
@@ -70,31 +72,29 @@ class DriftMonitor:
         """The tariff for the next request: the given one, or the same with the g that is chosen here."""
         return self._adaptive_g.tariff if self._adaptive_g else tariff
 
-    def record(self, caller: Caller, fingerprints: Sequence[bytes], assessment: Assessment, work: Work) -> None:
+    def record(self, caller: Caller, fingerprints: Sequence[bytes], assessment: Assessment) -> None:
         """Record a request's rows. Every ``CHECK_ROWS`` rows they are counted and checked for drift."""
         if caller.exempt:
             return
-        if self._adaptive_g:
-            self._all.add(fingerprints, assessment.bins)
-            if self._all.rows >= CHECK_ROWS and (rows := self._all.take()):
-                self._adaptive_g.add(*rows, self._clock())
-        if not work.suspected:
-            self._honest.add(fingerprints, assessment.bins)
-            if self._honest.rows >= CHECK_ROWS:
-                self._check()
+        self._pending.add(fingerprints, assessment)
+        if self._pending.rows >= CHECK_ROWS:
+            self._check()
 
     def _count(self) -> None:
-        if rows := self._honest.take():
-            self._counts += self._detector.add(*rows, self._clock())
+        if rows := self._pending.take():
+            now = self._clock()
+            self._counts += self._detector.add(*rows, now)
+            if self._adaptive_g:
+                self._adaptive_g.add(*rows, now)
 
     def _check(self) -> None:
         reading, before = self.reading(), self._drifted
         self._drifted = reading.drifted
         if reading.drifted and not before:
             log.warning(
-                "%s: callers who are not suspected send rows unlike those that the tariff was calibrated on; they pay "
-                "%.2f units a row, not at most 1 (ln evidence %.1f). Calibrate again with recent rows, or look for a "
-                "theft by many accounts",
+                "%s: callers send rows unlike those that the tariff was calibrated on; without surcharges they cost "
+                "%.2f units a row, not at most 1 (ln evidence %.1f). Calibrate again with recent rows of honest callers, "
+                "or look for a theft",
                 self._model,
                 reading.mean_units,
                 reading.log_evidence,
@@ -106,7 +106,7 @@ class DriftMonitor:
         return self._detector.reading()
 
     def drain_counts(self) -> Integers:
-        """The rows counted in each bin since the last call, (measures, bins)."""
+        """The rows counted in each cell since the last call, (cells,)."""
         self._count()
-        counts, self._counts = self._counts, np.zeros(self._detector.shape, np.int64)
+        counts, self._counts = self._counts, np.zeros_like(self._counts)
         return counts

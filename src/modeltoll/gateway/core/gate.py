@@ -1,19 +1,20 @@
 """The gate: takes one request through all its steps, without HTTP.
 
-The steps are: parse, admission, upstream, evidence, leaks, assessment, charge, work, toll, bill. Each step's result is the
-next one's argument; nothing calls back.
+The steps are: parse, admission, upstream, evidence, leaks, assessment, charge, verdict, work, toll, bill. Each step's result
+is the next one's argument; nothing calls back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec
 
 from modeltoll.errors import AnswerError, CallerGone, LedgerError, RequestError, UpstreamTimeout
 from modeltoll.gateway.callers.quotas import DailyQuotas
 from modeltoll.gateway.core.early_measurement import EarlyMeasurement
 from modeltoll.gateway.core.fingerprints import keyed
+from modeltoll.gateway.core.measured_answer import MeasuredAnswer
 from modeltoll.gateway.core.padding import dither
 from modeltoll.gateway.core.request import (
     ADMISSION,
@@ -30,31 +31,24 @@ from modeltoll.gateway.core.request import (
 from modeltoll.gateway.core.settlement import Settlement, with_new_account
 from modeltoll.gateway.core.threads import LARGE_BYTES, LARGE_ROWS, off_loop, read_off_loop
 from modeltoll.gateway.core.tolls import TollContent, admission_toll, answer_toll
-from modeltoll.records import Account, Answer, Caller, Charge, Leaks, LogEntry, Work
+from modeltoll.records import Account, Answer, Caller, Work
 from modeltoll.settlement_records import Adjustment, Admission
 
 if TYPE_CHECKING:
+    from modeltoll.evidence_records import EvidenceUpdate, Verdict
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.settlement import DeferredReceipts
     from modeltoll.gateway.protocols.protocol import ParsedRequest
     from modeltoll.gateway.upstream.upstream import Upstream
     from modeltoll.ledger.ledger import Ledger
     from modeltoll.pricing.tariff import Tariff
-    from modeltoll.records import Assessment, Toll
+    from modeltoll.records import LogEntry, Toll
     from modeltoll.settlement_records import Receipt
 
 __all__ = ["Gate"]
 
 P = ParamSpec("P")
 _NOTHING_RESERVED = Admission(admitted=True)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Measured:
-    """What one answer leaks, and how the tariff assesses it."""
-
-    leaks: Leaks
-    assessment: Assessment
 
 
 class Gate:
@@ -82,7 +76,13 @@ class Gate:
             without_ledger=config.without_ledger,
             deferred=deferred,
         )
-        self._early_measurement = EarlyMeasurement(config.served_model.measures)
+        model = config.served_model
+        early = (*model.measures, *model.clean_measures) if config.mode == SHADOW else model.measures
+        self._early_measurement = EarlyMeasurement(early)
+
+    @property
+    def _model(self) -> str:
+        return self.config.served_model.service.model
 
     async def handle(self, request: GateRequest) -> GateResult:
         """Take one request through the gate.
@@ -131,8 +131,8 @@ class Gate:
         """A toll for the admission of the request."""
         payment = self._settlement.payment(admission, rows, tariff.unit_seconds)
         work = Work(payment.prepaid + payment.new_account, rows, payment.prepaid, payment.new_account)
-        model, selector = self.config.served_model.service.model, self.config.selector
-        toll = await off_loop(True, admission_toll, self._runtime, selector, request, model, work, payment)
+        selector = self.config.selector
+        toll = await off_loop(True, admission_toll, self._runtime, selector, request, self._model, work, payment)
         return GateResult(work, ADMISSION, answer=None, toll=toll)
 
     async def _ask(
@@ -165,13 +165,15 @@ class Gate:
         if parsed.strip is not None:
             answer = await off_loop(large, parsed.strip, answer)
         account, in_ledger = await self._charge(request, parsed, measured)
-        work = tariff.work(measured.assessment, replace(account, settled_rows=admission.settled_rows))
-        if self.config.drift_monitor is not None:
-            self.config.drift_monitor.record(request.caller, parsed.fingerprints, measured.assessment, work)
+        account = replace(account, settled_rows=admission.settled_rows)
+        verdict = tariff.verdict(account, self._ledger.logged_as(request.caller))
+        work = await self._work(tariff, measured, account, verdict)
+        self._monitor(parsed, measured, account, verdict)
         in_ledger = await self._spend_quota(request.caller, work) and in_ledger
         toll, mode, adjustment = await self._toll(request, tariff, parsed, answer, (work, admission, in_ledger))
         work = with_new_account(work, request.payment)
-        in_ledger = in_ledger and await self._bill(request.caller, measured, work, (mode, adjustment))
+        entry = measured.log_entry(self._model, work, mode, self._runtime.clock(), clean=self.config.mode == SHADOW)
+        in_ledger = in_ledger and await self._bill(request.caller, entry, adjustment, verdict.updates)
         return GateResult(work, mode, answer=None if toll else answer, toll=toll, in_ledger=in_ledger)
 
     async def _spend_quota(self, caller: Caller, work: Work) -> bool:
@@ -233,29 +235,39 @@ class Gate:
             raise RequestError(f"the model server refused the request: {message or answer.status}")
         raise AnswerError("the model server failed", private=f"status {answer.status} from {request.path}")
 
-    def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> _Measured:
-        leaks = self.config.served_model.leaks(parsed, answer, early)
-        return _Measured(leaks, tariff.assess(leaks, self._runtime.generator))
+    def _measure(self, tariff: Tariff, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks) -> MeasuredAnswer:
+        model = self.config.served_model
+        evidence = model.evidence(parsed, answer)
+        leaks = model.leaks_of(evidence, early)
+        measured = MeasuredAnswer(evidence, early, leaks, tariff.assess(leaks, self._runtime.generator))
+        return measured.with_clean(model) if self.config.mode == SHADOW else measured
 
-    async def _charge(self, request: GateRequest, parsed: ParsedRequest, measured: _Measured) -> tuple[Account, bool]:
+    async def _charge(
+        self, request: GateRequest, parsed: ParsedRequest, measured: MeasuredAnswer
+    ) -> tuple[Account, bool]:
         """Charge the caller's account. Returns the account, and False where the ledger does not answer."""
-        tariff = self.config.tariff
-        charge = Charge(
-            model=self.config.served_model.service.model,
-            rows=len(parsed.fingerprints),
-            leaks=tuple(measured.leaks.values.sum(axis=0).tolist()),
-            bins=tuple(map(tuple, measured.assessment.bins.tolist())),
-            fingerprints=keyed(self._ledger.derived_key("fingerprints"), request.path, parsed.fingerprints),
-            shape=tariff.shape,
-            tariff=tariff.identity,
-            at=self._runtime.clock(),
-        )
+        fingerprints = keyed(self._ledger.derived_key("fingerprints"), request.path, parsed.fingerprints)
+        charge = measured.charge(self._model, self.config.tariff, fingerprints, self._runtime.clock())
         try:
             return await self._ledger.charge(request.caller, charge), True
         except LedgerError:
             if not self.config.without_ledger:
                 raise
             return unknown_account(request.caller, charge), False
+
+    async def _work(self, tariff: Tariff, measured: MeasuredAnswer, account: Account, verdict: Verdict) -> Work:
+        """The work. A suspected caller's rows are measured once more, by the measures that were fitted without kinds."""
+        model = self.config.served_model
+        if verdict.suspected and measured.clean is None and model.clean_measures:
+            measured = await off_loop(True, measured.with_clean, model)
+        return tariff.work(measured.assessment, account, verdict, measured.clean_values(model))
+
+    def _monitor(self, parsed: ParsedRequest, measured: MeasuredAnswer, account: Account, verdict: Verdict) -> None:
+        if self.config.drift_monitor is not None:
+            self.config.drift_monitor.record(account.caller, parsed.fingerprints, measured.assessment)
+        if self.config.suspect_monitor is not None:
+            settled = account.rows if self.config.mode == SHADOW else account.settled_rows  # nothing is settled there
+            self.config.suspect_monitor.record(account, verdict, settled)
 
     def _mode_without_toll(self, caller: Caller, work: Work) -> str | None:
         """The mode of an answer that goes out without a toll; None where a toll is due."""
@@ -266,25 +278,11 @@ class Gate:
         return None if work.seconds > 0 else FREE
 
     async def _bill(
-        self, caller: Caller, measured: _Measured, work: Work, outcome: tuple[str, Adjustment | None]
+        self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None, updates: Sequence[EvidenceUpdate]
     ) -> bool:
-        """Bill the request; False where the ledger does not answer and ``without_ledger`` allows that.
-
-        ``outcome``: the mode, and what changes in the caller's standing.
-        """
-        mode, adjustment = outcome
-        entry = LogEntry(
-            at=self._runtime.clock(),
-            model=self.config.served_model.service.model,
-            rows=work.rows,
-            measures=measured.leaks.measures,
-            leaks=tuple(map(tuple, measured.leaks.values.tolist())),
-            rarest=tuple(measured.assessment.rarest.tolist()),
-            work=work,
-            mode=mode,
-        )
+        """Bill the request; False where the ledger does not answer and ``without_ledger`` allows that."""
         try:
-            await self._ledger.bill(caller, entry, adjustment)
+            await self._ledger.bill(caller, entry, adjustment, updates)
         except LedgerError:
             if not self.config.without_ledger:
                 raise

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modeltoll.errors import AnswerError, RequestError
+from modeltoll.evidence_records import EvidenceState
 from modeltoll.gateway.core.credit import DEFAULT_CREDIT, CreditTerms
 from modeltoll.gateway.core.padding import MOST_BYTES
 from modeltoll.gateway.protocols.protocol import JSON
-from modeltoll.leak.measure import LARGEST_INPUT, input_width
+from modeltoll.leak.measure import LARGEST_INPUT, clean_measure, input_width
 from modeltoll.names import EMBEDDINGS
 from modeltoll.records import Account, Leaks
 
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.early_measurement import EarlyLeaks
     from modeltoll.gateway.core.puzzle_selector import PuzzleSelector
+    from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
     from modeltoll.gateway.protocols.protocol import ParsedRequest, ServiceDescription, ServingProtocol
     from modeltoll.leak.measure import LeakMeasure
     from modeltoll.pricing.tariff import Tariff
     from modeltoll.puzzle.seal import KeyRing
-    from modeltoll.records import Answer, Caller, Charge, MachineProfile, Toll, Work
+    from modeltoll.records import Answer, Caller, Charge, Evidence, MachineProfile, Toll, Work
     from modeltoll.settlement_records import Receipt
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "GateResult",
     "GateRuntime",
     "ServedModel",
+    "side_by_side",
     "unknown_account",
 ]
 
@@ -79,6 +82,21 @@ def _check_shape(leaks: object, rows: int, measure: str) -> None:
     else:
         return
     raise AnswerError(_NOT_MEASURED, private=f"{measure} gave {found}, not a number for each row")
+
+
+def _leaks_by(measures: Sequence[LeakMeasure], evidence: Evidence, early: EarlyLeaks) -> Leaks:
+    """The leaks of each row under each of these measures; those in ``early`` are not measured again."""
+    values = np.empty((evidence.rows, len(measures)))
+    for column, measure in enumerate(measures):
+        leaks = early[measure.name] if measure.name in early else measure.measure(evidence)
+        _check_shape(leaks, evidence.rows, measure.name)
+        values[:, column] = leaks
+    return Leaks(tuple(measure.name for measure in measures), values)
+
+
+def side_by_side(leaks: Leaks, further: Leaks) -> Leaks:
+    """The columns of ``leaks`` and after them those of ``further``, of the same rows."""
+    return replace(leaks, measures=leaks.measures + further.measures, values=np.hstack((leaks.values, further.values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,23 +139,43 @@ class ServedModel:
                     raise RequestError("the inputs hold a number that is too large")
         return parsed
 
-    def leaks(self, parsed: ParsedRequest, answer: Answer, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:
-        """The leaks of each row under each measure, (rows, measures). Leaks in ``early`` are not measured again.
+    @property
+    def clean_measures(self) -> tuple[LeakMeasure, ...]:
+        """Of each measure that was fitted with kinds of honest rows the same one fitted without, in the order of ``measures``."""
+        return tuple(clean_measure(measure) for measure in self.measures if clean_measure(measure) is not measure)
+
+    def evidence(self, parsed: ParsedRequest, answer: Answer) -> Evidence:
+        """What measures may read of a request and its answer.
+
+        Raises:
+            AnswerError: the answer cannot be measured; nothing of it may be released.
+        """
+        evidence = self.protocol.evidence(parsed, answer, self.service)
+        if evidence.rows != len(parsed.fingerprints):
+            asked = len(parsed.fingerprints)
+            found = f"{self.protocol.name} gave evidence of {evidence.rows} rows for a request of {asked}"
+            raise AnswerError(_NOT_MEASURED, private=found)
+        return evidence
+
+    def leaks(self, parsed: ParsedRequest, answer: Answer, *, clean: bool = False) -> Leaks:
+        """The leaks of each row under each measure, (rows, measures); ``clean``: in further columns those of ``clean_leaks``.
 
         Raises:
             AnswerError, RequestError: the leaks cannot be measured; nothing of the answer may be released.
         """
-        evidence = self.protocol.evidence(parsed, answer, self.service)
-        rows = len(parsed.fingerprints)
-        if evidence.rows != rows:
-            found = f"{self.protocol.name} gave evidence of {evidence.rows} rows for a request of {rows}"
-            raise AnswerError(_NOT_MEASURED, private=found)
-        values = np.empty((rows, len(self.measures)))
-        for column, measure in enumerate(self.measures):
-            leaks = early[measure.name] if measure.name in early else measure.measure(evidence)
-            _check_shape(leaks, rows, measure.name)
-            values[:, column] = leaks
-        return Leaks(tuple(measure.name for measure in self.measures), values)
+        evidence = self.evidence(parsed, answer)
+        leaks, further = self.leaks_of(evidence), self.clean_leaks(evidence) if clean else None
+        return leaks if further is None else side_by_side(leaks, further)
+
+    def leaks_of(self, evidence: Evidence, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks:
+        """``leaks`` of evidence at hand. Those in ``early`` are not measured again."""
+        classes = evidence.scores.argmax(axis=1) if evidence.scores is not None and evidence.scores.size else None
+        return replace(_leaks_by(self.measures, evidence, early), classes=classes)
+
+    def clean_leaks(self, evidence: Evidence, early: EarlyLeaks = _NO_EARLY_LEAKS) -> Leaks | None:
+        """The leaks (rows, clean measures) under ``clean_measures``; None where there are none. Raises as ``leaks`` does."""
+        measures = self.clean_measures
+        return _leaks_by(measures, evidence, early) if measures else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +183,8 @@ class GateConfig:
     """The configuration of one model's gate. ``mode`` is ``enforce`` or ``shadow``.
 
     ``without_ledger`` decides what happens while the ledger does not answer: False refuses the request (503), True
-    charges the row price without what the ledger knows of the caller. ``drift_monitor`` records every measured request.
-    ``credit`` is how much work callers may leave unsettled.
+    charges the row price without what the ledger knows of the caller. ``drift_monitor`` and ``suspect_monitor`` record every
+    measured request. ``credit`` is how much work callers may leave unsettled.
     """
 
     served_model: ServedModel
@@ -156,6 +194,7 @@ class GateConfig:
     without_ledger: bool = False
     drift_monitor: DriftMonitor | None = None
     credit: CreditTerms = DEFAULT_CREDIT
+    suspect_monitor: SuspectMonitor | None = None
 
     @property
     def current_tariff(self) -> Tariff:
@@ -196,7 +235,8 @@ class GateResult:
 
 
 def unknown_account(caller: Caller, charge: Charge) -> Account:
-    """The account of a caller of whom only this charge is known."""
-    measures, bins = charge.shape
-    counts = ((0.0,) * bins,) * measures
-    return Account(caller, charge.model, charge.rows, 1, charge.leaks, counts, 0.0, charge.tariff, charge.at, charge.at)
+    """The account of a caller of whom only this charge is known; there is no evidence against it."""
+    nothing = EvidenceState.new(charge.cell_count, charge.at)
+    return Account(
+        caller, charge.model, charge.rows, 1, charge.leaks, nothing, 0.0, charge.tariff, charge.at, charge.at
+    )

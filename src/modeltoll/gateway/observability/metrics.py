@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -13,7 +12,11 @@ if TYPE_CHECKING:
 
     from modeltoll.gateway.core.drift_monitor import DriftMonitor
     from modeltoll.gateway.core.request import GateResult
+    from modeltoll.gateway.core.suspect_monitor import SuspectMonitor
+    from modeltoll.pricing.cells import Cells
     from modeltoll.records import Work
+
+    _CellLabels = Sequence[tuple[str, str]]  # of one cell: (measure, bin of its p-value) of each coordinate
 
 __all__ = ["GatewayMetrics"]
 
@@ -21,7 +24,7 @@ _WORK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 100
 _DRIFT = {
     "log_evidence": "Natural logarithm of the evidence that honest traffic is not what the tariff was made for",
     "log_threshold": "The log evidence at which a single caller would be suspected",
-    "mean_units": "Mean price, in units and without surcharges, of callers not under suspicion; at most 1 is promised",
+    "mean_units": "Mean price, in units and without surcharges, of all but exempt callers; at most 1 is promised",
     "detected": "1 where that traffic is unlike the rows that the tariff was calibrated on",
 }
 _REQUEST_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
@@ -54,6 +57,15 @@ class GatewayMetrics:
             "work_seconds", "Expected reference seconds of a request's toll", _WORK_BUCKETS, "model"
         )
         self._suspected = self._counter("suspected_requests", "Requests of callers under suspicion", "model")
+        self._new_suspects = self._counter("new_suspects", "Callers that came under suspicion", "model")
+        self._long_standing = self._counter(
+            "long_standing_suspects", "Callers of long standing that came under suspicion", "model"
+        )
+        self._recent_suspects = self._gauge(
+            "suspected_callers",
+            "Callers under suspicion at their latest request, of the last 24 hours and of this process",
+            "model",
+        )
         self._refusals = self._counter("refusals", "Requests that ended in an error", "error")
         self._redemptions = self._counter("redemptions", "Answers handed over for a token and its solution")
         self._upstream_retries = self._counter(
@@ -69,12 +81,13 @@ class GatewayMetrics:
         self._unit = self._gauge("unit_seconds", "Work of an average honest row", "model")
         self._model_metrics: dict[tuple[str, str], _ModelMetrics] = {}
         self._callback_gauges: dict[str, Gauge] = {}
-        self._monitors: dict[str, tuple[Sequence[str], Sequence[str], DriftMonitor]] = {}
+        self._monitors: dict[str, tuple[Sequence[_CellLabels], DriftMonitor]] = {}
+        self._suspect_monitors: dict[str, SuspectMonitor] = {}
         self._drift = {name: self._gauge(f"drift_{name}", text, "model") for name, text in _DRIFT.items()}
         self._g = self._gauge("g", "Exponent g of the active tariff, where it is chosen automatically", "model")
         self._p_values = self._counter(
             "p_values",
-            "New rows of callers not under suspicion, by measure and by the bin of their p-value",
+            "New rows of all but exempt callers, by measure of the evidence and by the bin of their p-value",
             "model",
             "measure",
             "p",
@@ -103,8 +116,8 @@ class GatewayMetrics:
 
     def clear_models(self) -> None:
         """Remove the gauges of all models, before those of a new configuration are set. Counters keep their values."""
-        self._monitors = {}
-        for gauge in (self._unit, self._unit_at_minimum, self._g, *self._drift.values()):
+        self._monitors, self._suspect_monitors = {}, {}
+        for gauge in (self._unit, self._unit_at_minimum, self._g, self._recent_suspects, *self._drift.values()):
             gauge.clear()
 
     def set_unit(self, model: str, unit_seconds: float, *, at_minimum: bool) -> None:
@@ -112,24 +125,39 @@ class GatewayMetrics:
         self._unit.labels(model).set(unit_seconds)
         self._unit_at_minimum.labels(model).set(float(at_minimum))
 
-    def register_monitor(
-        self, model: str, measures: Sequence[str], edges: Sequence[float], monitor: DriftMonitor
-    ) -> None:
-        """Export what a drift monitor counts. ``edges``, from 0 to 1, bound the bins of each measure's p-values."""
-        bins = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]
-        self._monitors[model] = (measures, bins, monitor)
+    def register_monitor(self, model: str, coordinates: Sequence[str], cells: Cells, monitor: DriftMonitor) -> None:
+        """Export what a drift monitor counts. ``coordinates``: the measures whose p-values make the ``cells``."""
+        labels = [
+            [
+                (measure, f"{low:g}-{high:g}")
+                for measure, (low, high) in zip(coordinates, cells.bounds(cell), strict=True)
+            ]
+            for cell in range(cells.count)
+        ]
+        self._monitors[model] = labels, monitor
+
+    def register_suspects(self, model: str, monitor: SuspectMonitor) -> None:
+        """Export what a monitor of suspects counts."""
+        self._suspect_monitors[model] = monitor
 
     def _update_drift(self) -> None:
-        for model, (measures, bins, monitor) in list(self._monitors.items()):  # a reload may change them meanwhile
+        for model, (labels, monitor) in list(self._monitors.items()):  # a reload may change them meanwhile
             reading = monitor.reading()
             values = (reading.log_evidence, reading.log_threshold, reading.mean_units, float(reading.drifted))
             for gauge, value in zip(self._drift.values(), values, strict=True):
                 gauge.labels(model).set(value)
             if monitor.g is not None:
                 self._g.labels(model).set(monitor.g)
-            for measure, counts in zip(measures, monitor.drain_counts().tolist(), strict=True):
-                for bin_, rows in zip(bins, counts, strict=True):
+            for bins, rows in zip(labels, monitor.drain_counts().tolist(), strict=True):
+                for measure, bin_ in bins:
                     self._p_values.labels(model, measure, bin_).inc(rows)
+
+    def _update_suspects(self) -> None:
+        for model, monitor in list(self._suspect_monitors.items()):
+            counts = monitor.drain()
+            self._new_suspects.labels(model).inc(counts.new)
+            self._long_standing.labels(model).inc(counts.long_standing)
+            self._recent_suspects.labels(model).set(counts.recent)
 
     def count_request(self, model: str, result: GateResult, seconds: float) -> None:
         """Count a request that the gate handled in ``seconds``."""
@@ -164,4 +192,5 @@ class GatewayMetrics:
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
         self._update_drift()
+        self._update_suspects()
         return generate_latest(self._registry)

@@ -77,13 +77,17 @@ class KeySettings(SettingsPart):
     exempt: bool = Field(False, description="The same as the tier `exempt`.")
     organisation: Person | None = Field(
         None,
-        description="The organisation that the key belongs to. Keys of one organisation share a histogram. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much while a caller has paid for fewer than 200 rows.",
+        description="The organisation that the key belongs to. Keys of one organisation share an account of evidence. If it is not that of honest callers, their rarest rows (p below 0.1) cost up to ten times as much while a caller has paid for fewer than 200 rows.",
     )
     discount: float = Field(
         0.0,
         ge=0,
         le=1,
         description="Share of the price that is taken off this caller's rows while the caller is not under suspicion.",
+    )
+    known_honest: bool = Field(
+        False,
+        description="Whether the operator knows that this caller is honest. `modeltoll calibrate --known-honest` then makes a kind of the rows that the caller has sent so far, for this caller alone. Nothing changes before that, and rows sent later change nothing until the operator calibrates again.",
     )
 
 
@@ -148,7 +152,7 @@ class AnonymousCreditSettings(CreditSettings):
 
 
 class PrefixSettings(SettingsPart):
-    """Networks wider than /24 and /48 whose histogram anonymous callers share too, as the keys of an organisation do."""
+    """Networks wider than /24 and /48 whose evidence anonymous callers share too, as the keys of an organisation do."""
 
     ipv4: tuple[WideIPv4, ...] = Field((), description="Prefix lengths of IPv4 networks, such as `[16]`.")
     ipv6: tuple[WideIPv6, ...] = Field((), description="Prefix lengths of IPv6 networks, such as `[32]`.")
@@ -190,6 +194,12 @@ class CallerSettings(SettingsPart):
         description="Networks whose `X-Forwarded-For` is used. The caller is the rightmost address in it that is in none of them. Without any the header is ignored.",
     )
     prefixes: PrefixSettings = PrefixSettings()
+    long_standing_days: float = Field(
+        30.0,
+        ge=0,
+        le=3650,
+        description="After how many days from its first request a caller with a key or token is of long standing, once 200 of its rows are settled (in shadow mode: sent). If such a caller comes under suspicion, the log warns, and `modeltoll_long_standing_suspects_total` counts it.",
+    )
 
     @field_validator("tiers", mode="before")
     @classmethod

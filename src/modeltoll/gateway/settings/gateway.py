@@ -63,7 +63,7 @@ class LedgerSettings(SettingsPart):
 
     url: str = Field(
         "sqlite:///modeltoll.db",
-        description="Where accounts are kept: `sqlite:///beside-the-settings.db`, `sqlite:////from/the/root.db`, `postgresql://user:password@host/database`, `valkey://user:password@host/0`, or `memory://`, which forgets them when the process ends. Options follow a `?`, such as `?keep_log_days=90`. Gateways on one machine may share one file; gateways on several machines share one server.",
+        description="Where accounts are kept: `sqlite:///beside-the-settings.db`, `sqlite:////from/the/root.db`, `postgresql://user:password@host/database`, `valkey://user:password@host/0`, or `memory://`, which forgets them when the process ends. Options follow a `?`: `?keep_log_days=90` (30 if not set), and `?period_days=90`, after which the evidence against a caller starts anew. Gateways on one machine may share one file; gateways on several machines share one server.",
     )
     when_down: Literal["refuse", "release"] = Field(
         "refuse",

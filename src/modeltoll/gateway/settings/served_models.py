@@ -239,6 +239,11 @@ class ModelSettings(SettingsPart):
         min_length=1,
         description="The leak measures that the price is made of, one or more, each once. After a change calibrate again.",
     )
+    coordinates: tuple[MeasureName, ...] = Field(
+        (),
+        max_length=2,
+        description="The one or two measures by whose p-values the evidence against callers sorts rows. If it is empty: the first by weight of those that read answers and of those that read inputs alone, else the two heaviest. It is in force from the next calibration on.",
+    )
     puzzle: PuzzleSettings = Field(default_factory=PuzzleSettings)  # importing reads no entry points
     choose_g: bool = Field(
         False,
@@ -268,6 +273,15 @@ class ModelSettings(SettingsPart):
             if kind not in MEASURES.find(measure.name).kinds:
                 fitting = sorted(name for name, known in MEASURES.built_in.items() if kind in known.kinds)
                 raise ValueError(f"{measure.name} cannot measure {kind}; use {' or '.join(fitting)}")
+        return self
+
+    @model_validator(mode="after")
+    def _coordinates_are_measured(self) -> ModelSettings:
+        each_once(self.coordinates, "a measure")
+        measured = [measure.name for measure in self.measures]
+        for name in self.coordinates:
+            if name not in measured:
+                raise ValueError(f"coordinates: {name} is not among the measures; they are: {', '.join(measured)}")
         return self
 
     @field_validator("inputs")

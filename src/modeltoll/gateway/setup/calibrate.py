@@ -1,4 +1,4 @@
-"""Measures the leaks and times of honest rows, by sending them to the running model server."""
+"""Fits a tariff to rows that are sent to the running model server, and measures the gateway's own time with it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from modeltoll import wire
 from modeltoll.errors import CalibrationError, SettingsError
-from modeltoll.files import read_numbers
 from modeltoll.gateway.assembly.build import (
     build_gate_config,
     build_ingress,
@@ -29,31 +26,35 @@ from modeltoll.gateway.callers.identify import CallerIdentifier, hash_key
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.public.app import application
 from modeltoll.gateway.server.serve import temporary_server
-from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
+from modeltoll.gateway.setup.honest_rows import CalibrationInputs
+from modeltoll.gateway.setup.measured_rows import HonestSample, measure_rows, sample_rows
 from modeltoll.gateway.upstream.http_upstream import HttpUpstream
+from modeltoll.leak.registry import INPUTS, MEASURES
 from modeltoll.ledger.from_url import ledger_from_url
-from modeltoll.pricing.calibration import Calibration
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.pricing.fit import RowCosts, fit_calibration
+from modeltoll.pricing.fit import FitSamples, fit_with_rows_held_back
+from modeltoll.pricing.kinds import DECLARED, KindSample, StrangerSample
 from modeltoll.records import Caller, Leaks
 
 if TYPE_CHECKING:
     from modeltoll.gateway.core.request import ServedModel
     from modeltoll.gateway.public.app import AppComponents
     from modeltoll.gateway.settings.gateway import Settings
+    from modeltoll.gateway.setup.honest_rows import RowsToSend
     from modeltoll.gateway.upstream.upstream import Upstream
-    from modeltoll.pricing.calibration import CalibrationProvenance
-    from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit
+    from modeltoll.pricing.calibration import Calibration, CalibrationProvenance
+    from modeltoll.pricing.fit import CalibrationTerms, Fit, HoldoutSplit, RowCosts
     from modeltoll.records import Answer, Floats, Progress
 
 __all__ = [
     "CalibrationRequest",
     "HonestSample",
-    "ask_leaks",
     "calibrate_model",
+    "fit_model",
     "fit_tariff",
+    "input_measures",
     "measure_rows",
-    "read_rows",
+    "sample_leaks",
 ]
 
 _ANSWERED = 200  # in shadow mode, or where a row costs nothing
@@ -61,67 +62,7 @@ _KEY = "calibration"  # of the caller whose rows measure the gateway's own time
 _CALLER = CallerIdentifier({hash_key(_KEY): Caller(f"key:{_KEY}")}, anonymous=False)
 _CALLER_HEADERS = {"X-Api-Key": _KEY, wire.ACCEPT_HEADER: wire.format_accept(wire.Accept(receipts=True))}
 _UNBOUNDED = Credit(1e9, 1.0)  # so that no row waits for admission, though no toll is paid
-_WARM_UP = 20
 _TIMED_REQUESTS = 100
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HonestSample:
-    """The leaks of honest rows, and the seconds that each took, (rows,), with one row in each request."""
-
-    model: str
-    leaks: Leaks
-    seconds: Floats
-    requests: tuple[bytes, ...] = field(repr=False)
-
-    @property
-    def undefended_seconds(self) -> float:
-        """The median time of one row without a gateway."""
-        return float(np.median(self.seconds))
-
-
-def read_rows(path: Path) -> Floats:
-    """Rows from an .npy file, (rows, dimensions); further dimensions are flattened.
-
-    Raises:
-        CalibrationError: no such file, or no table of finite numbers.
-    """
-    rows = read_numbers(path)
-    if rows.ndim < 2 or not rows.size or not np.isfinite(rows).all():
-        raise CalibrationError(f"{path} does not hold one row of finite numbers per input")
-    return rows.reshape(len(rows), -1)
-
-
-async def measure_rows(
-    served_model: ServedModel, upstream: Upstream, inputs: Floats, progress: Progress | None = None
-) -> HonestSample:
-    """Send honest rows, (rows, dimensions), to the model server, one at a time.
-
-    Raises:
-        UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
-        CalibrationError: it refused a row, or the protocol or a measure failed.
-    """
-    model, path, described = served_model.service.model, served_model.infer_path, served_model.metadata_path
-    metadata = b"" if described is None else (await upstream.fetch(described)).body
-    with plugin_exceptions(served_model):
-        requests = [served_model.protocol.ask(row[None], metadata, served_model.service) for row in inputs]
-    for body in requests[:_WARM_UP]:
-        await upstream.predict(path, body)
-    seconds, leaks = [], []
-    for done, body in enumerate(requests, start=1):
-        begin = time.perf_counter()
-        answer = await upstream.predict(path, body)
-        seconds.append(time.perf_counter() - begin)
-        if answer.status != 200:
-            reason = served_model.protocol.error_text(answer)
-            raise CalibrationError(f"the model server refused row {done} with status {answer.status}: {reason}")
-        with plugin_exceptions(served_model):
-            parsed = served_model.read(body)
-            leaks.append(served_model.leaks(parsed, answer))
-        if progress is not None:
-            progress(done, len(requests))
-    values = np.vstack([leak.values for leak in leaks])
-    return HonestSample(model, Leaks(leaks[0].measures, values), np.array(seconds), tuple(requests))
 
 
 async def _own_seconds(requests: Sequence[bytes], path: str, upstream: Upstream, components: AppComponents) -> float:
@@ -174,61 +115,110 @@ class CalibrationRequest:
 
 
 async def fit_tariff(
-    observation: HonestSample, request: CalibrationRequest, own_seconds: Callable[[ConformalTariff], Awaitable[float]]
-) -> Calibration:
+    samples: FitSamples,
+    observation: HonestSample,
+    request: CalibrationRequest,
+    own_seconds: Callable[[ConformalTariff], Awaitable[float]],
+) -> Fit:
     """A calibration whose unit leaves room for the gateway's own time, which is measured with that tariff in force.
 
     Raises:
         CalibrationError: the rows cannot carry a tariff.
     """
 
-    def fitted(own: float) -> Calibration:
+    def fitted(own: float) -> Fit:
         costs = replace(request.costs, undefended_seconds=observation.undefended_seconds, gate_seconds=own)
-        return fit_calibration(
-            observation.model, observation.leaks, costs, request.terms, request.provenance, request.split
+        return fit_with_rows_held_back(
+            observation.model, samples, costs, request.terms, request.provenance, request.split
         )
 
-    return fitted(await own_seconds(ConformalTariff(fitted(0.0))))
+    return fitted(await own_seconds(ConformalTariff(fitted(0.0).calibration)))
 
 
 async def calibrate_model(
-    settings: Settings, model: str, inputs: Floats, request: CalibrationRequest, progress: Progress | None = None
+    settings: Settings,
+    model: str,
+    inputs: Floats | CalibrationInputs,
+    request: CalibrationRequest,
+    progress: Progress | None = None,
 ) -> Calibration:
-    """Fit a tariff to honest rows, (rows, dimensions), that the running model server was not trained on.
+    """``fit_model`` without the rows held back."""
+    return (await fit_model(settings, model, inputs, request, progress)).calibration
+
+
+async def fit_model(
+    settings: Settings,
+    model: str,
+    inputs: Floats | CalibrationInputs,
+    request: CalibrationRequest,
+    progress: Progress | None = None,
+) -> Fit:
+    """Fit a tariff to rows that are sent to the running model server, which was not trained on them.
+
+    ``inputs``: honest rows, (rows, dimensions), alone or with those of kinds and strangers.
 
     Raises:
         SettingsError: there is no such model, or its measures or files cannot be used.
         UpstreamError, AnswerError: the model server does not answer, or not as its settings declare.
         CalibrationError: the rows cannot carry a tariff.
     """
-    profile = build_profile(settings)
+    sent = inputs if isinstance(inputs, CalibrationInputs) else CalibrationInputs(inputs)
+    terms = replace(request.terms, input_measures=input_measures(settings, model))
     async with _opened(settings, model) as (served_model, upstream):
-        observation = await measure_rows(served_model, upstream, inputs, progress)
-
-        async def own_seconds(tariff: ConformalTariff) -> float:
-            with tempfile.TemporaryDirectory() as folder:  # these requests must not enter the real ledger
-                ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
-                await ledger.open()
-                try:
-                    selector = build_puzzle_selector(
-                        settings.models[model].puzzle, profile, build_precomputed_pool(settings)
-                    )
-                    config = build_gate_config(settings, served_model, tariff, selector)
-                    config = replace(config, credit=CreditTerms(_UNBOUNDED, _UNBOUNDED))
-                    runtime, ingress = build_runtime(settings, profile), build_ingress(settings, _CALLER)
-                    components = single_model_components(config, upstream, ledger, runtime, ingress)
-                    requests = observation.requests[:_TIMED_REQUESTS]
-                    return await _own_seconds(requests, served_model.infer_path, upstream, components)
-                finally:
-                    await ledger.close()
-
-        return await fit_tariff(observation, request, own_seconds)
+        timed = None if progress is None else (lambda done, _: progress(done, sent.rows))
+        observation = await measure_rows(served_model, upstream, sent.honest, timed)
+        sampled = await sample_rows(served_model, upstream, (*sent.kinds, *sent.strangers), _after(progress, sent))
+        kinds = [KindSample(rows.name, DECLARED, sampled[place]) for place, rows in enumerate(sent.kinds)]
+        strangers = [
+            StrangerSample(rows.name, sampled[place], rows.generic)
+            for place, rows in enumerate(sent.strangers, start=len(kinds))
+        ]
+        samples = FitSamples(observation.leaks, kinds, strangers, sent.callers, sent.known_honest)
+        measure = partial(_gateway_seconds, settings, served_model, upstream, observation)
+        return await fit_tariff(samples, observation, replace(request, terms=terms), measure)
 
 
-async def ask_leaks(settings: Settings, model: str, inputs: Floats, progress: Progress | None = None) -> Leaks:
-    """The leaks of some rows, (rows, dimensions); raises as ``calibrate_model``."""
+def _after(progress: Progress | None, sent: CalibrationInputs) -> Progress | None:
+    """The progress of the rows that are sent after the honest ones."""
+    return None if progress is None else lambda done, _: progress(len(sent.honest) + done, sent.rows)
+
+
+def input_measures(settings: Settings, model: str) -> tuple[str, ...]:
+    """Those of a model's measures that read inputs alone."""
+    measures = settings.models[model].measures if model in settings.models else ()
+    return tuple(measure.name for measure in measures if MEASURES.find(measure.name).reads == INPUTS)
+
+
+async def _gateway_seconds(
+    settings: Settings,
+    served_model: ServedModel,
+    upstream: Upstream,
+    observation: HonestSample,
+    tariff: ConformalTariff,
+) -> float:
+    """The gateway's own seconds per row with this tariff in force. Raises as ``_own_seconds`` does."""
+    profile, model = build_profile(settings), settings.models[observation.model]
+    with tempfile.TemporaryDirectory() as folder:  # these requests must not enter the real ledger
+        ledger = ledger_from_url(f"sqlite:///{folder}/calibration.db")
+        await ledger.open()
+        try:
+            selector = build_puzzle_selector(model.puzzle, profile, build_precomputed_pool(settings))
+            config = build_gate_config(settings, served_model, tariff, selector)
+            config = replace(config, credit=CreditTerms(_UNBOUNDED, _UNBOUNDED))
+            runtime, ingress = build_runtime(settings, profile), build_ingress(settings, _CALLER)
+            components = single_model_components(config, upstream, ledger, runtime, ingress)
+            requests = observation.requests[:_TIMED_REQUESTS]
+            return await _own_seconds(requests, served_model.infer_path, upstream, components)
+        finally:
+            await ledger.close()
+
+
+async def sample_leaks(
+    settings: Settings, model: str, rows: Sequence[RowsToSend], progress: Progress | None = None
+) -> tuple[Leaks, ...]:
+    """The leaks of rows that are sent to the running model server, in order; raises as ``fit_model``."""
     async with _opened(settings, model) as (served_model, upstream):
-        return (await measure_rows(served_model, upstream, inputs, progress)).leaks
+        return await sample_rows(served_model, upstream, rows, progress)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from modeltoll.errors import LedgerError, ModeltollError
 from modeltoll.gateway.assembly.build import build_gateway
 from modeltoll.gateway.protocols.probe import described_inputs
-from modeltoll.gateway.setup.calibrate import read_rows
+from modeltoll.gateway.setup.honest_rows import read_rows
 from modeltoll.gateway.setup.plugin_exceptions import plugin_exceptions
 from modeltoll.gateway.setup.sample_requests import sample_request
 from modeltoll.ledger.from_url import ledger_spec, open_ledger
@@ -145,7 +145,7 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
         reason = served_model.protocol.error_text(answer)
         return _with_fault(check, f"the model server refused a sample with status {answer.status}: {reason}")
     with plugin_exceptions(served_model):
-        leaks = served_model.leaks(parsed, answer)
+        leaks = served_model.leaks(served_model.evidence(parsed, answer))
     price = None
     if check.unit_seconds is not None:
         factors = tariff.assess(leaks, np.random.default_rng(0)).factors

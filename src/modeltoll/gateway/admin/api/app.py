@@ -38,6 +38,14 @@ def endpoints(api: AdminApi) -> tuple[ApiEndpoint, ...]:
         ApiEndpoint("GET", "/account", api.get_account, schemas.AccountQuery, schemas.CallerResponse),
         ApiEndpoint("POST", "/account/reset", api.reset_account, schemas.ResetRequest, schemas.ResetResponse),
         ApiEndpoint("POST", "/account/tier", api.set_tier, schemas.TierRequest, schemas.TierResponse),
+        ApiEndpoint(
+            "POST",
+            "/account/known-honest",
+            api.set_known_honest,
+            schemas.KnownHonestRequest,
+            schemas.KnownHonestResponse,
+        ),
+        ApiEndpoint("GET", "/suspects", api.list_suspects, schemas.AccountsQuery, schemas.SuspectsResponse),
         ApiEndpoint("GET", "/keys", api.list_keys, schemas.NoParameters, schemas.KeysResponse),
         ApiEndpoint("GET", "/log", api.read_log, schemas.LogQuery, schemas.LogResponse),
     )

@@ -62,7 +62,7 @@ def openapi_document(endpoints: Sequence[ApiEndpoint], base: str) -> dict[str, A
         "info": {
             "title": "Modeltoll admin API",
             "version": __version__,
-            "description": "Reads the state, the accounts, the keys and the log of a gateway; resets accounts; changes tiers.",
+            "description": "Reads the state, the accounts, the keys and the log of a gateway; resets accounts; changes tiers; marks callers as known honest.",
         },
         "security": [{"token": []}],
         "paths": paths,

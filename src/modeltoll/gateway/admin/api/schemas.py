@@ -13,9 +13,13 @@ __all__ = [
     "AccountsQuery",
     "AccountsResponse",
     "CallerResponse",
+    "CellResponse",
     "ErrorResponse",
+    "EvidenceResponse",
     "KeyResponse",
     "KeysResponse",
+    "KnownHonestRequest",
+    "KnownHonestResponse",
     "LogLineResponse",
     "LogQuery",
     "LogResponse",
@@ -24,6 +28,8 @@ __all__ = [
     "ResetResponse",
     "SettingsResponse",
     "StatusResponse",
+    "SuspectResponse",
+    "SuspectsResponse",
     "TierRequest",
     "TierResponse",
 ]
@@ -68,6 +74,13 @@ class TierRequest(_Schema):
     tier: Name = Field(description="exempt, discounted, normal, strict, or a tier of the settings.")
 
 
+class KnownHonestRequest(_Schema):
+    """The caller whose keys are marked, and whether it is known to be honest."""
+
+    caller: Name = Field(description="A caller with keys in the key file, such as key:alice.")
+    known_honest: bool = Field(description="Mark the keys as of now, or take the mark away.")
+
+
 class LogQuery(_Schema):
     """Parameters of a page of the log."""
 
@@ -106,8 +119,46 @@ class SettingsResponse(_Schema):
     settings: dict[str, Any]
 
 
+class CellResponse(_Schema):
+    """A cell of a caller's rows: from where to where the p-value of each coordinate reaches, and the share of the rows.
+
+    ``honest``: the share under the honest law that fits the caller best. ``log_ratio``: what the cell adds to the evidence,
+    or takes away where it is below 0; ``against``: whether it speaks against the caller.
+    """
+
+    bounds: tuple[tuple[float, float], ...]
+    rows: int
+    share: float
+    honest: float
+    log_ratio: float
+    against: bool
+
+
+class EvidenceResponse(_Schema):
+    """The evidence against a caller. Logarithms are natural ones.
+
+    ``rows``: fresh rows since ``since``. ``log_evidence``: that of the latest bill, a lower bound. ``finished_log``,
+    ``carried_log``: what finished blocks and earlier tariffs add, None for nothing. ``counts``: rows in each cell.
+    ``suspected``, ``surcharge``, ``nearest_kind`` and ``cells`` are None or empty in lists, and where the account is of
+    another tariff than the one in force.
+    """
+
+    since: datetime
+    rows: int
+    log_evidence: float
+    finished_log: float | None
+    carried_log: float | None
+    counts: tuple[int, ...]
+    suspected: bool | None = None
+    surcharge: float | None = None
+    known_honest: bool | None = None
+    nearest_kind: str | None = None
+    coordinates: tuple[str, ...] = ()
+    cells: tuple[CellResponse, ...] = ()
+
+
 class AccountResponse(_Schema):
-    """The account of a caller for one model. ``counts`` (measures, bins) are p-value counts, decayed by age to now."""
+    """The account of a caller for one model."""
 
     caller: str
     model: str
@@ -118,7 +169,7 @@ class AccountResponse(_Schema):
     last_seen: datetime
     tariff: str
     leaks: tuple[float, ...]
-    counts: tuple[tuple[float, ...], ...]
+    evidence: EvidenceResponse
 
 
 class AccountsResponse(_Schema):
@@ -143,6 +194,27 @@ class CallerResponse(_Schema):
     work_seconds_today: float
 
 
+class SuspectResponse(_Schema):
+    """A suspected caller of one model. ``rows_of_evidence``: fresh rows since ``evidence_since``."""
+
+    caller: str
+    model: str
+    rows: int
+    rows_of_evidence: int
+    first_seen: datetime
+    last_seen: datetime
+    evidence_since: datetime
+    log_evidence: float
+    surcharge: float
+
+
+class SuspectsResponse(_Schema):
+    """The suspected callers among the ``considered`` accounts with the most work, the one with the most work first."""
+
+    considered: int
+    suspects: tuple[SuspectResponse, ...]
+
+
 class ResetResponse(_Schema):
     """The models for which an account was deleted."""
 
@@ -155,8 +227,15 @@ class TierResponse(_Schema):
     keys: int
 
 
+class KnownHonestResponse(_Schema):
+    """The number of keys that were changed, and the moment up to which the caller's log may become a kind."""
+
+    keys: int
+    known_honest: datetime | None
+
+
 class KeyResponse(_Schema):
-    """A key in the key file; ``identity`` is the start of its hash."""
+    """A key in the key file; ``identity`` is the start of its hash. ``known_honest``: when its caller was marked as such."""
 
     caller: str
     tier: str
@@ -164,6 +243,7 @@ class KeyResponse(_Schema):
     identity: str
     created: datetime
     expires: datetime | None
+    known_honest: datetime | None
     note: str
 
 
@@ -174,7 +254,10 @@ class KeysResponse(_Schema):
 
 
 class LogLineResponse(_Schema):
-    """A line of the log; ``who`` is the caller's hash, ``rarest`` the smallest p-value of each row."""
+    """A line of the log; ``who`` is the caller's hash, ``rarest`` the smallest p-value of each row.
+
+    ``leaks`` are of the ``measures``; ``classes`` has the predicted class of each row, and is empty without scores.
+    """
 
     line: int
     who: str
@@ -184,6 +267,8 @@ class LogLineResponse(_Schema):
     mode: str
     work_seconds: float
     suspected: bool
+    measures: tuple[str, ...]
+    classes: tuple[int, ...]
     leaks: tuple[tuple[float, ...], ...]
     rarest: tuple[float, ...]
 

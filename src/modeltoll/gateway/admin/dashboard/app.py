@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _environment() -> jinja2.Environment:
     )
     filters = (abbreviated, clock, count, decimal, grouped_count, moment, seconds, short_percent, value)
     environment.filters.update({function.__name__: function for function in filters}, query=urlencode)
-    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES)
+    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES, log_10=math.log(10.0))
     return environment
 
 
@@ -129,7 +130,7 @@ class _Pages:
             day = await asyncio.to_thread(ledger.tail.day, model.name, snapshot.measures)
             if account is None and hashed not in day.hashes and standing in (None, Standing()):
                 return self._not_found("The ledger has no such caller of this model.")
-            view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff)
+            view = await asyncio.to_thread(history, hashed, account, day, snapshot.tariff, standing)
             context = {"model": model, "view": view, "error": "", "name": name, "at": ledger.at, "standing": standing}
             return await asyncio.to_thread(self._page, "caller.html.j2", context, 200)
 
@@ -157,7 +158,9 @@ class _Pages:
         """Call it in the event loop, in which the gate updates the drift monitor."""
         drift = model.drift_state.reading() if model.drift_state else None
         at = ledger.at if ledger else self._clock()
-        return ModelSnapshot(model.name, model.tariff.measures, at, ledger, model.tariff_in_force, drift)
+        return ModelSnapshot(
+            model.name, model.tariff.measures, at, ledger, model.tariff_in_force, drift, model.long_standing_seconds
+        )
 
     async def _read(self) -> tuple[LedgerSnapshot | None, str]:
         """The snapshot, or the ledger's error."""

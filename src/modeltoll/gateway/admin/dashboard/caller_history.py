@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.gateway.admin.dashboard.callers import evidence_of, suspicion_level
-from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values, log_axis
+from modeltoll.gateway.admin.dashboard.callers import suspicion_level
+from modeltoll.gateway.admin.dashboard.charts import DashboardChart, Series, finite_values
+from modeltoll.gateway.admin.dashboard.drift import densities, density_chart, step_values
 from modeltoll.gateway.admin.dashboard.log_arrays import MODES
+from modeltoll.gateway.admin.dashboard.suspected_since import suspected_since
+from modeltoll.gateway.admin.dashboard.suspects import evidence_of
 from modeltoll.gateway.admin.dashboard.traffic import TrafficView, traffic_view
+from modeltoll.pricing.explain import explain_caller
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
-    from modeltoll.gateway.admin.dashboard.callers import SuspicionEvidence
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
+    from modeltoll.gateway.admin.dashboard.suspected_since import SuspectedSince
+    from modeltoll.gateway.admin.dashboard.suspects import SuspicionEvidence
     from modeltoll.pricing.conformal_tariff import ConformalTariff
+    from modeltoll.pricing.explanations import CallerExplanation
     from modeltoll.records import Account
 
 __all__ = ["History", "HistoryRow", "history"]
@@ -45,30 +52,43 @@ class History:
     """The history of one caller. ``requests`` are the latest requests of the day, newest first.
 
     ``leaks`` are charts, one per measure, of the total leak since the start of the day beside the band of honest callers;
-    ``rarity`` are charts, one per measure, of the p-values counted in the account.
+    ``rarity`` are charts, one per coordinate of the cells, of the p-values counted in the account. ``explanation``: what the
+    evidence consists of; None where the account is of another tariff. ``since``: since when it is suspected, by the log.
     """
 
     hash: str
     account: Account | None
     evidence: SuspicionEvidence | None
+    explanation: CallerExplanation | None
+    since: SuspectedSince | None
     traffic: TrafficView
     leaks: tuple[DashboardChart, ...]
     rarity: tuple[DashboardChart, ...]
     requests: tuple[HistoryRow, ...]
 
 
-def history(hashed: str, account: Account | None, day: DayLog, tariff: ConformalTariff | None) -> History:
-    """The history of the caller with this hash in the log, and this account, if the ledger has one."""
+def history(
+    hashed: str, account: Account | None, day: DayLog, tariff: ConformalTariff | None, standing: Standing | None = None
+) -> History:
+    """The history of the caller with this hash in the log, and this account, if the ledger has one.
+
+    ``standing``: what the caller has paid, where that is known.
+    """
     index = day.hashes.index(hashed) if hashed in day.hashes else -1
     log = day.select(day.callers == index)
+    if tariff is not None:
+        log = log.priced(tariff, tariff.assess(log.leak_record, np.random.default_rng(0)))
     current = account if account and tariff and account.tariff == tariff.identity else None
+    explanation = explain_caller(tariff, current, standing or Standing(), hashed) if tariff and current else None
     return History(
         hash=hashed,
         account=account,
-        evidence=evidence_of(account, tariff) if account and tariff else None,
+        evidence=evidence_of(account, tariff, hashed) if account and tariff else None,
+        explanation=explanation,
+        since=suspected_since(day).get(hashed),
         traffic=traffic_view(log),
         leaks=_leaks(log, tariff) if tariff and len(log.leaks) else (),
-        rarity=_rarity(current, tariff) if tariff and current else (),
+        rarity=_rarity(explanation, current, tariff) if tariff and current and explanation else (),
         requests=_latest_requests(log),
     )
 
@@ -102,31 +122,19 @@ def _leaks(log: DayLog, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
     return tuple(charts)
 
 
-def _rarity(account: Account, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
-    """The account's histogram of p-values, relative to the calibration's."""
-    edges = np.array(tariff.suspicion.edges)
-    ends = log_axis(tariff.suspicion.edges)
+def _rarity(explanation: CallerExplanation, account: Account, tariff: ConformalTariff) -> tuple[DashboardChart, ...]:
+    """The p-values of the account's rows, relative to the calibration's, beside those of the honest law that fits best."""
+    counts = np.array(account.evidence.counts, np.float64)
+    enough = counts.sum() >= _MIN_ROWS
+    seen = densities(tariff, counts / counts.sum() if enough else np.full(len(counts), np.nan))
+    calibrated = densities(tariff, tariff.suspicion.laws.laws[0])
     charts = []
-    for measure, counts in zip(tariff.measures, account.counts, strict=True):
-        rows = sum(counts)
-        densities = (
-            np.array(counts) / max(rows, 1e-300) / np.diff(edges) if rows >= _MIN_ROWS else np.full(len(counts), np.nan)
-        )
+    for index, (measure, edges) in enumerate(zip(explanation.coordinates, tariff.cells.edges, strict=True)):
         series = (
-            Series("this caller", finite_values([*densities, densities[-1]]), "thief", "edge"),
-            Series("calibration", (1.0,) * len(edges), "soft", "dashes"),
+            Series("this caller", step_values(seen[index]), "thief", "edge"),
+            Series("calibration", step_values(calibrated[index]), "soft", "dashes"),
         )
-        chart = DashboardChart(
-            f"p-values of the caller's rows: {measure}",
-            "p-value: share of honest rows that leak as much",
-            "relative density",
-            ends,
-            series,
-            x_kind="share",
-            y_kind="units",
-            x_log=True,
-        )
-        charts.append(chart)
+        charts.append(density_chart(f"p-values of the caller's rows: {measure}", edges, series))
     return tuple(charts)
 
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerSnapshot
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
+    from modeltoll.gateway.admin.dashboard.suspects import Finding, SuspicionEvidence
     from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.records import Account, Floats
 
@@ -20,9 +23,7 @@ __all__ = [
     "SORTS",
     "CallerRow",
     "LeakBand",
-    "SuspicionEvidence",
     "caller_rows",
-    "evidence_of",
     "suspicion_level",
 ]
 
@@ -30,7 +31,6 @@ BAND_SIGMAS = 1.96  # half width of the band in standard errors: 95 % of honest 
 SORTS = ("work", "evidence", "rows")
 MAX_CALLERS = 200  # rows of the table, at most
 _AXIS_MEANS = 3.0  # length of a band's axis, in honest means
-_LOG_10 = math.log(10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +47,6 @@ class LeakBand:
     leak_at: float
     low_at: float
     high_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class SuspicionEvidence:
-    """The evidence against a caller and the threshold of suspicion, as decimal logarithms, and the surcharge."""
-
-    power: float
-    threshold: float
-    surcharge: float
-
-    @property
-    def suspected(self) -> bool:
-        """Whether the evidence has reached the threshold."""
-        return self.surcharge > 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +69,6 @@ class CallerRow:
     suspected_today: bool
     evidence: SuspicionEvidence | None
     bands: tuple[LeakBand, ...]
-
-
-def evidence_of(account: Account, tariff: ConformalTariff) -> SuspicionEvidence | None:
-    """The evidence in an account whose counts are decayed to now; None if they belong to another tariff."""
-    if account.tariff != tariff.identity:
-        return None
-    suspicion = tariff.suspicion
-    log_evidence = suspicion.log_evidence_of(account.counts)
-    surcharge = float(suspicion.surcharge_at(log_evidence))
-    return SuspicionEvidence(log_evidence / _LOG_10, -math.log10(suspicion.terms.alpha), surcharge)
 
 
 def suspicion_level(tariff: ConformalTariff, rows: Floats) -> tuple[Floats, Floats, Floats]:
@@ -133,9 +109,17 @@ def _day_totals(day: DayLog) -> dict[str, _DayTotals]:
 
 
 def caller_rows(
-    snapshot: LedgerSnapshot, day: DayLog, tariff: ConformalTariff | None, sort: str, limit: int | None
+    snapshot: LedgerSnapshot,
+    day: DayLog,
+    tariff: ConformalTariff | None,
+    found: Mapping[str, Finding],
+    sort: str,
+    limit: int | None,
 ) -> tuple[tuple[CallerRow, ...], int]:
-    """The first ``limit`` callers (None: 200), sorted by one of ``SORTS``, and the number of all known callers."""
+    """The first ``limit`` callers (None: 200), sorted by one of ``SORTS``, and the number of all known callers.
+
+    ``found``: what the tariff concludes from the accounts, by hash.
+    """
     totals = _day_totals(day)
     accounts = {
         hashed: account
@@ -143,7 +127,7 @@ def caller_rows(
         if account.model == day.model
     }
     rows_found = [
-        _caller_row(hashed, accounts.get(hashed), totals.get(hashed, _DayTotals()), tariff)
+        _caller_row(hashed, accounts.get(hashed), totals.get(hashed, _DayTotals()), found.get(hashed))
         for hashed in accounts.keys() | totals.keys()
     ]
     rows_found.sort(key=lambda each: (*_sort_key(each, sort), each.hash))
@@ -158,7 +142,7 @@ def _sort_key(row: CallerRow, sort: str) -> tuple[float, ...]:
     return -key, -row.work, -row.rows
 
 
-def _caller_row(hashed: str, account: Account | None, totals: _DayTotals, tariff: ConformalTariff | None) -> CallerRow:
+def _caller_row(hashed: str, account: Account | None, totals: _DayTotals, finding: Finding | None) -> CallerRow:
     return CallerRow(
         hash=hashed,
         name=account.caller.name if account else None,
@@ -168,7 +152,7 @@ def _caller_row(hashed: str, account: Account | None, totals: _DayTotals, tariff
         day_rows=totals.rows,
         day_work=totals.work,
         suspected_today=totals.suspected,
-        evidence=evidence_of(account, tariff) if account and tariff else None,
+        evidence=finding.evidence if finding else None,
         bands=(),
     )
 

@@ -32,13 +32,13 @@ _PAUSE_FACTOR = (
 class LedgerReads(LogReads, Protocol):
     """The methods of ``Ledger`` that the dashboard calls."""
 
-    async def account(self, caller: Caller, model: str, at: float) -> Account | None:
-        """One account with its counts decayed to the time ``at``, or None."""
+    async def account(self, caller: Caller, model: str) -> Account | None:
+        """One account, or None."""
 
     async def standing(self, caller: Caller) -> Standing:
         """What the caller owes and has paid, over all models."""
 
-    async def largest(self, limit: int, at: float) -> Sequence[Account]:
+    async def largest(self, limit: int) -> Sequence[Account]:
         """The accounts of callers with the most work issued, largest first."""
 
     def logged_as(self, caller: Caller) -> str:
@@ -94,7 +94,7 @@ class LedgerReader:
     async def account(self, caller: Caller, model: str) -> Account | None:
         """One account as it is now. Raises as ``read`` does, and ``ValueError`` for an invalid name."""
         async with self._lock:
-            return await self._with_timeout(self._ledger.account(caller, model, self._clock()))
+            return await self._with_timeout(self._ledger.account(caller, model))
 
     async def standing(self, caller: Caller) -> Standing:
         """What the caller owes and has paid, as it is now. Raises as ``read`` does."""
@@ -109,7 +109,7 @@ class LedgerReader:
         tail = await self._tail_reader.tail(now)
         if not 0.0 <= now - self._accounts_at < self._pause:
             start = self._timer()
-            self._accounts = tuple(await self._ledger.largest(MAX_ACCOUNTS, now))
+            self._accounts = tuple(await self._ledger.largest(MAX_ACCOUNTS))
             self._accounts_at, self._pause = now, _PAUSE_FACTOR * (self._timer() - start)
         hashes = tuple([self.logged_as(account.caller) for account in self._accounts])
         return LedgerSnapshot(now, tail, self._accounts, hashes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from modeltoll.gateway.admin.dashboard.log_arrays import DAY, LogTail, pages_of
+from modeltoll.gateway.admin.dashboard.suspected_since import SuspicionMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ class LogTailReader:
         self._after: int | None = None  # the number of the last line that was read
         self._dropped_until = -math.inf  # time of the newest line that was dropped
         self._lines = self._rows = 0
+        self._memory = SuspicionMemory()
         self._page_size = 1  # lines of the next page
 
     async def tail(self, now: float) -> LogTail:
@@ -56,7 +58,9 @@ class LogTailReader:
         while self._pages and self._pages[0].at[-1] < since:
             self._drop_oldest()
         complete = self._dropped_until < since
-        return LogTail(tuple(self._pages), since if complete else self._dropped_until, now, complete)
+        return LogTail(
+            tuple(self._pages), since if complete else self._dropped_until, now, complete, self._memory.state
+        )
 
     async def _read_new_lines(self, after: int) -> bool:
         """Read the new lines; False if they are more than may be kept."""
@@ -87,6 +91,7 @@ class LogTailReader:
 
     def _drop_oldest(self) -> LogPage:
         page = self._pages.popleft()
+        self._memory.drop(page)
         self._lines -= len(page.at)
         self._rows -= len(page.rarest)
         return page
@@ -96,6 +101,7 @@ class LogTailReader:
         if there are too many lines."""
         self._after = None  # an interrupted search is repeated
         self._pages.clear()
+        self._memory.clear()
         self._dropped_until, self._lines, self._rows, self._page_size = -math.inf, 0, 0, 1
         first = await self._first_line_after(0)
         if first is None:

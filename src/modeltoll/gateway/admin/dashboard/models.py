@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.pricing.tariff import Tariff
 
-__all__ = ["DashboardModel", "DriftState"]
+__all__ = ["LONG_STANDING_SECONDS", "DashboardModel", "DriftState"]
+
+LONG_STANDING_SECONDS = 30 * 86_400.0  # by default
 
 
 class DriftState(Protocol):
@@ -26,12 +28,16 @@ class DriftState(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DashboardModel:
-    """One model: its name, its mode (``enforce`` or ``shadow``), its tariff, and its drift monitor, if it has one."""
+    """One model: its name, its mode (``enforce`` or ``shadow``), its tariff, and its drift monitor, if it has one.
+
+    ``long_standing_seconds``: how long a caller with a key has been known until its suspicion is an alarm.
+    """
 
     name: str
     mode: str
     tariff: Tariff
     drift_state: DriftState | None = None
+    long_standing_seconds: float = LONG_STANDING_SECONDS
 
     @property
     def tariff_in_force(self) -> ConformalTariff | None:

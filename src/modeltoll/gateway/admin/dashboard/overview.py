@@ -12,20 +12,27 @@ from modeltoll.errors import CalibrationError
 from modeltoll.gateway.admin.dashboard.callers import SORTS, caller_rows
 from modeltoll.gateway.admin.dashboard.drift import drift_view
 from modeltoll.gateway.admin.dashboard.honest_waits import honest_waits
+from modeltoll.gateway.admin.dashboard.kinds import kinds_view
 from modeltoll.gateway.admin.dashboard.log_arrays import LogTail
+from modeltoll.gateway.admin.dashboard.models import LONG_STANDING_SECONDS
 from modeltoll.gateway.admin.dashboard.price_curve import price_curve
+from modeltoll.gateway.admin.dashboard.suspects import findings, suspects
 from modeltoll.gateway.admin.dashboard.traffic import traffic_view
-from modeltoll.gateway.admin.dashboard.what_if import compare, fields_of, other_settings
+from modeltoll.gateway.admin.dashboard.what_if import compare
+from modeltoll.gateway.admin.dashboard.what_if_form import fields_of, other_settings
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.callers import CallerRow
     from modeltoll.gateway.admin.dashboard.drift import DriftView
     from modeltoll.gateway.admin.dashboard.honest_waits import HonestWaits
+    from modeltoll.gateway.admin.dashboard.kinds import KindsView
     from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerSnapshot
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
     from modeltoll.gateway.admin.dashboard.price_curve import PriceCurve
+    from modeltoll.gateway.admin.dashboard.suspects import SuspectList
     from modeltoll.gateway.admin.dashboard.traffic import TrafficView
-    from modeltoll.gateway.admin.dashboard.what_if import WhatIfComparison, WhatIfField
+    from modeltoll.gateway.admin.dashboard.what_if import WhatIfComparison
+    from modeltoll.gateway.admin.dashboard.what_if_form import WhatIfField
     from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.pricing.drift import DriftReading
     from modeltoll.records import Assessment
@@ -56,7 +63,7 @@ class ModelSnapshot:
     """What is known of a model at the time ``at`` (seconds since the epoch).
 
     ``ledger`` is None if the ledger does not answer, ``tariff`` if the model has no conformal tariff, ``drift`` if it has
-    no drift monitor.
+    no drift monitor. ``long_standing_seconds``: after which a caller is of long standing.
     """
 
     model: str
@@ -65,6 +72,7 @@ class ModelSnapshot:
     ledger: LedgerSnapshot | None
     tariff: ConformalTariff | None
     drift: DriftReading | None
+    long_standing_seconds: float = LONG_STANDING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,8 @@ class Overview:
     traffic: TrafficView | None
     callers: tuple[CallerRow, ...]
     caller_count: int
+    suspects: SuspectList | None = None
+    kinds: KindsView | None = None
     waits: HonestWaits | None = None
     curve: PriceCurve | None = None
     drift: DriftView | None = None
@@ -93,8 +103,12 @@ def overview(snapshot: ModelSnapshot, options: ViewOptions) -> Overview:
     ledger, tariff = snapshot.ledger, snapshot.tariff
     tail = ledger.tail if ledger else LogTail((), snapshot.at, snapshot.at, complete=True)
     day = tail.day(snapshot.model, snapshot.measures)
+    assessment = None if tariff is None else _assess(day, tariff)
+    if tariff is not None and assessment is not None:
+        day = day.priced(tariff, assessment)
     limit = None if options.all_callers else FEW_CALLERS
-    callers, caller_count = caller_rows(ledger, day, tariff, options.sort, limit) if ledger else ((), 0)
+    found = findings(ledger, snapshot.model, tariff) if ledger else {}
+    callers, caller_count = caller_rows(ledger, day, tariff, found, options.sort, limit) if ledger else ((), 0)
     view = Overview(
         complete=tail.complete,
         since=tail.since,
@@ -102,34 +116,29 @@ def overview(snapshot: ModelSnapshot, options: ViewOptions) -> Overview:
         callers=callers,
         caller_count=caller_count,
     )
-    return _with_prices(view, snapshot, day, tariff, options) if tariff else view
-
-
-def _with_prices(
-    view: Overview, snapshot: ModelSnapshot, day: DayLog, tariff: ConformalTariff, options: ViewOptions
-) -> Overview:
-    """The overview with the panels that need a tariff."""
-    assessment = _assess(day, tariff)
-    other, error = None, ""
-    try:
-        other = other_settings(tariff, options.settings)
-    except CalibrationError as invalid:
-        error = str(invalid)
-    view = replace(
-        view,
-        curve=price_curve(tariff),
-        drift=drift_view(day, tariff, assessment, snapshot.drift) if snapshot.drift else None,
-        fields=fields_of(tariff.calibration, options.settings),
-        error=error,
-    )
-    if snapshot.ledger is None:
+    if tariff is None or assessment is None:
         return view
-    other_assessed = (other, _assess(day, other)) if other else None
+    other, error = _other(tariff, options.settings)
+    view = replace(view, curve=price_curve(tariff), fields=fields_of(tariff.calibration, options.settings), error=error)
+    if snapshot.drift:
+        view = replace(view, drift=drift_view(day, tariff, assessment, snapshot.drift))
+    if ledger is None:
+        return view
     return replace(
         view,
+        suspects=suspects(found, day, tariff, snapshot.long_standing_seconds),
+        kinds=kinds_view(found, day, tariff, assessment, snapshot.drift),
         waits=honest_waits(day, tariff, assessment),
-        comparison=compare(day, tariff, assessment, other_assessed),
+        comparison=compare(day, found, tariff, assessment, None if other is None else (other, _assess(day, other))),
     )
+
+
+def _other(tariff: ConformalTariff, settings: Mapping[str, str]) -> tuple[ConformalTariff | None, str]:
+    """The tariff of the what-if form, None where it changes nothing or is invalid, and the reason why it is."""
+    try:
+        return other_settings(tariff, settings), ""
+    except CalibrationError as invalid:
+        return None, str(invalid)
 
 
 def _assess(day: DayLog, tariff: ConformalTariff) -> Assessment:

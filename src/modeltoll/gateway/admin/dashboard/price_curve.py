@@ -20,7 +20,7 @@ _SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
 
 @dataclass(frozen=True, slots=True)
 class PriceCurveLine:
-    """The price of a row with p-value ``share``, in reference seconds; ``suspected`` is the price with the full surcharge.
+    """The price of a row with p-value ``share`` among every kind, in reference seconds; ``suspected``: with the full surcharge.
 
     ``leaks`` are the leaks, one per measure, that this share of honest rows reaches.
     """
@@ -57,9 +57,13 @@ def price_curve(tariff: ConformalTariff) -> PriceCurve:
         return tariff.unit_seconds * tariff.factor_at(share)
 
     def suspected(share: float) -> float:
-        return seconds(share) * (terms.maximum if share < terms.rare_below else 1.0)
+        """The price of a row of a suspected caller, as far as its clean p-value decides."""
+        if share >= terms.rare_below:
+            return seconds(share)
+        return max(seconds(share), tariff.unit_seconds) * terms.maximum
 
-    edges = np.concatenate(tariff.price_bins.bounds(tariff.price_bins.starts))
+    edges = tariff.row_prices.price_bins.edges
+    edges = edges[edges >= smallest]
     shares = np.unique(np.concatenate([np.geomspace(smallest, 1.0, _CHART_POINTS), edges])).tolist()
     table_shares = sorted({share for share in _SHARES if share > smallest} | {smallest}, reverse=True)
     lines = tuple(

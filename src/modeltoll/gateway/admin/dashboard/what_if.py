@@ -1,46 +1,34 @@
-"""Replays the log of the last day under other settings, and compares what it costs."""
+"""Replays the log of the last day under other settings: what it costs, and who would be freed or caught."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modeltoll.errors import CalibrationError
 from modeltoll.gateway.admin.dashboard.honest_waits import SHARES, quantile, row_waits
-from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.records import Assessment
+from modeltoll.records import Assessment, Leaks
 
 if TYPE_CHECKING:
     from modeltoll.gateway.admin.dashboard.log_arrays import DayLog
-    from modeltoll.pricing.calibration import Calibration
+    from modeltoll.gateway.admin.dashboard.suspects import Finding
+    from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.records import Bools, Floats, Integers
 
-__all__ = ["FIELDS", "ReplayCost", "WhatIfComparison", "WhatIfField", "compare", "fields_of", "other_settings"]
+__all__ = ["ReplayCost", "WhatIfComparison", "WhoChanges", "compare"]
 
-_WEIGHT = "weight_"
-
-
-@dataclass(frozen=True, slots=True)
-class WhatIfField:
-    """One field of the form: name, label, hint, and value as text."""
-
-    name: str
-    label: str
-    hint: str
-    value: str
+_MAX_NAMES = 100  # of callers who are listed
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayCost:
     """What the day cost under one set of settings, in reference seconds, without new-account tolls.
 
-    Suspects are callers who are suspected in the log or by the settings in force; honest callers are all others.
-    ``waits`` are the honest rows' waits at the shares of ``SHARES``, None without rows. ``false_alarms`` is the number of
-    honest callers, ``detected`` the number of suspects, whom these settings suspect.
+    Suspects are callers who are suspected in the log, by their account, or by the settings in force; all others are the
+    rest. ``waits`` are the waits of the rest's rows at the shares of ``SHARES``, None without rows. ``false_alarms``: the
+    number of the rest, ``detected`` that of suspects, whom these settings suspect.
     """
 
     name: str
@@ -54,118 +42,83 @@ class ReplayCost:
 
 
 @dataclass(frozen=True, slots=True)
+class WhoChanges:
+    """A caller whom one of two settings suspects. ``name``: of its account, None where that is not known.
+
+    ``before``, ``after``: whether the settings in force and the others suspect it. ``mean_before``, ``mean_after``: the mean
+    price of its rows of the day in reference seconds, replayed; None without rows. ``from_account``: judged by all the
+    evidence in its account, and not only by the rows of the day.
+    """
+
+    hash: str
+    name: str | None
+    before: bool
+    after: bool
+    mean_before: float | None
+    mean_after: float | None
+    from_account: bool
+
+    @property
+    def freed(self) -> bool:
+        """Whether only the settings in force suspect it."""
+        return self.before and not self.after
+
+    @property
+    def caught(self) -> bool:
+        """Whether only the other settings suspect it."""
+        return self.after and not self.before
+
+
+@dataclass(frozen=True, slots=True)
 class WhatIfComparison:
-    """The costs as charged, replayed with the settings in force, and replayed with the other settings, if any."""
+    """The costs as charged, replayed with the settings in force, and replayed with the other settings, if any.
+
+    ``who``: the callers whom either settings suspect, those who would be freed or caught first; without others, those whom
+    the settings in force suspect.
+    """
 
     honest_callers: int
     honest_rows: int
     suspects: int
     suspect_rows: int
     costs: tuple[ReplayCost, ...]
+    who: tuple[WhoChanges, ...]
 
 
-FIELDS = {
-    "g": ("g", "exponent of the price, 0 to 1"),
-    "unit_ms": ("unit, ms", "work of an average honest row"),
-    "alpha": ("alpha", "probability that an honest caller is ever suspected"),
-    "rho": ("rho", "tolerance for drift, 0 or more"),
-    "maximum": ("highest surcharge", "factor, 1 or more"),
-}
+@dataclass(frozen=True, slots=True, eq=False)
+class _Replay:
+    """A replay of the paying rows: ``work`` (rows,) and whether the row's caller is suspected at that row, (rows,)."""
 
-
-def _current_values(calibration: Calibration) -> dict[str, float]:
-    terms = calibration.suspicion
-    values = {
-        "g": calibration.g,
-        "unit_ms": 1000.0 * calibration.unit_seconds,
-        "alpha": terms.alpha,
-        "rho": terms.rho,
-        "maximum": terms.maximum,
-    }
-    weights = calibration.weights if len(calibration.measures) > 1 else ()
-    return values | {f"{_WEIGHT}{index}": weight for index, weight in enumerate(weights)}
-
-
-def fields_of(calibration: Calibration, query: Mapping[str, str]) -> tuple[WhatIfField, ...]:
-    """The fields of the form, with the values of the query or else those in force."""
-    fields = []
-    for name, value in _current_values(calibration).items():
-        if name in FIELDS:
-            label, hint = FIELDS[name]
-        else:
-            label, hint = (
-                f"weight of {calibration.measures[int(name.removeprefix(_WEIGHT))]}",
-                "weights are scaled to a sum of 1",
-            )
-        fields.append(WhatIfField(name, label, hint, query.get(name, "").strip()[:24] or f"{value:.6g}"))
-    return tuple(fields)
-
-
-def other_settings(tariff: ConformalTariff, query: Mapping[str, str]) -> ConformalTariff | None:
-    """The tariff with the values of the form's query; None if they change nothing. Weights are scaled to a sum of 1.
-
-    Raises:
-        CalibrationError: a value is not a number, or out of range; the message may be shown.
-    """
-    calibration, values = tariff.calibration, _current_values(tariff.calibration)
-    changed = {name: query[name].strip()[:24] for name in values if query.get(name, "").strip()}
-    changed = {name: text for name, text in changed.items() if text != f"{values[name]:.6g}"}
-    if not changed:
-        return None
-    for name, text in changed.items():
-        values[name] = _number(name, text)
-    weights = [value for name, value in values.items() if name.startswith(_WEIGHT)] or [1.0]
-    if min(weights) < 0.0 or not 0.0 < math.fsum(weights) < math.inf:
-        raise CalibrationError("weights must be 0 or more, and not all of them 0")
-    suspicion = replace(calibration.suspicion, alpha=values["alpha"], rho=values["rho"], maximum=values["maximum"])
-    other = replace(
-        calibration,
-        g=values["g"],
-        unit_seconds=values["unit_ms"] / 1000.0,
-        suspicion=suspicion,
-        weights=tuple(weight / math.fsum(weights) for weight in weights),
-        report=None,
-    )
-    return ConformalTariff(other)
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        label = FIELDS[name][0] if name in FIELDS else "a weight"
-        raise CalibrationError(f"{label}: {text!r} is not a number")
-    return number
+    tariff: ConformalTariff
+    work: Floats
+    suspected: Bools
 
 
 def compare(
-    day: DayLog, tariff: ConformalTariff, assessment: Assessment, other: tuple[ConformalTariff, Assessment] | None
+    day: DayLog,
+    found: Mapping[str, Finding],
+    tariff: ConformalTariff,
+    assessment: Assessment,
+    other: tuple[ConformalTariff, Assessment] | None,
 ) -> WhatIfComparison:
     """Costs of the day under the settings in force, and under others, each with its assessment of the day's rows.
 
-    Exempt callers are left out. Every caller is replayed as new at the start of the day, without markup, discount and
-    groups; a row with the same leaks as an earlier row of the same caller counts as a repetition.
+    ``found``: what the settings in force conclude from the accounts, by hash. Exempt callers are left out. Every caller is
+    replayed as new at the start of the day, without markup, discount and groups; a row with the same leaks as an earlier row
+    of the same caller counts as a repetition.
     """
     paying, count = day.rows_of(~day.exempt), len(day.hashes)
-    callers, first_occurrences = day.callers[day.row_lines][paying], _first_occurrences(day)[paying]
-    logged_suspicion = day.rows_of(day.suspected)[paying]
-    seconds, suspected = _replayed(tariff, _assessment_of(assessment, paying), callers, first_occurrences)
-    suspects = _any_of(logged_suspicion | suspected, callers, count)
-    columns = [
-        ("as charged", row_waits(day, tariff, assessment)[paying], logged_suspicion),
-        ("replayed, settings in force", seconds, suspected),
-    ]
-    if other is not None:
-        columns.append(
-            (
-                "replayed, these settings",
-                *_replayed(other[0], _assessment_of(other[1], paying), callers, first_occurrences),
-            )
-        )
-    suspect_rows = suspects[callers]
+    callers = day.callers[day.row_lines][paying]
+    logged = day.rows_of(day.suspected)[paying]
+    settings = [(tariff, assessment)] if other is None else [(tariff, assessment), other]
+    replays = [_replayed(each, rated, day, paying) for each, rated in settings]
+    by_account = np.array([hashed in found and found[hashed].evidence.suspected for hashed in day.hashes], np.bool_)
     present = _any_of(np.ones(len(callers), np.bool_), callers, count)
+    suspects = _any_of(logged | replays[0].suspected, callers, count) | (by_account & present)
+    suspect_rows = suspects[callers]
+    columns = [("as charged", row_waits(day, tariff, assessment)[paying], logged)]
+    names = ("replayed, settings in force", "replayed, these settings")
+    columns += [(name, each.work, each.suspected) for name, each in zip(names, replays, strict=False)]
     return WhatIfComparison(
         honest_callers=int((present & ~suspects).sum()),
         honest_rows=int((~suspect_rows).sum()),
@@ -175,11 +128,59 @@ def compare(
             _replay_cost(name, work, _any_of(suspected_rows, callers, count), suspects, suspect_rows)
             for name, work, suspected_rows in columns
         ),
+        who=_who_changes(day, found, replays, callers),
     )
 
 
-def _assessment_of(assessment: Assessment, rows: Bools) -> Assessment:
-    return Assessment(assessment.factors[rows], assessment.rarest[rows], assessment.bins[rows])
+def _who_changes(
+    day: DayLog, found: Mapping[str, Finding], replays: list[_Replay], callers: Integers
+) -> tuple[WhoChanges, ...]:
+    """The callers whom one of the settings suspects, by the evidence in their account, or without one by the replay."""
+    count, places = len(day.hashes), {hashed: place for place, hashed in enumerate(day.hashes)}
+    rows = np.bincount(callers, minlength=count)
+    works = [np.bincount(callers, each.work, count) for each in replays]
+    at_day = [_any_of(each.suspected, callers, count) for each in replays]
+    tariffs = [each.tariff for each in replays]
+    changes = []
+    for hashed in found.keys() | places.keys():
+        place, finding = places.get(hashed), found.get(hashed)
+        if finding is not None:
+            judged = [finding.evidence.suspected, *(_suspects(each, finding, hashed) for each in tariffs[1:])]
+        else:
+            judged = [bool(each[places[hashed]]) for each in at_day]
+        if not any(judged):
+            continue
+        seen = place is not None and rows[place] > 0
+        means = [float(each[place] / rows[place]) if seen else None for each in works]
+        name = None if finding is None else finding.account.caller.name
+        changes.append(WhoChanges(hashed, name, judged[0], judged[-1], means[0], means[-1], finding is not None))
+    changes.sort(key=lambda each: (each.before == each.after, each.before, each.name or each.hash))
+    return tuple(changes[:_MAX_NAMES])
+
+
+def _suspects(tariff: ConformalTariff, finding: Finding, hashed: str) -> bool:
+    """Whether other settings suspect a caller by the evidence in its account; blocks that were added before stay as they are."""
+    return tariff.suspicion.verdict(finding.account, tariff.own_kind(hashed)).suspected
+
+
+def _replayed(tariff: ConformalTariff, assessment: Assessment, day: DayLog, paying: Bools) -> _Replay:
+    """The paying rows of the day priced by a tariff, with suspicion from the start of the day on."""
+    leaks = Leaks(day.measures, day.leaks[paying], None if not len(day.classes) else day.classes[paying])
+    some = Assessment(assessment.factors[paying], assessment.rarest[paying], assessment.cells[paying], leaks)
+    callers, fresh = day.callers[day.row_lines][paying], _first_occurrences(day)[paying]
+    log_evidence, frequent = np.zeros(len(callers)), np.zeros(len(callers), np.bool_)
+    own = {place: tariff.own_kind(hashed) for place, hashed in enumerate(day.hashes)}
+    known = {place: kind for place, kind in own.items() if kind is not None}
+    for kind, rows in [
+        (None, ~np.isin(callers, list(known))),
+        *((kind, callers == place) for place, kind in known.items()),
+    ]:
+        if rows.any():
+            running = tariff.suspicion.running(some.cells[rows], callers[rows], fresh[rows], kind)
+            log_evidence[rows], frequent[rows] = running.log_evidence, running.frequent
+    surcharge = tariff.suspicion.surcharge_at(log_evidence)
+    units = tariff.row_units(some, surcharge, frequent, clean=day.clean[paying])
+    return _Replay(tariff, tariff.unit_seconds * units, surcharge > 1.0)
 
 
 def _first_occurrences(day: DayLog) -> Bools:
@@ -189,16 +190,6 @@ def _first_occurrences(day: DayLog) -> Bools:
     first_occurrences = np.ones(len(order), np.bool_)
     first_occurrences[order[1:]] = np.any([key[order[1:]] != key[order[:-1]] for key in keys], axis=0)
     return first_occurrences
-
-
-def _replayed(
-    tariff: ConformalTariff, assessment: Assessment, callers: Integers, first_occurrences: Bools
-) -> tuple[Floats, Bools]:
-    """The work of each row, and whether its caller is suspected at that row, both (rows,)."""
-    suspicion = tariff.suspicion
-    surcharge = suspicion.surcharge_at(suspicion.running_log_evidence(assessment.bins, callers, first_occurrences))
-    units = assessment.factors * tariff.multipliers(assessment, surcharge)
-    return tariff.calibration.unit_seconds * units, surcharge > 1.0
 
 
 def _any_of(marks: Bools, callers: Integers, count: int) -> Bools:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import SplitResult, unquote
 
 from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.evidence_records import EvidenceUpdate
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.registry import LedgerSpec
 from modeltoll.records import Caller, LogEntry
@@ -20,19 +22,25 @@ class JournalLedger(MemoryLedger):
     path = Path()
 
     @classmethod
-    def from_url(cls, url: SplitResult, *, half_life: float, create: bool = True) -> Self:
+    def from_url(cls, url: SplitResult, *, period: float, create: bool = True) -> Self:
         """The ledger that a URL names; ``create=False`` asks for one that is there already, which memory never is."""
         if url.netloc or not url.path.strip("/"):
             raise SettingsError(["ledger: write journal:///path/of/the/file.csv"])
         if not create:
             raise SettingsError(["ledger: the memory of another process cannot be looked into"])
-        ledger = cls(half_life=half_life)
+        ledger = cls(period=period)
         ledger.path = Path(unquote(url.path))
         return ledger
 
-    async def bill(self, caller: Caller, entry: LogEntry, adjustment: Adjustment | None = None) -> None:
+    async def bill(
+        self,
+        caller: Caller,
+        entry: LogEntry,
+        adjustment: Adjustment | None = None,
+        updates: Sequence[EvidenceUpdate] = (),
+    ) -> None:
         """As the memory ledger's, and a line in the journal."""
-        await super().bill(caller, entry, adjustment)
+        await super().bill(caller, entry, adjustment, updates)
         line = f"{entry.at:.3f},{self.logged_as(caller)},{entry.model},{entry.rows},{entry.work.seconds:.6f}\n"
         try:
             with self.path.open("a", encoding="utf-8") as journal:

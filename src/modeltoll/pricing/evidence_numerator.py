@@ -1,0 +1,74 @@
+"""What the evidence expects of a caller who is not honest: a fixed mixture of laws over the cells.
+
+The likelihood of the counts, averaged over the mixture, is the numerator of the evidence. Any mixture keeps the promise to
+honest callers; a good one finds thieves early. Half of the weight is on two Dirichlet distributions, one about the laws of
+the kinds and one about the rare cells; half on the laws of known strangers, each pure and thinned by all traffic, as of a
+thief who hides stolen rows among honest ones.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from modeltoll.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modeltoll.pricing.kinds import FittedStranger
+    from modeltoll.records import Floats
+
+__all__ = ["EvidenceNumerator"]
+
+_THINNED = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)  # shares of the stranger's rows
+_SMOOTHING = 0.02  # weight of the kinds' mean law in a stranger's law, per row of the stranger
+_HONEST_ROWS, _RARE_ROWS, _LEAST_ROWS = 6.0, 2.0, 0.02  # of the priors, in rows; the last in each cell
+
+
+class EvidenceNumerator:
+    """``laws`` (kinds, cells): those of the kinds, all traffic first. ``shape``: the number of bins of each coordinate.
+
+    Raises:
+        CalibrationError: a stranger has no rows or other cells.
+    """
+
+    def __init__(self, laws: Floats, shape: Sequence[int], strangers: Sequence[FittedStranger] = ()) -> None:
+        mean = laws.mean(axis=0) / laws.mean(axis=0).sum()
+        rarity = reduce(np.multiply.outer, [1.0 / np.arange(1, bins + 1) for bins in shape]).ravel()
+        priors = [_HONEST_ROWS * mean, _RARE_ROWS * rarity / rarity.sum()]
+        self._priors: Floats = np.array(priors)[:, None, :] + _LEAST_ROWS
+        self._totals = self._priors.sum(axis=2)
+        self._constants: Floats = gammaln(self._totals) - gammaln(self._priors).sum(axis=2)
+        self._log_strangers = self._thinned(mean, laws[0] / laws[0].sum(), strangers)
+
+    @staticmethod
+    def _thinned(mean: Floats, everything: Floats, strangers: Sequence[FittedStranger]) -> Floats | None:
+        """Logarithms of the strangers' laws, (cells, strangers * 5)."""
+        for stranger in strangers:
+            if stranger.counts.shape != mean.shape or not stranger.counts.sum() > 0:
+                raise CalibrationError(
+                    f"the stranger '{stranger.name}' has no rows or other cells than the calibration"
+                )
+        if not strangers:
+            return None
+        counts = np.array([stranger.counts for stranger in strangers], dtype=np.float64)
+        pure = (counts / counts.sum(axis=1, keepdims=True) + _SMOOTHING * mean) / (1.0 + _SMOOTHING)
+        log_laws: Floats = np.log([share * law + (1.0 - share) * everything for law in pure for share in _THINNED]).T
+        return log_laws
+
+    def log(self, counts: Floats) -> Floats:
+        """Logarithm of the numerator (histograms,) for ``counts`` (histograms, cells)."""
+        rows = counts.sum(axis=1)
+        terms = self._constants + gammaln(self._priors + counts).sum(axis=2) - gammaln(self._totals + rows)
+        unknown: Floats = np.logaddexp(terms[0], terms[1]) - math.log(2.0)
+        if self._log_strangers is None:
+            return unknown
+        logs = counts @ self._log_strangers
+        known = np.logaddexp.reduce(logs, axis=1) - math.log(logs.shape[1])
+        log_numerator: Floats = np.logaddexp(unknown, known) - math.log(2.0)
+        return log_numerator
