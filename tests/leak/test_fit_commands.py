@@ -1,5 +1,7 @@
 """The commands ``fit-teachers`` and ``fit-novelty``."""
 
+import json
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -126,3 +128,12 @@ def test_rows_of_a_kind_of_another_width_are_refused(private):
     result = fit_novelty(folder, "--kind", f"odd={folder / 'odd.npy'}")
     assert result.exit_code == 1
     assert "rows of 9 numbers" in result.output
+
+
+def test_the_report_is_written_as_json_too(private):
+    folder, _ = private
+    result = fit_novelty(folder, "--network", "small", "--kinds", "dark:0.4", "--json", str(folder / "seen.json"))
+    assert result.exit_code == 0, result.output
+    seen = json.loads((folder / "seen.json").read_text())
+    assert 0.8 < seen["accuracy"] <= 1.0
+    assert [row["name"] for row in seen["rows"]][:2] == ["private rows", "dark:0.4"]
