@@ -52,7 +52,8 @@ def test_the_margin_holds_in_100_000_rows_of_every_kind():
     assert calibration.suspicion.rho0 >= fitted.calibration.suspicion.rho0
     tariff, rng = ConformalTariff(calibration), np.random.default_rng(0)
     fresh = [
-        rows(LONG_RUN_ROWS, *shift, seed=900 + place) for place, shift in enumerate([(0.0, 0.0), *SHIFTS.values()])
+        rows(LONG_RUN_ROWS, *shift, seed=900 + place, classes=1)
+        for place, shift in enumerate([(0.0, 0.0), *SHIFTS.values()])
     ]
     cells = np.concatenate([tariff.assess(leaks, rng).cells for leaks in fresh])
     accounts = np.repeat(np.arange(len(fresh)), LONG_RUN_ROWS)
