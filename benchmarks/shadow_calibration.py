@@ -68,7 +68,7 @@ def study(folder, data_dir, requests, seed):
     forest = train_victim(data, TREES, seed, lambda *_: None)
     servers = DemoServers.on_free_ports(folder)
     names = [f"caller-{number}" for number in range(CALLERS)]
-    servers.write_settings(data.private_x, [*names, "fresh", "pictures"], DEFAULT_PROFILE)
+    servers.write_settings(data, [*names, "fresh", "pictures"], DEFAULT_PROFILE)
     switch(servers, "shadow")
     with servers.victim(forest):
         asked = requests_for(sent, names)

@@ -14,7 +14,7 @@ from modeltoll.pricing.suspicion import SuspicionTerms
 from modeltoll.records import Caller, Leaks
 from modeltoll.simulation.batch_tariffs import ConformalBatchTariff
 from modeltoll.simulation.p_value_mixture import PValueMixture, leaks_at
-from modeltoll.simulation.traffic import Traffic, mixed_with_fillers, one_account
+from modeltoll.simulation.traffic import Rows, Traffic, mixed_with_fillers, one_account
 
 EXPONENTS = np.array([0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
 STOLEN = 300
@@ -66,8 +66,8 @@ def stolen_price(toll, fillers, each, repeated):
     """Units per stolen row of a thief whose rows' p are uniform on (0, 0.1), behind fillers of that distribution."""
     rng = np.random.default_rng(3)
     scores = toll.tariff.calibration.scores
-    stolen = leaks_at(scores, 0.1 * rng.random(STOLEN))
-    drawn = leaks_at(scores, fillers.draw(STOLEN * each, rng)).reshape(STOLEN, each, 1)
+    stolen = Rows(leaks_at(scores, 0.1 * rng.random(STOLEN)))
+    drawn = Rows(leaks_at(scores, fillers.draw(STOLEN * each, rng)))
     traffic = mixed_with_fillers(stolen, drawn, repeated=repeated) if each else one_account(stolen)
     charged = toll.charge(traffic, Caller("key:thief"), np.random.default_rng(4))
     return charged.seconds.sum() / toll.tariff.calibration.unit_seconds / STOLEN, charged.suspected
@@ -86,20 +86,21 @@ def test_fillers_of_one_kind_never_make_a_stolen_row_cheaper(toll, low, width, e
     assert diluted_price >= 0.8 * undiluted
 
 
-@pytest.mark.parametrize(("low", "each"), [(0.0, 4), (0.1, 2)])
-def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under_it(toll, low, each, make_calibration):
+@pytest.mark.parametrize(("low", "few", "many"), [(0.0, 4, 40), (0.1, 2, 16)])
+def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under_it(toll, low, few, many, make_calibration):
     """The exception that the design names: they need honest rows that the account has not sent, and pay for them."""
     undiluted, _ = stolen_price(toll, POINT, 0, repeated=False)
     imitation = PValueMixture(((1.0, low, 1.0),))
-    price, suspected = stolen_price(toll, imitation, each, repeated=False)
+    assert stolen_price(toll, imitation, few, repeated=False)[1][-1], "too few fillers"
+    price, suspected = stolen_price(toll, imitation, many, repeated=False)
     assert not suspected[-1]
     assert price < 0.8 * undiluted
     assert price > 1.0, "the row's own price is the floor"
     scores = [np.arange(1.0, 3001.0)]
     strict = ConformalBatchTariff(
-        ConformalTariff(make_calibration(scores, suspicion=SuspicionTerms(rho=0.0))), ("measure 0",)
+        ConformalTariff(make_calibration(scores, suspicion=SuspicionTerms(rho=0.0, rho0=0.0))), ("measure 0",)
     )
-    price, suspected = stolen_price(strict, imitation, each, repeated=False)
+    price, suspected = stolen_price(strict, imitation, many, repeated=False)
     assert suspected[-1]
 
 
@@ -111,9 +112,9 @@ def test_rows_seen_before_change_no_price(toll, p_values, copies):
     fresh = np.concatenate([np.ones(len(leaks), bool), np.zeros(copies, bool), np.ones(len(leaks), bool)])
     account = np.zeros(len(again), np.int64)
     kept = np.concatenate([np.arange(len(leaks)), np.arange(len(leaks) + copies, len(again))])
-    bins = toll.tariff.assess(Leaks(toll.tariff.measures, again), np.random.default_rng(0)).bins
-    evidence = toll.tariff.suspicion.running_log_evidence(bins, account, fresh)
-    without = toll.tariff.suspicion.running_log_evidence(bins[kept], account[kept], fresh[kept])
+    cells = toll.tariff.assess(Leaks(toll.tariff.measures, again), np.random.default_rng(0)).cells
+    evidence = toll.tariff.suspicion.running(cells, account, fresh).log_evidence
+    without = toll.tariff.suspicion.running(cells[kept], account[kept], fresh[kept]).log_evidence
     assert np.allclose(evidence[kept], without, atol=1e-9)
 
 
@@ -125,11 +126,12 @@ def test_no_caller_can_raise_anothers_price(toll, rows):
     leaks = leaks_at(toll.tariff.calibration.scores, np.array([p_value for _, p_value in rows]))
     every = np.ones(len(rows), bool)
     assessment = toll.tariff.assess(Leaks(toll.tariff.measures, leaks), np.random.default_rng(0))
-    running = toll.tariff.suspicion.running_log_evidence
-    together = running(assessment.bins, accounts, every)
+    running = toll.tariff.suspicion.running
+    together = running(assessment.cells, accounts, every).log_evidence
     for account in set(accounts.tolist()):
         own = accounts == account
-        assert np.allclose(together[own], running(assessment.bins[own], accounts[own], every[own]), atol=1e-9)
+        alone = running(assessment.cells[own], accounts[own], every[own]).log_evidence
+        assert np.allclose(together[own], alone, atol=1e-9)
 
 
 def test_the_simulators_charge_is_additive_over_units(toll):

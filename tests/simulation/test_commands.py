@@ -79,14 +79,14 @@ async def _serve(url, tariff, leaks):
     await ledger.open()
     for index, row in enumerate(leaks):
         caller = Caller(f"key:{'mallory' if index < 100 else f'honest-{index % 7}'}")
-        bins = tariff.assess(Leaks(NAMES, row[None]), np.random.default_rng(index)).bins
+        cells = tariff.assess(Leaks(NAMES, row[None]), np.random.default_rng(index)).cells
         entry = Charge(
             "digits",
             1,
             tuple(row),
-            tuple(map(tuple, bins.tolist())),
+            tuple(cells.tolist()),
             (index.to_bytes(8, "big"),),
-            tariff.shape,
+            tariff.cell_count,
             tariff.identity,
             time.time(),
         )
@@ -130,7 +130,7 @@ def test_leaks_are_replayed_through_several_tariffs(folder):
     )  # fmt: skip
     lines = json.loads((folder / "lines.json").read_text())
     assert {line["tariff"] for line in lines} == {"conformal", "published"}
-    assert len(lines) == 2 * (2 + 2 + 5 + 1 + 1)
+    assert len(lines) == 2 * (2 + 2 + 5 + 1 + 1 + 1)
     assert list(lines[0])[:5] == ["mode", "queries", "seconds_without", "seconds_with", "ratio"]
     assert lines[0]["seconds_without"] == pytest.approx(400 * 0.008), "the undefended time is in the tariff"
     assert "thief, 50 accounts" in result.stdout
@@ -316,7 +316,7 @@ async def _member(url, tariff):
     for index in range(60):
         name = "key:member" if index == 0 else f"key:member-{index}"
         fingerprints = ((10**6 + index).to_bytes(8, "big"),)
-        entry = Charge("digits", 1, (9.0, 9.0), ((0, 0),), fingerprints, tariff.shape, tariff.identity, time.time())
+        entry = Charge("digits", 1, (9.0, 9.0), (0,), fingerprints, tariff.cell_count, tariff.identity, time.time())
         await ledger.charge(Caller(name, groups=("org:thieves",)), entry)
     await ledger.close()
 

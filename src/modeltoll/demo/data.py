@@ -1,4 +1,4 @@
-"""The data of the demo: the victim's training data, honest rows, and the pictures and noise of the thieves."""
+"""The data of the demo: the victim's training data, honest rows of three callers, and the pictures and noise of thieves."""
 
 from __future__ import annotations
 
@@ -10,29 +10,58 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.bench import datasets
+from modeltoll.leak.corruptions import Corruption, apply, parse_kinds
 
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["DATA_LOADERS", "SHORT_SIZES", "DataSizes", "DemoData"]
+__all__ = ["DATA_LOADERS", "KIND", "SHORT_SIZES", "DataSizes", "DemoData"]
+
+KIND = "blur:0.033"  # of the rows of one honest caller; the operator declares it
 
 
 @dataclass(frozen=True, slots=True)
 class DataSizes:
     """The numbers of rows of the demo's parts.
 
-    Each of ``diluted`` stolen rows follows ``fillers`` easy digits. ``accounts`` share the ``pictures`` evenly.
+    ``honest``, ``specialist``, ``shifted``: of the three honest callers. ``accounts`` share the ``pictures`` evenly, of which
+    ``plain`` are sent by one account, too. Each of ``diluted`` stolen rows follows ``fillers`` easy digits, and each of
+    ``covered`` ones ``fresh`` digits that were not sent before. ``banked`` are stolen after ``bank`` digits. ``strangers`` are
+    pictures and noise that the operator has, ``of_kind`` are calibration rows of the declared kind.
     """
 
-    honest: int = 397
-    pictures: int = 500
-    noise: int = 200
-    diluted: int = 150
+    honest: int = 250
+    specialist: int = 60
+    shifted: int = 120
+    pictures: int = 600
+    plain: int = 300
+    noise: int = 80
+    diluted: int = 60
     fillers: int = 1
+    covered: int = 100
+    fresh: int = 2
+    bank: int = 120
+    banked: int = 120
     accounts: int = 50
+    strangers: int = 150
+    of_kind: int = 400
 
 
-SHORT_SIZES = DataSizes(honest=300, pictures=150, noise=60, diluted=60, accounts=15)
+SHORT_SIZES = DataSizes(
+    honest=200,
+    specialist=40,
+    shifted=60,
+    pictures=180,
+    plain=120,
+    noise=40,
+    diluted=40,
+    covered=60,
+    bank=60,
+    banked=60,
+    accounts=15,
+    strangers=100,
+    of_kind=300,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +69,8 @@ class DemoData:
     """Flat rows of one width, float64 in 0..1. The parts are disjoint, except that ``honest`` are rows of ``test_x``.
 
     The victim is trained on ``private_*``; ``calibration`` and ``test_*`` are unseen digits; ``pictures`` are natural
-    images, whose source ``kind`` names; ``levels`` is the number of grey levels of a digit.
+    images, whose source ``kind`` names; ``known`` are other ones, which the operator has. ``side``: of an image in pixels;
+    ``levels``: the number of grey levels of a digit.
     """
 
     private_x: Floats
@@ -51,8 +81,19 @@ class DemoData:
     honest: Floats
     pictures: Floats
     noise: Floats
+    known: Floats
+    side: int
     levels: int
     kind: str
+
+    def of_kind(self, rows: Floats) -> Floats:
+        """Rows (n, dimensions) as the caller of the declared kind sends them."""
+        (change,) = parse_kinds(KIND)
+        return _changed(change, rows, self.side)
+
+
+def _changed(change: Corruption, rows: Floats, side: int) -> Floats:
+    return apply(change, rows, (side, side, 1), np.random.default_rng(0), (0.0, 1.0))
 
 
 def _flat(images: Floats) -> Floats:
@@ -66,6 +107,7 @@ def _digits(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> 
     order = rng.permutation(len(images.x))
     private, calibration, test = np.split(order, [700, 1400])
     x, y, side = _flat(images.x), images.y, images.x.shape[1]
+    natural = _flat(datasets.photograph_patches(sizes.pictures + sizes.strangers, side, rng))
     return DemoData(
         private_x=x[private],
         private_y=y[private],
@@ -73,8 +115,10 @@ def _digits(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> 
         test_x=x[test],
         test_y=y[test],
         honest=x[test[: sizes.honest]],
-        pictures=_flat(datasets.photograph_patches(sizes.pictures, side, rng)),
+        pictures=natural[: sizes.pictures],
         noise=rng.random((sizes.noise, side * side)),
+        known=natural[sizes.pictures :],
+        side=side,
         levels=16,
         kind="photograph patches",
     )
@@ -86,7 +130,8 @@ def _mnist(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> D
     train, unseen = datasets.mnist(folder, train=True), datasets.mnist(folder, train=False)
     natural = datasets.tiny_imagenet(folder)
     side = train.x.shape[1]
-    chosen = rng.choice(len(natural.x), sizes.pictures, replace=False)
+    chosen = rng.choice(len(natural.x), sizes.pictures + sizes.strangers, replace=False)
+    pictures = _flat(datasets.resize(natural.x[chosen], side))
     order = rng.permutation(len(unseen.x))
     calibration, test = order[:2500], order[2500:4500]
     x, y = _flat(unseen.x), unseen.y
@@ -97,8 +142,10 @@ def _mnist(sizes: DataSizes, folder: Path | None, rng: np.random.Generator) -> D
         test_x=x[test],
         test_y=y[test],
         honest=x[test[: sizes.honest]],
-        pictures=_flat(datasets.resize(natural.x[chosen], side)),
+        pictures=pictures[: sizes.pictures],
         noise=rng.random((sizes.noise, side * side)),
+        known=pictures[sizes.pictures :],
+        side=side,
         levels=255,
         kind="Tiny-ImageNet",
     )

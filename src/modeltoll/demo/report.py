@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["HEADINGS", "result", "table", "write_report"]
 
 HEADINGS = ("caller", "accounts", "queries", "leak", "s without", "s with", "solved", "ratio", "accuracy", "fidelity")
-_COLOURS = ("#0b6e4f", "#c1440e", "#7a3b9b", "#1f5fa8", "#9a6a00", "#5a5a5a")
+_COLOURS = ("#0b6e4f", "#c1440e", "#7a3b9b", "#1f5fa8", "#9a6a00", "#5a5a5a", "#b0306a", "#00798c")
 
 
 def _thief(line: SummaryLine) -> dict[str, Any]:
@@ -30,6 +30,7 @@ def _thief(line: SummaryLine) -> dict[str, Any]:
         "name": line.name,
         "accounts": summary.traffic.accounts,
         "queries": int(summary.traffic.wanted.sum()),
+        "suspected_from": summary.first_suspected,
         "requests": len(summary.traffic.requests),
         "solved": summary.solved,
         "ratio": summary.ratio,
@@ -39,20 +40,27 @@ def _thief(line: SummaryLine) -> dict[str, Any]:
     }
 
 
+def _honest(title: str, summary: CallerSummary) -> dict[str, Any]:
+    p50, p99 = np.quantile(summary.seconds_with, (0.5, 0.99)) * 1000
+    return {
+        "name": title,
+        "queries": len(summary.traffic.requests),
+        "mean_ratio": summary.ratio,
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "suspected": int(summary.suspected.sum()),
+    }
+
+
 def result(outcome: DemoOutcome) -> dict[str, Any]:
     """The content of ``result.json``."""
-    honest = outcome.honest
-    p50, p99 = np.quantile(honest.seconds_with, (0.5, 0.99)) * 1000
+    honest = [_honest(title, summary) for title, summary in outcome.honest.items()]
     return {
         "victim": {"accuracy": outcome.victim_accuracy},
         "undefended_ms_per_row": 1000 * outcome.undefended_seconds,
         "unit_ms": 1000 * outcome.calibration.unit_seconds,
-        "honest": {
-            "queries": len(honest.traffic.requests),
-            "mean_ratio": honest.ratio,
-            "p50_ms": float(p50),
-            "p99_ms": float(p99),
-        },
+        "honest": honest[0],
+        "honest_callers": honest,
         "thieves": [_thief(line) for line in outcome.thieves],
         "answers_compared": outcome.compared,
         "answers_changed": outcome.changed,
@@ -84,7 +92,7 @@ def table(outcome: DemoOutcome) -> list[tuple[str, ...]]:
         _cells(line.name, line.summary, (f"{line.clone.accuracy:.1%}", f"{line.clone.fidelity:.1%}"))
         for line in outcome.thieves
     ]
-    return [_cells("honest caller", outcome.honest, ("", "")), *thieves]
+    return [*(_cells(title, summary, ("", "")) for title, summary in outcome.honest.items()), *thieves]
 
 
 def _figure(outcome: DemoOutcome) -> Figure:
@@ -97,7 +105,7 @@ def _figure(outcome: DemoOutcome) -> Figure:
             without, paid = [point[0] for point in line.curve], [point[1] for point in line.curve]
             axes.plot(without, accuracy, "--", color=colour, marker="o", markersize=3, alpha=0.6)
             axes.plot(paid, accuracy, "-", color=colour, marker="o", markersize=4, label=line.name)
-        honest = outcome.honest
+        honest = next(iter(outcome.honest.values()))
         axes.axvspan(
             float(honest.seconds_without.sum()),
             float(honest.seconds_with.sum()),

@@ -16,15 +16,19 @@ from modeltoll.demo.clones import TestSet, train_clone
 from modeltoll.demo.data import DATA_LOADERS, DataSizes, DemoData
 from modeltoll.demo.http_callers import TimedAnswer, scores
 from modeltoll.demo.scenario import (
+    BANK,
+    FRESH,
     HONEST,
     JITTERED,
     NOISE,
     PICTURES,
     REPEATED,
+    SHIFTED,
+    SPECIALIST,
     SPREAD,
     DemoScenario,
     Task,
-    honest_task,
+    honest_tasks,
     thief_tasks,
 )
 from modeltoll.demo.servers import DemoServers, train_victim
@@ -64,14 +68,14 @@ class Options:
 class DemoOutcome:
     """The results that the report shows. ``undefended_seconds`` is the median for one row without the gateway.
 
-    ``compared`` counts opened answers, ``changed`` those that differ from the model server's.
+    ``honest``: the honest callers by title, first the one who sends all classes. ``compared`` counts opened answers, ``changed`` those that differ from the model server's.
     """
 
     options: Options
     victim_accuracy: float
     undefended_seconds: float
     calibration: Calibration
-    honest: CallerSummary
+    honest: Mapping[str, CallerSummary]
     thieves: tuple[SummaryLine, ...]
     compared: int
     changed: int
@@ -125,19 +129,21 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
         forest = train_victim(data, options.trees, options.seed, progress)
     predicted = forest.predict_proba(data.test_x)
     confident = data.test_x[int(predicted.max(axis=1).argmax())]
-    honest, thieves = honest_task(data), thief_tasks(data, confident, options.sizes, rng)
+    honest, thieves = honest_tasks(data, options.sizes), thief_tasks(data, confident, options.sizes, rng)
     with stage("Measuring this machine"):
         profile = measure_profile(_RUNG_SECONDS, "this machine", time.perf_counter)
-    servers.write_settings(data.private_x, [key for task in (honest, *thieves) for key in task.keys], profile)
+    servers.write_settings(data, [key for task in (*honest, *thieves) for key in task.keys], profile)
     scenario = DemoScenario(servers, profile, options.budget)
     with servers.victim(forest):
         with stage("Calibrating on unseen digits") as progress:
-            calibration = servers.calibrate(data.calibration, calibration_request(options.seed, command), progress)
+            request = calibration_request(options.seed, command)
+            calibration = servers.calibrate(data, options.sizes.of_kind, request, progress)
         with stage("Sending the thieves' requests directly") as progress:
             scenario.run_directly(thieves, progress)
         with servers.gateway():
-            with stage("An honest caller, with and without the toll") as progress:
-                scenario.run_honest(honest, progress)
+            for task in honest:
+                with stage(f"{_HONEST_TITLES[task.name].capitalize()}, with and without the toll") as progress:
+                    scenario.run_honest(task, progress)
             for task in thieves:
                 with stage(f"A thief: {_title(task, data)}") as progress:
                     scenario.run_thief(task, progress)
@@ -155,7 +161,7 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
         victim_accuracy=float((predicted.argmax(axis=1) == data.test_y).mean()),
         undefended_seconds=float(np.median(summaries[HONEST].seconds_without)),
         calibration=calibration,
-        honest=summaries[HONEST],
+        honest={title: summaries[name] for name, title in _HONEST_TITLES.items()},
         thieves=lines,
         compared=sum(summary.solved for summary in summaries.values()),
         changed=sum(summary.changed for summary in summaries.values()),
@@ -163,11 +169,14 @@ def run(options: Options, folder: Path, stage: Stage, command: str) -> DemoOutco
     )
 
 
+_HONEST_TITLES = {HONEST: "honest caller", SPECIALIST: "honest, one class", SHIFTED: "honest, blurred digits"}
 _TITLE_SUFFIXES = {
     PICTURES: "",
     SPREAD: ", many accounts",
     REPEATED: ", diluted, repeated",
     JITTERED: ", diluted, jittered",
+    FRESH: ", fresh honest fillers",
+    BANK: ", after a bank of honest rows",
 }
 
 

@@ -24,21 +24,26 @@ if TYPE_CHECKING:
     from modeltoll.records import Bools, Floats, MachineProfile, Progress
 
 __all__ = [
+    "BANK",
+    "FRESH",
     "HONEST",
     "JITTERED",
     "NOISE",
     "PICTURES",
     "REPEATED",
+    "SHIFTED",
+    "SPECIALIST",
     "SPREAD",
     "DemoScenario",
     "Task",
-    "honest_task",
+    "honest_tasks",
     "thief_tasks",
 ]
 
 
-HONEST, PICTURES, NOISE = "honest", "pictures", "noise"
-SPREAD, REPEATED, JITTERED = "spread", "repeated", "jittered"
+HONEST, SPECIALIST, SHIFTED = "honest", "specialist", "shifted"
+PICTURES, NOISE, SPREAD = "pictures", "noise", "spread"
+REPEATED, JITTERED, FRESH, BANK = "repeated", "jittered", "fresh", "bank"
 _BLOCK = 20  # requests sent directly, then through the gateway, in turns, so that other load affects both alike
 
 
@@ -63,16 +68,21 @@ def _plain_task(name: str, rows: Floats, accounts: int = 1) -> Task:
 
 
 def _diluted_task(name: str, stolen: Floats, fillers: Floats) -> Task:
-    """A task with fillers (stolen, fillers, dimensions) before each stolen row."""
+    """A task with fillers (stolen rows, fillers, dimensions) before each stolen row."""
     rows = np.concatenate([fillers, stolen[:, None]], axis=1)
     wanted = np.zeros(rows.shape[:2], np.bool_)
     wanted[:, -1] = True
     return Task(name, (f"{name}-0",), rows.reshape(-1, rows.shape[-1]), wanted.ravel())
 
 
-def honest_task(data: DemoData) -> Task:
-    """The honest caller's task: unseen digits, each once."""
-    return _plain_task(HONEST, data.honest)
+def honest_tasks(data: DemoData, sizes: DataSizes) -> tuple[Task, ...]:
+    """The honest callers' tasks: unseen digits, each once; those of one class; others of a declared kind."""
+    frequent = int(np.bincount(data.test_y).argmax())
+    return (
+        _plain_task(HONEST, data.honest),
+        _plain_task(SPECIALIST, data.test_x[data.test_y == frequent][: sizes.specialist]),
+        _plain_task(SHIFTED, data.of_kind(data.test_x[::-1][: sizes.shifted])),
+    )
 
 
 def thief_tasks(data: DemoData, confident: Floats, sizes: DataSizes, rng: np.random.Generator) -> tuple[Task, ...]:
@@ -80,12 +90,17 @@ def thief_tasks(data: DemoData, confident: Floats, sizes: DataSizes, rng: np.ran
     stolen = data.pictures[: sizes.diluted]
     repeated = np.broadcast_to(confident, (len(stolen), sizes.fillers, len(confident)))
     steps = rng.integers(-1, 2, repeated.shape) / data.levels
+    fresh = data.test_x[: sizes.covered * sizes.fresh].reshape(sizes.covered, sizes.fresh, -1)
+    bank, banked = data.test_x[: sizes.bank], data.pictures[: sizes.banked]
+    wanted = np.arange(len(bank) + len(banked)) >= len(bank)
     return (
-        _plain_task(PICTURES, data.pictures),
+        _plain_task(PICTURES, data.pictures[: sizes.plain]),
         _plain_task(NOISE, data.noise),
         _plain_task(SPREAD, data.pictures, sizes.accounts),
         _diluted_task(REPEATED, stolen, repeated),
         _diluted_task(JITTERED, stolen, np.clip(repeated + steps, 0.0, 1.0)),
+        _diluted_task(FRESH, data.pictures[: sizes.covered], fresh),
+        Task(BANK, (f"{BANK}-0",), np.concatenate([bank, banked]), wanted),
     )
 
 

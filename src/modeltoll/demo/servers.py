@@ -14,11 +14,14 @@ import numpy as np
 import yaml
 from sklearn.ensemble import RandomForestClassifier
 
+from modeltoll.demo.data import KIND
 from modeltoll.demo.model_server import INPUT, MODEL, OUTPUT
 from modeltoll.demo.processes import free_port, serving
 from modeltoll.gateway.callers.identify import hash_key
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model
+from modeltoll.gateway.setup.honest_rows import CalibrationInputs, RowsToSend
+from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.ledger.from_url import open_ledger
 from modeltoll.pricing.calibration_file import save_calibration
 from modeltoll.puzzle.machine_profile import save_profile
@@ -26,13 +29,14 @@ from modeltoll.puzzle.machine_profile import save_profile
 if TYPE_CHECKING:
     from modeltoll.demo.data import DemoData
     from modeltoll.pricing.calibration import Calibration
-    from modeltoll.records import Floats, LogEntry, MachineProfile, Progress
+    from modeltoll.records import LogEntry, MachineProfile, Progress
 
 __all__ = ["DemoServers", "train_victim"]
 
 
 _BATCH_OF_TREES = 10
 _CREDIT_SECONDS = 1e6
+_POINTS = 5_000  # of the novelty measure, half of them of the declared kind
 _MEMORY_MIB = 2  # far below the default: the demo makes thousands of tolls that are not solved, on as few as two cores
 _PAGE_MEMORY_MIB = 8  # of the page's tolls, which browsers solve, also on phones
 
@@ -92,21 +96,23 @@ class DemoServers:
             yield
 
     def write_settings(
-        self, private: Floats, keys: Sequence[str], profile: MachineProfile, origins: Sequence[str] = ()
+        self, data: DemoData, keys: Sequence[str], profile: MachineProfile, origins: Sequence[str] = ()
     ) -> None:
-        """Write the gateway's settings: entropy and novelty, API keys, SQLite.
+        """Write the gateway's settings: entropy, and novelty among private rows and such of the declared kind; keys; SQLite.
 
         With ``origins`` (of pages), tolls disclose their exact cost and use the default memory. The credit is so large that
         the demo's thieves see the price of every row and work for a few only; elsewhere they would have to work for all.
         """
         memory = _PAGE_MEMORY_MIB if origins else _MEMORY_MIB
-        np.save(self.folder / "private.npy", private)
+        private = data.private_x
+        novelty = NoveltyMeasure(private, kinds={KIND: data.of_kind(private)}, max_points=_POINTS)
+        novelty.save(self.folder / "novelty.npz")
         save_profile(profile, self.folder / "machine.json")
         model: dict[str, Any] = {
             "tariff": "tariff.json",
             "inputs": [{"name": INPUT, "width": private.shape[1], "datatype": "FP64"}],
             "output": {"name": OUTPUT, "kind": "probabilities"},
-            "measures": [{"name": "entropy"}, {"name": "novelty", "file": "private.npy"}],
+            "measures": [{"name": "entropy"}, {"name": "novelty", "file": "novelty.npz"}],
             "puzzle": {
                 "max_memory_mib": memory,
                 "suspected_memory_mib": memory,
@@ -129,10 +135,18 @@ class DemoServers:
         }
         self.settings.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    def calibrate(self, honest: Floats, request: CalibrationRequest, progress: Progress) -> Calibration:
-        """Calibrate on the running victim's answers to honest rows (rows, dimensions), and save the tariff."""
+    def calibrate(
+        self, data: DemoData, of_kind: int, request: CalibrationRequest, progress: Progress
+    ) -> Calibration:
+        """Calibrate on the running victim's answers, and save the tariff.
+
+        It is asked for the calibration rows, for ``of_kind`` of them as the declared kind has them, and for known pictures.
+        """
         settings = load_settings(self.settings)
-        calibration = asyncio.run(calibrate_model(settings, MODEL, honest, request, progress))
+        kind = RowsToSend.of(KIND, data.of_kind(data.calibration[:of_kind]))
+        strangers = (RowsToSend.of(data.kind, data.known),) if len(data.known) else ()
+        inputs = CalibrationInputs(data.calibration, (kind,), strangers)
+        calibration = asyncio.run(calibrate_model(settings, MODEL, inputs, request, progress))
         save_calibration(calibration, settings.models[MODEL].tariff)
         return calibration
 

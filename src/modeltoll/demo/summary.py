@@ -34,7 +34,7 @@ class CallerSummary:
 
     ``seconds_with`` is measured if the toll was solved; otherwise it is the measured wait for the toll plus the work that
     the gateway logged. ``solved`` counts opened answers, ``changed`` those that differ from the direct ones. ``leaks``
-    (measures,) are summed over the rows.
+    (measures,) are summed over the rows. ``suspected`` (requests,): whether the account was under suspicion.
     """
 
     traffic: CallerTraffic
@@ -44,6 +44,12 @@ class CallerSummary:
     solved: int
     leaks: tuple[float, ...]
     changed: int
+    suspected: Bools
+
+    @property
+    def first_suspected(self) -> int | None:
+        """The number of the first request under suspicion, from 1, over all accounts; None if there is none."""
+        return int(self.suspected.argmax()) + 1 if self.suspected.any() else None
 
     @property
     def ratio(self) -> float:
@@ -89,4 +95,5 @@ def summarise(
         solved=int(opened.sum()),
         leaks=tuple(np.array([entry.leaks for entry in log_entries]).sum(axis=(0, 1)).tolist()),
         changed=changed,
+        suspected=np.array([entry.work.suspected for entry in log_entries], np.bool_),
     )

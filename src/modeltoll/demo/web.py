@@ -59,16 +59,18 @@ def serve_page(options: WebOptions, folder: Path, stage: Stage, ready: Callable[
     with listen("--port", f"127.0.0.1:{options.port}") as listener:
         port = listener.getsockname()[1]
         origins = [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost")]
-        data = DATA_LOADERS["digits"](DataSizes(pictures=_PATCHES, noise=0), None, np.random.default_rng(options.seed))
+        sizes = DataSizes(pictures=_PATCHES, noise=0)
+        data = DATA_LOADERS["digits"](sizes, None, np.random.default_rng(options.seed))
         servers, keys = DemoServers.on_free_ports(folder), tuple(f"visitor-{number}" for number in range(_ACCOUNTS))
         with stage("Training the victim") as progress:
             forest = train_victim(data, options.trees, options.seed, progress)
         with stage("Measuring this machine"):
             profile = measure_profile(_RUNG_SECONDS, "this machine", time.perf_counter)
-        servers.write_settings(data.private_x, keys, profile, origins)
+        servers.write_settings(data, keys, profile, origins)
         with servers.victim(forest):
             with stage("Calibrating on unseen digits") as progress:
-                servers.calibrate(data.calibration, calibration_request(options.seed, "modeltoll demo --web"), progress)
+                request = calibration_request(options.seed, "modeltoll demo --web")
+                servers.calibrate(data, sizes.of_kind, request, progress)
             with servers.gateway():
                 page = playground_application(_playground_config(servers, PlaygroundDemo(keys, samples(data))))
                 asyncio.run(_serve(page, listener, lambda: ready(f"{origins[0]}/")))

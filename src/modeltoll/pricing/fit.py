@@ -17,7 +17,7 @@ from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, STRANGER, HeldBa
 from modeltoll.pricing.leak_samples import clean_values, rows_of, select_measures
 from modeltoll.pricing.priced_classes import priced_classes
 from modeltoll.pricing.selection import select_terms
-from modeltoll.pricing.validation import check_honest, check_kind, require, validate
+from modeltoll.pricing.validation import check_honest, check_kind, check_shape, require, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +135,9 @@ def fit_with_rows_held_back(
     """``fit_calibration`` with the rows that were held back, for ``rehearsal``. Raises as ``fit_calibration`` does."""
     terms, split = terms or CalibrationTerms(), split or HoldoutSplit()
     samples = leaks if isinstance(leaks, FitSamples) else FitSamples(leaks)
+    check_shape(samples.honest)
+    named = samples.callers is None or len(samples.callers) == len(samples.honest.values)
+    require(named, "there must be one caller per row")
     warnings = check_honest(select_measures(samples.honest, samples.measures))
     for kind in samples.kinds:
         check_kind(kind.name, kind.leaks)

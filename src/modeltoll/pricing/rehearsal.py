@@ -28,7 +28,8 @@ RHO0_STEPS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1)  # tried in turn until no
 WAIT_SHARES = (0.5, 0.95, 0.99, 0.999)
 _LEAST, _MOST, _CALLERS = 50, 5000, 24  # rows of the simulated callers, and how many there are
 _REPEATS = 20  # how often a row that was held back may be drawn for one of these callers, on average
-_LONG_RUN_HELD_BACK = 250  # fewer rows are too few to draw ``LONG_RUN_ROWS`` from
+_REPEATED_HELD_BACK = 100  # fewer rows are drawn once each: their own sampling error would look like another law
+_LONG_RUN_HELD_BACK = 400  # fewer rows are too few to draw ``LONG_RUN_ROWS`` from
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def rehearse(
     """Try each kind and caller on its rows held back, under the tariff of this calibration.
 
     For the evidence, ``_CALLERS`` callers of 50 to 5,000 rows and, of kinds that are no caller, one of ``LONG_RUN_ROWS`` rows
-    are drawn. A caller who is known to be honest has the kind of its own log. The same seed draws the same rows.
+    are drawn, with replacement; of few rows held back only callers of at most so many rows, without replacement. A caller who is known to be honest has the kind of its own log. The same seed draws the same rows.
     """
     tariff, trials = ConformalTariff(calibration), []
     for place, rows in enumerate(held_back):
@@ -93,7 +94,7 @@ def _try_callers(
     Returns: the largest log evidence, that of the long run or None, and the first row at which one was suspected or None.
     ``own``: the kind of the caller's own log.
     """
-    most = min(_MOST, _REPEATS * len(cells))
+    most = min(_MOST, _REPEATS * len(cells)) if len(cells) >= _REPEATED_HELD_BACK else len(cells)
     sizes = np.unique(np.geomspace(min(_LEAST, most), most, _CALLERS).astype(np.int64)).tolist()
     drawn = [rng.choice(cells, size, replace=size > len(cells)) for size in sizes]
     long_run = role != CALLER and len(cells) >= _LONG_RUN_HELD_BACK

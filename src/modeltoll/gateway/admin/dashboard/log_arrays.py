@@ -57,8 +57,9 @@ class LogPage:
         return above
 
     def has(self, measures: tuple[str, ...]) -> bool:
-        """Whether its rows have leaks of all these measures; there may be others, such as those fitted without kinds."""
-        return set(measures) <= set(self.measures)
+        """Whether its rows have leaks of these measures, and beside them at most of the same fitted without kinds."""
+        others = {clean_name(name) for name in measures}
+        return self.measures[: len(measures)] == measures and others.issuperset(self.measures[len(measures) :])
 
     def columns(self, measures: tuple[str, ...], *, clean: bool = False) -> Floats:
         """The leaks (rows, measures) by these measures, or by those fitted without kinds, where the page has them."""
