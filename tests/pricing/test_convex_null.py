@@ -30,9 +30,7 @@ def problem(seed):
 def within(caps, rho, law):
     """Whether the law is in P, by linear programming: weights of kinds under whose caps it fits."""
     kinds = len(caps)
-    found = linprog(
-        np.zeros(kinds), A_ub=-(1.0 + rho) * caps.T, b_ub=-law + 1e-9, A_eq=np.ones((1, kinds)), b_eq=[1.0]
-    )
+    found = linprog(np.zeros(kinds), A_ub=-(1.0 + rho) * caps.T, b_ub=-law + 1e-9, A_eq=np.ones((1, kinds)), b_eq=[1.0])
     return found.status == 0 and law.sum() <= 1.0 + 1e-9 and (law >= 0.0).all()
 
 
@@ -57,7 +55,11 @@ def highest(caps, rho, counts, start):
     below = np.hstack([(1.0 + rho) * caps.T, -np.eye(cells)])
     constraints = [
         {"type": "ineq", "fun": lambda x: below @ x, "jac": lambda x: below},
-        {"type": "ineq", "fun": lambda x: 1.0 - x[kinds:].sum(), "jac": lambda x: np.r_[np.zeros(kinds), -np.ones(cells)]},
+        {
+            "type": "ineq",
+            "fun": lambda x: 1.0 - x[kinds:].sum(),
+            "jac": lambda x: np.r_[np.zeros(kinds), -np.ones(cells)],
+        },
         {"type": "eq", "fun": lambda x: x[:kinds].sum() - 1.0, "jac": lambda x: np.r_[np.ones(kinds), np.zeros(cells)]},
     ]
     found = minimize(
