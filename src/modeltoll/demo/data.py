@@ -30,6 +30,38 @@ class DataSizes:
     pictures and noise that the operator has, ``of_kind`` are calibration rows of the declared kind.
     """
 
+    honest: int = 240
+    specialist: int = 60
+    shifted: int = 100
+    pictures: int = 500
+    plain: int = 250
+    noise: int = 60
+    diluted: int = 60
+    fillers: int = 1
+    covered: int = 80
+    fresh: int = 2
+    bank: int = 100
+    banked: int = 100
+    accounts: int = 50
+    strangers: int = 150
+    of_kind: int = 300
+
+
+SHORT_SIZES", "DataSizes", "DemoData"]
+
+KIND = "blur:0.033"  # of the rows of one honest caller; the operator declares it
+
+
+@dataclass(frozen=True, slots=True)
+class DataSizes:
+    """The numbers of rows of the demo's parts.
+
+    ``honest``, ``specialist``, ``shifted``: of the three honest callers. ``accounts`` share the ``pictures`` evenly, of which
+    ``plain`` are sent by one account, too. Each of ``diluted`` stolen rows follows ``fillers`` easy digits, and each of
+    ``covered`` ones ``fresh`` digits that were not sent before. ``banked`` are stolen after ``bank`` digits. ``strangers`` are
+    pictures and noise that the operator has, ``of_kind`` are calibration rows of the declared kind.
+    """
+
     honest: int = 250
     specialist: int = 60
     shifted: int = 120
