@@ -257,7 +257,7 @@ class FailingLedger(MemoryLedger):
             raise LedgerError("the ledger's server cannot be reached", private="10.0.0.7:6379")
         return await super().log(after, limit)
 
-    async def account(self, caller, model, at):
+    async def account(self, caller, model):
         if self.failing:
             raise LedgerError("the ledger's server cannot be reached", private="10.0.0.7:6379")
         return await super().account(caller, model, at)

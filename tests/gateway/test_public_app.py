@@ -533,7 +533,7 @@ def test_readiness_does_not_wait_for_a_model_server_or_ledger_that_hangs(harness
         async def fetch(self, path):
             await asyncio.Event().wait()
 
-        async def account(self, caller, model, at):
+        async def account(self, caller, model):
             await asyncio.Event().wait()
 
     admin = admin_application(Hanging(), "/v2/health/ready", Hanging(), harness.metrics)

@@ -127,7 +127,7 @@ def test_a_dear_toll_that_is_refused_adds_half_a_credit_at_most(harness):
     gate = harness.gate()
     harness.upstream.handler = lambda path, body: harness.answer(harness.uncertain_scores(1))
     result = harness.handle(rows(harness, 1), gate=gate)
-    assert result.work.seconds > 1.9 * CREDIT
+    assert result.work.seconds > 1.5 * CREDIT
     assert harness.standing().unsettled == pytest.approx(UNIT + CREDIT / 2)
     assert harness.handle(rows(harness, 1, 50), gate=gate).mode == "sealed"
 

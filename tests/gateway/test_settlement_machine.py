@@ -287,6 +287,8 @@ class Settling(RuleBasedStateMachine):
         assert added >= 0.0
         if adjustment is None:
             books.excess += CREDIT / 2
+        if not worth:  # without a reservation there is no time from which it drains
+            books.excess += added
         settled = rows - (payment.rows if payment else 0)
         expires = self.clock() + RECEIPT_SECONDS
         used = admission.from_prepaid

@@ -186,7 +186,10 @@ def _write(path: Path, baseline: Baseline) -> None:
         arrays |= {f"{name}/leaks": sample.leaks, f"{name}/scores": sample.scores, f"{name}/truth": sample.truth}
     groups = {_DECLARED: baseline.declared, _STRANGERS: baseline.strangers}
     single = {_JITTER: baseline.jittered, _EASY: baseline.easy}
-    for name, rows in (*single.items(), *((f"{group}/{name}", one) for group in groups for name, one in groups[group].items())):
+    for name, rows in (
+        *single.items(),
+        *((f"{group}/{name}", one) for group in groups for name, one in groups[group].items()),
+    ):
         assert rows.classes is not None  # those of a victim's scores
         arrays |= {f"{name}/leaks": rows.leaks, f"{name}/classes": rows.classes}
     note = {

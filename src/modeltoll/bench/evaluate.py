@@ -51,9 +51,7 @@ class ExperimentContext:
     @classmethod
     def of(cls, experiment: Experiment, baseline: Baseline, origin: ResultOrigin) -> ExperimentContext:
         """The context of an experiment; this builds its toll. Raises as ``build_toll``."""
-        scheme = build_toll(
-            baseline, experiment.tariff, experiment.measure, experiment.dataset, experiment.foreign
-        )
+        scheme = build_toll(baseline, experiment.tariff, experiment.measure, experiment.dataset, experiment.foreign)
         return cls(experiment, baseline, scheme, origin)
 
     @property

@@ -98,7 +98,11 @@ class Experiment:
     def files(self, folder: Path) -> tuple[Path, ...]:
         """The paths where its working file may be: under its name or, of version 1, its legacy name."""
         named = self.file(folder)
-        return (named,) if self.version > 1 else (named, self._named(folder, legacy_digest("Experiment", self.key, _DIGITS)))
+        return (
+            (named,)
+            if self.version > 1
+            else (named, self._named(folder, legacy_digest("Experiment", self.key, _DIGITS)))
+        )
 
     def find(self, folder: Path) -> Path | None:
         """The path of its working file; None if there is none."""

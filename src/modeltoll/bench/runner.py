@@ -266,7 +266,9 @@ def _run_job(job: Job, settings: RunSettings, progress: Progress) -> JobResult:
 def _has_rows(experiment: Experiment, baseline: Baseline) -> bool:
     """Whether the baseline has rows of the kind or class of an honest experiment."""
     workload = WORKLOADS[experiment.workload]
-    return workload_rows(replace(workload, drawn=min(workload.drawn, 1)), baseline, np.random.default_rng(0)) is not None
+    return (
+        workload_rows(replace(workload, drawn=min(workload.drawn, 1)), baseline, np.random.default_rng(0)) is not None
+    )
 
 
 def run_all(

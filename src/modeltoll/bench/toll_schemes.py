@@ -154,9 +154,7 @@ def _published_toll(baseline: Baseline, choice: TollChoice) -> TollOnTarget:
     (measure,) = choice.measures
     leaks = select_measures(baseline.leaks(baseline.calibration.rows), (measure,))
     line = StandardLine(float(leaks.values.mean()), 0.0)
-    base = _PUBLISHED_BASES.get(
-        f"{measure} {choice.target}", _PUBLISHED_BASES.get(measure, PublishedTerms().base)
-    )
+    base = _PUBLISHED_BASES.get(f"{measure} {choice.target}", _PUBLISHED_BASES.get(measure, PublishedTerms().base))
     terms = PublishedTerms(base=base, signed=False, rows_per_step=_ROWS_PER_STEP)
     tariff = PublishedTariff(measure, line, terms)
     toll = PublishedBatchTariff(tariff, baseline.measures)
@@ -200,9 +198,7 @@ def _samples(baseline: Baseline, terms: ConformalTerms, measures: tuple[str, ...
     return FitSamples(
         leaks(baseline.calibration.rows),
         tuple(KindSample(name, DECLARED, leaks(rows)) for name, rows in declared),
-        tuple(
-            StrangerSample(name, leaks(rows)) for name, rows in strangers if terms.thief_known or name != thief
-        ),
+        tuple(StrangerSample(name, leaks(rows)) for name, rows in strangers if terms.thief_known or name != thief),
     )
 
 

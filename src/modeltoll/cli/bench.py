@@ -47,7 +47,10 @@ commands.add_typer(bench_commands, name="bench")
 def run(  # noqa: PLR0913  each is a choice of the operator's
     names: Annotated[
         list[str],
-        typer.Argument(metavar="SUITE...", help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, quick."),
+        typer.Argument(
+            metavar="SUITE...",
+            help="Suites to run: table2, table3, evasions, strangers, honest, trade-off, defences, quick.",
+        ),
     ],
     *,
     folder: Annotated[

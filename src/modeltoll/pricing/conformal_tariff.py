@@ -60,7 +60,7 @@ class ConformalTariff:
             name: SampleRanks(kind.scores) for name, kind in self._own.items() if kind.scores is not None
         }
         clean = calibration.clean_scores
-        self._clean = self.row_prices.all_traffic if clean is None else SampleRanks(clean)
+        self._clean = None if clean is None else SampleRanks(clean)
         self.cell_prices = self._numeraire(kinds)
 
     def _numeraire(self, kinds: Sequence[FittedKind]) -> CellPrices | None:
@@ -180,9 +180,11 @@ class ConformalTariff:
         """The clean factor and the smallest clean p of each row, both (rows,): among all traffic alone.
 
         ``clean`` (rows, measures): the leaks by the measures fitted without kinds. By default those of the rows by the usual
-        measures, among the honest rows' by the same.
+        measures, among the honest rows' by the same; so also where the calibration has no clean scores to rank them among.
         """
-        ranks, values = (self.row_prices.all_traffic, leaks.values) if clean is None else (self._clean, clean)
+        ranks, values = self.row_prices.all_traffic, leaks.values
+        if clean is not None and self._clean is not None:
+            ranks, values = self._clean, clean
         p_values = ranks.p_values(rounded_leaks(check_leak_values(Leaks(leaks.measures, values), self.measures)))
         return self.row_prices.factors(p_values), p_values.min(axis=1, initial=1.0)
 

@@ -145,7 +145,9 @@ class UnpaidFillers:
     def plan(self, stolen: Rows, cover: Cover, rng: np.random.Generator) -> EvasionPlan:
         """As ``Evasion.plan``, from one account; only the tolls of stolen rows are solved."""
         wanted = Fillers(FRESH, self.each).plan(stolen[:STOLEN_ROWS], cover, rng).scenario
-        scenario = replace(wanted, mode=self.name, family=self.family, kind=self.family, buys=_Only(wanted.traffic.wanted))
+        scenario = replace(
+            wanted, mode=self.name, family=self.family, kind=self.family, buys=_Only(wanted.traffic.wanted)
+        )
         return EvasionPlan(scenario)
 
 

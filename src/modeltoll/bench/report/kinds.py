@@ -66,7 +66,14 @@ def honest_kinds(results: Results) -> Section | None:
         ours = tolls[CONFORMAL]
         cells = [cell for toll in _COMPARED for cell in (_ratio(tolls.get(toll)), _suspicion(tolls.get(toll)))]
         rows.append(
-            (dataset, name, "yes" if workload.declared else "no", number(ours["queries"]), *cells, percent(ours["victim_accuracy"]))
+            (
+                dataset,
+                name,
+                "yes" if workload.declared else "no",
+                number(ours["queries"]),
+                *cells,
+                percent(ours["victim_accuracy"]),
+            )
         )
     headings = (
         *("data set", "honest caller", "declared", "rows"),
@@ -87,11 +94,31 @@ def strangers(results: Results) -> Section | None:
     found = results.select("strangers", defence="none")
     tolls_shown = (CONFORMAL, UNKNOWN_STRANGERS, CALIBRATED, WITHOUT_KINDS)
     rows = []
-    for (dataset, attack, family, evasion), tolls in _by_toll(found, ("dataset", "attack", "foreign", "evasion")).items():
+    for (dataset, attack, family, evasion), tolls in _by_toll(
+        found, ("dataset", "attack", "foreign", "evasion")
+    ).items():
         cells = (_ratio(tolls.get(toll)) for toll in tolls_shown)
         first = next(iter(tolls.values()))
-        rows.append((dataset, attack, family or "usual", evasion, number(first["queries"]), *cells, _suspicion(tolls.get(CONFORMAL))))
-    headings = ("data set", "attack", "images", "evasion", "rows", *(TOLL_TITLES[toll] for toll in tolls_shown), "suspected")
+        rows.append(
+            (
+                dataset,
+                attack,
+                family or "usual",
+                evasion,
+                number(first["queries"]),
+                *cells,
+                _suspicion(tolls.get(CONFORMAL)),
+            )
+        )
+    headings = (
+        "data set",
+        "attack",
+        "images",
+        "evasion",
+        "rows",
+        *(TOLL_TITLES[toll] for toll in tolls_shown),
+        "suspected",
+    )
     text = (
         "Ratios per stolen row. *Known*: the operator calibrates with a thousand images of the thief's family that the thief "
         "does not have. With a bank, or more than eight fillers, the thief wants 600 rows. The bank is not paid by the thief."
@@ -113,8 +140,14 @@ def trade_off(results: Results) -> Section | None:
         here = [one for one in found if one["dataset"] == dataset]
         curves: dict[str, list[tuple[float, float]]] = {}
         for toll in (name for name in OUR_TOLLS if any(one["tariff"] == name for one in here)):
-            honest = [one for one in here if one["tariff"] == toll and one["attack"] == HONEST and one["workload"] in WORKLOADS]
-            thieves = [one for one in here if one["tariff"] == toll and one["attack"] != HONEST and one["evasion"] in EVASIONS]
+            honest = [
+                one
+                for one in here
+                if one["tariff"] == toll and one["attack"] == HONEST and one["workload"] in WORKLOADS
+            ]
+            thieves = [
+                one for one in here if one["tariff"] == toll and one["attack"] != HONEST and one["evasion"] in EVASIONS
+            ]
             if not honest or not thieves:
                 continue
             promised = [one for one in honest if WORKLOADS[one["workload"]].declared] or honest
@@ -132,7 +165,9 @@ def trade_off(results: Results) -> Section | None:
         "declared kinds, classes and mixtures pays, upwards what a thief pays per stolen row. The worst of all kinds, declared "
         "or not, is in the table."
     )
-    chart = ReportChart("trade-off", "ratio of the worst declared kind", "ratio of the thief", tuple(panels), True, True)
+    chart = ReportChart(
+        "trade-off", "ratio of the worst declared kind", "ratio of the thief", tuple(panels), True, True
+    )
     return Section("Honest kinds against thieves", text, Table(headings, tuple(rows), 5), chart) if rows else None
 
 

@@ -161,7 +161,11 @@ def evasions(results: Results) -> Section | None:
         "undefended time; our toll counts them against the credit of the account, and beyond it asks for work in advance; *cheap half* knows every price in advance and sends the cheaper half; *replay* sends an old "
         "solution again; *graphics card* solves on an RTX 4090 at published rates."
     )
-    return Section("Banks, changed images, selective solving, replay and a GPU", text, Table(headings, tuple(rows), 3)) if rows else None
+    return (
+        Section("Banks, changed images, selective solving, replay and a GPU", text, Table(headings, tuple(rows), 3))
+        if rows
+        else None
+    )
 
 
 def _defence_name(one: SeedAggregate) -> str:

@@ -232,6 +232,6 @@ def _publish_tariffs(metrics: GatewayMetrics, gates: Mapping[str, Gate]) -> None
         unit = tariff.calibration.unit_seconds
         metrics.set_unit(name, unit, at_minimum=unit <= MINIMUM_UNIT_SECONDS)
         if config.drift_monitor is not None:
-            metrics.register_monitor(name, tariff.calibration.coordinates, tariff.suspicion.cells, config.drift_monitor)
+            metrics.register_monitor(name, tariff.calibration.coordinates, tariff.cells, config.drift_monitor)
         if config.suspect_monitor is not None:
             metrics.register_suspects(name, config.suspect_monitor)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.pricing.drift import concatenated
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -24,23 +26,23 @@ CHECK_ROWS = 256  # rows between two checks for drift
 
 
 class _PendingRows:
-    """Fingerprints and cells of rows that are not counted yet: counting many at once costs little more than one."""
+    """Rows that are not counted yet: counting many at once costs little more than one."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self._requests: list[tuple[Sequence[bytes], Integers]] = []
+        self._requests: list[tuple[Sequence[bytes], Assessment]] = []
 
-    def add(self, fingerprints: Sequence[bytes], cells: Integers) -> None:
-        self._requests.append((fingerprints, cells))
+    def add(self, fingerprints: Sequence[bytes], assessment: Assessment) -> None:
+        self._requests.append((fingerprints, assessment))
         self.rows += len(fingerprints)
 
-    def take(self) -> tuple[list[bytes], Integers] | None:
-        """Remove all rows and return their fingerprints and cells, (rows,); None where there are none."""
+    def take(self) -> tuple[list[bytes], Assessment] | None:
+        """Remove all rows and return their fingerprints and their assessment; None where there are none."""
         requests, self._requests, self.rows = self._requests, [], 0
         if not requests:
             return None
         fingerprints = list(chain.from_iterable(fingerprints for fingerprints, _ in requests))
-        return fingerprints, np.concatenate([cells for _, cells in requests])
+        return fingerprints, concatenated([assessment for _, assessment in requests])
 
 
 class DriftMonitor:
@@ -74,7 +76,7 @@ class DriftMonitor:
         """Record a request's rows. Every ``CHECK_ROWS`` rows they are counted and checked for drift."""
         if caller.exempt:
             return
-        self._pending.add(fingerprints, assessment.cells)
+        self._pending.add(fingerprints, assessment)
         if self._pending.rows >= CHECK_ROWS:
             self._check()
 
