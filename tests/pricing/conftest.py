@@ -10,7 +10,8 @@ import pytest
 from modeltoll.evidence_records import EvidenceState
 from modeltoll.pricing.calibration import Calibration, PricedClass
 from modeltoll.pricing.conformal_tariff import ConformalTariff
-from modeltoll.pricing.kinds import CALLER, CLASS, DECLARED, FittedKind, FittedStranger
+from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, DECLARED, FittedKind, FittedStranger
+from modeltoll.records import Leaks
 from modeltoll.testing.tariffs import new_account
 
 
@@ -20,6 +21,15 @@ def made(scores, **terms):
     measures = tuple(f"measure {place}" for place in range(len(scores)))
     defaults = {"weights": (1.0 / len(scores),) * len(scores), "g": 0.8, "unit_seconds": 0.01}
     return Calibration("model", measures, scores, **(defaults | terms))
+
+
+def made_of_rows(rows, **terms):
+    """A calibration from rows (measures, n) whose kind of all traffic has the cells of these rows, however dependent."""
+    calibration = made(rows, **terms)
+    leaks = Leaks(calibration.measures, np.asarray(rows, dtype=np.float64).T)
+    cells = ConformalTariff(calibration).assess(leaks, np.random.default_rng(0)).cells
+    counts = np.bincount(cells, minlength=calibration.cells.count)
+    return dataclasses.replace(calibration, kinds=(FittedKind(ALL_TRAFFIC, ALL_TRAFFIC, counts),))
 
 
 def counted_in(tariff, account, counts):
@@ -94,7 +104,7 @@ def count_in():
 def calibration():
     """Two dependent measures, the second heavily tied."""
     first = np.random.default_rng(1).lognormal(size=600)
-    return made([first, np.floor(first)])
+    return made_of_rows([first, np.floor(first)])
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from modeltoll.errors import CalibrationError
-from modeltoll.pricing.calibration import Calibration, NewAccountToll
+from modeltoll.pricing.calibration import NewAccountToll
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.fit import MINIMUM_UNIT_SECONDS, CalibrationTerms, HoldoutSplit, RowCosts, fit_calibration
 from modeltoll.records import Leaks
@@ -145,29 +144,3 @@ def test_terms_out_of_range_are_refused_by_name(changes, fault):
     arguments = {"model": "model", "leaks": honest(300, 2), "costs": RowCosts(0.01)} | changes
     with pytest.raises(CalibrationError, match=fault):
         fit_calibration(**arguments)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"scores": np.array([[2.0, 1.0], [1.0, 2.0]])},
-        {"scores": np.array([[1.0, math.inf], [1.0, 2.0]])},
-        {"scores": np.array([[-1.0, 1.0], [1.0, 2.0]])},
-        {"scores": np.empty((2, 0))},
-        {"measures": ("same", "same")},
-        {"measures": ("", "named")},
-        {"measures": ()},
-        {"weights": (1.5, -0.5)},
-        {"unit_seconds": 0.0},
-    ],
-)
-def test_a_calibration_whose_members_do_not_fit_cannot_be_made(changes):
-    valid = Calibration("model", ("a", "b"), np.array([[1.0, 2.0], [1.0, 2.0]]), (0.5, 0.5), 0.8, 0.01)
-    with pytest.raises(CalibrationError):
-        dataclasses.replace(valid, **changes)
-
-
-@pytest.mark.parametrize("terms", [{"anonymous_units": -1.0}, {"keyed_units": math.nan}])
-def test_new_account_tolls_out_of_range_are_refused_by_name(terms):
-    with pytest.raises(CalibrationError, match=f"'entry.{next(iter(terms))}'"):
-        NewAccountToll(**terms)

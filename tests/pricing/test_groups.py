@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError
+from modeltoll.evidence_records import EvidenceState
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.suspicion import SuspicionTerms
@@ -25,30 +26,36 @@ def assessed(tariff, rows, seed=0):
 
 
 def after(tariff, caller, thefts):
-    """An account after so many rows of the rarest bin."""
-    counts = np.zeros(tariff.shape)
-    counts[:, 0] = thefts
-    return dataclasses.replace(new_account(tariff, caller), rows=20 + thefts, counts=tuple(map(tuple, counts.tolist())))
+    """An account after so many rows of the rarest cell."""
+    counts = np.zeros(tariff.cell_count, np.int64)
+    counts[0] = thefts
+    evidence = dataclasses.replace(EvidenceState.new(tariff.cell_count, 0.0), counts=tuple(counts.tolist()))
+    return dataclasses.replace(new_account(tariff, caller), rows=20 + thefts, evidence=evidence)
+
+
+def work_of(tariff, assessment, account):
+    return tariff.work(assessment, account, tariff.verdict(account))
 
 
 @given(LEAKS, st.integers(0, 300), st.lists(st.integers(0, 3000), max_size=3), st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_row_pays_the_larger_of_its_own_surcharge_and_its_groups(tariff, rows, own, others, discount):
-    """Own: rows below p = 0.5, at most 100. Groups: rows below 0.1, at most 10. A suspected caller has no discount."""
+    """Own: rows below p = 0.5 or of frequent cells, at most 100 times, a unit at least. Groups: rows below 0.1, at most 10
+    times. A suspected caller has no discount."""
     assessment = assessed(tariff, rows)
     alone = after(tariff, Caller("key:a", discount=discount), own)
     groups = tuple(after(tariff, Caller(f"org:{place}"), thefts) for place, thefts in enumerate(others))
-    work = tariff.work(assessment, dataclasses.replace(alone, groups=groups))
-    assert work.surcharge == tariff.work(assessment, alone).surcharge
+    work = work_of(tariff, assessment, dataclasses.replace(alone, groups=groups))
+    assert work.surcharge == work_of(tariff, assessment, alone).surcharge
     assert 1.0 <= work.group_surcharge <= 10.0 * (1.0 + 1e-12)
-    assert (work.group_surcharge > 1.0) == any(tariff.work(assessment, one).surcharge > 1.0 for one in groups)
-    multipliers = [
-        max(work.surcharge if rarest < 0.5 else 1.0, work.group_surcharge if rarest < 0.1 else 1.0)
-        for rarest in assessment.rarest
-    ]
+    assert (work.group_surcharge > 1.0) == any(work_of(tariff, assessment, one).surcharge > 1.0 for one in groups)
+    verdict = tariff.verdict(alone)
+    frequent = np.zeros(tariff.cell_count, bool) if verdict.frequent is None else verdict.frequent
+    units = []
+    for factor, rarest, cell in zip(assessment.factors, assessment.rarest, assessment.cells, strict=True):
+        own = work.surcharge * max(1.0, factor) if work.suspected and (frequent[cell] or rarest < 0.5) else factor
+        units.append(max(own, factor * work.group_surcharge if rarest < 0.1 else 0.0))
     kept = 1.0 if work.suspected else 1.0 - discount
-    assert work.rows_seconds == pytest.approx(
-        0.01 * kept * float((assessment.factors * multipliers).sum()), rel=1e-9, abs=1e-15
-    )
+    assert work.rows_seconds == pytest.approx(0.01 * kept * sum(units), rel=1e-9, abs=1e-15)
 
 
 def test_the_terms_of_groups_are_the_operators(make_calibration):
@@ -56,8 +63,8 @@ def test_the_terms_of_groups_are_the_operators(make_calibration):
     tariff = ConformalTariff(make_calibration([np.arange(999.0)], suspicion=terms))
     account = dataclasses.replace(after(tariff, Caller("key:a"), 0), groups=(after(tariff, Caller("org:a"), 500),))
     rare, rarest = assessed(tariff, [[950.0]]), assessed(tariff, [[990.0]])
-    assert tariff.work(rare, account).rows_seconds == pytest.approx(0.01 * rare.factors[0])
-    assert tariff.work(rarest, account).rows_seconds == pytest.approx(0.03 * rarest.factors[0])
+    assert work_of(tariff, rare, account).rows_seconds == pytest.approx(0.01 * rare.factors[0])
+    assert work_of(tariff, rarest, account).rows_seconds == pytest.approx(0.03 * rarest.factors[0])
 
 
 @pytest.mark.parametrize("terms", [{"group_maximum": 10.1}, {"group_rare_below": 0.11}])
@@ -70,25 +77,25 @@ def test_a_caller_with_200_settled_rows_pays_no_surcharge_of_its_groups(tariff):
     assessment = assessed(tariff, [[40.0, 40.0], [0.1, 0.0]])
     alone = after(tariff, Caller("key:a"), 0)
     member = dataclasses.replace(alone, groups=(after(tariff, Caller("org:a"), 500),))
-    assert tariff.work(assessment, dataclasses.replace(member, settled_rows=199)).group_surcharge == pytest.approx(10.0)
-    assert tariff.work(assessment, dataclasses.replace(member, settled_rows=200)) == tariff.work(assessment, alone)
+    assert work_of(tariff, assessment, dataclasses.replace(member, settled_rows=199)).group_surcharge == pytest.approx(10.0)
+    assert work_of(tariff, assessment, dataclasses.replace(member, settled_rows=200)) == work_of(tariff, assessment, alone)
 
 
 def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_its_group(tariff):
     assessment = assessed(tariff, [[0.1, 0.0]])
     friend = Caller("key:friend", discount=0.75)
-    full = tariff.work(assessment, after(tariff, Caller("key:a"), 0)).rows_seconds
+    full = work_of(tariff, assessment, after(tariff, Caller("key:a"), 0)).rows_seconds
     suspect_group = dataclasses.replace(after(tariff, friend, 0), groups=(after(tariff, Caller("org:a"), 500),))
-    assert tariff.work(assessment, after(tariff, friend, 0)).rows_seconds == pytest.approx(0.25 * full)
-    assert tariff.work(assessment, suspect_group).rows_seconds == pytest.approx(0.25 * full)
-    assert tariff.work(assessment, after(tariff, friend, 500)).rows_seconds == pytest.approx(full)
+    assert work_of(tariff, assessment, after(tariff, friend, 0)).rows_seconds == pytest.approx(0.25 * full)
+    assert work_of(tariff, assessment, suspect_group).rows_seconds == pytest.approx(0.25 * full)
+    assert work_of(tariff, assessment, after(tariff, friend, 500)).rows_seconds == pytest.approx(full)
 
 
 def test_a_group_kept_under_another_tariff_is_refused(tariff):
-    group = dataclasses.replace(new_account(tariff, Caller("org:a")), counts=((0.0,),))
+    group = dataclasses.replace(new_account(tariff, Caller("org:a")), evidence=EvidenceState.new(1, 0.0))
     account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=1, groups=(group,))
     with pytest.raises(CalibrationError, match="another tariff"):
-        tariff.work(assessed(tariff, [[1.0, 1.0]]), account)
+        tariff.verdict(account)
 
 
 async def walk(tariff, steps):
@@ -98,11 +105,11 @@ async def walk(tariff, steps):
     for place, (caller, leaks) in enumerate(steps):
         assessment = assessed(tariff, [leaks], seed=round(1000 * leaks[0]))
         entry = Charge(
-            "model", 1, leaks, (tuple(assessment.bins[0].tolist()),), (place.to_bytes(8, "big"),), tariff.shape,
+            "model", 1, leaks, tuple(assessment.cells.tolist()), (place.to_bytes(8, "big"),), tariff.cell_count,
             tariff.identity, 0.0,
         )  # fmt: skip
         account = await ledger.charge(caller, entry)
-        paid.append((caller, account, tariff.work(assessment, account)))
+        paid.append((caller, account, work_of(tariff, assessment, account)))
     return paid
 
 

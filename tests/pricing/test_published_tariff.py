@@ -102,9 +102,10 @@ def test_a_step_of_rows_costs_one_puzzle():
     tariff = PublishedTariff("pate", MNIST)
     leaks = Leaks(("pate",), np.full((1000, 1), 10.0))
     account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=11_000, leaks=(110_000.0,))
-    work = tariff.work(tariff.assess(leaks, np.random.default_rng(0)), account)
+    verdict = tariff.verdict(account)
+    work = tariff.work(tariff.assess(leaks, np.random.default_rng(0)), account, verdict)
     assert work.seconds == pytest.approx(2948.468)
-    single = tariff.work(tariff.assess(Leaks(("pate",), leaks.values[:1]), np.random.default_rng(0)), account)
+    single = tariff.work(tariff.assess(Leaks(("pate",), leaks.values[:1]), np.random.default_rng(0)), account, verdict)
     assert single.seconds == pytest.approx(2.948468)
 
 
@@ -115,7 +116,7 @@ def test_a_signed_tariff_charges_a_caller_with_less_leak_no_more(one, two, rows)
     for leak in sorted([one, two]):
         account = dataclasses.replace(new_account(tariff, Caller("key:a")), rows=rows, leaks=(leak * rows,))
         assessment = tariff.assess(Leaks(("pate",), np.array([[leak]])), np.random.default_rng(0))
-        seconds.append(tariff.work(assessment, account).seconds)
+        seconds.append(tariff.work(assessment, account, tariff.verdict(account)).seconds)
     assert seconds[0] <= seconds[1]
 
 

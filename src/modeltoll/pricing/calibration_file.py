@@ -129,7 +129,7 @@ def _provenance(members: StrictObject) -> CalibrationProvenance:
 def _scores(members: StrictObject, name: str) -> Floats:
     """Lists of numbers as an array of two dimensions that cannot be written."""
     table = members.table(name)
-    scores = np.array(table, dtype=np.float64).reshape(len(table), -1)
+    scores = np.array(table, dtype=np.float64).reshape(len(table), len(table[0]) if table else 0)
     scores.setflags(write=False)
     return scores
 
