@@ -47,38 +47,6 @@ class DataSizes:
     of_kind: int = 300
 
 
-SHORT_SIZES", "DataSizes", "DemoData"]
-
-KIND = "blur:0.033"  # of the rows of one honest caller; the operator declares it
-
-
-@dataclass(frozen=True, slots=True)
-class DataSizes:
-    """The numbers of rows of the demo's parts.
-
-    ``honest``, ``specialist``, ``shifted``: of the three honest callers. ``accounts`` share the ``pictures`` evenly, of which
-    ``plain`` are sent by one account, too. Each of ``diluted`` stolen rows follows ``fillers`` easy digits, and each of
-    ``covered`` ones ``fresh`` digits that were not sent before. ``banked`` are stolen after ``bank`` digits. ``strangers`` are
-    pictures and noise that the operator has, ``of_kind`` are calibration rows of the declared kind.
-    """
-
-    honest: int = 250
-    specialist: int = 60
-    shifted: int = 120
-    pictures: int = 600
-    plain: int = 300
-    noise: int = 80
-    diluted: int = 60
-    fillers: int = 1
-    covered: int = 100
-    fresh: int = 2
-    bank: int = 120
-    banked: int = 120
-    accounts: int = 50
-    strangers: int = 150
-    of_kind: int = 400
-
-
 SHORT_SIZES = DataSizes(
     honest=200,
     specialist=40,
