@@ -49,15 +49,14 @@ class Truth:
         return Leaks(("entropy",), (entr(self._victim.scores(rows)).sum(axis=1) / np.log(CLASSES))[:, None])
 
     def exact(self, rows):
-        p = (1 + self._tariff.count_at_least(self._leaks(rows))[:, 0]) / (self.honest_rows + 1)
-        return (1 - self._g) * p**-self._g
+        return (1 - self._g) * self._tariff.p_values(self._leaks(rows))[:, 0] ** -self._g
 
     def priced(self, rows):
-        return self._tariff.assess(self._leaks(rows), np.random.default_rng(0)).factors
+        return self._tariff.factors(self._leaks(rows))
 
     @property
     def bins(self):
-        return len(self._tariff.price_bins.starts)
+        return self._tariff.row_prices.price_bins.count
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,9 @@ class Laboratory:
         calibration = load_calibration(self.folder / "digits.tariff.json")
         columns = [calibration.measures.index(measure["name"]) for measure in kept]
         weights = [calibration.weights[column] for column in columns]
+        alone = {}
+        if len(kept) < len(known):  # p-values of one measure are uniform; kinds are over the cells of all of them
+            alone = {"coordinates": (), "kinds": (), "priced_classes": (), "strangers": (), "clean_scores": None}
         changed = replace(
             calibration,
             model=name,
@@ -164,6 +167,8 @@ class Laboratory:
             weights=tuple(weight / sum(weights) for weight in weights),
             unit_seconds=unit,
             report=None,
+            kind_reports=(),
+            **alone,
         )
         tariff = self.folder / f"{name}-{unit}.tariff.json"
         save_calibration(changed, tariff)
