@@ -49,10 +49,11 @@ class Truth:
         return Leaks(("entropy",), (entr(self._victim.scores(rows)).sum(axis=1) / np.log(CLASSES))[:, None])
 
     def exact(self, rows):
-        return (1 - self._g) * self._tariff.p_values(self._leaks(rows))[:, 0] ** -self._g
+        p = self._tariff.p_values(self._leaks(rows))[:, 0]
+        return (1 - self._g) * p**-self._g
 
     def priced(self, rows):
-        return self._tariff.factors(self._leaks(rows))
+        return self._tariff.assess(self._leaks(rows), np.random.default_rng(0)).factors
 
     @property
     def bins(self):

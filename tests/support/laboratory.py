@@ -30,6 +30,15 @@ from modeltoll.pricing.calibration_file import load_calibration, save_calibratio
 
 MODEL, DIMENSIONS, CLASSES = "digits", 64, 10
 UNIT = 0.005  # reference seconds of an average honest row
+# Of a calibration whose measures are only some of those that it was made with: all traffic is the only kind.
+ONE_KIND = {
+    "coordinates": (),
+    "kinds": (),
+    "priced_classes": (),
+    "strangers": (),
+    "clean_scores": None,
+    "kind_reports": (),
+}
 KEYS = tuple(f"thief-key-{number}" for number in range(64))
 
 
@@ -156,9 +165,6 @@ class Laboratory:
         calibration = load_calibration(self.folder / "digits.tariff.json")
         columns = [calibration.measures.index(measure["name"]) for measure in kept]
         weights = [calibration.weights[column] for column in columns]
-        alone = {}
-        if len(kept) < len(known):  # p-values of one measure are uniform; kinds are over the cells of all of them
-            alone = {"coordinates": (), "kinds": (), "priced_classes": (), "strangers": (), "clean_scores": None}
         changed = replace(
             calibration,
             model=name,
@@ -167,8 +173,7 @@ class Laboratory:
             weights=tuple(weight / sum(weights) for weight in weights),
             unit_seconds=unit,
             report=None,
-            kind_reports=(),
-            **alone,
+            **({} if measures is None else ONE_KIND),
         )
         tariff = self.folder / f"{name}-{unit}.tariff.json"
         save_calibration(changed, tariff)
