@@ -20,8 +20,8 @@ def rows(count, answers=0.0, inputs=0.0, seed=0, classes=10):
     return Leaks(NAMES, np.exp(scores), predicted)
 
 
-def declared(name, count=2000, answers=0.0, inputs=0.0, seed=100):
-    return KindSample(name, DECLARED, rows(count, answers, inputs, seed))
+def declared(name, count=2000, answers=0.0, inputs=0.0, seed=100, classes=10):
+    return KindSample(name, DECLARED, rows(count, answers, inputs, seed, classes))
 
 
 def thief(name="photographs", count=1000, generic=False, seed=200):

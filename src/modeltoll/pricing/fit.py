@@ -193,7 +193,9 @@ def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: n
     samples = parts.samples
     sorter = CellSorter.of(plain.measures, plain.coordinates, plain.scores)
     honest, callers = parts.leaks(parts.calibration), parts.callers(parts.calibration)
-    kinds = traffic_kinds(sorter, honest, callers, samples.known_honest, rng)
+    of_traffic = traffic_kinds(sorter, honest, callers, samples.known_honest, rng)
+    unmarked = {kind.name: kind for kind in of_traffic if kind.role == CALLER and kind.name not in samples.known_honest}
+    kinds = [kind for kind in of_traffic if kind.role != CALLER or kind.name not in unmarked]
     held_back = _held_back_traffic(parts, kinds)
     for sample in samples.kinds:
         leaks = select_measures(sample.leaks, parts.measures)
@@ -207,9 +209,7 @@ def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: n
         strangers.append(sorter.stranger(stranger, leaks.values[fitted], rng))
         clean = None if clean is None else clean[held]
         tried.append(HeldBack(stranger.name, STRANGER, rows_of(leaks, held), "", clean, stranger.generic))
-    unmarked = {kind.name: kind for kind in kinds if kind.role == CALLER and kind.name not in samples.known_honest}
-    known = tuple(kind for kind in kinds if kind.name not in unmarked or kind.role != CALLER)
-    return _FittedKinds(known, tuple(strangers), tuple(held_back), tuple(tried), unmarked)
+    return _FittedKinds(tuple(kinds), tuple(strangers), tuple(held_back), tuple(tried), unmarked)
 
 
 def _held_back_traffic(parts: _Parts, kinds: Sequence[FittedKind]) -> list[HeldBack]:
