@@ -28,8 +28,10 @@ from scipy.special import erfc
 
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
+from modeltoll.leak.input_transform import Standardised
 from modeltoll.leak.layered_novelty import LayeredNovelty
 from modeltoll.leak.novelty import NoveltyMeasure
+from modeltoll.leak.novelty_network import NoveltyNetwork
 from modeltoll.leak.pate import VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
 from modeltoll.leak.rdp import ORDERS, gnmax_rdp, log_q
@@ -271,7 +273,9 @@ def network_figures(rng: np.random.Generator, repeats: int) -> Iterator[Figure]:
     yield Figure("votes of 50 MnistNets, 32 rows", 32, per_row(lambda: votes(mnistnets, 32), 32, few), plain)
     head = VoteHead(stack_of(rng, 1, (), (256, 64, 10)), 250)
     yield Figure("vote head of 256 and 64 units", 500, per_row(lambda: head.votes(inputs), 500, few), whole)
-    layered = LayeredNovelty(stack_of(rng, 1, ((24, 5), (48, 5)), (128, 10)), rng.uniform(size=(10_000, 784)))
+    private = rng.uniform(size=(10_000, 784))
+    observer = NoveltyNetwork(Standardised.fit(private, (28, 28, 1)), stack_of(rng, 1, ((24, 5), (48, 5)), (128, 10)))
+    layered = LayeredNovelty(observer, private)
     one = evidence_of(inputs=inputs[:1])
     yield Figure(
         "layered novelty, 10,000 private images, one row", 1, per_row(lambda: layered.measure(one), 1, repeats), whole

@@ -23,7 +23,9 @@ from scipy.stats import spearmanr
 
 from modeltoll.bench import datasets
 from modeltoll.bench.victims.registry import VICTIMS
+from modeltoll.leak.input_transform import Standardised
 from modeltoll.leak.layered_novelty import LayeredNovelty
+from modeltoll.leak.novelty_network import NoveltyNetwork
 from modeltoll.leak.pate import VoteReadout
 from modeltoll.leak.teachers.distil import fit_novelty_network, fit_vote_head
 from modeltoll.leak.teachers.ensemble import TeacherEnsemble
@@ -77,8 +79,9 @@ def study(name: str, folder: Path, cache: Path, kind: str) -> dict[str, Any]:
         trained.save(files["teachers"])
     teachers = TeacherEnsemble.load(files["teachers"])
     if not files["layered"].is_file():
-        stack = timed(row, "observer", lambda: fit_novelty_network(x, private.y, shape))
-        LayeredNovelty(stack, x).save(files["layered"])
+        transform = Standardised.fit(x, shape)
+        stack = timed(row, "observer", lambda: fit_novelty_network(transform.apply(x), private.y, shape))
+        LayeredNovelty(NoveltyNetwork(transform, stack), x).save(files["layered"])
     flat = test.x.reshape(len(test.x), -1)[: ROWS if kind == "mnistnet" else None]  # a row takes 40 ms
     row["accuracy"] = float((teachers.votes(flat).argmax(axis=1) == test.y[: len(flat)]).mean())
     row["accuracy_rows"] = len(flat)

@@ -25,7 +25,7 @@ from modeltoll.bench import datasets
 from modeltoll.bench.victims.registry import VICTIMS, TorchVictim, load_victim
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.layered_novelty import LayeredNovelty
+from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
 from modeltoll.leak.measure import LeakMeasure
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import PateMeasure
@@ -90,7 +90,7 @@ def measures(name: str, folder: Path, cache: Path, target: TorchVictim) -> dict[
             flat, embed=lambda x: target.features(x.reshape(-1, *shape)), max_points=2 * POINTS
         ),
         "novelty-directions": lambda: LayeredNovelty(
-            VictimFeatures(target, shape), flat, views=("direction",), power=1.0, max_points=2 * POINTS
+            VictimFeatures(target, shape), flat, NoveltyTerms(views=("direction",), power=1.0, max_points=2 * POINTS)
         ),
     }
     teachers, layered = (cache / f"{part}-{name}.npz" for part in ("teachers", "layered"))

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeltoll.errors import CalibrationError, RequestError
+from modeltoll.leak.input_transform import HashedCodes, Standardised
+from modeltoll.leak.measure import clean_measure
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.records import Evidence
 from modeltoll.testing.measures import check_measure
@@ -22,14 +24,20 @@ def normal(rows=300, dimensions=8, seed=0):
     return np.random.default_rng(seed).normal(size=(rows, dimensions))
 
 
+def standardised(private):
+    return Standardised.fit(private, (1, 1, private.shape[1]))
+
+
 def fold(inputs):
     """An embedding: pairs of numbers, added."""
     return inputs[:, ::2] + inputs[:, 1::2]
 
 
 @pytest.mark.parametrize("dimensions", [2, 8, 64])
-@pytest.mark.parametrize("options", [{}, {"standardise": True}, {"embed": fold}, {"max_points": 100, "k": 1}])
+@pytest.mark.parametrize("options", [{}, {"transform": 1}, {"embed": fold}, {"max_points": 100, "k": 1}])
 def test_it_passes_the_suite(dimensions, options):
+    if "transform" in options:
+        options = {"transform": standardised(normal(dimensions=dimensions))}
     measure = NoveltyMeasure(normal(dimensions=dimensions), **options)
     check_measure(measure, evidence_of(normal(30, dimensions, 1) * 2))
 
@@ -64,9 +72,9 @@ def test_standardised_it_does_not_depend_on_the_unit_of_a_column_but_detects_a_c
     points, queries = normal(200), normal(20, seed=3)
     points[:, 4] = queries[:, 4] = 7.0
     units = 10.0 ** np.arange(-4, 4)
-    measure = NoveltyMeasure(points, standardise=True)
+    measure = NoveltyMeasure(points, transform=standardised(points))
     expected = measure.measure(evidence_of(queries))
-    scaled = NoveltyMeasure(points * units, standardise=True)
+    scaled = NoveltyMeasure(points * units, transform=standardised(points * units))
     assert scaled.measure(evidence_of(queries * units)) == pytest.approx(expected)
     queries[:, 4] = 70.0
     assert (measure.measure(evidence_of(queries)) > expected).all()
@@ -89,7 +97,7 @@ def test_the_kept_part_is_chosen_by_the_seed():
 def test_fitting_does_not_change_the_private_data():
     points = normal()
     before = points.copy()
-    NoveltyMeasure(points, standardise=True)
+    NoveltyMeasure(points, transform=standardised(points))
     assert np.array_equal(points, before)
 
 
@@ -143,9 +151,10 @@ def test_inputs_that_cannot_be_measured_are_refused(inputs):
 
 
 @pytest.mark.parametrize("dimensions", [3, 20])
-@pytest.mark.parametrize("standardise", [False, True])
-def test_a_saved_measure_measures_the_same_bits(tmp_path, dimensions, standardise):
-    measure = NoveltyMeasure(normal(dimensions=dimensions), 3, standardise=standardise)
+@pytest.mark.parametrize("transform", [lambda _: None, standardised, lambda points: HashedCodes(points.shape[1])])
+def test_a_saved_measure_measures_the_same_bits(tmp_path, dimensions, transform):
+    points = normal(dimensions=dimensions) * 20.0
+    measure = NoveltyMeasure(points, 3, transform=transform(points))
     measure.save(tmp_path / "novelty.npz")
     queries = evidence_of(normal(50, dimensions, 1))
     assert np.array_equal(NoveltyMeasure.load(tmp_path / "novelty.npz").measure(queries), measure.measure(queries))
@@ -162,3 +171,35 @@ def test_a_saved_measure_asks_for_its_embedding(tmp_path):
     NoveltyMeasure(normal()).save(path)
     with pytest.raises(CalibrationError, match="without an embedding"):
         NoveltyMeasure.load(path, fold)
+
+
+def test_rows_of_kinds_are_half_of_the_points_and_the_variant_without_them_is_saved_too(tmp_path):
+    shifted = normal(seed=1) + 6.0
+    measure = NoveltyMeasure(normal(), kinds={"shifted": shifted[:150]})
+    queries = evidence_of(shifted[150:])
+    clean = clean_measure(measure)
+    assert clean.name == "novelty:clean"
+    assert np.median(measure.measure(queries)) < 2.0
+    assert np.median(clean.measure(queries)) > 4.0
+    assert np.array_equal(clean.measure(queries), NoveltyMeasure(normal()).measure(queries))
+    check_measure(measure, evidence_of(normal(9, seed=3)))
+    check_measure(clean, evidence_of(normal(9, seed=3)))
+    measure.save(tmp_path / "novelty.npz")
+    loaded = NoveltyMeasure.load(tmp_path / "novelty.npz")
+    for ours, theirs in ((measure, loaded), (clean, clean_measure(loaded))):
+        assert np.array_equal(ours.measure(queries), theirs.measure(queries))
+        assert ours.name == theirs.name
+
+
+def test_a_missing_value_is_a_value_where_inputs_are_standardised():
+    points = normal()
+    points[::3, 2] = np.nan
+    measure = NoveltyMeasure(points, transform=standardised(points))
+    rows = normal(40, seed=5)
+    rows[:20, 2] = np.nan  # as usual as a number
+    rows[20:, 3] = np.nan  # never seen
+    leaks = measure.measure(evidence_of(rows))
+    assert np.median(leaks[:20]) < 1.3
+    assert np.median(leaks[20:]) > 2.0
+    with pytest.raises(RequestError):
+        measure.measure(evidence_of(np.full((1, 8), np.inf)))

@@ -30,9 +30,7 @@ def problem(seed):
 def within(caps, rho, law):
     """Whether the law is in P, by linear programming: weights of kinds under whose caps it fits."""
     kinds = len(caps)
-    found = linprog(
-        np.zeros(kinds), A_ub=-(1.0 + rho) * caps.T, b_ub=-law + 1e-9, A_eq=np.ones((1, kinds)), b_eq=[1.0]
-    )
+    found = linprog(np.zeros(kinds), A_ub=-(1.0 + rho) * caps.T, b_ub=-law + 1e-9, A_eq=np.ones((1, kinds)), b_eq=[1.0])
     return found.status == 0 and law.sum() <= 1.0 + 1e-9 and (law >= 0.0).all()
 
 
@@ -57,7 +55,11 @@ def highest(caps, rho, counts, start):
     below = np.hstack([(1.0 + rho) * caps.T, -np.eye(cells)])
     constraints = [
         {"type": "ineq", "fun": lambda x: below @ x, "jac": lambda x: below},
-        {"type": "ineq", "fun": lambda x: 1.0 - x[kinds:].sum(), "jac": lambda x: np.r_[np.zeros(kinds), -np.ones(cells)]},
+        {
+            "type": "ineq",
+            "fun": lambda x: 1.0 - x[kinds:].sum(),
+            "jac": lambda x: np.r_[np.zeros(kinds), -np.ones(cells)],
+        },
         {"type": "eq", "fun": lambda x: x[:kinds].sum() - 1.0, "jac": lambda x: np.r_[np.ones(kinds), np.zeros(cells)]},
     ]
     found = minimize(
@@ -71,7 +73,7 @@ def highest(caps, rho, counts, start):
     return likelihood(counts, law) if (law[seen] > 0.0).all() else -np.inf
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(SEEDS)
 def test_the_upper_bound_is_never_below_a_law_in_p(seed):
     """Against sequential quadratic programming, every single kind, and random mixtures of kinds."""
@@ -88,7 +90,7 @@ def test_the_upper_bound_is_never_below_a_law_in_p(seed):
     assert highest(caps, rho, counts, start) <= fit.upper[0] + slack
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(SEEDS)
 def test_the_lower_bound_is_the_likelihood_of_a_law_in_p(seed):
     caps, rho, counts = problem(seed)
@@ -101,16 +103,15 @@ def test_the_lower_bound_is_the_likelihood_of_a_law_in_p(seed):
 
 
 def test_the_bounds_meet():
-    """Of 2,000 random problems at least 99 in 100 are solved to 0.1 nats, and none ends a nat per 1,000 rows apart."""
+    """Of 1,000 random problems at most 5 are not solved to 0.1 nats within the steps, and these to 0.01 nats a row."""
     gaps, rows = [], []
-    for seed in range(2000):
+    for seed in range(1000):
         caps, rho, counts = problem(seed)
         fit = ConvexNull(caps, rho).fit(counts[None])
         gaps.append(float(fit.upper[0] - fit.lower[0]))
         rows.append(counts.sum())
-    gaps, rows = np.array(gaps), np.array(rows)
-    assert (gaps < 0.1).mean() >= 0.99
-    assert (gaps <= np.maximum(0.5, 1e-3 * rows)).all()
+    assert (np.array(gaps) >= 0.1).sum() <= 5
+    assert (np.array(gaps) <= np.maximum(0.1, 0.01 * np.array(rows))).all()
 
 
 @settings(max_examples=50)
@@ -142,7 +143,7 @@ def test_a_search_that_ends_early_keeps_its_bounds_valid(seed, enough):
         assert fit.lower[0] <= best.upper[0] + 1e-6
         assert fit.upper[0] >= best.lower[0] - 1e-6
         settled = fit.lower[0] > level[0] if "enough_lower" in limits else fit.upper[0] < level[0]
-        assert settled or fit.upper[0] - fit.lower[0] <= max(0.5, 1e-3 * counts.sum())
+        assert settled or fit.upper[0] - fit.lower[0] <= max(0.1, 0.01 * counts.sum())
 
 
 def test_one_kind_without_tolerance_is_its_own_likelihood():

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modeltoll.bench.datasets import image_shape
+from modeltoll.leak.corruptions import parse_kinds, usual_kinds
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
-from modeltoll.leak.layered_novelty import LayeredNovelty
+from modeltoll.leak.input_transform import Standardised
+from modeltoll.leak.kind_points import CorruptedRows
+from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
+from modeltoll.leak.measure import clean_measure
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import EPS_SUM, TEACHERS_PER_SIGMA, PateMeasure, VoteReadout
 from modeltoll.leak.pknn import PknnMeasure, log_scores
@@ -29,22 +34,29 @@ __all__ = ["ENTROPY", "NOVELTY", "Measures", "measure_all", "standard_measures"]
 ENTROPY, NOVELTY = "entropy", "novelty"
 _BATCH = 500
 _NEIGHBOURS, _PKNN_SIGMA = 300, 28.0  # Dziedzic et al. 2022, section 3.2
-_POINTS = 10_000  # private points of the novelty measure in the victim's own features
+_POINTS = 10_000  # points of the novelty measure in the victim's own features
+_SEED = 11  # of the rows of kinds among them
 
 Measures = Mapping[str, "LeakMeasure"]
 
 
 def _novelty(victim: Victim, private: Images, saved: Path | None) -> LeakMeasure:
-    """Novelty in the layers of a saved network, else of the victim itself, else in the inputs."""
-    flat = private.x.reshape(len(private.x), -1)
+    """Novelty in the layers of a saved network, else of the victim itself, else in the inputs; with the usual kinds."""
     if saved is not None:
         return LayeredNovelty.load(saved)
+    flat, shape = private.x.reshape(len(private.x), -1), image_shape(private)
+    kinds = CorruptedRows(parse_kinds(usual_kinds(shape)), flat, shape).rows(_POINTS // 2, np.random.default_rng(_SEED))
     feature_extractor = getattr(victim, "feature_extractor", None)
     if feature_extractor is None:
-        return NoveltyMeasure(flat)
-    return LayeredNovelty(
-        feature_extractor(private.x.shape[1:]), flat, views=("direction",), power=1.0, max_points=_POINTS
-    )
+        return NoveltyMeasure(flat, transform=Standardised.fit(flat, shape), kinds=kinds)
+    terms = NoveltyTerms(views=("direction",), power=1.0, max_points=_POINTS)
+    return LayeredNovelty(feature_extractor(private.x.shape[1:]), flat, terms, kinds=kinds)
+
+
+def _with_clean(measure: LeakMeasure) -> dict[str, LeakMeasure]:
+    """A measure, and its variant fitted without kinds where it has one, by name."""
+    clean = clean_measure(measure)
+    return {measure.name: measure} | ({} if clean is measure else {clean.name: clean})
 
 
 class _CachedVotes:
@@ -85,7 +97,7 @@ def _rdp_and_eps(
 def standard_measures(
     victim: Victim, private: Images, novelty_file: Path | None, teachers_file: Path | None
 ) -> dict[str, LeakMeasure]:
-    """Entropy, gap, novelty, pkNN, and PATE if there are teachers; by name.
+    """Entropy, gap, novelty and its variant without kinds, pkNN, and PATE if there are teachers; by name.
 
     ``novelty_file`` is a saved novelty measure; None: novelty in the victim's late layers, or in the inputs if it has
     none. ``teachers_file`` is a saved ensemble. ``pknn`` and ``pate`` are Rényi divergences at one order, ``pknn-eps``
@@ -97,7 +109,7 @@ def standard_measures(
     measures: dict[str, LeakMeasure] = {
         ENTROPY: EntropyMeasure(),
         "gap": GapMeasure(),
-        NOVELTY: _novelty(victim, private, novelty_file),
+        **_with_clean(_novelty(victim, private, novelty_file)),
         **_rdp_and_eps("pknn", PknnMeasure(points, private.y, k).votes_of, sigma),
     }
     if teachers_file is not None:

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeltoll.cli.terminal import note, requires_extra, stage, with_exit_codes
+from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
+from modeltoll.cli.terminal import JsonFile, note, print_table, requires_extra, stage, with_exit_codes, write_json
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_array
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from modeltoll.leak.corruptions import Corruption
+    from modeltoll.leak.private_rows import PrivateRows
 
     Shape = tuple[int, int, int]
 
@@ -27,6 +31,13 @@ commands = typer.Typer()
 Inputs = Annotated[
     Path,
     typer.Argument(metavar="X.npy", help="Inputs of the private training data, one example per row, of any shape."),
+]
+NoveltyInputs = Annotated[
+    Path,
+    typer.Argument(
+        metavar="X.npy",
+        help="Inputs of the private training data, one example per row: numbers of any shape and scale, codes, or texts.",
+    ),
 ]
 Labels = Annotated[Path, typer.Argument(metavar="Y.npy", help="Labels of the private training data, numbers or text.")]
 ImageShape = Annotated[
@@ -84,34 +95,120 @@ def fit_teachers(  # noqa: PLR0913  each is a choice of the operator's
         note.print(f"vote head: {head}", soft_wrap=True)
 
 
-@commands.command("fit-novelty", epilog="Example: modeltoll fit-novelty X.npy y.npy -o novelty.npz")
+@commands.command("fit-novelty", epilog="Example: modeltoll fit-novelty X.npy y.npy --kinds blur,dark -o novelty.npz")
 @with_exit_codes
 def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
-    inputs: Inputs,
-    labels: Labels,
+    inputs: NoveltyInputs,
+    labels: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[Y.npy]", help="Labels of the private training data; without them there is no network."
+        ),
+    ] = None,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Output file for the measure with its network, .npz.")],
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KINDS",
+            help="Corruptions that honest callers send, such as blur,dark,rotate:25; photo or table for the usual ones; "
+            "none. By default photo for images, table for numbers, none for codes.",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="NAME=ROWS.npy", help="Rows of another kind of honest callers. Repeatable."),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            help="torch (extra 'train'), small (scikit-learn) or none. By default torch where it is installed."
+        ),
+    ] = None,
+    codes: Annotated[
+        bool | None,
+        typer.Option(
+            "--codes/--numbers",
+            help="Whether whole numbers are codes (bytes, characters, tokens), which are hashed, or quantities. By "
+            "default codes if most columns exceed 255.",
+        ),
+    ] = None,
     neighbours: Annotated[
         int, typer.Option(min=1, help="k: the leak is the distance to the k-th nearest private point.")
     ] = 5,
-    points: Annotated[int, typer.Option(min=2, help="Largest number of private points to keep.")] = 5_000,
+    points: Annotated[
+        int, typer.Option(min=2, help="Largest number of points to keep; half of them are of the kinds.")
+    ] = 5_000,
     shape: ImageShape = None,
     seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Fit the measure 'novelty' in the layers of a small network that is trained on the private data.
 
-    Reads private inputs and labels, writes one file. Needs the extra 'train'.
+    Reads private inputs and labels, writes one file, and prints how accurate the network is on rows that were kept back,
+    and how far kinds and generic strangers lie. Needs no extra; with the extra 'train' images have a convolutional network.
     """
-    with requires_extra("train"):
-        from modeltoll.leak.teachers.distil import NOVELTY_NETWORK, fit_novelty_network  # noqa: PLC0415
-    from modeltoll.leak.layered_novelty import LayeredNovelty  # noqa: PLC0415
+    from modeltoll.leak.fit_novelty import NoveltyPlan, PrivateData  # noqa: PLC0415
+    from modeltoll.leak.fit_novelty import fit_novelty as fit  # noqa: PLC0415
+    from modeltoll.leak.layered_novelty import NoveltyTerms  # noqa: PLC0415
+    from modeltoll.leak.novelty_report import report_novelty  # noqa: PLC0415
 
-    x, y, shape_of_input = _load_private(inputs, labels, shape)
-    with stage("Training the network") as progress:
-        stack = fit_novelty_network(x, y, shape_of_input, replace(NOVELTY_NETWORK, seed=seed), progress)
-    with stage("Fitting novelty"):
-        LayeredNovelty(stack, x, neighbours, max_points=points, seed=seed).save(out)
+    data = PrivateData(_load_rows(inputs, shape, codes=codes), None if labels is None else read_array(labels))
+    corruptions = _kinds(kinds, data.rows)
+    rows = {name: _kind_rows(path, data.rows) for name, path in _named_files(kind or [])}
+    plan = NoveltyPlan(corruptions, rows, network, NoveltyTerms(neighbours, max_points=points, seed=seed))
+    note.print(data_line(data.rows, (*(each.name for each in corruptions), *rows)), soft_wrap=True)
+    fitted = fit(data, plan, stage)
+    with stage("Measuring rows that were kept back") as progress:
+        report = report_novelty(fitted, corruptions, progress, seed)
+    fitted.measure.save(out)
+    note.print(network_line(report), soft_wrap=True)
+    if json_file is not None:
+        write_json(report_json(report), json_file)
+    if json_file != "-":
+        print_table(report_headings(report), report_lines(report))
     note.print(f"novelty: {out}", soft_wrap=True)
+
+
+def _kinds(stated: str | None, private: PrivateRows) -> tuple[Corruption, ...]:
+    """The corruptions that were named, or the usual ones of such data; those of images need images."""
+    from modeltoll.leak.corruptions import NO_KINDS, parse_kinds, usual_kinds  # noqa: PLC0415
+
+    usual = NO_KINDS if private.codes else usual_kinds(private.shape)
+    try:
+        found = parse_kinds(stated or usual)
+    except SettingsError as error:
+        raise SettingsError([f"--kinds: {fault}" for fault in error.faults]) from None
+    if unsuited := [kind.name for kind in found if not kind.suits(private.shape)]:
+        raise SettingsError([f"--kinds: {', '.join(unsuited)} are of images; state the images' --shape"])
+    return found
+
+
+def _named_files(stated: list[str]) -> list[tuple[str, Path]]:
+    """The names and files of ``NAME=rows.npy``."""
+    parts = [each.partition("=") for each in stated]
+    faults = [
+        f"--kind: {each!r} is not NAME=ROWS.npy" for each, part in zip(stated, parts, strict=True) if not all(part)
+    ]
+    if len({name for name, _, _ in parts}) < len(parts):
+        faults.append("--kind: a name occurs twice")
+    if faults:
+        raise SettingsError(faults)
+    return [(name, Path(path)) for name, _, path in parts]
+
+
+def _kind_rows(path: Path, private: PrivateRows) -> NDArray[np.float64]:
+    """Rows (m, d) of a kind.
+
+    Raises:
+        CalibrationError: the file cannot be read, or its rows are of another width than the private data.
+    """
+    rows = _load_rows(path, codes=private.codes or None).inputs
+    if rows.shape[1] != private.inputs.shape[1]:
+        raise CalibrationError(
+            f"{path} has rows of {rows.shape[1]} numbers, the private data of {private.inputs.shape[1]}"
+        )
+    return rows
 
 
 def _fit_networks(kind: str, private: tuple[Any, Any, Shape], teachers: int, seed: int, checkpoints: Path) -> Any:
@@ -134,29 +231,31 @@ def _load_private(inputs: Path, labels: Path, stated: str | None) -> tuple[NDArr
     Raises:
         CalibrationError: a file cannot be read, or the inputs are not numeric.
     """
-    import numpy as np  # noqa: PLC0415
-
-    x, y = read_array(inputs), read_array(labels)
-    if x.dtype.kind not in "fiub" or x.ndim < 2 or x.size == 0:
-        raise CalibrationError(f"{inputs} must hold rows of numbers")
-    size = x[0].size
-    return x.reshape(len(x), size).astype(np.float64), y, _shape(stated, x.shape[1:])
+    rows = _load_rows(inputs, stated, codes=False)
+    return rows.inputs, read_array(labels), rows.shape
 
 
-def _shape(stated: str | None, rows: tuple[int, ...]) -> Shape:
-    """(height, width, channels) of one input: as stated, else as stored; (1, 1, d) for rows of d numbers."""
-    shape_of_input = rows
-    if stated is not None:
-        try:
-            shape_of_input = tuple(int(side) for side in stated.split("x"))
-        except ValueError:
-            shape_of_input = ()
-        if not 2 <= len(shape_of_input) <= 3 or min(shape_of_input) < 1 or math.prod(shape_of_input) != math.prod(rows):
-            raise SettingsError([f"--shape: {stated!r} is not HEIGHTxWIDTH[xCHANNELS] with {math.prod(rows)} numbers"])
-    if len(shape_of_input) == 2:
-        return shape_of_input[0], shape_of_input[1], 1
-    return (
-        (shape_of_input[0], shape_of_input[1], shape_of_input[2])
-        if len(shape_of_input) == 3
-        else (1, 1, math.prod(shape_of_input))
-    )
+def _load_rows(inputs: Path, stated: str | None = None, *, codes: bool | None = None) -> PrivateRows:
+    """The rows of a file, with the shape that is stated or stored.
+
+    Raises:
+        CalibrationError: the file cannot be read, or holds neither rows of numbers nor texts.
+    """
+    from modeltoll.leak.private_rows import private_rows  # noqa: PLC0415
+
+    array = read_array(inputs)
+    try:
+        return private_rows(array, None if stated is None else _shape(stated, array.shape[1:]), codes=codes)
+    except CalibrationError as error:
+        raise CalibrationError(f"{inputs}: {error}") from None
+
+
+def _shape(stated: str, rows: tuple[int, ...]) -> Shape:
+    """(height, width, channels) of one input, as stated."""
+    try:
+        sides = tuple(int(side) for side in stated.split("x"))
+    except ValueError:
+        sides = ()
+    if not 2 <= len(sides) <= 3 or min(sides) < 1 or math.prod(sides) != math.prod(rows):
+        raise SettingsError([f"--shape: {stated!r} is not HEIGHTxWIDTH[xCHANNELS] with {math.prod(rows)} numbers"])
+    return sides[0], sides[1], sides[2] if len(sides) == 3 else 1

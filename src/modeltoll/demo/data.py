@@ -30,21 +30,21 @@ class DataSizes:
     pictures and noise that the operator has, ``of_kind`` are calibration rows of the declared kind.
     """
 
-    honest: int = 250
+    honest: int = 240
     specialist: int = 60
-    shifted: int = 120
-    pictures: int = 600
-    plain: int = 300
-    noise: int = 80
+    shifted: int = 100
+    pictures: int = 500
+    plain: int = 250
+    noise: int = 60
     diluted: int = 60
     fillers: int = 1
-    covered: int = 100
+    covered: int = 80
     fresh: int = 2
-    bank: int = 120
-    banked: int = 120
+    bank: int = 100
+    banked: int = 100
     accounts: int = 50
     strangers: int = 150
-    of_kind: int = 400
+    of_kind: int = 300
 
 
 SHORT_SIZES = DataSizes(

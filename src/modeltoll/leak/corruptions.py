@@ -28,8 +28,10 @@ __all__ = [
     "Family",
     "Shape",
     "apply",
+    "channels_first",
     "is_image",
     "parse_kinds",
+    "usual_kinds",
     "value_range",
 ]
 
@@ -119,6 +121,11 @@ def parse_kinds(text: str) -> tuple[Corruption, ...]:
     return tuple(found)
 
 
+def usual_kinds(shape: Shape) -> str:
+    """The list of kinds that is usual for rows of this shape: those of images, or those of tables."""
+    return PHOTO_KINDS if is_image(shape) else TABLE_KINDS
+
+
 def _fault(name: str) -> str | None:
     """What is wrong with one entry of a list of kinds; None: nothing."""
     label, colon, stated = name.partition(":")
@@ -174,7 +181,7 @@ def _changed_images(
 ) -> Floats:
     low, high = limits
     span = high - low or 1.0
-    first = _channels_first(shape)
+    first = channels_first(shape)
     changed = np.empty_like(rows)
     for start in range(0, len(rows), _BATCH):
         images = (rows[start : start + _BATCH].reshape(-1, *shape) - low) / span
@@ -187,7 +194,7 @@ def _changed_images(
 
 def is_image(shape: Shape) -> bool:
     """Whether a row of this shape is an image: more than one row and column of pixels."""
-    height, width = shape[1:] if _channels_first(shape) else shape[:2]
+    height, width = shape[1:] if channels_first(shape) else shape[:2]
     return height > 1 and width > 1
 
 
@@ -200,5 +207,6 @@ def value_range(inputs: Floats) -> tuple[float, float]:
     return low, high
 
 
-def _channels_first(shape: Shape) -> bool:
+def channels_first(shape: Shape) -> bool:
+    """Whether a shape is (channels, height, width): 1, 3 or 4 at its beginning and not at its end."""
     return shape[0] in _CHANNELS and shape[2] not in _CHANNELS and shape[1] > 1

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modeltoll.errors import CalibrationError
-from modeltoll.files import read_arrays, read_numbers
+from modeltoll.files import read_array, read_arrays
 from modeltoll.leak.entropy import EntropyMeasure
 from modeltoll.leak.gap import GapMeasure
 from modeltoll.leak.layered_novelty import load_novelty
 from modeltoll.leak.novelty import NoveltyMeasure
 from modeltoll.leak.pate import PateMeasure
 from modeltoll.leak.pknn import PknnMeasure, log_scores
+from modeltoll.leak.private_rows import private_rows
 from modeltoll.leak.teachers.vote_head import load_voters
 from modeltoll.leak.token_entropy import TokensMeasure
 
@@ -40,7 +41,7 @@ def gap() -> LeakMeasure:
 
 
 def novelty(file: Path, neighbours: int | None = None) -> LeakMeasure:
-    """From a saved measure (.npz), or from raw private rows (.npy).
+    """From a saved measure (.npz), or from raw private rows (.npy): numbers, which are standardised, codes, or texts.
 
     Raises:
         CalibrationError: the file cannot be used, or ``neighbours`` are given for a saved measure.
@@ -49,7 +50,9 @@ def novelty(file: Path, neighbours: int | None = None) -> LeakMeasure:
         if neighbours is not None:
             raise CalibrationError("'neighbours' is fixed in a saved measure; leave it out")
         return load_novelty(file)
-    return NoveltyMeasure(read_numbers(file), neighbours or _NOVELTY_NEIGHBOURS, max_points=_SUBSAMPLE)
+    rows = private_rows(read_array(file))
+    k, transform = neighbours or _NOVELTY_NEIGHBOURS, rows.fitted_transform()
+    return NoveltyMeasure(rows.inputs, k, transform=transform, max_points=_SUBSAMPLE)
 
 
 def pknn(file: Path, neighbours: int | None = None) -> LeakMeasure:

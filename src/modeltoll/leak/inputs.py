@@ -17,8 +17,8 @@ __all__ = ["LARGEST", "check_inputs", "inputs_of"]
 LARGEST = LARGEST_INPUT
 
 
-def check_inputs(inputs: object, dimensions: int | None = None) -> Floats:
-    """Validated inputs of shape (rows, dimensions), as contiguous float64.
+def check_inputs(inputs: object, dimensions: int | None = None, *, missing: bool = False) -> Floats:
+    """Validated inputs of shape (rows, dimensions), as contiguous float64. ``missing``: NaN is a value, a missing one.
 
     Raises:
         RequestError: not numbers, of another shape, not finite, or of magnitude above 1e100.
@@ -31,12 +31,12 @@ def check_inputs(inputs: object, dimensions: int | None = None) -> Floats:
         raise RequestError("the inputs are not of shape (rows, dimensions)")
     if dimensions is not None and values.shape[1] != dimensions:
         raise RequestError(f"a row of the inputs has {values.shape[1]} numbers where the model takes {dimensions}")
-    if not (np.abs(values) <= LARGEST).all():
+    if not ((np.abs(values) <= LARGEST) | (missing & np.isnan(values))).all():
         raise RequestError("the inputs hold a number that is not finite, or too large")
     return np.ascontiguousarray(values)
 
 
-def inputs_of(evidence: Evidence, dimensions: int | None = None) -> Floats:
+def inputs_of(evidence: Evidence, dimensions: int | None = None, *, missing: bool = False) -> Floats:
     """The inputs of a request, validated by ``check_inputs``, shape (``evidence.rows``, dimensions).
 
     Raises:
@@ -44,7 +44,7 @@ def inputs_of(evidence: Evidence, dimensions: int | None = None) -> Floats:
     """
     if evidence.inputs is None:
         raise RequestError("the request has no inputs that can be measured")
-    values = check_inputs(evidence.inputs, dimensions)
+    values = check_inputs(evidence.inputs, dimensions, missing=missing)
     if len(values) != evidence.rows:
         raise RequestError(f"the request has {evidence.rows} rows but inputs for {len(values)}")
     return values

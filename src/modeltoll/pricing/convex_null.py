@@ -27,7 +27,8 @@ _SLACK = (
 )
 _CENTRING = 0.1  # the barrier that each step aims at, relative to the present one
 _STAY_INSIDE = 0.99  # the fraction of the way to the boundary that a step goes at most
-_LEAST_DAMPING = 0.1
+_LEAST_DAMPING = 0.1  # of steps while the gap does not fall
+_WORSE = 0.1  # a value that is so much of the gap below the best one is left for half the way back
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +84,7 @@ class ConvexNull:
             value, gap = value * rows[places], gap * rows[places]
             better = value > fit.lower[places]
             fit.lower[places[better]], fit.laws[places[better]] = value[better], laws[better]
-            fit.upper[places] = np.minimum(fit.upper[places], value + gap)
+            fit.upper[places] = np.fmin(fit.upper[places], value + gap)
             open_ = fit.upper[places] - fit.lower[places] >= tolerances[places]
             open_ &= (fit.lower[places] <= above[places]) & (fit.upper[places] >= below[places])
             if not open_.all():
@@ -109,6 +110,7 @@ class _Search:
         self._multiplier = np.ones(len(shares))
         self._slack = np.full(len(shares), _SLACK)
         self._damping, self._gap = np.ones(len(shares)), np.full(len(shares), np.inf)
+        self._best, self._best_weights = np.full(len(shares), -np.inf), self._weights
         self._duals: Floats | None = None  # of w >= 0
         self._dual_of_sum = np.ones(len(shares))
 
@@ -133,7 +135,8 @@ class _Search:
             gap >= self._gap, np.maximum(0.5 * self._damping, _LEAST_DAMPING), np.minimum(2.0 * self._damping, 1.0)
         )
         self._gap = gap
-        return self._entropy - _sum_log(self._shares, scarcity), gap, self._shares / scarcity
+        self._value = self._entropy - _sum_log(self._shares, scarcity)
+        return self._value, gap, self._shares / scarcity
 
     def _most_at(self, scarcity: Floats, multiplier: Floats) -> Floats:
         """Upper bound of sum share_k p_k / law_k over P, from any multiplier of the sum."""
@@ -169,12 +172,15 @@ class _Search:
         level = solved[:, :, 0].sum(axis=1) / solved[:, :, 1].sum(axis=1)
         change = solved[:, :, 0] - level[:, None] * solved[:, :, 1]
         dual_change = barrier / weights - duals - duals / weights * change
+        worse = self._value < self._best - _WORSE * self._gap
         length = self._damping * _longest(change, weights)
-        dual_length = self._damping * _longest(dual_change, duals)
+        dual_length = np.where(worse, 0.0, self._damping * _longest(dual_change, duals))
         target = multiplier + bend * (slopes * change).sum(axis=1)
-        self._dual_of_sum += dual_length * (target - self._dual_of_sum)
-        weights = weights + length[:, None] * change
-        self._weights = weights / weights.sum(axis=1, keepdims=True)
+        self._dual_of_sum = np.maximum(self._dual_of_sum + dual_length * (target - self._dual_of_sum), 0.0)
+        following = np.where(worse[:, None], 0.5 * (weights + self._best_weights), weights + length[:, None] * change)
+        self._best_weights = np.where(worse[:, None], self._best_weights, weights)
+        self._best = np.maximum(self._best, self._value)
+        self._weights = following / following.sum(axis=1, keepdims=True)
         self._duals = duals + dual_length[:, None] * dual_change
         self._slack = barrier[:, 0]
 

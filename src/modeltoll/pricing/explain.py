@@ -42,7 +42,8 @@ def explain_row(
 ) -> RowExplanation:
     """Explain the price of the single row in ``leaks``, for a caller in that state, or for a new one if None.
 
-    ``clean`` (1, measures): its leaks by the measures fitted without kinds; by default those in ``leaks``.
+    ``clean`` (1, measures): its leaks by the measures fitted without kinds; by default, and where the calibration has no clean
+    scores, those in ``leaks``.
 
     Raises:
         CalibrationError: the leaks are of other measures, or not of one row.
@@ -119,6 +120,7 @@ def _measure_readings(
     """One reading per measure, and the factor of the row among the caller's own rows too; None without them."""
     calibration, bins = tariff.calibration, tariff.row_prices.price_bins
     samples = _priced_samples(tariff, None if leaks.classes is None else int(leaks.classes[0]))
+    clean = None if calibration.clean_scores is None else clean  # there is nothing to rank them among
     clean_scores = calibration.scores if clean is None or calibration.clean_scores is None else calibration.clean_scores
     readings, own_factor = [], 0.0
     for column, (measure, weight) in enumerate(zip(tariff.measures, calibration.weights, strict=True)):

@@ -41,7 +41,8 @@ def check_measure(measure: LeakMeasure, evidence: Evidence, seed: int = 0) -> No
     leaks = measure.measure(evidence)
     _check_values(leaks, evidence.rows)
     for after, original in ((evidence.scores, copy.scores), (evidence.inputs, copy.inputs)):
-        assert after is None or original is None or np.array_equal(after, original), "measuring changed the evidence"
+        unchanged = after is None or original is None or np.array_equal(after, original, equal_nan=True)
+        assert unchanged, "measuring changed the evidence"
     _assert_same(measure.measure(evidence), leaks, "measuring twice gives different results")
 
     singles = [measure.measure(_rows(evidence, np.array([row]))) for row in range(evidence.rows)]

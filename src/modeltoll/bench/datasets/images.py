@@ -12,7 +12,7 @@ from modeltoll.errors import ModeltollError
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Integers
 
-__all__ = ["DATA_VARIABLE", "DataError", "Images", "data_folder"]
+__all__ = ["DATA_VARIABLE", "DataError", "Images", "data_folder", "image_shape"]
 
 DATA_VARIABLE = "MODELTOLL_DATA"
 
@@ -27,6 +27,12 @@ class Images:
 
     x: Floats
     y: Integers
+
+
+def image_shape(images: Images) -> tuple[int, int, int]:
+    """(height, width, channels) of one image, or of one row of a table, which has the height 1."""
+    sides = images.x.shape[1:]
+    return sides[0], sides[1], sides[2] if len(sides) == 3 else 1
 
 
 def data_folder(given: Path | None) -> Path:

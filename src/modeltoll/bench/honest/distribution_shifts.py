@@ -42,8 +42,7 @@ def _corrupted(family: str, strength: float) -> Kind:
     corruption = Corruption(family, strength)
 
     def kind(honest: Images, rng: np.random.Generator) -> Images | None:
-        sides = honest.x.shape[1:]
-        shape = (sides[0], sides[1], sides[2] if len(sides) == 3 else 1)
+        shape = datasets.image_shape(honest)
         if is_image(shape) != FAMILIES[family].images:
             return None
         changed = apply(corruption, honest.x.reshape(len(honest.x), -1), shape, rng, _LIMITS)

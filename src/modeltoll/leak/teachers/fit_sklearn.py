@@ -25,7 +25,15 @@ from modeltoll.leak.teachers.partition import check_private, partition
 if TYPE_CHECKING:
     from modeltoll.records import Floats, Progress
 
-__all__ = ["ClassifierFactory", "TeacherEnsemble", "TeacherPlan", "fit_teachers", "logistic", "perceptron"]
+__all__ = [
+    "ClassifierFactory",
+    "TeacherEnsemble",
+    "TeacherPlan",
+    "dense_layers",
+    "fit_teachers",
+    "logistic",
+    "perceptron",
+]
 
 ClassifierFactory = Callable[[int], Classifier]  # makes an untrained classifier from a seed
 _Layers = list[tuple["Floats", "Floats"]]
@@ -97,7 +105,7 @@ def _train(make: ClassifierFactory, seed: int, inputs: Floats, labels: NDArray[A
 
 def _ensemble_members(trained: list[Classifier], classes: NDArray[Any]) -> EnsembleMembers:
     """``NetworkMembers`` if all teachers are networks of one shape, else ``SeparateMembers``."""
-    networks = [_network(teacher, classes) for teacher in trained]
+    networks = [dense_layers(teacher, classes) for teacher in trained]
     activation, shape = networks[0][1], [w.shape for w, _ in networks[0][0]]
     if not shape or any(a != activation or [w.shape for w, _ in layers] != shape for layers, a in networks):
         return SeparateMembers(tuple(trained), classes)
@@ -107,7 +115,7 @@ def _ensemble_members(trained: list[Classifier], classes: NDArray[Any]) -> Ensem
     return NetworkMembers(weights, biases, activation)
 
 
-def _network(teacher: Any, classes: NDArray[Any]) -> tuple[_Layers, str]:
+def dense_layers(teacher: Any, classes: NDArray[Any]) -> tuple[_Layers, str]:
     """A teacher's layers and activation, with the last layer extended to all classes; no layers if it is no network."""
     if type(teacher) is LogisticRegression:
         layers, activation = [(teacher.coef_.T, teacher.intercept_)], "relu"  # unused: there are no hidden layers

@@ -1,0 +1,89 @@
+"""The features that layered novelty compares: standardised or hashed inputs, and the layers of a small network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+from modeltoll.errors import CalibrationError
+from modeltoll.leak.corruptions import is_image
+from modeltoll.leak.input_transform import transform_of_arrays
+from modeltoll.leak.teachers.network_stack import NetworkStack
+
+if TYPE_CHECKING:
+    from modeltoll.leak.input_transform import InputTransform
+    from modeltoll.records import Floats, Integers
+
+__all__ = ["FeatureExtractor", "NoveltyNetwork"]
+
+
+class FeatureExtractor(Protocol):
+    """A network that maps inputs to the features of its layers.
+
+    An extractor that can read missing values has the attribute ``reads_missing``, which is True; others get no NaN.
+    """
+
+    @property
+    def dimensions(self) -> int:
+        """The length of an input."""
+
+    def features(self, inputs: Floats) -> list[Floats]:
+        """The features of inputs (rows, d): one array (rows, f) per layer; rows do not affect each other."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoveltyNetwork:
+    """A transform of the inputs, and the network behind it; None: no network.
+
+    The first layer of features is the transformed inputs themselves, except for images, of which only the network's
+    layers are compared where there is one.
+    """
+
+    transform: InputTransform
+    stack: NetworkStack | None
+
+    @property
+    def reads_missing(self) -> bool:
+        """True: both transforms read missing values."""
+        return True
+
+    @property
+    def dimensions(self) -> int:
+        """The length of an input."""
+        return self.transform.width
+
+    def features(self, inputs: Floats) -> list[Floats]:
+        """The features of inputs (rows, d), which may hold NaN, in each layer, (rows, f)."""
+        values = self.transform.apply(inputs)
+        layers = [] if self.stack is None else self.stack.features(values)
+        return layers if layers and is_image(self.transform.shape) else [values, *layers]
+
+    def predict(self, inputs: Floats) -> Integers:
+        """The network's class, an index (rows,), of each of the inputs (rows, d).
+
+        Raises:
+            ValueError: there is no network.
+        """
+        if self.stack is None:
+            raise ValueError("without a network there is no prediction")
+        return self.stack.predict(self.transform.apply(inputs))[:, 0]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The transform and the network as named arrays, to be saved in a file."""
+        return self.transform.arrays() | ({} if self.stack is None else self.stack.arrays())
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NoveltyNetwork:
+        """The inverse of ``arrays``.
+
+        Raises:
+            CalibrationError: arrays are missing, or do not fit each other.
+        """
+        transform = transform_of_arrays(arrays)
+        stack = NetworkStack.of_arrays(arrays) if "shape" in arrays or "kernel0" in arrays else None
+        if stack is not None and stack.shape != transform.shape:
+            raise CalibrationError("the network in the novelty file does not fit its inputs")
+        return cls(transform, stack)
