@@ -217,6 +217,19 @@ def test_files_are_named_once():
         RowSources(None, None, True, kinds="blur")
 
 
+def test_a_novelty_that_knows_other_kinds_than_the_calibration_is_reported(document, leaks, tmp_path):
+    _, result, _ = document
+    assert "novelty was fitted without kinds" in " ".join(result.stderr.split())
+    clean = Leaks(
+        (*NAMES, "novelty:clean"), np.concatenate([rows(400).values, rows(400, seed=1).values[:, 1:]], axis=1)
+    )
+    save_leaks(tmp_path / "clean.npz", clean.measures, {"honest": clean})
+    result = run("--leaks", tmp_path / "clean.npz", "--out", tmp_path / "t.json", "--unit-ms", 10)
+    assert result.exit_code == 0, result.output
+    assert "a measure was fitted with kinds, and none are declared here" in " ".join(result.stderr.split())
+    assert load_calibration(tmp_path / "t.json").measures == NAMES
+
+
 def test_a_busy_machine_is_reported(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "getloadavg", lambda: (3.0, 0.0, 0.0))
