@@ -135,6 +135,24 @@ def test_honest_rows_after_a_theft_do_not_wash_it_off(counter):
     assert counter.evidence().finished_log > 50.0
 
 
+@pytest.mark.parametrize("cheapest", [True, False])
+def test_who_stops_at_the_limit_and_sends_honest_rows_until_it_is_left_gets_few_rows(counter, cheapest):
+    """After each alarm honest rows, ordinary or the cheapest ones, until there is no suspicion; then the next stolen row."""
+    pool = honest(6000, counter.rng)
+    rarest = counter.tariff.assess(Leaks(MEASURES, pool), counter.rng).rarest
+    rows = iter(pool[rarest > 0.5] if cheapest else pool)
+    for taken in range(1, 5 * ALONE):
+        verdict = counter.send(stolen(1, counter.rng))
+        for _ in range(500):
+            if not verdict.suspected:
+                break
+            verdict = counter.send(next(rows)[None])
+        else:
+            break
+    assert verdict.suspected
+    assert taken <= 3 * ALONE
+
+
 def test_a_new_tariff_is_no_amnesty_and_no_accusation(counter):
     """Three calibrations with other honest rows: who was suspected is, from the first row on, and nobody else."""
     for _ in range(10):
