@@ -84,6 +84,10 @@ class Counter:
                 return number
         raise AssertionError(f"not suspected after {most} stolen rows")
 
+    def is_left(self, rows, most):
+        """Whether the thief is unsuspected after some of so many of these rows, sent one by one."""
+        return any(not self.send(next(rows)[None]).suspected for _ in range(most))
+
     def evidence(self, caller=THIEF):
         return asyncio.run(self.ledger.account(caller, MODEL)).evidence
 
@@ -141,16 +145,10 @@ def test_who_stops_at_the_limit_and_sends_honest_rows_until_it_is_left_gets_few_
     pool = honest(6000, counter.rng)
     rarest = counter.tariff.assess(Leaks(MEASURES, pool), counter.rng).rarest
     rows = iter(pool[rarest > 0.5] if cheapest else pool)
-    for taken in range(1, 5 * ALONE):
-        verdict = counter.send(stolen(1, counter.rng))
-        for _ in range(500):
-            if not verdict.suspected:
-                break
-            verdict = counter.send(next(rows)[None])
-        else:
-            break
-    assert verdict.suspected
-    assert taken <= 3 * ALONE
+    taken = 1
+    while not counter.send(stolen(1, counter.rng)).suspected or counter.is_left(rows, 500):
+        taken += 1
+        assert taken <= 3 * ALONE
 
 
 def test_a_new_tariff_is_no_amnesty_and_no_accusation(counter):
