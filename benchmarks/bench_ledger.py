@@ -3,7 +3,7 @@
     python benchmarks/bench_ledger.py [--pairs 20000] [--folder DIR] [--json FILE]
 
 Each caller repeatedly returns the receipt of the toll before and reserves one row in one settlement, charges the row
-(two measures, 14 bins, a new input), and bills it; with 32 callers each has its own account. p50 and p99 are latencies of single calls. PostgreSQL and Valkey are real servers on the same machine,
+(two measures, 48 cells, a new input), and bills it; with 32 callers each has its own account. p50 and p99 are latencies of single calls. PostgreSQL and Valkey are real servers on the same machine,
 from the wheels of the dev extra, at 127.0.0.1 with the ledgers' default settings. PostgreSQL has its defaults except
 for fsync, which does not matter because commits do not wait for it.
 """
@@ -23,6 +23,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from modeltoll.evidence_records import EvidenceUpdate, FoldedBlock
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
@@ -32,8 +33,19 @@ from modeltoll.testing.servers import postgres_server, valkey_server
 
 NOW = 1_750_000_000.0
 DAY = 86_400.0
+CELLS = 48
 UNIT, PRICE, CREDIT = 0.005, 0.01, 10.0  # seconds
 STEPS = ("settle", "charge", "bill")
+
+
+def updates(account):
+    """What a bill stores of the evidence of the account, all of whose waiting blocks are folded."""
+    folded = tuple(
+        FoldedBlock(restart, block.number, -1.0)
+        for restart, block in enumerate(account.evidence.finished)
+        if block is not None
+    )
+    return (EvidenceUpdate(account.caller.name, account.tariff, 0.5, folded),)
 
 
 async def call(ledger, caller, rng, pairs, latencies):
@@ -41,14 +53,14 @@ async def call(ledger, caller, rng, pairs, latencies):
     receipts, adjustment = [], Adjustment(unsettled=PRICE - UNIT)
     for number in range(pairs):
         at = NOW + number
-        charge = Charge("m", 1, (0.1, 0.2), ((rng.randrange(14), 5),), (rng.randbytes(8),), (2, 14), "t", at)
-        entry = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(PRICE, 1, PRICE), "sealed")
+        charge = Charge("m", 1, (0.1, 0.2), (rng.randrange(CELLS),), (rng.randbytes(8),), CELLS, "t", at)
+        entry = LogEntry(at, "m", 1, ("entropy", "novelty"), ((0.1, 0.2),), (0.3,), Work(PRICE, 1, PRICE), "sealed", (3,))
         start = time.perf_counter()
         admission = await ledger.settle(caller, receipts, Reservation(UNIT, CREDIT), at)
         settled = time.perf_counter()
-        await ledger.charge(caller, charge)
+        account = await ledger.charge(caller, charge)
         charged = time.perf_counter()
-        await ledger.bill(caller, entry, adjustment)
+        await ledger.bill(caller, entry, adjustment, updates(account))
         billed = time.perf_counter()
         if not admission.admitted:  # every toll before was paid
             raise RuntimeError(f"the ledger did not count a receipt: {admission}")

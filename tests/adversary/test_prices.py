@@ -49,7 +49,7 @@ class Truth:
         return Leaks(("entropy",), (entr(self._victim.scores(rows)).sum(axis=1) / np.log(CLASSES))[:, None])
 
     def exact(self, rows):
-        p = (1 + self._tariff.count_at_least(self._leaks(rows))[:, 0]) / (self.honest_rows + 1)
+        p = self._tariff.p_values(self._leaks(rows))[:, 0]
         return (1 - self._g) * p**-self._g
 
     def priced(self, rows):
@@ -57,7 +57,7 @@ class Truth:
 
     @property
     def bins(self):
-        return len(self._tariff.price_bins.starts)
+        return self._tariff.row_prices.price_bins.count
 
 
 @pytest.fixture(scope="module")

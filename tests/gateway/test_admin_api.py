@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
+import math
 from datetime import UTC, datetime
 
 import httpx
@@ -19,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from modeltoll.errors import LedgerError, SettingsError
+from modeltoll.evidence_records import EvidenceUpdate
 from modeltoll.gateway.admin import auth
 from modeltoll.gateway.admin.api.app import api_application
 from modeltoll.gateway.admin.api.operations import AdminApi, without_password
@@ -100,9 +102,14 @@ def test_accounts_are_listed_and_reset(api_fixture):
     (account,) = api_fixture.client.get("/accounts").json()["accounts"]
     assert (account["caller"], account["rows"], account["requests"]) == ("key:alice", 1, 1)
     shown = api_fixture.client.get("/account", params={"caller": "key:alice"}).json()
-    assert shown["accounts"] == [account]
+    (explained,) = shown["accounts"]
+    assert account["evidence"]["suspected"] is None  # lists have what the ledger has
+    assert explained["evidence"]["suspected"] is False
+    assert explained["evidence"]["nearest_kind"] == "all traffic"
+    assert [cell["rows"] for cell in explained["evidence"]["cells"]] == [1]
+    assert explained | {"evidence": None} == account | {"evidence": None}
     (line,) = api_fixture.client.get("/log").json()["lines"]
-    assert (line["mode"], line["rows"]) == ("sealed", 1)
+    assert (line["mode"], line["rows"], line["measures"], line["classes"]) == ("sealed", 1, ["entropy"], [0])
     assert "alice" not in line["who"]
     assert api_fixture.client.get("/log", params={"after": line["line"]}).json()["lines"] == []
     assert api_fixture.post("/account/reset", caller="key:alice").json() == {"models": ["digits"]}
@@ -149,6 +156,40 @@ def test_a_tier_is_changed_in_the_key_file(api_fixture):
     assert api_fixture.client.get("/keys").status_code == 409
 
 
+def test_a_caller_is_marked_as_known_honest_in_the_key_file(api_fixture):
+    marked = api_fixture.post("/account/known-honest", caller="key:carol", known_honest=True).json()
+    assert marked == {"keys": 1, "known_honest": "2025-06-15T15:06:40Z"}
+    (key,) = api_fixture.client.get("/keys").json()["keys"]
+    assert key["known_honest"] == marked["known_honest"]
+    assert read_keys(api_fixture.keys).keys[0].known_honest == datetime(2025, 6, 15, 15, 6, 40, tzinfo=UTC)
+    assert (
+        api_fixture.post("/account/known-honest", caller="key:carol", known_honest=False).json()["known_honest"] is None
+    )
+    assert read_keys(api_fixture.keys).keys[0].known_honest is None
+    for caller, status in (("key:nobody", 404), ("net:1.2.3.4", 409)):
+        assert api_fixture.post("/account/known-honest", caller=caller, known_honest=True).status_code == status
+    assert api_fixture.post("/account/known-honest", caller="key:carol").status_code == 400
+
+
+def test_suspects_are_listed_with_their_evidence(api_fixture):
+    """By the evidence that the latest bill stored; a caller whose account is of another tariff is not one of them."""
+    assert api_fixture.client.get("/suspects").json() == {"considered": 1, "suspects": []}
+    harness = api_fixture.harness
+    identity, threshold = harness.tariff.identity, -math.log(harness.tariff.calibration.suspicion.alpha)
+    update = EvidenceUpdate("key:alice", identity, threshold + 2.0)
+    (_, _, entry) = asyncio.run(harness.ledger.log(0, 1))[0]
+    asyncio.run(harness.ledger.bill(Caller("key:alice"), entry, updates=(update,)))
+    (suspect,) = api_fixture.client.get("/suspects").json()["suspects"]
+    assert (suspect["caller"], suspect["rows_of_evidence"]) == ("key:alice", 1)
+    assert suspect["surcharge"] == pytest.approx(math.e)
+    asyncio.run(
+        harness.ledger.bill(
+            Caller("key:alice"), entry, updates=(EvidenceUpdate("key:alice", identity, threshold - 1.0),)
+        )
+    )
+    assert api_fixture.client.get("/suspects").json()["suspects"] == []
+
+
 def test_without_a_key_file_no_tier_can_be_changed(tmp_path, harness, calibration):
     api_fixture = ApiFixture(tmp_path, harness, calibration)
     callers = api_fixture.settings.callers.model_copy(update={"key_file": None})
@@ -156,6 +197,8 @@ def test_without_a_key_file_no_tier_can_be_changed(tmp_path, harness, calibratio
     client = TestClient(api_application(AdminApi(settings, {}, harness.ledger, ServerState(), harness.clock), "/api"))
     assert client.get("/keys").json() == {"keys": []}
     assert client.post("/account/tier", json={"caller": "key:carol", "tier": "exempt"}).status_code == 409
+    mark = {"caller": "key:carol", "known_honest": True}
+    assert client.post("/account/known-honest", json=mark).status_code == 409
 
 
 def test_settings_are_shown_without_their_secrets(api_fixture):

@@ -17,7 +17,16 @@ from modeltoll.errors import AnswerError, CalibrationError, SettingsError
 from modeltoll.gateway.core.credit import Credit, CreditTerms
 from modeltoll.gateway.settings.load import load_settings
 from modeltoll.gateway.setup import calibrate
-from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model, measure_rows, read_rows
+from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model, fit_model, measure_rows
+from modeltoll.gateway.setup.honest_rows import (
+    CalibrationInputs,
+    RowsToSend,
+    corrupted_rows,
+    generic_strangers,
+    read_inputs,
+    read_rows,
+    shape_of_rows,
+)
 from modeltoll.pricing.calibration import CalibrationProvenance
 from modeltoll.pricing.fit import CalibrationTerms, HoldoutSplit, RowCosts
 from modeltoll.records import Answer
@@ -82,6 +91,27 @@ def test_thieves_rows_are_asked_for_too_and_cost_more(running, tmp_path):
     refused = CliRunner().invoke(app, ["calibrate", str(running), *map(str, leaks)])
     assert refused.exit_code == 2
     assert "go with --inputs" in refused.stderr
+
+
+def test_the_command_sends_kinds_of_tables_and_generic_strangers(running, tmp_path):
+    np.save(tmp_path / "honest.npy", np.random.default_rng(0).random((400, 2)))
+    np.save(tmp_path / "night.npy", np.random.default_rng(1).random((100, 2)) + 0.3)
+    options = ["--inputs", tmp_path / "honest.npy", "--kinds", "jitter:0.05,missing,scale:0.1", "--kind-rows", 150]
+    options += ["--kind", f"night={tmp_path / 'night.npy'}", "--json", "-"]
+    found = CliRunner().invoke(app, ["calibrate", str(running), *map(str, options)])
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    names = [kind["name"] for kind in document["kinds"]]
+    assert {"jitter:0.05", "scale:0.1", "night"} < set(names)
+    assert any(name.startswith("missing:") for name in names)
+    assert [each["name"] for each in document["strangers"]] == ["noise", "shuffled columns"]
+    assert all(each["generic"] for each in document["strangers"])
+    assert set(document["strangers"][0]["units_without"]) == {"jitter", "missing", "scale", "night"}
+    assert document["undefended_seconds"] > 0.0
+    assert document["gate_seconds"] > 0.0
+    refused = CliRunner().invoke(app, ["calibrate", str(running), *map(str, [*options, "--kinds", "blur"])])
+    assert refused.exit_code == 2
+    assert "give --shape" in refused.stderr
 
 
 def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, monkeypatch):
@@ -168,3 +198,75 @@ def test_rows_of_any_shape_are_flattened(tmp_path):
         (tmp_path / "text.npy").write_text("no array")
         with pytest.raises(CalibrationError):
             read_rows(tmp_path / wrong)
+
+
+def test_a_file_may_name_the_caller_of_each_row(tmp_path):
+    rows = np.arange(12.0).reshape(3, 2, 2)
+    np.savez(tmp_path / "rows.npz", inputs=rows, callers=np.array(["a", "b", "a"]))
+    file = read_inputs(tmp_path / "rows.npz")
+    assert file.callers == ("a", "b", "a")
+    assert (file.rows.shape, file.shape) == ((3, 4), (2, 2))
+    np.savez(tmp_path / "few.npz", inputs=rows, callers=np.array(["a", "b"]))
+    with pytest.raises(CalibrationError, match="one name per row"):
+        read_inputs(tmp_path / "few.npz")
+
+
+def test_the_shape_of_a_row_is_stated_or_stored():
+    assert shape_of_rows((28, 28), None) == (28, 28, 1)
+    assert shape_of_rows((3072,), "32x32x3") == (32, 32, 3)
+    assert shape_of_rows((4,), None) == (1, 1, 4)
+    with pytest.raises(SettingsError, match="--shape"):
+        shape_of_rows((784,), "28x27")
+
+
+def test_rows_of_kinds_and_strangers_are_made_when_they_are_sent():
+    inputs = np.random.default_rng(0).random((150, 64))
+    kinds = corrupted_rows("noise,dark:0.4", inputs, (8, 8, 1), 100, seed=0)
+    assert [(kind.name, kind.count) for kind in kinds][-1] == ("dark:0.4", 100)
+    for kind in kinds:
+        assert kind.make().shape == (100, 64)
+        assert np.array_equal(kind.make(), kind.make()), "the same rows each time"
+    assert [each.name for each in generic_strangers(inputs, (8, 8, 1), 0)] == [
+        "noise",
+        "shuffled columns",
+        "permuted pixels",
+    ]
+    assert [each.name for each in generic_strangers(inputs, (1, 1, 64), 0)] == ["noise", "shuffled columns"]
+    assert all(each.generic and len(each.make()) == each.count for each in generic_strangers(inputs, (8, 8, 1), 0))
+    with pytest.raises(SettingsError, match="give --shape"):
+        corrupted_rows("jitter,blur", inputs, (1, 1, 64), 100, seed=0)
+
+
+def test_rows_of_kinds_and_strangers_are_sent_and_become_part_of_the_calibration(running):
+    rng, heard = np.random.default_rng(0), []
+    honest = rng.random((210, 2))
+    sent = CalibrationInputs(
+        honest,
+        (RowsToSend.of("bold", 2.0 * rng.random((120, 2))),),
+        (RowsToSend.of("thief", 0.1 * rng.random((60, 2))), RowsToSend("noise", 50, lambda: rng.random((50, 2)), True)),
+        ("a", "b") * 105,
+        {"a": "key:a"},
+    )
+    fit = asyncio.run(fit_model(load_settings(running), "digits", sent, WISHES, lambda *done: heard.append(done)))
+    names = [(kind.role, kind.name) for kind in fit.calibration.kinds]
+    assert ("declared", "bold") in names
+    assert ("caller", "a") in names
+    assert ("caller", "b") not in names
+    assert set(fit.unmarked) == {"b"}
+    assert [(each.name, each.generic) for each in fit.calibration.strangers] == [("thief", False), ("noise", True)]
+    assert heard[-1] == (440, 440)
+    assert [done for done, _ in heard] == list(range(1, 441))
+    assert {rows.role for rows in fit.held_back} >= {"all traffic", "declared", "caller"}
+
+
+def test_a_kind_that_the_server_refuses_is_named(running, harness, monkeypatch):
+    def refusing(harness, path, body):
+        if body and json.loads(body)["inputs"][0]["data"][0] > 5:
+            return Answer(422, "application/json", b'{"error":"too large"}')
+        return speaking(harness, path, body)
+
+    speaking = speak
+    monkeypatch.setattr(sys.modules[__name__], "speak", refusing)
+    sent = CalibrationInputs(np.random.default_rng(0).random((210, 2)), (RowsToSend.of("bold", np.full((60, 2), 9.0)),))
+    with pytest.raises(CalibrationError, match="bold: the model server refused row 1 with status 422: too large"):
+        asyncio.run(fit_model(load_settings(running), "digits", sent, WISHES))

@@ -187,8 +187,10 @@ def test_the_page_shows_every_panel_that_an_operator_needs(sample_traffic_day):
     text = parse(get(sample_traffic_day.dashboard)).text
     for heading in (
         "Last 24 hours",
-        "Waits of honest callers",
-        "Drift of honest traffic",
+        "Callers under suspicion",
+        "Callers by nearest kind",
+        "Waits of callers",
+        "Drift of the traffic",
         "Callers",
         "Price in force",
         "What if: other settings",
@@ -260,7 +262,7 @@ class FailingLedger(MemoryLedger):
     async def account(self, caller, model):
         if self.failing:
             raise LedgerError("the ledger's server cannot be reached", private="10.0.0.7:6379")
-        return await super().account(caller, model, at)
+        return await super().account(caller, model)
 
 
 def test_without_a_ledger_the_page_has_an_error_and_the_panels_that_need_none():
@@ -278,7 +280,7 @@ def test_without_a_ledger_the_page_has_an_error_and_the_panels_that_need_none():
         assert "alert" in [attributes.get("role") for _, attributes in found.elements]
     text = parse(get(app)).text
     assert "Price in force" in text
-    assert "Drift of honest traffic" in text
+    assert "Drift of the traffic" in text
     assert "Last 24 hours" not in text
     traffic.ledger.failing = False
     assert get(app).status_code == 200

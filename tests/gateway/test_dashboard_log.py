@@ -243,7 +243,7 @@ def test_a_ledger_that_takes_too_long_is_an_error():
         async def log(self, after, limit):
             await asyncio.Event().wait()
 
-        async def account(self, caller, model, at):
+        async def account(self, caller, model):
             await asyncio.Event().wait()
 
     reader = LedgerReader(StuckLedger(), FakeClock(NOW), timeout=0.01)
@@ -262,10 +262,10 @@ def test_the_slower_the_largest_accounts_are_read_the_more_rarely():
     reads = []
 
     class SlowLedger(MemoryLedger):
-        async def largest(self, limit, at):
-            reads.append(at)
+        async def largest(self, limit):
+            reads.append(clock.now)
             timer.advance(0.05)
-            return await super().largest(limit, at)
+            return await super().largest(limit)
 
     ledger, clock, timer = SlowLedger(), FakeClock(NOW), FakeClock(0.0)
     asyncio.run(ledger.open())

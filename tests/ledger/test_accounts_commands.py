@@ -14,6 +14,7 @@ import redis
 from typer.testing import CliRunner
 
 from modeltoll.cli import app
+from modeltoll.evidence_records import RESTART_ROWS, EvidenceUpdate
 from modeltoll.ledger.from_url import ledger_from_url, open_ledger
 from modeltoll.records import Caller, DailyQuota, DailyUsage
 from modeltoll.settlement_records import Receipt, Reservation
@@ -103,6 +104,32 @@ def test_a_caller_without_an_account_has_a_standing(url):
         assert (shown["caller"], shown["prepaid_seconds"], "rows" in shown) == ("key:new", 1.5, False)
     assert "key:new, over all models" in run_ok("show", url, "key:new")
     assert accounts("reset", url, "key:new").exit_code == 1  # there is no account to delete
+
+
+def test_the_evidence_of_a_caller_is_listed_shown_and_deleted_by_a_reset(url):
+    """As the latest bill stored it: 20 nats are 10^8.7."""
+
+    async def suspect():
+        async with open_ledger(url) as ledger:
+            account = await ledger.account(ALICE, MODEL)
+            update = EvidenceUpdate("key:alice", account.tariff, 20.0)
+            await ledger.bill(ALICE, make_log_entry(0.5), updates=(update,))
+            return account
+
+    account = asyncio.run(suspect())
+    (shown,) = json.loads(run_ok("show", url, "key:alice", "--model", MODEL, "--json", "-"))
+    evidence = shown["evidence"]
+    assert (evidence["log_evidence"], evidence["rows"], evidence["finished_log"]) == (20.0, account.evidence.rows, None)
+    assert evidence["counts"] == list(account.evidence.counts)
+    assert [block["block_rows"] for block in evidence["blocks"]] == list(RESTART_ROWS)
+    assert [block["rows"] for block in evidence["blocks"]] == [account.evidence.rows] * len(RESTART_ROWS)
+    table = run_ok("show", url, "key:alice", "--model", MODEL)
+    assert "evidence at the latest bill, power of ten" in table
+    assert "8.7" in table
+    assert "8.7" in run_ok("list", url)
+    deleted = accounts("reset", url, "key:alice", "--model", MODEL)
+    assert f"evidence of {account.evidence.rows} rows since" in deleted.stderr
+    assert "power of ten 8.7" in deleted.stderr
 
 
 def test_usage_of_todays_quota_is_shown(url):

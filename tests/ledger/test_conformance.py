@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
+from modeltoll.evidence_records import FinishedBlock
 from modeltoll.ledger.from_url import ledger_from_url
 from modeltoll.ledger.memory import MemoryLedger
 from modeltoll.ledger.sqlite import SqliteLedger
 from modeltoll.settlement_records import Standing
+from modeltoll.testing.ledger_evidence import EVIDENCE_CHECKS
+from modeltoll.testing.ledger_evidence_changes import EVIDENCE_CHANGE_CHECKS
+from modeltoll.testing.ledger_settlement import SETTLEMENT_CHECKS
 from modeltoll.testing.ledgers import CHECKS, PERSISTENCE_CHECKS, check_ledger
 
 
@@ -115,9 +120,122 @@ class KeepsTheStanding(MemoryLedger):
     ],
 )
 def test_the_suite_finds_a_ledger_that_settles_wrongly(broken, check):
-    (one,) = (each for each in CHECKS if each.__name__ == check)
+    (one,) = (each for each in SETTLEMENT_CHECKS if each.__name__ == check)
     with pytest.raises(AssertionError):
         asyncio.run(one(broken))
+
+
+class FoldsOwnAccountOnly(MemoryLedger):
+    """Ignores the updates of groups."""
+
+    async def bill(self, caller, entry, adjustment=None, updates=()):
+        own = [update for update in updates if update.account == caller.name]
+        await super().bill(caller, entry, adjustment, own)
+
+
+class FoldsWhateverWaits(MemoryLedger):
+    """Does not compare the numbers of blocks."""
+
+    async def bill(self, caller, entry, adjustment=None, updates=()):
+        renumbered = []
+        for update in updates:
+            page = self._pages.get((update.account, entry.model))
+            waiting = page.account.evidence.finished if page else (None,) * 5
+            folded = tuple(
+                replace(block, number=waiting[block.restart].number)
+                if 0 <= block.restart < 5 and waiting[block.restart]
+                else block
+                for block in update.folded
+            )
+            renumbered.append(replace(update, folded=folded))
+        await super().bill(caller, entry, adjustment, renumbered)
+
+
+class UpdatesAnyTariff(MemoryLedger):
+    """Does not compare tariffs."""
+
+    async def bill(self, caller, entry, adjustment=None, updates=()):
+        pages = [(self._pages.get((update.account, entry.model)), update) for update in updates]
+        as_now = [replace(update, tariff=page.account.tariff) if page else update for page, update in pages]
+        await super().bill(caller, entry, adjustment, as_now)
+
+
+class NeverStartsAnew(MemoryLedger):
+    """Has no period."""
+
+    def __init__(self):
+        super().__init__(period=1e18)
+
+
+class ChangesEvidence(MemoryLedger):
+    """Changes what ``change`` says in the evidence after each charge."""
+
+    async def charge(self, caller, charge):
+        before = {name: page.account.evidence for (name, _), page in self._pages.items()}
+        await super().charge(caller, charge)
+        for (name, _), page in self._pages.items():
+            if name in {caller.name, *caller.groups}:
+                page.account = replace(page.account, evidence=self.change(before.get(name), page.account.evidence))
+        return await self.account(caller, charge.model)
+
+
+class ForgivesWithATariff(ChangesEvidence):
+    """Carries nothing."""
+
+    def change(self, before, after):
+        return replace(after, carried_log=None)
+
+
+class LosesTheWaitingBlock(ChangesEvidence):
+    """Ends a block, though the one before it waits in its slot."""
+
+    def change(self, before, after):
+        if before is None or before.finished[0] is None or sum(after.blocks[0]) < 64:
+            return after
+        finished = (FinishedBlock(after.numbers[0], after.blocks[0]), *after.finished[1:])
+        return replace(
+            after,
+            finished=finished,
+            numbers=(after.numbers[0] + 1, *after.numbers[1:]),
+            blocks=((0,) * after.cells, *after.blocks[1:]),
+        )
+
+
+class FoldsLate(MemoryLedger):
+    """Reads, waits, and then folds, so that concurrent bills fold a block twice."""
+
+    async def bill(self, caller, entry, adjustment=None, updates=()):
+        page = self._pages.get((caller.name, entry.model))
+        before = page and page.account
+        await asyncio.sleep(0)
+        if page is not None:
+            page.account = before
+        await super().bill(caller, entry, adjustment, updates)
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (FoldsOwnAccountOnly, "_bills_update_groups"),
+        (FoldsWhateverWaits, "_a_block_is_folded_once_and_by_its_number"),
+        (UpdatesAnyTariff, "_a_block_is_folded_once_and_by_its_number"),
+        (UpdatesAnyTariff, "_another_tariff_carries_the_evidence"),
+        (NeverStartsAnew, "_evidence_starts_anew_after_its_period"),
+        (ForgivesWithATariff, "_another_tariff_carries_the_evidence"),
+        (LosesTheWaitingBlock, "_a_block_grows_while_its_slot_is_taken"),
+        (FoldsLate, "_concurrent_charges_and_bills_fold_every_block_once"),
+        (FoldsOwnAccountOnly, "_updates_of_accounts_that_are_gone_are_dropped"),
+        *[
+            (each, "_histories_give_what_the_pure_functions_give")
+            for each in (FoldsWhateverWaits, UpdatesAnyTariff, NeverStartsAnew, ForgivesWithATariff)
+        ],
+    ],
+)
+def test_the_suite_finds_a_ledger_that_keeps_evidence_wrongly(broken, check):
+    found = [each for each in EVIDENCE_CHECKS + EVIDENCE_CHANGE_CHECKS if each.__name__ == check]
+    assert len(found) == 1
+    with pytest.raises(AssertionError):
+        asyncio.run(found[0](broken))
 
 
 def test_the_suite_finds_a_ledger_that_does_not_keep_its_data():

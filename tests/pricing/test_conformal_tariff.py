@@ -196,7 +196,9 @@ def test_half_of_the_price_is_that_of_the_cell_where_strangers_are_given(rich):
 
 def test_the_mean_over_independent_ranks_is_at_most_one_with_strangers_too(make_calibration):
     """Exact: all pairs of ranks of untied rows, half by the formula over bins, half by the cells of the strangers."""
-    calibration = make_calibration(np.sort(np.random.default_rng(0).lognormal(size=(2, 250)), axis=1), weights=(0.4, 0.6))
+    calibration = make_calibration(
+        np.sort(np.random.default_rng(0).lognormal(size=(2, 250)), axis=1), weights=(0.4, 0.6)
+    )
     counts = np.zeros(calibration.cells.count, np.int64)
     counts[:3] = 100
     tariff = ConformalTariff(dataclasses.replace(calibration, strangers=(FittedStranger("photographs", counts),)))
@@ -215,9 +217,7 @@ def reference_units(tariff, leaks, cells, verdict, clean):
     prices = tariff.row_prices.price_bins
     units = []
     for row, cell, factor in zip(values, cells, tariff.factors(leaks), strict=True):
-        p_values = np.array(
-            [(1 + (own >= leak).sum()) / (len(own) + 1) for own, leak in zip(scores, row, strict=True)]
-        )
+        p_values = np.array([(1 + (own >= leak).sum()) / (len(own) + 1) for own, leak in zip(scores, row, strict=True)])
         clean_factor = float(calibration.weights @ prices.factors(p_values, calibration.g))
         speaks_against = verdict.frequent[cell] or p_values.min() < terms.rare_below
         units.append(max(1.0, factor, clean_factor) * verdict.surcharge if speaks_against else factor)

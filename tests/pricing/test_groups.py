@@ -77,8 +77,12 @@ def test_a_caller_with_200_settled_rows_pays_no_surcharge_of_its_groups(tariff):
     assessment = assessed(tariff, [[40.0, 40.0], [0.1, 0.0]])
     alone = after(tariff, Caller("key:a"), 0)
     member = dataclasses.replace(alone, groups=(after(tariff, Caller("org:a"), 500),))
-    assert work_of(tariff, assessment, dataclasses.replace(member, settled_rows=199)).group_surcharge == pytest.approx(10.0)
-    assert work_of(tariff, assessment, dataclasses.replace(member, settled_rows=200)) == work_of(tariff, assessment, alone)
+    assert work_of(tariff, assessment, dataclasses.replace(member, settled_rows=199)).group_surcharge == pytest.approx(
+        10.0
+    )
+    assert work_of(tariff, assessment, dataclasses.replace(member, settled_rows=200)) == work_of(
+        tariff, assessment, alone
+    )
 
 
 def test_a_discount_ends_with_suspicion_of_the_caller_and_not_of_its_group(tariff):

@@ -12,7 +12,6 @@ from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.pricing.leak_samples import (
     count_training_rows,
     first_occurrences,
-    leaks_of_log,
     measures_of,
     parse_leaks,
     read_leaks,
@@ -20,7 +19,7 @@ from modeltoll.pricing.leak_samples import (
     select_measures,
     thief_samples,
 )
-from modeltoll.records import Leaks, LogEntry, Work
+from modeltoll.records import Leaks
 
 NAMES = ("entropy", "novelty")
 ROWS = np.random.default_rng(0).lognormal(size=(20, 2))
@@ -99,35 +98,6 @@ def test_a_row_is_given_once_for_each_measure():
     ):
         with pytest.raises(SettingsError):
             parse_leaks(wrong, NAMES)
-
-
-def line(caller, rows, model="digits", mode="shadow", surcharge=1.0, measures=NAMES):
-    leaks = tuple((float(row), 1.0)[: len(measures)] for row in range(rows))
-    return (
-        0,
-        caller,
-        LogEntry(1.0, model, rows, measures, leaks, (0.5,) * rows, Work(1.0, rows, 1.0, 0.0, surcharge), mode),
-    )
-
-
-def test_the_log_gives_the_rows_of_one_model_in_one_mode():
-    lines = [line("a", 2), line("b", 3), line("c", 4, model="letters"), line("d", 5, mode="sealed")]
-    logged = leaks_of_log([*lines, line("e", 2), line("f", 2)], "digits", NAMES, "shadow")
-    assert len(logged.leaks.values) == 9
-    assert logged.leaks.values[:, 0].tolist() == [0, 1, 0, 1, 2, 0, 1, 0, 1]
-
-
-def test_a_caller_who_dominates_the_tariff_and_suspects_are_reported():
-    logged = leaks_of_log([line("a", 8), line("b", 2, surcharge=5.0)], "digits", NAMES, "shadow")
-    assert any("caller a sent 8 of the 10 rows" in warning for warning in logged.warnings)
-    assert any("2 of the 10 rows came from callers under suspicion" in warning for warning in logged.warnings)
-    assert leaks_of_log([line(str(place), 1) for place in range(9)], "digits", NAMES, "shadow").warnings == ()
-
-
-@pytest.mark.parametrize("lines", [[], [line("a", 2, mode="sealed")], [line("a", 2, measures=("gap",))]])
-def test_a_log_without_such_rows_is_refused(lines):
-    with pytest.raises(CalibrationError, match="holds no rows of 'digits' in shadow mode"):
-        leaks_of_log(lines, "digits", NAMES, "shadow")
 
 
 @given(

@@ -87,7 +87,9 @@ def test_fillers_of_one_kind_never_make_a_stolen_row_cheaper(toll, low, width, e
 
 
 @pytest.mark.parametrize(("low", "few", "many"), [(0.0, 4, 40), (0.1, 2, 16)])
-def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under_it(toll, low, few, many, make_calibration):
+def test_fillers_that_imitate_honest_rows_get_under_the_tolerance_and_only_under_it(
+    toll, low, few, many, make_calibration
+):
     """The exception that the design names: they need honest rows that the account has not sent, and pay for them."""
     undiluted, _ = stolen_price(toll, POINT, 0, repeated=False)
     imitation = PValueMixture(((1.0, low, 1.0),))

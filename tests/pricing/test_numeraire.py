@@ -137,9 +137,9 @@ def test_the_price_of_one_row_is_bit_for_bit_that_of_many(seed, coordinates, hon
     assert many.tolist() == single
 
 
-def test_honest_rows_cost_the_mean_of_the_cells(coordinates=2):
+def test_honest_rows_cost_the_mean_of_the_cells():
     """Exact over all ranks of untied rows that are independent: the mean over rows is that over the cells' widths."""
-    honest, cells = 60, Cells(coordinates, 60)
+    honest, cells = 60, Cells(2, 60)
     prices = CellPrices(cells, np.random.default_rng(3).lognormal(size=cells.count))
     ranks = np.stack(np.meshgrid(np.arange(honest + 1), np.arange(honest + 1)), axis=-1).reshape(-1, 2)
     per_row = prices.of(ranks / (honest + 1), (ranks + 1) / (honest + 1))

@@ -86,9 +86,7 @@ def test_p_is_the_largest_among_the_kinds_and_the_class_counted_by_hand(make_cal
         among = samples if predicted == 1 else samples[:-1]
         for column, leak in enumerate(row):
             own = rounded_leaks(np.array([leak]))[0]
-            expected = max(
-                (1 + int((rounded_leaks(each[:, column]) >= own).sum())) / (len(each) + 1) for each in among
-            )
+            expected = max((1 + int((rounded_leaks(each[:, column]) >= own).sum())) / (len(each) + 1) for each in among)
             assert p_values[column] == expected
     factors = sum(w * prices.price_bins.factors(column, g) for w, column in zip(weights, found.T, strict=True))
     assert prices.factors(found) == pytest.approx(factors, rel=1e-12)
@@ -109,7 +107,10 @@ def test_a_row_on_its_own_is_priced_bit_for_bit_as_among_many(make_calibration, 
         for column in range(len(row)):
             ranks = prices.all_traffic.measures[column]
             above, at_least = prices.among_all_traffic(column, places[column], row[column])
-            assert (above, at_least) == (ranks.count(rounded, "right")[place, column], ranks.count(rounded)[place, column])
+            assert (above, at_least) == (
+                ranks.count(rounded, "right")[place, column],
+                ranks.count(rounded)[place, column],
+            )
 
 
 @settings(max_examples=30, deadline=None)
@@ -149,7 +150,10 @@ def test_ranks_by_several_measures_are_those_by_each():
     scores = np.sort(np.random.default_rng(0).lognormal(size=(2, 20)), axis=1)
     ranks, rounded = SampleRanks(scores), rounded_leaks(np.random.default_rng(1).lognormal(size=(5, 2)))
     for column in range(2):
-        assert ranks.p_values(rounded)[:, column].tolist() == LeakRanks(scores[column]).p_values(rounded[:, column]).tolist()
+        assert (
+            ranks.p_values(rounded)[:, column].tolist()
+            == LeakRanks(scores[column]).p_values(rounded[:, column]).tolist()
+        )
 
 
 def test_leaks_that_differ_in_the_last_bits_are_a_tie():

@@ -81,16 +81,50 @@ def test_a_wait_that_no_g_keeps_is_refused_and_the_least_is_reported():
 
 
 @pytest.mark.parametrize("wrong", [Leaks(("keen", "blind"), np.ones((5, 2))), Leaks(NAMES, np.ones((0, 2)))])
-def test_thieves_of_other_measures_or_without_rows_are_refused(wrong):
+def test_thieves_and_kinds_of_other_measures_or_without_rows_are_refused(wrong):
     with pytest.raises(CalibrationError, match="thieves' rows must have leaks of blind, keen"):
         select_terms(honest(300, 8), 0.01, PriceTargets(thieves=(wrong,)), 0.8, None)
+    with pytest.raises(CalibrationError, match="kinds' rows must have leaks of blind, keen"):
+        select_terms(honest(300, 8), 0.01, PriceTargets(), 0.8, None, [wrong])
+
+
+def blurred(rows, seed):
+    """A kind of honest rows that leaks much more by the first measure, and by the second as all traffic does."""
+    rng = np.random.default_rng(seed)
+    return Leaks(NAMES, np.column_stack([rng.lognormal(2.5, size=rows), rng.lognormal(size=rows)]))
+
+
+def test_a_kind_that_leaks_more_makes_rows_cheap_by_that_measure_so_the_other_one_gets_the_weight():
+    """The thief is rarer by the first measure among all traffic, but not among blurred rows."""
+    rng = np.random.default_rng(9)
+    stolen = Leaks(NAMES, np.column_stack([rng.lognormal(2.8, size=300), rng.lognormal(1.8, size=300)]))
+    targets = PriceTargets(thieves=(stolen,))
+    without = select_terms(honest(1000, 4), 0.01, targets, 0.8, None)
+    with_kind = select_terms(honest(1000, 4), 0.01, targets, 0.8, None, [blurred(1000, 5)])
+    assert without.weights[0] > 0.7
+    assert with_kind.weights[1] > 0.7
+    assert with_kind.thieves_units < without.thieves_units
+
+
+def test_the_wait_asked_for_holds_for_every_kind():
+    """The kind's own p99, counted from prices of a calibration with it: the maximum over the kinds is what is bounded."""
+    few = Leaks(NAMES, blurred(120, 6).values)
+    alone = select_terms(honest(1000, 4), 0.01, PriceTargets(), 0.8, None)
+    together = select_terms(honest(1000, 4), 0.01, PriceTargets(), 0.8, None, [few])
+    assert together.p99_units < alone.p99_units, "no p is below that among the few rows of the kind"
+    fresh = np.array([select_terms(honest(120, seed), 0.01, PriceTargets(), 0.8, None).p99_units for seed in range(5)])
+    of_kind = select_terms(few, 0.01, PriceTargets(), 0.8, None).p99_units
+    assert together.p99_units <= max(of_kind, fresh.max()) * 1.001
+    bound = 0.01 * 0.7 * together.p99_units
+    chosen = select_terms(honest(1000, 4), 0.01, PriceTargets(bound), 0.8, None, [few])
+    assert 0.01 * chosen.p99_units <= bound
+    assert chosen.g != 0.8
 
 
 def test_every_row_is_calibrated_on_chosen_on_or_held_back():
-    parts = HoldoutSplit(holdback=0.25).divide(honest(1000, 8), np.random.default_rng(0), choosing=True)
-    assert [len(part.values) for part in parts] == [500, 250, 250]
-    together = np.concatenate([part.values for part in parts])
-    assert np.array_equal(np.sort(together[:, 0]), np.sort(honest(1000, 8).values[:, 0]))
+    parts = HoldoutSplit(holdback=0.25).divide(1000, np.random.default_rng(0), choosing=True)
+    assert [len(part) for part in parts] == [500, 250, 250]
+    assert np.sort(np.concatenate(parts)).tolist() == list(range(1000))
 
 
 def test_half_of_the_rows_cannot_be_held_back_where_rows_are_needed_to_choose_on():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from modeltoll.cli import app
 from modeltoll.ledger.from_url import ledger_from_url
-from modeltoll.pricing.calibration_file import load_calibration
+from modeltoll.pricing.calibration_file import load_calibration, save_calibration
 from modeltoll.pricing.conformal_tariff import ConformalTariff
 from modeltoll.pricing.leak_samples import save_leaks
 from modeltoll.records import Caller, Charge, Leaks, LogEntry, Work
@@ -272,15 +273,44 @@ def test_a_row_and_a_caller_are_explained(folder):
     ledger = f"sqlite:///{folder / 'ledger.db'}"
     command = ("explain", folder / "tariff.json", "--leak", "novelty=9", "--leak", "entropy=1")
     text = run_ok(*command, "--caller", "key:mallory", "--ledger", ledger).stdout
-    assert "suspicion begins at" in text
-    assert "the caller is under suspicion" in text
+    for words in (
+        "p among all traffic, which decides",
+        "suspicion begins at",
+        "ln M of all 100 rows",
+        "nearest kind: all",
+    ):
+        assert words in text
+    for words in ("under suspicion: the largest of price, clean price and 1", "against the caller: entropy p 0..0.01"):
+        assert words in text
     plain, suspect = (
         json.loads(run_ok(*command, *more, "--json", "-").stdout)
         for more in ((), ("--caller", "key:mallory", "--ledger", ledger))
     )
     assert plain["caller"] is None
-    assert suspect["caller"]["rows"] == 100
-    assert suspect["row"]["seconds"] == pytest.approx(plain["row"]["seconds"] * suspect["caller"]["surcharge"])
+    assert suspect["caller"]["rows"] == suspect["caller"]["counted"] == 100
+    assert suspect["caller"]["tests"][0]["block_rows"] == 0
+    assert sum(cell["rows"] for cell in suspect["caller"]["cells"]) == suspect["caller"]["leading"]["rows"]
+    units = max(1.0, plain["row"]["factor"], plain["row"]["clean_factor"])
+    assert suspect["row"]["surcharged"]
+    assert suspect["row"]["seconds"] == pytest.approx(
+        units * plain["row"]["unit_seconds"] * suspect["caller"]["surcharge"]
+    )
+
+
+def test_a_row_is_explained_with_its_class_and_its_clean_leaks(folder, tmp_path):
+    calibration = load_calibration(folder / "tariff.json")
+    save_calibration(replace(calibration, clean_scores=2.0 * calibration.scores), tmp_path / "clean.json")
+    command = ("explain", tmp_path / "clean.json", "--leak", "novelty=1", "--leak", "entropy=1", "--json", "-")
+    plain, clean = (
+        json.loads(run_ok(*command, *more).stdout)["row"]
+        for more in ((), ("--clean", "novelty=90", "--clean", "entropy=1", "--class", 3))
+    )
+    assert clean["seconds"] == plain["seconds"]  # the clean price is for suspects
+    assert clean["clean_factor"] > plain["clean_factor"]
+    assert [reading["clean_leak"] for reading in clean["readings"]] == [1.0, 90.0]
+    assert_refused(
+        2, "give --leak too", "explain", folder / "tariff.json", "--class", 3, "--caller", "a", "--ledger", "b"
+    )
 
 
 def test_accounts_of_one_organisation_pay_more(folder):
@@ -298,7 +328,7 @@ def test_the_groups_and_the_discount_of_a_caller_are_explained(folder):
     asyncio.run(_member(ledger, ConformalTariff(load_calibration(folder / "tariff.json"))))
     more = ("--caller", "key:member", "--group", "org:thieves", "--discount", 0.5)
     text = run_ok(*command, *more).stdout
-    assert "org:thieves: 60.0 rows of all its callers count" in text
+    assert "org:thieves: 60 rows of all its callers since" in text
     assert "a group of the caller's is under suspicion" in text
     assert "discount" in text
     found = json.loads(run_ok(*command, *more, "--json", "-").stdout)

@@ -202,7 +202,13 @@ def test_every_plan_has_its_line(lines):
     assert len([line for line in lines if line.family == FILLERS]) == 4 * 2
     assert len([line for line in lines if line.family == BANK]) == 1
     assert len([line for line in lines if line.family == ABANDON]) == 2
-    assert [line.kind for line in lines if line.family == HONEST] == ["recorded", "wider", "drawn", "mixtures", "switching"]
+    assert [line.kind for line in lines if line.family == HONEST] == [
+        "recorded",
+        "wider",
+        "drawn",
+        "mixtures",
+        "switching",
+    ]
     assert all(line.ratio is None or line.ratio == line.seconds_with / line.seconds_without for line in lines)
 
 
@@ -242,7 +248,9 @@ def test_selective_thieves_get_fewer_rows_and_pay_time_for_all(lines):
 def test_a_thief_who_buys_nothing_has_no_ratio(tariff, samples):
     hard = samples | {"thief": Leaks(RECORDED, np.full((50, 3), 1e6))}
     line = one(
-        replay_attackers(hard, [ConformalBatchTariff(tariff, RECORDED)], TIMES, dataclasses.replace(PLAN, rows=None), 0),
+        replay_attackers(
+            hard, [ConformalBatchTariff(tariff, RECORDED)], TIMES, dataclasses.replace(PLAN, rows=None), 0
+        ),
         ABANDON,
         1.0,
     )

@@ -30,6 +30,15 @@ from modeltoll.pricing.calibration_file import load_calibration, save_calibratio
 
 MODEL, DIMENSIONS, CLASSES = "digits", 64, 10
 UNIT = 0.005  # reference seconds of an average honest row
+# Of a calibration whose measures are only some of those that it was made with: all traffic is the only kind.
+ONE_KIND = {
+    "coordinates": (),
+    "kinds": (),
+    "priced_classes": (),
+    "strangers": (),
+    "clean_scores": None,
+    "kind_reports": (),
+}
 KEYS = tuple(f"thief-key-{number}" for number in range(64))
 
 
@@ -164,6 +173,7 @@ class Laboratory:
             weights=tuple(weight / sum(weights) for weight in weights),
             unit_seconds=unit,
             report=None,
+            **({} if measures is None else ONE_KIND),
         )
         tariff = self.folder / f"{name}-{unit}.tariff.json"
         save_calibration(changed, tariff)

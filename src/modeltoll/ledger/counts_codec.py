@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["pack_blocks", "pack_counts", "pack_finished", "unpack_blocks", "unpack_counts", "unpack_finished"]
 
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}  # of ``struct``, by width in bytes
+_CODES = {2: "H", 4: "I", 8: "Q"}  # of ``struct``, by width in bytes
 _RESTARTS = len(RESTART_ROWS)
 
 
 def pack_counts(counts: Sequence[int]) -> bytes:
     """A byte with the width, then each count, little-endian."""
-    largest = max(counts, default=0)
-    width = 1 if largest < 2**8 else 2 if largest < 2**16 else 4 if largest < 2**32 else 8
+    try:
+        return b"\x01" + bytes(counts)  # the common case takes a third of the time of what follows
+    except ValueError:
+        largest = max(counts)
+    width = 2 if largest < 2**16 else 4 if largest < 2**32 else 8
     return struct.pack(f"<B{len(counts)}{_CODES[width]}", width, *counts)
 
 
@@ -68,4 +71,6 @@ def _unpack(packed: bytes, length: int, start: int) -> tuple[tuple[int, ...], in
     """``length`` counts that begin at ``start``, and where they end."""
     width = packed[start]
     end = start + 1 + length * width
+    if width == 1:
+        return tuple(packed[start + 1 : end]), end
     return struct.unpack_from(f"<{length}{_CODES[width]}", packed, start + 1), end

@@ -61,11 +61,9 @@ def restarted(before: EvidenceState, cells: int, at: float, period: float, *, sa
 
 def counted(state: EvidenceState, cells: Iterable[int]) -> EvidenceState:
     """The state with fresh rows of these cells. Blocks that have reached their rows end, where their slot is empty."""
-    vectors = [list(state.counts), *map(list, state.blocks)]
-    for cell in cells:
-        for vector in vectors:
-            vector[cell] += 1
-    counts, *blocks = map(tuple, vectors)
+    rows = tuple(cells)
+    counts = _added(state.counts, rows)
+    blocks = [_added(block, rows) for block in state.blocks]
     numbers, finished = list(state.numbers), list(state.finished)
     for restart, size in enumerate(RESTART_ROWS):
         if finished[restart] is None and sum(blocks[restart]) >= size:
@@ -92,6 +90,16 @@ def add_logs(one: float, other: float) -> float:
     if low == -math.inf or low - high < _NEGLIGIBLE:
         return high
     return high + math.log(1.0 + math.exp(low - high))
+
+
+def _added(counts: tuple[int, ...], cells: tuple[int, ...]) -> tuple[int, ...]:
+    if len(cells) == 1:  # the common case
+        (cell,) = cells
+        return (*counts[:cell], counts[cell] + 1, *counts[cell + 1 :])
+    more = list(counts)
+    for cell in cells:
+        more[cell] += 1
+    return tuple(more)
 
 
 def _is_logarithm(number: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from hashlib import blake2b
+from operator import sub
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.numeric import Int8
@@ -103,9 +104,7 @@ def decode_state(caller: Caller, columns: Sequence[Any]) -> Account:
     places = [slice(restart * cells, (restart + 1) * cells) for restart in range(_RESTARTS)]
     evidence = EvidenceState(
         counts=tuple(counts),
-        blocks=tuple(
-            [tuple([now - then for now, then in zip(counts, starts[place], strict=True)]) for place in places]
-        ),
+        blocks=tuple([tuple(map(sub, counts, starts[place])) for place in places]),
         numbers=tuple(numbers),
         finished=tuple(
             [

@@ -37,7 +37,7 @@ __all__ = ["Component", "EvidenceTest", "Finding", "components", "log_future", "
 _LOG_HALF = math.log(0.5)
 _NEGLIGIBLE = 5.0  # nats below the limit at which one component no longer decides
 _NEGLIGIBLE_BLOCK = 16.0  # the same of a finished block, of which there may be many
-_FIT_PER_ROW = 1e-3  # nats per row to which the law that fits a suspect best is searched
+_FIT_PER_ROW = 0.01  # nats per row to which the law that fits a suspect best is searched
 
 
 def log_weight(restarts: int, number: int) -> float:

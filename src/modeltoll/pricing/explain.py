@@ -28,7 +28,6 @@ from modeltoll.records import Leaks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from modeltoll.evidence_records import EvidenceState
     from modeltoll.pricing.conformal_tariff import ConformalTariff
     from modeltoll.pricing.evidence_test import Component
     from modeltoll.pricing.kinds import FittedKind
@@ -43,7 +42,8 @@ def explain_row(
 ) -> RowExplanation:
     """Explain the price of the single row in ``leaks``, for a caller in that state, or for a new one if None.
 
-    ``clean`` (1, measures): its leaks by the measures fitted without kinds; by default those in ``leaks``.
+    ``clean`` (1, measures): its leaks by the measures fitted without kinds; by default, and where the calibration has no clean
+    scores, those in ``leaks``.
 
     Raises:
         CalibrationError: the leaks are of other measures, or not of one row.
@@ -120,6 +120,7 @@ def _measure_readings(
     """One reading per measure, and the factor of the row among the caller's own rows too; None without them."""
     calibration, bins = tariff.calibration, tariff.row_prices.price_bins
     samples = _priced_samples(tariff, None if leaks.classes is None else int(leaks.classes[0]))
+    clean = None if calibration.clean_scores is None else clean  # there is nothing to rank them among
     clean_scores = calibration.scores if clean is None or calibration.clean_scores is None else calibration.clean_scores
     readings, own_factor = [], 0.0
     for column, (measure, weight) in enumerate(zip(tariff.measures, calibration.weights, strict=True)):
@@ -191,7 +192,7 @@ def explain_caller(
         own_kind=None if own is None else own.name,
         tests=tuple(test for test, _ in tests),
         leading=leading,
-        finished_blocks=_finished_blocks(state),
+        finished_blocks=sum(state.numbers) - len(state.numbers) - sum(block is not None for block in state.finished),
         finished_log=None if state.finished_log == -math.inf else state.finished_log,
         carried_log=state.carried_log,
         log_evidence=tariff.suspicion.log_evidence(state, own),
@@ -211,13 +212,6 @@ def explain_caller(
     )
 
 
-def _finished_blocks(state: EvidenceState) -> int:
-    """The number of finished blocks whose evidence has been added."""
-    return sum(
-        number - 1 - (waiting is not None) for number, waiting in zip(state.numbers, state.finished, strict=True)
-    )
-
-
 def _test_reading(part: Component, log_evidence: float) -> TestReading:
     block_rows = 0 if part.restart is None else RESTART_ROWS[part.restart]
     return TestReading(
@@ -231,21 +225,20 @@ def _leading(
     own: FittedKind | None,
     frequent: Bools | None,
 ) -> tuple[tuple[TestReading, Component], tuple[CellReading, ...]]:
-    """The test with the largest share of the evidence, and its cells.
+    """The test whose cells are shown, with them: that of all rows or, of a suspect, the one with most of the evidence.
 
-    Of a suspect, the strongest test whose cells against the caller are those of the verdict (``frequent``): a verdict
-    searches no further than it needs to, so that of several strong tests it may have taken another.
+    That is the strongest test whose cells against the caller are those of the verdict (``frequent``): a verdict searches no
+    further than it needs to, so that of several strong tests it may have taken another.
     """
-    ordered = sorted(tests, key=lambda test: -(math.log(test[0].weight) + test[0].log_evidence))
-    strongest = ordered[0], cell_readings(tariff, ordered[0][1].counts, own)
+    whole = tests[0], cell_readings(tariff, tests[0][1].counts, own)
     if frequent is None:
-        return strongest
+        return whole
     wanted = set(np.flatnonzero(frequent).tolist())
-    for test in ordered:
+    for test in sorted(tests, key=lambda test: -(math.log(test[0].weight) + test[0].log_evidence)):
         cells = cell_readings(tariff, test[1].counts, own)
         if {cell.cell for cell in cells if cell.against} == wanted:
             return test, cells
-    return strongest
+    return whole
 
 
 def cell_readings(

@@ -159,8 +159,8 @@ class CallerExplanation:
     log is a kind). At ``log_threshold`` = ln(1/alpha) suspicion starts. Then rows in cells ``against`` the caller, and rows
     with clean p below ``rare_below``, cost ``surcharge`` times as much; or rows with p below ``group_rare_below``
     ``group_surcharge`` times, if that is more. ``own_kind``: the name of the kind made of the caller's own log, or None.
-    ``kinds``: nearest first. ``cells``: those with rows of the ``leading`` test, the one with the largest
-    share of the evidence, strongest against the caller first. ``markup`` multiplies the
+    ``kinds``: nearest first. ``cells``: those with rows of the ``leading`` test, that of all rows or of a
+    suspect the one with most of the evidence, strongest against the caller first. ``markup`` multiplies the
     price of rows; ``discount`` is taken off it, and is 0 under suspicion. ``entry_units``: the part of the new-account toll
     that is not paid; requests with ``entry_rows`` rows together owe it.
     """

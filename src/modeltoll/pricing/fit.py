@@ -17,7 +17,7 @@ from modeltoll.pricing.kinds import ALL_TRAFFIC, CALLER, CLASS, STRANGER, HeldBa
 from modeltoll.pricing.leak_samples import clean_values, rows_of, select_measures
 from modeltoll.pricing.priced_classes import priced_classes
 from modeltoll.pricing.selection import select_terms
-from modeltoll.pricing.validation import check_honest, check_kind, require, validate
+from modeltoll.pricing.validation import check_honest, check_kind, check_shape, require, validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +135,9 @@ def fit_with_rows_held_back(
     """``fit_calibration`` with the rows that were held back, for ``rehearsal``. Raises as ``fit_calibration`` does."""
     terms, split = terms or CalibrationTerms(), split or HoldoutSplit()
     samples = leaks if isinstance(leaks, FitSamples) else FitSamples(leaks)
+    check_shape(samples.honest)
+    named = samples.callers is None or len(samples.callers) == len(samples.honest.values)
+    require(named, "there must be one caller per row")
     warnings = check_honest(select_measures(samples.honest, samples.measures))
     for kind in samples.kinds:
         check_kind(kind.name, kind.leaks)
@@ -190,7 +193,9 @@ def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: n
     samples = parts.samples
     sorter = CellSorter.of(plain.measures, plain.coordinates, plain.scores)
     honest, callers = parts.leaks(parts.calibration), parts.callers(parts.calibration)
-    kinds = traffic_kinds(sorter, honest, callers, samples.known_honest, rng)
+    of_traffic = traffic_kinds(sorter, honest, callers, samples.known_honest, rng)
+    unmarked = {kind.name: kind for kind in of_traffic if kind.role == CALLER and kind.name not in samples.known_honest}
+    kinds = [kind for kind in of_traffic if kind.role != CALLER or kind.name not in unmarked]
     held_back = _held_back_traffic(parts, kinds)
     for sample in samples.kinds:
         leaks = select_measures(sample.leaks, parts.measures)
@@ -204,9 +209,7 @@ def _fitted_kinds(plain: Calibration, parts: _Parts, split: HoldoutSplit, rng: n
         strangers.append(sorter.stranger(stranger, leaks.values[fitted], rng))
         clean = None if clean is None else clean[held]
         tried.append(HeldBack(stranger.name, STRANGER, rows_of(leaks, held), "", clean, stranger.generic))
-    unmarked = {kind.name: kind for kind in kinds if kind.role == CALLER and kind.name not in samples.known_honest}
-    known = tuple(kind for kind in kinds if kind.name not in unmarked or kind.role != CALLER)
-    return _FittedKinds(known, tuple(strangers), tuple(held_back), tuple(tried), unmarked)
+    return _FittedKinds(tuple(kinds), tuple(strangers), tuple(held_back), tuple(tried), unmarked)
 
 
 def _held_back_traffic(parts: _Parts, kinds: Sequence[FittedKind]) -> list[HeldBack]:

@@ -27,12 +27,13 @@ _LARGE_SHARE = 0.25  # of the logged rows; a caller with more of them dominates 
 class LoggedLeaks:
     """The leaks of one model in a ledger's log.
 
-    ``callers`` (rows,): the pseudonym of each row's caller. ``unsuspected`` (rows,): whether the row came before any
-    suspicion of its caller. ``warnings``: reasons to doubt that the rows are honest.
+    ``callers`` (rows,): the pseudonym of each row's caller. ``at`` (rows,): seconds since the epoch. ``unsuspected``
+    (rows,): whether the row came before any suspicion of its caller. ``warnings``: reasons to doubt that the rows are honest.
     """
 
     leaks: Leaks
     callers: tuple[str, ...]
+    at: Floats
     unsuspected: Bools
     warnings: tuple[str, ...]
 
@@ -60,7 +61,8 @@ def leaks_of_log(
     recorded = (*measures, *clean)
     values = np.concatenate([_columns(entry, recorded) for _, entry in wanted])
     names = tuple(caller for caller, entry in wanted for _ in range(entry.rows))
-    return LoggedLeaks(Leaks(recorded, values, _classes(wanted)), names, _unsuspected(wanted), _warnings(wanted))
+    at = np.repeat([entry.at for _, entry in wanted], [entry.rows for _, entry in wanted])
+    return LoggedLeaks(Leaks(recorded, values, _classes(wanted)), names, at, _unsuspected(wanted), _warnings(wanted))
 
 
 def _has(entry: LogEntry, measures: tuple[str, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from modeltoll.pricing.calibration import Calibration
     from modeltoll.pricing.kinds import FittedKind, HeldBack
     from modeltoll.pricing.suspicion import Suspicion
-    from modeltoll.records import Integers, Progress
+    from modeltoll.records import Floats, Integers, Progress
 
 __all__ = ["LONG_RUN_ROWS", "RHO0_STEPS", "WAIT_SHARES", "KindTrial", "raise_rho0", "rehearse"]
 
@@ -28,7 +29,8 @@ RHO0_STEPS = (0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1)  # tried in turn until no
 WAIT_SHARES = (0.5, 0.95, 0.99, 0.999)
 _LEAST, _MOST, _CALLERS = 50, 5000, 24  # rows of the simulated callers, and how many there are
 _REPEATS = 20  # how often a row that was held back may be drawn for one of these callers, on average
-_LONG_RUN_HELD_BACK = 250  # fewer rows are too few to draw ``LONG_RUN_ROWS`` from
+_REPEATED_HELD_BACK = 100  # fewer rows are drawn once each: their own sampling error would look like another law
+_LONG_RUN_HELD_BACK = 800  # of fewer rows the sampling error alone would be found in ``LONG_RUN_ROWS`` rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class KindTrial:
     """How one kind fares on its rows held back.
 
     ``waits``: pairs (share, seconds); that share of rows waits no longer, before suspicion. ``long_log_evidence``: the
-    largest log evidence against one caller of ``LONG_RUN_ROWS`` rows; None where too few rows were held back to draw them.
+    largest log evidence against one caller of ``LONG_RUN_ROWS`` rows; None where too few rows were held back to draw them,
+    or where a smaller caller is suspected already.
     """
 
     report: KindReport
@@ -55,7 +58,7 @@ def rehearse(
     """Try each kind and caller on its rows held back, under the tariff of this calibration.
 
     For the evidence, ``_CALLERS`` callers of 50 to 5,000 rows and, of kinds that are no caller, one of ``LONG_RUN_ROWS`` rows
-    are drawn. A caller who is known to be honest has the kind of its own log. The same seed draws the same rows.
+    are drawn, with replacement; of few rows held back only callers of at most so many rows, without replacement. A caller who is known to be honest has the kind of its own log. The same seed draws the same rows.
     """
     tariff, trials = ConformalTariff(calibration), []
     for place, rows in enumerate(held_back):
@@ -93,20 +96,24 @@ def _try_callers(
     Returns: the largest log evidence, that of the long run or None, and the first row at which one was suspected or None.
     ``own``: the kind of the caller's own log.
     """
-    most = min(_MOST, _REPEATS * len(cells))
+    most = min(_MOST, _REPEATS * len(cells)) if len(cells) >= _REPEATED_HELD_BACK else len(cells)
     sizes = np.unique(np.geomspace(min(_LEAST, most), most, _CALLERS).astype(np.int64)).tolist()
-    drawn = [rng.choice(cells, size, replace=size > len(cells)) for size in sizes]
-    long_run = role != CALLER and len(cells) >= _LONG_RUN_HELD_BACK
-    if long_run:
-        drawn.append(rng.choice(cells, LONG_RUN_ROWS))
+    logs = _log_evidence(suspicion, [rng.choice(cells, size, replace=size > len(cells)) for size in sizes], own)
+    long_run = None
+    limit = -math.log(suspicion.terms.alpha)
+    if role != CALLER and len(cells) >= _LONG_RUN_HELD_BACK and max(log.max() for log in logs) < limit:
+        logs += _log_evidence(suspicion, [rng.choice(cells, LONG_RUN_ROWS)], own)
+        long_run = float(logs[-1].max())
+    suspected = [int(np.argmax(log >= limit)) + 1 for log in logs if (log >= limit).any()]
+    return max(float(log.max()) for log in logs), long_run, min(suspected, default=None)
+
+
+def _log_evidence(suspicion: Suspicion, drawn: Sequence[Integers], own: FittedKind | None) -> list[Floats]:
+    """The log evidence after each row of each account, from the cells of its rows."""
     sizes = [len(cells) for cells in drawn]
     accounts = np.repeat(np.arange(len(drawn)), sizes)
     running = suspicion.running(np.concatenate(drawn), accounts, np.ones(len(accounts), np.bool_), own)
-    logs = np.split(running.log_evidence, np.cumsum(sizes)[:-1])
-    limit = -math.log(suspicion.terms.alpha)
-    suspected = [int(np.argmax(log >= limit)) + 1 for log in logs if (log >= limit).any()]
-    largest = max(float(log.max()) for log in logs)
-    return largest, float(logs[-1].max()) if long_run else None, min(suspected, default=None)
+    return np.split(running.log_evidence, np.cumsum(sizes)[:-1])
 
 
 def raise_rho0(
@@ -121,12 +128,21 @@ def raise_rho0(
     failing = [place for place, trial in enumerate(trials) if trial.suspected and held_back[place].role != CALLER]
     if not failing:
         return calibration, trials
-    for rho0 in RHO0_STEPS:
-        if rho0 > calibration.suspicion.rho0 and failing:
-            calibration = replace(calibration, suspicion=replace(calibration.suspicion, rho0=rho0))
-            tariff = ConformalTariff(calibration)
-            failing = [place for place in failing if _trial(tariff, held_back[place], _rng(seed, place)).suspected]
+    steps = [rho0 for rho0 in RHO0_STEPS if rho0 > calibration.suspicion.rho0]
+    enough = bisect_left(steps, True, key=lambda rho0: _frees(_taxed(calibration, rho0), held_back, failing, seed))
+    if steps:
+        calibration = _taxed(calibration, steps[min(enough, len(steps) - 1)])
     return calibration, rehearse(calibration, held_back, seed, progress)
+
+
+def _taxed(calibration: Calibration, rho0: float) -> Calibration:
+    return replace(calibration, suspicion=replace(calibration.suspicion, rho0=rho0))
+
+
+def _frees(calibration: Calibration, held_back: Sequence[HeldBack], failing: Sequence[int], seed: int) -> bool:
+    """Whether none of the kinds in these places is suspected."""
+    tariff = ConformalTariff(calibration)
+    return not any(_trial(tariff, held_back[place], _rng(seed, place)).suspected for place in failing)
 
 
 def _rng(seed: int, place: int) -> np.random.Generator:

@@ -19,6 +19,7 @@ __all__ = [
     "bootstrap_interval",
     "check_honest",
     "check_kind",
+    "check_shape",
     "require",
     "side_of_one",
     "validate",
@@ -58,15 +59,26 @@ def require(holds: bool, fault: str) -> None:
         raise CalibrationError(fault)
 
 
+def check_shape(leaks: Leaks) -> None:
+    """Check that there is one column per measure, and one class per row where there are classes.
+
+    Raises:
+        CalibrationError: there is not.
+    """
+    rows = len(leaks.values)
+    require(leaks.values.shape == (rows, len(leaks.measures)), "leaks must be of shape (rows, measures)")
+    require(leaks.classes is None or leaks.classes.shape == (rows,), "there must be one predicted class per row")
+
+
 def check_honest(leaks: Leaks) -> tuple[str, ...]:
     """Check the leaks of honest rows before a fit; returns warnings.
 
     Raises:
         CalibrationError: too few rows, leaks that are not finite and >= 0, or a measure that is constant over the rows.
     """
+    check_shape(leaks)
     values = leaks.values
     rows = len(values)
-    require(values.shape == (rows, len(leaks.measures)), "honest leaks must be of shape (rows, measures)")
     require(rows >= MINIMUM_ROWS, f"{rows} honest rows are too few; give {MINIMUM_ROWS} or more")
     for name, column in zip(leaks.measures, values.T, strict=True):
         bad = int((~np.isfinite(column) | (column < 0.0)).sum())
@@ -89,6 +101,7 @@ def check_kind(name: str, leaks: Leaks) -> None:
         CalibrationError: fewer than ``MINIMUM_KIND_ROWS`` rows, or leaks that are not finite and >= 0.
     """
     rows = len(leaks.values)
+    check_shape(leaks)
     require(rows >= MINIMUM_KIND_ROWS, f"{rows} rows of {name!r} are too few; give {MINIMUM_KIND_ROWS} or more")
     valid = bool(np.isfinite(leaks.values).all()) and bool((leaks.values >= 0.0).all())
     require(valid, f"some rows of {name!r} have a leak that is negative or not finite")
@@ -103,12 +116,12 @@ def bootstrap_interval(factors: Floats, rng: np.random.Generator) -> tuple[float
 
 
 def side_of_one(low: float, high: float) -> str:
-    """On which side of "at most 1 unit" the interval of a mean price lies, in words."""
+    """Whether a mean price is at most 1 unit, in words, by the interval in which it lies."""
     if high <= 1.0:
-        return "at most 1: kept"
+        return "yes, below 1"
     if low > 1.0:
-        return "above 1: broken"
-    return "1 lies within: kept as far as these rows can tell"
+        return "no, above 1"
+    return "open, 1 lies inside"
 
 
 def validate(factors: Floats, unit_seconds: float, rng: np.random.Generator) -> CalibrationReport:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -12,11 +10,14 @@ from typing import Annotated
 
 import typer
 
-from modeltoll.cli.calibrate.inputs import logged_leaks, recorded_leaks, thief_rows, unseen_rows
-from modeltoll.cli.calibrate.output import draw_calibration, print_calibration
+from modeltoll.cli.calibrate.fitting import FitPlan, fitted
+from modeltoll.cli.calibrate.inputs import thief_rows
+from modeltoll.cli.calibrate.outcome import rehearsed
+from modeltoll.cli.calibrate.output import draw_calibration, print_outcome
+from modeltoll.cli.calibrate.sources import RowSources, named_files, seconds_with_unit
 from modeltoll.cli.calibrate.target import target_from_settings
-from modeltoll.cli.terminal import JsonFile, requires_extra, stage, warn, with_exit_codes
-from modeltoll.errors import SettingsError
+from modeltoll.cli.terminal import JsonFile, requires_extra, with_exit_codes
+from modeltoll.errors import CalibrationError
 
 __all__ = ["commands"]
 
@@ -34,7 +35,7 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     inputs: Annotated[
         Path | None,
         typer.Option(
-            help="Honest inputs that the model was not trained on, .npy, one row per input; they are sent to the model server."
+            help="Honest inputs that the model was not trained on, one row per input, .npy; or .npz with 'inputs' and 'callers', the caller of each. They are sent to the model server."
         ),
     ] = None,
     leaks: Annotated[
@@ -44,6 +45,49 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
         bool,
         typer.Option("--from-ledger", help="Use the rows that the ledger logged in shadow mode, in place of --inputs."),
     ] = False,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Kinds of honest rows, made from --inputs and sent: blur,dark,noise,rotate:25,bright,contrast,fog,impulse of images, jitter,missing,scale of tables; 'photo' and 'table' are all of them.",
+        ),
+    ] = None,
+    kind_rows: Annotated[
+        int, typer.Option(min=100, help="Honest rows that each of --kinds is made from; half of them are held back.")
+    ] = 2000,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="Further kind: rows to send, .npy, or recorded leaks, .npz. May be repeated."
+        ),
+    ] = None,
+    known_honest: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="Caller that you know to be honest: its own rows become its kind. May be repeated; 'all': every caller. Keys that are marked in the settings count too.",
+        ),
+    ] = None,
+    callers_for_all: Annotated[
+        bool,
+        typer.Option(
+            "--callers-for-all",
+            help="Let the rows of known callers count as kinds for everyone, in at most 32 clusters.",
+        ),
+    ] = False,
+    strangers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Rows as a thief may send them, .npy, or recorded leaks, .npz: they enter price and evidence. May be repeated.",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW[xC]", help="Shape of the images, for --kinds, if --inputs stores each as a flat row."
+        ),
+    ] = None,
     trained_on: Annotated[
         list[Path] | None,
         typer.Option(help="Training inputs of the model, .npy; honest rows among them are refused. May be repeated."),
@@ -93,66 +137,76 @@ def calibrate(  # noqa: PLR0913  each is a choice of the operator's
     tariff: Annotated[
         Path | None, typer.Option("--out", help="Tariff file to write; by default the one that the settings name.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed that decides which rows are held out for the report.")] = 0,
+    rho: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Tolerance of suspicion: how far from every mixture of kinds is honest."),
+    ] = 0.25,
+    rho0: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Tolerance per row, from which on it is raised until no kind is suspected."),
+    ] = 0.02,
+    alpha: Annotated[
+        float,
+        typer.Option(min=1e-300, max=0.5, help="Bound on the probability that an honest caller is ever suspected."),
+    ] = 1e-6,
+    surcharge: Annotated[
+        float, typer.Option(min=1, max=1e6, help="Largest multiplier on the price of a suspected caller's rows.")
+    ] = 100.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that decides which rows are held out for the report.")] = 0,
     figure: Annotated[
         Path | None, typer.Option(help="Also draw the prices of honest and thieves' rows to this .png file.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Fit a tariff to honest rows, write its file, and print what callers will pay.
+    """Fit a tariff to honest rows, rehearse it on rows held back, and print what callers and strangers will pay.
 
     The rows are sent to the model server (--inputs), recorded (--leaks), or logged in shadow mode (--from-ledger).
+    Nothing is written, and the exit code is 1, where a kind would be suspected or --p99-wait is not met.
     """
     with requires_extra("gateway"):
-        from modeltoll.gateway.setup.calibrate import CalibrationRequest, calibrate_model  # noqa: PLC0415
-        from modeltoll.pricing import fit  # noqa: PLC0415
+        from modeltoll.pricing import fit_terms  # noqa: PLC0415
         from modeltoll.pricing.calibration import CalibrationProvenance  # noqa: PLC0415
         from modeltoll.pricing.calibration_file import save_calibration  # noqa: PLC0415
         from modeltoll.pricing.selection import PriceTargets  # noqa: PLC0415
-    if sum((inputs is not None, leaks is not None, from_ledger)) != 1:
-        raise SettingsError(["calibrate: give one of --inputs, --leaks and --from-ledger"])
+        from modeltoll.pricing.suspicion import SuspicionTerms  # noqa: PLC0415
+    sources = RowSources(
+        inputs,
+        leaks,
+        from_ledger,
+        tuple(trained_on or ()),
+        kinds,
+        kind_rows,
+        named_files(kind, "--kind", need_name=True),
+        named_files(strangers, "--strangers", need_name=False),
+        tuple(known_honest or ()),
+        shape,
+        seed,
+    )
+    wait = None if p99_wait is None else seconds_with_unit(p99_wait, "--p99-wait")
     target = target_from_settings(settings, model, leaks, tariff, measures)
     thief_leaks = {} if thieves is None else thief_rows(thieves, target, inputs_given=inputs is not None)
-    wait = None if p99_wait is None else _seconds(p99_wait, "--p99-wait")
-    targets = PriceTargets(wait, tuple(thief_leaks.values())) if thief_leaks or wait is not None else None
-    terms = fit.CalibrationTerms(
-        g=g, weights=None if thief_leaks else target.weights, new_account_queries=new_account_toll, targets=targets
+    terms = fit_terms.CalibrationTerms(
+        g=g,
+        weights=None if thief_leaks else target.weights,
+        suspicion=SuspicionTerms(alpha=alpha, rho=rho, rho0=rho0, maximum=surcharge),
+        new_account_queries=new_account_toll,
+        targets=PriceTargets(wait, tuple(thief_leaks.values())) if thief_leaks or wait is not None else None,
+        coordinates=target.coordinates,
     )
-    unit_seconds = None if unit_ms is None else unit_ms / 1000
-    costs = fit.RowCosts(undefended_ms / 1000, overhead=overhead, unit_seconds=unit_seconds)
+    costs = fit_terms.RowCosts(
+        undefended_ms / 1000, overhead=overhead, unit_seconds=None if unit_ms is None else unit_ms / 1000
+    )
     provenance = CalibrationProvenance(
-        source=str(inputs or leaks or f"the shadow log of {target.model}"),
+        source=sources.description or f"the shadow log of {target.model}",
         command=shlex.join(["modeltoll", *sys.argv[1:]]),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    split = fit.HoldoutSplit(seed=seed)
-    if inputs is not None:
-        rows = unseen_rows(inputs, [*(trained_on or ()), *target.private])
-        with stage("Sending honest rows") as progress:
-            request = CalibrationRequest(terms, costs, split, provenance)
-            fitted = asyncio.run(calibrate_model(target.loaded, target.model, rows, request, progress))
-    else:
-        honest = recorded_leaks(leaks, target.measures) if leaks else asyncio.run(logged_leaks(target))
-        if unit_seconds is None:
-            warn(
-                [
-                    "the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"
-                ]
-            )
-        fitted = fit.fit_calibration(target.model, honest, costs, terms, provenance, split)
-    save_calibration(fitted, target.tariff)
-    print_calibration(fitted, thief_leaks, target.tariff, json_file)
+    fit, callers = fitted(sources, target, FitPlan(terms, costs, fit_terms.HoldoutSplit(seed=seed), provenance))
+    outcome = rehearsed(fit, callers, for_all=callers_for_all, p99_wait=wait, seed=seed)
+    if not outcome.failures:
+        save_calibration(outcome.calibration, target.tariff)
+    print_outcome(outcome, thief_leaks, target.tariff, json_file)
+    if outcome.failures:
+        raise CalibrationError(f"no tariff was written: {'; '.join(outcome.failures)}")
     if figure is not None:
-        draw_calibration(fitted, thief_leaks, figure)
-
-
-def _seconds(text: str, option: str) -> float:
-    """Seconds of a text such as 0.5s, 500ms or 0.5."""
-    number, scale = (text[:-2], 0.001) if text.endswith("ms") else (text.removesuffix("s"), 1.0)
-    try:
-        seconds = scale * float(number)
-    except ValueError:
-        seconds = math.nan
-    if not 0.0 < seconds < math.inf:
-        raise SettingsError([f"{option}: {text!r} is not a time; write for example 0.5s or 500ms"])
-    return seconds
+        draw_calibration(outcome.calibration, thief_leaks, figure)

@@ -1,64 +1,164 @@
-"""Reads honest rows and thieves' rows: from files of inputs or leaks, or from the ledger's log."""
+"""Reads honest rows, kinds and strangers: from files of inputs or leaks, or from the ledger's log."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from modeltoll.cli.calibrate.sources import ALL_CALLERS
 from modeltoll.cli.terminal import stage, warn
 from modeltoll.errors import CalibrationError, SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modeltoll.cli.calibrate.sources import NamedFile, RowSources
     from modeltoll.cli.calibrate.target import CalibrationTarget
+    from modeltoll.gateway.setup.honest_rows import CalibrationInputs, RowsToSend
+    from modeltoll.pricing.fit import FitSamples
+    from modeltoll.pricing.logged_leaks import LoggedLeaks
     from modeltoll.records import Leaks, LogEntry
 
-__all__ = ["logged_leaks", "recorded_leaks", "thief_rows", "unseen_rows"]
+__all__ = ["recorded_samples", "rows_to_send", "thief_rows"]
 
 
-def unseen_rows(inputs: Path, private: Sequence[Path]) -> Any:
-    """Honest inputs without duplicates, checked against the training inputs in ``private``.
+def rows_to_send(sources: RowSources, target: CalibrationTarget) -> CalibrationInputs:
+    """Honest inputs without duplicates, checked against the training inputs, with those of kinds and strangers.
 
     Raises:
-        CalibrationError: some of the inputs are training inputs.
+        CalibrationError: some of the inputs are training inputs, or a file cannot be read.
+        SettingsError: a kind or a caller is unknown, or the rows are no images.
     """
+    from modeltoll.gateway.setup import honest_rows  # noqa: PLC0415
+
+    assert sources.inputs is not None
+    file = honest_rows.read_inputs(sources.inputs)
+    firsts = _unseen(file.rows, sources.inputs, [*sources.trained_on, *target.private])
+    rows = file.rows[firsts]
+    callers = None if file.callers is None else tuple(file.callers[row] for row in firsts.tolist())
+    shape = honest_rows.shape_of_rows(file.shape, sources.shape)
+    kinds: tuple[RowsToSend, ...] = ()
+    if sources.kinds is not None:
+        kinds = honest_rows.corrupted_rows(sources.kinds, rows, shape, sources.kind_rows, sources.seed)
+    return honest_rows.CalibrationInputs(
+        honest=rows,
+        kinds=(*kinds, *_files_to_send(sources.kind_files)),
+        strangers=(*honest_rows.generic_strangers(rows, shape, sources.seed), *_files_to_send(sources.stranger_files)),
+        callers=callers,
+        known_honest=_known_honest(sources.known_honest, callers, {}),
+    )
+
+
+def _unseen(rows: Any, path: Path, private: Sequence[Path]) -> Any:
+    """The indices of rows without copies, after a check against the training inputs in ``private``."""
     from modeltoll.gateway.setup.honest_rows import read_rows  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import count_training_rows, first_occurrences  # noqa: PLC0415
 
-    rows = read_rows(inputs)
-    row_files = [path for path in private if path.suffix == ".npy"]
-    for path in row_files:
-        if known_rows := count_training_rows(rows, read_rows(path)):
+    row_files = [file for file in private if file.suffix == ".npy"]
+    for file in row_files:
+        if known_rows := count_training_rows(rows, read_rows(file)):
             raise CalibrationError(
-                f"{known_rows} of the {len(rows)} honest rows are also in {path}, on which the model was trained; leave them out"
+                f"{known_rows} of the {len(rows)} rows of {path} are also in {file}, on which the model was trained; leave them out"
             )
     if not row_files:
         warn(["whether the model was trained on these rows is not known; name its training inputs with --trained-on"])
     firsts = first_occurrences(rows)
     if len(firsts) < len(rows):
         warn([f"{len(rows) - len(firsts)} of the {len(rows)} honest rows are copies of others and were left out"])
-    return rows[firsts]
+    return firsts
 
 
-def recorded_leaks(path: Path, measures: tuple[str, ...]) -> Leaks:
-    """The calibration sample of a file of leaks, or else its honest sample.
+def _files_to_send(files: Iterable[NamedFile]) -> tuple[RowsToSend, ...]:
+    from modeltoll.gateway.setup.honest_rows import RowsToSend, read_rows  # noqa: PLC0415
+
+    found = []
+    for file in files:
+        if file.path.suffix != ".npy":
+            raise SettingsError([f"{file.path}: with --inputs, give rows to send, .npy"])
+        found.append(RowsToSend.of(file.name, read_rows(file.path)))
+    return tuple(found)
+
+
+def recorded_samples(sources: RowSources, target: CalibrationTarget) -> FitSamples:
+    """The samples of a file of leaks, or those of the ledger's log, with the kinds and strangers of further files.
 
     Raises:
-        CalibrationError: the file has neither.
+        CalibrationError: a file lacks a sample, or cannot be read.
+        SettingsError: a caller is unknown, or rows are to be sent without settings.
     """
-    from modeltoll.pricing.leak_samples import CALIBRATION, HONEST, read_leaks, select_measures  # noqa: PLC0415
+    from modeltoll.pricing.kinds import DECLARED, KindSample, StrangerSample  # noqa: PLC0415
 
+    samples = _of_file(sources, target) if sources.leaks is not None else asyncio.run(_of_log(sources, target))
+    kinds = [
+        KindSample(name, DECLARED, leaks) for name, leaks in _further(sources.kind_files, target, honest=True).items()
+    ]
+    strangers = [
+        StrangerSample(name, leaks) for name, leaks in _further(sources.stranger_files, target, honest=False).items()
+    ]
+    return replace(samples, kinds=(*samples.kinds, *kinds), strangers=(*samples.strangers, *strangers))
+
+
+def _of_file(sources: RowSources, target: CalibrationTarget) -> FitSamples:
+    from modeltoll.pricing.fit import FitSamples  # noqa: PLC0415
+    from modeltoll.pricing.kinds import DECLARED, KindSample  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import (  # noqa: PLC0415
+        CALIBRATION,
+        HONEST,
+        declared_samples,
+        read_callers,
+        read_leaks,
+    )
+
+    path = sources.leaks
+    assert path is not None
     samples = read_leaks(path)
-    for name in (CALIBRATION, HONEST):
-        if name in samples:
-            return select_measures(samples[name], measures)
-    raise CalibrationError(f"{path} holds no sample called {CALIBRATION!r} or {HONEST!r}")
+    name = next((each for each in (CALIBRATION, HONEST) if each in samples), None)
+    if name is None:
+        raise CalibrationError(f"{path} holds no sample called {CALIBRATION!r} or {HONEST!r}")
+    honest = _chosen(samples[name], target)
+    callers = read_callers(path, name, len(honest.values))
+    kinds = [KindSample(kind, DECLARED, _chosen(leaks, target)) for kind, leaks in declared_samples(path).items()]
+    return FitSamples(honest, kinds, (), callers, _known_honest(sources.known_honest, callers, {}))
+
+
+def _chosen(leaks: Leaks, target: CalibrationTarget) -> Leaks:
+    """The target's measures, and the same fitted without kinds where they were recorded."""
+    from modeltoll.pricing.leak_samples import select_measures, with_clean  # noqa: PLC0415
+
+    return select_measures(leaks, with_clean(leaks.measures, target.measures))
+
+
+def _further(files: Iterable[NamedFile], target: CalibrationTarget, *, honest: bool) -> dict[str, Leaks]:
+    """The leaks of further files by name: of recorded ones, or measured on inputs that are sent to the model server."""
+    from modeltoll.gateway.setup.calibrate import sample_leaks  # noqa: PLC0415
+    from modeltoll.gateway.setup.honest_rows import RowsToSend, read_rows  # noqa: PLC0415
+    from modeltoll.pricing.leak_samples import read_leaks, thief_samples  # noqa: PLC0415
+
+    found: dict[str, Leaks] = {}
+    sent = []
+    for file in files:
+        if file.path.suffix == ".npz":
+            samples = read_leaks(file.path) if honest else thief_samples(file.path)
+            if file.name and file.name not in samples:
+                raise CalibrationError(f"{file.path} holds no sample called {file.name!r}")
+            found |= {name: _chosen(samples[name], target) for name in ([file.name] if file.name else samples)}
+        elif target.loaded is None:
+            raise SettingsError([f"{file.path}: give the gateway's settings, so that these rows can be sent"])
+        else:
+            sent.append(RowsToSend.of(file.name, read_rows(file.path)))
+    if sent:
+        with stage("Sending rows of kinds and strangers") as progress:
+            leaks = asyncio.run(sample_leaks(target.loaded, target.model, sent, progress))
+        found |= {rows.name: each for rows, each in zip(sent, leaks, strict=True)}
+    return found
 
 
 def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> dict[str, Leaks]:
     """Leaks of thieves' rows by sample: of a file of leaks, or measured on inputs that are sent to the model server."""
-    from modeltoll.gateway.setup.calibrate import ask_leaks, read_rows  # noqa: PLC0415
+    from modeltoll.gateway.setup.calibrate import sample_leaks  # noqa: PLC0415
+    from modeltoll.gateway.setup.honest_rows import RowsToSend, read_rows  # noqa: PLC0415
     from modeltoll.pricing.leak_samples import select_measures, thief_samples  # noqa: PLC0415
 
     if path.suffix != ".npy":
@@ -66,20 +166,61 @@ def thief_rows(path: Path, target: CalibrationTarget, *, inputs_given: bool) -> 
     if not inputs_given:
         raise SettingsError(["--thieves: inputs to send, .npy, go with --inputs; give recorded leaks, .npz"])
     with stage("Sending thieves' rows") as progress:
-        return {path.stem: asyncio.run(ask_leaks(target.loaded, target.model, read_rows(path), progress))}
+        rows = RowsToSend.of(path.stem, read_rows(path))
+        leaks = asyncio.run(sample_leaks(target.loaded, target.model, [rows], progress))[0]
+    return {path.stem: select_measures(leaks, target.measures)}
 
 
-async def logged_leaks(target: CalibrationTarget) -> Leaks:
-    """Leaks that a gateway in shadow mode wrote to its ledger's log."""
+async def _of_log(sources: RowSources, target: CalibrationTarget) -> FitSamples:
+    """What a gateway in shadow mode wrote to its ledger's log. Rows after suspicion, or after the mark, are no caller's."""
+    from modeltoll.gateway.callers.known_honest import known_honest_callers  # noqa: PLC0415
     from modeltoll.ledger.from_url import open_ledger  # noqa: PLC0415
+    from modeltoll.pricing.fit import FitSamples  # noqa: PLC0415
     from modeltoll.pricing.logged_leaks import leaks_of_log  # noqa: PLC0415
+    from modeltoll.records import Caller  # noqa: PLC0415
 
     if target.loaded is None:
         raise SettingsError(["--from-ledger: give the gateway's settings, which name the ledger"])
     entries: list[tuple[int, str, LogEntry]] = []
+    marked = known_honest_callers(target.loaded.callers)
     async with open_ledger(target.loaded.ledger.url, create=False) as ledger:
         while page := await ledger.log(entries[-1][0] if entries else 0, 1000):
             entries += page
+        asked = [name if ":" in name else f"key:{name}" for name in sources.known_honest if name != ALL_CALLERS]
+        labels = {ledger.logged_as(Caller(name)): name for name in (*marked, *asked)}
+        until = {ledger.logged_as(Caller(name)): time for name, time in marked.items()}
     logged = leaks_of_log(entries, target.model, target.measures, "shadow")
     warn(logged.warnings)
-    return logged.leaks
+    callers = _before(logged, until)
+    known = {name: labels[name] for name in until if name in callers}
+    return FitSamples(logged.leaks, (), (), callers, known | _known_honest(sources.known_honest, callers, labels))
+
+
+def _before(logged: LoggedLeaks, until: Mapping[str, float]) -> tuple[str, ...]:
+    """The caller of each row, "" of rows that came after suspicion of their caller or after it was marked as honest."""
+    rows = zip(logged.callers, logged.at.tolist(), logged.unsuspected.tolist(), strict=True)
+    return tuple(name if unsuspected and at <= until.get(name, at) else "" for name, at, unsuspected in rows)
+
+
+def _known_honest(asked: Sequence[str], callers: Sequence[str] | None, labels: Mapping[str, str]) -> dict[str, str]:
+    """Of the callers that were asked for, the name in ``callers`` and the label. ``labels``: by name, of logged callers.
+
+    Raises:
+        SettingsError: nothing names callers, or one has no rows.
+    """
+    if not asked:
+        return {}
+    if callers is None:
+        raise SettingsError(["--known-honest: the file does not name the callers of its rows"])
+    present = set(callers) - {""}
+    if ALL_CALLERS in asked:
+        return {name: labels.get(name, name) for name in sorted(present)}
+    names = {label: name for name, label in labels.items()}
+    found = {}
+    for text in asked:
+        options = (names.get(text), names.get(f"key:{text}"), text)
+        name = next((each for each in options if each in present), None)
+        if name is None:
+            raise SettingsError([f"--known-honest: there are no rows of {text!r} from before any suspicion"])
+        found[name] = labels.get(name, text)
+    return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modeltoll.errors import SettingsError
+from modeltoll.names import clean_name
 
 __all__ = ["CalibrationTarget", "target_from_settings"]
 
@@ -17,7 +18,8 @@ __all__ = ["CalibrationTarget", "target_from_settings"]
 class CalibrationTarget:
     """The model, measures and weights of a tariff, and the file to write.
 
-    ``private`` are files of measures, which may hold training inputs. ``loaded`` are the gateway's settings, or None.
+    ``private`` are files of measures, which may hold training inputs. ``coordinates``: of the settings; () for the default.
+    ``loaded`` are the gateway's settings, or None.
     """
 
     model: str
@@ -25,6 +27,7 @@ class CalibrationTarget:
     measures: tuple[str, ...]
     weights: tuple[float, ...] | None = None
     private: tuple[Path, ...] = ()
+    coordinates: tuple[str, ...] = ()
     loaded: Any = None
 
 
@@ -42,7 +45,7 @@ def target_from_settings(
     if settings is None:
         if leaks is None or tariff is None:
             raise SettingsError(["calibrate: without settings, give --leaks and --out"])
-        names, weights = _weighted(measures) if measures else (measures_of(leaks), None)
+        names, weights = _weighted(measures) if measures else (_priced(measures_of(leaks)), None)
         return CalibrationTarget(model or leaks.stem, tariff, names, weights)
     if measures is not None:
         raise SettingsError(["--measures: the settings say which measures there are; leave it out"])
@@ -51,7 +54,13 @@ def target_from_settings(
     chosen = loaded.models[name]
     names = tuple(measure.name for measure in chosen.measures)
     private = tuple(measure.file for measure in chosen.measures if measure.file)
-    return CalibrationTarget(name, tariff or chosen.tariff, names, chosen.weights, private, loaded)
+    return CalibrationTarget(name, tariff or chosen.tariff, names, chosen.weights, private, chosen.coordinates, loaded)
+
+
+def _priced(recorded: tuple[str, ...]) -> tuple[str, ...]:
+    """The recorded measures but those that are others fitted without kinds."""
+    clean = set(map(clean_name, recorded))
+    return tuple(name for name in recorded if name not in clean)
 
 
 def _weighted(text: str) -> tuple[tuple[str, ...], tuple[float, ...]]:

@@ -77,7 +77,6 @@ DECLARE
     blocks  modeltoll.evidence;
     cells   CONSTANT integer := cardinality(state.counts);
     place   integer;
-    changed boolean := false;
 BEGIN
     SELECT * INTO blocks FROM modeltoll.evidence AS e WHERE e.account = state.id;
     FOR restart IN 1 .. cardinality(sizes) LOOP
@@ -93,17 +92,14 @@ BEGIN
         blocks.finished_numbers[restart] := blocks.numbers[restart];
         blocks.numbers[restart] := blocks.numbers[restart] + 1;
         blocks.started[restart] := state.counted;
-        changed := true;
     END LOOP;
-    IF changed THEN
-        UPDATE modeltoll.evidence AS e SET
-            numbers = blocks.numbers,
-            started = blocks.started,
-            starts = blocks.starts,
-            finished_numbers = blocks.finished_numbers,
-            finished = blocks.finished
-        WHERE e.account = state.id;
-    END IF;
+    UPDATE modeltoll.evidence AS e SET
+        numbers = blocks.numbers,
+        started = blocks.started,
+        starts = blocks.starts,
+        finished_numbers = blocks.finished_numbers,
+        finished = blocks.finished
+    WHERE e.account = state.id;
 END $$;
 
 -- A charge: account_math.charge for the caller and each of its groups, in one call. One key and one name per account;
@@ -116,9 +112,11 @@ CREATE FUNCTION modeltoll.charge(
 ) RETURNS SETOF modeltoll.account_states LANGUAGE plpgsql AS $$
 DECLARE
     account modeltoll.accounts;
+    blocks  modeltoll.evidence;
     turn    integer;
     place   integer;
     is_new  boolean;
+    goes_on boolean; -- whether the evidence does
     fresh   integer[];
     sums    double precision[]; -- leaks after the charge
 BEGIN
@@ -159,11 +157,14 @@ BEGIN
             FOR leak IN 1 .. cardinality(sums) LOOP
                 sums[leak] := account.leaks[leak] + sums[leak];
             END LOOP;
-            IF entry_at - (SELECT e.since FROM modeltoll.evidence AS e WHERE e.account = account.id) >= period THEN
-                account := modeltoll.restart_evidence(account, entry_cells, cardinality(sizes), entry_at, period);
-            END IF;
+            SELECT * INTO blocks FROM modeltoll.evidence AS e WHERE e.account = account.id;
+            goes_on := entry_at - blocks.since < period;
         ELSE
+            goes_on := false;
+        END IF;
+        IF NOT goes_on THEN
             account := modeltoll.restart_evidence(account, entry_cells, cardinality(sizes), entry_at, period);
+            SELECT * INTO blocks FROM modeltoll.evidence AS e WHERE e.account = account.id;
         END IF;
         IF entry_cells > 0 THEN
             FOREACH turn IN ARRAY fresh LOOP
@@ -171,7 +172,12 @@ BEGIN
                 account.counts[place] := account.counts[place] + 1;
             END LOOP;
             account.counted := account.counted + cardinality(fresh);
-            PERFORM modeltoll.end_blocks(account, sizes);
+            FOR restart IN 1 .. cardinality(sizes) LOOP
+                IF blocks.finished_numbers[restart] = 0 AND account.counted - blocks.started[restart] >= sizes[restart] THEN
+                    PERFORM modeltoll.end_blocks(account, sizes);
+                    EXIT;
+                END IF;
+            END LOOP;
         END IF;
 
         IF cardinality(fresh) = 1 THEN

@@ -33,6 +33,7 @@ from modeltoll.gateway.admin.dashboard.honest_waits import SHARES
 from modeltoll.gateway.admin.dashboard.ledger_reader import LedgerReader, LedgerReads, LedgerSnapshot
 from modeltoll.gateway.admin.dashboard.models import DashboardModel
 from modeltoll.gateway.admin.dashboard.overview import FEW_CALLERS, ModelSnapshot, ViewOptions, overview
+from modeltoll.gateway.admin.dashboard.suspects import MAX_SUSPECTS
 from modeltoll.gateway.admin.security_headers import with_security_headers
 from modeltoll.records import Account, Caller
 from modeltoll.settlement_records import Standing
@@ -71,7 +72,8 @@ def _environment() -> jinja2.Environment:
     )
     filters = (abbreviated, clock, count, decimal, grouped_count, moment, seconds, short_percent, value)
     environment.filters.update({function.__name__: function for function in filters}, query=urlencode)
-    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES, log_10=math.log(10.0))
+    environment.globals.update(few_callers=FEW_CALLERS, sorts=SORTS, shares=SHARES)
+    environment.globals.update(max_suspects=MAX_SUSPECTS, log_10=math.log(10.0))
     return environment
 
 

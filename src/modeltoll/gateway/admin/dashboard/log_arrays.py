@@ -57,8 +57,9 @@ class LogPage:
         return above
 
     def has(self, measures: tuple[str, ...]) -> bool:
-        """Whether its rows have leaks of all these measures; there may be others, such as those fitted without kinds."""
-        return set(measures) <= set(self.measures)
+        """Whether its rows have leaks of these measures, and beside them at most of the same fitted without kinds."""
+        others = {clean_name(name) for name in measures}
+        return self.measures[: len(measures)] == measures and others.issuperset(self.measures[len(measures) :])
 
     def columns(self, measures: tuple[str, ...], *, clean: bool = False) -> Floats:
         """The leaks (rows, measures) by these measures, or by those fitted without kinds, where the page has them."""
@@ -226,12 +227,13 @@ class LogTail:
     def day(self, model: str, measures: tuple[str, ...]) -> DayLog:
         """One model's lines, with the rows of those that have these measures."""
         model_pages = [page for page in self.pages if page.model == model]
-        measured_pages = [page for page in model_pages if page.has(measures)]
+        has_measures = [page.has(measures) for page in model_pages]
+        measured_pages = [page for page, has in zip(model_pages, has_measures, strict=True) if has]
         hashes: dict[str, int] = {}
         callers = np.array(
             [hashes.setdefault(name, len(hashes)) for page in model_pages for name in page.callers], np.int64
         )
-        measured = np.array([page.has(measures) for page in model_pages for _ in page.callers], np.bool_)
+        measured = np.repeat(np.array(has_measures, np.bool_), [len(page.callers) for page in model_pages])
         at, rows = (
             _concatenated([page.at for page in model_pages]),
             _concatenated([page.rows for page in model_pages]).astype(np.int64),

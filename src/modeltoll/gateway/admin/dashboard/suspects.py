@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from modeltoll.gateway.admin.dashboard.suspected_since import suspected_since
 from modeltoll.gateway.core.suspect_monitor import LONG_STANDING_ROWS
-from modeltoll.pricing.explain import cell_readings, kind_distances
+from modeltoll.pricing.explain import explain_caller
+from modeltoll.settlement_records import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,17 +25,17 @@ if TYPE_CHECKING:
     from modeltoll.records import Account
 
 __all__ = [
+    "MAX_SUSPECTS",
     "Finding",
     "Suspect",
     "SuspectList",
     "SuspicionEvidence",
-    "cells_of",
     "evidence_of",
     "findings",
     "suspects",
 ]
 
-MAX_SUSPECTS = 50  # of whom the cells are shown
+MAX_SUSPECTS = 50  # who are shown
 _SHOWN_CELLS = 3
 _LOG_10 = math.log(10.0)
 
@@ -128,26 +131,14 @@ def findings(snapshot: LedgerSnapshot, model: str, tariff: ConformalTariff | Non
     return {hashed: each for hashed, each in found.items() if each is not None}
 
 
-def cells_of(
-    tariff: ConformalTariff, account: Account, hashed: str
-) -> tuple[tuple[CellReading, ...], tuple[CellReading, ...], KindDistance | None]:
-    """The cells of all rows of an account that speak most against the caller, those that speak least, and the nearest kind."""
-    own, counts = tariff.own_kind(hashed), account.evidence.counts
-    cells = cell_readings(tariff, counts, own)
-    against = tuple(cell for cell in cells if cell.against)[:_SHOWN_CELLS]
-    others = tuple(cell for cell in reversed(cells) if not cell.against)[:_SHOWN_CELLS]
-    distances = kind_distances(tariff, counts, own)
-    return against, others, distances[0] if distances else None
-
-
 def suspects(
     found: Mapping[str, Finding], day: DayLog, tariff: ConformalTariff, long_standing_seconds: float
 ) -> SuspectList:
     """The callers whom the evidence in their account suspects now, or without an account of this tariff the log did last."""
     since = suspected_since(day)
     hashes = [hashed for hashed, each in found.items() if each.evidence.suspected]
-    hashes += [hashed for hashed in since if hashed not in found]
-    listed = [_suspect(hashed, found.get(hashed), since.get(hashed), day, long_standing_seconds) for hashed in hashes]
+    listed = [_suspect(hashed, found[hashed], since.get(hashed), long_standing_seconds) for hashed in hashes]
+    listed += _by_log({hashed: each for hashed, each in since.items() if hashed not in found}, day)
     listed.sort(key=lambda each: (-(each.since.at if each.since else 0.0), -each.work, each.hash))
     detailed = [_with_cells(each, found.get(each.hash), tariff) for each in listed[:MAX_SUSPECTS]]
     present = {day.hashes[index] for index in set(day.callers.tolist())}
@@ -156,41 +147,45 @@ def suspects(
     )
 
 
-def _suspect(
-    hashed: str, finding: Finding | None, since: SuspectedSince | None, day: DayLog, long_standing_seconds: float
-) -> Suspect:
-    if finding is None:
-        lines = day.callers == (day.hashes.index(hashed) if hashed in day.hashes else -1)
-        rows, work = int(day.rows[lines].sum()), float(day.seconds[lines].sum())
-        return Suspect(hashed, None, since, None, None, rows, work, None)
-    account = finding.account
-    known_seconds = known_rows = None
-    if since is not None and since.exact:
-        known_seconds = max(0.0, since.at - account.first_seen)
-        known_rows = max(0, account.rows - since.rows)
-    elif since is not None:  # suspected for at least as long as the log was read; of unknown standing before
-        known_seconds = max(0.0, since.at - account.first_seen)
-    long_standing = (
-        not account.caller.anonymous
-        and known_seconds is not None
-        and known_seconds >= long_standing_seconds
-        and (known_rows is None or known_rows >= LONG_STANDING_ROWS)
-    )
+def _by_log(since: Mapping[str, SuspectedSince], day: DayLog) -> list[Suspect]:
+    """Suspects whose accounts are not known, with their rows and work of the day."""
+    count = len(day.hashes)
+    columns = np.bincount(day.callers, day.rows, count).astype(np.int64), np.bincount(day.callers, day.seconds, count)
+    totals = dict(zip(day.hashes, zip(*(column.tolist() for column in columns), strict=True), strict=True))
+    return [
+        Suspect(hashed, None, each, None, None, rows, work, None)
+        for hashed, each in since.items()
+        for rows, work in [totals.get(hashed, (0, 0.0))]
+    ]
+
+
+def _suspect(hashed: str, finding: Finding, since: SuspectedSince | None, long_standing_seconds: float) -> Suspect:
+    account, exact = finding.account, since is not None and since.exact
+    # Not exact: suspected for at least as long as the log was read, and of unknown standing before.
+    seconds = None if since is None else max(0.0, since.at - account.first_seen)
+    rows = max(0, account.rows - since.rows) if since is not None and exact else None
+    of_long_standing = seconds is not None and seconds >= long_standing_seconds and not account.caller.anonymous
     return Suspect(
         hash=hashed,
         name=account.caller.name,
         since=since,
-        known_seconds=known_seconds if since is not None and since.exact else None,
-        known_rows=known_rows,
+        known_seconds=seconds if exact else None,
+        known_rows=rows,
         rows=account.rows,
         work=account.work,
         evidence=finding.evidence,
-        long_standing=long_standing,
+        long_standing=of_long_standing and (rows is None or rows >= LONG_STANDING_ROWS),
     )
 
 
 def _with_cells(suspect: Suspect, finding: Finding | None, tariff: ConformalTariff) -> Suspect:
+    """The suspect with the cells of the test that has most of the evidence, and the kind nearest to them."""
     if finding is None:
         return suspect
-    against, others, nearest = cells_of(tariff, finding.account, suspect.hash)
-    return replace(suspect, against=against, others=others, nearest=nearest)
+    explanation = explain_caller(tariff, finding.account, Standing(), suspect.hash)
+    return replace(
+        suspect,
+        against=tuple(cell for cell in explanation.cells if cell.against)[:_SHOWN_CELLS],
+        others=tuple(cell for cell in reversed(explanation.cells) if not cell.against)[:_SHOWN_CELLS],
+        nearest=explanation.kinds[0] if explanation.kinds else None,
+    )

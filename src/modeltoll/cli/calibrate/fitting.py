@@ -1,0 +1,75 @@
+"""Fits a tariff to the rows of an operator's sources: sent, recorded or logged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from modeltoll.cli.calibrate.inputs import recorded_samples, rows_to_send
+from modeltoll.cli.terminal import stage, warn
+from modeltoll.errors import SettingsError
+
+if TYPE_CHECKING:
+    from modeltoll.cli.calibrate.sources import RowSources
+    from modeltoll.cli.calibrate.target import CalibrationTarget
+    from modeltoll.pricing.calibration import CalibrationProvenance
+    from modeltoll.pricing.fit import Fit
+    from modeltoll.pricing.fit_terms import CalibrationTerms, HoldoutSplit, RowCosts
+
+__all__ = ["FitPlan", "fitted"]
+
+_BUSY = 0.5  # load per core, above which measured times are doubtful
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """What a tariff is fitted for."""
+
+    terms: CalibrationTerms
+    costs: RowCosts
+    split: HoldoutSplit
+    provenance: CalibrationProvenance
+
+
+def fitted(sources: RowSources, target: CalibrationTarget, plan: FitPlan) -> tuple[Fit, tuple[str, ...] | None]:
+    """The fit, and the caller of each honest row where they are named.
+
+    Raises:
+        SettingsError: the options contradict each other.
+        CalibrationError: the rows cannot carry a tariff.
+    """
+    from modeltoll.gateway.setup.calibrate import CalibrationRequest, fit_model, input_measures  # noqa: PLC0415
+    from modeltoll.pricing.fit import fit_with_rows_held_back  # noqa: PLC0415
+
+    if sources.inputs is not None:
+        if target.loaded is None:
+            raise SettingsError(["--inputs: give the gateway's settings, which name the model server"])
+        inputs = rows_to_send(sources, target)
+        warn(busy_machine())
+        request = CalibrationRequest(plan.terms, plan.costs, plan.split, plan.provenance)
+        with stage("Sending rows") as progress:
+            return asyncio.run(fit_model(target.loaded, target.model, inputs, request, progress)), inputs.callers
+    samples = recorded_samples(sources, target)
+    doubts = ["generic strangers are made of inputs, which there are none of; give --strangers to see what kinds cost"]
+    if plan.costs.unit_seconds is None:
+        doubts.append(
+            "the gateway's own time was not measured; give a smaller --overhead, or --unit-ms, so that it is included"
+        )
+    warn(doubts[0 if not samples.strangers else 1 :])
+    terms = plan.terms
+    if target.loaded is not None:
+        terms = replace(terms, input_measures=input_measures(target.loaded, target.model))
+    fit = fit_with_rows_held_back(target.model, samples, plan.costs, terms, plan.provenance, plan.split)
+    return fit, samples.callers
+
+
+def busy_machine() -> list[str]:
+    """A warning where the machine has other work, so that measured times would be too long; nothing where it is idle."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= _BUSY * cores:
+        return []
+    return [
+        f"this machine is busy: a load of {load:.1f} on {cores} cores; measured times may be too long, and the unit with them"
+    ]
