@@ -121,11 +121,11 @@ def test_an_extraction_runs_once_for_all_its_experiments(run):
     planned = plan_experiments("quick", replace(OPTIONS, attacks=("standard",), queries=70))
     for job in pending_jobs(planned, run.results):
         run_job(job, counted)
-    assert len(calls) == 5  # without a defence, and once for each defence that changes answers
+    assert len(calls) == 6  # without a defence, with darkened images, and once for each defence that changes answers
     for path in run.results.rglob("*.json"):
         path.unlink()
     assert all(not job_result.failed for job_result in run_all(pending_jobs(planned, run.results), counted, 1))
-    assert len(calls) == 5
+    assert len(calls) == 6
 
 
 def test_an_interrupted_extraction_leaves_no_partial_file(run):
