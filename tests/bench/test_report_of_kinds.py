@@ -48,7 +48,9 @@ def test_each_kind_has_its_price_under_every_toll():
 
 def test_strangers_are_shown_known_and_unknown():
     found = [
-        document("strangers", CONFORMAL, 2000.0, foreign="emnist", evasion="fresh-fillers-2", suspected=1.0, first_alarm=54.0),
+        document(
+            "strangers", CONFORMAL, 2000.0, foreign="emnist", evasion="fresh-fillers-2", suspected=1.0, first_alarm=54.0
+        ),
         document("strangers", UNKNOWN_STRANGERS, 1500.0, foreign="emnist", evasion="fresh-fillers-2"),
         document("strangers", CONFORMAL, 5400.0),
     ]
