@@ -191,9 +191,9 @@ def test_as_calibrated_is_said_only_where_every_caller_can_be_honest():
     line = [("good", entry(NOW - 9.0))]
     assert (state_of([good], line).state, state_of([good], line).good) == ("as calibrated", True)
     assert state_of([few], line).state == "too few rows to tell"
-    assert state_of([good, thief], line).state == "1 caller is unlike every kind"
+    assert state_of([good, thief], line).state == "1 caller unlike every kind"
     by_log = [*line, ("gone", entry(NOW - 8.0, surcharge=4.0))]
-    assert state_of([good], by_log).state == "1 caller is unlike every kind"
+    assert state_of([good], by_log).state == "1 caller unlike every kind"
     for seen in (state_of([few], line), state_of([good, thief], line), state_of([good], by_log)):
         assert not seen.good
 
@@ -333,6 +333,6 @@ def test_the_overview_of_a_day_names_its_thief():
     view = overview(ModelSnapshot(MODEL, MEASURES, NOW, snapshot, TARIFF, None), ViewOptions.of({"alpha": "1e-9"}))
     assert [each.name for each in view.suspects.suspects] == [THIEF.name]
     assert [each.name for each in view.comparison.who] == [THIEF.name]
-    assert view.kinds.state == "1 caller is unlike every kind"
+    assert view.kinds.state == "1 caller unlike every kind"
     assert sum(line.suspects for line in view.kinds.lines) == 1
     assert view.suspects.alarms == ()
