@@ -1,4 +1,4 @@
-"""Names of puzzles, of the modes of a toll and of output kinds and measures, each in one place. This module imports nothing."""
+"""Names of puzzles, of the modes of a toll, of output kinds and measures, each in one place. This module imports nothing."""
 
 SEALED, REDEEM = MODES = ("sealed", "redeem")
 
@@ -8,6 +8,9 @@ PUZZLES = (ARGON2ID, SHA256, *HASHCASHES, TIMELOCK)  # those of the wire
 
 SCORE_KINDS = ("probabilities", "logits", "labels")  # output kinds with one row of scores per input
 EMBEDDINGS, TOKENS = "embeddings", "tokens"  # the other output kinds
+
+# The extra for training. torch's own index has its builds without CUDA, which pip prefers to PyPI's of the same version.
+INSTALL_TRAIN = "pip install 'modeltoll[train]' --extra-index-url https://download.pytorch.org/whl/cpu"
 
 
 def clean_name(measure: str) -> str:

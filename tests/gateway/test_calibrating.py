@@ -93,6 +93,27 @@ def test_thieves_rows_are_asked_for_too_and_cost_more(running, tmp_path):
     assert "go with --inputs" in refused.stderr
 
 
+def test_the_command_sends_kinds_of_tables_and_generic_strangers(running, tmp_path):
+    np.save(tmp_path / "honest.npy", np.random.default_rng(0).random((400, 2)))
+    np.save(tmp_path / "night.npy", np.random.default_rng(1).random((100, 2)) + 0.3)
+    options = ["--inputs", tmp_path / "honest.npy", "--kinds", "jitter:0.05,missing,scale:0.1", "--kind-rows", 150]
+    options += ["--kind", f"night={tmp_path / 'night.npy'}", "--json", "-"]
+    found = CliRunner().invoke(app, ["calibrate", str(running), *map(str, options)])
+    assert found.exit_code == 0, found.output
+    document = json.loads(found.stdout)
+    names = [kind["name"] for kind in document["kinds"]]
+    assert {"jitter:0.05", "scale:0.1", "night"} < set(names)
+    assert any(name.startswith("missing:") for name in names)
+    assert [each["name"] for each in document["strangers"]] == ["noise", "shuffled columns"]
+    assert all(each["generic"] for each in document["strangers"])
+    assert set(document["strangers"][0]["units_without"]) == {"jitter", "missing", "scale", "night"}
+    assert document["undefended_seconds"] > 0.0
+    assert document["gate_seconds"] > 0.0
+    refused = CliRunner().invoke(app, ["calibrate", str(running), *map(str, [*options, "--kinds", "blur"])])
+    assert refused.exit_code == 2
+    assert "give --shape" in refused.stderr
+
+
 def test_a_tariff_is_fitted_to_what_the_running_server_says(running, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     inputs, heard = np.random.default_rng(0).random((210, 2)), []

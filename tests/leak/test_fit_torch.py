@@ -10,8 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from modeltoll.errors import CalibrationError  # noqa: E402  torch first: without it there is nothing to test
-from modeltoll.leak.layered_novelty import LayeredNovelty  # noqa: E402
+from modeltoll.leak.corruptions import parse_kinds  # noqa: E402
+from modeltoll.leak.fit_novelty import TORCH, NoveltyPlan, PrivateData, fit_novelty  # noqa: E402
+from modeltoll.leak.layered_novelty import NoveltyTerms  # noqa: E402
+from modeltoll.leak.novelty_report import report_novelty  # noqa: E402
 from modeltoll.leak.pate import PateMeasure  # noqa: E402
+from modeltoll.leak.private_rows import private_rows  # noqa: E402
 from modeltoll.leak.teachers import distil, fit_torch  # noqa: E402
 from modeltoll.leak.teachers.fit_torch import NetworkPlan, TrainingBatch, fit_network_teachers  # noqa: E402
 from modeltoll.leak.teachers.network_stack import NetworkStack  # noqa: E402
@@ -133,13 +137,15 @@ def test_a_vote_head_predicts_its_teachers_votes():
 
 def test_novelty_in_the_layers_of_a_trained_network_detects_strange_inputs():
     inputs, labels = stripes(300)
-    measure = LayeredNovelty(
-        distil.fit_novelty_network(inputs, labels, SHAPE, replace(distil.NOVELTY_NETWORK, hidden=(16,), epochs=3)),
-        inputs,
-    )
+    data = PrivateData(private_rows(inputs.reshape(-1, *SHAPE)), labels)
+    kinds = parse_kinds("dark:0.4,noise:0.08")
+    fitted = fit_novelty(data, NoveltyPlan(kinds, network=TORCH, terms=NoveltyTerms(max_points=300)))
+    assert fitted.network.stack.layers[0].kernel == 5
     usual, strange = stripes(60, 7)[0], np.random.default_rng(2).normal(size=(60, 256)) * 2
-    ours, theirs = (measure.measure(Evidence((b"",) * 60, inputs=rows)) for rows in (usual, strange))
-    assert np.median(theirs) > 2 * np.median(ours)
+    for measure in (fitted.measure, fitted.measure.clean):
+        ours, theirs = (measure.measure(Evidence((b"",) * 60, inputs=rows)) for rows in (usual, strange))
+        assert np.median(theirs) > 2 * np.median(ours)
+    assert report_novelty(fitted, kinds).accuracy > 0.8
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (1, 1, 256), (8, 8, 4)])

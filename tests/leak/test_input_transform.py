@@ -20,13 +20,13 @@ def table(rows=200):
     return rng().normal(size=(rows, 5)) * [1.0, 10.0, 1e6, 1e-6, 1.0] + [0.0, 50.0, -3e6, 1.0, 7.0]
 
 
-@given(st.floats(1e-8, 1e8), st.floats(-1e8, 1e8))
+@given(st.floats(1e-8, 1e8), st.floats(-1e3, 1e3))
 @settings(max_examples=30, deadline=None)
 def test_a_columns_unit_and_origin_do_not_matter(unit, origin):
     rows = table()
-    moved = rows * unit + np.round(origin) * unit
+    moved = (rows + origin * rows.std(axis=0)) * unit
     result = Standardised.fit(moved, (1, 1, 5)).apply(moved)
-    assert result == pytest.approx(Standardised.fit(rows, (1, 1, 5)).apply(rows), abs=1e-3)
+    assert np.allclose(result, Standardised.fit(rows, (1, 1, 5)).apply(rows), atol=1e-3)
 
 
 def test_columns_of_a_table_have_mean_0_and_deviation_1():

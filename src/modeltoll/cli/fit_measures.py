@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeltoll.cli.terminal import note, print_table, requires_extra, stage, with_exit_codes
+from modeltoll.cli.novelty_output import data_line, network_line, report_headings, report_json, report_lines
+from modeltoll.cli.terminal import JsonFile, note, print_table, requires_extra, stage, with_exit_codes, write_json
 from modeltoll.errors import CalibrationError, SettingsError
 from modeltoll.files import read_array
-from modeltoll.formatting import percent
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from modeltoll.leak.corruptions import Corruption
-    from modeltoll.leak.novelty_report import NoveltyReport
     from modeltoll.leak.private_rows import PrivateRows
 
     Shape = tuple[int, int, int]
@@ -142,11 +141,12 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     ] = 5_000,
     shape: ImageShape = None,
     seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Fit the measure 'novelty' in the layers of a small network that is trained on the private data.
 
     Reads private inputs and labels, writes one file, and prints how accurate the network is on rows that were kept back,
-    and how far kinds and generic strangers lie. Needs no extra; with the extra 'train' the network is convolutional.
+    and how far kinds and generic strangers lie. Needs no extra; with the extra 'train' images have a convolutional network.
     """
     from modeltoll.leak.fit_novelty import NoveltyPlan, PrivateData  # noqa: PLC0415
     from modeltoll.leak.fit_novelty import fit_novelty as fit  # noqa: PLC0415
@@ -157,39 +157,17 @@ def fit_novelty(  # noqa: PLR0913  each is a choice of the operator's
     corruptions = _kinds(kinds, data.rows)
     rows = {name: _kind_rows(path, data.rows) for name, path in _named_files(kind or [])}
     plan = NoveltyPlan(corruptions, rows, network, NoveltyTerms(neighbours, max_points=points, seed=seed))
-    note.print(_description(data.rows, (*(each.name for each in corruptions), *rows)), soft_wrap=True)
+    note.print(data_line(data.rows, (*(each.name for each in corruptions), *rows)), soft_wrap=True)
     fitted = fit(data, plan, stage)
     with stage("Measuring rows that were kept back") as progress:
         report = report_novelty(fitted, corruptions, progress, seed)
     fitted.measure.save(out)
-    _print_report(report)
+    note.print(network_line(report), soft_wrap=True)
+    if json_file is not None:
+        write_json(report_json(report), json_file)
+    if json_file != "-":
+        print_table(report_headings(report), report_lines(report))
     note.print(f"novelty: {out}", soft_wrap=True)
-
-
-def _description(private: PrivateRows, kinds: tuple[str, ...]) -> str:
-    """What was read, in one line."""
-    rows, width = private.inputs.shape
-    what = f"{width} codes, hashed" if private.codes else f"{'x'.join(map(str, private.shape))} numbers, standardised"
-    return f"{rows:,} private rows of {what}; kinds: {', '.join(kinds) or 'none'}"
-
-
-def _print_report(report: NoveltyReport) -> None:
-    """The network's accuracy, and a table of what the measure sees."""
-    if report.accuracy is not None:
-        of_kinds = f", {percent(report.kinds_accuracy)} under the kinds" if report.kinds_accuracy is not None else ""
-        note.print(f"network: {percent(report.accuracy)} of {report.held:,} rows right that were kept back{of_kinds}")
-    has_kinds = any(row.role == "kind" for row in report.rows)
-    headings = ["rows", "median leak", "beyond 99 % of private rows"]
-    headings += ["fitted without kinds: median leak", "beyond 99 %"] if has_kinds else []
-    lines = []
-    for row in report.rows:
-        cells = [
-            row.name if row.role != "stranger" else f"{row.name} (stranger)",
-            f"{row.median:.2f}",
-            percent(row.beyond),
-        ]
-        lines.append(cells + ([f"{row.clean_median:.2f}", percent(row.clean_beyond)] if has_kinds else []))
-    print_table(headings, lines)
 
 
 def _kinds(stated: str | None, private: PrivateRows) -> tuple[Corruption, ...]:

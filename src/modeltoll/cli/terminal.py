@@ -23,6 +23,7 @@ except ImportError:  # the install without extras is the client library
     sys.exit("the command line needs an extra: pip install 'modeltoll[cli]' (or [gateway], or [demo])")
 
 from modeltoll.errors import ModeltollError, SettingsError
+from modeltoll.names import INSTALL_TRAIN
 
 if TYPE_CHECKING:
     from modeltoll.records import Progress
@@ -86,7 +87,8 @@ def requires_extra(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("modeltoll"):
             raise
-        raise SettingsError([f"this command needs {error.name}: pip install 'modeltoll[{extra}]'"]) from None
+        install = INSTALL_TRAIN if extra == "train" else f"pip install 'modeltoll[{extra}]'"
+        raise SettingsError([f"this command needs {error.name}: {install}"]) from None
 
 
 def _bars() -> Bars:

@@ -17,6 +17,7 @@ from modeltoll.leak.inputs import check_inputs
 from modeltoll.leak.kind_points import NO_KIND_ROWS, CorruptedRows
 from modeltoll.leak.layered_novelty import LayeredNovelty, NoveltyTerms
 from modeltoll.leak.novelty_network import NoveltyNetwork
+from modeltoll.names import INSTALL_TRAIN
 
 if TYPE_CHECKING:
     from modeltoll.leak.input_transform import InputTransform
@@ -32,7 +33,7 @@ TORCH, SMALL, NO_NETWORK = NETWORKS = ("torch", "small", "none")
 _HELD_BACK, _MOST_HELD_BACK = 10, 2000  # one row in so many is kept back, but no more than these
 _TRAINING_ROWS = 60_000
 _STEPS, _BATCH = 1400, 128  # training steps that a network needs at least; MNIST's three epochs
-_MOST_EPOCHS = 200
+_MOST_EPOCHS = 100
 
 Stage = Callable[[str], "AbstractContextManager[Progress]"]
 
@@ -199,6 +200,6 @@ def _trained(
         try:
             from modeltoll.leak.teachers.distil import NOVELTY_NETWORK, fit_novelty_network  # noqa: PLC0415  optional
         except ImportError:
-            raise SettingsError(["the network 'torch' needs torch: pip install 'modeltoll[train]'"]) from None
+            raise SettingsError([f"the network 'torch' needs torch: {INSTALL_TRAIN}"]) from None
         plan = replace(NOVELTY_NETWORK, seed=seed, epochs=epochs)
         return fit_novelty_network(values, data.labels, transform.shape, plan, progress)

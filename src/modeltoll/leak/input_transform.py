@@ -116,7 +116,7 @@ class Standardised:
 
     def apply(self, inputs: Floats) -> Floats:
         """Transformed rows (rows, d + m) of inputs (rows, d)."""
-        values = inputs[:, self.order]
+        values = np.ascontiguousarray(inputs[:, self.order])  # the order of sums must not depend on the number of rows
         missing = np.isnan(values)
         with np.errstate(over="ignore"):
             scaled = (values - self.centre) / self.spread
@@ -129,7 +129,7 @@ class Standardised:
             return np.ascontiguousarray(result)
         deviations = np.sqrt(np.maximum(self.rates * (1.0 - self.rates), 1e-4))
         indicators = (missing[:, self.gaps] - self.rates) / deviations
-        return np.hstack([result, indicators])
+        return np.ascontiguousarray(np.hstack([result, indicators]))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The transform as named arrays."""

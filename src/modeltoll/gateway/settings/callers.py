@@ -87,7 +87,7 @@ class KeySettings(SettingsPart):
     )
     known_honest: bool = Field(
         False,
-        description="Whether the operator knows that this caller is honest. `modeltoll calibrate --known-honest` then makes a kind of the rows that the caller has sent so far, for this caller alone. Nothing changes before that, and rows sent later change nothing until the operator calibrates again.",
+        description="Whether the operator knows that this caller is honest. `modeltoll calibrate --from-ledger` then makes a kind of the rows that the caller has sent so far, for this caller alone. Nothing changes before that, and rows sent later change nothing until the operator calibrates again.",
     )
 
 

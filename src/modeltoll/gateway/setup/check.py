@@ -93,7 +93,7 @@ async def _ledger(settings: Settings) -> tuple[str, str]:
         return "in memory: forgotten when the gateway stops", ""
     try:
         async with open_ledger(settings.ledger.url, create=False) as ledger:
-            await ledger.account(READINESS_PROBE, "none", time.time())
+            await ledger.account(READINESS_PROBE, "none")
     except LedgerError as error:
         if str(error).startswith(_NONE_YET):
             return "not there yet: made when the gateway starts", ""
@@ -145,7 +145,7 @@ async def _measured(upstream: Upstream, gate: Gate, check: RouteCheck, rows: Flo
         reason = served_model.protocol.error_text(answer)
         return _with_fault(check, f"the model server refused a sample with status {answer.status}: {reason}")
     with plugin_exceptions(served_model):
-        leaks = served_model.leaks(served_model.evidence(parsed, answer))
+        leaks = served_model.leaks(parsed, answer)
     price = None
     if check.unit_seconds is not None:
         factors = tariff.assess(leaks, np.random.default_rng(0)).factors
