@@ -183,7 +183,9 @@ def test_a_suspect_pays_request_by_request_what_all_rows_at_once_cost(baseline, 
     assert at_once.suspected.any()
     assert np.array_equal(paid.surcharges > 1.0, at_once.suspected)
     assert np.allclose(paid.work[:60], at_once.seconds[:60], rtol=0.06), "the evidence is known to a tenth of a nat"
-    assert paid.work.sum() == pytest.approx(at_once.seconds.sum(), rel=0.05), "later the batch looks every 8 % of the rows"
+    assert paid.work.sum() == pytest.approx(at_once.seconds.sum(), rel=0.05), (
+        "later the batch looks every 8 % of the rows"
+    )
 
 
 def test_batches_cost_honest_callers_the_same_work(baseline):
@@ -200,7 +202,9 @@ def test_batches_cost_honest_callers_the_same_work(baseline):
 def test_honest_workloads_are_evaluated(baseline, workload):
     planned = WORKLOADS[workload]
     if workload_rows(replace(planned, drawn=min(1, planned.drawn)), baseline, np.random.default_rng(0)) is None:
-        assert planned.kind in {"other digits", "jittered columns", "missing values", "rescaled"}, "no images have these"
+        assert planned.kind in {"other digits", "jittered columns", "missing values", "rescaled"}, (
+            "no images have these"
+        )
         return
     result = evaluate_honest(context(baseline, attack="honest", workload=workload))
     assert result.ratio >= 1.0

@@ -108,8 +108,8 @@ def _check_plan(evasion: Evasion, stolen: Rows, cover: Cover, seed: int) -> None
     assert -1 not in found, "a wanted row is not a stolen row"
     assert found == sorted(set(found)), "stolen rows are out of order, or wanted twice"
     if stolen.classes is not None:
-        classes = None if traffic.classes is None else traffic.classes[traffic.wanted]
-        assert np.array_equal(classes, stolen.classes[found]), "stolen rows have lost their classes"
+        assert traffic.classes is not None, "stolen rows have lost their classes"
+        assert np.array_equal(traffic.classes[traffic.wanted], stolen.classes[found]), "a stolen row has another class"
     assert scenario.pays is None or scenario.pays[traffic.wanted].all(), "a stolen row is paid by another caller"
     solved = scenario.buys(np.linspace(0.0, 1.0, rows))
     assert solved.shape == (rows,), "the mask of solved rows has another length than the traffic"

@@ -67,8 +67,8 @@ def rehearsed(
         calibration, trials = rehearsal.raise_rho0(calibration, fit.held_back, seed, progress)
     calibration = replace(calibration, kind_reports=tuple(trial.report for trial in trials))
     suspects = [rows for rows, trial in zip(fit.held_back, trials, strict=True) if trial.suspected]
-    with stage("Trying what would free suspects"):
-        found = remedies.remedies(calibration, suspects, fit.unmarked, seed)
+    with stage("Trying what would free suspects") as progress:
+        found = remedies.remedies(calibration, suspects, fit.unmarked, seed, progress)
     strangers = remedies.try_strangers(calibration, fit.strangers, seed)
     costs: tuple[KindCost, ...] = ()
     if fit.strangers:

@@ -144,12 +144,21 @@ def _suspected(trial: StrangerTrial) -> str:
 
 
 def _warnings(outcome: CalibrationOutcome) -> list[str]:
+    from modeltoll.pricing.rehearsal import LONG_RUN_HELD_BACK  # noqa: PLC0415
+
     warnings = [_freed(remedy) for remedy in outcome.remedies]
     for trial in outcome.trials:
         if trial.report.interval[0] > 1.0 and trial.report.role not in {CLASS, ALL_TRAFFIC}:
             low, high = trial.report.interval
             name = trial.report.label or trial.report.name
             warnings.append(f"{name} pays {low:.2f} to {high:.2f} units a row on average, not at most 1")
+    untried = [trial.report for trial in outcome.kinds if trial.long_log_evidence is None and not trial.suspected]
+    names = [report.name for report in untried if report.role != CLASS]
+    if names:
+        warnings.append(
+            f"of {', '.join(names)} fewer than {LONG_RUN_HELD_BACK} rows were held back, too few to try 100,000 rows of one caller; "
+            "give 4,000 rows of all traffic and 1,800 of a declared kind"
+        )
     if outcome.unpromised:
         named = ", ".join(f"{name} ({rows} rows)" for name, rows in outcome.unpromised[:_NAMED_CALLERS])
         more = len(outcome.unpromised) - _NAMED_CALLERS
